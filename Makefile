@@ -1,0 +1,43 @@
+# Two commands matter: `make demo` and `make test`. Each sets up everything it needs in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-all lint bench clean
+
+demo: $(VENV)/ready
+	$(BIN)/audiotok roundtrip egs/data/reading.flac -o demo --force
+
+test: $(VENV)/ready lint
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(VENV)/ready $(VENV)/peers lint
+	$(BIN)/pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(VENV)/ready $(VENV)/peers
+	$(BIN)/python tests/bench/encode.py
+	$(BIN)/python tests/bench/tokens.py
+
+# torch comes first and pinned: left to itself pip takes the newest build, with gigabytes of CUDA.
+$(VENV)/ready: pyproject.toml Makefile
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "audiotok needs Python 3.10+")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# Other people's programs, which ours are held against. Without their dependencies: encodec asks
+# for nothing that is not here already but einops.
+$(VENV)/peers: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --no-deps encodec==0.1.1 einops
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info

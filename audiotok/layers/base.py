@@ -1,0 +1,212 @@
+"""What every building block promises: `forward` over a whole signal is one `step` from `start`.
+
+One implementation serves offline and streaming use, so the two cannot drift apart. State lives
+outside the module: one layer serves any number of streams and threads.
+
+A causal layer reads `consumes` input steps and writes `produces` output steps at a time:
+
+    conv, stride 2     consumes 2  produces 1
+    transposed, x5     consumes 1  produces 5
+    STFT front end     consumes 320 samples  produces 1 frame
+
+Source of the idea: google/sequence-layers' contract, kyutai-labs/moshi's whole signal = one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from audiotok.shapes import Features, Output
+
+State = Any  # a tensor, None, or a tuple of states; every tensor's first axis is the batch
+
+Span = tuple[int | float, int | float]
+"""First and last input step that something depends on; -inf or inf where there is no bound."""
+
+
+class Layer(nn.Module):
+    """A map from `[b d t]` to `[b e u]` that can be run whole or a piece at a time.
+
+    A subclass writes `step` and `reach`, and `start` when it keeps state. A layer that looks
+    ahead sets `causal = False`, writes `forward` and cannot be stepped.
+    """
+
+    causal: bool = True
+    consumes: int = 1
+    produces: int = 1
+
+    def start(self, batch: int) -> State:
+        """The state before the first step, for `batch` signals."""
+        return None
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Continue by `x [b d t]`, t a multiple of `consumes`; gives `t / consumes * produces`.
+
+        Raises:
+            ValueError: the layer is not causal.
+        """
+        raise ValueError(f"{type(self).__name__} looks ahead and cannot run a step at a time")
+
+    def reach(self, first: int, last: int) -> Span:
+        """The span of input steps that outputs `first..last` depend on (its receptive field).
+
+        Counted from the start of the signal; what lies before it or past its end is padding.
+        Neither bound depends on the other: the first input on `first`, the last on `last`.
+        """
+        raise ValueError(f"{type(self).__name__} declares no receptive field")
+
+    def forward(self, x: Features) -> Output:
+        """The whole signal: one step from the start."""
+        return self.step(x, self.start(x.shape[0]))[0]
+
+    def refuse_partial(self, x: Tensor) -> None:
+        """Check that a piece `[b d t]` is made of whole units.
+
+        Raises:
+            ValueError: t is not a multiple of `consumes`.
+        """
+        if x.shape[2] % self.consumes:
+            raise ValueError(
+                f"{type(self).__name__} takes multiples of {self.consumes} steps,"
+                f" not {x.shape[2]}: fill up the last one"
+            )
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Zeros beside this layer's own weights: same device, same dtype."""
+        like = next(self.parameters(), None)
+        if like is None:
+            like = next((b for b in self.buffers() if b.is_floating_point()), torch.empty(0))
+        return torch.zeros(*shape, dtype=like.dtype, device=like.device)
+
+
+class Chain(Layer):
+    """Layers one after the other."""
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        ratio, need = Fraction(1), 1  # outputs per input so far; inputs that keep all whole
+        for layer in self:
+            ratio /= layer.consumes
+            need *= (ratio * need).denominator
+            ratio *= layer.produces
+        self.consumes, self.produces = need, int(need * ratio)
+        self.causal = all(layer.causal for layer in self)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(cast("Iterable[Layer]", self.layers))
+
+    def start(self, batch: int) -> State:
+        """One state per layer."""
+        return tuple(layer.start(batch) for layer in self)
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Step every layer in turn."""
+        after = []
+        for layer, before in zip(self, state, strict=True):
+            x, new = layer.step(x, before)
+            after.append(new)
+        return x, tuple(after)
+
+    def reach(self, first: int, last: int) -> Span:
+        """Follow the span back through the layers."""
+        lo: int | float = first
+        hi: int | float = last
+        for layer in reversed(list(self)):
+            # Each bound goes back by itself, and one that is infinite stays so.
+            if isinstance(lo, int):
+                lo = layer.reach(lo, lo)[0]
+            if isinstance(hi, int):
+                hi = layer.reach(hi, hi)[1]
+        return lo, hi
+
+    def forward(self, x: Features) -> Output:
+        """The whole signal through every layer."""
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+class Residual(Layer):
+    """`x + body(x)`, with an optional shortcut in the place of `x`."""
+
+    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
+        super().__init__()
+        self.body, self.shortcut = body, shortcut
+        self.consumes, self.produces = body.consumes, body.produces
+        self.causal = body.causal and (shortcut is None or shortcut.causal)
+
+    def start(self, batch: int) -> State:
+        """The states of body and shortcut."""
+        return self.body.start(batch), self.shortcut.start(batch) if self.shortcut else None
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Step body and shortcut."""
+        y, body = self.body.step(x, state[0])
+        if self.shortcut is None:
+            return x + y, (body, None)
+        s, shortcut = self.shortcut.step(x, state[1])
+        return s + y, (body, shortcut)
+
+    def reach(self, first: int, last: int) -> Span:
+        """The wider of the two spans."""
+        lo, hi = self.body.reach(first, last)
+        other = self.shortcut.reach(first, last) if self.shortcut else (first, last)
+        return min(lo, other[0]), max(hi, other[1])
+
+    def forward(self, x: Features) -> Output:
+        """The whole signal."""
+        return (self.shortcut(x) if self.shortcut else x) + self.body(x)
+
+
+class Pointwise(Layer):
+    """Any module that treats every step by itself, as a layer: an activation, say."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Apply it; there is no state."""
+        return self.module(x), None
+
+    def reach(self, first: int, last: int) -> Span:
+        """Each output from its own input alone."""
+        return first, last
+
+
+class Mix(Layer):
+    """A linear map of the features at every step (a 1x1 convolution)."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs, bias=bias)
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Mix features; there is no state."""
+        return self.linear(x.transpose(1, 2)).transpose(1, 2), None
+
+    def reach(self, first: int, last: int) -> Span:
+        """Each output from its own input alone."""
+        return first, last
+
+
+class Norm(Layer):
+    """Layer normalisation over the features of each step."""
+
+    def __init__(self, features: int, *, affine: bool = True) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features, elementwise_affine=affine)
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Normalise; there is no state."""
+        return self.norm(x.transpose(1, 2)).transpose(1, 2), None
+
+    def reach(self, first: int, last: int) -> Span:
+        """Each output from its own input alone."""
+        return first, last

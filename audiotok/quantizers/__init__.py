@@ -1,0 +1,1 @@
+"""Quantizers turn latents into codes and back; each file is one kind."""

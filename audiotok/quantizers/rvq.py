@@ -1,0 +1,264 @@
+"""Residual vector quantization: each codebook codes what the ones before it left over.
+
+Two kinds of codebook: `euclidean`, nearest entry, learnt by moving averages (EnCodec, Défossez et
+al. 2022, arXiv:2210.13438, section 3.2), and `factorised`, nearest direction in a narrow learnt
+projection, learnt by gradient (DAC, Kumar et al. 2023, arXiv:2306.06546, section 3.2).
+
+Two bugs of most open implementations are absent here and have tests (tests/test_quantizers.py):
+entries that die are revived and stay revived, and the commitment loss of every stage reaches the
+encoder.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiotok.quantizers.base import Quantized, Quantizer
+from audiotok.shapes import Codes, Latent
+
+
+def nearest(x: Tensor, entries: Tensor, norms: Tensor | None = None) -> Tensor:
+    """Index of the nearest entry by Euclidean distance: `[n d]`, `[size d]` to `[n]`.
+
+    |x - e|^2 = |x|^2 - 2 x.e + |e|^2: one matrix product, and |x|^2 cannot change the order.
+    """
+    norms = entries.square().sum(1) if norms is None else norms
+    return torch.addmm(norms, x, entries.T, alpha=-2).argmin(1)
+
+
+def kmeans(x: Tensor, size: int, *, rounds: int = 10, seed: int = 0) -> Tensor:
+    """Centres `[size d]` of points `[n d]` by Lloyd's algorithm, the same for the same seed.
+
+    With fewer points than centres the points repeat, each copy nudged so that they can part.
+    """
+    random = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(x), generator=random)
+    centres = x[order.repeat(-(-size // len(x)))[:size].to(x.device)].clone()
+    if size > len(x):
+        nudge = torch.randn(centres.shape, generator=random).to(x)
+        centres[len(x) :] += 1e-3 * x.std(correction=0) * nudge[len(x) :]
+    for _ in range(rounds):
+        index = nearest(x, centres)
+        count = torch.zeros(size, device=x.device).index_add_(0, index, torch.ones_like(x[:, 0]))
+        total = torch.zeros_like(centres).index_add_(0, index, x)
+        centres = torch.where(count[:, None] > 0, total / count[:, None].clamp(min=1), centres)
+    return centres
+
+
+class Euclidean(nn.Module):
+    """A codebook learnt by exponential moving averages; it has no parameters, only buffers.
+
+    `usage` is each entry's share of recent frames times `size`: 1 is its fair share. Entries
+    below `revive` are dead and become frames of the present batch, with their averages, so that
+    the next update starts from there (updating only the entry revives nothing: the next average
+    undoes it).
+    """
+
+    entries: Tensor
+    usage: Tensor
+
+    def __init__(
+        self, features: int, size: int, *, decay: float = 0.99, revive: float = 0.05, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.decay, self.revive, self.seed = decay, revive, seed
+        random = torch.Generator().manual_seed(seed)
+        self.register_buffer("entries", torch.randn(size, features, generator=random))
+        # No usage yet: the first training batch initialises by k-means.
+        self.register_buffer("usage", torch.zeros(size))
+
+    def search(self, x: Tensor) -> Tensor:
+        """`[n d]` to indices `[n]`."""
+        return nearest(x, self.entries)
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """Indices of any shape to entries, features last."""
+        return F.embedding(index, self.entries)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`[n d]` to entries `[n d]`, indices `[n]` and the loss of each frame `[n]`."""
+        if self.training and not self.usage.any():
+            self._initialise(x.detach())
+        index = self.search(x.detach())
+        entry = self.look_up(index)
+        if self.training:
+            self._update(x.detach(), index)
+        return entry, index, (x - entry).square().mean(1)
+
+    def _initialise(self, x: Tensor) -> None:
+        self.entries.copy_(_from_first(kmeans(x, len(self.entries), seed=self.seed)))
+        self.usage.fill_(1.0)
+
+    def _update(self, x: Tensor, index: Tensor) -> None:
+        size = len(self.entries)
+        count = torch.zeros_like(self.usage).index_add_(0, index, torch.ones_like(x[:, 0]))
+        total = torch.zeros_like(self.entries).index_add_(0, index, x)
+        if dist.is_initialized():
+            dist.all_reduce(count)
+            dist.all_reduce(total)
+        share = size / count.sum()
+        usage = self.decay * self.usage + (1 - self.decay) * share * count
+        summed = self.decay * self.usage[:, None] * self.entries
+        summed += (1 - self.decay) * share * total
+        # An entry whose usage underflows keeps its place until it is revived.
+        alive = usage[:, None] > 1e-6
+        self.entries.copy_(
+            torch.where(alive, summed / usage[:, None].clamp(min=1e-6), self.entries)
+        )
+        self.usage.copy_(usage)
+        dead = usage < self.revive
+        if dead.any():
+            # Drawn with x's own random state on the first rank, then the same everywhere.
+            pick = torch.randint(len(x), (size,), device=x.device)
+            self.entries.copy_(torch.where(dead[:, None], _from_first(x[pick]), self.entries))
+            self.usage.masked_fill_(dead, 1.0)
+
+
+def _from_first(x: Tensor) -> Tensor:
+    """`x` of the first process, in every process."""
+    if dist.is_initialized():
+        x = x.contiguous()
+        dist.broadcast(x, 0)
+    return x
+
+
+class Factorised(nn.Module):
+    """A codebook searched by cosine in `width` dimensions, learnt by gradient."""
+
+    def __init__(self, features: int, size: int, *, width: int = 8) -> None:
+        super().__init__()
+        self.down = nn.Linear(features, width)
+        self.up = nn.Linear(width, features)
+        self.entries = nn.Parameter(torch.randn(size, width))
+
+    def search(self, x: Tensor) -> Tensor:
+        """`[n d]` to indices `[n]`."""
+        return self._search(self.down(x))
+
+    def _search(self, narrow: Tensor) -> Tensor:
+        # Between unit vectors the nearest is the one of largest dot product.
+        return (F.normalize(narrow) @ F.normalize(self.entries).T).argmax(1)
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """Indices of any shape to latents, features last."""
+        return self.up(F.embedding(index, self.entries))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`[n d]` to latents `[n d]`, indices `[n]` and the loss of each frame `[n]`.
+
+        The loss is commitment plus four times the codebook's own (DAC's weights 0.25 and 1).
+        """
+        narrow = self.down(x)
+        index = self._search(narrow.detach())
+        entry = F.embedding(index, self.entries)
+        loss = (narrow - entry.detach()).square().mean(1)
+        loss = loss + 4 * (narrow.detach() - entry).square().mean(1)
+        return self.up(narrow + (entry - narrow).detach()), index, loss
+
+
+class Rvq(Quantizer):
+    """Residual vector quantizer, `codebooks` x `size`.
+
+    Args:
+        features: width d of the latent.
+        codebooks: stages.
+        size: entries in each.
+        kind: `euclidean` or `factorised`.
+        decay, revive: of a euclidean codebook (`Euclidean`).
+        width: of a factorised codebook (`Factorised`).
+        seed: of the k-means that initialises euclidean codebooks from the first batch.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        codebooks: int = 8,
+        size: int = 1024,
+        kind: Literal["euclidean", "factorised"] = "euclidean",
+        decay: float = 0.99,
+        revive: float = 0.05,
+        width: int = 8,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.sizes = (size,) * codebooks
+        self.stages = nn.ModuleList(
+            Euclidean(features, size, decay=decay, revive=revive, seed=seed + i)
+            if kind == "euclidean"
+            else Factorised(features, size, width=width)
+            for i in range(codebooks)
+        )
+
+    def _stages(self) -> list[Euclidean | Factorised]:
+        return cast("list[Euclidean | Factorised]", list(self.stages))
+
+    def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
+        """See `Quantizer.forward`; the one loss is `commitment`, a mean over stages in use."""
+        b, d, f = latent.shape
+        with _full_precision(latent):
+            residual = latent.float().transpose(1, 2).reshape(b * f, d)
+            total = torch.zeros_like(residual)
+            first = total
+            codes, commitment, stages = [], residual.new_zeros(()), residual.new_zeros(())
+            for i, stage in enumerate(self._stages()):
+                entry, index, loss = stage(residual)
+                # Detached: else the stages' commitments cancel in the encoder, all but the first.
+                residual = residual - entry.detach()
+                used = residual.new_ones(b) if keep is None else (keep > i).to(residual)
+                total = total + entry * used.repeat_interleave(f)[:, None]
+                commitment = commitment + (loss.view(b, f).mean(1) * used).sum()
+                stages = stages + used.sum()
+                codes.append(index.view(b, f))
+                if i == 0:
+                    first = entry
+        return Quantized(
+            latent=_straight_through(total, latent),
+            codes=torch.stack(codes, 1),
+            losses={"commitment": commitment / stages.clamp(min=1)},
+            first=_straight_through(first, latent),
+        )
+
+    @torch.no_grad()
+    def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
+        """Codes of the first `codebooks` codebooks (all if None)."""
+        b, d, f = latent.shape
+        codes = []
+        with _full_precision(latent):
+            residual = latent.float().transpose(1, 2).reshape(b * f, d)
+            for stage in self._stages()[: self.check(codebooks)]:
+                index = stage.search(residual)
+                residual = residual - stage.look_up(index)
+                codes.append(index.view(b, f))
+        return torch.stack(codes, 1)
+
+    def decode(self, codes: Codes) -> Latent:
+        """Sum of the entries; the codes may be those of any prefix of the codebooks."""
+        self.check(codes.shape[1])
+        with _full_precision(codes):
+            parts = [
+                stage.look_up(rows)
+                for stage, rows in zip(self._stages(), codes.unbind(1), strict=False)
+            ]
+            return torch.stack(parts).sum(0).transpose(1, 2)
+
+
+def _full_precision(x: Tensor) -> torch.autocast:
+    """Distances and averages need more than bf16's 8 bits, whatever the model runs in."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _straight_through(made: Tensor, latent: Tensor) -> Tensor:
+    """`made [b*f d]` in the shape of `latent [b d f]`, with `latent`'s gradient.
+
+    A factorised codebook has a gradient path of its own through its projections.
+    """
+    made = made.view(latent.shape[0], latent.shape[2], -1).transpose(1, 2)
+    if made.requires_grad:
+        return made.to(latent.dtype)
+    return latent + (made - latent).detach()

@@ -1,0 +1,41 @@
+"""Finds a part by its file name: `find("codecs", "speech")` is `Speech` of codecs/speech.py."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+class UnknownPartError(ValueError):
+    """A name that no file of the family carries."""
+
+
+def names(family: str = "codecs") -> list[str]:
+    """Names of all parts of a family (a plural folder of the package), sorted.
+
+    Raises:
+        UnknownPartError: there is no such family.
+    """
+    folder = Path(__file__).parent / family
+    if not (folder / "base.py").is_file():
+        raise UnknownPartError(f"no family {family!r}: a family is a folder with a base.py")
+    return sorted(p.stem for p in folder.glob("*.py") if p.stem not in ("__init__", "base"))
+
+
+def find(family: str, name: str) -> type[Any]:
+    """The class that the part `name` of `family` defines: `split_rvq` gives `SplitRvq`.
+
+    Only the file asked for is imported.
+
+    Raises:
+        UnknownPartError: no such part; the message lists the known ones and the nearest.
+    """
+    known = names(family)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UnknownPartError(f"unknown {family} part {name!r}.{hint} Known: {', '.join(known)}")
+    module = import_module(f"audiotok.{family}.{name}")
+    return getattr(module, "".join(word.capitalize() for word in name.split("_")))

@@ -1,0 +1,25 @@
+"""The alphabet of tensor shapes, written once: what each letter in an annotation means.
+
+b  batch          recordings handled together
+c  channels       of audio
+t  samples        steps of audio time; never frames
+d  features       the width of a latent
+e u               width and steps of what a layer makes of `[b d t]`
+f  frames         steps of token time
+k  codebooks      codes per frame
+
+``Wave``, ``Latent`` and ``Codes`` are checked at run time in the tests (jaxtyping with
+beartype) and cost users nothing.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Wave = Float[Tensor, "b c t"]
+Features = Float[Tensor, "b d t"]
+Output = Float[Tensor, "b e u"]
+Latent = Float[Tensor, "b d f"]
+Codes = Int[Tensor, "b k f"]
+Scalar = Float[Tensor, ""]

@@ -1,0 +1,147 @@
+"""Sink: a recording written to a file by blocks, complete or not at all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import uuid
+from pathlib import Path
+from types import TracebackType
+
+import soundfile
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from audiotok.decoders import CHUNK, AudioFileError
+
+log = logging.getLogger("audiotok")
+
+# extension -> libsndfile's format and the encoding it gets unless `subtype` says otherwise
+FORMATS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".aiff": ("AIFF", "PCM_16"),
+    ".aif": ("AIFF", "PCM_16"),
+    ".au": ("AU", "PCM_16"),
+    ".caf": ("CAF", "PCM_16"),
+    ".w64": ("W64", "PCM_16"),
+}
+
+
+class Sink:
+    """An audio file being written front to back, in constant memory; a context manager.
+
+    It appears under its name when it is complete: an exception (Ctrl-C too) leaves nothing.
+    Samples past full scale are clipped, and counted in one warning, unless `subtype` is "FLOAT"
+    or "DOUBLE".
+
+    Args:
+        path: where to; the extension says the format: wav, flac, ogg, opus, mp3, aiff ...
+        rate: Hz.
+        channels: how many.
+        subtype: libsndfile's name of the encoding, e.g. "PCM_24" or "FLOAT"; 16 bits if None.
+        force: overwrite what is there.
+
+    Raises:
+        AudioFileError: the file exists, its format is unknown or cannot hold this audio, or the
+            disk is full or refuses; here, on entering, in `write` or on leaving.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        rate: int,
+        channels: int = 1,
+        *,
+        subtype: str | None = None,
+        force: bool = False,
+    ) -> None:
+        self.path, self.rate, self.channels = Path(path), rate, channels
+        if self.path.suffix.lower() not in FORMATS:
+            raise AudioFileError(f"{path}: unknown format; known: {' '.join(FORMATS)}")
+        if self.path.exists() and not force:
+            raise AudioFileError(f"{path}: exists already; force=True (--force) overwrites it")
+        self.format, usual = FORMATS[self.path.suffix.lower()]
+        self.subtype = subtype or usual
+        if not soundfile.check_format(self.format, self.subtype):
+            known = " ".join(soundfile.available_subtypes(self.format))
+            raise AudioFileError(
+                f"{path}: {self.format} cannot hold {self.subtype}; it can: {known}"
+            )
+        self.samples = 0  # written so far
+        self._clipped, self._peak = 0, 0.0
+        self._part = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.part")
+
+    def __enter__(self) -> Sink:
+        try:
+            self._file = soundfile.SoundFile(
+                self._part, "w", self.rate, self.channels, self.subtype, format=self.format
+            )
+        except (OSError, ValueError, soundfile.LibsndfileError) as error:
+            raise self._failed(error) from None
+        return self
+
+    def write(self, samples: Float32[Tensor, "c t"]) -> None:
+        """Adds samples; see the class for what is raised."""
+        samples = samples.detach().cpu()
+        self.samples += samples.shape[1]
+        if self.subtype not in ("FLOAT", "DOUBLE") and samples.numel():
+            self._clipped += int((samples.abs() > 1).sum())
+            self._peak = max(self._peak, float(samples.abs().max()))
+            samples = samples.clamp(-1, 1)
+        try:
+            for block in samples.split(CHUNK, 1):  # libvorbis overflows its stack on more
+                if self.subtype == "PCM_16":  # libsndfile rounds down, half a step too low
+                    block = (block * 32768).round().clamp(max=32767).to(torch.int16)
+                self._file.write(block.T.numpy())
+        except (OSError, ValueError, soundfile.LibsndfileError) as error:
+            raise self._failed(error) from None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._file.close()
+            if kind is not None:
+                return
+            if not self.samples and self.format in ("FLAC", "MP3", "OGG"):
+                raise AudioFileError(
+                    f"{self.path}: {self.format} cannot hold 0 samples; save it as .wav"
+                )
+            self._part.replace(self.path)
+        except (OSError, soundfile.LibsndfileError) as failure:
+            raise self._failed(failure) from None
+        finally:
+            self._part.unlink(missing_ok=True)
+        if self._clipped:
+            log.warning("%s: %d samples clipped (peak %.2f)", self.path, self._clipped, self._peak)
+
+    def _failed(self, error: Exception) -> AudioFileError:
+        self._part.unlink(missing_ok=True)
+        return _not_written(self.path, error, self.rate, self.channels)
+
+
+def _not_written(path: Path, error: Exception, rate: int, channels: int) -> AudioFileError:
+    """What went wrong in writing, in one line."""
+    if isinstance(error, PermissionError):
+        return AudioFileError(f"{path}: no permission to write in {path.parent}")
+    if not path.parent.is_dir():
+        return AudioFileError(f"{path}: there is no folder {path.parent}; make it first")
+    if isinstance(error, soundfile.LibsndfileError) and error.code != 2:  # 2: the system's fault
+        kind = f"{channels} channels at {rate} Hz"
+        why = error.error_string.removeprefix("Error : ").rstrip(".")
+        return AudioFileError(f"{path}: this format cannot hold {kind} ({why}); try .wav or .flac")
+    if isinstance(error, ValueError):
+        return AudioFileError(f"{path}: {error}")
+    if not os.access(path.parent, os.W_OK):
+        return AudioFileError(f"{path}: no permission to write in {path.parent}")
+    free = shutil.disk_usage(path.parent).free / 1e6
+    return AudioFileError(f"{path}: could not be written; the disk has {free:.1f} MB free")

@@ -1,0 +1,158 @@
+"""Source: a recording read from a file by blocks, mixed down and resampled on the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from types import TracebackType
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from audiotok.decoders import CHUNK, AudioFileError, Decoder, open_decoder
+from audiotok.resample import Resampler
+
+
+class Source:
+    """A recording being read once, front to back, in constant memory; a context manager.
+
+    Attributes:
+        name: for messages.
+        rate: Hz.
+        channels: in the file.
+        samples: what `blocks` will give at this rate, or None where the header does not say.
+        read: what was read so far, at this rate.
+    """
+
+    def __init__(self, decoder: Decoder, stack: ExitStack, first: int = 0, last: int | None = None):
+        self.name, self.rate, self.channels = decoder.name, decoder.rate, decoder.channels
+        self._decoder, self._stack, self._first, self._last = decoder, stack, first, last
+        self.samples = decoder.samples
+        self.read = 0
+        if self.samples is not None:
+            end = self.samples if last is None else min(last, self.samples)
+            self.samples = max(0, end - first)
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._stack.close()
+
+    def blocks(
+        self, samples: int = CHUNK, *, rate: int | None = None, mono: bool = False
+    ) -> Iterator[Float32[Tensor, "c t"]]:
+        """The recording in blocks of `samples`, the last one shorter.
+
+        Joined, they are bit for bit `Audio.load(...)`, then `.mono()`, then `.resample(rate)`.
+
+        Args:
+            samples: in a block, counted at the rate that comes out.
+            rate: Hz to resample to.
+            mono: mix the channels down.
+
+        Raises:
+            AudioFileError: the file is truncated or damaged, or holds NaN or infinite samples.
+        """
+        if samples < 1:
+            raise ValueError(f"a block must have at least 1 sample, not {samples}")
+        pieces = (mix(piece) for piece in self._pieces()) if mono else self._pieces()
+        if rate is not None and rate != self.rate:
+            pieces = _resampled(pieces, Resampler(self.rate, rate, 1 if mono else self.channels))
+        return _recut(pieces, samples)
+
+    def _pieces(self) -> Iterator[Tensor]:
+        """The chunks of the decoder, cut to the span asked for and checked."""
+        at = self._decoder.first
+        for chunk in self._decoder.chunks:
+            low = max(0, self._first - at)
+            high = len(chunk) if self._last is None else min(len(chunk), self._last - at)
+            if low < high:
+                piece = torch.from_numpy(chunk[low:high].T).contiguous()
+                if not piece.isfinite().all():
+                    bad = at + low + int((~piece.isfinite()).any(0).nonzero()[0])
+                    raise AudioFileError(
+                        f"{self.name}: samples are NaN or infinite "
+                        f"(first at {bad / self.rate:.3f} s); mend the file or cut them out"
+                    )
+                self.read += piece.shape[1]
+                yield piece
+            at += len(chunk)
+            if self._last is not None and at >= self._last:
+                return
+        if at < self._first:
+            raise AudioFileError(
+                f"{self.name}: asked for from {self._first / self.rate:.2f} s on, "
+                f"but it ends at {at / self.rate:.2f} s"
+            )
+
+
+def open_audio(
+    path: str | os.PathLike[str],
+    *,
+    start: float | int | None = None,
+    end: float | int | None = None,
+) -> Source:
+    """Opens a file, or stdin for "-", to be read by blocks, whole or `start` to `end` (seconds).
+
+    >>> with open_audio("ten hours.flac") as source:
+    ...     for block in source.blocks(16000, rate=16000, mono=True):
+
+    Raises:
+        AudioFileError: missing, empty, not audio, or a damaged header.
+        ValueError: `start` is negative or after `end`.
+    """
+    begin = start or 0.0
+    if begin < 0 or (end is not None and end < begin):
+        raise ValueError(f"cannot read from {begin} s to {end} s")
+    stack = ExitStack()
+    try:
+        decoder = open_decoder(path, stack, start=begin)
+    except BaseException:
+        stack.close()
+        raise
+    last = None if end is None else round(end * decoder.rate)
+    return Source(decoder, stack, round(begin * decoder.rate), last)
+
+
+def _resampled(pieces: Iterable[Tensor], resampler: Resampler) -> Iterator[Tensor]:
+    for piece in pieces:
+        yield resampler.step(piece)
+    yield resampler.finish()
+
+
+def _recut(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """The same samples in pieces of `size`, the last one shorter."""
+    waiting: list[Tensor] = []
+    held = 0
+    for piece in pieces:
+        waiting.append(piece)
+        held += piece.shape[1]
+        if held >= size:
+            joined = torch.cat(waiting, 1)
+            *full, rest = joined.split(size, 1)
+            if rest.shape[1] == size:
+                full, rest = [*full, rest], rest[:, :0]
+            yield from full
+            waiting, held = [rest], rest.shape[1]
+    if held:
+        yield torch.cat(waiting, 1)
+
+
+def mix(samples: Tensor) -> Tensor:
+    """The mean of the channels `[c t]` -> `[1 t]`; each sample alone, so blocks give the same."""
+    mixed = samples[0]
+    for channel in samples[1:]:
+        mixed = mixed + channel
+    return mixed[None] / samples.shape[0]

@@ -1,0 +1,1 @@
+"""Training a codec: the losses and the loop."""

@@ -1,0 +1,56 @@
+"""What holds in every test: shapes are checked, the network is shut, chance is seeded."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+# Before anything that reads them is imported: a test leaves nothing in a person's own folders.
+HOME = tempfile.mkdtemp(prefix="audiotok-tests-")
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "TORCH_HOME", "HF_HOME"):
+    os.environ[name] = HOME
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from beartype import BeartypeConf, beartype  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+# An int is a float to every type checker (PEP 484), so also to this one.
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+# Before audiotok is imported: every annotation in it is checked at run time from here on.
+install_import_hook("audiotok", f"{__name__}.checked")
+pytest.register_assert_rewrite("contracts")
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+def _at_home(function: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(self: socket.socket, address: Any) -> Any:
+        host = address[0] if isinstance(address, tuple) else "localhost"  # a unix socket's path
+        if host not in ("127.0.0.1", "::1", "localhost"):
+            raise PermissionError(f"tests use no network, and {address!r} is not this machine")
+        return function(self, address)
+
+    return guarded
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", _at_home(socket.socket.connect))
+        patch.setattr(socket.socket, "connect_ex", _at_home(socket.socket.connect_ex))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,442 @@
+"""The promises that parts make, each written once; test_<family>.py runs them over every part.
+
+Layers      assert_lengths  assert_streams  assert_causal  assert_reach  assert_padding
+Quantizers  assert_quantizes  assert_refines
+Codecs      assert_lengths_exact  assert_cuttable  assert_batches  assert_groups  assert_prefixes
+            assert_no_future  assert_latency  assert_receptive_field
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from audiotok.audio import Audio
+from audiotok.codecs.base import Codec
+from audiotok.layers.base import Layer
+from audiotok.pieces import BLOCK, Decoding, Encoding
+from audiotok.quantizers.base import Quantizer
+
+NAN = float("nan")
+
+
+def assert_close(one: Tensor, other: Tensor, tolerance: float = 1e-5) -> None:
+    """Equal shape, and equal to a fraction of the largest value."""
+    assert one.shape == other.shape, f"{tuple(one.shape)} is not {tuple(other.shape)}"
+    if one.numel():
+        worst = (one - other).abs().max().item()
+        assert worst <= tolerance * max(1e-3, other.abs().max().item()), f"off by {worst:.2e}"
+
+
+# -- layers -----------------------------------------------------------------------------------
+#
+# `x [b d t]` is an input of the right width, t a multiple of `layer.consumes`, b at least 3.
+# `poison` stands where nothing may look: NaN, which spreads to whatever sees it. Softmax spreads
+# it even to what gives it weight zero, so attention takes a large number instead.
+
+
+@torch.no_grad()
+def assert_lengths(layer: Layer, x: Tensor, *, short: int = 0) -> None:
+    """Each `consumes` inputs give `produces` outputs (less `short` in all); a part is refused."""
+    unit = layer.consumes
+    y = layer(x)
+    for n in {1, 2, 3, x.shape[2] // unit}:
+        part = layer(x[:, :, : n * unit])
+        assert part.shape == (len(x), y.shape[1], n * layer.produces - short)
+        assert part.dtype == x.dtype
+    if not layer.causal:
+        with pytest.raises(ValueError, match=r"^\w+ looks ahead and cannot run"):
+            layer.step(x, layer.start(len(x)))
+        return
+    assert layer.step(x[:, :, :0], layer.start(len(x)))[0].shape == (*y.shape[:2], 0)
+    if unit > 1:
+        with pytest.raises(ValueError, match=r"takes multiples of \d+ steps, not \d+"):
+            layer.step(x[:, :, : unit + 1], layer.start(len(x)))
+
+
+def assert_streams(layer: Layer, x: Tensor, *, first: int = 0, examples: int = 12) -> None:
+    """Stepping through any pieces, empty ones too, gives what the whole gives; states are values.
+
+    Args:
+        first: inputs that the first step needs at least.
+        examples: cuttings to try.
+    """
+    unit = layer.consumes
+    least, most = -(-first // unit), x.shape[2] // unit
+
+    @settings(max_examples=examples, deadline=None)
+    @given(st.lists(st.integers(0, 9), min_size=1, max_size=12))
+    def check(pieces: list[int]) -> None:
+        sizes = [least + pieces[0], *pieces[1:]]
+        ends = [min(most, sum(sizes[: i + 1])) * unit for i in range(len(sizes))]
+        state, made = layer.start(len(x)), []
+        for begin, end in zip([0, *ends], ends, strict=False):
+            before = _copied(state)
+            y, after = layer.step(x[:, :, begin:end], state)
+            assert _same(state, before), "the step changed the state that it was given"
+            again, _ = layer.step(x[:, :, begin:end], state)
+            assert torch.equal(y, again), "a second step from one state gives another result"
+            assert _shapes(after) == _shapes(before), "the state changed its shape"
+            made.append(y)
+            state = after
+        if ends[-1]:
+            assert_close(torch.cat(made, 2), layer(x[:, :, : ends[-1]]))
+
+    with torch.no_grad():
+        check()
+
+
+@torch.no_grad()
+def assert_causal(layer: Layer, x: Tensor, *, poison: float = NAN, first: int = 0) -> None:
+    """Outputs of the first n units depend on nothing past them, for every n above `first` inputs.
+
+    `first` is for a mirrored start, which is heard again in what it mirrors.
+    """
+    assert layer.causal
+    unit, total = layer.consumes, x.shape[2]
+    ends = torch.arange(-(-first // unit) * unit or unit, total, unit)
+    future = torch.arange(total) >= ends[:, None, None]
+    whole = x[:1].expand(len(ends), -1, -1)
+    y = layer(whole)
+    z = layer(torch.where(future, _poisoned(whole, poison), whole))
+    made = torch.arange(y.shape[2]) < (ends // unit * layer.produces)[:, None]
+    assert not (_differ(y, z) & made).any(), "an output changed with a later input"
+    for j in range(y.shape[2]):
+        assert layer.reach(j, j)[1] < (j // layer.produces + 1) * unit
+
+
+@torch.no_grad()
+def assert_reach(layer: Layer, x: Tensor, *, poison: float = NAN, inside: bool = False) -> None:
+    """The declared receptive field is the measured one: each input is poisoned in turn.
+
+    Args:
+        inside: whether to ask only for outputs that see no padding, because padding is made of
+            the signal.
+    """
+    inputs = x.shape[2]
+    whole = x[:1].expand(inputs, -1, -1)
+    turn = torch.eye(inputs, dtype=torch.bool)[:, None]
+    sees = _differ(layer(whole), layer(torch.where(turn, _poisoned(whole, poison), whole)))
+    outputs, asked = sees.shape[1], 0
+    for first in range(outputs):
+        for last in {first, min(first + 3, outputs - 1)}:
+            lo, hi = layer.reach(first, last)
+            if inside and not (lo >= 0 and hi < inputs):
+                continue
+            asked += 1
+            at = sees[:, first : last + 1].any(1).nonzero().flatten()
+            measured = (at.min().item(), at.max().item())
+            # A kernel that begins in the padding may skip the first input if it is dilated.
+            begin = 0 if lo == -math.inf else lo if lo >= 0 else measured[0]
+            end = inputs - 1 if hi == math.inf else hi if hi < inputs else measured[1]
+            assert measured == (begin, end), f"outputs {first}..{last} see {measured}"
+    assert asked, "the signal is too short to see past the padding"
+
+
+@torch.no_grad()
+def assert_padding(layer: Layer, x: Tensor, *, poison: float = NAN, inside: bool = False) -> None:
+    """What follows the signal does not matter to an output that cannot see it, nor do neighbours.
+
+    Nothing, zeros or poison may follow; a batch of three gives what each gives alone, even if one
+    of them is poison.
+    """
+    units = x.shape[2] // layer.consumes
+    for n in {1, units - 2}:
+        end = n * layer.consumes
+        alone, rest = layer(x[:, :, :end]), x[:, :, end:]
+        spans = [layer.reach(j, j) for j in range(alone.shape[2])]
+        blind = [j for j, (lo, hi) in enumerate(spans) if hi < end and (lo >= 0 or not inside)]
+        for padding in (torch.zeros_like(rest), _poisoned(rest, poison)):
+            padded = layer(torch.cat([x[:, :, :end], padding], 2))
+            assert_close(padded[:, :, blind], alone[:, :, blind], 1e-6)
+    batch = layer(x)
+    apart = [layer(x[i : i + 1]) for i in range(len(x))]
+    assert_close(batch, torch.cat(apart), 1e-6)
+    spoilt = x.clone()
+    spoilt[1] = NAN
+    assert_close(layer(spoilt)[[0, 2]], batch[[0, 2]], 1e-6)
+
+
+def _poisoned(x: Tensor, poison: float) -> Tensor:
+    return poison * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+
+
+def _differ(one: Tensor, other: Tensor) -> Tensor:
+    """`[b t]`, where any feature differs by more than rounding."""
+    return ~torch.isclose(one, other, rtol=1e-5, atol=1e-6).all(1)
+
+
+def _copied(state: Any) -> Any:
+    if isinstance(state, tuple):
+        return tuple(_copied(s) for s in state)
+    return state.clone() if isinstance(state, Tensor) else state
+
+
+def _shapes(state: Any) -> Any:
+    if isinstance(state, tuple):
+        return [_shapes(s) for s in state]
+    return (state.shape, state.dtype) if isinstance(state, Tensor) else None
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple):
+        return all(_same(a, b) for a, b in zip(one, other, strict=True))
+    return torch.equal(one, other) if isinstance(one, Tensor) else one is other
+
+
+# -- quantizers -------------------------------------------------------------------------------
+
+
+def assert_quantizes(quantizer: Quantizer, latent: Tensor) -> None:
+    """Codes are what decoding, training and autocast agree on; any prefix of them decodes.
+
+    `quantizer` is in eval mode, `latent [b d f]` float32, b at least 2.
+    """
+    b, d, f = latent.shape
+    before = {key: value.clone() for key, value in quantizer.state_dict().items()}
+    codes = quantizer.encode(latent)
+    assert codes.shape == (b, quantizer.codebooks, f)
+    assert codes.dtype == torch.int64
+    for rows, size in zip(codes.unbind(1), quantizer.sizes, strict=True):
+        assert rows.min() >= 0
+        assert rows.max() < size
+        assert len(rows.unique()) > 1, "a codebook that says one thing says nothing"
+    assert torch.equal(codes, quantizer.encode(latent)), "not deterministic"
+    apart = [quantizer.encode(latent[i : i + 1]) for i in range(b)]
+    assert torch.equal(codes, torch.cat(apart)), "codes depend on the neighbours in the batch"
+
+    for n in range(1, quantizer.codebooks + 1):
+        assert torch.equal(quantizer.encode(latent, n), codes[:, :n])
+        assert quantizer.decode(codes[:, :n]).shape == (b, d, f)
+    for wrong in (0, quantizer.codebooks + 1):
+        with pytest.raises(ValueError, match=f"^{wrong} codebooks asked for; there are 1 to"):
+            quantizer.encode(latent, wrong)
+
+    asked = latent.clone().requires_grad_()
+    made = quantizer(asked)
+    assert torch.equal(made.codes, codes)
+    decoded = quantizer.decode(codes)
+    assert_close(made.latent, decoded, 1e-5)
+    assert made.first is not None
+    assert_close(made.first, quantizer.decode(codes[:, :1]), 1e-5)
+    assert made.losses
+    for loss in (made.latent.square().mean(), made.first.square().mean(), *made.losses.values()):
+        (slope,) = torch.autograd.grad(loss, asked, retain_graph=True)
+        assert slope.isfinite().all()
+        assert (slope.abs().amax(1) > 0).all(), "a frame of the latent has no gradient"
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(quantizer.encode(latent), codes)
+        assert torch.equal(quantizer(latent).codes, codes)
+        assert torch.equal(quantizer.decode(codes), decoded)
+        half = quantizer(latent.bfloat16())
+    assert half.latent.isfinite().all()
+    assert all(loss.isfinite() for loss in half.losses.values())
+    assert torch.equal(half.codes, quantizer.encode(latent.bfloat16().float()))
+    assert_close(half.latent.float(), quantizer.decode(half.codes), 2e-2)
+
+    none = quantizer.encode(latent[:, :, :0])
+    assert none.shape == (b, quantizer.codebooks, 0)
+    assert quantizer.decode(none).shape == (b, d, 0)
+    assert _unchanged(quantizer, before), "looking changed the quantizer"
+
+
+def assert_refines(quantizer: Quantizer, latent: Tensor) -> None:
+    """Every further codebook brings the decoded latent nearer."""
+    codes = quantizer.encode(latent)
+    errors = [
+        (latent - quantizer.decode(codes[:, :n])).square().mean().item()
+        for n in range(1, quantizer.codebooks + 1)
+    ]
+    assert errors[0] < latent.var(), "the first codebook says less than the mean"
+    assert all(after < before for before, after in pairwise(errors)), errors
+
+
+def _unchanged(module: torch.nn.Module, before: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+# -- codecs -----------------------------------------------------------------------------------
+#
+# `codec` is in eval mode and on the CPU; its weights may be random.
+
+
+def assert_lengths_exact(codec: Codec, lengths: Sequence[int]) -> None:
+    """Every begun frame counts, and decoding gives back as many samples as went in."""
+    for n in lengths:
+        tokens = codec.encode(noise(codec, n))
+        assert (tokens.samples, tokens.frames) == (n, -(-n // codec.frame_size))
+        assert tokens.codes.shape == (codec.codebooks, tokens.frames)
+        audio = codec.decode(tokens)
+        assert (len(audio), audio.channels, audio.rate) == (n, codec.channels, codec.sample_rate)
+
+
+def assert_cuttable(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
+    """Codes and samples are the same to the bit however the input is cut on its way in."""
+    tokens = codec.encode(audio)
+    codes, wave = torch.from_numpy(tokens.codes.copy())[None], codec.decode(tokens).samples[None]
+    frame, block = codec.frame_size, BLOCK * codec.frame_size
+    common = [0, 1, frame - 1, frame, frame + 1, block - 1, block, block + 1]
+    sizes = st.lists(st.sampled_from(common) | st.integers(0, len(audio)), max_size=30)
+
+    @settings(max_examples=examples, deadline=None)
+    @given(sizes, sizes)
+    def check(waves: list[int], frames: list[int]) -> None:
+        encoding = Encoding(codec)
+        made = [encoding.push(piece) for piece in _cut(audio.samples[None], waves)]
+        assert torch.equal(torch.cat([*made, encoding.finish()], 2), codes)
+        decoding = Decoding(codec, samples=len(audio))
+        heard = [decoding.push(piece) for piece in _cut(codes, [n // frame for n in frames])]
+        assert torch.equal(torch.cat([*heard, decoding.finish()], 2), wave)
+
+    check()
+
+
+def assert_batches(codec: Codec, audios: Sequence[Audio]) -> None:
+    """On a CPU a batch gives each recording the tokens, and the audio, that it gets alone."""
+    alone = [codec.encode(audio) for audio in audios]
+    assert codec.encode_batch(audios) == alone
+    for one, other in zip(codec.decode_batch(alone), map(codec.decode, alone), strict=True):
+        assert torch.equal(one.samples, other.samples)
+    few = codec.encode_batch(audios, codebooks=1)
+    assert few == [tokens.first(1) for tokens in alone]
+    assert codec.encode_batch([]) == []
+
+
+def assert_groups(codec: Codec, audios: Sequence[Audio], group: int) -> int:
+    """Side by side, codes differ from those alone only where two entries are equally near.
+
+    Rounding depends on the shape of a matrix product. A frame's first code that differs must be a
+    near-tie: the two squared distances within 1e-4 of each other. Gives how many frames differ.
+    """
+    alone, beside = codec.encode_batch(audios), codec.encode_batch(audios, group=group)
+    differ = total = 0
+    for audio, one, other in zip(audios, alone, beside, strict=True):
+        assert (one.samples, one.codes.shape) == (other.samples, other.codes.shape)
+        total += one.frames
+        latent = latents(codec, audio)
+        for f in np.flatnonzero((one.codes != other.codes).any(0)):
+            k = int(np.flatnonzero(one.codes[:, f] != other.codes[:, f])[0])
+            distances = []
+            for tokens in (one, other):
+                codes = torch.from_numpy(tokens.codes[: k + 1, f].copy())[None, :, None]
+                decoded = codec.quantizer.decode(codes)[0, :, 0]
+                distances.append((latent[:, f] - decoded).square().sum().item())
+            margin = abs(distances[0] - distances[1]) / max(distances)
+            assert margin < 1e-4, f"frame {f}, codebook {k}: margin {margin:.1e} is no near-tie"
+            differ += 1
+    assert differ <= total / 1000, f"{differ} of {total} frames differ"
+    return differ
+
+
+def assert_prefixes(codec: Codec, audio: Audio) -> None:
+    """Fewer codebooks are the first ones of all, and decode."""
+    tokens = codec.encode(audio)
+    heard = []
+    for n in range(1, codec.codebooks + 1):
+        first = codec.encode(audio, codebooks=n)
+        assert first == tokens.first(n)
+        heard.append(codec.decode(first).samples)
+        assert heard[-1].isfinite().all()
+    for coarse, fine in pairwise(heard):
+        assert not torch.equal(coarse, fine), "a codebook that decodes to nothing"
+
+
+def assert_no_future(codec: Codec, frames: int = 100) -> None:
+    """A frame's codes depend on nothing `lead` samples past its end, decoded samples on no frame
+    that begins `lead` samples past them; what lies behind that changes."""
+    audio = noise(codec, frames * codec.frame_size)
+    tokens = codec.encode(audio)
+    wave = codec.decode(tokens).samples
+    for i in (0, 1, BLOCK - 2, BLOCK - 1, BLOCK, frames - 2):
+        end = (i + 1) * codec.frame_size + codec.lead
+        samples = audio.samples.clone()
+        samples[:, end:] = 0.5 * torch.randn(samples[:, end:].shape)
+        codes = codec.encode(Audio(samples, audio.rate)).codes
+        assert np.array_equal(codes[:, : i + 1], tokens.codes[:, : i + 1])
+        assert not np.array_equal(codes[:, i + 1], tokens.codes[:, i + 1])
+
+        codes = tokens.codes.copy()
+        codes[:, i:] = (codes[:, i:] + 1) % np.array(codec.sizes)[:, None]
+        start = max(0, i * codec.frame_size - codec.lead)
+        other = codec.decode(replace(tokens, codes=codes)).samples
+        assert torch.equal(other[:, :start], wave[:, :start])
+        assert not torch.equal(
+            other[:, : start + codec.frame_size], wave[:, : start + codec.frame_size]
+        )
+
+
+def assert_latency(codec: Codec) -> None:
+    """The declared latency is the measured one: how long before a loud onset decoding changes.
+
+    What is decoded before the onset waited for it: the greatest lead over all places of the onset
+    in a frame is what a sample waits at most.
+    """
+    frame, frames = codec.frame_size, 12
+    silence = torch.zeros(codec.channels, frames * frame)
+    quiet = codec.decode(codec.encode(Audio(silence, codec.sample_rate))).samples
+    waits = []
+    for at in {0, 1, frame // 2, frame - 1, codec.lead - 1, codec.lead, codec.lead + 1}:
+        onset = 5 * frame + at
+        # Loud, so that the last sample of a window is heard through the window's edge.
+        samples = silence.clone()
+        samples[:, onset:] = 100.0
+        loud = codec.decode(codec.encode(Audio(samples, codec.sample_rate))).samples
+        first = int((loud != quiet).any(0).nonzero()[0])
+        waits.append(onset - first + 1)
+    assert max(waits) == round(codec.latency * codec.sample_rate)
+
+
+def assert_receptive_field(codec: Codec) -> None:
+    """The declared receptive field is the measured one: samples that a latent has a gradient to."""
+    before, after = codec.receptive_field
+    assert math.isfinite(before)
+    frame = codec.frame_size
+    i = math.ceil(before / frame) + 1
+    wave = noise(codec, (i + 3) * frame).samples.requires_grad_()
+    latent = _latents(codec, wave)[:, i]
+    (slope,) = torch.autograd.grad((latent * torch.randn(latent.shape)).sum(), wave)
+    seen = slope.abs().sum(0).nonzero().flatten()
+    measured = (i * frame - int(seen.min()), int(seen.max()) - (i + 1) * frame + 1)
+    assert measured == (before, after)
+
+
+def noise(codec: Codec, samples: int, seed: int = 0) -> Audio:
+    """Noise that swells and fades, at the codec's rate."""
+    random = torch.Generator().manual_seed(seed + samples)
+    x = torch.randn(codec.channels, samples, generator=random)
+    swell = 0.1 + 0.1 * torch.sin(torch.arange(samples) / 3000 + seed)
+    return Audio(x * swell, codec.sample_rate)
+
+
+@torch.no_grad()
+def latents(codec: Codec, audio: Audio) -> Tensor:
+    """What the encoder makes of a recording, `[d f]`, as in training: all at once."""
+    return _latents(codec, audio.samples)
+
+
+def _latents(codec: Codec, wave: Tensor) -> Tensor:
+    short = -wave.shape[1] % codec.frame_size
+    wave = F.pad(wave, (codec.frame_size - codec.lead if codec.lead else 0, short + codec.lead))
+    latent = codec.step_latent(wave[None], codec.start_latent(1))[0][0]
+    return latent[:, 1:] if codec.lead else latent
+
+
+def _cut(x: Tensor, sizes: list[int]) -> list[Tensor]:
+    """Pieces of these sizes as far as they go, then the rest."""
+    pieces = []
+    for size in sizes:
+        pieces.append(x[:, :, :size])
+        x = x[:, :, size:]
+    return [*pieces, x]

@@ -1,0 +1,224 @@
+"""A codec in one file: what goes in comes out, and a file that is not one says why."""
+
+from __future__ import annotations
+
+import json
+import socket
+import stat
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from contracts import noise
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from audiotok import checkpoint
+from audiotok.checkpoint import CheckpointError, load, read_card, save
+from audiotok.codecs.base import Codec
+from audiotok.codecs.speech import Config, Speech
+from audiotok.registry import UnknownPartError
+
+TINY = Config(
+    encoder=16,
+    encoder_blocks=2,
+    decoder=16,
+    decoder_blocks=2,
+    window=3,
+    heads=2,
+    latent=8,
+    codebooks=2,
+    size=16,
+    semantic=4,
+)
+
+
+@pytest.fixture
+def codec() -> Codec:
+    return Speech(TINY).eval()
+
+
+@pytest.fixture
+def path(codec: Codec, tmp_path: Path) -> Path:
+    save(codec, tmp_path / "tiny.safetensors", card={"steps": 3})
+    return tmp_path / "tiny.safetensors"
+
+
+def rewrite(path: Path, **about: str | None) -> None:
+    """The same weights under another header; None takes a key out."""
+    with safe_open(path, "pt") as file:
+        header = {**file.metadata(), **about}
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    save_file(state, path, {key: value for key, value in header.items() if value is not None})
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert len(message) < len(str(path)) + 400
+    return message.removeprefix(f"{path}: ")
+
+
+# -- there and back ---------------------------------------------------------------------------
+
+
+def test_weights_come_back_in_half_precision(codec: Codec, path: Path):
+    again = load(path)
+    assert asdict(again.config) == asdict(codec.config)
+    assert again.state_dict().keys() == codec.state_dict().keys()
+    for key, value in codec.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value.half().float())
+    assert not again.training
+    assert not any(p.requires_grad for p in again.parameters())
+    assert read_card(path) == {"codec": "speech", "config": asdict(TINY), "card": {"steps": 3}}
+
+
+def test_the_fingerprint_survives_files_and_processes(path: Path, tmp_path: Path):
+    codec = load(path)
+    save(codec, tmp_path / "again.safetensors")
+    assert load(tmp_path / "again.safetensors").fingerprint == codec.fingerprint
+    code = f"import audiotok; print(audiotok.load({str(path)!r}).fingerprint)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == codec.fingerprint
+
+
+def test_a_saved_codec_gives_the_tokens_it_gave(path: Path, tmp_path: Path):
+    codec = load(path)
+    save(codec, tmp_path / "again.safetensors")
+    audio = noise(codec, 12_345)
+    assert load(str(tmp_path / "again.safetensors")).encode(audio) == codec.encode(audio)
+
+
+def test_saving_leaves_a_whole_file_or_none(
+    codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "c.safetensors"
+    save(codec, path)
+    before = path.read_bytes()
+    assert stat.S_IMODE(path.stat().st_mode) & 0o044 == 0o044, "others cannot read it"
+
+    def full(self: Path, data: bytes) -> int:
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(codec, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# -- names ------------------------------------------------------------------------------------
+
+
+def test_a_name_is_the_weights_that_ship(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    path.replace(weights / "speech.safetensors")
+    monkeypatch.setattr(checkpoint, "WEIGHTS", weights)
+    # A folder of that name in the way does not matter.
+    (tmp_path / "speech").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load("speech").fingerprint == load(weights / "speech.safetensors").fingerprint
+    assert load().config == TINY
+
+
+def test_a_codec_without_weights_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path)
+    with pytest.raises(
+        CheckpointError,
+        match="^codec 'speech' has no weights here; give the path of a checkpoint$",
+    ):
+        load("speech")
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(UnknownPartError, match=r"'speach'\. Did you mean 'speech'\? Known: "):
+        load("speach")
+
+
+# -- what is no checkpoint --------------------------------------------------------------------
+
+
+def test_missing(tmp_path: Path):
+    assert refusal(tmp_path / "none.safetensors") == "no such checkpoint"
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF....WAVE", b"\x00" * 64, b"\xff" * 64])
+def test_not_safetensors(tmp_path: Path, content: bytes):
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(content)
+    assert refusal(path).startswith("not a safetensors checkpoint (")
+
+
+def test_a_folder(tmp_path: Path):
+    assert refusal(tmp_path).startswith("not a safetensors checkpoint (")
+
+
+def test_truncated(path: Path):
+    whole = path.read_bytes()
+    for size in (7, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        assert refusal(path).startswith("not a safetensors checkpoint (")
+
+
+def test_foreign_safetensors(tmp_path: Path):
+    path = tmp_path / "c.safetensors"
+    for metadata in (None, {"format": "pt"}):
+        save_file({"weight": torch.zeros(2)}, path, metadata)
+        wanted = "safetensors, but not written by audiotok (no config in it)"
+        assert refusal(path) == wanted
+
+
+def test_a_later_format(path: Path):
+    rewrite(path, format="audiotok 2")
+    assert refusal(path) == "written as 'audiotok 2', not 'audiotok 1': update audiotok"
+
+
+@pytest.mark.parametrize(
+    "about",
+    [{"codec": None}, {"config": None}, {"card": None}, {"config": "{"}, {"card": "not json"}],
+)
+def test_a_damaged_header(path: Path, about: dict[str, Any]):
+    rewrite(path, **about)
+    assert refusal(path).startswith("damaged; its config cannot be read (")
+
+
+def test_another_codec(path: Path):
+    rewrite(path, codec="mimi2")
+    assert "unknown codecs part 'mimi2'" in refusal(path)
+
+
+@pytest.mark.parametrize("config", [{"colour": 3}, [1, 2], {"heads": 3}, {"encoder": -4}])
+def test_a_config_that_builds_nothing(path: Path, config: Any):
+    rewrite(path, config=json.dumps(config))
+    assert refusal(path).startswith("no codec here is built so: ")
+
+
+def test_weights_that_do_not_fit(path: Path):
+    rewrite(path, config=json.dumps(asdict(TINY) | {"encoder": 32}))
+    assert refusal(path).startswith("weights do not fit codec 'speech': ")
+    rewrite(path, config=json.dumps(asdict(TINY) | {"codebooks": 3}))
+    assert "Missing key(s)" in refusal(path)
+
+
+# -- no network -------------------------------------------------------------------------------
+
+
+def test_nothing_here_can_reach_the_network():
+    """The guard in conftest.py, by which every other test shows that it needs no network."""
+    with pytest.raises(PermissionError, match="tests use no network"):
+        socket.create_connection(("192.0.2.1", 80), timeout=1)
+    with socket.socket() as one, pytest.raises(PermissionError, match="tests use no network"):
+        one.connect_ex(("192.0.2.1", 80))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname(), timeout=1).close()

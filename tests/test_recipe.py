@@ -1,0 +1,113 @@
+"""A recipe is read strictly: what is not known is an error that names the nearest known key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from audiotok.recipe import Data, Recipe, Train, read_recipe
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
+WHOLE = """
+codec = "speech"
+[data]
+manifest = "a.tsv"
+seconds = 2
+[config]
+heads = 2
+[loss]
+mel = 1
+commitment = 0.25
+[train]
+steps = 7
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "r.toml").write_text(WHOLE)
+    return tmp_path / "r.toml"
+
+
+def refusal(path: Path, text: str | None = None, settings: list[str] | None = None) -> str:
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        read_recipe(path, settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(str(path), "PATH")
+
+
+def test_a_recipe_is_what_it_says_and_defaults_elsewhere(path: Path):
+    assert read_recipe(path) == Recipe(
+        codec="speech",
+        data=Data("a.tsv", seconds=2.0),
+        config={"heads": 2},
+        loss={"mel": 1.0, "commitment": 0.25},
+        train=Train(steps=7),
+    )
+    assert isinstance(read_recipe(path).data.seconds, float)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_recipes_of_the_package_are_valid(path: Path):
+    assert read_recipe(path).loss
+
+
+def test_settings_go_over_the_file(path: Path):
+    given = ["train.steps=9", "data.manifest=b c.tsv", "config.size = 64", "loss.spectrum=1e1"]
+    recipe = read_recipe(path, [*given, "codec='other'"])
+    assert (recipe.train.steps, recipe.data.manifest, recipe.codec) == (9, "b c.tsv", "other")
+    assert recipe.config == {"heads": 2, "size": 64}
+    assert recipe.loss == {"mel": 1.0, "commitment": 0.25, "spectrum": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("codex = 1\n" + WHOLE, "PATH: unknown key 'codex'; did you mean 'codec'?"),
+        ("x = 1\n" + WHOLE, "PATH: unknown key 'x'; known: codec, data, config, loss, train"),
+        (WHOLE + "step = 1", "PATH [train]: unknown key 'step'; did you mean 'steps'?"),
+        ("[data]\nmanifest = 'a'", "PATH: key 'codec' is missing"),
+        ("codec = 'speech'", "PATH: key 'data' is missing"),
+        ("codec = 'speech'\n[data]", "PATH [data]: key 'manifest' is missing"),
+        (WHOLE + "rate = '1e-3'", "PATH [train]: 'rate' must be float, not '1e-3'"),
+        (WHOLE + "seed = 1.5", "PATH [train]: 'seed' must be int, not 1.5"),
+        (WHOLE + "seed = true", "PATH [train]: 'seed' must be int, not True"),
+        ("codec = 3\n[data]\nmanifest = 'a'", "PATH: 'codec' must be str, not 3"),
+        ("codec = 's'\ndata = 'a.tsv'", "PATH: 'data' must be a table, not 'a.tsv'"),
+        ("codec = 's'\nconfig = 1\n[data]\nmanifest = 'a'", "PATH: 'config' must be a table, not 1"),
+        (
+            "codec = 's'\n[data]\nmanifest = 'a'\n[loss]\nmel = 'much'",
+            "PATH [loss]: 'mel' must be float, not 'much'",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(path: Path, text: str, message: str):
+    assert refusal(path, text) == message
+
+
+def test_not_toml(path: Path):
+    assert refusal(path, "codec: speech").startswith("PATH: not TOML: ")
+    path.write_bytes(b"codec = '\xff'")
+    assert refusal(path).startswith("PATH: not TOML: ")
+
+
+def test_no_such_file(tmp_path: Path):
+    assert refusal(tmp_path / "none.toml") == "PATH: no such recipe"
+    assert refusal(tmp_path) == "PATH: cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.steps", "--set train.steps: write it as section.key=value"),
+        ("codec.x=1", "--set codec.x=1: 'codec' is a value, not a table"),
+        ("train.stepps=1", "PATH [train]: unknown key 'stepps'; did you mean 'steps'?"),
+        ("train.steps=many", "PATH [train]: 'steps' must be int, not 'many'"),
+    ],
+)
+def test_wrong_settings(path: Path, setting: str, message: str):
+    assert refusal(path, settings=[setting]) == message
