@@ -12,7 +12,7 @@ demo: $(VENV)/ready
 test: $(VENV)/ready lint
 	$(BIN)/pytest -m "not slow"
 
-test-all: $(VENV)/ready $(VENV)/peers lint
+test-all: $(VENV)/ready lint
 	$(BIN)/pytest
 
 lint: $(VENV)/ready
@@ -20,7 +20,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: $(VENV)/ready $(VENV)/peers
+bench: $(VENV)/ready
 	$(BIN)/python tests/bench/encode.py
 	$(BIN)/python tests/bench/tokens.py
 
@@ -31,12 +31,6 @@ $(VENV)/ready: pyproject.toml Makefile
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $@
-
-# Other people's programs, which ours are held against. Without their dependencies: encodec asks
-# for nothing that is not here already but einops.
-$(VENV)/peers: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --no-deps encodec==0.1.1 einops
 	touch $@
 
 clean:

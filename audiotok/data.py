@@ -117,7 +117,7 @@ def crops(pool: Pool, *, batch: int, length: int, seed: int, step: int) -> Itera
     """
     while True:
         random = np.random.default_rng((seed, step))
-        starts = random.integers(0, len(pool.samples) - 1, batch)
+        starts = random.integers(0, len(pool.samples) - 1, batch).tolist()
         wave = torch.stack([pool.crop(start, length) for start in starts])
         peak = wave.abs().amax(1, keepdim=True).clamp(min=1e-3)
         wanted = 10 ** (random.uniform(-26, 0, (batch, 1)) / 20)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from torch import Tensor
 
@@ -17,7 +19,13 @@ from audiotok.codecs.base import Codec
 from audiotok.pieces import Decoding, Encoding
 from audiotok.resample import Resampler
 from audiotok.tokens import Tokens
-from audiotok.tokfile import TokenReader, TokenWriter
+from audiotok.tokfile import (
+    Header,
+    TokenFileDamagedError,
+    TokenFileExistsError,
+    TokenReader,
+    TokenWriter,
+)
 
 SECONDS = 60  # of audio that decoding holds at a time
 
@@ -52,7 +60,8 @@ def encode_file(
 ) -> Made:
     """Encode an audio file ("-": stdin) of any length to a .tok file, in constant memory.
 
-    The codes are, to the bit, those of `codec.encode(Audio.load(source))`.
+    The codes are, to the bit, those of `codec.encode(Audio.load(source))`. Folders above the
+    target are made.
 
     Raises:
         AudioFileError: the source cannot be read, or holds no samples.
@@ -68,6 +77,7 @@ def encode_file(
         empty = Audio(torch.zeros(codec.channels * streams, 0), audio.rate)
         header = codec.encode(empty, codebooks=codebooks, split=split).header
         runs = [Encoding(codec, codebooks=codebooks) for _ in range(streams)]
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
         with TokenWriter(target, header, force=force) as writer:
             for block in audio.blocks(rate=codec.sample_rate, mono=mono):
                 waves = block.to(codec.device).split(codec.channels)
@@ -95,6 +105,8 @@ def decode_file(
 ) -> Made:
     """Decode a .tok file of any length to an audio file, in constant memory.
 
+    Folders above the target are made.
+
     Args:
         codec: the codec that made the tokens.
         source: a .tok file.
@@ -115,7 +127,9 @@ def decode_file(
         back = original_rate and header.original_rate != codec.sample_rate
         rate = header.original_rate if back else codec.sample_rate
         length = reader.original_samples if back else reader.samples
-        with Sink(target, rate, header.channels, force=force) as writer:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        comment = _comment(header, codebooks)
+        with Sink(target, rate, header.channels, force=force, comment=comment) as writer:
             pieces = _waves(codec, reader, codebooks)
             if back:
                 pieces = _resampled(pieces, Resampler(codec.sample_rate, rate, header.channels))
@@ -128,6 +142,80 @@ def decode_file(
     return _made(source, target, Path(source), began)
 
 
+def is_encoded(
+    codec: Codec,
+    source: str | Path,
+    target: str | Path,
+    *,
+    codebooks: int | None = None,
+    split: bool = False,
+) -> bool:
+    """Whether the target is there and is what `encode_file` would make with these options.
+
+    Raises:
+        TokenFileError: something else is there.
+    """
+    target = Path(target)
+    if not target.exists():
+        return False
+    try:
+        with TokenReader(target) as reader:
+            header = reader.header
+    except TokenFileDamagedError as error:
+        raise TokenFileExistsError(f"{error}; --force overwrites it") from None
+    kept = codec.quantizer.check(codebooks)
+    same = (codec.name, codec.fingerprint, kept)
+    apart = header.streams > 1
+    if (header.codec, header.fingerprint, len(header.sizes)) != same:
+        made = f"made by {header.codec} {header.fingerprint} with {len(header.sizes)} codebooks"
+    elif apart != split and (apart or _channels(source) > codec.channels):
+        made = f"with channels {'split' if apart else 'mixed'}"
+    else:
+        return True
+    raise TokenFileExistsError(f"{target}: exists already, {made}; --force overwrites it")
+
+
+def _channels(source: str | Path) -> int:
+    with open_audio(source) as audio:
+        return audio.channels
+
+
+def is_decoded(
+    source: str | Path,
+    target: str | Path,
+    *,
+    codebooks: int | None = None,
+    original_rate: bool = False,
+) -> bool:
+    """Whether the target is there and is what `decode_file` would make with these options.
+
+    Raises:
+        AudioFileError: something else is there, or a format that cannot say what it is of.
+    """
+    target = Path(target)
+    if not target.exists():
+        return False
+    with TokenReader(source) as reader:
+        header = reader.header
+        rate = header.original_rate if original_rate else header.sample_rate
+        length = reader.original_samples if original_rate else reader.samples
+    with suppress(OSError, soundfile.LibsndfileError), soundfile.SoundFile(target) as file:
+        same = (file.samplerate, file.frames, file.comment) == (
+            rate,
+            length,
+            _comment(header, codebooks),
+        )
+        if same and target.stat().st_mtime >= Path(source).stat().st_mtime:
+            return True
+    raise AudioFileError(f"{target}: exists already; --force overwrites it")
+
+
+def _comment(header: Header, codebooks: int | None) -> str:
+    """Written into a decoded file, where its format can hold it."""
+    kept = min(len(header.sizes), codebooks or len(header.sizes))
+    return f"decoded by audiotok: {header.codec} {header.fingerprint}, {kept} codebooks"
+
+
 def _waves(codec: Codec, reader: TokenReader, codebooks: int | None) -> Iterator[Tensor]:
     """The decoded channels `[c t]` of the whole file, some frames at a time."""
     header = reader.header
@@ -136,7 +224,7 @@ def _waves(codec: Codec, reader: TokenReader, codebooks: int | None) -> Iterator
     runs = [Decoding(codec, samples=reader.samples) for _ in range(header.streams)]
     step = SECONDS * codec.sample_rate // codec.frame_size
     for first in range(0, reader.frames, step):
-        codes = torch.from_numpy(reader.read(first, min(first + step, reader.frames)))
+        codes = torch.from_numpy(reader.read(first, min(first + step, reader.frames)).copy())
         streams = codes.to(codec.device).split(rows)
         made = [run.push(s[None, :keep]) for run, s in zip(runs, streams, strict=True)]
         yield torch.cat(made, 1)[0].cpu()
@@ -156,17 +244,48 @@ def _rows(codes: list[Tensor]) -> np.ndarray:
 
 def _made(source: str | Path, target: str | Path, tokens: Path, began: float) -> Made:
     took = time.perf_counter() - began
-    with TokenReader(tokens) as reader:
-        seconds = reader.samples / reader.header.sample_rate
-        nothing = Tokens.load(tokens, start=0, end=0)
-        return Made(
-            source=str(source),
-            target=str(target),
-            seconds=seconds,
-            frames=reader.frames,
-            codebooks=nothing.codebooks,
-            streams=nothing.streams,
-            nominal_kbps=round(nothing.kbps, 4),
-            file_kbps=round(tokens.stat().st_size * 8 / 1000 / max(seconds, 1e-9), 4),
-            took=took,
-        )
+    facts = describe_tokens(tokens)
+    return Made(
+        source=str(source),
+        target=str(target),
+        codebooks=len(facts["sizes"]),
+        took=took,
+        **{key: facts[key] for key in ("seconds", "frames", "streams")},
+        **{key: facts[key] for key in ("nominal_kbps", "file_kbps")},
+    )
+
+
+def describe_tokens(path: str | Path) -> dict[str, Any]:
+    """What a .tok file holds, as plain data: its header, its length and its rates.
+
+    Raises:
+        TokenFileError: it cannot be read.
+    """
+    path = Path(path)
+    with TokenReader(path) as reader:
+        header, seconds = reader.header, reader.samples / reader.header.sample_rate
+        size = path.stat().st_size
+        return {
+            "file": str(path),
+            **asdict(header),
+            "frames": reader.frames,
+            "samples": reader.samples,
+            "original_samples": reader.original_samples,
+            "seconds": seconds,
+            "nominal_kbps": round(Tokens.load(path, start=0, end=0).kbps, 4),
+            "bytes": size,
+            "file_kbps": round(size * 8 / 1000 / max(seconds, 1e-9), 4),
+        }
+
+
+def describe_audio(path: str | Path) -> dict[str, Any]:
+    """What the header of an audio file says; None where it does not say.
+
+    Raises:
+        AudioFileError: it cannot be read.
+    """
+    with open_audio(path) as audio:
+        samples = audio.samples
+        seconds = None if samples is None else samples / audio.rate
+        facts = {"rate": audio.rate, "channels": audio.channels}
+        return {"file": audio.name, **facts, "samples": samples, "seconds": seconds}

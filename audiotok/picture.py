@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from audiotok.audio import Audio
 from audiotok.metrics.mel import log_mel
+from audiotok.part import part_of
 
 LONGEST = 60  # seconds; a longer recording is drawn up to here
 
@@ -15,15 +17,18 @@ LONGEST = 60  # seconds; a longer recording is drawn up to here
 def draw(before: Audio, after: Audio, path: str | Path, *, title: str) -> None:
     """Write a PNG: for each of the two, its waveform over its mel spectrogram.
 
+    It appears under its name when it is complete.
+
     Raises:
         ImportError: matplotlib is not installed.
+        OSError: it cannot be written.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("a picture needs matplotlib: pip install 'audiotok[plot]'") from None
     figure = Figure(figsize=(12, 7), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     axes = figure.subplots(4, 1, sharex=True, gridspec_kw={"height_ratios": [1, 2.2, 1, 2.2]})
     rate = after.rate
     both = {"original": before.mono().resample(rate), "decoded": after.mono()}
@@ -48,4 +53,11 @@ def draw(before: Audio, after: Audio, path: str | Path, *, title: str) -> None:
         mel.set(ylabel="mel band")
         figure.colorbar(image, ax=mel, label="dB", pad=0.01)
     axes[-1].set(xlabel="seconds")
-    figure.savefig(path, dpi=110)
+    part = part_of(Path(path))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # a title the font cannot write
+            figure.savefig(part, dpi=110, format="png")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

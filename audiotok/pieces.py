@@ -5,56 +5,19 @@
     blocks           |-----------------------|------------- ... 0000   filled up too
 
 The network always runs on whole blocks, so the arithmetic, and with it every code, is the same to
-the bit however a recording is cut. How frames lie when a codec looks `lead` samples ahead:
-
-    encoder    takes `frame_size - lead` zeros first and drops the frame that comes of them, so
-               that a frame is coded `lead` samples after its own end
-    decoder    gives samples `lead` late, when the next frame has overlapped them
+the bit however a recording is cut.
 """
 
 from __future__ import annotations
-
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiotok.layers.base import State
-from audiotok.quantizers.base import Quantizer
-from audiotok.shapes import Codes, Latent, Wave
+from audiotok.network import Network
+from audiotok.shapes import Codes, Wave
 
-BLOCK = 64  # frames a step, offline; also keeps activations in a CPU's cache
-
-
-@runtime_checkable
-class Steps(Protocol):
-    """What a codec must be able to do to run in pieces; `Codec` says what each does."""
-
-    frame_size: int
-    channels: int
-    lead: int
-    quantizer: Quantizer
-
-    def start_latent(self, batch: int) -> State:
-        """State before the first sample."""
-        ...
-
-    def step_latent(self, wave: Wave, state: State) -> tuple[Latent, State]:
-        """Whole frames of samples to latents."""
-        ...
-
-    def start_wave(self, batch: int) -> State:
-        """State before the first frame."""
-        ...
-
-    def step_wave(self, latent: Latent, state: State, frames: int) -> tuple[Wave, State]:
-        """The first `frames` latents to samples."""
-        ...
-
-    def flush_wave(self, state: State) -> Wave:
-        """The last `lead` samples."""
-        ...
+BLOCK = 128  # frames a step, offline; also keeps activations in a CPU's cache
 
 
 class Encoding:
@@ -68,22 +31,21 @@ class Encoding:
     """
 
     def __init__(
-        self, codec: Steps, batch: int = 1, *, codebooks: int | None = None, block: int = BLOCK
+        self, codec: Network, batch: int = 1, *, codebooks: int | None = None, block: int = BLOCK
     ) -> None:
         self.codec, self.block = codec, block
         self.codebooks = codec.quantizer.check(codebooks)
         self.samples = self.frames = 0
         self._state, self._batch = codec.start_latent(batch), batch
         self._held: Tensor | None = None
-        self._skip = 1 if codec.lead else 0
+        self._skip = codec.early
 
     @torch.no_grad()
     def push(self, wave: Wave) -> Codes:
         """The codes that these samples complete; often none."""
         codec = self.codec
         if self._held is None:
-            early = codec.frame_size - codec.lead if codec.lead else 0
-            self._held = wave.new_zeros(self._batch, codec.channels, early)
+            self._held = wave.new_zeros(self._batch, codec.channels, codec.ahead)
         self.samples += wave.shape[2]
         self._held = torch.cat([self._held, wave], 2)
         made = []
@@ -112,7 +74,7 @@ class Encoding:
         return codes
 
     def _left(self) -> int:
-        return -(-self.samples // self.codec.frame_size) - self.frames
+        return self.codec.frames(self.samples) - self.frames
 
     def _join(self, made: list[Tensor]) -> Codes:
         device = None if self._held is None else self._held.device
@@ -131,7 +93,7 @@ class Decoding:
     """
 
     def __init__(
-        self, codec: Steps, batch: int = 1, *, samples: int | None = None, block: int = BLOCK
+        self, codec: Network, batch: int = 1, *, samples: int | None = None, block: int = BLOCK
     ) -> None:
         self.codec, self.block, self.given = codec, block, 0
         self.samples = samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from audiotok.codecs.base import Codec
 from audiotok.files import decode_file, encode_file
 from audiotok.picture import draw
 from audiotok.registry import find, names
+
+log = logging.getLogger("audiotok")
 
 LONGEST = 60.0  # seconds scored and drawn
 
@@ -26,16 +29,21 @@ def roundtrip(
 
     Returns:
         `encode` and `decode` (rows of `files.Made`), `scores` by metric, a text where a metric
-        could not run, and the path of the `picture`. Scores and picture are of the first minute.
+        could not run, and the path of the `picture`, None without matplotlib. Scores and picture
+        are of the first minute.
 
     Raises:
         ValueError: the source cannot be read, or an output exists and not `force`.
     """
     source, out = Path(source), Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    if str(source) == "-":
+        raise ValueError("-: stdin can be read only once; save it to a file first")
     tokens, wav, png = (out / f"{source.stem}{suffix}" for suffix in (".tok", ".wav", ".png"))
-    if png.exists() and not force:
-        raise ValueError(f"{png}: exists already; --force overwrites it")
+    for made in (tokens, wav, png):
+        if made.exists() and source.exists() and made.samefile(source):
+            raise ValueError(f"{source}: would be overwritten by its copy; give another --out")
+        if made.exists() and not force:
+            raise ValueError(f"{made}: exists already; --force overwrites it")
     encoded = encode_file(codec, source, tokens, codebooks=codebooks, force=force)
     decoded = decode_file(codec, tokens, wav, force=force)
     before = Audio.load(source, end=LONGEST).mono().resample(codec.sample_rate)
@@ -47,11 +55,16 @@ def roundtrip(
             scores[name] = round(metric.score(after, before).value, 4)
         except (ImportError, ValueError) as error:
             scores[name] = f"not run: {error}"
-    title = f"{source.name}: {codec.name}, {encoded.codebooks} codebooks, "
-    draw(before, after, png, title=title + f"{encoded.nominal_kbps:.2f} kbps")
+    title = f"{source.name[:60]}: {codec.name}, {encoded.codebooks} codebooks, "
+    picture: Path | None = png
+    try:
+        draw(before, after, png, title=title + f"{encoded.nominal_kbps:.2f} kbps")
+    except ImportError as error:
+        log.warning("%s", error)
+        picture = None
     return {
         "encode": encoded.row(),
         "decode": decoded.row(),
         "scores": scores,
-        "picture": str(png),
+        "picture": picture and str(picture),
     }

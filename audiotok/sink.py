@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import uuid
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +15,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from audiotok.decoders import CHUNK, AudioFileError
+from audiotok.part import part_of
 
 log = logging.getLogger("audiotok")
 
@@ -46,6 +47,7 @@ class Sink:
         channels: how many.
         subtype: libsndfile's name of the encoding, e.g. "PCM_24" or "FLOAT"; 16 bits if None.
         force: overwrite what is there.
+        comment: kept in the file where its format has a place for it.
 
     Raises:
         AudioFileError: the file exists, its format is unknown or cannot hold this audio, or the
@@ -60,6 +62,7 @@ class Sink:
         *,
         subtype: str | None = None,
         force: bool = False,
+        comment: str = "",
     ) -> None:
         self.path, self.rate, self.channels = Path(path), rate, channels
         if self.path.suffix.lower() not in FORMATS:
@@ -75,13 +78,17 @@ class Sink:
             )
         self.samples = 0  # written so far
         self._clipped, self._peak = 0, 0.0
-        self._part = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.part")
+        self.force, self.comment = force, comment
+        self._part = part_of(self.path)
 
     def __enter__(self) -> Sink:
         try:
             self._file = soundfile.SoundFile(
                 self._part, "w", self.rate, self.channels, self.subtype, format=self.format
             )
+            if self.comment:
+                with suppress(soundfile.LibsndfileError):
+                    self._file.comment = self.comment
         except (OSError, ValueError, soundfile.LibsndfileError) as error:
             raise self._failed(error) from None
         return self
@@ -109,9 +116,13 @@ class Sink:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self._file.close()
             if kind is not None:
+                with suppress(OSError, soundfile.LibsndfileError):
+                    self._file.close()
                 return
+            self._file.close()
+            if not self.force and self.path.exists():  # it came in the meantime
+                raise AudioFileError(f"{self.path}: exists already; --force overwrites it")
             if not self.samples and self.format in ("FLAC", "MP3", "OGG"):
                 raise AudioFileError(
                     f"{self.path}: {self.format} cannot hold 0 samples; save it as .wav"
@@ -144,4 +155,5 @@ def _not_written(path: Path, error: Exception, rate: int, channels: int) -> Audi
     if not os.access(path.parent, os.W_OK):
         return AudioFileError(f"{path}: no permission to write in {path.parent}")
     free = shutil.disk_usage(path.parent).free / 1e6
-    return AudioFileError(f"{path}: could not be written; the disk has {free:.1f} MB free")
+    why = "could not be written" if free > 1 else "no space left on the device"
+    return AudioFileError(f"{path}: {why} ({free:.1f} MB free); free some and run again")

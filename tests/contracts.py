@@ -353,7 +353,7 @@ def assert_prefixes(codec: Codec, audio: Audio) -> None:
         assert not torch.equal(coarse, fine), "a codebook that decodes to nothing"
 
 
-def assert_no_future(codec: Codec, frames: int = 100) -> None:
+def assert_no_future(codec: Codec, frames: int = BLOCK + 20) -> None:
     """A frame's codes depend on nothing `lead` samples past its end, decoded samples on no frame
     that begins `lead` samples past them; what lies behind that changes."""
     audio = noise(codec, frames * codec.frame_size)

@@ -136,7 +136,7 @@ def test_a_codec_without_weights_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path)
     with pytest.raises(
         CheckpointError,
-        match="^codec 'speech' has no weights here; give the path of a checkpoint$",
+        match=r"^codec 'speech' has no weights here; give the path of a checkpoint$",
     ):
         load("speech")
 

@@ -78,7 +78,10 @@ def test_settings_go_over_the_file(path: Path):
         (WHOLE + "seed = true", "PATH [train]: 'seed' must be int, not True"),
         ("codec = 3\n[data]\nmanifest = 'a'", "PATH: 'codec' must be str, not 3"),
         ("codec = 's'\ndata = 'a.tsv'", "PATH: 'data' must be a table, not 'a.tsv'"),
-        ("codec = 's'\nconfig = 1\n[data]\nmanifest = 'a'", "PATH: 'config' must be a table, not 1"),
+        (
+            "codec = 's'\nconfig = 1\n[data]\nmanifest = 'a'",
+            "PATH: 'config' must be a table, not 1",
+        ),
         (
             "codec = 's'\n[data]\nmanifest = 'a'\n[loss]\nmel = 'much'",
             "PATH [loss]: 'mel' must be float, not 'much'",

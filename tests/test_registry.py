@@ -45,7 +45,7 @@ def test_an_unknown_part_names_the_nearest_and_the_known():
 
 @pytest.mark.parametrize("name", ["base", "__init__", "../codecs/speech", "", "speech.py"])
 def test_only_parts_are_parts(name: str):
-    with pytest.raises(UnknownPartError, match="^unknown codecs part"):
+    with pytest.raises(UnknownPartError, match=r"^unknown codecs part"):
         find("codecs", name)
 
 

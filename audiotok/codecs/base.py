@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from audiotok.layers.base import Layer, State
+from audiotok.network import Network
 from audiotok.pieces import Decoding, Encoding
-from audiotok.quantizers.base import Quantized, Quantizer
-from audiotok.shapes import Latent, Wave
 
 if TYPE_CHECKING:
     from audiotok.audio import Audio
@@ -43,32 +41,22 @@ def mixing_down(channels: int) -> None:
     )
 
 
-class Codec(nn.Module):
+class Codec(Network):
     """A codec: `encode` and `decode` one recording, `encode_batch` and `decode_batch` a list.
 
-    A subclass sets what follows and builds `encoder`, `quantizer` and `decoder`; a codec that
-    is not made of layers writes `to_codes` and `to_wave`.
+    A subclass sets what follows and what `Network` asks for.
 
     Attributes:
         name: the codec's id, its file name.
         config: a frozen dataclass of sizes, enough to build it again.
         sample_rate: Hz.
-        frame_size: samples a frame; integer, the truth that rates derive from.
-        channels: of the audio it codes.
         causal: whether it can run a step at a time.
-        lead: samples that the encoder sees past the end of a frame (and the decoder lags).
     """
 
     name: str
     config: Any
     sample_rate: int
-    frame_size: int
-    channels: int = 1
     causal: bool = True
-    lead: int = 0
-    encoder: Layer
-    quantizer: Quantizer
-    decoder: Layer
 
     # -- audio to tokens and back -------------------------------------------------------------
 
@@ -240,7 +228,8 @@ class Codec(nn.Module):
     def receptive_field(self) -> tuple[float, float]:
         """Samples before and after a frame's own that its codes depend on; inf if unbounded."""
         first, last = self.encoder.reach(0, 0)
-        return -first - self.lead, last + self.lead - self.frame_size + 1
+        # The encoder's frames lie `lead` samples later than the recording's.
+        return -first - self.lead, last - self.frame_size + 1 + self.lead
 
     @property
     def parameters_total(self) -> int:
@@ -265,59 +254,3 @@ class Codec(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
-
-    # -- the network, a step at a time --------------------------------------------------------
-
-    def frames(self, samples: int) -> int:
-        """Frames that `samples` samples take: every begun frame counts."""
-        return -(-samples // self.frame_size)
-
-    def start_latent(self, batch: int) -> State:
-        """The encoder's state before the first sample."""
-        return self.encoder.start(batch)
-
-    def step_latent(self, wave: Wave, state: State) -> tuple[Latent, State]:
-        """Continue encoding by whole frames of samples."""
-        return self.encoder.step(wave, state)
-
-    def start_wave(self, batch: int) -> State:
-        """The decoder's state before the first frame."""
-        return self.decoder.start(batch)
-
-    def step_wave(self, latent: Latent, state: State, frames: int) -> tuple[Wave, State]:
-        """Continue decoding by the first `frames` frames of `latent`; the rest is padding.
-
-        The samples given lag by `lead`.
-        """
-        wave, state = self.decoder.step(latent, state)
-        return wave[:, :, : frames * self.frame_size], state
-
-    def flush_wave(self, state: State) -> Wave:
-        """The `lead` samples that the decoder still holds after the last frame."""
-        raise NotImplementedError
-
-    def forward(self, wave: Wave, keep: Tensor | None = None) -> tuple[Wave, Quantized]:
-        """Reconstruct whole frames of audio, with gradients: what training runs.
-
-        Args:
-            wave: `[b c t]`, t a multiple of `frame_size`.
-            keep: `[b]`, codebooks to use for each (quantizer dropout); all if None.
-        """
-        wave = F.pad(wave, (self._ahead, self.lead))
-        latent, _ = self.step_latent(wave, self.start_latent(len(wave)))
-        quantized = self.quantizer(latent[:, :, self._early :], keep)
-        frames = quantized.latent.shape[2]
-        made, state = self.step_wave(quantized.latent, self.start_wave(len(wave)), frames)
-        if self.lead:
-            made = torch.cat([made[:, :, self.lead :], self.flush_wave(state)], 2)
-        return made, quantized
-
-    @property
-    def _ahead(self) -> int:
-        """Zeros before the first sample, so that a frame ends `lead` samples past its own end."""
-        return self.frame_size - self.lead if self.lead else 0
-
-    @property
-    def _early(self) -> int:
-        """Frames that come of those zeros and are dropped."""
-        return 1 if self.lead else 0

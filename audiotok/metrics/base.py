@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 
 from torch import Tensor
 
@@ -11,10 +14,18 @@ from audiotok.audio import Audio
 
 @dataclass(frozen=True)
 class Score:
-    """A sum and what it is a sum over: seconds, recordings, words. `Score + Score` pools them."""
+    """A sum and what it is a sum over: seconds, recordings, words. `Score + Score` pools them.
+
+    Raises:
+        ValueError: NaN or infinite, which would spoil every mean it goes into.
+    """
 
     total: float
     count: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.total) and math.isfinite(self.count)):
+            raise ValueError(f"the score came out as {self.total} over {self.count}")
 
     def __add__(self, other: Score) -> Score:
         return Score(self.total + other.total, self.count + other.count)
@@ -50,6 +61,19 @@ class Metric:
             ImportError: the library that computes it is not installed.
         """
         raise NotImplementedError
+
+
+def needed(library: str) -> ModuleType:
+    """A library of the `metrics` extra.
+
+    Raises:
+        ImportError: it is not installed; says how to.
+    """
+    try:
+        return import_module(library)
+    except ImportError as error:
+        way = f"pip install {library}, or 'audiotok[metrics]'"
+        raise ImportError(f"the {library} package cannot be imported ({error}): {way}") from None
 
 
 def pair(output: Audio, reference: Audio, *, rate: int | None = None) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audiotok.audio import Audio
-from audiotok.metrics.base import Metric, Score, pair
+from audiotok.metrics.base import Metric, Score, needed, pair
 
 
 class Pesq(Metric):
@@ -14,9 +14,11 @@ class Pesq(Metric):
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; at least a quarter of a second with speech in it is needed."""
-        import pesq
-
+        pesq = needed("pesq")
         made, wanted = pair(output, reference, rate=16000)
+        for name, wave in (("output", made), ("reference", wanted)):
+            if not wave.any():
+                raise ValueError(f"PESQ: the {name} is silent")
         try:
             value = pesq.pesq(16000, wanted.numpy(), made.numpy(), "wb")
         except pesq.PesqError as error:

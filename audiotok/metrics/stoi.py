@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from audiotok.audio import Audio
-from audiotok.metrics.base import Metric, Score, pair
+from audiotok.metrics.base import Metric, Score, needed, pair
 
 
 class Stoi(Metric):
@@ -16,9 +16,10 @@ class Stoi(Metric):
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; about half a second of speech is needed."""
-        import pystoi
-
+        pystoi = needed("pystoi")
         made, wanted = pair(output, reference, rate=16000)
+        if not wanted.any():
+            raise ValueError("STOI: the reference is silent")
         with warnings.catch_warnings():
             # The package warns, and gives 1e-5, where it should refuse.
             warnings.filterwarnings("error", message="Not enough STFT frames")

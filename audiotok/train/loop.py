@@ -25,6 +25,7 @@ LOSSES = {
     "waveform": lambda made, wave, rate: losses.waveform(made, wave),
     "mel": lambda made, wave, rate: losses.mel(made, wave, rate=rate),
     "spectrum": lambda made, wave, rate: losses.spectrum(made, wave),
+    "complex_spectrum": lambda made, wave, rate: losses.complex_spectrum(made, wave),
 }
 
 
@@ -73,9 +74,10 @@ def train(recipe: Recipe, out: str | Path, *, device: str = "cpu", minutes: floa
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     console, began = Console(), time.monotonic()
-    unknown = set(recipe.loss) - {*LOSSES, "commitment"}
+    known = [*LOSSES, "commitment"]
+    unknown = set(recipe.loss) - set(known)
     if unknown:
-        raise ValueError(f"[loss]: unknown {sorted(unknown)}; known: {', '.join(LOSSES)}")
+        raise ValueError(f"[loss]: unknown {sorted(unknown)}; known: {', '.join(known)}")
 
     codec = build(recipe).to(device).train()
     average = copy.deepcopy(codec).eval().requires_grad_(False)

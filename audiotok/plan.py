@@ -1,0 +1,141 @@
+"""Which files are meant, and what becomes of each."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from audiotok.show import UsageError
+from audiotok.workers import Pair
+
+# Extensions that a folder is searched for; files named one by one may have any.
+_SNDFILE = "wav flac ogg opus oga mp3 aiff aif aifc au caf w64 rf64 snd sph voc"
+_OTHERS = "m4a aac webm mp4 mkv mov wma amr 3gp"  # through ffmpeg or torchcodec
+AUDIO = tuple(f".{name}" for name in f"{_SNDFILE} {_OTHERS}".split())
+
+Failure = tuple[str, str]  # a source, and a line that names it and says what is wrong
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Files and what is to become of them, and what cannot be planned."""
+
+    pairs: list[Pair]
+    errors: list[Failure]
+
+
+def find(paths: Iterable[str], suffixes: Iterable[str]) -> tuple[list[Pair], list[Failure]]:
+    """Each file that is meant, once, with its place in the tree it came from.
+
+    Folders are searched, but for hidden files, and files keep their place below them; so do
+    those of a glob below its first wildcard.
+
+    Args:
+        paths: files, folders, globs; "-" is taken as a file.
+        suffixes: extensions to take from folders.
+
+    Returns:
+        (file, path relative to what was searched), and what there is not.
+    """
+    found: dict[str, Pair] = {}
+    errors: list[Failure] = []
+    for given in paths:
+        path = Path(given)
+        if path.is_dir():
+            pairs = [(p, p.relative_to(path)) for p in _inside(path, suffixes)]
+            why = f"no {_listed(suffixes)} file in this folder"
+            if not os.access(path, os.R_OK | os.X_OK):
+                why = "no permission to list this folder; try `chmod +rx`"
+        elif given == "-" or path.exists() or not glob.has_magic(given):
+            # os.path.exists: what may not be looked at is for the reader to explain.
+            pairs = [(path, Path(path.name))] if given == "-" or _there(path) else []
+            why = "no such file; check the path"
+        else:
+            root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
+            matches = map(Path, sorted(glob.glob(given, recursive=True)))  # noqa: PTH207
+            pairs = [(p, p.relative_to(root)) for p in matches if p.is_file()]
+            why = "no file matches"
+        if not pairs:
+            errors.append((given, f"{given}: {why}"))
+        for file, place in pairs:
+            found.setdefault(os.path.normpath(file), (file, place))
+    return list(found.values()), errors
+
+
+def _there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # not allowed to look, a name too long: the reader says it
+        return True
+    return True
+
+
+def _inside(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    known = set(suffixes)
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in known)
+    hidden = lambda p: any(part.startswith(".") for part in p.relative_to(folder).parts)  # noqa: E731
+    return sorted(p for p in files if not hidden(p) and p.is_file())
+
+
+def _listed(suffixes: Iterable[str]) -> str:
+    names = list(suffixes)
+    return "audio" if len(names) > 3 else " ".join(names)
+
+
+def plan(
+    paths: Iterable[str],
+    out: Path | None,
+    *,
+    suffixes: Iterable[str],
+    suffix: str,
+    makes: Iterable[str] = (),
+) -> Plan:
+    """Pair each file with what it becomes.
+
+    Args:
+        paths: files, folders, globs, or "-" for stdin.
+        out: a folder, or for a single file a file; None: beside each file.
+        suffixes: extensions to take from folders.
+        suffix: extension of what is made.
+        makes: extensions that say that `out` is a file.
+
+    Raises:
+        UsageError: an `out` that does not suit the paths.
+    """
+    paths, suffixes = list(paths), tuple(suffixes)
+    pairs, errors = find(paths, suffixes)
+    if out is None and any(given == "-" or Path(given).is_dir() for given in paths):
+        raise UsageError("say where to with --out; only files have a place beside them")
+    if out is not None and not out.is_dir():
+        alone = len(paths) == 1 and len(pairs) <= 1 and not Path(paths[0]).is_dir()
+        if out.suffix.lower() in makes:
+            if not alone:
+                raise UsageError(f"--out {out}: that is one file, for more name a folder")
+            return Plan([_apart(source, out) for source, _ in pairs], errors)
+        if out.exists() or (alone and out.suffix):
+            kinds = " ".join(makes)
+            raise UsageError(f"--out {out}: neither a folder nor a new file ({kinds})")
+    taken: dict[Path, Path] = {}
+    for source, place in pairs:
+        name = Path("stdin") if str(source) == "-" else place
+        cut = name.suffix.lower() in suffixes
+        name = name.with_suffix(suffix) if cut else name.with_name(name.name + suffix)
+        target = source.with_name(name.name) if out is None else out / name
+        if target in taken:
+            why = f"would become {target}, as {taken[target]} does; give it another --out"
+            errors.append((str(source), f"{source}: {why}"))
+        else:
+            taken[target] = source
+    return Plan([(source, target) for target, source in taken.items()], errors)
+
+
+def _apart(source: Path, target: Path) -> Pair:
+    if os.path.abspath(source) == os.path.abspath(target):  # noqa: PTH100 - links not followed
+        raise UsageError(f"--out {target}: would overwrite what it is made of")
+    return source, target

@@ -1,0 +1,173 @@
+"""What the command line says: results on stdout, one line for each thing to know on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+said, shown = Console(stderr=True), Console()
+
+
+class UsageError(ValueError):
+    """Options or arguments that do not go together: exit code 2."""
+
+
+def plain(text: str) -> str:
+    """The text in one line, with nothing in it that a terminal obeys."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def one_line(message: object) -> str:
+    """A message of any shape in one line."""
+    return " ".join(str(message).split("\n")).strip()
+
+
+def labelled(label: str, style: str, message: str) -> Text:
+    """The message after a coloured word; brackets in it are no markup."""
+    return Text.assemble((label, style), " ", plain(message))
+
+
+def error(message: object, *, console: Console = said) -> None:
+    """One line on stderr."""
+    console.print(labelled("error", "red", one_line(message)), soft_wrap=True)
+
+
+class Warned(logging.Handler):
+    """Log records as one line each on stderr, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        label = record.levelname.lower()
+        said.print(labelled(label, "yellow", one_line(record.getMessage())), soft_wrap=True)
+
+
+def log_to_stderr() -> None:
+    """Sends the package's warnings to stderr; repeating it changes nothing."""
+    logging.getLogger("audiotok").handlers = [Warned()]
+
+
+def as_json(value: Any) -> None:
+    """JSON on stdout."""
+    print(json.dumps(value, indent=1))
+
+
+def line(text: str) -> None:
+    """A line on stdout."""
+    shown.print(Text(plain(text)), soft_wrap=True)
+
+
+def facts(pairs: dict[str, Any]) -> None:
+    """Names and values on stdout, a line each."""
+    width = max(map(len, pairs), default=0)
+    for key, value in pairs.items():
+        shown.print(
+            Text.assemble((f"{key:{width}}", "cyan"), "  ", plain(str(value))), soft_wrap=True
+        )
+
+
+def encoding(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of `files.Made` in words."""
+    streams = f"{row['streams']} x " if row["streams"] > 1 else ""
+    return {
+        "file": row["target"],
+        "duration": f"{row['seconds']:.3f} s",
+        "frames": row["frames"],
+        "codebooks": f"{streams}{row['codebooks']}",
+        "nominal rate": f"{row['nominal_kbps']:.3f} kbps",
+        "real rate": f"{row['file_kbps']:.3f} kbps (the whole .tok file)",
+        "time": f"{row['took']:.3f} s",
+        "speed": f"{row['speed']:.1f}x real time (factor {1 / max(row['speed'], 1e-9):.4f})",
+    }
+
+
+def roundtrip(result: dict[str, Any]) -> dict[str, Any]:
+    """What `roundtrip.roundtrip` returns, in words."""
+    decoded = result["decode"]
+    return {
+        **encoding(result["encode"]),
+        "decoded": f"{decoded['target']} ({decoded['speed']:.1f}x real time)",
+        "picture": result["picture"] or "not drawn",
+        **result["scores"],
+    }
+
+
+def damaged(row: dict[str, Any]) -> str:
+    """A row of `verify --json` in words."""
+    text = "; ".join(row["damage"])
+    text = text if row["file"] in text else f"{row['file']}: {text}"
+    return f"{text} ({row['recoverable_seconds']:.2f} s can be recovered)"
+
+
+def report(
+    made: list[dict[str, Any]], skipped: int, failed: int, past: str, *, quiet: bool = False
+) -> None:
+    """What came of a batch; its errors were said as they came. Quiet: nothing on stdout."""
+    if failed and len(made) + skipped + failed > 1:
+        said.print(f"{failed} of {len(made) + skipped + failed} failed", highlight=False)
+    if quiet:
+        return
+    if len(made) == 1:
+        facts(encoding(made[0]))
+    elif made:
+        seconds = sum(row["seconds"] for row in made)
+        line(f"{past} {len(made)} files, {seconds / 60:.1f} minutes of audio")
+    if skipped:
+        line(f"{skipped} done already, skipped")
+
+
+def codecs(rows: list[dict[str, Any]]) -> None:
+    """A table of codecs, within 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("name", no_wrap=True)
+    for name in ("rate", "frames/s", "codebooks", "kbps", "parameters"):
+        table.add_column(name, justify="right")
+    for name in ("causal", "weights"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['sample_rate']}",
+            f"{row['frame_rate']:g}",
+            f"{row['codebooks']}",
+            f"{row['kbps']:g}",
+            f"{row['parameters']:,}",
+            "yes" if row["causal"] else "no",
+            "yes" if row["weights"] else "no",
+        )
+    shown.print(table)
+
+
+def outcome(app: Callable[..., Any]) -> int:
+    """Runs a typer app and gives its exit code; what goes wrong is one line on stderr."""
+    try:
+        return app(standalone_mode=False, prog_name="audiotok") or 0
+    except typer.Exit as end:
+        return end.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except UsageError as problem:
+        error(problem)
+        return 2
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError, ImportError) as problem:
+        error(problem)
+        return 1
+    except Exception as problem:
+        # A usage error of click's; typer from 0.16 on brings a click of its own.
+        code, text = getattr(problem, "exit_code", None), getattr(problem, "format_message", None)
+        if code is None or text is None:
+            raise
+        context = getattr(problem, "ctx", None)
+        asked = text()
+        if asked:  # else it was no arguments, and help is there already
+            error(f"{asked} See `{context.command_path if context else 'audiotok'} --help`.")
+        return code

@@ -1,0 +1,258 @@
+"""What stands where: errors, the header, packed codes, blocks and ends."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from errno import EDQUOT, EFBIG, ENOSPC
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 1, 0
+BLOCK_TAG, END_TAG, NEXT_TAG = b"BLK:", b"END.", b"NEXT"
+PREFIX, BLOCK, END = struct.Struct("<6sBBII"), struct.Struct("<4sIII"), struct.Struct("<4sIQQQQ")
+MAX_HEADER = 1 << 16  # bytes of JSON
+MAX_FRAMES = (1 << 32) - 1
+MAX_ROWS = 1024  # codebooks x streams
+MAX_SIZE = 1 << 24  # so that a code and its shift within a byte fit in 32 bits
+BATCH = 1 << 18  # codes packed or unpacked at a time: bounds memory and stays in the cache
+LIMITS = {
+    "sample_rate": (1, 10_000_000),
+    "original_rate": (1, 10_000_000),
+    "frame_size": (1, 1 << 24),
+    "channels": (1, MAX_ROWS),
+    "streams": (1, MAX_ROWS),
+    "block_frames": (0, 1 << 20),
+}
+WAY_OUT = "`Tokens.recover(path)` reads what is left, or encode the recording again"
+
+
+class TokenFileError(ValueError):
+    """A .tok file cannot be read or written; one line that names the file and the way out."""
+
+
+class TokenFileDamagedError(TokenFileError):
+    """The bytes of a .tok file are not what was written."""
+
+
+class TokenFileExistsError(TokenFileError, FileExistsError):
+    """Something is there already, and `force` was not given."""
+
+
+@contextmanager
+def explained(path: Path, doing: str) -> Iterator[None]:
+    """Turns an operating system error into one line about `path`."""
+    try:
+        yield
+    except TokenFileError:
+        raise
+    except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT, EFBIG):
+            why = "no space left on the device for this file; free some and run again"
+        else:
+            why = f"cannot {doing}: {error.strerror or error}"
+        raise TokenFileError(f"{path}: {why}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What all codes of a recording have in common: everything but the codes and their length.
+
+    Raises:
+        ValueError: a field is of the wrong type or out of its range (`LIMITS`).
+    """
+
+    codec: str
+    fingerprint: str
+    sizes: tuple[int, ...]  # entries in each codebook of one stream
+    sample_rate: int
+    frame_size: int
+    original_rate: int
+    channels: int = 1
+    streams: int = 1
+    block_frames: int = field(default=0, compare=False)  # 0: chosen so that a block is >= 1 KiB
+
+    def __post_init__(self) -> None:
+        for name in ("codec", "fingerprint"):
+            text = getattr(self, name)
+            if not isinstance(text, str) or len(text) > 200 or not text.isprintable():
+                raise ValueError(f"{name} must be printable text of at most 200 characters")
+        for size in self.sizes:
+            if type(size) is not int or not 2 <= size <= MAX_SIZE:
+                raise ValueError(f"size {size!r}: a codebook has 2 to {MAX_SIZE} entries")
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= high:
+                raise ValueError(f"{name} is {value!r}; it must be an integer in {low} to {high}")
+        if not 1 <= self.rows <= MAX_ROWS:
+            raise ValueError(f"{self.rows} codebooks in all; there can be 1 to {MAX_ROWS}")
+        if self.channels % self.streams:
+            raise ValueError(f"{self.channels} channels do not divide into {self.streams} streams")
+        if self.block_frames == 0:
+            wanted = 8 * 1024 / self.frame_bits  # frames in 1 KiB
+            frames = 1 << max(3, math.ceil(math.log2(wanted)))
+            object.__setattr__(self, "block_frames", frames)
+        if self.block_frames % 8:  # so that full blocks end on a whole byte
+            raise ValueError(f"block_frames {self.block_frames} is not a multiple of 8")
+
+    @property
+    def rows(self) -> int:
+        """Rows of `codes`: streams x codebooks."""
+        return len(self.sizes) * self.streams
+
+    @cached_property
+    def widths(self) -> list[int]:
+        """Bits in a code of each row of one frame."""
+        return [(size - 1).bit_length() for size in self.sizes] * self.streams
+
+    @cached_property
+    def frame_bits(self) -> int:
+        """Bits in a frame."""
+        return sum(self.widths)
+
+    def block_bytes(self, frames: int) -> int:
+        """Bytes that a block of so many frames takes."""
+        return BLOCK.size + (frames * self.frame_bits + 7) // 8
+
+    def seconds(self, frames: int) -> float:
+        """Where frame number `frames` begins."""
+        return frames * self.frame_size / self.sample_rate
+
+    def to_original(self, samples: int) -> int:
+        """Samples at the original rate in so many at `sample_rate`, rounded."""
+        return (samples * self.original_rate + self.sample_rate // 2) // self.sample_rate
+
+    def check_length(self, frames: int, samples: int, original_samples: int) -> None:
+        """Raises ValueError unless these many frames are what these many samples take."""
+        if type(samples) is not int or samples < 0 or -(-samples // self.frame_size) != frames:
+            need = f"{frames} frames of {self.frame_size}"
+            raise ValueError(f"samples is {samples}, which {need} do not stand for")
+        if type(original_samples) is not int or not 0 <= original_samples < 1 << 63:
+            raise ValueError(f"original_samples is {original_samples}; it must be 0 or more")
+
+    def check(self, codes: np.ndarray) -> None:
+        """Raises ValueError unless `codes` is an integer array [k f] within the codebooks."""
+        if not isinstance(codes, np.ndarray) or not np.issubdtype(codes.dtype, np.integer):
+            kind = codes.dtype if isinstance(codes, np.ndarray) else type(codes).__name__
+            raise ValueError(f"codes must be a numpy array of integers, not {kind}")
+        if codes.ndim != 2 or codes.shape[0] != self.rows:
+            raise ValueError(f"codes have shape {codes.shape}; expected [{self.rows} frames]")
+        if codes.size == 0:
+            return
+        low, high = codes.min(axis=1), codes.max(axis=1)
+        for row, size in enumerate(self.sizes * self.streams):
+            if low[row] < 0 or high[row] >= size:
+                code = low[row] if low[row] < 0 else high[row]
+                raise ValueError(f"code {code} in codebook {row}: codes there are 0 to {size - 1}")
+
+    def to_bytes(self) -> bytes:
+        """The header as it stands at the start of a file."""
+        text = json.dumps(asdict(self), separators=(",", ":")).encode()
+        start = PREFIX.pack(MAGIC, MAJOR, MINOR, len(text), 0)[:-4]
+        return start + struct.pack("<I", zlib.crc32(start + text)) + text
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Header:
+        """Reads what `to_bytes` wrote; unknown keys (of a newer minor version) are ignored."""
+        values: Any = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError("it is not an object")
+        kinds = {"codec": str, "fingerprint": str, "sizes": list, **dict.fromkeys(LIMITS, int)}
+        for name, kind in kinds.items():
+            if type(values.get(name)) is not kind:
+                raise ValueError(f"{name} is not of type {kind.__name__}")
+        if any(type(size) is not int for size in values["sizes"]) or not values["block_frames"]:
+            raise ValueError("sizes are not integers, or block_frames is 0")
+        known: dict[str, Any] = {name: values[name] for name in kinds}
+        known["sizes"] = tuple(known["sizes"])
+        return cls(**known)
+
+
+def pack(codes: np.ndarray, widths: list[int]) -> bytes:
+    """Packs codes [k f] at widths[k] bits a code: frame after frame, lowest bit first."""
+    rows, frames = codes.shape
+    groups = -(-frames // 8)  # eight frames are a whole number of bytes: one vector over groups
+    padded = np.zeros((rows, groups * 8), np.uint64)
+    padded[:, :frames] = codes
+    columns = padded.reshape(rows, groups, 8)
+    words = np.zeros((sum(widths) // 8 + 2, groups), "<u8")
+    bit = 0
+    for frame in range(8):
+        for row, width in enumerate(widths):
+            word, shift = divmod(bit, 64)
+            words[word] |= columns[row, :, frame] << np.uint64(shift)
+            if shift + width > 64:
+                words[word + 1] |= columns[row, :, frame] >> np.uint64(64 - shift)
+            bit += width
+    packed = np.ascontiguousarray(words.T).view(np.uint8)[:, : sum(widths)]
+    return packed.tobytes()[: (frames * sum(widths) + 7) // 8]
+
+
+def unpack(data: bytes, widths: list[int], frames: int) -> np.ndarray:
+    """The codes [k f] int64 that `pack` packed."""
+    data += bytes(4)
+    # The 32 bits that start at each byte, without copying: a code spans at most 24 + 7 of them.
+    words = np.ndarray((len(data) - 3,), "<u4", buffer=data, strides=(1,))
+    starts = np.cumsum([0, *widths[:-1]])[:, None] + np.arange(frames) * sum(widths)
+    shifts = (starts & 7).astype(np.uint32)
+    masks = (np.uint32(1) << np.array(widths, np.uint32)) - np.uint32(1)
+    return ((words[starts >> 3] >> shifts) & masks[:, None]).astype(np.int64)
+
+
+class End(NamedTuple):
+    """An end record: the length of all that comes before it."""
+
+    frames: int
+    samples: int
+    original_samples: int
+    previous: int  # where the end before this one stands; 0: there is none
+
+    def to_bytes(self) -> bytes:
+        """The record as it stands in a file."""
+        fields = END.pack(END_TAG, 0, *self)[8:]
+        return END_TAG + struct.pack("<I", zlib.crc32(fields)) + fields
+
+
+def block_bytes(header: Header, first: int, codes: np.ndarray) -> bytes:
+    """Blocks of codes [k f], of which the first frame is number `first` of the recording."""
+    packed, frames, step = pack(codes, header.widths), codes.shape[1], header.block_frames
+    size = header.block_bytes(step) - BLOCK.size
+    out = []
+    for i, start in enumerate(range(0, frames, step)):
+        rest = struct.pack("<II", first + start, min(step, frames - start))
+        rest += packed[i * size : (i + 1) * size]
+        out += [BLOCK_TAG, struct.pack("<I", zlib.crc32(rest)), rest]
+    return b"".join(out)
+
+
+def block_at(header: Header, data: Any, offset: int) -> tuple[int, int] | None:
+    """First frame and frames of the block at `offset` of a buffer; None: no sound block there."""
+    if offset + BLOCK.size > len(data):
+        return None
+    tag, crc, first, frames = BLOCK.unpack_from(data, offset)
+    stop = offset + header.block_bytes(frames)
+    if tag != BLOCK_TAG or not 1 <= frames <= header.block_frames or stop > len(data):
+        return None
+    return (first, frames) if zlib.crc32(data[offset + 8 : stop]) == crc else None
+
+
+def end_at(
+    header: Header, data: Any, offset: int = 0, tags: Any = (END_TAG, NEXT_TAG)
+) -> End | None:
+    """The end record at `offset` of a buffer; None: no sound record there."""
+    if offset + END.size > len(data):
+        return None
+    tag, crc, *fields = END.unpack_from(data, offset)
+    end = End(*fields)
+    if tag not in tags or zlib.crc32(data[offset + 8 : offset + END.size]) != crc:
+        return None
+    sound = -(-end.samples // header.frame_size) == end.frames <= MAX_FRAMES
+    return end if sound and end.original_samples < 1 << 63 else None

@@ -1,0 +1,199 @@
+"""Reading: a file opened to any stretch of its codes, checked as far as it is read."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+import zlib
+from bisect import bisect_right
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from audiotok.tokfile.layout import (
+    BATCH,
+    BLOCK,
+    END,
+    END_TAG,
+    MAGIC,
+    MAJOR,
+    MAX_HEADER,
+    PREFIX,
+    WAY_OUT,
+    End,
+    Header,
+    TokenFileDamagedError,
+    TokenFileError,
+    block_at,
+    end_at,
+    explained,
+    unpack,
+)
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Opens a regular file to read; a pipe or a device, which could hang, is refused."""
+    with explained(path, "read"):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise TokenFileError(f"{path}: cannot read: not a regular file")
+        return path.open("rb")
+
+
+def read_header(path: Path, file: IO[bytes]) -> tuple[Header, int]:
+    """The header at the start of a file, and how many bytes it takes."""
+    start = file.read(PREFIX.size)
+    if start[: len(MAGIC)] != MAGIC or len(start) < PREFIX.size:
+        what = "not a .tok file" if start else "an empty file"
+        raise TokenFileDamagedError(f"{path}: {what}; give a file that `audiotok encode` made")
+    _, major, _, length, crc = PREFIX.unpack(start)
+    if major > MAJOR:
+        raise TokenFileError(
+            f"{path}: written in format {major}, this audiotok reads up to {MAJOR}; upgrade it"
+        )
+    text = file.read(length) if length <= MAX_HEADER else b""
+    broken = f"{path}: the header is damaged and nothing can be read without it; encode again"
+    if len(text) < length or zlib.crc32(start[:-4] + text) != crc:
+        raise TokenFileDamagedError(f"{broken} (checksum)")
+    try:
+        return Header.from_json(text), len(start) + length
+    except (ValueError, RecursionError) as error:
+        raise TokenFileDamagedError(f"{broken} ({error})") from error
+
+
+class Run(NamedTuple):
+    """Blocks on end in the file, all full but the last."""
+
+    offset: int
+    first: int  # frame
+    frames: int
+
+
+class TokenReader:
+    """An open .tok file: its `header`, its length, and `read` for any stretch of its codes.
+
+    Raises:
+        TokenFileDamagedError: not a .tok file, or it is cut short, extended or changed.
+        TokenFileError: it cannot be opened, or a newer audiotok wrote it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file = open_file(self.path)
+        try:
+            with explained(self.path, "read"):
+                self.header, start = read_header(self.path, self._file)
+                self.bytes = os.fstat(self._file.fileno()).st_size
+                self.end, self.runs = self._read_ends(start)
+        except BaseException:
+            self._file.close()
+            raise
+        self.frames, self.samples, self.original_samples, _ = self.end
+
+    def __enter__(self) -> TokenReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Codes [k f] int64 of frames `first` to `last` (not included); reads only their blocks.
+
+        Raises:
+            ValueError: the recording has no such frames.
+            TokenFileDamagedError: one of these blocks is damaged.
+        """
+        if not 0 <= first <= last <= self.frames:
+            raise ValueError(f"no frames {first} to {last}: the recording has {self.frames}")
+        header, step = self.header, self.header.block_frames
+        codes = np.empty((header.rows, last - first), np.int64)
+        batch = max(1, BATCH // (header.rows * step))
+        nearest = bisect_right(self.runs, first, key=lambda run: run.first) - 1
+        for offset, start, frames in self.runs[max(0, nearest) :]:
+            if start >= last:
+                break
+            full, rest = divmod(frames, step)
+            low = min(full, max(0, first - start) // step)
+            high = min(full, -(-(last - start) // step))
+            wanted = [(i, min(batch, high - i), step) for i in range(low, high, batch)]
+            if rest and last > start + full * step:
+                wanted.append((full, 1, rest))
+            for block, count, each in wanted:
+                at = start + block * step
+                got = self._blocks(offset + block * header.block_bytes(step), count, at, each)
+                a, b = max(at, first), min(at + count * each, last)
+                codes[:, a - first : b - first] = got[:, a - at : b - at]
+        codes.flags.writeable = False
+        return codes
+
+    def _bytes(self, offset: int, count: int) -> bytes:
+        with explained(self.path, "read"):
+            self._file.seek(offset)
+            return self._file.read(count)
+
+    def _blocks(self, offset: int, count: int, first: int, frames: int) -> np.ndarray:
+        """Codes of `count` blocks on end, each of so many frames."""
+        header, size = self.header, self.header.block_bytes(frames)
+        data = self._bytes(offset, count * size)
+        for i in range(count):
+            at = first + i * frames
+            if block_at(header, data, i * size) != (at, frames):
+                when = f"{header.seconds(at):.2f} s to {header.seconds(at + frames):.2f} s"
+                where = f"the block at byte {offset + i * size} ({when}) is damaged (checksum)"
+                raise TokenFileDamagedError(f"{self.path}: {where}; {WAY_OUT}")
+        payload = np.frombuffer(data, np.uint8).reshape(count, size)[:, BLOCK.size :]
+        codes = unpack(payload.tobytes(), header.widths, count * frames)
+        try:
+            header.check(codes)
+        except ValueError as error:
+            raise TokenFileDamagedError(f"{self.path}: {error}; {WAY_OUT}") from error
+        return codes
+
+    def _read_ends(self, start: int) -> tuple[End, list[Run]]:
+        """Follows the ends from the last to the first; every run must fit its place exactly."""
+        header, at, runs = self.header, self.bytes - END.size, []
+        why = "the end is missing: the file is cut short, or an append was interrupted"
+        last = end_at(header, self._bytes(max(0, at), END.size), tags=(END_TAG,))
+        if not last or at < start:
+            raise TokenFileDamagedError(f"{self.path}: {why}; {WAY_OUT}")
+        end = last
+        while True:
+            before, run = End(0, 0, 0, 0), Run(start, 0, end.frames)
+            if end.previous:
+                inside = start <= end.previous <= at - END.size
+                found = end_at(header, self._bytes(end.previous, END.size)) if inside else None
+                if not found or found.samples != found.frames * header.frame_size:
+                    why = "an end record is damaged"
+                    break
+                before = found
+                run = Run(end.previous + END.size, before.frames, end.frames - before.frames)
+            full, rest = divmod(run.frames, header.block_frames)
+            size = full * header.block_bytes(header.block_frames)
+            size += header.block_bytes(rest) if rest else 0
+            if run.frames < 0 or run.offset + size != at:
+                why = "bytes are missing, or do not belong here"
+                break
+            runs.append(run)
+            if not end.previous:
+                return last, runs[::-1]
+            at, end = end.previous, before
+        raise TokenFileDamagedError(f"{self.path}: {why}; {WAY_OUT}")
+
+
+def frame_range(
+    header: Header, samples: int, start: float | int | None, end: float | int | None
+) -> tuple[int, int]:
+    """First and last (not included) of the frames that any sample from `start` to `end` s is in.
+
+    None is the recording's own start or end; what lies past its end is left out.
+
+    Raises:
+        ValueError: not 0 <= start <= end.
+    """
+    start, end = 0.0 if start is None else start, math.inf if end is None else end
+    if not 0 <= start <= end:
+        raise ValueError(f"cannot cut from {start} s to {end} s: it must be 0 <= start <= end")
+    a, b = (min(samples, round(min(at, 1e12) * header.sample_rate)) for at in (start, end))
+    last = -(-b // header.frame_size)
+    return (a // header.frame_size if a < b else last), last

@@ -1,0 +1,191 @@
+"""Writing: whole or not at all, as the codes come, and at the end of what is there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from audiotok.tokfile.layout import (
+    BATCH,
+    END,
+    END_TAG,
+    MAX_FRAMES,
+    NEXT_TAG,
+    End,
+    Header,
+    TokenFileError,
+    TokenFileExistsError,
+    block_bytes,
+    explained,
+)
+from audiotok.tokfile.read import (
+    TokenReader,
+)
+
+
+class TokenWriter:
+    """Writes a .tok file as its codes come, in constant memory; use it in a `with`.
+
+    All goes to a temporary `.NAME.*.part` beside the file, which takes its name only when it is
+    complete and on the disk; an exception (Ctrl-C too) removes it. `reopen` appends in place.
+
+    Raises (on entering, `append` or leaving):
+        TokenFileExistsError: something is at `path` and not `force`.
+        TokenFileError: it cannot be written there; a full disk says so.
+    """
+
+    def __init__(self, path: str | Path, header: Header, *, force: bool = False) -> None:
+        self.path, self.header, self.force = Path(path), header, force
+        name = f".{self.path.name[:40]}.{os.getpid()}.{secrets.token_hex(4)}.part"
+        self._part = self.path.with_name(name)
+        self._end, self._old_bytes = End(0, 0, 0, 0), 0
+        self._waiting: list[np.ndarray] = []  # codes of less than a block
+        self._written = 0  # frames
+
+    @classmethod
+    def reopen(cls, path: str | Path) -> TokenWriter:
+        """A writer that appends to a finished file, in place; one writer at a time.
+
+        Blocks are never rewritten: after a crash `Tokens.recover` has all that was there. On an
+        exception the file is made as it was.
+
+        Raises:
+            TokenFileError: the file cannot be read.
+            ValueError: it ends within a frame, so nothing can follow.
+        """
+        with TokenReader(path) as reader:
+            writer = cls(path, reader.header)
+            writer._end = reader.end._replace(previous=reader.bytes - END.size)
+            writer._old_bytes, writer._written = reader.bytes, reader.frames
+            writer._check_whole()
+            return writer
+
+    def __enter__(self) -> TokenWriter:
+        try:
+            with explained(self.path, "write"):
+                if self._old_bytes:
+                    self._file = self.path.open("r+b")
+                    self._file.seek(self._old_bytes)
+                else:
+                    self._refuse()
+                    self._file = self._part.open("xb")
+                    self._file.write(self.header.to_bytes())
+        except BaseException:
+            self._abort()
+            raise
+        return self
+
+    def append(
+        self, codes: np.ndarray, *, samples: int | None = None, original_samples: int | None = None
+    ) -> None:
+        """Adds codes [k f] that stand for `samples` samples (all of their frames if None).
+
+        `original_samples` counts at the original rate (None: in proportion). Codes that stand
+        for less than their frames must be the last.
+
+        Raises:
+            ValueError: codes, or lengths, that cannot follow.
+        """
+        header, end = self.header, self._end
+        header.check(codes)
+        self._check_whole()
+        frames = codes.shape[1]
+        if end.frames + frames > MAX_FRAMES:
+            raise ValueError(f"{self.path}: more than {MAX_FRAMES} frames; begin another file")
+        count = frames * header.frame_size if samples is None else samples
+        total = end.samples + count
+        original = header.to_original(total) - header.to_original(end.samples)
+        original = original if original_samples is None else original_samples
+        header.check_length(frames, count, original)
+        original += end.original_samples
+        self._end = End(end.frames + frames, total, original, end.previous)
+        self._waiting.append(np.array(codes, np.int64))
+        self._write(self.header.block_frames)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._abort()
+            return
+        try:
+            with explained(self.path, "write"):
+                self._write(1)
+                self._file.write(self._end.to_bytes())
+                self._sync()
+                if self._old_bytes:  # now, and only now, the old end may stop being one
+                    self._file.seek(self._old_bytes - END.size)
+                    self._file.write(NEXT_TAG)
+                    self._sync()
+                self._file.close()
+                if not self._old_bytes:
+                    self._publish()
+                    self._sync_folder()
+        except BaseException:
+            self._abort()
+            raise
+
+    def _check_whole(self) -> None:
+        if self._end.samples != self._end.frames * self.header.frame_size:
+            raise ValueError(f"{self.path}: nothing can follow codes that end within a frame")
+
+    def _write(self, least: int) -> None:
+        """Writes what waits, if it is at least so many frames; full blocks unless that is 1."""
+        waiting = self._end.frames - self._written
+        if waiting < least:
+            return
+        codes = np.concatenate(self._waiting, axis=1)
+        step = self.header.block_frames
+        whole = waiting if least == 1 else waiting - waiting % step
+        batch = max(1, BATCH // (self.header.rows * step)) * step
+        with explained(self.path, "write"):
+            for a in range(0, whole, batch):
+                part = codes[:, a : min(a + batch, whole)]
+                self._file.write(block_bytes(self.header, self._written + a, part))
+        self._waiting = [codes[:, whole:].copy()]
+        self._written += whole
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _refuse(self) -> None:
+        if self.path.exists() and not self.path.is_file():
+            raise TokenFileError(f"{self.path}: cannot write: not a regular file")
+        if not self.force and self.path.exists():
+            raise TokenFileExistsError(f"{self.path}: exists already; force=True overwrites it")
+
+    def _publish(self) -> None:
+        """Gives the complete file its name."""
+        self._refuse()
+        if not self.force:
+            with suppress(OSError):  # a link cannot overwrite what came in the meantime
+                os.link(self._part, self.path)
+                self._part.unlink()
+                return
+            self._refuse()  # else: this file system knows no links
+        self._part.replace(self.path)
+
+    def _sync_folder(self) -> None:
+        """Puts the new name on the disk too, where a folder can be opened."""
+        with suppress(OSError):
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def _abort(self) -> None:
+        """Leaves things as they were."""
+        with suppress(OSError, AttributeError):
+            self._file.close()
+        with suppress(OSError):
+            if not self._old_bytes:
+                self._part.unlink()
+                return
+            with self.path.open("r+b") as file:
+                file.seek(self._old_bytes - END.size)
+                file.write(END_TAG)
+                file.truncate(self._old_bytes)

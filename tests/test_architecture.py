@@ -1,0 +1,181 @@
+"""The house rules of the code: who may import whom, how light an import is, what README draws."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "audiotok"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A file imports from lower levels only, so files of one level never import each other. A folder
+# has one level, and its files may import its base.py; the few exceptions are lower still.
+LEVELS = {
+    "_torchaudio": 0,
+    "shapes": 0,
+    "registry": 0,
+    "tokfile": 0,
+    "decoders": 0,
+    "part": 0,
+    "resample": 1,
+    "sink": 1,
+    "tokens": 1,
+    "source": 2,
+    "audio": 3,
+    "layers": 4,
+    "quantizers": 4,
+    "metrics": 4,
+    "data": 4,
+    "network": 5,
+    "picture": 5,
+    "show": 5,
+    "workers": 8,
+    "recipe": 5,
+    "pieces": 6,
+    "codecs": 7,
+    "checkpoint": 8,
+    "stream": 8,
+    "files": 8,
+    "train": 9,
+    "plan": 9,
+    "roundtrip": 9,
+    "jobs": 10,
+    "__main__": 11,
+    "__init__": 11,
+}
+# Why a file may pass 300 lines.
+LONG: dict[str, str] = {}
+
+
+def _home(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(file: Path) -> set[str]:
+    """Dotted names inside the package that a file imports, wherever in it, but for type checks."""
+    tree = ast.parse(file.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        folder = isinstance(node, ast.ImportFrom) and (ROOT / (node.module or "").replace(".", "/"))
+        if isinstance(node, ast.ImportFrom) and folder and folder.is_dir():
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.startswith("audiotok.")}
+
+
+def test_every_file_has_a_level():
+    assert {_home(file) for file in FILES} == set(LEVELS)
+
+
+# Parts of one family that build on each other, each with its reason.
+WITHIN = {
+    # Composite layers are made of simple ones.
+    "layers": {
+        "convnext": set(),
+        "residual_unit": {"conv", "snake"},
+        "seanet": {"conv", "lstm", "residual_unit", "snake", "group_norm"},
+    },
+    # A file is laid out, read, mended, written, in that order.
+    "tokfile": {
+        "__init__": {"layout", "read", "damage", "write"},
+        "read": {"layout"},
+        "damage": {"layout", "read"},
+        "write": {"layout", "read"},
+    },
+    # The loop runs the losses.
+    "train": {"loop": {"losses"}},
+}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_go_down_only(file: Path):
+    home = _home(file)
+    for name in _imports(file):
+        parts = name.split(".")
+        other = parts[1]
+        if other not in LEVELS:  # a name that audiotok/__init__ hands on
+            assert LEVELS[home] == max(LEVELS.values()), f"{file.name} imports {name}"
+        elif other == home:
+            mates = WITHIN.get(home, {}).get(file.stem, set())
+            assert parts[2:] == ["base"] or (len(parts) > 2 and parts[2] in mates), (
+                f"{file.relative_to(ROOT)} imports its sibling {name}"
+            )
+        else:
+            assert LEVELS[other] < LEVELS[home], f"{file.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_a_file_says_what_it_is_for_and_stays_short(file: Path):
+    text = file.read_text("utf-8")
+    assert ast.get_docstring(ast.parse(text)), f"{file.name} has no docstring"
+    lines = text.count("\n")
+    assert lines <= 300 or file.name in LONG, (
+        f"{file.name} has {lines} lines: two files, or a reason"
+    )
+
+
+def test_no_room_is_called_utils():
+    vague = {"utils", "util", "helpers", "helper", "common", "misc", "modules"}
+    names = {part.removesuffix(".py") for f in FILES for part in f.relative_to(PACKAGE).parts}
+    assert not vague & names
+
+
+def _loaded_by(statement: str) -> set[str]:
+    code = f"{statement}; import sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_audiotok_is_light():
+    heavy = {"torchaudio", "librosa", "encodec", "scipy", "matplotlib", "pesq", "pystoi", "jiwer"}
+    assert not heavy & _loaded_by("import audiotok; audiotok.load; audiotok.Audio; audiotok.Tokens")
+
+
+def test_importing_audiotok_alone_does_not_even_load_torch():
+    """Which bounds its time by that of `import torch`, whatever the machine is doing."""
+    assert "torch" not in _loaded_by("import audiotok")
+
+
+def test_reading_tokens_needs_no_torch():
+    assert "torch" not in _loaded_by("from audiotok.tokens import Tokens")
+
+
+def _tree(text: str) -> set[str]:
+    """Paths of a drawn tree: two spaces a level, folders end in a slash."""
+    found, above = set(), []
+    for line in text.splitlines():
+        match = re.match(r"( *)(\S+)", line)
+        if not match:
+            continue
+        depth = len(match[1]) // 2
+        above = [*above[:depth], match[2]]
+        found.add("".join(above))
+    return found
+
+
+def test_the_tree_in_readme_is_the_real_one():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    block = re.search(r"```text\n(audiotok/\n.*?)```", readme, re.DOTALL)
+    assert block, "README has no tree"
+    drawn = _tree(block[1])
+    real = {"audiotok/"}
+    for file in FILES:
+        relative = file.relative_to(ROOT)
+        if relative.name == "__init__.py" and len(relative.parts) > 2:
+            real.add(f"{relative.parent}/")
+        else:
+            real.add(str(relative))
+    real.add("audiotok/codecs/weights/")
+    assert drawn == real, f"missing {sorted(real - drawn)}, gone {sorted(drawn - real)}"
