@@ -210,16 +210,13 @@ def verify(paths: Paths, as_json: Json = False) -> None:
     from audiotok.tokfile import verify as check
 
     found, missing = find(paths, [".tok"])
-    rows: list[dict[str, Any]] = [
-        {"file": file, "ok": False, "damage": [line], "recoverable_seconds": 0.0}
-        for file, line in missing
-    ]
+    lost = {"ok": False, "recoverable_seconds": 0.0}
+    rows: list[dict[str, Any]] = [{"file": f, **lost, "damage": [line]} for f, line in missing]
     for file, _ in found:
         try:
             rows.append({"file": str(file), **asdict(check(file))})
         except TokenFileError as error:
-            lost = {"ok": False, "damage": [str(error)], "recoverable_seconds": 0.0}
-            rows.append({"file": str(file), **lost})
+            rows.append({"file": str(file), **lost, "damage": [str(error)]})
     for row in rows:
         if not row["ok"]:
             show.error(show.damaged(row))

@@ -65,7 +65,7 @@ class Pool:
     def build(cls, recordings: list[Recording], rate: int, cache: str | Path) -> Pool:
         """Decode all recordings to mono at `rate` Hz, or take the cache of an earlier run."""
         cache = Path(cache)
-        listed = json.dumps([rate, *(str(r.path) for r in recordings)])
+        listed = json.dumps([rate, *(_seen(r.path) for r in recordings)])
         key = hashlib.sha256(listed.encode()).hexdigest()[:16]
         data, index = cache / f"{key}.i16", cache / f"{key}.npy"
         if not index.is_file():
@@ -96,6 +96,15 @@ class Pool:
         end = self.starts[np.searchsorted(self.starts, start, side="right")]
         piece = _float(self.samples[start : min(end, start + length)])
         return torch.nn.functional.pad(piece, (0, length - len(piece)))
+
+
+def _seen(path: Path) -> list[object]:
+    """A file's name, size and time: what a cache of it goes by."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; the manifest lists it") from None
+    return [str(path), status.st_size, status.st_mtime_ns]
 
 
 def _float(samples: np.ndarray) -> Tensor:

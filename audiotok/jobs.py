@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,14 @@ def _results(
 ) -> Generator[tuple[Pair, dict[str, Any]], None, None]:
     jobs = min(jobs, len(todo))
     if jobs > 1 and all(str(source) != "-" for source, _ in todo):  # stdin is this process's
-        yield from pooled(build, todo, jobs, max(1, torch.get_num_threads() // jobs))
+        threads = max(1, torch.get_num_threads() // jobs)
+        yield from pooled(partial(_with_threads, threads, build), todo, jobs)
     elif todo:
         job = build()
         for pair in todo:
             yield pair, one(job, pair)
+
+
+def _with_threads(threads: int, build: Callable[[], Job]) -> Job:
+    torch.set_num_threads(threads)
+    return build()

@@ -67,7 +67,10 @@ class Sink:
         self.path, self.rate, self.channels = Path(path), rate, channels
         if self.path.suffix.lower() not in FORMATS:
             raise AudioFileError(f"{path}: unknown format; known: {' '.join(FORMATS)}")
-        if self.path.exists() and not force:
+        there = False
+        with suppress(PermissionError):  # which opening the file explains better
+            there = self.path.exists()
+        if there and not force:
             raise AudioFileError(f"{path}: exists already; force=True (--force) overwrites it")
         self.format, usual = FORMATS[self.path.suffix.lower()]
         self.subtype = subtype or usual

@@ -57,7 +57,7 @@ class _Collected(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def _work(pipe: Connection, build: Callable[[], Job], threads: int) -> None:
+def _work(pipe: Connection, build: Callable[[], Job]) -> None:
     """What a worker does: a pair in, a row out, until the pipe closes."""
     # Ctrl-C goes to all processes of a terminal; the parent says who stops, by SIGTERM, which
     # unwinds the job, so that it cleans up behind itself.
@@ -67,9 +67,6 @@ def _work(pipe: Connection, build: Callable[[], Job], threads: int) -> None:
     log.handlers, log.propagate = [warned], False
     with suppress(EOFError, OSError):  # the parent is gone, or needs no more
         try:
-            import torch
-
-            torch.set_num_threads(threads)
             job = build()
         except Exception as error:
             pipe.send(({"error": str(error)}, []))
@@ -85,11 +82,11 @@ def _work(pipe: Connection, build: Callable[[], Job], threads: int) -> None:
 class _Worker:
     """A process, and the pair it has in hand."""
 
-    def __init__(self, build: Callable[[], Job], threads: int) -> None:
+    def __init__(self, build: Callable[[], Job]) -> None:
         # Forking a process that has run torch can hang it.
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, build, threads), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, build), daemon=True)
         with _no_interrupt():
             self.process.start()
         theirs.close()
@@ -122,9 +119,9 @@ def _no_interrupt() -> Iterator[None]:
 
 
 def pooled(
-    build: Callable[[], Job], pairs: list[Pair], jobs: int, threads: int
+    build: Callable[[], Job], pairs: list[Pair], jobs: int
 ) -> Generator[tuple[Pair, dict[str, Any]], None, None]:
-    """The row of each pair, as they come, from `jobs` processes of so many threads each.
+    """The row of each pair, as they come, from `jobs` processes.
 
     Closing the iterator stops the processes; what they have in hand leaves nothing behind.
 
@@ -132,13 +129,12 @@ def pooled(
         build: called once in each process; must be picklable.
         pairs: what to do.
         jobs: processes.
-        threads: of each.
 
     Raises:
         ValueError: no process can start.
     """
     rest, said = iter(pairs), set[str]()
-    workers = [_Worker(build, threads) for _ in range(jobs)]
+    workers = [_Worker(build) for _ in range(jobs)]
     busy = {worker.pipe: worker for worker in workers}
     try:
         while busy:
@@ -162,7 +158,7 @@ def pooled(
                     continue
                 if answer is None:  # a new one takes its place, and the pair when it has started
                     rest = iter([pair, *rest])
-                    worker = _Worker(build, threads)
+                    worker = _Worker(build)
                     workers.append(worker)
                 else:
                     worker.give(pair)

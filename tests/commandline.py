@@ -53,7 +53,7 @@ def audiotok(*arguments: str | Path, stdin: bytes = b"") -> Done:
     terminate = signal.getsignal(signal.SIGTERM)
     with (
         TemporaryFile() as file,
-        open(file.fileno(), closefd=False) as standard,  # noqa: PTH123 - it has no path
+        open(file.fileno(), closefd=False) as standard,
         mock.patch.object(sys, "argv", ["audiotok", *map(str, arguments)]),
         mock.patch.object(sys, "stdin", standard),
         mock.patch.dict(os.environ, {"COLUMNS": "80"}),
@@ -170,5 +170,3 @@ def small(seed: int = 0) -> Path:
         torch.manual_seed(seed)
         checkpoint.save(Speech(SMALL), folder / "small.safetensors")
     return folder / "small.safetensors"
-
-

@@ -27,6 +27,7 @@ from audiotok.codecs.base import Codec
 from audiotok.layers.base import Layer
 from audiotok.pieces import BLOCK, Decoding, Encoding
 from audiotok.quantizers.base import Quantizer
+from audiotok.stream import Stream
 
 NAN = float("nan")
 
@@ -321,23 +322,54 @@ def assert_groups(codec: Codec, audios: Sequence[Audio], group: int) -> int:
     near-tie: the two squared distances within 1e-4 of each other. Gives how many frames differ.
     """
     alone, beside = codec.encode_batch(audios), codec.encode_batch(audios, group=group)
-    differ = total = 0
+    differ = 0
     for audio, one, other in zip(audios, alone, beside, strict=True):
         assert (one.samples, one.codes.shape) == (other.samples, other.codes.shape)
-        total += one.frames
-        latent = latents(codec, audio)
-        for f in np.flatnonzero((one.codes != other.codes).any(0)):
-            k = int(np.flatnonzero(one.codes[:, f] != other.codes[:, f])[0])
-            distances = []
-            for tokens in (one, other):
-                codes = torch.from_numpy(tokens.codes[: k + 1, f].copy())[None, :, None]
-                decoded = codec.quantizer.decode(codes)[0, :, 0]
-                distances.append((latent[:, f] - decoded).square().sum().item())
-            margin = abs(distances[0] - distances[1]) / max(distances)
-            assert margin < 1e-4, f"frame {f}, codebook {k}: margin {margin:.1e} is no near-tie"
-            differ += 1
+        differ += near_ties(codec, audio, one.codes, other.codes)
+    total = sum(tokens.frames for tokens in alone)
     assert differ <= total / 1000, f"{differ} of {total} frames differ"
     return differ
+
+
+def near_ties(codec: Codec, audio: Audio, one: np.ndarray, other: np.ndarray) -> int:
+    """How many frames of codes `[k f]` differ, each of which must be a near-tie."""
+    latent = latents(codec, audio)
+    differ = np.flatnonzero((one != other).any(0))
+    for f in differ:
+        k = int(np.flatnonzero(one[:, f] != other[:, f])[0])
+        distances = []
+        for codes in (one, other):
+            entries = torch.from_numpy(codes[: k + 1, f].copy())[None, :, None]
+            decoded = codec.quantizer.decode(entries)[0, :, 0]
+            distances.append((latent[:, f] - decoded).square().sum().item())
+        margin = abs(distances[0] - distances[1]) / max(distances)
+        assert margin < 1e-4, f"frame {f}, codebook {k}: margin {margin:.1e} is no near-tie"
+    return len(differ)
+
+
+def assert_live(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
+    """A stream of pieces of any size gives what the whole gives, up to near-ties and rounding."""
+    tokens = codec.encode(audio)
+    whole = torch.from_numpy(tokens.codes.copy())
+    decoded = codec.decode(tokens).samples
+    frame = codec.frame_size
+
+    @settings(max_examples=examples, deadline=None)
+    @given(sizes=st.lists(st.integers(0, 5 * frame), max_size=20))
+    def check(sizes: list[int]) -> None:
+        stream = Stream(codec)
+        made = [stream.encode(piece[0]) for piece in _cut(audio.samples[None], sizes)]
+        codes = torch.cat([*made, stream.finish_encode()], 1).numpy()
+        assert codes.shape == tokens.codes.shape
+        assert near_ties(codec, audio, tokens.codes, codes) <= max(1, tokens.frames / 1000)
+        heard = [
+            stream.decode(piece[0]) for piece in _cut(whole[None], [n // frame for n in sizes])
+        ]
+        wave = torch.cat([*heard, stream.finish_decode()], 1)
+        assert wave.shape[1] == tokens.frames * frame
+        assert_close(wave[:, : tokens.samples], decoded)
+
+    check()
 
 
 def assert_prefixes(codec: Codec, audio: Audio) -> None:

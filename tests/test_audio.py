@@ -204,7 +204,7 @@ attempt(long[:9].save, closed + "/b.wav")
     assert done.returncode == 0, done.stderr
     *writes, left, load, save = done.stdout.splitlines()
     for suffix, line in zip(("wav", "flac", "mp3"), writes, strict=True):
-        assert line.startswith(f"{full}/a.{suffix}: could not be written; the disk has")
+        assert line.startswith(f"{full}/a.{suffix}: no space left on the device")
     assert left == "[]"  # no partial file
     assert load == f"{closed}/a.wav: no permission to read it; try `chmod +r`"
     assert save == f"{closed}/b.wav: no permission to write in {closed}"

@@ -21,6 +21,7 @@ from audiotok.codecs.base import Codec, WrongTokensError, mixing_down
 from audiotok.codecs.speech import Config, Speech
 from audiotok.pieces import BLOCK
 from audiotok.registry import find, names
+from audiotok.stream import Stream
 
 SMALL = Config(
     encoder=32,
@@ -65,6 +66,17 @@ def test_lengths_are_exact(codec: Codec):
 @given(samples=st.integers(0, 50_000))
 def test_any_length_is_exact(small: Codec, samples: int):
     contracts.assert_lengths_exact(small, [samples])
+
+
+def test_a_stream_gives_what_the_whole_gives(codec: Codec, small: Codec):
+    for each, examples in ((codec, 2), (small, 20)):
+        contracts.assert_live(each, noise(each, 60 * each.frame_size + 123), examples=examples)
+
+
+def test_a_codec_that_is_not_causal_cannot_stream(small: Codec, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(small, "causal", False)
+    with pytest.raises(ValueError, match="looks ahead"):
+        Stream(small)
 
 
 def test_any_cutting_gives_the_same_bits(codec: Codec, small: Codec):

@@ -12,7 +12,7 @@ import pesq
 import pystoi
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 
 from audiotok.audio import Audio
 from audiotok.metrics.base import Metric, Score, pair
@@ -154,6 +154,7 @@ def orthogonal(decibels: float) -> tuple[torch.Tensor, torch.Tensor]:
     return (0.3 * mixed)[None].float(), (0.3 * sine)[None].float()
 
 
+@settings(deadline=None)
 @given(
     decibels=st.floats(-30, 60),
     gain=st.floats(0.01, 3),
@@ -187,6 +188,7 @@ def test_si_sdr_that_is_minus_infinite_is_no_number():
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 24000, 48000])
+@settings(deadline=None, max_examples=20)
 @given(gain=st.floats(0.1, 10))
 def test_mel_distance_of_a_gain_is_the_gain(rate: int, gain: float):
     # Noise, so that no band lies at the floor.
@@ -210,6 +212,7 @@ numbers = st.floats(-1e6, 1e6)
 counts = st.integers(1, 1000)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(numbers, counts), min_size=1, max_size=10))
 def test_scores_pool(parts: list[tuple[float, int]]):
     pooled = sum((Score(total, count) for total, count in parts), Score(0, 0))

@@ -27,6 +27,7 @@ from audiotok.tokfile import (
     TokenFileExistsError,
     TokenReader,
     TokenWriter,
+    layout,
     verify,
 )
 
@@ -443,8 +444,8 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
     for data, message in [
         (b"", "an empty file"),
         (b"RIFF....WAVE", "not a .tok file"),
-        (tokfile.MAGIC + bytes([2, 0]) + bytes(99), "written in format 2, .* upgrade"),
-        (tokfile.MAGIC + bytes([1, 0]) + b"\xff" * 99, "the header is damaged"),
+        (layout.MAGIC + bytes([2, 0]) + bytes(99), "written in format 2, .* upgrade"),
+        (layout.MAGIC + bytes([1, 0]) + b"\xff" * 99, "the header is damaged"),
     ]:
         path.write_bytes(data)
         with pytest.raises(TokenFileError, match=f"a.tok: {message}"):

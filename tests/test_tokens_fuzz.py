@@ -17,9 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audiotok import tokfile
 from audiotok.tokens import Tokens
-from audiotok.tokfile import TokenFileError, verify
+from audiotok.tokfile import TokenFileError, layout, verify
 
 MOST_BYTES = 16 << 20  # for files of some KiB
 MOST_SECONDS = 5.0
@@ -53,13 +52,13 @@ def path() -> Any:
 
 def header_bytes(text: bytes, major: int = 1, minor: int = 0) -> bytes:
     """A header around any text, with a right checksum."""
-    start = struct.pack("<6sBBI", tokfile.MAGIC, major, minor, len(text))
+    start = struct.pack("<6sBBI", layout.MAGIC, major, minor, len(text))
     return start + struct.pack("<I", zlib.crc32(start + text)) + text
 
 
 def block_bytes(first: int, frames: int, payload: bytes) -> bytes:
     rest = struct.pack("<II", first % (1 << 32), frames % (1 << 32)) + payload
-    return tokfile.BLOCK_TAG + struct.pack("<I", zlib.crc32(rest)) + rest
+    return layout.BLOCK_TAG + struct.pack("<I", zlib.crc32(rest)) + rest
 
 
 def end_bytes(frames: int, samples: int, original: int, previous: int, tag: bytes) -> bytes:
@@ -113,14 +112,14 @@ def assert_safe(path: Path, data: bytes) -> None:
 @given(st.binary(max_size=300), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_random_bytes(path: Path, data: bytes, after_magic: bool) -> None:
-    assert_safe(path, tokfile.MAGIC + b"\x01\x00" + data if after_magic else data)
+    assert_safe(path, layout.MAGIC + b"\x01\x00" + data if after_magic else data)
 
 
 @given(st.dictionaries(st.sampled_from([*HEADER, "other"]), anything, max_size=3), st.binary())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_header_with_a_right_checksum(path: Path, change: dict[str, Any], rest: bytes) -> None:
     text = json.dumps(HEADER | change).encode()
-    end = end_bytes(0, 0, 0, 0, tokfile.END_TAG)
+    end = end_bytes(0, 0, 0, 0, layout.END_TAG)
     assert_safe(path, header_bytes(text) + end)
     assert_safe(path, header_bytes(text) + rest)
 
@@ -143,7 +142,7 @@ def test_any_header_with_a_right_checksum(path: Path, change: dict[str, Any], re
     ],
 )
 def test_hostile_headers(path: Path, text: bytes) -> None:
-    for rest in (b"", end_bytes(0, 0, 0, 0, tokfile.END_TAG), b"BLK:" * 5000):
+    for rest in (b"", end_bytes(0, 0, 0, 0, layout.END_TAG), b"BLK:" * 5000):
         assert_safe(path, header_bytes(text) + rest)
 
 
@@ -165,7 +164,7 @@ def test_any_records_with_right_checksums(path: Path, plan: list[Any], random: A
             data += block_bytes(one, two, random.randbytes(max(0, size)))
         elif kind == "end":
             samples = random.choice([one * 320, one * 320 - 1, two])
-            tag = random.choice([tokfile.END_TAG, tokfile.NEXT_TAG])
+            tag = random.choice([layout.END_TAG, layout.NEXT_TAG])
             previous = random.choice([*ends, two, len(data)])
             ends.append(len(data))
             data += end_bytes(one, samples, two, previous, tag)
@@ -198,17 +197,17 @@ def test_good_files_with_pieces_changed(path: Path, data: st.DataObject) -> None
 
 def test_a_file_of_false_tags_costs_a_few_readings_only(path: Path) -> None:
     text = json.dumps(HEADER | {"block_frames": 1 << 20, "sizes": [2]}).encode()
-    false = struct.pack("<4sIII", tokfile.BLOCK_TAG, 0, 0, 1 << 20)
+    false = struct.pack("<4sIII", layout.BLOCK_TAG, 0, 0, 1 << 20)
     assert_safe(path, header_bytes(text) + false * 60_000)  # each claims 128 KiB
-    assert_safe(path, header_bytes(text) + tokfile.END_TAG * 240_000)
+    assert_safe(path, header_bytes(text) + layout.END_TAG * 240_000)
 
 
 def test_a_long_chain_of_ends_is_followed_once(path: Path) -> None:
     data, previous = header_bytes(json.dumps(HEADER).encode()), 0
     for _ in range(500):
-        record = end_bytes(0, 0, 0, previous, tokfile.NEXT_TAG)
+        record = end_bytes(0, 0, 0, previous, layout.NEXT_TAG)
         previous = len(data)
         data += record
-    assert_safe(path, data + end_bytes(0, 0, 0, previous, tokfile.END_TAG))
+    assert_safe(path, data + end_bytes(0, 0, 0, previous, layout.END_TAG))
     loop = header_bytes(json.dumps(HEADER).encode())
-    assert_safe(path, loop + end_bytes(0, 0, 0, len(loop), tokfile.END_TAG))
+    assert_safe(path, loop + end_bytes(0, 0, 0, len(loop), layout.END_TAG))

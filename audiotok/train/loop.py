@@ -153,7 +153,10 @@ def train(recipe: Recipe, out: str | Path, *, device: str = "cpu", minutes: floa
         terms |= {k: v for k, v in quantized.losses.items() if k in recipe.loss}
         total = sum((recipe.loss[k] * v for k, v in terms.items()), wave.new_zeros(()))
         if not torch.isfinite(total):
-            raise ValueError(f"step {step}: the loss is {total.item()}; {out}/last.pt is intact")
+            raise ValueError(
+                f"step {step}: the loss is {total.item()} on batch {step} of seed {options.seed}; "
+                f"run again to go on from the last checkpoint in {out}, at a lower train.rate"
+            )
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(codec.parameters(), options.clip)
