@@ -65,7 +65,9 @@ def open_decoder(
         if error.code not in (1, 4, 7):
             raise AudioFileError(f"{name}: damaged header ({_reason(error)})") from None
         if _is_text(file):
-            raise AudioFileError(f"{name}: this is text, not audio") from None
+            raise AudioFileError(
+                f"{name}: this is text, not audio; give an audio file instead"
+            ) from None
         decoder = _ffmpeg(file, name, stack) or _torchcodec(file, name)
     if decoder is None:
         raise AudioFileError(

@@ -85,7 +85,7 @@ def encode_file(
                 writer.append(_rows([run.push(wave[None]) for run, wave in pairs]))
             samples, whole = runs[0].samples, runs[0].frames * codec.frame_size
             if not samples:
-                raise AudioFileError(f"{audio.name}: holds no samples; there is nothing to encode")
+                raise AudioFileError(f"{audio.name}: holds no samples; record it again")
             writer.append(
                 _rows([run.finish() for run in runs]),
                 samples=samples - whole,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import audiotok
 from audiotok.data import read_manifest
-from audiotok.jobs import AUDIO
 from audiotok.metrics.base import Score
+from audiotok.plan import AUDIO
 from audiotok.registry import find, names
 
 

@@ -362,7 +362,7 @@ def resumes(queue: Path, out: Path) -> None:
     done = audiotok("encode", queue, "-o", out, "--json")
     assert done.code == 0, done
     assert [Path(row["source"]).name for row in done.json if "skipped" in row] == ["a.wav"]
-    assert [name for name in files(out) if name[0] != "."] == ["a.tok", "b.tok"]
+    assert files(out) == ["a.tok", "b.tok"]  # what the dead process left is gone
     assert audiotok("verify", out).code == 0
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from audiotok.part import part_of
 from audiotok.tokfile.layout import (
     BATCH,
     END,
@@ -40,8 +40,7 @@ class TokenWriter:
 
     def __init__(self, path: str | Path, header: Header, *, force: bool = False) -> None:
         self.path, self.header, self.force = Path(path), header, force
-        name = f".{self.path.name[:40]}.{os.getpid()}.{secrets.token_hex(4)}.part"
-        self._part = self.path.with_name(name)
+        self._part = part_of(self.path)
         self._end, self._old_bytes = End(0, 0, 0, 0), 0
         self._waiting: list[np.ndarray] = []  # codes of less than a block
         self._written = 0  # frames

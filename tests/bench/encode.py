@@ -32,13 +32,14 @@ def main() -> None:
     torch.set_flush_denormal(True)
 
     _torchaudio.load()  # encodec imports torchaudio
-    from encodec import EncodecModel
+    from encodec.model import EncodecModel
 
     speech = load("speech")
     encodec = EncodecModel.encodec_model_24khz(pretrained=False).eval()
     encodec.set_target_bandwidth(6.0)
-    for layer in encodec.quantizer.vq.layers:
-        layer._codebook.inited.fill_(1)  # else it runs k-means on the recording
+    for name, buffer in encodec.named_buffers():
+        if name.endswith("inited"):
+            buffer.fill_(1)  # else it runs k-means on the recording
 
     one = Audio.load(RECORDING).mono()
     repeats = int(-(-chosen.seconds // one.seconds))

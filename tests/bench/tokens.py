@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from audiotok.tokens import Tokens
-from audiotok.tokfile import BATCH, pack, unpack, verify
+from audiotok.tokfile import pack, unpack, verify
+from audiotok.tokfile.layout import BATCH
 
 HOURS = 3
 
