@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 T = TypeVar("T")
 
