@@ -60,8 +60,9 @@ def main() -> None:
                 task()
                 best[name] = min(best[name], time.perf_counter() - began)
 
-    print(f"{chosen.seconds} s of audio, {chosen.threads} threads, torch {torch.__version__}, ")
-    print(f"{platform.processor() or platform.machine()}, fastest of {chosen.rounds}")
+    machine = platform.processor() or platform.machine()
+    print(f"{chosen.seconds} s of audio, {chosen.threads} threads, fastest of {chosen.rounds}")
+    print(f"torch {torch.__version__}, {machine}")
     for name, took in best.items():
         print(f"{name:15} {took:7.3f} s  real-time factor {took / chosen.seconds:.4f}  ", end="")
         print(f"{chosen.seconds / took:6.1f}x real time")
