@@ -135,7 +135,7 @@ def load(name_or_path: str | Path = "speech", *, device: str | torch.device = "c
     about = read_card(path)
     try:
         kind = find("codecs", about["codec"])
-        codec = kind(type(kind().config)(**about["config"]))
+        codec = kind(kind.config_type(**about["config"]))
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: no codec here is built so: {_line(error)}") from None
     with safe_open(path, "pt") as file:

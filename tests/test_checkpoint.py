@@ -7,12 +7,13 @@ import socket
 import stat
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commandline import SMALL
 from contracts import noise
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -20,21 +21,10 @@ from safetensors.torch import save_file
 from audiotok import checkpoint
 from audiotok.checkpoint import CheckpointError, load, read_card, save
 from audiotok.codecs.base import Codec
-from audiotok.codecs.speech import Config, Speech
+from audiotok.codecs.speech import Speech
 from audiotok.registry import UnknownPartError
 
-TINY = Config(
-    encoder=16,
-    encoder_blocks=2,
-    decoder=16,
-    decoder_blocks=2,
-    window=3,
-    heads=2,
-    latent=8,
-    codebooks=2,
-    size=16,
-    semantic=4,
-)
+TINY = replace(SMALL, codebooks=2, size=16)
 
 
 @pytest.fixture

@@ -48,12 +48,14 @@ class Codec(Network):
 
     Attributes:
         name: the codec's id, its file name.
-        config: a frozen dataclass of sizes, enough to build it again.
+        config_type: the frozen dataclass of its sizes; without arguments, the usual ones.
+        config: the sizes it has, enough to build it again.
         sample_rate: Hz.
         causal: whether it can run a step at a time.
     """
 
     name: str
+    config_type: type[Any]
     config: Any
     sample_rate: int
     causal: bool = True

@@ -56,6 +56,7 @@ class Speech(Codec):
     """The codec that ships with the package (`Config` for its sizes)."""
 
     name = "speech"
+    config_type = Config
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,12 @@ def draw_keep(batch: int, codebooks: int, whole: float, *, seed: tuple[int, int]
 def build(recipe: Recipe) -> Codec:
     """The recipe's codec, with new weights."""
     kind = find("codecs", recipe.codec)
-    torch.manual_seed(recipe.train.seed)
-    base = kind().config
+    base = kind.config_type()
     unknown = set(recipe.config) - set(vars(base))
     if unknown:
         raise ValueError(f"[config]: unknown {sorted(unknown)}; known: {', '.join(vars(base))}")
     torch.manual_seed(recipe.train.seed)
-    return kind(type(base)(**{**vars(base), **recipe.config}))
+    return kind(replace(base, **recipe.config))
 
 
 def train(recipe: Recipe, out: str | Path, *, device: str = "cpu", minutes: float = 0) -> Path:
