@@ -146,25 +146,24 @@ class Codec(Network):
     def _tokens(self, codes: np.ndarray, audio: Audio, samples: int, codebooks: int) -> Tokens:
         from audiotok.tokens import Tokens
 
-        fields = self.token_fields(codebooks, audio.rate, streams=len(codes) // codebooks)
-        return Tokens(codes=codes, samples=samples, original_samples=len(audio), **fields)
+        streams = len(codes) // codebooks
+        return Tokens(
+            codes=codes,
+            size=self.sizes[:codebooks],
+            codec=self.name,
+            fingerprint=self.fingerprint,
+            sample_rate=self.sample_rate,
+            frame_size=self.frame_size,
+            samples=samples,
+            original_rate=audio.rate,
+            original_samples=len(audio),
+            channels=self.channels * streams,
+            streams=streams,
+        )
 
     def decode_batch(self, batch: Sequence[Tokens]) -> list[Audio]:
         """The audio of each recording, which is what it gets alone."""
         return [self.decode(tokens) for tokens in batch]
-
-    def token_fields(self, codebooks: int, original_rate: int, *, streams: int) -> dict[str, Any]:
-        """What `Tokens` and their file say of their codec."""
-        return {
-            "size": self.sizes[:codebooks],
-            "codec": self.name,
-            "fingerprint": self.fingerprint,
-            "sample_rate": self.sample_rate,
-            "frame_size": self.frame_size,
-            "original_rate": original_rate,
-            "channels": self.channels * streams,
-            "streams": streams,
-        }
 
     def check_tokens(self, tokens: Tokens | Header) -> None:
         """Raises `WrongTokensError` unless this codec, with these weights, made them."""
