@@ -134,6 +134,18 @@ def group(leader: int) -> list[int]:
     return found
 
 
+def ends(leader: int) -> bool:
+    """Whether all of a process group end by themselves; one that does not stays for good.
+
+    multiprocessing's own resource tracker goes when it sees that its parent has gone, which is a
+    moment after that.
+    """
+    end = time.monotonic() + 30
+    while group(leader) and time.monotonic() < end:
+        time.sleep(0.01)
+    return not group(leader)
+
+
 def noise(seconds: float, rate: int = 16000, channels: int = 1, seed: int = 0) -> np.ndarray:
     """Samples [t c] below full scale."""
     draw = np.random.default_rng(seed).standard_normal((round(seconds * rate), channels))
