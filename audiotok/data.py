@@ -1,137 +1,251 @@
-"""Audio for training: manifests, decoded once into a cache, and random crops of it."""
+"""Batches for training: random crops of recordings, which seed and step alone decide."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
-from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float32
 from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.data import Dataset
+
+from audiotok.augment import Augment, augmented
+from audiotok.decoders import AudioFileError
+from audiotok.direct import Files
+from audiotok.pool import Pool
+
+TRIES = 10  # crops drawn in place of one whose file cannot be read, before that is an error
+
+
+@runtime_checkable
+class Features(Protocol):
+    """What a teacher makes of recordings, a vector for each frame."""
+
+    width: int  # d
+    frame_rate: Fraction  # per second
+
+    def has(self, recording: int, /) -> bool:
+        """Whether there are features of this recording."""
+        ...
+
+    def crop(self, recording: int, start: int, frames: int, /) -> Tensor:
+        """The features `[f d]` of so many frames from frame `start` on."""
+        ...
 
 
 @dataclass(frozen=True)
-class Recording:
-    """A line of a manifest: the file and what is known of it."""
+class Config:
+    """Which crops make a batch."""
 
-    path: Path
-    fields: dict[str, str]
+    batch: int  # crops, for each rank
+    frames: int  # in a crop
+    frame_size: int  # samples in a frame
+    seed: int = 0
+    rank: int = 0  # which of the processes that train together this is
+    world: int = 1  # how many they are
+    taught: bool = True  # where there are features, only recordings that have them take part
 
-
-def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recording]:
-    """Recordings of a TSV manifest with a header line and a `path` column (relative to it).
-
-    Args:
-        path: the manifest.
-        split: keep only lines whose `split` column says so.
-
-    Raises:
-        ValueError: no such file, no `path` column, or no line left.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such manifest (a TSV file with a `path` column)")
-    with path.open(newline="", encoding="utf-8") as lines:
-        rows = csv.DictReader(lines, delimiter="\t")
-        if "path" not in (rows.fieldnames or ()):
-            raise ValueError(f"{path}: the header has no `path` column, only {rows.fieldnames}")
-        kept = [
-            Recording(path.parent / row["path"], row)
-            for row in rows
-            if split is None or row.get("split") == split
-        ]
-    if not kept:
-        raise ValueError(f"{path}: no recording" + (f" of split {split!r}" if split else ""))
-    return kept
+    def __post_init__(self) -> None:
+        for name in ("batch", "frames", "frame_size", "world"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.seed < 0 or not 0 <= self.rank < self.world:
+            raise ValueError(
+                f"seed must not be negative and rank below world, not "
+                f"seed={self.seed} rank={self.rank} world={self.world}"
+            )
 
 
-class Pool:
-    """Recordings as 16-bit samples one after another in a memory-mapped file.
+@dataclass(frozen=True)
+class Batch:
+    """Crops, and what is known of each."""
 
-    Training reads every recording dozens of times; decoded once, reading costs nothing after.
-    """
-
-    def __init__(self, samples: np.ndarray, starts: np.ndarray) -> None:
-        self.samples, self.starts = samples, starts
-
-    @classmethod
-    def build(cls, recordings: list[Recording], rate: int, cache: str | Path) -> Pool:
-        """Decode all recordings to mono at `rate` Hz, or take the cache of an earlier run."""
-        cache = Path(cache)
-        listed = json.dumps([rate, *(_seen(r.path) for r in recordings)])
-        key = hashlib.sha256(listed.encode()).hexdigest()[:16]
-        data, index = cache / f"{key}.i16", cache / f"{key}.npy"
-        if not index.is_file():
-            cache.mkdir(parents=True, exist_ok=True)
-            part, starts = data.with_suffix(".part"), [0]
-            paths = [r.path for r in recordings]
-            # Threads: decoding and resampling run outside Python's lock, and a forked process
-            # hangs in torch where its parent has used it.
-            with part.open("wb") as out, ThreadPoolExecutor(os.cpu_count()) as workers:
-                for samples in workers.map(partial(_decode, rate=rate), paths):
-                    out.write(samples)
-                    starts.append(starts[-1] + len(samples) // 2)
-            part.replace(data)
-            # The index comes last: without it the cache counts as not there.
-            np.save(index.with_suffix(".part.npy"), np.array(starts))
-            index.with_suffix(".part.npy").replace(index)
-        return cls(np.memmap(data, np.int16, "r"), np.load(index))
+    wave: Float32[Tensor, "b 1 t"]  # what the codec hears
+    clean: Float32[Tensor, "b 1 t"]  # what it should say: the same tensor unless it is to denoise
+    features: Float32[Tensor, "b f d"] | None  # a teacher's
+    taught: Bool[Tensor, " b"] | None  # whether there are features; elsewhere they are zero
+    real: Bool[Tensor, "b f"]  # frames that lie inside the recording, not in the silence after it
+    recordings: list[int]
+    starts: list[int]  # samples
+    text: list[str]  # what is said in the whole recording, where that is known
+    skipped: list[str]  # what was wrong with files that other crops were drawn for
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return len(self.recordings)
 
-    def __getitem__(self, i: int) -> Tensor:
-        """Recording i, `[t]` in -1..1."""
-        return _float(self.samples[self.starts[i] : self.starts[i + 1]])
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch with its tensors on a device."""
+        return self._each(lambda x: x.to(device, non_blocking=True))
 
-    def crop(self, start: int, length: int) -> Tensor:
-        """`length` samples from the recording that `start` lies in, silence past its end."""
-        end = self.starts[np.searchsorted(self.starts, start, side="right")]
-        piece = _float(self.samples[start : min(end, start + length)])
-        return torch.nn.functional.pad(piece, (0, length - len(piece)))
+    def pin_memory(self) -> Batch:
+        """The batch in memory that a GPU copies from by itself; torch's DataLoader calls this."""
+        return self._each(lambda x: x.pin_memory())
 
-
-def _seen(path: Path) -> list[object]:
-    """A file's name, size and time: what a cache of it goes by."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; the manifest lists it") from None
-    return [str(path), status.st_size, status.st_mtime_ns]
-
-
-def _float(samples: np.ndarray) -> Tensor:
-    return torch.from_numpy(samples.astype(np.float32) / 32768)
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        wave = change(self.wave)
+        return replace(
+            self,
+            wave=wave,
+            clean=wave if self.clean is self.wave else change(self.clean),
+            features=None if self.features is None else change(self.features),
+            taught=None if self.taught is None else change(self.taught),
+            real=change(self.real),
+        )
 
 
-def _decode(path: Path, *, rate: int) -> bytes:
-    from audiotok.audio import Audio
+class _Drawn:
+    """Draws crops of recordings, each recording as often as it is long."""
 
-    samples = Audio.load(path).mono().resample(rate).samples[0]
-    return (samples.clamp(-1, 1) * 32767).round().to(torch.int16).numpy().tobytes()
+    def __init__(self, source: Pool | Files, lengths: np.ndarray, grid: int) -> None:
+        self.source, self.grid = source, grid
+        self.ends = np.cumsum(lengths)
+        self.any = bool(len(lengths) and self.ends[-1])
+
+    def crop(
+        self, random: np.random.Generator, length: int, skipped: list[str]
+    ) -> tuple[Tensor, int, int]:
+        """A crop `[t]`, padded with silence, its recording and its start in that.
+
+        What is wrong with a file that cannot be read is added to `skipped`, and another one drawn.
+        """
+        for attempt in range(TRIES):
+            i = int(np.searchsorted(self.ends, random.integers(self.ends[-1]), side="right"))
+            places = max(0, int(self.source.lengths[i]) - length) // self.grid + 1
+            start = self.grid * int(random.integers(places))
+            try:
+                wave = self.source.read(i, start, length)
+            except AudioFileError as error:
+                if attempt == TRIES - 1:
+                    raise
+                skipped.append(str(error))
+            else:
+                return pad(wave, (0, length - len(wave))), i, start
+        raise AssertionError  # the last attempt returned or raised
 
 
-def crops(pool: Pool, *, batch: int, length: int, seed: int, step: int) -> Iterator[Tensor]:
-    """Batches `[b 1 length]` without end, from step `step` on, the same for the same seed.
+class Batches(Dataset[Batch]):
+    """Batches by step: `batches[step]` is the same whenever and wherever it is asked for.
 
-    Starts are uniform over all samples, so a long recording is seen as often as it is long; each
-    crop is scaled to a random loudness (peak -26 to 0 dB), which makes the codec deaf to gain.
+    So training resumes exactly, with any number of processes reading ahead. Crop `j` of a step
+    comes from a random generator of its own, seeded by (seed, step, j), and rank `r` of `world` has
+    the crops from `r * batch` on: together the ranks have what one process would with batches of
+    `world * batch`.
+
+    A recording is drawn as often as it is long, so that speakers and languages keep the share they
+    have in the corpus, and a crop of it starts anywhere where the whole crop lies inside. The price
+    is that the first and last crop's length of a long recording is heard less often than its middle
+    (its very first sample is in one crop only), and a recording shorter than a crop, which is
+    padded with silence, less often than its length. (Starts that are uniform over all samples and
+    run off the end instead make half a crop's length of every recording silence: a tenth of all,
+    with crops of 1 s of utterances of 5 s.) With features a crop starts with a frame, so that each
+    vector is of the samples it stands beside. Recordings shorter than a frame are never drawn.
+
+    Args:
+        source: where the samples are.
+        config: which crops.
+        augment: what is done to them; None: nothing, for validation.
+        noises: noise to add, at the same rate; synthetic if None.
+        features: a teacher's, of the recordings of `source` in their order.
+
+    Raises:
+        ValueError: no recording can be drawn, or noises or features have another rate.
     """
-    while True:
-        random = np.random.default_rng((seed, step))
-        starts = random.integers(0, len(pool.samples) - 1, batch).tolist()
-        wave = torch.stack([pool.crop(start, length) for start in starts])
-        peak = wave.abs().amax(1, keepdim=True).clamp(min=1e-3)
-        wanted = 10 ** (random.uniform(-26, 0, (batch, 1)) / 20)
-        # Half keep their own loudness.
-        keep = random.random((batch, 1)) < 0.5
-        gain = np.where(keep, 1.0, wanted / peak.numpy()).clip(max=20.0)
-        yield (wave * torch.from_numpy(gain.astype(np.float32)))[:, None].clamp(-1, 1)
-        step += 1
+
+    def __init__(
+        self,
+        source: Pool | Files,
+        config: Config,
+        *,
+        augment: Augment | None = None,
+        noises: Pool | Files | None = None,
+        features: Features | None = None,
+    ) -> None:
+        self.source, self.config, self.augment = source, config, augment
+        self.features = features
+        self.length = config.frames * config.frame_size
+        lengths = np.where(source.lengths < config.frame_size, 0, source.lengths)
+        grid, why, self._taught = 1, "", None
+        if features is not None:
+            grid, why = config.frame_size, " or has no features"
+            self._taught = np.array([features.has(i) for i in range(len(source))], bool)
+            rate = Fraction(source.rate, config.frame_size)
+            if features.frame_rate != rate:
+                raise ValueError(
+                    f"{features.frame_rate} features a second do not go with {rate} frames; "
+                    "choose another teacher or codec"
+                )
+            if config.taught:
+                lengths = np.where(self._taught, lengths, 0)
+        self._drawn = _Drawn(source, lengths, grid)
+        if not self._drawn.any:
+            raise ValueError(
+                f"none of {len(source)} recordings can be drawn: each is shorter than a frame of "
+                f"{config.frame_size} samples{why}"
+            )
+        self._noises = None
+        if noises is not None:
+            self._noises = _Drawn(noises, noises.lengths, 1)
+            if noises.rate != source.rate or not self._noises.any:
+                raise ValueError(
+                    f"{len(noises)} noises at {noises.rate} Hz: there must be some, "
+                    f"at {source.rate} Hz"
+                )
+
+    def __getitem__(self, step: int) -> Batch:
+        config, skipped = self.config, list[str]()
+        first = config.rank * config.batch
+        crops = [self._crop(step, j, skipped) for j in range(first, first + config.batch)]
+        waves, cleans, recordings, starts = map(list, zip(*crops, strict=True))
+        wave = torch.stack(waves)[:, None]
+        same = all(one is other for one, other in zip(waves, cleans, strict=True))
+        left = torch.from_numpy(self.source.lengths[recordings] - np.array(starts))
+        ends = config.frame_size * torch.arange(1, config.frames + 1)
+        features = taught = None
+        if self.features is not None and self._taught is not None:
+            taught = torch.from_numpy(self._taught[recordings])
+            features = torch.stack(
+                [
+                    self.features.crop(i, start // config.frame_size, config.frames)
+                    if there
+                    else torch.zeros(config.frames, self.features.width)
+                    for i, start, there in zip(recordings, starts, taught, strict=True)
+                ]
+            )
+        return Batch(
+            wave=wave,
+            clean=wave if same else torch.stack(cleans)[:, None],
+            features=features,
+            taught=taught,
+            real=ends <= left[:, None],
+            recordings=recordings,
+            starts=starts,
+            text=[self.source.recordings[i].text for i in recordings],
+            skipped=skipped,
+        )
+
+    def _crop(self, step: int, j: int, skipped: list[str]) -> tuple[Tensor, Tensor, int, int]:
+        """What goes in, what should come out, the recording, and where in it."""
+        random = np.random.default_rng((self.config.seed, step, j))
+        wave, recording, start = self._drawn.crop(random, self.length, skipped)
+        if self.augment is None:
+            return wave, wave, recording, start
+        noise = None
+        if self._noises is not None:
+            noise = partial(self._noise, self._noises, skipped)
+        wave, clean = augmented(wave, self.augment, random, rate=self.source.rate, noise=noise)
+        return wave, clean, recording, start
+
+    @staticmethod
+    def _noise(
+        noises: _Drawn, skipped: list[str], random: np.random.Generator, length: int
+    ) -> Tensor:
+        """A piece of a noise, over and over if it is short."""
+        wave, i, _ = noises.crop(random, length, skipped)
+        own = int(noises.source.lengths[i])
+        return wave if own >= length else wave[:own].repeat(-(-length // own))[:length]

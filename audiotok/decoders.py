@@ -25,6 +25,10 @@ RATES = range(1000, 1_000_001)  # Hz; a header outside of it is damaged
 _UNKNOWN = 2**62  # libsndfile says 2**63 - 1 frames where the header does not say
 # Codecs where seeking is exact; the rest (mp3, vorbis, opus, adpcm) are read from the start.
 _SEEKABLE = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+# Extensions that a folder is searched for; files named one by one may have any.
+_SNDFILE = "wav flac ogg opus oga mp3 aiff aif aifc au caf w64 rf64 snd sph voc"
+_OTHERS = "m4a aac webm mp4 mkv mov wma amr 3gp"  # through ffmpeg or torchcodec
+AUDIO = tuple(f".{name}" for name in f"{_SNDFILE} {_OTHERS}".split())
 
 
 class AudioFileError(ValueError):

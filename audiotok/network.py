@@ -8,9 +8,13 @@ decoder      gives samples `lead` late, when the next frame has overlapped them
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm
 
 from audiotok.layers.base import Layer, State
 from audiotok.quantizers.base import Quantized, Quantizer
@@ -24,6 +28,11 @@ class Network(nn.Module):
         frame_size: samples a frame; integer, the truth that rates derive from.
         channels: of the audio it codes.
         lead: samples that the encoder sees past the end of a frame, and the decoder lags.
+        causal: whether it can run a step at a time. If not, a recording runs in one piece.
+        first_frames: frames that the first step needs at least, to mirror them.
+        fills_up: whether silence may follow a recording and change none of its codes. If not, the
+            network makes an end of its own (`finish_latent`, `finish_wave`), as published codecs do
+            that mirror the last samples or see them from afar.
         encoder: waves to latents, one a frame.
         quantizer: latents to codes and back.
         decoder: latents to waves.
@@ -32,6 +41,9 @@ class Network(nn.Module):
     frame_size: int
     channels: int = 1
     lead: int = 0
+    causal: bool = True
+    first_frames: int = 1
+    fills_up: bool = True
     encoder: Layer
     quantizer: Quantizer
     decoder: Layer
@@ -40,6 +52,8 @@ class Network(nn.Module):
         """Frames that `samples` samples take: every begun frame counts."""
         return -(-samples // self.frame_size)
 
+    # -- a step at a time -------------------------------------------------------------------------
+
     def start_latent(self, batch: int) -> State:
         """The encoder's state before the first sample."""
         return self.encoder.start(batch)
@@ -47,6 +61,15 @@ class Network(nn.Module):
     def step_latent(self, wave: Wave, state: State) -> tuple[Latent, State]:
         """Continue encoding by whole frames of samples."""
         return self.encoder.step(wave, state)
+
+    def finish_latent(self, wave: Wave, state: State) -> Latent:
+        """The latents of the last samples, one for every begun frame.
+
+        Args:
+            wave: `[b c t]`, t at least 1; the whole recording if there was no step.
+            state: after the last step, or None if there was none.
+        """
+        return self.encoder(wave) if state is None else self.encoder.finish(wave, state)
 
     def start_wave(self, batch: int) -> State:
         """The decoder's state before the first frame."""
@@ -60,9 +83,15 @@ class Network(nn.Module):
         wave, state = self.decoder.step(latent, state)
         return wave[:, :, : frames * self.frame_size], state
 
+    def finish_wave(self, latent: Latent, state: State) -> Wave:
+        """The samples of the last frames; of all of them if there was no step (state None)."""
+        return self.decoder(latent) if state is None else self.decoder.finish(latent, state)
+
     def flush_wave(self, state: State) -> Wave:
         """The `lead` samples `[b c lead]` that the decoder still holds after the last frame."""
         raise ValueError(f"{type(self).__name__} has lead {self.lead} but no flush_wave")
+
+    # -- the whole ----------------------------------------------------------------------------
 
     def forward(self, wave: Wave, keep: Tensor | None = None) -> tuple[Wave, Quantized]:
         """Reconstruct whole frames of audio, with gradients: what training runs.
@@ -71,6 +100,9 @@ class Network(nn.Module):
             wave: `[b c t]`, t a multiple of `frame_size`.
             keep: `[b]`, codebooks to use for each (quantizer dropout); all if None.
         """
+        if not self.fills_up:
+            quantized = self.quantizer(self.finish_latent(wave, None), keep)
+            return self.finish_wave(quantized.latent, None), quantized
         wave = F.pad(wave, (self.ahead, self.lead))
         latent, _ = self.step_latent(wave, self.start_latent(len(wave)))
         quantized = self.quantizer(latent[:, :, self.early :], keep)
@@ -89,3 +121,27 @@ class Network(nn.Module):
     def early(self) -> int:
         """Frames that come of those zeros and are dropped."""
         return 1 if self.lead else 0
+
+    # -- weights ------------------------------------------------------------------------------
+
+    def weight_normed(self) -> Iterable[nn.Module]:
+        """The modules whose `weight` is trained as a length and a direction; none unless said."""
+        return ()
+
+    def split_weights(self) -> None:
+        """For training: each of those weights becomes length and direction (weight normalisation,
+        Salimans & Kingma 2016, arXiv:1602.07868), the parameters that published codecs count."""
+        for module in self.weight_normed():
+            if not parametrize.is_parametrized(module, "weight"):
+                weight_norm(module, dim=0)
+
+    def fold_weights(self) -> None:
+        """After training: they are plain weights again, which run faster and are what is saved."""
+        for module in self.weight_normed():
+            if parametrize.is_parametrized(module, "weight"):
+                parametrize.remove_parametrizations(module, "weight")
+
+
+def convolutions(network: nn.Module) -> list[nn.Module]:
+    """The convolutions in a network, which most published codecs train weight-normalised."""
+    return [m for m in network.modules() if isinstance(m, nn.Conv1d | nn.ConvTranspose1d)]

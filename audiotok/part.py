@@ -6,8 +6,8 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -16,6 +16,17 @@ def part_of(path: Path) -> Path:
     return path.with_name(
         f".{path.name[:30]}.{platform.node()[:60]}.{os.getpid()}.{secrets.token_hex(4)}.part"
     )
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[Path]:
+    """A name to write to: it becomes `path` if all goes well, and else is no more."""
+    part = part_of(path)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def sweep(folders: Iterable[Path]) -> None:

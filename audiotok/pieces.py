@@ -4,8 +4,9 @@
     frames           |-----0-----|-----1-----|-----2---0000   the last one filled with silence
     blocks           |-----------------------|------------- ... 0000   filled up too
 
-The network always runs on whole blocks, so the arithmetic, and with it every code, is the same to
-the bit however a recording is cut.
+The network always runs on the same blocks, so the arithmetic, and with it every code, is the same
+to the bit however a recording is cut. A codec that makes an end of its own (`fills_up` is False)
+gets the last block unfilled, and one that is not causal gets the whole recording in one piece.
 """
 
 from __future__ import annotations
@@ -14,10 +15,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiotok.layers.base import State
 from audiotok.network import Network
 from audiotok.shapes import Codes, Wave
 
 BLOCK = 128  # frames a step, offline; also keeps activations in a CPU's cache
+
+
+class Held:
+    """What has arrived and not yet run, `[b d n]`: joined only when it is taken."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: list[Tensor] = []
+
+    def push(self, x: Tensor) -> None:
+        """Add a piece at the end."""
+        self._pieces.append(x)
+        self.size += x.shape[2]
+
+    def take(self, size: int) -> Tensor:
+        """The first `size` steps, or as many as there are."""
+        # A long recording that came in one piece is not copied at every step.
+        joined = self._pieces[0] if len(self._pieces) == 1 else torch.cat(self._pieces, 2)
+        taken, rest = joined[:, :, :size], joined[:, :, size:]
+        self._pieces, self.size = [rest], rest.shape[2]
+        return taken
 
 
 class Encoding:
@@ -36,36 +59,50 @@ class Encoding:
         self.codec, self.block = codec, block
         self.codebooks = codec.quantizer.check(codebooks)
         self.samples = self.frames = 0
-        self._state, self._batch = codec.start_latent(batch), batch
-        self._held: Tensor | None = None
-        self._skip = codec.early
+        self._state: State = None  # until the first step
+        self._batch, self._skip = batch, codec.early
+        self._held, self._device = Held(), torch.device("cpu")
 
     @torch.no_grad()
     def push(self, wave: Wave) -> Codes:
         """The codes that these samples complete; often none."""
         codec = self.codec
-        if self._held is None:
-            self._held = wave.new_zeros(self._batch, codec.channels, codec.ahead)
+        if not self.samples and codec.ahead and not self._held.size:
+            self._held.push(wave.new_zeros(self._batch, codec.channels, codec.ahead))
+        self._device = wave.device
+        self._held.push(wave)
         self.samples += wave.shape[2]
-        self._held = torch.cat([self._held, wave], 2)
         made = []
-        while self._held.shape[2] >= self.block * codec.frame_size:
-            made.append(self._step(self._held))
+        while codec.causal and self._held.size >= self._need() * codec.frame_size:
+            made.append(self._step())
         return self._join(made)
 
     @torch.no_grad()
     def finish(self) -> Codes:
-        """The codes of what is left: every begun frame counts, filled up with silence."""
+        """The codes of what is left: every begun frame counts."""
         made = []
-        while self._held is not None and self._left():
-            made.append(self._step(self._held))
+        while self._left():
+            made.append(self._step() if self.codec.fills_up else self._finish())
         return self._join(made)
 
-    def _step(self, held: Tensor) -> Codes:
-        size = self.block * self.codec.frame_size
-        wave = F.pad(held[:, :, :size], (0, max(0, size - held.shape[2])))
-        self._held = held[:, :, size:]
+    def _need(self) -> int:
+        """Frames of the next step."""
+        return self.block if self._state is not None else max(self.block, self.codec.first_frames)
+
+    def _step(self) -> Codes:
+        size = self._need() * self.codec.frame_size
+        if self._state is None:
+            self._state = self.codec.start_latent(self._batch)
+        wave = self._held.take(size)
+        wave = F.pad(wave, (0, size - wave.shape[2]))
         latent, self._state = self.codec.step_latent(wave, self._state)
+        return self._give(latent)
+
+    def _finish(self) -> Codes:
+        wave = self._held.take(self._held.size)
+        return self._give(self.codec.finish_latent(wave, self._state))
+
+    def _give(self, latent: Tensor) -> Codes:
         codes = self.codec.quantizer.encode(latent, self.codebooks)
         # What is filled up makes frames past the end.
         codes = codes[:, :, self._skip :][:, :, : self._left()]
@@ -77,8 +114,7 @@ class Encoding:
         return self.codec.frames(self.samples) - self.frames
 
     def _join(self, made: list[Tensor]) -> Codes:
-        device = None if self._held is None else self._held.device
-        none = torch.zeros(self._batch, self.codebooks, 0, dtype=torch.int64, device=device)
+        none = torch.zeros(self._batch, self.codebooks, 0, dtype=torch.int64, device=self._device)
         return torch.cat([none, *made], 2)
 
 
@@ -97,38 +133,48 @@ class Decoding:
     ) -> None:
         self.codec, self.block, self.given = codec, block, 0
         self.samples = samples
-        self._state, self._batch = codec.start_wave(batch), batch
-        self._held: Tensor | None = None
-        self._skip = codec.lead
+        self._state: State = None  # until the first step
+        self._batch, self._skip = batch, codec.lead
+        self._held, self._device = Held(), torch.device("cpu")
 
     @torch.no_grad()
     def push(self, codes: Codes) -> Wave:
         """The samples that these frames complete."""
-        self._held = codes if self._held is None else torch.cat([self._held, codes], 2)
+        self._device = codes.device
+        self._held.push(codes)
         made = []
-        while self._held.shape[2] >= self.block:
-            made.append(self._step(self._held))
+        while self.codec.causal and self._held.size >= self._need():
+            made.append(self._step())
         return self._join(made)
 
     @torch.no_grad()
     def finish(self) -> Wave:
         """The samples that are left."""
         made = []
-        if self._held is not None:
-            if self._held.shape[2]:
-                made.append(self._step(self._held))
-            if self.codec.lead:
-                made.append(self._give(self.codec.flush_wave(self._state)))
+        if self._held.size:
+            made.append(self._step() if self.codec.fills_up else self._finish())
+        if self.codec.lead and self._state is not None:
+            made.append(self._give(self.codec.flush_wave(self._state)))
         return self._join(made)
 
-    def _step(self, held: Tensor) -> Wave:
-        frames = min(self.block, held.shape[2])
-        latent = self.codec.quantizer.decode(held[:, :, :frames])
-        latent = F.pad(latent, (0, self.block - frames))
+    def _need(self) -> int:
+        """Frames of the next step."""
+        return self.block if self._state is not None else max(self.block, self.codec.first_frames)
+
+    def _step(self) -> Wave:
+        size = self._need()
+        if self._state is None:
+            self._state = self.codec.start_wave(self._batch)
+        latent = self.codec.quantizer.decode(self._held.take(size))
+        frames = latent.shape[2]
+        latent = F.pad(latent, (0, size - frames))
         wave, self._state = self.codec.step_wave(latent, self._state, frames)
-        self._held = held[:, :, frames:]
         wave, self._skip = wave[:, :, self._skip :], 0
         return self._give(wave)
+
+    def _finish(self) -> Wave:
+        latent = self.codec.quantizer.decode(self._held.take(self._held.size))
+        return self._give(self.codec.finish_wave(latent, self._state))
 
     def _give(self, wave: Wave) -> Tensor:
         if self.samples is not None:
@@ -137,6 +183,5 @@ class Decoding:
         return wave
 
     def _join(self, made: list[Tensor]) -> Wave:
-        device = None if self._held is None else self._held.device
-        none = torch.zeros(self._batch, self.codec.channels, 0, device=device)
+        none = torch.zeros(self._batch, self.codec.channels, 0, device=self._device)
         return torch.cat([none, *made], 2)

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
+from audiotok.decoders import AUDIO as AUDIO
+from audiotok.folder import inside
 from audiotok.show import UsageError
 from audiotok.workers import Pair
-
-# Extensions that a folder is searched for; files named one by one may have any.
-_SNDFILE = "wav flac ogg opus oga mp3 aiff aif aifc au caf w64 rf64 snd sph voc"
-_OTHERS = "m4a aac webm mp4 mkv mov wma amr 3gp"  # through ffmpeg or torchcodec
-AUDIO = tuple(f".{name}" for name in f"{_SNDFILE} {_OTHERS}".split())
 
 Failure = tuple[str, str]  # a source, and a line that names it and says what is wrong
 
@@ -46,7 +43,7 @@ def find(paths: Iterable[str], suffixes: Iterable[str]) -> tuple[list[Pair], lis
     for given in paths:
         path = Path(given)
         if path.is_dir():
-            pairs = [(p, p.relative_to(path)) for p in _inside(path, suffixes)]
+            pairs = [(p, p.relative_to(path)) for p in inside(path, suffixes)]
             why = f"no {_listed(suffixes)} file in this folder"
             if not os.access(path, os.R_OK | os.X_OK):
                 why = "no permission to list this folder; try `chmod +rx`"
@@ -74,13 +71,6 @@ def _there(path: Path) -> bool:
     except OSError:  # not allowed to look, a name too long: the reader says it
         return True
     return True
-
-
-def _inside(folder: Path, suffixes: Iterable[str]) -> list[Path]:
-    known = set(suffixes)
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in known)
-    hidden = lambda p: any(part.startswith(".") for part in p.relative_to(folder).parts)  # noqa: E731
-    return sorted(p for p in files if not hidden(p) and p.is_file())
 
 
 def _listed(suffixes: Iterable[str]) -> str:

@@ -73,6 +73,23 @@ def facts(pairs: dict[str, Any]) -> None:
         )
 
 
+def estimated(facts: dict[str, Any]) -> dict[str, str]:
+    """What `train.estimate` measured, in words."""
+    f = facts
+    return {
+        "codec": f["codec"],
+        "parameters": f"{f['parameters']:,} (encoder {f['encoder']:,}, decoder {f['decoder']:,})",
+        "discriminators": f"{f['discriminators']:,} parameters",
+        "forward pass": f"{f['gflops_per_second_of_audio']:.2f} GFLOP per second of audio",
+        "discriminators'": f"{f['gflops_of_discriminators']:.2f} GFLOP per second of audio",
+        "kept for gradients": f"{f['mb_per_second_of_audio']:.1f} MB per second of audio",
+        "weights, optimizers": f"{f['mb_of_weights_and_optimizers']:.0f} MB",
+        "a step": f"{f['seconds_a_step']:.3f} s on {f['device']}",
+        "speed": f"{f['audio_seconds_a_second']:.1f} s of audio a second",
+        "the whole run": f"{f['hours']:.2f} h for {f['hours_of_audio']:.1f} h of audio",
+    }
+
+
 def encoding(row: dict[str, Any]) -> dict[str, Any]:
     """A row of `files.Made` in words."""
     streams = f"{row['streams']} x " if row["streams"] > 1 else ""

@@ -14,6 +14,9 @@ from audiotok.pieces import Decoding, Encoding
 class Stream:
     """Encode and decode a piece at a time, frame by frame, with the codec's latency.
 
+    A codec that mirrors its first frames (EnCodec) gives nothing until `codec.first_frames` of them
+    are there, then every frame as it comes.
+
     >>> stream = Stream(codec)
     >>> for piece in microphone:                 # samples [c t], any t
     ...     codes = stream.encode(piece)         # [k f], often no frame yet

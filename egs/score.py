@@ -1,20 +1,24 @@
-"""Scores a codec on a folder or manifest at several rates: PESQ, STOI, mel distance, SI-SDR.
+"""Scores a codec at several rates, beside codecs that everyone knows, on the same files.
 
     python egs/score.py DATA [--codec speech] [--codebooks 1 2 4 8] [--limit 100] [--split test]
+                             [--beside opus:6 codec2:3200 lyra:3200]
 
-DATA is a folder of audio or a TSV manifest with a `path` column. Means over recordings; one that a
-metric cannot score is counted and left out.
+DATA is a manifest or a folder of audio. Means over recordings; one that a metric cannot score is
+counted and left out. Rates of others are those of the bytes they wrote.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from pathlib import Path
 
+import anchors  # beside this file
+import torch
+
 import audiotok
-from audiotok.data import read_manifest
+from audiotok.manifest import read_manifest
 from audiotok.metrics.base import Score
-from audiotok.plan import AUDIO
 from audiotok.registry import find, names
 
 
@@ -25,35 +29,43 @@ def main() -> None:
     options.add_argument("--codebooks", type=int, nargs="+", default=[1, 2, 3, 4, 6, 8])
     options.add_argument("--limit", type=int, default=100)
     options.add_argument("--split")
+    options.add_argument("--beside", nargs="*", default=[])
     chosen = options.parse_args()
 
-    if chosen.data.is_dir():
-        paths = sorted(p for p in chosen.data.rglob("*") if p.suffix in AUDIO)
-    else:
-        paths = [r.path for r in read_manifest(chosen.data, split=chosen.split)]
     codec = audiotok.load(chosen.codec)
     metrics = {name: find("metrics", name)() for name in names("metrics")}
-    totals = {(k, name): Score(0, 0) for k in chosen.codebooks for name in metrics}
-    failed = dict.fromkeys(metrics, 0)
-    paths = paths[: chosen.limit]
-    for path in paths:
-        audio = audiotok.Audio.load(path).mono().resample(codec.sample_rate)
+    totals, failed = defaultdict(lambda: Score(0, 0)), dict.fromkeys(metrics, 0)
+    rates, used = defaultdict(lambda: Score(0, 0)), [set[int]() for _ in codec.sizes]
+    recordings = read_manifest(chosen.data, split=chosen.split)[: chosen.limit]
+    for recording in recordings:
+        audio = audiotok.Audio.load(recording.path).mono().resample(codec.sample_rate)
         tokens = codec.encode(audio)
-        for k in chosen.codebooks:
-            decoded = codec.decode(tokens.first(k))
-            for name, metric in metrics.items():
+        for seen, codes in zip(used, tokens.codes, strict=True):
+            seen.update(codes.tolist())
+        made = {f"{codec.name} {k}": codec.decode(tokens.first(k)) for k in chosen.codebooks}
+        bits = {n: codec.kbps * 1000 * int(n.split()[-1]) / codec.codebooks for n in made}
+        for name in chosen.beside:
+            kind, _, rate = name.partition(":")
+            other, size = getattr(anchors, kind)(audio, rate)
+            short = len(audio) - len(other)
+            filled = torch.nn.functional.pad(other.samples, (0, max(0, short)))
+            made[name] = audiotok.Audio(filled[:, : len(audio)], other.rate)
+            bits[name] = 8 * size / audio.seconds
+        for name, output in made.items():
+            rates[name] += Score(bits[name] / 1000, 1)
+            for key, metric in metrics.items():
                 try:
-                    totals[k, name] += metric.score(decoded, audio)
+                    totals[name, key] += metric.score(output, audio)
                 except ValueError:
-                    failed[name] += 1
-    print(f"{codec.name} {codec.fingerprint}, {len(paths)} recordings; not scored: {failed}")
-    print(
-        "| kbps | " + " | ".join(f"{n} ({m.better} is better)" for n, m in metrics.items()) + " |"
-    )
-    print("|---|" + "---|" * len(metrics))
-    for k in chosen.codebooks:
-        kbps = codec.kbps * k / codec.codebooks
-        print(f"| {kbps:.1f} | " + " | ".join(f"{totals[k, n].value:.3f}" for n in metrics) + " |")
+                    failed[key] += 1
+    print(f"{codec.name} {codec.fingerprint}, {len(recordings)} recordings; not scored: {failed}")
+    shares = [len(seen) / size for seen, size in zip(used, codec.sizes, strict=True)]
+    print("codebooks in use:", " ".join(f"{share:.1%}" for share in shares))
+    print("| | kbps | " + " | ".join(f"{n} ({m.better})" for n, m in metrics.items()) + " |")
+    print("|---|---|" + "---|" * len(metrics))
+    for name, rate in rates.items():
+        scores = " | ".join(f"{totals[name, key].value:.3f}" for key in metrics)
+        print(f"| {name} | {rate.value:.2f} | {scores} |")
 
 
 if __name__ == "__main__":

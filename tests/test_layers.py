@@ -7,6 +7,7 @@ import math
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 
 import contracts
@@ -16,10 +17,13 @@ from contracts import NAN, assert_close
 from torch import Tensor
 
 import audiotok.layers
+from audiotok.layers.ada_norm import AdaLayerNorm, AdaNorm
 from audiotok.layers.attention import Attention
 from audiotok.layers.base import Chain, Layer, Mix, Norm, Residual
+from audiotok.layers.clip_attention import ClipAttention
 from audiotok.layers.conv import Conv, TransposedConv
 from audiotok.layers.convnext import Convnext, Depthwise
+from audiotok.layers.fourier_head import FourierHead
 from audiotok.layers.group_norm import GroupNorm
 from audiotok.layers.lstm import Lstm
 from audiotok.layers.residual_unit import ResidualUnit, elu
@@ -28,6 +32,7 @@ from audiotok.layers.snake import Snake
 from audiotok.layers.stft import Istft, Stft
 
 SMALL = Config(latent=6, width=2, strides=(2, 3), pad="zeros")
+MIRRORED = Config(latent=6, width=2, strides=(2, 3), lstm=0)
 MIMI = Config(latent=6, width=2, strides=(2, 3), last_kernel=3, lstm=0, shortcut=False, pad="zeros")
 AHEAD = Config(
     latent=6, width=2, strides=(2, 3), residuals=2, lstm=0, snake=True, causal=False, pad="zeros"
@@ -52,10 +57,15 @@ CASES = {
     "mix": Case(lambda: Mix(3, 5), 3),
     "norm": Case(lambda: Norm(4), 4),
     "pointwise": Case(lambda: elu(3), 3),
+    "norm, conditional": Case(lambda: AdaNorm(4, conditions=2), 4),
     "snake": Case(lambda: Snake(3), 3),
     "group norm": Case(lambda: GroupNorm(4, groups=2), 4),
     "residual": Case(lambda: Residual(Conv(3, 4, 5), Mix(3, 4)), 3),
     "residual, plain": Case(lambda: Residual(Conv(3, 3, 5, causal=False)), 3),
+    "depthwise, ahead": Case(lambda: Depthwise(4, 5, causal=False), 4),
+    "convnext, ahead": Case(
+        lambda: Convnext(4, kernel=7, causal=False, norm=partial(AdaLayerNorm, conditions=2)), 4
+    ),
     "depthwise": Case(lambda: Depthwise(4, 7), 4),
     "convnext": Case(lambda: Convnext(4, kernel=5), 4),
     "attention": Case(lambda: Attention(8, heads=2, window=5, scale=1.0), 8, 60, poison=1e3),
@@ -63,11 +73,15 @@ CASES = {
     "attention, twice": Case(
         lambda: Chain(Attention(8, heads=2, window=4, scale=1.0) for _ in range(2)), 8, poison=1e3
     ),
+    "attention, clip": Case(lambda: ClipAttention(4), 4),
+    "attention, clip, added": Case(lambda: Residual(ClipAttention(4)), 4),
     "lstm": Case(lambda: Lstm(4), 4),
     "lstm, no skip": Case(lambda: Lstm(4, depth=1, skip=False), 4),
     "lstm, bidirectional": Case(lambda: Lstm(4, bidirectional=True), 4),
     "stft": Case(lambda: Stft(8), 1),
     "istft": Case(lambda: Istft(8), 27),
+    "Fourier head": Case(lambda: FourierHead(4, 16), 18, poison=1e3),
+    "Fourier head, odd": Case(lambda: FourierHead(5, 13), 14, poison=1e3),
     "stft and back": Case(lambda: Chain([Stft(8, power=1.0), Mix(18, 27), Istft(8)]), 1),
     "conv": Case(lambda: Conv(3, 5, 7), 3),
     "conv 1": Case(lambda: Conv(3, 5, 1, bias=False), 3),
@@ -112,6 +126,7 @@ CASES = {
     ),
     "unit, EnCodec 48": Case(lambda: ResidualUnit(4, norm=GroupNorm, causal=False), 4),
     "SEANet": Case(lambda: Seanet.encoder(SMALL), 1, 16),
+    "SEANet, mirrored": Case(lambda: Seanet.encoder(MIRRORED), 1, 16, first=6 * 7, inside=True),
     "SEANet, back": Case(lambda: Seanet.decoder(SMALL), 6, 16),
     "SEANet, Mimi": Case(lambda: Seanet.encoder(MIMI), 1, 12),
     "SEANet, Mimi, back": Case(lambda: Seanet.decoder(MIMI), 6, 12),
@@ -149,6 +164,11 @@ def test_lengths(name: str):
 @pytest.mark.parametrize("name", CAUSAL)
 def test_streams(name: str):
     contracts.assert_streams(*build(name), first=CASES[name].first)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_finishes(name: str):
+    contracts.assert_finishes(*build(name), first=CASES[name].first, partial="stft" not in name)
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -199,6 +219,9 @@ def test_bad_sizes_are_refused():
         TransposedConv(1, 1, 3, stride=4)
     with pytest.raises(ValueError, match="cuts nothing"):
         TransposedConv(1, 1, 4, stride=2, trim=(1, 1))
+    for window in (4, 9):
+        with pytest.raises(ValueError, match=f"window {window} cannot be centred on hop 4: even"):
+            FourierHead(4, window)
 
 
 def test_chain_follows_each_bound_by_itself():

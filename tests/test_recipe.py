@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from audiotok.recipe import Data, Recipe, Train, read_recipe
+from audiotok.recipe import Band, Data, Recipe, TeacherOptions, Train, read_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 WHOLE = """
@@ -68,7 +68,11 @@ def test_settings_go_over_the_file(path: Path):
     ("text", "message"),
     [
         ("codex = 1\n" + WHOLE, "PATH: unknown key 'codex'; did you mean 'codec'?"),
-        ("x = 1\n" + WHOLE, "PATH: unknown key 'x'; known: codec, data, config, loss, train"),
+        (
+            "x = 1\n" + WHOLE,
+            "PATH: unknown key 'x'; known: codec, data, config, loss, distillation, "
+            "discriminators, adversary, train, bands",
+        ),
         (WHOLE + "step = 1", "PATH [train]: unknown key 'step'; did you mean 'steps'?"),
         ("[data]\nmanifest = 'a'", "PATH: key 'codec' is missing"),
         ("codec = 'speech'", "PATH: key 'data' is missing"),
@@ -90,6 +94,99 @@ def test_settings_go_over_the_file(path: Path):
 )
 def test_what_is_wrong_is_named(path: Path, text: str, message: str):
     assert refusal(path, text) == message
+
+
+FULL = (
+    WHOLE
+    + """
+betas = [0.5, 0.9]
+schedule = "cosine"
+[discriminators.mpd]
+periods = [2, 3]
+[distillation]
+axis = "labels"
+[distillation.teachers.hubert]
+layer = 9
+codebooks = [1, 2]
+[distillation.teachers.text]
+layer = "mean"
+[data.augment]
+noise = 0.5
+[[bands]]
+step = 3
+key = "mel"
+low = 1
+high = 2
+"""
+)
+
+
+def test_every_kind_of_value(path: Path):
+    path.write_text(FULL)
+    recipe = read_recipe(path)
+    assert (recipe.train.betas, recipe.train.schedule) == ((0.5, 0.9), "cosine")
+    assert recipe.discriminators == {"mpd": {"periods": [2, 3]}}
+    assert recipe.distillation.axis == "labels"
+    assert recipe.distillation.teachers == {
+        "hubert": TeacherOptions(layer=9, codebooks=(1, 2)),
+        "text": TeacherOptions(layer="mean"),
+    }
+    assert recipe.data.augment.noise == 0.5
+    assert recipe.bands == (Band(3, "mel", 1.0, 2.0),)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[0.5, 0.9]", "[0.5]", "PATH [train]: 'betas' must be a list of 2, not [0.5]"),
+        ("[0.5, 0.9]", "0.5", "PATH [train]: 'betas' must be a list of 2, not 0.5"),
+        ("[0.5, 0.9]", "['a', 1]", "PATH [train]: 'betas' must be float, not 'a'"),
+        (
+            '"cosine"',
+            '"cosinus"',
+            "PATH [train]: 'schedule' must be 'linear' or 'cosine' or 'exponential', not 'cosinus'",
+        ),
+        ("layer = 9", "layer = 'all'", "'layer' must be int or 'mean', not 'all'"),
+        ("layer = 9", "layer = 1.5", "'layer' must be int or 'mean', not 1.5"),
+        ("noise = 0.5", "nois = 0.5", "unknown key 'nois'; did you mean 'noise'?"),
+        ("[1, 2]", "[1, '2']", "'codebooks' must be int, not '2'"),
+        ("high = 2", "", "key 'high' is missing"),
+        ("[[bands]]", "[bands]", "'bands' must be a list"),
+        ("periods = [2, 3]", "", ""),
+    ],
+)
+def test_what_is_wrong_inside_is_named(path: Path, old: str, new: str, message: str):
+    assert old in FULL
+    if message:
+        assert message in refusal(path, FULL.replace(old, new))
+    else:
+        path.write_text(FULL.replace(old, new))
+        assert read_recipe(path).discriminators == {"mpd": {}}
+
+
+def test_a_recipe_extends_another(path: Path):
+    over = path.with_name("over.toml")
+    over.write_text(
+        f'extends = "{path.name}"\nconfig = false\n[loss]\nmel = 3\ncommitment = false\n'
+        "[train]\nrate = 0.5\nbalance = false\n"
+    )
+    assert read_recipe(over) == Recipe(
+        codec="speech",
+        data=Data("a.tsv", seconds=2.0),
+        loss={"mel": 3.0},
+        train=Train(steps=7, rate=0.5),
+    )
+    assert read_recipe(over, ["loss.mel=4"]).loss == {"mel": 4.0}
+    again = path.with_name("again.toml")
+    again.write_text('extends = "over.toml"\n[train]\nsteps = 8')
+    assert read_recipe(again).train == Train(steps=8, rate=0.5)
+
+
+def test_what_cannot_be_extended(path: Path):
+    assert refusal(path, 'extends = "r.toml"') == "PATH: extends itself"
+    none = path.with_name("none.toml")
+    assert refusal(path, 'extends = "none.toml"') == f"{none}: no such recipe"
+    assert refusal(path, "extends = 3") == "PATH: 'extends' must be str, not 3"
 
 
 def test_not_toml(path: Path):

@@ -1,7 +1,8 @@
 """What every codec promises: audio to tokens and back, of exact length, alone or in a batch.
 
 Audio of any length runs in blocks of a fixed number of frames with carried state (`pieces.py`), so
-a recording's codes are the same to the bit whole, in a batch, or from a reader in pieces.
+a recording's codes are the same to the bit whole, in a batch, or from a reader in pieces. A codec
+that is not causal runs the whole recording at once: the same holds, but memory grows with it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,14 +54,14 @@ class Codec(Network):
         config_type: the frozen dataclass of its sizes; without arguments, the usual ones.
         config: the sizes it has, enough to build it again.
         sample_rate: Hz.
-        causal: whether it can run a step at a time.
+        presets: the sizes it was published in, by name.
     """
 
     name: str
     config_type: type[Any]
     config: Any
     sample_rate: int
-    causal: bool = True
+    presets: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     # -- audio to tokens and back -------------------------------------------------------------
 
@@ -129,11 +132,7 @@ class Codec(Network):
     def _codes(self, waves: Sequence[Tensor], codebooks: int, group: int) -> list[np.ndarray]:
         """Codes `[k f]` of each wave `[c t]`, `group` of them side by side."""
         made: list[np.ndarray] = [np.zeros((codebooks, 0), np.int64)] * len(waves)
-        # Like lengths side by side waste the least; silence after a recording's end changes none
-        # of its codes, for its own last frame is filled up with silence too.
-        order = sorted(range(len(waves)), key=lambda i: waves[i].shape[1])
-        for first in range(0, len(order), group):
-            members = order[first : first + group]
+        for members in self._groups([wave.shape[1] for wave in waves], group):
             longest = waves[members[-1]].shape[1]
             batch = [F.pad(waves[i], (0, longest - waves[i].shape[1])) for i in members]
             encoding = Encoding(self, len(members), codebooks=codebooks)
@@ -142,6 +141,18 @@ class Codec(Network):
             for i, mine in zip(members, codes, strict=True):
                 made[i] = mine[:, : self.frames(waves[i].shape[1])]
         return made
+
+    def _groups(self, lengths: Sequence[int], group: int) -> Iterator[list[int]]:
+        """Indices of at most `group` recordings that can run side by side, the longest last.
+
+        Like lengths waste the least. Silence after a recording's end changes none of its codes if
+        the codec fills up its last frame with silence too; else only equal lengths can.
+        """
+        order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+        for _, run in groupby(order, key=lambda i: None if self.fills_up else lengths[i]):
+            members = list(run)
+            for first in range(0, len(members), group):
+                yield members[first : first + group]
 
     def _tokens(self, codes: np.ndarray, audio: Audio, samples: int, codebooks: int) -> Tokens:
         from audiotok.tokens import Tokens
@@ -222,12 +233,21 @@ class Codec(Network):
 
     @property
     def latency(self) -> float:
-        """Algorithmic latency in seconds: from a sample's arrival to its decoded self."""
-        return (self.frame_size + 2 * self.lead) / self.sample_rate
+        """Algorithmic latency in seconds: from a sample's arrival to its decoded self, at most.
+
+        Infinite if the codec is not causal: the first sample waits for the last.
+        """
+        if not self.causal:
+            return math.inf
+        return (self.first_frames * self.frame_size + 2 * self.lead) / self.sample_rate
 
     @property
     def receptive_field(self) -> tuple[float, float]:
-        """Samples before and after a frame's own that its codes depend on; inf if unbounded."""
+        """Samples before and after a frame's own that its codes depend on; inf if unbounded.
+
+        Where a codec mirrors the ends of a recording, frames near them also depend on what is
+        mirrored.
+        """
         first, last = self.encoder.reach(0, 0)
         # The encoder's frames lie `lead` samples later than the recording's.
         return -first - self.lead, last - self.frame_size + 1 + self.lead

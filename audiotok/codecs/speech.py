@@ -68,7 +68,7 @@ class Speech(Codec):
         self.encoder = Chain(
             [
                 Stft(config.frame_size),
-                Mix(2 * bins, config.encoder),
+                Mix(3 * bins, config.encoder),
                 *_body(config.encoder, config.encoder_blocks, config),
                 Norm(config.encoder),
                 Mix(config.encoder, config.latent),

@@ -52,6 +52,13 @@ class Layer(nn.Module):
         """
         raise ValueError(f"{type(self).__name__} looks ahead and cannot run a step at a time")
 
+    def finish(self, x: Features, state: State) -> Output:
+        """The last step, of any length that `forward` takes, with the end that `forward` makes.
+
+        `forward` over a whole signal is any steps and a `finish`.
+        """
+        return self.step(x, state)[0]
+
     def reach(self, first: int, last: int) -> Span:
         """The span of input steps that outputs `first..last` depend on (its receptive field).
 
@@ -113,6 +120,12 @@ class Chain(Layer):
             after.append(new)
         return x, tuple(after)
 
+    def finish(self, x: Features, state: State) -> Output:
+        """Finish every layer in turn."""
+        for layer, before in zip(self, state, strict=True):
+            x = layer.finish(x, before)
+        return x
+
     def reach(self, first: int, last: int) -> Span:
         """Follow the span back through the layers."""
         lo: int | float = first
@@ -152,6 +165,11 @@ class Residual(Layer):
             return x + y, (body, None)
         s, shortcut = self.shortcut.step(x, state[1])
         return s + y, (body, shortcut)
+
+    def finish(self, x: Features, state: State) -> Output:
+        """Finish body and shortcut."""
+        y = self.body.finish(x, state[0])
+        return y + (self.shortcut.finish(x, state[1]) if self.shortcut else x)
 
     def reach(self, first: int, last: int) -> Span:
         """The wider of the two spans."""
@@ -199,9 +217,9 @@ class Mix(Layer):
 class Norm(Layer):
     """Layer normalisation over the features of each step."""
 
-    def __init__(self, features: int, *, affine: bool = True) -> None:
+    def __init__(self, features: int, *, affine: bool = True, eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(features, elementwise_affine=affine)
+        self.norm = nn.LayerNorm(features, eps, elementwise_affine=affine)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Normalise; there is no state."""

@@ -97,6 +97,19 @@ class Conv(Layer):
         past = x[:, :, x.shape[2] - self.left :]
         return self.conv(x), past if fresh is None else (past, torch.zeros_like(fresh))
 
+    def finish(self, x: Features, state: State) -> Output:
+        """A step of any length, filled up as `forward` does it."""
+        fill = -x.shape[2] % self.consumes
+        if self.pad == "zeros":
+            return self.step(F.pad(x, (0, fill)), state)[0]
+        past, fresh = state
+        if fresh.all():
+            return self.forward(x)
+        if not fill:
+            return self.step(x, state)[0]
+        x = torch.cat([past, x], 2)
+        return self.conv(F.pad(x, (0, fill), "replicate" if self.pad == "repeat" else "reflect"))
+
     def _before(self, x: Tensor, fresh: Tensor) -> Tensor:
         """What `pad` puts before a signal that begins with `x`."""
         if self.pad == "repeat":

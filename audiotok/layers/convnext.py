@@ -1,24 +1,28 @@
-"""ConvNeXt block at frame rate: causal depthwise convolution, then a two-layer perceptron."""
+"""ConvNeXt block at frame rate: a depthwise convolution, then a two-layer perceptron."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from audiotok.layers.base import Layer, Span, State
 from audiotok.shapes import Features, Output
 
 
 class Depthwise(Layer):
-    """Causal depthwise convolution, `[b d f]`, zeros before the start.
+    """Depthwise convolution, `[b d f]`, zeros before the start and, if not causal, after the end.
 
     Written as a sum of shifted products: at frame rate that is faster on a CPU than a grouped
     convolution, and it keeps the features of a frame next to each other in memory.
     """
 
-    def __init__(self, features: int, kernel: int) -> None:
+    def __init__(self, features: int, kernel: int, *, causal: bool = True) -> None:
         super().__init__()
-        self.kernel = kernel
+        self.kernel, self.causal = kernel, causal
+        self.right = 0 if causal else (kernel - 1) // 2
         self.weight = nn.Parameter(torch.randn(kernel, features) / kernel**0.5)
         self.bias = nn.Parameter(torch.zeros(features))
 
@@ -28,36 +32,55 @@ class Depthwise(Layer):
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Convolve the frames of `x` with those before them."""
+        if not self.causal:
+            return super().step(x, state)
         frames = torch.cat([state, x.transpose(1, 2)], 1)
-        t = x.shape[2]
+        return self._convolved(frames, x.shape[2]), frames[:, x.shape[2] :]
+
+    def forward(self, x: Features) -> Output:
+        """The whole signal."""
+        left = self.kernel - 1 - self.right
+        return self._convolved(F.pad(x.transpose(1, 2), (0, 0, left, self.right)), x.shape[2])
+
+    def _convolved(self, frames: Tensor, t: int) -> Tensor:
         y = self.bias + frames[:, :t] * self.weight[0]
         for i in range(1, self.kernel):
             y = torch.addcmul(y, frames[:, i : i + t], self.weight[i])
-        return y.transpose(1, 2), frames[:, t:]
+        return y.transpose(1, 2)
 
     def reach(self, first: int, last: int) -> Span:
-        """Back over the kernel."""
-        return first - self.kernel + 1, last
+        """Over the kernel."""
+        return first - self.kernel + 1 + self.right, last + self.right
 
 
 class Convnext(Layer):
-    """x + scale * MLP(norm(depthwise(x))), causal (Liu et al. 2022, arXiv:2201.03545; as used in
-    Vocos, arXiv:2306.00814, there non-causal).
+    """x + scale * MLP(norm(depthwise(x))) (Liu et al. 2022, arXiv:2201.03545; as used in Vocos,
+    Siuzdak 2023, arXiv:2306.00814, there non-causal).
 
     Args:
         features: width of input and output.
         expansion: hidden width over features.
         kernel: frames that the depthwise convolution sees.
         scale: initial value of the learnt per-feature gain on the branch.
+        causal: whether the convolution sees no later frame.
+        norm: makes the normalisation of a given width, features last.
     """
 
     def __init__(
-        self, features: int, *, expansion: float = 3.0, kernel: int = 7, scale: float = 0.1
+        self,
+        features: int,
+        *,
+        expansion: float = 3.0,
+        kernel: int = 7,
+        scale: float = 0.1,
+        causal: bool = True,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
     ) -> None:
         super().__init__()
         hidden = int(features * expansion)
-        self.depthwise = Depthwise(features, kernel)
-        self.norm = nn.LayerNorm(features)
+        self.causal = causal
+        self.depthwise = Depthwise(features, kernel, causal=causal)
+        self.norm = norm(features)
         self.up = nn.Linear(features, hidden)
         self.down = nn.Linear(hidden, features)
         self.scale = nn.Parameter(torch.full((features,), scale))
@@ -68,11 +91,18 @@ class Convnext(Layer):
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Convolve, mix, add."""
+        if not self.causal:
+            return super().step(x, state)
         y, state = self.depthwise.step(x, state)
-        return x + self._mix(y.transpose(1, 2)).transpose(1, 2), state
+        return x + self._mixed(y), state
 
-    def _mix(self, y: Tensor) -> Tensor:
-        return self.scale * self.down(nn.functional.gelu(self.up(self.norm(y))))
+    def forward(self, x: Features) -> Output:
+        """The whole signal."""
+        return x + self._mixed(self.depthwise(x))
+
+    def _mixed(self, y: Tensor) -> Tensor:
+        y = self.norm(y.transpose(1, 2))
+        return (self.scale * self.down(F.gelu(self.up(y)))).transpose(1, 2)
 
     def reach(self, first: int, last: int) -> Span:
         """That of the depthwise convolution."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 from torch import Tensor, nn
 
@@ -18,12 +20,33 @@ class Quantized:
         codes: `[b k f]`, always all codebooks.
         losses: name to scalar, each already a mean.
         first: `[b d f]`, what the first codebook alone decodes to (what distillation reads).
+        stages: the same of each codebook alone, made when asked for; they add up to what all
+            codebooks decode to.
     """
 
     latent: Tensor
     codes: Tensor
     losses: dict[str, Tensor] = field(default_factory=dict)
     first: Tensor | None = None
+    stages: Sequence[Tensor] = ()
+
+
+class Lazy(Sequence[Tensor]):
+    """`make(0)` to `make(size - 1)`, each made when asked for."""
+
+    def __init__(self, size: int, make: Callable[[int], Tensor]) -> None:
+        self._size, self._make = size, make
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        at = range(self._size)[index]
+        return self._make(at) if isinstance(at, int) else [self._make(i) for i in at]
 
 
 class Quantizer(nn.Module):

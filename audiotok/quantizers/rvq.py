@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok.quantizers.base import Quantized, Quantizer
+from audiotok.quantizers.base import Lazy, Quantized, Quantizer
 from audiotok.shapes import Codes, Latent
 
 
@@ -204,7 +204,7 @@ class Rvq(Quantizer):
         with _full_precision(latent):
             residual = latent.float().transpose(1, 2).reshape(b * f, d)
             total = torch.zeros_like(residual)
-            first = total
+            entries: list[Tensor] = []
             codes, commitment, stages = [], residual.new_zeros(()), residual.new_zeros(())
             for i, stage in enumerate(self._stages()):
                 entry, index, loss = stage(residual)
@@ -215,13 +215,13 @@ class Rvq(Quantizer):
                 commitment = commitment + (loss.view(b, f).mean(1) * used).sum()
                 stages = stages + used.sum()
                 codes.append(index.view(b, f))
-                if i == 0:
-                    first = entry
+                entries.append(entry)
         return Quantized(
             latent=_straight_through(total, latent),
             codes=torch.stack(codes, 1),
             losses={"commitment": commitment / stages.clamp(min=1)},
-            first=_straight_through(first, latent),
+            first=_straight_through(entries[0], latent),
+            stages=Lazy(len(entries), lambda i: _straight_through(entries[i], latent)),
         )
 
     @torch.no_grad()

@@ -1,206 +1,276 @@
-"""The training loop: resumes from its last checkpoint, validates, keeps averaged weights."""
+"""The training loop: resumes from its last checkpoint, validates, keeps averaged weights.
+
+out/last.pt            everything that a run needs to go on
+out/best.safetensors   averaged weights, where `train.best` was best
+out/log.csv            see `journal`
+"""
 
 from __future__ import annotations
 
-import copy
-import csv
-import json
 import math
+import os
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiotok import checkpoint
-from audiotok.codecs.base import Codec
-from audiotok.data import Pool, crops, read_manifest
-from audiotok.recipe import Recipe, Train
-from audiotok.registry import find
-from audiotok.train import losses
+from audiotok.audio import Audio
+from audiotok.data import Batches, Config
+from audiotok.direct import Files
+from audiotok.loader import loader
+from audiotok.manifest import Recording, read_manifest
+from audiotok.pool import Pool
+from audiotok.recipe import Data, Recipe
+from audiotok.teachers.base import Teacher
+from audiotok.train.journal import Journal, Sums, finite
+from audiotok.train.losses import RECONSTRUCTION
+from audiotok.train.machine import accelerator, any_process, average_gradients, casting
+from audiotok.train.players import Players
+from audiotok.train.schedule import learning_rate
+from audiotok.train.step import Step, check_losses
+from audiotok.train.targets import Targets, read_features
+from audiotok.train.validation import held_out, score, stage_gradients
 
-LOSSES = {
-    "waveform": lambda made, wave, rate: losses.waveform(made, wave),
-    "mel": lambda made, wave, rate: losses.mel(made, wave, rate=rate),
-    "spectrum": lambda made, wave, rate: losses.spectrum(made, wave),
-    "complex_spectrum": lambda made, wave, rate: losses.complex_spectrum(made, wave),
-}
-
-
-def learning_rate(step: int, train: Train) -> float:
-    """Warm-up, a plateau, then a linear cooldown to zero."""
-    up = min(1.0, (step + 1) / max(1, train.warmup))
-    down = min(1.0, (train.steps - step) / max(1, train.cooldown))
-    return train.rate * up * max(0.0, down)
-
-
-def draw_keep(batch: int, codebooks: int, whole: float, *, seed: tuple[int, int]) -> Tensor:
-    """Codebooks to use for each crop: all with probability `whole`, else 1 to all."""
-    random = torch.Generator().manual_seed(hash(seed) & 0x7FFFFFFF)
-    some = torch.randint(1, codebooks + 1, (batch,), generator=random)
-    return torch.where(torch.rand(batch, generator=random) < whole, codebooks, some)
+HELD = 64  # crops of two lengths that held-out losses are taken of
 
 
-def build(recipe: Recipe) -> Codec:
-    """The recipe's codec, with new weights."""
-    kind = find("codecs", recipe.codec)
-    base = kind.config_type()
-    unknown = set(recipe.config) - set(vars(base))
-    if unknown:
-        raise ValueError(f"[config]: unknown {sorted(unknown)}; known: {', '.join(vars(base))}")
-    torch.manual_seed(recipe.train.seed)
-    return kind(replace(base, **recipe.config))
-
-
-def train(recipe: Recipe, out: str | Path, *, device: str = "cpu", minutes: float = 0) -> Path:
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    device: str = "cpu",
+    minutes: float = 0,
+    teachers: Mapping[str, Teacher] | None = None,
+) -> Path:
     """Train to `out/last.pt`, with averaged weights in `out/best.safetensors`.
 
-    Run again with the same `out` to go on where it stopped.
+    Run again with the same `out` to go on where it stopped. Under `accelerate launch` or
+    `torchrun` every process takes its own batches, and gradients and codebooks are averaged.
 
     Args:
         recipe: what to train.
         out: a folder.
         device: a torch device.
         minutes: stop after so many, checkpointed; 0 for no limit.
+        teachers: your own, by the names they have in the recipe.
 
     Returns:
         The path of the averaged weights.
+
+    Raises:
+        ValueError: the recipe does not fit together, data cannot be read, or a loss is not finite.
     """
-    # Denormals in the optimiser's state cost eight times the time of a step on a CPU.
-    torch.set_flush_denormal(True)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    console, began = Console(), time.monotonic()
-    known = [*LOSSES, "commitment"]
-    unknown = set(recipe.loss) - set(known)
-    if unknown:
-        raise ValueError(f"[loss]: unknown {sorted(unknown)}; known: {', '.join(known)}")
+    check_losses(recipe)
+    run = Run(recipe, Path(out), device, teachers)
+    run.go(minutes)
+    return run.best_path
 
-    codec = build(recipe).to(device).train()
-    average = copy.deepcopy(codec).eval().requires_grad_(False)
-    matrices = [p for p in codec.parameters() if p.ndim > 1]
-    vectors = [p for p in codec.parameters() if p.ndim < 2]
-    options = recipe.train
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
-        lr=options.rate,
-        betas=(0.8, 0.99),
-        weight_decay=options.weight_decay,
-        fused=True,
-    )
-    step, best, seconds = 0, math.inf, 0.0
-    last = out / "last.pt"
-    if last.is_file():
-        saved = torch.load(last, map_location=device, weights_only=True)
-        codec.load_state_dict(saved["codec"])
-        average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
-        torch.set_rng_state(saved["random"].cpu())
-        step, best, seconds = saved["step"], saved["best"], saved["seconds"]
-        console.print(f"resuming at step {step}")
 
-    data, rate = recipe.data, codec.sample_rate
-    manifest = Path(data.manifest)
-    pool = Pool.build(read_manifest(manifest, split=data.train), rate, data.cache)
-    held = Pool.build(read_manifest(manifest, split=data.validate), rate, data.cache)
-    frames = round(data.seconds * codec.frame_rate)
-    length = frames * codec.frame_size
-    fixed = next(crops(held, batch=64, length=2 * length, seed=1, step=0)).to(device)
-    batches = crops(pool, batch=data.batch, length=length, seed=options.seed, step=step)
+class Run:
+    """One run of a recipe in one process of one or many."""
 
-    def save(row: dict[str, Any]) -> None:
-        nonlocal best
-        saved = {
-            "codec": codec.state_dict(),
-            "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "step": step,
-            "best": min(best, row["validation"]),
-            "seconds": seconds,
-        }
-        part = last.with_suffix(".part")
-        torch.save(saved, part)
-        part.replace(last)
-        if row["validation"] <= best:
-            best = row["validation"]
-            checkpoint.save(average, out / "best.safetensors", card=row)
-
-    def log(row: dict[str, Any]) -> None:
-        path = out / "log.csv"
-        new = not path.is_file()
-        with path.open("a", newline="") as lines:
-            writer = csv.DictWriter(lines, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        console.print(json.dumps(row))
-
-    sums: dict[str, float] = {}
-    since, lap = 0, time.monotonic()
-    while step < options.steps:
-        wave = next(batches).to(device)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, options)
-        keep = draw_keep(len(wave), codec.codebooks, options.whole, seed=(options.seed, step)).to(
-            device
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        device: str,
+        teachers: Mapping[str, Teacher] | None = None,
+    ) -> None:
+        # Denormals in the optimiser's state cost eight times the time of a step on a CPU.
+        torch.set_flush_denormal(True)
+        self.recipe, self.out, self.options = recipe, out, recipe.train
+        self.machine = accelerator(device)
+        self.device = self.machine.device
+        self.main = self.machine.is_main_process
+        self.last, self.best_path = out / "last.pt", out / "best.safetensors"
+        if self.main:
+            out.mkdir(parents=True, exist_ok=True)
+        self.players = Players(recipe, self.device)
+        self.step, self.best, self.seconds = 0, math.inf, 0.0
+        self._resume()
+        self._read(teachers or {})
+        self.work = Step(
+            recipe,
+            self.players,
+            self.targets,
+            cast=casting(self.machine, self.options.precision),
+            rank=self.machine.process_index,
         )
-        made, quantized = codec(wave, keep)
-        terms = {name: LOSSES[name](made, wave, rate) for name in recipe.loss if name in LOSSES}
-        terms |= {k: v for k, v in quantized.losses.items() if k in recipe.loss}
-        total = sum((recipe.loss[k] * v for k, v in terms.items()), wave.new_zeros(()))
-        if not torch.isfinite(total):
-            raise ValueError(
-                f"step {step}: the loss is {total.item()} on batch {step} of seed {options.seed}; "
-                f"run again to go on from the last checkpoint in {out}, at a lower train.rate"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(codec.parameters(), options.clip)
+        self.work.name = lambda recording: str(self.recordings[recording].path)
+        if self.options.compile:
+            # In place, so that the names of the weights stay.
+            self.players.codec.encoder.compile()
+            self.players.codec.decoder.compile()
+            if self.players.judges:
+                self.players.judges.compile()
+
+    # -- data -----------------------------------------------------------------------------------
+
+    def _read(self, teachers: Mapping[str, Teacher]) -> None:
+        data, codec = self.recipe.data, self.players.codec
+        options, rate = self.recipe.distillation, codec.sample_rate
+        # One process fills the caches, the others find them full.
+        with self.machine.main_process_first():
+            self.recordings = read_manifest(data.manifest, split=data.train)
+            held = read_manifest(data.manifest, split=data.validate)
+            source = _samples(self.recordings, rate, data)
+            held_source = _samples(held, rate, data)
+            noises = None
+            if data.augment.noises:
+                noises = _samples(read_manifest(data.augment.noises), rate, data)
+            features = None
+            if "distillation" in self.recipe.loss:
+                features = read_features(self.recordings, options, teachers)
+            self.targets = features and Targets(options, codec, features, self.out)
+        frames = max(1, round(data.seconds * codec.frame_rate))
+        size = codec.frame_size
+        config = Config(
+            batch=data.batch,
+            frames=frames,
+            frame_size=size,
+            seed=self.options.seed,
+            rank=self.machine.process_index,
+            world=self.machine.num_processes,
+        )
+        self.batches = Batches(
+            source, config, augment=data.augment, noises=noises, features=features
+        )
+        fixed = Batches(held_source, Config(HELD, 2 * frames, size, seed=1))[0].wave
+        self.fixed = fixed.to(self.device)
+        longest = sorted(range(len(held)), key=lambda i: -int(held_source.lengths[i]))
+        middle = longest[len(longest) // 4 :][: self.options.clips]
+        self.clips = [Audio(held_source[i][None], rate) for i in middle]
+
+    # -- checkpoints ----------------------------------------------------------------------------
+
+    def _resume(self) -> None:
+        if not self.last.is_file():
+            return
+        saved = torch.load(self.last, map_location=self.device, weights_only=True)
+        self.players.load_state_dict(saved["players"], self.last)
+        torch.set_rng_state(saved["random"].cpu())
+        self.step, self.best = saved["step"], saved["best"]
+        self.seconds = saved["seconds"]
+
+    def _save(self, row: dict[str, Any]) -> None:
+        value = row.get(self.options.best)
+        if value is not None:
+            better = value if _lower_is_better(self.options.best) else -value
+            if better <= self.best:
+                self.best = better
+                checkpoint.save(self.players.averaged(), self.best_path, card=row)
+        saved = {
+            "players": self.players.state_dict(),
+            "random": torch.get_rng_state(),
+            "step": self.step,
+            "best": self.best,
+            "seconds": self.seconds,
+        }
+        part = self.last.with_suffix(".part")
+        with part.open("wb") as file:
+            torch.save(saved, file)
+            file.flush()
+            os.fsync(file.fileno())
+        # The old one stays until the new one is whole: a run killed here loses nothing.
+        part.replace(self.last)
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def go(self, minutes: float) -> None:
+        """Train until the last step, or for so many minutes."""
+        options, began = self.options, time.monotonic()
+        share, step = options.accumulate, self.step
+        if step >= options.steps:
+            return
+        with (
+            Journal(
+                self.out, steps=options.steps, bands=self.recipe.bands, on=self.main
+            ) as journal,
+            closing(
+                loader(
+                    self.batches,
+                    first=step * share,
+                    last=options.steps * share,
+                    workers=self.recipe.data.workers,
+                )
+            ) as batches,
+        ):
+            sums = Sums()
+            while self.step < options.steps:
+                for part in range(share):
+                    batch = next(batches).to(self.device)
+                    sums.add(self.work(batch, self.step, part), 1 / share)
+                sums.add(self._update())
+                self.step += 1
+                sums.count += 1
+                journal.moved(self.step)
+                over = minutes > 0 and time.monotonic() - began > 60 * minutes
+                late = any_process(self.machine, over)
+                if self.step % options.every == 0 or self.step == options.steps or late:
+                    self._stop_to_look(journal, sums)
+                    sums = Sums()
+                if late:
+                    return
+
+    def _update(self) -> dict[str, Tensor]:
+        """Gradients of all processes to one step of every optimizer."""
+        players, options = self.players, self.options
+        norms = {"gradient": self._move(players.codec, players.optimizer, options.rate)}
+        judges, judging = players.judges, players.judging
+        if judges and judging and any(p.grad is not None for p in judges.parameters()):
+            rate = self.recipe.adversary.rate or options.rate
+            norms["gradient_judges"] = self._move(judges, judging, rate)
+        players.follow(self.step)
+        return norms
+
+    def _move(self, module: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> Tensor:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.options, rate)
+        parameters = [p for p in module.parameters() if p.grad is not None]
+        average_gradients(self.machine, parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, self.options.clip)
         optimizer.step()
-        step, since = step + 1, since + 1
-        decay = min(options.ema, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for mine, theirs in zip(average.parameters(), codec.parameters(), strict=True):
-                mine.lerp_(theirs, 1 - decay)
-            for mine, theirs in zip(average.buffers(), codec.buffers(), strict=True):
-                mine.copy_(theirs)
-        for key, value in {**terms, "gradient": norm}.items():
-            sums[key] = sums.get(key, 0.0) + value.item()
-        late = minutes > 0 and time.monotonic() - began > 60 * minutes
-        if step % options.every == 0 or step == options.steps or late:
-            took = time.monotonic() - lap
-            seconds += took
-            row = {
-                "step": step,
-                "hours": round(seconds / 3600, 3),
-                "speed": round(since * data.batch * data.seconds / took, 1),
-                "rate": learning_rate(step, options),
-                **{key: round(value / since, 5) for key, value in sums.items()},
-                **validate(average, fixed, rate, recipe.loss),
+        optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _stop_to_look(self, journal: Journal, sums: Sums) -> None:
+        """Validate, write the log and the checkpoint."""
+        took = sums.lap()
+        self.seconds += took
+        if self.main:
+            options, codec, data = self.options, self.players.average, self.recipe.data
+            heard = sums.count * options.accumulate * data.batch * self.machine.num_processes
+            chosen = {k: f for k, f in RECONSTRUCTION.items() if k in self.recipe.loss}
+            row: dict[str, Any] = {
+                "step": self.step,
+                "hours": self.seconds / 3600,
+                "speed": heard * data.seconds / took,
+                "rate": learning_rate(self.step, options),
+                **sums.means(),
+                **held_out(codec, self.fixed, chosen, self.recipe.loss),
+                **stage_gradients(codec, self.fixed[:8]),
             }
-            log(row)
-            save(row)
-            sums, since, lap = {}, 0, time.monotonic()
-        if late:
-            break
-    return out / "best.safetensors"
+            last = self.step == options.steps
+            if options.score and (self.step % options.score == 0 or last):
+                values, made = score(codec, self.clips)
+                row |= values
+                for i, (clip, output) in enumerate(zip(self.clips[:4], made[:4], strict=True)):
+                    journal.sounds(self.step, f"clip {i}", output, clip)
+            row = finite(row)
+            journal.row(row)
+            self._save(row)
+        self.machine.wait_for_everyone()
 
 
-@torch.no_grad()
-def validate(codec: Codec, wave: Tensor, rate: int, weights: dict[str, float]) -> dict[str, Any]:
-    """Losses of all codebooks on held-out crops, and how much of each codebook is in use."""
-    made, quantized = codec(wave)
-    values = {k: LOSSES[k](made, wave, rate).item() for k in weights if k in LOSSES}
-    used = [
-        len(codes.unique()) / size
-        for codes, size in zip(quantized.codes.transpose(0, 1), codec.sizes, strict=True)
-    ]
-    return {
-        "validation": round(sum(weights[k] * v for k, v in values.items()), 5),
-        **{f"held_{k}": round(v, 5) for k, v in values.items()},
-        "usage_min": round(min(used), 3),
-    }
+def _samples(recordings: list[Recording], rate: int, data: Data) -> Pool | Files:
+    make = Files.open if data.direct else Pool.build
+    return make(recordings, rate, data.cache)
+
+
+def _lower_is_better(key: str) -> bool:
+    return not key.startswith(("score_pesq", "score_stoi", "score_si_sdr"))

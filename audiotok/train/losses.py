@@ -1,27 +1,39 @@
 """Losses, one function each; a function's name is its key in a recipe.
 
-Each takes the codec's output first, then the reference, both `[b c t]`, and gives a mean scalar.
+    reconstruction   waveform  mel  mel_speechtokenizer  mel_dac  mel_vocos  stft  spectrum
+                     complex_spectrum: `f(output, reference, *, rate)`, in `RECONSTRUCTION`
+    adversarial      generator  discriminator  feature_matching
+
+Each takes the codec's output first, then the reference, and gives a scalar. What trains the
+quantizer comes from the quantizer (`Quantized.losses`: SpeechTokenizer's and EnCodec's commitment
+is `Rvq`'s); what teaches it content is in `distillation`.
 """
 
 from __future__ import annotations
 
-from functools import cache
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from audiotok import _torchaudio
+from audiotok.discriminators.base import Opinion
 from audiotok.shapes import Scalar, Wave
+from audiotok.spectra import Bins, energy, hann, magnitude, mel_bank, padded
+from audiotok.spectra import stft as transform
+
+# -- reconstruction -----------------------------------------------------------------------------
+
+
+def waveform(output: Wave, reference: Wave, *, rate: int) -> Scalar:
+    """Mean absolute difference of samples, the same at any rate."""
+    return (output - reference).abs().mean()
+
 
 MEL_SCALES = ((2048, 160), (1024, 80), (512, 40), (256, 20), (128, 10))
 """(window in samples, mel bands): DAC's, with bands that shrink with the window, so that none is
 empty (SpeechTokenizer's 80 bands at 128 samples leave 13 empty)."""
-
-
-def waveform(output: Wave, reference: Wave) -> Scalar:
-    """Mean absolute difference of samples."""
-    return (output - reference).abs().mean()
 
 
 def mel(output: Wave, reference: Wave, *, rate: int) -> Scalar:
@@ -29,31 +41,92 @@ def mel(output: Wave, reference: Wave, *, rate: int) -> Scalar:
     2023, arXiv:2306.06546, section 3.4): silence floor 1e-5, hop a quarter of the window."""
     total = output.new_zeros(())
     for size, bands in MEL_SCALES:
-        bank = _mel_bank(rate, size, bands, output.device)
-        with torch.no_grad():
-            target = (_magnitude(reference, size) @ bank).clamp(min=1e-5).log10()
-        made = (_magnitude(output, size) @ bank).clamp(min=1e-5).log10()
-        total = total + (made - target).abs().mean()
+        # Slaney's normalisation divides by bandwidth in Hz; undone by the bin width, a window of
+        # any size gives magnitudes of one scale.
+        bank = mel_bank(rate, size, bands, output.device) * (rate / size)
+        bins = _pair(output, reference, hann(size, output.device), size // 4, pad="constant")
+        total = total + _log_difference(*bins, bank, floor=1e-5)
+    return total / math.log(10)
+
+
+def mel_speechtokenizer(output: Wave, reference: Wave, *, rate: int) -> Scalar:
+    """SpeechTokenizer's: mean absolute difference of natural log mel magnitudes, 80 bands each at
+    windows of 1024, 512, 256 and 128 samples, weighted 1, 1/45, 1/45, 1/45.
+
+    The published weights are 45, 1, 1, 1: in a recipe this loss weighs 45. As published, the
+    shorter windows leave bands empty (2 and 13 of 80 at 16 kHz), which lose nothing and gain
+    nothing. Source: Zhang et al. 2024, arXiv:2308.16692, and its code, trainer/loss.py.
+    """
+    total = output.new_zeros(())
+    for size, hop, weight in ((1024, 240, 45), (512, 120, 1), (256, 60, 1), (128, 30, 1)):
+        bank = mel_bank(rate, size, 80, output.device, scale="htk")
+        window = hann(size, output.device)
+        bins = _pair(output, reference, window, hop, width=(size - hop) // 2)
+        total = total + weight / 45 * _log_difference(*bins, bank, floor=1e-5)
     return total
+
+
+def mel_dac(output: Wave, reference: Wave, *, rate: int) -> Scalar:
+    """DAC's: mean absolute difference of log10 mel magnitudes, summed over windows of 32 to 2048
+    samples with 5 to 320 bands; it weighs 15 in a recipe (Kumar et al. 2023, arXiv:2306.06546,
+    section 3.4, and its conf/base.yml: magnitudes to the power 1, in logarithms alone)."""
+    total = output.new_zeros(())
+    for i in range(7):
+        size, bands = 32 << i, 5 << i
+        bank = mel_bank(rate, size, bands, output.device)
+        bins = _pair(output, reference, hann(size, output.device), size // 4)
+        total = total + _log_difference(*bins, bank, floor=1e-5)
+    return total / math.log(10)
+
+
+def mel_vocos(output: Wave, reference: Wave, *, rate: int) -> Scalar:
+    """Vocos's and WavTokenizer's: mean absolute difference of natural log mel magnitudes, 100
+    bands, window 1024, hop 256; it weighs 45 in a recipe (Siuzdak 2024, arXiv:2306.00814)."""
+    bank = mel_bank(rate, 1024, 100, output.device, norm=None, scale="htk")
+    bins = _pair(output, reference, hann(1024, output.device), 256)
+    return _log_difference(*bins, bank, floor=1e-7, least=1e-9)
+
+
+STFT_SCALES = ((1024, 600, 120), (2048, 1200, 240), (512, 240, 50))
+"""(transform, window, hop) in samples at 24 kHz, Parallel WaveGAN's."""
+
+
+def stft(output: Wave, reference: Wave, *, rate: int) -> Scalar:
+    """Spectral convergence plus mean absolute difference of log magnitudes, mean over
+    `STFT_SCALES`, whose windows and hops keep their lengths in seconds at other rates.
+
+    Source: Yamamoto et al. 2020, arXiv:1910.11480, equations 3 to 6. Convergence is taken by
+    recording and then averaged, so that a loud one does not drown the others of its batch.
+    """
+    total = output.new_zeros(())
+    for size, width, hop in STFT_SCALES:
+        size = 1 << math.ceil(math.log2(size * rate / 24000))
+        window = hann(round(width * rate / 24000), output.device, fft=size)
+        bins = _pair(output, reference, window, round(hop * rate / 24000))
+        made, wanted = (magnitude(x, floor=1e-7**0.5) for x in bins)
+        apart = torch.linalg.vector_norm(made - wanted, dim=(1, 2))
+        convergence = apart / torch.linalg.vector_norm(wanted, dim=(1, 2))
+        total = total + convergence.mean() + (made.log() - wanted.log()).abs().mean()
+    return total / len(STFT_SCALES)
 
 
 SPECTRUM_WINDOWS = (1024, 512, 256)
 POWER = 0.3  # |X|^0.3 makes loud and quiet bins comparable (Braun and Tashev 2021, equation 4)
 
 
-def spectrum(output: Wave, reference: Wave) -> Scalar:
+def spectrum(output: Wave, reference: Wave, *, rate: int) -> Scalar:
     """Mean absolute difference of compressed magnitudes |X|^0.3, mean over windows (Braun and
     Tashev 2021, arXiv:2009.12286, equation 4; absolute differences here, squares there)."""
     total = output.new_zeros(())
     for size in SPECTRUM_WINDOWS:
-        with torch.no_grad():
-            target = _energy(_bins(reference, size)).pow(POWER / 2)
-        made = _energy(_bins(output, size)).pow(POWER / 2)
-        total = total + (made - target).abs().mean()
+        made, wanted = (
+            (energy(x) + 1e-8).log().mul(POWER / 2).exp() for x in _even(output, reference, size)
+        )
+        total = total + (made - wanted).abs().mean()
     return total / len(SPECTRUM_WINDOWS)
 
 
-def complex_spectrum(output: Wave, reference: Wave) -> Scalar:
+def complex_spectrum(output: Wave, reference: Wave, *, rate: int) -> Scalar:
     """Mean distance of compressed complex bins X |X|^(0.3 - 1), mean over windows (as `spectrum`).
 
     Magnitude alone leaves phase to chance; this asks for the waveform. Where phase is not learnt
@@ -61,51 +134,149 @@ def complex_spectrum(output: Wave, reference: Wave) -> Scalar:
     """
     total = output.new_zeros(())
     for size in SPECTRUM_WINDOWS:
-        with torch.no_grad():
-            target = _compressed(_bins(reference, size))
-        apart = _compressed(_bins(output, size)) - target
+        made, wanted = (
+            x * (energy(x) + 1e-8).log().mul((POWER - 1) / 2).exp()
+            for x in _even(output, reference, size)
+        )
         # The length of a complex difference: its direction does not depend on the axes.
-        total = total + apart.square().sum(-1).add(1e-8).sqrt().mean()
+        total = total + magnitude(made - wanted, floor=1e-4).mean()
     return total / len(SPECTRUM_WINDOWS)
 
 
-def _stft(x: Tensor, size: int, hop: int) -> Tensor:
-    x = F.pad(x.flatten(0, 1), (size // 2, size // 2))
-    frames = x.unfold(1, size, hop) * _hann(size, x.device)
-    return torch.fft.rfft(frames)
-
-
-def _magnitude(x: Tensor, size: int) -> Tensor:
-    # The gradient of abs() at zero is not a number; 1e-6 lies under the silence floor.
-    power = torch.view_as_real(_stft(x, size, size // 4)).square().sum(-1)
-    return power.add(1e-12).sqrt()
-
-
-def _bins(x: Tensor, size: int) -> Tensor:
-    """Real and imaginary parts, last; a hop of half a window covers every sample."""
-    # Divided by the window's energy, so that all sizes weigh alike.
-    return torch.view_as_real(_stft(x, size, size // 2)) / (3 * size / 8) ** 0.5
-
-
-def _energy(bins: Tensor) -> Tensor:
-    return bins.square().sum(-1).add(1e-8)
-
-
-def _compressed(bins: Tensor) -> Tensor:
-    return bins * _energy(bins).pow((POWER - 1) / 2)[..., None]
-
-
-@cache
-def _hann(size: int, device: torch.device) -> Tensor:
-    return torch.hann_window(size, device=device)
-
-
-@cache
-def _mel_bank(rate: int, size: int, bands: int, device: torch.device) -> Tensor:
-    functional = _torchaudio.load().functional
-    bank = functional.melscale_fbanks(
-        size // 2 + 1, 0.0, rate / 2, bands, rate, norm="slaney", mel_scale="slaney"
+RECONSTRUCTION: dict[str, Callable[..., Scalar]] = {
+    loss.__name__: loss
+    for loss in (
+        waveform,
+        mel,
+        mel_speechtokenizer,
+        mel_dac,
+        mel_vocos,
+        stft,
+        spectrum,
+        complex_spectrum,
     )
-    # Slaney's normalisation divides by bandwidth in Hz; undone by the bin width, a window of any
-    # size gives magnitudes of one scale.
-    return (bank * rate / size).to(device)
+}
+"""By name, each `f(output [b c t], reference [b c t], *, rate in Hz)`."""
+
+
+def _pair(
+    output: Tensor,
+    reference: Tensor,
+    window: Tensor,
+    hop: int,
+    *,
+    width: int | None = None,
+    pad: Literal["constant", "reflect"] = "reflect",
+) -> tuple[Bins, Bins]:
+    """Bins of both, padded by `width` on either side (half a window), the second not learnt."""
+    width = len(window) // 2 if width is None else width
+    made = transform(padded(output.flatten(0, 1), width, pad), window, hop)
+    with torch.no_grad():
+        return made, transform(padded(reference.flatten(0, 1), width, pad), window, hop)
+
+
+def _even(output: Tensor, reference: Tensor, size: int) -> tuple[Bins, Bins]:
+    """Bins at a hop of half a window, which covers every sample."""
+    # Divided by the window's energy, so that all sizes weigh alike.
+    window = hann(size, output.device, gain=(3 * size / 8) ** -0.5)
+    return _pair(output, reference, window, size // 2, pad="constant")
+
+
+def _log_difference(
+    made: Bins, wanted: Bins, bank: Tensor, *, floor: float, least: float = 1e-6
+) -> Tensor:
+    """Mean absolute difference of natural log mel magnitudes, none below `floor`.
+
+    Magnitudes of bins are no smaller than `least`, which a band's sum of them must not lift above
+    `floor`.
+    """
+    with torch.autocast(made.device.type, enabled=False):  # bf16 would round the quiet bands away
+        made, wanted = (
+            (magnitude(x, floor=least) @ bank).clamp(min=floor).log() for x in (made, wanted)
+        )
+    return (made - wanted).abs().mean()
+
+
+# -- adversarial --------------------------------------------------------------------------------
+
+Gan = Literal["lsgan", "hinge"]
+Reduce = Literal["mean", "sum"]
+
+
+def generator(output: Sequence[Opinion], *, gan: Gan = "lsgan", reduce: Reduce = "mean") -> Scalar:
+    """What a codec loses where discriminators take its output for a codec's.
+
+    Args:
+        output: their opinions of the codec's output.
+        gan: "lsgan", (1 - score)^2 (Mao et al. 2017, arXiv:1611.04076; HiFi-GAN,
+            SpeechTokenizer, DAC); "hinge", max(0, 1 - score) (Lim and Ye 2017, arXiv:1705.02894;
+            EnCodec, Vocos).
+        reduce: over discriminators: "mean" (EnCodec, Vocos), "sum" (HiFi-GAN, DAC).
+    """
+    return _reduced([_distance(one.score, 1, gan) for one in output], reduce)
+
+
+def discriminator(
+    output: Sequence[Opinion],
+    reference: Sequence[Opinion],
+    *,
+    gan: Gan = "lsgan",
+    reduce: Reduce = "mean",
+) -> Scalar:
+    """What discriminators lose: recordings should score 1, the codec's output 0 (lsgan) or -1.
+
+    Args:
+        output: opinions of the codec's output; detach that first, or keep the gradient from it.
+        reference: opinions of recordings.
+        gan, reduce: as for `generator`.
+    """
+    other = 0 if gan == "lsgan" else -1
+    both = zip(output, reference, strict=True)
+    terms = [_distance(o.score, other, gan) + _distance(r.score, 1, gan) for o, r in both]
+    return _reduced(terms, reduce)
+
+
+def feature_matching(
+    output: Sequence[Opinion],
+    reference: Sequence[Opinion],
+    *,
+    relative: bool = False,
+    scores: bool = False,
+    reduce: Reduce = "mean",
+) -> Scalar:
+    """Mean absolute difference of discriminators' features (Larsen et al. 2016, arXiv:1512.09300).
+
+        HiFi-GAN, SpeechTokenizer   weight 2, scores, sum
+        DAC                         weight 2, sum
+        EnCodec                     relative
+        Vocos                       scores; it sums over layers: weight 5 for mpd, 6 for mrd
+
+    Args:
+        output: opinions of the codec's output.
+        reference: opinions of the recording; they get no gradient.
+        relative: divide each layer's difference by the mean size of the reference's features.
+        scores: count the score as one more layer.
+        reduce: over all layers of all discriminators.
+    """
+    terms = []
+    for made, wanted in zip(output, reference, strict=True):
+        layers = list(zip(made.features, wanted.features, strict=True))
+        layers += [(made.score, wanted.score)] if scores else []
+        for one, other in layers:
+            other = other.detach()
+            term = (one - other).abs().mean()
+            terms.append(term / other.abs().mean().clamp(min=1e-8) if relative else term)
+    return _reduced(terms, reduce)
+
+
+def _distance(score: Tensor, wanted: int, gan: str) -> Tensor:
+    if gan == "lsgan":
+        return (score - wanted).square().mean()
+    if gan == "hinge":
+        return (1 - wanted * score).relu().mean()
+    raise ValueError(f"gan {gan!r} is none of lsgan, hinge")
+
+
+def _reduced(terms: list[Tensor], reduce: Reduce) -> Tensor:
+    total = torch.stack(terms).sum()
+    return total / len(terms) if reduce == "mean" else total

@@ -1,0 +1,148 @@
+"""WavTokenizer: speech and other audio at 24 kHz, one codebook, 75 or 40 frames/s, 0.9 or 0.5 kbps.
+
+    wave -> SEANet with LSTM -> latent 512 -> 1 x 4096 -> attention, ConvNeXt, iSTFT -> wave
+
+Attention in the decoder sees the whole recording, and so does group normalisation beside it: it
+cannot stream, and its work grows with the square of the length.
+
+Source: Ji et al. 2024, arXiv:2408.16532; its repository, jishengpeng/WavTokenizer, at 5cf440d.
+Published checkpoints hold 8.8 M parameters more, an EnCodec decoder that nothing runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import ClassVar
+
+from torch import nn
+
+from audiotok.codecs.base import Codec
+from audiotok.layers.ada_norm import AdaLayerNorm, AdaNorm
+from audiotok.layers.base import Chain, Layer, Mix, Norm, Pointwise, Residual
+from audiotok.layers.clip_attention import ClipAttention
+from audiotok.layers.conv import Conv
+from audiotok.layers.convnext import Convnext
+from audiotok.layers.fourier_head import FourierHead
+from audiotok.layers.group_norm import GroupNorm
+from audiotok.layers.seanet import Config as Sizes
+from audiotok.layers.seanet import Seanet
+from audiotok.network import convolutions
+from audiotok.quantizers.rvq import Rvq
+
+EPS = 1e-6  # of every normalisation in the decoder
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of `Wavtokenizer`; the defaults are WavTokenizer 75 Hz."""
+
+    sample_rate: int = 24000  # Hz
+    encoder: int = 32  # width of the encoder at the audio rate; doubles at every stride
+    strides: Sequence[int] = (2, 4, 5, 8)  # of the encoder; the frame is their product
+    lstm: int = 2  # layers of it in the encoder
+    latent: int = 512  # width of what is quantized
+    codebooks: int = 1
+    size: int = 4096  # entries in a codebook
+    decoder: int = 768  # width of the decoder
+    blocks: int = 12  # ConvNeXt blocks in it
+    expansion: int = 3  # hidden width of a block over its width
+    groups: int = 32  # that are normalised apart, beside the attention
+    dropout: float = 0.1  # in the residual units beside the attention
+    conditions: int = 4  # rows of scales and shifts, of which the first is used
+    window: int = 4  # of the inverse Fourier transform, in frames
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
+
+
+def _norm(config: Config) -> Layer:
+    return GroupNorm(config.decoder, groups=config.groups, eps=EPS)
+
+
+def _unit(config: Config) -> Layer:
+    """A residual unit of two convolutions (a ResnetBlock)."""
+    width = config.decoder
+    return Residual(
+        Chain(
+            [
+                _norm(config),
+                Pointwise(nn.SiLU()),
+                Conv(width, width, 3, causal=False),
+                _norm(config),
+                Pointwise(nn.SiLU()),
+                Pointwise(nn.Dropout(config.dropout)),
+                Conv(width, width, 3, causal=False),
+            ]
+        )
+    )
+
+
+def _convnext(config: Config) -> Layer:
+    block = Convnext(
+        config.decoder,
+        expansion=config.expansion,
+        scale=1 / config.blocks,
+        causal=False,
+        norm=partial(AdaLayerNorm, conditions=config.conditions, eps=EPS),
+    )
+    for module in (block.up, block.down):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    nn.init.trunc_normal_(block.depthwise.weight, std=0.02)
+    return block
+
+
+def _decoder(config: Config) -> Chain:
+    """conv, residual units with attention in the middle, ConvNeXt blocks, Fourier head."""
+    width, hop = config.decoder, prod(config.strides)
+    attention = Residual(Chain([_norm(config), ClipAttention(width)]))
+    return Chain(
+        [
+            Conv(config.latent, width, 7, causal=False),
+            *(_unit(config) for _ in range(2)),
+            attention,
+            *(_unit(config) for _ in range(2)),
+            _norm(config),
+            AdaNorm(width, conditions=config.conditions, eps=EPS),
+            *(_convnext(config) for _ in range(config.blocks)),
+            Norm(width, eps=EPS),
+            Mix(width, config.window * hop + 2),
+            FourierHead(hop, config.window * hop),
+        ]
+    )
+
+
+class Wavtokenizer(Codec):
+    """Convolutions from the waveform, one codebook, and a vocoder that works at the frame rate."""
+
+    name = "wavtokenizer"
+    config_type = Config
+    presets: ClassVar[Mapping[str, Config]] = {
+        "wavtokenizer_75hz": Config(),
+        "wavtokenizer_40hz": Config(strides=(4, 5, 5, 6)),
+    }
+    causal = False
+    fills_up = False
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config = config or Config()
+        self.sample_rate, self.frame_size = config.sample_rate, prod(config.strides)
+        self.encoder = Seanet.encoder(
+            Sizes(
+                latent=config.latent,
+                width=config.encoder,
+                strides=tuple(config.strides),
+                lstm=config.lstm,
+                causal=False,
+            )
+        )
+        self.quantizer = Rvq(config.latent, codebooks=config.codebooks, size=config.size)
+        self.decoder = _decoder(config)
+
+    def weight_normed(self) -> Iterable[nn.Module]:
+        """The convolutions of the encoder."""
+        return convolutions(self.encoder)

@@ -1,0 +1,1 @@
+"""Commands of the command line, one file each; `__main__` finds them."""

@@ -1,0 +1,44 @@
+"""What commands share: the options that mean the same everywhere, and how a batch ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audiotok import show
+
+if TYPE_CHECKING:
+    from audiotok.codecs.base import Codec
+    from audiotok.jobs import Report
+
+Paths = Annotated[list[str], typer.Argument(help="Files, folders or globs.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="A folder; a file, for a single input. Default: beside it."),
+]
+CodecName = Annotated[str, typer.Option("--codec", help="A codec's name, or a checkpoint's path.")]
+Codebooks = Annotated[
+    int | None, typer.Option("--codebooks", "-k", help="Use the first so many codebooks.")
+]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps ...")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+def checked(codec: Codec, codebooks: int | None) -> Codec:
+    """The codec, if it has so many codebooks; else a `show.UsageError`."""
+    if codebooks is not None and not 1 <= codebooks <= codec.codebooks:
+        raise show.UsageError(f"--codebooks {codebooks}: {codec.name} has 1 to {codec.codebooks}")
+    return codec
+
+
+def reported(report: Report, past: str, as_json: bool) -> None:
+    """Says what a batch came to; exit code 1 if something failed."""
+    if as_json:
+        show.as_json(report.rows())
+    show.report(report.made, len(report.skipped), len(report.errors), past, quiet=as_json)
+    if report.errors:
+        raise typer.Exit(1)

@@ -1,0 +1,44 @@
+"""`audiotok info`: what a file or a codec is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiotok import show
+from audiotok.commands.base import Json
+
+PANEL = "Looking"
+
+
+def info(
+    what: Annotated[str, typer.Argument(help="A .tok file, an audio file, a codec, a checkpoint.")],
+    as_json: Json = False,
+) -> None:
+    """Say what a file or a codec is, without decoding it.
+
+    \b
+    Examples:
+      audiotok info talk.tok
+      audiotok info speech --json
+    """
+    from audiotok.checkpoint import describe
+    from audiotok.files import describe_audio, describe_tokens
+    from audiotok.registry import names
+
+    path = Path(what)
+    if what in names("codecs") or path.suffix == ".safetensors":
+        facts = describe(what)
+    elif path.suffix == ".tok":
+        facts = describe_tokens(path)
+    elif not path.suffix and what != "-" and not os.path.lexists(path):
+        raise ValueError(f"{what}: neither a file nor a codec ({' '.join(names('codecs'))})")
+    else:
+        facts = describe_audio(what)
+    if as_json:
+        show.as_json(facts)
+    else:
+        show.facts(facts)

@@ -1,0 +1,39 @@
+"""`audiotok roundtrip`: there and back, with scores and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiotok import show
+from audiotok.commands.base import Codebooks, CodecName, Device, Force, Json, checked
+
+PANEL = "Tokens"
+
+
+def roundtrip(
+    path: Annotated[str, typer.Argument(help="An audio file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder.")] = Path("roundtrip"),
+    codec: CodecName = "speech",
+    codebooks: Codebooks = None,
+    device: Device = "cpu",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Encode a file, decode it, score what came back, and draw both.
+
+    \b
+    Examples:
+      audiotok roundtrip talk.wav -o roundtrip/
+    """
+    from audiotok.jobs import codec_on
+    from audiotok.roundtrip import roundtrip as work
+
+    model = checked(codec_on(codec, device), codebooks)
+    result = work(model, path, out, codebooks=codebooks, force=force)
+    if as_json:
+        show.as_json(result)
+    else:
+        show.facts(show.roundtrip(result))

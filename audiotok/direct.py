@@ -1,0 +1,111 @@
+"""Recordings read from their files a piece at a time, for corpora that no cache can hold."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from rich.console import Console
+from torch import Tensor
+
+from audiotok.decoders import AudioFileError
+from audiotok.folder import Probe, probed
+from audiotok.manifest import Recording, Unreadable, key
+from audiotok.part import complete, sweep
+from audiotok.resample import ROLLOFF, ROWS, ZERO_CROSSINGS, Resampler
+from audiotok.source import open_audio
+
+
+class Files:
+    """Recordings read from their files when they are asked for, for what no cache can hold.
+
+    A piece is what the same piece of the whole file, mixed down and resampled, would be, to 1e-5.
+    WAV, FLAC and the like are read where the piece is; formats that cannot be entered exactly in
+    the middle (mp3, ogg, opus, m4a) from their beginning, which long ones make slow.
+
+    Attributes:
+        rate: Hz.
+        recordings: in the order given; one that cannot be read is there with length 0.
+        lengths: samples of each at `rate`, `[n]`.
+    """
+
+    def __init__(self, recordings: list[Recording], rate: int, *, found: np.ndarray) -> None:
+        self.rate, self.recordings = rate, recordings
+        self._rates, self._samples = found[:, 0], found[:, 1]  # in the files
+        self.lengths = -(-self._samples * rate // self._rates)
+
+    @classmethod
+    def open(
+        cls,
+        recordings: list[Recording],
+        rate: int,
+        cache: str | Path,
+        *,
+        console: Console | None = None,
+    ) -> Files:
+        """Look at the header of every file, or take what an earlier run saw.
+
+        Args:
+            recordings: what to read.
+            rate: Hz of what `read` gives.
+            cache: a folder for what the headers say.
+            console: where progress goes; stderr if None.
+
+        Raises:
+            ValueError: more than a tenth of the files cannot be read. Fewer are warned of, and
+                have length 0.
+        """
+        index = Path(cache) / f"{key(recordings, rate)}.probes.npy"
+        if not index.is_file():
+            index.parent.mkdir(parents=True, exist_ok=True)
+            sweep([index.parent])
+            paths, bad = [r.path for r in recordings], Unreadable(len(recordings))
+            found = np.array([(rate, 0)] * len(paths), np.int64)
+            for i, probe in enumerate(probed(paths, console=console)):
+                try:
+                    if not isinstance(probe, Probe):
+                        raise probe
+                    Resampler(probe.rate, rate)  # raises where the rates share no factor
+                    found[i] = probe.rate, probe.samples
+                except ValueError as error:
+                    bad.add(paths[i], error)
+            with complete(index) as part, part.open("wb") as out:
+                np.save(out, found)
+        return cls(recordings, rate, found=np.load(index))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, i: int) -> Float32[Tensor, " t"]:
+        """Recording i, in -1..1."""
+        return self.read(i, 0, int(self.lengths[i]))
+
+    def read(self, i: int, start: int, length: int) -> Float32[Tensor, " t"]:
+        """So many samples of recording i from `start` on; fewer where it ends.
+
+        Raises:
+            AudioFileError: the file is damaged there, or no longer what it was.
+        """
+        old, samples = int(self._rates[i]), int(self._samples[i])
+        factor = math.gcd(old, self.rate)
+        down, up = old // factor, self.rate // factor  # `down` samples become `up`
+        # What the filter sees on either side of a sample. The first sample that is read has to be
+        # one that an output falls on: they do every `down` samples.
+        reach = 0 if down == up else math.ceil(ZERO_CROSSINGS * down / (min(down, up) * ROLLOFF))
+        first = max(0, (start * down // up - reach) // down * down)
+        last = min(samples, -(-(start + length) * down // up) + reach + 1)
+        path = self.recordings[i].path
+        with open_audio(path, start=first / old, end=last / old) as audio:
+            wave = torch.cat([torch.zeros(1, 0), *audio.blocks(mono=True)], 1)
+        if audio.rate != old or wave.shape[1] < last - first:
+            raise AudioFileError(f"{path}: has changed since it was looked at; start again")
+        if down != up:
+            # In one block, the least that holds it all.
+            block = wave.shape[1] + down * max(1, ROWS // up)
+            resampler = Resampler(old, self.rate, block=block)
+            wave = torch.cat([resampler.step(wave), resampler.finish()], 1)
+        skip = start - first // down * up
+        return wave[0, skip : skip + length]

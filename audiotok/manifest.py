@@ -1,0 +1,252 @@
+"""Manifests: lists of recordings and of what is known of each; read, or made of a folder."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from audiotok.decoders import AUDIO, AudioFileError
+from audiotok.folder import Probe, described, inside, probed
+from audiotok.part import complete, sweep
+
+log = logging.getLogger("audiotok")
+
+BAD = 0.1  # share of the files of a corpus that may be unreadable
+SPLITS = {"dev": 0.05}  # what a folder is split by unless told; the rest is "train"
+COLUMNS = ["path", "split", "speaker", "seconds", "rate", "channels", "text"]  # as written
+NUMBERS = ("seconds", "rate", "channels")  # of these, the ones that JSON has as numbers
+JSON = (".jsonl", ".json", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A line of a manifest: the file and what is known of it."""
+
+    path: Path
+    fields: dict[str, str]
+
+    @property
+    def text(self) -> str:
+        """What is said; empty where the manifest does not tell."""
+        return self.fields.get("text", "")
+
+    @property
+    def speaker(self) -> str:
+        """Who speaks; empty where the manifest does not tell."""
+        return self.fields.get("speaker", "")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a folder."""
+
+    recordings: int
+    seconds: float
+    texts: int  # recordings with a transcript
+    splits: dict[str, int]  # name -> recordings
+    errors: list[tuple[str, str]]  # files left out, each with a line that names it and says why
+
+
+def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recording]:
+    """The recordings a manifest lists, or those in a folder.
+
+    A `.jsonl` file has an object a line; any other is TSV with a header line, quoted as Python's
+    `csv` and spreadsheets do. Either has `path`, absolute or relative to the manifest, and may have
+    `split`, `text`, `speaker`, `language`, `seconds` and what else there is to know. A folder is
+    searched and split as `write_manifest` does.
+
+    Args:
+        path: the manifest or folder.
+        split: keep only recordings whose `split` says so.
+
+    Raises:
+        ValueError: no such file, not UTF-8, a line that cannot be understood (the message has its
+            number), no `path`, or no recording left.
+    """
+    path = Path(path)
+    if path.is_dir():
+        rows = described(path, inside(path, AUDIO), SPLITS)
+        recordings = [Recording(file, {"path": str(file), **fields}) for file, fields in rows]
+    elif path.is_file():
+        rows = _objects(path) if path.suffix.lower() in JSON else _table(path)
+        try:
+            recordings = [Recording(path.parent / row["path"], row) for row in rows]
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: not UTF-8; convert it, e.g. with iconv") from None
+    else:
+        raise ValueError(
+            f"{path}: no such manifest (a .tsv or .jsonl file with `path`, or a folder of audio)"
+        )
+    kept = [r for r in recordings if split is None or r.fields.get("split") == split]
+    if not kept:
+        there = sorted({r.fields.get("split", "") for r in recordings} - {""})
+        known = f"; it has {', '.join(there)}" if there else ""
+        raise ValueError(f"{path}: no recording" + (f" of split {split!r}{known}" if split else ""))
+    return kept
+
+
+def _table(path: Path) -> Iterator[dict[str, str]]:
+    """Rows of a TSV file."""
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        rows = csv.DictReader(lines, delimiter="\t", restval="", strict=True)
+        try:
+            if "path" not in (rows.fieldnames or ()):
+                raise ValueError(f"{path}: the header has no `path` column, only {rows.fieldnames}")
+            for row in rows:
+                where = f"{path}, line {rows.line_num}"
+                if None in row:
+                    raise ValueError(f"{where}: more fields than the header's {len(row) - 1}")
+                if not row["path"]:
+                    raise ValueError(f"{where}: `path` is empty")
+                yield row
+        except csv.Error as error:
+            raise ValueError(
+                f"{path}, line {rows.reader.line_num}: {error} "
+                '(a field that begins with " ends with one, and a " inside is doubled)'
+            ) from None
+
+
+def _objects(path: Path) -> Iterator[dict[str, str]]:
+    """Rows of a JSONL file; what is not text is kept as JSON, null is not there."""
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({error})") from None
+            if not isinstance(row, dict) or not row.get("path"):
+                what = f"only {list(row)}" if isinstance(row, dict) else f"but {line.strip():.40}"
+                raise ValueError(f"{path}, line {number}: no `path`, {what}")
+            yield {
+                key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                for key, value in row.items()
+                if value is not None
+            }
+
+
+def key(recordings: list[Recording], *more: int) -> str:
+    """A name for what is made of these files: it changes with them (names, sizes, times)."""
+
+    def seen(path: Path) -> list[object]:
+        try:
+            status = path.stat()
+        except OSError:  # whoever opens it will say so
+            return [str(path)]
+        return [str(path), status.st_size, status.st_mtime_ns]
+
+    listed = json.dumps([*more, *(seen(r.path) for r in recordings)])
+    return hashlib.sha256(listed.encode()).hexdigest()[:16]
+
+
+class Unreadable:
+    """Counts the files that cannot be read, with a warning for each, until they are too many."""
+
+    def __init__(self, files: int) -> None:
+        self.files, self.count = files, 0
+
+    def add(self, path: Path, error: ValueError) -> None:
+        """One more.
+
+        Raises:
+            ValueError: they are more than a tenth: it is the manifest that is wrong.
+        """
+        self.count += 1
+        line = str(error) if str(path) in str(error) else f"{path}: {error}"
+        if self.count > BAD * self.files:
+            raise ValueError(
+                f"{line}; that makes {self.count} of {self.files} recordings, more than {BAD:.0%}, "
+                "that cannot be read; mend the manifest"
+            )
+        log.warning("%s; left out", line)
+
+
+def write_manifest(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    splits: Mapping[str, float] | None = None,
+    force: bool = False,
+    console: Console | None = None,
+) -> Summary:
+    """Search a folder for audio, look at every file, and list what can be read.
+
+    See `folder.described` for where transcripts are looked for and how splits are drawn.
+
+    Args:
+        folder: where to look, hidden files left out.
+        out: a .tsv or .jsonl file; it appears when it is complete.
+        splits: name -> share of speakers (folders, files); the rest is "train". 5 % "dev" if None.
+        force: overwrite what is there.
+        console: where progress goes; stderr if None.
+
+    Raises:
+        ValueError: `out` exists and not `force` or has another extension, or no file can be read.
+    """
+    folder, out = Path(folder), Path(out)
+    if out.suffix.lower() not in (".tsv", ".jsonl"):
+        raise ValueError(f"{out}: a manifest is a .tsv or a .jsonl file; name it so")
+    if out.exists() and not force:
+        raise ValueError(f"{out}: exists already; --force overwrites it")
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    paths = inside(folder, AUDIO)
+    if not paths:
+        raise ValueError(f"{folder}: no audio file in this folder")
+    probes: dict[Path, Probe] = {}
+    errors: list[tuple[str, str]] = []
+    for path, found in zip(paths, probed(paths, console=console), strict=True):
+        if isinstance(found, AudioFileError):
+            errors.append((str(path), str(found)))
+        else:
+            probes[path] = found
+    if not probes:
+        raise ValueError(
+            f"{folder}: none of {len(paths)} files can be read; the first: {errors[0][1]}"
+        )
+    rows: list[dict[str, str]] = []
+    counts = Counter[str]()
+    seconds = 0.0
+    for path, fields in described(folder, list(probes), SPLITS if splits is None else splits):
+        rate, channels, samples = probes[path]
+        seconds += samples / rate
+        counts[fields["split"]] += 1
+        facts = {"seconds": f"{samples / rate:.3f}", "rate": str(rate), "channels": str(channels)}
+        rows.append({"path": _from(out.parent, path), **fields, **facts})
+    _save(rows, out)
+    texts = sum(bool(row["text"]) for row in rows)
+    return Summary(len(rows), seconds, texts, dict(counts), errors)
+
+
+def _from(folder: Path, path: Path) -> str:
+    """The path as seen from the folder; absolute where no way leads there (another drive)."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return str(path.absolute())
+
+
+def _save(rows: list[dict[str, str]], out: Path) -> None:
+    """Writes the manifest, complete or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sweep([out.parent])
+    with complete(out) as part, part.open("w", newline="", encoding="utf-8") as lines:
+        if out.suffix.lower() in JSON:
+            for row in rows:
+                kept = {name: row[name] for name in COLUMNS if row[name]}
+                numbers = {name: json.loads(kept[name]) for name in NUMBERS}
+                lines.write(json.dumps(kept | numbers, ensure_ascii=False) + "\n")
+        else:
+            table = csv.DictWriter(lines, COLUMNS, delimiter="\t", lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)

@@ -1,0 +1,1 @@
+"""Teachers: models whose features a codec is distilled from; one file each."""

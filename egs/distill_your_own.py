@@ -1,0 +1,51 @@
+"""Distils a model of your own into the first codebook: a teacher is one class.
+
+    python egs/distill_your_own.py MANIFEST OUT
+
+The teacher here says how loud each frame is in 32 mel bands. Put your model in its place: what it
+needs is `states`, which gives one feature for each 20 ms.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audiotok import _torchaudio
+from audiotok.checkpoint import load
+from audiotok.recipe import read_recipe
+from audiotok.teachers.base import SpeechTeacher
+from audiotok.train.loop import train
+
+
+class Loudness(SpeechTeacher):
+    name, width, layers = "loudness", 32, 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        bank = _torchaudio.load().functional.melscale_fbanks(321, 0.0, 8000.0, 32, 16000)
+        self.bank = torch.nn.Parameter(bank, requires_grad=False)
+
+    def states(self, wave: Tensor) -> Iterator[Tensor]:
+        """Samples `[b t]` to log mel spectra `[b f 32]`, 50 a second."""
+        window = torch.hann_window(640, device=wave.device)
+        bins = torch.stft(wave, 640, 320, window=window, pad_mode="constant", return_complex=True)
+        frames = -(-wave.shape[1] // 320)
+        yield (bins.abs().transpose(1, 2)[:, :frames] @ self.bank).clamp(min=1e-3).log()
+
+
+def main(manifest: str, out: str) -> None:
+    settings = [f"data.manifest={manifest}", f"data.cache={out}/cache", "config.semantic=32"]
+    settings += ["loss.distillation=1.0", f"distillation.cache={out}/features"]
+    settings += ["distillation.teachers.loudness={layer = 0}"]
+    recipe = read_recipe(Path(__file__).parents[1] / "recipes/speech_tiny.toml", settings)
+    codec = load(train(recipe, out, teachers={"loudness": Loudness()}))
+    print(f"{codec.name} {codec.fingerprint} is in {out}/best.safetensors")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])

@@ -1,0 +1,70 @@
+"""Other people's packages, one module at a time, without what their `__init__` asks for."""
+
+from __future__ import annotations
+
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module, resources
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+from torch import nn
+
+from audiotok import _torchaudio
+
+# What audiotools imports and its spectra do not use.
+UNUSED = ("julius", "ffmpy", "flatten_dict")
+
+
+@contextmanager
+def modules(*packages: str) -> Iterator[None]:
+    """Within, modules of these packages import without the packages' own `__init__`.
+
+    Afterwards `sys.modules` is what it was. Skips the test where a package is not installed.
+    """
+    _torchaudio.load()
+    before = dict(sys.modules)
+    for name in packages:
+        for mine in [n for n in sys.modules if n == name or n.startswith(f"{name}.")]:
+            del sys.modules[mine]
+        spec = find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
+            pytest.skip(f"{name} is not installed")
+        bare = types.ModuleType(name)
+        bare.__path__ = list(spec.submodule_search_locations)
+        sys.modules[name] = bare
+    for name in UNUSED:
+        sys.modules.setdefault(name, _Anything(name))
+    sys.modules.setdefault("importlib_resources", resources)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old weight_norm, old escapes
+            yield
+    finally:
+        for name in set(sys.modules) - set(before):
+            if name.partition(".")[0] in (*packages, *UNUSED, "importlib_resources"):
+                del sys.modules[name]
+        sys.modules.update(before)
+
+
+def audiotools() -> types.ModuleType:
+    """`audiotools` with its signals and spectra alone; within `modules("audiotools", ...)`."""
+    signal = import_module("audiotools.core.audio_signal")
+    package = sys.modules["audiotools"]
+    vars(package).update(
+        AudioSignal=signal.AudioSignal,
+        STFTParams=signal.STFTParams,
+        ml=types.SimpleNamespace(BaseModel=nn.Module),
+    )
+    return package
+
+
+class _Anything(types.ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
