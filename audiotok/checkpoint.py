@@ -97,7 +97,11 @@ def describe(name_or_path: str | Path) -> dict[str, Any]:
     """
     path = Path(name_or_path) if Path(name_or_path).suffix == ".safetensors" else None
     path = path or weights_of(str(name_or_path))
-    codec = load(path) if path else find("codecs", str(name_or_path))()
+    if path:
+        codec = load(path)
+    else:
+        with torch.device("meta"):  # sizes alone: nothing is drawn, no memory taken
+            codec = find("codecs", str(name_or_path))()
     return {
         "name": codec.name,
         "sample_rate": codec.sample_rate,
@@ -109,7 +113,7 @@ def describe(name_or_path: str | Path) -> dict[str, Any]:
         "kbps": round(codec.kbps, 4),
         "parameters": codec.parameters_total,
         "causal": codec.causal,
-        "latency_ms": round(1000 * codec.latency, 2),
+        "latency_ms": round(1000 * codec.latency, 2) if codec.causal else None,
         "weights": str(path) if path else None,
         "fingerprint": codec.fingerprint if path else None,
         "card": read_card(path)["card"] if path else None,

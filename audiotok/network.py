@@ -100,17 +100,22 @@ class Network(nn.Module):
             wave: `[b c t]`, t a multiple of `frame_size`.
             keep: `[b]`, codebooks to use for each (quantizer dropout); all if None.
         """
+        quantized = self.quantizer(self.latents(wave), keep)
         if not self.fills_up:
-            quantized = self.quantizer(self.finish_latent(wave, None), keep)
             return self.finish_wave(quantized.latent, None), quantized
-        wave = F.pad(wave, (self.ahead, self.lead))
-        latent, _ = self.step_latent(wave, self.start_latent(len(wave)))
-        quantized = self.quantizer(latent[:, :, self.early :], keep)
         frames = quantized.latent.shape[2]
         made, state = self.step_wave(quantized.latent, self.start_wave(len(wave)), frames)
         if self.lead:
             made = torch.cat([made[:, :, self.lead :], self.flush_wave(state)], 2)
         return made, quantized
+
+    def latents(self, wave: Wave) -> Latent:
+        """What `forward` quantizes: a latent for each frame of `wave`."""
+        if not self.fills_up:
+            return self.finish_latent(wave, None)
+        wave = F.pad(wave, (self.ahead, self.lead))
+        latent, _ = self.step_latent(wave, self.start_latent(len(wave)))
+        return latent[:, :, self.early :]
 
     @property
     def ahead(self) -> int:

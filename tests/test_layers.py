@@ -82,7 +82,7 @@ CASES = {
     "istft": Case(lambda: Istft(8), 27),
     "Fourier head": Case(lambda: FourierHead(4, 16), 18, poison=1e3),
     "Fourier head, odd": Case(lambda: FourierHead(5, 13), 14, poison=1e3),
-    "stft and back": Case(lambda: Chain([Stft(8, power=1.0), Mix(18, 27), Istft(8)]), 1),
+    "stft and back": Case(lambda: Chain([Stft(8, power=1.0), Mix(27, 27), Istft(8)]), 1),
     "conv": Case(lambda: Conv(3, 5, 7), 3),
     "conv 1": Case(lambda: Conv(3, 5, 1, bias=False), 3),
     "conv, dilated": Case(lambda: Conv(3, 5, 3, dilation=4), 3),

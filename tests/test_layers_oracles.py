@@ -23,20 +23,24 @@ from audiotok.layers.stft import Istft, Stft
 @torch.no_grad()
 def test_stft_is_torchs():
     layer, x = Stft(8, power=1.0), torch.randn(3, 1, 192)
-    real, imaginary = layer(x).chunk(2, 1)
+    magnitude, real, imaginary = layer(x).chunk(3, 1)
     want = torch.stft(
         F.pad(x[:, 0], (8, 0)), 16, 8, window=layer.window, center=False, return_complex=True
     )
     assert_close(torch.complex(real, imaginary), want)
+    assert_close(magnitude, (want.abs().square() + 1e-4).sqrt())
 
 
 @torch.no_grad()
 def test_compression_keeps_the_phase():
     x = torch.randn(3, 1, 192)
     plain, layer = Stft(8, power=1.0, floor=0.0)(x), Stft(8, power=0.3, floor=0.0)
-    y, z = (torch.complex(*s.chunk(2, 1)) for s in (layer(x), plain))
+    y, z = (torch.complex(*s.chunk(3, 1)[1:]) for s in (layer(x), plain))
     assert_close(y, torch.polar(z.abs() ** 0.3, z.angle()))
-    assert not Stft(8)(torch.zeros(1, 1, 16)).any()
+    magnitude, real, imaginary = Stft(8)(torch.zeros(1, 1, 16)).chunk(3, 1)
+    assert_close(magnitude, torch.full((1, 9, 2), 0.01))
+    assert not real.any()
+    assert not imaginary.any()
 
 
 @torch.no_grad()
@@ -55,7 +59,7 @@ def test_istft_is_torchs():
 @torch.no_grad()
 def test_stft_and_istft_are_one_hop_of_delay():
     x = torch.randn(3, 1, 192)
-    spectrum = Stft(8, power=1.0)(x)
+    spectrum = Stft(8, power=1.0)(x)[:, 9:]
     y = Istft(8)(F.pad(spectrum.unflatten(1, (2, 9)), (0, 0, 0, 0, 1, 0)).flatten(1, 2))
     assert_close(y[:, :, 8:], x[:, :, :-8])
 

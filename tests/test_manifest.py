@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -226,24 +227,20 @@ def test_what_no_manifest_can_be_made_of(tmp_path: Path):
             write_manifest(folder, out)
 
 
-def test_ctrl_c_while_files_are_looked_at_stops_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    for i in range(200):
-        audio(tmp_path / "corpus" / f"{i}.wav")
+def test_who_stops_looking_at_files_waits_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As Ctrl-C does: files that nobody has begun to look at are left alone."""
     seen: list[Path] = []
 
-    def interrupted(path: Path) -> folders.Probe:
+    def slow(path: Path) -> folders.Probe:
         seen.append(path)
-        if len(seen) == 20:
-            raise KeyboardInterrupt
-        return probe(path)
+        time.sleep(0.01)
+        return folders.Probe(8000, 1, 1)
 
-    monkeypatch.setattr(folders, "probe", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_manifest(tmp_path / "corpus", tmp_path / "m.tsv")
-    assert len(seen) < 150
-    assert not (tmp_path / "m.tsv").exists()
+    monkeypatch.setattr(folders, "probe", slow)
+    looking = folders.probed([tmp_path / f"{i}.wav" for i in range(1000)])
+    next(looking)
+    looking.close()
+    assert len(seen) < 500
 
 
 # -- transcripts ------------------------------------------------------------------------------

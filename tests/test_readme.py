@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from audiotok.audio import Audio
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(python|bash)\n(.*?)```", README, re.DOTALL)
@@ -22,6 +24,10 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "recordings").mkdir()
     for place in (tmp_path, tmp_path / "recordings"):
         shutil.copy(ROOT / "egs/data/reading.flac", place)
+    audio = Audio.load(ROOT / "egs/data/reading.flac")
+    for i in range(9):
+        audio[i * audio.rate : (i + 1) * audio.rate].save(tmp_path / f"recordings/{i}.wav")
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     return tmp_path
 
 
@@ -58,3 +64,4 @@ def test_shell_block(folder: Path):
     for code in blocks:
         _run(["bash", "-euo", "pipefail", "-c", code], folder)
     assert (folder / "decoded/reading.flac").stat().st_size > 0
+    assert (folder / "heard/reading.png").stat().st_size > 0

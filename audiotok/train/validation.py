@@ -43,8 +43,7 @@ def stage_gradients(codec: Codec, wave: Tensor) -> dict[str, float]:
     for all but the first).
     """
     with torch.no_grad():
-        wave = torch.nn.functional.pad(wave, (codec.ahead, codec.lead))
-        latent, _ = codec.step_latent(wave, codec.start_latent(len(wave)))
+        latent = codec.latents(wave)
     latent = latent.detach().requires_grad_()
     sizes, before = {}, torch.zeros_like(latent)
     for stage in range(1, codec.codebooks + 1):
