@@ -144,7 +144,7 @@ def codecs(rows: list[dict[str, Any]]) -> None:
     """A table of codecs, within 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("name", no_wrap=True)
-    for name in ("rate", "frames/s", "codebooks", "kbps", "parameters"):
+    for name in ("rate", "frames/s", "codebooks", "kbps", "params"):
         table.add_column(name, justify="right")
     for name in ("causal", "weights"):
         table.add_column(name)
@@ -155,7 +155,7 @@ def codecs(rows: list[dict[str, Any]]) -> None:
             f"{row['frame_rate']:g}",
             f"{row['codebooks']}",
             f"{row['kbps']:g}",
-            f"{row['parameters']:,}",
+            f"{row['parameters'] / 1e6:.1f} M",
             "yes" if row["causal"] else "no",
             "yes" if row["weights"] else "no",
         )

@@ -34,7 +34,15 @@ EXAMPLES = {
     "codecs": ["audiotok codecs", "audiotok codecs --json"],
     "verify": ["audiotok verify talk.tok", "audiotok verify tokens/"],
     "roundtrip": ["audiotok roundtrip talk.wav -o roundtrip/"],
-    "train": ["audiotok train recipes/speech.toml -o runs/speech --set data.batch=32"],
+    "manifest": [
+        "audiotok manifest recordings/ -o recordings.tsv",
+        "audiotok manifest LibriSpeech/ -o ls.jsonl --split dev=0.02 --split test=0.02",
+    ],
+    "train": [
+        "audiotok train recipes/speech.toml --dry-run",
+        "audiotok train recipes/speech.toml -o runs/speech --set data.batch=32",
+        "accelerate launch --module audiotok train recipes/speech.toml --device cuda",
+    ],
 }
 
 
@@ -452,11 +460,11 @@ def test_the_table_of_codecs_fits_a_terminal():
     lines = good(audiotok("codecs")).out.splitlines()
     assert max(map(len, lines)) <= 80
     head = next(line for line in lines if "name" in line)
-    columns = ["name", "rate", "frames/s", "codebooks", "kbps", "parameters", "causal", "weights"]
+    columns = ["name", "rate", "frames/s", "codebooks", "kbps", "params", "causal", "weights"]
     assert head.split() == columns
     row = next(line.split() for line in lines if line.split()[:1] == ["speech"])
     assert row[:5] == ["speech", "16000", "50", "8", "4"]
-    assert row[6:] == ["yes", "yes"]
+    assert row[6:] == ["M", "yes", "yes"]
     assert [line.split()[0] for line in lines[3:] if line.split()] == names("codecs")
 
 

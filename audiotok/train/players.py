@@ -101,7 +101,12 @@ class Players:
 
     def averaged(self) -> Codec:
         """The codec with averaged weights, as it is saved."""
-        codec = copy.deepcopy(self.average)
+        # A new one: copies share the class that weight normalisation made for them, and folding
+        # one would take it from all. What is drawn for it must not change the run.
+        with torch.random.fork_rng(devices=[]):
+            codec = type(self.average)(self.average.config)
+        codec.split_weights()
+        codec.load_state_dict(self.average.state_dict())
         codec.fold_weights()
         return codec
 
