@@ -36,7 +36,7 @@ EXAMPLES = {
     "roundtrip": ["audiotok roundtrip talk.wav -o roundtrip/"],
     "manifest": [
         "audiotok manifest recordings/ -o recordings.tsv",
-        "audiotok manifest LibriSpeech/ -o ls.jsonl --split dev=0.02 --split test=0.02",
+        "audiotok manifest LibriSpeech/ -o ls.jsonl --split dev=0.02",
     ],
     "train": [
         "audiotok train recipes/speech.toml --dry-run",

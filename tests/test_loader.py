@@ -149,9 +149,9 @@ if __name__ == "__main__":
 """
 
 
-def ended(group: int) -> bool:
-    listed = subprocess.run(["ps", "-o", "pid=", "-g", str(group)], **PIPED)
-    return not listed.stdout.split()
+def listed(group: int) -> str:
+    """The command of each process of a group."""
+    return subprocess.run(["ps", "-o", "args=", "-g", str(group)], **PIPED).stdout
 
 
 @pytest.mark.parametrize(
@@ -176,19 +176,20 @@ def test_processes_end_with_the_one_that_started_them(
         )
         try:
             until(lambda: when in (tmp_path / "out").read_text(), running)  # type: ignore[arg-type]
-            if when == "ready":  # its processes are about to import torch
-                time.sleep(1)
+            if when == "ready":  # its processes are importing torch
+                until(lambda: listed(running.pid).count("spawn_main") == 2, running)
+                time.sleep(0.7)
             if how == signal.SIGINT:
                 os.killpg(running.pid, how)
             else:
                 os.kill(running.pid, how)
             assert running.wait(60) == -how
             end = time.monotonic() + 60
-            while not ended(running.pid):
+            while listed(running.pid):
                 assert time.monotonic() < end, "a process is left"
                 time.sleep(0.1)
         finally:
-            if not ended(running.pid):
+            if listed(running.pid):
                 os.killpg(running.pid, signal.SIGKILL)
             running.wait()
         said = (tmp_path / "err").read_text()

@@ -31,7 +31,7 @@ def manifest(
     \b
     Examples:
       audiotok manifest recordings/ -o recordings.tsv
-      audiotok manifest LibriSpeech/ -o ls.jsonl --split dev=0.02 --split test=0.02
+      audiotok manifest LibriSpeech/ -o ls.jsonl --split dev=0.02
     """
     from audiotok.folder import shares
     from audiotok.manifest import write_manifest
