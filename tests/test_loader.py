@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def recordings(tmp_path: Path) -> list[Recording]:
 
 def children() -> set[int]:
     """Processes whose parent is this one, the dead that nobody asked after included."""
-    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], **PIPED)
-    lines = [line.split(None, 1) for line in listed.stdout.splitlines()]
+    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], **PIPED)
+    lines = [line.split(None, 1) for line in found.stdout.splitlines()]
     return {
         int(pid) for pid, what in lines if "ps -o" not in what and "resource_tracker" not in what
     }
@@ -149,50 +150,74 @@ if __name__ == "__main__":
 """
 
 
-def listed(group: int) -> str:
-    """The command of each process of a group."""
-    return subprocess.run(["ps", "-o", "args=", "-g", str(group)], **PIPED).stdout
+def listed(group: int) -> dict[int, str]:
+    """The processes of a group and their commands."""
+    found = subprocess.run(["ps", "-o", "pid=,args=", "-g", str(group)], **PIPED).stdout
+    return {int(line.split()[0]): line for line in found.splitlines()}
 
 
-@pytest.mark.parametrize(
-    ("how", "when"),
-    [(signal.SIGINT, "ready"), (signal.SIGINT, "batch"), (signal.SIGKILL, "batch")],
-)
-def test_processes_end_with_the_one_that_started_them(
-    how: signal.Signals, when: str, recordings: list[Recording], tmp_path: Path
-):
-    """Ctrl-C in a terminal goes to all of them at once, and only the first may complain."""
-    del recordings  # the files are there
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    with (tmp_path / "out").open("w+") as out, (tmp_path / "err").open("w+") as err:
+@contextmanager
+def program(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The program at work, its words in `folder`; when this ends, nothing of it is left."""
+    (folder / "program.py").write_text(PROGRAM)
+    with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
         running = subprocess.Popen(
-            [sys.executable, str(program), str(tmp_path)],
+            [sys.executable, str(folder / "program.py"), str(folder)],
             env=environment(),
             stdout=out,
             stderr=err,
+            text=True,
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
         )
         try:
-            until(lambda: when in (tmp_path / "out").read_text(), running)  # type: ignore[arg-type]
-            if when == "ready":  # its processes are importing torch
-                until(lambda: listed(running.pid).count("spawn_main") == 2, running)
-                time.sleep(0.7)
-            if how == signal.SIGINT:
-                os.killpg(running.pid, how)
-            else:
-                os.kill(running.pid, how)
-            assert running.wait(60) == -how
-            end = time.monotonic() + 60
-            while listed(running.pid):
-                assert time.monotonic() < end, "a process is left"
-                time.sleep(0.1)
+            yield running
         finally:
             if listed(running.pid):
                 os.killpg(running.pid, signal.SIGKILL)
             running.wait()
-        said = (tmp_path / "err").read_text()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_processes_end_with_the_one_that_started_them(
+    how: signal.Signals, recordings: list[Recording], tmp_path: Path
+):
+    """Ctrl-C in a terminal goes to all of them at once, and only the first may complain."""
+    del recordings  # the files are there
+    with program(tmp_path) as running:
+        until(lambda: "batch" in (tmp_path / "out").read_text(), running)
+        if how == signal.SIGINT:
+            os.killpg(running.pid, how)
+        else:
+            os.kill(running.pid, how)
+        assert running.wait(60) == -how
+        end = time.monotonic() + 60
+        while listed(running.pid):
+            assert time.monotonic() < end, "a process is left"
+            time.sleep(0.1)
     if how == signal.SIGINT:
+        said = (tmp_path / "err").read_text()
         assert said.count("Traceback") == 1, said
         assert said.rstrip().endswith("KeyboardInterrupt"), said
+
+
+def test_processes_do_not_hear_ctrl_c_not_even_while_they_start(
+    recordings: list[Recording], tmp_path: Path
+):
+    del recordings
+    with program(tmp_path) as running:
+
+        def workers() -> list[int]:
+            return [pid for pid, what in listed(running.pid).items() if "spawn_main" in what]
+
+        until(lambda: len(workers()) == 2, running)
+        for _ in range(4):  # they are importing torch
+            time.sleep(0.3)
+            for worker in workers():
+                os.kill(worker, signal.SIGINT)
+        until(lambda: "batch" in (tmp_path / "out").read_text(), running)
+        for worker in workers():
+            os.kill(worker, signal.SIGINT)
+        lines = (tmp_path / "out").read_text().count("\n")
+        until(lambda: (tmp_path / "out").read_text().count("\n") > lines + 50, running)
+        assert (tmp_path / "err").read_text() == ""
