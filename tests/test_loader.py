@@ -44,10 +44,10 @@ def recordings(tmp_path: Path) -> list[Recording]:
 
 def children() -> set[int]:
     """Processes whose parent is this one, the dead that nobody asked after included."""
-    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], **PIPED)
+    found = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())], **PIPED)
     lines = [line.split(None, 1) for line in found.stdout.splitlines()]
     return {
-        int(pid) for pid, what in lines if "ps -o" not in what and "resource_tracker" not in what
+        int(pid) for pid, what in lines if "ps -ww" not in what and "resource_tracker" not in what
     }
 
 
@@ -152,7 +152,7 @@ if __name__ == "__main__":
 
 def listed(group: int) -> dict[int, str]:
     """The processes of a group and their commands."""
-    found = subprocess.run(["ps", "-o", "pid=,args=", "-g", str(group)], **PIPED).stdout
+    found = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "-g", str(group)], **PIPED).stdout
     return {int(line.split()[0]): line for line in found.splitlines()}
 
 
