@@ -59,7 +59,17 @@ def test_every_recipe_has_a_tiny_size(path: Path):
         assert read_recipe(path).loss == whole.loss
 
 
-@pytest.mark.parametrize("path", TINY, ids=[p.stem for p in TINY])
+# Those that extend speechtokenizer_tiny differ from it in the targets alone.
+DERIVED = ("dm_codec_lm_tiny", "dm_codec_lm_sm_tiny", "speechtokenizer_pseudo_label_tiny")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(p, marks=[pytest.mark.slow] if p.stem in DERIVED else [], id=p.stem)
+        for p in TINY
+    ],
+)
 def test_a_tiny_recipe_learns_within_its_bands(
     path: Path, speech: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
