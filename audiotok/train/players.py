@@ -17,6 +17,8 @@ from audiotok.recipe import Recipe, Train
 from audiotok.registry import find
 from audiotok.train.balancer import Balancer
 
+LATENT = ("commitment", "distillation")  # losses that do not depend on the waveform that came out
+
 
 def sized(kind: Any, sizes: dict[str, Any], where: str) -> Any:
     """A part from its class and the sizes that differ from its usual ones.
@@ -86,7 +88,7 @@ class Players:
         self.optimizer = _adamw(self.codec, options)
         self.judges = Judges(recipe.discriminators).to(device) if recipe.discriminators else None
         self.judging = _adamw(self.judges, options) if self.judges else None
-        shares = {k: w for k, w in recipe.loss.items() if k not in ("commitment", "distillation")}
+        shares = {k: w for k, w in recipe.loss.items() if k not in LATENT}
         self.balancer = Balancer(shares) if options.balance else None
         self._decay = options.ema
 

@@ -11,11 +11,10 @@ from audiotok.data import Batch
 from audiotok.recipe import Recipe
 from audiotok.train import losses
 from audiotok.train.machine import Casting
-from audiotok.train.players import Players
+from audiotok.train.players import LATENT, Players
 from audiotok.train.schedule import draw_keep
 from audiotok.train.targets import Targets
 
-LATENT = ("commitment", "distillation")  # losses that do not depend on the waveform that came out
 JUDGED = ("adversarial", "feature_matching")  # losses that discriminators give
 KNOWN = (*losses.RECONSTRUCTION, *JUDGED, *LATENT)
 
