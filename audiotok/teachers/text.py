@@ -89,7 +89,10 @@ class Text(Teacher):
         path = fetched(weights, needs="the folder of a BERT checkpoint with its tokenizer")
         _torchaudio.load()  # transformers imports torchaudio, which may not load by itself
         try:
-            from transformers import AutoModel, AutoTokenizer
+            from transformers import (  # pyright: ignore[reportMissingImports] - an extra
+                AutoModel,
+                AutoTokenizer,
+            )
         except ImportError as error:
             raise ImportError(
                 f"the transformers package cannot be imported ({error}):"
