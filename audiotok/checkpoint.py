@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +14,47 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
+from audiotok import dialects, foreign, hub
 from audiotok.codecs.base import Codec
-from audiotok.registry import find, names
+from audiotok.dialects import DialectError, Weights
+from audiotok.registry import find, find_preset, names, presets
+
+log = logging.getLogger("audiotok")
 
 WEIGHTS = Path(__file__).parent / "codecs" / "weights"
 FORMAT = "audiotok 1"
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint of ours, or weights that are not there."""
+    """A file that is no checkpoint, or one of another codec, or weights that are not there."""
 
 
-def save(codec: Codec, path: str | Path, *, card: dict[str, Any] | None = None) -> None:
-    """Write weights in half precision, with what it takes to build the codec again.
+def save(
+    codec: Codec,
+    path: str | Path,
+    *,
+    card: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write weights, with what it takes to build the codec again.
 
     Args:
         codec: any codec.
         path: a .safetensors file; written under a temporary name, then renamed.
         card: facts about the training, kept in the file.
+        dtype: of the weights in the file. Half precision is for weights of one's own, saved before
+            they are used; published weights need float32 to give the codes that they are known for.
     """
     path = Path(path)
     about = {
         "format": FORMAT,
-        "codec": codec.name,
+        "codec": type(codec).name,
+        "name": codec.name,
         "config": json.dumps(dataclasses.asdict(codec.config)),
         "card": json.dumps(card or {}),
     }
     state = {
-        key: (value.half() if value.is_floating_point() else value).cpu().contiguous()
+        key: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
         for key, value in codec.state_dict().items()
     }
     part = path.with_name(f".{path.name}.part")
@@ -51,7 +67,7 @@ def save(codec: Codec, path: str | Path, *, card: dict[str, Any] | None = None) 
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
-    """What `save` wrote beside the weights: codec, config and card.
+    """What `save` wrote beside the weights: codec (its file), name, config and card.
 
     Raises:
         CheckpointError: not a file that `save` wrote.
@@ -71,6 +87,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
     try:
         return {
             "codec": about["codec"],
+            "name": about.get("name", about["codec"]),  # what was written before presets had names
             "config": json.loads(about["config"]),
             "card": json.loads(about["card"]),
         }
@@ -78,30 +95,53 @@ def read_card(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: damaged; its config cannot be read ({error})") from None
 
 
-def _line(error: Exception) -> str:
-    """torch's messages run over many lines."""
-    return " ".join(str(error).split())[:300]
+def is_ours(path: Path) -> bool:
+    """Whether `save` wrote a file, now or in a later version."""
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format", "").startswith("audiotok")
+    except (SafetensorError, OSError):
+        return False
 
 
 def weights_of(name: str) -> Path | None:
-    """The weights file that ships for codec `name`, or None."""
+    """The weights of codec `name` that are here, shipped or in the cache, or None."""
     path = WEIGHTS / f"{name}.safetensors"
-    return path if path.is_file() else None
+    if path.is_file():
+        return path
+    return hub.cached(name, find_preset("codecs", name)[0].sources.get(name))
 
 
-def describe(name_or_path: str | Path) -> dict[str, Any]:
+def is_path(name_or_path: str | Path) -> bool:
+    """Whether this is a checkpoint's path and not a codec's name.
+
+    A name wins over a file of that name: "./speech" is the file.
+    """
+    if str(name_or_path) in presets("codecs"):
+        return False
+    path = Path(name_or_path)
+    written = isinstance(name_or_path, Path) or os.sep in name_or_path
+    return written or path.suffix in hub.SUFFIXES or path.exists()
+
+
+def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
     """What a codec is, as plain data: name, rates, codebooks, size, weights.
 
-    `name` to `parameters` need no weights; `weights` is the path of those that are here, and
+    `name` to `latency_ms` need no weights; `weights` is the path of those that are here, and
     `fingerprint` and `card` are theirs.
+
+    Args:
+        name_or_path: as for `load`; nothing is downloaded.
+        read: weights that are here; if not, a codec's name has no fingerprint and no card.
     """
-    path = Path(name_or_path) if Path(name_or_path).suffix == ".safetensors" else None
-    path = path or weights_of(str(name_or_path))
-    if path:
-        codec = load(path)
+    given = is_path(name_or_path)
+    path = Path(name_or_path) if given else weights_of(str(name_or_path))
+    read = path is not None and (read or given)
+    if path and read:
+        codec = load(path, name=None if given else str(name_or_path))
     else:
         with torch.device("meta"):  # sizes alone: nothing is drawn, no memory taken
-            codec = find("codecs", str(name_or_path))()
+            codec = build(str(name_or_path))
     return {
         "name": codec.name,
         "sample_rate": codec.sample_rate,
@@ -115,39 +155,131 @@ def describe(name_or_path: str | Path) -> dict[str, Any]:
         "causal": codec.causal,
         "latency_ms": round(1000 * codec.latency, 2) if codec.causal else None,
         "weights": str(path) if path else None,
-        "fingerprint": codec.fingerprint if path else None,
-        "card": read_card(path)["card"] if path else None,
+        "fingerprint": codec.fingerprint if read else None,
+        "card": read_card(path)["card"] if path and read and is_ours(path) else None,
     }
 
 
-def load(name_or_path: str | Path = "speech", *, device: str | torch.device = "cpu") -> Codec:
-    """A codec ready to use, by name (`"speech"`) or by the path of a checkpoint.
+def build(name: str) -> Codec:
+    """A codec of a known name with new weights.
 
     Raises:
-        CheckpointError: unknown name, no weights, or a file that does not fit; says what to do.
+        UnknownPartError: there is no such name.
+    """
+    kind, config = find_preset("codecs", name)
+    codec = kind(config)
+    codec.name = name
+    return codec
+
+
+def load(
+    name_or_path: str | Path = "speech",
+    *,
+    name: str | None = None,
+    device: str | torch.device = "cpu",
+) -> Codec:
+    """A codec ready to use, by name (`"encodec_24khz"`) or by the path of a checkpoint.
+
+    Weights that neither ship nor are in the cache are downloaded (`hub`). A checkpoint may be ours
+    or that of another program (`dialects`): its codec is recognised from its tensors.
+
+    Args:
+        name_or_path: a codec's name; else a file, or a Hugging Face repository's folder.
+        name: the codec that a file is meant for, where its weights fit several (DM-Codec's are
+            SpeechTokenizer's in all but their values).
+        device: where to put it.
+
+    Raises:
+        CheckpointError: no weights, or a file that does not fit; says what to do.
+        HubError: weights that cannot be downloaded; says which file to put where.
+        UnknownPartError: no such name; lists the known ones.
     """
     path = Path(name_or_path)
-    # A name wins over a file of that name: "./speech" is the file.
-    if name_or_path in names("codecs") or (path.suffix != ".safetensors" and not path.exists()):
-        find("codecs", str(name_or_path))  # where it is no codec's name, this says so
-        shipped = weights_of(str(name_or_path))
-        if shipped is None:
-            raise CheckpointError(
-                f"codec {name_or_path!r} has no weights here; give the path of a checkpoint"
-            )
-        path = shipped
+    if not is_path(name_or_path):
+        name = str(name_or_path)
+        path = weights_of(name) or _fetched(name)
+    codec = _ours(path, name) if is_ours(path) else _foreign(path, name)
+    return codec.eval().requires_grad_(False).to(device)
+
+
+def _fetched(name: str) -> Path:
+    source = find_preset("codecs", name)[0].sources.get(name)
+    if source is None:
+        raise CheckpointError(f"codec {name!r} has no weights here; give the path of a checkpoint")
+    return hub.fetch(name, source)
+
+
+def _ours(path: Path, name: str | None) -> Codec:
+    """The codec in a file of our own."""
     about = read_card(path)
     try:
         kind = find("codecs", about["codec"])
         codec = kind(kind.config_type(**about["config"]))
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: no codec here is built so: {_line(error)}") from None
+    equal = [preset for preset, config in kind.presets.items() if config == codec.config]
+    codec.name = _agreed(path, about["name"], name, [about["name"], *equal])
     with safe_open(path, "pt") as file:
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    return _filled(codec, state, {}, path)
+
+
+def _foreign(path: Path, name: str | None) -> Codec:
+    """The codec in a file of another program."""
     try:
-        codec.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: weights do not fit codec {codec.name!r}: {_line(error)}"
-        ) from None
-    return codec.eval().requires_grad_(False).to(device)
+        theirs, about = foreign.read(path)
+    except foreign.ForeignError as error:
+        raise CheckpointError(str(error)) from None
+    kinds = {
+        d: kind for kind in (find("codecs", n) for n in names("codecs")) for d in kind.dialects
+    }
+    dialect = dialects.recognise(kinds, theirs)
+    if dialect is None:
+        few = ", ".join(list(theirs)[:3])
+        known = "; ".join(dict.fromkeys(d.source for d in kinds))
+        raise CheckpointError(f"{path}: weights of no codec here ({few} ...); known: {known}")
+    kind = kinds[dialect]
+    try:
+        weights, origin = dialect.translate(theirs)
+        sizes = dialect.sizes(weights, about)
+    except KeyError as error:
+        raise CheckpointError(f"{path}: partial {dialect.source}: no {error.args[0]}") from None
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(f"{path}: damaged {dialect.source}: {_line(error)}") from None
+    fitting = [n for n, c in kind.presets.items() if sizes.items() <= vars(c).items()]
+    if not fitting and name is not None and name in kind.presets:
+        fitting = [name]  # by which what is missing or misshapen is told best
+    chosen = _agreed(path, fitting[0] if fitting else kind.name, name, fitting)
+    try:
+        config = kind.presets[chosen] if fitting else kind.config_type(**sizes)
+        codec = kind(config)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise CheckpointError(f"{path}: no codec here is built so: {_line(error)}") from None
+    if not fitting and "sample_rate" not in sizes:
+        log.warning("%s: of no published size; taken to be for %d Hz", path, codec.sample_rate)
+    codec.name = chosen
+    return _filled(codec, weights, origin, path)
+
+
+def _agreed(path: Path, found: str, asked: str | None, fitting: Sequence[str]) -> str:
+    """The name of the codec in a file whose weights fit those of `fitting`."""
+    if asked is None:
+        return found
+    if asked not in fitting:
+        raise CheckpointError(f"{path}: weights of {found!r}, not of {asked!r}")
+    return asked
+
+
+def _filled(codec: Codec, weights: Weights, origin: Mapping[str, str], path: Path) -> Codec:
+    """The codec with these weights, which must be all of its own and no others."""
+    try:
+        dialects.check(weights, codec.state_dict(), origin)
+    except DialectError as error:
+        raise CheckpointError(f"{path}: weights do not fit codec {codec.name!r}: {error}") from None
+    codec.load_state_dict(weights)
+    return codec
+
+
+def _line(error: Exception) -> str:
+    """torch's messages run over many lines."""
+    return " ".join(str(error).split())[:300]

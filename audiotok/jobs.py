@@ -19,7 +19,7 @@ from audiotok.codecs.base import Codec
 from audiotok.files import decode_file, encode_file
 from audiotok.part import sweep
 from audiotok.plan import Failure, Plan
-from audiotok.registry import names
+from audiotok.registry import presets
 from audiotok.tokfile import TokenReader
 from audiotok.workers import Job, Pair, explained, one, pooled
 
@@ -64,8 +64,8 @@ def decoder(codec: str | None, device: str, **options: Any) -> Job:
     def decode(source: Path, target: Path) -> dict[str, Any]:
         with TokenReader(source) as reader:
             name = codec or reader.header.codec
-        if codec is None and name not in names("codecs"):
-            known = ", ".join(names("codecs"))
+        if codec is None and name not in presets("codecs"):
+            known = ", ".join(presets("codecs"))
             raise ValueError(
                 f"{source}: tokens of codec {name!r}, which is not here (known: {known}); "
                 "give its checkpoint with --codec"

@@ -8,6 +8,8 @@ decoder      gives samples `lead` late, when the next frame has overlapped them
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterable
 
 import torch
@@ -28,7 +30,9 @@ class Network(nn.Module):
         frame_size: samples a frame; integer, the truth that rates derive from.
         channels: of the audio it codes.
         lead: samples that the encoder sees past the end of a frame, and the decoder lags.
-        causal: whether it can run a step at a time. If not, a recording runs in one piece.
+        causal: whether a frame depends on nothing `lead` samples past its end. If not, it lags: a
+            step gives what is determined by then, and may be nothing before the end.
+        block: frames a step, offline: 1 to 3 s, so that activations stay in a CPU's cache.
         first_frames: frames that the first step needs at least, to mirror them.
         fills_up: whether silence may follow a recording and change none of its codes. If not, the
             network makes an end of its own (`finish_latent`, `finish_wave`), as published codecs do
@@ -42,6 +46,7 @@ class Network(nn.Module):
     channels: int = 1
     lead: int = 0
     causal: bool = True
+    block: int = 128
     first_frames: int = 1
     fills_up: bool = True
     encoder: Layer
@@ -59,14 +64,14 @@ class Network(nn.Module):
         return self.encoder.start(batch)
 
     def step_latent(self, wave: Wave, state: State) -> tuple[Latent, State]:
-        """Continue encoding by whole frames of samples."""
+        """Continue encoding by whole frames of samples; gives as many latents, or lags."""
         return self.encoder.step(wave, state)
 
     def finish_latent(self, wave: Wave, state: State) -> Latent:
         """The latents of the last samples, one for every begun frame.
 
         Args:
-            wave: `[b c t]`, t at least 1; the whole recording if there was no step.
+            wave: `[b c t]`; the whole recording, at least a sample, if there was no step.
             state: after the last step, or None if there was none.
         """
         return self.encoder(wave) if state is None else self.encoder.finish(wave, state)
@@ -80,8 +85,9 @@ class Network(nn.Module):
 
         The samples given lag by `lead`.
         """
+        padding = latent.shape[2] - frames
         wave, state = self.decoder.step(latent, state)
-        return wave[:, :, : frames * self.frame_size], state
+        return wave[:, :, : wave.shape[2] - padding * self.frame_size], state
 
     def finish_wave(self, latent: Latent, state: State) -> Wave:
         """The samples of the last frames; of all of them if there was no step (state None)."""
@@ -126,6 +132,50 @@ class Network(nn.Module):
     def early(self) -> int:
         """Frames that come of those zeros and are dropped."""
         return 1 if self.lead else 0
+
+    # -- what it sees -----------------------------------------------------------------------------
+
+    @property
+    def receptive_field(self) -> tuple[float, float]:
+        """Samples before and after a frame's own that its codes depend on; inf if unbounded.
+
+        Where a codec mirrors the ends of a recording, frames near them also depend on what is
+        mirrored.
+        """
+        first, last = self.encoder.reach(0, 0)
+        # The encoder's frames lie `lead` samples later than the recording's.
+        return -first - self.lead, last - self.frame_size + 1 + self.lead
+
+    @property
+    def constant_memory(self) -> bool:
+        """Whether long audio takes no more memory than short.
+
+        If not, a layer needs the whole recording: a memory that runs from its end, attention or
+        normalisation over all of it. Chunks are exact all the same, but that layer's input is kept.
+        """
+        return all(math.isfinite(part.reach(0, 0)[1]) for part in (self.encoder, self.decoder))
+
+    @property
+    def delay(self) -> float:
+        """Samples that decoding lags behind the arrival of audio, at most; inf if unbounded."""
+        if self.causal:
+            return self.first_frames * self.frame_size + 2 * self.lead
+        if not self.constant_memory:
+            return math.inf
+
+        def needs(sample: int) -> int:
+            """The last frame that a decoded sample depends on."""
+            return int(self.decoder.reach(sample, sample)[1])
+
+        def wait(sample: int) -> int:
+            """From a sample to the end of the frame that completes all it depends on."""
+            last = int(self.encoder.reach(needs(sample), needs(sample))[1])
+            return (last // self.frame_size + 1) * self.frame_size - sample
+
+        # It waits longest at the begin of a frame, or where a further one begins to matter.
+        samples = range(self.frame_size)
+        further = bisect_left(samples, needs(samples[-1]), key=needs)
+        return max(wait(0), wait(further))
 
     # -- weights ------------------------------------------------------------------------------
 

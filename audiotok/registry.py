@@ -1,8 +1,12 @@
-"""Finds a part by its file name: `find("codecs", "speech")` is `Speech` of codecs/speech.py."""
+"""Finds a part by its file name: `find("codecs", "speech")` is `Speech` of codecs/speech.py.
+
+A part may come in presets, which have names of their own: `find_preset("codecs", "dac_16khz")`.
+"""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -34,8 +38,34 @@ def find(family: str, name: str) -> type[Any]:
     """
     known = names(family)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UnknownPartError(f"unknown {family} part {name!r}.{hint} Known: {', '.join(known)}")
+        raise UnknownPartError(_unknown(family, name, known))
     module = import_module(f"audiotok.{family}.{name}")
     return getattr(module, "".join(word.capitalize() for word in name.split("_")))
+
+
+def presets(family: str = "codecs") -> dict[str, str]:
+    """What can be asked for by name, and the part that makes it; every part is imported.
+
+    A part that lists `presets` goes by their names, any other by its own.
+    """
+    parts = {part: getattr(find(family, part), "presets", None) for part in names(family)}
+    return {preset: part for part, made in parts.items() for preset in made or (part,)}
+
+
+def find_preset(family: str, name: str) -> tuple[type[Any], Any]:
+    """The class of a preset and its Config; of a part without presets, its class and None.
+
+    Raises:
+        UnknownPartError: no such name; the message lists the known ones and the nearest.
+    """
+    known = presets(family)
+    if name not in known:
+        raise UnknownPartError(_unknown(family, name, known))
+    part = find(family, known[name])
+    return part, getattr(part, "presets", {}).get(name)
+
+
+def _unknown(family: str, name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {family} part {name!r}.{hint} Known: {', '.join(known)}"

@@ -140,21 +140,40 @@ def report(
         line(f"{skipped} done already, skipped")
 
 
+VERDICTS = {"pass": "green", "fail": "red"}
+
+
+def finding(check: str, verdict: str, text: str) -> None:
+    """What a check came to, a line on stdout."""
+    style = VERDICTS.get(verdict, "yellow")
+    shown.print(
+        Text.assemble((f"{check:16}", "cyan"), (f"{verdict:16}", style), plain(text)),
+        soft_wrap=True,
+    )
+
+
+def certificate(name: str, fingerprint: str, failed: list[str]) -> None:
+    """What all checks came to."""
+    word, style = ("conforms", "green") if not failed else ("does not conform", "red")
+    why = f": {', '.join(failed)}" if failed else ""
+    shown.print(Text.assemble(plain(f"{name} ({fingerprint}) "), (word, style), why))
+
+
 def codecs(rows: list[dict[str, Any]]) -> None:
     """A table of codecs, within 80 columns."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("name", no_wrap=True)
     for name in ("rate", "frames/s", "codebooks", "kbps", "params"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name in ("causal", "weights"):
         table.add_column(name)
     for row in rows:
         table.add_row(
             row["name"],
             f"{row['sample_rate']}",
-            f"{row['frame_rate']:g}",
+            f"{row['frame_rate']:.4g}",
             f"{row['codebooks']}",
-            f"{row['kbps']:g}",
+            f"{row['kbps']:.3g}",
             f"{row['parameters'] / 1e6:.1f} M",
             "yes" if row["causal"] else "no",
             "yes" if row["weights"] else "no",

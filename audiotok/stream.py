@@ -5,6 +5,8 @@ A stream owns all state, so one codec serves any number of streams and threads.
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from audiotok.codecs.base import Codec
@@ -15,7 +17,7 @@ class Stream:
     """Encode and decode a piece at a time, frame by frame, with the codec's latency.
 
     A codec that mirrors its first frames (EnCodec) gives nothing until `codec.first_frames` of them
-    are there, then every frame as it comes.
+    are there, then every frame as it comes. One that looks ahead (DAC) lags by as much.
 
     >>> stream = Stream(codec)
     >>> for piece in microphone:                 # samples [c t], any t
@@ -24,15 +26,15 @@ class Stream:
     >>> rest = stream.decode(stream.finish_encode()); end = stream.finish_decode()
 
     Args:
-        codec: a causal codec.
+        codec: one of finite `codec.latency`.
         codebooks: how many to use (all if None).
 
     Raises:
-        ValueError: the codec is not causal.
+        ValueError: the codec needs the end of a recording before it begins.
     """
 
     def __init__(self, codec: Codec, *, codebooks: int | None = None) -> None:
-        if not codec.causal:
+        if not math.isfinite(codec.latency):
             raise ValueError(f"codec {codec.name!r} looks ahead without bound; it cannot stream")
         self.codec = codec
         self._encoding = Encoding(codec, codebooks=codebooks, block=1)

@@ -1,7 +1,7 @@
 """The promises that parts make, each written once; test_<family>.py runs them over every part.
 
-Layers      assert_lengths  assert_streams  assert_finishes  assert_causal  assert_reach
-            assert_padding
+Layers      assert_lengths  assert_streams  assert_finishes  assert_lags  assert_causal
+            assert_reach  assert_padding
 Quantizers  assert_quantizes  assert_refines
 Codecs      assert_lengths_exact  assert_cuttable  assert_batches  assert_groups  assert_prefixes
             assert_no_future  assert_latency  assert_receptive_field  assert_trains
@@ -26,9 +26,11 @@ from torch.nn import functional as F
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
 from audiotok.layers.base import Layer
-from audiotok.pieces import BLOCK, Decoding, Encoding
+from audiotok.pieces import Decoding, Encoding
 from audiotok.quantizers.base import Quantizer
+from audiotok.quantizers.multi_scale_rvq import MultiScaleRvq
 from audiotok.quantizers.rvq import Factorised, Rvq
+from audiotok.quantizers.split_rvq import SplitRvq
 from audiotok.stream import Stream
 
 NAN = float("nan")
@@ -51,7 +53,8 @@ def assert_close(one: Tensor, other: Tensor, tolerance: float = 1e-5) -> None:
 
 @torch.no_grad()
 def assert_lengths(layer: Layer, x: Tensor, *, short: int = 0) -> None:
-    """Each `consumes` inputs give `produces` outputs (less `short` in all); a part is refused."""
+    """Each `consumes` inputs give `produces` outputs (less `short` in all); a causal layer steps by
+    nothing, and refuses a part."""
     unit = layer.consumes
     y = layer(x)
     for n in {1, 2, 3, x.shape[2] // unit}:
@@ -59,8 +62,6 @@ def assert_lengths(layer: Layer, x: Tensor, *, short: int = 0) -> None:
         assert part.shape == (len(x), y.shape[1], n * layer.produces - short)
         assert part.dtype == x.dtype
     if not layer.causal:
-        with pytest.raises(ValueError, match=r"^\w+ looks ahead and cannot run"):
-            layer.step(x, layer.start(len(x)))
         return
     assert layer.step(x[:, :, :0], layer.start(len(x)))[0].shape == (*y.shape[:2], 0)
     if unit > 1:
@@ -114,6 +115,34 @@ def assert_finishes(layer: Layer, x: Tensor, *, first: int = 0, partial: bool = 
             if cut < end:
                 made = torch.cat([made, layer.finish(x[:, :, cut:end], state)], 2)
             assert_close(made, whole)
+
+
+def assert_lags(layer: Layer, x: Tensor, *, mirrors: bool = False, examples: int = 25) -> None:
+    """Of a layer that looks ahead: steps of any sizes and a last one are the whole, at any length,
+    and no step keeps back an output that its inputs determine, unless it mirrors the ends.
+    """
+
+    @settings(max_examples=examples, deadline=None)
+    @given(st.lists(st.integers(0, 9) | st.integers(10, 99), max_size=12), st.integers(0, 9))
+    def check(pieces: list[int], last: int) -> None:
+        end = min(x.shape[2], max(1, sum(pieces) + last))
+        ends = [min(end, sum(pieces[: i + 1])) for i in range(len(pieces))]
+        state, made, given = layer.start(len(x)), [], 0
+        whole = layer(x[:, :, :end])
+        reached = [layer.reach(j, j)[1] for j in range(whole.shape[2])]
+        for begin, stop in zip([0, *ends], ends, strict=False):
+            before = _copied(state)
+            y, after = layer.step(x[:, :, begin:stop], state)
+            assert _same(state, before), "the step changed the state that it was given"
+            made.append(y)
+            state, given = after, given + y.shape[2]
+            known = sum(hi < stop for hi in reached)
+            assert mirrors or given >= known, f"{stop} steps determine {known}, {given} given"
+        made.append(layer.finish(x[:, :, max([0, *ends]) : end], state))
+        assert_close(torch.cat(made, 2), whole)
+
+    with torch.no_grad():
+        check()
 
 
 @torch.no_grad()
@@ -312,7 +341,7 @@ def assert_cuttable(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
     """Codes and samples are the same to the bit however the input is cut on its way in."""
     tokens = codec.encode(audio)
     codes, wave = torch.from_numpy(tokens.codes.copy())[None], codec.decode(tokens).samples[None]
-    frame, block = codec.frame_size, BLOCK * codec.frame_size
+    frame, block = codec.frame_size, codec.block * codec.frame_size
     common = [0, 1, frame - 1, frame, frame + 1, block - 1, block, block + 1]
     sizes = st.lists(st.sampled_from(common) | st.integers(0, len(audio)), max_size=30)
 
@@ -372,18 +401,33 @@ def near_ties(codec: Codec, audio: Audio, one: np.ndarray, other: np.ndarray) ->
 @torch.no_grad()
 def _margin(codec: Codec, latent: Tensor, one: np.ndarray, other: np.ndarray) -> float:
     """How far `latent [d]` is from where the last of two codes change places, over its length."""
-    assert isinstance(codec.quantizer, Rvq)
-    rest, k = latent, len(one) - 1
-    if k:
-        rest = latent - codec.quantizer.decode(torch.tensor(one[None, :k, None]))[0, :, 0]
-    stage = codec.quantizer.stages[k]
+    stage, rest, latent = _searched(codec.quantizer, latent, torch.tensor(one[:-1]))
     entries = torch.as_tensor(stage.entries)
     if isinstance(stage, Factorised):
         latent = rest = F.normalize(stage.down(rest), dim=0)
         entries = F.normalize(entries)
-    a, b = entries[int(one[k])], entries[int(other[k])]
+    a, b = entries[int(one[-1])], entries[int(other[-1])]
     apart = (rest - a).square().sum() - (rest - b).square().sum()
     return (apart.abs() / (2 * (a - b).norm() * latent.norm())).item()
+
+
+def _searched(quantizer: Quantizer, latent: Tensor, codes: Tensor) -> tuple[Any, Tensor, Tensor]:
+    """The codebook after codes `[k]`, what it searches, and the latent which that is part of."""
+    k = len(codes)
+    if isinstance(quantizer, SplitRvq):
+        first = quantizer.semantic.rvq.codebooks
+        part = quantizer.semantic if k < first else quantizer.acoustic
+        return _searched(part.rvq, part.down(latent), codes[first if k >= first else 0 :])
+    if isinstance(quantizer, MultiScaleRvq):
+        stage, span, first = [level for level in quantizer.levels() if level[2] <= k][-1]
+        if first:
+            latent = latent - quantizer.decode(codes[None, :first, None])[0, :, 0]
+        mean = latent.view(-1, span, latent.shape[0] // quantizer.steps).mean(1)[k - first]
+        return stage, mean, latent
+    assert isinstance(quantizer, Rvq)
+    stages: Any = list(quantizer.stages)
+    rest = latent - sum(stage.look_up(code) for stage, code in zip(stages, codes, strict=False))
+    return stages[k], rest, latent
 
 
 def assert_live(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
@@ -424,15 +468,17 @@ def assert_prefixes(codec: Codec, audio: Audio) -> None:
         assert not torch.equal(coarse, fine), "a codebook that decodes to nothing"
 
 
-def assert_no_future(codec: Codec, frames: int = BLOCK + 20) -> None:
+def assert_no_future(codec: Codec) -> None:
     """A frame's codes depend on nothing `lead` samples past its end, decoded samples on no frame
     that begins `lead` samples past them; what lies behind that changes. Frames that a codec mirrors
     before the start are heard again in what they mirror."""
+    block = codec.block
+    frames = block + 20
     audio = noise(codec, frames * codec.frame_size)
     tokens = codec.encode(audio)
     wave = codec.decode(tokens).samples
     mirrored = codec.first_frames - 1
-    for i in (mirrored, mirrored + 1, BLOCK - 2, BLOCK - 1, BLOCK, frames - 2):
+    for i in (mirrored, mirrored + 1, block - 2, block - 1, block, frames - 2):
         end = (i + 1) * codec.frame_size + codec.lead
         samples = audio.samples.clone()
         samples[:, end:] = 0.5 * torch.randn(samples[:, end:].shape)
@@ -454,24 +500,18 @@ def assert_no_future(codec: Codec, frames: int = BLOCK + 20) -> None:
 
 
 def assert_latency(codec: Codec) -> None:
-    """The declared latency is the measured one: how long before a loud onset decoding changes.
-
-    What is decoded before the onset waited for it: the greatest lead over all places of the onset
-    in a frame is what a sample waits at most. In the last frame that is mirrored it waits longest.
-    """
-    frame, frames = codec.frame_size, 12
-    silence = torch.zeros(codec.channels, frames * frame)
-    quiet = codec.decode(codec.encode(Audio(silence, codec.sample_rate))).samples
-    waits = []
-    for at in {0, 1, frame // 2, frame - 1, codec.lead - 1, codec.lead, codec.lead + 1}:
-        onset = max(5, codec.first_frames - 1) * frame + at
-        # Loud, so that the last sample of a window is heard through the window's edge.
-        samples = silence.clone()
-        samples[:, onset:] = 100.0
-        loud = codec.decode(codec.encode(Audio(samples, codec.sample_rate))).samples
-        first = int((loud != quiet).any(0).nonzero()[0])
-        waits.append(onset - first + 1)
-    assert max(waits) == round(codec.latency * codec.sample_rate)
+    """The declared latency is the measured one: what a decoded sample waits for, sample by sample,
+    at most."""
+    latency = round(codec.latency * codec.sample_rate)
+    audio = noise(codec, latency + 4 * codec.frame_size)
+    stream, heard, waits = Stream(codec), 0, []
+    for arrived, sample in enumerate(audio.samples.split(1, 1), 1):
+        made = stream.decode(stream.encode(sample)).shape[1]
+        if made:
+            waits.append(arrived - heard)  # the first of these samples waited longest
+        heard += made
+    assert len(waits) > 2
+    assert max(waits) == latency
 
 
 def assert_receptive_field(codec: Codec) -> None:

@@ -22,6 +22,9 @@ LEVELS = {
     "registry": 0,
     "decoders": 0,
     "part": 0,
+    "dialects": 0,
+    "hub": 1,
+    "foreign": 1,
     "folder": 1,
     "resample": 1,
     "sink": 1,
@@ -55,6 +58,7 @@ LEVELS = {
     "files": 8,
     "train": 9,
     "plan": 9,
+    "conform": 9,
     "roundtrip": 9,
     "jobs": 10,
     "commands": 11,
@@ -97,8 +101,11 @@ WITHIN = {
     "layers": {
         "convnext": set(),
         "residual_unit": {"conv", "snake"},
-        "seanet": {"conv", "lstm", "residual_unit", "snake", "group_norm"},
+        "seanet": {"conv", "transposed_conv", "lstm", "residual_unit", "snake", "group_norm"},
+        "noise_block": {"conv"},
     },
+    # Their stages are those of residual quantization.
+    "quantizers": {"split_rvq": {"rvq"}, "multi_scale_rvq": {"rvq"}},
     # A file is laid out, read, mended, written, in that order.
     "tokfile": {
         "__init__": {"layout", "read", "damage", "write"},

@@ -19,10 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from audiotok import checkpoint
-from audiotok.checkpoint import CheckpointError, load, read_card, save
+from audiotok.checkpoint import CheckpointError, build, describe, is_path, load, read_card, save
 from audiotok.codecs.base import Codec
 from audiotok.codecs.speech import Speech
-from audiotok.registry import UnknownPartError
+from audiotok.registry import UnknownPartError, find_preset, presets
 
 TINY = replace(SMALL, codebooks=2, size=16)
 
@@ -52,7 +52,7 @@ def refusal(path: Path) -> str:
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
-    assert len(message) < len(str(path)) + 400
+    assert len(message) < len(str(path)) + 600
     return message.removeprefix(f"{path}: ")
 
 
@@ -67,7 +67,35 @@ def test_weights_come_back_in_half_precision(codec: Codec, path: Path):
         assert torch.equal(again.state_dict()[key], value.half().float())
     assert not again.training
     assert not any(p.requires_grad for p in again.parameters())
-    assert read_card(path) == {"codec": "speech", "config": asdict(TINY), "card": {"steps": 3}}
+    about = {"codec": "speech", "name": "speech", "config": asdict(TINY), "card": {"steps": 3}}
+    assert read_card(path) == about
+
+
+def test_weights_come_back_exactly_if_asked(codec: Codec, tmp_path: Path):
+    save(codec, tmp_path / "exact.safetensors", dtype=torch.float32)
+    again = load(tmp_path / "exact.safetensors")
+    for key, value in codec.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value)
+    assert again.fingerprint == codec.fingerprint
+
+
+def test_what_was_written_before_presets_had_names_loads(path: Path):
+    fingerprint = load(path).fingerprint
+    rewrite(path, name=None)
+    assert load(path).name == "speech"
+    assert load(path).fingerprint == fingerprint
+
+
+def test_a_preset_is_saved_by_its_name_and_its_part(tmp_path: Path):
+    kind, config = find_preset("codecs", "encodec_24khz")
+    codec = kind(replace(config, width=4, codebooks=1, size=8)).eval()
+    codec.name = "encodec_24khz"
+    save(codec, tmp_path / "c.safetensors")
+    about = read_card(tmp_path / "c.safetensors")
+    assert (about["codec"], about["name"]) == ("encodec", "encodec_24khz")
+    again = load(tmp_path / "c.safetensors")
+    assert (again.name, type(again)) == ("encodec_24khz", kind)
+    assert describe(tmp_path / "c.safetensors")["name"] == "encodec_24khz"
 
 
 def test_the_fingerprint_survives_files_and_processes(path: Path, tmp_path: Path):
@@ -120,6 +148,10 @@ def test_a_name_is_the_weights_that_ship(
     monkeypatch.chdir(tmp_path)
     assert load("speech").fingerprint == load(weights / "speech.safetensors").fingerprint
     assert load().config == TINY
+    told, quick = describe("speech"), describe("speech", read=False)
+    assert told["weights"] == quick["weights"] == str(weights / "speech.safetensors")
+    assert (told["fingerprint"], told["card"]) == (load().fingerprint, {"steps": 3})
+    assert (quick["fingerprint"], quick["card"]) == (None, None)
 
 
 def test_a_codec_without_weights_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -134,39 +166,69 @@ def test_a_codec_without_weights_says_so(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_unknown_name_lists_the_known():
     with pytest.raises(UnknownPartError, match=r"'speach'\. Did you mean 'speech'\? Known: "):
         load("speach")
+    with pytest.raises(UnknownPartError, match=r"'encodec_24'\. Did you mean 'encodec_24khz'\?"):
+        load("encodec_24")
+
+
+def test_every_name_is_described_and_built_without_weights():
+    for name in presets("codecs"):
+        assert describe(name)["name"] == name
+    assert {"speech", "encodec_24khz", "dm_codec", "dac_44khz_16kbps"} <= presets("codecs").keys()
+    codec = build("wavtokenizer_40hz")
+    assert (codec.name, codec.frame_size) == ("wavtokenizer_40hz", 600)
+    with pytest.raises(UnknownPartError, match="'wavtokenizer'"):
+        build("wavtokenizer")
+
+
+def test_a_name_wins_over_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("speech").touch()
+    assert not is_path("speech")
+    assert is_path("./speech")
+    assert is_path("some/where")
+    assert is_path("other.safetensors")
+    assert not is_path("other")
+    Path("other").touch()
+    assert is_path("other")
 
 
 # -- what is no checkpoint --------------------------------------------------------------------
 
 
 def test_missing(tmp_path: Path):
-    assert refusal(tmp_path / "none.safetensors") == "no such checkpoint"
+    assert refusal(tmp_path / "none.safetensors") == "No such file or directory"
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        read_card(tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF....WAVE", b"\x00" * 64, b"\xff" * 64])
 def test_not_safetensors(tmp_path: Path, content: bytes):
     path = tmp_path / "c.safetensors"
     path.write_bytes(content)
-    assert refusal(path).startswith("not a safetensors checkpoint (")
+    assert refusal(path).startswith("no checkpoint, or damaged (")
+    with pytest.raises(CheckpointError, match=r": not a safetensors checkpoint \("):
+        read_card(path)
 
 
 def test_a_folder(tmp_path: Path):
-    assert refusal(tmp_path).startswith("not a safetensors checkpoint (")
+    assert refusal(tmp_path) == "a folder without model.safetensors or pytorch_model.bin"
 
 
 def test_truncated(path: Path):
     whole = path.read_bytes()
     for size in (7, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
-        assert refusal(path).startswith("not a safetensors checkpoint (")
+        damaged = "no checkpoint, or damaged (" if size < 9 else "damaged safetensors ("
+        assert refusal(path).startswith(damaged)
 
 
 def test_foreign_safetensors(tmp_path: Path):
     path = tmp_path / "c.safetensors"
     for metadata in (None, {"format": "pt"}):
         save_file({"weight": torch.zeros(2)}, path, metadata)
-        wanted = "safetensors, but not written by audiotok (no config in it)"
-        assert refusal(path) == wanted
+        assert refusal(path).startswith("weights of no codec here (weight ...); known: ")
+        with pytest.raises(CheckpointError, match=r"not written by audiotok \(no config in it\)"):
+            read_card(path)
 
 
 def test_a_later_format(path: Path):
@@ -196,9 +258,12 @@ def test_a_config_that_builds_nothing(path: Path, config: Any):
 
 def test_weights_that_do_not_fit(path: Path):
     rewrite(path, config=json.dumps(asdict(TINY) | {"encoder": 32}))
-    assert refusal(path).startswith("weights do not fit codec 'speech': ")
+    assert refusal(path).startswith("weights do not fit codec 'speech': wrong shape: encoder.")
     rewrite(path, config=json.dumps(asdict(TINY) | {"codebooks": 3}))
-    assert "Missing key(s)" in refusal(path)
+    assert refusal(path) == (
+        "weights do not fit codec 'speech': missing: quantizer.stages.2.entries, "
+        "quantizer.stages.2.usage"
+    )
 
 
 # -- no network -------------------------------------------------------------------------------

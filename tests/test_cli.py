@@ -17,7 +17,7 @@ from commandline import COMMAND, Done, audiotok, environment, files, process, re
 
 import audiotok as package
 from audiotok.audio import Audio
-from audiotok.registry import names
+from audiotok.registry import names, presets
 from audiotok.tokens import Tokens
 
 EXAMPLES = {
@@ -465,12 +465,12 @@ def test_the_table_of_codecs_fits_a_terminal():
     row = next(line.split() for line in lines if line.split()[:1] == ["speech"])
     assert row[:5] == ["speech", "16000", "50", "8", "4"]
     assert row[6:] == ["M", "yes", "yes"]
-    assert [line.split()[0] for line in lines[3:] if line.split()] == names("codecs")
+    assert [line.split()[0] for line in lines[3:] if line.split()] == [*presets("codecs")]
 
 
 def test_codecs_for_machines():
     rows = good(audiotok("codecs", "--json")).json
-    assert [row["name"] for row in rows] == names("codecs")
+    assert [row["name"] for row in rows] == [*presets("codecs")]
     for row in rows:
         assert row["parameters"] > 0
         assert {"sample_rate", "frame_rate", "codebooks", "kbps", "causal", "weights"} <= set(row)

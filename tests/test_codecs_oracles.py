@@ -25,8 +25,9 @@ from audiotok.codecs import dac, encodec, speechtokenizer, wavtokenizer
 from audiotok.codecs.base import Codec
 from audiotok.layers.base import Chain, Layer, Mix
 from audiotok.layers.clip_attention import ClipAttention
-from audiotok.layers.conv import Conv, TransposedConv
+from audiotok.layers.conv import Conv
 from audiotok.layers.fourier_head import FourierHead
+from audiotok.layers.transposed_conv import TransposedConv
 from audiotok.quantizers.rvq import Euclidean, Factorised, Rvq
 
 FRAMES = 45
@@ -190,11 +191,9 @@ def copy_snakes(source: nn.Module, target: nn.Module) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "form", ["ELU", "Snake", pytest.param("full size", marks=pytest.mark.slow)]
-)
-def test_speechtokenizer(form: str, monkeypatch: pytest.MonkeyPatch):
-    config = SPEECHTOKENIZER[form]
+def their_speechtokenizer(
+    config: speechtokenizer.Config, monkeypatch: pytest.MonkeyPatch
+) -> nn.Module:
     # Its trainer needs much that the network does not.
     stub = types.ModuleType("speechtokenizer.trainer")
     vars(stub)["SpeechTokenizerTrainer"] = None
@@ -219,6 +218,16 @@ def test_speechtokenizer(form: str, monkeypatch: pytest.MonkeyPatch):
             }
         ).eval()
     enliven(theirs)
+    return theirs
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "form", ["ELU", "Snake", pytest.param("full size", marks=pytest.mark.slow)]
+)
+def test_speechtokenizer(form: str, monkeypatch: pytest.MonkeyPatch):
+    config = SPEECHTOKENIZER[form]
+    theirs: Any = their_speechtokenizer(config, monkeypatch)
     ours = speechtokenizer.Speechtokenizer(config)
     ready(ours)
     for part in ("encoder", "decoder"):
@@ -275,17 +284,7 @@ def copy_dac(theirs: Any, ours: Codec) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "form",
-    [
-        "strides 2 4 5 8",
-        "strides 2 4 8 8",
-        pytest.param("16 kHz, full size", marks=pytest.mark.slow),
-        pytest.param("44 kHz, full size", marks=pytest.mark.slow),
-    ],
-)
-def test_dac(form: str, monkeypatch: pytest.MonkeyPatch):
-    config = DAC[form]
+def their_dac(config: dac.Config, monkeypatch: pytest.MonkeyPatch) -> Any:
     stubbed_audiotools(monkeypatch)
     torch.manual_seed(0)
     with imported("dac.model.dac") as (module,):
@@ -301,6 +300,22 @@ def test_dac(form: str, monkeypatch: pytest.MonkeyPatch):
             sample_rate=config.sample_rate,
         ).eval()
         theirs(torch.zeros(1, 1, 8000))  # old weight norm makes its weights when it runs
+    return theirs
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "form",
+    [
+        "strides 2 4 5 8",
+        "strides 2 4 8 8",
+        pytest.param("16 kHz, full size", marks=pytest.mark.slow),
+        pytest.param("44 kHz, full size", marks=pytest.mark.slow),
+    ],
+)
+def test_dac(form: str, monkeypatch: pytest.MonkeyPatch):
+    config = DAC[form]
+    theirs = their_dac(config, monkeypatch)
     ours = ready(dac.Dac(config))
     copy_dac(theirs, ours)
     odd = any(stride % 2 for stride in config.strides)

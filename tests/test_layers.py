@@ -19,17 +19,21 @@ from torch import Tensor
 import audiotok.layers
 from audiotok.layers.ada_norm import AdaLayerNorm, AdaNorm
 from audiotok.layers.attention import Attention
-from audiotok.layers.base import Chain, Layer, Mix, Norm, Residual
+from audiotok.layers.base import Chain, Layer, Mix, Norm, Residual, WholeClip
 from audiotok.layers.clip_attention import ClipAttention
-from audiotok.layers.conv import Conv, TransposedConv
+from audiotok.layers.conv import Conv
 from audiotok.layers.convnext import Convnext, Depthwise
+from audiotok.layers.feed_forward import FeedForward
+from audiotok.layers.fold import Fold, Unfold
 from audiotok.layers.fourier_head import FourierHead
 from audiotok.layers.group_norm import GroupNorm
 from audiotok.layers.lstm import Lstm
+from audiotok.layers.noise_block import NoiseBlock
 from audiotok.layers.residual_unit import ResidualUnit, elu
 from audiotok.layers.seanet import Config, Seanet
 from audiotok.layers.snake import Snake
 from audiotok.layers.stft import Istft, Stft
+from audiotok.layers.transposed_conv import TransposedConv
 
 SMALL = Config(latent=6, width=2, strides=(2, 3), pad="zeros")
 MIRRORED = Config(latent=6, width=2, strides=(2, 3), lstm=0)
@@ -59,6 +63,11 @@ CASES = {
     "pointwise": Case(lambda: elu(3), 3),
     "norm, conditional": Case(lambda: AdaNorm(4, conditions=2), 4),
     "snake": Case(lambda: Snake(3), 3),
+    "feed forward": Case(lambda: FeedForward(4, 6, scale=1.0), 4),
+    "noise": Case(lambda: NoiseBlock(3), 3),
+    "noise, twice": Case(lambda: Chain([NoiseBlock(3), NoiseBlock(3, seed=1, gain=0.5)]), 3),
+    "fold": Case(lambda: Fold(3, 4), 3),
+    "fold and unfold": Case(lambda: Chain([Fold(3, 4), Mix(12, 12), Unfold(4)]), 3),
     "group norm": Case(lambda: GroupNorm(4, groups=2), 4),
     "residual": Case(lambda: Residual(Conv(3, 4, 5), Mix(3, 4)), 3),
     "residual, plain": Case(lambda: Residual(Conv(3, 3, 5, causal=False)), 3),
@@ -135,6 +144,7 @@ CASES = {
     "SEANet, SpeechTokenizer": Case(lambda: Seanet.encoder(SPT), 1),
 }
 CAUSAL = [name for name, case in CASES.items() if case.make().causal]
+LOOKING_AHEAD = [name for name in CASES if name not in CAUSAL]
 
 
 def build(name: str) -> tuple[Layer, Tensor]:
@@ -153,7 +163,9 @@ def test_no_layer_is_forgotten():
         module = import_module(f"audiotok.layers.{info.name}")
         for name, layer in inspect.getmembers(module, inspect.isclass):
             if issubclass(layer, Layer) and layer.__module__ == module.__name__:
-                assert layer in tried or layer is Layer, f"{name} of {info.name}.py is not in CASES"
+                assert layer in tried or layer in (Layer, WholeClip), (
+                    f"{name} of {info.name}.py is not in CASES"
+                )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -169,6 +181,11 @@ def test_streams(name: str):
 @pytest.mark.parametrize("name", CAUSAL)
 def test_finishes(name: str):
     contracts.assert_finishes(*build(name), first=CASES[name].first, partial="stft" not in name)
+
+
+@pytest.mark.parametrize("name", LOOKING_AHEAD)
+def test_lags(name: str):
+    contracts.assert_lags(*build(name), mirrors=CASES[name].inside)
 
 
 @pytest.mark.parametrize("name", CAUSAL)

@@ -14,10 +14,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from audiotok import _torchaudio
-from audiotok.layers.conv import Conv, TransposedConv
+from audiotok.layers.conv import Conv
 from audiotok.layers.lstm import Lstm
 from audiotok.layers.seanet import Config, Seanet
 from audiotok.layers.stft import Istft, Stft
+from audiotok.layers.transposed_conv import TransposedConv
 
 
 @torch.no_grad()

@@ -31,7 +31,9 @@ FEATURES = 8
 # A part with other options than these gets a line here; each set of them is tested.
 RVQ = {"features": FEATURES, "codebooks": 4, "size": 32}
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "rvq": [RVQ | {"kind": "euclidean"}, RVQ | {"kind": "factorised", "width": 4}]
+    "rvq": [RVQ | {"kind": "euclidean"}, RVQ | {"kind": "factorised", "width": 4}],
+    "split_rvq": [RVQ, RVQ | {"width": 4, "semantic": 2}],
+    "multi_scale_rvq": [{"features": FEATURES, "spans": (4, 2, 1), "size": 32, "width": 2}],
 }
 FAMILY = [(name, kind) for name in names("quantizers") for kind in OPTIONS.get(name, [RVQ])]
 

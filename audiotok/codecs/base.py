@@ -2,7 +2,8 @@
 
 Audio of any length runs in blocks of a fixed number of frames with carried state (`pieces.py`), so
 a recording's codes are the same to the bit whole, in a batch, or from a reader in pieces. A codec
-that is not causal runs the whole recording at once: the same holds, but memory grows with it.
+that looks ahead lags in the same blocks. Memory stays the same however long the audio is, but for
+layers that need the whole of it (`constant_memory`).
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiotok.dialects import Dialect
+from audiotok.hub import Source
 from audiotok.network import Network
-from audiotok.pieces import Decoding, Encoding
+from audiotok.pieces import Decoding, Encoding, together
 
 if TYPE_CHECKING:
     from audiotok.audio import Audio
@@ -44,17 +47,26 @@ def mixing_down(channels: int) -> None:
     )
 
 
+def _groups(signals: Sequence[Tensor], size: int) -> Iterator[list[int]]:
+    """Indices of at most `size` signals `[d n]` each, like lengths together, the shortest first."""
+    order = sorted(range(len(signals)), key=lambda i: signals[i].shape[1])
+    for first in range(0, len(order), size):
+        yield order[first : first + size]
+
+
 class Codec(Network):
     """A codec: `encode` and `decode` one recording, `encode_batch` and `decode_batch` a list.
 
     A subclass sets what follows and what `Network` asks for.
 
     Attributes:
-        name: the codec's id, its file name.
+        name: the codec's id: its preset's name, or its file name.
         config_type: the frozen dataclass of its sizes; without arguments, the usual ones.
         config: the sizes it has, enough to build it again.
         sample_rate: Hz.
-        presets: the sizes it was published in, by name.
+        presets: the sizes it was published in, by name; a codec of one has its name.
+        sources: where weights of a preset are published.
+        dialects: how other programs name these weights.
     """
 
     name: str
@@ -62,6 +74,8 @@ class Codec(Network):
     config: Any
     sample_rate: int
     presets: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    sources: ClassVar[Mapping[str, Source]] = MappingProxyType({})
+    dialects: ClassVar[Sequence[Dialect]] = ()
 
     # -- audio to tokens and back -------------------------------------------------------------
 
@@ -94,13 +108,7 @@ class Codec(Network):
         """
         from audiotok.audio import Audio
 
-        self.check_tokens(tokens)
-        channels = []
-        for number in range(tokens.streams):
-            codes = torch.from_numpy(tokens.channel(number).codes.copy()).to(self.device)
-            decoding = Decoding(self, samples=tokens.samples)
-            channels.append(torch.cat([decoding.push(codes[None]), decoding.finish()], 2)[0])
-        audio = Audio(torch.cat(channels).cpu(), self.sample_rate)
+        audio = self.decode_batch([tokens], group=1)[0]
         if not original_rate or tokens.original_rate == self.sample_rate:
             return audio
         audio = audio.resample(tokens.original_rate)
@@ -119,7 +127,7 @@ class Codec(Network):
                 the cores and the codes are the same to the bit; 16 on a GPU, where they are the
                 same up to near-ties (two entries equally near but for rounding).
         """
-        group = group or (1 if self.device.type == "cpu" else 16)
+        group = group or self._group()
         codebooks = self.quantizer.check(codebooks)
         waves = [self._channels(a, split=False).resample(self.sample_rate).samples for a in audios]
         return [
@@ -129,30 +137,36 @@ class Codec(Network):
             )
         ]
 
+    def _group(self) -> int:
+        return 1 if self.device.type == "cpu" else 16
+
     def _codes(self, waves: Sequence[Tensor], codebooks: int, group: int) -> list[np.ndarray]:
         """Codes `[k f]` of each wave `[c t]`, `group` of them side by side."""
         made: list[np.ndarray] = [np.zeros((codebooks, 0), np.int64)] * len(waves)
-        for members in self._groups([wave.shape[1] for wave in waves], group):
-            longest = waves[members[-1]].shape[1]
-            batch = [F.pad(waves[i], (0, longest - waves[i].shape[1])) for i in members]
+        for members in _groups(waves, group):
+            batch = [waves[i] for i in members]
+            if self.fills_up:  # silence after the end changes no code, and all end at once
+                longest = batch[-1].shape[1]
+                batch = [F.pad(wave, (0, longest - wave.shape[1])) for wave in batch]
             encoding = Encoding(self, len(members), codebooks=codebooks)
-            first_codes = encoding.push(torch.stack(batch).to(self.device))
-            codes = torch.cat([first_codes, encoding.finish()], 2).cpu().numpy()
+            codes = together(encoding, [wave.to(self.device) for wave in batch])
             for i, mine in zip(members, codes, strict=True):
-                made[i] = mine[:, : self.frames(waves[i].shape[1])]
+                made[i] = mine[:, : self.frames(waves[i].shape[1])].cpu().numpy()
         return made
 
-    def _groups(self, lengths: Sequence[int], group: int) -> Iterator[list[int]]:
-        """Indices of at most `group` recordings that can run side by side, the longest last.
+    def _waves(self, codes: Sequence[np.ndarray], group: int) -> list[Tensor]:
+        """Waves `[c t]` of the codes `[k f]` of each recording, `group` of them side by side.
 
-        Like lengths waste the least. Silence after a recording's end changes none of its codes if
-        the codec fills up its last frame with silence too; else only equal lengths can.
+        All codes of a group must be of as many codebooks.
         """
-        order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-        for _, run in groupby(order, key=lambda i: None if self.fills_up else lengths[i]):
-            members = list(run)
-            for first in range(0, len(members), group):
-                yield members[first : first + group]
+        rows = [torch.from_numpy(mine.copy()) for mine in codes]
+        made: list[Tensor] = [torch.empty(0)] * len(rows)
+        for members in _groups(rows, group):
+            decoding = Decoding(self, len(members))
+            waves = together(decoding, [rows[i].to(self.device) for i in members])
+            for i, mine in zip(members, waves, strict=True):
+                made[i] = mine.cpu()
+        return made
 
     def _tokens(self, codes: np.ndarray, audio: Audio, samples: int, codebooks: int) -> Tokens:
         from audiotok.tokens import Tokens
@@ -172,9 +186,31 @@ class Codec(Network):
             streams=streams,
         )
 
-    def decode_batch(self, batch: Sequence[Tokens]) -> list[Audio]:
-        """The audio of each recording, which is what it gets alone."""
-        return [self.decode(tokens) for tokens in batch]
+    def decode_batch(self, batch: Sequence[Tokens], *, group: int | None = None) -> list[Audio]:
+        """The audio of each recording, which is what it gets alone.
+
+        Args:
+            batch: of this codec; each of any number of codebooks.
+            group: as of `encode_batch`.
+
+        Raises:
+            WrongTokensError: another codec's, or other weights'.
+        """
+        from audiotok.audio import Audio
+
+        group = group or self._group()
+        made: list[Audio | None] = [None] * len(batch)
+        # Those of as many codebooks, and of one channel after the other, side by side.
+        kinds: dict[int, list[tuple[int, int]]] = {}
+        for i, tokens in enumerate(batch):
+            self.check_tokens(tokens)
+            kinds.setdefault(tokens.codebooks, []).extend((i, j) for j in range(tokens.streams))
+        for members in kinds.values():
+            waves = self._waves([batch[i].channel(j).codes for i, j in members], group)
+            for i, run in groupby(zip(members, waves, strict=True), key=lambda pair: pair[0][0]):
+                wave = torch.cat([wave for _, wave in run])
+                made[i] = Audio(wave[:, : batch[i].samples], self.sample_rate)
+        return [audio for audio in made if audio is not None]
 
     def check_tokens(self, tokens: Tokens | Header) -> None:
         """Raises `WrongTokensError` unless this codec, with these weights, made them."""
@@ -235,22 +271,9 @@ class Codec(Network):
     def latency(self) -> float:
         """Algorithmic latency in seconds: from a sample's arrival to its decoded self, at most.
 
-        Infinite if the codec is not causal: the first sample waits for the last.
+        Infinite if the first sample waits for the last.
         """
-        if not self.causal:
-            return math.inf
-        return (self.first_frames * self.frame_size + 2 * self.lead) / self.sample_rate
-
-    @property
-    def receptive_field(self) -> tuple[float, float]:
-        """Samples before and after a frame's own that its codes depend on; inf if unbounded.
-
-        Where a codec mirrors the ends of a recording, frames near them also depend on what is
-        mirrored.
-        """
-        first, last = self.encoder.reach(0, 0)
-        # The encoder's frames lie `lead` samples later than the recording's.
-        return -first - self.lead, last - self.frame_size + 1 + self.lead
+        return self.delay / self.sample_rate
 
     @property
     def parameters_total(self) -> int:

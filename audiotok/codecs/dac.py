@@ -12,19 +12,31 @@ from the package's, which hears the missing output as silence.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 from torch.nn import functional as F
 
 from audiotok.codecs.base import Codec
+from audiotok.dialects import (
+    Dialect,
+    Rule,
+    Weights,
+    count,
+    encoder_strides,
+    sample_rate,
+    squeeze,
+)
+from audiotok.hub import Source
 from audiotok.layers.base import Chain, Layer, Pointwise, State
-from audiotok.layers.conv import Conv, TransposedConv
+from audiotok.layers.conv import Conv
 from audiotok.layers.residual_unit import ResidualUnit
 from audiotok.layers.snake import Snake
+from audiotok.layers.transposed_conv import TransposedConv
 from audiotok.network import convolutions
 from audiotok.quantizers.rvq import Factorised, Rvq
 from audiotok.shapes import Latent, Wave
@@ -77,6 +89,95 @@ def _decoder(config: Config) -> Chain:
     return Chain([*layers, Snake(width), Conv(width, 1, 7, causal=False), Pointwise(nn.Tanh())])
 
 
+def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+    size, code_width = weights["quantizer.stages.0.entries"].shape
+    return {
+        **sample_rate(about),
+        "encoder": len(weights["encoder.layers.0.conv.bias"]),
+        "decoder": len(weights["decoder.layers.0.conv.bias"]),
+        "strides": encoder_strides(weights),
+        "latent": len(weights["quantizer.stages.0.up.bias"]),
+        "codebooks": count(weights, r"quantizer\.stages\.\d+\.entries"),
+        "size": size,
+        "code_width": code_width,
+    }
+
+
+# Both programs nest what is here one chain: a convolution, five layers for each stride, an
+# activation and a convolution.
+
+
+def _in_block(match: re.Match[str]) -> str:
+    """`encoder.block.2.block.1.` is layer 7: blocks are counted from 1, their layers from 0."""
+    return f"{match[1]}.layers.{5 * int(match[2]) - 4 + int(match[3])}."
+
+
+def _last(match: re.Match[str]) -> str:
+    """After n blocks, numbered 1 to n, an activation n + 1 and a convolution n + 2."""
+    number = int(match[2])
+    if match[3] == "alpha":
+        return f"{match[1]}.layers.{5 * number - 4}.alpha"
+    return f"{match[1]}.layers.{max(0, 5 * number - 8)}.conv.{match[3]}"
+
+
+_PACKAGE: Sequence[Rule] = (
+    (r"^(encoder)\.block\.(\d+)\.(alpha|weight|bias)$", _last),
+    (r"^(decoder)\.model\.(\d+)\.(alpha|weight|bias)$", _last),
+    (r"^(encoder)\.block\.(\d+)\.block\.(\d+)\.", _in_block),
+    (r"^(decoder)\.model\.(\d+)\.block\.(\d+)\.", _in_block),
+    (r"\.block\.(\d+)\.", r".body.layers.\1."),
+    (r"(layers\.\d+)\.(weight|bias)$", r"\1.conv.\2"),
+)
+
+_QUANTIZER: Sequence[Rule] = (
+    (r"^quantizer\.quantizers\.(\d+)\.codebook\.weight$", r"quantizer.stages.\1.entries"),
+    (r"^quantizer\.quantizers\.(\d+)\.in_proj\.", r"quantizer.stages.\1.down."),
+    (r"^quantizer\.quantizers\.(\d+)\.out_proj\.", r"quantizer.stages.\1.up."),
+)
+
+_HF_BLOCK = {
+    "encoder": {"res_unit1": 0, "res_unit2": 1, "res_unit3": 2, "snake1": 3, "conv1": 4},
+    "decoder": {"snake1": 0, "conv_t1": 1, "res_unit1": 2, "res_unit2": 3, "res_unit3": 4},
+}
+
+
+def _hf_block(match: re.Match[str]) -> str:
+    layer = f"{match[1]}.layers.{1 + 5 * int(match[2]) + _HF_BLOCK[match[1]][match[3]]}."
+    return layer + "conv." if match[3] in ("conv1", "conv_t1") else layer
+
+
+def _hf_ends(theirs: Weights) -> Weights:
+    """Hugging Face's last activation and convolution are numbered by how many blocks there are."""
+    for part in ("encoder", "decoder"):
+        blocks = count(theirs, rf"{part}\.block\.\d+\.snake1\.alpha")
+        ends = {
+            f"{part}.conv1.": f"{part}.layers.0.conv.",
+            f"{part}.snake1.": f"{part}.layers.{1 + 5 * blocks}.",
+            f"{part}.conv2.": f"{part}.layers.{2 + 5 * blocks}.conv.",
+        }
+        for old, new in ends.items():
+            theirs = {
+                new + name.removeprefix(old) if name.startswith(old) else name: value
+                for name, value in theirs.items()
+            }
+    return theirs
+
+
+_HF: Sequence[Rule] = (
+    (
+        r"^(encoder|decoder)\.block\.(\d+)\.(res_unit[123]|snake1|conv1|conv_t1)\.",
+        _hf_block,
+    ),
+    (r"(layers\.\d+)\.snake1\.", r"\1.body.layers.0."),
+    (r"(layers\.\d+)\.conv1\.", r"\1.body.layers.1.conv."),
+    (r"(layers\.\d+)\.snake2\.", r"\1.body.layers.2."),
+    (r"(layers\.\d+)\.conv2\.", r"\1.body.layers.3.conv."),
+)
+
+_PROJECTIONS = ((r"\.(down|up)\.weight$", squeeze),)
+_RELEASES = "https://github.com/descriptinc/descript-audio-codec/releases/download"
+
+
 class Dac(Codec):
     """Convolutions with Snake from the waveform and back; codebooks searched in 8 features."""
 
@@ -88,6 +189,40 @@ class Dac(Codec):
         "dac_24khz": Config(sample_rate=24000, strides=(2, 4, 5, 8), codebooks=32),
         "dac_16khz": Config(sample_rate=16000, strides=(2, 4, 5, 8), codebooks=12),
     }
+    # The package names these addresses, and no hashes.
+    sources: ClassVar[Mapping[str, Source]] = {
+        "dac_44khz": Source(file="weights.pth", url=f"{_RELEASES}/0.0.1/weights.pth"),
+        "dac_44khz_16kbps": Source(
+            file="weights_44khz_16kbps.pth", url=f"{_RELEASES}/1.0.0/weights_44khz_16kbps.pth"
+        ),
+        "dac_24khz": Source(file="weights_24khz.pth", url=f"{_RELEASES}/0.0.4/weights_24khz.pth"),
+        "dac_16khz": Source(file="weights_16khz.pth", url=f"{_RELEASES}/0.0.5/weights_16khz.pth"),
+    }
+    dialects: ClassVar[Sequence[Dialect]] = (
+        Dialect(
+            source="descript-audio-codec 1.0.0",
+            marks=(
+                "encoder.block.0.weight",
+                "decoder.model.0.weight",
+                "quantizer.quantizers.0.in_proj.weight",
+            ),
+            rules=(*_PACKAGE, *_QUANTIZER),
+            tensors=_PROJECTIONS,
+            sizes=_sizes,
+        ),
+        Dialect(
+            source="transformers 5 DacModel",
+            marks=(
+                "encoder.conv1.weight",
+                "decoder.conv1.weight",
+                "quantizer.quantizers.0.in_proj.weight",
+            ),
+            prepare=_hf_ends,
+            rules=(*_HF, *_QUANTIZER),
+            tensors=_PROJECTIONS,
+            sizes=_sizes,
+        ),
+    )
     causal = False
     fills_up = False
 
@@ -107,7 +242,7 @@ class Dac(Codec):
 
     def finish_latent(self, wave: Wave, state: State) -> Latent:
         """See `Network.finish_latent`; the last frame is filled up with silence."""
-        return self.encoder(F.pad(wave, (0, -wave.shape[2] % self.frame_size)))
+        return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.frame_size)), state)
 
     def weight_normed(self) -> Iterable[nn.Module]:
         """All convolutions, and the projections of the codebooks."""

@@ -8,14 +8,28 @@ are, also at the ends of a recording, which it mirrors.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
 from audiotok.codecs.base import Codec
+from audiotok.dialects import (
+    AVERAGES,
+    EUCLIDEAN,
+    SEANET,
+    Dialect,
+    Rule,
+    Weights,
+    count,
+    encoder_strides,
+    fair_share,
+    sample_rate,
+)
+from audiotok.hub import Source
 from audiotok.layers.seanet import Config as Sizes
 from audiotok.layers.seanet import Seanet
 from audiotok.network import convolutions
@@ -42,6 +56,63 @@ class Config:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
 
 
+def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+    width, channels, kernel = weights["encoder.layers.0.conv.weight"].shape
+    size, latent = weights["quantizer.stages.0.entries"].shape
+    group_norm = "encoder.layers.1.norm.weight" in weights
+    return {
+        # Only EnCodec 48 kHz normalises over the clip, and only it is not causal.
+        **({"sample_rate": 48000} if group_norm else {}),
+        **sample_rate(about),
+        "channels": channels,
+        "width": width,
+        "strides": encoder_strides(weights),
+        "kernel": kernel,
+        "lstm": count(weights, r"encoder\.layers\.\d+\.lstm\.weight_hh_l\d+"),
+        "latent": latent,
+        "codebooks": count(weights, r"quantizer\.stages\.\d+\.entries"),
+        "size": size,
+        "causal": not group_norm,
+        "group_norm": group_norm,
+    }
+
+
+# transformers names the layers as they are here; where they are normalised over the clip, a
+# normalisation belongs to its convolution there, and is a layer of its own here.
+
+_HF_NORMS: Sequence[Rule] = (
+    (r"^(encoder|decoder)\.model\.", r"\1.layers."),
+    (r"\.conv(?:tr)?\.(conv|norm)(?:tr)?\.", r".\1."),
+    (r"\.block\.1\.conv\.", ".body.layers.1.conv."),
+    (r"\.block\.1\.norm\.", ".body.layers.2.norm."),
+    (r"\.block\.3\.conv\.", ".body.layers.4.conv."),
+    (r"\.block\.3\.norm\.", ".body.layers.5.norm."),
+    (r"\.shortcut\.conv\.", ".shortcut.layers.0.conv."),
+    (r"\.shortcut\.norm\.", ".shortcut.layers.1.norm."),
+    # In the encoder every third layer is a convolution. In the decoder transposed convolutions,
+    # from layer 3 on, keep their norms to themselves.
+    (
+        r"^encoder\.layers\.(\d+)(\.norm)?",
+        lambda m: f"encoder.layers.{(4 * int(m[1]) + 2) // 3 + bool(m[2])}{m[2] or ''}",
+    ),
+    (
+        r"^decoder\.layers\.([1-9]\d*)(\.norm)?",
+        lambda m: f"decoder.layers.{int(m[1]) + 1}{2 * (m[2] or '')}",
+    ),
+    (r"^decoder\.layers\.0\.norm", "decoder.layers.1.norm"),
+    (r"^decoder\.last\.(\d+)", lambda m: f"decoder.layers.{int(m[1]) + 2}"),
+)
+
+
+def _last_norm(theirs: Weights) -> Weights:
+    """The norm after the decoder's last convolution is told from those of transposed ones."""
+    spelt = r"decoder\.(?:layers|model)\.(\d+)\."
+    found = (re.match(spelt, name) for name in theirs)
+    last = max((int(match[1]) for match in found if match), default=0)
+    own = re.compile(rf"^decoder\.(?:layers|model)\.{last}\.(?:conv\.)?norm\.")
+    return {own.sub(f"decoder.last.{last}.norm.", name): value for name, value in theirs.items()}
+
+
 class Encodec(Codec):
     """Convolutions from the waveform and back, with LSTMs at the frame rate.
 
@@ -55,6 +126,39 @@ class Encodec(Codec):
     name = "encodec"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"encodec_24khz": Config()}
+    sources: ClassVar[Mapping[str, Source]] = {
+        # Their names end in the first digits of their hashes.
+        "encodec_24khz": Source(
+            file="encodec_24khz-d7cc33bc.th",
+            url="https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th",
+            sha256="d7cc33bc",
+        ),
+        "encodec_48khz": Source(
+            file="encodec_48khz-7e698e3e.th",
+            url="https://dl.fbaipublicfiles.com/encodec/v0/encodec_48khz-7e698e3e.th",
+            sha256="7e698e3e",
+        ),
+    }
+    dialects: ClassVar[Sequence[Dialect]] = tuple(
+        Dialect(
+            source=source,
+            marks=(
+                f"{conv}.conv.weight",
+                f"{codebook}.embed",
+                *((f"{conv}.norm.weight",) if norms else ()),
+            ),
+            prepare=_last_norm if norms else None,
+            ignored=AVERAGES,
+            rules=(*(_HF_NORMS if norms else SEANET), *EUCLIDEAN),
+            tensors=((r"\.usage$", fair_share),),
+            sizes=_sizes,
+        )
+        for source, conv, codebook in (
+            ("encodec 0.1.1", "encoder.model.0.conv", "quantizer.vq.layers.0._codebook"),
+            ("transformers 5 EncodecModel", "encoder.layers.0", "quantizer.layers.0.codebook"),
+        )
+        for norms in (False, True)
+    )
     fills_up = False
 
     def __init__(self, config: Config | None = None) -> None:

@@ -16,11 +16,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from audiotok.codecs.base import Codec
+from audiotok.dialects import (
+    AVERAGES,
+    EUCLIDEAN,
+    SEANET,
+    Dialect,
+    Weights,
+    count,
+    encoder_strides,
+    fair_share,
+    sample_rate,
+)
+from audiotok.hub import Source
 from audiotok.layers.seanet import Config as Sizes
 from audiotok.layers.seanet import Seanet
 from audiotok.network import convolutions
@@ -46,6 +58,21 @@ class Config:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
 
 
+def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+    size, latent = weights["quantizer.stages.0.entries"].shape
+    return {
+        **sample_rate(about),
+        "width": len(weights["encoder.layers.0.conv.bias"]),
+        "strides": encoder_strides(weights),
+        "snake": "encoder.layers.2.alpha" in weights,
+        "lstm": count(weights, r"decoder\.layers\.1\.lstm\.weight_hh_l\d+"),
+        "latent": latent,
+        "codebooks": count(weights, r"quantizer\.stages\.\d+\.entries"),
+        "size": size,
+        "semantic": len(weights["semantic.bias"]),
+    }
+
+
 class Speechtokenizer(Codec):
     """Convolutions from the waveform and back, and a head to distil codebooks by."""
 
@@ -56,6 +83,33 @@ class Speechtokenizer(Codec):
         "speechtokenizer_snake": Config(snake=True),
         "dm_codec": Config(),
     }
+    sources: ClassVar[Mapping[str, Source]] = {
+        "speechtokenizer": Source(
+            repo="fnlp/SpeechTokenizer", file="speechtokenizer_hubert_avg/SpeechTokenizer.pt"
+        ),
+        "speechtokenizer_snake": Source(
+            repo="fnlp/AnyGPT-speech-modules", file="speechtokenizer/ckpt.dev"
+        ),
+        # Named by its README; the file's name there has not been seen.
+        "dm_codec": Source(
+            file="DM-Codec_checkpoint_LM_SM.pt",
+            page="https://drive.google.com/file/d/1pvrPcbUTUAlo2_iGLIIf7IFNJPfzmHbh/view",
+        ),
+    }
+    dialects: ClassVar[Sequence[Dialect]] = (
+        Dialect(
+            source="speechtokenizer 1.0.1",
+            marks=(
+                "encoder.model.0.conv.conv.weight",
+                "quantizer.vq.layers.0._codebook.embed",
+                "transform.weight",
+            ),
+            ignored=AVERAGES,
+            rules=(*SEANET, *EUCLIDEAN, (r"^transform\.", "semantic.")),
+            tensors=((r"\.usage$", fair_share),),
+            sizes=_sizes,
+        ),
+    )
     causal = False
     fills_up = False
 

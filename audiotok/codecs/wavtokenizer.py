@@ -11,15 +11,30 @@ Published checkpoints hold 8.8 M parameters more, an EnCodec decoder that nothin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
 from audiotok.codecs.base import Codec
+from audiotok.dialects import (
+    AVERAGES,
+    EUCLIDEAN,
+    SEANET,
+    Dialect,
+    Rule,
+    Weights,
+    count,
+    encoder_strides,
+    fair_share,
+    squeeze,
+    taps_first,
+)
+from audiotok.hub import Source
 from audiotok.layers.ada_norm import AdaLayerNorm, AdaNorm
 from audiotok.layers.base import Chain, Layer, Mix, Norm, Pointwise, Residual
 from audiotok.layers.clip_attention import ClipAttention
@@ -115,6 +130,76 @@ def _decoder(config: Config) -> Chain:
     )
 
 
+def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+    strides = encoder_strides(weights)
+    size, latent = weights["quantizer.stages.0.entries"].shape
+    conditions, width = weights["decoder.layers.7.norm.scale"].shape
+    blocks = count(weights, r"decoder\.layers\.\d+\.depthwise\.bias")
+    return {
+        "encoder": len(weights["encoder.layers.0.conv.bias"]),
+        "strides": strides,
+        "lstm": count(weights, r"encoder\.layers\.\d+\.lstm\.weight_hh_l\d+"),
+        "latent": latent,
+        "codebooks": count(weights, r"quantizer\.stages\.\d+\.entries"),
+        "size": size,
+        "decoder": width,
+        "blocks": blocks,
+        "expansion": len(weights["decoder.layers.8.up.bias"]) // width,
+        "conditions": conditions,
+        "window": (len(weights[f"decoder.layers.{9 + blocks}.linear.bias"]) - 2) // prod(strides),
+    }
+
+
+_CONVNEXT = {
+    "gamma": "scale",
+    "dwconv.weight": "depthwise.weight",
+    "dwconv.bias": "depthwise.bias",
+    "norm.scale.weight": "norm.scale",
+    "norm.shift.weight": "norm.shift",
+    "pwconv1.weight": "up.weight",
+    "pwconv1.bias": "up.bias",
+    "pwconv2.weight": "down.weight",
+    "pwconv2.bias": "down.bias",
+}
+_RESNET = {"norm1": 0, "conv1": 2, "norm2": 3, "conv2": 6}  # place in a unit's chain
+_ATTENTION = {"norm": "0.norm", "proj_out": "1.out", "q": "1.qkv", "k": "1.qkv", "v": "1.qkv"}
+
+
+def _resnet(match: re.Match[str]) -> str:
+    place = f"decoder.layers.{int(match[1]) + 1}.body.layers.{_RESNET[match[2]]}"
+    return f"{place}.{match[2][:4]}."  # conv or norm
+
+
+def _attention(match: re.Match[str]) -> str:
+    number = {"q": "#0", "k": "#1", "v": "#2"}.get(match[1], "")
+    return f"decoder.layers.3.body.layers.{_ATTENTION[match[1]]}.{match[2]}{number}"
+
+
+_DECODER: Sequence[Rule] = (
+    (r"^backbone\.embed\.", "decoder.layers.0.conv."),
+    (r"^backbone\.pos_net\.([0134])\.(norm[12]|conv[12])\.", _resnet),
+    (r"^backbone\.pos_net\.2\.(q|k|v|norm|proj_out)\.(weight|bias)$", _attention),
+    (r"^backbone\.pos_net\.5\.", "decoder.layers.6.norm."),
+    (r"^backbone\.norm\.(scale|shift)\.weight$", r"decoder.layers.7.norm.\1"),
+    (
+        rf"^backbone\.convnext\.(\d+)\.({'|'.join(map(re.escape, _CONVNEXT))})$",
+        lambda match: f"decoder.layers.{8 + int(match[1])}.{_CONVNEXT[match[2]]}",
+    ),
+)
+
+
+def _after_blocks(theirs: Weights) -> Weights:
+    """What follows the ConvNeXt blocks is numbered by how many there are."""
+    blocks = count(theirs, r"backbone\.convnext\.\d+\.gamma")
+    ends = {
+        "backbone.final_layer_norm.": f"decoder.layers.{8 + blocks}.norm.",
+        "head.out.": f"decoder.layers.{9 + blocks}.linear.",
+    }
+    for old, new in ends.items():
+        theirs = {re.sub(f"^{re.escape(old)}", new, name): value for name, value in theirs.items()}
+    return theirs
+
+
 class Wavtokenizer(Codec):
     """Convolutions from the waveform, one codebook, and a vocoder that works at the frame rate."""
 
@@ -124,6 +209,40 @@ class Wavtokenizer(Codec):
         "wavtokenizer_75hz": Config(),
         "wavtokenizer_40hz": Config(strides=(4, 5, 5, 6)),
     }
+    # Lightning's own files, 1 GB and more with optimisers and discriminators in them. Whether those
+    # hold tensors alone, as it takes to be read here, has not been seen.
+    sources: ClassVar[Mapping[str, Source]] = {
+        "wavtokenizer_75hz": Source(
+            repo="novateur/WavTokenizer", file="WavTokenizer_small_320_24k_4096.ckpt"
+        ),
+        "wavtokenizer_40hz": Source(
+            repo="novateur/WavTokenizer", file="WavTokenizer_small_600_24k_4096.ckpt"
+        ),
+    }
+    dialects: ClassVar[Sequence[Dialect]] = (
+        Dialect(
+            source="WavTokenizer",
+            marks=(
+                "feature_extractor.encodec.encoder.model.0.conv.conv.weight",
+                "feature_extractor.encodec.quantizer.vq.layers.0._codebook.embed",
+                "backbone.pos_net.2.q.weight",
+            ),
+            prepare=_after_blocks,
+            ignored=(
+                # Discriminators and losses; EnCodec's decoder, which nothing runs; the window.
+                r"^(?!feature_extractor\.|backbone\.|decoder\.layers\.)",
+                r"^feature_extractor\.encodec\.decoder\.",
+                *AVERAGES,
+            ),
+            rules=((r"^feature_extractor\.encodec\.", ""), *SEANET, *EUCLIDEAN, *_DECODER),
+            tensors=(
+                (r"\.usage$", fair_share),
+                (r"\.depthwise\.weight$", taps_first),
+                (r"\.(qkv|out)\.weight", squeeze),
+            ),
+            sizes=_sizes,
+        ),
+    )
     causal = False
     fills_up = False
 

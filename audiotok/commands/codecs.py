@@ -17,9 +17,9 @@ def codecs(as_json: Json = False) -> None:
       audiotok codecs --json
     """
     from audiotok.checkpoint import describe
-    from audiotok.registry import names
+    from audiotok.registry import presets
 
-    rows = [describe(name) for name in names("codecs")]
+    rows = [describe(name, read=False) for name in presets("codecs")]
     if as_json:
         show.as_json(rows)
     else:

@@ -27,15 +27,17 @@ def info(
     """
     from audiotok.checkpoint import describe
     from audiotok.files import describe_audio, describe_tokens
-    from audiotok.registry import names
+    from audiotok.foreign import is_folder
+    from audiotok.hub import SUFFIXES
+    from audiotok.registry import presets
 
     path = Path(what)
-    if what in names("codecs") or path.suffix == ".safetensors":
+    if what in presets("codecs") or path.suffix in SUFFIXES or is_folder(path):
         facts = describe(what)
     elif path.suffix == ".tok":
         facts = describe_tokens(path)
     elif not path.suffix and what != "-" and not os.path.lexists(path):
-        raise ValueError(f"{what}: neither a file nor a codec ({' '.join(names('codecs'))})")
+        raise ValueError(f"{what}: neither a file nor a codec ({' '.join(presets('codecs'))})")
     else:
         facts = describe_audio(what)
     if as_json:

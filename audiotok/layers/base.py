@@ -9,6 +9,10 @@ A causal layer reads `consumes` input steps and writes `produces` output steps a
     transposed, x5     consumes 1  produces 5
     STFT front end     consumes 320 samples  produces 1 frame
 
+A layer that looks ahead takes the same steps, of any length, and lags: a step gives the outputs
+that the inputs so far determine, and `finish` the rest. One that needs the whole signal (a memory
+that runs from the end, a normalisation over the clip) gives nothing before `finish`.
+
 Source of the idea: google/sequence-layers' contract, kyutai-labs/moshi's whole signal = one step.
 """
 
@@ -33,7 +37,7 @@ class Layer(nn.Module):
     """A map from `[b d t]` to `[b e u]` that can be run whole or a piece at a time.
 
     A subclass writes `step` and `reach`, and `start` when it keeps state. A layer that looks
-    ahead sets `causal = False`, writes `forward` and cannot be stepped.
+    ahead sets `causal = False` and writes `forward` and `finish` as well.
     """
 
     causal: bool = True
@@ -45,12 +49,12 @@ class Layer(nn.Module):
         return None
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Continue by `x [b d t]`, t a multiple of `consumes`; gives `t / consumes * produces`.
+        """Continue by `x [b d t]`.
 
-        Raises:
-            ValueError: the layer is not causal.
+        A causal layer takes multiples of `consumes` and gives `t / consumes * produces`; one that
+        looks ahead takes any t and gives what it can.
         """
-        raise ValueError(f"{type(self).__name__} looks ahead and cannot run a step at a time")
+        raise NotImplementedError
 
     def finish(self, x: Features, state: State) -> Output:
         """The last step, of any length that `forward` takes, with the end that `forward` makes.
@@ -71,6 +75,12 @@ class Layer(nn.Module):
         """The whole signal: one step from the start."""
         return self.step(x, self.start(x.shape[0]))[0]
 
+    @staticmethod
+    def joined(before: Tensor, x: Tensor) -> Tensor:
+        """Both along time, the features of a step next to each other in memory, as linear maps and
+        convolutions like them best on a CPU."""
+        return torch.cat([before.transpose(1, 2), x.transpose(1, 2)], 1).transpose(1, 2)
+
     def refuse_partial(self, x: Tensor) -> None:
         """Check that a piece `[b d t]` is made of whole units.
 
@@ -89,6 +99,13 @@ class Layer(nn.Module):
         if like is None:
             like = next((b for b in self.buffers() if b.is_floating_point()), torch.empty(0))
         return torch.zeros(*shape, dtype=like.dtype, device=like.device)
+
+
+def interleave(conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
+    """Lays a convolution's weights out in memory with the features of a tap next to each other, as
+    our layers read them; it is the same tensor."""
+    weight = conv.weight.data
+    conv.weight.data = weight.transpose(1, 2).contiguous().transpose(1, 2)
 
 
 class Chain(Layer):
@@ -145,8 +162,48 @@ class Chain(Layer):
         return x
 
 
+class WholeClip(Layer):
+    """A layer of which every output depends on the whole signal: its state is all inputs so far.
+
+    A subclass writes `forward`.
+
+    Args:
+        inputs: features that come in.
+        outputs: features that go out; as many if None.
+    """
+
+    causal = False
+
+    def __init__(self, inputs: int, outputs: int | None = None) -> None:
+        super().__init__()
+        self.inputs, self.outputs = inputs, outputs or inputs
+
+    def start(self, batch: int) -> State:
+        """No inputs yet."""
+        return self.zeros(batch, self.inputs, 0)
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Nothing is determined before the end."""
+        return x.new_zeros(len(x), self.outputs, 0), torch.cat([state, x], 2)
+
+    def finish(self, x: Features, state: State) -> Output:
+        """Everything."""
+        return self.forward(torch.cat([state, x], 2))
+
+    def forward(self, x: Features) -> Output:
+        """The whole signal."""
+        raise NotImplementedError
+
+    def reach(self, first: int, last: int) -> Span:
+        """Each output from every input."""
+        return -float("inf"), float("inf")
+
+
 class Residual(Layer):
-    """`x + body(x)`, with an optional shortcut in the place of `x`."""
+    """`x + body(x)`, with an optional shortcut in the place of `x`.
+
+    Where the body lags, what it is added to waits.
+    """
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         super().__init__()
@@ -155,21 +212,27 @@ class Residual(Layer):
         self.causal = body.causal and (shortcut is None or shortcut.causal)
 
     def start(self, batch: int) -> State:
-        """The states of body and shortcut."""
-        return self.body.start(batch), self.shortcut.start(batch) if self.shortcut else None
+        """The states of body and shortcut, and what waits for the body."""
+        return self.body.start(batch), self.shortcut.start(batch) if self.shortcut else None, None
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Step body and shortcut."""
-        y, body = self.body.step(x, state[0])
-        if self.shortcut is None:
-            return x + y, (body, None)
-        s, shortcut = self.shortcut.step(x, state[1])
-        return s + y, (body, shortcut)
+        body, shortcut, waiting = state
+        y, body = self.body.step(x, body)
+        if self.shortcut:
+            x, shortcut = self.shortcut.step(x, shortcut)
+        if self.causal:
+            return x + y, (body, shortcut, None)
+        x = x if waiting is None else torch.cat([waiting, x], 2)
+        return x[:, :, : y.shape[2]] + y, (body, shortcut, x[:, :, y.shape[2] :])
 
     def finish(self, x: Features, state: State) -> Output:
         """Finish body and shortcut."""
-        y = self.body.finish(x, state[0])
-        return y + (self.shortcut.finish(x, state[1]) if self.shortcut else x)
+        body, shortcut, waiting = state
+        y = self.body.finish(x, body)
+        if self.shortcut:
+            x = self.shortcut.finish(x, shortcut)
+        return y + (x if waiting is None else torch.cat([waiting, x], 2))
 
     def reach(self, first: int, last: int) -> Span:
         """The wider of the two spans."""

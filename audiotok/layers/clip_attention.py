@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import nn
 from torch.nn import functional as F
 
-from audiotok.layers.base import Layer, Span
+from audiotok.layers.base import WholeClip
 from audiotok.shapes import Features, Output
 
 
-class ClipAttention(Layer):
+class ClipAttention(WholeClip):
     """Each step is a mean of all steps of the clip, weighted by likeness: one head, no positions.
 
     `[b d t]` to the same; it adds nothing of its input, which is `Residual`'s to do. Work grows
@@ -19,10 +19,8 @@ class ClipAttention(Layer):
     arXiv:2012.09841).
     """
 
-    causal = False
-
     def __init__(self, features: int) -> None:
-        super().__init__()
+        super().__init__(features)
         self.qkv = nn.Linear(features, 3 * features)
         self.out = nn.Linear(features, features)
 
@@ -30,7 +28,3 @@ class ClipAttention(Layer):
         """Attend over the clip."""
         q, k, v = self.qkv(x.transpose(1, 2))[:, None].chunk(3, 3)
         return self.out(F.scaled_dot_product_attention(q, k, v)[:, 0]).transpose(1, 2)
-
-    def reach(self, first: int, last: int) -> Span:
-        """Each output from every input."""
-        return -float("inf"), float("inf")

@@ -1,4 +1,4 @@
-"""Convolutions along time, and their transposes: causal with state, or looking ahead.
+"""Convolutions along time: causal with state, or looking ahead.
 
 Weights are plain. Weight normalisation, which most published codecs train with, is a way to train
 and not a way to run: it is folded into `weight` when a checkpoint is converted.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok.layers.base import Layer, Span, State
+from audiotok.layers.base import Layer, Span, State, interleave
 from audiotok.shapes import Features, Output
 
 Pad = Literal["zeros", "reflect", "repeat"]
@@ -27,7 +27,7 @@ class Conv(Layer):
         not causal    |pad pad|x x x x x x x x|pad|        half on either side, the odd one before
 
     `forward` takes any length and gives `ceil(t / stride)`: the end is filled up (also by `pad`)
-    until the last output is whole. `step` takes multiples of `stride` only.
+    until the last output is whole. A causal `step` takes multiples of `stride` only.
 
     Args:
         inputs: features that come in.
@@ -37,7 +37,7 @@ class Conv(Layer):
         dilation: inputs from one tap to the next.
         groups: of features that do not see each other; `inputs` for a depthwise convolution.
         bias: whether a constant is added to each output feature.
-        causal: whether outputs depend on no later input; if not, there is no `step`.
+        causal: whether outputs depend on no later input; if not, a step lags.
         pad: "zeros"; "reflect", the signal mirrored at its first or last sample (EnCodec,
             SpeechTokenizer); "repeat", that sample again (Mimi's downsampling). Causal reflection
             can be stepped if the first step is longer than the padding, which it mirrors.
@@ -72,33 +72,68 @@ class Conv(Layer):
         self.conv = nn.Conv1d(
             inputs, outputs, kernel, stride=stride, dilation=dilation, groups=groups, bias=bias
         )
+        interleave(self.conv)
         self.consumes, self.causal, self.pad = stride, causal, pad
         self.right = 0 if causal else (self.span - stride) // 2
         self.left = self.span - stride - self.right
+        # Inputs held back besides, of which the end may be mirrored.
+        self.spare = 0 if causal or pad == "zeros" else stride
 
     def start(self, batch: int) -> State:
-        """The last `left` inputs; unless padded by zeros, also which signals have none yet."""
+        """Inputs that are seen again; unless padded by zeros, also which signals have none yet."""
         past = self.zeros(batch, self.conv.in_channels, self.left)
         if self.pad == "zeros":
             return past
+        past = past if self.causal else past[:, :, :0]
         return past, torch.ones(batch, dtype=torch.bool, device=past.device)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Convolve `x` with what came before it."""
         if not self.causal:
-            return super().step(x, state)
+            return self._step_ahead(x, state)
         self.refuse_partial(x)
         if not x.shape[2]:
-            return x.new_zeros(len(x), self.conv.out_channels, 0), state
+            return self._none(x), state
         past, fresh = (state, None) if self.pad == "zeros" else state
         if fresh is not None and self.left:
             past = torch.where(fresh[:, None, None], self._before(x, fresh), past)
-        x = torch.cat([past, x], 2)
+        x = self.joined(past, x)
         past = x[:, :, x.shape[2] - self.left :]
-        return self.conv(x), past if fresh is None else (past, torch.zeros_like(fresh))
+        return self._convolved(x), past if fresh is None else (past, torch.zeros_like(fresh))
+
+    def _none(self, x: Tensor) -> Output:
+        return x.new_zeros(len(x), self.conv.out_channels, 0)
+
+    def _step_ahead(self, x: Tensor, state: State) -> tuple[Output, State]:
+        """As many outputs as see nothing that has not come."""
+        past, fresh = (state, None) if self.pad == "zeros" else state
+        x = self.joined(past, x)
+        if fresh is not None and fresh.all():
+            # A mirror needs more than it shows, and so does the one at the end, if it is near.
+            if x.shape[2] <= max(self.left, self.right + self.consumes - 1):
+                return self._none(x), (x, fresh)
+            fresh = torch.zeros_like(fresh)
+            x = torch.cat([x.new_zeros(*x.shape[:2], self.spare), self._before(x, ~fresh), x], 2)
+        made = max(0, (x.shape[2] - self.spare - self.span) // self.consumes + 1)
+        y = self._convolved(x[:, :, self.spare :]) if made else self._none(x)
+        x = x[:, :, made * self.consumes :]
+        return y, x if fresh is None else (x, fresh)
+
+    def _finish_ahead(self, x: Tensor, state: State) -> Output:
+        past, fresh = (state, None) if self.pad == "zeros" else state
+        x = torch.cat([past, x], 2)
+        if fresh is not None and fresh.all():
+            return self.forward(x)
+        left = x.shape[2] - self.spare - self.left  # inputs whose outputs are to come
+        if not left:
+            return self._none(x)
+        x = self._padded(x, 0, self.right + -left % self.consumes)
+        return self._convolved(x[:, :, self.spare :])
 
     def finish(self, x: Features, state: State) -> Output:
         """A step of any length, filled up as `forward` does it."""
+        if not self.causal:
+            return self._finish_ahead(x, state)
         fill = -x.shape[2] % self.consumes
         if self.pad == "zeros":
             return self.step(F.pad(x, (0, fill)), state)[0]
@@ -108,7 +143,7 @@ class Conv(Layer):
         if not fill:
             return self.step(x, state)[0]
         x = torch.cat([past, x], 2)
-        return self.conv(F.pad(x, (0, fill), "replicate" if self.pad == "repeat" else "reflect"))
+        return self._convolved(self._padded(x, 0, fill))
 
     def _before(self, x: Tensor, fresh: Tensor) -> Tensor:
         """What `pad` puts before a signal that begins with `x`."""
@@ -125,7 +160,18 @@ class Conv(Layer):
 
     def forward(self, x: Features) -> Output:
         """The whole signal, of any length but zero: what a step gives, and a filled last output."""
-        return self.conv(self._padded(x, self.left, self.right + -x.shape[2] % self.consumes))
+        return self._convolved(self._padded(x, self.left, self.right + -x.shape[2] % self.consumes))
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        """Along the second axis of an image whose pixels are steps: on a CPU that runs without
+        rearranging `x`, and 1.4 to 3 times as fast as in one dimension."""
+        c = self.conv
+        if c.kernel_size == c.stride == (1,) and c.groups == 1:
+            return F.linear(x.transpose(1, 2), c.weight[:, :, 0], c.bias).transpose(1, 2)
+        image = x[:, :, None].contiguous(memory_format=torch.channels_last)
+        weight = c.weight[:, :, None]
+        stride, dilation = (1, *c.stride), (1, *c.dilation)
+        return F.conv2d(image, weight, c.bias, stride, 0, dilation, c.groups)[:, :, 0]
 
     def _padded(self, x: Tensor, left: int, right: int) -> Tensor:
         if self.pad == "zeros":
@@ -141,96 +187,3 @@ class Conv(Layer):
         """The kernel's span. Within `left` of the start, mirrored inputs are seen as well."""
         begin = first * self.consumes - self.left
         return begin, last * self.consumes - self.left + self.span - 1
-
-
-class TransposedConv(Layer):
-    """Transposed convolution `[b inputs t]` to `[b outputs t*stride]`.
-
-    Each input adds `kernel` outputs, `stride` after those of the one before it:
-
-        input 0    |--------kernel--------|
-        input 1    |-stride-|--------kernel--------|
-        causal     |<------- t * stride ---->|       the end waits in the state for its overlap
-        if not         |<------- t * stride ---->|   half is cut on either side, the odd one before
-
-    Args:
-        inputs: features that come in.
-        outputs: features that go out.
-        kernel: outputs that one input adds to; at least `stride`.
-        stride: outputs per input.
-        groups: of features that do not see each other.
-        bias: whether a constant is added to each output feature.
-        causal: whether outputs depend on no later input; if not, there is no `step`.
-        trim: outputs to cut before and after if not causal, where that is not half and half. DAC
-            cuts ceil(stride / 2) on both sides: at an odd stride, one output less than t * stride.
-        norm: applied before the cut, if not causal: EnCodec 48 kHz normalises over the whole
-            clip and what it then cuts.
-
-    Source: as `Conv`; Mimi (Défossez et al. 2024, arXiv:2410.00037) steps it in the same way.
-
-    Raises:
-        ValueError: kernel shorter than the stride; trim or norm for a causal layer.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int,
-        *,
-        stride: int,
-        groups: int = 1,
-        bias: bool = True,
-        causal: bool = True,
-        trim: tuple[int, int] | None = None,
-        norm: Layer | None = None,
-    ) -> None:
-        super().__init__()
-        self.overlap = kernel - stride
-        if self.overlap < 0:
-            raise ValueError(f"kernel {kernel} leaves gaps at stride {stride}")
-        if causal and (trim or norm):
-            raise ValueError("a causal transposed convolution cuts nothing: no trim, no norm")
-        self.conv = nn.ConvTranspose1d(
-            inputs, outputs, kernel, stride=stride, groups=groups, bias=bias
-        )
-        self.produces, self.causal = stride, causal
-        self.norm = norm
-        half = self.overlap // 2
-        self.left, self.right = (0, self.overlap) if causal else (self.overlap - half, half)
-        if trim is not None:
-            self.left, self.right = trim
-
-    def start(self, batch: int) -> State:
-        """What past inputs add to the next outputs, without the bias."""
-        return self.zeros(batch, self.conv.out_channels, self.overlap)
-
-    def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Overlap and add."""
-        if not self.causal:
-            return super().step(x, state)
-        if not x.shape[2]:
-            return x.new_zeros(len(x), self.conv.out_channels, 0), state
-        made = x.shape[2] * self.produces
-        y = F.conv_transpose1d(
-            x, self.conv.weight, stride=self.produces, groups=self.conv.groups
-        ) + F.pad(state, (0, made))
-        bias = 0.0 if self.conv.bias is None else self.conv.bias[:, None]
-        return y[:, :, :made] + bias, y[:, :, made:]
-
-    def forward(self, x: Features) -> Output:
-        """The whole signal."""
-        if self.causal:
-            return super().forward(x)
-        y = self.conv(x) if self.norm is None else self.norm(self.conv(x))
-        return y[:, :, self.left : y.shape[2] - self.right]
-
-    def reach(self, first: int, last: int) -> Span:
-        """The inputs whose kernels cover the outputs."""
-        lo: int | float = first + self.left
-        hi: int | float = last + self.left
-        if self.norm is not None:
-            lo, hi = self.norm.reach(first + self.left, last + self.left)
-        if isinstance(lo, int):
-            lo = -((self.overlap + self.produces - 1 - lo) // self.produces)
-        return lo, hi // self.produces if isinstance(hi, int) else hi

@@ -23,24 +23,27 @@ class Depthwise(Layer):
         super().__init__()
         self.kernel, self.causal = kernel, causal
         self.right = 0 if causal else (kernel - 1) // 2
+        self.left = kernel - 1 - self.right
         self.weight = nn.Parameter(torch.randn(kernel, features) / kernel**0.5)
         self.bias = nn.Parameter(torch.zeros(features))
 
     def start(self, batch: int) -> State:
-        """The last `kernel - 1` frames."""
-        return self.zeros(batch, self.kernel - 1, self.weight.shape[1])
+        """The frames that the next outputs see again: `[b kernel-1 d]`, at first only zeros."""
+        return self.zeros(batch, self.left, self.weight.shape[1])
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Convolve the frames of `x` with those before them."""
-        if not self.causal:
-            return super().step(x, state)
         frames = torch.cat([state, x.transpose(1, 2)], 1)
-        return self._convolved(frames, x.shape[2]), frames[:, x.shape[2] :]
+        made = max(0, frames.shape[1] - self.kernel + 1)
+        return self._convolved(frames, made), frames[:, made:]
+
+    def finish(self, x: Features, state: State) -> Output:
+        """A step that sees zeros after the end."""
+        return self.step(F.pad(x, (0, self.right)), state)[0]
 
     def forward(self, x: Features) -> Output:
         """The whole signal."""
-        left = self.kernel - 1 - self.right
-        return self._convolved(F.pad(x.transpose(1, 2), (0, 0, left, self.right)), x.shape[2])
+        return self.finish(x, self.start(len(x)))
 
     def _convolved(self, frames: Tensor, t: int) -> Tensor:
         y = self.bias + frames[:, :t] * self.weight[0]
@@ -91,10 +94,14 @@ class Convnext(Layer):
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Convolve, mix, add."""
-        if not self.causal:
-            return super().step(x, state)
-        y, state = self.depthwise.step(x, state)
-        return x + self._mixed(y), state
+        y, after = self.depthwise.step(x, state)
+        if not self.causal:  # what y is added to may have come before
+            x = torch.cat([state.transpose(1, 2), x], 2)[:, :, self.depthwise.left :]
+        return x[:, :, : y.shape[2]] + self._mixed(y), after
+
+    def finish(self, x: Features, state: State) -> Output:
+        """A step that sees zeros after the end."""
+        return self.step(F.pad(x, (0, self.depthwise.right)), state)[0]
 
     def forward(self, x: Features) -> Output:
         """The whole signal."""

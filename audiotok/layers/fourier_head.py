@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiotok.layers.base import Layer, Span
+from audiotok.layers.base import Layer, Span, State
 from audiotok.shapes import Features, Output
 
 
 class FourierHead(Layer):
-    """Log-magnitudes, then phases, `[b window+2 f]` to waveform `[b 1 f*hop]`.
+    """Log-magnitudes, then phases, `[b 2*(window//2+1) f]` to waveform `[b 1 f*hop]`.
 
     Args:
         hop: samples a frame.
@@ -43,20 +43,57 @@ class FourierHead(Layer):
         self.trim = (window - hop) // 2
         self.register_buffer("window", torch.hann_window(window), persistent=False)
 
-    def forward(self, x: Features) -> Output:
+    def start(self, batch: int) -> State:
+        """What past frames, and the squares of past windows, add to the next; frames that wait."""
+        tail = torch.zeros(batch, 2, 2 * self.trim, device=self.window.device)
+        waiting = tail.new_zeros(batch, 2 * (self.size // 2 + 1), 0)
+        return tail, waiting, torch.ones(batch, dtype=torch.bool, device=tail.device)
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Overlap, add, and divide by what the windows add up to."""
+        tail, waiting, fresh = state
+        if not x.shape[2]:
+            return x.new_zeros(len(x), 1, 0), state
+        cut = 1  # given already: the next window's first value is zero
+        if fresh.all():
+            x, cut = torch.cat([waiting, x], 2), self.trim
+            if x.shape[2] * self.hop < cut:
+                return x.new_zeros(len(x), 1, 0), (tail, x, fresh)
+        y, tail = self._added(x, tail)
+        y = torch.cat([y, tail[:, :, :1]], 2)[:, :, cut:]
+        after = tail, waiting[:, :, :0], torch.zeros_like(fresh)
+        return (y[:, :1] / y[:, 1:]).to(x.dtype), after
+
+    def finish(self, x: Features, state: State) -> Output:
+        """The rest: up to the middle of the last overlap."""
+        tail, waiting, fresh = state
+        cut = 1
+        if fresh.all():
+            x, cut = torch.cat([waiting, x], 2), self.trim
+        y = torch.cat(self._added(x, tail), 2)[:, :, cut : x.shape[2] * self.hop + self.trim]
+        return (y[:, :1] / y[:, 1:]).to(x.dtype)
+
+    def forward(self, x: Features) -> Output:
+        """The whole signal."""
+        return self.finish(x, self.start(len(x)))
+
+    def _added(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """`[b 2 f*hop]`, samples and squares of windows, and what lies past them."""
+        if not x.shape[2]:
+            return tail[:, :, :0], tail
         magnitude, phase = x.transpose(1, 2).float().chunk(2, 2)
         magnitude = magnitude.exp().clamp(max=self.loudest)
         frames = torch.fft.irfft(torch.polar(magnitude, phase), self.size) * self.window
-        squares = self.window.square().expand(1, x.shape[2], -1)
-        return (self._added(frames) / self._added(squares)).to(x.dtype)
-
-    def _added(self, frames: Tensor) -> Tensor:
-        """`[b f window]` to `[b 1 f*hop]`."""
-        steps = frames.shape[1] * self.hop
-        size = (1, steps + self.size - self.hop)
-        y = F.fold(frames.transpose(1, 2), size, (1, self.size), stride=(1, self.hop))
-        return y[:, 0, :, self.trim : self.trim + steps]
+        squares = self.window.square().expand_as(frames)
+        steps = x.shape[2] * self.hop
+        y = F.fold(
+            torch.stack([frames, squares], 1).flatten(0, 1).transpose(1, 2),
+            (1, steps + 2 * self.trim),
+            (1, self.size),
+            stride=(1, self.hop),
+        ).view(len(x), 2, -1)
+        y = y + F.pad(tail, (0, steps))
+        return y[:, :, :steps], y[:, :, steps:]
 
     def reach(self, first: int, last: int) -> Span:
         """The frames whose windows cover the samples; a Hann window's first value is zero."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import nn
 
-from audiotok.layers.base import Layer, Span
+from audiotok.layers.base import WholeClip
 from audiotok.shapes import Features, Output
 
 
-class GroupNorm(Layer):
+class GroupNorm(WholeClip):
     """Each group of features to mean 0 and variance 1 over the clip, then scaled and shifted.
 
-    A clip is normalised by what is heard in all of it, so this cannot be stepped, and a clip cut
-    in two gives other values. Layer normalisation of every step by itself is `base.Norm`, also
-    where a checkpoint calls it `layer_norm` or (for one fixed condition) `AdaLayerNorm`.
+    A clip is normalised by what is heard in all of it: a clip cut in two gives other values. Layer
+    normalisation of every step by itself is `base.Norm`, also where a checkpoint calls it
+    `layer_norm` or (for one fixed condition) `AdaLayerNorm`.
 
     Args:
         features: width of input and output.
@@ -23,16 +23,10 @@ class GroupNorm(Layer):
     Source: Wu & He 2018, arXiv:1803.08494.
     """
 
-    causal = False
-
     def __init__(self, features: int, *, groups: int = 1, eps: float = 1e-5) -> None:
-        super().__init__()
+        super().__init__(features)
         self.norm = nn.GroupNorm(groups, features, eps=eps)
 
     def forward(self, x: Features) -> Output:
         """Normalise the clip."""
         return self.norm(x)
-
-    def reach(self, first: int, last: int) -> Span:
-        """Each output from every input."""
-        return -float("inf"), float("inf")

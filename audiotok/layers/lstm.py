@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from audiotok.layers.base import Layer, Span, State
@@ -16,7 +17,7 @@ class Lstm(Layer):
         depth: LSTM layers on top of each other.
         skip: whether x is added (for both directions, if there are two).
         bidirectional: whether a second memory runs from the end, as in SpeechTokenizer's encoder;
-            then there is no `step`.
+            then nothing is determined before it.
 
     Source: EnCodec (Défossez et al. 2022, arXiv:2210.13438), `modules/lstm.py`; SpeechTokenizer
     (Zhang et al. 2023, arXiv:2308.16692).
@@ -32,19 +33,25 @@ class Lstm(Layer):
         )
 
     def start(self, batch: int) -> State:
-        """Hidden and cell state of every layer, `[b depth features]`."""
+        """Hidden and cell state of every layer, `[b depth features]`; if bidirectional, inputs."""
+        if not self.causal:
+            return self.zeros(batch, self.lstm.input_size, 0)
         shape = batch, self.lstm.num_layers, self.lstm.hidden_size
         return self.zeros(*shape), self.zeros(*shape)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Carry on from the state."""
         if not self.causal:
-            return super().step(x, state)
+            return x.new_zeros(len(x), 2 * x.shape[1], 0), torch.cat([state, x], 2)
         if not x.shape[2]:
             return x, state
         hidden, cell = (s.transpose(0, 1).contiguous() for s in state)
         y, after = self.lstm(x.transpose(1, 2), (hidden, cell))
         return self._added(x, y), tuple(s.transpose(0, 1) for s in after)
+
+    def finish(self, x: Features, state: State) -> Output:
+        """The rest; if bidirectional, everything."""
+        return self.step(x, state)[0] if self.causal else self.forward(torch.cat([state, x], 2))
 
     def forward(self, x: Features) -> Output:
         """The whole signal."""

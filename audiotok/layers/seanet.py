@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 
 from audiotok.layers.base import Chain, Layer
-from audiotok.layers.conv import Conv, Pad, TransposedConv
+from audiotok.layers.conv import Conv, Pad
 from audiotok.layers.group_norm import GroupNorm
 from audiotok.layers.lstm import Lstm
 from audiotok.layers.residual_unit import ResidualUnit, elu
 from audiotok.layers.snake import Snake
+from audiotok.layers.transposed_conv import TransposedConv
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,231 @@
+"""Our encode and decode beside each codec's own program: same weights, same audio, same run.
+
+    python tests/bench/peers.py [NAME ...] [--audio FILE] [--seconds 10 60] [--batch 1 8]
+
+Each reference is built in its published size with random weights (its codebooks drawn from
+latents, so that codes spread), saves its state dict, and ours loads it. First parity, on 30 s: how
+many codes are the same, how far samples are apart. Then speed: the two take turns, and the fastest
+round of each counts. In a batch all recordings are equally long, as references ask for. References
+that are not installed are left out and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import test_codecs_mimi as mimis
+import test_codecs_oracles as oracles
+import test_codecs_snac as snacs
+import test_dialects as dialects
+
+from audiotok import Audio
+from audiotok.codecs.base import Codec
+from audiotok.registry import find_preset
+
+RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
+
+
+class Pair(NamedTuple):
+    """A reference and ours of its weights; codes of theirs are `[b k f]`."""
+
+    reference: str
+    ours: Codec
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+
+
+def encodec(config: Any, file: Path) -> Pair:
+    theirs, _ = oracles.encodec_pair(config)
+    ours = dialects.saved(theirs, file)
+
+    def encode(wave: Tensor) -> Tensor:
+        return theirs.quantizer.vq.encode(theirs.encoder(wave), n_q=ours.codebooks).transpose(0, 1)
+
+    def decode(codes: Tensor) -> Tensor:
+        return theirs.decoder(theirs.quantizer.decode(codes.transpose(0, 1)))
+
+    return Pair("encodec 0.1.1", ours, encode, decode)
+
+
+def speechtokenizer(config: Any, file: Path) -> Pair:
+    with pytest.MonkeyPatch.context() as patch:
+        theirs: Any = oracles.their_speechtokenizer(config, patch)
+    ours = dialects.settled(theirs, file)
+    return Pair(
+        "speechtokenizer 1.0.1",
+        ours,
+        lambda wave: theirs.encode(wave).transpose(0, 1),
+        lambda codes: theirs.decode(codes.transpose(0, 1)),
+    )
+
+
+def dac(config: Any, file: Path) -> Pair:
+    with pytest.MonkeyPatch.context() as patch:
+        theirs = oracles.their_dac(config, patch)
+    ours = dialects.saved(theirs, file)
+    return Pair(
+        "descript-audio-codec 1.0.0",
+        ours,
+        lambda wave: theirs.encode(theirs.preprocess(wave, None))[1],
+        lambda codes: theirs.decode(theirs.quantizer.from_codes(codes)[0]),
+    )
+
+
+def wavtokenizer(config: Any, file: Path) -> Pair:
+    theirs = dialects.Wavtokenizer(config).eval()
+    oracles.enliven(theirs.feature_extractor)
+    ours = dialects.settled(theirs, file)
+    return Pair(
+        "encodec 0.1.1 and vocos 0.1.0 under its names",
+        ours,
+        lambda wave: theirs.encode(wave)[:, None],
+        lambda codes: theirs.decode(codes[:, 0]),
+    )
+
+
+def mimi(config: Any, file: Path) -> Pair:
+    theirs, ours = mimis.pair(config, file.parent)
+    return Pair("moshi 0.2.13", ours, theirs.encode, theirs.decode)
+
+
+def snac(config: Any, file: Path) -> Pair:
+    theirs, ours = snacs.pair(config, file.parent)
+    for block in theirs.modules():
+        if type(block).__name__ == "NoiseBlock":  # which is random in theirs, and off in both
+            block.linear.parametrizations.weight.original0.zero_()
+    quiet = type(ours)(replace(ours.config, noise=0.0)).eval().requires_grad_(False)
+    quiet.load_state_dict(ours.state_dict())
+
+    def encode(wave: Tensor) -> Tensor:
+        books = theirs.encode(wave)
+        frames = books[0].shape[1]
+        return torch.cat([b.view(len(b), frames, -1).transpose(1, 2) for b in books], 1)
+
+    def decode(codes: Tensor) -> Tensor:
+        counts = [config.spans[0] // span for span in config.spans]
+        return theirs.decode([p.transpose(1, 2).flatten(1) for p in codes.split(counts, 1)])
+
+    return Pair("snac 1.2.1", quiet, encode, decode)
+
+
+MAKERS = {f.__name__: f for f in (encodec, speechtokenizer, dac, wavtokenizer, mimi, snac)}
+NAMES = [
+    "encodec_24khz",
+    "speechtokenizer",
+    "speechtokenizer_snake",
+    "wavtokenizer_75hz",
+    "dac_16khz",
+    "dac_24khz",
+    "dac_44khz",
+    "mimi",
+    "snac_24khz",
+]
+
+
+def of_length(audio: Audio, seconds: float) -> Audio:
+    whole = Audio.cat([audio] * int(-(-seconds // audio.seconds)))
+    return whole[: int(seconds * audio.rate)]
+
+
+def parity(pair: Pair, audio: Audio) -> str:
+    ours, wave = pair.ours, audio.samples[None]
+    tokens, theirs = ours.encode(audio), pair.encode(wave)[0]
+    theirs = theirs[:, : tokens.frames]
+    same = float((torch.from_numpy(tokens.codes.copy()) == theirs).float().mean())
+    made = ours.decode(replace(tokens, codes=theirs.numpy())).samples
+    heard = pair.decode(theirs[None])[0]
+    # Where DAC cuts a sample too many, its last 1.5 frames differ.
+    kept = min(made.shape[1], heard.shape[1]) - 2 * ours.frame_size
+    apart = made[:, :kept] - heard[:, :kept]
+    return (
+        f"parity: {100 * same:.4f} % of {theirs.numel()} codes, samples within"
+        f" {float(apart.abs().max()):.1e} of a peak of {float(heard.abs().max()):.2g}"
+    )
+
+
+def timed(pair: Pair, audio: Audio, batch: int, rounds: int) -> dict[str, float]:
+    """Theirs over ours, in encoding and in decoding."""
+    ours, waves = pair.ours, audio.samples[None].expand(batch, -1, -1).contiguous()
+    audios, codes = [audio] * batch, pair.encode(waves)
+    tokens = ours.encode_batch(audios)
+    tasks: dict[str, Callable[[], object]] = {
+        "ours encode": lambda: ours.encode_batch(audios),
+        "theirs encode": lambda: pair.encode(waves),
+        "ours decode": lambda: ours.decode_batch(tokens),
+        "theirs decode": lambda: pair.decode(codes),
+    }
+    best = dict.fromkeys(tasks, float("inf"))
+    for _ in range(rounds):
+        for name, task in tasks.items():
+            began = time.perf_counter()
+            task()
+            best[name] = min(best[name], time.perf_counter() - began)
+    heard = batch * audio.seconds
+    for name, took in best.items():
+        print(f"    {audio.seconds:3.0f} s x {batch} {name:14} {heard / took:7.1f}x real time")
+    return {way: best[f"theirs {way}"] / best[f"ours {way}"] for way in ("encode", "decode")}
+
+
+@torch.no_grad()
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("names", nargs="*", default=NAMES)
+    options.add_argument("--audio", type=Path, default=RECORDING)
+    options.add_argument("--seconds", type=int, nargs="+", default=[10, 60])
+    options.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--rounds", type=int, default=2)
+    chosen = options.parse_args()
+    torch.set_num_threads(chosen.threads)
+    torch.set_flush_denormal(True)
+    warnings.simplefilter("ignore")
+    recording, ratios = Audio.load(chosen.audio).mono(), []
+    for name in chosen.names:
+        kind, config = find_preset("codecs", name)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                pair = MAKERS[kind.name](config, Path(folder) / "theirs.pt")
+        except pytest.skip.Exception as missing:
+            print(f"{name}: left out, {missing}")
+            continue
+        total = pair.ours.parameters_total
+        print(f"{name}, {total:,} numbers, beside {pair.reference}, {chosen.threads} threads")
+        audio = recording.resample(pair.ours.sample_rate)
+        print(f"    {parity(pair, of_length(audio, 30.0))}")
+        mine = []
+        for seconds in chosen.seconds:
+            for batch in chosen.batch:
+                if batch > 1 and seconds > 10:
+                    continue  # references would need many GB
+                faster = timed(pair, of_length(audio, seconds), batch, chosen.rounds)
+                mine += faster.values()
+                told = ", ".join(f"{way} {ratio:.2f}" for way, ratio in faster.items())
+                print(f"    {seconds:3} s x {batch} times as fast: {told}", flush=True)
+        ratios += mine
+        print(f"    {name}: {mean(mine):.2f} times as fast, geometric mean", flush=True)
+    if ratios:
+        print(f"all: {mean(ratios):.2f} times as fast, worst {min(ratios):.2f}")
+
+
+def mean(ratios: list[float]) -> float:
+    """Geometric."""
+    return prod(ratios) ** (1 / len(ratios))
+
+
+if __name__ == "__main__":
+    main()
