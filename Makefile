@@ -10,7 +10,7 @@ demo: $(VENV)/ready
 	$(BIN)/audiotok roundtrip egs/data/reading.flac -o demo --force
 
 test: $(VENV)/ready lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(VENV)/ready lint
 	$(BIN)/pytest
@@ -22,6 +22,7 @@ lint: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python tests/bench/encode.py
+	$(BIN)/python tests/bench/peers.py
 	$(BIN)/python tests/bench/tokens.py
 
 # torch comes first and pinned: left to itself pip takes the newest build, with gigabytes of CUDA.

@@ -8,9 +8,9 @@ import os
 import pickle
 import signal
 import traceback
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
-from multiprocessing import get_context, resource_tracker
+from collections.abc import Generator
+from contextlib import closing
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from queue import Queue
 from threading import Thread
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from audiotok.data import Batch, Batches
+from audiotok.interrupt import no_interrupt
 
 log = logging.getLogger("audiotok")
 
@@ -66,7 +67,7 @@ def _ahead(batches: Batches, steps: range, workers: int) -> Generator[Batch, Non
     workers = min(workers, len(steps))
     started: list[_Worker] = []
     try:
-        with _no_interrupt():
+        with no_interrupt():
             started.extend(_Worker(batches, steps[i::workers]) for i in range(workers))
         for i in range(len(steps)):
             yield started[i % workers].take()
@@ -145,18 +146,3 @@ def _packed(item: Batch | Exception) -> bytes:
     buffer = io.BytesIO()
     _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(item)
     return buffer.getvalue()
-
-
-@contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Starts processes that Ctrl-C does not reach, not even before they can ignore it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # The first process brings this one along, which would let interrupts through again.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

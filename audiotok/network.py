@@ -61,11 +61,11 @@ class Network(nn.Module):
 
     def start_latent(self, batch: int) -> State:
         """The encoder's state before the first sample."""
-        return self.encoder.start(batch)
+        return self.ends()[0].start(batch)
 
     def step_latent(self, wave: Wave, state: State) -> tuple[Latent, State]:
         """Continue encoding by whole frames of samples; gives as many latents, or lags."""
-        return self.encoder.step(wave, state)
+        return self.ends()[0].step(wave, state)
 
     def finish_latent(self, wave: Wave, state: State) -> Latent:
         """The latents of the last samples, one for every begun frame.
@@ -74,11 +74,12 @@ class Network(nn.Module):
             wave: `[b c t]`; the whole recording, at least a sample, if there was no step.
             state: after the last step, or None if there was none.
         """
-        return self.encoder(wave) if state is None else self.encoder.finish(wave, state)
+        encoder = self.ends()[0]
+        return encoder(wave) if state is None else encoder.finish(wave, state)
 
     def start_wave(self, batch: int) -> State:
         """The decoder's state before the first frame."""
-        return self.decoder.start(batch)
+        return self.ends()[1].start(batch)
 
     def step_wave(self, latent: Latent, state: State, frames: int) -> tuple[Wave, State]:
         """Continue decoding by the first `frames` frames of `latent`; the rest is padding.
@@ -86,12 +87,13 @@ class Network(nn.Module):
         The samples given lag by `lead`.
         """
         padding = latent.shape[2] - frames
-        wave, state = self.decoder.step(latent, state)
+        wave, state = self.ends()[1].step(latent, state)
         return wave[:, :, : wave.shape[2] - padding * self.frame_size], state
 
     def finish_wave(self, latent: Latent, state: State) -> Wave:
         """The samples of the last frames; of all of them if there was no step (state None)."""
-        return self.decoder(latent) if state is None else self.decoder.finish(latent, state)
+        decoder = self.ends()[1]
+        return decoder(latent) if state is None else decoder.finish(latent, state)
 
     def flush_wave(self, state: State) -> Wave:
         """The `lead` samples `[b c lead]` that the decoder still holds after the last frame."""
@@ -135,6 +137,10 @@ class Network(nn.Module):
 
     # -- what it sees -----------------------------------------------------------------------------
 
+    def ends(self) -> tuple[Layer, Layer]:
+        """From samples to latents, one a frame, and back: encoder and decoder, unless said."""
+        return self.encoder, self.decoder
+
     @property
     def receptive_field(self) -> tuple[float, float]:
         """Samples before and after a frame's own that its codes depend on; inf if unbounded.
@@ -142,7 +148,7 @@ class Network(nn.Module):
         Where a codec mirrors the ends of a recording, frames near them also depend on what is
         mirrored.
         """
-        first, last = self.encoder.reach(0, 0)
+        first, last = self.ends()[0].reach(0, 0)
         # The encoder's frames lie `lead` samples later than the recording's.
         return -first - self.lead, last - self.frame_size + 1 + self.lead
 
@@ -153,7 +159,7 @@ class Network(nn.Module):
         If not, a layer needs the whole recording: a memory that runs from its end, attention or
         normalisation over all of it. Chunks are exact all the same, but that layer's input is kept.
         """
-        return all(math.isfinite(part.reach(0, 0)[1]) for part in (self.encoder, self.decoder))
+        return all(math.isfinite(end.reach(0, 0)[1]) for end in self.ends())
 
     @property
     def delay(self) -> float:
@@ -163,13 +169,15 @@ class Network(nn.Module):
         if not self.constant_memory:
             return math.inf
 
+        encoder, decoder = self.ends()
+
         def needs(sample: int) -> int:
             """The last frame that a decoded sample depends on."""
-            return int(self.decoder.reach(sample, sample)[1])
+            return int(decoder.reach(sample, sample)[1])
 
         def wait(sample: int) -> int:
             """From a sample to the end of the frame that completes all it depends on."""
-            last = int(self.encoder.reach(needs(sample), needs(sample))[1])
+            last = int(encoder.reach(needs(sample), needs(sample))[1])
             return (last // self.frame_size + 1) * self.frame_size - sample
 
         # It waits longest at the begin of a frame, or where a further one begins to matter.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from audiotok.interrupt import no_interrupt
 from audiotok.show import one_line, plain
 
 log = logging.getLogger("audiotok")
@@ -87,7 +88,7 @@ class _Worker:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, build), daemon=True)
-        with _no_interrupt():
+        with no_interrupt():
             self.process.start()
         theirs.close()
         self.pair: Pair | None = None  # None: it is starting
@@ -103,19 +104,6 @@ class _Worker:
         self.pair = pair
         with suppress(OSError):  # it died meanwhile: its answer will be None
             self.pipe.send(pair)
-
-
-@contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Starts processes that Ctrl-C does not reach, not even before they can ignore it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def pooled(

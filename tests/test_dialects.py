@@ -21,6 +21,7 @@ from test_codecs_oracles import (
     ENCODEC,
     SPEECHTOKENIZER,
     assert_same_codes,
+    assert_same_segments,
     assert_same_wave,
     encodec_pair,
     enliven,
@@ -83,7 +84,9 @@ def test_encodec(form: str, tmp_path: Path):
     for key, value in copied.state_dict().items():
         if not key.endswith(".usage"):
             torch.testing.assert_close(codec.state_dict()[key], value)
-    if config.group_norm:  # it codes segments of one second, which is another test's
+    if config.segment:
+        for samples in (48001, 20_003):
+            assert_same_segments(theirs, codec, samples)
         return
     assert_parity(
         codec,

@@ -15,6 +15,7 @@ import pytest
 import torch
 from contracts import NAN, assert_close
 from torch import Tensor
+from torch.nn import functional as F
 
 import audiotok.layers
 from audiotok.layers.ada_norm import AdaLayerNorm, AdaNorm
@@ -31,6 +32,7 @@ from audiotok.layers.lstm import Lstm
 from audiotok.layers.noise_block import NoiseBlock
 from audiotok.layers.residual_unit import ResidualUnit, elu
 from audiotok.layers.seanet import Config, Seanet
+from audiotok.layers.segments import Cut, Join
 from audiotok.layers.snake import Snake
 from audiotok.layers.stft import Istft, Stft
 from audiotok.layers.transposed_conv import TransposedConv
@@ -57,6 +59,20 @@ class Case:
     short: int = 0  # outputs missing at the end
 
 
+
+
+def cut(**sizes: int) -> Layer:
+    """Segments coded by their means: a latent of 2 features for every 4 samples begun."""
+    return Cut(
+        lambda x: F.avg_pool1d(F.pad(x, (0, -x.shape[2] % 4)), 4), channels=2, features=2, **sizes
+    )
+
+
+def join(**sizes: int) -> Layer:
+    """Back: each latent, four times."""
+    return Join(lambda x: x.repeat_interleave(4, 2), channels=2, **sizes)
+
+
 CASES = {
     "mix": Case(lambda: Mix(3, 5), 3),
     "norm": Case(lambda: Norm(4), 4),
@@ -68,6 +84,9 @@ CASES = {
     "noise, twice": Case(lambda: Chain([NoiseBlock(3), NoiseBlock(3, seed=1, gain=0.5)]), 3),
     "fold": Case(lambda: Fold(3, 4), 3),
     "fold and unfold": Case(lambda: Chain([Fold(3, 4), Mix(12, 12), Unfold(4)]), 3),
+    "segments": Case(
+        lambda: Chain([cut(size=12, stride=10, hop=4), join(size=12, stride=10, hop=4)]), 2, 6
+    ),
     "group norm": Case(lambda: GroupNorm(4, groups=2), 4),
     "residual": Case(lambda: Residual(Conv(3, 4, 5), Mix(3, 4)), 3),
     "residual, plain": Case(lambda: Residual(Conv(3, 3, 5, causal=False)), 3),

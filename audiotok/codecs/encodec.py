@@ -30,10 +30,13 @@ from audiotok.dialects import (
     sample_rate,
 )
 from audiotok.hub import Source
+from audiotok.layers.base import Layer
 from audiotok.layers.seanet import Config as Sizes
 from audiotok.layers.seanet import Seanet
+from audiotok.layers.segments import Cut, Join
 from audiotok.network import convolutions
 from audiotok.quantizers.rvq import Rvq
+from audiotok.quantizers.segment_rvq import SegmentRvq
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Config:
     size: int = 1024  # entries in a codebook
     causal: bool = True
     group_norm: bool = False  # over the clip, in the place of weight normalisation (48 kHz)
+    segment: int = 0  # samples coded apart; none if 0, and the whole runs as one
+    stride: int = 0  # from one segment's begin to the next one's: then the frame
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
@@ -74,6 +79,8 @@ def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
         "size": size,
         "causal": not group_norm,
         "group_norm": group_norm,
+        # As published; no weight tells them.
+        **({"segment": 48000, "stride": 47520} if group_norm else {}),
     }
 
 
@@ -119,13 +126,25 @@ class Encodec(Codec):
     The first frames are mirrored before the start, so a stream begins when `first_frames` of them
     are there.
 
-    EnCodec 48 kHz has the network `Config(sample_rate=48000, channels=2, codebooks=16,
-    causal=False, group_norm=True)`; it runs on segments of one second, each scaled to loudness 1.
+    EnCodec 48 kHz runs on segments of one second, 0.99 s apart, each scaled to loudness 1: here a
+    frame is a segment, of 3 + 150 x 16 codes (`SegmentRvq`), and prefixes that end with a codebook
+    are those of 3 + 150 n codes.
     """
 
     name = "encodec"
     config_type = Config
-    presets: ClassVar[Mapping[str, Config]] = {"encodec_24khz": Config()}
+    presets: ClassVar[Mapping[str, Config]] = {
+        "encodec_24khz": Config(),
+        "encodec_48khz": Config(
+            sample_rate=48000,
+            channels=2,
+            codebooks=16,
+            causal=False,
+            group_norm=True,
+            segment=48000,
+            stride=47520,
+        ),
+    }
     sources: ClassVar[Mapping[str, Source]] = {
         # Their names end in the first digits of their hashes.
         "encodec_24khz": Source(
@@ -180,8 +199,23 @@ class Encodec(Codec):
             causal=config.causal,
         )
         self.encoder = Seanet.encoder(sizes)
-        self.quantizer = Rvq(config.latent, codebooks=config.codebooks, size=config.size)
         self.decoder = Seanet.decoder(sizes)
+        books: dict[str, int] = {"codebooks": config.codebooks, "size": config.size}
+        if not config.segment:
+            self.quantizer = Rvq(config.latent, **books)
+            return
+        hop = self.frame_size
+        cuts = {"size": config.segment, "stride": config.stride, "hop": hop}
+        self.cut = Cut(
+            self.encoder.forward, channels=config.channels, features=config.latent, **cuts
+        )
+        self.join = Join(self.decoder.forward, channels=config.channels, **cuts)
+        self.quantizer = SegmentRvq(config.latent, latents=-(-config.segment // hop), **books)
+        self.frame_size, self.first_frames, self.block = config.stride, 1, 2
+
+    def ends(self) -> tuple[Layer, Layer]:
+        """See `Network.ends`."""
+        return (self.cut, self.join) if self.config.segment else super().ends()
 
     def weight_normed(self) -> Iterable[nn.Module]:
         """All convolutions."""

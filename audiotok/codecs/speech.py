@@ -10,7 +10,8 @@ and costs 10 to 50 times as much.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from audiotok.layers.attention import Attention
 from audiotok.layers.base import Chain, Layer, Mix, Norm, State
 from audiotok.layers.convnext import Convnext, Depthwise
 from audiotok.layers.stft import Istft, Stft
-from audiotok.quantizers.rvq import Rvq
+from audiotok.registry import find
 from audiotok.shapes import Latent, Wave
 
 
@@ -38,9 +39,11 @@ class Config:
     window: int = 50  # frames that attention sees
     heads: int = 4  # attention heads
     latent: int = 96  # width of what is quantized
-    codebooks: int = 8
-    size: int = 1024  # entries in a codebook
+    codebooks: int = 8  # of an `rvq`
+    size: int = 1024  # entries in a codebook of an `rvq`
     semantic: int = 512  # width of the teacher that the first codebook is distilled from
+    quantizer: str = "rvq"  # any of `quantizers`
+    quantizer_options: dict[str, Any] = field(default_factory=dict)  # its own, by name
 
 
 def _body(width: int, blocks: int, config: Config) -> list[Layer]:
@@ -76,7 +79,11 @@ class Speech(Codec):
                 Norm(config.latent, affine=False),
             ]
         )
-        self.quantizer = Rvq(config.latent, codebooks=config.codebooks, size=config.size)
+        options = {"codebooks": config.codebooks, "size": config.size}
+        if config.quantizer != "rvq":
+            options = {}
+        quantizer = find("quantizers", config.quantizer)
+        self.quantizer = quantizer(config.latent, **options | config.quantizer_options)
         self.semantic = nn.Linear(config.latent, config.semantic)
         self.decoder = Chain(
             [

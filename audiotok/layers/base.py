@@ -79,6 +79,8 @@ class Layer(nn.Module):
     def joined(before: Tensor, x: Tensor) -> Tensor:
         """Both along time, the features of a step next to each other in memory, as linear maps and
         convolutions like them best on a CPU."""
+        if not before.shape[2]:
+            return x
         return torch.cat([before.transpose(1, 2), x.transpose(1, 2)], 1).transpose(1, 2)
 
     def refuse_partial(self, x: Tensor) -> None:
@@ -184,11 +186,11 @@ class WholeClip(Layer):
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Nothing is determined before the end."""
-        return x.new_zeros(len(x), self.outputs, 0), torch.cat([state, x], 2)
+        return x.new_zeros(len(x), self.outputs, 0), self.joined(state, x)
 
     def finish(self, x: Features, state: State) -> Output:
         """Everything."""
-        return self.forward(torch.cat([state, x], 2))
+        return self.forward(self.joined(state, x))
 
     def forward(self, x: Features) -> Output:
         """The whole signal."""
@@ -223,7 +225,7 @@ class Residual(Layer):
             x, shortcut = self.shortcut.step(x, shortcut)
         if self.causal:
             return x + y, (body, shortcut, None)
-        x = x if waiting is None else torch.cat([waiting, x], 2)
+        x = x if waiting is None else self.joined(waiting, x)
         return x[:, :, : y.shape[2]] + y, (body, shortcut, x[:, :, y.shape[2] :])
 
     def finish(self, x: Features, state: State) -> Output:
@@ -232,7 +234,7 @@ class Residual(Layer):
         y = self.body.finish(x, body)
         if self.shortcut:
             x = self.shortcut.finish(x, shortcut)
-        return y + (x if waiting is None else torch.cat([waiting, x], 2))
+        return y + (x if waiting is None else self.joined(waiting, x))
 
     def reach(self, first: int, last: int) -> Span:
         """The wider of the two spans."""

@@ -121,7 +121,7 @@ class Conv(Layer):
 
     def _finish_ahead(self, x: Tensor, state: State) -> Output:
         past, fresh = (state, None) if self.pad == "zeros" else state
-        x = torch.cat([past, x], 2)
+        x = self.joined(past, x)
         if fresh is not None and fresh.all():
             return self.forward(x)
         left = x.shape[2] - self.spare - self.left  # inputs whose outputs are to come

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from audiotok.layers.base import Layer, Span, State
@@ -42,7 +41,7 @@ class Lstm(Layer):
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Carry on from the state."""
         if not self.causal:
-            return x.new_zeros(len(x), 2 * x.shape[1], 0), torch.cat([state, x], 2)
+            return x.new_zeros(len(x), 2 * x.shape[1], 0), self.joined(state, x)
         if not x.shape[2]:
             return x, state
         hidden, cell = (s.transpose(0, 1).contiguous() for s in state)
@@ -51,7 +50,7 @@ class Lstm(Layer):
 
     def finish(self, x: Features, state: State) -> Output:
         """The rest; if bidirectional, everything."""
-        return self.step(x, state)[0] if self.causal else self.forward(torch.cat([state, x], 2))
+        return self.step(x, state)[0] if self.causal else self.forward(self.joined(state, x))
 
     def forward(self, x: Features) -> Output:
         """The whole signal."""

@@ -5,8 +5,7 @@
 Each reference is built in its published size with random weights (its codebooks drawn from
 latents, so that codes spread), saves its state dict, and ours loads it. First parity, on 30 s: how
 many codes are the same, how far samples are apart. Then speed: the two take turns, and the fastest
-round of each counts. In a batch all recordings are equally long, as references ask for. References
-that are not installed are left out and named.
+round of each XX
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ def wavtokenizer(config: Any, file: Path) -> Pair:
         "encodec 0.1.1 and vocos 0.1.0 under its names",
         ours,
         lambda wave: theirs.encode(wave)[:, None],
-        lambda codes: theirs.decode(codes[:, 0]),
+        lambda codes: theirs.decode(codes[:, 0])[:, None],
     )
 
 
@@ -162,11 +161,11 @@ def timed(pair: Pair, audio: Audio, batch: int, rounds: int) -> dict[str, float]
     """Theirs over ours, in encoding and in decoding."""
     ours, waves = pair.ours, audio.samples[None].expand(batch, -1, -1).contiguous()
     audios, codes = [audio] * batch, pair.encode(waves)
-    tokens = ours.encode_batch(audios)
+    tokens = ours.encode_batch(audios, group=batch)
     tasks: dict[str, Callable[[], object]] = {
-        "ours encode": lambda: ours.encode_batch(audios),
+        "ours encode": lambda: ours.encode_batch(audios, group=batch),
         "theirs encode": lambda: pair.encode(waves),
-        "ours decode": lambda: ours.decode_batch(tokens),
+        "ours decode": lambda: ours.decode_batch(tokens, group=batch),
         "theirs decode": lambda: pair.decode(codes),
     }
     best = dict.fromkeys(tasks, float("inf"))
