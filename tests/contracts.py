@@ -30,6 +30,7 @@ from audiotok.pieces import Decoding, Encoding
 from audiotok.quantizers.base import Quantizer
 from audiotok.quantizers.multi_scale_rvq import MultiScaleRvq
 from audiotok.quantizers.rvq import Factorised, Rvq
+from audiotok.quantizers.segment_rvq import HEAD, SegmentRvq
 from audiotok.quantizers.split_rvq import SplitRvq
 from audiotok.stream import Stream
 
@@ -307,12 +308,12 @@ def assert_quantizes(quantizer: Quantizer, latent: Tensor) -> None:
     assert _unchanged(quantizer, before), "looking changed the quantizer"
 
 
-def assert_refines(quantizer: Quantizer, latent: Tensor) -> None:
-    """Every further codebook brings the decoded latent nearer."""
+def assert_refines(quantizer: Quantizer, latent: Tensor, *, after: int = 0) -> None:
+    """Every further codebook, after the first `after`, brings the decoded latent nearer."""
     codes = quantizer.encode(latent)
     errors = [
         (latent - quantizer.decode(codes[:, :n])).square().mean().item()
-        for n in range(1, quantizer.codebooks + 1)
+        for n in range(after + 1, quantizer.codebooks + 1)
     ]
     assert errors[0] < latent.var(), "the first codebook says less than the mean"
     assert all(after < before for before, after in pairwise(errors)), errors
@@ -424,6 +425,12 @@ def _searched(quantizer: Quantizer, latent: Tensor, codes: Tensor) -> tuple[Any,
             latent = latent - quantizer.decode(codes[None, :first, None])[0, :, 0]
         mean = latent.view(-1, span, latent.shape[0] // quantizer.steps).mean(1)[k - first]
         return stage, mean, latent
+    if isinstance(quantizer, SegmentRvq):
+        book, step = divmod(k - HEAD, quantizer.latents)
+        latent = latent[2:].view(quantizer.latents, -1)[step]
+        return _searched(
+            quantizer.rvq, latent, codes[HEAD:].view(-1, 1)[step :: quantizer.latents, 0][:book]
+        )
     assert isinstance(quantizer, Rvq)
     stages: Any = list(quantizer.stages)
     rest = latent - sum(stage.look_up(code) for stage, code in zip(stages, codes, strict=False))

@@ -22,6 +22,7 @@ LEVELS = {
     "registry": 0,
     "decoders": 0,
     "part": 0,
+    "interrupt": 0,
     "dialects": 0,
     "hub": 1,
     "foreign": 1,
@@ -104,8 +105,17 @@ WITHIN = {
         "seanet": {"conv", "transposed_conv", "lstm", "residual_unit", "snake", "group_norm"},
         "noise_block": {"conv"},
     },
-    # Their stages are those of residual quantization.
-    "quantizers": {"split_rvq": {"rvq"}, "multi_scale_rvq": {"rvq"}},
+    # Their codebooks are those of residual quantization; grids and signs come in two kinds each.
+    "quantizers": {
+        "split_rvq": {"rvq"},
+        "multi_scale_rvq": {"rvq"},
+        "segment_rvq": {"rvq"},
+        "product_vq": {"rvq"},
+        "agrvq": {"rvq"},
+        "simvq": {"rvq"},
+        "residual_fsq": {"fsq"},
+        "bsq": {"lfq"},
+    },
     # A file is laid out, read, mended, written, in that order.
     "tokfile": {
         "__init__": {"layout", "read", "damage", "write"},

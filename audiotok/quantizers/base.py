@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
+import torch
 from torch import Tensor, nn
 
 from audiotok.shapes import Codes, Latent
@@ -92,3 +93,73 @@ class Quantizer(nn.Module):
         if not 1 <= codebooks <= self.codebooks:
             raise ValueError(f"{codebooks} codebooks asked for; there are 1 to {self.codebooks}")
         return codebooks
+
+
+class Codebook(nn.Module):
+    """Entries and how one is found: what residual stages and groups of features are made of."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`[n d]` to entries `[n d]`, indices `[n]` and the loss of each frame `[n]`."""
+        raise NotImplementedError
+
+    def search(self, x: Tensor) -> Tensor:
+        """`[n d]` to indices `[n]`."""
+        raise NotImplementedError
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """Indices of any shape to entries, features last."""
+        raise NotImplementedError
+
+
+class OneCode(Quantizer):
+    """A quantizer of one code a frame, found in `width` features between two linear maps.
+
+    There are no maps where the latent has that width already. A subclass sets `sizes` and writes
+    `quantize`, `search` and `look_up`. As there is one codebook, `keep` changes nothing.
+
+    Args:
+        features: width d of the latent.
+        width: w of what is quantized.
+    """
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        same = width == features
+        self.down = nn.Identity() if same else nn.Linear(features, width)
+        self.up = nn.Identity() if same else nn.Linear(width, features)
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of `[b f w]`: what the codes stand for, with its gradient; codes `[b f]`; the loss."""
+        raise NotImplementedError
+
+    def search(self, x: Tensor) -> Tensor:
+        """`[b f w]` to codes `[b f]`."""
+        raise NotImplementedError
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """Codes `[b f]` to what they stand for, `[b f w]`."""
+        raise NotImplementedError
+
+    def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
+        """See `Quantizer.forward`; the one loss is `commitment`, all that the quantizer asks."""
+        with torch.autocast(latent.device.type, enabled=False):
+            made, index, loss = self.quantize(self.narrow(latent))
+            wide = self.up(made).transpose(1, 2).to(latent.dtype)
+        return Quantized(wide, index[:, None], {"commitment": loss}, first=wide, stages=(wide,))
+
+    @torch.no_grad()
+    def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
+        """The code of every frame."""
+        self.check(codebooks)
+        with torch.autocast(latent.device.type, enabled=False):
+            return self.search(self.narrow(latent))[:, None]
+
+    def decode(self, codes: Codes) -> Latent:
+        """What the codes stand for."""
+        self.check(codes.shape[1])
+        with torch.autocast(codes.device.type, enabled=False):
+            return self.up(self.look_up(codes[:, 0])).transpose(1, 2)
+
+    def narrow(self, latent: Latent) -> Tensor:
+        """`[b d f]` to what is quantized, `[b f w]`."""
+        return self.down(latent.float().transpose(1, 2))

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok.quantizers.base import Lazy, Quantized, Quantizer
+from audiotok.quantizers.base import Codebook, Lazy, Quantized, Quantizer
 from audiotok.shapes import Codes, Latent
 
 
@@ -50,7 +50,7 @@ def kmeans(x: Tensor, size: int, *, rounds: int = 10, seed: int = 0) -> Tensor:
     return centres
 
 
-class Euclidean(nn.Module):
+class Euclidean(Codebook):
     """A codebook learnt by exponential moving averages; it has no parameters, only buffers.
 
     `usage` is each entry's share of recent frames times `size`: 1 is its fair share. Entries
@@ -127,7 +127,7 @@ def _from_first(x: Tensor) -> Tensor:
     return x
 
 
-class Factorised(nn.Module):
+class Factorised(Codebook):
     """A codebook searched by cosine in `width` dimensions, learnt by gradient."""
 
     def __init__(self, features: int, size: int, *, width: int = 8) -> None:
@@ -195,8 +195,8 @@ class Rvq(Quantizer):
             for i in range(codebooks)
         )
 
-    def _stages(self) -> list[Euclidean | Factorised]:
-        return cast("list[Euclidean | Factorised]", list(self.stages))
+    def _stages(self) -> list[Codebook]:
+        return cast("list[Codebook]", list(self.stages))
 
     def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
         """See `Quantizer.forward`; the one loss is `commitment`, a mean over stages in use."""

@@ -1,0 +1,123 @@
+"""Who uses a large codebook: quantizers of one code a frame on the same frozen latents of speech.
+
+    python egs/compare_quantizers.py DATA PLOT.png
+
+DATA is a manifest or a folder of audio; latents are those of the shipped codec's encoder. Every
+tenth recording is held out, for `lost`, the share of the latents' variance that does not come back;
+entries in use and perplexity (2^entropy) are of the others. `equally likely` is drawn at random.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from itertools import product
+from random import Random
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor, nn
+
+import audiotok
+from audiotok.manifest import read_manifest
+from audiotok.quantizers.base import OneCode, Quantizer
+from audiotok.quantizers.bsq import Bsq
+from audiotok.quantizers.fsq import Fsq
+from audiotok.quantizers.rvq import Rvq, nearest
+from audiotok.quantizers.simvq import Simvq
+
+SECONDS, STEPS, BATCH = 900, 200, 512  # of audio to learn from; steps, and frames in each
+GRIDS = {10: (8, 5, 5, 5), 13: (8, 8, 5, 5, 5), 16: (8, 8, 8, 5, 5, 5)}
+KINDS: dict[str, Callable[[int, int], Quantizer]] = {
+    "VQ, by gradient": lambda d, bits: Plain(d, 2**bits),
+    # In so few steps entries must be found dead sooner than by the usual 0.99.
+    "VQ, averages, revival": lambda d, bits: Rvq(d, codebooks=1, size=2**bits, decay=0.95),
+    "factorised": lambda d, bits: Rvq(d, codebooks=1, size=2**bits, kind="factorised"),
+    "SimVQ": lambda d, bits: Simvq(d, size=2**bits),
+    "FSQ": lambda d, bits: Fsq(d, levels=GRIDS[bits]),
+    "BSQ": lambda d, bits: Bsq(d, bits=bits),
+}
+
+
+class Plain(OneCode):
+    """Entries that learn by gradient alone (van den Oord et al. 2017, arXiv:1711.00937)."""
+
+    def __init__(self, features: int, size: int) -> None:
+        super().__init__(features, features)
+        self.sizes = (size,)
+        self.entries = nn.Parameter(torch.empty(size, features).uniform_(-1 / size, 1 / size))
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        index = self.search(x)
+        return x, index, (x - self.look_up(index)).square().mean()
+
+    def search(self, x: Tensor) -> Tensor:
+        return nearest(x[0], self.entries.detach())[None]
+
+    def look_up(self, index: Tensor) -> Tensor:
+        return self.entries[index]
+
+
+@torch.no_grad()
+def latents(data: str) -> tuple[Tensor, Tensor]:
+    """`[1 d f]` of recordings to learn from, and of others."""
+    codec, parts = audiotok.load("speech"), ([], [])
+    recordings = read_manifest(data, split="train")
+    for i, recording in enumerate(Random(0).sample(recordings, len(recordings))):
+        wave = audiotok.Audio.load(recording.path).mono().resample(codec.sample_rate).samples
+        whole = wave[None, :, : wave.shape[1] // codec.frame_size * codec.frame_size]
+        parts[i % 10 == 9].append(codec.latents(whole)[0])
+        if sum(part.shape[1] for part in parts[0]) > SECONDS * codec.frame_rate:
+            break
+    return torch.cat(parts[0], 1)[None], torch.cat(parts[1], 1)[None]
+
+
+def learn(quantizer: Quantizer, x: Tensor) -> None:
+    learnt = list(quantizer.parameters())
+    optimizer = torch.optim.Adam(learnt, 1e-2) if learnt else None
+    for _ in range(STEPS):
+        some = x[:, :, torch.randint(x.shape[2], (BATCH,))]
+        made = quantizer(some)
+        if optimizer:  # averages need none
+            optimizer.zero_grad()
+            ((made.latent - some).square().mean() + made.losses["commitment"]).backward()
+            optimizer.step()
+    quantizer.eval().requires_grad_(False)
+
+
+def main(data: str, plot: str) -> None:
+    x, held = latents(data)
+    print(f"{x.shape[2]} frames to learn from, {held.shape[2]} held out, {STEPS} steps\n")
+    print("| | entries | in use | perplexity | lost |\n|---|---|---|---|---|")
+    figure, panels = plt.subplots(1, 3, figsize=(13, 3.4), layout="constrained")
+    found = {name: [] for name in [*KINDS, "equally likely"]}
+    for bits, name in product(GRIDS, found):
+        torch.manual_seed(0)
+        size, codes, lost = 2**bits, torch.randint(2**bits, (x.shape[2],)), math.nan
+        if name in KINDS:
+            torch.manual_seed(0)
+            quantizer = KINDS[name](x.shape[1], bits)
+            learn(quantizer, x)
+            (size,) = quantizer.sizes
+            codes = torch.cat([quantizer.encode(part)[0, 0] for part in x.split(BATCH, 2)])
+            made = [quantizer.decode(quantizer.encode(part)) for part in held.split(BATCH, 2)]
+            lost = float((torch.cat(made, 2) - held).square().mean() / held.var(2).mean())
+        share = torch.bincount(codes, minlength=size) / len(codes)
+        used = float((share > 0).float().mean())
+        perplexity = float(torch.special.entr(share).sum().exp())
+        print(f"| {name} | {size:,} | {used:.1%} | {perplexity:,.0f} | {lost:.3f} |", flush=True)
+        found[name].append((size, used, perplexity, lost))
+    for column, title in enumerate(("in use", "perplexity", "lost")):
+        for name, rows in found.items():
+            style = "o-" if name in KINDS else "k:"
+            values = [row[column + 1] for row in rows]
+            panels[column].plot([row[0] for row in rows], values, style, label=name)
+        panels[column].set(xscale="log", xlabel="entries", title=title)
+    panels[1].set_yscale("log")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    figure.savefig(plot, dpi=80)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
