@@ -31,7 +31,7 @@ from audiotok.tokfile import (
     verify,
 )
 
-SIZES = [2, 3, 255, 1000, 1024, 4096, 6561, 1 << 24]
+SIZES = [2, 3, 255, 1000, 1024, 4096, 6561, 1 << 24, 17**6, 1 << 25]
 
 
 def make(
@@ -126,7 +126,7 @@ def test_equality_is_by_value() -> None:
         ({"samples": 1601}, "samples is 1601, which 5 frames"),
         ({"samples": 1280}, "samples is 1280"),
         ({"original_samples": -1}, "original_samples is -1"),
-        ({"size": 1}, "2 to 16777216 entries"),
+        ({"size": 1}, "2 to 33554432 entries"),
         ({"size": (9,) * 7, "codes": np.zeros((8, 5), int)}, "shape"),
         ({"streams": 3, "channels": 3, "codes": np.zeros((8, 5), int)}, "do not divide into 3"),
         ({"streams": 2, "channels": 3}, "do not divide into 2"),

@@ -200,7 +200,7 @@ class Encodec(Codec):
         )
         self.encoder = Seanet.encoder(sizes)
         self.decoder = Seanet.decoder(sizes)
-        books: dict[str, int] = {"codebooks": config.codebooks, "size": config.size}
+        books: dict[str, Any] = {"codebooks": config.codebooks, "size": config.size}
         if not config.segment:
             self.quantizer = Rvq(config.latent, **books)
             return

@@ -22,7 +22,7 @@ PREFIX, BLOCK, END = struct.Struct("<6sBBII"), struct.Struct("<4sIII"), struct.S
 MAX_HEADER = 1 << 16  # bytes of JSON
 MAX_FRAMES = (1 << 32) - 1
 MAX_ROWS = 4096  # codebooks x streams
-MAX_SIZE = 1 << 24  # so that a code and its shift within a byte fit in 32 bits
+MAX_SIZE = 1 << 25  # so that a code and its shift within a byte fit in 32 bits
 BATCH = 1 << 18  # codes packed or unpacked at a time: bounds memory and stays in the cache
 LIMITS = {
     "sample_rate": (1, 10_000_000),
