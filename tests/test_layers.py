@@ -59,8 +59,6 @@ class Case:
     short: int = 0  # outputs missing at the end
 
 
-
-
 def cut(**sizes: int) -> Layer:
     """Segments coded by their means: a latent of 2 features for every 4 samples begun."""
     return Cut(
