@@ -57,8 +57,10 @@ def read(path: str | Path) -> tuple[Weights, dict[str, Any]]:
     try:
         with path.open("rb") as file:
             head = file.read(9)
+    except FileNotFoundError:
+        raise ForeignError(f"{path}: no such checkpoint; check the path") from None
     except OSError as error:
-        raise ForeignError(f"{path}: {error.strerror or 'no such file'}") from None
+        raise ForeignError(f"{path}: cannot be read ({error.strerror})") from None
     content = _safetensors(path) if head[8:] == b"{" else _pickled(path)
     weights, about = _unwrapped(content, {})
     if not weights:

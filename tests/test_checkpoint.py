@@ -196,7 +196,7 @@ def test_a_name_wins_over_a_file_of_that_name(tmp_path: Path, monkeypatch: pytes
 
 
 def test_missing(tmp_path: Path):
-    assert refusal(tmp_path / "none.safetensors") == "No such file or directory"
+    assert refusal(tmp_path / "none.safetensors") == "no such checkpoint; check the path"
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         read_card(tmp_path / "none.safetensors")
 

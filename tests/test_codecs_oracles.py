@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def enliven(theirs: nn.Module) -> None:
 def spread(ours: Codec, theirs: nn.Module, seed: int = 0) -> None:
     """Codebooks of both from latents of noise, so that codes differ from frame to frame."""
     torch.manual_seed(seed)
-    wave = noise(ours, 400 * ours.frame_size, seed=seed).samples[None]
+    wave = noise(ours, 400 * prod(ours.config.strides), seed=seed).samples[None]
     residual = ours.encoder(wave)[0].T
     assert isinstance(ours.quantizer, Rvq | SegmentRvq)
     books = [m for m in theirs.modules() if hasattr(m, "embed") and hasattr(m, "cluster_size")]

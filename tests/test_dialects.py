@@ -79,7 +79,8 @@ def test_encodec(form: str, tmp_path: Path):
     theirs, copied = encodec_pair(config)
     codec = saved(theirs, tmp_path / "encodec.th")
     assert codec.config == config
-    assert codec.codebooks == config.codebooks
+    if not config.segment:
+        assert codec.codebooks == config.codebooks
     # The same tensors that the oracle tests copy by their position.
     for key, value in copied.state_dict().items():
         if not key.endswith(".usage"):
@@ -698,7 +699,7 @@ def test_what_cannot_be_converted(state: dict[str, Tensor], tmp_path: Path):
     torch.save(state, source)
     for arguments, code, words in (
         ((source, tmp_path / "out.pt"), 2, "not a .safetensors file"),
-        ((tmp_path / "none.pt", out), 1, "No such file"),
+        ((tmp_path / "none.pt", out), 1, "no such checkpoint"),
         ((source, out, "--name", "dac_16khz"), 1, "weights of 'encodec', not of 'dac_16khz'"),
     ):
         done = audiotok("convert", *arguments)
