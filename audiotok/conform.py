@@ -141,6 +141,8 @@ def _batch(codec: Codec, audio: Audio) -> str:
 
 
 def _chunks(codec: Codec, audio: Audio) -> str:
+    if not codec.exact_chunks:
+        raise InapplicableError("it says itself that chunks give other codes than the whole")
     tokens = codec.encode(audio)
     codes = torch.from_numpy(tokens.codes.copy())[None].to(codec.device)
     wave, random = codec.decode(tokens).samples, np.random.default_rng(0)

@@ -32,6 +32,8 @@ class Network(nn.Module):
         lead: samples that the encoder sees past the end of a frame, and the decoder lags.
         causal: whether a frame depends on nothing `lead` samples past its end. If not, it lags: a
             step gives what is determined by then, and may be nothing before the end.
+        exact_chunks: whether any cutting of a recording gives the codes of the whole, to the bit:
+            so it is for every codec here; one of your own that cannot says False.
         block: frames a step, offline: 1 to 3 s, so that activations stay in a CPU's cache.
         first_frames: frames that the first step needs at least, to mirror them.
         fills_up: whether silence may follow a recording and change none of its codes. If not, the
@@ -46,6 +48,7 @@ class Network(nn.Module):
     channels: int = 1
     lead: int = 0
     causal: bool = True
+    exact_chunks: bool = True
     block: int = 128
     first_frames: int = 1
     fills_up: bool = True

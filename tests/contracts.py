@@ -340,6 +340,7 @@ def assert_lengths_exact(codec: Codec, lengths: Sequence[int]) -> None:
 
 def assert_cuttable(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
     """Codes and samples are the same to the bit however the input is cut on its way in."""
+    assert codec.exact_chunks
     tokens = codec.encode(audio)
     codes, wave = torch.from_numpy(tokens.codes.copy())[None], codec.decode(tokens).samples[None]
     frame, block = codec.frame_size, codec.block * codec.frame_size
