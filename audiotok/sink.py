@@ -134,12 +134,16 @@ class Sink:
         except (OSError, soundfile.LibsndfileError) as failure:
             raise self._failed(failure) from None
         finally:
-            self._part.unlink(missing_ok=True)
+            self._discard()
         if self._clipped:
             log.warning("%s: %d samples clipped (peak %.2f)", self.path, self._clipped, self._peak)
 
+    def _discard(self) -> None:
+        with suppress(OSError):  # not there, or in a folder that may not be entered
+            self._part.unlink()
+
     def _failed(self, error: Exception) -> AudioFileError:
-        self._part.unlink(missing_ok=True)
+        self._discard()
         return _not_written(self.path, error, self.rate, self.channels)
 
 

@@ -27,6 +27,19 @@ from audiotok.codecs.speech import Config, Speech
 
 COMMAND = [sys.executable, "-m", "audiotok"]
 
+# For a process of its own: the most bytes that it had in memory. In ru_maxrss Linux counts what the
+# process had that started it, which after many tests is much.
+PEAK = """
+import resource, sys
+def peak():
+    try:
+        status = open("/proc/self/status").read()
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most * (1 if sys.platform == "darwin" else 1024)
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+"""
+
 
 class Done(NamedTuple):
     """What a command left: its exit code and its words."""

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 from commandline import (
+    PEAK,
     Done,
     audiotok,
     background,
@@ -185,13 +186,13 @@ def test_192_kilohertz(tmp_path: Path):
     assert works(path).original_rate == 192000
 
 
-MEASURED = """
-import resource, sys
+MEASURED = f"""
+{PEAK}
 from audiotok.__main__ import main
 try:
     main()
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+    print(peak(), file=sys.stderr)
 """
 
 
@@ -211,7 +212,7 @@ def memory(*arguments: str | Path) -> float:
         command, env=environment(), capture_output=True, text=True, timeout=7200, check=False
     )
     assert done.returncode == 0, done.stderr
-    return int(done.stderr.split()[-1]) * (1 if sys.platform == "darwin" else 1024) / 1e9
+    return int(done.stderr.split()[-1]) / 1e9
 
 
 def test_twenty_minutes_take_no_more_memory_than_a_second(tmp_path: Path):

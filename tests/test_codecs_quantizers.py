@@ -99,7 +99,10 @@ def test_files_bring_back_codec_and_codes(codec: Speech, tmp_path: Path):
 def test_rvq_is_the_quantizer_that_weights_were_shipped_with():
     codec = load("speech")
     assert codec.config == Config()
-    assert codec.fingerprint == "9c8dcaea8e2de499"
+    assert codec.config.quantizer == "rvq"
+    shapes = {key: value.shape for key, value in codec.state_dict().items()}
+    assert {f"quantizer.stages.{i}.entries" for i in range(8)} < shapes.keys()
+    assert shapes == {key: value.shape for key, value in Speech().state_dict().items()}
 
 
 def test_unknown_quantizers_and_options_are_named(tmp_path: Path):

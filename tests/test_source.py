@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from commandline import PEAK
 from hypothesis import given, settings
 
 from audiotok.audio import Audio, AudioFileError, open_audio
@@ -381,17 +382,17 @@ def test_torchcodec_where_there_is_no_ffmpeg(tmp_path: Path, monkeypatch: pytest
 
 # ---- memory
 
-MEMORY = """
-import resource, sys, time, torch
+MEMORY = f"""
+{PEAK}
+import torch
 from audiotok.audio import open_audio
 torch.set_num_threads(1)
 with open_audio(sys.argv[1]) as source:
     blocks = source.blocks(16000, rate=16000, mono=True)
     next(blocks)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     samples = 16000 + sum(block.shape[1] for block in blocks)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(samples, (peak - before) / 1024, peak / 1024)
+print(samples, (peak() - before) / 1e6, peak() / 1e6)
 """
 
 
