@@ -1,7 +1,9 @@
 """Weights that others publish: where they are, and how they come into the local cache.
 
-    load("encodec_24khz") -> cached? -> else huggingface_hub, where it is installed and the file is
-                             in a repository there; else https, resumed where it broke off
+    load("encodec_24khz") -> in our cache? -> in that of huggingface_hub, if it is installed?
+                          -> else over https, resumed where it broke off
+
+huggingface_hub does not download: without a network it tries for half a minute, in many lines.
 
 The cache is `$AUDIOTOK_CACHE`, or `audiotok` in the platform's folder for caches; it has a folder
 for each codec. A file that was put there by hand is as good as a downloaded one.
@@ -59,8 +61,8 @@ class Source:
     @property
     def address(self) -> str:
         """Where it is downloaded from; "" if it cannot be."""
-        hub = f"https://huggingface.co/{self.repo}/resolve/main/{self.file}" if self.repo else ""
-        return self.url or hub
+        hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+        return self.url or (f"{hub}/{self.repo}/resolve/main/{self.file}" if self.repo else "")
 
 
 def cache_folder() -> Path:
@@ -87,9 +89,7 @@ def cached(codec: str, source: Source | None) -> Path | None:
     ]
     if len(files) == 1:
         return files[0]
-    if source and source.repo and (folder := _huggingface_file(source, download=False)):
-        return folder
-    return None
+    return _huggingface_file(source) if source and source.repo else None
 
 
 def fetch(codec: str, source: Source) -> Path:
@@ -106,8 +106,6 @@ def fetch(codec: str, source: Source) -> Path:
     if not source.address:
         raise HubError(f"codec {codec!r} has no weights here: get them at {source.page} and {todo}")
     try:
-        if source.repo and (there := _huggingface_file(source, download=True)):
-            return there
         return download(source.address, path, sha256=source.sha256)
     except HubError as error:
         raise HubError(f"codec {codec!r} has no weights here: {error}; {todo}") from None
@@ -115,20 +113,14 @@ def fetch(codec: str, source: Source) -> Path:
         raise HubError(f"codec {codec!r} has no weights here: {path}: {error.strerror}") from None
 
 
-def _huggingface_file(source: Source, *, download: bool) -> Path | None:
+def _huggingface_file(source: Source) -> Path | None:
     """The file in huggingface_hub's own cache; None if it is not there or not installed."""
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    try:
-        found = hf_hub_download(source.repo, source.file, local_files_only=not download)
-    except Exception as error:  # it has a dozen kinds, and lets its HTTP library's through
-        if not download:
-            return None
-        reason = " ".join(str(error).split())[:160]
-        raise HubError(f"{source.address} cannot be had ({reason})") from None
-    return Path(found)
+    found = try_to_load_from_cache(source.repo, source.file)
+    return Path(found) if isinstance(found, str) else None
 
 
 # -- over https ------------------------------------------------------------------------------------
