@@ -122,7 +122,40 @@ class Recipe:
     bands: tuple[Band, ...] = ()
 
 
-def read_recipe(path: str | Path, settings: list[str] | None = None) -> Recipe:
+@dataclass(frozen=True)
+class BenchData:
+    """What to score on."""
+
+    manifest: (
+        str  # TSV or JSONL with `path` (`split`, `text`, `speaker` are understood), or a folder
+    )
+    split: str = ""  # value of `split` to score on; "" is all
+    where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # column -> values to keep
+    limit: int = 0  # recordings, drawn at random; 0 is all
+    longest: float = 60.0  # seconds of a recording that are scored
+
+
+@dataclass(frozen=True)
+class BenchRecipe:
+    """What to score, on what, by what."""
+
+    data: BenchData
+    codecs: tuple[str, ...] = ()  # "speech", "speech@4" (its first 4 codebooks), "opus:6", a path
+    metrics: tuple[str, ...] = ()  # "pesq", "dnsmos:sig"
+    tasks: tuple[str, ...] = ()  # of codes, "information", "dasb:speaker"
+    models: dict[str, str] = field(default_factory=dict)  # part of a metric -> name or path
+    clips: int = 8  # recordings that can be heard in the report
+    seed: int = 0
+
+
+R = TypeVar("R", Recipe, BenchRecipe)
+
+
+def read_recipe(
+    path: str | Path | None,
+    settings: list[str] | None = None,
+    kind: type[R] = Recipe,
+) -> R:
     """Read a recipe, with `section.key=value` settings put over it (values in TOML).
 
     A recipe that begins with `extends = "other.toml"` (a path beside it) says only what differs
@@ -132,7 +165,7 @@ def read_recipe(path: str | Path, settings: list[str] | None = None) -> Recipe:
         ValueError: no such file, not TOML, an unknown or mistyped key; the message names
             the file, the key and the nearest known one.
     """
-    table = _read(Path(path), ())
+    table = {} if path is None else _read(Path(path), ())
     for setting in settings or []:
         key, eq, value = setting.partition("=")
         if not eq:
@@ -144,7 +177,7 @@ def read_recipe(path: str | Path, settings: list[str] | None = None) -> Recipe:
             if not isinstance(inner, dict):
                 raise ValueError(f"--set {setting}: {section!r} is a value, not a table")
         inner[last] = _value(value)
-    return _fill(Recipe, table, str(path))
+    return _fill(kind, table, str(path or "--set"))
 
 
 def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:

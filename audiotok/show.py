@@ -207,3 +207,45 @@ def outcome(app: Callable[..., Any]) -> int:
         if asked:  # else it was no arguments, and help is there already
             error(f"{asked} See `{context.command_path if context else 'audiotok'} --help`.")
         return code
+
+
+ABREAST = 4  # metrics that fit beside a name in 80 columns
+NAME = 26  # columns of a name; of a longer one the end is shown
+
+
+def bench(results: Any) -> None:
+    """Tables of `results.Results`, a row a subject, and a line for each thing that has no score."""
+    ran = [about for about in results.metrics if not about.not_run]
+    of = {(mean.subject, mean.metric): mean for mean in results.means}
+    for first in range(0, len(ran), ABREAST):
+        some = ran[first : first + ABREAST]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("codec", no_wrap=True)
+        table.add_column("kbps", justify="right", no_wrap=True)
+        for about in some:
+            unit = f", {about.unit}" if about.unit else ""
+            table.add_column(f"{about.name}{unit}", justify="right")
+        for subject in results.subjects:
+            name = plain(subject.name)
+            name = name if len(name) <= NAME else f"…{name[1 - NAME :]}"
+            rate = "" if subject.kbps is None else f"{subject.kbps:.2f}"
+            table.add_row(name, rate, *(_mean(of.get((subject.name, m.name))) for m in some))
+        shown.print(table)
+    for about in results.metrics:
+        if about.not_run:
+            line(f"{about.name}: not run: {about.not_run}")
+    for mean in results.means:
+        for reason, count in mean.failed.items():
+            line(f"{mean.metric} of {mean.subject}: {count} not scored: {reason}")
+    for found in results.findings:
+        value = "" if found.value is None else f"{found.value:.4g} {found.unit}".strip()
+        line(f"{found.subject} {found.task}, {found.name}: {value or found.note}")
+
+
+def _mean(mean: Any) -> str:
+    """A value with half of its interval, and how many it leaves out."""
+    if mean is None or mean.value is None:
+        return "failed"
+    spread = (mean.high - mean.low) / 2
+    left_out = sum(mean.failed.values())
+    return f"{mean.value:.3f} ±{spread:.3f}" + (f" (n={mean.n})" if left_out else "")

@@ -1,4 +1,5 @@
-"""Spectra to train by: the short-time Fourier transform with a quick gradient, and mel filters.
+"""Spectra to train and to measure by: the short-time Fourier transform with a quick gradient, mel
+filters, and the distances of published settings.
 
 A spectral loss is among the costliest parts of a training step on a CPU, and three quarters of it
 is the gradient of `torch.stft`: a full complex transform, a generic overlap-add, and sums over an
@@ -7,7 +8,9 @@ axis of two. The two functions here that write their own gradient halve the cost
 
 from __future__ import annotations
 
+import math
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -17,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok import _torchaudio
+from audiotok.shapes import Scalar
 
 Signal = Float[Tensor, "n t"]
 Padded = Float[Tensor, "n u"]
@@ -94,6 +98,121 @@ def mel_bank(
             size // 2 + 1, 0.0, rate / 2, bands, rate, norm=norm, mel_scale=scale
         )
     return bank.to(device)
+
+
+@dataclass(frozen=True)
+class MelSettings:
+    """How log-mel magnitudes are made and compared in one publication.
+
+    Attributes:
+        scales: (window and transform, hop, bands, padding on either side, weight), in samples.
+        norm, scale: as for `mel_bank`.
+        floor: of a band's magnitude.
+        least: of a bin's, which a band's sum of them must not lift above `floor`.
+        log10: decimal logarithms, not natural ones.
+    """
+
+    scales: tuple[tuple[int, int, int, int, float], ...]
+    norm: Literal["slaney"] | None
+    scale: Literal["slaney", "htk"]
+    floor: float
+    least: float = 1e-6
+    log10: bool = False
+
+
+MEL_SPEECHTOKENIZER = MelSettings(
+    scales=tuple(
+        (size, hop, 80, (size - hop) // 2, weight / 45)
+        for size, hop, weight in ((1024, 240, 45), (512, 120, 1), (256, 60, 1), (128, 30, 1))
+    ),
+    norm="slaney",
+    scale="htk",
+    floor=1e-5,
+)
+"""80 bands each, the shorter windows weighted 1/45 (Zhang et al. 2024, arXiv:2308.16692, and its
+code, trainer/loss.py). They leave bands empty, 2 and 13 of 80 at 16 kHz, which add nothing."""
+
+MEL_DAC = MelSettings(
+    scales=tuple((32 << i, 8 << i, 5 << i, 16 << i, 1.0) for i in range(7)),
+    norm="slaney",
+    scale="slaney",
+    floor=1e-5,
+    log10=True,
+)
+"""Windows of 32 to 2048 samples with 5 to 320 bands, in decimal logarithms alone (Kumar et al.
+2023, arXiv:2306.06546, section 3.4, and its conf/base.yml: magnitudes to the power 1)."""
+
+MEL_VOCOS = MelSettings(
+    scales=((1024, 256, 100, 512, 1.0),), norm=None, scale="htk", floor=1e-7, least=1e-9
+)
+"""100 bands, window 1024, hop 256 (Siuzdak 2024, arXiv:2306.00814); WavTokenizer's too."""
+
+STFT_SCALES = ((1024, 600, 120), (2048, 1200, 240), (512, 240, 50))
+"""(transform, window, hop) in samples at 24 kHz, Parallel WaveGAN's (arXiv:1910.11480)."""
+
+
+def mel_distance(output: Signal, reference: Signal, rate: int, settings: MelSettings) -> Scalar:
+    """Mean absolute difference of log-mel magnitudes, summed over scales by their weights."""
+    total = output.new_zeros(())
+    for size, hop, bands, width, weight in settings.scales:
+        bank = mel_bank(rate, size, bands, output.device, norm=settings.norm, scale=settings.scale)
+        bins = both(output, reference, hann(size, output.device), hop, width=width)
+        apart = log_difference(*bins, bank, floor=settings.floor, least=settings.least)
+        total = total + weight * apart
+    return total / math.log(10) if settings.log10 else total
+
+
+def stft_distances(
+    made: Bins, wanted: Bins, *, floor: float, clamped: bool = False
+) -> tuple[Scalar, Scalar]:
+    """Spectral convergence, and the mean absolute difference of natural log magnitudes.
+
+    Convergence is taken by recording and then averaged, so that a loud one does not drown the
+    others of its batch. Source: Yamamoto et al. 2020, arXiv:1910.11480, equations 4 and 5.
+
+    Args:
+        made, wanted: bins of the output and of the reference.
+        floor: magnitudes near it are lifted smoothly, or cut off at it if `clamped`, whose
+            gradient is zero there: for measuring.
+    """
+    if clamped:
+        made, wanted = (energy(x).clamp(min=floor**2).sqrt() for x in (made, wanted))
+    else:
+        made, wanted = (magnitude(x, floor=floor) for x in (made, wanted))
+    apart = torch.linalg.vector_norm(made - wanted, dim=(1, 2))
+    convergence = apart / torch.linalg.vector_norm(wanted, dim=(1, 2))
+    return convergence.mean(), (made.log() - wanted.log()).abs().mean()
+
+
+def both(
+    output: Signal,
+    reference: Signal,
+    window: Window,
+    hop: int,
+    *,
+    width: int | None = None,
+    pad: Literal["constant", "reflect"] = "reflect",
+) -> tuple[Bins, Bins]:
+    """Bins of both, padded by `width` on either side (half a window), the second not learnt."""
+    width = len(window) // 2 if width is None else width
+    made = stft(padded(output, width, pad), window, hop)
+    with torch.no_grad():
+        return made, stft(padded(reference, width, pad), window, hop)
+
+
+def log_difference(
+    made: Bins, wanted: Bins, bank: Tensor, *, floor: float, least: float = 1e-6
+) -> Scalar:
+    """Mean absolute difference of natural log mel magnitudes, none below `floor`.
+
+    Magnitudes of bins are no smaller than `least`, which a band's sum of them must not lift above
+    `floor`.
+    """
+    with torch.autocast(made.device.type, enabled=False):  # bf16 would round the quiet bands away
+        made, wanted = (
+            (magnitude(x, floor=least) @ bank).clamp(min=floor).log() for x in (made, wanted)
+        )
+    return (made - wanted).abs().mean()
 
 
 class _Stft(torch.autograd.Function):

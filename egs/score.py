@@ -13,9 +13,6 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
-import anchors  # beside this file
-import torch
-
 import audiotok
 from audiotok.manifest import read_manifest
 from audiotok.metrics.base import Score
@@ -45,12 +42,9 @@ def main() -> None:
         made = {f"{codec.name} {k}": codec.decode(tokens.first(k)) for k in chosen.codebooks}
         bits = {n: codec.kbps * 1000 * int(n.split()[-1]) / codec.codebooks for n in made}
         for name in chosen.beside:
-            kind, _, rate = name.partition(":")
-            other, size = getattr(anchors, kind)(audio, rate)
-            short = len(audio) - len(other)
-            filled = torch.nn.functional.pad(other.samples, (0, max(0, short)))
-            made[name] = audiotok.Audio(filled[:, : len(audio)], other.rate)
-            bits[name] = 8 * size / audio.seconds
+            kind, _, option = name.partition(":")
+            made[name], size = find("anchors", kind)(option).through(audio)
+            bits[name] = 8 * (size or 0) / audio.seconds
         for name, output in made.items():
             rates[name] += Score(bits[name] / 1000, 1)
             for key, metric in metrics.items():

@@ -32,12 +32,17 @@ LEVELS = {
     "spectra": 1,
     "tokfile": 1,
     "probe": 1,
+    "statistics": 1,
+    "results": 2,
     "tokens": 2,
     "source": 2,
     "audio": 3,
     "layers": 4,
     "quantizers": 4,
-    "metrics": 4,
+    "recognizers": 4,
+    "embedders": 4,
+    "anchors": 4,
+    "metrics": 5,
     "teachers": 4,
     "discriminators": 4,
     "manifest": 4,
@@ -48,7 +53,7 @@ LEVELS = {
     "loader": 7,
     "features": 5,
     "network": 5,
-    "picture": 5,
+    "picture": 6,
     "show": 5,
     "workers": 8,
     "recipe": 6,
@@ -61,10 +66,13 @@ LEVELS = {
     "plan": 9,
     "conform": 9,
     "roundtrip": 9,
+    "tasks": 9,
+    "report": 9,
     "jobs": 10,
-    "commands": 11,
-    "__main__": 12,
-    "__init__": 12,
+    "bench": 11,
+    "commands": 12,
+    "__main__": 13,
+    "__init__": 13,
 }
 # Why a file may pass 300 lines.
 LONG: dict[str, str] = {}
@@ -125,6 +133,14 @@ WITHIN = {
     },
     # HuBERT and WavLM are wav2vec 2.0's network, trained otherwise.
     "teachers": {"hubert": {"wav2vec2"}, "wavlm": {"wav2vec2"}},
+    # A bench is run in workers, gathered and summed up; tasks follow.
+    "bench": {
+        "__init__": {"run"},
+        "run": {"subjects", "work", "gather", "exam"},
+        "gather": {"subjects", "work", "summary"},
+        "work": {"subjects"},
+        "exam": {"subjects", "work"},
+    },
     # The loop runs steps, a step the losses of its players.
     "train": {
         "step": {"losses", "machine", "players", "schedule", "targets"},

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from types import ModuleType
 
 from torch import Tensor
 
 from audiotok.audio import Audio
+from audiotok.missing import MissingModelError, needed, version
+
+__all__ = ["Metric", "MissingModelError", "Score", "heard", "needed", "pair", "version"]
 
 
 @dataclass(frozen=True)
@@ -47,33 +49,88 @@ class Metric:
 
     Attributes:
         better: "higher" or "lower".
+        unit: of a value: "dB", "%", "MOS"; "" where there is none.
         protocol: what a number depends on: rate, settings, library; printed beside it.
+        options: its variants, beside the usual one.
+        aligned: whether output and reference are compared moment by moment, so that both must be
+            of one length; if not, the output is heard by itself, or for its words or its voice.
     """
 
     better: str
+    unit: str = ""
     protocol: str
+    parts: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    aligned: bool = True
+
+    def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
+        """A metric, before any model is loaded.
+
+        Args:
+            option: what stands behind the colon in `dnsmos:sig`; "" is the usual variant.
+            models: which model for which part: "recognizer", "embedder", "utmos" ...; a name or a
+                local path, for a family of parts `PART:NAME`.
+
+        Raises:
+            ValueError: no such option; the message lists what there is.
+        """
+        if option and option not in self.options:
+            known = f"only {', '.join(self.options)}" if self.options else "it has none"
+            raise ValueError(f"metric {type(self).__name__} has no variant {option!r}: {known}")
+        self.option, self.models = option, dict(models or {})
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """The score of one recording.
 
+        Args:
+            output: what came back.
+            reference: the original.
+            text: what is said in it; None or empty where nobody knows.
+
         Raises:
             ValueError: it cannot be scored; says why. It never becomes a number.
             ImportError: the library that computes it is not installed.
+            MissingModelError: weights it needs are not here; says where to put them.
         """
         raise NotImplementedError
 
+    def score_many(
+        self,
+        outputs: Sequence[Audio],
+        references: Sequence[Audio],
+        texts: Sequence[str | None] | None = None,
+    ) -> list[Score | ValueError]:
+        """The score of each recording, or why it has none; equal to those of one at a time.
 
-def needed(library: str) -> ModuleType:
-    """A library of the `metrics` extra.
+        A metric whose model gains by a batch does its own; none pads, which would change scores.
+
+        Raises:
+            ImportError, MissingModelError: as in `score`: no recording could be scored.
+        """
+        found: list[Score | ValueError] = []
+        texts = texts or [None] * len(outputs)
+        for output, reference, text in zip(outputs, references, texts, strict=True):
+            try:
+                found.append(self.score(output, reference, text))
+            except MissingModelError:
+                raise
+            except ValueError as error:
+                found.append(error)
+        return found
+
+
+def heard(output: Audio, rate: int) -> Tensor:
+    """Mono samples `[t]` at `rate`, clipped at full scale as in a file, for a model of listeners.
 
     Raises:
-        ImportError: it is not installed; says how to.
+        ValueError: no samples, or all of them 0: a model would make up an opinion.
     """
-    try:
-        return import_module(library)
-    except ImportError as error:
-        way = f"pip install {library}, or 'audiotok[metrics]'"
-        raise ImportError(f"the {library} package cannot be imported ({error}): {way}") from None
+    wave = output.mono().resample(rate).samples[0].clamp(-1, 1)
+    if not len(wave):
+        raise ValueError("the output has no samples")
+    if not wave.any():
+        raise ValueError("the output is silent")
+    return wave
 
 
 def pair(output: Audio, reference: Audio, *, rate: int | None = None) -> tuple[Tensor, Tensor]:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 from audiotok.audio import Audio
-from audiotok.metrics.base import Metric, Score, needed, pair
+from audiotok.metrics.base import Metric, Score, needed, pair, version
 
 
 class Stoi(Metric):
-    """STOI by the `pystoi` package, which resamples to 10 kHz."""
+    """STOI by the `pystoi` package, which resamples to 10 kHz.
+
+    The variant `extended` is ESTOI (Jensen and Taal 2016), for noise that comes and goes.
+    """
 
     better = "higher"
-    protocol = "pystoi package, not extended, from 16 kHz, mono mean"
+    options = ("extended",)
+
+    def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
+        super().__init__(option, models=models)
+        kind = "extended (ESTOI)" if option else "not extended"
+        self.protocol = f"{version('pystoi')}, {kind}, from 16 kHz, mono mean"
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; about half a second of speech is needed."""
@@ -20,11 +29,12 @@ class Stoi(Metric):
         made, wanted = pair(output, reference, rate=16000)
         if not wanted.any():
             raise ValueError("STOI: the reference is silent")
+        extended = self.option == "extended"
         with warnings.catch_warnings():
             # The package warns, and gives 1e-5, where it should refuse.
             warnings.filterwarnings("error", message="Not enough STFT frames")
             try:
-                value = pystoi.stoi(wanted.numpy(), made.numpy(), 16000)
+                value = pystoi.stoi(wanted.numpy(), made.numpy(), 16000, extended=extended)
             except RuntimeWarning:
                 raise ValueError("STOI: too little speech to score") from None
         return Score(float(value), 1)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
 
 from audiotok.data import Batch
+from audiotok.flops import flops
 from audiotok.recipe import Recipe
 from audiotok.train.machine import accelerator, casting
 from audiotok.train.players import Players
@@ -54,11 +54,9 @@ def estimate(recipe: Recipe, *, device: str = "cpu", steps: int = 3) -> dict[str
 
     with saved_tensors_hooks(keep, lambda x: x):
         work(batch, late, 0)
-    with torch.no_grad(), FlopCounterMode(display=False) as flops:
-        codec(batch.wave)
-    with torch.no_grad(), FlopCounterMode(display=False) as judging:
-        if players.judges:
-            players.judges(batch.wave)
+    coding = flops(lambda: codec(batch.wave))
+    judges = players.judges
+    judging = flops(lambda: judges(batch.wave)) if judges else 0
     took = []
     for _ in range(steps):
         began = time.monotonic()
@@ -76,8 +74,8 @@ def estimate(recipe: Recipe, *, device: str = "cpu", steps: int = 3) -> dict[str
         "encoder": sum(p.numel() for p in codec.encoder.parameters()),
         "decoder": sum(p.numel() for p in codec.decoder.parameters()),
         "discriminators": theirs,
-        "gflops_per_second_of_audio": flops.get_total_flops() / heard / 1e9,
-        "gflops_of_discriminators": judging.get_total_flops() / heard / 1e9,
+        "gflops_per_second_of_audio": coding / heard / 1e9,
+        "gflops_of_discriminators": judging / heard / 1e9,
         "mb_per_second_of_audio": sum(kept.values()) / heard / 1e6,
         "mb_of_weights_and_optimizers": 4 * 4 * (learnt + theirs) / 1e6,
         "seconds_a_step": second * recipe.train.accumulate,

@@ -20,8 +20,21 @@ from torch import Tensor
 
 from audiotok.discriminators.base import Opinion
 from audiotok.shapes import Scalar, Wave
-from audiotok.spectra import Bins, energy, hann, magnitude, mel_bank, padded
-from audiotok.spectra import stft as transform
+from audiotok.spectra import (
+    MEL_DAC,
+    MEL_SPEECHTOKENIZER,
+    MEL_VOCOS,
+    STFT_SCALES,
+    Bins,
+    both,
+    energy,
+    hann,
+    log_difference,
+    magnitude,
+    mel_bank,
+    mel_distance,
+    stft_distances,
+)
 
 # -- reconstruction -----------------------------------------------------------------------------
 
@@ -45,7 +58,7 @@ def mel(output: Wave, reference: Wave, *, rate: int) -> Scalar:
         # any size gives magnitudes of one scale.
         bank = mel_bank(rate, size, bands, output.device) * (rate / size)
         bins = _pair(output, reference, hann(size, output.device), size // 4, pad="constant")
-        total = total + _log_difference(*bins, bank, floor=1e-5)
+        total = total + log_difference(*bins, bank, floor=1e-5)
     return total / math.log(10)
 
 
@@ -53,60 +66,37 @@ def mel_speechtokenizer(output: Wave, reference: Wave, *, rate: int) -> Scalar:
     """SpeechTokenizer's: mean absolute difference of natural log mel magnitudes, 80 bands each at
     windows of 1024, 512, 256 and 128 samples, weighted 1, 1/45, 1/45, 1/45.
 
-    The published weights are 45, 1, 1, 1: in a recipe this loss weighs 45. As published, the
-    shorter windows leave bands empty (2 and 13 of 80 at 16 kHz), which lose nothing and gain
-    nothing. Source: Zhang et al. 2024, arXiv:2308.16692, and its code, trainer/loss.py.
+    The published weights are 45, 1, 1, 1: in a recipe this loss weighs 45. See
+    `spectra.MEL_SPEECHTOKENIZER`.
     """
-    total = output.new_zeros(())
-    for size, hop, weight in ((1024, 240, 45), (512, 120, 1), (256, 60, 1), (128, 30, 1)):
-        bank = mel_bank(rate, size, 80, output.device, scale="htk")
-        window = hann(size, output.device)
-        bins = _pair(output, reference, window, hop, width=(size - hop) // 2)
-        total = total + weight / 45 * _log_difference(*bins, bank, floor=1e-5)
-    return total
+    return mel_distance(output.flatten(0, 1), reference.flatten(0, 1), rate, MEL_SPEECHTOKENIZER)
 
 
 def mel_dac(output: Wave, reference: Wave, *, rate: int) -> Scalar:
     """DAC's: mean absolute difference of log10 mel magnitudes, summed over windows of 32 to 2048
-    samples with 5 to 320 bands; it weighs 15 in a recipe (Kumar et al. 2023, arXiv:2306.06546,
-    section 3.4, and its conf/base.yml: magnitudes to the power 1, in logarithms alone)."""
-    total = output.new_zeros(())
-    for i in range(7):
-        size, bands = 32 << i, 5 << i
-        bank = mel_bank(rate, size, bands, output.device)
-        bins = _pair(output, reference, hann(size, output.device), size // 4)
-        total = total + _log_difference(*bins, bank, floor=1e-5)
-    return total / math.log(10)
+    samples with 5 to 320 bands; it weighs 15 in a recipe (`spectra.MEL_DAC`)."""
+    return mel_distance(output.flatten(0, 1), reference.flatten(0, 1), rate, MEL_DAC)
 
 
 def mel_vocos(output: Wave, reference: Wave, *, rate: int) -> Scalar:
     """Vocos's and WavTokenizer's: mean absolute difference of natural log mel magnitudes, 100
-    bands, window 1024, hop 256; it weighs 45 in a recipe (Siuzdak 2024, arXiv:2306.00814)."""
-    bank = mel_bank(rate, 1024, 100, output.device, norm=None, scale="htk")
-    bins = _pair(output, reference, hann(1024, output.device), 256)
-    return _log_difference(*bins, bank, floor=1e-7, least=1e-9)
-
-
-STFT_SCALES = ((1024, 600, 120), (2048, 1200, 240), (512, 240, 50))
-"""(transform, window, hop) in samples at 24 kHz, Parallel WaveGAN's."""
+    bands, window 1024, hop 256; it weighs 45 in a recipe (`spectra.MEL_VOCOS`)."""
+    return mel_distance(output.flatten(0, 1), reference.flatten(0, 1), rate, MEL_VOCOS)
 
 
 def stft(output: Wave, reference: Wave, *, rate: int) -> Scalar:
     """Spectral convergence plus mean absolute difference of log magnitudes, mean over
     `STFT_SCALES`, whose windows and hops keep their lengths in seconds at other rates.
 
-    Source: Yamamoto et al. 2020, arXiv:1910.11480, equations 3 to 6. Convergence is taken by
-    recording and then averaged, so that a loud one does not drown the others of its batch.
+    Source: Yamamoto et al. 2020, arXiv:1910.11480, equations 3 to 6 (`spectra.stft_distances`).
     """
     total = output.new_zeros(())
     for size, width, hop in STFT_SCALES:
         size = 1 << math.ceil(math.log2(size * rate / 24000))
         window = hann(round(width * rate / 24000), output.device, fft=size)
         bins = _pair(output, reference, window, round(hop * rate / 24000))
-        made, wanted = (magnitude(x, floor=1e-7**0.5) for x in bins)
-        apart = torch.linalg.vector_norm(made - wanted, dim=(1, 2))
-        convergence = apart / torch.linalg.vector_norm(wanted, dim=(1, 2))
-        total = total + convergence.mean() + (made.log() - wanted.log()).abs().mean()
+        convergence, logarithms = stft_distances(*bins, floor=1e-7**0.5)
+        total = total + convergence + logarithms
     return total / len(STFT_SCALES)
 
 
@@ -160,19 +150,15 @@ RECONSTRUCTION: dict[str, Callable[..., Scalar]] = {
 
 
 def _pair(
-    output: Tensor,
-    reference: Tensor,
+    output: Wave,
+    reference: Wave,
     window: Tensor,
     hop: int,
     *,
-    width: int | None = None,
     pad: Literal["constant", "reflect"] = "reflect",
 ) -> tuple[Bins, Bins]:
-    """Bins of both, padded by `width` on either side (half a window), the second not learnt."""
-    width = len(window) // 2 if width is None else width
-    made = transform(padded(output.flatten(0, 1), width, pad), window, hop)
-    with torch.no_grad():
-        return made, transform(padded(reference.flatten(0, 1), width, pad), window, hop)
+    """Bins of both, channels side by side, padded by half a window; the second not learnt."""
+    return both(output.flatten(0, 1), reference.flatten(0, 1), window, hop, pad=pad)
 
 
 def _even(output: Tensor, reference: Tensor, size: int) -> tuple[Bins, Bins]:
@@ -180,21 +166,6 @@ def _even(output: Tensor, reference: Tensor, size: int) -> tuple[Bins, Bins]:
     # Divided by the window's energy, so that all sizes weigh alike.
     window = hann(size, output.device, gain=(3 * size / 8) ** -0.5)
     return _pair(output, reference, window, size // 2, pad="constant")
-
-
-def _log_difference(
-    made: Bins, wanted: Bins, bank: Tensor, *, floor: float, least: float = 1e-6
-) -> Tensor:
-    """Mean absolute difference of natural log mel magnitudes, none below `floor`.
-
-    Magnitudes of bins are no smaller than `least`, which a band's sum of them must not lift above
-    `floor`.
-    """
-    with torch.autocast(made.device.type, enabled=False):  # bf16 would round the quiet bands away
-        made, wanted = (
-            (magnitude(x, floor=least) @ bank).clamp(min=floor).log() for x in (made, wanted)
-        )
-    return (made - wanted).abs().mean()
 
 
 # -- adversarial --------------------------------------------------------------------------------

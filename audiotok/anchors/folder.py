@@ -1,0 +1,63 @@
+"""A folder of what another program made of the recordings: files of the same names."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path, PurePath
+
+from audiotok.anchors.base import Anchor, fitted
+from audiotok.audio import Audio
+
+SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif", ".wv"}
+MOST = 0.05  # seconds: codecs round lengths up to frames of their own
+
+
+class Folder(Anchor):
+    """`folder:DIR`: the file for `a/b.flac` is DIR/a/b with any suffix of audio, or else the only
+    file of DIR, however deep, that is called b.
+
+    A file that is longer or shorter by at most 50 ms is cut, or filled with zeros, at its end: what
+    a program added in front is not known. `facts` say how many were.
+    """
+
+    def __init__(self, option: str = "") -> None:
+        super().__init__(option)
+        self.folder = Path(option).expanduser()
+        if not option or not self.folder.is_dir():
+            raise ValueError(f"folder:{option}: the option is a folder of audio, and there is none")
+        self.files: dict[str, list[Path]] = defaultdict(list)  # by path and by name, no suffix
+        for path in sorted(self.folder.rglob("*")):
+            if path.suffix.lower() in SUFFIXES:
+                inside = path.relative_to(self.folder).with_suffix("").as_posix()
+                for key in {inside, path.stem}:
+                    self.files[key].append(path)
+        self.facts = {"folder": self.folder.name, "lengths_mended": 0, "most_samples": 0}
+
+    def find(self, name: str) -> Path:
+        """The file for a recording, by its path relative to the corpus.
+
+        Raises:
+            ValueError: none, or more than one.
+        """
+        for key in (PurePath(name).with_suffix("").as_posix(), PurePath(name).stem):
+            found = self.files.get(key, []) if name else []
+            if len(found) == 1:
+                return found[0]
+            if found:
+                named = ", ".join(str(path.relative_to(self.folder)) for path in found[:3])
+                raise ValueError(f"{name}: more than one file in {self.folder} is it: {named}")
+        raise ValueError(f"{name or 'a recording without a name'}: no such file in {self.folder}")
+
+    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Anchor.through`; a file at another rate is resampled."""
+        path = self.find(name)
+        made = Audio.load(path).mono().resample(audio.rate)
+        try:
+            output = fitted(made, audio, seconds=MOST)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        if len(made) != len(audio):
+            self.facts["lengths_mended"] += 1
+            apart = abs(len(made) - len(audio))
+            self.facts["most_samples"] = max(self.facts["most_samples"], apart)
+        return output, None

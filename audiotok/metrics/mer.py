@@ -1,0 +1,19 @@
+"""MER, match error rate: as WER, but over errors and right words, so never past 100 %."""
+
+from __future__ import annotations
+
+from audiotok.metrics.base import Score, needed
+from audiotok.metrics.wer import Wer
+
+
+class Mer(Wer):
+    """Match error rate (Morris et al. 2004) by the `jiwer` package."""
+
+    name = "MER"
+    pooling = "errors over errors and hits, of all recordings together"
+
+    def compare(self, wanted: str, made: str) -> Score:
+        """The score of normalised words."""
+        found = needed("jiwer").process_words(wanted, made)
+        errors = found.substitutions + found.deletions + found.insertions
+        return Score(100 * errors, found.hits + errors)

@@ -1,0 +1,21 @@
+"""WIL, word information lost: 1 - (hits / words said) x (hits / words heard)."""
+
+from __future__ import annotations
+
+from audiotok.metrics.base import Score, needed
+from audiotok.metrics.wer import Wer
+
+
+class Wil(Wer):
+    """Word information lost (Morris et al. 2004) by the `jiwer` package.
+
+    It is a product of two ratios, so no ratio of sums stands for a corpus: the mean over
+    recordings does, each counting once.
+    """
+
+    name = "WIL"
+    pooling = "mean over recordings, each counting once"
+
+    def compare(self, wanted: str, made: str) -> Score:
+        """The score of normalised words."""
+        return Score(100 * needed("jiwer").process_words(wanted, made).wil, 1)

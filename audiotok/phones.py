@@ -1,0 +1,92 @@
+"""Which phone and which word is said when: forced alignment of English by pocketsphinx."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from audiotok.audio import Audio
+from audiotok.missing import needed
+
+RATE = 16000  # Hz, of the acoustic model
+STEP = 0.01  # s, of an alignment
+PROTOCOL = "forced alignment by pocketsphinx's en-us model (39 phones, 10 ms steps, no silences)"
+
+
+@dataclass(frozen=True)
+class Span:
+    """A phone or word, from `start` to `end` seconds."""
+
+    label: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Phones and words in the order they are said; silences and noises are left out."""
+
+    phones: list[Span]
+    words: list[Span]
+
+
+def align(audio: Audio, text: str) -> Alignment:
+    """When each word of the text, and each phone of it, is said.
+
+    Raises:
+        ValueError: no words, a word that the dictionary lacks (a number in digits, a name), or the
+            text does not fit the recording.
+        ImportError: pocketsphinx is not installed.
+    """
+    words = plain(text)
+    if not words:
+        raise ValueError("no text to align")
+    decoder = _decoder()
+    unknown = [word for word in words if decoder.lookup_word(word) is None]
+    if unknown:
+        raise ValueError(f"not in pocketsphinx's dictionary: {', '.join(unknown)}")
+    samples = audio.mono().resample(RATE).samples[0].clamp(-1, 1)
+    pcm = (samples * 32767).short().numpy().tobytes()
+    try:
+        decoder.set_align_text(" ".join(words))
+        _run(decoder, pcm)  # words
+        decoder.set_alignment()
+        _run(decoder, pcm)  # phones within them
+        found = decoder.get_alignment()
+    except RuntimeError as error:
+        raise ValueError(f"the text does not fit the recording: {error}") from None
+    if found is None:
+        raise ValueError("the text does not fit the recording: no alignment was found")
+    phones, spoken = [], []
+    for word in found:
+        if word.name[0] in "<[+":  # silence, noise
+            continue
+        spoken.append(_span(word, re.sub(r"\(\d+\)$", "", word.name)))
+        phones += [_span(phone, phone.name) for phone in word]
+    return Alignment(phones, spoken)
+
+
+def plain(text: str) -> list[str]:
+    """The words of a text as a dictionary has them: lower case, without punctuation."""
+    text = (
+        unicodedata.normalize("NFKC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    )
+    return [w for w in (w.strip("'") for w in re.findall(r"[\w']+", text)) if w]
+
+
+@cache
+def _decoder() -> Any:
+    return needed("pocketsphinx").Decoder(lm=None, loglevel="FATAL")
+
+
+def _run(decoder: Any, pcm: bytes) -> None:
+    decoder.start_utt()
+    decoder.process_raw(pcm, full_utt=True)
+    decoder.end_utt()
+
+
+def _span(found: Any, label: str) -> Span:
+    return Span(label, found.start * STEP, (found.start + found.duration) * STEP)

@@ -1,0 +1,1 @@
+"""Recognizers write down what is said; each file is one engine."""

@@ -1,0 +1,1 @@
+"""Tasks say what codes of a codec are good for; each file is one."""

@@ -1,0 +1,141 @@
+"""Benches of made-up codes, and codecs simple enough that a task's answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from audiotok.audio import Audio
+from audiotok.codecs.speech import Config, Speech
+from audiotok.manifest import Recording
+from audiotok.results import Finding
+from audiotok.tasks.base import Bench, Task
+from audiotok.tokens import Tokens
+
+RATE = 16000
+FRAME = 320
+TINY: dict[str, Any] = {
+    "encoder": 16,
+    "encoder_blocks": 2,
+    "decoder": 16,
+    "decoder_blocks": 2,
+    "window": 5,
+    "heads": 2,
+    "latent": 8,
+    "semantic": 8,
+}
+
+
+def tiny(codebooks: int = 2, size: int = 8, *, kind: type[Speech] = Speech) -> Speech:
+    """A small codec of random weights."""
+    torch.manual_seed(0)
+    codec = kind(Config(codebooks=codebooks, size=size, **TINY))
+    return codec.eval().requires_grad_(False)
+
+
+class Steps(Speech):
+    """Codes each frame by its mean alone: 8 coarse steps from -1 to 1, and 8 fine ones in each.
+
+    It decodes to frames of one value, so it is idempotent, and no frame knows of another.
+    """
+
+    def encode(self, audio: Audio, *, codebooks: int | None = None, split: bool = False) -> Tokens:
+        x = audio.resample(RATE).samples[0]
+        frames = self.frames(len(x))
+        padded = torch.nn.functional.pad(x, (0, frames * FRAME - len(x)))
+        level = ((padded.view(frames, FRAME).mean(1) + 1) * 32).long().clamp(0, 63).numpy()
+        codes = np.stack([level // 8, level % 8])[:codebooks]
+        return self._tokens(codes, audio, len(x), len(codes))
+
+    def encode_batch(self, audios: Sequence[Audio], *, codebooks: int | None = None, group=None):
+        return [self.encode(audio, codebooks=codebooks) for audio in audios]
+
+    def decode(self, tokens: Tokens, *, original_rate: bool = False) -> Audio:
+        level = tokens.codes[0] * 8 + (tokens.codes[1] if tokens.codebooks > 1 else 4)
+        values = torch.from_numpy(((level + 0.5) / 32 - 1).astype(np.float32))
+        return Audio(values.repeat_interleave(FRAME)[None, : tokens.samples], RATE)
+
+
+class Constant(Steps):
+    """Always the same codes."""
+
+    def encode(self, audio: Audio, *, codebooks: int | None = None, split: bool = False) -> Tokens:
+        tokens = super().encode(audio, codebooks=codebooks)
+        return self._tokens(0 * tokens.codes, audio, tokens.samples, tokens.codebooks)
+
+
+def coded(
+    rows: Sequence[np.ndarray],
+    fields: Sequence[dict[str, str]] | None = None,
+    *,
+    size: int = 8,
+    seed: int = 0,
+) -> Bench:
+    """A bench of these codes `[k f]`, whatever the audio."""
+    codec = tiny(len(rows[0]), size)
+    fields = fields or [{} for _ in rows]
+    recordings = [Recording(Path(f"{i}.wav"), of) for i, of in enumerate(fields)]
+    made = {}
+    for recording, codes in zip(recordings, rows, strict=True):
+        samples = codes.shape[1] * FRAME
+        silence = Audio(torch.zeros(1, samples), RATE)
+        made[recording.path] = codec._tokens(codes, silence, samples, len(codes))
+    return Bench(codec, len(rows[0]), recordings, lambda r: made[r.path], seed=seed)
+
+
+def heard(
+    folder: Path,
+    codec: Speech,
+    audios: Sequence[Audio],
+    fields: Sequence[dict[str, str]] | None = None,
+    **more: Any,
+) -> Bench:
+    """A bench of these recordings, as the codec codes them."""
+    recordings = []
+    for i, audio in enumerate(audios):
+        path = folder / f"{i}.wav"
+        audio.save(path, subtype="FLOAT")
+        recordings.append(Recording(path, fields[i] if fields else {}))
+    codebooks = codec.codebooks
+
+    def encode(recording: Recording) -> Tokens:
+        return codec.encode(Audio.load(recording.path), codebooks=codebooks)
+
+    return Bench(codec, codebooks, recordings, encode, **more)
+
+
+def waves(n: int, seconds: float = 1.3) -> list[Audio]:
+    """Slow random waves, full of different frames."""
+    made = []
+    for i in range(n):
+        random = np.random.default_rng(i)
+        points = random.uniform(-0.9, 0.9, int(seconds * 60) + 2)
+        at = np.linspace(0, len(points) - 1, int(seconds * RATE))
+        wave = np.interp(at, np.arange(len(points)), points).astype(np.float32)
+        made.append(Audio(torch.from_numpy(wave)[None], RATE))
+    return made
+
+
+def found(task: Task, bench: Bench) -> dict[str, Finding]:
+    """Findings by name; each is of the task, and no two have one name."""
+    findings = task.run(bench)
+    assert {finding.task for finding in findings} == {task.name}
+    named = {finding.name: finding for finding in findings}
+    assert len(named) == len(findings)
+    assert task.protocol
+    for finding in findings:
+        assert finding.value is not None or finding.note
+        if finding.low is not None and finding.high is not None and finding.value is not None:
+            assert finding.low - 1e-9 <= finding.value <= finding.high + 1e-9
+    return named
+
+
+def value(findings: dict[str, Finding], name: str) -> float:
+    """The number of a finding that has one."""
+    number = findings[name].value
+    assert number is not None, findings[name].note
+    return number
