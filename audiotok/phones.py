@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from torch.nn import functional as F
+
 from audiotok.audio import Audio
 from audiotok.missing import needed
 
 RATE = 16000  # Hz, of the acoustic model
 STEP = 0.01  # s, of an alignment
+EDGE = 0.5  # s of silence put at either end: without any, speech to the very end cannot be aligned
 PROTOCOL = "forced alignment by pocketsphinx's en-us model (39 phones, 10 ms steps, no silences)"
 
 
@@ -48,7 +51,8 @@ def align(audio: Audio, text: str) -> Alignment:
     unknown = [word for word in words if decoder.lookup_word(word) is None]
     if unknown:
         raise ValueError(f"not in pocketsphinx's dictionary: {', '.join(unknown)}")
-    samples = audio.mono().resample(RATE).samples[0].clamp(-1, 1)
+    edge = round(EDGE * RATE)
+    samples = F.pad(audio.mono().resample(RATE).samples[0].clamp(-1, 1), (edge, edge))
     pcm = (samples * 32767).short().numpy().tobytes()
     try:
         decoder.set_align_text(" ".join(words))
@@ -57,6 +61,7 @@ def align(audio: Audio, text: str) -> Alignment:
         _run(decoder, pcm)  # phones within them
         found = decoder.get_alignment()
     except RuntimeError as error:
+        _decoder.cache_clear()  # this one is left in the middle of a recording
         raise ValueError(f"the text does not fit the recording: {error}") from None
     if found is None:
         raise ValueError("the text does not fit the recording: no alignment was found")
@@ -89,4 +94,7 @@ def _run(decoder: Any, pcm: bytes) -> None:
 
 
 def _span(found: Any, label: str) -> Span:
-    return Span(label, found.start * STEP, (found.start + found.duration) * STEP)
+    """Times as the recording has them, without the silence before it."""
+    ends = (found.start, found.start + found.duration)
+    start, end = (max(0.0, at * STEP - EDGE) for at in ends)
+    return Span(label, round(start, 6), round(end, 6))

@@ -20,7 +20,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from audiotok.shapes import Codes, Scalar
 
@@ -117,6 +116,29 @@ class Classifier(nn.Module):
         return self.out(torch.cat([mean, (spread + 1e-6).sqrt()], 1)), told
 
 
+class BiLstm(nn.Module):
+    """Two LSTMs over recordings of several lengths, one of them from each one's own end.
+
+    Not packed sequences, which are 4 times slower on a CPU where lengths differ.
+
+    Args:
+        width: of the input.
+        hidden: of a direction; both are put side by side.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.onward = nn.LSTM(width, hidden, batch_first=True)
+        self.back = nn.LSTM(width, hidden, batch_first=True)
+
+    def forward(self, x: Float[Tensor, "b f d"], lengths: Lengths) -> Float[Tensor, "b f e"]:
+        """What both say of each frame; of padding, nothing that means anything."""
+        frames = torch.arange(x.shape[1], device=x.device)
+        mirrored = (lengths[:, None] - 1 - frames) % x.shape[1]  # its own inverse within a length
+        rows = torch.arange(len(x), device=x.device)[:, None]
+        return torch.cat([self.onward(x)[0], self.back(x[rows, mirrored])[0][rows, mirrored]], 2)
+
+
 class Transcriber(nn.Module):
     """Characters of each frame: two bidirectional LSTMs over the embedding, and a blank for CTC.
 
@@ -129,9 +151,8 @@ class Transcriber(nn.Module):
     def __init__(self, sizes: Sequence[int], characters: int, budget: Budget) -> None:
         super().__init__()
         self.embedding = Embedding(sizes, budget.width)
-        self.lstm = nn.LSTM(
-            budget.width, budget.hidden, num_layers=2, bidirectional=True, batch_first=True
-        )
+        self.first = BiLstm(budget.width, budget.hidden)
+        self.second = BiLstm(2 * budget.hidden, budget.hidden)
         self.out = nn.Linear(2 * budget.hidden, characters + 1)
 
     def forward(self, codes: Codes, lengths: Lengths) -> tuple[Float[Tensor, "b f v"], Tensor]:
@@ -139,8 +160,7 @@ class Transcriber(nn.Module):
         x, weights = self.embedding(codes)
         real = _real(lengths, x.shape[1])
         told = (weights * real[:, None]).sum((0, 2)) / real.sum()
-        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        y = self.second(self.first(x, lengths), lengths)
         return self.out(y).log_softmax(2), told
 
 

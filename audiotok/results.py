@@ -163,7 +163,7 @@ class Results:
                 "pairs": Pair,
                 "findings": Finding,
             }
-            lists: Any = {key: [kind(**row) for row in table.pop(key)] for key, kind in kinds.items()}
+            lists: Any = {key: [k(**row) for row in table.pop(key)] for key, k in kinds.items()}
             return cls(**table, **lists)
         except OSError as error:
             raise ValueError(f"{path}: cannot be read: {error.strerror}") from None

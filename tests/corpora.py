@@ -98,7 +98,7 @@ def heard(
     recordings = []
     for i, audio in enumerate(audios):
         path = folder / f"{i}.wav"
-        audio.save(path, subtype="FLOAT")
+        audio.save(path, subtype="FLOAT", force=True)
         recordings.append(Recording(path, fields[i] if fields else {}))
     codebooks = codec.codebooks
 

@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = {
     "_torchaudio": 0,
     "shapes": 0,
+    "missing": 0,
     "registry": 0,
     "decoders": 0,
     "part": 0,
@@ -31,7 +32,10 @@ LEVELS = {
     "sink": 1,
     "spectra": 1,
     "tokfile": 1,
+    "memory": 1,
     "probe": 1,
+    "units": 1,
+    "flops": 1,
     "statistics": 1,
     "results": 2,
     "tokens": 2,
@@ -53,6 +57,8 @@ LEVELS = {
     "loader": 7,
     "features": 5,
     "network": 5,
+    "phones": 5,
+    "readout": 8,
     "picture": 6,
     "show": 5,
     "workers": 8,
@@ -133,6 +139,16 @@ WITHIN = {
     },
     # HuBERT and WavLM are wav2vec 2.0's network, trained otherwise.
     "teachers": {"hubert": {"wav2vec2"}, "wavlm": {"wav2vec2"}},
+    # Four ways to count the same words.
+    "metrics": {"cer": {"wer"}, "mer": {"wer"}, "wil": {"wer"}},
+    # A report is written as tables and as a page, whose clips and usage are pictures.
+    "report": {
+        "__init__": {"write"},
+        "write": {"markdown", "page", "tables"},
+        "page": {"clips", "usage"},
+        "clips": {"image"},
+        "usage": {"image"},
+    },
     # A bench is run in workers, gathered and summed up; tasks follow.
     "bench": {
         "__init__": {"run"},

@@ -1,4 +1,4 @@
-"""Intervals: against scipy's bootstrap, against what is known of normal samples, and their edges."""
+"""Intervals: against scipy's bootstrap, against what is known of samples, and their edges."""
 
 from __future__ import annotations
 

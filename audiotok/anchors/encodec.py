@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -37,13 +38,14 @@ class Encodec(Anchor):
     @cached_property
     def _package(self) -> ModuleType:
         _torchaudio.load()  # which the package imports
-        needed("encodec.compress", "encodec")
-        return needed("encodec")
+        return needed("encodec.compress", "encodec")  # a function of it bears the same name
 
     @cached_property
     def _network(self) -> Any:
         try:
-            network = self._package.EncodecModel.encodec_model_24khz()
+            with warnings.catch_warnings():  # the package builds with torch's old weight_norm
+                warnings.simplefilter("ignore", FutureWarning)
+                network = self._package.EncodecModel.encodec_model_24khz()
         except (OSError, RuntimeError) as error:  # no network, or half a file
             folder = f"{torch.hub.get_dir()}/checkpoints"
             why = " ".join(str(error).split())[:100]
@@ -58,6 +60,6 @@ class Encodec(Anchor):
         wave = audio.mono().resample(24000).samples
         network = self._network
         with torch.no_grad():
-            size = len(self._package.compress.compress(network, wave, use_lm=False))
+            size = len(self._package.compress(network, wave, use_lm=False))
             made = network.decode(network.encode(wave[None]))[0]
         return fitted(Audio(made, 24000), audio, seconds=0.02), size

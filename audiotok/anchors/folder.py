@@ -39,14 +39,16 @@ class Folder(Anchor):
         Raises:
             ValueError: none, or more than one.
         """
+        if not name:
+            raise ValueError(f"a recording without a name has no file in {self.folder}")
         for key in (PurePath(name).with_suffix("").as_posix(), PurePath(name).stem):
-            found = self.files.get(key, []) if name else []
+            found = self.files.get(key, [])
             if len(found) == 1:
                 return found[0]
             if found:
                 named = ", ".join(str(path.relative_to(self.folder)) for path in found[:3])
                 raise ValueError(f"{name}: more than one file in {self.folder} is it: {named}")
-        raise ValueError(f"{name or 'a recording without a name'}: no such file in {self.folder}")
+        raise ValueError(f"{name}: no such file in {self.folder}")
 
     def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
         """See `Anchor.through`; a file at another rate is resampled."""

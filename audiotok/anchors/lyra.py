@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,8 @@ class Lyra(Anchor):
             "delay": "none (envelopes of speech differ by less than 1 ms)",
         }
 
-    @cached_property
     def _nets(self) -> list[Any]:
+        """The three networks, new: their states hold what came before in a recording."""
         paths = [self.folder / f"{name}.tflite" for name in MODELS]
         for path in paths:
             if not path.is_file():
@@ -58,10 +57,8 @@ class Lyra(Anchor):
 
     def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
         """See `Anchor.through`."""
-        encoder, quantizer, decoder = self._nets
+        encoder, quantizer, decoder = self._nets()
         code, back = (quantizer.get_signature_runner(name) for name in ("encode", "decode"))
-        for net in self._nets:
-            net.reset_all_variables()  # which hold what came before in a recording
         wave = audio.mono().resample(RATE).samples[0].numpy()
         made = [np.zeros(0, np.float32)]
         for frame in np.pad(wave, (0, -len(wave) % FRAME)).reshape(-1, FRAME):

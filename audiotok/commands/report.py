@@ -15,9 +15,7 @@ PANEL = "Evaluation"
 
 def report(
     folder: Annotated[Path, typer.Argument(help="A folder that `audiotok bench` wrote.")],
-    clips: Annotated[
-        int, typer.Option(min=0, help="Recordings that the page lets one hear.")
-    ] = 8,
+    clips: Annotated[int, typer.Option(min=0, help="Recordings that the page lets one hear.")] = 8,
     title: Annotated[str, typer.Option(help="Of the page; default: what the bench says.")] = "",
     as_json: Json = False,
 ) -> None:

@@ -51,6 +51,7 @@ class Metric:
         better: "higher" or "lower".
         unit: of a value: "dB", "%", "MOS"; "" where there is none.
         protocol: what a number depends on: rate, settings, library; printed beside it.
+        parts: of `models` that it asks for.
         options: its variants, beside the usual one.
         aligned: whether output and reference are compared moment by moment, so that both must be
             of one length; if not, the output is heard by itself, or for its words or its voice.

@@ -21,16 +21,21 @@ class SiSdr(Metric):
     it looks most like the reference, either way up: a codec that is late by a few samples sounds
     the same and scores far below zero (DAC's published -9.5 dB). The sign alone never mattered:
     SI-SDR projects on the reference, whatever the factor.
+
+    `si_sdr:raw` keeps the means, as torchmetrics does unless told otherwise; a recording with an
+    offset then scores a little less.
     """
 
     better = "higher"
     unit = "dB"
     protocol = "dB, zero mean, lag 0, output's rate, mono mean"
-    options = ("aligned",)
+    options = ("aligned", "raw")
 
     def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
         super().__init__(option, models=models)
-        if option:
+        if option == "raw":
+            self.protocol = self.protocol.replace("zero mean", "means kept")
+        if option == "aligned":
             self.protocol = (
                 f"dB, zero mean, best lag within {WITHIN * 1000:.0f} ms in whole samples, either "
                 "polarity, over what overlaps, output's rate, mono mean"
@@ -45,7 +50,10 @@ class SiSdr(Metric):
             made, wanted = made[max(0, lag) :], wanted[max(0, -lag) :]
             length = min(len(made), len(wanted))
             made, wanted = made[:length], wanted[:length]
-        made, wanted = _centred(made, "output"), _centred(wanted, "reference")
+        one, other = _centred(made, "output"), _centred(wanted, "reference")
+        if self.option == "raw":
+            one, other = made.double(), wanted.double()
+        made, wanted = one, other
         projected = (made @ wanted) / wanted.square().sum() * wanted
         signal = projected.square().sum()
         noise = (made - projected).square().sum()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from audiotok import _torchaudio
 from audiotok.audio import Audio
 from audiotok.missing import MissingModelError, needed, version
 from audiotok.recognizers.base import Recognizer, local, mono16, one_line
@@ -26,13 +27,14 @@ class Transformers(Recognizer):
     def protocol(self) -> str:
         """See `Recognizer`."""
         return (
-            f"{version('transformers')}, model {self.name}, float32, the model's own decoding "
-            f"settings without sampling, language {self.language} where it can be told"
+            f"{version('transformers')}, model {self.name}, float32, greedy CTC or beam "
+            f"5 without sampling, language {self.language} where it can be told"
         )
 
     @cached_property
     def network(self) -> Any:
         """The pipeline, loaded."""
+        _torchaudio.load()  # as transformers imports it
         library = needed("transformers")
         path = local(self.model)
         try:
@@ -56,11 +58,12 @@ class Transformers(Recognizer):
     def transcribe(self, audios: Sequence[Audio]) -> list[str]:
         """See `Recognizer.transcribe`; one at a time, since a batch would be padded."""
         options: dict[str, Any] = {}
-        config = self.network.model.config
-        if config.model_type == "whisper":
+        network = self.network.model
+        if not self.network.type.startswith("ctc"):
+            options["generate_kwargs"] = {"do_sample": False, "num_beams": 5}
+        if network.config.model_type == "whisper":
             options["return_timestamps"] = True  # without which it refuses more than 30 s
-            options["generate_kwargs"] = {"do_sample": False, "temperature": 0.0}
-            if getattr(self.network.generation_config, "is_multilingual", True):
+            if getattr(network.generation_config, "is_multilingual", True):
                 options["generate_kwargs"] |= {"language": self.language, "task": "transcribe"}
         return [
             self.network(

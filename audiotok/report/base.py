@@ -166,9 +166,7 @@ class View:
     def warnings(self) -> list[str]:
         """What a reader of the numbers must know: opinions that no word error rate stands by."""
         opinions = [a for a in self.results.metrics if _is_opinion(a) and not a.not_run]
-        words = [
-            a for a in self.results.metrics if a.name.split(":")[0] == "wer" and not a.not_run
-        ]
+        words = [a for a in self.results.metrics if a.name.split(":")[0] == "wer" and not a.not_run]
         if not opinions:
             return []
         names = ", ".join(about.name for about in opinions)

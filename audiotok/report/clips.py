@@ -52,21 +52,24 @@ def chosen(view: View, count: int) -> list[Clip]:
         first = clips[: min(WORST, max(count, 0))]
     rest = clips[len(first) :]
     more = min(count - len(first), len(rest))
-    return first + [rest[i] for i in np.linspace(0, len(rest) - 1, max(more, 0)).round().astype(int)]
+    step = (len(rest) - 1) / max(more - 1, 1)
+    return first + [rest[round(i * step)] for i in range(more)]
 
 
 def embedded(view: View, folder: Path, count: int) -> Iterator[dict[str, Any]]:
     """What the page holds of each chosen recording, for as long as the budget lasts.
 
     Yields:
-        `clip` and `subjects` (indexes into the results; -1: an original without a row), `audio` and `missing` (data or the
-        reason, one of them None), `spectra` (pictures: decoded, difference; None), `original` (a
-        picture or None), `cut` (whether only the first `LONGEST` seconds are here), `seconds`.
+        `clip` and `subjects` (indexes into the results; -1: an original without a row), `audio`
+        and `missing` (data or the reason, one of them None), `spectra` (pictures: decoded,
+        difference; None), `original` (a picture or None), `cut` (whether only the first `LONGEST`
+        seconds are here), `seconds`.
     """
     left = BUDGET
     order = {clip.name: i for i, clip in enumerate(view.results.clips)}
     for clip in chosen(view, count):
-        entry = _entry(view, folder, clip) | {"clip": order[clip.name]}
+        entry = _entry(view, folder, clip)
+        entry["clip"] = order[clip.name]
         left -= sum(
             len(text)
             for key in ("audio", "spectra")
@@ -84,7 +87,7 @@ def _entry(view: View, folder: Path, clip: Clip) -> dict[str, Any]:
     before: NDArray[np.floating] | None = None
     picture, rate = None, 0
     index = {subject.name: i for i, subject in enumerate(view.results.subjects)}
-    # The original comes first, whatever its row, and if it has none: the others are held against it.
+    # The original comes first, even without a row: the others are held against it.
     first = {ORIGINAL: index.get(ORIGINAL, -1)} if ORIGINAL in view.results.audio else {}
     for name, i in (first | index).items():
         path = view.results.audio.get(name, {}).get(clip.name)

@@ -20,7 +20,7 @@ function dress(node, attributes, children) {
     else if (value === true) node.setAttribute(key, '');
     else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
 }
 

@@ -148,9 +148,7 @@ def _data(view: View, entries: list[dict[str, Any]], title: str) -> dict[str, An
             [view.score(s.name, clip.name, about.name) for clip in results.clips] if ran else []
             for s in results.subjects
         ]
-        scores.append(
-            [[None if v is None else float(f"{v:.6g}") for v, _ in row] for row in found]
-        )
+        scores.append([[None if v is None else float(f"{v:.6g}") for v, _ in row] for row in found])
         errors.append([{i: why for i, (v, why) in enumerate(r) if v is None} for r in found])
     return {
         "title": title,

@@ -221,7 +221,9 @@ class Player {
   picture() {
     const { entry, transport } = this;
     const i = entry.subjects.indexOf(transport.current);
-    const pictures = entry.spectra[i] || entry.spectra.find(Boolean) || [null, null];
+    // Beside an original that is heard, a codec is seen.
+    const codec = entry.subjects.findIndex((s, k) => entry.spectra[k] && s >= 0 && data.subjects[s].competes);
+    const pictures = entry.spectra[i] || entry.spectra[codec] || entry.spectra.find(Boolean) || [null, null];
     const name = nameOf(entry.subjects[entry.spectra.indexOf(pictures)] ?? -1);
     [entry.original, pictures[0], pictures[1]].forEach((source, k) => {
       this.images[k].hidden = !source;

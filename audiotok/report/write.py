@@ -13,9 +13,7 @@ from audiotok.report.tables import MEANS, SCORES, mean_rows, score_rows, write_c
 from audiotok.results import Results
 
 
-def write_report(
-    results: Results, folder: Path, *, clips: int = 8, title: str = ""
-) -> list[Path]:
+def write_report(results: Results, folder: Path, *, clips: int = 8, title: str = "") -> list[Path]:
     """Write report.html, report.md, scores.csv, means.csv and scores.parquet.
 
     Each appears under its name when it is complete, over what was there. scores.parquet needs

@@ -57,7 +57,7 @@ class Dasb(Task):
     WORDS = 10  # keywords
     LEAST = 4  # examples of a class
     BUDGETS: ClassVar[dict[str, tuple[Budget, Budget, int]]] = {  # of classes, of asr; seeds
-        "small": (Budget(128, 128, 300, 16, 1e-3), Budget(128, 256, 400, 8, 1e-3), 1),
+        "small": (Budget(128, 128, 300, 16, 1e-3), Budget(128, 256, 200, 8, 2e-3), 1),
         "paper": (Budget(1024, 512, 20000, 4, 2e-4), Budget(1024, 1024, 140000, 4, 2e-4), 3),
     }
 

@@ -204,9 +204,14 @@ def labelled(spans: Sequence[Span], names: Sequence[str], frames: int, rate: flo
     """The label of every frame whose middle lies in a span, -1 elsewhere."""
     label = np.full(frames, -1, np.int64)
     for span in spans:
-        first, last = (max(0, int(np.ceil(at * rate - 0.5))) for at in (span.start, span.end))
+        first, last = (_from(at * rate - 0.5) for at in (span.start, span.end))
         label[first:last] = names.index(span.label)
     return label
+
+
+def _from(at: float) -> int:
+    """The first frame from a place on; a place that is a frame's but for rounding is that frame."""
+    return max(0, int(np.ceil(round(at, 6))))
 
 
 def phones_of(path: Path) -> dict[str, list[Span]]:

@@ -44,7 +44,7 @@ class TextAlignment(Task):
 
     NEGATIVES = 16  # texts y_j that each recording is held against
     BUDGETS: ClassVar[dict[str, Budget]] = {
-        "small": Budget(width=128, hidden=256, steps=400, batch=8, rate=1e-3),
+        "small": Budget(width=128, hidden=256, steps=200, batch=8, rate=2e-3),
         "paper": Budget(width=1024, hidden=1024, steps=60000, batch=16, rate=2e-4),
     }
 
