@@ -140,6 +140,14 @@ def report(
         line(f"{skipped} done already, skipped")
 
 
+def entry(kind: str, name: str, about: str) -> None:
+    """A line of a list on stdout."""
+    shown.print(
+        Text.assemble((f"{kind:7}", "dim"), (plain(name), "cyan"), "  ", plain(about)),
+        soft_wrap=True,
+    )
+
+
 VERDICTS = {"pass": "green", "fail": "red"}
 
 
@@ -209,16 +217,17 @@ def outcome(app: Callable[..., Any]) -> int:
         return code
 
 
-ABREAST = 4  # metrics that fit beside a name in 80 columns
 NAME = 26  # columns of a name; of a longer one the end is shown
+CELL = 16  # columns of a value with its interval
 
 
 def bench(results: Any) -> None:
     """Tables of `results.Results`, a row a subject, and a line for each thing that has no score."""
     ran = [about for about in results.metrics if not about.not_run]
     of = {(mean.subject, mean.metric): mean for mean in results.means}
-    for first in range(0, len(ran), ABREAST):
-        some = ran[first : first + ABREAST]
+    abreast = max(1, (shown.width - NAME - 6) // CELL)
+    for first in range(0, len(ran), abreast):
+        some = ran[first : first + abreast]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("codec", no_wrap=True)
         table.add_column("kbps", justify="right", no_wrap=True)

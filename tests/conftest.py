@@ -15,8 +15,10 @@ import pytest
 # Before anything that reads them is imported: a test leaves nothing in a person's own folders.
 HOME = tempfile.mkdtemp(prefix="audiotok-tests-")
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
-for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "TORCH_HOME", "HF_HOME"):
+for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCH_HOME", "HF_HOME"):
     os.environ[name] = HOME
+# What librosa compiles takes a minute, so it is kept between runs.
+os.environ["NUMBA_CACHE_DIR"] = os.path.join(tempfile.gettempdir(), f"audiotok-numba-{os.getuid()}")  # noqa: PTH118
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from beartype import BeartypeConf, beartype  # noqa: E402

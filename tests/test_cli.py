@@ -21,6 +21,11 @@ from audiotok.registry import presets
 from audiotok.tokens import Tokens
 
 EXAMPLES = {
+    "bench": [
+        "audiotok bench --codec speech,opus:6 --data talks/ --metrics pesq,stoi -o out/",
+        "audiotok bench recipes/bench_speech.toml --data corpus.tsv -o out/ --jobs 2",
+        "audiotok bench --codec folder:made/ --data talks/ --metrics wer,speaker -o out/",
+    ],
     "encode": [
         "audiotok encode talk.wav -o talk.tok",
         "audiotok encode recordings/ -o tokens/ --jobs 4",
@@ -33,6 +38,14 @@ EXAMPLES = {
     "info": ["audiotok info talk.tok", "audiotok info speech --json"],
     "codecs": ["audiotok codecs", "audiotok codecs --json"],
     "verify": ["audiotok verify talk.tok", "audiotok verify tokens/"],
+    "metrics": [
+        "audiotok metrics",
+        "audiotok bench --codec speech --data talks/ --metrics pesq,stoi:extended",
+    ],
+    "report": [
+        "audiotok report runs/bench",
+        'audiotok report runs/bench --clips 20 --title "Four rates of speech"',
+    ],
     "roundtrip": ["audiotok roundtrip talk.wav -o roundtrip/"],
     "manifest": [
         "audiotok manifest recordings/ -o recordings.tsv",

@@ -65,7 +65,7 @@ def embedded(view: View, folder: Path, count: int) -> Iterator[dict[str, Any]]:
         difference; None), `original` (a picture or None), `cut` (whether only the first `LONGEST`
         seconds are here), `seconds`.
     """
-    left = BUDGET
+    left, many = BUDGET, False  # one is there however long it is
     order = {clip.name: i for i, clip in enumerate(view.results.clips)}
     for clip in chosen(view, count):
         entry = _entry(view, folder, clip)
@@ -77,8 +77,9 @@ def embedded(view: View, folder: Path, count: int) -> Iterator[dict[str, Any]]:
             for text in (item if isinstance(item, list) else [item])
             if text
         )
-        if left < 0:
+        if left < 0 and many:
             return
+        many = True
         yield entry
 
 
