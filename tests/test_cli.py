@@ -22,9 +22,9 @@ from audiotok.tokens import Tokens
 
 EXAMPLES = {
     "bench": [
-        "audiotok bench --codec speech,opus:6 --data talks/ --metrics pesq,stoi -o out/",
-        "audiotok bench recipes/bench_speech.toml --data corpus.tsv -o out/ --jobs 2",
-        "audiotok bench --codec folder:made/ --data talks/ --metrics wer,speaker -o out/",
+        "audiotok bench --codec speech,opus:6 --data talks --metrics pesq,stoi -o out",
+        "audiotok bench recipes/bench_speech.toml --data corpus.tsv -o out -j 2",
+        "audiotok bench --codec folder:made --data talks --metrics wer,speaker -o out",
     ],
     "encode": [
         "audiotok encode talk.wav -o talk.tok",

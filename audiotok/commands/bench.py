@@ -47,9 +47,9 @@ def bench(
 
     \b
     Examples:
-      audiotok bench --codec speech,opus:6 --data talks/ --metrics pesq,stoi -o out/
-      audiotok bench recipes/bench_speech.toml --data corpus.tsv -o out/ --jobs 2
-      audiotok bench --codec folder:made/ --data talks/ --metrics wer,speaker -o out/
+      audiotok bench --codec speech,opus:6 --data talks --metrics pesq,stoi -o out
+      audiotok bench recipes/bench_speech.toml --data corpus.tsv -o out -j 2
+      audiotok bench --codec folder:made --data talks --metrics wer,speaker -o out
     """
     from audiotok.bench import bench as work
     from audiotok.recipe import BenchRecipe, read_recipe
