@@ -40,6 +40,11 @@ def error(message: object, *, console: Console = said) -> None:
     console.print(labelled("error", "red", one_line(message)), soft_wrap=True)
 
 
+def warning(message: object) -> None:
+    """One line on stderr."""
+    said.print(labelled("warning", "yellow", one_line(message)), soft_wrap=True)
+
+
 class Warned(logging.Handler):
     """Log records as one line each on stderr, above a progress bar if there is one."""
 
@@ -64,13 +69,26 @@ def line(text: str) -> None:
     shown.print(Text(plain(text)), soft_wrap=True)
 
 
-def facts(pairs: dict[str, Any]) -> None:
+def facts(pairs: dict[str, Any], *, console: Console = shown) -> None:
     """Names and values on stdout, a line each."""
     width = max(map(len, pairs), default=0)
     for key, value in pairs.items():
-        shown.print(
+        console.print(
             Text.assemble((f"{key:{width}}", "cyan"), "  ", plain(str(value))), soft_wrap=True
         )
+
+
+def passed(row: Any) -> dict[str, str]:
+    """A `live.Passed` in words."""
+    took, frame = row.took, row.frame_seconds
+    share = f", {took.p50 / frame:.0%} of it at p50" if took.count else ""
+    return {
+        "codec": row.codec,
+        "audio": f"{row.seconds:.2f} s, {row.frames} frames",
+        "rate": f"{row.nominal_kbps:.2f} kbps nominal, {row.stream_kbps:.2f} as a stream",
+        "latency": f"{row.latency * 1e3:.0f} ms algorithmic",
+        f"a frame of {frame * 1e3:.0f} ms": f"computed in {took}{share}",
+    }
 
 
 def estimated(facts: dict[str, Any]) -> dict[str, str]:

@@ -37,6 +37,8 @@ LEVELS = {
     "units": 1,
     "flops": 1,
     "statistics": 1,
+    "latency": 0,
+    "pcm": 0,
     "results": 2,
     "tokens": 2,
     "source": 2,
@@ -67,6 +69,10 @@ LEVELS = {
     "codecs": 7,
     "checkpoint": 8,
     "stream": 8,
+    "live": 9,
+    "microphone": 9,
+    "serve": 9,
+    "client": 10,
     "files": 8,
     "train": 9,
     "plan": 9,
@@ -132,8 +138,9 @@ WITHIN = {
     },
     # A file is laid out, read, mended, written, in that order.
     "tokfile": {
-        "__init__": {"layout", "read", "damage", "write"},
+        "__init__": {"layout", "read", "damage", "pipe", "write"},
         "read": {"layout"},
+        "pipe": {"layout", "read"},
         "damage": {"layout", "read"},
         "write": {"layout", "read"},
     },
@@ -148,6 +155,15 @@ WITHIN = {
         "page": {"clips", "usage"},
         "clips": {"image"},
         "usage": {"image"},
+    },
+    # A protocol; a thread that steps, a room of sessions that it serves; the client's side.
+    "serve": {
+        "talk": {"protocol"},
+        "engine": {"protocol"},
+        "room": {"engine", "metrics", "protocol"},
+        "session": {"engine", "protocol", "room"},
+        "app": {"engine", "metrics", "protocol", "room", "session"},
+        "run": {"app", "room"},
     },
     # A bench is run in workers, gathered and summed up; tasks follow.
     "bench": {

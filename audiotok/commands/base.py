@@ -35,6 +35,16 @@ def checked(codec: Codec, codebooks: int | None) -> Codec:
     return codec
 
 
+def live_codec(name: str, device: str, *, threads: int = 1) -> Codec:
+    """The codec, to run frame by frame: one is too little work to share between cores."""
+    import torch
+
+    from audiotok.jobs import codec_on
+
+    torch.set_num_threads(threads)
+    return codec_on(name, device)
+
+
 def reported(report: Report, past: str, as_json: bool) -> None:
     """Says what a batch came to; exit code 1 if something failed."""
     if as_json:
