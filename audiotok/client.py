@@ -28,10 +28,10 @@ from audiotok.serve.talk import (
     Heard,
     Talk,
     address_of,
+    begin,
     checked,
     explained,
     options,
-    talk,
     tokens_of,
 )
 from audiotok.tokens import Tokens
@@ -140,7 +140,7 @@ class Client:
             codebooks: that are given back, or will be decoded (all if None).
             format: of audio on the wire: "f32le" is exact, "s16le" half as long.
         """
-        talk = talk(self.hello, mode, codebooks, format)
+        talk = begin(self.hello, mode, codebooks, format)
         with explained(self.address):
             self.send(talk.start())
         yield Conversation(self, talk)
@@ -222,7 +222,7 @@ class AsyncClient:
         self, mode: Mode, *, codebooks: int | None = None, format: str = "f32le"
     ) -> AsyncIterator[AsyncConversation]:
         """See `Client.start`."""
-        talk = talk(self.hello, mode, codebooks, format)
+        talk = begin(self.hello, mode, codebooks, format)
         with explained(self.address):
             await self.send(talk.start())
         yield AsyncConversation(self, talk)

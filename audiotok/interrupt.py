@@ -27,7 +27,7 @@ def no_interrupt() -> Iterator[None]:
 
 
 class Patience(AbstractContextManager["Patience"]):
-    """Ctrl-C, and being told to end, strike only where it is `allowed`; work in between is done whole.
+    """Ctrl-C and SIGTERM strike only where it is `allowed`; what lies between is done whole.
 
     >>> with Patience() as patience:
     ...     with patience.allowed():

@@ -1,4 +1,4 @@
-"""The client's side of a conversation, without its socket: what to send, what is made of what comes."""
+"""The client's side of a conversation, without its socket: what is sent, and made of what comes."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class Talk:
     _samples: list[np.ndarray] = field(default_factory=list)
 
     def start(self) -> str:
+        """The message that begins it."""
         return protocol.dumps(
             "start",
             mode=self.mode,
@@ -127,6 +128,7 @@ def address_of(url: str) -> str:
 
 
 def options(token: str | None) -> dict[str, Any]:
+    """How both kinds of client connect."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return {
         "additional_headers": headers,
@@ -159,13 +161,15 @@ def explained(address: str) -> Iterator[None]:
         raise ClientError(f"{address}: {error}", code=error.code) from None
 
 
-def talk(hello: Hello, mode: Mode, codebooks: int | None, encoding: str) -> Talk:
+def begin(hello: Hello, mode: Mode, codebooks: int | None, encoding: str) -> Talk:
+    """A conversation that is to be; raises `ClientError` for a format that there is not."""
     if encoding not in FORMATS:
         raise ClientError(f"format {encoding!r}: there are {', '.join(FORMATS)}")
     return Talk(hello, mode, codebooks or hello.codebooks, encoding)
 
 
 def checked(hello: Hello, tokens: Tokens) -> Tokens:
+    """The tokens, if this server can decode them; else a `ClientError`."""
     if (tokens.codec, tokens.fingerprint) != (hello.codec, hello.fingerprint):
         theirs, mine = f"{tokens.codec} {tokens.fingerprint}", f"{hello.codec} {hello.fingerprint}"
         raise ClientError(f"tokens of {theirs}; the server has {mine}", code="wrong_codec")
