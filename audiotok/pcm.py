@@ -100,6 +100,6 @@ class PcmReader:
                 yield piece
         if held:
             raise PcmError(
-                f"{self._name}: {len(held)} bytes at the end are no whole sample of {self._channels}"
-                f" x {self._encoding}: the stream is cut short, or of another format"
+                f"{self._name}: {len(held)} bytes at the end are no whole sample of "
+                f"{self._channels} x {self._encoding}: the stream is cut short, or of another format"
             )

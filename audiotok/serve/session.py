@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,10 +95,8 @@ class Session:
 
     async def warn(self, seconds: float) -> None:
         """See `room.Guest`."""
-        try:
+        with suppress(WebSocketDisconnect, RuntimeError, OSError):
             await self.socket.send_text(protocol.dumps("draining", seconds=seconds))
-        except (WebSocketDisconnect, RuntimeError, OSError):
-            pass
 
     def dismiss(self) -> None:
         """See `room.Guest`."""
