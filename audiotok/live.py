@@ -73,6 +73,7 @@ def encode_pcm(
     encoding: str = "s16le",
     codebooks: int | None = None,
     block: int = 1,
+    context: float | None = None,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Passed:
     """Raw PCM to a .tok file, each frame written when its last sample has come.
@@ -88,13 +89,14 @@ def encode_pcm(
         encoding: a key of `pcm.FORMATS`.
         codebooks: how many to use (all if None).
         block: frames written at once.
+        context: as of `Stream`, for a codec that needs the whole recording.
         around: entered while it waits for PCM.
 
     Raises:
         ValueError: a codec that cannot stream; PCM that is not what it was said to be.
     """
     rate = rate or codec.sample_rate
-    stream, times = Stream(codec, codebooks=codebooks), Times()
+    stream, times = Stream(codec, codebooks=codebooks, context=context), Times()
     resampler = _resampler(rate, codec.sample_rate, codec.channels)
     reader = PcmReader(source, encoding, channels=codec.channels, rate=rate, around=around)
     sink = TokenSink(out, header_of(codec, codebooks=codebooks, rate=rate), block=block)
@@ -121,7 +123,7 @@ def encode_pcm(
     sink.finish(samples, reader.samples)
     if interrupted:
         raise KeyboardInterrupt
-    return _passed(codec, sink.header, samples, sink.frames, sink.bytes, rate, times)
+    return _passed(codec, sink.header, samples, sink.frames, sink.bytes, rate, stream, times)
 
 
 def decode_pcm(
@@ -132,6 +134,7 @@ def decode_pcm(
     rate: int | None = None,
     encoding: str = "s16le",
     codebooks: int | None = None,
+    context: float | None = None,
 ) -> Passed:
     """Tokens of a pipe to raw PCM, each frame written when it is decoded.
 
@@ -144,6 +147,7 @@ def decode_pcm(
         rate: Hz of the PCM; the codec's if None.
         encoding: a key of `pcm.FORMATS`.
         codebooks: of those that come, how many to use (all if None).
+        context: as of `Stream`.
 
     Raises:
         WrongTokensError: another codec's tokens.
@@ -153,7 +157,7 @@ def decode_pcm(
     if source.header.streams > 1:
         raise ValueError(f"{source.name}: channels that were coded apart: use `audiotok decode`")
     rate = rate or codec.sample_rate
-    stream, times = Stream(codec), Times()
+    stream, times = Stream(codec, context=context), Times()
     resampler = _resampler(codec.sample_rate, rate, codec.channels)
     given = 0
 
@@ -174,7 +178,9 @@ def decode_pcm(
     give(resampler.step(stream.finish_decode(source.samples)))
     exact = source.original_samples if rate == source.header.original_rate else None
     give(resampler.finish(), exact)
-    return _passed(codec, source.header, source.samples, source.frames, source.bytes, rate, times)
+    return _passed(
+        codec, source.header, source.samples, source.frames, source.bytes, rate, stream, times
+    )
 
 
 def _resampler(old: int, new: int, channels: int) -> Resampler:
@@ -183,7 +189,14 @@ def _resampler(old: int, new: int, channels: int) -> Resampler:
 
 
 def _passed(
-    codec: Codec, header: Header, samples: int, frames: int, size: int, rate: int, times: Times
+    codec: Codec,
+    header: Header,
+    samples: int,
+    frames: int,
+    size: int,
+    rate: int,
+    stream: Stream,
+    times: Times,
 ) -> Passed:
     seconds = samples / codec.sample_rate
     bits = sum(map(math.log2, header.sizes)) * float(codec.frame_rate)
@@ -195,6 +208,6 @@ def _passed(
         frame_seconds=codec.frame_size / codec.sample_rate,
         nominal_kbps=bits / 1000,
         stream_kbps=size * 8 / max(seconds, 1e-9) / 1000,
-        latency=codec.latency + resampling,
+        latency=stream.latency.algorithmic + resampling,
         took=times.spread(),
     )

@@ -101,5 +101,5 @@ class PcmReader:
         if held:
             raise PcmError(
                 f"{self._name}: {len(held)} bytes at the end are no whole sample of "
-                f"{self._channels} x {self._encoding}: the stream is cut short, or of another format"
+                f"{self._channels} x {self._encoding}: cut short, or of another format"
             )

@@ -18,6 +18,12 @@ Rate = Annotated[int | None, typer.Option(min=1, help="Hz of the PCM. Default: t
 Stats = Annotated[
     bool, typer.Option("--stats", help="Say at the end, on stderr, how long frames took.")
 ]
+Context = Annotated[
+    float | None,
+    typer.Option(
+        min=0.02, help="Seconds around a frame that a codec may look at which needs the whole."
+    ),
+]
 stream = typer.Typer(
     help="Audio to tokens and back through pipes, frame by frame.",
     no_args_is_help=True,
@@ -34,6 +40,7 @@ def encode(
     block: Annotated[
         int, typer.Option(min=1, help="Frames written at once: more cost less, and come later.")
     ] = 1,
+    context: Context = None,
     device: Device = "cpu",
     stats: Stats = False,
 ) -> None:
@@ -63,6 +70,7 @@ def encode(
             encoding=encoding,
             codebooks=codebooks,
             block=block,
+            context=context,
             around=patience.allowed,
         )
     if stats:
@@ -77,6 +85,7 @@ def decode(
     codebooks: Codebooks = None,
     rate: Rate = None,
     encoding: Format = "s16le",
+    context: Context = None,
     device: Device = "cpu",
     stats: Stats = False,
 ) -> None:
@@ -104,6 +113,7 @@ def decode(
         rate=rate,
         encoding=encoding,
         codebooks=codebooks,
+        context=context,
     )
     if stats:
         show.facts(show.passed(done), console=show.said)
