@@ -131,7 +131,12 @@ class Client:
 
     @contextmanager
     def start(
-        self, mode: Mode, *, codebooks: int | None = None, format: str = "f32le"
+        self,
+        mode: Mode,
+        *,
+        codebooks: int | None = None,
+        format: str = "f32le",
+        live: bool = True,
     ) -> Iterator[Conversation]:
         """A conversation, piece by piece; the next one can start when it is finished.
 
@@ -139,22 +144,23 @@ class Client:
             mode: "encode", "decode" or "both".
             codebooks: that are given back, or will be decoded (all if None).
             format: of audio on the wire: "f32le" is exact, "s16le" half as long.
+            live: whether each frame is answered at once; a recording goes faster in blocks.
         """
-        talk = begin(self.hello, mode, codebooks, format)
+        talk = begin(self.hello, mode, codebooks, format, live)
         with explained(self.address):
             self.send(talk.start())
         yield Conversation(self, talk)
 
     def encode(self, samples: np.ndarray, *, codebooks: int | None = None) -> Tokens:
         """The tokens of a recording, samples [c t] float32 at `hello.sample_rate`."""
-        with self.start("encode", codebooks=codebooks) as talk:
+        with self.start("encode", codebooks=codebooks, live=False) as talk:
             first, rest = talk.push(samples), talk.finish()
         return tokens_of(self.hello, np.hstack([first.codes, rest.codes]), samples.shape[1])
 
     def decode(self, tokens: Tokens) -> np.ndarray:
         """The samples [c t] of a recording, exactly as many as were encoded."""
         checked(self.hello, tokens)
-        with self.start("decode", codebooks=tokens.codebooks) as talk:
+        with self.start("decode", codebooks=tokens.codebooks, live=False) as talk:
             first, rest = talk.push(tokens.codes), talk.finish(tokens.samples)
         return np.hstack([first.samples, rest.samples])
 
@@ -219,10 +225,15 @@ class AsyncClient:
 
     @asynccontextmanager
     async def start(
-        self, mode: Mode, *, codebooks: int | None = None, format: str = "f32le"
+        self,
+        mode: Mode,
+        *,
+        codebooks: int | None = None,
+        format: str = "f32le",
+        live: bool = True,
     ) -> AsyncIterator[AsyncConversation]:
         """See `Client.start`."""
-        talk = begin(self.hello, mode, codebooks, format)
+        talk = begin(self.hello, mode, codebooks, format, live)
         with explained(self.address):
             await self.send(talk.start())
         yield AsyncConversation(self, talk)

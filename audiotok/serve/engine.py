@@ -5,9 +5,10 @@
     thread                       +--> [ encode ] --> [ decode ] --+    one step
                                           all abreast
 
-A step takes what waits, at most `quantum` frames of each, so that a client who sends minutes at
+A step takes what waits, at most `quantum` frames of each, so that a client who sends a second at
 once holds up nobody; it is stepped on with the others until all of its message has gone through.
-Before a step the engine waits for others to join, at most `gather` seconds.
+Before a step the engine waits for others to join, at most `gather` seconds. Who sends recordings
+and not speech as it is spoken goes in blocks of many frames, which is faster, when no other waits.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from audiotok.serve.protocol import Mode
 from audiotok.stream import Stream, StreamBatch
 
 log = logging.getLogger("audiotok")
+PATIENCE = 0.5  # seconds that a recording waits for those who are live
 
 
 class EngineError(RuntimeError):
@@ -40,6 +42,7 @@ class Conversation:
     mode: Mode
     codebooks: int  # given back, and decoded in "both" until `decoded` says otherwise
     decoded: int
+    block: int = 1  # frames a step: 1 of speech as it is spoken, more of a recording
     stream: Stream | None = None  # made by the thread, which alone touches it
     samples: int = 0  # that came in, or that were given back
     frames: int = 0
@@ -64,6 +67,7 @@ class _Job:
     length: int | None  # of a decoding that ends
     done: asyncio.Future[Answer]
     arrived: float = field(default_factory=perf_counter)
+    stepped: float = field(default_factory=perf_counter)  # when it last was
     codes: list[Tensor] = field(default_factory=list)
     samples: list[Tensor] = field(default_factory=list)
 
@@ -105,9 +109,9 @@ class Engine:
         """How many are open."""
         return len(self._open)
 
-    def open(self, mode: Mode, codebooks: int) -> Conversation:
+    def open(self, mode: Mode, codebooks: int, block: int = 1) -> Conversation:
         """Begin one."""
-        conversation = Conversation(mode, codebooks, codebooks)
+        conversation = Conversation(mode, codebooks, codebooks, block)
         with self._change:
             self._open.add(conversation)
         return conversation
@@ -185,7 +189,17 @@ class Engine:
                 left = until - perf_counter()
                 if left <= 0 or not self._change.wait(left):
                     break
-            return list(self._waiting)
+            return self._turn()
+
+    def _turn(self) -> list[_Job]:
+        """All that are live, or else the recording whose turn it is; none of them starves."""
+        live = [job for job in self._waiting if job.conversation.block == 1]
+        blocks = [job for job in self._waiting if job.conversation.block > 1]
+        first = min(blocks, key=lambda job: job.stepped, default=None)
+        if first is None or (live and perf_counter() - first.stepped < PATIENCE):
+            return live
+        first.stepped = perf_counter()
+        return [first]
 
     def _step(self, jobs: list[_Job]) -> list[_Job]:
         """One step of each; gives the jobs that are done."""
@@ -193,8 +207,10 @@ class Engine:
         codes: dict[Stream, Tensor] = {}
         for job in jobs:
             talk = job.conversation
-            stream = talk.stream = talk.stream or self._batch.open()
-            most = self.quantum * (1 if talk.mode == "decode" else self.codec.frame_size)
+            if talk.stream is None:
+                talk.stream = Stream(self.codec, block=talk.block)
+            stream, frames = talk.stream, max(self.quantum, talk.block)
+            most = frames * (1 if talk.mode == "decode" else self.codec.frame_size)
             now, job.rest = job.rest[:, :most], job.rest[:, most:]
             if now.shape[1]:
                 (codes if talk.mode == "decode" else pieces)[stream] = now

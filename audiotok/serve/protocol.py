@@ -6,8 +6,10 @@ Text messages are JSON objects with a `type`; binary ones are audio or tokens.
                       latency (seconds), protocol (1), limits
     client  start     mode: "encode" (audio up, tokens down), "decode" (tokens up, audio down) or
                       "both" (audio up, tokens and decoded audio down); may name codebooks, format
-                      ("s16le" or "f32le", of audio both ways), codec and fingerprint. Whoever
-                      sends tokens must name the last two: other weights' tokens are refused
+                      ("s16le" or "f32le", of audio both ways), live (true: each frame is
+                      answered at once; false: in blocks, of a recording, many times as fast),
+                      codec and fingerprint. Whoever sends tokens must name the last two: other
+                      weights' tokens are refused
     client  (binary)  audio or tokens, in messages of any length up to limits.message_bytes
     server  (binary)  what they complete, in order: the tokens of a message before its audio
     client  codebooks how many codebooks are decoded from here on ("both" only)
@@ -121,6 +123,7 @@ class Start:
     mode: Mode
     codebooks: int
     format: str = "s16le"
+    live: bool = True
 
     @classmethod
     def read(cls, message: dict[str, Any], hello: Hello) -> Start:
@@ -142,7 +145,11 @@ class Start:
                 raise ProtocolError(
                     f"{name} is {asked!r}; this server has {mine!r}", code="wrong_codec", close=1008
                 )
-        return cls(mode=mode, codebooks=codebooks_of(message, hello), format=encoding)
+        live = message.get("live", True)
+        if type(live) is not bool:
+            raise ProtocolError(f"live is {live!r}; it is true or false")
+        books = codebooks_of(message, hello)
+        return cls(mode=mode, codebooks=books, format=encoding, live=live)
 
 
 def codebooks_of(message: dict[str, Any], hello: Hello) -> int:

@@ -135,7 +135,8 @@ class Session:
             if self.room.draining:
                 raise ProtocolError("the server is going away", code="draining", close=1001)
             self._start = Start.read(message, hello)
-            self._talk = self.room.engine.open(self._start.mode, self._start.codebooks)
+            block = 1 if self._start.live else self.room.engine.codec.block
+            self._talk = self.room.engine.open(self._start.mode, self._start.codebooks, block)
             self._times = Times(10_000)
         elif kind == "codebooks":
             talk, _ = self._started()

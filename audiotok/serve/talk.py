@@ -47,6 +47,7 @@ class Talk:
     mode: Mode
     codebooks: int
     format: str
+    live: bool = True
     summary: dict[str, Any] = field(default_factory=dict)  # what the server said at the end
     draining: bool = False  # whether it said that it will go away
     _codes: list[np.ndarray] = field(default_factory=list)
@@ -59,6 +60,7 @@ class Talk:
             mode=self.mode,
             codebooks=self.codebooks,
             format=self.format,
+            live=self.live,
             codec=self.hello.codec,
             fingerprint=self.hello.fingerprint,
         )
@@ -161,11 +163,11 @@ def explained(address: str) -> Iterator[None]:
         raise ClientError(f"{address}: {error}", code=error.code) from None
 
 
-def begin(hello: Hello, mode: Mode, codebooks: int | None, encoding: str) -> Talk:
+def begin(hello: Hello, mode: Mode, codebooks: int | None, encoding: str, live: bool) -> Talk:
     """A conversation that is to be; raises `ClientError` for a format that there is not."""
     if encoding not in FORMATS:
         raise ClientError(f"format {encoding!r}: there are {', '.join(FORMATS)}")
-    return Talk(hello, mode, codebooks or hello.codebooks, encoding)
+    return Talk(hello, mode, codebooks or hello.codebooks, encoding, live)
 
 
 def checked(hello: Hello, tokens: Tokens) -> Tokens:

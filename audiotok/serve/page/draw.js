@@ -122,7 +122,7 @@ function transform(re, im) {
   }
 }
 
-/** Levels of -90 to -5 dB over frequency, a column every `hop` samples. */
+/** Levels of -85 to -20 dB over frequency, a column every `hop` samples. */
 export class Spectrogram {
   constructor(hop) { this.hop = hop; this.strip = new Strip(FFT / 2); this.done = 0; }
 
@@ -138,7 +138,7 @@ export class Spectrogram {
       transform(re, im);
       for (let k = 0; k < FFT / 2; k++) {
         const power = (re[k] * re[k] + im[k] * im[k]) / (FFT * FFT / 16);
-        const share = (10 * Math.log10(power + 1e-12) + 90) / 85;
+        const share = (10 * Math.log10(power + 1e-12) + 85) / 65;
         const [r, g, b] = COLOURS[Math.max(0, Math.min(255, Math.round(255 * share)))];
         image.data.set([r, g, b, 255], 4 * ((FFT / 2 - 1 - k) * columns + c));
       }

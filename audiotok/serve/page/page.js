@@ -50,7 +50,7 @@ async function connect() {
     if (!/nothing came/.test(why)) problem(why);
     enable();
   };
-  player ||= new Player(hello.sample_rate, () => { $('play').textContent = '▶'; });
+  player ||= new Player(hello.sample_rate, playing);
   $('books').max = hello.codebooks;
   $('books').value = hello.codebooks;
   $('f-codec').replaceChildren(hello.codec, small(hello.fingerprint));
@@ -76,8 +76,10 @@ function small(text) {
 /** Begins a recording; `rest` is what is done when the server has said all. */
 function begin(live) {
   player.pause();
-  $('play').textContent = '▶';
+  playing();
   take = fresh();
+  take.live = live;
+  take.began = performance.now();
   const books = take.books = Number($('books').value);
   const mine = take;
   return new Promise((resolve) => {
@@ -85,8 +87,13 @@ function begin(live) {
       codes: push,
       samples: (samples) => { mine.decoded.push(samples); monitor?.push(samples); stale = true; },
       draining: () => state('bad', 'the server is going away'),
-      end: (summary) => { mine.summary = summary; resolve(mine); },
-    });
+      end: (summary) => {
+        mine.summary = summary;
+        mine.took = (performance.now() - mine.began) / 1000;
+        resolve(mine);
+      },
+    }, { live });
+    enable();
     if (books < server.hello.codebooks) server.say({ type: 'codebooks', codebooks: books });
     monitor = live && $('monitor').checked ? new Monitor(server.hello.sample_rate) : null;
   });
@@ -147,7 +154,6 @@ async function load(file) {
     const samples = await read(file, server.hello.sample_rate);
     const done = begin(false);
     take.original.push(samples);
-    enable();
     await server.audioWhole(samples);
     server.end();
     ended(await done);
@@ -167,7 +173,7 @@ async function decode(books) {
     mine.busy = true;
     const track = new Track();
     await new Promise((resolve) => {
-      server.start('decode', { samples: (samples) => track.push(samples), end: resolve }, { codebooks: books });
+      server.start('decode', { samples: (samples) => track.push(samples), end: resolve }, { codebooks: books, live: false });
       server.tokens(mine.codes.slice(0, books));
       server.end(mine.original.length);
     });
@@ -207,7 +213,11 @@ function choose(which) {
 
 function play() {
   if (player.playing) player.pause(); else player.play();
-  $('play').textContent = player.playing ? '⏸' : '▶';
+  playing();
+}
+
+function playing() {
+  $('play').classList.toggle('on', player.playing);
   $('play').setAttribute('aria-label', player.playing ? 'Pause' : 'Play');
 }
 
@@ -232,6 +242,7 @@ function enable() {
   $('books').disabled = !server;
   for (const id of ['play', 'a', 'b']) $(id).disabled = !ready;
   $('hint').hidden = Boolean(take);
+  $('plots').classList.toggle('filled', Boolean(take));
   if (!open && !server) $('record').disabled = true;
 }
 
@@ -240,9 +251,15 @@ function facts() {
   const seconds = take.original.length / sample_rate, rate = kbps(take.books);
   $('f-length').replaceChildren(`${seconds.toFixed(2)} s`, small(`${take.map.frames} frames of ${Math.round(frame_size / sample_rate * 1000)} ms`));
   $('f-rate').replaceChildren(`${rate.toFixed(2)} kbps`, small(`${Math.ceil(rate * seconds / 8 * 10) / 10} kB in all`));
-  $('f-ratio').textContent = `${Math.round(sample_rate * 16 / 1000 / rate)} times`;
-  if (take.summary?.count) {
-    $('f-answer').replaceChildren(`${take.summary.p50_ms.toFixed(0)} ms`, small(`of a message; p99 ${take.summary.p99_ms.toFixed(0)} ms`));
+  $('f-ratio').replaceChildren(`${Math.round(sample_rate * 16 / 1000 / rate)} times`, small('smaller'));
+  if (!take.summary?.count) {
+    $('f-answer').textContent = '–';
+  } else if (take.live) {
+    $('f-speed').textContent = 'server answers in';
+    $('f-answer').replaceChildren(`${take.summary.p50_ms.toFixed(0)} ms`, small(`99 %: ${take.summary.p99_ms.toFixed(0)} ms`));
+  } else {
+    $('f-speed').textContent = 'server, there and back';
+    $('f-answer').replaceChildren(`${(seconds / take.took).toFixed(1)}x real time`, small(`${take.took.toFixed(1)} s`));
   }
 }
 
