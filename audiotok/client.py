@@ -162,7 +162,7 @@ class Client:
         checked(self.hello, tokens)
         with self.start("decode", codebooks=tokens.codebooks, live=False) as talk:
             first, rest = talk.push(tokens.codes), talk.finish(tokens.samples)
-        return np.hstack([first.samples, rest.samples])
+        return np.hstack([first.samples, rest.samples])[:, : tokens.samples]
 
 
 class AsyncConversation:

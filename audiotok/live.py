@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedIOBase
 from time import perf_counter
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,8 +66,8 @@ def header_of(codec: Codec, *, codebooks: int | None, rate: int) -> Header:
 
 def encode_pcm(
     codec: Codec,
-    source: BufferedReader,
-    out: IO[bytes],
+    source: BufferedIOBase,
+    out: BufferedIOBase,
     *,
     rate: int | None = None,
     encoding: str = "s16le",
@@ -129,7 +129,7 @@ def encode_pcm(
 def decode_pcm(
     codec: Codec,
     source: TokenSource,
-    out: IO[bytes],
+    out: BufferedIOBase,
     *,
     rate: int | None = None,
     encoding: str = "s16le",
@@ -159,7 +159,10 @@ def decode_pcm(
     rate = rate or codec.sample_rate
     stream, times = Stream(codec, context=context), Times()
     resampler = _resampler(codec.sample_rate, rate, codec.channels)
-    given = 0
+    given, frames = 0, 0
+    # Of the last frame one sample may be all that there was. Which is the last shows at the end, so
+    # what may lie past it waits for the next frame.
+    held, heard, late = torch.zeros(codec.channels, 0), 0, 0
 
     def give(samples: Tensor, most: int | None = None) -> None:
         nonlocal given
@@ -171,15 +174,20 @@ def decode_pcm(
     for codes in source.blocks():
         for frame in torch.from_numpy(codes[:codebooks]).split(1, 1):
             start = perf_counter()
-            samples = stream.decode(frame)
-            if samples.shape[1]:
-                times.add(perf_counter() - start)
-                give(resampler.step(samples))
-    give(resampler.step(stream.finish_decode(source.samples)))
+            held = torch.cat([held, stream.decode(frame)], 1)
+            times.add(perf_counter() - start)
+            sure = max(0, frames * codec.frame_size + 1 - heard)
+            frames += 1
+            now, held = held[:, :sure], held[:, sure:]
+            heard, late = heard + now.shape[1], max(late, held.shape[1])
+            if now.shape[1]:
+                give(resampler.step(now))
+    rest = torch.cat([held, stream.finish_decode()], 1)
+    give(resampler.step(rest[:, : source.samples - heard]))
     exact = source.original_samples if rate == source.header.original_rate else None
     give(resampler.finish(), exact)
     return _passed(
-        codec, source.header, source.samples, source.frames, source.bytes, rate, stream, times
+        codec, source.header, source.samples, source.frames, source.bytes, rate, stream, times, late
     )
 
 
@@ -197,6 +205,7 @@ def _passed(
     rate: int,
     stream: Stream,
     times: Times,
+    late: int = 0,
 ) -> Passed:
     seconds = samples / codec.sample_rate
     bits = sum(map(math.log2, header.sizes)) * float(codec.frame_rate)
@@ -208,6 +217,6 @@ def _passed(
         frame_seconds=codec.frame_size / codec.sample_rate,
         nominal_kbps=bits / 1000,
         stream_kbps=size * 8 / max(seconds, 1e-9) / 1000,
-        latency=stream.latency.algorithmic + resampling,
+        latency=stream.latency.algorithmic + resampling + late / codec.sample_rate,
         took=times.spread(),
     )

@@ -10,9 +10,10 @@ import queue
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedIOBase
 from time import perf_counter
 from types import ModuleType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ def talk(
     source: int | str | None = None,
     target: int | str | None = None,
     play: bool = True,
-    out: IO[bytes] | None = None,
+    out: BufferedIOBase | None = None,
     seconds: float = math.inf,
     told: Callable[[Level], None] = lambda _level: None,
 ) -> Level:

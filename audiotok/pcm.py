@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from io import BufferedReader
+from io import BufferedIOBase
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class PcmReader:
 
     def __init__(
         self,
-        file: BufferedReader,
+        file: BufferedIOBase,
         encoding: str,
         *,
         channels: int = 1,

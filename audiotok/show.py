@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from rich import box
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -43,6 +45,36 @@ def error(message: object, *, console: Console = said) -> None:
 def warning(message: object) -> None:
     """One line on stderr."""
     said.print(labelled("warning", "yellow", one_line(message)), soft_wrap=True)
+
+
+def heard(level: Any) -> dict[str, str]:
+    """What a `microphone.Level` came to, in words."""
+    return {
+        "said": f"{level.seconds:.1f} s, {level.frames} frames",
+        "rate": f"{level.nominal_kbps:.2f} kbps",
+        "latency": f"{level.latency * 1e3:.0f} ms algorithmic, {level.device * 1e3:.0f} ms devices",
+        "a frame": f"computed in {level.took}",
+        "dropped": str(level.dropped),
+    }
+
+
+@contextmanager
+def meter() -> Iterator[Callable[[Any], None]]:
+    """A line on stderr that follows `microphone.Level`s, where there is a terminal."""
+    with Live(console=said, auto_refresh=False, transient=True) as live:
+
+        def told(level: Any) -> None:
+            if not said.is_terminal or level.frames % 5:
+                return
+            full = max(0, min(30, round((level.level + 60) / 2)))  # from -60 dB up, 2 dB a cell
+            style = "red" if level.level > -6 else "green"
+            late = f"{level.latency * 1e3:.0f} ms + frame {level.took}"
+            text = f"  {level.level:5.0f} dB  {level.nominal_kbps:.2f} kbps  {late}"
+            dropped = f"  dropped {level.dropped}" if level.dropped else ""
+            bar = ("█" * full, style), ("·" * (30 - full), "dim")
+            live.update(Text.assemble(*bar, text, (dropped, "yellow")), refresh=True)
+
+        yield told
 
 
 class Warned(logging.Handler):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from io import BufferedIOBase
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -55,8 +56,8 @@ def encode(
       ffmpeg -i talk.mp3 -f s16le -ac 1 -ar 16000 - | audiotok stream encode --stats > talk.tok
       rec -t raw -e signed -b 16 -c 1 -r 44100 - | audiotok stream encode --rate 44100 | nc host 9
     """
-    _piped(sys.stdin, "stdin", "raw PCM")
-    _piped(sys.stdout, "stdout", "tokens")
+    came = _piped(sys.stdin, "stdin", "raw PCM")
+    out = _piped(sys.stdout, "stdout", "tokens")
     from audiotok.interrupt import Patience
     from audiotok.live import encode_pcm
 
@@ -64,8 +65,8 @@ def encode(
     with Patience() as patience:
         done = encode_pcm(
             model,
-            sys.stdin.buffer,
-            sys.stdout.buffer,
+            came,
+            out,
             rate=rate,
             encoding=encoding,
             codebooks=codebooks,
@@ -97,19 +98,19 @@ def decode(
       audiotok stream decode --codebooks 2 < talk.tok | ffplay -f s16le -ar 16000 -i -
       ... | audiotok stream encode | audiotok stream decode | play -t raw -e signed -b 16 -r 16000 -
     """
-    _piped(sys.stdin, "stdin", "tokens")
-    _piped(sys.stdout, "stdout", "raw PCM")
+    came = _piped(sys.stdin, "stdin", "tokens")
+    out = _piped(sys.stdout, "stdout", "raw PCM")
     from audiotok.live import decode_pcm
     from audiotok.tokfile import TokenSource
 
-    source = TokenSource(sys.stdin.buffer)
+    source = TokenSource(came)
     there = len(source.header.sizes)
     if codebooks is not None and not 1 <= codebooks <= there:
         raise show.UsageError(f"--codebooks {codebooks}: these tokens have 1 to {there}")
     done = decode_pcm(
         live_codec(codec or source.header.codec, device),
         source,
-        sys.stdout.buffer,
+        out,
         rate=rate,
         encoding=encoding,
         codebooks=codebooks,
@@ -119,9 +120,10 @@ def decode(
         show.facts(show.passed(done), console=show.said)
 
 
-def _piped(file: object, name: str, what: str) -> None:
-    """Raises `show.UsageError` if a person sits where bytes belong."""
-    if getattr(file, "isatty", lambda: False)():
+def _piped(file: Any, name: str, what: str) -> BufferedIOBase:
+    """The bytes below it; raises `show.UsageError` if a person sits where they belong."""
+    if file.isatty():
         raise show.UsageError(
             f"{name} is a terminal: {what} go through a pipe or a file; see --help"
         )
+    return cast(BufferedIOBase, file.buffer)

@@ -237,7 +237,10 @@ class Engine:
         talk, stream = job.conversation, job.conversation.stream
         assert stream is not None
         if talk.mode == "decode":
-            job.samples.append(stream.finish_decode(job.length))
+            rest = stream.finish_decode()
+            if job.length is not None:
+                rest = rest[:, : max(0, job.length - talk.samples)]
+            job.samples.append(rest)
             return
         codes = stream.finish_encode()
         job.codes.append(codes)

@@ -13,7 +13,8 @@ Text messages are JSON objects with a `type`; binary ones are audio or tokens.
     client  (binary)  audio or tokens, in messages of any length up to limits.message_bytes
     server  (binary)  what they complete, in order: the tokens of a message before its audio
     client  codebooks how many codebooks are decoded from here on ("both" only)
-    client  end       that was all; of a decoding, samples: its exact length (all frames if absent)
+    client  end       that was all; of a decoding, samples: its exact length (all frames if absent);
+                      of the last frame some samples may have come already: drop what is past it
     server  (binary)  the rest
     server  end       samples and frames of the whole, and the server's part of the latency:
                       p50_ms and p99_ms from a message's arrival to its answer

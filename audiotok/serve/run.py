@@ -16,6 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from audiotok.codecs.base import Codec
 from audiotok.serve.app import application
 from audiotok.serve.room import Settings
+from audiotok.stream import Stream
 
 HEADER_SECONDS = 10.0  # that a request may take to arrive
 log = logging.getLogger("audiotok")
@@ -99,6 +100,37 @@ def listen(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
 
 
+def built(
+    codec: Codec, settings: Settings, *, certificate: str | None = None, key: str | None = None
+) -> Server:
+    """A server that is to be run with `run(sockets=[listen(...)])`.
+
+    Raises:
+        ValueError: the codec cannot stream.
+    """
+    Stream(codec)  # says why not
+    app, limits = application(codec, settings), settings.limits
+    config = uvicorn.Config(
+        app,
+        http=_Http,
+        ws=_WebSocket,
+        ws_max_size=limits.message_bytes,
+        ws_ping_interval=settings.ping_seconds,
+        ws_ping_timeout=settings.ping_seconds,
+        ws_per_message_deflate=False,  # tokens do not shrink
+        limit_concurrency=2 * limits.clients + 64,
+        timeout_graceful_shutdown=5,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+    )
+    return Server(config, app)
+
+
 def serve(
     codec: Codec,
     settings: Settings,
@@ -120,28 +152,9 @@ def serve(
         ValueError: the codec cannot stream.
         OSError: it cannot listen there.
     """
-    app = application(codec, settings)
-    limits = settings.limits
+    server = built(codec, settings, certificate=certificate, key=key)
     with listen(settings.host, settings.port) as door:
-        config = uvicorn.Config(
-            app,
-            http=_Http,
-            ws=_WebSocket,
-            ws_max_size=limits.message_bytes,
-            ws_ping_interval=settings.ping_seconds,
-            ws_ping_timeout=settings.ping_seconds,
-            ws_per_message_deflate=False,  # tokens do not shrink
-            limit_concurrency=2 * limits.clients + 64,
-            timeout_graceful_shutdown=5,
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ssl_certfile=certificate,
-            ssl_keyfile=key,
-        )
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         scheme = "https" if certificate else "http"
         ready(f"{scheme}://{host}:{door.getsockname()[1]}/")
-        Server(config, app).run(sockets=[door])
+        server.run(sockets=[door])

@@ -51,6 +51,7 @@ class Session:
         self._talk: Conversation | None = None
         self._start: Start | None = None
         self._times = Times(10_000)
+        self._fed = False  # whether anything came since the start
         self._over: _Over | None = None
         loop = asyncio.get_running_loop()
         self._now: Callable[[], float] = loop.time
@@ -137,11 +138,14 @@ class Session:
             self._start = Start.read(message, hello)
             block = 1 if self._start.live else self.room.engine.codec.block
             self._talk = self.room.engine.open(self._start.mode, self._start.codebooks, block)
-            self._times = Times(10_000)
+            self._times, self._fed = Times(10_000), False
         elif kind == "codebooks":
-            talk, _ = self._started()
+            talk, start = self._started()
             if talk.mode != "both":
                 raise ProtocolError(f"codebooks are changed in both, not in {talk.mode}")
+            codec = self.room.engine.codec
+            if self._fed and (not start.live or codec.first_frames > 1):
+                raise ProtocolError("here codebooks can be changed before the first audio only")
             talk.decoded = protocol.codebooks_of(message, hello)
         elif kind == "end":
             talk, start = self._started()
@@ -159,6 +163,7 @@ class Session:
             raise ProtocolError(f"tokens of {len(values)} codebooks, not {start.codebooks}")
         if kind == protocol.TOKENS:
             talk.frames += values.shape[1]
+        self._fed = True
         self._is("working")
         answer = await self.room.engine.push(talk, torch.from_numpy(values))
         self._count(kind, values.shape[1], answer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import IO
+from io import BufferedIOBase
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class TokenSink:
         OSError: what the file raises (BrokenPipeError when nobody reads on).
     """
 
-    def __init__(self, file: IO[bytes], header: Header, *, block: int = 1) -> None:
+    def __init__(self, file: BufferedIOBase, header: Header, *, block: int = 1) -> None:
         if not 1 <= block <= header.block_frames:
             raise ValueError(f"a block has 1 to {header.block_frames} frames, not {block}")
         self.header, self.block, self.frames, self.bytes = header, block, 0, 0
@@ -96,7 +96,7 @@ class TokenSource:
         TokenFileError: a newer audiotok wrote it.
     """
 
-    def __init__(self, file: IO[bytes], name: str = "stdin") -> None:
+    def __init__(self, file: BufferedIOBase, name: str = "stdin") -> None:
         self.name, self._file = name, file
         self.header, self.bytes = read_header(name, file)
         self.frames = 0

@@ -8,6 +8,7 @@ import stat
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -42,7 +43,7 @@ def open_file(path: Path) -> IO[bytes]:
         return path.open("rb")
 
 
-def read_header(path: Path | str, file: IO[bytes]) -> tuple[Header, int]:
+def read_header(path: Path | str, file: IO[bytes] | BufferedIOBase) -> tuple[Header, int]:
     """The header at the start of a file, and how many bytes it takes."""
     start = file.read(PREFIX.size)
     if start[: len(MAGIC)] != MAGIC or len(start) < PREFIX.size:

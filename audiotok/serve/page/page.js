@@ -177,7 +177,7 @@ async function decode(books) {
       server.tokens(mine.codes.slice(0, books));
       server.end(mine.original.length);
     });
-    mine.ready.set(books, track.all());
+    mine.ready.set(books, track.all().subarray(0, mine.original.length));
     mine.busy = false;
   }
   if (take !== mine) return;
