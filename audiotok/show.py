@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import typer
 from rich import box
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -47,36 +45,6 @@ def warning(message: object) -> None:
     said.print(labelled("warning", "yellow", one_line(message)), soft_wrap=True)
 
 
-def heard(level: Any) -> dict[str, str]:
-    """What a `microphone.Level` came to, in words."""
-    return {
-        "said": f"{level.seconds:.1f} s, {level.frames} frames",
-        "rate": f"{level.nominal_kbps:.2f} kbps",
-        "latency": f"{level.latency * 1e3:.0f} ms algorithmic, {level.device * 1e3:.0f} ms devices",
-        "a frame": f"computed in {level.took}",
-        "dropped": str(level.dropped),
-    }
-
-
-@contextmanager
-def meter() -> Iterator[Callable[[Any], None]]:
-    """A line on stderr that follows `microphone.Level`s, where there is a terminal."""
-    with Live(console=said, auto_refresh=False, transient=True) as live:
-
-        def told(level: Any) -> None:
-            if not said.is_terminal or level.frames % 5:
-                return
-            full = max(0, min(30, round((level.level + 60) / 2)))  # from -60 dB up, 2 dB a cell
-            style = "red" if level.level > -6 else "green"
-            late = f"{level.latency * 1e3:.0f} ms + frame {level.took}"
-            text = f"  {level.level:5.0f} dB  {level.nominal_kbps:.2f} kbps  {late}"
-            dropped = f"  dropped {level.dropped}" if level.dropped else ""
-            bar = ("█" * full, style), ("·" * (30 - full), "dim")
-            live.update(Text.assemble(*bar, text, (dropped, "yellow")), refresh=True)
-
-        yield told
-
-
 class Warned(logging.Handler):
     """Log records as one line each on stderr, above a progress bar if there is one."""
 
@@ -108,19 +76,6 @@ def facts(pairs: dict[str, Any], *, console: Console = shown) -> None:
         console.print(
             Text.assemble((f"{key:{width}}", "cyan"), "  ", plain(str(value))), soft_wrap=True
         )
-
-
-def passed(row: Any) -> dict[str, str]:
-    """A `live.Passed` in words."""
-    took, frame = row.took, row.frame_seconds
-    share = f", {took.p50 / frame:.0%} of it at p50" if took.count else ""
-    return {
-        "codec": row.codec,
-        "audio": f"{row.seconds:.2f} s, {row.frames} frames",
-        "rate": f"{row.nominal_kbps:.2f} kbps nominal, {row.stream_kbps:.2f} as a stream",
-        "latency": f"{row.latency * 1e3:.0f} ms algorithmic",
-        f"a frame of {frame * 1e3:.0f} ms": f"computed in {took}{share}",
-    }
 
 
 def estimated(facts: dict[str, Any]) -> dict[str, str]:

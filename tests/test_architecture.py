@@ -76,7 +76,8 @@ LEVELS = {
     "snapshot": 8,
     "stream": 9,
     "live": 10,
-    "microphone": 10,
+    "microphone": 11,
+    "meter": 12,
     "serve": 10,
     "client": 11,
     "files": 8,
@@ -88,9 +89,9 @@ LEVELS = {
     "report": 9,
     "jobs": 10,
     "bench": 11,
-    "commands": 12,
-    "__main__": 13,
-    "__init__": 13,
+    "commands": 13,
+    "__main__": 14,
+    "__init__": 14,
 }
 # Why a file may pass 300 lines.
 LONG: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""`audiotok mic` with a sound device that is made up: it plays a recording and keeps what it hears."""
+"""`audiotok mic` with a made-up sound device, which speaks and keeps what it is to play."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +40,7 @@ def mic(
       audiotok mic --codebooks 2
       audiotok mic --no-play -o talk.tok
     """
-    from audiotok import microphone
+    from audiotok import meter, microphone
 
     if listed:
         typer.echo(microphone.devices())
@@ -49,7 +49,7 @@ def mic(
         raise ValueError(f"{out}: exists already; --force overwrites it")
     microphone.library()
     model = checked(live_codec(codec, device), codebooks)
-    with show.meter() as told, out.open("wb") if out else nullcontext() as file:
+    with meter.meter() as told, out.open("wb") if out else nullcontext() as file:
         last = None
 
         def kept(level: microphone.Level) -> None:
@@ -57,7 +57,7 @@ def mic(
             last = level
             told(level)
 
-        try:
+        with suppress(KeyboardInterrupt):  # how one ends it
             microphone.talk(
                 model,
                 codebooks=codebooks,
@@ -68,10 +68,8 @@ def mic(
                 seconds=seconds,
                 told=kept,
             )
-        except KeyboardInterrupt:  # how one ends it
-            pass
     if last is not None:
-        show.facts(show.heard(last))
+        show.facts(meter.heard(last))
 
 
 def _device(name: str | None) -> int | str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -95,6 +96,7 @@ def serve(
 
     def ready(address: str) -> None:
         show.line(f"serving {model.name} ({model.fingerprint}) at {address}")
+        sys.stdout.flush()  # into a pipe too
         if exposed([host]) and token is None:
             show.warning(f"anybody who reaches {host} may use this: set a --token")
 

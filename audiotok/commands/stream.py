@@ -60,6 +60,7 @@ def encode(
     out = _piped(sys.stdout, "stdout", "tokens")
     from audiotok.interrupt import Patience
     from audiotok.live import encode_pcm
+    from audiotok.meter import passed
 
     model = checked(live_codec(codec, device), codebooks)
     with Patience() as patience:
@@ -75,7 +76,7 @@ def encode(
             around=patience.allowed,
         )
     if stats:
-        show.facts(show.passed(done), console=show.said)
+        show.facts(passed(done), console=show.said)
 
 
 @stream.command()
@@ -101,6 +102,7 @@ def decode(
     came = _piped(sys.stdin, "stdin", "tokens")
     out = _piped(sys.stdout, "stdout", "raw PCM")
     from audiotok.live import decode_pcm
+    from audiotok.meter import passed
     from audiotok.tokfile import TokenSource
 
     source = TokenSource(came)
@@ -117,7 +119,7 @@ def decode(
         context=context,
     )
     if stats:
-        show.facts(show.passed(done), console=show.said)
+        show.facts(passed(done), console=show.said)
 
 
 def _piped(file: Any, name: str, what: str) -> BufferedIOBase:
