@@ -39,17 +39,31 @@ class Row:
 
 def rows(state: State, count: int) -> list[Row]:
     """The parts of a state of `count` signals."""
-    alike = form(state)
-    return [Row(state, i, count, alike) for i in range(count)]
+    alike, flags = _shapes(state), _flags(state)
+    return [Row(state, i, count, (alike, tuple(f[i] for f in flags))) for i in range(count)]
 
 
 def form(state: State | Row) -> Hashable:
-    """What two states must share to lie side by side: their tree, shapes and types."""
+    """What the states of two signals must share to lie side by side: their tree, shapes and types,
+    and their flags, which a layer may take to be the same for all."""
     if isinstance(state, Row):
         return state.form
+    return _shapes(state), tuple(flag[0] for flag in _flags(state))
+
+
+def _shapes(state: State) -> Hashable:
     if isinstance(state, tuple):
-        return tuple(form(part) for part in state)
+        return tuple(_shapes(part) for part in state)
     return None if state is None else (state.shape[1:], state.dtype)
+
+
+def _flags(state: State) -> list[list[bool]]:
+    """What says of each signal whether it has begun, say: `[b]` of bool."""
+    if isinstance(state, tuple):
+        return [flag for part in state for flag in _flags(part)]
+    if state is None or state.dtype != torch.bool or state.ndim != 1:
+        return []
+    return [state.tolist()]
 
 
 def beside(states: Sequence[State | Row]) -> State:
