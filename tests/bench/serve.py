@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import platform
@@ -38,7 +39,8 @@ class Socket(asyncio.Protocol):
         self.host, self.data, self.greeted = host, bytearray(), False
         self.came: list[float] = []  # when tokens came
         self.said: list[dict[str, object]] = []
-        self.over = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.ready, self.over = loop.create_future(), loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -58,6 +60,7 @@ class Socket(asyncio.Protocol):
             assert self.data.startswith(b"HTTP/1.1 101"), bytes(self.data[:200])
             del self.data[: end + 4]
             self.greeted = True
+            self.ready.set_result(None)
         while len(self.data) >= 2:
             size, head = self.data[1] & 127, 2
             if size >= 126:
@@ -96,6 +99,7 @@ async def client(
     """One conversation in real time; gives the delay of each frame, and what the server said."""
     loop = asyncio.get_running_loop()
     _, socket = await loop.create_connection(lambda: Socket(f"{host}:{port}"), host, port)
+    await asyncio.wait_for(socket.ready, 30)
     socket.send(frame(json.dumps({"type": "start", "mode": "both"}).encode(), 1))
     sent = []
     for i, data in enumerate(frames):
@@ -103,16 +107,13 @@ async def client(
         await asyncio.sleep(max(0, wait))
         sent.append(perf_counter())
         socket.send(data)
-    before = len(socket.came)
-    while before != len(socket.came) or not before:
-        before = len(socket.came)
-        await asyncio.sleep(0.5)
     socket.send(frame(b'{"type": "end"}', 1))
     said = await asyncio.wait_for(socket.over, 60)
     socket.transport.close()
-    # A frame is complete with a later message, always as many later.
-    lag = len(sent) - before
-    return [came - sent[i + lag] for i, came in enumerate(socket.came[:before])], said
+    # A frame is complete with a later message, always as many later; the last comes with the end.
+    came = socket.came[:-1]
+    lag = len(sent) - len(came)
+    return [when - sent[i + lag] for i, when in enumerate(came)], said
 
 
 def percentile(metrics: str, name: str, share: float) -> float:
@@ -120,6 +121,13 @@ def percentile(metrics: str, name: str, share: float) -> float:
     rows = re.findall(rf'audiotok_{name}_bucket{{le="([^"]+)"}} (\S+)', metrics)
     total = float(rows[-1][1])
     return next(float(le) * 1000 for le, count in rows if float(count) >= share * total)
+
+
+def value(metrics: str, name: str) -> float:
+    """One of the numbers that Prometheus is told."""
+    found = re.search(rf"^audiotok_{name} (\S+)", metrics, re.MULTILINE)
+    assert found, name
+    return float(found[1])
 
 
 def get(host: str, port: int, path: str) -> str:
@@ -132,15 +140,18 @@ def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
     command = [sys.executable, "-m", "audiotok", "serve", "--port", "0", "--clients", "1000"]
     command += ["--gather-ms", str(options.gather), "--threads", str(options.threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-    with subprocess.Popen(
-        [*command, "--codec", options.codec], stdout=subprocess.PIPE, env=environment, text=True
-    ) as server:
+    command += ["--codec", options.codec]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as server,
+        contextlib.ExitStack() as ending,
+    ):
+        ending.callback(server.terminate)
         assert server.stdout
         found = re.search(r"http://([\d.]+):(\d+)/", server.stdout.readline())
         assert found
         host, port = found[1], int(found[2])
         hello = json.loads(get(host, port, "/healthz"))
-        memory = float(re.findall(r"resident_bytes (\S+)", get(host, port, "/metrics"))[0])
+        memory = value(get(host, port, "/metrics"), "resident_bytes")
         audio = Audio.load(SPEECH).resample(16000).samples
         count = int(seconds * 50)
         pieces = audio.repeat(1, 1 + count * 320 // audio.shape[1]).split(320, 1)[:count]
@@ -156,17 +167,15 @@ def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
         results = asyncio.run(load())
         wall, after = perf_counter() - begin, os.times()
         metrics = get(host, port, "/metrics")
-        more = float(re.findall(r"resident_bytes (\S+)", metrics)[0]) - memory
-        server.terminate()
+        more = value(metrics, "resident_bytes") - memory
     delays = [delay for mine, _ in results for delay in mine[25:]]  # half a second to warm up
     all_of, late = spread(delays), sum(delay > 0.02 for delay in delays)
     p50, p99 = (percentile(metrics, "step_seconds", share) for share in (0.5, 0.99))
-    abreast = float(re.findall(r"step_clients_sum (\S+)", metrics)[0])
-    steps = float(re.findall(r"step_clients_count (\S+)", metrics)[0])
+    abreast = value(metrics, "step_clients_sum") / value(metrics, "step_clients_count")
     print(
         f"{hello['codec']}, {clients:3} clients: frame there and back {all_of}; "
         f"{late / len(delays):.2%} later than 20 ms; step p50 {p50:g} ms, "
-        f"p99 {p99:g} ms, of {abreast / steps:.1f} clients; "
+        f"p99 {p99:g} ms, of {abreast:.1f} clients; "
         f"{more / clients / 1e6:.2f} MB a client; load generator "
         f"{(after.user - before.user + after.system - before.system) / wall:.0%} of a core",
         flush=True,
