@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -107,8 +107,9 @@ class Client:
     def __init__(self, url: str, *, token: str | None = None) -> None:
         connect = needed("websockets.sync.client", "websockets", extra="serve").connect
         self.address = address_of(url)
+        self._open = ExitStack()
         with explained(self.address):
-            self._socket = connect(self.address, **options(token))
+            self._socket = self._open.enter_context(connect(self.address, **options(token)))
             self.hello = Hello.read(protocol.text(self._socket.recv(OPEN_SECONDS)))
 
     def __enter__(self) -> Client:
@@ -119,7 +120,7 @@ class Client:
 
     def close(self) -> None:
         """End the connection."""
-        self._socket.close()
+        self._open.close()
 
     def send(self, message: str | bytes) -> None:
         """One message, as in `serve.protocol`."""

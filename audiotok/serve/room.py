@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from audiotok.serve.engine import Engine
@@ -42,6 +42,7 @@ class Refusal:
     message: str
 
 
+@runtime_checkable
 class Guest(Protocol):
     """What the room asks of a session."""
 

@@ -50,6 +50,11 @@ class _WebSocket(WebSocketsSansIOProtocol):
         state["abort"] = self.transport.abort
         await super().run_asgi()
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # a refusal is one; uvicorn would log it as an error
+
 
 class Server(uvicorn.Server):
     """A server that ends in good order: the first signal drains it, the second ends it."""

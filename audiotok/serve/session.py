@@ -133,8 +133,6 @@ class Session:
         if kind == "start":
             if self._talk is not None:
                 raise ProtocolError("start comes after end", code="out_of_order", close=1008)
-            if self.room.draining:
-                raise ProtocolError("the server is going away", code="draining", close=1001)
             self._start = Start.read(message, hello)
             block = 1 if self._start.live else self.room.engine.codec.block
             self._talk = self.room.engine.open(self._start.mode, self._start.codebooks, block)
