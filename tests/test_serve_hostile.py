@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,8 +128,8 @@ def test_nan_is_refused_and_harms_nobody(server: Running):
 def test_too_much_at_once(server: Running):
     with neighbour(server), Client(server.url) as client:
         start(client)
+        client.send(protocol.audio(np.zeros((1, 20_000), "f4"), "s16le"))
         with pytest.raises(Exception, match="1009"):
-            client.send(protocol.audio(np.zeros((1, 20_000), "f4"), "s16le"))
             client.receive(timeout=20)
     until(server.empty)
 
@@ -162,29 +162,20 @@ def test_binary_messages_read_back_or_are_refused():
         protocol.binary(protocol.tokens(np.array([[1], [101]]), [6, 7]), HELLO, "s16le")
     for _ in range(3000):
         data = draw.bytes(int(draw.integers(0, 40)))
-        try:
-            kind, values = protocol.binary(data, HELLO, "f32le")
-        except ProtocolError as error:
-            assert "\n" not in str(error)
-        else:
-            assert values.ndim == 2
+        with suppress(ProtocolError):  # and nothing else
+            assert protocol.binary(data, HELLO, "f32le")[1].ndim == 2
 
 
 def test_who_reads_nothing_is_cut_off():
     """Their answers fill the pipes; then they are stopped, and then thrown out."""
     with serving(limits=LIMITS, send_seconds=0.5) as running, neighbour(running):
         raw = _raw(running)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        _send(raw, b'{"type": "start", "mode": "both"}', 1)
-        loud = protocol.audio(speech(0.5), "s16le")
-        raw.settimeout(0.5)
-        end = time.monotonic() + 40
-        with pytest.raises(OSError):  # noqa: PT011
-            while time.monotonic() < end:
-                try:
-                    _send(raw, loud, 2)
-                except TimeoutError:
-                    assert running.room.engine.conversations <= 2
+        _send(raw, b'{"type": "start", "mode": "both", "live": false, "format": "f32le"}', 1)
+        loud = protocol.audio(speech(0.3), "f32le")
+        raw.settimeout(1)
+        with pytest.raises(OSError, match=r"timed out|reset|[Bb]roken"):  # it is read no more
+            any(_send(raw, loud, 2) for _ in range(1000))
+        until(lambda: running.room.engine.conversations == 1)  # the neighbour's
         raw.close()
         until(lambda: 'how="too_slow"' in running.get("/metrics")[1])
 
@@ -197,11 +188,12 @@ def test_idle_and_long_sessions_end():
         said: list[str] = []
 
         def speak() -> None:
-            while True:
-                client.send(AUDIO)
-                time.sleep(0.02)
+            with suppress(Exception):  # when it is over
+                while True:
+                    client.send(AUDIO)
+                    time.sleep(0.02)
 
-        thread = threading.Thread(target=lambda: pytest.raises(Exception, speak))
+        thread = threading.Thread(target=speak)
         thread.start()
         said.append(answer(client)["code"])
         client.close()
@@ -211,11 +203,11 @@ def test_idle_and_long_sessions_end():
 
 def test_half_open_connections_are_found():
     """A client whose machine is gone answers no ping; one that asks for nothing gets no time."""
-    with serving(ping_seconds=0.3) as running, neighbour(running):
+    with serving(ping_seconds=1.0) as running:
         raw = _raw(running)
         _send(raw, b'{"type": "start", "mode": "encode"}', 1)
-        until(lambda: running.room.engine.conversations == 2)
-        until(lambda: running.room.engine.conversations < 2)  # it never read, nor answered
+        until(lambda: running.room.engine.conversations == 1)
+        until(lambda: running.room.engine.conversations == 0)  # it never read, nor answered
         raw.close()
 
 
@@ -226,11 +218,8 @@ def test_connections_that_ask_for_nothing(monkeypatch: pytest.MonkeyPatch):
         silent[0].send(b"GET / HTTP/1.1\r\nHost: 127")
         for one in silent:
             one.settimeout(20)
-            with one:
-                try:
-                    assert one.recv(100) == b""
-                except ConnectionResetError:
-                    pass
+            with one, suppress(ConnectionResetError):
+                assert one.recv(100) == b""
 
 
 def test_who_goes_without_goodbye_leaves_nothing(server: Running):
@@ -248,8 +237,8 @@ def test_who_goes_without_goodbye_leaves_nothing(server: Running):
             rough(i)
         until(server.empty)
         gc.collect()
-        streams = sum(isinstance(thing, Stream) for thing in gc.get_objects())
-        return streams, threading.active_count(), len(os.listdir("/proc/self/fd"))
+        streams = sum(type(thing) is Stream for thing in gc.get_objects())
+        return streams, threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
 
     with neighbour(server):
         round_of_them()

@@ -18,6 +18,7 @@ from audiotok.serve.app import application
 from audiotok.serve.room import Settings
 from audiotok.stream import Stream
 
+SEND_BUFFER = 1 << 16  # bytes: two seconds of audio
 HEADER_SECONDS = 10.0  # that a request may take to arrive
 log = logging.getLogger("audiotok")
 
@@ -100,7 +101,10 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
+        door = socket.create_server((host, port), family=family, backlog=1024)
+        # Of each connection: what is not read piles up no further.
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        return door
     except OSError as error:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
 
