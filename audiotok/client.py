@@ -210,7 +210,7 @@ class AsyncClient:
         connect = needed("websockets.asyncio.client", "websockets", extra="serve").connect
         with explained(self.address):
             self._socket = await connect(self.address, **options(self._token))
-            self.hello = Hello.read(protocol.text(await self.receive()))
+            self.hello = Hello.read(protocol.text(await self._socket.recv()))
         return self
 
     async def __aexit__(self, *_: object) -> None:

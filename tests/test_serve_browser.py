@@ -20,10 +20,7 @@ from audiotok.serve.protocol import Limits
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the PATH"),
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the PATH")
 READING = Path(__file__).parents[1] / "egs/data/reading.flac"
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -131,6 +128,7 @@ def test_the_microphone_is_seen_and_heard(browser: Any, server: Running, tmp_pat
     until(lambda: server.room.engine.conversations == 0)
 
 
+@pytest.mark.slow
 def test_a_dropped_file_with_any_number_of_codebooks(browser: Any, server: Running, tmp_path: Path):
     file = tmp_path / "said.wav"
     samples = Audio.load(READING, end=2).mono().resample(16000)
@@ -151,6 +149,7 @@ def test_a_dropped_file_with_any_number_of_codebooks(browser: Any, server: Runni
             assert rate == pytest.approx(here.first(books).kbps, abs=0.01)
 
 
+@pytest.mark.slow
 def test_it_plays_seeks_and_keeps_its_place_between_a_and_b(browser: Any, server: Running):
     with opened(browser, server) as (tab, _):
         tab.wait_for_selector("#state[data-state=ok]")
@@ -177,6 +176,7 @@ def test_it_plays_seeks_and_keeps_its_place_between_a_and_b(browser: Any, server
         assert at() == still
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_said(browser: Any, tmp_path: Path):
     (tmp_path / "no.wav").write_bytes(b"RIFF, or so it says")
     with (
@@ -192,6 +192,7 @@ def test_what_goes_wrong_is_said(browser: Any, tmp_path: Path):
         ready(tab)
 
 
+@pytest.mark.slow
 def test_a_token_is_asked_for(browser: Any):
     with serving(token="schlüssel") as running, opened(browser, running) as (tab, troubles):
         tab.wait_for_selector("#token-form:visible")
@@ -202,10 +203,11 @@ def test_a_token_is_asked_for(browser: Any):
         tab.click("#token-form button")
         tab.wait_for_selector("#state[data-state=ok]")
         assert tab.locator("#token-form").is_hidden()
-        assert all("401" in trouble for trouble in troubles)  # what the browser itself says
+        assert all("WebSocket connection to" in trouble for trouble in troubles)  # refused
         troubles.clear()
 
 
+@pytest.mark.slow
 def test_a_phone_scrolls_down_only(browser: Any, server: Running):
     with opened(browser, server, width=360) as (tab, _):
         tab.wait_for_selector("#state[data-state=ok]")

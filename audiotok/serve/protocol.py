@@ -111,8 +111,9 @@ class Hello:
         if message.get("type") != "hello" or message.get("protocol") != VERSION:
             raise ProtocolError(f"the server speaks no audiotok protocol {VERSION}")
         try:
-            values = {f.name: message[f.name] for f in fields(cls)}
-            return cls(**values | {"sizes": tuple(map(int, values["sizes"]))})
+            values: dict[str, Any] = {f.name: message[f.name] for f in fields(cls)}
+            values["sizes"] = tuple(map(int, values["sizes"]))
+            return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"the server's hello is malformed ({error!r})") from None
 
