@@ -47,8 +47,8 @@ class _WebSocket(WebSocketsSansIOProtocol):
     """WebSocket that can be cut off, whatever is still to be sent."""
 
     async def run_asgi(self) -> None:
-        state: dict[str, Any] = self.scope["state"]
-        state["abort"] = self.transport.abort
+        scope: Any = self.scope
+        scope["state"]["abort"] = self.transport.abort
         await super().run_asgi()
 
     async def send(self, message: Any) -> None:

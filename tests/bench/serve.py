@@ -130,6 +130,12 @@ def value(metrics: str, name: str) -> float:
     return float(found[1])
 
 
+def cpu_seconds(process: int) -> float:
+    """What a process has used of all cores."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def get(host: str, port: int, path: str) -> str:
     with urllib.request.urlopen(f"http://{host}:{port}{path}") as answer:
         return answer.read().decode()
@@ -163,9 +169,10 @@ def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
                 *(client(host, port, frames, start + 0.02 * t, 0.02) for t in turn)
             )
 
-        begin, before = perf_counter(), os.times()
+        begin, before, used = perf_counter(), os.times(), cpu_seconds(server.pid)
         results = asyncio.run(load())
         wall, after = perf_counter() - begin, os.times()
+        used = cpu_seconds(server.pid) - used
         metrics = get(host, port, "/metrics")
         more = value(metrics, "resident_bytes") - memory
     delays = [delay for mine, _ in results for delay in mine[25:]]  # half a second to warm up
@@ -176,7 +183,8 @@ def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
         f"{hello['codec']}, {clients:3} clients: frame there and back {all_of}; "
         f"{late / len(delays):.2%} later than 20 ms; step p50 {p50:g} ms, "
         f"p99 {p99:g} ms, of {abreast:.1f} clients; "
-        f"{more / clients / 1e6:.2f} MB a client; load generator "
+        f"{more / clients / 1e6:.2f} MB a client; server {used / wall:.0%} of a core, "
+        f"{used / len(frames) / clients * 1e3:.2f} ms of it for each frame there and back; load generator "
         f"{(after.user - before.user + after.system - before.system) / wall:.0%} of a core",
         flush=True,
     )
