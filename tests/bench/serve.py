@@ -184,7 +184,7 @@ def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
         f"{late / len(delays):.2%} later than 20 ms; step p50 {p50:g} ms, "
         f"p99 {p99:g} ms, of {abreast:.1f} clients; "
         f"{more / clients / 1e6:.2f} MB a client; server {used / wall:.0%} of a core, "
-        f"{used / len(frames) / clients * 1e3:.2f} ms of it for each frame there and back; load generator "
+        f"{used / len(frames) / clients * 1e3:.2f} ms of it a frame; load generator "
         f"{(after.user - before.user + after.system - before.system) / wall:.0%} of a core",
         flush=True,
     )
