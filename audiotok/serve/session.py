@@ -7,23 +7,19 @@ it has on the server is one message.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from audiotok.latency import Times
 from audiotok.serve import protocol
 from audiotok.serve.engine import Answer, Conversation, EngineError
 from audiotok.serve.protocol import ProtocolError, Start
 from audiotok.serve.room import Room
-
-log = logging.getLogger("audiotok")
-STAYING, LEAVING = "until it ends", "to leave"
 
 
 @dataclass(frozen=True)
@@ -77,6 +73,9 @@ class Session:
             await self._see_out(_Over("internal", 1011, str(error)))
         except (WebSocketDisconnect, OSError):
             pass
+        except RuntimeError:  # what starlette says of a socket that has gone
+            if self.socket.application_state is WebSocketState.CONNECTED:
+                raise
         finally:
             self._forget()
             self.room.leave(self)

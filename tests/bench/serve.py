@@ -69,7 +69,9 @@ class Socket(asyncio.Protocol):
             if len(self.data) < head + size:
                 return
             kind = self.data[0] & 15
-            if kind == 2 and self.data[head] == protocol.TOKENS:
+            if kind == 9:  # a ping
+                self.send(frame(bytes(self.data[head : head + size]), 10))
+            elif kind == 2 and self.data[head] == protocol.TOKENS:
                 self.came.append(now)
             elif kind == 1:
                 said = json.loads(self.data[head : head + size])
