@@ -12,8 +12,8 @@ from commandline import recording, small
 
 from audiotok.audio import Audio
 from audiotok.bench import bench
-from audiotok.metrics.wer import Wer
 from audiotok.metrics.base import Score
+from audiotok.metrics.wer import Wer
 from audiotok.recipe import BenchData, BenchRecipe
 from audiotok.results import Mean, Results
 from audiotok.tasks.codes import Codes
@@ -100,9 +100,7 @@ def test_what_a_folder_lacks_at_the_end_is_not_scored(corpus: Path, tmp_path: Pa
     Audio.load(corpus / "a.wav").save(made / "a.wav")
     folder = f"folder:{made}"
     found = scored(corpus, tmp_path / "out", codecs=(folder,), metrics=("pesq", "si_sdr"))
-    (row,) = [
-        r for r in found.scores if (r.subject, r.metric, r.clip[0]) == (folder, "pesq", "b")
-    ]
+    (row,) = [r for r in found.scores if (r.subject, r.metric, r.clip[0]) == (folder, "pesq", "b")]
     output, rate = soundfile.read(tmp_path / "out" / found.audio[folder][row.clip], dtype="float32")
     assert len(output) == len(whole) - 300
     wanted = whole.samples[0, :-300].numpy()

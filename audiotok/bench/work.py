@@ -119,9 +119,9 @@ class Scorer:
             known.scores = {}
             known.save(target)
             raise
-        source = fingerprint(original.samples, original.rate).hex()
-        if known.source != source:  # another file of this name, or more or less of it
-            known = Known(original.seconds, source)
+        digest = fingerprint(original.samples, original.rate).hex()
+        if known.source != digest:  # another file of this name, or more or less of it
+            known = Known(original.seconds, digest)
             for path in (order.out / "tokens").glob(f"{escape(target.stem)}.*"):
                 path.unlink()
         outputs = {p.spec.name: self._output(p, original, target, known) for p in self.players}
