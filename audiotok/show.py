@@ -243,12 +243,23 @@ def bench(results: Any) -> None:
     for about in results.metrics:
         if about.not_run:
             line(f"{about.name}: not run: {about.not_run}")
-    for mean in results.means:
-        for reason, count in mean.failed.items():
-            line(f"{mean.metric} of {mean.subject}: {count} not scored: {reason}")
+    _not_scored(results)
     for found in results.findings:
         value = "" if found.value is None else f"{found.value:.4g} {found.unit}".strip()
         line(f"{found.subject} {found.task}, {found.name}: {value or found.note}")
+
+
+def _not_scored(results: Any) -> None:
+    """A line for each reason; of what could not be read there was one when it came up."""
+    ran = {about.name for about in results.metrics if not about.not_run}
+    reasons: dict[tuple[str, str, int], list[str]] = {}
+    for mean in results.means:
+        for reason, count in mean.failed.items():
+            if mean.metric in ran and not reason.startswith("not read: "):
+                reasons.setdefault((mean.metric, reason, count), []).append(mean.subject)
+    for (metric, reason, count), subjects in reasons.items():
+        whose = ", ".join(subjects) if len(subjects) < 4 else f"{len(subjects)} rows"
+        line(f"{metric}: {count} not scored of {whose}: {reason}")
 
 
 def _mean(mean: Any) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 import pesq
 import pytest
 import soundfile
-from commandline import recording, small
+from commandline import audiotok, recording, small
 
 from audiotok.audio import Audio
 from audiotok.bench import bench
-from audiotok.metrics.base import Score
+from audiotok.metrics.base import Metric, Score
 from audiotok.metrics.wer import Wer
 from audiotok.recipe import BenchData, BenchRecipe
 from audiotok.results import Mean, Results
@@ -82,6 +82,7 @@ def test_other_words_in_the_manifest(corpus: Path, tmp_path: Path, monkeypatch: 
         return Score(0, 1)
 
     monkeypatch.setattr(Wer, "score", planted)
+    monkeypatch.setattr(Wer, "score_many", Metric.score_many)
     manifest = corpus / "list.tsv"
     for text, expected in (("one", 2), ("one", 0), ("two", 2)):
         manifest.write_text(f"path\ttext\na.wav\t{text}\n", "utf-8")
@@ -132,3 +133,23 @@ def test_a_task_sees_that_recordings_have_changed(corpus: Path, tmp_path: Path):
     assert entropy(after) != entropy(before)
     anew = scored(corpus, tmp_path / "anew", metrics=(), tasks=("codes",))
     assert entropy(after) == entropy(anew)
+
+
+def test_what_cannot_be_read_costs_tasks_nothing(corpus: Path, tmp_path: Path):
+    """And is told once on the command line, not for every row and metric."""
+    whole = scored(corpus, tmp_path / "whole", metrics=(), tasks=("codes",))
+    (corpus / "c.wav").write_text("not audio", "utf-8")
+    done = audiotok(
+        "bench", "--codec", f"{small()},noise:10", "--data", corpus, "--metrics", "stoi,mel",
+        "--tasks", "codes", "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert done.code == 1
+    assert (done.out + done.err).count("this is text, not audio") == 1
+    found = Results.load(tmp_path / "out/results.json")
+    assert found.findings == whole.findings
+    assert mean(found, "noise:10").failed
+    audio = Audio.load(corpus / "b.wav")
+    (corpus / "c.wav").unlink()
+    audio.save(corpus / "c.wav")
+    again = scored(corpus, tmp_path / "out")
+    assert mean(again, "noise:10").n == 3

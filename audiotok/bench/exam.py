@@ -35,7 +35,7 @@ def examine(
     *,
     console: Console,
 ) -> list[Finding]:
-    """Findings of every task about every codec at every rate asked for.
+    """Findings of every task about every codec at every rate asked for, on what can be read.
 
     A task that cannot be done, or fails, is a finding without a value that says why.
     """
@@ -76,7 +76,7 @@ def _examined(
     bench = Bench(
         player.codec,
         player.codebooks,
-        _readable(list(recordings.values())),
+        list(recordings.values()),
         encode,
         recipe.models,
         recipe.seed,
@@ -90,11 +90,6 @@ def _examined(
         log.debug("%s", spec, exc_info=True)
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         return [Finding(spec, "failed", None, note=f"failed: {kind}{error}")]
-
-
-def _readable(recordings: Sequence[Recording]) -> list[Recording]:
-    """Without those that are not there, of which the scores have told."""
-    return [recording for recording in recordings if recording.path.is_file()]
 
 
 def _key(recipe: BenchRecipe, spec: str, player: Coded, recordings: Mapping[str, Recording]) -> str:

@@ -86,7 +86,8 @@ def bench(
     build = partial(scorer, order)
     report = run(build, plan, done=_never, jobs=jobs, console=console, verb="scoring")
     known = {target: Known.load(target) for target in clips}
-    found = examine(recipe, players, recordings, out, console=console)
+    read = {clips[target]: recordings[clips[target]] for target in clips if known[target].source}
+    found = examine(recipe, players, read, out, console=console)
     results = gather(recipe, order, players, known, found)
     results.save(out / "results.json")
     write_report(results, out, clips=recipe.clips)

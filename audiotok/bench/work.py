@@ -46,10 +46,10 @@ class Order:
 class Known:
     """What a clip's file says.
 
-    `source`: names the samples that went in. `outputs`: subject -> its id, bytes written, by how
-    many samples its length differed, error. `scores`: subject -> metric -> total, count, error and
-    what it depended on. `not_run`: metric -> why it cannot run at all. `protocols`: metric -> its
-    protocol.
+    `source`: names the samples that went in; "" if they could not be read. `outputs`: subject ->
+    its id, bytes written, by how many samples its length differed, error. `scores`: subject ->
+    metric -> total, count, error and what it depended on. `not_run`: metric -> why it cannot run at
+    all. `protocols`: metric -> its protocol.
     """
 
     seconds: float = 0.0
@@ -116,7 +116,7 @@ class Scorer:
         except ValueError as error:
             reason = f"not read: {error}"
             known.outputs = {p.spec.name: {"id": p.id, "error": reason} for p in self.players}
-            known.scores = {}
+            known.scores, known.source = {}, ""
             known.save(target)
             raise
         digest = fingerprint(original.samples, original.rate).hex()
