@@ -154,7 +154,7 @@ class Scorer:
             return Audio.load(path)
         except (ValueError, ImportError, RuntimeError) as error:
             log.debug("%s", name, exc_info=True)
-            known.outputs[name] = {"id": stamp, "error": f"{type(error).__name__}: {error}"}
+            known.outputs[name] = {"id": stamp, "error": _reason(error)}
             return None
 
     def _fill(
@@ -211,8 +211,12 @@ class Scorer:
 def _row(score: Score | Exception) -> dict[str, Any]:
     if isinstance(score, Score):
         return {"total": score.total, "count": score.count, "error": ""}
-    kind = "" if isinstance(score, ValueError) else f"{type(score).__name__}: "
-    return {"total": None, "count": None, "error": f"{kind}{score}"[:300]}
+    return {"total": None, "count": None, "error": _reason(score)}
+
+
+def _reason(error: Exception) -> str:
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{kind}{error}"[:300]
 
 
 def kept(out: Path, spec: Spec, target: Path) -> Path:
