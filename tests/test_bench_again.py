@@ -110,6 +110,12 @@ def test_what_a_folder_lacks_at_the_end_is_not_scored(corpus: Path, tmp_path: Pa
     assert subject.facts["lengths that differ"].startswith("1 of 2, by at most 300 samples")
 
 
+def test_what_is_asked_for_twice_is_done_once(corpus: Path, tmp_path: Path):
+    found = scored(corpus, tmp_path / "out", codecs=("noise:10",) * 2, metrics=("mel",) * 2)
+    assert [m.name for m in found.metrics] == ["mel"]
+    assert [s.name for s in found.subjects] == ["original", "noise:10"]
+
+
 def test_a_task_that_crashes_costs_nothing_else(corpus: Path, tmp_path: Path, monkeypatch: Any):
     def planted(*_: Any) -> Any:
         raise ZeroDivisionError("planted")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +60,11 @@ def bench(
         ValueError: the recipe asks for what there is not, or the data cannot be read.
     """
     out = Path(out)
+    recipe = replace(
+        recipe,
+        metrics=tuple(dict.fromkeys(recipe.metrics)),
+        tasks=tuple(dict.fromkeys(recipe.tasks)),
+    )
     specs = _subjects(recipe)
     if not (recipe.metrics or recipe.tasks):
         raise ValueError("nothing to score: give --metrics or --tasks, or a recipe that does")
