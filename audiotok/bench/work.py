@@ -148,7 +148,8 @@ class Scorer:
             if output.audio.rate != original.rate or abs(apart) > who.slack * original.rate:
                 raise ValueError(f"came back with {len(output.audio)} samples of {len(original)}")
             path.parent.mkdir(parents=True, exist_ok=True)
-            output.audio[: len(original)].save(path, force=True)
+            made = Audio(output.audio.samples[:, : len(original)].clamp(-1, 1), original.rate)
+            made.save(path, force=True)
             about = {"bytes": output.bytes, "apart": apart, "error": ""}
             known.outputs[name] = {"id": stamp, **about}
             return Audio.load(path)
