@@ -136,7 +136,7 @@ def _about(recipe: BenchRecipe, known: Iterable[Known]) -> dict[str, Any]:
         "longest": recipe.data.longest,
         "seed": recipe.seed,
         "models": dict(recipe.models),
-        "audio": "scored as it is kept: 16-bit FLAC at the recording's rate, mono, clipped at full scale",
+        "audio": "scored as it is kept: 16-bit FLAC at the recording's rate, mono, clipped at 1",
         "intervals": "95 %, percentile bootstrap over recordings, 1,000 draws; pairs: the same "
         "recordings of both",
     }
