@@ -40,11 +40,6 @@ def error(message: object, *, console: Console = said) -> None:
     console.print(labelled("error", "red", one_line(message)), soft_wrap=True)
 
 
-def warning(message: object) -> None:
-    """One line on stderr."""
-    said.print(labelled("warning", "yellow", one_line(message)), soft_wrap=True)
-
-
 class Warned(logging.Handler):
     """Log records as one line each on stderr, above a progress bar if there is one."""
 

@@ -49,13 +49,15 @@ def test_a_recording_there_and_back_is_what_it_is_here(server: Running, seconds:
 
 
 @pytest.mark.parametrize("encoding", ["f32le", "s16le"])
-def test_piece_by_piece_both_ways(server: Running, encoding: str):
+@pytest.mark.parametrize("length", [1, 12480, 12481, 12700, 12800])
+def test_piece_by_piece_both_ways(server: Running, encoding: str, length: int):
     samples = (np.round(speech(0.8) * 32768) / 32768).astype("f4")  # as 16 bits have it
+    samples = samples[:, :length]
     here = offline(server, samples)
     with Client(server.url) as client, client.start("both", format=encoding) as talk:
-        heard = [talk.push(piece) for piece in np.split(samples, range(100, 12800, 357), 1)]
+        heard = [talk.push(piece) for piece in np.split(samples, range(100, length, 357), 1)]
         heard.append(talk.finish())
-        assert talk.summary["samples"] == 12800
+        assert talk.summary["samples"] == length
         assert 0 < talk.summary["p50_ms"] <= talk.summary["p99_ms"]
         # The connection can be used again.
         assert client.encode(samples) == here

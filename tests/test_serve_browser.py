@@ -57,11 +57,13 @@ def opened(browser: Any, running: Running, width: int = 1280, path: str = "/") -
     tab.on("pageerror", lambda error: troubles.append(str(error)))
     tab.on("request", lambda request: asked.append(request.url))
     tab.goto(f"http://127.0.0.1:{running.port}{path}")
-    yield tab, troubles
+    try:
+        yield tab, troubles
+    finally:
+        context.close()
     assert not troubles
     mine = f"http://127.0.0.1:{running.port}/"
     assert all(url.startswith((mine, "blob:", "data:")) for url in asked), asked
-    context.close()
 
 
 def ready(tab: Any) -> None:

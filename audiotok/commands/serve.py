@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Annotated
@@ -12,6 +13,7 @@ from audiotok import show
 from audiotok.commands.base import CodecName, Device, live_codec
 
 PANEL = "Live"
+log = logging.getLogger("audiotok")
 
 
 def serve(
@@ -98,6 +100,6 @@ def serve(
         show.line(f"serving {model.name} ({model.fingerprint}) at {address}")
         sys.stdout.flush()  # into a pipe too
         if exposed([host]) and token is None:
-            show.warning(f"anybody who reaches {host} may use this: set a --token")
+            log.warning("anybody who reaches %s may use this: set a --token", host)
 
     run(model, settings, certificate=cert, key=key, ready=ready)

@@ -45,6 +45,7 @@ class Conversation:
     block: int = 1  # frames a step: 1 of speech as it is spoken, more of a recording
     stream: Stream | None = None  # made by the thread, which alone touches it
     samples: int = 0  # that came in, or that were given back
+    heard: int = 0  # samples that were decoded, in "both"
     frames: int = 0
 
 
@@ -164,18 +165,26 @@ class Engine:
     # -- in the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (jobs := self._next()) is not None:
-            start = perf_counter()
-            try:
-                finished, failed = self._step(jobs), None
-            except Exception as error:  # the state of these is lost; the others go on
-                log.exception("a step of %d conversations failed", len(jobs))
-                finished, failed = jobs, EngineError(f"a step failed: {type(error).__name__}")
-            self._stepped(len(jobs), perf_counter() - start)
-            with self._change:
-                over = {id(job) for job in finished}
-                self._waiting = [job for job in self._waiting if id(job) not in over]
-            self._loop.call_soon_threadsafe(self._answer, finished, failed)
+        while self._turned():  # so that nothing of a step outlives it
+            pass
+
+    def _turned(self) -> bool:
+        """One step; False if there is to be none."""
+        jobs = self._next()
+        if jobs is None:
+            return False
+        start = perf_counter()
+        try:
+            finished, failed = self._step(jobs), None
+        except Exception as error:  # the state of these is lost; the others go on
+            log.exception("a step of %d conversations failed", len(jobs))
+            finished, failed = jobs, EngineError(f"a step failed: {type(error).__name__}")
+        self._stepped(len(jobs), perf_counter() - start)
+        with self._change:
+            over = {id(job) for job in finished}
+            self._waiting = [job for job in self._waiting if id(job) not in over]
+        self._loop.call_soon_threadsafe(self._answer, finished, failed)
+        return True
 
     def _next(self) -> list[_Job] | None:
         """What the next step is of, None when there is to be none."""
@@ -227,6 +236,7 @@ class Engine:
         for job in jobs:
             if job.conversation.stream in heard:
                 job.samples.append(heard[job.conversation.stream])
+                job.conversation.heard += job.samples[-1].shape[1]
             if not job.rest.shape[1]:
                 if job.last:
                     self._end(job)
@@ -245,9 +255,9 @@ class Engine:
         codes = stream.finish_encode()
         job.codes.append(codes)
         if talk.mode == "both":
-            if codes.shape[1]:
-                job.samples.append(stream.decode(codes[: talk.decoded]))
-            job.samples.append(stream.finish_decode(talk.samples))
+            rest = [stream.decode(codes[: talk.decoded])] if codes.shape[1] else []
+            rest = torch.cat([*rest, stream.finish_decode()], 1)
+            job.samples.append(rest[:, : talk.samples - talk.heard])
 
     # -- back in the event loop ------------------------------------------------------------------
 
