@@ -22,11 +22,12 @@ from torch import nn
 from audiotok.audio import Audio
 from audiotok.checkpoint import load, save, weights_of
 from audiotok.codecs import dac, encodec, mimi, snac, speechtokenizer, vocos, wavtokenizer
-from audiotok.codecs.base import Codec, WrongTokensError, mixing_down
+from audiotok.codecs.base import Codec, WrongTokensError
 from audiotok.codecs.speech import Config, Speech
 from audiotok.files import decode_file, encode_file
 from audiotok.registry import find, names
 from audiotok.stream import Stream
+from audiotok.tokenizer import mixing_down
 from audiotok.tokens import Tokens
 
 SMALL = Config(
