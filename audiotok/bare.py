@@ -88,11 +88,3 @@ class Resampler:
         taps = len(self._weight)
         rows = np.lib.stride_tricks.sliding_window_view(x[:, : self._window], taps, 1)
         return (rows[:, :: self._hop] @ self._weight).reshape(len(x), -1)
-
-
-def resample(samples: np.ndarray, old: int, new: int) -> np.ndarray:
-    """`[c t]` at `old` Hz to `[c ceil(t * new / old)]` at `new` Hz."""
-    if old == new:
-        return samples
-    resampler = Resampler(old, new, len(samples))
-    return np.concatenate([resampler.step(samples), resampler.finish()], 1)

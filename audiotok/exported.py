@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotok.bare import resample
-from audiotok.stepping import Decoding, Encoding, Graphs, Plan
+from audiotok.backends.base import Backend
+from audiotok.source import mix, resampled
+from audiotok.stepping import Decoding, Encoding, Plan
 from audiotok.tokenizer import Tokenizer
 from audiotok.tokens import Tokens
 
@@ -89,7 +90,7 @@ class Exported(Tokenizer):
         graphs: what runs them.
     """
 
-    def __init__(self, about: dict[str, Any], graphs: Graphs) -> None:
+    def __init__(self, about: dict[str, Any], graphs: Backend) -> None:
         self.about, self.plan, self.graphs = about, plan_of(about), graphs
         self.name, self.sample_rate = about["codec"], about["sample_rate"]
         self.frame_size, self.channels = self.plan.frame_size, self.plan.channels
@@ -151,8 +152,8 @@ class Exported(Tokenizer):
             raise ValueError(f"{int((~np.isfinite(x)).sum())} samples are NaN or infinite")
         codebooks, length = self.kept(codebooks), x.shape[1]
         if self.streams(len(x), split=split) * self.channels < len(x):
-            x = mixed(x)
-        x = resample(x, rate, self.sample_rate)
+            x = mix(x)
+        x = _at(x, rate, self.sample_rate)
         codes = [
             np.concatenate([run.push(wave[None]), run.finish()], 2)[0]
             for wave in np.split(x, len(x) // self.channels)
@@ -195,7 +196,8 @@ class Exported(Tokenizer):
 
         samples, rate = self.decode_array(tokens), self.sample_rate
         if original_rate and tokens.original_rate != rate:
-            samples, rate = resample(samples, rate, tokens.original_rate), tokens.original_rate
+            samples = _at(samples, rate, tokens.original_rate)
+            rate = tokens.original_rate
             short = max(0, tokens.original_samples - samples.shape[1])
             samples = np.pad(samples, ((0, 0), (0, short)))[:, : tokens.original_samples]
         return Audio(torch.from_numpy(samples), rate)
@@ -211,9 +213,8 @@ class Exported(Tokenizer):
         return [self.decode(tokens) for tokens in batch]
 
 
-def mixed(x: np.ndarray) -> np.ndarray:
-    """The mean of the channels, `[c t]` to `[1 t]`; each sample alone, so blocks give the same."""
-    total = x[0]
-    for channel in x[1:]:
-        total = total + channel
-    return total[None] / np.float32(len(x))
+def _at(samples: np.ndarray, old: int, new: int) -> np.ndarray:
+    """`[c t]` at `old` Hz as `[c ceil(t * new / old)]` at `new` Hz."""
+    if old == new:
+        return samples
+    return np.concatenate(list(resampled([samples], old, new, len(samples))), 1)

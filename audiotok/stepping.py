@@ -1,4 +1,4 @@
-"""A recording in pieces through the graphs of an exported codec, in numpy: what `pieces` is to torch.
+"""A recording in pieces through the graphs of an exported codec, in numpy (`pieces` in torch).
 
     pieces pushed    |--|-------|----|-|----------|   any sizes
     steps            |-----------|-----------|----|   of `block` frames; the last of what is left
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
+
+from audiotok.backends.base import Backend
 
 State = dict[str, np.ndarray]
 
@@ -52,14 +53,6 @@ class Plan:
         return {name: np.zeros((batch, *shape), dtype) for name, (dtype, shape) in kinds}
 
 
-class Graphs(Protocol):
-    """What runs graphs by name: a `backends.base.Backend`."""
-
-    def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name."""
-        ...
-
-
 class _Passage:
     """What coding and decoding have in common; `way` names their graphs."""
 
@@ -67,7 +60,7 @@ class _Passage:
     takes: str
     gives: str
 
-    def __init__(self, plan: Plan, graphs: Graphs, batch: int, block: int | None) -> None:
+    def __init__(self, plan: Plan, graphs: Backend, batch: int, block: int | None) -> None:
         self.plan, self.batch, self.block = plan, batch, block or plan.block
         self._graphs = graphs
         self._state: State | None = None  # until the first step
@@ -125,7 +118,7 @@ class Encoding(_Passage):
     def __init__(
         self,
         plan: Plan,
-        graphs: Graphs,
+        graphs: Backend,
         batch: int = 1,
         *,
         codebooks: int | None = None,
@@ -208,7 +201,7 @@ class Decoding(_Passage):
     def __init__(
         self,
         plan: Plan,
-        graphs: Graphs,
+        graphs: Backend,
         batch: int = 1,
         *,
         samples: int | None = None,

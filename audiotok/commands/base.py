@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -11,7 +11,10 @@ from audiotok import show
 
 if TYPE_CHECKING:
     from audiotok.codecs.base import Codec
+    from audiotok.exported import Exported
     from audiotok.jobs import Report
+
+Kind = TypeVar("Kind", bound="Codec | Exported")
 
 Paths = Annotated[list[str], typer.Argument(help="Files, folders or globs.")]
 Out = Annotated[
@@ -23,12 +26,16 @@ Codebooks = Annotated[
     int | None, typer.Option("--codebooks", "-k", help="Use the first so many codebooks.")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps ...")]
+Backend = Annotated[
+    Literal["torch", "onnx", "openvino"] | None,
+    typer.Option(help="What executes it. Default: torch; onnx for an exported codec."),
+]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
-def checked(codec: Codec, codebooks: int | None) -> Codec:
+def checked(codec: Kind, codebooks: int | None) -> Kind:
     """The codec, if it has so many codebooks; else a `show.UsageError`."""
     if codebooks is not None and not 1 <= codebooks <= codec.codebooks:
         raise show.UsageError(f"--codebooks {codebooks}: {codec.name} has 1 to {codec.codebooks}")

@@ -120,8 +120,7 @@ def _dtype(x: Any) -> str:
 
 
 def _described(graph: Graph) -> dict[str, Any]:
-    """Names, types and shapes of a graph: what is free is a name, as in "audio [batch 1 samples]".
-    """
+    """Names, types and shapes of a graph: what is free has a name ("batch", "samples")."""
     free = {"audio": "samples", "codes": "frames"}
     kinds = {"audio": "float32", "codes": "int64"}
     inputs: dict[str, Any] = {}

@@ -1,16 +1,16 @@
 """Layers in operations that ONNX has: real numbers, no writing in place, no look at values.
 
-    Stft, Istft       a product with the Fourier basis, into which the window goes
-    Conv              along one axis; a mirrored one either begins or goes on, never asks which
-    TransposedConv    parts added up beside each other
-    Lstm              the operator of that name
-    codebooks         -1 is no code, and adds nothing: so a decoder takes any prefix of them
+Stft, Istft       a product with the Fourier basis, into which the window goes
+Conv              along one axis; a mirrored one either begins or goes on, never asks which
+TransposedConv    parts added up beside each other
+Lstm              the operator of that name
+codebooks         -1 is no code, and adds nothing: so a decoder takes any prefix of them
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -113,7 +113,7 @@ class WholeConv(Conv):
         if self.pad != "reflect":
             return super()._padded(x, left, right)
         # Lengths are free: which is the larger, or whether one is zero, is found when it runs.
-        short = torch.sym_max(0, torch.sym_max(left, right) + 1 - x.shape[2])
+        short: Any = torch.sym_max(0, torch.sym_max(left, right) + 1 - x.shape[2])
         y = F.pad(F.pad(x, (0, short)), (left, right), "reflect")
         return y[:, :, : left + x.shape[2] + right]
 

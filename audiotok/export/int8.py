@@ -1,8 +1,8 @@
 """Weights of an ONNX file as 8-bit integers: a quarter of the size, and somewhat other codes.
 
 Each output feature of a matrix product or convolution has a scale of its own, and its weights are
-turned back into floats when the file is run (`DequantizeLinear`, which every runtime has). Codebooks
-and recurrences keep their floats.
+turned back into floats when the file is run (`DequantizeLinear`, which every runtime has).
+Codebooks and recurrences keep their floats.
 """
 
 from __future__ import annotations
