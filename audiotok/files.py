@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
+from audiotok.arrays import decoding, encoding
 from audiotok.decoders import AudioFileError
 from audiotok.exported import Exported
 from audiotok.sink import Sink
@@ -75,7 +76,7 @@ def encode_file(
         streams = codec.streams(audio.channels, split=split)
         mono = streams * codec.channels < audio.channels
         header = codec.header(audio.rate, streams=streams, codebooks=codebooks)
-        runs = [_encoding(codec, codebooks) for _ in range(streams)]
+        runs = [encoding(codec, codebooks) for _ in range(streams)]
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         with TokenWriter(target, header, force=force) as writer:
             for block in audio.arrays(rate=codec.sample_rate, mono=mono):
@@ -221,7 +222,7 @@ def _waves(
     header = reader.header
     rows = len(header.sizes)
     keep = rows if codebooks is None else min(rows, codec.kept(codebooks))
-    runs = [_decoding(codec, reader.samples) for _ in range(header.streams)]
+    runs = [decoding(codec, reader.samples) for _ in range(header.streams)]
     step = SECONDS * codec.sample_rate // codec.frame_size
     for first in range(0, reader.frames, step):
         codes = reader.read(first, min(first + step, reader.frames))
@@ -233,48 +234,6 @@ def _waves(
 def _rows(parts: list[np.ndarray]) -> np.ndarray:
     """What each stream gives, `[1 d n]`, stacked as a file has it."""
     return np.concatenate(parts, 1)[0]
-
-
-class _Arrays:
-    """A passage of torch that takes and gives arrays."""
-
-    def __init__(self, passage: Any, device: Any) -> None:
-        self.passage, self.device = passage, device
-
-    @property
-    def samples(self) -> int:
-        return self.passage.samples
-
-    @property
-    def frames(self) -> int:
-        return self.passage.frames
-
-    def push(self, x: np.ndarray) -> np.ndarray:
-        import torch
-
-        x = x if x.flags.writeable else x.copy()
-        return self.passage.push(torch.from_numpy(x).to(self.device)).cpu().numpy()
-
-    def finish(self) -> np.ndarray:
-        return self.passage.finish().cpu().numpy()
-
-
-def _encoding(codec: Codec | Exported, codebooks: int) -> Any:
-    """What takes waves `[1 c t]` and gives codes `[1 k f]`, as arrays."""
-    if isinstance(codec, Exported):
-        return codec.encoding(codebooks=codebooks)
-    from audiotok.pieces import Encoding
-
-    return _Arrays(Encoding(codec, codebooks=codebooks), codec.device)
-
-
-def _decoding(codec: Codec | Exported, samples: int) -> Any:
-    """What takes codes `[1 k f]` and gives waves `[1 c t]`, as arrays."""
-    if isinstance(codec, Exported):
-        return codec.decoding(samples=samples)
-    from audiotok.pieces import Decoding
-
-    return _Arrays(Decoding(codec, samples=samples), codec.device)
 
 
 def _made(source: str | Path, target: str | Path, tokens: Path, began: float) -> Made:

@@ -78,8 +78,11 @@ def load(
         if is_exported(name_or_path):
             way = "load(..., backend='onnx'), or --backend onnx, runs it"
             raise ExportError(f"{name_or_path}: an exported codec, which torch does not run: {way}")
-        from audiotok.checkpoint import load as load_weights
-
+        try:
+            from audiotok.checkpoint import load as load_weights
+        except ImportError as error:
+            way = "pip install torch, or give an exported codec and backend='onnx'"
+            raise ExportError(f"{name_or_path}: needs torch ({error}): {way}") from None
         return load_weights(name_or_path, name=name, device=device)
     kind = find("backends", backend)
     if str(device) != "cpu":

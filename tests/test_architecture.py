@@ -70,6 +70,7 @@ LEVELS = {
     "recipe": 6,
     "pieces": 6,
     "codecs": 7,
+    "arrays": 7,
     "checkpoint": 8,
     "export": 8,
     "stream": 8,

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from audiotok import show
 
 if TYPE_CHECKING:
-    from audiotok.codecs.base import Codec
-    from audiotok.exported import Exported
     from audiotok.jobs import Report
 
-Kind = TypeVar("Kind", bound="Codec | Exported")
+Kind = TypeVar("Kind")  # of codec: in torch, or exported
 
 Paths = Annotated[list[str], typer.Argument(help="Files, folders or globs.")]
 Out = Annotated[
@@ -37,8 +35,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 def checked(codec: Kind, codebooks: int | None) -> Kind:
     """The codec, if it has so many codebooks; else a `show.UsageError`."""
-    if codebooks is not None and not 1 <= codebooks <= codec.codebooks:
-        raise show.UsageError(f"--codebooks {codebooks}: {codec.name} has 1 to {codec.codebooks}")
+    it: Any = codec
+    if codebooks is not None and not 1 <= codebooks <= it.codebooks:
+        raise show.UsageError(f"--codebooks {codebooks}: {it.name} has 1 to {it.codebooks}")
     return codec
 
 
