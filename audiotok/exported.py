@@ -174,6 +174,11 @@ class Exported(Tokenizer):
             WrongTokensError: another codec's, or other weights'.
         """
         self.check_tokens(tokens)
+        if tokens.codebooks > self.codebooks:
+            way = f"tokens.first({self.codebooks}) (--codebooks {self.codebooks})"
+            raise ValueError(
+                f"tokens of {tokens.codebooks} codebooks; this export has {self.codebooks}: {way}"
+            )
         rows = tokens.codes.reshape(tokens.streams, 1, tokens.codebooks, tokens.frames)
         waves = []
         for codes in rows:

@@ -221,7 +221,7 @@ def _waves(
     """The decoded channels `[c t]` of the whole file, some frames at a time."""
     header = reader.header
     rows = len(header.sizes)
-    keep = rows if codebooks is None else min(rows, codec.kept(codebooks))
+    keep = min(rows, codec.kept(codebooks))
     runs = [decoding(codec, reader.samples) for _ in range(header.streams)]
     step = SECONDS * codec.sample_rate // codec.frame_size
     for first in range(0, reader.frames, step):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +16,8 @@ class Backend:
     """Runs graphs; a subclass writes `prepare` and `execute`.
 
     Args:
-        graphs: ONNX files by the name of their graph, each made ready when it is first run.
+        graphs: ONNX files (torch: functions) by the name of their graph, each made ready when it
+            is first run.
         threads: that a graph may use; as many as there are cores if None.
         precision: of what is computed. "bfloat16" is for processors that are fast in it, and
             changes codes.
@@ -31,7 +31,7 @@ class Backend:
 
     def __init__(
         self,
-        graphs: Mapping[str, Path],
+        graphs: Mapping[str, Any],
         *,
         threads: int | None = None,
         precision: Precision = "float32",
@@ -56,7 +56,7 @@ class Backend:
                 self._ready[graph] = self.prepare(self.graphs[graph])
         return self.execute(self._ready[graph], inputs)
 
-    def prepare(self, file: Path) -> Any:
+    def prepare(self, file: Any) -> Any:
         """What `execute` is given: the file made ready to run.
 
         Raises:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from audiotok import show
-from audiotok.commands.base import Force, Json
+from audiotok.commands.base import Codebooks, Force, Json
 
 PANEL = "Looking"
 
@@ -17,6 +17,7 @@ def export(
     codec: Annotated[str, typer.Argument(help="A codec's name, or a checkpoint's path.")],
     out: Annotated[Path, typer.Argument(help="A folder to make.")],
     form: Annotated[Literal["onnx"], typer.Option("--format", help="Of the files.")] = "onnx",
+    codebooks: Codebooks = None,
     stepwise: Annotated[
         bool, typer.Option(help="Also graphs that take and give their state, to stream with.")
     ] = False,
@@ -44,7 +45,8 @@ def export(
     from audiotok.export.folder import export as work
 
     heard = None if audio is None else Audio.load(audio, end=10.0).mono()
-    about = work(load(codec), out, steps=stepwise, int8=int8, audio=heard, force=force)
+    options: dict[str, Any] = {"codebooks": codebooks, "steps": stepwise, "int8": int8}
+    about = work(load(codec), out, audio=heard, force=force, **options)
     if as_json:
         show.as_json(about)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def export(
     codec: Codec,
     out: str | Path,
     *,
+    codebooks: int | None = None,
     steps: bool = False,
     int8: bool = False,
     audio: Audio | None = None,
@@ -34,6 +36,7 @@ def export(
     Args:
         codec: on any device.
         out: a folder that is not there yet.
+        codebooks: export the first so many (all if None): searching fewer is cheaper.
         steps: also graphs of any number of frames with states in and out.
         int8: store large weights as 8-bit integers; codes then differ, by how much is measured.
         audio: to compare on; something like speech if None.
@@ -55,7 +58,7 @@ def export(
     if not codec.exact_chunks:
         raise ExportError(f"{codec.name} cannot be cut into pieces exactly, so not exported")
     with complete_folder(out) as folder:
-        about = _written(codec, folder, steps=steps)
+        about = _written(codec, folder, codebooks=codec.kept(codebooks), steps=steps)
         parity = compare(codec, _opened(about, folder), audio)
         if not parity.holds:
             raise ExportError(f"{codec.name} in ONNX is not what it is in torch: {parity}")
@@ -70,21 +73,33 @@ def export(
     return about
 
 
-def _written(codec: Codec, folder: Path, *, steps: bool) -> dict[str, Any]:
+def _written(codec: Codec, folder: Path, *, codebooks: int, steps: bool) -> dict[str, Any]:
     """The graphs in a folder, and what is to be said of them but for hashes."""
     try:
-        graphs, states = whole(codec), {"encoder": {}, "decoder": {}}
+        graphs, states = whole(codec, codebooks), {"encoder": {}, "decoder": {}}
         if steps:
-            more, states = stepwise(codec)
+            more, states = stepwise(codec, codebooks)
             graphs += more
         for graph in graphs:
             write(graph, folder / f"{graph.name}.onnx")
     except ValueError as error:
         raise ExportError(str(error)) from None
+    return described(codec, graphs, states, codebooks=codebooks, steps=steps)
+
+
+def described(
+    codec: Codec,
+    graphs: Sequence[Graph],
+    states: Mapping[str, Mapping[str, Any]],
+    *,
+    codebooks: int,
+    steps: bool,
+) -> dict[str, Any]:
+    """What codec.json says of a codec and its graphs, but for hashes and how they compare."""
     plan = Plan(
         frame_size=codec.frame_size,
         channels=codec.channels,
-        codebooks=codec.codebooks,
+        codebooks=codebooks,
         lead=codec.lead,
         fills_up=codec.fills_up,
         first_frames=codec.first_frames,
@@ -102,14 +117,13 @@ def _written(codec: Codec, folder: Path, *, steps: bool) -> dict[str, Any]:
         "sample_rate": codec.sample_rate,
         "frame_size": codec.frame_size,
         "frame_rate": float(codec.frame_rate),
-        "codebooks": codec.codebooks,
-        "sizes": list(codec.sizes),
-        "kbps": codec.kbps,
+        "codebooks": codebooks,
+        "sizes": list(codec.sizes[:codebooks]),
         "latency_ms": 1000 * codec.latency if codec.causal else None,
         "plan": plan_to_json(plan),
         "opset": OPSET,
         "made_with": [version(name) for name in ("audiotok", "torch", "onnx", "onnxruntime")],
-        "graphs": {graph.name: _described(graph) for graph in graphs},
+        "graphs": {graph.name: _graph(graph) for graph in graphs},
         "parity": None,
         "int8": None,
     }
@@ -119,7 +133,7 @@ def _dtype(x: Any) -> str:
     return str(x.dtype).removeprefix("torch.")
 
 
-def _described(graph: Graph) -> dict[str, Any]:
+def _graph(graph: Graph) -> dict[str, Any]:
     """Names, types and shapes of a graph: what is free has a name ("batch", "samples")."""
     free = {"audio": "samples", "codes": "frames"}
     kinds = {"audio": "float32", "codes": "int64"}

@@ -190,6 +190,10 @@ class OneLstm(Lstm):
 
     def _run(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`x [b d t]` with states `[b depth*ways d]` to `[b ways*d t]` and states."""
+        if not torch.compiler.is_exporting():  # the operator is a name, which computes nothing
+            starts = [s.transpose(0, 1).contiguous() for s in (hidden, cell)]
+            y, ends = self.lstm(x.transpose(1, 2), tuple(starts))
+            return y.transpose(1, 2), ends[0].transpose(0, 1), ends[1].transpose(0, 1)
         ways, size = 1 + self.lstm.bidirectional, self.lstm.hidden_size
         y, batch, steps = x.permute(2, 0, 1), x.shape[0], x.shape[2]
         after: list[tuple[Tensor, Tensor]] = []

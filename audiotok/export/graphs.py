@@ -88,18 +88,19 @@ def _constant(leaf: Tensor) -> bool:
     return not leaf.numel() or (leaf.dtype == torch.bool and leaf.ndim == 1)
 
 
-def whole(codec: Codec) -> list[Graph]:
-    """Encoder and decoder of whole utterances: audio `[b c t]` to codes `[b k f]` and back."""
+def whole(codec: Codec, codebooks: int) -> list[Graph]:
+    """Encoder and decoder of whole utterances: audio `[b c t]` to the first so many codes a frame,
+    `[b k f]`, and back."""
     ready = exportable(codec)
     frames = codec.first_frames + 2
 
     def encode(wave: Tensor) -> tuple[Tensor, ...]:
         if not ready.fills_up:
-            return (ready.quantizer.encode(ready.finish_latent(wave, None)),)
+            return (ready.quantizer.encode(ready.finish_latent(wave, None), codebooks),)
         fill = -wave.shape[2] % ready.frame_size
         wave = F.pad(wave, (ready.ahead, fill + ready.lead))
         latent, _ = ready.step_latent(wave, ready.start_latent(wave.shape[0]))
-        return (ready.quantizer.encode(latent[:, :, ready.early :]),)
+        return (ready.quantizer.encode(latent[:, :, ready.early :], codebooks),)
 
     def decode(codes: Tensor) -> tuple[Tensor, ...]:
         latent = ready.quantizer.decode(codes)
@@ -112,14 +113,14 @@ def whole(codec: Codec) -> list[Graph]:
         return (made,)
 
     wave = torch.randn(2, codec.channels, frames * codec.frame_size - 3)
-    codes = _codes(codec, frames)
+    codes = _codes(codec, codebooks, frames)
     return [
         Graph("encoder", encode, ready, "audio", "codes", wave, {}),
         Graph("decoder", decode, ready, "codes", "audio", codes, {}),
     ]
 
 
-def stepwise(codec: Codec) -> tuple[list[Graph], dict[str, dict[str, Tensor]]]:
+def stepwise(codec: Codec, codebooks: int) -> tuple[list[Graph], dict[str, dict[str, Tensor]]]:
     """Graphs of whole frames at a time, any number of them, with states in and out; and the states
     of encoder and decoder before the first step (all zeros) by name.
 
@@ -141,7 +142,7 @@ def stepwise(codec: Codec) -> tuple[list[Graph], dict[str, dict[str, Tensor]]]:
 
     def encode(wave: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         latent, after = going.step_latent(wave, encoder.tree(states, wave.shape[0]))
-        return (going.quantizer.encode(latent), *encoder.flat(after))
+        return (going.quantizer.encode(latent, codebooks), *encoder.flat(after))
 
     def decode(codes: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         state, latent = decoder.tree(states, codes.shape[0]), going.quantizer.decode(codes)
@@ -150,7 +151,7 @@ def stepwise(codec: Codec) -> tuple[list[Graph], dict[str, dict[str, Tensor]]]:
 
     def begin_encode(wave: Tensor) -> tuple[Tensor, ...]:
         latent, after = ready.step_latent(wave, ready.start_latent(wave.shape[0]))
-        return (ready.quantizer.encode(latent), *encoder.flat(after))
+        return (ready.quantizer.encode(latent, codebooks), *encoder.flat(after))
 
     def begin_decode(codes: Tensor) -> tuple[Tensor, ...]:
         state, latent = ready.start_wave(codes.shape[0]), ready.quantizer.decode(codes)
@@ -159,12 +160,12 @@ def stepwise(codec: Codec) -> tuple[list[Graph], dict[str, dict[str, Tensor]]]:
 
     def finish_encode(wave: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         state = encoder.tree(states, wave.shape[0])
-        return (going.quantizer.encode(going.finish_latent(wave, state)),)
+        return (going.quantizer.encode(going.finish_latent(wave, state), codebooks),)
 
     def flush(*states: Tensor) -> tuple[Tensor, ...]:
         return (going.flush_wave(decoder.tree(states, states[0].shape[0])),)
 
-    wave, codes = torch.randn(2, codec.channels, frames * hop), _codes(codec, frames)
+    wave, codes = torch.randn(2, codec.channels, frames * hop), _codes(codec, codebooks, frames)
     e, d = tuple(encoder.named), tuple(decoder.named)
     made = [
         Graph("encoder_step", encode, going, "audio", "codes", wave, encoder.named, e),
@@ -183,8 +184,8 @@ def stepwise(codec: Codec) -> tuple[list[Graph], dict[str, dict[str, Tensor]]]:
     return made, {"encoder": encoder.named, "decoder": decoder.named}
 
 
-def _codes(codec: Codec, frames: int) -> Tensor:
-    rows = [torch.randint(size, (2, frames)) for size in codec.sizes]
+def _codes(codec: Codec, codebooks: int, frames: int) -> Tensor:
+    rows = [torch.randint(size, (2, frames)) for size in codec.sizes[:codebooks]]
     return torch.stack(rows, 1)
 
 

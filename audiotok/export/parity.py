@@ -74,11 +74,11 @@ def compare(codec: Codec, exported: Exported, audio: Audio | None = None) -> Par
     lengths = [1, frame - 1, frame, (codec.first_frames + 1) * frame + 3, rate, wave.shape[1]]
     tally = _Tally()
     for length in lengths:
-        codes, made = _torch(codec, wave[:, :length])
+        codes, made = _torch(codec, exported.codebooks, wave[:, :length])
         tally.add_codes(codes, _encoded(exported, wave[None, :, :length], [length]))
         tally.add_waves(made, _decoded(exported, codes[None], [length * frame]))
     beside = np.stack([np.roll(wave, i * frame // 2 + i, 1)[:, : 2 * rate] for i in range(3)])
-    pairs = [_torch(codec, one) for one in beside]
+    pairs = [_torch(codec, exported.codebooks, one) for one in beside]
     codes = exported.graphs.run("encoder", {"audio": beside})["codes"]
     made = exported.graphs.run("decoder", {"codes": np.stack([c for c, _ in pairs])})["audio"]
     for i, (right, heard) in enumerate(pairs):
@@ -86,15 +86,16 @@ def compare(codec: Codec, exported: Exported, audio: Audio | None = None) -> Par
         tally.add_waves(heard, made[i])
     if exported.plan.steps:
         wave = wave[:, : 3 * rate]
-        codes, made = _torch(codec, wave)
+        codes, made = _torch(codec, exported.codebooks, wave)
         cuts = [1, frame, 3 * frame + 1, rate]
         tally.add_codes(codes, _encoded(exported, wave[None], cuts, block=3))
         tally.add_waves(made, _decoded(exported, codes[None], cuts, block=3))
     return tally.result()
 
 
-def _torch(codec: Codec, wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    tokens = codec.encode(Audio(torch.from_numpy(wave.copy()), codec.sample_rate))
+def _torch(codec: Codec, codebooks: int, wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    audio = Audio(torch.from_numpy(wave.copy()), codec.sample_rate)
+    tokens = codec.encode(audio, codebooks=codebooks)
     return tokens.codes, codec.decode(tokens).samples.numpy()
 
 
