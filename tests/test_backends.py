@@ -19,7 +19,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_codecs import SMALL, TINY, spread
+from sizes import SMALL, TINY, spread
 
 from audiotok import Audio, Tokens, load
 from audiotok.backends.torch import Torch

@@ -1,4 +1,4 @@
-"""Export: what torch.onnx writes does what torch does, or is refused; nothing is left half-written."""
+"""Export: what is written does what torch does, or is refused; nothing is left half-written."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 import torch
 from commandline import Done
 from commandline import audiotok as run
+from sizes import SMALL, TINY, spread
 from test_backends import assert_same_tokens, voice, without_torch
-from test_codecs import SMALL, TINY, spread
 
 from audiotok import Audio, Tokens, load
 from audiotok.backends.onnx import Onnx
