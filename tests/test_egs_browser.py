@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commandline import process
 
 from audiotok import Audio, load
 from audiotok.exported import is_exported
@@ -57,9 +58,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if is_exported(made):
         (folder / "codec").symlink_to(made)
     else:
-        from audiotok.export.folder import export
-
-        export(load("speech"), folder / "codec")
+        done = process("export", "speech", folder / "codec")
+        assert done.code == 0, done.err
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder))
     thread = Thread(target=server.serve_forever)
     thread.start()

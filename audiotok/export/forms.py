@@ -1,10 +1,11 @@
 """Layers in operations that ONNX has: real numbers, no writing in place, no look at values.
 
-Stft, Istft       a product with the Fourier basis, into which the window goes
-Conv              along one axis; a mirrored one either begins or goes on, never asks which
-TransposedConv    parts added up beside each other
-Lstm              the operator of that name
-codebooks         -1 is no code, and adds nothing: so a decoder takes any prefix of them
+Stft, Istft, FourierHead   a product with the Fourier basis, into which the window goes
+Conv                       along one axis; a mirrored one begins or goes on, and never asks
+TransposedConv             parts added up beside each other
+Lstm                       the operator of that name
+Attention                  positions that begin anew at every step
+codebooks                  -1 is no code, and adds nothing: a decoder takes any prefix of them
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from audiotok.export.sequences import FarAttention, OneLstm
 from audiotok.layers.attention import Attention
 from audiotok.layers.base import State
 from audiotok.layers.conv import Conv
+from audiotok.layers.fourier_head import FourierHead
 from audiotok.layers.lstm import Lstm
 from audiotok.layers.stft import Istft, Stft
 from audiotok.layers.transposed_conv import TransposedConv
@@ -92,6 +94,30 @@ class RealIstft(Istft):
         first, second = frames.chunk(2, 2)
         tails = torch.cat([state[:, None], second], 1)
         return (first + tails[:, :-1]).flatten(1)[:, None], tails[:, -1]
+
+
+class RealFourierHead(FourierHead):
+    """`FourierHead` of a whole clip as one transposed convolution."""
+
+    basis: Tensor
+
+    def prepare(self) -> None:
+        """The windowed basis `[2*bins 1 size]` of real parts, then of imaginary ones."""
+        one = torch.eye(self.size // 2 + 1, dtype=torch.complex128)
+        basis = torch.cat([torch.fft.irfft(one, self.size), torch.fft.irfft(1j * one, self.size)])
+        basis = (basis * self.window.double()).float()[:, None]
+        self.register_buffer("basis", basis, persistent=False)
+
+    def forward(self, x: Features) -> Output:
+        """See `FourierHead.forward`."""
+        magnitude, phase = x.chunk(2, 1)
+        magnitude = magnitude.exp().clamp(max=self.loudest)
+        parts = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], 1)
+        y = F.conv_transpose1d(parts, self.basis, stride=self.hop)
+        squares = self.window.square()[None, None]
+        weight = F.conv_transpose1d(torch.ones_like(x[:, :1]), squares, stride=self.hop)
+        end = y.shape[2] - self.trim
+        return y[:, :, self.trim : end] / weight[:, :, self.trim : end]
 
 
 class WholeConv(Conv):
@@ -189,6 +215,7 @@ class NoneFactorised(Factorised):
 FORMS: dict[type[nn.Module], type[nn.Module]] = {
     Stft: RealStft,
     Istft: RealIstft,
+    FourierHead: RealFourierHead,
     Conv: WholeConv,
     TransposedConv: FlatTransposedConv,
     Lstm: OneLstm,
