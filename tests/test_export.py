@@ -76,7 +76,7 @@ def test_the_command_line_writes_and_says_all(made: tuple[Codec, Path, Done]):
         *(f"{name}.onnx" for name in about["graphs"]),
     }
     parity = about["parity"]
-    assert parity["frames_equal"] >= 0.999 * parity["frames"] > 1000
+    assert parity["frames_equal"] >= 0.999 * parity["frames"] > 900
     assert parity["apart"] < 1e-4
     for name, graph in about["graphs"].items():
         session = ort.InferenceSession(folder / graph["file"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -215,6 +216,7 @@ def write(graph: Graph, path: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's own deprecations
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not missed
             program = torch.onnx.export(
                 _Traced(graph),
                 tuple(inputs),

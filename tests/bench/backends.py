@@ -4,7 +4,8 @@
 
 For `speech` (its weights) and EnCodec 24 kHz (random weights, 8 codebooks), beside the `encodec`
 package with the weights of ours. All take turns, and the fastest round of each counts, for a shared
-machine only ever slows down. Codes are compared with torch's: fp32 has to give the same, bfloat16
+machine only ever slows down; on one that is never quiet, `--cpu --threads 1` counts the processor's
+own time. Codes are compared with torch's: fp32 has to give the same, bfloat16
 drifts, which is stated. Backends run the recording in blocks of `codec.block` frames, as
 `audiotok encode --backend` does.
 """
@@ -79,7 +80,9 @@ def exported(name: str, codec: Exported, audio: Audio, tokens: Any) -> Row:
     )
 
 
-def rows_of(codec: Codec, audio: Audio, folder: Path, threads: int) -> list[Row]:
+def rows_of(
+    codec: Codec, audio: Audio, folder: Path, threads: int, *, with_compile: bool
+) -> list[Row]:
     tokens = codec.encode(audio, codebooks=CODEBOOKS)
     made: list[Row] = [
         (
@@ -87,8 +90,9 @@ def rows_of(codec: Codec, audio: Audio, folder: Path, threads: int) -> list[Row]
             lambda: codec.encode(audio, codebooks=CODEBOOKS).codes,
             lambda: codec.decode(tokens).samples.numpy(),
         ),
-        compiled(codec, audio.samples, tokens.codes),
     ]
+    if with_compile:
+        made.append(compiled(codec, audio.samples, tokens.codes))
     kept = folder / codec.name
     if not is_exported(kept):
         export(codec, kept, codebooks=CODEBOOKS, steps=True)
@@ -101,7 +105,9 @@ def rows_of(codec: Codec, audio: Audio, folder: Path, threads: int) -> list[Row]
     return made
 
 
-def timed(rows: list[Row], seconds: float, rounds: int, right: Row) -> None:
+def timed(
+    rows: list[Row], seconds: float, rounds: int, right: Row, clock: Callable[[], float]
+) -> None:
     codes, wave = right[1](), right[2]()
     best: dict[tuple[str, str], float] = {}
     for _, *tasks in rows:
@@ -110,9 +116,9 @@ def timed(rows: list[Row], seconds: float, rounds: int, right: Row) -> None:
     for _ in range(rounds):
         for name, *tasks in rows:
             for way, task in zip(("encode", "decode"), tasks, strict=True):
-                began = time.perf_counter()
+                began = clock()
                 task()
-                took = time.perf_counter() - began
+                took = clock() - began
                 best[name, way] = min(best.get((name, way), took), took)
     first = rows[0][0]
     for name, encode, decode in rows:
@@ -140,12 +146,18 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--folder", type=Path, help="where exports are kept for another run")
     options.add_argument("--codecs", nargs="+", default=["speech", "encodec"])
+    options.add_argument("--cpu", action="store_true", help="count the processor's seconds")
+    options.add_argument("--compile", action="store_true", help="torch.compile too: minutes")
     chosen = options.parse_args()
+    clock = time.process_time if chosen.cpu else time.perf_counter
     torch.set_num_threads(chosen.threads)
     torch.set_flush_denormal(True)
     one = Audio.load(RECORDING).mono()
     one = Audio.cat([one] * int(-(-chosen.seconds // one.seconds)))[: chosen.seconds * one.rate]
-    print(f"{chosen.seconds} s, {chosen.threads} threads, fastest of {chosen.rounds}, torch")
+    counted = "of processor time, all threads together" if chosen.cpu else "on the clock"
+    print(
+        f"{chosen.seconds} s, {chosen.threads} threads, fastest of {chosen.rounds} {counted}, torch"
+    )
     print(f"{torch.__version__}, {platform.processor() or platform.machine()}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = chosen.folder or Path(scratch)
@@ -158,8 +170,8 @@ def main() -> None:
             codec = load("speech") if name == "speech" else ours
             print(codec.name)
             audio = one.resample(codec.sample_rate)
-            rows = rows_of(codec, audio, folder, chosen.threads)
-            timed([peer, *rows], one.seconds, chosen.rounds, rows[0])
+            rows = rows_of(codec, audio, folder, chosen.threads, with_compile=chosen.compile)
+            timed([peer, *rows], one.seconds, chosen.rounds, rows[0], clock)
 
 
 if __name__ == "__main__":
