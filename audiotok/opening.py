@@ -93,7 +93,8 @@ def load(
     about = read_about(folder)
     if name is not None and name != about["codec"]:
         raise ExportError(f"{folder}: holds {about['codec']!r}, not {name!r}")
-    files: dict[str, Any] = {n: folder / graph["file"] for n, graph in about["graphs"].items()}
+    graphs = about["graphs"].items()
+    files: dict[str, Any] = {n: folder / Path(graph["file"]).name for n, graph in graphs}
     return Exported(about, kind(files, threads=threads, precision=precision))
 
 

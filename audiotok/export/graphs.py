@@ -28,8 +28,10 @@ class Graph:
         name: of the file.
         run: input and states to output and states, the last two tuples of tensors.
         takes, gives: names of input and output.
-        example: an input; its batch, and its last axis if `grows`, stand for any other size.
-        states: those that come in, by name; as many go out if `hands_on`.
+        module: whose weights `run` uses.
+        example: an input, or None; its batch and its last axis stand for any other size.
+        states: those that come in, by name.
+        handed: names of those that go out.
         least: the smallest last axis.
     """
 
