@@ -123,6 +123,7 @@ def test_the_slider_and_the_microphone(page: Any):
     codes = encoded(page)
     assert codes.shape[0] == 8
     assert codes.shape[1] > 25
+    page.wait_for_function("document.getElementById('player').duration > 0.5")
     first = page.get_attribute("#player", "src")
     page.fill("#codebooks", "1")
     page.wait_for_function(f"document.getElementById('player').src != '{first}'")

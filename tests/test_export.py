@@ -359,7 +359,7 @@ def test_installed_without_torch(made: tuple[Codec, Path, Done], tmp_path: Path)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     root = Path(__file__).parents[1]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    needs = ["numpy", "soundfile", "onnxruntime", "typer", "rich", "jinja2"]
+    needs = ["numpy", "soundfile", "onnxruntime", "typer", "rich"]
     for packages in (["--no-deps", str(root)], needs):
         done = subprocess.run([*pip, *packages], capture_output=True, text=True, env=environment)
         if done.returncode:
