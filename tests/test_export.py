@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ import pytest
 import torch
 from commandline import Done, process
 from commandline import audiotok as run
-from sizes import SMALL, TINY, spread
+from sizes import SIZES, SMALL, spread
 from test_backends import assert_same_tokens, voice, without_torch
 
 from audiotok import Audio, Tokens, load
 from audiotok.backends.onnx import Onnx
 from audiotok.checkpoint import save
-from audiotok.codecs import dac, encodec, mimi, snac, speechtokenizer, wavtokenizer
 from audiotok.codecs.base import Codec
 from audiotok.codecs.speech import Speech
 from audiotok.export import folder as folders
@@ -32,6 +30,7 @@ from audiotok.export.int8 import quantize
 from audiotok.export.parity import Parity
 from audiotok.exported import ABOUT, Exported, ExportError, read_about
 from audiotok.part import complete_folder, part_of, sweep
+from audiotok.registry import find
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
@@ -303,40 +302,14 @@ def test_parity_holds_or_not():
     assert not Parity(2000, 2000, 8000, 8000, 2e-4, -90.0).holds
 
 
-OTHERS: dict[str, Callable[[], Codec]] = {
-    "encodec": lambda: encodec.Encodec(encodec.Config(width=4, codebooks=3, **TINY)),
-    "mimi": lambda: mimi.Mimi(
-        mimi.Config(
-            width=4,
-            strides=(2, 4, 5),
-            latent=16,
-            blocks=2,
-            heads=2,
-            window=6,
-            hidden=32,
-            codebooks=4,
-            size=64,
-            code_width=8,
-        )
-    ),
-    "dac": lambda: dac.Dac(dac.Config(encoder=4, decoder=32, codebooks=3, code_width=4, **TINY)),
-    "snac": lambda: snac.Snac(
-        snac.Config(encoder=4, decoder=32, strides=(2, 4, 5), size=64, code_width=4)
-    ),
-    "wavtokenizer": lambda: wavtokenizer.Wavtokenizer(
-        wavtokenizer.Config(encoder=4, decoder=32, blocks=2, groups=4, **TINY)
-    ),
-    "speechtokenizer": lambda: speechtokenizer.Speechtokenizer(
-        speechtokenizer.Config(width=4, codebooks=3, semantic=8, **TINY)
-    ),
-}
+OTHERS = ("encodec", "mimi", "dac", "snac", "wavtokenizer", "speechtokenizer")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_codecs_of_others(name: str, tmp_path: Path):
     torch.manual_seed(0)
-    codec = OTHERS[name]()
+    codec = find("codecs", name)(SIZES[name][0])
     spread(codec)
     codec = codec.eval().requires_grad_(False)
     save(codec, tmp_path / "a.safetensors", dtype=torch.float32)
