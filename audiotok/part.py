@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,26 @@ def complete(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def complete_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to: it becomes `path`, in the place of what is there, if all goes well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep([path.parent])
+    part = part_of(path)
+    part.mkdir()
+    try:
+        yield part
+        if path.exists():
+            old = part_of(path)
+            path.rename(old)
+            part.rename(path)
+            shutil.rmtree(old)
+        else:
+            part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def sweep(folders: Iterable[Path]) -> None:
     """Removes from these folders what processes of this machine left that are no more.
 
@@ -43,7 +64,10 @@ def sweep(folders: Iterable[Path]) -> None:
                 found = mine.fullmatch(entry.name)
                 if found and not _alive(int(found[1])):
                     with suppress(OSError):
-                        Path(entry).unlink()
+                        if entry.is_dir(follow_symlinks=False):
+                            shutil.rmtree(entry)
+                        else:
+                            Path(entry).unlink()
 
 
 def _alive(process: int) -> bool:

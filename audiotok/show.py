@@ -203,7 +203,9 @@ def outcome(app: Callable[..., Any]) -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError, ImportError) as problem:
-        error(problem)
+        # Exported codecs run where torch is not installed; this does not.
+        bare = isinstance(problem, ModuleNotFoundError) and problem.name == "torch"
+        error(f"this needs torch ({problem}): pip install torch" if bare else problem)
         return 1
     except Exception as problem:
         # A usage error of click's; typer from 0.16 on brings a click of its own.
