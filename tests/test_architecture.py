@@ -41,6 +41,7 @@ LEVELS = {
     "tokens": 2,
     "source": 2,
     "audio": 3,
+    "corpus": 3,
     "layers": 4,
     "quantizers": 4,
     "recognizers": 4,
@@ -137,6 +138,8 @@ WITHIN = {
         "damage": {"layout", "read"},
         "write": {"layout", "read"},
     },
+    # A corpus is read as it is written.
+    "corpus": {"__init__": {"base"}, "write": {"base"}},
     # HuBERT and WavLM are wav2vec 2.0's network, trained otherwise.
     "teachers": {"hubert": {"wav2vec2"}, "wavlm": {"wav2vec2"}},
     # Four ways to count the same words.
