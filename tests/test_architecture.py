@@ -139,7 +139,13 @@ WITHIN = {
         "write": {"layout", "read"},
     },
     # A corpus is read as it is written.
-    "corpus": {"__init__": {"base"}, "write": {"base"}},
+    "corpus": {
+        "__init__": {"read", "shard"},
+        "read": {"shard"},
+        "check": {"read", "shard", "write"},
+        "change": {"read", "shard", "write"},
+        "usage": {"read", "shard"},
+    },
     # HuBERT and WavLM are wav2vec 2.0's network, trained otherwise.
     "teachers": {"hubert": {"wav2vec2"}, "wavlm": {"wav2vec2"}},
     # Four ways to count the same words.

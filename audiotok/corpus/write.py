@@ -1,4 +1,4 @@
-"""Writing a corpus: recordings in, shards of bounded size out, each complete or not there at all."""
+"""Writing a corpus: recordings in, shards of bounded size out, each complete or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FACTS = ("id", "seconds", "samples", "frames", "rate", "audio", "checksum")  # o
 
 def checksum(codes: np.ndarray) -> int:
     """CRC-32 of codes [k f], frame after frame, as little-endian 32-bit integers."""
-    return zlib.crc32(np.ascontiguousarray(codes.T, "<i4"))
+    return zlib.crc32(memoryview(np.ascontiguousarray(codes.T, "<i4")))
 
 
 def row_of(name: str, tokens: Tokens, audio: int, more: dict[str, Any]) -> dict[str, Any]:
