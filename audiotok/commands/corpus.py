@@ -250,7 +250,7 @@ def dedup(
         return
     found = duplicates(tokens)
     for i, first in found:
-        show.line(f"{tokens[i].id}\tis\t{tokens[first].id}")
+        show.line(f"{tokens[i].id} is {tokens[first].id}")
     show.line(f"{len(found):,} of {len(tokens):,} recordings are there already")
 
 

@@ -188,11 +188,12 @@ def _walk_url(path: str, suffixes: tuple[str, ...]) -> Iterator[str]:
         found = system.find(root)
     except (ImportError, OSError) as error:
         raise ListingError(f"{path}: cannot be listed ({error})") from None
-    scheme = path.partition("://")[0]
+    root = root.rstrip("/")
     for name in sorted(found):
-        hidden = any(part.startswith(".") for part in name[len(root) :].split("/"))
+        inner = name[len(root) :]
+        hidden = any(part.startswith(".") for part in inner.split("/"))
         if name.lower().endswith(suffixes) and not hidden:
-            yield name if is_url(name) else f"{scheme}://{name}"
+            yield path.rstrip("/") + inner
 
 
 @contextmanager
@@ -270,7 +271,7 @@ def _from_lhotse(place: Place) -> Source:
     """What lhotse makes of a cut that is more than a stretch of a file."""
     lhotse: Any = needed("lhotse", extra="corpus")
     try:
-        cut = lhotse.serialization.deserialize_cut(json.loads(place.cut))
+        cut = lhotse.serialization.deserialize_item(json.loads(place.cut))
         samples = np.atleast_2d(cut.load_audio()).astype(np.float32)
     except Exception as error:  # lhotse raises what its readers raise
         raise AudioFileError(f"{place.name}: lhotse cannot load it ({error})") from None
