@@ -146,9 +146,11 @@ WITHIN = {
     "corpus": {
         "__init__": {"read", "shard"},
         "read": {"shard"},
+        "shard": {"ans"},
         "check": {"read", "shard", "write"},
         "change": {"read", "shard", "write"},
         "usage": {"read"},
+        "squeeze": {"ans", "read", "write"},
     },
     # A corpus of Hugging Face's is rows as Parquet has them.
     "listings": {"huggingface": {"parquet"}},

@@ -51,6 +51,24 @@ class Built:
         """Seconds of audio a second."""
         return self.run_seconds / max(self.took, 1e-9)
 
+    def words(self) -> dict[str, str]:
+        """For people."""
+        facts = {
+            "corpus": self.out,
+            "recordings": f"{self.recordings:,}",
+            "audio": f"{self.seconds / 3600:,.3f} h",
+            "frames": f"{self.frames:,}",
+            "shards": f"{self.shards:,}, {self.bytes / 1e6:,.1f} MB in all",
+        }
+        if self.quarantined:
+            facts["quarantined"] = f"{self.quarantined:,}, see {self.out}/quarantine.tsv"
+        if self.run_recordings:
+            facts["this run"] = f"{self.run_recordings:,} recordings in {self.took:,.1f} s"
+            facts["speed"] = f"{self.speed:,.1f}x real time, processes {self.busy:.0%} busy"
+        else:
+            facts["this run"] = "nothing left to do"
+        return facts
+
 
 def cores() -> int:
     """Cores that this process may use."""
