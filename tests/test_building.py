@@ -23,6 +23,7 @@ import audiotok as at
 from audiotok.building import Built, build
 from audiotok.building import run as running
 from audiotok.corpus import Corpus, CorpusError
+from audiotok.engines.base import Engine
 from audiotok.jobs import codec_on
 from audiotok.listings.base import ListingError
 from audiotok.stage import Coded, Outcome, Stage, Task, Work
@@ -127,8 +128,10 @@ def test_a_long_recording_is_never_in_memory_whole(tmp_path: Path, monkeypatch: 
 # ---- whatever ends it
 
 
-class Fake:
+class Fake(Engine):
     """An engine that answers at once, out of order, with codes that follow from the id."""
+
+    window = 6
 
     def run(self, work: Work, tasks: Iterator[Task | None], workers: int) -> Iterator[Outcome]:
         held: list[Task] = []
@@ -161,7 +164,6 @@ def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A manifest of forty recordings that need not be there, for the fake engine."""
     find = running.find
     monkeypatch.setattr(running, "find", lambda f, n: Fake if n == "fake" else find(f, n))
-    monkeypatch.setattr(running, "WINDOW", 6)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # what is killed needs none, and it is slow
     codec_on(str(small()), "cpu")
     rows = "".join(f"talk {i}.wav\tsaid {i}\n" for i in range(11))

@@ -1,4 +1,4 @@
-"""Entropy coding of codes: exact, smaller, and the same to a decoder that shares no code with it."""
+"""Entropy coding of codes: exact, smaller, and read alike by a decoder that shares no code."""
 
 from __future__ import annotations
 

@@ -282,7 +282,7 @@ def test_hugging_face_datasets(tmp_path: Path, way: str):
     assert [(item.id, item.row) for item in items] == [
         (f"{i}.flac", {"text": "abcde"[i]}) for i in range(5)
     ]
-    wave, _ = soundfile.read(io.BytesIO(flac(4)), dtype="f4")
+    wave, _ = soundfile.read(io.BytesIO(flac(4)), dtype="float32")
     assert (heard(items[4])[0].numpy() == wave).all()
 
 
