@@ -23,6 +23,7 @@ import audiotok as at
 from audiotok.building import Built, build
 from audiotok.building import run as running
 from audiotok.corpus import Corpus, CorpusError
+from audiotok.corpus.change import merge
 from audiotok.engines.base import Engine
 from audiotok.jobs import codec_on
 from audiotok.listings.base import ListingError
@@ -350,6 +351,20 @@ def test_a_window_bounds_what_waits(faked: Path, tmp_path: Path, monkeypatch: py
     assert most <= 8
 
 
+def test_parts_and_merge_hold_what_the_whole_does(faked: Path, tmp_path: Path):
+    """Sixteen parts of eleven recordings: some have none, and are corpora all the same."""
+    fake(faked, tmp_path / "whole")
+    for i in range(16):
+        fake(faked, tmp_path / f"part-{i}", part=(i, 16))
+    merge([tmp_path / f"part-{i}" for i in range(16)], tmp_path / "joined")
+    joined, expected = Corpus(tmp_path / "joined"), Corpus(tmp_path / "whole")
+    one, other = ({e.id: (e.tokens, e.row) for e in corpus} for corpus in (joined, expected))
+    assert one == other
+    assert joined.about.quarantined == expected.about.quarantined > 0
+    failed = [path.joinpath("quarantine.tsv").read_text() for path in (joined.path, expected.path)]
+    assert sorted(failed[0].splitlines()) == sorted(failed[1].splitlines())
+
+
 # ---- the command line, and real processes
 
 
@@ -434,6 +449,34 @@ def test_killed_in_a_loop_with_workers_dying_too(tmp_path: Path):
             break
     process(*command(source, out))
     assert content(out) == content(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_bytes_though_a_worker_is_killed(tmp_path: Path):
+    """A real cluster of several worker processes on this machine."""
+    pytest.importorskip("ray")
+    source = talks(tmp_path / "in", 120)
+    assert process(*command(source, tmp_path / "whole")).code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve them
+        running = background(*command(source, tmp_path / "out", "--engine", "ray", "-j", "3"))
+    until(lambda: any(p.stat().st_size for p in (tmp_path / "out/.build").glob("*.log")), running)
+    workers = [
+        int(folder.name)
+        for folder in Path("/proc").iterdir()
+        if folder.name.isdigit() and b"ray::MapWorker" in _command_line(folder)
+    ]
+    os.kill(workers[0], signal.SIGKILL)
+    out, err = running.communicate(timeout=500)
+    assert running.returncode == 0, out + err
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def _command_line(folder: Path) -> bytes:
+    try:
+        return (folder / "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_a_listing_that_breaks_off_is_an_error_and_no_corpus(faked: Path, tmp_path: Path):

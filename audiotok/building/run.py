@@ -166,7 +166,7 @@ def build(
                         if error:
                             show.error(f"{item.place.name}: {error}", console=console)
                             _stop_if_too_many(state, most_bad, item, error)
-        if not state.recordings:
+        if not state.recordings and part == ALL:
             raise CorpusError(f"{listing}: no recording could be encoded; see {out}/quarantine.tsv")
         if state.bad > most_bad * state.next and state.bad > LEAST:
             raise _too_many(state, most_bad)
