@@ -414,19 +414,40 @@ def test_nothing_there_is_said(tmp_path: Path):
     assert "no such folder, manifest or archive" in done.lines[-1]
 
 
-def test_a_killed_run_leaves_no_process_and_a_rerun_finishes(
-    made: tuple[Path, dict[str, bytes]], tmp_path: Path
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_ended_run_leaves_no_process_and_a_rerun_finishes(
+    made: tuple[Path, dict[str, bytes]], tmp_path: Path, how: signal.Signals
 ):
     source, expected = made
     out = tmp_path / "out"
     running = background(*command(source, out, "-j", "2"))
     until(lambda: any(p.stat().st_size for p in (out / ".build").glob("*.log")), running)
-    running.send_signal(signal.SIGKILL)
+    os.kill(running.pid, how)
     assert ends(running.pid)
-    running.communicate()
+    _, err = running.communicate()
+    if how == signal.SIGINT and running.returncode:  # else it had come to its end
+        assert running.returncode == 130
+        assert "run it again to go on" in err.splitlines()[-1]
     done = process(*command(source, out, "-j", "1"))
     assert done.code == 0, done.err
     assert content(out) == expected
+
+
+def test_a_recording_that_ends_its_process_is_quarantined_and_no_other(tmp_path: Path):
+    """Others that the process had in hand are tried again, each with nothing beside it."""
+    paths = [recording(tmp_path / f"{i}.wav", 0.1, seed=i) for i in range(6)]
+    lines = [f"utt-{i} {path}\n" for i, path in enumerate(paths)]
+    lines[2] = "utt-2 kill -9 $PPID |\n"  # a shell's parent is the process that reads
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "wav.scp").write_text("".join(lines))
+    options = ["--commands", "-j", "2", "--most-bad", "1"]
+    done = audiotok(*command(tmp_path / "data", tmp_path / "out", *options))
+    assert done.code == 0, done.err
+    ids = [entry.id for entry in Corpus(tmp_path / "out")]
+    assert ids == [f"utt-{i}" for i in (0, 1, 3, 4, 5)]
+    row = (tmp_path / "out" / "quarantine.tsv").read_text().splitlines()[1]
+    assert row.startswith("utt-2\t")
+    assert "ended by signal 9" in row
 
 
 @pytest.mark.slow
