@@ -21,7 +21,8 @@ from audiotok import Audio
 from audiotok.audio import AudioFileError
 from audiotok.building.run import listing_of
 from audiotok.corpus import Corpus
-from audiotok.listings.base import ALL, Item, ListingError, Place, opened
+from audiotok.listings.base import ALL, Item
+from audiotok.place import ListingError, Place, opened
 from audiotok.registry import names
 
 
@@ -214,7 +215,7 @@ def test_webdataset(tmp_path: Path, packed: bool):
     assert items[1].row == {"text": "hm"}
     for item in items:
         wave, _ = soundfile.read(
-            io.BytesIO(flac(int(item.id[2]) * 10 + int(item.id[4]))), dtype="f4"
+            io.BytesIO(flac(int(item.id[2]) * 10 + int(item.id[4]))), dtype="float32"
         )
         assert (heard(item)[0].numpy() == wave).all()
     if not packed:

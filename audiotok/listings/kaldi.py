@@ -6,18 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from audiotok.listings.base import (
-    ALL,
-    Item,
-    Listing,
-    ListingError,
-    Place,
-    Split,
-    every,
-    is_url,
-    joined,
-    text_lines,
-)
+from audiotok.listings.base import ALL, Item, Listing, Split, every, joined, text_lines
+from audiotok.place import ListingError, Place, is_url
 
 
 class Kaldi(Listing):
