@@ -8,7 +8,9 @@ Reading and decoding of audio included. EnCodec 24 kHz, 8 codebooks, the same ra
 does not depend on them) in all three: (a) a loop over the `encodec` package, (b) transformers'
 EncodecModel in padded batches of 8, (c) `audiotok corpus build`; then `speech`. The programs take
 turns; each is a process of its own, timed whole (start and imports too) and without its start. The
-fastest round of each counts, for a shared machine only ever slows down.
+fastest round of each counts, for a shared machine only ever slows down. Hours a core-hour are by
+CPU time, starts included, which what else runs on the machine changes little; --threads 1 keeps the
+loops from spending CPU on waiting for their own threads.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -41,12 +44,15 @@ def main() -> None:
     options.add_argument("--data", type=Path, help="recordings; else pieces of reading.flac")
     options.add_argument("--seconds", type=float, default=240)
     options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--threads", type=int, help="of the loops (default: torch's)")
     options.add_argument("--memory", type=int, default=0)
     options.add_argument("--reading", action="store_true")
     options.add_argument("--loop", choices=["encodec", "transformers"], help=argparse.SUPPRESS)
     options.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.loop:
+        if chosen.threads:
+            torch.set_num_threads(chosen.threads)
         loop(chosen.loop, chosen.data, chosen.weights)
         return
     print(f"torch {torch.__version__}, {platform.processor() or platform.machine()}", end=", ")
@@ -57,7 +63,7 @@ def main() -> None:
         elif chosen.reading:
             reading(Path(folder))
         else:
-            speed(Path(folder), chosen.data, chosen.seconds, chosen.rounds)
+            speed(Path(folder), chosen)
 
 
 def recordings(folder: Path, data: Path | None, seconds: float) -> float:
@@ -144,20 +150,31 @@ def ours(codec: str, data: Path, out: Path) -> tuple[float, float, float]:
     return time.perf_counter() - began, facts["took"], facts["busy"]
 
 
-def speed(folder: Path, data: Path | None, seconds: float, rounds: int) -> None:
-    total = recordings(folder / "in", data, seconds)
+def spent() -> float:
+    """CPU seconds of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def speed(folder: Path, chosen: argparse.Namespace) -> None:
+    rounds, threads = chosen.rounds, ["--threads", str(chosen.threads or 0)]
+    total = recordings(folder / "in", chosen.data, chosen.seconds)
     count = len(list((folder / "in").iterdir()))
-    print(f"{count} recordings, {total:.0f} s of audio, fastest of {rounds} rounds")
+    print(f"{count} recordings, {total:.0f} s of audio, fastest of {rounds} rounds", end=", ")
+    loops = chosen.threads or torch.get_num_threads()
+    print(f"loops with {loops} threads, load {os.getloadavg()[0]:.1f}")
     torch.save(encodec().state_dict(), folder / "encodec.th")
     codec = str(folder / "encodec.th")
     best: dict[str, tuple[float, float]] = {}
     busy: dict[str, float] = {}
+    cpu: dict[str, float] = {}
     theirs: dict[str, np.ndarray] = {}
     exact, same = 0.0, np.zeros(1)
     for _ in range(rounds):
         for name in ("encodec", "transformers"):
             command = [sys.executable, __file__, "--loop", name, "--data", str(folder / "in")]
-            began = time.perf_counter()
+            command += threads
+            before, began = spent(), time.perf_counter()
             done = subprocess.run(
                 [*command, "--weights", codec], capture_output=True, text=True, check=False
             )
@@ -165,25 +182,29 @@ def speed(folder: Path, data: Path | None, seconds: float, rounds: int) -> None:
                 print(f"{name}: not run ({done.stderr.strip().splitlines()[-1][:90]})")
                 continue
             took = (time.perf_counter() - began, float(done.stdout.splitlines()[-1]))
+            cpu[name] = min(cpu.get(name, 1e9), spent() - before)
             best[name] = min(best.get(name, took), took)
             if name == "encodec":
                 theirs = dict(np.load(folder / "encodec.npz"))
         for name, which in (("corpus build, EnCodec", codec), ("corpus build, speech", "speech")):
+            before = spent()
             whole, took, share = ours(which, folder / "in", folder / "out")
             best[name] = min(best.get(name, (whole, took)), (whole, took))
+            cpu[name] = min(cpu.get(name, 1e9), spent() - before)
             busy[name] = share
             if name == "corpus build, EnCodec":
                 corpus = Corpus(folder / "out")
                 same = np.array([(e.tokens.codes == theirs[e.id]).mean() for e in corpus])
                 exact = float((same == 1).mean())
     for name, (whole, took) in best.items():
-        line = (
-            f"{name:22} {total / whole:7.1f} h/h whole, {total / took:7.1f} h/h without the start"
-        )
+        line = f"{name:22} {total / whole:7.1f} h/h whole, {total / took:7.1f} without the start, "
+        line += f"{total / cpu[name]:6.1f} h a core-hour"
         print(line + (f", processes {busy[name]:.0%} busy" if name in busy else ""))
     ratio = best["encodec"][0] / best["corpus build, EnCodec"][0]
     bare = best["encodec"][1] / best["corpus build, EnCodec"][1]
-    print(f"EnCodec's weights: {ratio:.2f}x the plain loop ({bare:.2f}x without starts);", end=" ")
+    work = cpu["encodec"] / cpu["corpus build, EnCodec"]
+    print(f"EnCodec's weights: {ratio:.2f}x the plain loop, {bare:.2f}x without starts,", end=" ")
+    print(f"{work:.2f}x by CPU time;", end=" ")
     print(f"{exact:.1%} of recordings with equal codes, {same.mean():.4%} of codes")
     one = folder / "one"
     recordings(one, folder / "in", 1)
