@@ -171,6 +171,7 @@ class Stage:
     # -- reading, in threads ----------------------------------------------------------------------
 
     def _read(self) -> None:
+        torch.set_num_threads(self.work.threads)  # each thread has a number of its own
         while (task := self._tasks.get()) is not None:
             number, item = task
             ready = _Ready(number, item)

@@ -6,8 +6,8 @@
 
 Reading and decoding of audio included. EnCodec 24 kHz, 8 codebooks, the same random weights (speed
 does not depend on them) in all three: (a) a loop over the `encodec` package, (b) transformers'
-EncodecModel in padded batches of 8, (c) `audiotok corpus build`; then `speech`. The programs take
-turns; each is a process of its own, timed whole (start and imports too) and without its start. The
+EncodecModel in padded batches of 8, (c) `audiotok corpus build`; then `speech`, of ten times as
+much audio, so that starting its processes does not hide what it does. The programs take turns; each is a process of its own, timed whole (start and imports too) and without its start. The
 fastest round of each counts, for a shared machine only ever slows down. Hours a core-hour are by
 CPU time, starts included, which what else runs on the machine changes little; --threads 1 keeps the
 loops from spending CPU on waiting for their own threads.
@@ -159,6 +159,7 @@ def spent() -> float:
 def speed(folder: Path, chosen: argparse.Namespace) -> None:
     rounds, threads = chosen.rounds, ["--threads", str(chosen.threads or 0)]
     total = recordings(folder / "in", chosen.data, chosen.seconds)
+    totals = {"corpus build, speech": recordings(folder / "more", chosen.data, 10 * chosen.seconds)}
     count = len(list((folder / "in").iterdir()))
     print(f"{count} recordings, {total:.0f} s of audio, fastest of {rounds} rounds", end=", ")
     loops = chosen.threads or torch.get_num_threads()
@@ -188,7 +189,8 @@ def speed(folder: Path, chosen: argparse.Namespace) -> None:
                 theirs = dict(np.load(folder / "encodec.npz"))
         for name, which in (("corpus build, EnCodec", codec), ("corpus build, speech", "speech")):
             before = spent()
-            whole, took, share = ours(which, folder / "in", folder / "out")
+            source = folder / ("more" if which == "speech" else "in")
+            whole, took, share = ours(which, source, folder / "out")
             best[name] = min(best.get(name, (whole, took)), (whole, took))
             cpu[name] = min(cpu.get(name, 1e9), spent() - before)
             busy[name] = share
@@ -197,8 +199,11 @@ def speed(folder: Path, chosen: argparse.Namespace) -> None:
                 same = np.array([(e.tokens.codes == theirs[e.id]).mean() for e in corpus])
                 exact = float((same == 1).mean())
     for name, (whole, took) in best.items():
-        line = f"{name:22} {total / whole:7.1f} h/h whole, {total / took:7.1f} without the start, "
-        line += f"{total / cpu[name]:6.1f} h a core-hour"
+        seconds = totals.get(name, total)
+        line = (
+            f"{name:22} {seconds / whole:7.1f} h/h whole, {seconds / took:7.1f} without the start, "
+        )
+        line += f"{seconds / cpu[name]:6.1f} h a core-hour"
         print(line + (f", processes {busy[name]:.0%} busy" if name in busy else ""))
     ratio = best["encodec"][0] / best["corpus build, EnCodec"][0]
     bare = best["encodec"][1] / best["corpus build, EnCodec"][1]
