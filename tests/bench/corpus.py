@@ -7,10 +7,11 @@
 Reading and decoding of audio included. EnCodec 24 kHz, 8 codebooks, the same random weights (speed
 does not depend on them) in all three: (a) a loop over the `encodec` package, (b) transformers'
 EncodecModel in padded batches of 8, (c) `audiotok corpus build`; then `speech`, of ten times as
-much audio, so that starting its processes does not hide what it does. The programs take turns; each is a process of its own, timed whole (start and imports too) and without its start. The
-fastest round of each counts, for a shared machine only ever slows down. Hours a core-hour are by
-CPU time, starts included, which what else runs on the machine changes little; --threads 1 keeps the
-loops from spending CPU on waiting for their own threads.
+much audio, so that starting its processes does not hide what it does. The programs take turns; each
+is a process of its own, timed whole (start and imports too) and without its start. The fastest
+round of each counts, for a shared machine only ever slows down. Hours a core-hour are by CPU time,
+starts included, which what else runs on the machine changes little; --threads 1 keeps the loops
+from spending CPU on waiting for their own threads.
 """
 
 from __future__ import annotations
