@@ -234,7 +234,7 @@ def test_lost_last_writes_are_done_again(faked: Path, tmp_path: Path, seed: int)
     """A power cut: killed, and then what was written last is shorter, zeroed or gone."""
     fake(faked, tmp_path / "whole")
     out, draw = tmp_path / "out", random.Random(seed)
-    assert child(lambda: fake(faked, out), killed_at(draw.randrange(40, 110))) == 9
+    assert child(lambda: fake(faked, out), killed_at(draw.randrange(25, 75))) == 9
     written = [path for path in out.rglob("*") if path.is_file() and path.name != "job.json"]
     for path in sorted(written, key=lambda path: path.stat().st_mtime_ns)[-draw.randint(1, 3) :]:
         data = path.read_bytes()
