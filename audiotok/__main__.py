@@ -26,8 +26,8 @@ app = typer.Typer(
 for _name in names("commands"):
     _module = import_module(f"audiotok.commands.{_name}")
     _command = getattr(_module, _name)
-    if isinstance(_command, typer.Typer):  # a group of them
-        app.add_typer(_command, name=_name, rich_help_panel=_module.PANEL)
+    if isinstance(_command, typer.Typer):  # commands of its own
+        app.add_typer(_command, name=_name, epilog=EPILOG, rich_help_panel=_module.PANEL)
     else:
         app.command(epilog=EPILOG, rich_help_panel=_module.PANEL)(_command)
 
