@@ -10,12 +10,13 @@ class MissingModelError(ValueError):
     """Weights that are not here: what needs them is not run at all, which is not its failure."""
 
 
-def needed(library: str, package: str = "") -> ModuleType:
-    """A library of the `metrics` extra.
+def needed(library: str, package: str = "", *, extra: str = "metrics") -> ModuleType:
+    """A library of an extra.
 
     Args:
         library: as it is imported.
         package: as it is installed, where that is another name.
+        extra: that it is in.
 
     Raises:
         ImportError: it is not installed; says how to.
@@ -23,7 +24,7 @@ def needed(library: str, package: str = "") -> ModuleType:
     try:
         return import_module(library)
     except ImportError as error:
-        way = f"pip install {package or library}, or 'audiotok[metrics]'"
+        way = f"pip install {package or library}, or 'audiotok[{extra}]'"
         raise ImportError(f"the {library} package cannot be imported ({error}): {way}") from None
 
 

@@ -35,6 +35,8 @@ LEVELS = {
     "memory": 1,
     "probe": 1,
     "units": 1,
+    "patterns": 1,
+    "layout": 3,
     "flops": 1,
     "statistics": 1,
     "results": 2,
@@ -75,6 +77,7 @@ LEVELS = {
     "tasks": 9,
     "report": 9,
     "jobs": 10,
+    "lm": 10,
     "bench": 11,
     "commands": 12,
     "__main__": 13,
@@ -139,6 +142,14 @@ WITHIN = {
     },
     # HuBERT and WavLM are wav2vec 2.0's network, trained otherwise.
     "teachers": {"hubert": {"wav2vec2"}, "wavlm": {"wav2vec2"}},
+    # What a layout is, then there, back, and a piece at a time.
+    "layout": {
+        "__init__": {"grammar", "sequence", "streaming"},
+        "base": {"units"},
+        "sequence": {"inverse", "runs"},
+        "grammar": {"sequence"},
+        "streaming": {"runs", "sequence"},
+    },
     # Four ways to count the same words.
     "metrics": {"cer": {"wer"}, "mer": {"wer"}, "wil": {"wer"}},
     # A report is written as tables and as a page, whose clips and usage are pictures.
