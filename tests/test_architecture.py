@@ -43,6 +43,7 @@ LEVELS = {
     "tokens": 2,
     "source": 2,
     "audio": 3,
+    "corpus": 3,
     "layers": 4,
     "quantizers": 4,
     "recognizers": 4,
@@ -139,6 +140,14 @@ WITHIN = {
         "read": {"layout"},
         "damage": {"layout", "read"},
         "write": {"layout", "read"},
+    },
+    # A corpus is read as it is written.
+    "corpus": {
+        "__init__": {"read", "shard"},
+        "read": {"shard"},
+        "check": {"read", "shard", "write"},
+        "change": {"read", "shard", "write"},
+        "usage": {"read", "shard"},
     },
     # HuBERT and WavLM are wav2vec 2.0's network, trained otherwise.
     "teachers": {"hubert": {"wav2vec2"}, "wavlm": {"wav2vec2"}},

@@ -1,0 +1,132 @@
+"""A corpus open to read: by place, by id, by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from audiotok.corpus.base import hashed, read_about
+from audiotok.corpus.shard import Entry, Shard
+
+
+class Corpus:
+    """A token corpus, open to read; see `audiotok.corpus.base`. Few shards are open at a time.
+
+    Attributes:
+        path: the folder.
+        about: all that corpus.json says.
+        shards: each can be read by itself.
+
+    Raises:
+        CorpusError: no corpus is there, it is not finished, or a newer audiotok wrote it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.about = read_about(self.path)
+        header = self.about.header
+        self.shards = [Shard(self.path, files, header) for files in self.about.shards]
+        self._starts = np.cumsum([0, *(len(shard) for shard in self.shards)])
+
+    @property
+    def codec(self) -> str:
+        """Name of the codec that made the codes."""
+        return self.about.codec
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the codec's weights."""
+        return self.about.fingerprint
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Entries in each codebook."""
+        return self.about.sizes
+
+    @property
+    def codebooks(self) -> int:
+        """Codes in a frame."""
+        return len(self.sizes)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz, of the codec."""
+        return self.about.sample_rate
+
+    @property
+    def frame_size(self) -> int:
+        """Samples a frame."""
+        return self.about.frame_size
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.sample_rate / self.frame_size
+
+    @property
+    def frames(self) -> int:
+        """Of all recordings."""
+        return sum(files.frames for files in self.about.shards)
+
+    @property
+    def seconds(self) -> float:
+        """Of audio, in all recordings."""
+        return sum(files.samples for files in self.about.shards) / self.sample_rate
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __iter__(self) -> Iterator[Entry]:
+        for shard in self.shards:
+            yield from shard
+            shard._reset()
+
+    @overload
+    def __getitem__(self, which: int) -> Entry: ...
+    @overload
+    def __getitem__(self, which: str) -> Entry: ...
+    def __getitem__(self, which: int | str) -> Entry:
+        """The entry of a place (negative: from the end) or of an id.
+
+        Raises:
+            IndexError: there is no such place.
+            KeyError: there is no such id.
+        """
+        if isinstance(which, str):
+            return self._named(which)
+        shard, i = self.locate(which)
+        return shard[i]
+
+    def locate(self, i: int) -> tuple[Shard, int]:
+        """The shard of recording i, and its place there."""
+        i = range(len(self))[i]
+        shard = int(np.searchsorted(self._starts, i, "right")) - 1
+        return self.shards[shard], i - int(self._starts[shard])
+
+    def codes(self, i: int) -> np.ndarray:
+        """Codes [k f] int64 of recording i, and nothing else of it."""
+        shard, place = self.locate(i)
+        return shard.codes(place, place + 1)
+
+    def _named(self, name: str) -> Entry:
+        hashes, order = self._by_id
+        wanted = np.uint64(hashed(name))
+        at = int(np.searchsorted(hashes, wanted))
+        while at < len(hashes) and hashes[at] == wanted:
+            shard, i = self.locate(int(order[at]))
+            if shard.row(i)["id"] == name:
+                return shard[i]
+            at += 1
+        raise KeyError(f"{self.path} has no recording {name!r}")
+
+    @cached_property
+    def _by_id(self) -> tuple[np.ndarray, np.ndarray]:
+        """Hashes of all ids, sorted, and whose they are."""
+        none = np.zeros(0, np.uint64)
+        hashes = np.concatenate([none, *(shard.index["id"] for shard in self.shards)])
+        order = np.argsort(hashes, kind="stable")
+        return hashes[order], order

@@ -1,0 +1,180 @@
+"""A shard of a corpus: read whole, a stretch at a time, or a recording at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from audiotok.corpus.base import INDEX, CorpusError, Files
+from audiotok.tokens import Tokens
+from audiotok.tokfile import Header, TokenReader
+
+READ = 1 << 16  # frames that iteration reads at a time
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recording of a corpus."""
+
+    id: str
+    tokens: Tokens
+    row: dict[str, Any]  # as it stands in the .jsonl file: text, speaker ...
+
+
+class Shard:
+    """Some hundred megabytes of a corpus; to be read whole, or a recording at a time.
+
+    Safe to share between threads and to carry into forked or spawned processes.
+
+    Raises:
+        CorpusError: its index is missing or of another length.
+    """
+
+    def __init__(self, folder: Path, files: Files, header: Header) -> None:
+        self.folder, self.files, self.header = folder, files, header
+        self.name = files.name
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process, self._lock = os.getpid(), threading.Lock()
+        self._reader: TokenReader | None = None
+        self._lines: IO[bytes] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("folder", "files", "header", "name")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def __len__(self) -> int:
+        return self.files.recordings
+
+    def __repr__(self) -> str:
+        return f"<Shard {self.name}: {len(self)} recordings, {self.files.frames} frames>"
+
+    def path(self, suffix: str) -> Path:
+        """One of its files, by its extension: .tok, .jsonl or .npy."""
+        return self.folder / f"{self.name}{suffix}"
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """A record of dtype `INDEX` for each recording, mapped from the disk."""
+        path = self.path(".npy")
+        try:
+            index = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise CorpusError(f"{path}: the index cannot be read ({error}); restore it") from None
+        if index.dtype != INDEX or index.shape != (len(self),):
+            raise CorpusError(f"{path}: not the index of {len(self)} recordings; restore it")
+        return index
+
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """`[n + 1]` int64: recording i is frames bounds[i] to bounds[i + 1] of `codes()`."""
+        return np.append(self.index["first"], self.files.frames).astype(np.int64)
+
+    def codes(self, first: int = 0, last: int | None = None) -> np.ndarray:
+        """Codes [k f] int64 of recordings `first` to `last` (not included), end to end.
+
+        Raises:
+            IndexError: there are no such recordings.
+            TokenFileDamagedError: a block of them is damaged.
+        """
+        last = len(self) if last is None else last
+        if not 0 <= first <= last <= len(self):
+            raise IndexError(f"{self.name} has {len(self)} recordings, not {first} to {last}")
+        with self._open() as reader:
+            return reader.read(int(self.bounds[first]), int(self.bounds[last]))
+
+    def row(self, i: int) -> dict[str, Any]:
+        """The row of recording i.
+
+        Raises:
+            CorpusError: the .jsonl file is damaged.
+        """
+        with self._open():
+            if self._lines is None:
+                self._lines = self.path(".jsonl").open("rb")
+            self._lines.seek(int(self.index["row"][i]))
+            return self._parsed(self._lines.readline())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All rows, in order."""
+        with self.path(".jsonl").open("rb") as lines:
+            yield from map(self._parsed, lines)
+
+    def tokens(self, i: int, codes: np.ndarray | None = None) -> Tokens:
+        """The tokens of recording i; `codes` are its codes where they have been read already."""
+        at, header = self.index[i], self.header
+        return Tokens(
+            codes=self.codes(i, i + 1) if codes is None else codes,
+            size=header.sizes,
+            codec=header.codec,
+            fingerprint=header.fingerprint,
+            sample_rate=header.sample_rate,
+            frame_size=header.frame_size,
+            samples=int(at["samples"]),
+            original_rate=int(at["original_rate"]),
+            original_samples=int(at["original_samples"]),
+            channels=header.channels,
+        )
+
+    def __getitem__(self, i: int) -> Entry:
+        i = range(len(self))[i]
+        row = self.row(i)
+        return Entry(row["id"], self.tokens(i), row)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Every entry in order, some megabytes of codes read at a time."""
+        begin, rows = 0, self.rows()
+        while begin < len(self):
+            end = int(np.searchsorted(self.bounds, self.bounds[begin] + READ, "right")) - 1
+            end = min(max(end, begin + 1), len(self))
+            codes, at = self.codes(begin, end), self.bounds[begin]
+            for i in range(begin, end):
+                row = next(rows)
+                mine = codes[:, self.bounds[i] - at : self.bounds[i + 1] - at]
+                yield Entry(row["id"], self.tokens(i, mine), row)
+            begin = end
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        try:
+            return json.loads(line)
+        except ValueError:
+            raise CorpusError(f"{self.path('.jsonl')}: a row is damaged; restore it") from None
+
+    def _open(self) -> _Held:
+        if self._process != os.getpid():  # forked: the file's place would be shared
+            self._reset()
+        return _Held(self)
+
+
+@dataclass
+class _Held:
+    """A shard's open reader, for one thread at a time."""
+
+    shard: Shard
+
+    def __enter__(self) -> TokenReader:
+        shard = self.shard
+        shard._lock.acquire()
+        try:
+            if shard._reader is None:
+                shard._reader = TokenReader(shard.path(".tok"))
+            return shard._reader
+        except BaseException:
+            shard._lock.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.shard._lock.release()
