@@ -25,7 +25,11 @@ app = typer.Typer(
 )
 for _name in names("commands"):
     _module = import_module(f"audiotok.commands.{_name}")
-    app.command(epilog=EPILOG, rich_help_panel=_module.PANEL)(getattr(_module, _name))
+    _command = getattr(_module, _name)
+    if isinstance(_command, typer.Typer):  # commands of its own
+        app.add_typer(_command, name=_name, epilog=EPILOG, rich_help_panel=_module.PANEL)
+    else:
+        app.command(epilog=EPILOG, rich_help_panel=_module.PANEL)(_command)
 
 
 def main() -> None:

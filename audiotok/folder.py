@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import track
@@ -124,14 +124,7 @@ def described(
     Raises:
         ValueError: a transcript is not UTF-8.
     """
-    table = cache(_transcripts)  # for this call only: the next may find other files
-    names = cache(lambda folder: {file.name for file in folder.glob("*")})
-    known = [
-        table(path.parent).get(path.stem)
-        or table(path.parent.parent).get(path.stem)
-        or ("", _beside(path, names(path.parent)))
-        for path in paths
-    ]
+    known = list(map(teller(cache), paths))
     places = [path.relative_to(folder) for path in paths]
     groups = [
         speaker or place.parent.as_posix()
@@ -142,6 +135,23 @@ def described(
     chosen = _drawn(set(groups), splits)
     for path, group, (speaker, text) in zip(paths, groups, known, strict=True):
         yield path, {"split": chosen[group], "speaker": speaker, "text": text}
+
+
+def teller(remember: Callable[[Any], Any]) -> Callable[[Path], tuple[str, str]]:
+    """Says speaker and text of a recording, as far as its folder tells; see `described`.
+
+    Args:
+        remember: `functools.cache`, or `lru_cache(n)` where there are many folders.
+    """
+    # Remembered by this teller only: the next may find other files.
+    table = remember(_transcripts)
+    names = remember(lambda folder: {file.name for file in folder.glob("*")})
+
+    def tell(path: Path) -> tuple[str, str]:
+        found = table(path.parent).get(path.stem) or table(path.parent.parent).get(path.stem)
+        return found or ("", _beside(path, names(path.parent)))
+
+    return tell
 
 
 def _drawn(groups: set[str], splits: Mapping[str, float]) -> dict[str, str]:

@@ -26,7 +26,7 @@ FACTS = ("id", "seconds", "samples", "frames", "rate", "audio", "checksum")  # o
 
 def checksum(codes: np.ndarray) -> int:
     """CRC-32 of codes [k f], frame after frame, as little-endian 32-bit integers."""
-    return zlib.crc32(memoryview(np.ascontiguousarray(codes.T, "<i4")))
+    return zlib.crc32(codes.T.astype("<i4").tobytes())
 
 
 def row_of(name: str, tokens: Tokens, audio: int, more: dict[str, Any]) -> dict[str, Any]:
@@ -163,6 +163,22 @@ def write_about(folder: Path, about: About) -> None:
     with _published(folder / "corpus.json") as file:
         file.write(json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
     sync(folder)
+
+
+def write_quarantine(folder: Path, failures: Iterable[tuple[str, str, str]]) -> None:
+    """Writes quarantine.tsv: id, source and reason of what has no codes; none if nothing failed."""
+    path = folder / "quarantine.tsv"
+    lines = ["\t".join(" ".join(str(cell).split()) for cell in row) for row in failures]
+    if lines:
+        publish(path, "\n".join(["id\tsource\treason", *lines, ""]).encode("utf-8", "replace"))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def publish(path: Path, data: bytes) -> None:
+    """A small file, complete and on the disk, or as it was."""
+    with _published(path) as file:
+        file.write(data)
 
 
 def fresh(folder: Path) -> None:

@@ -1,0 +1,254 @@
+"""Runs a build: tasks to the engine, outcomes into the state in the listing's order."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from audiotok import show
+from audiotok.building.progress import Watch
+from audiotok.building.state import State
+from audiotok.codecs.base import Codec
+from audiotok.corpus.base import About, CorpusError, read_about
+from audiotok.corpus.write import SHARD_BYTES
+from audiotok.engines.base import Coded, Task, Work
+from audiotok.jobs import codec_on
+from audiotok.listings.base import ALL, Item, Listing, Split, digest_of
+from audiotok.registry import find, names
+
+WINDOW = 256  # recordings between the next to be committed and the next to be begun
+HELD = 1 << 28  # bytes of codes that wait for a recording before them
+BAD = 0.1  # share of the recordings that may fail
+LEAST = 10  # failures that are never too many
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build came to; `run_` is of this run alone."""
+
+    out: str
+    recordings: int
+    seconds: float
+    frames: int
+    shards: int
+    quarantined: int
+    bytes: int
+    run_recordings: int = 0
+    run_seconds: float = 0.0
+    took: float = 0.0  # seconds
+    busy: float = 0.0  # share of the processes' time that they computed
+
+    @property
+    def speed(self) -> float:
+        """Seconds of audio a second."""
+        return self.run_seconds / max(self.took, 1e-9)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def listing_of(path: str, kind: str = "auto") -> Listing:
+    """The way to read what is at a path.
+
+    Raises:
+        ValueError: there is none, or no such way.
+    """
+    if kind != "auto":
+        return find("listings", kind)()
+    # What tells most about itself is asked first: a folder may be anything.
+    order = ["huggingface", "kaldi", "lhotse", "webdataset", "parquet", "table", "folder"]
+    for name in [*order, *(other for other in names("listings") if other not in order)]:
+        part = find("listings", name)
+        if part.takes(path):
+            return part()
+    raise ValueError(
+        f"{path}: no such folder, manifest or archive; --kind says what it is "
+        f"({', '.join(names('listings'))})"
+    )
+
+
+def about_of(codec: Codec, listing: str, part: Split, codebooks: int | None) -> About:
+    """What corpus.json will say, before there is a shard."""
+    return About(
+        codec=codec.name,
+        fingerprint=codec.fingerprint,
+        sizes=tuple(codec.sizes[: codec.quantizer.check(codebooks)]),
+        sample_rate=codec.sample_rate,
+        frame_size=codec.frame_size,
+        channels=codec.channels,
+        shards=(),
+        job={"listing": listing, "part": f"{part[0]}/{part[1]}"},
+    )
+
+
+def build(
+    listing: str,
+    out: str | Path,
+    work: Work,
+    *,
+    kind: str = "auto",
+    engine: str = "local",
+    workers: int = 0,
+    part: Split = ALL,
+    limit: int = SHARD_BYTES,
+    most_bad: float = BAD,
+    force: bool = False,
+    console: Console = show.said,
+) -> Built:
+    """Encodes all recordings of a listing into a corpus; goes on where an earlier run ended.
+
+    Whatever ended it: the corpus is the same to the byte as that of a run that nothing disturbed,
+    as long as the listing and the options are the same.
+
+    Args:
+        listing: a folder, manifest, data directory, archive or URL; see `audiotok.listings`.
+        out: a folder.
+        work: the codec, and how a process runs it.
+        kind: of listing; "auto" looks.
+        engine: see `audiotok.engines`.
+        workers: processes; one a core, or one a device, if 0.
+        part: (i, n): only each n-th recording, or file of recordings, from the i-th on.
+        limit: bytes of codes in a shard.
+        most_bad: share of the recordings that may fail before the build stops.
+        force: begin anew, whatever is in `out`.
+        console: where progress and errors go.
+
+    Raises:
+        CorpusError: `out` holds something else, or too many recordings fail.
+        ListingError: the listing cannot be read, or is not the one that was begun with.
+        TokenFileError: a shard cannot be written.
+        ValueError: no such codec, engine or kind.
+    """
+    out, source = Path(out), listing_of(listing, kind)
+    codec = codec_on(work.codec, "cpu")
+    about = about_of(codec, listing, part, work.codebooks)
+    if force and out.is_dir():
+        _clear(out)
+    made = _finished(out, about)
+    if made:
+        return _built(out, made)
+    workers = workers or (cores() if work.device == "cpu" else len(work.device.split(",")))
+    window = max(WINDOW, 4 * workers * work.ahead)
+    with State(out, about, limit=limit) as state:
+        queue = _Queue(state, source.items(listing, part), listing, window)
+        with Watch(console, workers, state.next) as watch:
+            watch.total(source, listing, part)
+            outcomes = find("engines", engine)().run(work, queue.tasks(), workers)
+            with closing(outcomes):  # pyright: ignore[reportArgumentType]
+                for number, coded in outcomes:
+                    watch.outcome(coded.busy)
+                    for item, made, error in queue.put(number, coded):
+                        seconds = made.samples / about.sample_rate
+                        watch.committed(seconds, bool(error))
+                        if error:
+                            show.error(f"{item.place.name}: {error}", console=console)
+                            _stop_if_too_many(state, most_bad, item, error)
+        if not state.recordings:
+            raise CorpusError(f"{listing}: no recording could be encoded; see {out}/quarantine.tsv")
+        if state.bad > most_bad * state.next and state.bad > LEAST:
+            raise _too_many(state, most_bad)
+        done = state.finish()
+    built = _built(out, done)
+    counts = (built.recordings + built.quarantined - queue.before, watch.seconds)
+    return replace(
+        built, run_recordings=counts[0], run_seconds=counts[1], took=watch.took, busy=watch.busy
+    )
+
+
+class _Queue:
+    """Tasks on their way out, and outcomes on their way back into the listing's order."""
+
+    def __init__(self, state: State, items: Iterator[Item], name: str, window: int) -> None:
+        self.state, self.items, self.name, self.window = state, items, name, window
+        self.before = state.next
+        self.out: dict[int, tuple[Item, str]] = {}  # begun, not committed
+        self.back: dict[int, Coded] = {}
+        self.held = 0  # bytes
+
+    def tasks(self) -> Iterator[Task | None]:
+        """What is left of the listing; None as long as too much waits for its turn."""
+        chain, number = "", -1
+        for number, item in enumerate(self.items):
+            text = chain.encode() + digest_of(item)
+            chain = hashlib.blake2b(text, digest_size=8).hexdigest()
+            if number < self.before:
+                if number == self.before - 1 and chain != self.state.chain:
+                    break
+                continue
+            while len(self.out) >= self.window or self.held >= HELD:
+                yield None
+            place = replace(item.place, data=None)
+            self.out[number] = (replace(item, place=place), chain)
+            yield number, item
+        if number < self.before - 1 or (number == self.before - 1 and chain != self.state.chain):
+            raise CorpusError(
+                f"{self.name}: not the {self.before} recordings any more that were done already; "
+                "bring back what was there, or begin anew with --force"
+            )
+
+    def put(self, number: int, coded: Coded) -> Iterator[tuple[Item, Coded, str]]:
+        """Takes an outcome, and commits all whose turn it is: item, outcome, and what is wrong."""
+        self.back[number] = coded
+        self.held += coded.codes.nbytes
+        while (coded := self.back.pop(self.state.next, None)) is not None:  # pyright: ignore
+            item, chain = self.out.pop(self.state.next)
+            self.held -= coded.codes.nbytes
+            yield item, coded, self.state.commit(item, coded, chain)
+
+
+def _stop_if_too_many(state: State, most: float, item: Item, error: str) -> None:
+    # While few are done, a share says little.
+    if state.bad > LEAST and state.bad > most * max(state.next, 20 * LEAST):
+        raise _too_many(state, most)
+
+
+def _too_many(state: State, most: float) -> CorpusError:
+    return CorpusError(
+        f"{state.folder}: {state.bad} of {state.next} recordings failed, more than {most:.0%} "
+        "(see quarantine.tsv); mend the listing and begin anew, or go on with a higher --most-bad"
+    )
+
+
+def _finished(out: Path, about: About) -> About | None:
+    """The corpus that is there already, if it is what would be built."""
+    try:
+        made = read_about(out)
+    except CorpusError:
+        if (out / "corpus.json").exists() and not (out / ".build").is_dir():
+            raise
+        return None
+    if replace(made, shards=(), quarantined=0) != about:
+        raise CorpusError(f"{out}: another corpus is there; --force begins anew")
+    shutil.rmtree(out / ".build", ignore_errors=True)  # it was ended while it cleaned up
+    return made
+
+
+def _clear(out: Path) -> None:
+    """Removes a corpus, or what was begun of one, and nothing else."""
+    if (out / ".build").is_dir() or (out / "corpus.json").is_file():
+        (out / "corpus.json").unlink(missing_ok=True)
+        for path in (*out.glob("shard-*.*"), out / "quarantine.tsv"):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(out / ".build", ignore_errors=True)
+
+
+def _built(out: Path, about: About) -> Built:
+    shards = about.shards
+    return Built(
+        out=str(out),
+        recordings=sum(files.recordings for files in shards),
+        seconds=sum(files.samples for files in shards) / about.sample_rate,
+        frames=sum(files.frames for files in shards),
+        shards=len(shards),
+        quarantined=about.quarantined,
+        bytes=sum(sum(files.bytes.values()) for files in shards),
+    )

@@ -1,0 +1,1 @@
+"""Ways to run a codec over many recordings: processes here, or a Ray cluster."""

@@ -1,0 +1,120 @@
+"""WebDataset: tar files whose members of one name make a sample."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from audiotok.decoders import AUDIO
+from audiotok.listings.base import (
+    ALL,
+    Item,
+    Listing,
+    ListingError,
+    Place,
+    Split,
+    by_file,
+    every,
+    is_url,
+    reading,
+    walk,
+)
+
+_TARS = (".tar", ".tar.gz", ".tgz")
+
+
+class Webdataset(Listing):
+    """Samples of tar files: `x.flac` with `x.json`, `x.txt` ...; the id is the members' name.
+
+    One tar file, a folder of them, a glob, or a range as in `shard-{000..099}.tar`; here or behind
+    a URL. Of a tar file on disk, members are read where they lie.
+    """
+
+    about = "WebDataset tar files: one, a folder, a glob, or shard-{000..099}.tar"
+    costly = True
+
+    @classmethod
+    def takes(cls, path: str) -> bool:
+        """See `Listing.takes`."""
+        if path.lower().endswith(_TARS):
+            return True
+        return not is_url(path) and Path(path).is_dir() and any(Path(path).glob("*.tar"))
+
+    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+        """See `Listing.items`."""
+        files, rest = by_file(_files(path), part)
+        yield from every((item for file in files for item in _samples(file)), rest)
+
+
+def _files(path: str) -> list[str]:
+    span = re.search(r"\{(\d+)\.\.(\d+)\}", path)
+    if span:
+        numbers = range(int(span[1]), int(span[2]) + 1)
+        names = (f"{number:0{len(span[1])}d}" for number in numbers)
+        return [path[: span.start()] + name + path[span.end() :] for name in names]
+    if path.lower().endswith(_TARS) and (is_url(path) or not glob.has_magic(path)):
+        return [path]
+    found = sorted(glob.glob(path)) if glob.has_magic(path) else list(walk(path, _TARS))  # noqa: PTH207
+    if not found:
+        raise ListingError(f"{path}: no tar file there")
+    return found
+
+
+def _samples(path: str) -> Iterator[Item]:
+    """The samples of a tar file: its members of one name stand next to each other."""
+    plain = not is_url(path) and path.endswith(".tar")
+    archive = path.replace("\\", "/").rpartition("/")[2]
+    name, place, row = "", None, {}
+    try:
+        with (
+            reading(path) as file,
+            tarfile.open(fileobj=file, mode="r:" if plain else "r|*") as tar,
+        ):
+            for member in tar:
+                if not member.isfile() or "/." in f"/{member.name}":
+                    continue
+                inner = PurePosixPath(member.name)
+                stem, _, kind = inner.name.partition(".")
+                key, kind = str(inner.with_name(stem)), f".{kind.lower()}"
+                if key != name:
+                    if place:
+                        yield Item(name, place, row, _length(row))
+                    name, place, row = key, None, {}
+                if kind.endswith(AUDIO):
+                    called = f"{archive}/{member.name}"
+                    if plain:
+                        place = Place(called, path, offset=member.offset_data, size=member.size)
+                    else:
+                        place = Place(called, data=_bytes(tar, member))
+                elif kind in (".json", ".txt", ".text", ".cls", ".lab", ".spk"):
+                    row |= _known(kind, _bytes(tar, member), f"{path}/{member.name}")
+            if place:
+                yield Item(name, place, row, _length(row))
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ListingError(f"{path}: damaged, or not a tar file ({error}); fetch it anew") from None
+
+
+def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    return file.read() if file else b""
+
+
+def _known(kind: str, data: bytes, name: str) -> dict[str, Any]:
+    try:
+        if kind == ".json":
+            row = json.loads(data)
+            return row if isinstance(row, dict) else {"json": row}
+        text = data.decode().strip()
+    except ValueError as error:
+        raise ListingError(f"{name}: cannot be read ({error})") from None
+    return {{".cls": "class", ".spk": "speaker"}.get(kind, "text"): text}
+
+
+def _length(row: dict[str, Any]) -> float | None:
+    value = row.get("seconds", row.get("duration"))
+    return float(value) if isinstance(value, (int, float)) else None
