@@ -13,6 +13,7 @@ from audiotok.layout import DecodeStream, EncodeStream, Grammar, Layout
 from audiotok.layout.base import END, NONE, PAD
 from audiotok.lm.data import sequence, stroke_batch
 from audiotok.lm.model import Cache, Transformer
+from audiotok.patterns.base import Rows
 from audiotok.stream import Stream
 
 
@@ -85,7 +86,7 @@ def generate(
         if layout.serial:
             grammar.push(int(column[0]))
         else:
-            column = grammar.settle(column)
+            column = grammar.settle(_known(layout, prompt, grammar.codes, column))
             grammar.push(column)
         ids = column[:, None]
         yield column if layout.serial else ids
@@ -102,6 +103,19 @@ def _begun(layout: Layout, prompt: np.ndarray | None) -> np.ndarray:
     if prompt is not None and layout.learned is not None:
         return layout.encode(codes)[:-1]
     return stream.push(codes)
+
+
+def _known(
+    layout: Layout, prompt: np.ndarray | None, step: int, column: np.ndarray
+) -> np.ndarray:
+    """A column with the codes of the prompt that rows which are late have still to say."""
+    order = layout.order
+    if prompt is None or not isinstance(order, Rows) or layout.runs != "keep":
+        return column
+    frames = step - order.delays
+    late = (frames >= 0) & (frames < prompt.shape[1])
+    said = prompt[np.arange(len(prompt)), np.clip(frames, 0, prompt.shape[1] - 1)] + NONE
+    return np.where(late, said, column)
 
 
 def _bounded(legal: np.ndarray, layout: Layout, made: int, longest: int, shortest: int) -> None:

@@ -128,7 +128,7 @@ class Run:
         data = self.recipe.data
         seed = (self.options.seed, step, part, self.machine.process_index)
         random = np.random.default_rng(seed)
-        chosen = random.integers(0, len(self.recordings), data.batch)
+        chosen = random.integers(0, len(self.recordings), data.batch).tolist()
         texts = [self.recordings.texts[i] if data.text else None for i in chosen]
         parts = [(self.recordings.cut(i, random), t) for i, t in zip(chosen, texts, strict=True)]
         if self.recipe.model.causal:

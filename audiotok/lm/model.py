@@ -128,8 +128,8 @@ class Transformer(nn.Module):
             made.append(kept)
         return self.norm(x), made
 
-    def logits(self, hidden: Hidden, row: int) -> Tensor:
-        """`[b n vocabulary[row]]` of one row."""
+    def logits(self, hidden: Float[Tensor, "*n d"], row: int) -> Float[Tensor, "*n v"]:
+        """Of one row's ids, v = vocabulary[row], at positions `[... d]` of what `hidden` gives."""
         return self.heads[row](hidden)
 
     def forward(self, ids: Ids, lengths: Tensor | None = None) -> list[Tensor]:
