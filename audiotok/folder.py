@@ -132,7 +132,7 @@ def described(
     ]
     if len(set(groups)) * min(splits.values(), default=0) < 1:
         groups = [place.as_posix() for place in places]
-    chosen = _drawn(set(groups), splits)
+    chosen = drawn(set(groups), splits)
     for path, group, (speaker, text) in zip(paths, groups, known, strict=True):
         yield path, {"split": chosen[group], "speaker": speaker, "text": text}
 
@@ -154,8 +154,8 @@ def teller(remember: Callable[[Any], Any]) -> Callable[[Path], tuple[str, str]]:
     return tell
 
 
-def _drawn(groups: set[str], splits: Mapping[str, float]) -> dict[str, str]:
-    """Each group's split."""
+def drawn(groups: set[str], splits: Mapping[str, float]) -> dict[str, str]:
+    """Each group's split, by a hash of its name; the rest is "train"."""
 
     def place(group: str) -> float:  # 0 to 1
         digest = hashlib.sha256(group.encode("utf-8", "surrogateescape")).digest()

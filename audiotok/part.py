@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,20 @@ def complete(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def complete_folder(path: Path) -> Iterator[Path]:
+    """A new folder to write to: it becomes `path` if all goes well, and else is no more."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep([path.parent])
+    part = part_of(path)
+    part.mkdir()
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def sweep(folders: Iterable[Path]) -> None:
     """Removes from these folders what processes of this machine left that are no more.
 
@@ -43,7 +58,7 @@ def sweep(folders: Iterable[Path]) -> None:
                 found = mine.fullmatch(entry.name)
                 if found and not _alive(int(found[1])):
                     with suppress(OSError):
-                        Path(entry).unlink()
+                        shutil.rmtree(entry) if entry.is_dir() else Path(entry).unlink()
 
 
 def _alive(process: int) -> bool:

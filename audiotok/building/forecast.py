@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from audiotok.building.run import cores, listing_of
 from audiotok.corpus.write import SHARD_BYTES
-from audiotok.engines.base import Stage, Work
 from audiotok.listings.base import ALL, Item, Split, opened
+from audiotok.stage import Stage, Work
 
 TRIED = 5  # seconds that the trial may take
 PROBED = 200  # recordings whose length is looked up where the listing does not say it

@@ -18,10 +18,11 @@ from audiotok.building.state import State
 from audiotok.codecs.base import Codec
 from audiotok.corpus.base import About, CorpusError, read_about
 from audiotok.corpus.write import SHARD_BYTES
-from audiotok.engines.base import Coded, Task, Work
 from audiotok.jobs import codec_on
 from audiotok.listings.base import ALL, Item, Listing, Split, digest_of
+from audiotok.part import sweep
 from audiotok.registry import find, names
+from audiotok.stage import Coded, Task, Work
 
 WINDOW = 256  # recordings between the next to be committed and the next to be begun
 HELD = 1 << 28  # bytes of codes that wait for a recording before them
@@ -229,6 +230,7 @@ def _finished(out: Path, about: About) -> About | None:
     if replace(made, shards=(), quarantined=0) != about:
         raise CorpusError(f"{out}: another corpus is there; --force begins anew")
     shutil.rmtree(out / ".build", ignore_errors=True)  # it was ended while it cleaned up
+    sweep([out])
     return made
 
 

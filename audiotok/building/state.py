@@ -37,9 +37,9 @@ from audiotok.corpus.write import (
     write_quarantine,
     write_shard,
 )
-from audiotok.engines.base import Coded
 from audiotok.listings.base import Item
 from audiotok.part import sweep
+from audiotok.stage import Coded
 from audiotok.tokens import Tokens
 
 log = logging.getLogger("audiotok")
@@ -92,7 +92,8 @@ class State:
                 self._sealing.result()
         self._pool.shutdown()
         with suppress(Exception):
-            write_quarantine(self.folder, self.failures())
+            if self.inner.is_dir():  # not finished: so far
+                write_quarantine(self.folder, self.failures())
         self._lock.close()
 
     # -- going on ---------------------------------------------------------------------------------

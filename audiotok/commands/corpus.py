@@ -46,7 +46,9 @@ def build(
         str,
         typer.Option("--shard", help="i/n: only this part, 0/n to (n-1)/n; `merge` joins them."),
     ] = "0/1",
-    shard_mb: Annotated[int, typer.Option(min=1, help="Megabytes of codes in a shard.")] = 256,
+    shard_mb: Annotated[
+        float, typer.Option(min=1e-6, help="Megabytes of codes in a shard, or a little more.")
+    ] = 256,
     most_bad: Annotated[
         float, typer.Option(min=0, max=1, help="Share of recordings that may fail.")
     ] = 0.1,
@@ -72,7 +74,7 @@ def build(
     """
     from audiotok.building import build as run
     from audiotok.building.forecast import forecast
-    from audiotok.engines.base import Work
+    from audiotok.stage import Work
 
     work = Work(
         codec=codec,
@@ -82,7 +84,11 @@ def build(
         group=group,
         commands=commands,
     )
-    options: dict[str, Any] = {"kind": kind, "part": _part(part), "limit": shard_mb << 20}
+    options: dict[str, Any] = {
+        "kind": kind,
+        "part": _part(part),
+        "limit": round(shard_mb * (1 << 20)),
+    }
     if dry_run:
         foreseen = forecast(listing, work, workers=jobs, **options)
         show.as_json(asdict(foreseen)) if as_json else show.facts(foreseen.words())
@@ -126,3 +132,152 @@ def _words(made: Any) -> dict[str, str]:
     else:
         facts["this run"] = "nothing left to do"
     return facts
+
+
+@corpus.command()
+def info(folder: Folder, as_json: Json = False) -> None:
+    """Say what a corpus holds."""
+    from audiotok.corpus import Corpus
+    from audiotok.corpus.check import describe
+
+    facts = describe(Corpus(folder))
+    show.as_json(facts) if as_json else show.facts(facts)
+
+
+@corpus.command()
+def verify(
+    folders: Annotated[list[Path], typer.Argument(help="Corpora.")], as_json: Json = False
+) -> None:
+    """Read every byte of corpora, and hold it against checksums, index and rows."""
+    from audiotok.corpus import Corpus
+    from audiotok.corpus.check import damage
+
+    rows = []
+    for folder in folders:
+        for name, found in damage(Corpus(folder)):
+            rows.append({"corpus": str(folder), "shard": name, "ok": not found, "damage": found})
+            for each in found:
+                show.error(f"{folder}/{name}: {each}")
+    whole = sum(row["ok"] for row in rows)
+    show.as_json(rows) if as_json else show.line(f"{whole} of {len(rows)} shards are whole")
+    if whole < len(rows):
+        raise typer.Exit(1)
+
+
+@corpus.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Corpora, in order.")], out: New
+) -> None:
+    """Join corpora, as of `build --shard 0/n` to `(n-1)/n`, into one."""
+    from audiotok.corpus.change import merge as join
+
+    made = join(folders, out)
+    recordings = sum(files.recordings for files in made.shards)
+    show.line(f"{out}: {recordings:,} recordings in {len(made.shards):,} shards")
+
+
+@corpus.command()
+def split(
+    folder: Folder,
+    out: New,
+    share: Annotated[
+        list[str] | None, typer.Option("--share", help="NAME=SHARE. Default: dev=0.05.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Field whose values are not torn apart.")] = "speaker",
+) -> None:
+    """Split a corpus into train, dev ... with whole speakers in each.
+
+    \b
+    Examples:
+      audiotok corpus split tokens -o splits --share dev=0.02 --share test=0.02
+    """
+    from audiotok.corpus import Corpus
+    from audiotok.corpus.change import split as divide
+    from audiotok.folder import shares
+
+    made = divide(Corpus(folder), out, shares(share or ["dev=0.05"]), by=by)
+    for name, about in made.items():
+        recordings = sum(files.recordings for files in about.shards)
+        hours = sum(files.samples for files in about.shards) / about.sample_rate / 3600
+        show.line(f"{out}/{name}: {recordings:,} recordings, {hours:,.3f} h")
+
+
+@corpus.command()
+def sample(
+    folder: Folder,
+    out: New,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Recordings.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    codec: Annotated[
+        str | None, typer.Option(help="A checkpoint, where the corpus's codec is not here by name.")
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Decode some recordings of a corpus, drawn at random, to listen to."""
+    import random
+
+    from audiotok.corpus import Corpus
+    from audiotok.jobs import codec_on
+
+    tokens = Corpus(folder)
+    model = codec_on(codec or tokens.codec, device)
+    drawn = random.Random(seed).sample(range(len(tokens)), min(count, len(tokens)))
+    out.mkdir(parents=True, exist_ok=True)
+    for i in sorted(drawn):
+        entry = tokens[i]
+        path = out / f"{i:06d}.wav"
+        model.decode(entry.tokens).save(path)
+        show.line("  ".join([str(path), entry.id, str(entry.row.get("text", ""))]).rstrip())
+
+
+@corpus.command()
+def dedup(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A new folder; without, they are listed.")
+    ] = None,
+) -> None:
+    """Find recordings whose audio is the same to the last sample, and leave them out."""
+    from audiotok.corpus import Corpus
+    from audiotok.corpus.change import dedup as thin
+    from audiotok.corpus.change import duplicates
+
+    tokens = Corpus(folder)
+    if out is not None:
+        made = thin(tokens, out)
+        left = sum(files.recordings for files in made.shards)
+        show.line(f"{out}: {left:,} of {len(tokens):,} recordings; see duplicates.tsv")
+        return
+    found = duplicates(tokens)
+    for i, first in found:
+        show.line(f"{tokens[i].id}\tis\t{tokens[first].id}")
+    show.line(f"{len(found):,} of {len(tokens):,} recordings are there already")
+
+
+@corpus.command()
+def stats(folder: Folder, as_json: Json = False) -> None:
+    """Say how a corpus uses its codebooks, and what its recordings are like."""
+    from audiotok.corpus import Corpus
+    from audiotok.corpus.usage import usage
+
+    found = usage(Corpus(folder))
+    if as_json:
+        show.as_json(asdict(found))
+        return
+    show.facts(
+        {
+            "frames": f"{found.frames:,}",
+            "nominal": f"{found.kbps:.3f} kbps",
+            "entropy of single codes": f"{found.entropy_kbps:.3f} kbps",
+            "speakers": f"{found.speakers:,}",
+            **{f"seconds, {name}": value for name, value in found.lengths.items()},
+            **{f"with {name}": f"{count:,}" for name, count in found.fields.items()},
+        }
+    )
+    for book in found.books:
+        after = "" if book.given_last is None else f" ({book.given_last:.2f} after the last code)"
+        show.line(
+            f"codebook {book.codebook:2}: {book.used:,} of {book.size:,} entries used, "
+            f"{book.entropy:.2f} bits{after}, "
+            f"repeats {book.repeats:.1%}, commonest {book.most:.2%}"
+        )

@@ -77,13 +77,18 @@ class Corpus:
         """Of audio, in all recordings."""
         return sum(files.samples for files in self.about.shards) / self.sample_rate
 
+    def close(self) -> None:
+        """Closes all files; they open again when they are needed."""
+        for shard in self.shards:
+            shard.close()
+
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def __iter__(self) -> Iterator[Entry]:
         for shard in self.shards:
             yield from shard
-            shard._reset()
+            shard.close()
 
     @overload
     def __getitem__(self, which: int) -> Entry: ...

@@ -41,20 +41,27 @@ class Shard:
     def __init__(self, folder: Path, files: Files, header: Header) -> None:
         self.folder, self.files, self.header = folder, files, header
         self.name = files.name
-        self._reset()
-
-    def _reset(self) -> None:
-        self._process, self._lock = os.getpid(), threading.Lock()
         self._reader: TokenReader | None = None
         self._lines: IO[bytes] | None = None
+        self._process, self._lock = os.getpid(), threading.Lock()
+
+    def close(self) -> None:
+        """Closes its files; they open again when they are needed."""
+        for file in (self._reader and self._reader._file, self._lines):
+            if file:
+                file.close()
+        self._reader = self._lines = None
+
+    def __del__(self) -> None:
+        if "_lock" in self.__dict__:
+            self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("folder", "files", "header", "name")
+        kept = ("folder", "files", "header")
         return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
+        self.__init__(state["folder"], state["files"], state["header"])
 
     def __len__(self) -> int:
         return self.files.recordings
@@ -155,7 +162,8 @@ class Shard:
 
     def _open(self) -> _Held:
         if self._process != os.getpid():  # forked: the file's place would be shared
-            self._reset()
+            self._process, self._lock = os.getpid(), threading.Lock()
+            self.close()
         return _Held(self)
 
 

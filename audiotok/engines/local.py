@@ -14,8 +14,9 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from audiotok.engines.base import Coded, Engine, Outcome, Stage, Task, Work
+from audiotok.engines.base import Engine
 from audiotok.interrupt import no_interrupt
+from audiotok.stage import Coded, Outcome, Stage, Task, Work
 
 log = logging.getLogger("audiotok")
 

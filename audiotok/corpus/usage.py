@@ -1,0 +1,107 @@
+"""How a corpus uses its codebooks, and what its recordings are like."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from audiotok.corpus.read import Corpus
+from audiotok.units import entropy
+
+
+@dataclass(frozen=True)
+class Book:
+    """One codebook over the whole corpus."""
+
+    codebook: int  # the first is 1
+    size: int
+    used: int  # entries that occur
+    entropy: float  # bits of a code by itself
+    given_last: float | None  # bits of a code if the one before is known; None: too few frames
+    most: float  # share of the commonest entry
+    repeats: float  # share of frames with the code of the frame before
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of a whole corpus."""
+
+    frames: int
+    books: list[Book]
+    kbps: float  # nominal
+    entropy_kbps: float  # of single codes
+    lengths: dict[str, float]  # seconds: percentiles
+    fields: dict[str, int]  # field of the rows -> recordings that have it
+    speakers: int
+
+
+def usage(corpus: Corpus, *, pairs: int = 2048) -> Usage:
+    """Counts every code of a corpus.
+
+    Args:
+        corpus: what to look at.
+        pairs: entries of a codebook up to which pairs of codes are counted: the table of larger
+            ones would fill the memory.
+    """
+    rows, sizes = corpus.codebooks, corpus.sizes
+    singles = [np.zeros(size, np.int64) for size in sizes]
+    doubles = [np.zeros(s * s if s <= pairs else 0, np.int64) for s in sizes]
+    repeats = np.zeros(rows, np.int64)
+    steps = 0
+    fields, speakers = Counter[str](), set[str]()
+    for shard in corpus.shards:
+        for begin in range(0, len(shard), 1024):
+            end = min(begin + 1024, len(shard))
+            codes = shard.codes(begin, end)
+            inner = np.ones(codes.shape[1], bool)  # frames with one of their recording before them
+            starts = shard.bounds[begin:end] - shard.bounds[begin]
+            inner[starts[starts < len(inner)]] = False
+            steps += int(inner.sum())
+            for k, size in enumerate(sizes):
+                row = codes[k]
+                singles[k] += np.bincount(row, minlength=size)
+                before, after = row[:-1][inner[1:]], row[1:][inner[1:]]
+                repeats[k] += int((before == after).sum())
+                if len(doubles[k]):
+                    doubles[k] += np.bincount(before * size + after, minlength=size * size)
+        for row in shard.rows():
+            fields.update(name for name, value in row.items() if value not in (None, ""))
+            if row.get("speaker"):
+                speakers.add(str(row["speaker"]))
+        shard.close()
+    books = []
+    for k, size in enumerate(sizes):
+        counts, pair = singles[k], doubles[k].reshape(-1, size) if len(doubles[k]) else None
+        given = None
+        if pair is not None and steps >= pair.size:  # else the estimate is far too low
+            given = entropy(pair.ravel()) - entropy(pair.sum(1))
+        n = max(1, int(counts.sum()))
+        books.append(
+            Book(
+                codebook=k + 1,
+                size=size,
+                used=int((counts > 0).sum()),
+                entropy=entropy(counts) if counts.any() else 0.0,
+                given_last=given,
+                most=float(counts.max(initial=0)) / n,
+                repeats=float(repeats[k]) / max(1, steps),
+            )
+        )
+    rate = corpus.frame_rate / 1000
+    samples = np.concatenate([np.zeros(0), *(s.index["samples"] for s in corpus.shards)])
+    marks = {"shortest": 0, "5 %": 5, "median": 50, "95 %": 95, "longest": 100}
+    seconds = samples / corpus.sample_rate
+    return Usage(
+        frames=corpus.frames,
+        books=books,
+        kbps=rate * sum(map(math.log2, sizes)),
+        entropy_kbps=rate * sum(book.entropy for book in books),
+        lengths={k: round(float(np.percentile(seconds, p)), 3) for k, p in marks.items()}
+        if len(seconds)
+        else {},
+        fields=dict(fields),
+        speakers=len(speakers),
+    )

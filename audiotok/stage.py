@@ -1,0 +1,287 @@
+"""What one process of a build does: recordings in, codes out, reading beside computing.
+
+    tasks --> reading threads: decode, mix, resample --> ready --> the codec --> outcomes
+               at most `ahead` recordings                like lengths side by side on a GPU,
+                                                         alone on a CPU
+
+A recording's codes are those of `audiotok encode`: to the bit on a CPU, up to near-ties on a GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiotok.audio import AudioFileError, Source
+from audiotok.codecs.base import Codec
+from audiotok.jobs import codec_on
+from audiotok.listings.base import Item, Place, opened
+from audiotok.pieces import Encoding
+from audiotok.show import one_line
+
+log = logging.getLogger("audiotok")
+
+LONG = 60  # seconds; a longer recording is never in memory whole
+GROUP = 16  # recordings side by side on a GPU
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a process is to do with every recording; picklable.
+
+    Attributes:
+        codec: a name, or a checkpoint's path.
+        device: of torch.
+        codebooks: the first so many; all if None.
+        readers: threads that decode and resample.
+        group: recordings side by side; 1 on a CPU, else `GROUP`, if 0.
+        commands: whether shell commands of listings may run.
+        threads: of torch, within one operation.
+    """
+
+    codec: str
+    device: str = "cpu"
+    codebooks: int | None = None
+    readers: int = 1
+    group: int = 0
+    commands: bool = False
+    threads: int = 1
+
+    @property
+    def side_by_side(self) -> int:
+        """Recordings in a group."""
+        return self.group or (1 if self.device == "cpu" else GROUP)
+
+    @property
+    def ahead(self) -> int:
+        """Recordings that a process has in hand, so that it never waits for the next."""
+        return 2 * self.readers if self.side_by_side == 1 else 4 * self.side_by_side
+
+
+Task = tuple[int, Item]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What came of one recording: its codes, or why there are none."""
+
+    error: str = ""
+    codes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint16))  # [k f]
+    samples: int = 0  # at the codec's rate
+    original_rate: int = 0
+    original_samples: int = 0
+    audio: int = 0  # 64-bit hash of the samples at the codec's rate
+    busy: float = 0.0  # seconds of CPU that this process used since the last outcome
+
+
+Outcome = tuple[int, Coded]
+
+
+@dataclass
+class _Ready:
+    """A recording that has been opened: its wave `[c t]`, or a source to read by blocks."""
+
+    number: int
+    item: Item
+    wave: Tensor | None = None
+    source: Source | None = None
+    stack: ExitStack = field(default_factory=ExitStack)
+    rate: int = 0
+    read: int = 0  # original samples
+    error: str = ""
+
+
+class Stage:
+    """A process's part: recordings are put in, outcomes come out.
+
+    Args:
+        work: what to do.
+
+    Raises:
+        ValueError: the codec cannot be loaded.
+    """
+
+    def __init__(self, work: Work) -> None:
+        torch.set_num_threads(work.threads)
+        self.work = work
+        self.codec: Codec = codec_on(work.codec, work.device)
+        self.codebooks = self.codec.quantizer.check(work.codebooks)
+        self.inbox: queue.SimpleQueue[_Ready | None] = queue.SimpleQueue()
+        self._given = self._done = 0  # counted by one thread each
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._ready: list[_Ready] = []
+        self._used = time.process_time()
+        self._threads = [
+            threading.Thread(target=self._read, daemon=True) for _ in range(work.readers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, task: Task) -> None:
+        """A recording to be done."""
+        self._given += 1
+        self._tasks.put(task)
+
+    @property
+    def reading(self) -> int:
+        """Recordings on their way to the inbox, or in it."""
+        return self._given - self._done - len(self._ready)
+
+    def close(self) -> None:
+        """Ends the reading threads."""
+        for _ in self._threads:
+            self._tasks.put(None)
+
+    def step(self) -> Iterator[Outcome] | None:
+        """Waits for a recording, and gives what outcomes it makes possible; None: the end."""
+        ready = self.inbox.get()
+        return None if ready is None else self._step(ready)
+
+    def _step(self, ready: _Ready) -> Iterator[Outcome]:
+        self._ready.append(ready)
+        group = self.work.side_by_side
+        # Enough to choose from: a group of like lengths wastes little. But nothing waits for what
+        # has not begun to come.
+        while len(self._ready) >= (2 * group if group > 1 else 1) or (
+            self._ready and not self.reading
+        ):
+            for number, coded in self._code(self._chosen(group)):
+                self._done += 1
+                now = time.process_time()
+                busy, self._used = now - self._used, now
+                yield number, Coded(**{**vars(coded), "busy": busy})
+
+    def all(self, tasks: list[Task]) -> list[Outcome]:
+        """Outcomes of these tasks: for engines that hand over lists."""
+        for task in tasks:
+            self.put(task)
+        return [outcome for _ in tasks for outcome in self.step() or ()]
+
+    # -- reading, in threads ----------------------------------------------------------------------
+
+    def _read(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            number, item = task
+            ready = _Ready(number, item)
+            try:
+                self._open(ready)
+            except Exception as error:  # whatever one recording does, the rest go on
+                ready.stack.close()
+                ready.error = reason(error, item.place)
+            self.inbox.put(ready)
+
+    def _open(self, ready: _Ready) -> None:
+        codec, place = self.codec, ready.item.place
+        source = ready.stack.enter_context(opened(place, commands=self.work.commands))
+        codec.streams(source.channels)  # raises where it cannot code them
+        ready.rate = source.rate
+        if source.samples is None or source.samples > LONG * source.rate:
+            ready.source = source
+            return
+        with ready.stack:
+            blocks = list(source.blocks(rate=codec.sample_rate, mono=self._mixes(source)))
+            ready.wave = torch.cat(blocks, 1) if blocks else torch.zeros(codec.channels, 0)
+            ready.read = source.read
+
+    def _mixes(self, source: Source) -> bool:
+        return source.channels > self.codec.channels
+
+    # -- coding -----------------------------------------------------------------------------------
+
+    def _chosen(self, group: int) -> list[_Ready]:
+        """The recordings to code next: the first that came, and those most like it in length."""
+        first = self._ready.pop(0)
+        if group == 1 or first.wave is None:
+            return [first]
+        length = first.wave.shape[1]
+        others = [r for r in self._ready if r.wave is not None]
+        others.sort(key=lambda r: abs(r.wave.shape[1] - length) if r.wave is not None else 0)
+        chosen = [first, *others[: group - 1]]
+        self._ready = [r for r in self._ready if r not in chosen]
+        return chosen
+
+    def _code(self, chosen: list[_Ready]) -> Iterator[Outcome]:
+        whole = [r for r in chosen if r.wave is not None and r.wave.shape[1]]
+        if len(whole) > 1:
+            try:
+                yield from self._side_by_side(whole)
+                chosen = [r for r in chosen if r not in whole]
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()  # then one by one
+        for ready in chosen:
+            try:
+                coded = Coded(ready.error) if ready.error else self._alone(ready)
+            except Exception as error:
+                coded = Coded(reason(error, ready.item.place))
+            finally:
+                ready.stack.close()
+            yield ready.number, coded
+
+    @torch.inference_mode()
+    def _side_by_side(self, chosen: list[_Ready]) -> Iterator[Outcome]:
+        waves = [r.wave for r in chosen if r.wave is not None]
+        made = self.codec._codes(waves, self.codebooks, len(waves))
+        for ready, wave, codes in zip(chosen, waves, made, strict=True):
+            digest = hashlib.blake2b(_bytes(wave), digest_size=8)
+            yield ready.number, self._coded(codes, wave.shape[1], ready.rate, ready.read, digest)
+
+    @torch.inference_mode()
+    def _alone(self, ready: _Ready) -> Coded:
+        codec, source = self.codec, ready.source
+        if ready.wave is not None:
+            blocks: Iterator[Tensor] = iter([ready.wave] if ready.wave.shape[1] else [])
+        else:
+            assert source is not None
+            blocks = source.blocks(rate=codec.sample_rate, mono=self._mixes(source))
+        run = Encoding(codec, codebooks=self.codebooks)
+        digest = hashlib.blake2b(digest_size=8)
+        made = []
+        for block in blocks:
+            digest.update(_bytes(block))
+            made.append(_small(run.push(block.to(codec.device)[None]), codec.sizes))
+        if not run.samples:
+            raise AudioFileError(f"{ready.item.place.name}: holds no samples; record it again")
+        made.append(_small(run.finish(), codec.sizes))
+        read = source.read if source is not None else ready.read
+        return self._coded(np.concatenate(made, 1), run.samples, ready.rate, read, digest)
+
+    def _coded(
+        self, codes: np.ndarray, samples: int, rate: int, read: int, digest: hashlib.blake2b
+    ) -> Coded:
+        return Coded(
+            codes=codes,
+            samples=samples,
+            original_rate=rate,
+            original_samples=read,
+            audio=int.from_bytes(digest.digest(), "little"),
+        )
+
+
+def _bytes(wave: Tensor) -> bytes:
+    """Samples `[c t]` as they are hashed: channel after channel would depend on where it is cut."""
+    return wave.T.contiguous().numpy().tobytes()
+
+
+def _small(codes: Tensor, sizes: tuple[int, ...]) -> np.ndarray:
+    """Codes `[1 k f]` as `[k f]` of the smallest fitting type: they wait in memory, and travel."""
+    return codes[0].cpu().numpy().astype(np.uint16 if max(sizes) <= 1 << 16 else np.uint32)
+
+
+def reason(error: Exception, place: Place) -> str:
+    """Why a recording has no codes, in one line, the same on every machine."""
+    text = one_line(error)
+    if isinstance(error, MemoryError):
+        text = "not enough memory"
+    elif not isinstance(error, (ValueError, OSError, ImportError)):
+        text = f"{type(error).__name__}: {text[:300]}"
+    return text.removeprefix(f"{place.name}: ")
