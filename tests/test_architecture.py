@@ -37,6 +37,8 @@ LEVELS = {
     "units": 1,
     "patterns": 1,
     "layout": 3,
+    "packing": 4,
+    "exporters": 4,
     "flops": 1,
     "statistics": 1,
     "results": 2,
@@ -172,6 +174,8 @@ WITHIN = {
         "grammar": {"sequence"},
         "streaming": {"runs", "sequence"},
     },
+    # One table in three files.
+    "exporters": {"parquet": {"arrow"}, "hf": {"arrow"}},
     # Four ways to count the same words.
     "metrics": {"cer": {"wer"}, "mer": {"wer"}, "wil": {"wer"}},
     # A report is written as tables and as a page, whose clips and usage are pictures.
@@ -189,6 +193,15 @@ WITHIN = {
         "gather": {"subjects", "work", "summary"},
         "work": {"subjects"},
         "exam": {"subjects", "work"},
+    },
+    # Recipes have sizes, batches pieces; the loop trains and scores.
+    "lm": {
+        "data": {"bpe", "recipe"},
+        "file": {"model"},
+        "recipe": {"model"},
+        "loop": {"data", "file", "model", "recipe"},
+        "generate": {"data", "model"},
+        "score": {"data", "loop", "model"},
     },
     # The loop runs steps, a step the losses of its players.
     "train": {

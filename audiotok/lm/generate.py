@@ -105,9 +105,7 @@ def _begun(layout: Layout, prompt: np.ndarray | None) -> np.ndarray:
     return stream.push(codes)
 
 
-def _known(
-    layout: Layout, prompt: np.ndarray | None, step: int, column: np.ndarray
-) -> np.ndarray:
+def _known(layout: Layout, prompt: np.ndarray | None, step: int, column: np.ndarray) -> np.ndarray:
     """A column with the codes of the prompt that rows which are late have still to say."""
     order = layout.order
     if prompt is None or not isinstance(order, Rows) or layout.runs != "keep":
