@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -81,14 +82,11 @@ def read_back(name: str, out: Path, ids: bool) -> list[dict[str, Any]]:
         tables = [feather.read_table(f) for f in sorted(out.glob("*.arrow"))]
         return [row for table in tables for row in table.to_pylist()]
     if name == "hf":
-        import datasets
-
-        return list(datasets.load_from_disk(str(out)))
+        return list(import_module("datasets").load_from_disk(str(out)))
     if name == "webdataset":
-        import webdataset
-
         tars = [str(file) for file in sorted(out.glob("*.tar"))]
-        data = webdataset.WebDataset(tars, shardshuffle=False, empty_check=False).decode()
+        library = import_module("webdataset")
+        data = library.WebDataset(tars, shardshuffle=False, empty_check=False).decode()
         return [
             {
                 "id": each["json"]["id"],
@@ -99,8 +97,7 @@ def read_back(name: str, out: Path, ids: bool) -> list[dict[str, Any]]:
             for each in data
         ]
     assert name == "lhotse"
-    from lhotse import load_manifest
-
+    load_manifest = import_module("lhotse").load_manifest
     cuts = [cut for file in sorted(out.glob("*.jsonl")) for cut in load_manifest(file)]
     return [
         {
@@ -140,8 +137,6 @@ def test_the_library_reads_every_row_back(name: str, layout: str, corpus: Corpus
         )
         assert count == len(corpus) == told[-1]
         assert len(told) == len(corpus.shards) > 2
-        if name == "lhotse" and any(e.tokens.frames == 0 for e in corpus):
-            pass
         check_rows(read_back(name, tmp_path, chosen is not None), corpus, chosen)
         if chosen is not None:
             assert Layout.load(tmp_path / "layout.json") == chosen

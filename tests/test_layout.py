@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,8 @@ def some_codes(random: np.random.Generator, layout: Layout, frames: int) -> np.n
     return np.repeat(np.array(each).reshape(len(each), frames), lengths, 1)[:, :frames]
 
 
-try:
-    import tokenizers  # noqa: F401
-
-    KINDS = ("", "bpe", "unigram")
-except ImportError:  # CI has it; without it everything else is still tried
-    KINDS = ("",)
+# CI has the library; without it everything else is still tried.
+KINDS = ("", "bpe", "unigram") if find_spec("tokenizers") else ("",)
 
 
 Spec = dict[str, Any]
