@@ -78,6 +78,7 @@ LEVELS = {
     "plan": 9,
     "conform": 9,
     "roundtrip": 9,
+    "hf": 9,
     "tasks": 9,
     "report": 9,
     "jobs": 10,
