@@ -54,5 +54,6 @@ if chosen.out:
     figure, axes = plt.subplots(1, 3, figsize=(10, 3), constrained_layout=True)
     for axis, column in zip(axes, (2, 3, 4), strict=True):
         axis.plot([row[0] for row in found], [row[column] for row in found], "o-")
-        axis.set(xscale="log", xlabel="ids in the vocabulary", title=names[column])
+        axis.set_xscale("log", base=2)
+        axis.set(xlabel="ids in the vocabulary", title=names[column])
     figure.savefig(chosen.out, dpi=120)

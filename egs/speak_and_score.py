@@ -1,0 +1,63 @@
+"""What a language model says, scored: words, opinion, voice; beside the codec's own copy.
+
+python egs/speak_and_score.py MODEL CORPUS [--rest MODEL]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiotok import load
+from audiotok.corpus import Corpus
+from audiotok.lm.file import load_model
+from audiotok.lm.generate import Sampling, fill_up, generate
+from audiotok.metrics.base import Score
+from audiotok.registry import find
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("model")
+parser.add_argument("corpus")
+parser.add_argument("--rest", help="VALL-E's second model")
+parser.add_argument("--count", type=int, default=10)
+parser.add_argument("--frames", type=int, default=250, help="at most, the prompt included")
+parser.add_argument("--prompt", type=int, default=0, help="frames to go on from")
+parser.add_argument("--recognizer", default="", help="faster_whisper:PATH")
+parser.add_argument("-o", "--out", default="spoken")
+chosen = parser.parse_args()
+
+model, layout = load_model(chosen.model)
+second, rows = load_model(chosen.rest) if chosen.rest else (None, layout)
+codec, few = load(layout.codec), len(layout.sizes)
+entries = [each for each in Corpus(chosen.corpus) if each.row["split"] == "dev"]
+if model.text:  # what it was trained to say is as long as this at most
+    entries = [each for each in entries if chosen.prompt < each.tokens.frames <= chosen.frames]
+models = {"recognizer": chosen.recognizer} if chosen.recognizer else {}
+wanted = [*([] if chosen.prompt else ["wer"]), "dnsmos", "distillmos", "speaker"]
+metrics = {name: find("metrics", name)(models=models) for name in wanted}
+Path(chosen.out).mkdir(exist_ok=True)
+totals: dict[str, dict[str, Score]] = {"model": {}, "codec": {}}
+for i, entry in enumerate(entries[:: max(1, len(entries) // chosen.count)][: chosen.count]):
+    text, codes = str(entry.row.get("text", "")) if model.text else "", entry.tokens.codes
+    prompt = codes[:, : chosen.prompt] if chosen.prompt else None
+    options: Any = {"longest": chosen.frames, "prompt": None if prompt is None else prompt[:few]}
+    options["sampling"] = Sampling(temperature=0.8, top_k=40, seed=i)
+    made = layout.decode(np.hstack(list(generate(model, layout, text=text, **options))))
+    if second is not None:
+        made = fill_up(second, rows, made, text=text if second.text else "", prompt=prompt)
+    reference = codec.decode(entry.tokens)
+    copy = codec.decode(rows.tokens(codes[: len(rows.sizes)]))
+    for name, audio in (("model", codec.decode(rows.tokens(made))), ("codec", copy)):
+        audio.save(Path(chosen.out) / f"{i}_{name}.wav", force=True)
+        heard = audio[chosen.prompt * codec.frame_size :]
+        for metric, judge in metrics.items():
+            try:
+                score = judge.score(heard, reference, str(entry.row.get("text", "")))
+                totals[name][metric] = totals[name].get(metric, Score(0, 0)) + score
+            except (ImportError, ValueError) as error:
+                print(f"{i} {name} {metric}: {error}")
+for name, scores in totals.items():
+    print(name, {metric: round(score.value, 3) for metric, score in scores.items()})
