@@ -31,19 +31,19 @@ chosen = parser.parse_args()
 
 model, layout = load_model(chosen.model)
 second, rows = load_model(chosen.rest) if chosen.rest else (None, layout)
-codec, few = load(layout.codec), len(layout.sizes)
+codec = load(layout.codec)
 entries = [each for each in Corpus(chosen.corpus) if each.row["split"] == "dev"]
-if model.text:  # what it was trained to say is as long as this at most
+if model.text:
     entries = [each for each in entries if chosen.prompt < each.tokens.frames <= chosen.frames]
-models = {"recognizer": chosen.recognizer} if chosen.recognizer else {}
-wanted = [*([] if chosen.prompt else ["wer"]), "dnsmos", "distillmos", "speaker"]
-metrics = {name: find("metrics", name)(models=models) for name in wanted}
+wanted = ["dnsmos", "distillmos", "speaker", *([] if chosen.prompt else ["wer"])]
+metrics = {n: find("metrics", n)(models={"recognizer": chosen.recognizer}) for n in wanted}
 Path(chosen.out).mkdir(exist_ok=True)
 totals: dict[str, dict[str, Score]] = {"model": {}, "codec": {}}
 for i, entry in enumerate(entries[:: max(1, len(entries) // chosen.count)][: chosen.count]):
     text, codes = str(entry.row.get("text", "")) if model.text else "", entry.tokens.codes
     prompt = codes[:, : chosen.prompt] if chosen.prompt else None
-    options: Any = {"longest": chosen.frames, "prompt": None if prompt is None else prompt[:few]}
+    options: Any = {"longest": chosen.frames}
+    options["prompt"] = None if prompt is None else prompt[: len(layout.sizes)]
     options["sampling"] = Sampling(temperature=0.8, top_k=40, seed=i)
     made = layout.decode(np.hstack(list(generate(model, layout, text=text, **options))))
     if second is not None:

@@ -333,7 +333,7 @@ def test_command_line(corpus: Path, tmp_path: Path):
         (("generate", tmp_path / "none.safetensors", "-o", tmp_path / "x.wav"), "no such model"),
         (("generate", weights, "-o", tmp_path / "x.wav", "--text", "hi"), "no text"),
         (("score", weights, tmp_path), "no corpus"),
-        (("train", tmp_path / "lm.toml", "--set", "layout.codebooks=9"), "has 8"),
+        (("train", tmp_path / "lm.toml", "--set", "layout.codebooks=9"), "are 8"),
         (("train", tmp_path / "lm.toml", "--set", "model.wide=9"), "width"),
     ):
         done = audiotok(

@@ -48,16 +48,7 @@ def export_corpus(
     if layout is not None:
         chosen = Layout.load(layout)
     elif pattern or codebooks:
-        if not 0 <= codebooks <= source.codebooks:
-            raise show.UsageError(f"--codebooks {codebooks}: the corpus has {source.codebooks}")
-        chosen = Layout(
-            sizes=source.sizes[: codebooks or source.codebooks],
-            pattern=pattern or "flat",
-            codec=source.codec,
-            fingerprint=source.fingerprint,
-            sample_rate=source.sample_rate,
-            frame_size=source.frame_size,
-        )
+        chosen = Layout.of(source, codebooks=codebooks or None, pattern=pattern or "flat")
     part = find("exporters", to)
     with Progress(console=show.said) as bar:
         task = bar.add_task("exporting", total=len(source))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from audiotok.exporters.base import Exporter, Record
 from audiotok.missing import needed
@@ -18,12 +18,16 @@ class Arrow(Exporter):
     """Columns id, text, seconds, codes (list of lists), ids (if there is a layout), row (JSON)."""
 
     suffix = ".arrow"
+    kind: ClassVar[str] = "new_file"  # of pyarrow.ipc
 
     def write(self, part: Path, records: Iterator[Record], number: int) -> int:
         """See `Exporter.write`."""
         arrow = needed("pyarrow", extra="export")
         made, count = schema(self.layout is not None, self._rows), 0
-        with arrow.OSFile(str(part), "wb") as file, arrow.ipc.new_file(file, made) as writer:
+        with (
+            arrow.OSFile(str(part), "wb") as file,
+            getattr(arrow.ipc, self.kind)(file, made) as writer,
+        ):
             for batch in batches(records, made):
                 writer.write_batch(batch)
                 count += batch.num_rows

@@ -111,13 +111,7 @@ def export(
         ImportError: the library that writes the format is not installed; says which extra has it.
     """
     if layout is None and exporter.ids_only:
-        layout = Layout(
-            sizes=corpus.sizes,
-            codec=corpus.codec,
-            fingerprint=corpus.fingerprint,
-            sample_rate=corpus.sample_rate,
-            frame_size=corpus.frame_size,
-        )
+        layout = Layout.of(corpus)
     _check(exporter, corpus, layout)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from audiotok.exporters.arrow import Arrow, batches, schema
-from audiotok.exporters.base import FORMAT, Record
-from audiotok.missing import needed
+from audiotok.exporters.arrow import Arrow
+from audiotok.exporters.base import FORMAT
 from audiotok.part import complete
 
 
 class Hf(Arrow):
     """The columns of `arrow`. Written without the library, which reads it."""
 
+    kind = "new_stream"
+
     def name(self, number: int) -> str:
         """See `Exporter.name`."""
         return f"data-{number:05d}-of-{len(self.corpus.shards):05d}.arrow"
-
-    def write(self, part: Path, records: Iterator[Record], number: int) -> int:
-        """See `Exporter.write`."""
-        arrow = needed("pyarrow", extra="export")
-        made, count = schema(self.layout is not None, self._rows), 0
-        with arrow.OSFile(str(part), "wb") as file, arrow.ipc.new_stream(file, made) as writer:
-            for batch in batches(records, made):
-                writer.write_batch(batch)
-                count += batch.num_rows
-        return count
 
     def finish(self) -> None:
         """See `Exporter.finish`."""

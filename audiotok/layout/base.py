@@ -15,7 +15,6 @@ from audiotok.layout.units import MOST, Pieces
 from audiotok.part import complete
 from audiotok.patterns.base import Pattern, Rows, Serial
 from audiotok.registry import find
-from audiotok.tokens import Tokens
 
 V = TypeVar("V", bound="Vocabulary")
 
@@ -73,21 +72,26 @@ class Vocabulary:
             raise LayoutError("the pieces have units that no codebook of this layout has")
 
     @classmethod
-    def of(cls: type[V], tokens: Tokens, *, codebooks: int | None = None, **chosen: Any) -> V:
-        """A layout for what this codec makes.
+    def of(cls: type[V], source: Any, *, codebooks: int | None = None, **chosen: Any) -> V:
+        """A layout for what a codec makes.
 
         Args:
-            tokens: of any recording.
+            source: Tokens of any recording, or a Corpus.
             codebooks: use the first so many; all if None.
             chosen: any other field.
+
+        Raises:
+            LayoutError: there are not so many codebooks.
         """
-        first = tokens.first(codebooks or tokens.codebooks)
+        k = len(source.sizes) if codebooks is None else codebooks
+        if not 1 <= k <= len(source.sizes):
+            raise LayoutError(f"{k} codebooks: there are {len(source.sizes)}")
         return cls(
-            sizes=first.sizes * first.streams,
-            codec=tokens.codec,
-            fingerprint=tokens.fingerprint,
-            sample_rate=tokens.sample_rate,
-            frame_size=tokens.frame_size,
+            sizes=source.sizes[:k] * getattr(source, "streams", 1),
+            codec=source.codec,
+            fingerprint=source.fingerprint,
+            sample_rate=source.sample_rate,
+            frame_size=source.frame_size,
             **chosen,
         )
 

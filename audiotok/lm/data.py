@@ -97,21 +97,16 @@ class Recordings:
 def new_layout(recipe: LmRecipe, recordings: Recordings) -> Layout:
     """The recipe's layout for a corpus; pieces are learned from its recordings."""
     options, corpus = recipe.layout, recordings.corpus
-    k = options.codebooks or corpus.codebooks
-    if not 1 <= k <= corpus.codebooks:
-        raise ValueError(f"layout.codebooks = {k}: the corpus has {corpus.codebooks}")
-    layout = Layout(
-        sizes=corpus.sizes[:k],
+    layout = Layout.of(
+        corpus,
+        codebooks=options.codebooks or None,
         pattern=options.pattern,
         options=options.options,
         runs=options.runs,
-        codec=corpus.codec,
-        fingerprint=corpus.fingerprint,
-        sample_rate=corpus.sample_rate,
-        frame_size=corpus.frame_size,
     )
     if not options.pieces:
         return layout
+    k = len(layout.sizes)
     codes = (recordings.codes(i)[:k] for i in range(len(recordings)))
     return learn_pieces(layout, codes, size=options.pieces, kind=options.kind)
 
