@@ -82,6 +82,6 @@ def test_processes_and_workers_share_the_shards(folder: Path):
 def test_bad_exports_are_named(folder: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="no export"):
         Packed(tmp_path, context=N)
-    with pytest.raises(ValueError, match="context 0 is below"):
+    with pytest.raises(ValueError, match="context 0, rank 0 of 1"):
         Packed(folder, context=0)
     assert next(iter(Packed(folder, context=N))).dtype == torch.int64
