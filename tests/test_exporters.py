@@ -153,13 +153,13 @@ def test_npy_holds_all_ids_end_to_end(corpus: Corpus, tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("default")
-def test_megatron_reads_its_own_format(corpus: Corpus, tmp_path: Path):
-    export(find("exporters", "megatron"), corpus, tmp_path, layout=LAYOUTS["flat"])
+@pytest.mark.parametrize("offset", [0, 300, 70_000])  # ids of one, two and four bytes
+def test_megatron_reads_its_own_format(offset: int, corpus: Corpus, tmp_path: Path):
+    layout, got = Layout(sizes=SIZES, offset=offset), []
+    export(find("exporters", "megatron"), corpus, tmp_path, layout=layout)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         indexed = pytest.importorskip("megatron.core.datasets.indexed_dataset")
-        layout, got = LAYOUTS["flat"], []
-        assert layout is not None
         for file in sorted(tmp_path.glob("*.bin")):
             data = indexed.IndexedDataset(str(file.with_suffix("")))
             got += [layout.decode(data[i].astype(np.int64)) for i in range(len(data))]

@@ -302,6 +302,18 @@ def test_an_ngram_is_a_distribution_and_learns():
     assert told.bits(np.array([0, 1, 2, 1, 2])) < 4 < told.bits(np.array([0, 2, 2, 1, 1]))
 
 
+def test_an_id_that_follows_few_others_is_unlikely_after_new_ones():
+    """Kneser and Ney's point: 4 comes often, but after 3 alone; 5 after many."""
+    told = [np.array([0, 3, 4] * 6), np.array([0, 1, 5, 2, 5, 6, 5, 0, 5, 3])]
+    model = Ngram(8, order=2).fit(told)
+    assert model.probability([7], 5) > model.probability([7], 4)
+    # Of ids as unseen contexts see them: 4 after one id, of 11 pairs that there are.
+    pairs = {(a, b) for ids in told for a, b in zip(ids.tolist(), ids[1:].tolist(), strict=False)}
+    kinds = len({b for _, b in pairs})
+    floor = 0.75 * kinds / len(pairs) / 8
+    assert math.isclose(model.probability([7], 4), 0.25 / len(pairs) + floor)
+
+
 def test_spoilt_recordings_have_the_same_length():
     codes, other = np.arange(35)[None], np.arange(100, 135)[None]
     random = np.random.default_rng(0)

@@ -41,6 +41,11 @@ def test_contexts_are_the_corpus_end_to_end(folder: Path, corpus: Corpus):  # no
     assert next(got, None) is None
 
 
+def test_a_shard_of_whole_contexts_gives_its_last_one(folder: Path):
+    ids = np.load(sorted(folder.glob("*.ids"))[0] / "ids.npy")
+    assert read(Packed(folder, context=len(ids) - 1, shuffle=False))[0] == ids.tolist()
+
+
 def test_shuffling_changes_order_alone_and_epochs_differ(folder: Path):
     data = Packed(folder, context=N, seed=1)
     first, second = read(data), read(data)
