@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from audiotok.checkpoint import load
     from audiotok.codecs.base import Codec
     from audiotok.registry import names
-    from audiotok.stream import Stream
+    from audiotok.stream import Stream, StreamBatch
     from audiotok.tokens import Tokens
 
 __version__ = "0.1.0"
-__all__ = ["Audio", "Codec", "Stream", "Tokens", "load", "names"]
+__all__ = ["Audio", "Codec", "Stream", "StreamBatch", "Tokens", "load", "names"]
 
 _HOME = {
     "Audio": "audio",
     "Codec": "codecs.base",
     "Stream": "stream",
+    "StreamBatch": "stream",
     "Tokens": "tokens",
     "load": "checkpoint",
     "names": "registry",

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import torch
@@ -25,8 +26,9 @@ from torch import Tensor
 from audiotok.audio import AudioFileError, Source
 from audiotok.codecs.base import Codec
 from audiotok.jobs import codec_on
-from audiotok.listings.base import Item, Place, opened
+from audiotok.listings.base import Item
 from audiotok.pieces import Encoding
+from audiotok.place import Place, opened
 from audiotok.show import one_line
 
 log = logging.getLogger("audiotok")
@@ -89,15 +91,14 @@ Outcome = tuple[int, Coded]
 
 @dataclass
 class _Ready:
-    """A recording that has been opened: its wave `[c t]`, or a source to read by blocks."""
+    """A recording that has been opened: its wave `[c t]`, or, of a long one, blocks of it."""
 
     number: int
     item: Item
     wave: Tensor | None = None
+    blocks: Iterator[Tensor] = field(default_factory=lambda: iter(()))
     source: Source | None = None
     stack: ExitStack = field(default_factory=ExitStack)
-    rate: int = 0
-    read: int = 0  # original samples
     error: str = ""
 
 
@@ -174,9 +175,11 @@ class Stage:
             number, item = task
             ready = _Ready(number, item)
             try:
-                self._open(ready)
+                with ExitStack() as guard:  # an error goes through what is open, which names it
+                    guard.push(ready.stack)
+                    self._open(ready)
+                    guard.pop_all()
             except Exception as error:  # whatever one recording does, the rest go on
-                ready.stack.close()
                 ready.error = reason(error, item.place)
             self.inbox.put(ready)
 
@@ -184,17 +187,19 @@ class Stage:
         codec, place = self.codec, ready.item.place
         source = ready.stack.enter_context(opened(place, commands=self.work.commands))
         codec.streams(source.channels)  # raises where it cannot code them
-        ready.rate = source.rate
-        if source.samples is None or source.samples > LONG * source.rate:
-            ready.source = source
-            return
-        with ready.stack:
-            blocks = list(source.blocks(rate=codec.sample_rate, mono=self._mixes(source)))
-            ready.wave = torch.cat(blocks, 1) if blocks else torch.zeros(codec.channels, 0)
-            ready.read = source.read
-
-    def _mixes(self, source: Source) -> bool:
-        return source.channels > self.codec.channels
+        ready.source = source
+        mixes = source.channels > codec.channels
+        blocks = source.blocks(rate=codec.sample_rate, mono=mixes)
+        begun: list[Tensor] = []
+        length = 0
+        for block in blocks:
+            begun.append(block)
+            length += block.shape[1]
+            if length > LONG * codec.sample_rate:
+                ready.blocks = chain(begun, blocks)
+                return
+        ready.stack.close()
+        ready.wave = torch.cat(begun, 1) if begun else torch.zeros(codec.channels, 0)
 
     # -- coding -----------------------------------------------------------------------------------
 
@@ -216,15 +221,16 @@ class Stage:
             try:
                 yield from self._side_by_side(whole)
                 chosen = [r for r in chosen if r not in whole]
-            except torch.OutOfMemoryError:
-                torch.cuda.empty_cache()  # then one by one
+            except Exception:  # too much for the memory? one by one, and each with its own error
+                log.debug("a group failed", exc_info=True)
+                if self.codec.device.type == "cuda":
+                    torch.cuda.empty_cache()
         for ready in chosen:
             try:
-                coded = Coded(ready.error) if ready.error else self._alone(ready)
+                with ready.stack:
+                    coded = Coded(ready.error) if ready.error else self._alone(ready)
             except Exception as error:
                 coded = Coded(reason(error, ready.item.place))
-            finally:
-                ready.stack.close()
             yield ready.number, coded
 
     @torch.inference_mode()
@@ -233,16 +239,12 @@ class Stage:
         made = self.codec._codes(waves, self.codebooks, len(waves))
         for ready, wave, codes in zip(chosen, waves, made, strict=True):
             digest = hashlib.blake2b(_bytes(wave), digest_size=8)
-            yield ready.number, self._coded(codes, wave.shape[1], ready.rate, ready.read, digest)
+            yield ready.number, _coded(codes, wave.shape[1], ready, digest)
 
     @torch.inference_mode()
     def _alone(self, ready: _Ready) -> Coded:
-        codec, source = self.codec, ready.source
-        if ready.wave is not None:
-            blocks: Iterator[Tensor] = iter([ready.wave] if ready.wave.shape[1] else [])
-        else:
-            assert source is not None
-            blocks = source.blocks(rate=codec.sample_rate, mono=self._mixes(source))
+        codec, wave = self.codec, ready.wave
+        blocks = ready.blocks if wave is None else iter([wave] if wave.shape[1] else [])
         run = Encoding(codec, codebooks=self.codebooks)
         digest = hashlib.blake2b(digest_size=8)
         made = []
@@ -252,19 +254,18 @@ class Stage:
         if not run.samples:
             raise AudioFileError(f"{ready.item.place.name}: holds no samples; record it again")
         made.append(_small(run.finish(), codec.sizes))
-        read = source.read if source is not None else ready.read
-        return self._coded(np.concatenate(made, 1), run.samples, ready.rate, read, digest)
+        return _coded(np.concatenate(made, 1), run.samples, ready, digest)
 
-    def _coded(
-        self, codes: np.ndarray, samples: int, rate: int, read: int, digest: hashlib.blake2b
-    ) -> Coded:
-        return Coded(
-            codes=codes,
-            samples=samples,
-            original_rate=rate,
-            original_samples=read,
-            audio=int.from_bytes(digest.digest(), "little"),
-        )
+
+def _coded(codes: np.ndarray, samples: int, ready: _Ready, digest: hashlib.blake2b) -> Coded:
+    assert ready.source is not None
+    return Coded(
+        codes=codes,
+        samples=samples,
+        original_rate=ready.source.rate,
+        original_samples=ready.source.read,
+        audio=int.from_bytes(digest.digest(), "little"),
+    )
 
 
 def _bytes(wave: Tensor) -> bytes:

@@ -23,8 +23,10 @@ import audiotok as at
 from audiotok.building import Built, build
 from audiotok.building import run as running
 from audiotok.corpus import Corpus, CorpusError
+from audiotok.corpus.change import merge
+from audiotok.engines.base import Engine
 from audiotok.jobs import codec_on
-from audiotok.listings.base import ListingError
+from audiotok.place import ListingError
 from audiotok.stage import Coded, Outcome, Stage, Task, Work
 from audiotok.tokfile import TokenFileError
 
@@ -127,8 +129,10 @@ def test_a_long_recording_is_never_in_memory_whole(tmp_path: Path, monkeypatch: 
 # ---- whatever ends it
 
 
-class Fake:
+class Fake(Engine):
     """An engine that answers at once, out of order, with codes that follow from the id."""
+
+    window = 6
 
     def run(self, work: Work, tasks: Iterator[Task | None], workers: int) -> Iterator[Outcome]:
         held: list[Task] = []
@@ -161,7 +165,6 @@ def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A manifest of forty recordings that need not be there, for the fake engine."""
     find = running.find
     monkeypatch.setattr(running, "find", lambda f, n: Fake if n == "fake" else find(f, n))
-    monkeypatch.setattr(running, "WINDOW", 6)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # what is killed needs none, and it is slow
     codec_on(str(small()), "cpu")
     rows = "".join(f"talk {i}.wav\tsaid {i}\n" for i in range(11))
@@ -348,6 +351,20 @@ def test_a_window_bounds_what_waits(faked: Path, tmp_path: Path, monkeypatch: py
     assert most <= 8
 
 
+def test_parts_and_merge_hold_what_the_whole_does(faked: Path, tmp_path: Path):
+    """Sixteen parts of eleven recordings: some have none, and are corpora all the same."""
+    fake(faked, tmp_path / "whole")
+    for i in range(16):
+        fake(faked, tmp_path / f"part-{i}", part=(i, 16))
+    merge([tmp_path / f"part-{i}" for i in range(16)], tmp_path / "joined")
+    joined, expected = Corpus(tmp_path / "joined"), Corpus(tmp_path / "whole")
+    one, other = ({e.id: (e.tokens, e.row) for e in corpus} for corpus in (joined, expected))
+    assert one == other
+    assert joined.about.quarantined == expected.about.quarantined > 0
+    failed = [path.joinpath("quarantine.tsv").read_text() for path in (joined.path, expected.path)]
+    assert sorted(failed[0].splitlines()) == sorted(failed[1].splitlines())
+
+
 # ---- the command line, and real processes
 
 
@@ -397,19 +414,40 @@ def test_nothing_there_is_said(tmp_path: Path):
     assert "no such folder, manifest or archive" in done.lines[-1]
 
 
-def test_a_killed_run_leaves_no_process_and_a_rerun_finishes(
-    made: tuple[Path, dict[str, bytes]], tmp_path: Path
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_ended_run_leaves_no_process_and_a_rerun_finishes(
+    made: tuple[Path, dict[str, bytes]], tmp_path: Path, how: signal.Signals
 ):
     source, expected = made
     out = tmp_path / "out"
     running = background(*command(source, out, "-j", "2"))
     until(lambda: any(p.stat().st_size for p in (out / ".build").glob("*.log")), running)
-    running.send_signal(signal.SIGKILL)
+    os.kill(running.pid, how)
     assert ends(running.pid)
-    running.communicate()
+    _, err = running.communicate()
+    if how == signal.SIGINT and running.returncode:  # else it had come to its end
+        assert running.returncode == 130
+        assert "run it again to go on" in err.splitlines()[-1]
     done = process(*command(source, out, "-j", "1"))
     assert done.code == 0, done.err
     assert content(out) == expected
+
+
+def test_a_recording_that_ends_its_process_is_quarantined_and_no_other(tmp_path: Path):
+    """Others that the process had in hand are tried again, each with nothing beside it."""
+    paths = [recording(tmp_path / f"{i}.wav", 0.1, seed=i) for i in range(6)]
+    lines = [f"utt-{i} {path}\n" for i, path in enumerate(paths)]
+    lines[2] = "utt-2 kill -9 $PPID |\n"  # a shell's parent is the process that reads
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "wav.scp").write_text("".join(lines))
+    options = ["--commands", "-j", "2", "--most-bad", "1"]
+    done = audiotok(*command(tmp_path / "data", tmp_path / "out", *options))
+    assert done.code == 0, done.err
+    ids = [entry.id for entry in Corpus(tmp_path / "out")]
+    assert ids == [f"utt-{i}" for i in (0, 1, 3, 4, 5)]
+    row = (tmp_path / "out" / "quarantine.tsv").read_text().splitlines()[1]
+    assert row.startswith("utt-2\t")
+    assert "ended by signal 9" in row
 
 
 @pytest.mark.slow
@@ -432,6 +470,34 @@ def test_killed_in_a_loop_with_workers_dying_too(tmp_path: Path):
             break
     process(*command(source, out))
     assert content(out) == content(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_bytes_though_a_worker_is_killed(tmp_path: Path):
+    """A real cluster of several worker processes on this machine."""
+    pytest.importorskip("ray")
+    source = talks(tmp_path / "in", 120)
+    assert process(*command(source, tmp_path / "whole")).code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve them
+        running = background(*command(source, tmp_path / "out", "--engine", "ray", "-j", "3"))
+    until(lambda: any(p.stat().st_size for p in (tmp_path / "out/.build").glob("*.log")), running)
+    workers = [
+        int(folder.name)
+        for folder in Path("/proc").iterdir()
+        if folder.name.isdigit() and b"ray::MapWorker" in _command_line(folder)
+    ]
+    os.kill(workers[0], signal.SIGKILL)
+    out, err = running.communicate(timeout=500)
+    assert running.returncode == 0, out + err
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def _command_line(folder: Path) -> bytes:
+    try:
+        return (folder / "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_a_listing_that_breaks_off_is_an_error_and_no_corpus(faked: Path, tmp_path: Path):

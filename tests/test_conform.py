@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from commandline import audiotok
-from test_codecs import SMALL, ready, spread
+from sizes import SMALL, ready, spread
 
 from audiotok.audio import Audio
 from audiotok.checkpoint import save

@@ -6,9 +6,11 @@ import json
 import time
 from dataclasses import dataclass, replace
 
-from audiotok.building.run import cores, listing_of
+from audiotok.building.run import listing_of
 from audiotok.corpus.write import SHARD_BYTES
-from audiotok.listings.base import ALL, Item, Split, opened
+from audiotok.engines.base import cores
+from audiotok.listings.base import ALL, Item, Split
+from audiotok.place import opened
 from audiotok.stage import Stage, Work
 
 TRIED = 5  # seconds that the trial may take

@@ -16,7 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from audiotok.listings.base import Listing, ListingError, Split
+from audiotok.listings.base import Listing, Split
+from audiotok.place import ListingError
 
 
 class Watch:

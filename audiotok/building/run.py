@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,7 +23,6 @@ from audiotok.part import sweep
 from audiotok.registry import find, names
 from audiotok.stage import Coded, Task, Work
 
-WINDOW = 256  # recordings between the next to be committed and the next to be begun
 HELD = 1 << 28  # bytes of codes that wait for a recording before them
 BAD = 0.1  # share of the recordings that may fail
 LEAST = 10  # failures that are never too many
@@ -51,10 +49,23 @@ class Built:
         """Seconds of audio a second."""
         return self.run_seconds / max(self.took, 1e-9)
 
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    def words(self) -> dict[str, str]:
+        """For people."""
+        facts = {
+            "corpus": self.out,
+            "recordings": f"{self.recordings:,}",
+            "audio": f"{self.seconds / 3600:,.3f} h",
+            "frames": f"{self.frames:,}",
+            "shards": f"{self.shards:,}, {self.bytes / 1e6:,.1f} MB in all",
+        }
+        if self.quarantined:
+            facts["quarantined"] = f"{self.quarantined:,}, see {self.out}/quarantine.tsv"
+        if self.run_recordings:
+            facts["this run"] = f"{self.run_recordings:,} recordings in {self.took:,.1f} s"
+            facts["speed"] = f"{self.speed:,.1f}x real time, processes {self.busy:.0%} busy"
+        else:
+            facts["this run"] = "nothing left to do"
+        return facts
 
 
 def listing_of(path: str, kind: str = "auto") -> Listing:
@@ -137,13 +148,15 @@ def build(
     made = _finished(out, about)
     if made:
         return _built(out, made)
-    workers = workers or (cores() if work.device == "cpu" else len(work.device.split(",")))
-    window = max(WINDOW, 4 * workers * work.ahead)
+    runner = find("engines", engine)()
+    workers = workers or runner.workers(work)
+    # Recordings between the next to be committed and the next to be begun.
+    window = max(runner.window, 4 * workers * work.ahead)
     with State(out, about, limit=limit) as state:
         queue = _Queue(state, source.items(listing, part), listing, window)
         with Watch(console, workers, state.next) as watch:
             watch.total(source, listing, part)
-            outcomes = find("engines", engine)().run(work, queue.tasks(), workers)
+            outcomes = runner.run(work, queue.tasks(), workers)
             with closing(outcomes):  # pyright: ignore[reportArgumentType]
                 for number, coded in outcomes:
                     watch.outcome(coded.busy)
@@ -153,7 +166,7 @@ def build(
                         if error:
                             show.error(f"{item.place.name}: {error}", console=console)
                             _stop_if_too_many(state, most_bad, item, error)
-        if not state.recordings:
+        if not state.recordings and part == ALL:
             raise CorpusError(f"{listing}: no recording could be encoded; see {out}/quarantine.tsv")
         if state.bad > most_bad * state.next and state.bad > LEAST:
             raise _too_many(state, most_bad)

@@ -106,7 +106,7 @@ def build(
     if as_json:
         show.as_json({**asdict(made), "speed": round(made.speed, 2)})
     else:
-        show.facts(_words(made))
+        show.facts(made.words())
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -114,24 +114,6 @@ def _part(text: str) -> tuple[int, int]:
     if not (i.isdigit() and n.isdigit() and int(i) < int(n)):
         raise show.UsageError(f"--shard {text}: write it as 0/16 to 15/16")
     return int(i), int(n)
-
-
-def _words(made: Any) -> dict[str, str]:
-    facts = {
-        "corpus": made.out,
-        "recordings": f"{made.recordings:,}",
-        "audio": f"{made.seconds / 3600:,.3f} h",
-        "frames": f"{made.frames:,}",
-        "shards": f"{made.shards:,}, {made.bytes / 1e6:,.1f} MB in all",
-    }
-    if made.quarantined:
-        facts["quarantined"] = f"{made.quarantined:,}, see {made.out}/quarantine.tsv"
-    if made.run_recordings:
-        facts["this run"] = f"{made.run_recordings:,} recordings in {made.took:,.1f} s"
-        facts["speed"] = f"{made.speed:,.1f}x real time, processes {made.busy:.0%} busy"
-    else:
-        facts["this run"] = "nothing left to do"
-    return facts
 
 
 @corpus.command()
@@ -250,8 +232,35 @@ def dedup(
         return
     found = duplicates(tokens)
     for i, first in found:
-        show.line(f"{tokens[i].id}\tis\t{tokens[first].id}")
+        show.line(f"{tokens[i].id} is {tokens[first].id}")
     show.line(f"{len(found):,} of {len(tokens):,} recordings are there already")
+
+
+@corpus.command()
+def compress(folder: Folder, out: New, as_json: Json = False) -> None:
+    """Entropy-code a corpus without loss; it reads the same, if more slowly."""
+    from audiotok.corpus import Corpus
+    from audiotok.corpus.squeeze import compress as code
+
+    saved = code(Corpus(folder), out)
+    if as_json:
+        show.as_json(asdict(saved))
+        return
+    share = 1 - saved.after / max(1, saved.before)
+    show.line(f"{saved.kbps_before:.3f} to {saved.kbps_after:.3f} kbps, {share:.1%} saved")
+    for k, (nominal, real) in enumerate(zip(saved.nominal, saved.real, strict=True), 1):
+        show.line(
+            f"codebook {k:2}: {real:.3f} of {nominal:.3f} bits, {1 - real / nominal:.1%} saved"
+        )
+
+
+@corpus.command()
+def expand(folder: Folder, out: New) -> None:
+    """Make a compressed corpus what it was, to the byte."""
+    from audiotok.corpus import Corpus
+    from audiotok.corpus.squeeze import expand as back
+
+    back(Corpus(folder), out)
 
 
 @corpus.command()

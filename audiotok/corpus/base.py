@@ -4,6 +4,7 @@
     shard-000000.tok     the codes of its recordings, end to end, as one ordinary .tok file
     shard-000000.jsonl   a row a recording: id, seconds, text, speaker, whatever the manifest said
     shard-000000.npy     a record a recording (`INDEX`): where its codes and its row stand
+    shard-000000.ans     instead of .tok where the codes are entropy-coded (`corpus compress`)
     quarantine.tsv       recordings that could not be encoded, and why (only if there are any)
 
     .tok     |---- recording 0 ----|-- recording 1 --|------- recording 2 -------|   frames

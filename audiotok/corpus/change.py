@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +15,7 @@ from audiotok.corpus.read import Corpus
 from audiotok.corpus.shard import Shard
 from audiotok.corpus.write import (
     SHARD_BYTES,
+    link,
     shard_name,
     write_about,
     write_corpus,
@@ -53,7 +52,7 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> About:
             for shard in corpus.shards:
                 name = shard_name(len(shards))
                 for suffix in shard.files.bytes:
-                    _link(shard.path(suffix), folder / f"{name}{suffix}")
+                    link(shard.path(suffix), folder / f"{name}{suffix}")
                 shards.append(replace(shard.files, name=name))
         write_quarantine(folder, failures)
         job = {"merged": [corpus.about.job for corpus in corpora]}
@@ -84,13 +83,6 @@ def _quarantined(folder: Path) -> list[tuple[str, str, str]]:
     lines = path.read_text("utf-8").splitlines()[1:] if path.is_file() else []
     rows = (line.split("\t") for line in lines)
     return [(row[0], row[1], row[2]) for row in rows if len(row) == 3]
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
 
 
 def split(
@@ -183,9 +175,13 @@ def _kept(
                     yield entry.row, entry.tokens
             shard.close()
 
-    most = max((files.bytes[".tok"] for files in corpus.about.shards), default=SHARD_BYTES)
+    most = max((_bytes(files) for files in corpus.about.shards), default=SHARD_BYTES)
     about = replace(corpus.about, shards=(), quarantined=0, job=job)
     return write_corpus(folder, about, entries(), limit=most)
+
+
+def _bytes(files: Files) -> int:
+    return files.bytes.get(".tok", files.bytes.get(".ans", 0))
 
 
 @contextmanager

@@ -13,12 +13,14 @@ from audiotok.corpus.read import Corpus
 from audiotok.corpus.shard import Shard
 from audiotok.corpus.write import checksum, sha256
 
+CODES = (".tok", ".ans")  # files of codes
+
 
 def describe(corpus: Corpus) -> dict[str, Any]:
     """A corpus as plain data: codec, rates, lengths, sizes."""
     about = corpus.about
     size = sum(sum(files.bytes.values()) for files in about.shards)
-    codes = sum(files.bytes[".tok"] for files in about.shards)
+    codes = sum(n for f in about.shards for suffix, n in f.bytes.items() if suffix in CODES)
     seconds = max(corpus.seconds, 1e-9)
     lengths = np.concatenate([np.zeros(0), *(s.index["samples"] for s in corpus.shards)])
     return {

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from audiotok.corpus.ans import AnsReader
 from audiotok.corpus.base import INDEX, CorpusError, Files
 from audiotok.tokens import Tokens
 from audiotok.tokfile import Header, TokenReader
@@ -41,7 +42,7 @@ class Shard:
     def __init__(self, folder: Path, files: Files, header: Header) -> None:
         self.folder, self.files, self.header = folder, files, header
         self.name = files.name
-        self._reader: TokenReader | None = None
+        self._reader: TokenReader | AnsReader | None = None
         self._lines: IO[bytes] | None = None
         self._process, self._lock = os.getpid(), threading.Lock()
 
@@ -70,7 +71,7 @@ class Shard:
         return f"<Shard {self.name}: {len(self)} recordings, {self.files.frames} frames>"
 
     def path(self, suffix: str) -> Path:
-        """One of its files, by its extension: .tok, .jsonl or .npy."""
+        """One of its files, by its extension: .tok (or .ans), .jsonl, .npy."""
         return self.folder / f"{self.name}{suffix}"
 
     @cached_property
@@ -173,12 +174,15 @@ class _Held:
 
     shard: Shard
 
-    def __enter__(self) -> TokenReader:
+    def __enter__(self) -> TokenReader | AnsReader:
         shard = self.shard
         shard._lock.acquire()
         try:
             if shard._reader is None:
-                shard._reader = TokenReader(shard.path(".tok"))
+                packed = ".ans" in shard.files.bytes
+                shard._reader = (
+                    AnsReader(shard.path(".ans")) if packed else TokenReader(shard.path(".tok"))
+                )
             return shard._reader
         except BaseException:
             shard._lock.release()

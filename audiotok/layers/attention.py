@@ -1,7 +1,8 @@
 """Self-attention over the last frames: causal, windowed, with rotary positions.
 
-Keys are kept unrotated and turned by their distance from the start of what is attended to, never
-by their absolute position: after ten hours the angles are as exact as in the first second.
+Queries and keys are turned once, by their absolute position; what counts in their product is how
+far apart they are. Angles are taken in double precision, so that after ten hours they are as exact
+as in the first second.
 """
 
 from __future__ import annotations
@@ -43,39 +44,44 @@ class Attention(Layer):
         self.register_buffer("angles", turn, persistent=False)
 
     def start(self, batch: int) -> State:
-        """Keys and values of the last window, and which of them are real."""
+        """Keys and values of the last window, which of them are real, and the next position."""
         past, features = self.window - 1, self.out.in_features
-        real = torch.zeros(batch, past, dtype=torch.bool, device=self.scale.device)
-        return self.zeros(batch, past, 2 * features), real
+        device = self.scale.device
+        real = torch.zeros(batch, past, dtype=torch.bool, device=device)
+        at = torch.zeros(batch, dtype=torch.int64, device=device)
+        return self.zeros(batch, past, 2 * features), real, at
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Attend from the frames of `x` to those in sight."""
-        past, real = state
+        past, real, at = state
         frames = x.transpose(1, 2)
         b, t, d = frames.shape
-        keep = self.window - 1
-        q, kv = self.qkv(self.norm(frames)).split([d, 2 * d], 2)
-        kv = torch.cat([past, kv], 1)
+        q, k, v = self.qkv(self.norm(frames)).chunk(3, 2)
+        q, k = self._turned(q, k, at)
+        kv = torch.cat([past, torch.cat([k, v], 2)], 1)
         real = torch.cat([real, real.new_ones(b, t)], 1)
-        at = torch.arange(kv.shape[1], device=x.device)
-        q = self._rotate(self._heads(q), at[keep:])
-        k, v = kv.split(d, 2)
-        distance = at[keep:, None] - at
+        steps = torch.arange(kv.shape[1], device=x.device)
+        distance = steps[self.window - 1 :, None] - steps
         seen = (distance >= 0) & (distance < self.window) & real[:, None, None, :]
+        k, v = kv.split(d, 2)
         y = nn.functional.scaled_dot_product_attention(
-            q, self._rotate(self._heads(k), at), self._heads(v), attn_mask=seen
+            self._heads(q), self._heads(k), self._heads(v), attn_mask=seen
         )
         y = self.out(y.transpose(1, 2).reshape(b, t, d)) * self.scale
-        return x + y.transpose(1, 2), (kv[:, t:], real[:, t:])
+        return x + y.transpose(1, 2), (kv[:, t:], real[:, t:], at + t)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
-    def _rotate(self, x: Tensor, at: Tensor) -> Tensor:
-        turn = at[:, None] * self.angles
-        cos, sin = turn.cos().to(x.dtype), turn.sin().to(x.dtype)
-        a, b = x.chunk(2, -1)
-        return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+    def _turned(self, q: Tensor, k: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys `[b t d]`, the first at position `at [b]`, each turned by its own."""
+        positions = at[:, None] + torch.arange(q.shape[1], device=q.device)
+        turn = positions[:, :, None].double() * self.angles.double()
+        cos, sin = (part.to(q.dtype)[:, :, None, None] for part in (turn.cos(), turn.sin()))
+        both = torch.stack([q, k], 2).unflatten(3, (self.heads, -1))  # [b t 2 heads width]
+        a, b = both.chunk(2, -1)
+        q, k = torch.cat([a * cos - b * sin, a * sin + b * cos], -1).flatten(3).unbind(2)
+        return q, k
 
     def reach(self, first: int, last: int) -> Span:
         """Back over the window."""

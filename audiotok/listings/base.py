@@ -5,48 +5,22 @@ A listing is read lazily and always in the same order, so that a build goes on w
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
-import json
 import os
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
-
-from audiotok.audio import AudioFileError, Source, open_audio
-from audiotok.decoders import AUDIO, Decoder
-from audiotok.missing import needed
+from audiotok.decoders import AUDIO
+from audiotok.place import ListingError, Place, is_url, reading
 
 Split = tuple[int, int]  # part i of n
 ALL: Split = (0, 1)
-
-
-class ListingError(ValueError):
-    """A listing that cannot be read; one line that names it and the way out."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the audio of an item is: a file, a stretch of one, or its bytes."""
-
-    name: str  # for messages, and as `source` in the row
-    path: str = ""  # of a file, or a URL that fsspec knows
-    start: float = 0.0  # seconds
-    end: float | None = None
-    channel: int | None = None  # the only one that is meant
-    offset: int = 0  # bytes of the file before the audio
-    size: int | None = None  # bytes of the audio; None: to the end of the file
-    data: bytes | None = None  # the encoded audio itself
-    command: str = ""  # a shell command that writes the audio (Kaldi)
-    cut: str = ""  # a cut of Lhotse's as JSON, that lhotse itself must load
 
 
 @dataclass(frozen=True)
@@ -96,11 +70,6 @@ def by_file(files: list[str], part: Split) -> tuple[list[str], Split]:
     return (files[i::n], ALL) if len(files) >= n else (files, part)
 
 
-def is_url(path: str) -> bool:
-    """Whether a path is fsspec's to open: `s3://...`, not `C:\\...`."""
-    return re.match(r"[a-z][a-z0-9+.-]+://", path) is not None
-
-
 def joined(base: str, path: str) -> str:
     """A path as seen from the folder or URL `base`."""
     if is_url(path) or Path(path).is_absolute():
@@ -111,31 +80,6 @@ def joined(base: str, path: str) -> str:
 def parent(path: str) -> str:
     """The folder of a file or URL."""
     return path.rpartition("/")[0] if is_url(path) else str(Path(path).parent)
-
-
-@contextmanager
-def reading(path: str) -> Iterator[IO[bytes]]:
-    """A file or URL open to read.
-
-    Raises:
-        ListingError: it cannot be opened, or the library that knows the URL is missing.
-    """
-    try:
-        if is_url(path):
-            import fsspec
-
-            opened: Any = fsspec.open(path, "rb")
-            with opened as file:
-                yield file
-        else:
-            with Path(path).open("rb") as file:
-                yield file
-    except FileNotFoundError:
-        raise ListingError(f"{path}: no such file; check the path") from None
-    except ImportError as error:  # fsspec's line says what to install
-        raise ListingError(f"{path}: {error}") from None
-    except PermissionError:
-        raise ListingError(f"{path}: no permission to read it; check the rights or keys") from None
 
 
 def text_lines(path: str) -> Iterator[tuple[int, str]]:
@@ -188,95 +132,32 @@ def _walk_url(path: str, suffixes: tuple[str, ...]) -> Iterator[str]:
         found = system.find(root)
     except (ImportError, OSError) as error:
         raise ListingError(f"{path}: cannot be listed ({error})") from None
-    scheme = path.partition("://")[0]
+    root = root.rstrip("/")
     for name in sorted(found):
-        hidden = any(part.startswith(".") for part in name[len(root) :].split("/"))
+        inner = name[len(root) :]
+        hidden = any(part.startswith(".") for part in inner.split("/"))
         if name.lower().endswith(suffixes) and not hidden:
-            yield name if is_url(name) else f"{scheme}://{name}"
+            yield path.rstrip("/") + inner
 
 
-@contextmanager
-def opened(place: Place, *, commands: bool = False) -> Iterator[Source]:
-    """The audio of a place, open to be read by blocks.
-
-    Args:
-        place: where it is.
-        commands: whether shell commands may run; they come from whoever wrote the listing.
+def files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:
+    """One file, those of a folder, a glob, or a range as in `part-{000..099}.tar`; in order.
 
     Raises:
-        AudioFileError: it cannot be read; the line begins with the place's name.
+        ListingError: there is none.
     """
-    with ExitStack() as stack:
-        if place.cut:
-            yield _from_lhotse(place)
-            return
-        path = place.path
-        whole = place.data is None and not place.command and not place.offset and not place.size
-        if is_url(path) or not whole:
-            path = _copied(place, stack, commands)
-        try:
-            source = stack.enter_context(open_audio(path, start=place.start, end=place.end))
-            yield source if place.channel is None else _only(source, place)
-        except AudioFileError as error:  # the same words on every machine
-            raise AudioFileError(str(error).replace(path, place.name)) from None
-
-
-def _only(source: Source, place: Place) -> Source:
-    """One channel of a source."""
-    channel = place.channel or 0
-    if channel >= source.channels:
-        has = f"has {source.channels} channels"
-        raise AudioFileError(f"{place.name}: {has}, and number {channel + 1} is wanted")
-    chunks = (np.ascontiguousarray(block[[channel]].T.numpy()) for block in source.blocks())
-    return Source(Decoder(place.name, source.rate, 1, source.samples, 0, chunks), ExitStack())
-
-
-def _copied(place: Place, stack: ExitStack, commands: bool) -> str:
-    """The bytes of a place in a temporary file, for decoders that open by name."""
-    suffix = Path(place.name.partition("?")[0]).suffix[:10]
-    copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="audiotok-", suffix=suffix))  # noqa: SIM115
-    if place.data is not None:
-        copy.write(place.data)
-    elif place.command:
-        if not commands:
-            raise AudioFileError(
-                f"{place.name}: is made by a shell command; --commands lets the listing run them"
-            )
-        done = subprocess.run(
-            place.command, shell=True, stdout=copy, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
-        )
-        if done.returncode:
-            why = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise AudioFileError(f"{place.name}: its command failed ({' '.join(why)[:200]})")
-    else:
-        try:
-            with reading(place.path) as file:
-                file.seek(place.offset)
-                if place.size is None:
-                    shutil.copyfileobj(file, copy, 1 << 20)
-                else:
-                    copy.write(file.read(place.size))
-        except ListingError as error:
-            raise AudioFileError(str(error)) from None
-        except OSError as error:
-            raise AudioFileError(f"{place.name}: cannot be read ({error})") from None
-    copy.flush()
-    if not copy.tell():
-        raise AudioFileError(f"{place.name}: the file is empty (0 bytes)")
-    return copy.name
-
-
-def _from_lhotse(place: Place) -> Source:
-    """What lhotse makes of a cut that is more than a stretch of a file."""
-    lhotse: Any = needed("lhotse", extra="corpus")
-    try:
-        cut = lhotse.serialization.deserialize_cut(json.loads(place.cut))
-        samples = np.atleast_2d(cut.load_audio()).astype(np.float32)
-    except Exception as error:  # lhotse raises what its readers raise
-        raise AudioFileError(f"{place.name}: lhotse cannot load it ({error})") from None
-    chunks = iter([np.ascontiguousarray(samples.T)])
-    rate, length = int(cut.sampling_rate), samples.shape[1]
-    return Source(Decoder(place.name, rate, len(samples), length, 0, chunks), ExitStack())
+    span = re.search(r"\{(\d+)\.\.(\d+)\}", path)
+    if span:
+        numbers = range(int(span[1]), int(span[2]) + 1)
+        names = (f"{number:0{len(span[1])}d}" for number in numbers)
+        return [path[: span.start()] + name + path[span.end() :] for name in names]
+    magic = not is_url(path) and glob.has_magic(path)
+    if path.lower().endswith(suffixes) and not magic:
+        return [path]
+    found = sorted(glob.glob(path)) if magic else list(walk(path, suffixes))  # noqa: PTH207
+    if not found:
+        raise ListingError(f"{path}: no {suffixes[0]} file there")
+    return found
 
 
 def digest_of(item: Item) -> bytes:

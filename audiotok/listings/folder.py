@@ -7,17 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from audiotok.folder import teller
-from audiotok.listings.base import (
-    ALL,
-    Item,
-    Listing,
-    ListingError,
-    Place,
-    Split,
-    every,
-    is_url,
-    walk,
-)
+from audiotok.listings.base import ALL, Item, Listing, Split, every, walk
+from audiotok.place import ListingError, Place, is_url
 
 
 class Folder(Listing):

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audiotok.listings.base import ALL, Item, Listing, ListingError, Split, every, is_url
+from audiotok.listings.base import ALL, Item, Listing, Split, every
 from audiotok.listings.parquet import item_of
 from audiotok.missing import needed
+from audiotok.place import ListingError, is_url
 
 
 class Huggingface(Listing):

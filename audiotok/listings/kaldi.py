@@ -6,18 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from audiotok.listings.base import (
-    ALL,
-    Item,
-    Listing,
-    ListingError,
-    Place,
-    Split,
-    every,
-    is_url,
-    joined,
-    text_lines,
-)
+from audiotok.listings.base import ALL, Item, Listing, Split, every, joined, text_lines
+from audiotok.place import ListingError, Place, is_url
 
 
 class Kaldi(Listing):
@@ -51,6 +41,8 @@ class Kaldi(Listing):
             seconds = lengths.of(name)
             length = place.end - place.start if place.end is not None else None
             yield Item(name, place, row, float(seconds) if seconds else length)
+        for beside in (*known.values(), lengths):
+            beside.end()
 
 
 def _places(path: str) -> Iterator[tuple[str, Place]]:
@@ -109,9 +101,19 @@ class _Beside:
         self.path = joined(folder, name)
         self.lines = self._sorted() if Path(self.path).is_file() else iter(())
         self.next = next(self.lines, None)
+        self.last = b""
+
+    def end(self) -> None:
+        """Reads what is left, so that an unsorted table is found."""
+        for _ in self.lines:
+            pass
 
     def of(self, name: str) -> str:
         """What the table says of an utterance; they must be asked for in order."""
+        if name.encode() < self.last:
+            way = "run `LC_ALL=C sort`, or Kaldi's utils/fix_data_dir.sh"
+            raise ListingError(f"{self.path}: utterances are not sorted ({name}); {way}")
+        self.last = name.encode()
         while self.next and self.next[0].encode() < name.encode():
             self.next = next(self.lines, None)
         return self.next[1] if self.next and self.next[0] == name else ""

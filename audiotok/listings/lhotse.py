@@ -6,16 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from audiotok.listings.base import (
-    ALL,
-    Item,
-    Listing,
-    ListingError,
-    Place,
-    Split,
-    every,
-    text_lines,
-)
+from audiotok.listings.base import ALL, Item, Listing, Split, every, text_lines
+from audiotok.place import ListingError, Place
 
 
 class Lhotse(Listing):

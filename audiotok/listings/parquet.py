@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audiotok.listings.base import (
-    ALL,
-    Item,
-    Listing,
-    ListingError,
-    Place,
-    Split,
-    by_file,
-    every,
-    is_url,
-    reading,
-    walk,
-)
+from audiotok.listings.base import ALL, Item, Listing, Split, by_file, every, files_of
 from audiotok.missing import needed
+from audiotok.place import ListingError, Place, is_url, reading
 
 ROWS = 16  # read at a time
 NAMES = ("audio", "wav", "flac", "mp3", "bytes", "file")  # what the column is called
@@ -32,7 +20,7 @@ class Parquet(Listing):
     The id is the column `id` where there is one, else the audio's name, else file and row.
     """
 
-    about = "Parquet with audio bytes: a file, a folder, a glob"
+    about = "Parquet with audio bytes: a file, a folder, a glob, or part-{000..099}.parquet"
     costly = True
 
     @classmethod
@@ -44,17 +32,8 @@ class Parquet(Listing):
 
     def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
         """See `Listing.items`."""
-        files, rest = by_file(_files(path), part)
+        files, rest = by_file(files_of(path, (".parquet",)), part)
         yield from every((item for file in files for item in _rows(file)), rest)
-
-
-def _files(path: str) -> list[str]:
-    if path.lower().endswith(".parquet") and (is_url(path) or not glob.has_magic(path)):
-        return [path]
-    found = sorted(glob.glob(path)) if glob.has_magic(path) else list(walk(path, [".parquet"]))  # noqa: PTH207
-    if not found:
-        raise ListingError(f"{path}: no Parquet file there")
-    return found
 
 
 def _rows(path: str) -> Iterator[Item]:

@@ -8,18 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audiotok.listings.base import (
-    ALL,
-    Item,
-    Listing,
-    ListingError,
-    Place,
-    Split,
-    every,
-    joined,
-    parent,
-    text_lines,
-)
+from audiotok.listings.base import ALL, Item, Listing, Split, every, joined, parent, text_lines
+from audiotok.place import ListingError, Place
 
 PATHS = ("path", "audio_filepath", "audio_path", "audio", "wav")  # what columns of files are called
 _OURS = ("id", "start", "end", "offset", "duration", "channel")  # and what else is not a remark

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import json
-import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from audiotok.decoders import AUDIO
-from audiotok.listings.base import (
-    ALL,
-    Item,
-    Listing,
-    ListingError,
-    Place,
-    Split,
-    by_file,
-    every,
-    is_url,
-    reading,
-    walk,
-)
+from audiotok.listings.base import ALL, Item, Listing, Split, by_file, every, files_of
+from audiotok.place import ListingError, Place, is_url, reading
 
 _TARS = (".tar", ".tar.gz", ".tgz")
 
@@ -47,22 +34,8 @@ class Webdataset(Listing):
 
     def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
         """See `Listing.items`."""
-        files, rest = by_file(_files(path), part)
+        files, rest = by_file(files_of(path, _TARS), part)
         yield from every((item for file in files for item in _samples(file)), rest)
-
-
-def _files(path: str) -> list[str]:
-    span = re.search(r"\{(\d+)\.\.(\d+)\}", path)
-    if span:
-        numbers = range(int(span[1]), int(span[2]) + 1)
-        names = (f"{number:0{len(span[1])}d}" for number in numbers)
-        return [path[: span.start()] + name + path[span.end() :] for name in names]
-    if path.lower().endswith(_TARS) and (is_url(path) or not glob.has_magic(path)):
-        return [path]
-    found = sorted(glob.glob(path)) if glob.has_magic(path) else list(walk(path, _TARS))  # noqa: PTH207
-    if not found:
-        raise ListingError(f"{path}: no tar file there")
-    return found
 
 
 def _samples(path: str) -> Iterator[Item]:

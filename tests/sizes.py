@@ -1,0 +1,100 @@
+"""Every codec in a size that runs fast, with weights that say something of the signal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from contracts import noise
+from torch import nn
+
+from audiotok.codecs import dac, encodec, mimi, snac, speechtokenizer, vocos, wavtokenizer
+from audiotok.codecs.base import Codec
+from audiotok.codecs.speech import Config
+from audiotok.registry import find, names
+
+SMALL = Config(
+    encoder=32,
+    encoder_blocks=3,
+    decoder=32,
+    decoder_blocks=2,
+    window=5,
+    heads=2,
+    latent=16,
+    codebooks=4,
+    size=64,
+    semantic=8,
+)
+# The published networks in sizes that run fast; a stride of 5 is DAC's that cuts too much.
+TINY: dict[str, Any] = {"strides": (2, 4, 5), "latent": 16, "size": 64}
+SIZES: dict[str, list[Any]] = {
+    "speech": [Config(), SMALL],
+    "encodec": [
+        encodec.Config(width=4, codebooks=3, **TINY),
+        encodec.Config(
+            width=4, codebooks=2, channels=2, causal=False, group_norm=True, kernel=5, **TINY
+        ),
+        encodec.Config(
+            width=4,
+            codebooks=1,
+            channels=2,
+            causal=False,
+            group_norm=True,
+            segment=1200,
+            stride=1160,
+            **TINY,
+        ),
+    ],
+    "speechtokenizer": [
+        speechtokenizer.Config(width=4, codebooks=3, semantic=8, **TINY),
+        speechtokenizer.Config(width=4, codebooks=2, semantic=8, snake=True, **TINY),
+    ],
+    "dac": [dac.Config(encoder=4, decoder=32, codebooks=3, code_width=4, **TINY)],
+    "wavtokenizer": [wavtokenizer.Config(encoder=4, decoder=32, blocks=2, groups=4, **TINY)],
+    "mimi": [
+        mimi.Config(
+            width=4,
+            strides=(2, 4, 5),
+            latent=16,
+            blocks=2,
+            heads=2,
+            window=6,
+            hidden=32,
+            codebooks=4,
+            size=64,
+            code_width=8,
+        )
+    ],
+    "snac": [snac.Config(encoder=4, decoder=32, strides=(2, 4, 5), size=64, code_width=4)],
+    "vocos": [vocos.Config(encoder=4, decoder=32, blocks=2, codebooks=(1, 3), **TINY)],
+}
+CODECS = [(name, config) for name in names("codecs") for config in SIZES.get(name, [None])]
+
+
+def ready(codec: Codec) -> Codec:
+    return codec.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def spread(codec: Codec) -> None:
+    """Weights that say more of the signal than new ones, and codebooks from latents of noise: else
+    all frames are near-ties, and have one code."""
+    for module in codec.encoder.modules() if codec.name != "dac" else ():
+        if isinstance(module, nn.Conv1d) and module.bias is not None:
+            module.weight.mul_(1.8)
+            module.bias.mul_(0.1)
+    codec.train()
+    codec(torch.stack([noise(codec, 40 * codec.frame_size, seed=i).samples for i in range(4)]))
+
+
+def is_large(codec: Codec) -> bool:
+    return codec.parameters_total > 1e6
+
+
+def made(name: str, config: Any) -> Codec:
+    """A codec that is ready to code, its weights always the same."""
+    torch.manual_seed(0)
+    codec = find("codecs", name)(config)
+    if name != "speech":
+        spread(codec)
+    return ready(codec)
