@@ -6,6 +6,7 @@ python egs/speak_and_score.py MODEL CORPUS [--rest MODEL]
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ chosen = parser.parse_args()
 model, layout = load_model(chosen.model)
 second, rows = load_model(chosen.rest) if chosen.rest else (None, layout)
 codec = load(layout.codec)
-entries = [each for each in Corpus(chosen.corpus) if each.row["split"] == "dev"]
-if model.text:
-    entries = [each for each in entries if chosen.prompt < each.tokens.frames <= chosen.frames]
+longest = chosen.frames if model.text else math.inf  # text is said whole
+held = (each for each in Corpus(chosen.corpus) if each.row["split"] == "dev")
+entries = [each for each in held if chosen.prompt < each.tokens.frames <= longest]
 wanted = ["dnsmos", "distillmos", "speaker", *([] if chosen.prompt else ["wer"])]
 metrics = {n: find("metrics", n)(models={"recognizer": chosen.recognizer}) for n in wanted}
 Path(chosen.out).mkdir(exist_ok=True)
