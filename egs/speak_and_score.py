@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,11 @@ from audiotok.registry import find
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("model")
 parser.add_argument("corpus")
-parser.add_argument("--rest", help="VALL-E's second model")
+parser.add_argument("--rest")
 parser.add_argument("--count", type=int, default=10)
-parser.add_argument("--frames", type=int, default=250, help="at most, the prompt included")
+parser.add_argument("--frames", type=int, default=250, help="at most")
 parser.add_argument("--prompt", type=int, default=0, help="frames to go on from")
 parser.add_argument("--recognizer", default="", help="faster_whisper:PATH")
-parser.add_argument("-o", "--out", default="spoken")
 chosen = parser.parse_args()
 
 model, layout = load_model(chosen.model)
@@ -38,21 +36,20 @@ held = (each for each in Corpus(chosen.corpus) if each.row["split"] == "dev")
 entries = [each for each in held if chosen.prompt < each.tokens.frames <= longest]
 wanted = ["dnsmos", "distillmos", "speaker", *([] if chosen.prompt else ["wer"])]
 metrics = {n: find("metrics", n)(models={"recognizer": chosen.recognizer}) for n in wanted}
-Path(chosen.out).mkdir(exist_ok=True)
 totals: dict[str, dict[str, Score]] = {"model": {}, "codec": {}}
 for i, entry in enumerate(entries[:: max(1, len(entries) // chosen.count)][: chosen.count]):
     text, codes = str(entry.row.get("text", "")) if model.text else "", entry.tokens.codes
     prompt = codes[:, : chosen.prompt] if chosen.prompt else None
-    options: Any = {"longest": chosen.frames}
-    options["prompt"] = None if prompt is None else prompt[: len(layout.sizes)]
+    begin = codes[: len(layout.sizes), : chosen.prompt] if chosen.prompt else None
+    options: Any = {"longest": chosen.frames, "prompt": begin}
     options["sampling"] = Sampling(temperature=0.8, top_k=40, seed=i)
     made = layout.decode(np.hstack(list(generate(model, layout, text=text, **options))))
     if second is not None:
         made = fill_up(second, rows, made, text=text if second.text else "", prompt=prompt)
     reference = codec.decode(entry.tokens)
-    copy = codec.decode(rows.tokens(codes[: len(rows.sizes)]))
-    for name, audio in (("model", codec.decode(rows.tokens(made))), ("codec", copy)):
-        audio.save(Path(chosen.out) / f"{i}_{name}.wav", force=True)
+    for name, said in (("model", made), ("codec", codes[: len(rows.sizes)])):
+        audio = codec.decode(rows.tokens(said))
+        audio.save(f"spoken_{i}_{name}.wav", force=True)
         heard = audio[chosen.prompt * codec.frame_size :]
         for metric, judge in metrics.items():
             try:
