@@ -6,7 +6,6 @@ python egs/speak_and_score.py MODEL CORPUS [--rest MODEL]
 from __future__ import annotations
 
 import argparse
-import math
 from typing import Any
 
 import numpy as np
@@ -31,9 +30,9 @@ chosen = parser.parse_args()
 model, layout = load_model(chosen.model)
 second, rows = load_model(chosen.rest) if chosen.rest else (None, layout)
 codec = load(layout.codec)
-longest = chosen.frames if model.text else math.inf  # text is said whole
 held = (each for each in Corpus(chosen.corpus) if each.row["split"] == "dev")
-entries = [each for each in held if chosen.prompt < each.tokens.frames <= longest]
+fits = range(chosen.prompt + 1, chosen.frames + 1 if model.text else 1 << 30)
+entries = [each for each in held if each.tokens.frames in fits]
 wanted = ["dnsmos", "distillmos", "speaker", *([] if chosen.prompt else ["wer"])]
 metrics = {n: find("metrics", n)(models={"recognizer": chosen.recognizer}) for n in wanted}
 totals: dict[str, dict[str, Score]] = {"model": {}, "codec": {}}
