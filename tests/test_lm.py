@@ -173,6 +173,9 @@ def test_training_learns_resumes_and_says_what_it_learned(corpus: Path, tmp_path
     other = torch.load(tmp_path / "parts/last.pt", weights_only=True)["model"]
     assert all(torch.equal(one[key], other[key]) for key in one)
 
+    with pytest.raises(ValueError, match="not the layout of this recipe"):
+        train(replace(made, layout=LayoutOptions(codebooks=1)), tmp_path / "whole")
+
     codes = [np.full((2, 12), 3), (7 * np.arange(12) + np.array([[0], [9]])) % 50]
     (odd, n), (usual, m) = bits_of(model, layout, [(c, None) for c in codes])
     assert n == m == 25

@@ -94,16 +94,21 @@ class Recordings:
         return [codes[:, a : a + most] for a in range(0, codes.shape[1], most)]
 
 
-def new_layout(recipe: LmRecipe, recordings: Recordings) -> Layout:
-    """The recipe's layout for a corpus; pieces are learned from its recordings."""
-    options, corpus = recipe.layout, recordings.corpus
-    layout = Layout.of(
+def plain_layout(recipe: LmRecipe, corpus: Corpus) -> Layout:
+    """The recipe's layout for a corpus, before any pieces are learned."""
+    options = recipe.layout
+    return Layout.of(
         corpus,
         codebooks=options.codebooks or None,
         pattern=options.pattern,
         options=options.options,
         runs=options.runs,
     )
+
+
+def new_layout(recipe: LmRecipe, recordings: Recordings) -> Layout:
+    """The recipe's layout; pieces are learned from recordings."""
+    options, layout = recipe.layout, plain_layout(recipe, recordings.corpus)
     if not options.pieces:
         return layout
     k = len(layout.sizes)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from audiotok.lm.data import (
     Recordings,
     causal_batch,
     new_layout,
+    plain_layout,
     stroke_batch,
 )
 from audiotok.lm.file import save_model
@@ -83,6 +85,8 @@ class Run:
                 out.mkdir(parents=True, exist_ok=True)
                 new_layout(recipe, self.recordings).save(file)
         self.layout = Layout.load(file)
+        if plain_layout(recipe, corpus) != replace(self.layout, pieces=None):
+            raise ValueError(f"{file}: not the layout of this recipe; use another --out")
         if not recipe.model.causal and (self.layout.serial or len(self.layout.sizes) < 2):
             raise ValueError("model.causal = false needs layout.pattern = 'parallel' of 2 or more")
         torch.manual_seed(self.options.seed)
