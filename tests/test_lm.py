@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -372,3 +375,20 @@ def test_a_model_file_is_whole_or_refused(tmp_path: Path):
     (tmp_path / "cut.safetensors").write_bytes(data[:-9])
     with pytest.raises(ValueError, match=r"cut\.safetensors"):
         load_model(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.slow
+def test_from_recordings_to_a_language_model_in_one_script(tmp_path: Path):
+    root = Path(__file__).parents[1]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [root / "egs/feed_a_lm.sh", root / "egs/data", tmp_path],
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "each decoded to its codes" in done.stdout
+    assert (tmp_path / "spoken.wav").stat().st_size > 16000
