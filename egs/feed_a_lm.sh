@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From recordings to what a language model says of them, in a few minutes of two cores:
 #   egs/feed_a_lm.sh [FOLDER_OF_AUDIO] [OUT]
-# Needs: pip install -e '.[lm,export,metrics]'. On the 10 s of this repository the model can do no
+# Needs: pip install -e '.[lm,exporters,metrics]'. On the 10 s of this repository the model can do no
 # more than learn them by heart; give it some hours, and a larger recipe, to hear more.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -22,7 +22,7 @@ class Arrow(Exporter):
 
     def write(self, part: Path, records: Iterator[Record], number: int) -> int:
         """See `Exporter.write`."""
-        arrow = needed("pyarrow", extra="export")
+        arrow = needed("pyarrow", extra="exporters")
         made, count = schema(self.layout is not None, self._rows), 0
         with (
             arrow.OSFile(str(part), "wb") as file,
@@ -40,7 +40,7 @@ class Arrow(Exporter):
 
 def schema(ids: bool, rows: bool) -> Any:
     """The columns, for Arrow and Parquet alike."""
-    arrow = needed("pyarrow", extra="export")
+    arrow = needed("pyarrow", extra="exporters")
     many = arrow.list_(arrow.int32())
     fields = [("id", arrow.string()), ("text", arrow.string()), ("seconds", arrow.float64())]
     fields += [("codes", arrow.list_(many))]
@@ -50,7 +50,7 @@ def schema(ids: bool, rows: bool) -> Any:
 
 def batches(records: Iterator[Record], made: Any) -> Iterator[Any]:
     """Record batches of some hundred recordings."""
-    arrow = needed("pyarrow", extra="export")
+    arrow = needed("pyarrow", extra="exporters")
     while some := list(islice(records, ROWS)):
         columns: dict[str, list[Any]] = {
             "id": [record.id for record in some],

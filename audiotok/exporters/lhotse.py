@@ -18,7 +18,7 @@ class Lhotse(Exporter):
 
     def write(self, part: Path, records: Iterator[Record], number: int) -> int:
         """See `Exporter.write`."""
-        lhotse = needed("lhotse", extra="export")
+        lhotse = needed("lhotse", extra="exporters")
         folder = self.out / f"arrays-{number:06d}"
         folder.mkdir(exist_ok=True)
         sweep([folder])

@@ -17,7 +17,7 @@ class Parquet(Arrow):
 
     def write(self, part: Path, records: Iterator[Record], number: int) -> int:
         """See `Exporter.write`."""
-        parquet = needed("pyarrow.parquet", "pyarrow", extra="export")
+        parquet = needed("pyarrow.parquet", "pyarrow", extra="exporters")
         made, count = schema(self.layout is not None, self._rows), 0
         with parquet.ParquetWriter(part, made, compression="zstd") as writer:
             for batch in batches(records, made):
