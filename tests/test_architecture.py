@@ -35,6 +35,10 @@ LEVELS = {
     "memory": 1,
     "probe": 1,
     "units": 1,
+    "patterns": 1,
+    "layout": 3,
+    "packing": 4,
+    "exporters": 4,
     "flops": 1,
     "statistics": 1,
     "latency": 0,
@@ -96,9 +100,11 @@ LEVELS = {
     "plan": 9,
     "conform": 10,
     "roundtrip": 9,
+    "hf": 9,
     "tasks": 9,
     "report": 9,
     "jobs": 10,
+    "lm": 10,
     "bench": 11,
     "stage": 11,
     "engines": 12,
@@ -186,6 +192,16 @@ WITHIN = {
     },
     # HuBERT and WavLM are wav2vec 2.0's network, trained otherwise.
     "teachers": {"hubert": {"wav2vec2"}, "wavlm": {"wav2vec2"}},
+    # What a layout is, then there, back, and a piece at a time.
+    "layout": {
+        "__init__": {"grammar", "sequence", "streaming"},
+        "base": {"units"},
+        "sequence": {"inverse", "runs"},
+        "grammar": {"sequence"},
+        "streaming": {"runs", "sequence"},
+    },
+    # One table in three files.
+    "exporters": {"parquet": {"arrow"}, "hf": {"arrow"}},
     # Four ways to count the same words.
     "metrics": {"cer": {"wer"}, "mer": {"wer"}, "wil": {"wer"}},
     # A report is written as tables and as a page, whose clips and usage are pictures.
@@ -214,6 +230,15 @@ WITHIN = {
         "gather": {"subjects", "work", "summary"},
         "work": {"subjects"},
         "exam": {"subjects", "work"},
+    },
+    # Recipes have sizes, batches pieces; the loop trains and scores.
+    "lm": {
+        "data": {"bpe", "recipe"},
+        "file": {"model"},
+        "recipe": {"model"},
+        "loop": {"data", "file", "model", "recipe"},
+        "generate": {"data", "model"},
+        "score": {"data", "loop", "model"},
     },
     # The loop runs steps, a step the losses of its players.
     "train": {
