@@ -245,10 +245,12 @@ def test_the_command_serves_and_drains(number: int):
     assert child.stdout
     found = re.search(r"http://127.0.0.1:(\d+)/", child.stdout.readline())
     assert found
-    with Client(f"http://127.0.0.1:{found[1]}/") as client:
-        assert client.encode(speech(0.1)).frames == 5
-    os.kill(child.pid, number)
-    _, said = child.communicate(timeout=60)
+    try:
+        with Client(f"http://127.0.0.1:{found[1]}/") as client:
+            assert client.encode(speech(0.1)).frames == 5
+    finally:
+        os.kill(child.pid, number)
+        _, said = child.communicate(timeout=60)
     assert (child.returncode, said) == (0, "")
 
 
