@@ -245,11 +245,29 @@ def test_the_command_serves_and_drains(number: int):
     assert child.stdout
     found = re.search(r"http://127.0.0.1:(\d+)/", child.stdout.readline())
     assert found
-    with Client(f"http://127.0.0.1:{found[1]}/") as client:
-        assert client.encode(speech(0.1)).frames == 5
-    os.kill(child.pid, number)
-    _, said = child.communicate(timeout=60)
+    try:
+        with Client(f"http://127.0.0.1:{found[1]}/") as client:
+            assert client.encode(speech(0.1)).frames == 5
+    finally:
+        os.kill(child.pid, number)
+        _, said = child.communicate(timeout=60)
     assert (child.returncode, said) == (0, "")
+
+
+def test_it_ends_though_nobody_reads_what_it_says():
+    child = background("serve", "--codec", small(), "--port", "0", "--drain", "0.2")
+    assert child.stdout
+    assert child.stderr
+    found = re.search(r":(\d+)/", child.stdout.readline())
+    assert found
+    child.stderr.close()
+    try:
+        with Client(f"ws://127.0.0.1:{found[1]}"):
+            os.kill(child.pid, signal.SIGTERM)
+            assert child.wait(30) == 0
+    finally:
+        child.kill()
+        child.stdout.close()
 
 
 def test_errors_of_the_command_are_one_line(server: Running):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -85,9 +86,10 @@ class Server(uvicorn.Server):
 
     async def _leave(self) -> None:
         room = self._application.state.room
-        if room.guests:
-            log.warning("draining %d clients; once more ends at once", len(room.guests))
         try:
+            with suppress(OSError, SystemExit):  # rich ends a process whose words nobody reads
+                if room.guests:
+                    log.warning("draining %d clients; once more ends at once", len(room.guests))
             await room.drain()
         finally:
             self.should_exit = True
