@@ -24,6 +24,8 @@ bench: $(VENV)/ready
 	$(BIN)/python tests/bench/encode.py
 	$(BIN)/python tests/bench/peers.py
 	$(BIN)/python tests/bench/tokens.py
+	$(BIN)/python tests/bench/serve.py
+	$(BIN)/python tests/bench/packing.py
 
 # torch comes first and pinned: left to itself pip takes the newest build, with gigabytes of CUDA.
 $(VENV)/ready: pyproject.toml Makefile

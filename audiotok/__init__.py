@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from audiotok.audio import Audio
-    from audiotok.checkpoint import load
     from audiotok.codecs.base import Codec
+    from audiotok.opening import load
     from audiotok.registry import names
     from audiotok.stream import Stream, StreamBatch
     from audiotok.tokens import Tokens
@@ -30,7 +30,7 @@ _HOME = {
     "Stream": "stream",
     "StreamBatch": "stream",
     "Tokens": "tokens",
-    "load": "checkpoint",
+    "load": "opening",
     "names": "registry",
 }
 

@@ -7,17 +7,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
-import torch
-from torch import Tensor
 
-from audiotok.audio import Audio, AudioFileError, Sink, open_audio
-from audiotok.codecs.base import Codec
-from audiotok.pieces import Decoding, Encoding
-from audiotok.resample import Resampler
+from audiotok.arrays import decoding, encoding
+from audiotok.decoders import AudioFileError
+from audiotok.exported import Exported
+from audiotok.sink import Sink
+from audiotok.source import open_audio, resampled
 from audiotok.tokens import Tokens
 from audiotok.tokfile import (
     Header,
@@ -26,6 +25,9 @@ from audiotok.tokfile import (
     TokenReader,
     TokenWriter,
 )
+
+if TYPE_CHECKING:
+    from audiotok.codecs.base import Codec
 
 SECONDS = 60  # of audio that decoding holds at a time
 
@@ -50,7 +52,7 @@ class Made:
 
 
 def encode_file(
-    codec: Codec,
+    codec: Codec | Exported,
     source: str | Path,
     target: str | Path,
     *,
@@ -69,19 +71,16 @@ def encode_file(
         ValueError: more codebooks or channels than the codec can take.
     """
     began = time.perf_counter()
-    codebooks = codec.quantizer.check(codebooks)
+    codebooks = codec.kept(codebooks)
     with open_audio(source) as audio:
         streams = codec.streams(audio.channels, split=split)
         mono = streams * codec.channels < audio.channels
-        # An empty recording tells the writer all that the file's header says.
-        empty = Audio(torch.zeros(codec.channels * streams, 0), audio.rate)
-        header = codec.encode(empty, codebooks=codebooks, split=split).header
-        runs = [Encoding(codec, codebooks=codebooks) for _ in range(streams)]
+        header = codec.header(audio.rate, streams=streams, codebooks=codebooks)
+        runs = [encoding(codec, codebooks) for _ in range(streams)]
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         with TokenWriter(target, header, force=force) as writer:
-            for block in audio.blocks(rate=codec.sample_rate, mono=mono):
-                waves = block.to(codec.device).split(codec.channels)
-                pairs = zip(runs, waves, strict=True)
+            for block in audio.arrays(rate=codec.sample_rate, mono=mono):
+                pairs = zip(runs, np.split(block, streams), strict=True)
                 writer.append(_rows([run.push(wave[None]) for run, wave in pairs]))
             samples, whole = runs[0].samples, runs[0].frames * codec.frame_size
             if not samples:
@@ -95,7 +94,7 @@ def encode_file(
 
 
 def decode_file(
-    codec: Codec,
+    codec: Codec | Exported,
     source: str | Path,
     target: str | Path,
     *,
@@ -132,18 +131,18 @@ def decode_file(
         with Sink(target, rate, header.channels, force=force, comment=comment) as writer:
             pieces = _waves(codec, reader, codebooks)
             if back:
-                pieces = _resampled(pieces, Resampler(codec.sample_rate, rate, header.channels))
+                pieces = resampled(pieces, codec.sample_rate, rate, header.channels)
             given = 0
             for piece in pieces:
                 writer.write(piece[:, : length - given])
                 given += piece.shape[1]
             # Rounding between rates may leave it a sample short.
-            writer.write(torch.zeros(header.channels, max(0, length - given)))
+            writer.write(np.zeros((header.channels, max(0, length - given)), np.float32))
     return _made(source, target, Path(source), began)
 
 
 def is_encoded(
-    codec: Codec,
+    codec: Codec | Exported,
     source: str | Path,
     target: str | Path,
     *,
@@ -163,7 +162,7 @@ def is_encoded(
             header = reader.header
     except TokenFileDamagedError as error:
         raise TokenFileExistsError(f"{error}; --force overwrites it") from None
-    kept = codec.quantizer.check(codebooks)
+    kept = codec.kept(codebooks)
     same = (codec.name, codec.fingerprint, kept)
     apart = header.streams > 1
     if (header.codec, header.fingerprint, len(header.sizes)) != same:
@@ -216,30 +215,25 @@ def _comment(header: Header, codebooks: int | None) -> str:
     return f"decoded by audiotok: {header.codec} {header.fingerprint}, {kept} codebooks"
 
 
-def _waves(codec: Codec, reader: TokenReader, codebooks: int | None) -> Iterator[Tensor]:
+def _waves(
+    codec: Codec | Exported, reader: TokenReader, codebooks: int | None
+) -> Iterator[np.ndarray]:
     """The decoded channels `[c t]` of the whole file, some frames at a time."""
     header = reader.header
     rows = len(header.sizes)
-    keep = rows if codebooks is None else min(rows, codec.quantizer.check(codebooks))
-    runs = [Decoding(codec, samples=reader.samples) for _ in range(header.streams)]
+    keep = min(rows, codec.kept(codebooks))
+    runs = [decoding(codec, reader.samples) for _ in range(header.streams)]
     step = SECONDS * codec.sample_rate // codec.frame_size
     for first in range(0, reader.frames, step):
-        codes = torch.from_numpy(reader.read(first, min(first + step, reader.frames)).copy())
-        streams = codes.to(codec.device).split(rows)
-        made = [run.push(s[None, :keep]) for run, s in zip(runs, streams, strict=True)]
-        yield torch.cat(made, 1)[0].cpu()
-    yield torch.cat([run.finish() for run in runs], 1)[0].cpu()
+        codes = reader.read(first, min(first + step, reader.frames))
+        pairs = zip(runs, np.split(codes, header.streams), strict=True)
+        yield _rows([run.push(stream[None, :keep]) for run, stream in pairs])
+    yield _rows([run.finish() for run in runs])
 
 
-def _resampled(pieces: Iterator[Tensor], resampler: Resampler) -> Iterator[Tensor]:
-    for piece in pieces:
-        yield resampler.step(piece)
-    yield resampler.finish()
-
-
-def _rows(codes: list[Tensor]) -> np.ndarray:
-    """Codes of each stream `[1 k f]`, stacked as a .tok file has them."""
-    return torch.cat(codes, 1)[0].cpu().numpy()
+def _rows(parts: list[np.ndarray]) -> np.ndarray:
+    """What each stream gives, `[1 d n]`, stacked as a file has it."""
+    return np.concatenate(parts, 1)[0]
 
 
 def _made(source: str | Path, target: str | Path, tokens: Path, began: float) -> Made:

@@ -170,7 +170,9 @@ def drawn(groups: set[str], splits: Mapping[str, float]) -> dict[str, str]:
         return "train"
 
     chosen = {group: split(group) for group in sorted(groups, key=place)}
-    for name in ("train", *splits):  # few groups, unlucky hashes: still none stays empty
+    for name in (
+        ("train", *splits) if chosen else ()
+    ):  # few groups, unlucky hashes: still none stays empty
         count = Counter(chosen.values())
         crowded, most = count.most_common(1)[0]
         if not count[name] and (most > 1 or name == "train"):

@@ -15,6 +15,8 @@ class Held:
 
     def push(self, x: Tensor) -> None:
         """Add a piece at the end."""
+        if not self.size:  # what is empty may be of another width
+            self._pieces = []
         self._pieces.append(x)
         self.size += x.shape[2]
 

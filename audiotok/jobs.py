@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audiotok import show
-from audiotok.checkpoint import load
-from audiotok.codecs.base import Codec
+from audiotok.exported import is_exported
 from audiotok.files import decode_file, encode_file
+from audiotok.opening import load
 from audiotok.part import sweep
 from audiotok.plan import Failure, Plan
 from audiotok.registry import presets
 from audiotok.tokfile import TokenReader
 from audiotok.workers import Job, Pair, explained, one, pooled
+
+if TYPE_CHECKING:
+    from audiotok.codecs.base import Codec
+    from audiotok.exported import Exported
 
 
 @dataclass
@@ -40,7 +44,7 @@ class Report:
 
 @cache
 def codec_on(codec: str, device: str) -> Codec:
-    """The codec of a name or checkpoint, loaded once a process.
+    """The codec of a name or checkpoint in torch, loaded once a process.
 
     Raises:
         CheckpointError: it is not there, or damaged.
@@ -52,25 +56,39 @@ def codec_on(codec: str, device: str) -> Codec:
         raise show.UsageError(f"--device {device}: {str(error).splitlines()[0]}") from None
 
 
-def encoder(codec: str, device: str, **options: Any) -> Job:
+def codec_by(codec: str, device: str, backend: str | None) -> Codec | Exported:
+    """The same by a backend: if None, torch, or onnxruntime for an exported codec.
+
+    Raises:
+        ValueError: as `codec_on`, or the backend cannot run it.
+    """
+    backend = backend or ("onnx" if is_exported(codec) else "torch")
+    return codec_on(codec, device) if backend == "torch" else _run_by(codec, backend, device)
+
+
+@cache
+def _run_by(codec: str, backend: str, device: str) -> Exported:
+    return load(codec, backend=backend, device=device, threads=_threads)
+
+
+def encoder(codec: str, device: str, backend: str | None = None, **options: Any) -> Job:
     """The job of encoding a file; options as for `encode_file`."""
-    model = codec_on(codec, device)
+    model = codec_by(codec, device, backend)
     return lambda source, target: encode_file(model, source, target, **options).row()
 
 
-def decoder(codec: str | None, device: str, **options: Any) -> Job:
+def decoder(codec: str | None, device: str, backend: str | None = None, **options: Any) -> Job:
     """The job of decoding a file, by the codec it names if None; options as for `decode_file`."""
 
     def decode(source: Path, target: Path) -> dict[str, Any]:
         with TokenReader(source) as reader:
             name = codec or reader.header.codec
-        if codec is None and name not in presets("codecs"):
-            known = ", ".join(presets("codecs"))
+        if codec is None and not _known(name):
             raise ValueError(
-                f"{source}: tokens of codec {name!r}, which is not here (known: {known}); "
-                "give its checkpoint with --codec"
+                f"{source}: tokens of codec {name!r}, which is not here (`audiotok codecs` lists "
+                "those that are); give its checkpoint, or its exported folder, with --codec"
             )
-        return decode_file(codec_on(name, device), source, target, **options).row()
+        return decode_file(codec_by(name, device, backend), source, target, **options).row()
 
     return decode
 
@@ -144,7 +162,7 @@ def _results(
 ) -> Generator[tuple[Pair, dict[str, Any]], None, None]:
     jobs = min(jobs, len(todo))
     if jobs > 1 and all(str(source) != "-" for source, _ in todo):  # stdin is this process's
-        threads = max(1, torch.get_num_threads() // jobs)
+        threads = max(1, (os.cpu_count() or 1) // jobs)
         yield from pooled(partial(_with_threads, threads, build), todo, jobs)
     elif todo:
         job = build()
@@ -152,6 +170,22 @@ def _results(
             yield pair, one(job, pair)
 
 
+_threads: int | None = None  # of a backend in this process; as many as there are cores if None
+
+
 def _with_threads(threads: int, build: Callable[[], Job]) -> Job:
-    torch.set_num_threads(threads)
+    global _threads
+    _threads = threads
+    with suppress(ImportError):  # a backend may do without it
+        import torch
+
+        torch.set_num_threads(threads)
     return build()
+
+
+def _known(name: str) -> bool:
+    """Whether there is a codec of this name; without torch none can be looked up."""
+    try:
+        return name in presets("codecs")
+    except ImportError:
+        return False

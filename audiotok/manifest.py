@@ -90,7 +90,8 @@ def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recordi
     if not kept:
         there = sorted({r.fields.get("split", "") for r in recordings} - {""})
         known = f"; it has {', '.join(there)}" if there else ""
-        raise ValueError(f"{path}: no recording" + (f" of split {split!r}{known}" if split else ""))
+        what = "no audio in this folder" if path.is_dir() and not recordings else "no recording"
+        raise ValueError(f"{path}: {what}" + (f" of split {split!r}{known}" if split else ""))
     return kept
 
 

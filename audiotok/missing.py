@@ -16,7 +16,7 @@ def needed(library: str, package: str = "", *, extra: str = "metrics") -> Module
     Args:
         library: as it is imported.
         package: as it is installed, where that is another name.
-        extra: that it belongs to.
+        extra: which one it belongs to.
 
     Raises:
         ImportError: it is not installed; says how to.

@@ -32,14 +32,20 @@ def complete(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def complete_folder(path: Path) -> Iterator[Path]:
-    """A new folder to write to: it becomes `path` if all goes well, and else is no more."""
+    """A folder to write to: it becomes `path`, in the place of what is there, if all goes well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep([path.parent])
     part = part_of(path)
     part.mkdir()
     try:
         yield part
-        part.replace(path)
+        if path.exists():
+            old = part_of(path)
+            path.rename(old)
+            part.rename(path)
+            shutil.rmtree(old)
+        else:
+            part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -58,7 +64,10 @@ def sweep(folders: Iterable[Path]) -> None:
                 found = mine.fullmatch(entry.name)
                 if found and not _alive(int(found[1])):
                     with suppress(OSError):
-                        shutil.rmtree(entry) if entry.is_dir() else Path(entry).unlink()
+                        if entry.is_dir(follow_symlinks=False):
+                            shutil.rmtree(entry)
+                        else:
+                            Path(entry).unlink()
 
 
 def _alive(process: int) -> bool:

@@ -148,14 +148,11 @@ class BenchRecipe:
     seed: int = 0
 
 
-R = TypeVar("R", Recipe, BenchRecipe)
-
-
 def read_recipe(
     path: str | Path | None,
     settings: list[str] | None = None,
-    kind: type[R] = Recipe,
-) -> R:
+    kind: type[T] = Recipe,
+) -> T:
     """Read a recipe, with `section.key=value` settings put over it (values in TOML).
 
     A recipe that begins with `extends = "other.toml"` (a path beside it) says only what differs

@@ -8,6 +8,7 @@ from typing import Any
 
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
+from audiotok.exported import Exported
 from audiotok.files import decode_file, encode_file
 from audiotok.picture import draw
 from audiotok.registry import find
@@ -19,7 +20,7 @@ METRICS = ("mel", "pesq", "si_sdr", "stoi")  # that need no model; `audiotok ben
 
 
 def roundtrip(
-    codec: Codec,
+    codec: Codec | Exported,
     source: str | Path,
     out: str | Path,
     *,

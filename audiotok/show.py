@@ -64,11 +64,11 @@ def line(text: str) -> None:
     shown.print(Text(plain(text)), soft_wrap=True)
 
 
-def facts(pairs: dict[str, Any]) -> None:
+def facts(pairs: dict[str, Any], *, console: Console = shown) -> None:
     """Names and values on stdout, a line each."""
     width = max(map(len, pairs), default=0)
     for key, value in pairs.items():
-        shown.print(
+        console.print(
             Text.assemble((f"{key:{width}}", "cyan"), "  ", plain(str(value))), soft_wrap=True
         )
 
@@ -203,7 +203,9 @@ def outcome(app: Callable[..., Any]) -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError, ImportError) as problem:
-        error(problem)
+        # Exported codecs run where torch is not installed; this does not.
+        bare = isinstance(problem, ModuleNotFoundError) and problem.name == "torch"
+        error(f"this needs torch ({problem}): pip install torch" if bare else problem)
         return 1
     except Exception as problem:
         # A usage error of click's; typer from 0.16 on brings a click of its own.
@@ -219,6 +221,7 @@ def outcome(app: Callable[..., Any]) -> int:
 
 NAME = 26  # columns of a name; of a longer one the end is shown
 CELL = 16  # columns of a value with its interval
+REASONS = 12  # why something has no score, at most so many
 
 
 def bench(results: Any) -> None:
@@ -243,12 +246,49 @@ def bench(results: Any) -> None:
     for about in results.metrics:
         if about.not_run:
             line(f"{about.name}: not run: {about.not_run}")
+    _not_scored(results)
+    _findings(results)
+
+
+def _not_scored(results: Any) -> None:
+    """A line for each reason; of what could not be read there was one when it came up."""
+    ran = [about.name for about in results.metrics if not about.not_run]
+    reasons: dict[str, dict[str, list[str]]] = {}
     for mean in results.means:
         for reason, count in mean.failed.items():
-            line(f"{mean.metric} of {mean.subject}: {count} not scored: {reason}")
+            if mean.metric in ran and not reason.startswith("not read: "):
+                whose = f"{mean.subject} ({count})"
+                reasons.setdefault(reason, {}).setdefault(whose, []).append(mean.metric)
+    lines = []
+    for reason, rows in reasons.items():
+        metrics = dict.fromkeys(metric for some in rows.values() for metric in some)
+        what = "nothing" if len(metrics) == len(ran) > 1 else f"no {', '.join(metrics)}"
+        lines.append(f"{what} of {', '.join(rows)}: {reason}")
+    for said in lines[:REASONS]:
+        line(said)
+    if len(lines) > REASONS:
+        line(f"... and {len(lines) - REASONS} other reasons: the report has them all")
+
+
+def _findings(results: Any) -> None:
+    """A table for each task, a column a codec, and a line for each thing that was not found."""
+    tasks: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
     for found in results.findings:
-        value = "" if found.value is None else f"{found.value:.4g} {found.unit}".strip()
-        line(f"{found.subject} {found.task}, {found.name}: {value or found.note}")
+        if found.value is None:
+            line(f"{found.task}, {found.name} of {found.subject}: {found.note}")
+        else:
+            rows = tasks.setdefault(found.task, {})
+            rows.setdefault((found.name, found.unit), {})[found.subject] = f"{found.value:.4g}"
+    for task, rows in tasks.items():
+        subjects = list(dict.fromkeys(subject for row in rows.values() for subject in row))
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(task)
+        for subject in subjects:
+            table.add_column(plain(subject), justify="right")
+        for (name, unit), row in rows.items():
+            label = f"{name}, {unit}" if unit else name
+            table.add_row(label, *(row.get(subject, "") for subject in subjects))
+        shown.print(table)
 
 
 def _mean(mean: Any) -> str:

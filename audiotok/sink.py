@@ -8,14 +8,16 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
+import numpy as np
 import soundfile
-import torch
-from jaxtyping import Float32
-from torch import Tensor
 
 from audiotok.decoders import CHUNK, AudioFileError
 from audiotok.part import part_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger("audiotok")
 
@@ -96,19 +98,22 @@ class Sink:
             raise self._failed(error) from None
         return self
 
-    def write(self, samples: Float32[Tensor, "c t"]) -> None:
-        """Adds samples; see the class for what is raised."""
-        samples = samples.detach().cpu()
+    def write(self, samples: np.ndarray | Tensor) -> None:
+        """Adds samples `[c t]`; see the class for what is raised."""
+        if not isinstance(samples, np.ndarray):
+            samples = samples.detach().cpu().numpy()
         self.samples += samples.shape[1]
-        if self.subtype not in ("FLOAT", "DOUBLE") and samples.numel():
-            self._clipped += int((samples.abs() > 1).sum())
-            self._peak = max(self._peak, float(samples.abs().max()))
-            samples = samples.clamp(-1, 1)
+        if self.subtype not in ("FLOAT", "DOUBLE") and samples.size:
+            size = np.abs(samples)
+            self._clipped += int((size > 1).sum())
+            self._peak = max(self._peak, float(size.max()))
+            samples = samples.clip(-1, 1)
         try:
-            for block in samples.split(CHUNK, 1):  # libvorbis overflows its stack on more
+            for at in range(0, samples.shape[1], CHUNK):  # libvorbis overflows its stack on more
+                block = samples[:, at : at + CHUNK]
                 if self.subtype == "PCM_16":  # libsndfile rounds down, half a step too low
-                    block = (block * 32768).round().clamp(max=32767).to(torch.int16)
-                self._file.write(block.T.numpy())
+                    block = (block * 32768).round().clip(max=32767).astype(np.int16)
+                self._file.write(block.T)
         except (OSError, ValueError, soundfile.LibsndfileError) as error:
             raise self._failed(error) from None
 

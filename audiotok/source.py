@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from jaxtyping import Float32
-from torch import Tensor
+import numpy as np
 
+from audiotok import bare
 from audiotok.decoders import CHUNK, AudioFileError, Decoder, open_decoder
-from audiotok.resample import Resampler
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Source:
@@ -52,10 +54,19 @@ class Source:
 
     def blocks(
         self, samples: int = CHUNK, *, rate: int | None = None, mono: bool = False
-    ) -> Iterator[Float32[Tensor, "c t"]]:
-        """The recording in blocks of `samples`, the last one shorter.
+    ) -> Iterator[Tensor]:
+        """What `arrays` gives as tensors `[c t]`."""
+        import torch
 
-        Joined, they are bit for bit `Audio.load(...)`, then `.mono()`, then `.resample(rate)`.
+        return map(torch.from_numpy, self.arrays(samples, rate=rate, mono=mono))
+
+    def arrays(
+        self, samples: int = CHUNK, *, rate: int | None = None, mono: bool = False
+    ) -> Iterator[np.ndarray]:
+        """The recording in blocks `[c t]` of `samples`, the last one shorter.
+
+        Joined, they are bit for bit `Audio.load(...)`, then `.mono()`, then `.resample(rate)`;
+        where torch is not installed, a resampled one is so to 1e-6.
 
         Args:
             samples: in a block, counted at the rate that comes out.
@@ -69,19 +80,20 @@ class Source:
             raise ValueError(f"a block must have at least 1 sample, not {samples}")
         pieces = (mix(piece) for piece in self._pieces()) if mono else self._pieces()
         if rate is not None and rate != self.rate:
-            pieces = _resampled(pieces, Resampler(self.rate, rate, 1 if mono else self.channels))
+            pieces = resampled(pieces, self.rate, rate, 1 if mono else self.channels)
         return _recut(pieces, samples)
 
-    def _pieces(self) -> Iterator[Tensor]:
+    def _pieces(self) -> Iterator[np.ndarray]:
         """The chunks of the decoder, cut to the span asked for and checked."""
         at = self._decoder.first
         for chunk in self._decoder.chunks:
             low = max(0, self._first - at)
             high = len(chunk) if self._last is None else min(len(chunk), self._last - at)
             if low < high:
-                piece = torch.from_numpy(chunk[low:high].T).contiguous()
-                if not piece.isfinite().all():
-                    bad = at + low + int((~piece.isfinite()).any(0).nonzero()[0])
+                piece = np.ascontiguousarray(chunk[low:high].T)
+                finite = np.isfinite(piece)
+                if not finite.all():
+                    bad = at + low + int(np.flatnonzero((~finite).any(0))[0])
                     raise AudioFileError(
                         f"{self.name}: samples are NaN or infinite "
                         f"(first at {bad / self.rate:.3f} s); mend the file or cut them out"
@@ -126,33 +138,53 @@ def open_audio(
     return Source(decoder, stack, round(begin * decoder.rate), last)
 
 
-def _resampled(pieces: Iterable[Tensor], resampler: Resampler) -> Iterator[Tensor]:
+def resampled(
+    pieces: Iterable[np.ndarray], old: int, new: int, channels: int
+) -> Iterator[np.ndarray]:
+    """Pieces `[c t]` at `old` Hz as pieces at `new` Hz: by torch, or without it by numpy.
+
+    Raises:
+        ValueError: rates that share no useful factor.
+    """
+    try:
+        import torch
+
+        from audiotok.resample import Resampler
+    except ImportError:
+        without = bare.Resampler(old, new, channels)
+        yield from map(without.step, pieces)
+        yield without.finish()
+        return
+    resampler = Resampler(old, new, channels)
     for piece in pieces:
-        yield resampler.step(piece)
-    yield resampler.finish()
+        yield resampler.step(torch.from_numpy(piece)).numpy()
+    yield resampler.finish().numpy()
 
 
-def _recut(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+def _recut(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """The same samples in pieces of `size`, the last one shorter."""
-    waiting: list[Tensor] = []
+    waiting: list[np.ndarray] = []
     held = 0
     for piece in pieces:
         waiting.append(piece)
         held += piece.shape[1]
         if held >= size:
-            joined = torch.cat(waiting, 1)
-            *full, rest = joined.split(size, 1)
-            if rest.shape[1] == size:
-                full, rest = [*full, rest], rest[:, :0]
-            yield from full
-            waiting, held = [rest], rest.shape[1]
+            joined = np.concatenate(waiting, 1)
+            full = joined.shape[1] // size * size
+            for at in range(0, full, size):
+                yield joined[:, at : at + size]
+            waiting, held = [joined[:, full:]], joined.shape[1] - full
     if held:
-        yield torch.cat(waiting, 1)
+        yield np.concatenate(waiting, 1)
 
 
-def mix(samples: Tensor) -> Tensor:
+Samples = TypeVar("Samples")  # an array or a tensor
+
+
+def mix(samples: Samples) -> Samples:
     """The mean of the channels `[c t]` -> `[1 t]`; each sample alone, so blocks give the same."""
-    mixed = samples[0]
-    for channel in samples[1:]:
+    channels: Any = samples
+    mixed = channels[0]
+    for channel in channels[1:]:
         mixed = mixed + channel
-    return mixed[None] / samples.shape[0]
+    return mixed[None] / channels.shape[0]

@@ -165,11 +165,8 @@ def test_a_folder_of_what_another_program_made(tmp_path: Path, reading: Audio):
     part = anchor(f"folder:{tmp_path}")
     output, size = part.through(reading, "a/one.opus")
     assert size is None
-    assert len(output) == len(reading)
-    assert not output.samples[:, -260:].any()
-    assert part.facts == {"folder": tmp_path.name, "lengths_mended": 1, "most_samples": 260}
-    part.through(made, "speaker/two.flac")  # by its name alone
-    assert part.facts["lengths_mended"] == 1
+    assert len(output) == len(reading) - 260  # nothing is made up
+    assert len(part.through(made, "speaker/two.flac")[0]) == len(made)  # by its name alone
     with pytest.raises(ValueError, match=r"more than one file.*three"):
         part.through(reading, "z/three.flac")
     with pytest.raises(ValueError, match=r"^four\.flac: no such file"):
@@ -180,14 +177,14 @@ def test_a_folder_of_what_another_program_made(tmp_path: Path, reading: Audio):
 
 def test_a_file_that_is_too_short(tmp_path: Path, reading: Audio):
     reading[:-801].save(tmp_path / "one.wav")
-    with pytest.raises(ValueError, match=r"one\.wav: came back as .* at most 50 ms"):
+    with pytest.raises(ValueError, match=r"one\.wav: is .* may differ by 50 ms"):
         anchor(f"folder:{tmp_path}").through(reading, "one.wav")
 
 
 def test_a_file_at_another_rate(tmp_path: Path, reading: Audio):
     reading.resample(24000).save(tmp_path / "one.wav", subtype="FLOAT")
     output, _ = anchor(f"folder:{tmp_path}").through(reading, "one.flac")
-    assert ratio(output, reading) > 35  # what resampling leaves of the highest band
+    assert ratio(output[: len(reading)], reading) > 35  # what resampling leaves of the highest band
 
 
 # ---- neural

@@ -35,12 +35,23 @@ LEVELS = {
     "memory": 1,
     "probe": 1,
     "units": 1,
+    "patterns": 1,
+    "layout": 3,
+    "packing": 4,
+    "exporters": 4,
     "flops": 1,
     "statistics": 1,
+    "latency": 0,
+    "pcm": 0,
+    "bare": 1,
     "results": 2,
     "tokens": 2,
     "source": 2,
     "audio": 3,
+    "tokenizer": 3,
+    "stepping": 3,
+    "exported": 4,
+    "backends": 2,
     "corpus": 3,
     "layers": 4,
     "quantizers": 4,
@@ -72,18 +83,28 @@ LEVELS = {
     "pieces": 6,
     "abreast": 6,
     "codecs": 7,
+    "arrays": 7,
     "checkpoint": 8,
+    "export": 8,
     "window": 8,
     "snapshot": 8,
     "stream": 9,
+    "live": 10,
+    "microphone": 11,
+    "meter": 12,
+    "serve": 10,
+    "client": 11,
     "files": 8,
+    "opening": 9,
     "train": 9,
     "plan": 9,
     "conform": 10,
     "roundtrip": 9,
+    "hf": 9,
     "tasks": 9,
     "report": 9,
     "jobs": 10,
+    "lm": 10,
     "bench": 11,
     "stage": 11,
     "engines": 12,
@@ -144,8 +165,9 @@ WITHIN = {
     },
     # A file is laid out, read, mended, written, in that order.
     "tokfile": {
-        "__init__": {"layout", "read", "damage", "write"},
+        "__init__": {"layout", "read", "damage", "pipe", "write"},
         "read": {"layout"},
+        "pipe": {"layout", "read"},
         "damage": {"layout", "read"},
         "write": {"layout", "read"},
     },
@@ -170,6 +192,16 @@ WITHIN = {
     },
     # HuBERT and WavLM are wav2vec 2.0's network, trained otherwise.
     "teachers": {"hubert": {"wav2vec2"}, "wavlm": {"wav2vec2"}},
+    # What a layout is, then there, back, and a piece at a time.
+    "layout": {
+        "__init__": {"grammar", "sequence", "streaming"},
+        "base": {"units"},
+        "sequence": {"inverse", "runs"},
+        "grammar": {"sequence"},
+        "streaming": {"runs", "sequence"},
+    },
+    # One table in three files.
+    "exporters": {"parquet": {"arrow"}, "hf": {"arrow"}},
     # Four ways to count the same words.
     "metrics": {"cer": {"wer"}, "mer": {"wer"}, "wil": {"wer"}},
     # A report is written as tables and as a page, whose clips and usage are pictures.
@@ -180,6 +212,17 @@ WITHIN = {
         "clips": {"image"},
         "usage": {"image"},
     },
+    # A protocol; a thread that steps, a room of sessions that it serves; the client's side.
+    "serve": {
+        "talk": {"protocol"},
+        "engine": {"protocol"},
+        "room": {"engine", "metrics", "protocol"},
+        "session": {"engine", "protocol", "room"},
+        "app": {"engine", "metrics", "protocol", "room", "session"},
+        "run": {"app", "room"},
+    },
+    # A codec's layers take forms that can be traced; what is traced is written, shrunk, compared.
+    "export": {"forms": {"sequences"}, "graphs": {"forms"}, "folder": {"graphs", "int8", "parity"}},
     # A bench is run in workers, gathered and summed up; tasks follow.
     "bench": {
         "__init__": {"run"},
@@ -187,6 +230,15 @@ WITHIN = {
         "gather": {"subjects", "work", "summary"},
         "work": {"subjects"},
         "exam": {"subjects", "work"},
+    },
+    # Recipes have sizes, batches pieces; the loop trains and scores.
+    "lm": {
+        "data": {"bpe", "recipe"},
+        "file": {"model"},
+        "recipe": {"model"},
+        "loop": {"data", "file", "model", "recipe"},
+        "generate": {"data", "model"},
+        "score": {"data", "loop", "model"},
     },
     # The loop runs steps, a step the losses of its players.
     "train": {

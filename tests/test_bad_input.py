@@ -36,7 +36,7 @@ from commandline import (
 
 from audiotok import load
 from audiotok.audio import Audio
-from audiotok.codecs.base import mixing_down
+from audiotok.tokenizer import mixing_down
 from audiotok.tokens import Tokens
 
 HOUR = 3600 * 16000

@@ -135,7 +135,7 @@ def test_decoding_never_holds_the_whole(
             held.append(codes.shape[2])
             return super().push(codes)
 
-    monkeypatch.setattr("audiotok.files.Decoding", Counted)
+    monkeypatch.setattr("audiotok.pieces.Decoding", Counted)
     codec.encode(Audio(torch.zeros(1, 16000 * 11), 16000)).save(tmp_path / "a.tok")
     wrote: list[int] = []
     write = Sink.write

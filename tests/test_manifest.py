@@ -119,6 +119,13 @@ def test_a_manifest_that_is_not_there_or_has_not_this_split(tmp_path: Path):
 # -- folders ----------------------------------------------------------------------------------
 
 
+def test_a_folder_without_audio(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("nothing to hear", "utf-8")
+    for split in (None, "test"):
+        with pytest.raises(ValueError, match=f"^{tmp_path}: no audio in this folder"):
+            read_manifest(tmp_path, split=split)
+
+
 def test_audio_is_found_below_a_folder_and_nothing_else(tmp_path: Path):
     for name in ("b.wav", "a/c.FLAC", "a/b/d.mp3", "note.txt", ".hidden.wav", ".git/e.wav"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

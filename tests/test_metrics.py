@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 
 from audiotok.audio import Audio
-from audiotok.metrics.base import Metric, Score, pair
+from audiotok.metrics.base import Listener, Metric, Score, pair
 from audiotok.registry import find, names
 
 RATE = 16000
@@ -104,9 +104,10 @@ def test_a_silent_output_is_not_scored(name: str):
         score(name, torch.zeros_like(wave), wave)
 
 
+@pytest.mark.parametrize("seconds", [0.01, 0.1])
 @pytest.mark.parametrize("name", ["pesq", "stoi"])
-def test_a_moment_is_not_scored(name: str):
-    wave = voice(0.1)
+def test_a_moment_is_not_scored(name: str, seconds: float):
+    wave = voice(seconds)
     with pytest.raises(ValueError, match=name.upper()):
         score(name, wave, wave)
 
@@ -248,3 +249,38 @@ def test_a_pair_has_one_length_and_one_rate():
     made, wanted = pair(output, reference, rate=16000)
     assert made.shape == wanted.shape == (16000,)
     assert made.dtype == wanted.dtype == torch.float32
+
+
+class Loudest(Listener):
+    """Whose opinion is the peak; NaN of a peak past 0.9."""
+
+    batch = 2  # seconds
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def opinions(self, waves: torch.Tensor) -> torch.Tensor:
+        self.shapes.append(tuple(waves.shape))
+        peaks = waves.abs().amax(1)
+        return torch.where(peaks > 0.9, torch.nan, peaks)
+
+
+def test_a_listener_hears_outputs_of_one_length_together():
+    """Each scores as alone, in its place; one that fails costs no other."""
+    peaks = (0.1, 0.2, 0.0, 0.3, 0.95, 0.4, 0.5)
+    lengths = (16000, 8000, 16000, 16000, 16000, 8000, 16000)
+    outputs = [Audio(torch.full((1, n), p), 16000) for p, n in zip(peaks, lengths, strict=True)]
+    many = Loudest().score_many(outputs, outputs)
+    for output, peak, found in zip(outputs, peaks, many, strict=True):
+        if peak in (0.0, 0.95):
+            assert isinstance(found, ValueError)
+            with pytest.raises(ValueError, match=str(found)):
+                Loudest().score(output, output)
+        else:
+            assert isinstance(found, Score)
+            assert found == Loudest().score(output, output)
+            assert found.value == pytest.approx(peak)
+    metric = Loudest()
+    metric.score_many(outputs, outputs)
+    assert metric.shapes == [(2, 16000), (2, 16000), (2, 8000)]

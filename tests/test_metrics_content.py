@@ -46,7 +46,7 @@ class Told(Recognizer):
         return "what it was told"
 
     def says(self, text: str) -> Audio:
-        audio = Audio(torch.zeros(1, len(self.texts) + 1), 16000)
+        audio = Audio(torch.ones(1, len(self.texts) + 1), 16000)
         self.texts[len(audio)] = text
         return audio
 
@@ -176,6 +176,8 @@ def test_differential_takes_the_transcript_of_the_reference(name: str, told: Tol
     assert "against the text" in plain.protocol
     with pytest.raises(ValueError, match="hears in the reference"):
         differential.score(output, told.says("..."))
+    with pytest.raises(ValueError, match="reference is silent"):
+        differential.score(output, Audio(reference.samples * 0, 16000))
 
 
 def test_one_transcript_serves_all(told: Told):

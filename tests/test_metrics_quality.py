@@ -18,7 +18,7 @@ import torch
 
 from audiotok.audio import Audio
 from audiotok.metrics import utmos
-from audiotok.metrics.base import MissingModelError
+from audiotok.metrics.base import MissingModelError, Score
 from audiotok.registry import find
 
 SPEECH = Path(__file__).parents[1] / "egs" / "data" / "reading.flac"
@@ -108,6 +108,11 @@ def test_distillmos_is_its_own_package(speech: Audio):
             expected = network(audio.resample(16000).samples.clamp(-1, 1)).item()
         assert metric.score(audio, speech).value == pytest.approx(expected, abs=1e-6)
     assert 3 < metric.score(speech, speech).value < 5
+    outputs = [speech, speech[:30000], Audio(speech.samples / 2, 16000), speech[1000:31000]]
+    many = metric.score_many(outputs, outputs)
+    for output, found in zip(outputs, many, strict=True):
+        assert isinstance(found, Score)
+        assert found.value == pytest.approx(metric.score(output, speech).value, abs=1e-5)
     # Nothing is printed, and loudness past full scale is cut as in a file.
     loud = Audio(speech.samples * 40, 16000)
     cut = Audio(loud.samples.clamp(-1, 1), 16000)

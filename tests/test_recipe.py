@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from audiotok.layout import Layout
+from audiotok.lm.model import Transformer
+from audiotok.lm.recipe import LmRecipe
 from audiotok.recipe import Band, BenchRecipe, Data, Recipe, TeacherOptions, Train, read_recipe
 from audiotok.registry import find, presets
 
@@ -54,6 +57,11 @@ def test_a_recipe_is_what_it_says_and_defaults_elsewhere(path: Path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipes_of_the_package_are_valid(path: Path):
+    if path.stem.startswith("lm_"):
+        recipe = read_recipe(path, kind=LmRecipe)
+        layout = Layout(sizes=(1024,) * recipe.layout.codebooks, pattern=recipe.layout.pattern)
+        assert Transformer(layout.vocabulary, 0, recipe.model)
+        return
     if not path.stem.startswith("bench_"):
         assert read_recipe(path).loss
         return

@@ -18,9 +18,11 @@ class Anchor:
         option: what stands behind the colon in `opus:6`; what it means is the anchor's.
         nominal_kbps: the rate it names; None where it has none.
         facts: versions and settings, printed with the results.
+        slack: seconds by which an output may be longer or shorter than its recording.
     """
 
     nominal_kbps: float | None = None
+    slack: float = 0.0
 
     def __init__(self, option: str = "") -> None:
         """See the anchor.
@@ -32,7 +34,7 @@ class Anchor:
         self.facts: dict[str, Any] = {}
 
     def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
-        """The recording `[1 t]` as it comes back, at its own rate and exactly its length.
+        """The recording `[1 t]` as it comes back, at its own rate and, but for `slack`, its length.
 
         Args:
             audio: the recording.
@@ -47,6 +49,10 @@ class Anchor:
             ImportError: a program or library is missing; says how to get it.
         """
         raise NotImplementedError
+
+    def stamp(self, name: str) -> str:
+        """What changes when the output for this recording may, whose option is the same."""
+        return ""
 
 
 def run(package: str, *command: object) -> str:

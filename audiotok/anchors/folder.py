@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path, PurePath
 
-from audiotok.anchors.base import Anchor, fitted
+from audiotok.anchors.base import Anchor
 from audiotok.audio import Audio
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif", ".wv"}
-MOST = 0.05  # seconds: codecs round lengths up to frames of their own
 
 
 class Folder(Anchor):
     """`folder:DIR`: the file for `a/b.flac` is DIR/a/b with any suffix of audio, or else the only
     file of DIR, however deep, that is called b.
 
-    A file that is longer or shorter by at most 50 ms is cut, or filled with zeros, at its end: what
-    a program added in front is not known. `facts` say how many were.
+    A file may be longer or shorter by at most 50 ms: codecs round lengths to frames of their own.
+    What is scored is what both have from the start; a program that added in front scores low.
     """
+
+    slack = 0.05
 
     def __init__(self, option: str = "") -> None:
         super().__init__(option)
@@ -31,7 +32,7 @@ class Folder(Anchor):
                 inside = path.relative_to(self.folder).with_suffix("").as_posix()
                 for key in {inside, path.stem}:
                     self.files[key].append(path)
-        self.facts = {"folder": self.folder.name, "lengths_mended": 0, "most_samples": 0}
+        self.facts = {"folder": self.folder.name}
 
     def find(self, name: str) -> Path:
         """The file for a recording, by its path relative to the corpus.
@@ -54,12 +55,17 @@ class Folder(Anchor):
         """See `Anchor.through`; a file at another rate is resampled."""
         path = self.find(name)
         made = Audio.load(path).mono().resample(audio.rate)
+        if abs(len(made) - len(audio)) > self.slack * audio.rate:
+            raise ValueError(
+                f"{path}: is {made.seconds:.3f} s long, the recording {audio.seconds:.3f} s; they "
+                f"may differ by {self.slack * 1000:.0f} ms"
+            )
+        return made, None
+
+    def stamp(self, name: str) -> str:
+        """See `Anchor.stamp`: a file that was made again is scored again."""
         try:
-            output = fitted(made, audio, seconds=MOST)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        if len(made) != len(audio):
-            self.facts["lengths_mended"] += 1
-            apart = abs(len(made) - len(audio))
-            self.facts["most_samples"] = max(self.facts["most_samples"], apart)
-        return output, None
+            found = self.find(name).stat()
+        except (ValueError, OSError):
+            return "none"
+        return f"{found.st_size} {found.st_mtime_ns}"

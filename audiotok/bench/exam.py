@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from audiotok.results import Finding
 from audiotok.tasks.base import Bench
 from audiotok.tokens import Tokens
 
+log = logging.getLogger("audiotok")
+
 
 def examine(
     recipe: BenchRecipe,
@@ -32,7 +35,7 @@ def examine(
     *,
     console: Console,
 ) -> list[Finding]:
-    """Findings of every task about every codec at every rate asked for.
+    """Findings of every task about every codec at every rate asked for, on what can be read.
 
     A task that cannot be done, or fails, is a finding without a value that says why.
     """
@@ -73,7 +76,7 @@ def _examined(
     bench = Bench(
         player.codec,
         player.codebooks,
-        _readable(list(recordings.values())),
+        list(recordings.values()),
         encode,
         recipe.models,
         recipe.seed,
@@ -83,20 +86,30 @@ def _examined(
         return task.run(bench)
     except (ImportError, MissingModelError) as error:
         return [Finding(spec, "not run", None, note=f"not run: {error}")]
-    except ValueError as error:
-        return [Finding(spec, "failed", None, note=f"failed: {error}")]
-
-
-def _readable(recordings: Sequence[Recording]) -> list[Recording]:
-    """Without those that are not there, of which the scores have told."""
-    return [recording for recording in recordings if recording.path.is_file()]
+    except Exception as error:  # one task must not cost the findings of the others
+        log.debug("%s", spec, exc_info=True)
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        return [Finding(spec, "failed", None, note=f"failed: {kind}{error}")]
 
 
 def _key(recipe: BenchRecipe, spec: str, player: Coded, recordings: Mapping[str, Recording]) -> str:
     """Names what findings depend on."""
-    about = [spec, player.id, sorted(recordings), sorted(recipe.models.items()), recipe.seed]
+    corpus = [
+        [name, *_stamp(recording.path), sorted(recording.fields.items())]
+        for name, recording in sorted(recordings.items())
+    ]
+    about = [spec, player.id, corpus, sorted(recipe.models.items()), recipe.seed]
     digest = hashlib.sha256(json.dumps([*about, recipe.data.longest]).encode()).hexdigest()[:8]
     return f"{player.spec.folder}.{spec.replace(':', '_').replace('/', '_')[:60]}.{digest}"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Changes when a file does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def _kept(path: Path) -> list[Finding] | None:

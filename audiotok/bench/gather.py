@@ -80,9 +80,9 @@ def _clip(order: Order, target: Path, known: Known) -> Clip:
 def _metric(order: Order, spec: str, known: Iterable[Known]) -> About:
     """What it is, and why it was not run if no recording has a score of it."""
     metric = metric_of(spec, order.models)
-    told = [one.protocols[spec] for one in known if spec in one.protocols]
+    told = list(dict.fromkeys(one.protocols[spec] for one in known if spec in one.protocols))
     reasons = [one.not_run[spec] for one in known if spec in one.not_run]
-    protocol = told[0] if told else ""  # one may need its model to say what it depends on
+    protocol = " | of other recordings: ".join(told)  # a library was changed between two runs
     return About(spec, metric.better, metric.unit, protocol, reasons[0] if reasons else "")
 
 
@@ -92,6 +92,10 @@ def _counted(player: Player, order: Order, known: Mapping[Path, Known]) -> Subje
     outputs = [(one.outputs.get(name, {}), one.seconds) for one in known.values()]
     written = [(out["bytes"], s) for out, s in outputs if out.get("bytes") is not None]
     subject = player.described()
+    apart = [abs(out["apart"]) for out, _ in outputs if out.get("apart")]
+    if apart:
+        note = f"{len(apart)} of {len(outputs)}, by at most {max(apart)} samples; scored: the rest"
+        subject = replace(subject, facts={**subject.facts, "lengths that differ": note})
     if written:
         bits = 8 * sum(size for size, _ in written)
         subject = replace(subject, kbps=bits / sum(s for _, s in written) / 1000)
@@ -128,11 +132,11 @@ def _about(recipe: BenchRecipe, known: Iterable[Known]) -> dict[str, Any]:
         "commit": _commit(),
         "data": f"{recipe.data.manifest} {recipe.data.split}".strip(),
         "recordings": len(seconds),
-        "seconds": sum(seconds),
+        "seconds": round(sum(seconds), 3),
         "longest": recipe.data.longest,
         "seed": recipe.seed,
         "models": dict(recipe.models),
-        "audio": "scored as it is kept: 16-bit FLAC at the recording's rate, mono",
+        "audio": "scored as it is kept: 16-bit FLAC at the recording's rate, mono, clipped at 1",
         "intervals": "95 %, percentile bootstrap over recordings, 1,000 draws; pairs: the same "
         "recordings of both",
     }

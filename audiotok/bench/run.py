@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +60,11 @@ def bench(
         ValueError: the recipe asks for what there is not, or the data cannot be read.
     """
     out = Path(out)
+    recipe = replace(
+        recipe,
+        metrics=tuple(dict.fromkeys(recipe.metrics)),
+        tasks=tuple(dict.fromkeys(recipe.tasks)),
+    )
     specs = _subjects(recipe)
     if not (recipe.metrics or recipe.tasks):
         raise ValueError("nothing to score: give --metrics or --tasks, or a recipe that does")
@@ -86,7 +91,8 @@ def bench(
     build = partial(scorer, order)
     report = run(build, plan, done=_never, jobs=jobs, console=console, verb="scoring")
     known = {target: Known.load(target) for target in clips}
-    found = examine(recipe, players, recordings, out, console=console)
+    read = {clips[target]: recordings[clips[target]] for target in clips if known[target].source}
+    found = examine(recipe, players, read, out, console=console)
     results = gather(recipe, order, players, known, found)
     results.save(out / "results.json")
     write_report(results, out, clips=recipe.clips)

@@ -58,7 +58,7 @@ class Spec:
 class Output:
     """What a recording came back as."""
 
-    audio: Audio  # at the recording's rate and of its length
+    audio: Audio  # at the recording's rate, and of its length but for the player's slack
     bytes: int | None  # written, container and all; None where nothing is
 
 
@@ -68,11 +68,17 @@ class Player:
     Attributes:
         spec: what it was asked for as.
         id: changes when its outputs may; what was scored under another is scored again.
+        slack: seconds by which an output may be longer or shorter than its recording.
     """
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.id = spec.name
+        self.slack = 0.0
+
+    def stamp(self, name: str) -> str:
+        """As `id`, of what comes of one recording."""
+        return self.id
 
     def output(self, audio: Audio, name: str, keep: Path) -> Output:
         """A recording through it.
@@ -98,6 +104,11 @@ class Played(Player):
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
         self.anchor: Anchor = find("anchors", spec.anchor)(spec.option)
+        self.slack = self.anchor.slack
+
+    def stamp(self, name: str) -> str:
+        """See `Player.stamp`."""
+        return f"{self.id} {self.anchor.stamp(name)}".strip()
 
     def output(self, audio: Audio, name: str, keep: Path) -> Output:
         """See `Player.output`."""

@@ -13,12 +13,14 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from audiotok.audio import Audio
 from audiotok.bench.subjects import Player, Spec, player
 from audiotok.manifest import Recording
+from audiotok.memory import fingerprint
 from audiotok.metrics.base import Metric, MissingModelError, Score
 from audiotok.part import complete
 from audiotok.registry import find
@@ -44,12 +46,14 @@ class Order:
 class Known:
     """What a clip's file says.
 
-    `outputs`: subject -> its id, bytes written, error. `scores`: subject -> metric -> total,
-    count, error and what it depended on. `not_run`: metric -> why it cannot run at all.
-    `protocols`: metric -> its protocol.
+    `source`: names the samples that went in; "" if they could not be read. `outputs`: subject ->
+    its id, bytes written, by how many samples its length differed, error. `scores`: subject ->
+    metric -> total, count, error and what it depended on. `not_run`: metric -> why it cannot run at
+    all. `protocols`: metric -> its protocol.
     """
 
     seconds: float = 0.0
+    source: str = ""
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     scores: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     not_run: dict[str, str] = field(default_factory=dict)
@@ -112,36 +116,46 @@ class Scorer:
         except ValueError as error:
             reason = f"not read: {error}"
             known.outputs = {p.spec.name: {"id": p.id, "error": reason} for p in self.players}
-            known.scores = {}
+            known.scores, known.source = {}, ""
             known.save(target)
             raise
-        known.seconds = original.seconds
+        digest = fingerprint(original.samples, original.rate).hex()
+        if known.source != digest:  # another file of this name, or more or less of it
+            known = Known(original.seconds, digest)
+            for path in (order.out / "tokens").glob(f"{escape(target.stem)}.*"):
+                path.unlink()
         outputs = {p.spec.name: self._output(p, original, target, known) for p in self.players}
         for spec, metric in self.metrics.items():
+            text = order.clips[target].text
             needs = " ".join(f"{part}={order.models.get(part, '')}" for part in metric.parts)
-            self._fill(spec, metric, needs, outputs, original, order.clips[target].text, known)
+            if "recognizer" in metric.parts:
+                needs += f" text={hashlib.sha256(text.encode()).hexdigest()[:8]}"
+            self._fill(spec, metric, needs, outputs, original, text, known)
         known.save(target)
         return {"seconds": original.seconds}
 
     def _output(self, who: Player, original: Audio, target: Path, known: Known) -> Audio | None:
         """What it came back as, read from where it is kept; None if it failed."""
         name, order = who.spec.name, self.order
-        path = kept(order.out, who.spec, target)
+        path, stamp = kept(order.out, who.spec, target), who.stamp(order.names[target])
         before = known.outputs.get(name, {})
-        if before.get("id") == who.id and not before.get("error") and path.exists():
+        if before.get("id") == stamp and not before.get("error") and path.exists():
             return Audio.load(path)
         known.scores.pop(name, None)
         try:
             output = who.output(original, order.names[target], order.out / "tokens" / target.stem)
-            if (output.audio.rate, len(output.audio)) != (original.rate, len(original)):
+            apart = len(output.audio) - len(original)
+            if output.audio.rate != original.rate or abs(apart) > who.slack * original.rate:
                 raise ValueError(f"came back with {len(output.audio)} samples of {len(original)}")
             path.parent.mkdir(parents=True, exist_ok=True)
-            output.audio.save(path, force=True)
-            known.outputs[name] = {"id": who.id, "bytes": output.bytes, "error": ""}
+            made = Audio(output.audio.samples[:, : len(original)].clamp(-1, 1), original.rate)
+            made.save(path, force=True)
+            about = {"bytes": output.bytes, "apart": apart, "error": ""}
+            known.outputs[name] = {"id": stamp, **about}
             return Audio.load(path)
         except (ValueError, ImportError, RuntimeError) as error:
             log.debug("%s", name, exc_info=True)
-            known.outputs[name] = {"id": who.id, "error": f"{type(error).__name__}: {error}"}
+            known.outputs[name] = {"id": stamp, "error": _reason(error)}
             return None
 
     def _fill(
@@ -178,18 +192,18 @@ class Scorer:
     def _scores(
         self, metric: Metric, outputs: list[Audio], original: Audio, text: str
     ) -> Sequence[Score | Exception]:
-        """The scores of outputs of one recording, which are all of its length."""
-        count = len(outputs)
+        """The scores of outputs of one recording; of a shorter one, of what both have."""
+        references = [original[: len(o)] if metric.aligned else original for o in outputs]
         try:
-            return metric.score_many(outputs, [original] * count, [text] * count)
+            return metric.score_many(outputs, references, [text] * len(outputs))
         except (ImportError, MissingModelError):
             raise
         except Exception:  # a metric that crashes is a row with its reason, for that output only
             log.debug("%s", type(metric).__name__, exc_info=True)
         scores: list[Score | Exception] = []
-        for output in outputs:
+        for output, reference in zip(outputs, references, strict=True):
             try:
-                scores.append(metric.score(output, original, text))
+                scores.append(metric.score(output, reference, text))
             except Exception as error:
                 scores.append(error)
         return scores
@@ -198,8 +212,12 @@ class Scorer:
 def _row(score: Score | Exception) -> dict[str, Any]:
     if isinstance(score, Score):
         return {"total": score.total, "count": score.count, "error": ""}
-    kind = "" if isinstance(score, ValueError) else f"{type(score).__name__}: "
-    return {"total": None, "count": None, "error": f"{kind}{score}"[:300]}
+    return {"total": None, "count": None, "error": _reason(score)}
+
+
+def _reason(error: Exception) -> str:
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{kind}{error}"[:300]
 
 
 def kept(out: Path, spec: Spec, target: Path) -> Path:

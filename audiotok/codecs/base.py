@@ -9,11 +9,7 @@ layers that need the whole of it (`constant_memory`).
 from __future__ import annotations
 
 import hashlib
-import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
-from functools import cache
 from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,24 +23,12 @@ from audiotok.dialects import Dialect
 from audiotok.hub import Source
 from audiotok.network import Network
 from audiotok.pieces import Decoding, Encoding, together
+from audiotok.tokenizer import Tokenizer
+from audiotok.tokenizer import WrongTokensError as WrongTokensError
 
 if TYPE_CHECKING:
     from audiotok.audio import Audio
-    from audiotok.tokens import Header, Tokens
-
-log = logging.getLogger("audiotok")
-
-
-class WrongTokensError(ValueError):
-    """Tokens that another codec, or other weights of the same codec, made."""
-
-
-@cache
-def mixing_down(channels: int) -> None:
-    """Says that channels are mixed down, once for each number of them."""
-    log.warning(
-        "%d channels are mixed down to one; --channels split (split=True) codes each", channels
-    )
+    from audiotok.tokens import Tokens
 
 
 def _groups(signals: Sequence[Tensor], size: int) -> Iterator[list[int]]:
@@ -54,7 +38,7 @@ def _groups(signals: Sequence[Tensor], size: int) -> Iterator[list[int]]:
         yield order[first : first + size]
 
 
-class Codec(Network):
+class Codec(Tokenizer, Network):
     """A codec: `encode` and `decode` one recording, `encode_batch` and `decode_batch` a list.
 
     A subclass sets what follows and what `Network` asks for.
@@ -169,21 +153,12 @@ class Codec(Network):
         return made
 
     def _tokens(self, codes: np.ndarray, audio: Audio, samples: int, codebooks: int) -> Tokens:
-        from audiotok.tokens import Tokens
-
-        streams = len(codes) // codebooks
-        return Tokens(
-            codes=codes,
-            size=self.sizes[:codebooks],
-            codec=self.name,
-            fingerprint=self.fingerprint,
-            sample_rate=self.sample_rate,
-            frame_size=self.frame_size,
+        return self.tokens_of(
+            codes,
+            codebooks=codebooks,
             samples=samples,
             original_rate=audio.rate,
             original_samples=len(audio),
-            channels=self.channels * streams,
-            streams=streams,
         )
 
     def decode_batch(self, batch: Sequence[Tokens], *, group: int | None = None) -> list[Audio]:
@@ -212,35 +187,6 @@ class Codec(Network):
                 made[i] = Audio(wave[:, : batch[i].samples], self.sample_rate)
         return [audio for audio in made if audio is not None]
 
-    def check_tokens(self, tokens: Tokens | Header) -> None:
-        """Raises `WrongTokensError` unless this codec, with these weights, made them."""
-        if tokens.codec != self.name:
-            raise WrongTokensError(
-                f"tokens of codec {tokens.codec!r}, not {self.name!r}: decode them with "
-                f"audiotok.load({tokens.codec!r}) (--codec {tokens.codec})"
-            )
-        if tokens.fingerprint != self.fingerprint:
-            raise WrongTokensError(
-                f"tokens of other weights of {self.name!r} ({tokens.fingerprint}, these are "
-                f"{self.fingerprint}): give the checkpoint that made them, or encode again"
-            )
-
-    def streams(self, channels: int, *, split: bool = False) -> int:
-        """How many times a recording of so many channels is coded: the channel policy.
-
-        A mono codec codes the mean of the channels, and says so once; or each, if `split`.
-
-        Raises:
-            ValueError: channels that this codec cannot take.
-        """
-        if split and channels % self.channels == 0:
-            return channels // self.channels
-        if self.channels == 1 or self.channels == channels:
-            if channels > self.channels:
-                mixing_down(channels)
-            return 1
-        raise ValueError(f"{channels} channels given to {self.name!r}, which codes {self.channels}")
-
     def _channels(self, audio: Audio, split: bool) -> Audio:
         streams = self.streams(audio.channels, split=split)
         return audio if streams * self.channels == audio.channels else audio.mono()
@@ -248,24 +194,9 @@ class Codec(Network):
     # -- what it is ---------------------------------------------------------------------------
 
     @property
-    def codebooks(self) -> int:
-        """Codes in a frame."""
-        return self.quantizer.codebooks
-
-    @property
     def sizes(self) -> tuple[int, ...]:
         """Entries in each codebook."""
         return self.quantizer.sizes
-
-    @property
-    def frame_rate(self) -> Fraction:
-        """Frames a second, exactly."""
-        return Fraction(self.sample_rate, self.frame_size)
-
-    @property
-    def kbps(self) -> float:
-        """Nominal rate with all codebooks: frames/s x the information of a frame."""
-        return float(self.frame_rate) * sum(math.log2(size) for size in self.sizes) / 1000
 
     @property
     def latency(self) -> float:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from audiotok import show
 
 if TYPE_CHECKING:
-    from audiotok.codecs.base import Codec
     from audiotok.jobs import Report
+
+Kind = TypeVar("Kind")  # of codec: in torch, or exported
 
 Paths = Annotated[list[str], typer.Argument(help="Files, folders or globs.")]
 Out = Annotated[
@@ -23,16 +24,31 @@ Codebooks = Annotated[
     int | None, typer.Option("--codebooks", "-k", help="Use the first so many codebooks.")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps ...")]
+Backend = Annotated[
+    Literal["torch", "onnx", "openvino"] | None,
+    typer.Option(help="What executes it. Default: torch; onnx for an exported codec."),
+]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
-def checked(codec: Codec, codebooks: int | None) -> Codec:
+def checked(codec: Kind, codebooks: int | None) -> Kind:
     """The codec, if it has so many codebooks; else a `show.UsageError`."""
-    if codebooks is not None and not 1 <= codebooks <= codec.codebooks:
-        raise show.UsageError(f"--codebooks {codebooks}: {codec.name} has 1 to {codec.codebooks}")
+    it: Any = codec
+    if codebooks is not None and not 1 <= codebooks <= it.codebooks:
+        raise show.UsageError(f"--codebooks {codebooks}: {it.name} has 1 to {it.codebooks}")
     return codec
+
+
+def live_codec(name: str, device: str, *, threads: int = 1) -> Codec:
+    """The codec, to run frame by frame: one is too little work to share between cores."""
+    import torch
+
+    from audiotok.jobs import codec_on
+
+    torch.set_num_threads(threads)
+    return codec_on(name, device)
 
 
 def reported(report: Report, past: str, as_json: bool) -> None:

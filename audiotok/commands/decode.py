@@ -10,6 +10,7 @@ import typer
 
 from audiotok import show
 from audiotok.commands.base import (
+    Backend,
     Codebooks,
     Device,
     Force,
@@ -36,6 +37,7 @@ def decode(
         typer.Option(help="Sample rate: the codec's, or the original recording's."),
     ] = "codec",
     suffix: Annotated[str, typer.Option("--format", help="wav, flac, ogg, mp3 ...")] = "wav",
+    backend: Backend = None,
     device: Device = "cpu",
     jobs: Jobs = 1,
     force: Force = False,
@@ -49,7 +51,7 @@ def decode(
       audiotok decode tokens/ -o decoded/ --format flac --codebooks 4
     """
     from audiotok.files import is_decoded
-    from audiotok.jobs import codec_on, decoder, run
+    from audiotok.jobs import codec_by, decoder, run
     from audiotok.plan import plan
     from audiotok.sink import FORMATS
 
@@ -65,6 +67,6 @@ def decode(
         return not force and is_decoded(source, target, **options)
 
     if codec is not None:
-        checked(codec_on(codec, device if jobs == 1 else "cpu"), codebooks)
-    build = partial(decoder, codec, device, force=force, **options)
+        checked(codec_by(codec, device if jobs == 1 else "cpu", backend), codebooks)
+    build = partial(decoder, codec, device, backend, force=force, **options)
     reported(run(build, planned, done=done, jobs=jobs, verb="decoding"), "decoded", as_json)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from audiotok.commands.base import (
+    Backend,
     Codebooks,
     CodecName,
     Device,
@@ -32,6 +33,7 @@ def encode(
         Literal["mix", "split"],
         typer.Option(help="A mono codec given stereo: code the mean, or each channel."),
     ] = "mix",
+    backend: Backend = None,
     device: Device = "cpu",
     jobs: Jobs = 1,
     force: Force = False,
@@ -49,15 +51,15 @@ def encode(
       ffmpeg -i film.mkv -f wav - | audiotok encode - -o film.tok
     """
     from audiotok.files import is_encoded
-    from audiotok.jobs import codec_on, encoder, run
+    from audiotok.jobs import codec_by, encoder, run
     from audiotok.plan import AUDIO, plan
 
     planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
-    model = checked(codec_on(codec, device if jobs == 1 else "cpu"), codebooks)
+    model = checked(codec_by(codec, device if jobs == 1 else "cpu", backend), codebooks)
     options: dict[str, Any] = {"codebooks": codebooks, "split": channels == "split"}
 
     def done(source: Path, target: Path) -> bool:
         return not force and is_encoded(model, source, target, **options)
 
-    build = partial(encoder, codec, device, force=force, **options)
+    build = partial(encoder, codec, device, backend, force=force, **options)
     reported(run(build, planned, done=done, jobs=jobs, verb="encoding"), "encoded", as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,22 +25,32 @@ def info(
       audiotok info talk.tok
       audiotok info speech --json
     """
-    from audiotok.checkpoint import describe
+    from audiotok.exported import is_exported, read_about
     from audiotok.files import describe_audio, describe_tokens
+
+    path = Path(what)
+    if path.suffix == ".tok":
+        facts = describe_tokens(path)
+    elif is_exported(path):
+        facts = read_about(path)
+    else:
+        facts = _of_codec(what) or describe_audio(what)
+    if as_json:
+        show.as_json(facts)
+    else:
+        show.facts(facts)
+
+
+def _of_codec(what: str) -> dict[str, Any] | None:
+    """What a codec or a checkpoint is; None for an audio file."""
+    from audiotok.checkpoint import describe
     from audiotok.foreign import is_folder
     from audiotok.hub import SUFFIXES
     from audiotok.registry import presets
 
     path = Path(what)
     if what in presets("codecs") or path.suffix in SUFFIXES or is_folder(path):
-        facts = describe(what)
-    elif path.suffix == ".tok":
-        facts = describe_tokens(path)
-    elif not path.suffix and what != "-" and not os.path.lexists(path):
+        return describe(what)
+    if not path.suffix and what != "-" and not os.path.lexists(path):
         raise ValueError(f"{what}: neither a file nor a codec ({' '.join(presets('codecs'))})")
-    else:
-        facts = describe_audio(what)
-    if as_json:
-        show.as_json(facts)
-    else:
-        show.facts(facts)
+    return None

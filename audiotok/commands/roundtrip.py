@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audiotok import show
-from audiotok.commands.base import Codebooks, CodecName, Device, Force, Json, checked
+from audiotok.commands.base import Backend, Codebooks, CodecName, Device, Force, Json, checked
 
 PANEL = "Tokens"
 
@@ -18,6 +18,7 @@ def roundtrip(
     out: Annotated[Path, typer.Option("--out", "-o", help="A folder.")] = Path("roundtrip"),
     codec: CodecName = "speech",
     codebooks: Codebooks = None,
+    backend: Backend = None,
     device: Device = "cpu",
     force: Force = False,
     as_json: Json = False,
@@ -28,10 +29,10 @@ def roundtrip(
     Examples:
       audiotok roundtrip talk.wav -o roundtrip/
     """
-    from audiotok.jobs import codec_on
+    from audiotok.jobs import codec_by
     from audiotok.roundtrip import roundtrip as work
 
-    model = checked(codec_on(codec, device), codebooks)
+    model = checked(codec_by(codec, device, backend), codebooks)
     result = work(model, path, out, codebooks=codebooks, force=force)
     if as_json:
         show.as_json(result)

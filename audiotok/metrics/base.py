@@ -6,12 +6,23 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from audiotok.audio import Audio
 from audiotok.missing import MissingModelError, needed, version
 
-__all__ = ["Metric", "MissingModelError", "Score", "heard", "needed", "pair", "version"]
+__all__ = [
+    "Listener",
+    "Metric",
+    "MissingModelError",
+    "Score",
+    "heard",
+    "needed",
+    "pair",
+    "version",
+]
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,54 @@ class Metric:
             except ValueError as error:
                 found.append(error)
         return found
+
+
+class Listener(Metric):
+    """A model of listeners that hears outputs alone; several of one length at once, none padded."""
+
+    better = "higher"
+    unit = "MOS"
+    aligned = False
+    rate = 16000
+    batch = 60  # seconds together, unless one output is longer
+
+    def opinions(self, waves: Float[Tensor, "b t"]) -> Float[Tensor, " b"]:
+        """Of samples at `rate`."""
+        raise NotImplementedError
+
+    def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
+        """See `Metric.score`; the reference is not heard."""
+        (found,) = self.score_many([output], [reference])
+        if isinstance(found, ValueError):
+            raise found
+        return found
+
+    @torch.inference_mode()
+    def score_many(
+        self,
+        outputs: Sequence[Audio],
+        references: Sequence[Audio],
+        texts: Sequence[str | None] | None = None,
+    ) -> list[Score | ValueError]:
+        """See `Metric.score_many`."""
+        found: dict[int, Score | ValueError] = {}
+        alike: dict[int, list[tuple[int, Tensor]]] = {}
+        for i, output in enumerate(outputs):
+            try:
+                wave = heard(output, self.rate)
+                alike.setdefault(len(wave), []).append((i, wave))
+            except ValueError as error:
+                found[i] = error
+        for length, some in alike.items():
+            size = max(1, self.batch * self.rate // length)
+            for batch in (some[at : at + size] for at in range(0, len(some), size)):
+                values = self.opinions(torch.stack([wave for _, wave in batch])).tolist()
+                for (i, _), value in zip(batch, values, strict=True):
+                    try:
+                        found[i] = Score(value, 1)
+                    except ValueError as error:
+                        found[i] = error
+        return [found[i] for i in range(len(outputs))]
 
 
 def heard(output: Audio, rate: int) -> Tensor:

@@ -35,6 +35,6 @@ class Stoi(Metric):
             warnings.filterwarnings("error", message="Not enough STFT frames")
             try:
                 value = pystoi.stoi(wanted.numpy(), made.numpy(), 16000, extended=extended)
-            except RuntimeWarning:
+            except (RuntimeWarning, IndexError):  # what it makes of less than a frame
                 raise ValueError("STOI: too little speech to score") from None
         return Score(float(value), 1)

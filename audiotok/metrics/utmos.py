@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import remove_parametrizations
 
 from audiotok import foreign, hub
-from audiotok.audio import Audio
-from audiotok.metrics.base import Metric, MissingModelError, Score, heard
+from audiotok.metrics.base import Listener, MissingModelError
 from audiotok.teachers.wav2vec2 import Wav2vec2
 
 PAGE = "github.com/sarulab-speech/UTMOS22 (epoch=3-step=7459.ckpt)"
@@ -43,28 +42,23 @@ BASE: dict[str, Any] = {
 }
 
 
-class Utmos(Metric):
+class Utmos(Listener):
     """Predicted opinion, 1 to 5, by the strong learner of UTMOS22.
 
     `models["utmos"]` is the path of its weights: the authors' Lightning checkpoint, or SpeechMOS's
     copy of what inference needs of it, which is also what is fetched where no path is given.
     """
 
-    better = "higher"
     parts = ("utmos",)
-    unit = "MOS"
-    aligned = False
     protocol = (
         "UTMOS22 strong learner (step 7459), one listener (288) and data set (0), 16 kHz, "
         "mono mean, no reference"
     )
 
-    @torch.inference_mode()
-    def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """See `Metric.score`; the reference is not heard."""
-        wave = heard(output, 16000)[None]
+    def opinions(self, waves: Float[Tensor, "b t"]) -> Float[Tensor, " b"]:
+        """See `Listener.opinions`."""
         network = load(self.models.get("utmos") or "")
-        return Score(network(wave.to(network.judge.device)).item(), 1)
+        return network(waves.to(network.judge.device))
 
 
 class StrongLearner(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from audiotok.audio import Audio
@@ -49,6 +49,8 @@ class Wer(Metric):
             )
         clean = normaliser(self.language)
         if self.option:
+            if not reference.samples.any():  # Whisper would hear words in it, both times the same
+                raise ValueError(f"{self.name}: the reference is silent")
             (text,) = self.recognizer.transcripts([reference])
         wanted = clean(text or "").strip()
         if not any(letter.isalnum() for letter in wanted):  # of "..." it leaves a full stop
@@ -56,6 +58,18 @@ class Wer(Metric):
             raise ValueError(f"{self.name}: nothing is left {where} once it is normalised")
         (made,) = self.recognizer.transcripts([output])
         return self.compare(wanted, clean(made).strip())
+
+    def score_many(
+        self,
+        outputs: Sequence[Audio],
+        references: Sequence[Audio],
+        texts: Sequence[str | None] | None = None,
+    ) -> list[Score | ValueError]:
+        """See `Metric.score_many`; the recognizer hears them all at once, and remembers."""
+        some = (text for text in texts or () if (text or "").strip())
+        if self.option or next(some, None):
+            self.recognizer.transcripts([output for output in outputs if len(output)])
+        return super().score_many(outputs, references, texts)
 
     def compare(self, wanted: str, made: str) -> Score:
         """The score of normalised words."""

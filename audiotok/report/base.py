@@ -11,6 +11,7 @@ from audiotok.results import About, Finding, Mean, Pair, Results, ScoreRow, Subj
 
 ORIGINAL = "original"  # the subject whose audio is that which went in
 # Metrics that stand for a listener's opinion, which a fluent voice saying other words can please.
+FEW = 10  # recordings: an interval drawn from fewer tells nothing of others
 OPINIONS = ("utmos", "dnsmos", "distillmos", "nisqa", "visqol", "pesq", "squim_mos", "sigmos")
 
 
@@ -134,12 +135,13 @@ class View:
 
     def _ties(self, subject: str, metric: str) -> bool:
         pairs = [self._pairs.get((metric, frozenset((subject, b)))) for b in self._best[metric]]
-        return any(pair is not None and pair.low <= 0 <= pair.high for pair in pairs)
+        return any(pair is not None and not tells(pair) for pair in pairs)
 
     def verdict(self, pair: Pair) -> str:
         """Which of two is better, if that can be told."""
-        if pair.low <= 0 <= pair.high:
-            return "cannot be told apart"
+        if not tells(pair):
+            few = f"only {pair.n} recordings: " if pair.n < FEW else ""
+            return f"{few}cannot be told apart"
         about = self.abouts.get(pair.metric)
         if about is None:
             return "differ"
@@ -164,7 +166,12 @@ class View:
         return sum(clip.seconds for clip in self.results.clips) / 3600
 
     def warnings(self) -> list[str]:
-        """What a reader of the numbers must know: opinions that no word error rate stands by."""
+        """What a reader must know: few recordings, opinions that no word error rate stands by."""
+        count = len(self.results.clips)
+        few = [f"Only {count} recordings: their intervals tell nothing of others."]
+        return (few if 0 < count < FEW else []) + self._bare_opinions()
+
+    def _bare_opinions(self) -> list[str]:
         opinions = [a for a in self.results.metrics if _is_opinion(a) and not a.not_run]
         words = [a for a in self.results.metrics if a.name.split(":")[0] == "wer" and not a.not_run]
         if not opinions:
@@ -190,6 +197,11 @@ class View:
             rows = found.setdefault(finding.task, {})
             rows.setdefault(finding.name, {})[finding.subject] = finding
         return found
+
+
+def tells(pair: Pair) -> bool:
+    """Whether it tells which of the two is better."""
+    return pair.n >= FEW and not pair.low <= 0 <= pair.high
 
 
 def _is_opinion(about: About) -> bool:

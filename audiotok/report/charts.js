@@ -130,7 +130,8 @@ function drawRadar() {
     const angle = 2 * Math.PI * i / spokes.length - Math.PI / 2;
     return [middle + Math.cos(angle) * radius * share, middle + Math.sin(angle) * radius * share];
   };
-  const picture = svg('svg', { viewBox: `0 0 ${size} ${size}`, role: 'img', 'aria-label': 'All metrics' });
+  const beside = Math.max(0, 9 * Math.max(...spokes.map((spoke) => spoke.name.length)) - 40); // long names
+  const picture = svg('svg', { viewBox: `${-beside} 0 ${size + 2 * beside} ${size}`, role: 'img', 'aria-label': 'All metrics' });
   for (const share of [0.25, 0.5, 0.75, 1]) {
     picture.append(svg('polygon', { class: 'axis', fill: 'none', points: spokes.map((_, i) => at(i, share).join()).join(' ') }));
   }

@@ -29,7 +29,7 @@ def markdown(view: View, title: str) -> str:
     results = view.results
     lines = [f"# {text(title)}", ""]
     lines += [f"- {text(key)}: {text(value)}" for key, value in results.about.items()]
-    lines += [f"- data: {len(results.clips)} recordings, {view.hours():.3f} h", ""]
+    lines += [f"- scored: {len(results.clips)} recordings, {view.hours():.3f} h", ""]
     for warning in view.warnings():
         lines += [f"> **Warning:** {text(warning)}", ""]
     heads = [f"{text(a.name)} {ARROWS[a.better]} {text(a.unit)}".strip() for a in results.metrics]

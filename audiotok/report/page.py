@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from audiotok.report.base import View, best_of, competes, family, kbps, places, reasons
+from audiotok.report.base import View, best_of, competes, family, kbps, places, reasons, tells
 from audiotok.report.clips import embedded
 from audiotok.report.usage import strips
 
@@ -84,7 +84,7 @@ def _pairs(view: View) -> list[dict[str, Any]]:
     rows = []
     for pair in view.results.pairs:
         digits = places((pair.difference, pair.low, pair.high))
-        row = {"pair": pair, "verdict": view.verdict(pair), "tied": pair.low <= 0 <= pair.high}
+        row = {"pair": pair, "verdict": view.verdict(pair), "tied": not tells(pair)}
         row["difference"] = f"{pair.difference:+.{digits}f}"
         row["span"] = f"{pair.low:+.{digits}f} to {pair.high:+.{digits}f}"
         rows.append(row)

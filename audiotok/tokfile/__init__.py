@@ -2,8 +2,9 @@
 
     header  magic 6 | major 1 | minor 1 | length 4 | CRC 4 | JSON, `length` bytes
     block   "BLK:"  | CRC 4 | first frame 4 | frames 4 | codes, packed, padded to a whole byte
-    block   ...       every block of a run but its last holds `block_frames` frames, so the place
-    block   ...       of any frame is computed, not searched
+    block   ...       every block of a run but its last holds as many frames, `block_frames` or (of
+    block   ...       what came through a pipe, `TokenSink`) fewer: the place of any frame is
+    block   ...       computed, not searched
     end     "END."  | CRC 4 | frames 8 | samples 8 | original samples 8 | previous end 8
 
 Numbers are little-endian. A CRC (zlib's CRC-32) covers every byte of its record but the tag and
@@ -19,7 +20,7 @@ one, then turns the previous tag into "NEXT", which can no longer end a file:
 
 Past the header a file costs its codes, 16 bytes a block (of at least 1 KiB of codes) and 40 bytes
 an end: 8 codebooks of 1024 at 50 frames/s (4 kbps) cost 4.10 kbps or less from 10 s on, 4.2 at
-3 s, 4.5 at 1 s.
+3 s, 4.5 at 1 s. A stream that is to be heard at once has a frame a block: 16 bytes more for each.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ from audiotok.tokfile.layout import (
     pack,
     unpack,
 )
+from audiotok.tokfile.pipe import (
+    TokenSink,
+    TokenSource,
+)
 from audiotok.tokfile.read import (
     TokenReader,
     frame_range,
@@ -54,6 +59,8 @@ __all__ = [
     "TokenFileError",
     "TokenFileExistsError",
     "TokenReader",
+    "TokenSink",
+    "TokenSource",
     "TokenWriter",
     "frame_range",
     "pack",

@@ -7,6 +7,8 @@ import os
 import stat
 import zlib
 from bisect import bisect_right
+from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -41,7 +43,7 @@ def open_file(path: Path) -> IO[bytes]:
         return path.open("rb")
 
 
-def read_header(path: Path, file: IO[bytes]) -> tuple[Header, int]:
+def read_header(path: Path | str, file: IO[bytes] | BufferedIOBase) -> tuple[Header, int]:
     """The header at the start of a file, and how many bytes it takes."""
     start = file.read(PREFIX.size)
     if start[: len(MAGIC)] != MAGIC or len(start) < PREFIX.size:
@@ -63,11 +65,12 @@ def read_header(path: Path, file: IO[bytes]) -> tuple[Header, int]:
 
 
 class Run(NamedTuple):
-    """Blocks on end in the file, all full but the last."""
+    """Blocks on end in the file, all of as many frames but the last."""
 
     offset: int
     first: int  # frame
     frames: int
+    step: int  # frames of a block: `block_frames`, or fewer in what came through a pipe
 
 
 class TokenReader:
@@ -106,13 +109,13 @@ class TokenReader:
         """
         if not 0 <= first <= last <= self.frames:
             raise ValueError(f"no frames {first} to {last}: the recording has {self.frames}")
-        header, step = self.header, self.header.block_frames
+        header = self.header
         codes = np.empty((header.rows, last - first), np.int64)
-        batch = max(1, BATCH // (header.rows * step))
         nearest = bisect_right(self.runs, first, key=lambda run: run.first) - 1
-        for offset, start, frames in self.runs[max(0, nearest) :]:
+        for offset, start, frames, step in self.runs[max(0, nearest) :]:
             if start >= last:
                 break
+            batch = max(1, BATCH // (header.rows * step))
             full, rest = divmod(frames, step)
             low = min(full, max(0, first - start) // step)
             high = min(full, -(-(last - start) // step))
@@ -143,7 +146,11 @@ class TokenReader:
                 where = f"the block at byte {offset + i * size} ({when}) is damaged (checksum)"
                 raise TokenFileDamagedError(f"{self.path}: {where}; {WAY_OUT}")
         payload = np.frombuffer(data, np.uint8).reshape(count, size)[:, BLOCK.size :]
-        codes = unpack(payload.tobytes(), header.widths, count * frames)
+        if frames * header.frame_bits % 8:  # each is padded to a whole byte
+            alone = [unpack(one.tobytes(), header.widths, frames) for one in payload]
+            codes = np.concatenate(alone, axis=1)
+        else:
+            codes = unpack(payload.tobytes(), header.widths, count * frames)
         try:
             header.check(codes)
         except ValueError as error:
@@ -159,26 +166,38 @@ class TokenReader:
             raise TokenFileDamagedError(f"{self.path}: {why}; {WAY_OUT}")
         end = last
         while True:
-            before, run = End(0, 0, 0, 0), Run(start, 0, end.frames)
+            before, offset = End(0, 0, 0, 0), start
             if end.previous:
                 inside = start <= end.previous <= at - END.size
                 found = end_at(header, self._bytes(end.previous, END.size)) if inside else None
                 if not found or found.samples != found.frames * header.frame_size:
                     why = "an end record is damaged"
                     break
-                before = found
-                run = Run(end.previous + END.size, before.frames, end.frames - before.frames)
-            full, rest = divmod(run.frames, header.block_frames)
-            size = full * header.block_bytes(header.block_frames)
-            size += header.block_bytes(rest) if rest else 0
-            if run.frames < 0 or run.offset + size != at:
+                before, offset = found, end.previous + END.size
+            frames = end.frames - before.frames
+            step = next((n for n in self._steps(offset) if self._size(frames, n) == at - offset), 0)
+            if frames < 0 or not step:
                 why = "bytes are missing, or do not belong here"
                 break
-            runs.append(run)
+            runs.append(Run(offset, before.frames, frames, step))
             if not end.previous:
                 return last, runs[::-1]
             at, end = end.previous, before
         raise TokenFileDamagedError(f"{self.path}: {why}; {WAY_OUT}")
+
+    def _steps(self, offset: int) -> Iterator[int]:
+        """What the blocks of a run may hold: what a file's do, or what the first of them does."""
+        yield self.header.block_frames
+        if len(first := self._bytes(offset, BLOCK.size)) == BLOCK.size:
+            frames = BLOCK.unpack(first)[3]
+            if 1 <= frames < self.header.block_frames:
+                yield frames
+
+    def _size(self, frames: int, step: int) -> int:
+        """Bytes of so many frames in blocks of `step`."""
+        full, rest = divmod(frames, step)
+        size = full * self.header.block_bytes(step)
+        return size + (self.header.block_bytes(rest) if rest else 0)
 
 
 def frame_range(

@@ -8,7 +8,6 @@ out/log.csv            see `journal`
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -29,7 +28,7 @@ from audiotok.recipe import Data, Recipe
 from audiotok.teachers.base import Teacher
 from audiotok.train.journal import Journal, Sums, finite
 from audiotok.train.losses import RECONSTRUCTION
-from audiotok.train.machine import accelerator, any_process, average_gradients, casting
+from audiotok.train.machine import accelerator, any_process, casting, move, save_state
 from audiotok.train.players import Players
 from audiotok.train.schedule import learning_rate
 from audiotok.train.step import Step, check_losses
@@ -171,13 +170,7 @@ class Run:
             "best": self.best,
             "seconds": self.seconds,
         }
-        part = self.last.with_suffix(".part")
-        with part.open("wb") as file:
-            torch.save(saved, file)
-            file.flush()
-            os.fsync(file.fileno())
-        # The old one stays until the new one is whole: a run killed here loses nothing.
-        part.replace(self.last)
+        save_state(saved, self.last)
 
     # -- the loop -------------------------------------------------------------------------------
 
@@ -229,14 +222,8 @@ class Run:
         return norms
 
     def _move(self, module: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> Tensor:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.options, rate)
-        parameters = [p for p in module.parameters() if p.grad is not None]
-        average_gradients(self.machine, parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, self.options.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return norm
+        now = learning_rate(self.step, self.options, rate)
+        return move(self.machine, module, optimizer, rate=now, clip=self.options.clip)
 
     def _stop_to_look(self, journal: Journal, sums: Sums) -> None:
         """Validate, write the log and the checkpoint."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Literal, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 from accelerate import Accelerator
@@ -52,3 +54,32 @@ def any_process(machine: Accelerator, mine: bool) -> bool:
         return mine
     votes = machine.reduce(torch.tensor(float(mine), device=machine.device), "sum")
     return cast("Tensor", votes).item() > 0
+
+
+def move(
+    machine: Accelerator,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    rate: float,
+    clip: float,
+) -> Tensor:
+    """Gradients of all processes to one step of an optimizer; the norm that they had."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    parameters = [p for p in module.parameters() if p.grad is not None]
+    average_gradients(machine, parameters)
+    norm = nn.utils.clip_grad_norm_(parameters, clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def save_state(state: dict[str, Any], path: Path) -> None:
+    """Writes what a run goes on from. The old one stays until the new one is whole."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

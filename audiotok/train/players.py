@@ -85,21 +85,16 @@ class Players:
         options = recipe.train
         self.codec = new_codec(recipe).to(device).train()
         self.average = copy.deepcopy(self.codec).eval().requires_grad_(False)
-        self.optimizer = _adamw(self.codec, options)
+        self.optimizer = adamw(self.codec, options)
         self.judges = Judges(recipe.discriminators).to(device) if recipe.discriminators else None
-        self.judging = _adamw(self.judges, options) if self.judges else None
+        self.judging = adamw(self.judges, options) if self.judges else None
         shares = {k: w for k, w in recipe.loss.items() if k not in LATENT}
         self.balancer = Balancer(shares) if options.balance else None
         self._decay = options.ema
 
-    @torch.no_grad()
     def follow(self, step: int) -> None:
-        """Move the average towards the codec; quickly at first, to forget the random start."""
-        decay = min(self._decay, (step + 1) / (step + 10))
-        for mine, theirs in zip(self.average.parameters(), self.codec.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - decay)
-        for mine, theirs in zip(self.average.buffers(), self.codec.buffers(), strict=True):
-            mine.copy_(theirs)
+        """Move the average towards the codec."""
+        follow(self.average, self.codec, step, self._decay)
 
     def averaged(self) -> Codec:
         """The codec with averaged weights, as it is saved."""
@@ -145,7 +140,17 @@ class Players:
                 ) from None
 
 
-def _adamw(module: nn.Module, options: Train) -> torch.optim.AdamW:
+@torch.no_grad()
+def follow(average: nn.Module, module: nn.Module, step: int, decay: float) -> None:
+    """Move averaged weights towards a module's; quickly at first, to forget the random start."""
+    decay = min(decay, (step + 1) / (step + 10))
+    for mine, theirs in zip(average.parameters(), module.parameters(), strict=True):
+        mine.lerp_(theirs, 1 - decay)
+    for mine, theirs in zip(average.buffers(), module.buffers(), strict=True):
+        mine.copy_(theirs)
+
+
+def adamw(module: nn.Module, options: Train) -> torch.optim.AdamW:
     """AdamW whose decay spares biases, gains and norms."""
     groups: Iterable[dict[str, Any]] = [
         {"params": [p for p in module.parameters() if p.ndim > 1]},

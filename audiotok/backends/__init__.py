@@ -1,0 +1,1 @@
+"""What executes an exported codec."""

@@ -1,0 +1,176 @@
+"""`audiotok lm`: a language model over a token corpus: trained, asked for audio, asked for bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from audiotok import show
+from audiotok.commands.base import Device, Force, Json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from audiotok.codecs.base import Codec
+
+PANEL = "Language models"
+
+lm = typer.Typer(no_args_is_help=True, help="A language model over codes: train, generate, score.")
+Model = Annotated[Path, typer.Argument(help="best.safetensors of a run.")]
+
+
+@lm.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, recipes/lm_NAME.toml.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A folder; default: runs/NAME.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, over the recipe.")
+    ] = None,
+    device: Device = "cpu",
+    minutes: Annotated[float, typer.Option(help="Stop after so many; 0: no limit.")] = 0,
+) -> None:
+    """Train a language model from a recipe. Run again to go on where it stopped.
+
+    \b
+    Examples:
+      audiotok lm train recipes/lm_units.toml --set data.corpus=tokens -o runs/units
+      audiotok lm train recipes/lm_tts.toml --set data.corpus=tokens -o runs/tts
+    """
+    from audiotok.lm.loop import train as work
+    from audiotok.lm.recipe import LmRecipe
+    from audiotok.recipe import read_recipe
+
+    known = read_recipe(recipe, settings, LmRecipe)
+    weights = work(known, out or Path("runs") / recipe.stem, device=device, minutes=minutes)
+    show.line(f"weights: {weights}")
+
+
+@lm.command()
+def generate(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="An audio file.")],
+    text: Annotated[str, typer.Option(help="What is to be said, after the prompt.")] = "",
+    rest: Annotated[
+        Path | None, typer.Option(help="A model that fills up further codebooks (VALL-E's second).")
+    ] = None,
+    prompt: Annotated[
+        Path | None, typer.Option(help="Audio or a .tok file to go on from; its voice is kept.")
+    ] = None,
+    prompt_text: Annotated[str, typer.Option(help="What is said in the prompt.")] = "",
+    prompt_seconds: Annotated[float, typer.Option(help="Of the prompt that are used.")] = 3.0,
+    seconds: Annotated[float, typer.Option(help="Of audio at most, the prompt included.")] = 10.0,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest id.")] = 0.9,
+    top_k: Annotated[int, typer.Option(help="Draw from so many; 0: all.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    device: Device = "cpu",
+    force: Force = False,
+) -> None:
+    """Let a model speak: from text, going on from a prompt, or freely.
+
+    Audio is written while ids are drawn, unless codebooks are filled up at the end.
+
+    \b
+    Examples:
+      audiotok lm generate runs/units/best.safetensors --prompt reading.flac -o on.wav
+      audiotok lm generate runs/tts/best.safetensors --text "Good morning." -o out.wav
+    """
+    from audiotok.checkpoint import load
+    from audiotok.lm.file import load_model
+    from audiotok.lm.generate import Sampling, fill_up, spoken
+    from audiotok.lm.generate import generate as work
+    from audiotok.sink import Sink
+    from audiotok.stream import Stream
+
+    speaker, layout = load_model(model, device=device)
+    codec = load(layout.codec)
+    if codec.fingerprint != layout.fingerprint:
+        raise ValueError(f"{model}: made for other weights of {layout.codec} than are here")
+    heard = _prompt(codec, prompt, prompt_seconds) if prompt else None
+    said = f"{prompt_text} {text}".strip()
+    columns = work(
+        speaker,
+        layout,
+        text=said,
+        prompt=None if heard is None else heard[: len(layout.sizes)],
+        longest=round(seconds * float(codec.frame_rate)),
+        sampling=Sampling(temperature=temperature, top_k=top_k, seed=seed),
+    )
+    with Sink(out, codec.sample_rate, codec.channels, force=force) as sink:
+        if rest is None:
+            stream = Stream(codec, codebooks=len(layout.sizes))
+            for samples in spoken(columns, layout, stream):
+                sink.write(samples)
+        else:
+            import numpy as np
+
+            second, rows = load_model(rest, device=device)
+            codes = layout.decode(np.concatenate(list(columns), -1))
+            full = None if heard is None else heard[: len(rows.sizes)]
+            codes = fill_up(second, rows, codes, text=said if second.text else "", prompt=full)
+            sink.write(codec.decode(rows.tokens(codes)).samples)
+    show.line(str(out))
+
+
+def _prompt(codec: Codec, path: Path, seconds: float) -> np.ndarray:
+    from audiotok.audio import Audio
+    from audiotok.tokens import Tokens
+
+    if path.suffix == ".tok":
+        tokens = Tokens.load(path)
+        codec.check_tokens(tokens)
+    else:
+        audio = Audio.load(path)
+        tokens = codec.encode(audio[: round(seconds * audio.rate)])
+    return tokens.codes[:, : max(1, round(seconds * float(codec.frame_rate)))]
+
+
+@lm.command()
+def score(
+    model: Model,
+    corpus: Annotated[Path, typer.Argument(help="A token corpus.")],
+    split: Annotated[str, typer.Option(help="Value of a row's `split`; empty: all.")] = "",
+    frames: Annotated[int, typer.Option(help="A longer recording is scored in stretches.")] = 500,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Also: which of a recording and itself spoilt it likes.")
+    ] = False,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Bits a second of audio that recordings cost a model: fewer is better, layouts compare.
+
+    \b
+    Examples:
+      audiotok lm score runs/units/best.safetensors tokens/english --split dev
+      audiotok lm score runs/units/best.safetensors tokens/english --split dev --pairs --json
+    """
+    from audiotok.corpus import Corpus
+    from audiotok.lm.data import Recordings
+    from audiotok.lm.file import load_model
+    from audiotok.lm.loop import held_out
+    from audiotok.lm.recipe import LmData
+    from audiotok.lm.score import preferred
+
+    known, layout = load_model(model, device=device)
+    source = Corpus(corpus)
+    if source.fingerprint != layout.fingerprint:
+        raise ValueError(
+            f"{corpus}: codes of {source.codec} {source.fingerprint}, and the model "
+            f"was made for {layout.codec} {layout.fingerprint}"
+        )
+    data = LmData(corpus=str(corpus), text=known.text > 0, frames=frames)
+    recordings = Recordings(source, split, data)
+    found: dict[str, Any] = {"recordings": len(recordings), **held_out(known, layout, recordings)}
+    if pairs:
+        k = len(layout.sizes)
+        codes = [recordings.codes(i)[:k, :frames] for i in range(len(recordings))]
+        for kind in ("shuffled", "spliced"):
+            liked = preferred(known, layout, codes, kind)
+            found[f"prefers_to_{kind}"] = sum(liked) / len(liked)
+    if as_json:
+        show.as_json(found)
+    else:
+        show.facts({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in found.items()})

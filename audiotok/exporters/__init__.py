@@ -1,0 +1,1 @@
+"""Token corpora in the formats that others train from."""

@@ -1,0 +1,38 @@
+"""Runs of one frame as one frame and its duration, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int
+
+Codes = Int[np.ndarray, "k f"]
+Lengths = Int[np.ndarray, " r"]
+Kept = Int[np.ndarray, "k r"]
+
+
+def collapse(codes: Codes, longest: int | None = None) -> tuple[Kept, Lengths]:
+    """Each run of equal frames as one.
+
+    Args:
+        codes: `[k f]`.
+        longest: a longer run is split into runs of so many; None splits none.
+
+    Returns:
+        The frames kept `[k r]` and how often each was there `[r]`, at least once.
+    """
+    frames = codes.shape[1]
+    if not frames:
+        return codes, np.zeros(0, np.int64)
+    begins = np.flatnonzero(np.r_[True, (codes[:, 1:] != codes[:, :-1]).any(0)])
+    lengths = np.diff(np.r_[begins, frames])
+    if longest is None:
+        return codes[:, begins], lengths
+    parts = -(-lengths // longest)
+    split = np.full(parts.sum(), longest)
+    split[np.cumsum(parts) - 1] = lengths - (parts - 1) * longest
+    return codes[:, np.repeat(begins, parts)], split
+
+
+def expand(kept: Kept, lengths: Lengths) -> Codes:
+    """What `collapse` was given."""
+    return np.repeat(kept, lengths, 1)

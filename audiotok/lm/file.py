@@ -1,0 +1,56 @@
+"""A language model in one safetensors file: weights, sizes, and the layout it speaks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from audiotok.layout import Layout
+from audiotok.lm.model import Config, Transformer
+from audiotok.part import complete
+
+KIND = "audiotok lm 1"
+
+
+def save_model(model: Transformer, layout: Layout, path: Path, *, card: str = "") -> None:
+    """Writes it: complete or not at all."""
+    about = {
+        "format": KIND,
+        "config": json.dumps(asdict(model.config)),
+        "text": str(model.text),
+        "layout": json.dumps(asdict(layout)),
+        "card": card,
+    }
+    with complete(path) as part:
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part, about)
+
+
+def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, Layout]:
+    """Reads what `save_model` wrote; in eval mode.
+
+    Raises:
+        ValueError: not there, damaged, or another kind of file.
+    """
+    try:
+        with safe_open(path, "pt", device=device) as file:
+            about = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if about.get("format") != KIND:
+            raise ValueError(f"{path}: not a language model of audiotok lm train")
+        layout = json.loads(about["layout"])
+        layout = Layout(**layout | {"sizes": tuple(layout["sizes"])})
+        model = Transformer(
+            layout.vocabulary, int(about["text"]), Config(**json.loads(about["config"]))
+        )
+        model.load_state_dict(weights)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such model; audiotok lm train makes one") from None
+    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: cannot be read: {text}") from None
+    return model.to(torch.device(device)).eval(), layout

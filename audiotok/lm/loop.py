@@ -1,0 +1,245 @@
+"""Training a language model: the same schedule, journal, machines and checkpoints as codecs have.
+
+out/last.pt            everything that a run needs to go on
+out/best.safetensors   averaged weights, where held-out bits a second were fewest
+out/layout.json        the layout
+out/log.csv            see `audiotok.train.journal`
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiotok.corpus import Corpus
+from audiotok.layout import Layout
+from audiotok.lm.data import (
+    IGNORED,
+    TEXT,
+    Batch,
+    Recordings,
+    causal_batch,
+    new_layout,
+    plain_layout,
+    stroke_batch,
+)
+from audiotok.lm.file import save_model
+from audiotok.lm.model import Transformer
+from audiotok.lm.recipe import LmRecipe
+from audiotok.train.journal import Journal, Sums, finite
+from audiotok.train.machine import accelerator, any_process, casting, move, save_state
+from audiotok.train.players import adamw, follow
+from audiotok.train.schedule import learning_rate
+
+HELD = 64  # held-out recordings that are scored at each line of the log
+
+
+def train(recipe: LmRecipe, out: str | Path, *, device: str = "cpu", minutes: float = 0) -> Path:
+    """Train to `out/last.pt`, with averaged weights in `out/best.safetensors`.
+
+    Run again with the same `out` to go on where it stopped.
+
+    Args:
+        recipe: what to train.
+        out: a folder.
+        device: a torch device.
+        minutes: stop after so many, checkpointed; 0 for no limit.
+
+    Returns:
+        The path of the averaged weights.
+
+    Raises:
+        ValueError: the recipe does not fit the corpus, or a loss is not finite.
+    """
+    run = Run(recipe, Path(out), device)
+    run.go(minutes)
+    return run.best_path
+
+
+class Run:
+    """One run of a recipe in one process of one or many."""
+
+    def __init__(self, recipe: LmRecipe, out: Path, device: str) -> None:
+        torch.set_flush_denormal(True)
+        self.recipe, self.out, self.options = recipe, out, recipe.train
+        self.machine = accelerator(device)
+        self.device = self.machine.device
+        self.main = self.machine.is_main_process
+        self.cast = casting(self.machine, self.options.precision)
+        corpus = Corpus(recipe.data.corpus)
+        self.recordings = Recordings(corpus, recipe.data.train, recipe.data)
+        self.held = Recordings(corpus, recipe.data.validate, recipe.data)
+        self.last, self.best_path = out / "last.pt", out / "best.safetensors"
+        file = out / "layout.json"
+        with self.machine.main_process_first():
+            if not file.is_file():
+                out.mkdir(parents=True, exist_ok=True)
+                new_layout(recipe, self.recordings).save(file)
+        self.layout = Layout.load(file)
+        if plain_layout(recipe, corpus) != replace(self.layout, pieces=None):
+            raise ValueError(f"{file}: not the layout of this recipe; use another --out")
+        if not recipe.model.causal and (self.layout.serial or len(self.layout.sizes) < 2):
+            raise ValueError("model.causal = false needs layout.pattern = 'parallel' of 2 or more")
+        torch.manual_seed(self.options.seed)
+        text = TEXT if recipe.data.text else 0
+        self.model = Transformer(self.layout.vocabulary, text, recipe.model).to(self.device)
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.optimizer = adamw(self.model, self.options)
+        self.step, self.best, self.seconds = 0, math.inf, 0.0
+        self._resume()
+
+    # -- checkpoints ----------------------------------------------------------------------------
+
+    def _parts(self) -> dict[str, Any]:
+        return {"model": self.model, "average": self.average, "optimizer": self.optimizer}
+
+    def _resume(self) -> None:
+        if not self.last.is_file():
+            return
+        saved = torch.load(self.last, map_location=self.device, weights_only=True)
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(saved[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{self.last}: not a run of this recipe ({text}); use another --out"
+            ) from None
+        torch.set_rng_state(saved["random"].cpu())
+        self.step, self.best, self.seconds = saved["step"], saved["best"], saved["seconds"]
+
+    def _save(self, row: dict[str, Any]) -> None:
+        if row["held_bits_a_second"] <= self.best:
+            self.best = row["held_bits_a_second"]
+            save_model(self.average, self.layout, self.best_path, card=str(row))
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state |= {"random": torch.get_rng_state(), "step": self.step}
+        save_state({**state, "best": self.best, "seconds": self.seconds}, self.last)
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def batch(self, step: int, part: int) -> Batch:
+        """The batch of a step, which seed, step and process alone decide."""
+        data = self.recipe.data
+        seed = (self.options.seed, step, part, self.machine.process_index)
+        random = np.random.default_rng(seed)
+        chosen = random.integers(0, len(self.recordings), data.batch).tolist()
+        texts = [self.recordings.texts[i] if data.text else None for i in chosen]
+        parts = [(self.recordings.cut(i, random), t) for i, t in zip(chosen, texts, strict=True)]
+        if self.recipe.model.causal:
+            return causal_batch(self.layout, parts)
+        return stroke_batch(self.layout, parts, random)
+
+    def go(self, minutes: float) -> None:
+        """Train until the last step, or for so many minutes."""
+        options, began = self.options, time.monotonic()
+        if self.step >= options.steps:
+            return
+        with Journal(
+            self.out, steps=options.steps, bands=self.recipe.bands, on=self.main
+        ) as journal:
+            sums = Sums()
+            while self.step < options.steps:
+                self.model.train()
+                for part in range(options.accumulate):
+                    batch = self.batch(self.step, part).to(self.device)
+                    with self.cast():
+                        nats, count = lost(self.model, batch)
+                    loss = nats.sum() / count.sum()
+                    if not torch.isfinite(loss):
+                        raise ValueError(
+                            f"step {self.step}: the loss is {loss.item()}; run again "
+                            "to go on from the last checkpoint, at a lower train.rate"
+                        )
+                    (loss / options.accumulate).backward()
+                    sums.add({"loss": loss.detach()}, 1 / options.accumulate)
+                rate = learning_rate(self.step, options)
+                norm = move(self.machine, self.model, self.optimizer, rate=rate, clip=options.clip)
+                follow(self.average, self.model, self.step, options.ema)
+                sums.add({"gradient": norm})
+                self.step += 1
+                sums.count += 1
+                journal.moved(self.step)
+                over = minutes > 0 and time.monotonic() - began > 60 * minutes
+                late = any_process(self.machine, over)
+                if self.step % options.every == 0 or self.step == options.steps or late:
+                    self._stop_to_look(journal, sums)
+                    sums = Sums()
+                if late:
+                    return
+
+    def _stop_to_look(self, journal: Journal, sums: Sums) -> None:
+        """Validate, write the log and the checkpoint."""
+        took = sums.lap()
+        self.seconds += took
+        if self.main:
+            row = {
+                "step": self.step,
+                "hours": self.seconds / 3600,
+                "speed": sums.count / took,
+                "rate": learning_rate(self.step, self.options),
+                **sums.means(),
+                **held_out(self.average, self.layout, self.held, limit=HELD),
+            }
+            row = finite(row)
+            journal.row(row)
+            self._save(row)
+        self.machine.wait_for_everyone()
+
+
+def lost(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Nats `[b]` that the targets of each sequence cost, and how many `[b]` they are."""
+    hidden, _ = model.hidden(batch.ids, lengths=batch.lengths)
+    nats = hidden.new_zeros(len(hidden))
+    count = hidden.new_zeros(len(hidden))
+    for row in range(len(model.vocabulary)):
+        target = batch.targets[:, row]
+        chosen = target != IGNORED
+        if chosen.any():
+            logits = model.logits(hidden[chosen], row).float()
+            each = F.cross_entropy(logits, target[chosen], reduction="none")
+            which = chosen.nonzero()[:, 0]
+            nats = nats.index_add(0, which, each)
+            count = count.index_add(0, which, torch.ones_like(each))
+    return nats, count
+
+
+@torch.no_grad()
+def held_out(
+    model: Transformer, layout: Layout, recordings: Recordings, *, limit: int = 0, batch: int = 8
+) -> dict[str, float]:
+    """Bits that recordings cost, by the second of audio and by the id.
+
+    A longer recording is scored in stretches, each as a sequence of its own. VALL-E's second model
+    is asked for every codebook after the first.
+    """
+    data, causal = recordings.data, model.config.causal
+    parts: list[tuple[np.ndarray, str | None]] = []
+    for i in range(min(limit, len(recordings)) if limit else len(recordings)):
+        text = recordings.texts[i] if data.text else None
+        parts += [(codes, text) for codes in recordings.stretches(i)]
+    device = next(model.parameters()).device
+    bits = count = frames = 0.0
+    random = np.random.default_rng(0)
+    for a in range(0, len(parts), batch):
+        some = parts[a : a + batch]
+        if causal:
+            batches = [causal_batch(layout, some)]
+        else:
+            stages = range(1, len(layout.sizes))
+            batches = [stroke_batch(layout, some, random, stage=stage) for stage in stages]
+        for each in batches:
+            nats, n = lost(model, each.to(device))
+            bits, count = bits + nats.sum().item() / math.log(2), count + n.sum().item()
+        frames += batches[0].frames
+    seconds = frames * layout.frame_size / layout.sample_rate
+    return {"held_bits_a_second": bits / seconds, "held_bits": bits / count}

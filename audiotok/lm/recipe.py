@@ -1,0 +1,47 @@
+"""What a recipe of a language model says; `audiotok.recipe` reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from audiotok.lm.model import Config
+from audiotok.recipe import Band, Train
+
+
+@dataclass(frozen=True)
+class LmData:
+    """What to train on."""
+
+    corpus: str  # a token corpus
+    train: str = "train"  # value of a row's `split` to train on; "" is all
+    validate: str = "dev"  # value to watch
+    where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # field of a row -> values
+    text: bool = False  # condition on a row's `text`
+    frames: int = (
+        500  # of a recording at most: a longer one is cut, or left out where there is text
+    )
+    batch: int = 8  # recordings a step and process
+
+
+@dataclass(frozen=True)
+class LayoutOptions:
+    """How codes become ids."""
+
+    codebooks: int = 0  # use the first so many; 0 is all
+    pattern: str = "flat"
+    options: dict[str, Any] = field(default_factory=dict)  # of the pattern
+    runs: Literal["keep", "drop", "durations"] = "keep"
+    pieces: int = 0  # size of a vocabulary of pieces; 0 is none
+    kind: Literal["bpe", "unigram"] = "bpe"  # of pieces
+
+
+@dataclass(frozen=True)
+class LmRecipe:
+    """A recipe of a language model."""
+
+    data: LmData
+    layout: LayoutOptions = field(default_factory=LayoutOptions)
+    model: Config = field(default_factory=Config)  # `causal = false` is VALL-E's second model
+    train: Train = field(default_factory=Train)
+    bands: tuple[Band, ...] = ()

@@ -1,0 +1,116 @@
+"""`load`: a codec by name, by the path of its weights, or by its exported folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from audiotok.exported import Exported, ExportError, is_exported, read_about
+from audiotok.hub import cache_folder
+from audiotok.registry import find
+
+if TYPE_CHECKING:
+    import torch
+
+    from audiotok.backends.base import Precision
+    from audiotok.codecs.base import Codec
+
+log = logging.getLogger("audiotok")
+
+
+@overload
+def load(
+    name_or_path: str | Path = "speech",
+    *,
+    name: str | None = None,
+    device: str | torch.device = "cpu",
+    backend: Literal["torch"] = "torch",
+) -> Codec: ...
+
+
+@overload
+def load(
+    name_or_path: str | Path = "speech",
+    *,
+    name: str | None = None,
+    device: str | torch.device = "cpu",
+    backend: str,
+    threads: int | None = None,
+    precision: Precision = "float32",
+) -> Exported: ...
+
+
+def load(
+    name_or_path: str | Path = "speech",
+    *,
+    name: str | None = None,
+    device: str | torch.device = "cpu",
+    backend: str = "torch",
+    threads: int | None = None,
+    precision: Precision = "float32",
+) -> Codec | Exported:
+    """A codec ready to use, by name (`"encodec_24khz"`), the path of a checkpoint, or the folder
+    of an exported codec.
+
+    Weights that neither ship nor are in the cache are downloaded (`hub`). A checkpoint may be ours
+    or that of another program (`dialects`): its codec is recognised from its tensors.
+
+    Args:
+        name_or_path: a codec's name; else a file, a Hugging Face repository's folder, or what
+            `audiotok export` wrote, which needs a backend other than torch, and no torch.
+        name: the codec that a file is meant for, where its weights fit several (DM-Codec's are
+            SpeechTokenizer's in all but their values).
+        device: where to put it; torch only.
+        backend: what executes it: "torch", "onnx" (onnxruntime) or "openvino". A codec that is not
+            exported yet is, once, into the cache; that takes a minute or two.
+        threads: that a backend other than torch may use (as many as there are cores if None).
+        precision: that such a backend computes in; "bfloat16" is OpenVINO's, and changes codes.
+
+    Raises:
+        CheckpointError: no weights, or a file that does not fit; says what to do.
+        ExportError: an exported folder that is damaged, or a codec that cannot be exported.
+        HubError: weights that cannot be downloaded; says which file to put where.
+        ImportError: the backend's library is not installed; says how to.
+        UnknownPartError: no such name or backend; lists the known ones.
+    """
+    if backend == "torch":
+        if is_exported(name_or_path):
+            way = "load(..., backend='onnx'), or --backend onnx, runs it"
+            raise ExportError(f"{name_or_path}: an exported codec, which torch does not run: {way}")
+        try:
+            from audiotok.checkpoint import load as load_weights
+        except ImportError as error:
+            way = "pip install torch, or give an exported codec and backend='onnx'"
+            raise ExportError(f"{name_or_path}: needs torch ({error}): {way}") from None
+        return load_weights(name_or_path, name=name, device=device)
+    kind = find("backends", backend)
+    if str(device) != "cpu":
+        raise ExportError(f"backend {backend} runs on the CPU, not on {device}")
+    folder = Path(name_or_path)
+    if not is_exported(folder):
+        folder = _exported(name_or_path, name)
+    about = read_about(folder)
+    if name is not None and name != about["codec"]:
+        raise ExportError(f"{folder}: holds {about['codec']!r}, not {name!r}")
+    graphs = about["graphs"].items()
+    files: dict[str, Any] = {n: folder / Path(graph["file"]).name for n, graph in graphs}
+    return Exported(about, kind(files, threads=threads, precision=precision))
+
+
+def _exported(name_or_path: str | Path, name: str | None) -> Path:
+    """The codec in the cache, exported if it is not there yet."""
+    try:
+        from audiotok.checkpoint import load as load_weights
+        from audiotok.export.folder import export
+    except ImportError as error:
+        way = "give a folder that `audiotok export` wrote elsewhere"
+        raise ExportError(
+            f"{name_or_path}: no exported codec, and it cannot be exported here ({error}): {way}"
+        ) from None
+    codec = load_weights(name_or_path, name=name)
+    folder = cache_folder() / "exported" / f"{codec.name}-{codec.fingerprint}"
+    if not is_exported(folder):
+        log.warning("%s is exported into %s, once; that takes a minute or two", codec.name, folder)
+        export(codec, folder, steps=codec.causal)
+    return folder

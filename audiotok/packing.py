@@ -1,0 +1,152 @@
+"""Ids of a corpus, packed end to end into contexts: a torch dataset for training.
+
+Reads what `audiotok export-corpus --to npy` wrote, through memory maps: memory stays flat however
+large the corpus is. Shards, and recordings within each, come in an order that seed and epoch alone
+decide; every process, and every worker of a loader, takes its own shards.
+
+    recordings   |begin a a a end|begin b b end|begin c c c c end| ...
+    contexts     |-------- n + 1 ids --------|
+                                             |-------- n + 1 ids --------|     (one id in common)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from audiotok.layout import Layout
+
+
+@dataclass
+class Place:
+    """How far a reader is."""
+
+    epoch: int = 0
+    shard: int = 0  # of its own, in this epoch's order
+    contexts: int = 0  # of this shard that were given
+
+
+class Packed(IterableDataset[Tensor]):
+    """Contexts `[n + 1]` int64: `x[:-1]` is seen, `x[1:]` is said.
+
+    An epoch gives every id of a shard but what is left of it after its last whole context, less
+    than one.
+
+    >>> data = Packed("ids", context=1024, seed=0, rank=rank, world=world)
+    >>> loader = DataLoader(data, batch_size=16)
+    >>> state = data.state_dict()          # in the training process, between two contexts
+    >>> data.load_state_dict(state)        # goes on with the very next one
+
+    Args:
+        folder: an export to npy.
+        context: n.
+        seed: of the order.
+        shuffle: False keeps the corpus's order.
+        rank: of this process.
+        world: how many processes there are.
+
+    Raises:
+        ValueError: no such export, fewer shards than readers, or a shard that is damaged.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        context: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.folder, self.context, self.seed, self.shuffle = Path(folder), context, seed, shuffle
+        if context < 1 or not 0 <= rank < world:
+            raise ValueError(
+                f"context {context}, rank {rank} of {world}: context >= 1, rank < world"
+            )
+        try:
+            about = json.loads((self.folder / "export.json").read_text("utf-8"))
+            known = about["to"] == "npy"
+        except (OSError, ValueError, KeyError, TypeError):
+            known = False
+        self.shards = sorted(self.folder.glob("shard-*.ids"))
+        if not known or not self.shards:
+            raise ValueError(f"{folder}: no export; audiotok export-corpus --to npy makes one")
+        self.layout = Layout.load(self.folder / "layout.json")
+        self.rank, self.world = rank, world
+        self._place = Place()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is, to be kept with a checkpoint."""
+        return {**asdict(self._place), "seed": self.seed, "context": self.context}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there.
+
+        Raises:
+            ValueError: a state of another seed or context.
+        """
+        if (state["seed"], state["context"]) != (self.seed, self.context):
+            raise ValueError("a state of another seed or context would go on in another order")
+        self._place = Place(state["epoch"], state["shard"], state["contexts"])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        place = self._place
+        mine = self._mine(place.epoch)
+        while place.shard < len(mine):
+            stream = self._contexts(mine[place.shard], place.epoch, place.contexts)
+            for context in stream:
+                place.contexts += 1
+                yield context
+            place.shard, place.contexts = place.shard + 1, 0
+        place.epoch, place.shard = place.epoch + 1, 0
+
+    def _mine(self, epoch: int) -> list[int]:
+        """Shards of this reader, in order."""
+        order = np.arange(len(self.shards))
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, epoch)).permutation(order)
+        worker = get_worker_info()
+        part, parts = (worker.id, worker.num_workers) if worker else (0, 1)
+        readers = self.world * parts
+        if len(self.shards) < readers:
+            raise ValueError(
+                f"{self.folder}: {len(self.shards)} shards for {readers} readers; export a corpus "
+                "of smaller shards (audiotok corpus split), or take fewer workers"
+            )
+        return order[self.rank * parts + part :: readers].tolist()
+
+    def _contexts(self, number: int, epoch: int, skip: int) -> Iterator[Tensor]:
+        """Contexts of a shard after the first `skip`."""
+        shard = self.shards[number]
+        try:
+            ids = np.load(shard / "ids.npy", mmap_mode="r", allow_pickle=False)
+            bounds = np.load(shard / "bounds.npy", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{shard}: cannot be read ({error}); export it again") from None
+        if not len(bounds) or bounds[-1] != len(ids):
+            raise ValueError(f"{shard}: {len(ids)} ids, and bounds of others; export it again")
+        order = np.arange(len(bounds) - 1)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, epoch, number)).permutation(order)
+        lengths = np.diff(bounds)[order]
+        ends = np.cumsum(lengths)  # in the order of this epoch
+        total, n = int(ends[-1]) if len(ends) else 0, self.context
+        for start in range(skip * n, total - n, n):
+            made = np.empty(n + 1, np.int64)
+            filled, i = 0, int(np.searchsorted(ends, start, "right"))
+            while filled <= n:
+                within = start + filled - int(ends[i] - lengths[i])
+                a = int(bounds[order[i]]) + within
+                take = min(n + 1 - filled, int(lengths[i]) - within)
+                made[filled : filled + take] = ids[a : a + take]
+                filled, i = filled + take, i + 1
+            yield torch.from_numpy(made)

@@ -1,0 +1,1 @@
+"""In which order a language model sees codes: one file a pattern."""

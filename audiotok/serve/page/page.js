@@ -1,0 +1,341 @@
+// The page: a recording, its tokens, and what is decoded from so many of their codebooks.
+
+import { Server } from './socket.js';
+import { Monitor, Player, Track, read, record, wav } from './audio.js';
+import { Spectrogram, TokenMap, waveform } from './draw.js';
+
+const $ = (id) => document.getElementById(id);
+const SPAN = 4;  // seconds at least that the plots are wide
+let server, player, take = null, stopRecording = null, monitor = null, stale = true;
+
+function state(kind, text) { $('state').dataset.state = kind; $('state-text').textContent = text; }
+
+function problem(text) { $('problem').textContent = text || ''; $('problem').hidden = !text; }
+
+/** All that belongs to one recording. */
+function fresh() {
+  return {
+    original: new Track(), decoded: new Track(), codes: server.hello.sizes.map(() => []),
+    map: new TokenMap(server.hello.sizes), summary: null, ready: new Map(), books: 0,
+    spectra: new Map(),
+  };
+}
+
+function push(codes) {
+  codes.forEach((row, k) => { for (const code of row) take.codes[k].push(code); });
+  take.map.push(codes);
+  stale = true;
+}
+
+// -- the connection ---------------------------------------------------------------------------
+
+async function connect() {
+  state('wait', 'connecting');
+  const token = sessionStorage.getItem('token') || '';
+  try {
+    server = await Server.connect(token);
+  } catch (error) {
+    state('bad', 'not connected');
+    $('token-form').hidden = false;
+    problem(error.message);
+    return;
+  }
+  $('token-form').hidden = true;
+  problem('');
+  state('ok', 'connected');
+  const { hello } = server;
+  server.closed = (why) => {
+    state('bad', 'disconnected');
+    if (stopRecording) { stopRecording(); stopped(); }
+    if (!/nothing came/.test(why)) problem(why);
+    enable();
+  };
+  player ||= new Player(hello.sample_rate, playing);
+  $('books').max = hello.codebooks;
+  $('books').value = hello.codebooks;
+  $('f-codec').replaceChildren(hello.codec, small(hello.fingerprint));
+  $('f-latency').textContent = `${Math.round(hello.latency * 1000)} ms`;
+  label();
+  enable();
+}
+
+async function connected() {
+  if (server?.socket.readyState === WebSocket.OPEN) return true;
+  await connect();
+  return server?.socket.readyState === WebSocket.OPEN;
+}
+
+function small(text) {
+  const made = document.createElement('small');
+  made.textContent = text;
+  return made;
+}
+
+// -- encoding ---------------------------------------------------------------------------------
+
+/** Begins a recording; `rest` is what is done when the server has said all. */
+function begin(live) {
+  player.pause();
+  playing();
+  take = fresh();
+  take.live = live;
+  take.began = performance.now();
+  const books = take.books = Number($('books').value);
+  const mine = take;
+  return new Promise((resolve) => {
+    server.start('both', {
+      codes: push,
+      samples: (samples) => { mine.decoded.push(samples); monitor?.push(samples); stale = true; },
+      draining: () => state('bad', 'the server is going away'),
+      end: (summary) => {
+        mine.summary = summary;
+        mine.took = (performance.now() - mine.began) / 1000;
+        resolve(mine);
+      },
+    }, { live });
+    enable();
+    if (books < server.hello.codebooks) server.say({ type: 'codebooks', codebooks: books });
+    monitor = live && $('monitor').checked ? new Monitor(server.hello.sample_rate) : null;
+  });
+}
+
+function ended(mine) {
+  if (!mine.mixed) mine.ready.set(mine.books, mine.decoded.all());
+  const asked = Number($('books').value);
+  mine.done = true;
+  enable();
+  if (mine.ready.has(asked)) listen(); else decode(asked);
+  stale = true;
+}
+
+async function toggle() {
+  if (stopRecording) {
+    stopRecording();
+    return stopped();
+  }
+  problem('');
+  if (!await connected()) return;
+  $('record').disabled = true;
+  try {
+    let done;
+    const stop = await record(server.hello.sample_rate, (samples) => {
+      done ||= begin(true).then(ended);
+      take.original.push(samples);
+      if (server.socket.readyState === WebSocket.OPEN) server.audio(samples);
+      let peak = 0;
+      for (const x of samples) peak = Math.max(peak, Math.abs(x));
+      $('level').value = Math.max(peak, $('level').value * 0.8);
+      stale = true;
+    });
+    stopRecording = () => { stop(); if (done && server.socket.readyState === WebSocket.OPEN) server.end(); };
+    $('record').classList.add('on');
+    $('record-text').textContent = 'Stop';
+  } catch (error) {
+    problem(`no microphone: ${error.message}`);
+  }
+  enable();
+}
+
+function stopped() {
+  stopRecording = null;
+  monitor?.close();
+  monitor = null;
+  $('level').value = 0;
+  $('record').classList.remove('on');
+  $('record-text').textContent = 'Record';
+  enable();
+}
+
+async function load(file) {
+  if (!file || stopRecording) return;
+  problem('');
+  try {
+    if (!await connected()) return;
+    const samples = await read(file, server.hello.sample_rate);
+    const done = begin(false);
+    take.original.push(samples);
+    await server.audioWhole(samples);
+    server.end();
+    ended(await done);
+  } catch (error) {
+    problem(error.message);
+  }
+}
+
+// -- hearing ----------------------------------------------------------------------------------
+
+/** What so many codebooks sound like: asked of the server once. */
+async function decode(books) {
+  const mine = take;
+  if (!mine?.done || mine.busy) return;
+  if (!mine.ready.has(books)) {
+    if (!await connected()) return;
+    mine.busy = true;
+    const track = new Track();
+    await new Promise((resolve) => {
+      server.start('decode', { samples: (samples) => track.push(samples), end: resolve }, { codebooks: books, live: false });
+      server.tokens(mine.codes.slice(0, books));
+      server.end(mine.original.length);
+    });
+    mine.ready.set(books, track.all().subarray(0, mine.original.length));
+    mine.busy = false;
+  }
+  if (take !== mine) return;
+  const asked = Number($('books').value);
+  if (asked !== books) return decode(asked);
+  mine.books = books;
+  listen();
+}
+
+function choice() { return $('b').getAttribute('aria-pressed') === 'true' ? 'b' : 'a'; }
+
+function heard() {
+  if (!take) return new Float32Array(0);
+  return choice() === 'a' ? take.original.all() : take.ready.get(take.books) || take.decoded.all();
+}
+
+function listen() {
+  player.use(heard());
+  const link = $('save');
+  URL.revokeObjectURL(link.href);
+  link.href = URL.createObjectURL(wav(heard(), server.hello.sample_rate));
+  link.download = choice() === 'a' ? 'original.wav' : `decoded-${take.books}.wav`;
+  link.hidden = false;
+  stale = true;
+}
+
+function choose(which) {
+  $('a').setAttribute('aria-pressed', which === 'a');
+  $('b').setAttribute('aria-pressed', which === 'b');
+  if (take?.done) listen();
+  stale = true;
+}
+
+function play() {
+  if (player.playing) player.pause(); else player.play();
+  playing();
+}
+
+function playing() {
+  $('play').classList.toggle('on', player.playing);
+  $('play').setAttribute('aria-label', player.playing ? 'Pause' : 'Play');
+}
+
+// -- what is seen -----------------------------------------------------------------------------
+
+function kbps(books) {
+  const { sizes, sample_rate, frame_size } = server.hello;
+  const bits = sizes.slice(0, books).reduce((sum, size) => sum + Math.log2(size), 0);
+  return bits * sample_rate / frame_size / 1000;
+}
+
+function label() {
+  const books = Number($('books').value);
+  $('books-text').textContent = `${books} of ${server.hello.codebooks} · ${kbps(books).toFixed(2)} kbps`;
+}
+
+function enable() {
+  const open = server?.socket.readyState === WebSocket.OPEN;
+  const ready = Boolean(take?.done);
+  $('record').disabled = false;
+  $('file').disabled = Boolean(stopRecording);
+  $('books').disabled = !server;
+  for (const id of ['play', 'a', 'b']) $(id).disabled = !ready;
+  $('hint').hidden = Boolean(take);
+  $('plots').classList.toggle('filled', Boolean(take));
+  if (!open && !server) $('record').disabled = true;
+}
+
+function facts() {
+  const { sample_rate, frame_size } = server.hello;
+  const seconds = take.original.length / sample_rate, rate = kbps(take.books);
+  $('f-length').replaceChildren(`${seconds.toFixed(2)} s`, small(`${take.map.frames} frames of ${Math.round(frame_size / sample_rate * 1000)} ms`));
+  $('f-rate').replaceChildren(`${rate.toFixed(2)} kbps`, small(`${Math.ceil(rate * seconds / 8 * 10) / 10} kB in all`));
+  $('f-ratio').replaceChildren(`${Math.round(sample_rate * 16 / 1000 / rate)} times`, small('smaller'));
+  if (!take.summary?.count) {
+    $('f-answer').textContent = '–';
+  } else if (take.live) {
+    $('f-speed').textContent = 'server answers in';
+    $('f-answer').replaceChildren(`${take.summary.p50_ms.toFixed(0)} ms`, small(`99 %: ${take.summary.p99_ms.toFixed(0)} ms`));
+  } else {
+    $('f-speed').textContent = 'server, there and back';
+    $('f-answer').replaceChildren(`${(seconds / take.took).toFixed(1)}x real time`, small(`${take.took.toFixed(1)} s`));
+  }
+}
+
+function spectrum(samples, key) {
+  if (!take.spectra.has(key)) take.spectra.set(key, new Spectrogram(server.hello.sample_rate / 100));
+  const made = take.spectra.get(key);
+  made.follow(samples);
+  return made;
+}
+
+function draw() {
+  requestAnimationFrame(draw);
+  if (!server || !take) return;
+  const { sample_rate, frame_size } = server.hello;
+  const span = Math.max(SPAN * sample_rate, take.original.length);
+  const at = player.time * sample_rate / span;
+  $('head').hidden = !take.done;
+  $('head').style.left = `${100 * at}%`;
+  $('time').textContent = `${(take.done ? player.time : take.original.length / sample_rate).toFixed(1)} / ${(take.original.length / sample_rate).toFixed(1)} s`;
+  if (!stale) return;
+  stale = false;
+  const decoded = take.ready.get(take.books) || take.decoded.all(), which = choice();
+  const tracks = [
+    { samples: take.original.all(), name: '--a', alpha: which === 'a' ? 1 : 0.55 },
+    { samples: decoded, name: '--b', alpha: which === 'b' ? 0.85 : 0.3 },
+  ];
+  waveform($('wave'), which === 'a' ? tracks.reverse() : tracks, span);
+  take.map.draw($('tokens'), span / frame_size, Number($('books').value));
+  const [samples, key] = which === 'a' ? [take.original.all(), 'a'] : [decoded, take.done ? take.books : 'live'];
+  spectrum(samples, key).draw($('spectrum'), span);
+  $('spectrum-text').textContent = `${which === 'a' ? 'original' : 'decoded'}, 0 to ${sample_rate / 2000} kHz`;
+  $('tokens-text').textContent = `${take.map.frames} frames x ${server.hello.codebooks} codebooks`;
+  facts();
+}
+
+// -- what a person does -----------------------------------------------------------------------
+
+$('record').onclick = toggle;
+$('file').onchange = (event) => { load(event.target.files[0]); event.target.value = ''; };
+$('play').onclick = play;
+$('a').onclick = () => choose('a');
+$('b').onclick = () => choose('b');
+$('books').oninput = () => {
+  label();
+  stale = true;
+  const books = Number($('books').value);
+  if (take?.done) return decode(books);
+  if (take && !take.done && server.socket.readyState === WebSocket.OPEN) {
+    server.say({ type: 'codebooks', codebooks: books });
+    take.mixed = true;
+    take.books = books;
+  }
+};
+$('plots').onpointerdown = (event) => {
+  if (!take?.done) return;
+  const box = $('plots').getBoundingClientRect();
+  const span = Math.max(SPAN, take.original.length / server.hello.sample_rate);
+  player.seek((event.clientX - box.left) / box.width * span);
+};
+$('token-form').onsubmit = (event) => {
+  event.preventDefault();
+  sessionStorage.setItem('token', $('token').value);
+  connect();
+};
+for (const name of ['dragover', 'dragleave', 'drop']) {
+  addEventListener(name, (event) => {
+    event.preventDefault();
+    $('drop').classList.toggle('over', name === 'dragover');
+    if (name === 'drop') load(event.dataTransfer.files[0]);
+  });
+}
+addEventListener('keydown', (event) => {
+  if (event.target.matches('input, button') || !take?.done) return;
+  if (event.key === ' ') { event.preventDefault(); play(); }
+  if (event.key === 'a' || event.key === 'b') choose(event.key);
+});
+addEventListener('resize', () => { stale = true; });
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { stale = true; });
+connect().then(() => requestAnimationFrame(draw));

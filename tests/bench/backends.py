@@ -1,0 +1,178 @@
+"""What executes a codec fastest: torch, torch.compile, onnxruntime, OpenVINO, on the same audio.
+
+    python tests/bench/backends.py [--seconds 10] [--threads 2] [--rounds 5] [--folder KEPT]
+
+For `speech` (its weights) and EnCodec 24 kHz (random weights, 8 codebooks), beside the `encodec`
+package with the weights of ours. All take turns, and the fastest round of each counts, for a shared
+machine only ever slows down; on one that is never quiet, `--cpu --threads 1` counts the processor's
+own time. Codes are compared with torch's: fp32 has to give the same, bfloat16
+drifts, which is stated. Backends run the recording in blocks of `codec.block` frames, as
+`audiotok encode --backend` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import test_codecs_oracles as oracles
+import test_dialects as dialects
+
+from audiotok import Audio, load
+from audiotok.codecs import encodec as encodecs
+from audiotok.codecs.base import Codec
+from audiotok.export.folder import export
+from audiotok.export.graphs import whole
+from audiotok.exported import Exported, is_exported
+
+RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
+CODEBOOKS = 8
+BACKENDS = (("onnx", "float32"), ("openvino", "float32"), ("openvino", "bfloat16"))
+
+Task = Callable[[], np.ndarray]
+Row = tuple[str, Task, Task]  # a name; codes `[k f]`; samples `[c t]`
+
+
+def package(theirs: Any, wave: torch.Tensor, codes: np.ndarray) -> Row:
+    """The `encodec` package's own encoder, quantizer and decoder."""
+    given = torch.from_numpy(codes.copy())[:, None]
+
+    def encode() -> np.ndarray:
+        latent = theirs.encoder(wave[None])
+        return theirs.quantizer.vq.encode(latent, n_q=CODEBOOKS)[:, 0].numpy()
+
+    def decode() -> np.ndarray:
+        return theirs.decoder(theirs.quantizer.decode(given))[0].numpy()
+
+    return "encodec package", encode, decode
+
+
+def compiled(codec: Codec, wave: torch.Tensor, codes: np.ndarray) -> Row:
+    """The whole recording through what torch.compile makes of encoder and decoder."""
+    encoder, decoder = (
+        torch.compile(graph.run, dynamic=False) for graph in whole(codec, CODEBOOKS)
+    )
+    given = torch.from_numpy(codes.copy())[None]
+    return (
+        "torch.compile",
+        lambda: encoder(wave[None])[0][0].numpy(),
+        lambda: decoder(given)[0][0].numpy(),
+    )
+
+
+def exported(name: str, codec: Exported, audio: Audio, tokens: Any) -> Row:
+    samples = audio.samples.numpy()
+    return (
+        name,
+        lambda: codec.encode_array(samples, audio.rate, codebooks=CODEBOOKS).codes,
+        lambda: codec.decode_array(tokens),
+    )
+
+
+def rows_of(
+    codec: Codec, audio: Audio, folder: Path, threads: int, *, with_compile: bool
+) -> list[Row]:
+    tokens = codec.encode(audio, codebooks=CODEBOOKS)
+    made: list[Row] = [
+        (
+            "torch",
+            lambda: codec.encode(audio, codebooks=CODEBOOKS).codes,
+            lambda: codec.decode(tokens).samples.numpy(),
+        ),
+    ]
+    if with_compile:
+        made.append(compiled(codec, audio.samples, tokens.codes))
+    kept = folder / codec.name
+    if not is_exported(kept):
+        export(codec, kept, codebooks=CODEBOOKS, steps=True)
+    for backend, precision in BACKENDS:
+        try:
+            run: Any = load(kept, backend=backend, threads=threads, precision=precision)  # pyright: ignore
+            made.append(exported(f"{backend} {precision}", run, audio, tokens))
+        except ImportError as missing:
+            print(f"{backend}: left out, {missing}")
+    return made
+
+
+def timed(
+    rows: list[Row], seconds: float, rounds: int, right: Row, clock: Callable[[], float]
+) -> None:
+    codes, wave = right[1](), right[2]()
+    best: dict[tuple[str, str], float] = {}
+    for _, *tasks in rows:
+        for task in tasks:
+            task()  # warm
+    for _ in range(rounds):
+        for name, *tasks in rows:
+            for way, task in zip(("encode", "decode"), tasks, strict=True):
+                began = clock()
+                task()
+                took = clock() - began
+                best[name, way] = min(best.get((name, way), took), took)
+    first = rows[0][0]
+    for name, encode, decode in rows:
+        mine, heard = encode(), decode()
+        said = "another codec"
+        if mine.shape == codes.shape:
+            drift = 100 * float((mine != codes).mean())
+            apart = float(np.abs(heard[:, : wave.shape[1]] - wave[:, : heard.shape[1]]).max())
+            said = f"{drift:.2f} % of codes differ from torch's, samples {apart:.0e}"
+        both = [seconds / best[name, way] for way in ("encode", "decode")]
+        total = sum(best[first, way] for way in ("encode", "decode"))
+        ratio = total / sum(best[name, way] for way in ("encode", "decode"))
+        print(
+            f"  {name:20} encode {both[0]:6.1f}x  decode {both[1]:6.1f}x real time"
+            f"  {ratio:5.2f} times {first}; {said}",
+            flush=True,
+        )
+
+
+@torch.no_grad()
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--seconds", type=int, default=10)
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--folder", type=Path, help="where exports are kept for another run")
+    options.add_argument("--codecs", nargs="+", default=["speech", "encodec"])
+    options.add_argument("--cpu", action="store_true", help="count the processor's seconds")
+    options.add_argument("--compile", action="store_true", help="torch.compile too: minutes")
+    chosen = options.parse_args()
+    clock = time.process_time if chosen.cpu else time.perf_counter
+    torch.set_num_threads(chosen.threads)
+    torch.set_flush_denormal(True)
+    one = Audio.load(RECORDING).mono()
+    one = Audio.cat([one] * int(-(-chosen.seconds // one.seconds)))[: chosen.seconds * one.rate]
+    counted = "of processor time, all threads together" if chosen.cpu else "on the clock"
+    print(
+        f"{chosen.seconds} s, {chosen.threads} threads, fastest of {chosen.rounds} {counted}, torch"
+    )
+    print(f"{torch.__version__}, {platform.processor() or platform.machine()}")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = chosen.folder or Path(scratch)
+        theirs, _ = oracles.encodec_pair(encodecs.Config())
+        ours = dialects.saved(theirs, Path(scratch) / "theirs.pt")
+        peer_audio = one.resample(24000)
+        codes = ours.encode(peer_audio, codebooks=CODEBOOKS).codes
+        peer = package(theirs, peer_audio.samples, codes)
+        for name in chosen.codecs:
+            codec = load("speech") if name == "speech" else ours
+            print(codec.name)
+            audio = one.resample(codec.sample_rate)
+            rows = rows_of(codec, audio, folder, chosen.threads, with_compile=chosen.compile)
+            timed([peer, *rows], one.seconds, chosen.rounds, rows[0], clock)
+
+
+if __name__ == "__main__":
+    main()

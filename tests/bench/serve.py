@@ -1,0 +1,210 @@
+"""How many real-time conversations `audiotok serve` holds: audio up, tokens and audio down.
+
+    python tests/bench/serve.py --clients 10 20 40 --seconds 10
+
+One server process; all clients in this one, on raw sockets, each at its own pace and phase. A frame
+is late when its answer takes longer than a frame lasts. Memory is that of the server's process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from audiotok.audio import Audio
+from audiotok.latency import spread
+from audiotok.serve import protocol
+
+ROOT = Path(__file__).parents[2]
+SPEECH = ROOT / "egs/data/reading.flac"
+
+
+class Socket(asyncio.Protocol):
+    """A WebSocket client of very few instructions: the server is what is measured."""
+
+    def __init__(self, host: str) -> None:
+        self.host, self.data, self.greeted = host, bytearray(), False
+        self.came: list[float] = []  # when tokens came
+        self.said: list[dict[str, object]] = []
+        loop = asyncio.get_running_loop()
+        self.ready, self.over = loop.create_future(), loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        key = base64.b64encode(os.urandom(16)).decode()
+        lines = (f"GET {protocol.PATH} HTTP/1.1", f"Host: {self.host}", "Upgrade: websocket")
+        more = ("Connection: Upgrade", f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13")
+        transport.write("\r\n".join([*lines, *more, "", ""]).encode())
+
+    def data_received(self, data: bytes) -> None:
+        now = perf_counter()
+        self.data += data
+        if not self.greeted:
+            end = self.data.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            assert self.data.startswith(b"HTTP/1.1 101"), bytes(self.data[:200])
+            del self.data[: end + 4]
+            self.greeted = True
+            self.ready.set_result(None)
+        while len(self.data) >= 2:
+            size, head = self.data[1] & 127, 2
+            if size >= 126:
+                head = 4 if size == 126 else 10
+                size = int.from_bytes(self.data[2:head], "big")
+            if len(self.data) < head + size:
+                return
+            kind = self.data[0] & 15
+            if kind == 9:  # a ping
+                self.send(frame(bytes(self.data[head : head + size]), 10))
+            elif kind == 2 and self.data[head] == protocol.TOKENS:
+                self.came.append(now)
+            elif kind == 1:
+                said = json.loads(self.data[head : head + size])
+                self.said.append(said)
+                if said["type"] in ("end", "error") and not self.over.done():
+                    self.over.set_result(said)
+            del self.data[: head + size]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.over.done():
+            self.over.set_exception(ConnectionError("the server hung up"))
+
+    def send(self, frame: bytes) -> None:
+        self.transport.write(frame)
+
+
+def frame(payload: bytes, kind: int) -> bytes:
+    """A WebSocket frame, masked with zeros."""
+    size = len(payload)
+    head = bytes([0x80 | kind, 0x80 | min(size, 126)])
+    return head + (size.to_bytes(2, "big") if size > 125 else b"") + bytes(4) + payload
+
+
+async def client(
+    host: str, port: int, frames: list[bytes], start: float, period: float
+) -> tuple[list[float], dict[str, object]]:
+    """One conversation in real time; gives the delay of each frame, and what the server said."""
+    loop = asyncio.get_running_loop()
+    _, socket = await loop.create_connection(lambda: Socket(f"{host}:{port}"), host, port)
+    await asyncio.wait_for(socket.ready, 30)
+    socket.send(frame(json.dumps({"type": "start", "mode": "both"}).encode(), 1))
+    sent = []
+    for i, data in enumerate(frames):
+        wait = start + i * period - perf_counter()
+        await asyncio.sleep(max(0, wait))
+        sent.append(perf_counter())
+        socket.send(data)
+    socket.send(frame(b'{"type": "end"}', 1))
+    said = await asyncio.wait_for(socket.over, 60)
+    socket.transport.close()
+    # A frame is complete with a later message, always as many later; the last comes with the end.
+    came = socket.came[:-1]
+    lag = len(sent) - len(came)
+    return [when - sent[i + lag] for i, when in enumerate(came)], said
+
+
+def percentile(metrics: str, name: str, share: float) -> float:
+    """The least bucket of a histogram that so many do not exceed, in ms."""
+    rows = re.findall(rf'audiotok_{name}_bucket{{le="([^"]+)"}} (\S+)', metrics)
+    total = float(rows[-1][1])
+    return next(float(le) * 1000 for le, count in rows if float(count) >= share * total)
+
+
+def value(metrics: str, name: str) -> float:
+    """One of the numbers that Prometheus is told."""
+    found = re.search(rf"^audiotok_{name} (\S+)", metrics, re.MULTILINE)
+    assert found, name
+    return float(found[1])
+
+
+def cpu_seconds(process: int) -> float:
+    """What a process has used of all cores."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def get(host: str, port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://{host}:{port}{path}") as answer:
+        return answer.read().decode()
+
+
+def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
+    """One server, so many clients."""
+    command = [sys.executable, "-m", "audiotok", "serve", "--port", "0", "--clients", "1000"]
+    command += ["--gather-ms", str(options.gather), "--threads", str(options.threads)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    command += ["--codec", options.codec]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as server,
+        contextlib.ExitStack() as ending,
+    ):
+        ending.callback(server.terminate)
+        assert server.stdout
+        found = re.search(r"http://([\d.]+):(\d+)/", server.stdout.readline())
+        assert found
+        host, port = found[1], int(found[2])
+        hello = json.loads(get(host, port, "/healthz"))
+        memory = value(get(host, port, "/metrics"), "resident_bytes")
+        audio = Audio.load(SPEECH).resample(16000).samples
+        count = int(seconds * 50)
+        pieces = audio.repeat(1, 1 + count * 320 // audio.shape[1]).split(320, 1)[:count]
+        frames = [frame(protocol.audio(piece.numpy(), "s16le"), 2) for piece in pieces]
+
+        async def load() -> list[tuple[list[float], dict[str, object]]]:
+            start, turn = perf_counter() + 1, torch.rand(clients).tolist()
+            return await asyncio.gather(
+                *(client(host, port, frames, start + 0.02 * t, 0.02) for t in turn)
+            )
+
+        begin, before, used = perf_counter(), os.times(), cpu_seconds(server.pid)
+        results = asyncio.run(load())
+        wall, after = perf_counter() - begin, os.times()
+        used = cpu_seconds(server.pid) - used
+        metrics = get(host, port, "/metrics")
+        more = value(metrics, "resident_bytes") - memory
+    delays = [delay for mine, _ in results for delay in mine[25:]]  # half a second to warm up
+    all_of, late = spread(delays), sum(delay > 0.02 for delay in delays)
+    p50, p99 = (percentile(metrics, "step_seconds", share) for share in (0.5, 0.99))
+    abreast = value(metrics, "step_clients_sum") / value(metrics, "step_clients_count")
+    print(
+        f"{hello['codec']}, {clients:3} clients: frame there and back {all_of}; "
+        f"{late / len(delays):.2%} later than 20 ms; step p50 {p50:g} ms, "
+        f"p99 {p99:g} ms, of {abreast:.1f} clients; "
+        f"{more / clients / 1e6:.2f} MB a client; server {used / wall:.0%} of a core, "
+        f"{used / len(frames) / clients * 1e3:.2f} ms of it a frame; load generator "
+        f"{(after.user - before.user + after.system - before.system) / wall:.0%} of a core",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 10, 20, 40])
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--codec", default="speech")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--gather", type=float, default=3, help="ms")
+    options = parser.parse_args()
+    cpu = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[:1]
+    print(f"{cpu or platform.processor()}, {os.cpu_count()} cores, torch {torch.__version__}")
+    for clients in options.clients:
+        measured(clients, options.seconds, options)
+
+
+if __name__ == "__main__":
+    main()

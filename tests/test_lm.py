@@ -1,0 +1,394 @@
+"""Language models: what is cached is what is computed, training goes on, generation is legal."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commandline import audiotok
+
+from audiotok.checkpoint import load
+from audiotok.corpus.base import About
+from audiotok.corpus.write import row_of, write_corpus
+from audiotok.layout import Layout, LayoutError
+from audiotok.lm.data import TEXT, causal_batch, stroke_batch
+from audiotok.lm.file import load_model, save_model
+from audiotok.lm.generate import Sampling, fill_up, generate, spoken
+from audiotok.lm.loop import Run, lost, train
+from audiotok.lm.model import Config, Transformer
+from audiotok.lm.ngram import Ngram
+from audiotok.lm.recipe import LayoutOptions, LmData, LmRecipe
+from audiotok.lm.score import bits_of, preferred, spoilt
+from audiotok.recipe import Train
+from audiotok.stream import Stream
+from audiotok.tokens import Tokens
+
+TINY = Config(width=32, depth=2, heads=2, dropout=0.0)
+PATTERNS = ["flat", "delay", "parallel", "coarse_first", "ar_nar", "semantic_first"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Codes of the shipped codec in which every frame follows from the one before."""
+    codec = load("speech")
+    folder = tmp_path_factory.mktemp("lm") / "corpus"
+
+    def entries():
+        for i in range(24):
+            first = np.random.default_rng(i).integers(0, 50, (codec.codebooks, 1))
+            codes = (first + 7 * np.arange(20 + i)) % 50
+            samples = codes.shape[1] * codec.frame_size
+            tokens = Tokens(
+                codes=codes,
+                size=codec.sizes,
+                codec=codec.name,
+                fingerprint=codec.fingerprint,
+                sample_rate=codec.sample_rate,
+                frame_size=codec.frame_size,
+                samples=samples,
+                original_rate=codec.sample_rate,
+                original_samples=samples,
+            )
+            split = "dev" if i % 6 == 0 else "train"
+            yield row_of(f"r{i}", tokens, 0, {"text": f"word {i}", "split": split}), tokens
+
+    about = About(
+        codec=codec.name,
+        fingerprint=codec.fingerprint,
+        sizes=tuple(codec.sizes),
+        sample_rate=codec.sample_rate,
+        frame_size=codec.frame_size,
+        channels=1,
+        shards=(),
+    )
+    write_corpus(folder, about, entries(), limit=2000)
+    return folder
+
+
+def recipe(corpus: Path, **more: object) -> LmRecipe:
+    options = Train(steps=6, rate=3e-3, warmup=1, cooldown=1, every=3, ema=0.5)
+    made = LmRecipe(
+        data=LmData(corpus=str(corpus), frames=40, batch=4),
+        layout=LayoutOptions(codebooks=2),
+        model=TINY,
+        train=options,
+    )
+    return replace(made, **more)  # pyright: ignore
+
+
+def model_of(layout: Layout, *, text: int = 0, causal: bool = True) -> Transformer:
+    torch.manual_seed(0)
+    return Transformer(layout.vocabulary, text, replace(TINY, causal=causal)).eval()
+
+
+@pytest.mark.parametrize("pattern", ["flat", "delay"])
+def test_a_cache_changes_nothing(pattern: str):
+    layout = Layout(sizes=(7, 5, 6), pattern=pattern)
+    model = model_of(layout)
+    codes = np.random.default_rng(0).integers(0, 5, (3, 9))
+    ids = torch.from_numpy(np.atleast_2d(layout.encode(codes)))[None]
+    whole, _ = model.hidden(ids)
+    made, cache = [], None
+    for a, b in ((0, 1), (1, 5), (5, 6), (6, ids.shape[2])):
+        hidden, cache = model.hidden(ids[:, :, a:b], cache=cache)
+        made.append(hidden)
+    assert torch.allclose(torch.cat(made, 1), whole, atol=1e-5)
+
+
+def test_filling_on_the_right_changes_nothing():
+    for causal in (True, False):
+        layout = Layout(sizes=(7, 5), pattern="parallel")
+        model = model_of(layout, causal=causal, text=TEXT)
+        random = np.random.default_rng(0)
+        parts = [(random.integers(0, 5, (2, n)), "ab" * n) for n in (3, 9)]
+        if causal:
+            alone, beside = causal_batch(layout, parts[:1]), causal_batch(layout, parts)
+        else:
+            alone = stroke_batch(layout, parts[:1], random, stage=1)
+            beside = stroke_batch(layout, parts, random, stage=1)
+        (one, n), (two, m) = lost(model, alone), lost(model, beside)
+        assert torch.allclose(one[0], two[0], rtol=1e-5)
+        assert n[0] == m[0]
+
+
+def test_nothing_later_is_seen():
+    layout = Layout(sizes=(7, 5), pattern="delay")
+    model = model_of(layout)
+    ids = torch.randint(5, 10, (1, 2, 8))
+    before = model(ids)[1]
+    ids[:, :, 5] = 6
+    after = model(ids)[1]
+    assert torch.equal(before[:, :5], after[:, :5])
+    assert not torch.equal(before[:, 5:], after[:, 5:])
+
+
+def test_targets_are_the_codes_that_are_to_come():
+    layout = Layout(sizes=(7, 5), pattern="delay")
+    codes = np.array([[1, 2, 3], [0, 4, 2]])
+    batch = causal_batch(layout, [(codes, "hi")])
+    # two of text, begin; then each row's codes, the second a step late, `end` in the first alone
+    assert batch.targets[0, 0].tolist() == [-100, -100, 6, 7, 8, 2]
+    assert batch.targets[0, 1].tolist() == [-100, -100, -100, 5, 9, 7]
+    assert batch.ids[0, 0, :2].tolist() == [12 + ord("h"), 12 + ord("i")]
+
+
+def test_vall_es_second_model_sees_codebooks_before_and_the_prompt():
+    layout = Layout(sizes=(7, 5, 6), pattern="parallel")
+    codes = np.random.default_rng(0).integers(0, 5, (3, 6))
+    batch = stroke_batch(layout, [(codes, None)], np.random.default_rng(0), stage=1, prompt=2)
+    ids, targets = batch.ids[0, :, 1:], batch.targets[0, :, 1:]
+    assert torch.equal(ids[0], torch.from_numpy(codes[0] + 5))
+    assert torch.equal(ids[1:, :2], torch.from_numpy(codes[1:, :2] + 5))
+    assert (ids[1:, 2:] == 3).all()  # mask
+    assert torch.equal(targets[1, 2:], torch.from_numpy(codes[1, 2:] + 5))
+    assert (targets[[0, 2]] == -100).all()
+    assert (targets[1, :2] == -100).all()
+
+
+def test_training_learns_resumes_and_says_what_it_learned(corpus: Path, tmp_path: Path):
+    options = Train(steps=60, rate=1e-2, warmup=5, cooldown=20, every=30, ema=0.9)
+    made = recipe(corpus, train=options)
+    weights = train(made, tmp_path / "whole")
+    model, layout = load_model(weights)
+    assert layout == Layout.load(tmp_path / "whole/layout.json")
+    log = (tmp_path / "whole/log.csv").read_text().splitlines()
+    column = log[0].split(",").index("held_bits_a_second")
+    bits = [float(line.split(",")[column]) for line in log[1:]]
+    assert len(bits) == 2
+    # An id of 2053 costs 11 bits before anything is learned; there are 100 a second.
+    assert bits[1] < bits[0] < 1100
+    assert bits[1] < 500
+
+    # Interrupted, it ends at the same weights to the bit.
+    run = Run(made, tmp_path / "parts", "cpu")
+    run.options = replace(options, every=10)
+    run.go(0.0001)
+    assert 0 < run.step < 60
+    train(made, tmp_path / "parts")
+    one = torch.load(tmp_path / "whole/last.pt", weights_only=True)["model"]
+    other = torch.load(tmp_path / "parts/last.pt", weights_only=True)["model"]
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+    with pytest.raises(ValueError, match="not the layout of this recipe"):
+        train(replace(made, layout=LayoutOptions(codebooks=1)), tmp_path / "whole")
+
+    codes = [np.full((2, 12), 3), (7 * np.arange(12) + np.array([[0], [9]])) % 50]
+    (odd, n), (usual, m) = bits_of(model, layout, [(c, None) for c in codes])
+    assert n == m == 25
+    assert usual < odd
+    liked = preferred(model, layout, [codes[1], (codes[1] + 14) % 50] * 5, "shuffled")
+    assert len(liked) == 10
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_every_pattern_trains_and_speaks(pattern: str, corpus: Path, tmp_path: Path):
+    made = recipe(corpus, layout=LayoutOptions(codebooks=2, pattern=pattern))
+    model, layout = load_model(train(made, tmp_path))
+    columns = list(generate(model, layout, longest=5, sampling=Sampling(seed=1)))
+    codes = layout.decode(np.concatenate(columns, -1))
+    assert codes.shape[0] == 2
+    assert 1 <= codes.shape[1] <= 5 if layout.order.streams else codes.shape[1] >= 1
+
+
+def test_generation_is_repeatable_and_starts_before_it_ends():
+    codec = load("speech")
+    layout = Layout(
+        sizes=tuple(codec.sizes[:3]),
+        pattern="delay",
+        codec=codec.name,
+        fingerprint=codec.fingerprint,
+        sample_rate=codec.sample_rate,
+        frame_size=codec.frame_size,
+    )
+    model = model_of(layout)
+    options = Sampling(temperature=0.8, top_k=20, top_p=0.9, seed=3)
+    prompt = np.random.default_rng(0).integers(0, 1024, (3, 4))
+
+    def drawn():
+        return generate(model, layout, prompt=prompt, longest=12, shortest=12, sampling=options)
+
+    columns = list(drawn())
+    assert all(map(np.array_equal, columns, drawn()))
+    codes = layout.decode(np.concatenate(columns, -1))
+    assert np.array_equal(codes[:, :4], prompt)
+    assert codes.shape == (3, 12)
+
+    seen = 0
+
+    def counted():
+        nonlocal seen
+        for column in drawn():
+            seen += 1
+            yield column
+
+    heard = []
+    for samples in spoken(counted(), layout, Stream(codec, codebooks=3)):
+        if not heard:
+            assert seen < len(columns)
+        heard.append(samples)
+    whole = codec.decode(layout.tokens(codes)).samples
+    assert torch.allclose(torch.cat(heard, 1)[:, : whole.shape[1]], whole, atol=1e-4)
+
+
+def test_further_codebooks_are_filled_up(corpus: Path, tmp_path: Path):
+    made = recipe(
+        corpus,
+        layout=LayoutOptions(codebooks=3, pattern="parallel"),
+        model=replace(TINY, causal=False),
+        data=LmData(corpus=str(corpus), frames=60, batch=4, text=True),
+        train=Train(steps=80, rate=1e-2, warmup=5, cooldown=30, every=40, ema=0.9),
+    )
+    model, layout = load_model(train(made, tmp_path))
+    codes = (np.array([[3], [20], [11]]) + 7 * np.arange(15)) % 50
+    full = fill_up(model, layout, codes[:1], text="word", prompt=codes[:, :5])
+    assert np.array_equal(full[0], codes[0])
+    assert np.array_equal(full[:, :5], codes[:, :5])
+    assert full.shape == (3, 15)
+    with pytest.raises(ValueError, match="does not go on"):
+        next(generate(model, layout, text="word"))
+
+
+def test_text_is_asked_for_where_it_is_read():
+    layout = Layout(sizes=(7,))
+    with pytest.raises(ValueError, match="give some"):
+        next(generate(model_of(layout, text=TEXT), layout))
+    with pytest.raises(ValueError, match="no text"):
+        next(generate(model_of(layout), layout, text="hello"))
+    first = Layout(sizes=(7, 7), pattern="ar_nar")
+    with pytest.raises(ValueError, match="all of a recording"):
+        next(generate(model_of(first), first, prompt=np.zeros((2, 3), np.int64)))
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_pieces_shorten_and_join_a_text_tokenizer(kind: str, tmp_path: Path):
+    tokenizers = pytest.importorskip("tokenizers")
+    from audiotok.lm.bpe import extend_tokenizer, learn_pieces, save_tokenizer
+
+    random = np.random.default_rng(0)
+    words = [random.integers(0, 30, 4) for _ in range(6)]
+    codes = [np.concatenate([words[i] for i in random.integers(0, 6, 40)])[None] for _ in range(30)]
+    plain = Layout(sizes=(30,))
+    layout = learn_pieces(plain, codes, size=60, kind=kind)  # pyright: ignore
+    assert layout.vocabulary[0] <= 60
+    ids = layout.encode(codes[0])
+    assert len(ids) < len(plain.encode(codes[0])) / 2
+    assert np.array_equal(layout.decode(ids), codes[0])
+
+    save_tokenizer(layout, tmp_path / "tokenizer.json")
+    there = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert there.get_vocab_size() == layout.vocabulary[0]
+    assert there.id_to_token(layout.special("end")) == "<|audio_end|>"
+
+    text = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "hi": 1}, "[UNK]"))
+    text.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    moved = extend_tokenizer(text, plain)
+    assert moved.offset == 2
+    said = "".join(moved.names()[i - 2] for i in moved.encode(codes[0][:, :5]))
+    assert text.encode(f"hi {said}").ids == [1, *moved.encode(codes[0][:, :5]).tolist()]
+    with pytest.raises(LayoutError, match="already"):
+        extend_tokenizer(text, plain)
+    with pytest.raises(LayoutError, match="need one each"):
+        learn_pieces(plain, codes, size=20)
+
+
+def test_an_ngram_is_a_distribution_and_learns():
+    random = np.random.default_rng(0)
+    ids = [np.r_[0, random.integers(1, 6, 30)] for _ in range(20)]
+    model = Ngram(6, order=3).fit(ids)
+    for context in ([0], [1, 2], [3, 3], [5, 0], [0, 1, 2, 3]):
+        assert math.isclose(sum(model.probability(context, i) for i in range(6)), 1.0)
+    told = Ngram(6).fit([np.array([0, 1, 2, 1, 2, 1, 2])] * 5)
+    assert told.bits(np.array([0, 1, 2, 1, 2])) < 4 < told.bits(np.array([0, 2, 2, 1, 1]))
+
+
+def test_an_id_that_follows_few_others_is_unlikely_after_new_ones():
+    """Kneser and Ney's point: 4 comes often, but after 3 alone; 5 after many."""
+    told = [np.array([0, 3, 4] * 6), np.array([0, 1, 5, 2, 5, 6, 5, 0, 5, 3])]
+    model = Ngram(8, order=2).fit(told)
+    assert model.probability([7], 5) > model.probability([7], 4)
+    # Of ids as unseen contexts see them: 4 after one id, of 11 pairs that there are.
+    pairs = {(a, b) for ids in told for a, b in zip(ids.tolist(), ids[1:].tolist(), strict=False)}
+    kinds = len({b for _, b in pairs})
+    floor = 0.75 * kinds / len(pairs) / 8
+    assert math.isclose(model.probability([7], 4), 0.25 / len(pairs) + floor)
+
+
+def test_spoilt_recordings_have_the_same_length():
+    codes, other = np.arange(35)[None], np.arange(100, 135)[None]
+    random = np.random.default_rng(0)
+    shuffled = spoilt(codes, other, "shuffled", random)
+    assert sorted(shuffled[0]) == list(range(35))
+    assert not np.array_equal(shuffled, codes)
+    spliced = spoilt(codes, other, "spliced", random)
+    assert spliced.shape == codes.shape
+    assert 0 < (spliced >= 100).sum() < 35
+
+
+def test_command_line(corpus: Path, tmp_path: Path):
+    (tmp_path / "lm.toml").write_text(
+        f'[data]\ncorpus = "{corpus}"\nframes = 40\nbatch = 2\n[layout]\ncodebooks = 2\n'
+        "pattern = 'delay'\n[model]\nwidth = 32\ndepth = 1\nheads = 2\n"
+        "[train]\nsteps = 4\nevery = 2\n"
+    )
+    run = tmp_path / "run"
+    assert audiotok("lm", "train", tmp_path / "lm.toml", "-o", run).code == 0
+    weights = run / "best.safetensors"
+    done = audiotok("lm", "score", weights, corpus, "--split", "dev", "--pairs", "--json")
+    assert done.code == 0, done.err
+    assert 0 <= done.json["prefers_to_shuffled"] <= 1
+    wave = tmp_path / "out.wav"
+    done = audiotok("lm", "generate", weights, "-o", wave, "--seconds", "0.2")
+    assert done.code == 0, done.err
+    assert wave.stat().st_size > 44
+    for arguments, word in (
+        (("generate", tmp_path / "none.safetensors", "-o", tmp_path / "x.wav"), "no such model"),
+        (("generate", weights, "-o", tmp_path / "x.wav", "--text", "hi"), "no text"),
+        (("score", weights, tmp_path), "no corpus"),
+        (("train", tmp_path / "lm.toml", "--set", "layout.codebooks=9"), "are 8"),
+        (("train", tmp_path / "lm.toml", "--set", "model.wide=9"), "width"),
+    ):
+        done = audiotok(
+            "lm", *arguments, *(("-o", tmp_path / "y") if arguments[0] == "train" else ())
+        )
+        assert done.code != 0
+        assert len(done.lines) == 1, done.lines
+        assert word in done.lines[0]
+    assert not (tmp_path / "x.wav").exists()
+
+
+def test_a_model_file_is_whole_or_refused(tmp_path: Path):
+    layout = Layout(sizes=(7, 5), pattern="delay")
+    model = model_of(layout)
+    save_model(model, layout, tmp_path / "m.safetensors")
+    again, same = load_model(tmp_path / "m.safetensors")
+    assert same == layout
+    ids = torch.randint(0, 7, (1, 2, 5))
+    assert torch.equal(again(ids)[0], model(ids)[0])
+    data = (tmp_path / "m.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(data[:-9])
+    with pytest.raises(ValueError, match=r"cut\.safetensors"):
+        load_model(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.slow
+def test_from_recordings_to_a_language_model_in_one_script(tmp_path: Path):
+    root = Path(__file__).parents[1]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [root / "egs/feed_a_lm.sh", root / "egs/data", tmp_path],
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "each decoded to its codes" in done.stdout
+    assert (tmp_path / "spoken.wav").stat().st_size > 16000
