@@ -10,6 +10,7 @@ import typer
 from audiotok import show
 
 if TYPE_CHECKING:
+    from audiotok.codecs.base import Codec
     from audiotok.jobs import Report
 
 Kind = TypeVar("Kind")  # of codec: in torch, or exported
