@@ -11,6 +11,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -452,24 +453,39 @@ def test_a_recording_that_ends_its_process_is_quarantined_and_no_other(tmp_path:
 
 @pytest.mark.slow
 def test_killed_in_a_loop_with_workers_dying_too(tmp_path: Path):
-    source = talks(tmp_path / "in", 400)
+    source = talks(tmp_path / "in", 150)
     whole = process(*command(source, tmp_path / "whole"))
     assert whole.code == 0, whole.err
     draw, out = random.Random(3), tmp_path / "out"
-    for _ in range(40):
-        running = background(*command(source, out))
-        time.sleep(draw.uniform(1, 9))
+    for _ in range(30):
+        running = background(*command(source, out, "-j", "2"))
+        seen, wanted = 0, draw.randint(1, 30)
+        last = _logged(out)
+        while running.poll() is None and seen < wanted:  # some recordings further on
+            time.sleep(0.002)
+            now = _logged(out)
+            seen, last = seen + (now != last), now
         others = [pid for pid in group(running.pid) if pid != running.pid]
         if others and draw.random() < 0.5:  # first a worker, then all
             os.kill(draw.choice(others), signal.SIGKILL)
-            time.sleep(draw.uniform(0, 2))
+            time.sleep(draw.uniform(0, 1))
         running.kill()
         assert ends(running.pid)
         running.communicate()
         if running.returncode == 0:
             break
-    process(*command(source, out))
+    else:
+        assert process(*command(source, out)).code == 0
     assert content(out) == content(tmp_path / "whole")
+
+
+def _logged(out: Path) -> int:
+    """Bytes in the logs of a build."""
+    total = 0
+    for path in (out / ".build").glob("*.log"):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 @pytest.mark.slow

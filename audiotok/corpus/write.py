@@ -62,7 +62,7 @@ def write_shard(
     """
     header = header_of(header)
     paths = {suffix: folder / f"{name}{suffix}" for suffix in (".tok", ".jsonl", ".npy")}
-    index: list[tuple[int, ...]] = []
+    index, count = bytearray(), 0  # as written: a list of tuples would take ten times as much
     frames = samples = at = 0
     with explained(paths[".tok"], "write"), ExitStack() as stack:
         rows = stack.enter_context(_published(paths[".jsonl"]))
@@ -73,16 +73,19 @@ def write_shard(
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
             where = (frames, tokens.frames, tokens.original_rate, tokens.samples)
             where += (tokens.original_samples, at, hashed(row["id"]))
-            index.append((*where, int(row["audio"], 16), int(row["checksum"], 16)))
+            where += (int(row["audio"], 16), int(row["checksum"], 16))
+            index += np.array([where], INDEX).tobytes()
+            count += 1
             writer.append(tokens.codes)
             rows.write(line)
             frames, samples, at = frames + tokens.frames, samples + tokens.samples, at + len(line)
         with _published(paths[".npy"]) as file:
-            np.lib.format.write_array(file, np.array(index, INDEX), (1, 0), allow_pickle=False)
+            records = np.frombuffer(bytes(index), INDEX)
+            np.lib.format.write_array(file, records, (1, 0), allow_pickle=False)
     sync(folder)
     return Files(
         name=name,
-        recordings=len(index),
+        recordings=count,
         frames=frames,
         samples=samples,
         bytes={suffix: path.stat().st_size for suffix, path in paths.items()},
