@@ -31,7 +31,7 @@ class Ngram:
         self.counts: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
         self.totals: dict[tuple[int, ...], int] = {}
 
-    def fit(self, sequences: Iterable[Ids]) -> Ngram:
+    def fit(self, sequences: Iterable[Int[np.ndarray, " _"]]) -> Ngram:
         """Counts sequences, each with its `begin` first."""
         n = self.order
         for ids in sequences:
