@@ -24,6 +24,7 @@ bench: $(VENV)/ready
 	$(BIN)/python tests/bench/encode.py
 	$(BIN)/python tests/bench/peers.py
 	$(BIN)/python tests/bench/tokens.py
+	$(BIN)/python tests/bench/stream.py
 	$(BIN)/python tests/bench/serve.py
 	$(BIN)/python tests/bench/packing.py
 
