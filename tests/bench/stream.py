@@ -38,9 +38,7 @@ def main() -> None:
     audio = Audio.load(RECORDING).mono().resample(codec.sample_rate)
     frames = WARM + round(chosen.seconds * codec.sample_rate / codec.frame_size)
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}")
-    print(
-        "threads streams | side by side, ms a step: p50 p99 | alone, ms a frame | frames that differ"
-    )
+    print("threads streams | side by side, ms a step: p50 p99 | alone, ms a frame | frames differ")
     for threads in chosen.threads:
         torch.set_num_threads(threads)
         for count in chosen.streams:
