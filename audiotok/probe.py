@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -58,31 +60,105 @@ def probe(
     n = min(len(names) - 1, max(1, round(held * len(names))))
     place = torch.randperm(len(names), generator=random)[group]  # the first n are held out
     test = place < n
-    mean, std = features[~test].mean(0), features[~test].std(0).clamp(min=1e-8)
-    x, y = (features - mean) / std, labels
-    model = nn.Linear(x.shape[1], int(labels.max()) + 1)
-    nn.init.zeros_(model.weight)
-    nn.init.zeros_(model.bias)
-    optimiser = torch.optim.LBFGS(
-        model.parameters(), max_iter=rounds, history_size=10, line_search_fn="strong_wolfe"
+    model = _fitted(
+        features[~test], labels[~test], int(labels.max()) + 1, decay=decay, rounds=rounds
     )
-    seen, wanted = x[~test], y[~test]
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        value = F.cross_entropy(model(seen), wanted) + decay * model.weight.square().sum()
-        value.backward()
-        return value
-
-    optimiser.step(loss)  # pyright: ignore[reportArgumentType]  # it takes a Tensor, not a float
-    with torch.no_grad():
-        right = (model(x[test]).argmax(1) == y[test]).double()
+    right = (model(features[test]).argmax(1) == labels[test]).double()
     total = torch.zeros(n, dtype=torch.double).index_add_(0, place[test], torch.ones_like(right))
     hits = torch.zeros(n, dtype=torch.double).index_add_(0, place[test], right)
     drawn = torch.randint(n, (draws, n), generator=random)
     means = hits[drawn].sum(1) / total[drawn].sum(1)
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.double)).tolist()
-    chance = (y[test] == y[~test].mode().values).double().mean().item()
+    chance = (labels[test] == labels[~test].mode().values).double().mean().item()
     return Probed(
         right.mean().item(), low, high, chance, int((~test).sum()), int(test.sum()), groups=n
     )
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """What probes found in each group, every one by a probe that was trained on other groups.
+
+    Sums over a group's frames, in the order of the sorted groups, so that two systems can be
+    compared group by group (`statistics.paired`).
+    """
+
+    right: Float[Tensor, " g"]  # frames whose label is found
+    bits: Float[Tensor, " g"]  # log2 of how much likelier features make the label than without
+    frames: Float[Tensor, " g"]
+
+
+def crossed(
+    features: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    groups: Int[Tensor, " n"],
+    *,
+    folds: int = 4,
+    decay: float = 1e-4,
+    rounds: int = 100,
+    seed: int = 0,
+) -> Crossed:
+    """As `probe`, by cross-validation: every group is tested once.
+
+    The mean of `bits` is a lower bound, but for chance, of the information that features have on
+    labels, and is below zero for a probe that learnt what does not hold in other groups (Pimentel
+    et al. 2020, arXiv:2004.03061).
+
+    Args:
+        features, labels, groups, decay, rounds: as in `probe`.
+        folds: into how many parts the groups are dealt.
+        seed: of the dealing.
+
+    Raises:
+        ValueError: fewer folds than two, or fewer groups than folds.
+    """
+    names, group = groups.unique(return_inverse=True)
+    if not 2 <= folds <= len(names):
+        raise ValueError(f"{len(names)} groups cannot be dealt into {folds} folds, two or more")
+    random = torch.Generator().manual_seed(seed)
+    fold = (torch.randperm(len(names), generator=random) % folds)[group]
+    classes = int(labels.max()) + 1
+    right, bits = torch.zeros(len(labels)).double(), torch.zeros(len(labels)).double()
+    for i in range(folds):
+        test = fold == i
+        model = _fitted(features[~test], labels[~test], classes, decay=decay, rounds=rounds)
+        chances = model(features[test]).double().log_softmax(1)
+        right[test] = (chances.argmax(1) == labels[test]).double()
+        # One more of each, so that a label that training lacks has a chance.
+        often = 1 + torch.bincount(labels[~test], minlength=classes).double()
+        known = chances.gather(1, labels[test][:, None])[:, 0]
+        bits[test] = (known - (often / often.sum()).log()[labels[test]]) / math.log(2)
+    summed = [
+        torch.zeros(len(names)).double().index_add_(0, group, of)
+        for of in (right, bits, torch.ones_like(right))
+    ]
+    return Crossed(*summed)
+
+
+def _fitted(
+    features: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    classes: int,
+    *,
+    decay: float,
+    rounds: int,
+) -> Callable[[Tensor], Tensor]:
+    """Trains; what comes back makes logits `[m classes]` of features `[m d]`."""
+    mean, std = features.mean(0), features.std(0).clamp(min=1e-8)
+    model = nn.Linear(features.shape[1], classes)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    optimiser = torch.optim.LBFGS(
+        model.parameters(), max_iter=rounds, history_size=10, line_search_fn="strong_wolfe"
+    )
+    seen = (features - mean) / std
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = F.cross_entropy(model(seen), labels) + decay * model.weight.square().sum()
+        value.backward()
+        return value
+
+    optimiser.step(loss)  # pyright: ignore[reportArgumentType]  # it takes a Tensor, not a float
+    model.requires_grad_(False)
+    return lambda more: model((more - mean) / std)
