@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
@@ -85,12 +84,10 @@ def measured(
         raise ValueError(f"phones are known of fewer than {FOLDS} speakers: too few to probe")
     code, phone, group = torch.cat(codes), torch.cat(labels), torch.cat(who)
     kinds, index = code.unique(return_inverse=True)
-    entries = codec.quantizer.decode(code[None, None])[0].T
+    entries = codec.quantizer.decode(kinds[None, None])[0].T
     probes = {
-        "code": crossed(
-            F.one_hot(index, len(kinds)).float(), phone, group, folds=FOLDS, decay=RARE
-        ),
-        "entry": crossed(entries, phone, group, folds=FOLDS),
+        "code": crossed(torch.eye(len(kinds)), phone, group, index=index, folds=FOLDS, decay=RARE),
+        "entry": crossed(entries, phone, group, index=index, folds=FOLDS),
     }
     for of, got in probes.items():
         found[f"phones right, from the {of}"] = got.right.numpy(), got.frames.numpy()

@@ -60,9 +60,8 @@ def probe(
     n = min(len(names) - 1, max(1, round(held * len(names))))
     place = torch.randperm(len(names), generator=random)[group]  # the first n are held out
     test = place < n
-    model = _fitted(
-        features[~test], labels[~test], int(labels.max()) + 1, decay=decay, rounds=rounds
-    )
+    seen = F.one_hot(labels[~test], int(labels.max()) + 1).float()
+    model = _fitted(features[~test], seen, decay=decay, rounds=rounds)
     right = (model(features[test]).argmax(1) == labels[test]).double()
     total = torch.zeros(n, dtype=torch.double).index_add_(0, place[test], torch.ones_like(right))
     hits = torch.zeros(n, dtype=torch.double).index_add_(0, place[test], right)
@@ -89,10 +88,11 @@ class Crossed:
 
 
 def crossed(
-    features: Float[Tensor, "n d"],
+    features: Float[Tensor, "k d"],
     labels: Int[Tensor, " n"],
     groups: Int[Tensor, " n"],
     *,
+    index: Int[Tensor, " n"] | None = None,
     folds: int = 4,
     decay: float = 1e-4,
     rounds: int = 100,
@@ -106,6 +106,8 @@ def crossed(
 
     Args:
         features, labels, groups, decay, rounds: as in `probe`.
+        index: which row of `features` each frame has; None: its own. What has few kinds of rows,
+            as codes have, is probed at the cost of the kinds: the same loss, summed by kind.
         folds: into how many parts the groups are dealt.
         seed: of the dealing.
 
@@ -119,13 +121,16 @@ def crossed(
     fold = (torch.randperm(len(names), generator=random) % folds)[group]
     classes = int(labels.max()) + 1
     right, bits = torch.zeros(len(labels)).double(), torch.zeros(len(labels)).double()
+    index = torch.arange(len(labels)) if index is None else index
     for i in range(folds):
         test = fold == i
-        model = _fitted(features[~test], labels[~test], classes, decay=decay, rounds=rounds)
-        chances = model(features[test]).double().log_softmax(1)
+        seen = torch.zeros(len(features), classes)
+        seen.index_put_((index[~test], labels[~test]), torch.ones(1), accumulate=True)
+        model = _fitted(features, seen, decay=decay, rounds=rounds)
+        chances = model(features).double().log_softmax(1)[index[test]]
         right[test] = (chances.argmax(1) == labels[test]).double()
         # One more of each, so that a label that training lacks has a chance.
-        often = 1 + torch.bincount(labels[~test], minlength=classes).double()
+        often = 1 + seen.sum(0).double()
         known = chances.gather(1, labels[test][:, None])[:, 0]
         bits[test] = (known - (often / often.sum()).log()[labels[test]]) / math.log(2)
     summed = [
@@ -136,26 +141,31 @@ def crossed(
 
 
 def _fitted(
-    features: Float[Tensor, "n d"],
-    labels: Int[Tensor, " n"],
-    classes: int,
+    features: Float[Tensor, "k d"],
+    seen: Float[Tensor, "k classes"],
     *,
     decay: float,
     rounds: int,
 ) -> Callable[[Tensor], Tensor]:
-    """Trains; what comes back makes logits `[m classes]` of features `[m d]`."""
-    mean, std = features.mean(0), features.std(0).clamp(min=1e-8)
-    model = nn.Linear(features.shape[1], classes)
+    """Trains on rows and on how often each was seen with each label.
+
+    What comes back makes logits `[m classes]` of features `[m d]`.
+    """
+    often, n = seen.sum(1, keepdim=True), seen.sum()
+    mean = (often * features).sum(0) / n
+    std = ((often * (features - mean).square()).sum(0) / (n - 1)).sqrt().clamp(min=1e-8)
+    model = nn.Linear(features.shape[1], seen.shape[1])
     nn.init.zeros_(model.weight)
     nn.init.zeros_(model.bias)
     optimiser = torch.optim.LBFGS(
         model.parameters(), max_iter=rounds, history_size=10, line_search_fn="strong_wolfe"
     )
-    seen = (features - mean) / std
+    there = often[:, 0] > 0
+    x, y = (features[there] - mean) / std, seen[there]
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        value = F.cross_entropy(model(seen), labels) + decay * model.weight.square().sum()
+        value = -(y * model(x).log_softmax(1)).sum() / n + decay * model.weight.square().sum()
         value.backward()
         return value
 
