@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -58,31 +60,115 @@ def probe(
     n = min(len(names) - 1, max(1, round(held * len(names))))
     place = torch.randperm(len(names), generator=random)[group]  # the first n are held out
     test = place < n
-    mean, std = features[~test].mean(0), features[~test].std(0).clamp(min=1e-8)
-    x, y = (features - mean) / std, labels
-    model = nn.Linear(x.shape[1], int(labels.max()) + 1)
-    nn.init.zeros_(model.weight)
-    nn.init.zeros_(model.bias)
-    optimiser = torch.optim.LBFGS(
-        model.parameters(), max_iter=rounds, history_size=10, line_search_fn="strong_wolfe"
-    )
-    seen, wanted = x[~test], y[~test]
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        value = F.cross_entropy(model(seen), wanted) + decay * model.weight.square().sum()
-        value.backward()
-        return value
-
-    optimiser.step(loss)  # pyright: ignore[reportArgumentType]  # it takes a Tensor, not a float
-    with torch.no_grad():
-        right = (model(x[test]).argmax(1) == y[test]).double()
+    seen = F.one_hot(labels[~test], int(labels.max()) + 1).float()
+    model = _fitted(features[~test], seen, decay=decay, rounds=rounds)
+    right = (model(features[test]).argmax(1) == labels[test]).double()
     total = torch.zeros(n, dtype=torch.double).index_add_(0, place[test], torch.ones_like(right))
     hits = torch.zeros(n, dtype=torch.double).index_add_(0, place[test], right)
     drawn = torch.randint(n, (draws, n), generator=random)
     means = hits[drawn].sum(1) / total[drawn].sum(1)
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.double)).tolist()
-    chance = (y[test] == y[~test].mode().values).double().mean().item()
+    chance = (labels[test] == labels[~test].mode().values).double().mean().item()
     return Probed(
         right.mean().item(), low, high, chance, int((~test).sum()), int(test.sum()), groups=n
     )
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """What probes found in each group, every one by a probe that was trained on other groups.
+
+    Sums over a group's frames, in the order of the sorted groups, so that two systems can be
+    compared group by group (`statistics.paired`).
+    """
+
+    right: Float[Tensor, " g"]  # frames whose label is found
+    bits: Float[Tensor, " g"]  # log2 of how much likelier features make the label than without
+    frames: Float[Tensor, " g"]
+
+
+def crossed(
+    features: Float[Tensor, "k d"],
+    labels: Int[Tensor, " n"],
+    groups: Int[Tensor, " n"],
+    *,
+    index: Int[Tensor, " n"] | None = None,
+    folds: int = 4,
+    decay: float = 1e-4,
+    rounds: int = 100,
+    seed: int = 0,
+) -> Crossed:
+    """As `probe`, by cross-validation: every group is tested once.
+
+    The mean of `bits` is a lower bound, but for chance, of the information that features have on
+    labels, and is below zero for a probe that learnt what does not hold in other groups (Pimentel
+    et al. 2020, arXiv:2004.03061).
+
+    Args:
+        features, labels, groups, decay, rounds: as in `probe`.
+        index: which row of `features` each frame has; None: its own. What has few kinds of rows,
+            as codes have, is probed at the cost of the kinds: the same loss, summed by kind.
+        folds: into how many parts the groups are dealt.
+        seed: of the dealing.
+
+    Raises:
+        ValueError: fewer folds than two, or fewer groups than folds.
+    """
+    names, group = groups.unique(return_inverse=True)
+    if not 2 <= folds <= len(names):
+        raise ValueError(f"{len(names)} groups cannot be dealt into {folds} folds, two or more")
+    random = torch.Generator().manual_seed(seed)
+    fold = (torch.randperm(len(names), generator=random) % folds)[group]
+    classes = int(labels.max()) + 1
+    right, bits = torch.zeros(len(labels)).double(), torch.zeros(len(labels)).double()
+    index = torch.arange(len(labels)) if index is None else index
+    for i in range(folds):
+        test = fold == i
+        seen = torch.zeros(len(features), classes)
+        seen.index_put_((index[~test], labels[~test]), torch.ones(1), accumulate=True)
+        model = _fitted(features, seen, decay=decay, rounds=rounds)
+        chances = model(features).double().log_softmax(1)[index[test]]
+        right[test] = (chances.argmax(1) == labels[test]).double()
+        # One more of each, so that a label that training lacks has a chance.
+        often = 1 + seen.sum(0).double()
+        known = chances.gather(1, labels[test][:, None])[:, 0]
+        bits[test] = (known - (often / often.sum()).log()[labels[test]]) / math.log(2)
+    summed = [
+        torch.zeros(len(names)).double().index_add_(0, group, of)
+        for of in (right, bits, torch.ones_like(right))
+    ]
+    return Crossed(*summed)
+
+
+def _fitted(
+    features: Float[Tensor, "k d"],
+    seen: Float[Tensor, "k classes"],
+    *,
+    decay: float,
+    rounds: int,
+) -> Callable[[Tensor], Tensor]:
+    """Trains on rows and on how often each was seen with each label.
+
+    What comes back makes logits `[m classes]` of features `[m d]`.
+    """
+    often, n = seen.sum(1, keepdim=True), seen.sum()
+    mean = (often * features).sum(0) / n
+    std = ((often * (features - mean).square()).sum(0) / (n - 1)).sqrt().clamp(min=1e-8)
+    model = nn.Linear(features.shape[1], seen.shape[1])
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    optimiser = torch.optim.LBFGS(
+        model.parameters(), max_iter=rounds, history_size=10, line_search_fn="strong_wolfe"
+    )
+    there = often[:, 0] > 0
+    x, y = (features[there] - mean) / std, seen[there]
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = -(y * model(x).log_softmax(1)).sum() / n + decay * model.weight.square().sum()
+        value.backward()
+        return value
+
+    optimiser.step(loss)  # pyright: ignore[reportArgumentType]  # it takes a Tensor, not a float
+    model.requires_grad_(False)
+    return lambda more: model((more - mean) / std)

@@ -44,6 +44,7 @@ LEVELS = {
     "latency": 0,
     "pcm": 0,
     "bare": 1,
+    "voices": 1,
     "results": 2,
     "tokens": 2,
     "source": 2,
@@ -112,6 +113,10 @@ LEVELS = {
     "commands": 14,
     "__main__": 15,
     "__init__": 15,
+    "contrast": 10,
+    "commands": 12,
+    "__main__": 13,
+    "__init__": 13,
 }
 # Why a file may pass 300 lines.
 LONG: dict[str, str] = {}

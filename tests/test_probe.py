@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiotok.probe import probe
+from audiotok.probe import crossed, probe
 
 
 def classes(n: int = 3000, groups: int = 20, apart: float = 3.0, seed: int = 0):
@@ -72,3 +72,38 @@ def test_the_same_seed_gives_the_same_and_one_group_is_refused():
     assert probe(*given) == probe(*given) != probe(*given, seed=1)
     with pytest.raises(ValueError, match="trains and tests on different groups; here is 1"):
         probe(given[0], given[1], torch.zeros_like(given[2]))
+
+
+def test_every_group_is_tested_once_by_others():
+    features, labels, groups = classes(20000, groups=7)
+    found = crossed(features, labels, groups, folds=3)
+    assert found.frames.tolist() == torch.bincount(groups).tolist()
+    assert (found.right <= found.frames).all()
+    assert found.right.sum() / 20000 == pytest.approx(1 - 4 / 3 * 0.0668072, abs=0.01)
+    told = torch.nn.functional.one_hot(groups).float()  # by nothing but the group
+    alone = crossed(told, groups, groups, folds=7, rounds=20)
+    assert alone.right.sum() == 0
+
+
+def test_bits_are_the_information_of_a_label_that_can_be_read_off():
+    """A code that is the label says all of it; one that is it half of the time, what theory has."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (40000,), generator=random)
+    groups = torch.randint(8, (40000,), generator=random)
+    full = crossed(torch.nn.functional.one_hot(labels).float(), labels, groups)
+    assert full.bits.sum() / full.frames.sum() == pytest.approx(2, abs=0.02)
+    guess = torch.randint(4, (40000,), generator=random)
+    code = torch.where(torch.rand(40000, generator=random) < 0.5, labels, guess)
+    half = crossed(torch.nn.functional.one_hot(code).float(), labels, groups)
+    right, wrong = 0.5 + 0.5 / 4, 0.5 / 4
+    expected = 2 + right * np.log2(right) + 3 * wrong * np.log2(wrong)
+    assert half.bits.sum() / half.frames.sum() == pytest.approx(expected, abs=0.01)
+    none = crossed(torch.randn(40000, 4, generator=random), labels, groups)
+    assert none.bits.sum() / none.frames.sum() == pytest.approx(0, abs=0.002)
+
+
+def test_folds_that_cannot_be_are_refused():
+    given = classes(200, groups=3)
+    for folds in (1, 4):
+        with pytest.raises(ValueError, match=f"3 groups cannot be dealt into {folds} folds"):
+            crossed(*given, folds=folds)

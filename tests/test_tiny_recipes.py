@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,8 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-WHOLE = [p for p in sorted((ROOT / "recipes").glob("*.toml")) if not p.stem.startswith("bench_")]
+OTHER = ("bench_", "twins_")  # not trained, or small themselves
+WHOLE = [p for p in sorted((ROOT / "recipes").glob("*.toml")) if not p.stem.startswith(OTHER)]
 
 
 @pytest.mark.parametrize("path", WHOLE, ids=lambda p: p.stem)
@@ -60,6 +62,16 @@ def test_every_recipe_has_a_tiny_size(path: Path):
     if path in TINY and path.stem != "speech_tiny":
         whole = read_recipe(path.with_name(path.name.replace("_tiny", "")))
         assert read_recipe(path).loss == whole.loss
+
+
+def test_twins_differ_in_what_distillation_weighs_alone():
+    distilled, plain = (
+        read_recipe(ROOT / f"recipes/twins_{name}.toml") for name in ("distilled", "plain")
+    )
+    # At weight zero, not left out: so that both draw the same crops.
+    assert distilled.loss["distillation"] > plain.loss["distillation"] == 0
+    assert replace(distilled, loss=plain.loss) == plain
+    assert {**distilled.loss, "distillation": 0.0} == plain.loss
 
 
 # Those that extend speechtokenizer_tiny differ from it in the targets alone.

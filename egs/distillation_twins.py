@@ -1,0 +1,59 @@
+"""Twins with and without distillation: phones and voices in codebook 1, and what all of them lose.
+
+    python egs/distillation_twins.py MANIFEST DISTILLED PLAIN [DISTILLED PLAIN ...] \
+        [--embedder resemblyzer --embedder wespeaker:MODEL.onnx]
+
+Split `test` of MANIFEST has speakers that no twin heard, and English text that pocketsphinx aligns;
+a pair of weights is of one seed. What the rows say: `audiotok/contrast.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+
+from rich.progress import track
+
+import audiotok
+from audiotok import Audio
+from audiotok.contrast import Spoken, measured, originals, table
+from audiotok.manifest import read_manifest
+from audiotok.phones import align
+from audiotok.registry import find
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("manifest")
+    parser.add_argument("weights", nargs="+")
+    parser.add_argument("--embedder", action="append", default=[])
+    given = parser.parse_args()
+    if len(given.weights) % 2:
+        parser.error("weights come in pairs: DISTILLED PLAIN")
+    spoken, reasons = [], Counter[str]()
+    for recording in track(read_manifest(given.manifest, split="test"), "aligning"):
+        audio = Audio.load(recording.path).mono().resample(16000)
+        try:
+            phones = align(audio, recording.text).phones
+        except ValueError as error:  # its voice is heard all the same
+            phones = []
+            reasons[str(error).partition(":")[0]] += 1
+        spoken.append(Spoken(audio, recording.speaker, phones))
+    for what, of in (("heard", spoken), ("with phones", [s for s in spoken if s.phones])):
+        print(f"{what}: {len(of)} recordings of {len({s.speaker for s in of})} speakers")
+    for why, n in reasons.items():
+        print(f"phones of {n} recordings are not known: {why}")
+    for what, (totals, _) in originals(spoken, given.embedder).items():
+        print(f"nothing coded: {what} {totals.mean():.3f}")
+    metrics = {name: find("metrics", name)() for name in ("pesq", "stoi", "mel")}
+    sums = []
+    for path in track(given.weights, "measuring"):
+        codec = audiotok.load(path)
+        sums.append(measured(codec, spoken, embedders=given.embedder, metrics=metrics))
+        print(f"{path}: {codec.fingerprint}")
+    pairs = list(zip(sums[::2], sums[1::2], strict=True))
+    print(*table(pairs, ("distilled", "plain")), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
