@@ -114,9 +114,6 @@ LEVELS = {
     "__main__": 15,
     "__init__": 15,
     "contrast": 10,
-    "commands": 12,
-    "__main__": 13,
-    "__init__": 13,
 }
 # Why a file may pass 300 lines.
 LONG: dict[str, str] = {}
