@@ -36,8 +36,11 @@ class ExportError(ValueError):
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether this is a folder that `audiotok export` wrote."""
-    return (Path(path) / ABOUT).is_file()
+    """Whether this is a folder that `audiotok export` wrote, as far as it may be looked into."""
+    try:
+        return (Path(path) / ABOUT).is_file()
+    except OSError:
+        return False
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:

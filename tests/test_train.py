@@ -33,13 +33,6 @@ from audiotok.train.validation import stage_gradients
 RATE = 16000
 
 
-@pytest.fixture(autouse=True)
-def _denormals() -> Iterator[None]:
-    """`train` switches them off for its process, which is pytest's."""
-    yield
-    torch.set_flush_denormal(False)
-
-
 # -- schedules --------------------------------------------------------------------------------
 
 
