@@ -231,12 +231,18 @@ def test_each_frame_comes_when_its_last_sample_has():
 
 
 def test_ctrl_c_ends_a_stream_in_good_order(tmp_path: Path):
+    none, half = io.BytesIO(), io.BytesIO()
+    encode_pcm(load(small()), io.BytesIO(b""), none)
+    encode_pcm(load(small()), io.BytesIO(spoken(0.5)), half)
+    each = (len(half.getvalue()) - len(none.getvalue())) // 25  # bytes a frame
     with started("encode", "--codec", small()) as child:
         assert child.stdin
         assert child.stdout
         child.stdin.write(spoken(0.5))
         child.stdin.flush()
-        head = os.read(child.stdout.fileno(), 1000)  # it is under way
+        head = b""
+        while len(head) < len(none.getvalue()) + 20 * each:  # all has come, and most is said
+            head += os.read(child.stdout.fileno(), 1000)
         os.killpg(child.pid, signal.SIGINT)
         rest, said = child.communicate(timeout=60)
     assert child.returncode == 130
