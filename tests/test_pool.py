@@ -16,8 +16,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiotok import pool as pools
 from audiotok.audio import Audio
+from audiotok.data import pool as pools
 from audiotok.data.direct import Files
 from audiotok.data.pool import Pool
 from audiotok.io.decoders import AudioFileError
