@@ -1,0 +1,37 @@
+"""One process at a time where two would undo each other's work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class LockedError(ValueError):
+    """Another process is at work there."""
+
+
+@contextmanager
+def alone(folder: Path, name: str = ".lock") -> Iterator[None]:
+    """While it lasts, no other process gets through here with the same file `name` of a folder.
+
+    The system lets go of it when this process ends, in whatever way; the file stays.
+
+    Raises:
+        LockedError: another process holds it.
+    """
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as held:
+        try:
+            import fcntl
+        except ImportError:  # another system
+            yield
+            return
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LockedError(
+                f"{folder}: another process works there; wait for it, or use another folder"
+            ) from None
+        yield
