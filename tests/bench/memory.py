@@ -93,7 +93,6 @@ def measure(folder: Path, out: Path, count: int, chosen: argparse.Namespace) -> 
             time.sleep(EACH)
             if time.perf_counter() - began > 60 * chosen.minutes:
                 build.send_signal(signal.SIGINT)
-                build.wait()
         said = build.stdout.read() if build.stdout else ""
     took = time.perf_counter() - began
     seen = np.array(looks)
