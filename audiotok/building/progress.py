@@ -95,9 +95,11 @@ class Watch:
 
     @property
     def busy(self) -> float:
-        """Share of the processes' time that they computed, from the first outcome to the last."""
+        """Share of the processes' time that they computed, from the first outcome to the last; or
+        from the start, where an engine hands over so many at once that this says nothing."""
         wall = self.last - self.first
-        return (self.cpu - self._cpu_first) / (wall * self.workers) if wall > 0 else 0.0
+        share = (self.cpu - self._cpu_first) / (wall * self.workers) if wall > 0 else 0.0
+        return share if share < 1.1 else self.cpu / (self.took * self.workers)
 
     @property
     def took(self) -> float:
