@@ -11,6 +11,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from commandline import audiotok
+from golden import elsewhere
 from hypothesis import given, settings
 
 from audiotok.corpus import Corpus, CorpusError
@@ -120,6 +121,20 @@ def test_a_decoder_of_plain_integers_reads_the_same(tmp_path: Path):
     assert reader.flagged == [True, False]
     reader._file.close()
     assert plain_decoder(path.read_bytes()) == speechlike(frames).tolist()
+
+
+def test_what_another_kind_of_machine_wrote_reads_the_same(tmp_path: Path):
+    """Files of a big-endian s390x, with another coder: read here, and written here to the byte."""
+    there = Path(__file__).parent / "golden" / "elsewhere"
+    assert audiotok("corpus", "verify", there).code == 0
+    corpus = Corpus(there)
+    for i, frames in enumerate(elsewhere.LENGTHS):
+        assert (corpus[f"r{i}"].tokens.codes == elsewhere.codes(frames, i)).all()
+    assert sum(elsewhere.LENGTHS) > ans.PAGE
+    assert audiotok("corpus", "expand", there, "-o", tmp_path / "plain").code == 0
+    assert audiotok("corpus", "compress", tmp_path / "plain", "-o", tmp_path / "here").code == 0
+    for path in there.iterdir():
+        assert (tmp_path / "here" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_frequencies_reach_the_coder_as_they_are():

@@ -30,10 +30,11 @@ class Device(ModuleType):
 
     trouble: ClassVar[Exception | None] = None
     played: ClassVar[list[np.ndarray]] = []
-    pace: ClassVar[float] = 0.001
+    pace: ClassVar[float] = 0.001  # seconds a block
+    slow: ClassVar[float] = 0.001  # of the loudspeaker
 
-    class Stream:
-        latency = (0.01, 0.02)
+    class InputStream:
+        latency = 0.01
 
         def __init__(self, **options: Any) -> None:
             if Device.trouble:
@@ -59,15 +60,17 @@ class Device(ModuleType):
                 time.sleep(Device.pace)
 
         def call(self, piece: np.ndarray) -> None:
-            out = np.full((len(piece), 1), np.nan, "f4")
-            self.callback(piece, out, len(piece), None, None)
-            Device.played.append(out)
-
-    class InputStream(Stream):
-        latency = 0.01
-
-        def call(self, piece: np.ndarray) -> None:
             self.callback(piece, len(piece), None, None)
+
+    class OutputStream(InputStream):
+        latency = 0.02
+
+        def run(self) -> None:
+            while not self.over.is_set():
+                out = np.full((self.size, 1), np.nan, "f4")
+                self.callback(out, self.size, None, None)
+                Device.played.append(out)
+                time.sleep(Device.slow)
 
     def query_devices(self) -> str:
         return "  0 made up, ALSA (1 in, 1 out)"
@@ -103,6 +106,22 @@ def test_what_is_said_is_encoded_and_heard(device: type[Device], tmp_path: Path)
     same = min(len(begun), len(rest))
     assert same > 500
     assert np.allclose(rest[:same], begun[:same], atol=1e-4)
+
+
+def test_a_slow_loudspeaker_skips_what_is_late(
+    device: type[Device], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(device, "slow", 0.1)
+    codec = load(small())
+    last = talk(codec, seconds=0.9)
+    assert last.dropped > 5
+    heard = codec.decode(codec.encode(Audio(torch.from_numpy(SPEECH[:14400].T), 16000)))
+    blocks = heard.samples[0].unfold(0, 320, 320).numpy()
+    played = [block[:, 0] for block in device.played if block.any()]
+    places = [int(np.abs(blocks - block).sum(1).argmin()) for block in played]
+    assert len(places) < 20
+    assert places == sorted(set(places))  # in order, some left out
+    assert max(np.diff(places)) > 1
 
 
 def test_without_a_loudspeaker(device: type[Device]):

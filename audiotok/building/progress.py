@@ -34,6 +34,7 @@ class Watch:
         self.began = self.first = self.last = time.perf_counter()
         self.workers, self._count, self._cpu_first = workers, done, 0.0
         self._shown = console.is_terminal
+        self._times = "x real time" if console.width >= 100 else "x"  # the time left must fit
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -46,7 +47,7 @@ class Watch:
             transient=True,
             disable=not self._shown,
         )
-        self._bar = self._progress.add_task("building", total=None, said="", completed=done)
+        self._bar = self._progress.add_task("building", total=None, said="starting", completed=done)
 
     def __enter__(self) -> Watch:
         self._progress.start()
@@ -88,15 +89,17 @@ class Watch:
         self._count += 1
         if self._shown:
             speed = self.seconds / (time.perf_counter() - self.began)
-            said = f"{self.seconds / 3600:.2f} h, {speed:.0f}x real time, {self.bad} errors"
+            said = f"{self.seconds / 3600:.2f} h, {speed:.0f}{self._times}, {self.bad} errors"
             said += f", {self.busy:.0%} busy"
             self._progress.update(self._bar, completed=self._count, said=said)
 
     @property
     def busy(self) -> float:
-        """Share of the processes' time that they computed, from the first outcome to the last."""
+        """Share of the processes' time that they computed, from the first outcome to the last; or
+        from the start, where an engine hands over so many at once that this says nothing."""
         wall = self.last - self.first
-        return (self.cpu - self._cpu_first) / (wall * self.workers) if wall > 0 else 0.0
+        share = (self.cpu - self._cpu_first) / (wall * self.workers) if wall > 0 else 0.0
+        return share if share < 1.1 else self.cpu / (self.took * self.workers)
 
     @property
     def took(self) -> float:

@@ -45,12 +45,13 @@ def meter() -> Iterator[Callable[[Level], None]]:
         def told(level: Level) -> None:
             if not said.is_terminal or level.frames % 5:
                 return
-            full = max(0, min(30, round((level.level + 60) / 2)))  # from -60 dB up, 2 dB a cell
             style = "red" if level.level > -6 else "green"
             late = f"{level.latency * 1e3:.0f} ms + frame {level.took}"
             text = f"  {level.level:5.0f} dB  {level.nominal_kbps:.2f} kbps  {late}"
             dropped = f"  dropped {level.dropped}" if level.dropped else ""
-            bar = ("█" * full, style), ("·" * (30 - full), "dim")
+            cells = max(1, min(30, said.width - len(text) - len(dropped)))  # one line, also at 80
+            full = max(0, min(cells, round((level.level + 60) / 60 * cells)))  # from -60 dB up
+            bar = ("█" * full, style), ("·" * (cells - full), "dim")
             live.update(Text.assemble(*bar, text, (dropped, "yellow")), refresh=True)
 
         yield told

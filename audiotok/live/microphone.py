@@ -1,6 +1,9 @@
 """Microphone to tokens to loudspeaker, frame by frame, with what is heard and how late.
 
 microphone -> callback -> queue -> encode -> tokens -> decode -> queue -> callback -> loudspeaker
+
+Two devices are opened, not one both ways: that stalls where ALSA stands in for PulseAudio or
+PipeWire, as on most desktops with Linux.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 import math
 import queue
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from time import perf_counter
@@ -26,6 +29,7 @@ from audiotok.stream import Stream
 from audiotok.tokfile import TokenSink
 
 WAIT = 5.0  # seconds for a sound device that gives nothing
+LATE = 0.1  # seconds of decoded audio that may wait for the loudspeaker; older ones are left out
 
 
 class MicrophoneError(ValueError):
@@ -108,12 +112,15 @@ def talk(
     said: queue.Queue[np.ndarray] = queue.Queue()
     lost = [0]
 
-    def spoken(incoming: Any, _count: int, _time: Any, status: Any) -> None:
+    def listen(incoming: Any, _count: int, _time: Any, status: Any) -> None:
         lost[0] += bool(status)
         heard.put(incoming.T.copy())
 
-    def both(incoming: Any, outgoing: Any, count: int, when: Any, status: Any) -> None:
-        spoken(incoming, count, when, status)
+    def speak(outgoing: Any, _count: int, _time: Any, status: Any) -> None:
+        lost[0] += bool(status)
+        while said.qsize() > max(1, LATE * rate / size):
+            said.get_nowait()
+            lost[0] += 1
         try:
             outgoing[:] = said.get_nowait().T
         except queue.Empty:
@@ -128,15 +135,12 @@ def talk(
     begun, samples, frames = False, 0, 0
     waiting = torch.zeros(codec.channels, 0)  # decoded, less than a block of the loudspeaker's
     with _explained(sound):
-        device = (
-            sound.Stream(device=(source, target), callback=both, **options)
-            if play
-            else sound.InputStream(device=source, callback=spoken, **options)
-        )
+        devices = [sound.InputStream(device=source, callback=listen, **options)]
+        if play:  # runs first, so that nothing piles up before it
+            devices.insert(0, sound.OutputStream(device=target, callback=speak, **options))
     level = None
 
     def told_of(piece: np.ndarray) -> Level:
-        late = device.latency
         power = float(np.square(piece).mean()) if piece.size else 0.0
         bits = sum(map(math.log2, header.sizes)) * float(codec.frame_rate)
         return Level(
@@ -145,13 +149,15 @@ def talk(
             nominal_kbps=bits / 1000,
             frames=frames,
             latency=stream.latency.algorithmic,
-            device=sum(late) if isinstance(late, tuple) else late,
+            device=sum(device.latency for device in devices),
             took=times.spread(),
             dropped=lost[0],
         )
 
     try:
-        with _explained(sound), device:
+        with _explained(sound), ExitStack() as stack:
+            for device in devices:
+                stack.enter_context(device)
             while samples < seconds * rate:
                 try:
                     piece = heard.get(timeout=WAIT)

@@ -1,7 +1,6 @@
 """Hours of audio an hour, from files to a corpus on the disk, beside plain loops of other packages.
 
     python tests/bench/corpus.py [--data FOLDER] [--seconds 240] [--rounds 2]
-    python tests/bench/corpus.py --memory 100000     # peak memory of 100 and of so many recordings
     python tests/bench/corpus.py --reading           # tokens a second, read
 
 Reading and decoding of audio included. EnCodec 24 kHz, 8 codebooks, the same random weights (speed
@@ -46,7 +45,6 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=240)
     options.add_argument("--rounds", type=int, default=2)
     options.add_argument("--threads", type=int, help="of the loops (default: torch's)")
-    options.add_argument("--memory", type=int, default=0)
     options.add_argument("--reading", action="store_true")
     options.add_argument("--loop", choices=["encodec", "transformers"], help=argparse.SUPPRESS)
     options.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
@@ -59,9 +57,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {platform.processor() or platform.machine()}", end=", ")
     print(f"{os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as folder:
-        if chosen.memory:
-            memory(Path(folder), chosen.memory)
-        elif chosen.reading:
+        if chosen.reading:
             reading(Path(folder))
         else:
             speed(Path(folder), chosen)
@@ -215,46 +211,6 @@ def speed(folder: Path, chosen: argparse.Namespace) -> None:
     one = folder / "one"
     recordings(one, folder / "in", 1)
     print(f"a corpus of one recording, start to end: {ours('speech', one, folder / 'o')[0]:.2f} s")
-
-
-def memory(folder: Path, many: int) -> None:
-    """Peak memory of the main process and of the largest of the others, by recordings."""
-    from audiotok import checkpoint
-    from audiotok.codecs.speech import Config, Speech
-
-    small = Config(
-        encoder=16,
-        decoder=16,
-        encoder_blocks=1,
-        decoder_blocks=1,
-        heads=2,
-        window=3,
-        latent=8,
-        codebooks=4,
-        size=64,
-        semantic=4,
-    )
-    checkpoint.save(Speech(small), folder / "small.safetensors")
-    Audio.load(READING)[:2000].save(folder / "a.wav")
-    code = (
-        "import resource, sys\nfrom audiotok.__main__ import main\ntry:\n    main()\n"
-        "except SystemExit:\n    pass\nfor who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):"
-        "\n    print(resource.getrusage(who).ru_maxrss // 1024, file=sys.stderr)\n"
-    )
-    for count in (100, many):
-        with (folder / "list.jsonl").open("w") as lines:
-            for i in range(count):
-                row = {"id": f"recording-{i}", "path": "a.wav", "text": f"this is number {i}"}
-                lines.write(json.dumps(row) + "\n")
-        command = ["corpus", "build", str(folder / "list.jsonl"), "-o", str(folder / f"o{count}")]
-        command += ["--codec", str(folder / "small.safetensors")]
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True
-        )
-        own, others = done.stderr.split()[-2:]
-        took = time.perf_counter() - began
-        print(f"{count:7} recordings: {own} MB and {others} MB in a worker, {took:.0f} s")
 
 
 def reading(folder: Path) -> None:
