@@ -77,7 +77,8 @@ def plan_of(about: dict[str, Any]) -> Plan:
         way: {name: (kind, tuple(shape)) for name, (kind, shape) in about["plan"][way].items()}
         for way in ("encoder", "decoder")
     }
-    return Plan(**about["plan"] | states)
+    rings = tuple(about["plan"].get("rings", ()))  # not in exports of before there were any
+    return Plan(**about["plan"] | states | {"rings": rings})
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

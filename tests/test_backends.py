@@ -44,7 +44,7 @@ def as_exported(codec: Codec, *, steps: bool = True) -> Exported:
     if steps:
         more, states = stepwise(codec, codec.codebooks)
         graphs += more
-    about = described(codec, graphs, states, codebooks=codec.codebooks, steps=steps)
+    about = described(codec, graphs, states, codebooks=codec.codebooks)
     return Exported(about, Torch({graph.name: graph for graph in graphs}))
 
 

@@ -33,5 +33,5 @@ class Torch(Backend):
         names = [*([graph.takes] if graph.takes else []), *graph.states]
         with torch.no_grad():
             made = run(*(torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in names))
-        outputs = [graph.gives, *(f"next.{name}" for name in graph.handed)]
+        outputs = [graph.gives, *graph.handed]
         return {name: value.numpy() for name, value in zip(outputs, made, strict=True)}
