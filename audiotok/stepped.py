@@ -123,6 +123,21 @@ class Passage:
         """The next step, alone."""
         return self.give(self._step(self.take()))
 
+    @property
+    def begun(self) -> bool:
+        """Whether there was a step."""
+        return self._state is not None
+
+    def begin(self) -> State:
+        """The state, of before the first step if there was none."""
+        if self._state is None:
+            self._state = self.start()
+        return self._state
+
+    def move(self, state: State) -> None:
+        """Its state lies elsewhere now."""
+        self._state = state
+
     # -- inside ------------------------------------------------------------------------------------
 
     def _need(self) -> int:
@@ -148,13 +163,12 @@ class Passage:
 
     def _step(self, x: np.ndarray) -> np.ndarray:
         """What whole frames of input give."""
-        graph, inputs = "_step", self._state
-        if self._state is None:
-            self._state = self.start()
-            graph, inputs = ("_step", self._state) if self.plan.fills_up else ("_begin", {})
-        inputs = {self.takes: np.ascontiguousarray(x), **(inputs or {})}
+        mirrored = not (self.begun or self.plan.fills_up)
+        state = self.begin()
+        graph, inputs = ("_begin", {}) if mirrored else ("_step", state)
+        inputs = {self.takes: np.ascontiguousarray(x), **inputs}
         made = self._graphs.run(f"{self.way}{graph}", inputs)
-        entered(self._state, made, slice(None), np.full(self.batch, self.stepped))
+        entered(state, made, slice(None), np.full(self.batch, self.stepped))
         self.stepped += self._frames(x)
         return made[self.gives]
 

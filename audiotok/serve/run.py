@@ -8,16 +8,19 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from audiotok.codecs.base import Codec
 from audiotok.serve.app import application
 from audiotok.serve.room import Settings
-from audiotok.stream import Stream
+from audiotok.serve.steps import steps_of
+
+if TYPE_CHECKING:
+    from audiotok.codecs.base import Codec
+    from audiotok.exported import Exported
 
 SEND_BUFFER = 1 << 16  # bytes: two seconds of audio
 HEADER_SECONDS = 10.0  # that a request may take to arrive
@@ -112,15 +115,18 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def built(
-    codec: Codec, settings: Settings, *, certificate: str | None = None, key: str | None = None
+    codec: Codec | Exported,
+    settings: Settings,
+    *,
+    certificate: str | None = None,
+    key: str | None = None,
 ) -> Server:
     """A server that is to be run with `run(sockets=[listen(...)])`.
 
     Raises:
         ValueError: the codec cannot stream.
     """
-    Stream(codec)  # says why not
-    app, limits = application(codec, settings), settings.limits
+    app, limits = application(steps_of(codec), settings), settings.limits
     config = uvicorn.Config(
         app,
         http=_Http,
@@ -143,7 +149,7 @@ def built(
 
 
 def serve(
-    codec: Codec,
+    codec: Codec | Exported,
     settings: Settings,
     *,
     certificate: str | None = None,
