@@ -120,4 +120,16 @@ def steps_of(codec: Codec | Exported) -> Steps:
     Raises:
         ValueError: it cannot stream; says why.
     """
-    return Crowd(codec) if isinstance(codec, Exported) else _InTorch(codec)
+    steps = Crowd(codec) if isinstance(codec, Exported) else _InTorch(codec)
+    _warm(steps)
+    return steps
+
+
+def _warm(steps: Steps) -> None:
+    """Once there and back, so that nobody waits for what is made ready when it is first used."""
+    stream, frames = steps.open(1), steps.first_frames + 2
+    silence = np.zeros((steps.codec.channels, frames * steps.codec.frame_size), np.float32)
+    codes = [steps.encode({stream: silence})[stream], steps.finish_encode(stream)]
+    steps.decode({stream: np.concatenate(codes, 1)})
+    steps.finish_decode(stream)
+    steps.close(stream)

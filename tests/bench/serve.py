@@ -148,7 +148,7 @@ def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
     command = [sys.executable, "-m", "audiotok", "serve", "--port", "0", "--clients", "1000"]
     command += ["--gather-ms", str(options.gather), "--threads", str(options.threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-    command += ["--codec", options.codec]
+    command += ["--codec", options.codec, "--backend", options.backend]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as server,
         contextlib.ExitStack() as ending,
@@ -197,6 +197,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 10, 20, 40])
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--codec", default="speech")
+    parser.add_argument("--backend", default="onnx")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gather", type=float, default=3, help="ms")
     options = parser.parse_args()
