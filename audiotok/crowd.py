@@ -134,11 +134,15 @@ class Crowd:
             wide = np.zeros((end, *x.shape[1:]), x.dtype)
             wide[rows] = x
             made = self.codec.graphs.run(run, {first.takes: wide, **table.first(end)})
-            made = {name: value[rows] for name, value in made.items()}
+            y = made[first.gives][rows]
+            order = np.argsort(rows)
+            rows, at = rows[order], at[order]
+            if len(rows) < end:
+                made = {name: value[rows] for name, value in made.items()}
         else:
             made = self.codec.graphs.run(run, {first.takes: x, **table.some(rows)})
-        entered(table.state, made, rows, at)
-        y = made[first.gives]
+            y = made[first.gives]
+        entered(table.state, made, slice(end) if len(rows) == end else rows, at)
         for passage in passages:
             passage.stepped += 1
         return [passage.give(y[i : i + 1]) for i, passage in enumerate(passages)]

@@ -137,7 +137,9 @@ class Decoding(Passage):
     def hold(self, x: np.ndarray) -> None:
         """See `Passage.hold`."""
         missing = self.plan.codebooks - x.shape[1]  # -1 is no code
-        super().hold(np.pad(x, ((0, 0), (0, missing), (0, 0)), constant_values=-1))
+        if missing:
+            x = np.concatenate([x, np.full((len(x), missing, x.shape[2]), -1)], 1)
+        super().hold(x)
 
     def ready(self) -> bool:
         """See `Passage.ready`."""

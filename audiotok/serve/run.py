@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from audiotok.serve.app import application
@@ -48,12 +49,23 @@ class _Http(H11Protocol):
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
-    """WebSocket that can be cut off, whatever is still to be sent."""
+    """WebSocket that can be cut off, whatever is still to be sent, and says several things at once.
+
+    `scope["state"]` has both for the application: `abort()` and `await send_bytes(messages)`.
+    """
 
     async def run_asgi(self) -> None:
         scope: Any = self.scope
-        scope["state"]["abort"] = self.transport.abort
+        scope["state"] |= {"abort": self.transport.abort, "send_bytes": self._send_bytes}
         await super().run_asgi()
+
+    async def _send_bytes(self, messages: Sequence[bytes]) -> None:
+        await self.writable.wait()
+        if self.disconnected or self.close_sent or self.transport.is_closing():
+            raise ClientDisconnected
+        for message in messages:
+            self.conn.send_binary(message)
+        self.transport.write(b"".join(self.conn.data_to_send()))
 
     async def send(self, message: Any) -> None:
         await super().send(message)

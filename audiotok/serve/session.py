@@ -42,6 +42,7 @@ class Session:
 
     def __init__(self, socket: WebSocket, room: Room) -> None:
         self.socket, self.room = socket, room
+        self._widths = room.hello.widths
         self._task = asyncio.current_task()
         self._talk: Conversation | None = None
         self._start: Start | None = None
@@ -195,11 +196,13 @@ class Session:
 
     async def _send(self, answer: Answer, start: Start) -> None:
         self._is("sending")
+        messages = []
         if answer.codes is not None and answer.codes.shape[1]:
-            widths = self.room.hello.widths
-            await self.socket.send_bytes(protocol.tokens(answer.codes, widths))
+            messages.append(protocol.tokens(answer.codes, self._widths))
         if answer.samples is not None and answer.samples.shape[1]:
-            await self.socket.send_bytes(protocol.audio(answer.samples, start.format))
+            messages.append(protocol.audio(answer.samples, start.format))
+        if messages:
+            await self.socket.scope["state"]["send_bytes"](messages)
 
     async def _say(self, kind: str, value: Any = None, /, **more: Any) -> None:
         self._is("sending")
@@ -208,11 +211,11 @@ class Session:
     def _count(self, kind: int, size: int, answer: Answer) -> None:
         metrics = self.room.metrics
         if kind == protocol.AUDIO:
-            metrics.samples.labels("in").inc(size)
+            metrics.samples_in.inc(size)
         if answer.codes is not None:
-            metrics.frames.labels("encoded").inc(answer.codes.shape[1])
+            metrics.encoded.inc(answer.codes.shape[1])
         if answer.samples is not None:
-            metrics.samples.labels("out").inc(answer.samples.shape[1])
+            metrics.samples_out.inc(answer.samples.shape[1])
         metrics.answers.observe(answer.seconds)
         self._times.add(answer.seconds)
 

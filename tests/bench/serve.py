@@ -22,6 +22,7 @@ import urllib.request
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import torch
 
 from audiotok.audio import Audio
@@ -132,10 +133,11 @@ def value(metrics: str, name: str) -> float:
     return float(found[1])
 
 
-def cpu_seconds(process: int) -> float:
-    """What a process has used of all cores."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(process: int) -> np.ndarray:
+    """What a process has used of all cores: all its threads, and the one that has the sockets."""
+    files = (f"/proc/{process}/stat", f"/proc/{process}/task/{process}/stat")
+    fields = [Path(file).read_text().rpartition(")")[2].split()[11:13] for file in files]
+    return np.array(fields, int).sum(1) / os.sysconf("SC_CLK_TCK")
 
 
 def get(host: str, port: int, path: str) -> str:
@@ -181,12 +183,13 @@ def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
     all_of, late = spread(delays), sum(delay > 0.02 for delay in delays)
     p50, p99 = (percentile(metrics, "step_seconds", share) for share in (0.5, 0.99))
     abreast = value(metrics, "step_clients_sum") / value(metrics, "step_clients_count")
+    each = used / len(frames) / clients * 1000
     print(
         f"{hello['codec']}, {clients:3} clients: frame there and back {all_of}; "
         f"{late / len(delays):.2%} later than 20 ms; step p50 {p50:g} ms, "
         f"p99 {p99:g} ms, of {abreast:.1f} clients; "
-        f"{more / clients / 1e6:.2f} MB a client; server {used / wall:.0%} of a core, "
-        f"{used / len(frames) / clients * 1e3:.2f} ms of it a frame; load generator "
+        f"{more / clients / 1e6:.2f} MB a client; server {used[0] / wall:.0%} of a core, "
+        f"{each[0]:.2f} ms of it a frame, {each[1]:.2f} for sockets; load generator "
         f"{(after.user - before.user + after.system - before.system) / wall:.0%} of a core",
         flush=True,
     )
