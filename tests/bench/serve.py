@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from audiotok.audio import Audio
-from audiotok.latency import spread
+from audiotok.live.latency import spread
 from audiotok.serve import protocol
 
 ROOT = Path(__file__).parents[2]
