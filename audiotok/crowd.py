@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from audiotok.exported import Exported
-from audiotok.stepped import Passage, Plan, State, entered
-from audiotok.stepping import Decoding, Encoding
+from audiotok.stepping.pieces import Decoding, Encoding
+from audiotok.stepping.plan import Passage, Plan, State, entered
 
 DENSE = 0.75  # of the rows up to the last must be ready to be run where they lie
 ROWS = 16  # of a table at first

@@ -20,7 +20,8 @@ import numpy as np
 
 from audiotok.backends.base import Backend
 from audiotok.io.source import mix, resampled
-from audiotok.stepping import Decoding, Encoding, Plan
+from audiotok.stepping.pieces import Decoding, Encoding
+from audiotok.stepping.plan import Plan
 from audiotok.tokenizer import Tokenizer
 from audiotok.tokens import Tokens
 

@@ -32,7 +32,7 @@ from audiotok.exported import ABOUT, Exported, ExportError
 from audiotok.io.bare import Resampler as Bare
 from audiotok.io.resample import Resampler
 from audiotok.registry import UnknownPartError
-from audiotok.stepping import Decoding, Encoding
+from audiotok.stepping.pieces import Decoding, Encoding
 from audiotok.tokenizer import WrongTokensError
 
 ROOT = Path(__file__).parents[1]

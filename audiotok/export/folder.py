@@ -17,7 +17,7 @@ from audiotok.export.parity import Parity, compare
 from audiotok.exported import ABOUT, FORMAT, Exported, ExportError, is_exported, plan_to_json
 from audiotok.io.part import complete_folder
 from audiotok.missing import needed, version
-from audiotok.stepping import Plan
+from audiotok.stepping.plan import Plan
 
 
 def export(
@@ -40,7 +40,7 @@ def export(
         codebooks: export the first so many (all if None): searching fewer is cheaper.
         steps: also graphs of any number of frames with states in and out.
         rings: steps read what attention sees in rings that the caller writes into, which many
-            signals side by side do twice as fast (`stepping.Plan`).
+            signals side by side do twice as fast (`stepping.plan.Plan`).
         int8: store large weights as 8-bit integers; codes then differ, by how much is measured.
         audio: to compare on; something like speech if None.
         force: replace an exported codec that is there.

@@ -39,25 +39,25 @@ class Steps(Protocol):
         """Seconds from a sample's arrival to its decoded self, at most, computing apart."""
         ...
 
-    def open(self, block: int) -> Any:
+    def open(self, block: int, /) -> Any:
         """A new stream, stepped so many frames at a time."""
 
-    def close(self, stream: Any) -> None:
+    def close(self, stream: Any, /) -> None:
         """Forget one."""
 
-    def encode(self, pieces: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+    def encode(self, pieces: Mapping[Any, np.ndarray], /) -> dict[Any, np.ndarray]:
         """Samples `[c t]` of each stream to the codes `[k f]` that they complete."""
         ...
 
-    def decode(self, codes: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+    def decode(self, codes: Mapping[Any, np.ndarray], /) -> dict[Any, np.ndarray]:
         """Codes `[k f]` of each stream to the samples `[c t]` that they complete."""
         ...
 
-    def finish_encode(self, stream: Any) -> np.ndarray:
+    def finish_encode(self, stream: Any, /) -> np.ndarray:
         """The codes `[k f]` of what is left."""
         ...
 
-    def finish_decode(self, stream: Any) -> np.ndarray:
+    def finish_decode(self, stream: Any, /) -> np.ndarray:
         """The samples `[c t]` that are left."""
         ...
 

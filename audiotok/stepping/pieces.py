@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from audiotok.backends.base import Backend
-from audiotok.stepped import Passage, Plan
+from audiotok.stepping.plan import Passage, Plan
 
 
 class Encoding(Passage):
