@@ -40,9 +40,9 @@ HELLO = protocol.Hello(
 LIMITS = Limits(message_bytes=20_000, clients=40)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with serving(limits=LIMITS) as running:
+@pytest.fixture(scope="module", params=[False, True], ids=["torch", "exported"])
+def server(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with serving(exported=request.param, limits=LIMITS) as running:
         yield running
 
 
