@@ -114,10 +114,14 @@ def serve(
 
 
 def _model(name: str, device: str, backend: str | None, threads: int) -> Codec | Exported:
+    from audiotok.backends.onnx import Onnx
     from audiotok.exported import is_exported
     from audiotok.opening import load
 
     backend = backend or ("onnx" if is_exported(name) else "torch")
     if backend == "torch":
         return live_codec(name, device, threads=threads)
-    return load(name, backend=backend, device=device, threads=threads)
+    model = load(name, backend=backend, device=device, threads=threads)
+    if isinstance(model.graphs, Onnx):
+        model.graphs.spins = False  # the sockets want a core too
+    return model
