@@ -119,11 +119,18 @@ async def client(
     return [when - sent[i + lag] for i, when in enumerate(came)], said
 
 
-def percentile(metrics: str, name: str, share: float) -> float:
-    """The least bucket of a histogram that so many do not exceed, in ms."""
-    rows = re.findall(rf'audiotok_{name}_bucket{{le="([^"]+)"}} (\S+)', metrics)
-    total = float(rows[-1][1])
-    return next(float(le) * 1000 for le, count in rows if float(count) >= share * total)
+def counts(metrics: str, name: str) -> dict[float, float]:
+    """Buckets of a histogram: how many took no more seconds than each bound."""
+    rows = re.findall(rf'^audiotok_{name}_bucket{{le="(\S+)"}} (\S+)', metrics, re.MULTILINE)
+    return {float(bound): float(count) for bound, count in rows}
+
+
+def percentile(before: str, after: str, name: str, share: float) -> float:
+    """The least bucket of what came between that so many do not exceed, in ms."""
+    first = counts(before, name)
+    rows = {bound: count - first[bound] for bound, count in counts(after, name).items()}
+    total = max(rows.values())
+    return next(1000 * bound for bound, count in rows.items() if count >= share * total)
 
 
 def value(metrics: str, name: str) -> float:
@@ -167,21 +174,23 @@ def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
         pieces = audio.repeat(1, 1 + count * 320 // audio.shape[1]).split(320, 1)[:count]
         frames = [frame(protocol.audio(piece.numpy(), "s16le"), 2) for piece in pieces]
 
-        async def load() -> list[tuple[list[float], dict[str, object]]]:
+        async def load() -> tuple[str, list[tuple[list[float], dict[str, object]]]]:
             start, turn = perf_counter() + 1, torch.rand(clients).tolist()
-            return await asyncio.gather(
+            talks = asyncio.gather(
                 *(client(host, port, frames, start + 0.02 * t, 0.02) for t in turn)
             )
+            await asyncio.sleep(1.5)  # half a second to warm up
+            return await asyncio.to_thread(get, host, port, "/metrics"), await talks
 
         begin, before, used = perf_counter(), os.times(), cpu_seconds(server.pid)
-        results = asyncio.run(load())
+        warm, results = asyncio.run(load())
         wall, after = perf_counter() - begin, os.times()
         used = cpu_seconds(server.pid) - used
         metrics = get(host, port, "/metrics")
         more = value(metrics, "resident_bytes") - memory
-    delays = [delay for mine, _ in results for delay in mine[25:]]  # half a second to warm up
+    delays = [delay for mine, _ in results for delay in mine[25:]]
     all_of, late = spread(delays), sum(delay > 0.02 for delay in delays)
-    p50, p99 = (percentile(metrics, "step_seconds", share) for share in (0.5, 0.99))
+    p50, p99 = (percentile(warm, metrics, "step_seconds", share) for share in (0.5, 0.99))
     abreast = value(metrics, "step_clients_sum") / value(metrics, "step_clients_count")
     each = used / len(frames) / clients * 1000
     print(
