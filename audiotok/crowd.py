@@ -41,7 +41,7 @@ class Crowd:
     >>> sound = crowd.decode(codes)
 
     Args:
-        codec: exported with steps; with rings it takes half the time.
+        codec: exported with steps; with rings it takes 0.6 of the time.
 
     Raises:
         ValueError: it was exported whole.

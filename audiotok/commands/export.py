@@ -24,8 +24,8 @@ def export(
     rings: Annotated[
         bool,
         typer.Option(
-            help="--stepwise, but what attention remembers is written into by the caller: half the"
-            " work for many at once. What `serve --backend onnx` makes for itself."
+            help="--stepwise, but what attention remembers is written into by the caller: 0.6 of"
+            " the time for many at once. What `serve --backend onnx` makes for itself."
         ),
     ] = False,
     int8: Annotated[
