@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -103,16 +101,19 @@ def test_longer_than_any_memory_and_more_than_the_table_had():
     crowd.encode({gone: waves[0][:, : 9 * hop]})
     crowd.close(gone)  # whose row is not clean
     voices = [crowd.open() for _ in waves]
-    codes: dict[object, list[np.ndarray]] = {voice: [] for voice in voices}
-    for begin, end in pairwise(range(0, (frames + 1) * hop, hop)):
-        # A few among many, then all, then all but one.
-        part = voices[:3] if begin < 4 * hop else voices[: count - begin // hop % 2]
-        pieces = {v: w[:, begin:end] for v, w in zip(voices, waves, strict=True) if v in part}
-        for voice, made_now in crowd.encode(pieces).items():
-            codes[voice].append(made_now)
-    for voice, x in zip(voices[:3], waves[:3], strict=True):
-        given = np.concatenate([*codes[voice], crowd.finish_encode(voice)], 1)
-        assert_near(given, alone(codec, x)[0])
+    codes: list[list[np.ndarray]] = [[] for _ in waves]
+    for step in range(frames + 3):
+        # A few among many, then all but one at times; they begin one after the other, in any order.
+        part = range(4) if step < 4 else range(count - step % 2)
+        frame = {i: step - i % 3 for i in sorted(part, key=lambda i: (7 * i + step) % count)}
+        pieces = {
+            voices[i]: waves[i][:, at * hop : (at + 1) * hop] for i, at in frame.items() if at >= 0
+        }
+        for voice, given_now in crowd.encode(pieces).items():
+            codes[voices.index(voice)].append(given_now)
+    for i in range(4):
+        found = np.concatenate([*codes[i], crowd.finish_encode(voices[i])], 1)
+        assert np.array_equal(found, alone(codec, waves[i])[0])
 
 
 @pytest.mark.parametrize("frames", [1, 3, 5, 12])
