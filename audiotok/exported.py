@@ -20,7 +20,8 @@ import numpy as np
 
 from audiotok.backends.base import Backend
 from audiotok.io.source import mix, resampled
-from audiotok.stepping import Decoding, Encoding, Plan
+from audiotok.stepping.pieces import Decoding, Encoding
+from audiotok.stepping.plan import Plan
 from audiotok.tokenizer import Tokenizer
 from audiotok.tokens import Tokens
 
@@ -77,7 +78,8 @@ def plan_of(about: dict[str, Any]) -> Plan:
         way: {name: (kind, tuple(shape)) for name, (kind, shape) in about["plan"][way].items()}
         for way in ("encoder", "decoder")
     }
-    return Plan(**about["plan"] | states)
+    rings = tuple(about["plan"].get("rings", ()))  # not in exports of before there were any
+    return Plan(**about["plan"] | states | {"rings": rings})
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

@@ -112,5 +112,5 @@ def _exported(name_or_path: str | Path, name: str | None) -> Path:
     folder = cache_folder() / "exported" / f"{codec.name}-{codec.fingerprint}"
     if not is_exported(folder):
         log.warning("%s is exported into %s, once; that takes a minute or two", codec.name, folder)
-        export(codec, folder, steps=codec.causal)
+        export(codec, folder, rings=codec.causal)
     return folder

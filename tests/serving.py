@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commandline import noise, small
+from test_backends import as_exported
 
 from audiotok.checkpoint import load
 from audiotok.client import Client
@@ -28,9 +29,12 @@ from audiotok.serve.run import Server, built, listen  # noqa: E402
 class Running:
     """A server that runs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, exported: bool) -> None:
         self.codec = load(small())
-        self.server: Server = built(self.codec, settings)
+        self.apart = 1e-5 if exported else 0  # samples, from those of `codec`
+        self.server: Server = built(
+            as_exported(self.codec, rings=True) if exported else self.codec, settings
+        )
         self.door = listen(settings.host, 0)
         self.port = self.door.getsockname()[1]
         self.thread = threading.Thread(target=self.server.run, args=([self.door],))
@@ -65,9 +69,9 @@ class Running:
 
 
 @contextmanager
-def serving(**settings: Any) -> Iterator[Running]:
-    """A server; at the end nothing may be left of its clients."""
-    running = Running(Settings(**{"drain_seconds": 0.2, **settings}))
+def serving(*, exported: bool = False, **settings: Any) -> Iterator[Running]:
+    """A server, of an exported codec if so; at the end nothing may be left of its clients."""
+    running = Running(Settings(**{"drain_seconds": 0.2, **settings}), exported)
     try:
         yield running
         if running.thread.is_alive() and not running.server.should_exit:

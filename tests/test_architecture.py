@@ -42,6 +42,7 @@ LEVELS = {
     "tokenizer": 3,
     "stepping": 3,
     "exported": 4,
+    "crowd": 5,
     "backends": 2,
     "corpus": 5,
     "layers": 4,
@@ -128,6 +129,7 @@ WITHIN = {
         "pieces": {"passage"},
         "abreast": {"passage", "states"},
     },
+    "stepping": {"pieces": {"plan"}},
     # Crops come from a pool or from the files, batches of them from other processes.
     "data": {"direct": {"pool"}, "batches": {"augment", "direct", "pool"}, "loader": {"batches"}},
     # A plan says what becomes of each file, workers do it.
@@ -210,14 +212,18 @@ WITHIN = {
     # A protocol; a thread that steps, a room of sessions that it serves; the client's side.
     "serve": {
         "talk": {"protocol"},
-        "engine": {"protocol"},
+        "engine": {"protocol", "steps"},
         "room": {"engine", "metrics", "protocol"},
         "session": {"engine", "protocol", "room"},
-        "app": {"engine", "metrics", "protocol", "room", "session"},
-        "run": {"app", "room"},
+        "app": {"engine", "metrics", "protocol", "room", "session", "steps"},
+        "run": {"app", "room", "steps"},
     },
     # A codec's layers take forms that can be traced; what is traced is written, shrunk, compared.
-    "export": {"forms": {"sequences"}, "graphs": {"forms"}, "folder": {"graphs", "int8", "parity"}},
+    "export": {
+        "forms": {"sequences"},
+        "graphs": {"forms", "sequences"},
+        "folder": {"graphs", "int8", "parity"},
+    },
     # A bench is run in workers, gathered and summed up; tasks follow.
     "bench": {
         "__init__": {"run"},

@@ -32,19 +32,19 @@ from audiotok.exported import ABOUT, Exported, ExportError
 from audiotok.io.bare import Resampler as Bare
 from audiotok.io.resample import Resampler
 from audiotok.registry import UnknownPartError
-from audiotok.stepping import Decoding, Encoding
+from audiotok.stepping.pieces import Decoding, Encoding
 from audiotok.tokenizer import WrongTokensError
 
 ROOT = Path(__file__).parents[1]
 
 
-def as_exported(codec: Codec, *, steps: bool = True) -> Exported:
+def as_exported(codec: Codec, *, steps: bool = True, rings: bool = False) -> Exported:
     """What an export of the codec does, in torch."""
-    graphs, states = whole(codec, codec.codebooks), {"encoder": {}, "decoder": {}}
+    graphs, states = whole(codec, codec.codebooks), {}
     if steps:
-        more, states = stepwise(codec, codec.codebooks)
+        more, states = stepwise(codec, codec.codebooks, rings=rings)
         graphs += more
-    about = described(codec, graphs, states, codebooks=codec.codebooks, steps=steps)
+    about = described(codec, graphs, states, codebooks=codec.codebooks)
     return Exported(about, Torch({graph.name: graph for graph in graphs}))
 
 
@@ -59,9 +59,9 @@ def codec(request: pytest.FixtureRequest) -> Codec:
     return made.eval().requires_grad_(False)
 
 
-@pytest.fixture(scope="module")
-def exported(codec: Codec) -> Exported:
-    return as_exported(codec)
+@pytest.fixture(scope="module", params=[False, True], ids=["moved", "rings"])
+def exported(codec: Codec, request: pytest.FixtureRequest) -> Exported:
+    return as_exported(codec, rings=request.param)
 
 
 def voice(codec: Codec, samples: int) -> Audio:

@@ -40,9 +40,9 @@ HELLO = protocol.Hello(
 LIMITS = Limits(message_bytes=20_000, clients=40)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with serving(limits=LIMITS) as running:
+@pytest.fixture(scope="module", params=[False, True], ids=["torch", "exported"])
+def server(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with serving(exported=request.param, limits=LIMITS) as running:
         yield running
 
 
@@ -270,7 +270,7 @@ def test_a_step_that_fails_ends_those_in_it_and_no_others(
     with Client(server.url) as client:
         start(client)
         with monkeypatch.context() as patch:
-            patch.setattr(server.room.engine._batch, "encode", fails)
+            patch.setattr(server.room.engine.steps, "encode", fails)
             client.send(AUDIO)
             said = answer(client)
         assert (said["code"], said["message"]) == ("internal", "a step failed: MemoryError")

@@ -12,7 +12,14 @@ from audiotok.missing import needed
 
 
 class Onnx(Backend):
-    """See `Backend`."""
+    """See `Backend`.
+
+    Attributes:
+        spins: whether its threads spin while they wait for each other, which is fastest for one
+            program alone, and takes the cores from whatever else runs.
+    """
+
+    spins: bool = True
 
     def prepare(self, file: Path) -> Any:
         """A session on the CPU."""
@@ -20,6 +27,8 @@ class Onnx(Backend):
         options = ort.SessionOptions()
         options.log_severity_level = 3  # its warnings are of shapes that it infers no better
         options.intra_op_num_threads = self.threads or 0
+        spinning = ("session.intra_op.allow_spinning", str(int(self.spins)))
+        options.add_session_config_entry(*spinning)
         try:
             return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors share no class of their own

@@ -32,6 +32,11 @@ class Torch(Backend):
         graph, run = ready
         names = [*([graph.takes] if graph.takes else []), *graph.states]
         with torch.no_grad():
-            made = run(*(torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in names))
-        outputs = [graph.gives, *(f"next.{name}" for name in graph.handed)]
+            made = run(
+                *(
+                    torch.from_numpy(np.require(inputs[name], requirements=["C", "W"]))
+                    for name in names
+                )
+            )
+        outputs = [graph.gives, *graph.handed]
         return {name: value.numpy() for name, value in zip(outputs, made, strict=True)}

@@ -21,6 +21,13 @@ def export(
     stepwise: Annotated[
         bool, typer.Option(help="Also graphs that take and give their state, to stream with.")
     ] = False,
+    rings: Annotated[
+        bool,
+        typer.Option(
+            help="--stepwise, but what attention remembers is written into by the caller: 0.6 of"
+            " the time for many at once. What `serve --backend onnx` makes for itself."
+        ),
+    ] = False,
     int8: Annotated[
         bool, typer.Option(help="Weights in 8 bits: a quarter of the size, somewhat other codes.")
     ] = False,
@@ -45,8 +52,8 @@ def export(
     from audiotok.export.folder import export as work
 
     heard = None if audio is None else Audio.load(audio, end=10.0).mono()
-    options: dict[str, Any] = {"codebooks": codebooks, "steps": stepwise, "int8": int8}
-    about = work(load(codec), out, audio=heard, force=force, **options)
+    options: dict[str, Any] = {"steps": stepwise, "rings": rings, "int8": int8}
+    about = work(load(codec), out, codebooks=codebooks, audio=heard, force=force, **options)
     if as_json:
         show.as_json(about)
     else:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from audiotok import show
-from audiotok.commands.base import CodecName, Device, live_codec
+from audiotok.commands.base import Backend, CodecName, Device, live_codec
+
+if TYPE_CHECKING:
+    from audiotok.codecs.base import Codec
+    from audiotok.exported import Exported
 
 PANEL = "Live"
 log = logging.getLogger("audiotok")
@@ -54,6 +58,7 @@ def serve(
         str | None, typer.Option(help="A PEM file: https, which browsers want for microphones.")
     ] = None,
     key: Annotated[str | None, typer.Option(help="A PEM file: the certificate's key.")] = None,
+    backend: Backend = None,
     device: Device = "cpu",
 ) -> None:
     """Serve a codec over WebSocket: audio to tokens and back, for many at once.
@@ -62,9 +67,12 @@ def serve(
     is in audiotok/serve/protocol.py. /healthz and /metrics (Prometheus) are for machines.
     SIGTERM and Ctrl-C let conversations end; a second one does not.
 
+    --backend onnx holds more clients than torch. A codec that is not exported yet is,
+    when the server first starts with it; that takes a minute.
+
     \b
     Examples:
-      audiotok serve
+      audiotok serve --backend onnx
       AUDIOTOK_TOKEN=... audiotok serve --host 0.0.0.0 --cert cert.pem --key key.pem
     """
     from audiotok.missing import needed
@@ -78,7 +86,7 @@ def serve(
     for file in (cert, key):
         if file is not None and not os.access(file, os.R_OK):
             raise ValueError(f"{file}: cannot read")
-    model = live_codec(codec, device, threads=threads)
+    model = _model(codec, device, backend, threads)
     settings = Settings(
         host=host,
         port=port,
@@ -103,3 +111,17 @@ def serve(
             log.warning("anybody who reaches %s may use this: set a --token", host)
 
     run(model, settings, certificate=cert, key=key, ready=ready)
+
+
+def _model(name: str, device: str, backend: str | None, threads: int) -> Codec | Exported:
+    from audiotok.backends.onnx import Onnx
+    from audiotok.exported import is_exported
+    from audiotok.opening import load
+
+    backend = backend or ("onnx" if is_exported(name) else "torch")
+    if backend == "torch":
+        return live_codec(name, device, threads=threads)
+    model = load(name, backend=backend, device=device, threads=threads)
+    if isinstance(model.graphs, Onnx):
+        model.graphs.spins = False  # the sockets want a core too
+    return model

@@ -11,13 +11,13 @@ from typing import Any
 from audiotok.audio import Audio
 from audiotok.backends.onnx import Onnx
 from audiotok.codecs.base import Codec
-from audiotok.export.graphs import OPSET, Graph, stepwise, whole, write
+from audiotok.export.graphs import OPSET, Graph, States, stepwise, whole, write
 from audiotok.export.int8 import quantize
 from audiotok.export.parity import Parity, compare
 from audiotok.exported import ABOUT, FORMAT, Exported, ExportError, is_exported, plan_to_json
 from audiotok.io.part import complete_folder
 from audiotok.missing import needed, version
-from audiotok.stepping import Plan
+from audiotok.stepping.plan import Plan
 
 
 def export(
@@ -26,6 +26,7 @@ def export(
     *,
     codebooks: int | None = None,
     steps: bool = False,
+    rings: bool = False,
     int8: bool = False,
     audio: Audio | None = None,
     force: bool = False,
@@ -38,6 +39,8 @@ def export(
         out: a folder that is not there yet.
         codebooks: export the first so many (all if None): searching fewer is cheaper.
         steps: also graphs of any number of frames with states in and out.
+        rings: steps read what attention sees in rings that the caller writes into, which many
+            signals side by side do in 0.6 of the time (`stepping.plan.Plan`).
         int8: store large weights as 8-bit integers; codes then differ, by how much is measured.
         audio: to compare on; something like speech if None.
         force: replace an exported codec that is there.
@@ -58,7 +61,7 @@ def export(
     if not codec.exact_chunks:
         raise ExportError(f"{codec.name} cannot be cut into pieces exactly, so not exported")
     with complete_folder(out) as folder:
-        about = _written(codec, folder, codebooks=codec.kept(codebooks), steps=steps)
+        about = _written(codec, folder, codebooks=codec.kept(codebooks), steps=steps, rings=rings)
         parity = compare(codec, _opened(about, folder), audio)
         if not parity.holds:
             raise ExportError(f"{codec.name} in ONNX is not what it is in torch: {parity}")
@@ -73,29 +76,31 @@ def export(
     return about
 
 
-def _written(codec: Codec, folder: Path, *, codebooks: int, steps: bool) -> dict[str, Any]:
+def _written(
+    codec: Codec, folder: Path, *, codebooks: int, steps: bool, rings: bool
+) -> dict[str, Any]:
     """The graphs in a folder, and what is to be said of them but for hashes."""
     try:
-        graphs, states = whole(codec, codebooks), {"encoder": {}, "decoder": {}}
-        if steps:
-            more, states = stepwise(codec, codebooks)
+        graphs, states = whole(codec, codebooks), {}
+        if steps or rings:
+            more, states = stepwise(codec, codebooks, rings=rings)
             graphs += more
         for graph in graphs:
             write(graph, folder / f"{graph.name}.onnx")
     except ValueError as error:
         raise ExportError(str(error)) from None
-    return described(codec, graphs, states, codebooks=codebooks, steps=steps)
+    return described(codec, graphs, states, codebooks=codebooks)
 
 
 def described(
     codec: Codec,
     graphs: Sequence[Graph],
-    states: Mapping[str, Mapping[str, Any]],
+    states: Mapping[str, States],
     *,
     codebooks: int,
-    steps: bool,
 ) -> dict[str, Any]:
-    """What codec.json says of a codec and its graphs, but for hashes and how they compare."""
+    """What codec.json says of a codec and its graphs, but for hashes and how they compare; states
+    are those of `stepwise`, if there are steps."""
     plan = Plan(
         frame_size=codec.frame_size,
         channels=codec.channels,
@@ -104,9 +109,10 @@ def described(
         fills_up=codec.fills_up,
         first_frames=codec.first_frames,
         block=codec.block,
-        steps=steps,
+        steps=bool(states),
+        rings=tuple(name for mine in states.values() for name in mine.rings),
         **{
-            way: {name: (_dtype(x), tuple(x.shape[1:])) for name, x in mine.items()}
+            way: {name: (_dtype(x), tuple(x.shape[1:])) for name, x in mine.named.items()}
             for way, mine in states.items()
         },
     )
@@ -143,7 +149,7 @@ def _graph(graph: Graph) -> dict[str, Any]:
         inputs[graph.takes] = {"dtype": kinds[graph.takes], "shape": shape, "least": graph.least}
     for name, x in graph.states.items():
         inputs[name] = {"dtype": _dtype(x), "shape": ["batch", *x.shape[1:]]}
-    outputs = [graph.gives, *(f"next.{name}" for name in graph.handed)]
+    outputs = [graph.gives, *graph.handed]
     return {"file": f"{graph.name}.onnx", "inputs": inputs, "outputs": outputs}
 
 

@@ -4,7 +4,7 @@ Stft, Istft, FourierHead   a product with the Fourier basis, into which the wind
 Conv                       along one axis; a mirrored one begins or goes on, and never asks
 TransposedConv             a convolution of stride times as many features
 Lstm                       the operator of that name
-Attention                  positions that begin anew at every step
+Attention                  positions that begin anew at every step, or rings and a count
 codebooks                  -1 is no code, and adds nothing: a decoder takes any prefix of them
 """
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok.export.sequences import FarAttention, OneLstm
+from audiotok.export.sequences import FarAttention, OneLstm, RingAttention
 from audiotok.layers.attention import Attention
 from audiotok.layers.base import State
 from audiotok.layers.conv import Conv
@@ -32,19 +32,24 @@ from audiotok.shapes import Features, Output
 N = TypeVar("N", bound=Network)
 
 
-def exportable(codec: N, *, going: bool = False) -> N:
+def exportable(codec: N, *, going: bool = False, rings: bool = False) -> N:
     """A copy of the codec, on the CPU, whose layers are of these forms; its numbers are the same
     but for rounding.
 
     Args:
         codec: in eval mode.
         going: whether its streams have begun, which a mirrored convolution must know beforehand.
+        rings: whether what attention sees lies in rings (`sequences.Rings`).
     """
     copy = deepcopy(codec).cpu()
     for layer in copy.modules():
         form = FORMS.get(type(layer))
+        if going and form is WholeConv:
+            form = GoingConv
+        if rings and form is FarAttention:
+            form = RingAttention
         if form is not None:
-            layer.__class__ = GoingConv if going and form is WholeConv else form
+            layer.__class__ = form
             prepare = getattr(layer, "prepare", None)
             if prepare is not None:
                 prepare()

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from audiotok.codecs.base import Codec
 from audiotok.export.forms import exportable
+from audiotok.export.sequences import Rings
 from audiotok.layers.base import State
 
 OPSET = 18
@@ -31,7 +32,8 @@ class Graph:
         module: whose weights `run` uses.
         example: an input, or None; its batch and its last axis stand for any other size.
         states: those that come in, by name.
-        handed: names of those that go out.
+        handed: outputs that are states: "next." and the name of one that it takes the place of,
+            "new." and the name of a ring that it goes into.
         least: the smallest last axis.
     """
 
@@ -58,6 +60,9 @@ class States:
         self.named = {
             f"{prefix}.{name}": leaf for name, leaf in _leaves(state) if not _constant(leaf)
         }
+        rings = {f"{prefix}.{name}" for name in _rings(state)}
+        self.rings = tuple(name for name in self.named if name in rings)
+        self.handed = tuple(f"{'new' if n in rings else 'next'}.{n}" for n in self.named)
 
     def flat(self, state: State) -> tuple[Tensor, ...]:
         """The tensors of a state, in the order of `named`."""
@@ -85,6 +90,14 @@ def _leaves(state: State, name: str = "") -> list[tuple[str, Tensor]]:
         parts = [_leaves(part, f"{name}.{i}" if name else str(i)) for i, part in enumerate(state)]
         return [leaf for part in parts for leaf in part]
     return [] if state is None else [(name or "0", state)]
+
+
+def _rings(state: State, name: str = "") -> list[str]:
+    """Names of leaves that are rings."""
+    if isinstance(state, Rings):
+        return [leaf for leaf, _ in _leaves(state, name)]
+    parts = enumerate(state if isinstance(state, tuple) else ())
+    return [leaf for i, part in parts for leaf in _rings(part, f"{name}.{i}" if name else str(i))]
 
 
 def _constant(leaf: Tensor) -> bool:
@@ -123,9 +136,11 @@ def whole(codec: Codec, codebooks: int) -> list[Graph]:
     ]
 
 
-def stepwise(codec: Codec, codebooks: int) -> tuple[list[Graph], dict[str, dict[str, Tensor]]]:
+def stepwise(
+    codec: Codec, codebooks: int, *, rings: bool = False
+) -> tuple[list[Graph], dict[str, States]]:
     """Graphs of whole frames at a time, any number of them, with states in and out; and the states
-    of encoder and decoder before the first step (all zeros) by name.
+    of encoder and decoder before the first step (all zeros).
 
     Where a codec mirrors its first frames, `_begin` takes at least so many and no states, and
     `encoder_finish` takes the last samples, which do not fill a frame. Where the decoder lags,
@@ -136,7 +151,7 @@ def stepwise(codec: Codec, codebooks: int) -> tuple[list[Graph], dict[str, dict[
     """
     if not codec.causal:
         raise ValueError(f"{codec.name} looks ahead, so it has no steps: export it whole")
-    ready, going = exportable(codec), exportable(codec, going=True)
+    ready, going = (exportable(codec, going=going, rings=rings) for going in (False, True))
     hop, frames = codec.frame_size, codec.first_frames + 2
     encoder = States(going.start_latent(2), "encoder")
     decoder = States(going.start_wave(2), "decoder")
@@ -169,7 +184,7 @@ def stepwise(codec: Codec, codebooks: int) -> tuple[list[Graph], dict[str, dict[
         return (going.flush_wave(decoder.tree(states, states[0].shape[0])),)
 
     wave, codes = torch.randn(2, codec.channels, frames * hop), _codes(codec, codebooks, frames)
-    e, d = tuple(encoder.named), tuple(decoder.named)
+    e, d = encoder.handed, decoder.handed
     made = [
         Graph("encoder_step", encode, going, "audio", "codes", wave, encoder.named, e),
         Graph("decoder_step", decode, going, "codes", "audio", codes, decoder.named, d),
@@ -184,7 +199,7 @@ def stepwise(codec: Codec, codebooks: int) -> tuple[list[Graph], dict[str, dict[
         ]
     if codec.lead:
         made.append(Graph("decoder_flush", flush, going, "", "audio", None, decoder.named))
-    return made, {"encoder": encoder.named, "decoder": decoder.named}
+    return made, {"encoder": encoder, "decoder": decoder}
 
 
 def _codes(codec: Codec, codebooks: int, frames: int) -> Tensor:
@@ -226,7 +241,7 @@ def write(graph: Graph, path: Path) -> None:
                 opset_version=OPSET,
                 dynamic_shapes=(tuple(axes),),
                 input_names=[*([graph.takes] if graph.takes else []), *graph.states],
-                output_names=[graph.gives, *(f"next.{name}" for name in graph.handed)],
+                output_names=[graph.gives, *graph.handed],
                 verbose=False,
             )
             if program is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -46,6 +48,52 @@ class FarAttention(Attention):
         cos, sin = turn.cos(), turn.sin()
         a, b = x.chunk(2, -1)
         return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+class Rings(tuple[State, ...]):
+    """States `[b h slots d]` that a step only reads: what it adds, `[b h n d]`, the caller writes
+    into the slots from (frames so far) mod slots on. So nothing of a long memory is moved."""
+
+
+class RingAttention(Attention):
+    """`Attention` whose keys and values lie in rings; the attention of a step reads them where they
+    are, heads apart."""
+
+    def start(self, batch: int) -> State:
+        """Turned keys and values of the last window, and the next position."""
+        slots, width = self.window - 1, self.out.in_features // self.heads
+        rings = Rings(self.zeros(batch, self.heads, slots, width) for _ in range(2))
+        return rings, torch.zeros(batch, dtype=torch.int64, device=self.scale.device)
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """See `Attention.step`; of keys and values gives the new ones only."""
+        (keys, values), at = state
+        frames = x.transpose(1, 2)
+        b, t, d = frames.shape
+        q, k, v = (self._heads(part) for part in self.qkv(self.norm(frames)).chunk(3, 2))
+        new, slots = torch.arange(t, device=x.device), self.window - 1
+        turn = (at[:, None] + new)[:, :, None].double() * self.angles.double()
+        turn = turn - 2 * math.pi * (turn / (2 * math.pi)).floor()  # float32 is exact enough now
+        cos, sin = (part[:, None] for part in (turn.float().cos(), turn.float().sin()))
+        q, k = (
+            torch.cat([a * cos - b * sin, a * sin + b * cos], 3)
+            for a, b in (part.chunk(2, 3) for part in (q * q.shape[3] ** -0.5, k))
+        )
+        # A slot was filled so many frames before the last one.
+        back = (at[:, None] - 1 - torch.arange(slots, device=x.device)) % slots
+        old = back[:, None] + 1 + new[:, None] < self.window
+        old = (old & (back < at[:, None])[:, None])[:, None]
+        distance = new[:, None] - new
+        near = (distance >= 0) & (distance < self.window)
+        least = torch.finfo(x.dtype).min
+        scores = [
+            torch.where(seen, q @ some.transpose(2, 3), least)
+            for seen, some in ((old, keys), (near, k))
+        ]
+        weights = torch.cat(scores, 3).softmax(3)
+        y = weights[:, :, :, :slots] @ values + weights[:, :, :, slots:] @ v
+        y = self.out(y.transpose(1, 2).reshape(b, t, d)) * self.scale
+        return x + y.transpose(1, 2), ((k, v), at + t)
 
 
 class OneLstm(Lstm):

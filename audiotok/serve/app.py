@@ -16,13 +16,13 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from audiotok.codecs.base import Codec
 from audiotok.serve import protocol
 from audiotok.serve.engine import Engine
 from audiotok.serve.metrics import Metrics
 from audiotok.serve.protocol import Hello
 from audiotok.serve.room import Refusal, Room, Settings
 from audiotok.serve.session import Session
+from audiotok.serve.steps import Steps
 
 PAGE = Path(__file__).parent / "page"
 HEADERS = {
@@ -35,9 +35,9 @@ HEADERS = {
 }
 
 
-def hello_of(codec: Codec, settings: Settings) -> Hello:
+def hello_of(steps: Steps, settings: Settings) -> Hello:
     """What clients are greeted with."""
-    limits = settings.limits
+    codec, limits = steps.codec, settings.limits
     return Hello(
         codec=codec.name,
         fingerprint=codec.fingerprint,
@@ -46,7 +46,7 @@ def hello_of(codec: Codec, settings: Settings) -> Hello:
         frame_size=codec.frame_size,
         codebooks=codec.codebooks,
         sizes=codec.sizes,
-        latency=codec.latency,
+        latency=steps.latency,
         limits={
             "message_bytes": limits.message_bytes,
             "session_seconds": limits.session_seconds,
@@ -55,23 +55,19 @@ def hello_of(codec: Codec, settings: Settings) -> Hello:
     )
 
 
-def application(codec: Codec, settings: Settings) -> FastAPI:
-    """The server of one codec; `app.state.room` is there while it runs.
-
-    Raises:
-        ValueError: the codec cannot stream.
-    """
+def application(steps: Steps, settings: Settings) -> FastAPI:
+    """The server of one codec; `app.state.room` is there while it runs."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         metrics = Metrics()
         engine = Engine(
-            codec,
+            steps,
             gather=settings.gather_ms / 1000,
             quantum=settings.quantum,
             stepped=metrics.stepped,
         )
-        room = app.state.room = Room(settings, engine, hello_of(codec, settings), metrics)
+        room = app.state.room = Room(settings, engine, hello_of(steps, settings), metrics)
         watch = asyncio.create_task(room.watch())
         try:
             yield
@@ -88,7 +84,7 @@ def application(codec: Codec, settings: Settings) -> FastAPI:
     async def healthz(request: Request) -> Response:
         room: Room = request.app.state.room
         status = "draining" if room.draining else "ok"
-        about: dict[str, Any] = {"status": status, "codec": codec.name}
+        about: dict[str, Any] = {"status": status, "codec": room.hello.codec}
         about |= {"fingerprint": room.hello.fingerprint, "clients": len(room.guests)}
         return JSONResponse(about, 503 if room.draining else 200)
 

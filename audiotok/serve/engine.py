@@ -7,8 +7,9 @@
 
 A step takes what waits, at most `quantum` frames of each, so that a client who sends a second at
 once holds up nobody; it is stepped on with the others until all of its message has gone through.
-Before a step the engine waits for others to join, at most `gather` seconds. Who sends recordings
-and not speech as it is spoken goes in blocks of many frames, which is faster, when no other waits.
+Before a step the engine waits for others to join, at most `gather` seconds after the last one. Who
+sends recordings and not speech as it is spoken goes in blocks of many frames, which is faster, when
+no other waits.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from audiotok.codecs.base import Codec
 from audiotok.serve.protocol import Mode
-from audiotok.stream import Stream, StreamBatch
+from audiotok.serve.steps import Steps
 
 log = logging.getLogger("audiotok")
 PATIENCE = 0.5  # seconds that a recording waits for those who are live
@@ -43,7 +43,7 @@ class Conversation:
     codebooks: int  # given back, and decoded in "both" until `decoded` says otherwise
     decoded: int
     block: int = 1  # frames a step: 1 of speech as it is spoken, more of a recording
-    stream: Stream | None = None  # made by the thread, which alone touches it
+    stream: Any = None  # made by the thread, which alone touches it
     samples: int = 0  # that came in, or that were given back
     heard: int = 0  # samples that were decoded, in "both"
     frames: int = 0
@@ -53,8 +53,8 @@ class Conversation:
 class Answer:
     """What a message completed; None where the mode gives no such thing."""
 
-    codes: Tensor | None  # [k f]
-    samples: Tensor | None  # [c t]
+    codes: np.ndarray | None  # [k f]
+    samples: np.ndarray | None  # [c t]
     seconds: float  # from its arrival
 
 
@@ -63,42 +63,41 @@ class _Job:
     """A message on its way: the rest of it, and what it has made so far."""
 
     conversation: Conversation
-    rest: Tensor  # [c t] samples or [k f] codes
+    rest: np.ndarray  # [c t] samples or [k f] codes
     last: bool  # the end follows
     length: int | None  # of a decoding that ends
     done: asyncio.Future[Answer]
     arrived: float = field(default_factory=perf_counter)
     stepped: float = field(default_factory=perf_counter)  # when it last was
-    codes: list[Tensor] = field(default_factory=list)
-    samples: list[Tensor] = field(default_factory=list)
+    codes: list[np.ndarray] = field(default_factory=list)
+    samples: list[np.ndarray] = field(default_factory=list)
 
 
 class Engine:
     """Steps conversations with a codec; made and used in an event loop.
 
     Args:
-        codec: that can stream.
+        steps: who steps them.
         gather: seconds that a message may wait for others to be stepped with.
         quantum: frames of one client in a step.
         stepped: told after each step how many were in it, and how many seconds it took.
-
-    Raises:
-        ValueError: the codec cannot stream.
     """
 
     def __init__(
         self,
-        codec: Codec,
+        steps: Steps,
         *,
         gather: float = 0.003,
         quantum: int = 2,
         stepped: Callable[[int, float], None] = lambda _count, _seconds: None,
     ) -> None:
-        self.codec, self.gather, self.quantum = codec, gather, quantum
+        self.steps, self.codec = steps, steps.codec
+        self.gather, self.quantum = gather, quantum
         self._stepped = stepped
-        self._batch = StreamBatch(codec)
         self._open: set[Conversation] = set()
         self._waiting: list[_Job] = []
+        self._closed: list[Conversation] = []  # for the thread to forget
+        self._free = perf_counter()  # when the last step ended
         self._change = threading.Condition()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
@@ -121,12 +120,13 @@ class Engine:
         """Forget one, in whatever state it is; what of it still waits is cancelled."""
         with self._change:
             self._open.discard(conversation)
+            self._closed.append(conversation)
             gone = [job for job in self._waiting if job.conversation is conversation]
             self._waiting = [job for job in self._waiting if job.conversation is not conversation]
         for job in gone:
             job.done.cancel()
 
-    async def push(self, conversation: Conversation, piece: Tensor) -> Answer:
+    async def push(self, conversation: Conversation, piece: np.ndarray) -> Answer:
         """What samples [c t], or codes [k f] to decode, complete; one at a time.
 
         Raises:
@@ -140,8 +140,8 @@ class Engine:
             conversation.codebooks if conversation.mode == "decode" else self.codec.channels,
             0,
         )
-        kind = torch.int64 if conversation.mode == "decode" else torch.float32
-        empty = torch.zeros(shape, dtype=kind)
+        kind = np.int64 if conversation.mode == "decode" else np.float32
+        empty = np.zeros(shape, kind)
         return await self._enter(conversation, empty, last=True, length=samples)
 
     def stop(self) -> None:
@@ -152,7 +152,7 @@ class Engine:
         self._thread.join()
 
     async def _enter(
-        self, conversation: Conversation, piece: Tensor, *, last: bool, length: int | None
+        self, conversation: Conversation, piece: np.ndarray, *, last: bool, length: int | None
     ) -> Answer:
         job = _Job(conversation, piece, last, length, self._loop.create_future())
         with self._change:
@@ -179,7 +179,8 @@ class Engine:
         except Exception as error:  # the state of these is lost; the others go on
             log.exception("a step of %d conversations failed", len(jobs))
             finished, failed = jobs, EngineError(f"a step failed: {type(error).__name__}")
-        self._stepped(len(jobs), perf_counter() - start)
+        self._free = perf_counter()
+        self._stepped(len(jobs), self._free - start)
         with self._change:
             over = {id(job) for job in finished}
             self._waiting = [job for job in self._waiting if id(job) not in over]
@@ -193,11 +194,15 @@ class Engine:
                 self._change.wait()
             if self._stopping:
                 return None
-            until = self._waiting[0].arrived + self.gather
+            until = max(self._free, self._waiting[0].arrived) + self.gather
             while len(self._waiting) < len(self._open) and not self._stopping:
                 left = until - perf_counter()
                 if left <= 0 or not self._change.wait(left):
                     break
+            closed, self._closed = self._closed, []
+            for conversation in closed:
+                if conversation.stream is not None:
+                    self.steps.close(conversation.stream)
             return self._turn()
 
     def _turn(self) -> list[_Job]:
@@ -212,18 +217,18 @@ class Engine:
 
     def _step(self, jobs: list[_Job]) -> list[_Job]:
         """One step of each; gives the jobs that are done."""
-        pieces: dict[Stream, Tensor] = {}
-        codes: dict[Stream, Tensor] = {}
+        pieces: dict[Any, np.ndarray] = {}
+        codes: dict[Any, np.ndarray] = {}
         for job in jobs:
             talk = job.conversation
             if talk.stream is None:
-                talk.stream = Stream(self.codec, block=talk.block)
+                talk.stream = self.steps.open(talk.block)
             stream, frames = talk.stream, max(self.quantum, talk.block)
             most = frames * (1 if talk.mode == "decode" else self.codec.frame_size)
             now, job.rest = job.rest[:, :most], job.rest[:, most:]
             if now.shape[1]:
                 (codes if talk.mode == "decode" else pieces)[stream] = now
-        made = self._batch.encode(pieces) if pieces else {}
+        made = self.steps.encode(pieces) if pieces else {}
         for job in jobs:
             talk = job.conversation
             if talk.stream in made:
@@ -231,7 +236,7 @@ class Engine:
                 job.codes.append(made[talk.stream])
                 if talk.mode == "both" and made[talk.stream].shape[1]:
                     codes[talk.stream] = made[talk.stream][: talk.decoded]
-        heard = self._batch.decode(codes) if codes else {}
+        heard = self.steps.decode(codes) if codes else {}
         done = []
         for job in jobs:
             if job.conversation.stream in heard:
@@ -244,19 +249,20 @@ class Engine:
         return done
 
     def _end(self, job: _Job) -> None:
-        talk, stream = job.conversation, job.conversation.stream
-        assert stream is not None
+        talk, stream, steps = job.conversation, job.conversation.stream, self.steps
         if talk.mode == "decode":
-            rest = stream.finish_decode()
+            rest = steps.finish_decode(stream)
             if job.length is not None:
                 rest = rest[:, : max(0, job.length - talk.samples)]
             job.samples.append(rest)
             return
-        codes = stream.finish_encode()
+        codes = steps.finish_encode(stream)
         job.codes.append(codes)
         if talk.mode == "both":
-            rest = [stream.decode(codes[: talk.decoded])] if codes.shape[1] else []
-            rest = torch.cat([*rest, stream.finish_decode()], 1)
+            rest = []
+            if codes.shape[1]:
+                rest.append(steps.decode({stream: codes[: talk.decoded]})[stream])
+            rest = np.concatenate([*rest, steps.finish_decode(stream)], 1)
             job.samples.append(rest[:, : talk.samples - talk.heard])
 
     # -- back in the event loop ------------------------------------------------------------------
@@ -272,10 +278,15 @@ class Engine:
             talk = job.conversation
             codes = samples = None
             if talk.mode != "decode":
-                none = torch.zeros(self.codec.codebooks, 0, dtype=torch.int64)
-                codes = torch.cat([none, *job.codes], 1)[: talk.codebooks]
+                none = np.zeros((self.codec.codebooks, 0), np.int64)
+                codes = _joined(none, job.codes)[: talk.codebooks]
                 talk.frames += codes.shape[1]
             if talk.mode != "encode":
-                samples = torch.cat([torch.zeros(self.codec.channels, 0), *job.samples], 1)
+                none = np.zeros((self.codec.channels, 0), np.float32)
+                samples = _joined(none, job.samples)
                 talk.samples += samples.shape[1] if talk.mode == "decode" else 0
             job.done.set_result(Answer(codes, samples, now - job.arrived))
+
+
+def _joined(none: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate([none, *parts], 1)

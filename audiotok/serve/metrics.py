@@ -34,8 +34,9 @@ class Metrics:
         self.clients = Gauge("clients", "Clients that are connected.", **every)
         self.sessions = Counter("sessions", "Sessions that ended, by how.", ["how"], **every)
         self.refused = Counter("refused", "Connections that were refused.", ["why"], **every)
-        self.frames = Counter("frames", "Frames of tokens.", ["way"], **every)
-        self.samples = Counter("samples", "Samples of audio.", ["way"], **every)
+        self.encoded = Counter("frames", "Frames of tokens.", ["way"], **every).labels("encoded")
+        samples = Counter("samples", "Samples of audio.", ["way"], **every)
+        self.samples_in, self.samples_out = (samples.labels(way) for way in ("in", "out"))
         self.steps = Histogram("step_seconds", "A step of the model.", buckets=BUCKETS, **every)
         self.abreast = Histogram(
             "step_clients",

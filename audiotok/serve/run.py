@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from audiotok.codecs.base import Codec
 from audiotok.serve.app import application
 from audiotok.serve.room import Settings
-from audiotok.stream import Stream
+from audiotok.serve.steps import steps_of
+
+if TYPE_CHECKING:
+    from audiotok.codecs.base import Codec
+    from audiotok.exported import Exported
 
 SEND_BUFFER = 1 << 16  # bytes: two seconds of audio
 HEADER_SECONDS = 10.0  # that a request may take to arrive
@@ -45,12 +49,23 @@ class _Http(H11Protocol):
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
-    """WebSocket that can be cut off, whatever is still to be sent."""
+    """WebSocket that can be cut off, whatever is still to be sent, and says several things at once.
+
+    `scope["state"]` has both for the application: `abort()` and `await send_bytes(messages)`.
+    """
 
     async def run_asgi(self) -> None:
         scope: Any = self.scope
-        scope["state"]["abort"] = self.transport.abort
+        scope["state"] |= {"abort": self.transport.abort, "send_bytes": self._send_bytes}
         await super().run_asgi()
+
+    async def _send_bytes(self, messages: Sequence[bytes]) -> None:
+        await self.writable.wait()
+        if self.disconnected or self.close_sent or self.transport.is_closing():
+            raise ClientDisconnected
+        for message in messages:
+            self.conn.send_binary(message)
+        self.transport.write(b"".join(self.conn.data_to_send()))
 
     async def send(self, message: Any) -> None:
         await super().send(message)
@@ -112,15 +127,18 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def built(
-    codec: Codec, settings: Settings, *, certificate: str | None = None, key: str | None = None
+    codec: Codec | Exported,
+    settings: Settings,
+    *,
+    certificate: str | None = None,
+    key: str | None = None,
 ) -> Server:
     """A server that is to be run with `run(sockets=[listen(...)])`.
 
     Raises:
         ValueError: the codec cannot stream.
     """
-    Stream(codec)  # says why not
-    app, limits = application(codec, settings), settings.limits
+    app, limits = application(steps_of(codec), settings), settings.limits
     config = uvicorn.Config(
         app,
         http=_Http,
@@ -143,7 +161,7 @@ def built(
 
 
 def serve(
-    codec: Codec,
+    codec: Codec | Exported,
     settings: Settings,
     *,
     certificate: str | None = None,

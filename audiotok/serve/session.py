@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from audiotok.live.latency import Times
@@ -43,6 +42,7 @@ class Session:
 
     def __init__(self, socket: WebSocket, room: Room) -> None:
         self.socket, self.room = socket, room
+        self._widths = room.hello.widths
         self._task = asyncio.current_task()
         self._talk: Conversation | None = None
         self._start: Start | None = None
@@ -133,15 +133,15 @@ class Session:
             if self._talk is not None:
                 raise ProtocolError("start comes after end", code="out_of_order", close=1008)
             self._start = Start.read(message, hello)
-            block = 1 if self._start.live else self.room.engine.codec.block
+            block = 1 if self._start.live else self.room.engine.steps.block
             self._talk = self.room.engine.open(self._start.mode, self._start.codebooks, block)
             self._times, self._fed = Times(10_000), False
         elif kind == "codebooks":
             talk, start = self._started()
             if talk.mode != "both":
                 raise ProtocolError(f"codebooks are changed in both, not in {talk.mode}")
-            codec = self.room.engine.codec
-            if self._fed and (not start.live or codec.first_frames > 1):
+            mirrors = self.room.engine.steps.first_frames > 1
+            if self._fed and (not start.live or mirrors):
                 raise ProtocolError("here codebooks can be changed before the first audio only")
             talk.decoded = protocol.codebooks_of(message, hello)
         elif kind == "end":
@@ -162,7 +162,7 @@ class Session:
             talk.frames += values.shape[1]
         self._fed = True
         self._is("working")
-        answer = await self.room.engine.push(talk, torch.from_numpy(values))
+        answer = await self.room.engine.push(talk, values)
         self._count(kind, values.shape[1], answer)
         await self._send(answer, start)
 
@@ -196,11 +196,13 @@ class Session:
 
     async def _send(self, answer: Answer, start: Start) -> None:
         self._is("sending")
+        messages = []
         if answer.codes is not None and answer.codes.shape[1]:
-            widths = self.room.hello.widths
-            await self.socket.send_bytes(protocol.tokens(answer.codes.numpy(), widths))
+            messages.append(protocol.tokens(answer.codes, self._widths))
         if answer.samples is not None and answer.samples.shape[1]:
-            await self.socket.send_bytes(protocol.audio(answer.samples.numpy(), start.format))
+            messages.append(protocol.audio(answer.samples, start.format))
+        if messages:
+            await self.socket.scope["state"]["send_bytes"](messages)
 
     async def _say(self, kind: str, value: Any = None, /, **more: Any) -> None:
         self._is("sending")
@@ -209,11 +211,11 @@ class Session:
     def _count(self, kind: int, size: int, answer: Answer) -> None:
         metrics = self.room.metrics
         if kind == protocol.AUDIO:
-            metrics.samples.labels("in").inc(size)
+            metrics.samples_in.inc(size)
         if answer.codes is not None:
-            metrics.frames.labels("encoded").inc(answer.codes.shape[1])
+            metrics.encoded.inc(answer.codes.shape[1])
         if answer.samples is not None:
-            metrics.samples.labels("out").inc(answer.samples.shape[1])
+            metrics.samples_out.inc(answer.samples.shape[1])
         metrics.answers.observe(answer.seconds)
         self._times.add(answer.seconds)
 

@@ -179,6 +179,13 @@ class Header:
 def pack(codes: np.ndarray, widths: list[int]) -> bytes:
     """Packs codes [k f] at widths[k] bits a code: frame after frame, lowest bit first."""
     rows, frames = codes.shape
+    if frames < 8:  # of speech as it is spoken: one number
+        number = bit = 0
+        for frame in codes.T.tolist():
+            for code, width in zip(frame, widths, strict=True):
+                number |= code << bit
+                bit += width
+        return number.to_bytes((bit + 7) // 8, "little")
     groups = -(-frames // 8)  # eight frames are a whole number of bytes: one vector over groups
     padded = np.zeros((rows, groups * 8), np.uint64)
     padded[:, :frames] = codes

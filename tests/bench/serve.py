@@ -22,6 +22,7 @@ import urllib.request
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import torch
 
 from audiotok.audio import Audio
@@ -118,11 +119,18 @@ async def client(
     return [when - sent[i + lag] for i, when in enumerate(came)], said
 
 
-def percentile(metrics: str, name: str, share: float) -> float:
-    """The least bucket of a histogram that so many do not exceed, in ms."""
-    rows = re.findall(rf'audiotok_{name}_bucket{{le="([^"]+)"}} (\S+)', metrics)
-    total = float(rows[-1][1])
-    return next(float(le) * 1000 for le, count in rows if float(count) >= share * total)
+def counts(metrics: str, name: str) -> dict[float, float]:
+    """Buckets of a histogram: how many took no more seconds than each bound."""
+    rows = re.findall(rf'^audiotok_{name}_bucket{{le="(\S+)"}} (\S+)', metrics, re.MULTILINE)
+    return {float(bound): float(count) for bound, count in rows}
+
+
+def percentile(before: str, after: str, name: str, share: float) -> float:
+    """The least bucket of what came between that so many do not exceed, in ms."""
+    first = counts(before, name)
+    rows = {bound: count - first[bound] for bound, count in counts(after, name).items()}
+    total = max(rows.values())
+    return next(1000 * bound for bound, count in rows.items() if count >= share * total)
 
 
 def value(metrics: str, name: str) -> float:
@@ -132,10 +140,11 @@ def value(metrics: str, name: str) -> float:
     return float(found[1])
 
 
-def cpu_seconds(process: int) -> float:
-    """What a process has used of all cores."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(process: int) -> np.ndarray:
+    """What a process has used of all cores: all its threads, and the one that has the sockets."""
+    files = (f"/proc/{process}/stat", f"/proc/{process}/task/{process}/stat")
+    fields = [Path(file).read_text().rpartition(")")[2].split()[11:13] for file in files]
+    return np.array(fields, int).sum(1) / os.sysconf("SC_CLK_TCK")
 
 
 def get(host: str, port: int, path: str) -> str:
@@ -148,7 +157,7 @@ def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
     command = [sys.executable, "-m", "audiotok", "serve", "--port", "0", "--clients", "1000"]
     command += ["--gather-ms", str(options.gather), "--threads", str(options.threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-    command += ["--codec", options.codec]
+    command += ["--codec", options.codec, "--backend", options.backend]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as server,
         contextlib.ExitStack() as ending,
@@ -165,28 +174,31 @@ def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
         pieces = audio.repeat(1, 1 + count * 320 // audio.shape[1]).split(320, 1)[:count]
         frames = [frame(protocol.audio(piece.numpy(), "s16le"), 2) for piece in pieces]
 
-        async def load() -> list[tuple[list[float], dict[str, object]]]:
+        async def load() -> tuple[str, list[tuple[list[float], dict[str, object]]]]:
             start, turn = perf_counter() + 1, torch.rand(clients).tolist()
-            return await asyncio.gather(
+            talks = asyncio.gather(
                 *(client(host, port, frames, start + 0.02 * t, 0.02) for t in turn)
             )
+            await asyncio.sleep(1.5)  # half a second to warm up
+            return await asyncio.to_thread(get, host, port, "/metrics"), await talks
 
         begin, before, used = perf_counter(), os.times(), cpu_seconds(server.pid)
-        results = asyncio.run(load())
+        warm, results = asyncio.run(load())
         wall, after = perf_counter() - begin, os.times()
         used = cpu_seconds(server.pid) - used
         metrics = get(host, port, "/metrics")
         more = value(metrics, "resident_bytes") - memory
-    delays = [delay for mine, _ in results for delay in mine[25:]]  # half a second to warm up
+    delays = [delay for mine, _ in results for delay in mine[25:]]
     all_of, late = spread(delays), sum(delay > 0.02 for delay in delays)
-    p50, p99 = (percentile(metrics, "step_seconds", share) for share in (0.5, 0.99))
+    p50, p99 = (percentile(warm, metrics, "step_seconds", share) for share in (0.5, 0.99))
     abreast = value(metrics, "step_clients_sum") / value(metrics, "step_clients_count")
+    each = used / len(frames) / clients * 1000
     print(
         f"{hello['codec']}, {clients:3} clients: frame there and back {all_of}; "
         f"{late / len(delays):.2%} later than 20 ms; step p50 {p50:g} ms, "
         f"p99 {p99:g} ms, of {abreast:.1f} clients; "
-        f"{more / clients / 1e6:.2f} MB a client; server {used / wall:.0%} of a core, "
-        f"{used / len(frames) / clients * 1e3:.2f} ms of it a frame; load generator "
+        f"{more / clients / 1e6:.2f} MB a client; server {used[0] / wall:.0%} of a core, "
+        f"{each[0]:.2f} ms of it a frame, {each[1]:.2f} for sockets; load generator "
         f"{(after.user - before.user + after.system - before.system) / wall:.0%} of a core",
         flush=True,
     )
@@ -197,6 +209,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 10, 20, 40])
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--codec", default="speech")
+    parser.add_argument("--backend", default="onnx")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gather", type=float, default=3, help="ms")
     options = parser.parse_args()

@@ -1,0 +1,1 @@
+"""A signal through the graphs of an exported codec, a step at a time, with numpy alone."""
