@@ -27,8 +27,10 @@ from audiotok.lm.data import (
     TEXT,
     Batch,
     Recordings,
+    Said,
     causal_batch,
     new_layout,
+    one_step_a_frame,
     plain_layout,
     stroke_batch,
 )
@@ -89,6 +91,10 @@ class Run:
             raise ValueError(f"{file}: not the layout of this recipe; use another --out")
         if not recipe.model.causal and (self.layout.serial or len(self.layout.sizes) < 2):
             raise ValueError("model.causal = false needs layout.pattern = 'parallel' of 2 or more")
+        if recipe.model.phones != bool(recipe.data.spans):
+            raise ValueError("model.phones and data.spans go together")
+        if recipe.model.phones and not one_step_a_frame(self.layout):
+            raise ValueError("model.phones needs a layout of a step a frame: delay or parallel")
         torch.manual_seed(self.options.seed)
         text = TEXT if recipe.data.text else 0
         self.model = Transformer(self.layout.vocabulary, text, recipe.model).to(self.device)
@@ -133,8 +139,7 @@ class Run:
         seed = (self.options.seed, step, part, self.machine.process_index)
         random = np.random.default_rng(seed)
         chosen = random.integers(0, len(self.recordings), data.batch).tolist()
-        texts = [self.recordings.texts[i] if data.text else None for i in chosen]
-        parts = [(self.recordings.cut(i, random), t) for i, t in zip(chosen, texts, strict=True)]
+        parts = [(self.recordings.cut(i, random), self.recordings.said[i]) for i in chosen]
         if self.recipe.model.causal:
             return causal_batch(self.layout, parts)
         return stroke_batch(self.layout, parts, random)
@@ -197,8 +202,11 @@ class Run:
 
 
 def lost(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Nats `[b]` that the targets of each sequence cost, and how many `[b]` they are."""
-    hidden, _ = model.hidden(batch.ids, lengths=batch.lengths)
+    """Nats `[b]` that the targets of each sequence cost, and how many `[b]` they are.
+
+    When phones end is paid for too, by a model that is told of them.
+    """
+    hidden, _ = model.hidden(batch.ids, told=batch.told, lengths=batch.lengths)
     nats = hidden.new_zeros(len(hidden))
     count = hidden.new_zeros(len(hidden))
     for row in range(len(model.vocabulary)):
@@ -210,6 +218,10 @@ def lost(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
             which = chosen.nonzero()[:, 0]
             nats = nats.index_add(0, which, each)
             count = count.index_add(0, which, torch.ones_like(each))
+    if batch.turns is not None and model.turn is not None and model.config.causal:
+        turns = model.turn(hidden).float().transpose(1, 2)
+        each = F.cross_entropy(turns, batch.turns, ignore_index=IGNORED, reduction="none")
+        nats = nats + each.sum(1)
     return nats, count
 
 
@@ -222,11 +234,10 @@ def held_out(
     A longer recording is scored in stretches, each as a sequence of its own. VALL-E's second model
     is asked for every codebook after the first.
     """
-    data, causal = recordings.data, model.config.causal
-    parts: list[tuple[np.ndarray, str | None]] = []
+    causal = model.config.causal
+    parts: list[tuple[np.ndarray, Said]] = []
     for i in range(min(limit, len(recordings)) if limit else len(recordings)):
-        text = recordings.texts[i] if data.text else None
-        parts += [(codes, text) for codes in recordings.stretches(i)]
+        parts += [(codes, recordings.said[i]) for codes in recordings.stretches(i)]
     device = next(model.parameters()).device
     bits = count = frames = 0.0
     random = np.random.default_rng(0)

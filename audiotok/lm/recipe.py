@@ -17,7 +17,8 @@ class LmData:
     train: str = "train"  # value of a row's `split` to train on; "" is all
     validate: str = "dev"  # value to watch
     where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # field of a row -> values
-    text: bool = False  # condition on a row's `text`
+    text: bool = False  # condition on a row's `text`, letter by letter
+    spans: str = ""  # a file of `audiotok lm align`: condition on phones, in their frames
     frames: int = (
         500  # of a recording at most: a longer one is cut, or left out where there is text
     )
