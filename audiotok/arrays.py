@@ -40,7 +40,7 @@ def encoding(codec: Codec | Exported, codebooks: int) -> Any:
     """What takes waves `[1 c t]` and gives codes `[1 k f]`, as arrays."""
     if isinstance(codec, Exported):
         return codec.encoding(codebooks=codebooks)
-    from audiotok.pieces import Encoding
+    from audiotok.stepwise.pieces import Encoding
 
     return _Arrays(Encoding(codec, codebooks=codebooks), codec.device)
 
@@ -49,6 +49,6 @@ def decoding(codec: Codec | Exported, samples: int) -> Any:
     """What takes codes `[1 k f]` and gives waves `[1 c t]`, as arrays."""
     if isinstance(codec, Exported):
         return codec.decoding(samples=samples)
-    from audiotok.pieces import Decoding
+    from audiotok.stepwise.pieces import Decoding
 
     return _Arrays(Decoding(codec, samples=samples), codec.device)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audiotok.decoders import CHUNK, AudioFileError
-from audiotok.resample import Resampler
-from audiotok.sink import Sink
-from audiotok.source import Source, mix, open_audio
+from audiotok.io.decoders import CHUNK, AudioFileError
+from audiotok.io.resample import Resampler
+from audiotok.io.sink import Sink
+from audiotok.io.source import Source, mix, open_audio
 
 __all__ = ["Audio", "AudioFileError", "Sink", "Source", "open_audio"]
 

@@ -14,9 +14,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
-from audiotok import dialects, foreign, hub
 from audiotok.codecs.base import Codec
-from audiotok.dialects import DialectError, Weights
+from audiotok.foreign import dialects, hub
+from audiotok.foreign import read as foreign
+from audiotok.foreign.dialects import DialectError, Weights
 from audiotok.registry import find, find_preset, names, presets
 
 log = logging.getLogger("audiotok")

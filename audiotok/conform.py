@@ -18,7 +18,7 @@ import torch
 
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
-from audiotok.pieces import Decoding, Encoding
+from audiotok.stepwise.pieces import Decoding, Encoding
 from audiotok.stream import Stream
 from audiotok.tokens import Tokens
 

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiotok.analysis.phones import Span
+from audiotok.analysis.probe import crossed
+from audiotok.analysis.statistics import paired
+from audiotok.analysis.voices import Voices, compared, counts
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
 from audiotok.embedders.base import embedder
 from audiotok.metrics.base import Metric
-from audiotok.phones import Span
-from audiotok.probe import crossed
-from audiotok.statistics import paired
 from audiotok.tasks.information import labelled, numbered
-from audiotok.voices import Voices, compared, counts
 
 Sums = dict[str, tuple[np.ndarray, np.ndarray]]  # measure -> totals and counts of each speaker
 

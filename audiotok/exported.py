@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotok.backends.base import Backend
-from audiotok.source import mix, resampled
+from audiotok.io.source import mix, resampled
 from audiotok.stepping import Decoding, Encoding, Plan
 from audiotok.tokenizer import Tokenizer
 from audiotok.tokens import Tokens

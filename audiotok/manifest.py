@@ -14,9 +14,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from audiotok.decoders import AUDIO, AudioFileError
-from audiotok.folder import Probe, described, inside, probed
-from audiotok.part import complete, sweep
+from audiotok.io.decoders import AUDIO, AudioFileError
+from audiotok.io.folder import Probe, described, inside, probed
+from audiotok.io.part import complete, sweep
 
 log = logging.getLogger("audiotok")
 

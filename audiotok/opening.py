@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from audiotok.exported import Exported, ExportError, is_exported, read_about
-from audiotok.hub import cache_folder
+from audiotok.foreign.hub import cache_folder
 from audiotok.registry import find
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from audiotok.audio import Audio
+from audiotok.io.part import part_of
 from audiotok.metrics.mel import log_mel
-from audiotok.part import part_of
 
 LONGEST = 60  # seconds; a longer recording is drawn up to here
 

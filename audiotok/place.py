@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from audiotok.audio import AudioFileError, Source, open_audio
-from audiotok.decoders import Decoder
+from audiotok.io.decoders import Decoder
 from audiotok.missing import needed
 
 

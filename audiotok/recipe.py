@@ -10,7 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from audiotok.augment import Augment
+from audiotok.data.augment import Augment
 
 if sys.version_info >= (3, 11):
     import tomllib

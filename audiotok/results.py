@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from audiotok.part import complete
+from audiotok.io.part import complete
 
 VERSION = 1
 

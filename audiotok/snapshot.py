@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from audiotok.codecs.base import Codec
-from audiotok.passage import Passage
+from audiotok.stepwise.passage import Passage
 
 if TYPE_CHECKING:
     from audiotok.window import Windowed

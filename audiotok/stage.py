@@ -25,11 +25,11 @@ from torch import Tensor
 
 from audiotok.audio import AudioFileError, Source
 from audiotok.codecs.base import Codec
-from audiotok.jobs import codec_on
+from audiotok.jobs.run import codec_on
 from audiotok.listings.base import Item
-from audiotok.pieces import Encoding
 from audiotok.place import Place, opened
 from audiotok.show import one_line
+from audiotok.stepwise.pieces import Encoding
 
 log = logging.getLogger("audiotok")
 

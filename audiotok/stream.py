@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from audiotok import snapshot
-from audiotok.abreast import abreast
 from audiotok.codecs.base import Codec
-from audiotok.passage import Passage
-from audiotok.pieces import Decoding, Encoding
+from audiotok.stepwise.abreast import abreast
+from audiotok.stepwise.passage import Passage
+from audiotok.stepwise.pieces import Decoding, Encoding
 from audiotok.window import WindowedDecoding, WindowedEncoding
 
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from audiotok.codecs.base import Codec
-from audiotok.held import Held
-from audiotok.pieces import Decoding, Encoding
 from audiotok.shapes import Codes, Wave
+from audiotok.stepwise.held import Held
+from audiotok.stepwise.pieces import Decoding, Encoding
 
 if TYPE_CHECKING:
     from audiotok.audio import Audio

@@ -18,7 +18,7 @@ import torch
 from rich.progress import track
 
 from audiotok import Audio
-from audiotok.probe import probe
+from audiotok.analysis.probe import probe
 from audiotok.registry import find
 
 

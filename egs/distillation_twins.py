@@ -16,9 +16,9 @@ from rich.progress import track
 
 import audiotok
 from audiotok import Audio
+from audiotok.analysis.phones import align
 from audiotok.contrast import Spoken, measured, originals, table
 from audiotok.manifest import read_manifest
-from audiotok.phones import align
 from audiotok.registry import find
 
 

@@ -26,12 +26,12 @@ from torch.nn import functional as F
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
 from audiotok.layers.base import Layer
-from audiotok.pieces import Decoding, Encoding
 from audiotok.quantizers.base import Quantizer
 from audiotok.quantizers.multi_scale_rvq import MultiScaleRvq
 from audiotok.quantizers.rvq import Factorised, Rvq
 from audiotok.quantizers.segment_rvq import HEAD, SegmentRvq
 from audiotok.quantizers.split_rvq import SplitRvq
+from audiotok.stepwise.pieces import Decoding, Encoding
 from audiotok.stream import Stream
 
 NAN = float("nan")

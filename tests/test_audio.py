@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from audiotok.audio import Audio, AudioFileError
-from audiotok.sink import FORMATS
+from audiotok.io.sink import FORMATS
 
 
 def noise(samples: int = 8000, channels: int = 1, rate: int = 16000) -> Audio:

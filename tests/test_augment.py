@@ -11,7 +11,7 @@ import scipy.signal
 import torch
 from torch import Tensor
 
-from audiotok.augment import (
+from audiotok.data.augment import (
     Augment,
     add_noise,
     augmented,

@@ -23,15 +23,15 @@ from sizes import SMALL, TINY, spread
 
 from audiotok import Audio, Tokens, load
 from audiotok.backends.torch import Torch
-from audiotok.bare import Resampler as Bare
 from audiotok.codecs import encodec
 from audiotok.codecs.base import Codec
 from audiotok.codecs.speech import Speech
 from audiotok.export.folder import described
 from audiotok.export.graphs import stepwise, whole
 from audiotok.exported import ABOUT, Exported, ExportError
+from audiotok.io.bare import Resampler as Bare
+from audiotok.io.resample import Resampler
 from audiotok.registry import UnknownPartError
-from audiotok.resample import Resampler
 from audiotok.stepping import Decoding, Encoding
 from audiotok.tokenizer import WrongTokensError
 
@@ -232,8 +232,8 @@ def test_without_torch_a_codec_by_name_says_the_way_out():
 
 def test_without_torch_audio_is_read_resampled_and_written(tmp_path: Path):
     said = without_torch(
-        "from audiotok.source import open_audio\n"
-        "from audiotok.sink import Sink\n"
+        "from audiotok.io.source import open_audio\n"
+        "from audiotok.io.sink import Sink\n"
         f"source = open_audio({str(ROOT / 'egs/data/reading.flac')!r})\n"
         f"with source, Sink({str(tmp_path / 'a.wav')!r}, 8000) as sink:\n"
         "    for block in source.arrays(rate=8000, mono=True): sink.write(block)\n"

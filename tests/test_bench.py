@@ -315,7 +315,7 @@ def test_other_weights_are_scored_again(corpus: Path, tmp_path: Path, counted: C
         parameter.data.mul_(0.9)
     path.unlink()
     save(model, path)
-    from audiotok.jobs import codec_on
+    from audiotok.jobs.run import codec_on
 
     codec_on.cache_clear()
     after = bench(recipe(corpus, codecs=(str(path),)), out).results

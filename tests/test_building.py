@@ -26,7 +26,7 @@ from audiotok.building import run as running
 from audiotok.corpus import Corpus, CorpusError
 from audiotok.corpus.change import merge
 from audiotok.engines.base import Engine
-from audiotok.jobs import codec_on
+from audiotok.jobs.run import codec_on
 from audiotok.place import ListingError
 from audiotok.stage import Coded, Outcome, Stage, Task, Work
 from audiotok.tokfile import TokenFileError

@@ -22,7 +22,7 @@ from audiotok.audio import Audio
 from audiotok.checkpoint import load, save, weights_of
 from audiotok.codecs.base import Codec, WrongTokensError
 from audiotok.codecs.speech import Speech
-from audiotok.files import decode_file, encode_file
+from audiotok.jobs.files import decode_file, encode_file
 from audiotok.registry import find, names
 from audiotok.stream import Stream
 from audiotok.tokenizer import mixing_down

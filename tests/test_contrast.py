@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from audiotok import checkpoint, contrast
+from audiotok.analysis.phones import Alignment, Span
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
 from audiotok.codecs.speech import Config, Speech
 from audiotok.contrast import Spoken, measured, originals, table
 from audiotok.metrics.base import Metric, Score
-from audiotok.phones import Alignment, Span
 
 PHONES = ("AA", "B", "K", "S")
 SPEAKERS = 8
@@ -152,7 +152,7 @@ def test_the_example_compares_two_checkpoints(
         lines.append(f"{i}.wav\ttest\t{i}\twords")
     (tmp_path / "data.tsv").write_text("\n".join(lines))
     said = [Span(PHONES[i % 4], i / 10, (i + 1) / 10) for i in range(15)]
-    monkeypatch.setattr("audiotok.phones.align", lambda audio, text: Alignment(said, []))
+    monkeypatch.setattr("audiotok.analysis.phones.align", lambda audio, text: Alignment(said, []))
     weights = str(tmp_path / "twin.safetensors")
     monkeypatch.setattr("sys.argv", [str(EXAMPLE), str(tmp_path / "data.tsv"), weights, weights])
     runpy.run_path(str(EXAMPLE), run_name="__main__")

@@ -14,12 +14,12 @@ import soundfile
 import torch
 from torch import Tensor
 
-from audiotok.augment import Augment
-from audiotok.data import Batch, Batches, Config
-from audiotok.decoders import AudioFileError
-from audiotok.direct import Files
+from audiotok.data.augment import Augment
+from audiotok.data.batches import Batch, Batches, Config
+from audiotok.data.direct import Files
+from audiotok.data.pool import Pool
+from audiotok.io.decoders import AudioFileError
 from audiotok.manifest import Recording
-from audiotok.pool import Pool
 
 RATE, FRAME = 8000, 10
 TENSORS = ("wave", "clean", "real", "features", "taught")

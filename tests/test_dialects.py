@@ -35,13 +35,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.package.package_exporter import PackageExporter
 
-from audiotok import foreign
 from audiotok.audio import Audio
 from audiotok.checkpoint import CheckpointError, load, read_card, save
 from audiotok.codecs import dac, encodec, speechtokenizer, wavtokenizer
 from audiotok.codecs.base import Codec
-from audiotok.dialects import Dialect, DialectError, recognise
-from audiotok.hub import SUFFIXES
+from audiotok.foreign import read as foreign
+from audiotok.foreign.dialects import Dialect, DialectError, recognise
+from audiotok.foreign.hub import SUFFIXES
 from audiotok.registry import find, names
 
 ALL = [dialect for name in names("codecs") for dialect in find("codecs", name).dialects]

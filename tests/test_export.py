@@ -29,7 +29,7 @@ from audiotok.export.graphs import Graph
 from audiotok.export.int8 import quantize
 from audiotok.export.parity import Parity
 from audiotok.exported import ABOUT, Exported, ExportError, read_about
-from audiotok.part import complete_folder, part_of, sweep
+from audiotok.io.part import complete_folder, part_of, sweep
 from audiotok.registry import find
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from audiotok import Audio
-from audiotok.features import Features
+from audiotok.data.features import Features
 from audiotok.manifest import Recording
 from audiotok.teachers.base import Choice, SpeechTeacher, Teacher
 
@@ -186,7 +186,7 @@ def test_what_a_killed_process_left_is_swept_away(recordings: list[Recording], t
     teacher = Sums()
     folder = tmp_path / f"sums-0-{teacher.fingerprint}" / "00"
     folder.mkdir(parents=True)
-    code = "import sys; from pathlib import Path; from audiotok.part import part_of"
+    code = "import sys; from pathlib import Path; from audiotok.io.part import part_of"
     code += "; print(part_of(Path(sys.argv[1])))"
     command = [sys.executable, "-c", code, str(folder / "x.npy")]
     left = Path(subprocess.run(command, capture_output=True, text=True).stdout.strip())

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from audiotok import load
 from audiotok.audio import Audio, AudioFileError
 from audiotok.codecs.base import Codec, WrongTokensError
-from audiotok.files import (
+from audiotok.io.sink import Sink
+from audiotok.jobs.files import (
     decode_file,
     describe_audio,
     describe_tokens,
@@ -24,8 +25,7 @@ from audiotok.files import (
     is_decoded,
     is_encoded,
 )
-from audiotok.pieces import Decoding, Encoding
-from audiotok.sink import Sink
+from audiotok.stepwise.pieces import Decoding, Encoding
 from audiotok.tokens import Tokens
 
 SOURCES = {  # rate, channels, split
@@ -102,7 +102,7 @@ def on_disk(audio: Audio) -> torch.Tensor:
 def test_decodes_to_the_samples_of_the_whole(
     codec: Codec, tmp_path: Path, name: str, back: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("audiotok.files.SECONDS", 1)  # so that there are pieces to join
+    monkeypatch.setattr("audiotok.jobs.files.SECONDS", 1)  # so that there are pieces to join
     rate, channels, split = SOURCES[name]
     source = recording(tmp_path / name, 3.217, rate, channels)
     encode_file(codec, source, tmp_path / "x.tok", split=split)
@@ -127,7 +127,7 @@ def test_decoding_never_holds_the_whole(
     codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """What comes of the network is written before the next piece is read."""
-    monkeypatch.setattr("audiotok.files.SECONDS", 2)
+    monkeypatch.setattr("audiotok.jobs.files.SECONDS", 2)
     held: list[int] = []
 
     class Counted(Decoding):
@@ -135,7 +135,7 @@ def test_decoding_never_holds_the_whole(
             held.append(codes.shape[2])
             return super().push(codes)
 
-    monkeypatch.setattr("audiotok.pieces.Decoding", Counted)
+    monkeypatch.setattr("audiotok.stepwise.pieces.Decoding", Counted)
     codec.encode(Audio(torch.zeros(1, 16000 * 11), 16000)).save(tmp_path / "a.tok")
     wrote: list[int] = []
     write = Sink.write

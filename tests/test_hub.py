@@ -21,10 +21,10 @@ import torch
 from commandline import COMMAND, audiotok, environment
 from test_codecs_oracles import ENCODEC, encodec_pair
 
-from audiotok import hub
 from audiotok.checkpoint import CheckpointError, load, save, weights_of
 from audiotok.codecs.encodec import Encodec
-from audiotok.hub import HubError, Source, cache_folder, cached, download, fetch
+from audiotok.foreign import hub
+from audiotok.foreign.hub import HubError, Source, cache_folder, cached, download, fetch
 from audiotok.registry import presets
 
 DATA = bytes(range(256)) * 8192  # 2 MB
@@ -142,7 +142,8 @@ def test_what_brings_nothing_new_is_given_up(site: Site, tmp_path: Path):
 
 def test_an_interrupted_program_goes_on_the_next_time(site: Site, tmp_path: Path):
     site.slow = 0.05
-    code = f"from audiotok.hub import *; download({site.url!r}, Path({str(tmp_path / 'w.th')!r}))"
+    into = str(tmp_path / "w.th")
+    code = f"from audiotok.foreign.hub import *; download({site.url!r}, Path({into!r}))"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         env=environment(),

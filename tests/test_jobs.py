@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from rich.console import Console
 from shouting import broken, lethal, shouter
 
-from audiotok.jobs import run
-from audiotok.part import part_of, sweep
-from audiotok.plan import AUDIO, Plan, find, plan
+from audiotok.io.part import part_of, sweep
+from audiotok.jobs.plan import AUDIO, Plan, find, plan
+from audiotok.jobs.run import run
+from audiotok.jobs.workers import explained, one, pooled
 from audiotok.show import UsageError
-from audiotok.workers import explained, one, pooled
 
 
 def touch(folder: Path, *names: str) -> Path:

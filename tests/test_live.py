@@ -19,12 +19,12 @@ import pytest
 import torch
 from commandline import COMMAND, environment, noise, small
 
-from audiotok import pcm
 from audiotok.__main__ import main
 from audiotok.audio import Audio
 from audiotok.checkpoint import load
-from audiotok.live import decode_pcm, encode_pcm
-from audiotok.pcm import PcmError, PcmReader
+from audiotok.live import pcm
+from audiotok.live.pcm import PcmError, PcmReader
+from audiotok.live.pipe import decode_pcm, encode_pcm
 from audiotok.tokens import Tokens
 from audiotok.tokfile import TokenFileDamagedError, TokenSource
 

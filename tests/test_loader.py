@@ -19,13 +19,13 @@ import soundfile
 import torch
 from commandline import environment, until
 
-from audiotok.augment import Augment
-from audiotok.data import Batches, Config
-from audiotok.decoders import AudioFileError
-from audiotok.direct import Files
-from audiotok.loader import loader
+from audiotok.data.augment import Augment
+from audiotok.data.batches import Batches, Config
+from audiotok.data.direct import Files
+from audiotok.data.loader import loader
+from audiotok.data.pool import Pool
+from audiotok.io.decoders import AudioFileError
 from audiotok.manifest import Recording
-from audiotok.pool import Pool
 
 CONFIG = Config(batch=3, frames=5, frame_size=320)
 PIPED: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
@@ -135,10 +135,10 @@ def test_a_process_that_is_killed_is_an_error(recordings: list[Recording], tmp_p
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from audiotok.data import Batches, Config
-from audiotok.loader import loader
+from audiotok.data.batches import Batches, Config
+from audiotok.data.loader import loader
 from audiotok.manifest import Recording
-from audiotok.pool import Pool
+from audiotok.data.pool import Pool
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiotok import folder as folders
-from audiotok.decoders import AUDIO, AudioFileError
-from audiotok.folder import inside, probe, shares
+from audiotok.io import folder as folders
+from audiotok.io.decoders import AUDIO, AudioFileError
+from audiotok.io.folder import inside, probe, shares
 from audiotok.manifest import Recording, Unreadable, key, read_manifest, write_manifest
 
 

@@ -16,7 +16,7 @@ from commandline import audiotok, noise, small
 
 from audiotok.audio import Audio
 from audiotok.checkpoint import load
-from audiotok.microphone import talk
+from audiotok.live.microphone import talk
 from audiotok.tokens import Tokens
 
 SPEECH = noise(1.0)
@@ -132,7 +132,7 @@ def test_no_device_is_one_line(device: type[Device], monkeypatch: pytest.MonkeyP
 
 
 def test_a_microphone_that_gives_nothing(device: type[Device], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("audiotok.microphone.WAIT", 0.05)
+    monkeypatch.setattr("audiotok.live.microphone.WAIT", 0.05)
     monkeypatch.setattr(device, "pace", 1.0)
     done = audiotok("mic", "--codec", small())
     assert done.code == 1

@@ -16,12 +16,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiotok import pool as pools
 from audiotok.audio import Audio
-from audiotok.decoders import AudioFileError
-from audiotok.direct import Files
+from audiotok.data import pool as pools
+from audiotok.data.direct import Files
+from audiotok.data.pool import Pool
+from audiotok.io.decoders import AudioFileError
 from audiotok.manifest import Recording
-from audiotok.pool import Pool
 
 RATE = 8000
 
@@ -331,7 +331,7 @@ def test_what_headers_say_is_kept(
 ):
     cache = tmp_path / "cache"
     first = Files.open(recordings, RATE, cache)
-    monkeypatch.setattr("audiotok.direct.probed", None)
+    monkeypatch.setattr("audiotok.data.direct.probed", None)
     again = Files.open(recordings, RATE, cache)
     assert again.lengths.tolist() == first.lengths.tolist() == [800, 400, 600]
     assert torch.equal(pickle.loads(pickle.dumps(again))[1], first[1])

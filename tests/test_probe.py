@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiotok.probe import crossed, probe
+from audiotok.analysis.probe import crossed, probe
 
 
 def classes(n: int = 3000, groups: int = 20, apart: float = 3.0, seed: int = 0):

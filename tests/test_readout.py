@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from audiotok.readout import (
+from audiotok.analysis.readout import (
     BiLstm,
     Budget,
     Classifier,

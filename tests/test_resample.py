@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from audiotok import _torchaudio
 from audiotok.audio import Audio
-from audiotok.resample import BETA, ROLLOFF, ZERO_CROSSINGS, Resampler
+from audiotok.io.resample import BETA, ROLLOFF, ZERO_CROSSINGS, Resampler
 
 RATES = st.sampled_from([8000, 11025, 16000, 22050, 24000, 44100, 48000])
 

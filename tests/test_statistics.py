@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audiotok.statistics import bootstrap, paired
+from audiotok.analysis.statistics import bootstrap, paired
 
 
 def sample(n: int = 200, seed: int = 0) -> np.ndarray:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from corpora import FRAME, RATE, Constant, Steps, coded, found, heard, tiny, value, waves
 
+from audiotok.analysis.flops import flops
 from audiotok.audio import Audio
 from audiotok.codecs.speech import Speech
-from audiotok.flops import flops
 from audiotok.metrics.base import Metric, MissingModelError, Score
 from audiotok.quantizers.rvq import Euclidean
 from audiotok.registry import find, names

@@ -10,10 +10,10 @@ import pytest
 import torch
 from corpora import coded, found, value
 
-from audiotok import phones
+from audiotok.analysis import phones
+from audiotok.analysis.phones import align, plain
+from audiotok.analysis.readout import Budget
 from audiotok.audio import Audio
-from audiotok.phones import align, plain
-from audiotok.readout import Budget
 from audiotok.tasks.base import Bench
 from audiotok.tasks.dasb import Dasb
 from audiotok.tasks.information import Information, labelled

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import mutual_info_score
 
-from audiotok.units import (
+from audiotok.analysis.units import (
     apartness,
     cross_entropy,
     deduplicated,

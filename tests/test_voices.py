@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from audiotok.voices import compared, counts
+from audiotok.analysis.voices import compared, counts
 
 
 def test_three_speakers_by_hand():

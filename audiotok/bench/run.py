@@ -15,10 +15,10 @@ from audiotok.bench.exam import examine
 from audiotok.bench.gather import gather
 from audiotok.bench.subjects import Spec, player
 from audiotok.bench.work import Known, Order, clip_name, metric_of, scorer
-from audiotok.jobs import Report, run
+from audiotok.io.part import sweep
+from audiotok.jobs.plan import Plan
+from audiotok.jobs.run import Report, run
 from audiotok.manifest import Recording, read_manifest
-from audiotok.part import sweep
-from audiotok.plan import Plan
 from audiotok.recipe import BenchRecipe
 from audiotok.registry import find
 from audiotok.report import write_report

@@ -16,7 +16,7 @@ from typing import Any
 from audiotok.anchors.base import Anchor
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
-from audiotok.jobs import codec_on
+from audiotok.jobs.run import codec_on
 from audiotok.registry import find, names
 from audiotok.results import Subject
 from audiotok.tokens import Tokens

@@ -8,8 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
+from audiotok.analysis.statistics import bootstrap, paired
 from audiotok.results import Mean, Pair, ScoreRow
-from audiotok.statistics import bootstrap, paired
 
 DRAWS = 1000
 

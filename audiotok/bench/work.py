@@ -19,10 +19,10 @@ from typing import Any
 
 from audiotok.audio import Audio
 from audiotok.bench.subjects import Player, Spec, player
+from audiotok.io.part import complete
 from audiotok.manifest import Recording
 from audiotok.memory import fingerprint
 from audiotok.metrics.base import Metric, MissingModelError, Score
-from audiotok.part import complete
 from audiotok.registry import find
 
 log = logging.getLogger("audiotok")

@@ -17,9 +17,9 @@ from audiotok.building.state import State
 from audiotok.codecs.base import Codec
 from audiotok.corpus.base import About, CorpusError, read_about
 from audiotok.corpus.write import SHARD_BYTES
-from audiotok.jobs import codec_on
+from audiotok.io.part import sweep
+from audiotok.jobs.run import codec_on
 from audiotok.listings.base import ALL, Item, Listing, Split, digest_of
-from audiotok.part import sweep
 from audiotok.registry import find, names
 from audiotok.stage import Coded, Task, Work
 

@@ -37,8 +37,8 @@ from audiotok.corpus.write import (
     write_quarantine,
     write_shard,
 )
+from audiotok.io.part import sweep
 from audiotok.listings.base import Item
-from audiotok.part import sweep
 from audiotok.stage import Coded
 from audiotok.tokens import Tokens
 

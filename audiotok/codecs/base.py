@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiotok.dialects import Dialect
-from audiotok.hub import Source
+from audiotok.foreign.dialects import Dialect
+from audiotok.foreign.hub import Source
 from audiotok.network import Network
-from audiotok.pieces import Decoding, Encoding, together
+from audiotok.stepwise.pieces import Decoding, Encoding, together
 from audiotok.tokenizer import Tokenizer
 from audiotok.tokenizer import WrongTokensError as WrongTokensError
 

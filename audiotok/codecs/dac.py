@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from audiotok.codecs.base import Codec
-from audiotok.dialects import (
+from audiotok.foreign.dialects import (
     Dialect,
     Rule,
     Weights,
@@ -31,7 +31,7 @@ from audiotok.dialects import (
     sample_rate,
     squeeze,
 )
-from audiotok.hub import Source
+from audiotok.foreign.hub import Source
 from audiotok.layers.base import Chain, Layer, Pointwise, State
 from audiotok.layers.conv import Conv
 from audiotok.layers.residual_unit import ResidualUnit

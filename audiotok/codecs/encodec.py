@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from audiotok.codecs.base import Codec
-from audiotok.dialects import (
+from audiotok.foreign.dialects import (
     AVERAGES,
     EUCLIDEAN,
     SEANET,
@@ -29,7 +29,7 @@ from audiotok.dialects import (
     fair_share,
     sample_rate,
 )
-from audiotok.hub import Source
+from audiotok.foreign.hub import Source
 from audiotok.layers.base import Layer
 from audiotok.layers.seanet import Config as Sizes
 from audiotok.layers.seanet import Seanet

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from audiotok.codecs.base import Codec
-from audiotok.dialects import (
+from audiotok.foreign.dialects import (
     Dialect,
     Rule,
     Weights,
@@ -34,7 +34,7 @@ from audiotok.dialects import (
     sample_rate,
     squeeze,
 )
-from audiotok.hub import Source
+from audiotok.foreign.hub import Source
 from audiotok.layers.attention import Attention
 from audiotok.layers.base import Chain, Layer
 from audiotok.layers.conv import Conv

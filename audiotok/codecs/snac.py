@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from audiotok.codecs.base import Codec
-from audiotok.dialects import (
+from audiotok.foreign.dialects import (
     Dialect,
     Rule,
     Weights,
@@ -32,7 +32,7 @@ from audiotok.dialects import (
     sample_rate,
     squeeze,
 )
-from audiotok.hub import Source
+from audiotok.foreign.hub import Source
 from audiotok.layers.base import Chain, Layer, Pointwise, Residual, State
 from audiotok.layers.conv import Conv
 from audiotok.layers.fold import Fold, Unfold

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from audiotok.codecs.base import Codec
-from audiotok.dialects import (
+from audiotok.foreign.dialects import (
     AVERAGES,
     EUCLIDEAN,
     SEANET,
@@ -32,7 +32,7 @@ from audiotok.dialects import (
     fair_share,
     sample_rate,
 )
-from audiotok.hub import Source
+from audiotok.foreign.hub import Source
 from audiotok.layers.seanet import Config as Sizes
 from audiotok.layers.seanet import Seanet
 from audiotok.network import convolutions

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from audiotok.codecs.base import Codec, WrongTokensError
-from audiotok.dialects import (
+from audiotok.foreign.dialects import (
     SEANET,
     Dialect,
     Rule,
@@ -33,7 +33,7 @@ from audiotok.dialects import (
     sample_rate,
     taps_first,
 )
-from audiotok.hub import Source
+from audiotok.foreign.hub import Source
 from audiotok.layers.ada_norm import AdaLayerNorm, AdaNorm
 from audiotok.layers.base import Chain, Layer, Mix, Norm, Span, State
 from audiotok.layers.conv import Conv

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from audiotok.codecs.base import Codec
-from audiotok.dialects import (
+from audiotok.foreign.dialects import (
     AVERAGES,
     EUCLIDEAN,
     SEANET,
@@ -34,7 +34,7 @@ from audiotok.dialects import (
     squeeze,
     taps_first,
 )
-from audiotok.hub import Source
+from audiotok.foreign.hub import Source
 from audiotok.layers.ada_norm import AdaLayerNorm, AdaNorm
 from audiotok.layers.base import Chain, Layer, Mix, Norm, Pointwise, Residual
 from audiotok.layers.clip_attention import ClipAttention

@@ -11,7 +11,7 @@ from audiotok import show
 
 if TYPE_CHECKING:
     from audiotok.codecs.base import Codec
-    from audiotok.jobs import Report
+    from audiotok.jobs.run import Report
 
 Kind = TypeVar("Kind")  # of codec: in torch, or exported
 
@@ -46,7 +46,7 @@ def live_codec(name: str, device: str, *, threads: int = 1) -> Codec:
     """The codec, to run frame by frame: one is too little work to share between cores."""
     import torch
 
-    from audiotok.jobs import codec_on
+    from audiotok.jobs.run import codec_on
 
     torch.set_num_threads(threads)
     return codec_on(name, device)

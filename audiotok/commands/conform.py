@@ -34,7 +34,7 @@ def conform(
     """
     from audiotok.audio import Audio
     from audiotok.conform import conform as tried
-    from audiotok.jobs import codec_on
+    from audiotok.jobs.run import codec_on
 
     model = codec_on(codec, device)
     heard = Audio.load(audio, end=30) if audio else None

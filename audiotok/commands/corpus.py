@@ -175,7 +175,7 @@ def split(
     """
     from audiotok.corpus import Corpus
     from audiotok.corpus.change import split as divide
-    from audiotok.folder import shares
+    from audiotok.io.folder import shares
 
     made = divide(Corpus(folder), out, shares(share or ["dev=0.05"]), by=by)
     for name, about in made.items():
@@ -199,7 +199,7 @@ def sample(
     import random
 
     from audiotok.corpus import Corpus
-    from audiotok.jobs import codec_on
+    from audiotok.jobs.run import codec_on
 
     tokens = Corpus(folder)
     model = codec_on(codec or tokens.codec, device)

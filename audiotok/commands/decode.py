@@ -50,10 +50,10 @@ def decode(
       audiotok decode talk.tok -o talk.wav
       audiotok decode tokens/ -o decoded/ --format flac --codebooks 4
     """
-    from audiotok.files import is_decoded
-    from audiotok.jobs import codec_by, decoder, run
-    from audiotok.plan import plan
-    from audiotok.sink import FORMATS
+    from audiotok.io.sink import FORMATS
+    from audiotok.jobs.files import is_decoded
+    from audiotok.jobs.plan import plan
+    from audiotok.jobs.run import codec_by, decoder, run
 
     suffix = f".{suffix.lower().lstrip('.')}"
     if suffix not in FORMATS:

@@ -50,9 +50,9 @@ def encode(
       audiotok encode recordings/ -o tokens/ --jobs 4
       ffmpeg -i film.mkv -f wav - | audiotok encode - -o film.tok
     """
-    from audiotok.files import is_encoded
-    from audiotok.jobs import codec_by, encoder, run
-    from audiotok.plan import AUDIO, plan
+    from audiotok.jobs.files import is_encoded
+    from audiotok.jobs.plan import AUDIO, plan
+    from audiotok.jobs.run import codec_by, encoder, run
 
     planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
     model = checked(codec_by(codec, device if jobs == 1 else "cpu", backend), codebooks)

@@ -26,7 +26,7 @@ def info(
       audiotok info speech --json
     """
     from audiotok.exported import is_exported, read_about
-    from audiotok.files import describe_audio, describe_tokens
+    from audiotok.jobs.files import describe_audio, describe_tokens
 
     path = Path(what)
     if path.suffix == ".tok":
@@ -44,8 +44,8 @@ def info(
 def _of_codec(what: str) -> dict[str, Any] | None:
     """What a codec or a checkpoint is; None for an audio file."""
     from audiotok.checkpoint import describe
-    from audiotok.foreign import is_folder
-    from audiotok.hub import SUFFIXES
+    from audiotok.foreign.hub import SUFFIXES
+    from audiotok.foreign.read import is_folder
     from audiotok.registry import presets
 
     path = Path(what)

@@ -79,10 +79,10 @@ def generate(
       audiotok lm generate runs/tts/best.safetensors --text "Good morning." -o out.wav
     """
     from audiotok.checkpoint import load
+    from audiotok.io.sink import Sink
     from audiotok.lm.file import load_model
     from audiotok.lm.generate import Sampling, fill_up, spoken
     from audiotok.lm.generate import generate as work
-    from audiotok.sink import Sink
     from audiotok.stream import Stream
 
     speaker, layout = load_model(model, device=device)

@@ -33,7 +33,7 @@ def manifest(
       audiotok manifest recordings/ -o recordings.tsv
       audiotok manifest LibriSpeech/ -o ls.jsonl --split dev=0.02
     """
-    from audiotok.folder import shares
+    from audiotok.io.folder import shares
     from audiotok.manifest import write_manifest
 
     summary = write_manifest(folder, out, splits=shares(split) if split else None, force=force)

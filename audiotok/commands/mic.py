@@ -40,7 +40,7 @@ def mic(
       audiotok mic --codebooks 2
       audiotok mic --no-play -o talk.tok
     """
-    from audiotok import meter, microphone
+    from audiotok.live import meter, microphone
 
     if listed:
         typer.echo(microphone.devices())

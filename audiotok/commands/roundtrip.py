@@ -29,8 +29,8 @@ def roundtrip(
     Examples:
       audiotok roundtrip talk.wav -o roundtrip/
     """
-    from audiotok.jobs import codec_by
-    from audiotok.roundtrip import roundtrip as work
+    from audiotok.jobs.roundtrip import roundtrip as work
+    from audiotok.jobs.run import codec_by
 
     model = checked(codec_by(codec, device, backend), codebooks)
     result = work(model, path, out, codebooks=codebooks, force=force)

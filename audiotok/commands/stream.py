@@ -59,8 +59,8 @@ def encode(
     came = _piped(sys.stdin, "stdin", "raw PCM")
     out = _piped(sys.stdout, "stdout", "tokens")
     from audiotok.interrupt import Patience
-    from audiotok.live import encode_pcm
-    from audiotok.meter import passed
+    from audiotok.live.meter import passed
+    from audiotok.live.pipe import encode_pcm
 
     model = checked(live_codec(codec, device), codebooks)
     with Patience() as patience:
@@ -101,8 +101,8 @@ def decode(
     """
     came = _piped(sys.stdin, "stdin", "tokens")
     out = _piped(sys.stdout, "stdout", "raw PCM")
-    from audiotok.live import decode_pcm
-    from audiotok.meter import passed
+    from audiotok.live.meter import passed
+    from audiotok.live.pipe import decode_pcm
     from audiotok.tokfile import TokenSource
 
     source = TokenSource(came)

@@ -21,7 +21,7 @@ def verify(paths: Paths, as_json: Json = False) -> None:
       audiotok verify talk.tok
       audiotok verify tokens/
     """
-    from audiotok.plan import find
+    from audiotok.jobs.plan import find
     from audiotok.tokfile import TokenFileError
     from audiotok.tokfile import verify as check
 

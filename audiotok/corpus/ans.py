@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 
 from audiotok.corpus.base import CorpusError
+from audiotok.io.part import complete
 from audiotok.missing import needed
-from audiotok.part import complete
 from audiotok.tokfile import Header, TokenReader
 from audiotok.tokfile.layout import explained
 

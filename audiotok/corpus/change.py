@@ -21,8 +21,8 @@ from audiotok.corpus.write import (
     write_corpus,
     write_quarantine,
 )
-from audiotok.folder import drawn
-from audiotok.part import complete_folder
+from audiotok.io.folder import drawn
+from audiotok.io.part import complete_folder
 from audiotok.tokens import Tokens
 
 Entries = Iterator[tuple[dict[str, Any], Tokens]]

@@ -13,7 +13,7 @@ from audiotok.corpus.ans import AnsReader, pages, write_ans
 from audiotok.corpus.base import About, CorpusError, Files
 from audiotok.corpus.read import Corpus
 from audiotok.corpus.write import link, sha256, write_about
-from audiotok.part import complete_folder
+from audiotok.io.part import complete_folder
 from audiotok.tokfile import TokenReader, TokenWriter
 
 

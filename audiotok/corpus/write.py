@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from audiotok.corpus.base import FORMAT, INDEX, About, CorpusError, Files, hashed, header_of
-from audiotok.part import complete
+from audiotok.io.part import complete
 from audiotok.tokens import Tokens
 from audiotok.tokfile import Header, TokenWriter
 from audiotok.tokfile.layout import explained

@@ -15,8 +15,8 @@ from audiotok.export.graphs import OPSET, Graph, stepwise, whole, write
 from audiotok.export.int8 import quantize
 from audiotok.export.parity import Parity, compare
 from audiotok.exported import ABOUT, FORMAT, Exported, ExportError, is_exported, plan_to_json
+from audiotok.io.part import complete_folder
 from audiotok.missing import needed, version
-from audiotok.part import complete_folder
 from audiotok.stepping import Plan
 
 

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from audiotok.corpus import Corpus, Shard
+from audiotok.io.part import complete, sweep
 from audiotok.layout import Layout
-from audiotok.part import complete, sweep
 
 FORMAT = "audiotok export 1"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from audiotok.exporters.arrow import Arrow
 from audiotok.exporters.base import FORMAT
-from audiotok.part import complete
+from audiotok.io.part import complete
 
 
 class Hf(Arrow):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from audiotok.exporters.base import Exporter, Record
+from audiotok.io.part import sweep
 from audiotok.missing import needed
-from audiotok.part import sweep
 
 
 class Lhotse(Exporter):

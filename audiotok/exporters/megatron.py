@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from audiotok.exporters.base import Exporter, Record
-from audiotok.part import complete
+from audiotok.io.part import complete
 
 TYPES = {"uint8": 1, "int32": 4, "uint16": 8}
 

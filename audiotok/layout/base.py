@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from audiotok.io.part import complete
 from audiotok.layout.units import MOST, Pieces
-from audiotok.part import complete
 from audiotok.patterns.base import Pattern, Rows, Serial
 from audiotok.registry import find
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from audiotok.decoders import AUDIO
+from audiotok.io.decoders import AUDIO
 from audiotok.place import ListingError, Place, is_url, reading
 
 Split = tuple[int, int]  # part i of n

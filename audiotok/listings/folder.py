@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from audiotok.folder import teller
+from audiotok.io.folder import teller
 from audiotok.listings.base import ALL, Item, Listing, Split, every, walk
 from audiotok.place import ListingError, Place, is_url
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from audiotok.decoders import AUDIO
+from audiotok.io.decoders import AUDIO
 from audiotok.listings.base import ALL, Item, Listing, Split, by_file, every, files_of
 from audiotok.place import ListingError, Place, is_url, reading
 

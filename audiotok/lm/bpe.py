@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from audiotok.io.part import complete
 from audiotok.layout import Layout, LayoutError
 from audiotok.layout.base import SPECIALS
 from audiotok.layout.units import MOST, written
 from audiotok.missing import needed
-from audiotok.part import complete
 from audiotok.patterns.base import Serial
 from audiotok.tokens import Tokens
 

@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from audiotok.io.part import complete
 from audiotok.layout import Layout
 from audiotok.lm.model import Config, Transformer
-from audiotok.part import complete
 
 KIND = "audiotok lm 1"
 

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import remove_parametrizations
 
-from audiotok import foreign, hub
+from audiotok.foreign import hub
+from audiotok.foreign import read as foreign
 from audiotok.metrics.base import Listener, MissingModelError
 from audiotok.teachers.wav2vec2 import Wav2vec2
 

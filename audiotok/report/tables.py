@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from audiotok.part import complete
+from audiotok.io.part import complete
 from audiotok.report.base import View, reasons
 
 SCORES = ("subject", "recording", "metric", "value", "total", "count", "error")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from audiotok.part import complete
+from audiotok.io.part import complete
 from audiotok.report.base import View
 from audiotok.report.markdown import markdown
 from audiotok.report.page import page

@@ -47,7 +47,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from audiotok.pcm import FORMATS, PcmError, to_bytes, to_samples
+from audiotok.live.pcm import FORMATS, PcmError, to_bytes, to_samples
 from audiotok.tokfile import pack, unpack
 
 VERSION = 1

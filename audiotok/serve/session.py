@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from audiotok.latency import Times
+from audiotok.live.latency import Times
 from audiotok.serve import protocol
 from audiotok.serve.engine import Answer, Conversation, EngineError
 from audiotok.serve.protocol import ProtocolError, Start

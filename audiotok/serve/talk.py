@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from audiotok.live.pcm import FORMATS
 from audiotok.missing import needed
-from audiotok.pcm import FORMATS
 from audiotok.serve import protocol
 from audiotok.serve.protocol import Hello, Mode, ProtocolError
 from audiotok.tokens import Tokens

@@ -9,12 +9,12 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
+from audiotok.analysis.statistics import bootstrap
 from audiotok.audio import Audio
-from audiotok.augment import add_noise
 from audiotok.codecs.base import Codec
+from audiotok.data.augment import add_noise
 from audiotok.manifest import Recording
 from audiotok.results import Finding
-from audiotok.statistics import bootstrap
 from audiotok.tokens import Tokens
 
 T = TypeVar("T")

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiotok.analysis.units import entropy, shortfall, tally
 from audiotok.codecs.base import Codec
 from audiotok.quantizers.base import Codebook
 from audiotok.results import Finding
 from audiotok.tasks.base import Bench, Task
-from audiotok.units import entropy, shortfall, tally
 
 FIRST = 10  # frames that count as the beginning of a recording
 NEAR = 0.01  # of the entries' r.m.s. distance from their mean: nearer ones are duplicates

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from audiotok.analysis.flops import flops
+from audiotok.analysis.statistics import bootstrap
 from audiotok.audio import Audio
 from audiotok.checkpoint import save
 from audiotok.codecs.base import Codec
-from audiotok.flops import flops
 from audiotok.results import Finding
-from audiotok.statistics import bootstrap
 from audiotok.tasks.base import Bench, Task
 
 RUNS = 3  # of each recording; the median counts

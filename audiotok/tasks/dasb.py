@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok.phones import PROTOCOL, align
-from audiotok.readout import (
+from audiotok.analysis.phones import PROTOCOL, align
+from audiotok.analysis.readout import (
     Budget,
     Classifier,
     Transcriber,
@@ -25,9 +25,9 @@ from audiotok.readout import (
     padded,
     read,
 )
+from audiotok.analysis.units import distance
 from audiotok.results import Finding
 from audiotok.tasks.base import Bench, Task, apart
-from audiotok.units import distance
 
 HEADS = {"x-vector": False, "linear": True}
 LETTERS = 3  # that a keyword has at least: "the" and "a" are hardly said

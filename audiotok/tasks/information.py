@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from audiotok.analysis.phones import PROTOCOL, Span, align
+from audiotok.analysis.probe import Probed, probe
+from audiotok.analysis.units import entropy, mutual_information, tally
 from audiotok.manifest import Recording
-from audiotok.phones import PROTOCOL, Span, align
-from audiotok.probe import Probed, probe
 from audiotok.results import Finding
 from audiotok.tasks.base import Bench, Task
-from audiotok.units import entropy, mutual_information, tally
 
 DRAWS = 20  # orders of the labels that the chance level is a mean of
 SECOND = 1.0  # s of codes that the speaker is guessed from

@@ -7,10 +7,10 @@ from itertools import chain
 
 import numpy as np
 
+from audiotok.analysis.units import entropy, huffman, tally
 from audiotok.metrics.base import needed
 from audiotok.results import Finding
 from audiotok.tasks.base import Bench, Task
-from audiotok.units import entropy, huffman, tally
 
 MERGES = (100, 500, 1000)
 # Codes are written as characters for the BPE: planes 1 to 14 have no surrogates and no spaces

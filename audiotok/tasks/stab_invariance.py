@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from audiotok.analysis.units import apartness, tally
 from audiotok.audio import Audio
 from audiotok.results import Finding
 from audiotok.tasks.base import Bench, Task
-from audiotok.units import apartness, tally
 
 PAIRS = 300  # of recordings, at most
 BINS = (0, 1, 2, 4, 8, 16, 32, 64)  # frames from a cut

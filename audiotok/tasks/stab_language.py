@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from audiotok.analysis.units import cross_entropy, mutual_information, tally
 from audiotok.results import Finding
 from audiotok.tasks.base import Bench, Task, apart
-from audiotok.units import cross_entropy, mutual_information, tally
 
 DRAWS = 20  # deals of the languages that the chance level is a mean of
 

@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from audiotok._torchaudio import load as load_torchaudio
+from audiotok.analysis.units import deduplicated, distance
 from audiotok.audio import Audio
 from audiotok.results import Finding
 from audiotok.tasks.base import Bench, Task, noisy
-from audiotok.units import deduplicated, distance
 
 AT_MOST = 50  # recordings, from all over the corpus
 GRID = 50  # Hz: rates are rounded to it, so that resampling has a common factor

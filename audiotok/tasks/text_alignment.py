@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiotok.readout import (
+from audiotok.analysis.readout import (
     Budget,
     Transcriber,
     characters,
@@ -22,9 +22,9 @@ from audiotok.readout import (
     padded,
     read,
 )
+from audiotok.analysis.units import distance
 from audiotok.results import Finding
 from audiotok.tasks.base import Bench, Task, apart
-from audiotok.units import distance
 
 
 class TextAlignment(Task):

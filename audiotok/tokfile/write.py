@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotok.part import part_of
+from audiotok.io.part import part_of
 from audiotok.tokfile.layout import (
     BATCH,
     END,

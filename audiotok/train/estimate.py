@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from audiotok.data import Batch
-from audiotok.flops import flops
+from audiotok.analysis.flops import flops
+from audiotok.data.batches import Batch
 from audiotok.recipe import Recipe
 from audiotok.train.machine import accelerator, casting
 from audiotok.train.players import Players

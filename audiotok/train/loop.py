@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from audiotok import checkpoint
 from audiotok.audio import Audio
-from audiotok.data import Batches, Config
-from audiotok.direct import Files
-from audiotok.loader import loader
+from audiotok.data.batches import Batches, Config
+from audiotok.data.direct import Files
+from audiotok.data.loader import loader
+from audiotok.data.pool import Pool
 from audiotok.manifest import Recording, read_manifest
-from audiotok.pool import Pool
 from audiotok.recipe import Data, Recipe
 from audiotok.teachers.base import Teacher
 from audiotok.train.journal import Journal, Sums, finite

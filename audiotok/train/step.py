@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from audiotok.data import Batch
+from audiotok.data.batches import Batch
 from audiotok.recipe import Recipe
 from audiotok.train import losses
 from audiotok.train.machine import Casting

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from audiotok.codecs.base import Codec
-from audiotok.data import Batch
-from audiotok.features import Features
+from audiotok.data.batches import Batch
+from audiotok.data.features import Features
 from audiotok.manifest import Recording
 from audiotok.quantizers.base import Quantized
 from audiotok.quantizers.rvq import kmeans, nearest

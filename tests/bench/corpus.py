@@ -34,7 +34,7 @@ import torch
 
 from audiotok import Audio, _torchaudio, load
 from audiotok.corpus import Corpus
-from audiotok.decoders import AUDIO
+from audiotok.io.decoders import AUDIO
 
 ROOT = Path(__file__).parents[2]
 READING = ROOT / "egs" / "data" / "reading.flac"

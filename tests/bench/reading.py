@@ -21,12 +21,12 @@ import numpy as np
 import soundfile
 import torch
 
-from audiotok.augment import Augment
-from audiotok.data import Batches, Config
-from audiotok.direct import Files
-from audiotok.loader import AHEAD, loader
+from audiotok.data.augment import Augment
+from audiotok.data.batches import Batches, Config
+from audiotok.data.direct import Files
+from audiotok.data.loader import AHEAD, loader
+from audiotok.data.pool import Pool
 from audiotok.manifest import Recording
-from audiotok.pool import Pool
 from audiotok.registry import find
 
 AUGMENTS = {

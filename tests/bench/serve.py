@@ -25,7 +25,7 @@ from time import perf_counter
 import torch
 
 from audiotok.audio import Audio
-from audiotok.latency import spread
+from audiotok.live.latency import spread
 from audiotok.serve import protocol
 
 ROOT = Path(__file__).parents[2]

@@ -11,12 +11,12 @@ from jaxtyping import Float32
 from rich.console import Console
 from torch import Tensor
 
-from audiotok.decoders import AudioFileError
-from audiotok.folder import Probe, probed
+from audiotok.io.decoders import AudioFileError
+from audiotok.io.folder import Probe, probed
+from audiotok.io.part import complete, sweep
+from audiotok.io.resample import ROLLOFF, ROWS, ZERO_CROSSINGS, Resampler
+from audiotok.io.source import open_audio
 from audiotok.manifest import Recording, Unreadable, key
-from audiotok.part import complete, sweep
-from audiotok.resample import ROLLOFF, ROWS, ZERO_CROSSINGS, Resampler
-from audiotok.source import open_audio
 
 
 class Files:

@@ -15,13 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from audiotok import show
 from audiotok.exported import is_exported
-from audiotok.files import decode_file, encode_file
+from audiotok.io.part import sweep
+from audiotok.jobs.files import decode_file, encode_file
+from audiotok.jobs.plan import Failure, Plan
+from audiotok.jobs.workers import Job, Pair, explained, one, pooled
 from audiotok.opening import load
-from audiotok.part import sweep
-from audiotok.plan import Failure, Plan
 from audiotok.registry import presets
 from audiotok.tokfile import TokenReader
-from audiotok.workers import Job, Pair, explained, one, pooled
 
 if TYPE_CHECKING:
     from audiotok.codecs.base import Codec

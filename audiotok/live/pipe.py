@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from audiotok.codecs.base import Codec
-from audiotok.latency import Spread, Times
-from audiotok.pcm import PcmReader, to_bytes
-from audiotok.resample import ROLLOFF, ZERO_CROSSINGS, Resampler
+from audiotok.io.resample import ROLLOFF, ZERO_CROSSINGS, Resampler
+from audiotok.live.latency import Spread, Times
+from audiotok.live.pcm import PcmReader, to_bytes
 from audiotok.stream import Stream
 from audiotok.tokfile import Header, TokenSink, TokenSource
 

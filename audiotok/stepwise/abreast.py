@@ -16,8 +16,8 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from audiotok import states
-from audiotok.passage import Passage
+from audiotok.stepwise import states
+from audiotok.stepwise.passage import Passage
 
 
 @torch.no_grad()

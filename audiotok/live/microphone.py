@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from audiotok.codecs.base import Codec
-from audiotok.latency import Spread, Times
-from audiotok.live import header_of
+from audiotok.live.latency import Spread, Times
+from audiotok.live.pipe import header_of
 from audiotok.missing import needed
 from audiotok.stream import Stream
 from audiotok.tokfile import TokenSink

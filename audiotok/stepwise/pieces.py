@@ -19,8 +19,8 @@ from torch import Tensor
 
 from audiotok.layers.base import State
 from audiotok.network import Network
-from audiotok.passage import Passage
 from audiotok.shapes import Codes, Wave
+from audiotok.stepwise.passage import Passage
 
 
 def together(passage: Passage, signals: Sequence[Tensor]) -> list[Tensor]:

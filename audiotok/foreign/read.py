@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from audiotok.dialects import Weights
+from audiotok.foreign.dialects import Weights
 
 # What holds the weights in checkpoints that hold more: torch's habit, Lightning and DAC; EnCodec's
 # family; SpeechTokenizer's trainer.

@@ -13,10 +13,10 @@ import numpy as np
 import soundfile
 
 from audiotok.arrays import decoding, encoding
-from audiotok.decoders import AudioFileError
 from audiotok.exported import Exported
-from audiotok.sink import Sink
-from audiotok.source import open_audio, resampled
+from audiotok.io.decoders import AudioFileError
+from audiotok.io.sink import Sink
+from audiotok.io.source import open_audio, resampled
 from audiotok.tokens import Tokens
 from audiotok.tokfile import (
     Header,

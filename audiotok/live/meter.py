@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from rich.live import Live
 from rich.text import Text
 
-from audiotok.live import Passed
-from audiotok.microphone import Level
+from audiotok.live.microphone import Level
+from audiotok.live.pipe import Passed
 from audiotok.show import said
 
 

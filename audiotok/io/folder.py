@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
-from audiotok.decoders import AudioFileError, open_decoder
+from audiotok.io.decoders import AudioFileError, open_decoder
 
 TEXTS = (".normalized.txt", ".txt", ".lab")  # of a recording of the same name, the first there is
 # Labels of HTK (start end phone) and Festival (# on a line of its own) say when, not what.

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from audiotok.part import part_of, sweep
+from audiotok.io.part import part_of, sweep
 
 log = logging.getLogger("audiotok")
 

@@ -30,8 +30,8 @@ from rich.progress import track
 from torch import Tensor
 
 from audiotok.audio import Audio, AudioFileError
+from audiotok.io.part import part_of, sweep
 from audiotok.manifest import Recording
-from audiotok.part import part_of, sweep
 from audiotok.teachers.base import Choice, Teacher
 
 log = logging.getLogger("audiotok")

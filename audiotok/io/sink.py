@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
-from audiotok.decoders import CHUNK, AudioFileError
-from audiotok.part import part_of
+from audiotok.io.decoders import CHUNK, AudioFileError
+from audiotok.io.part import part_of
 
 if TYPE_CHECKING:
     from torch import Tensor

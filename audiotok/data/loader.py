@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiotok.data import Batch, Batches
+from audiotok.data.batches import Batch, Batches
 from audiotok.interrupt import no_interrupt
 
 log = logging.getLogger("audiotok")

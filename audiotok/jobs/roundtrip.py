@@ -9,7 +9,7 @@ from typing import Any
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
 from audiotok.exported import Exported
-from audiotok.files import decode_file, encode_file
+from audiotok.jobs.files import decode_file, encode_file
 from audiotok.picture import draw
 from audiotok.registry import find
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiotok import states
-from audiotok.held import Held
-from audiotok.states import Row
+from audiotok.stepwise import states
+from audiotok.stepwise.held import Held
+from audiotok.stepwise.states import Row
 
 if TYPE_CHECKING:
     from audiotok.layers.base import State

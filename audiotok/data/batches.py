@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
-from audiotok.augment import Augment, augmented
-from audiotok.decoders import AudioFileError
-from audiotok.direct import Files
-from audiotok.pool import Pool
+from audiotok.data.augment import Augment, augmented
+from audiotok.data.direct import Files
+from audiotok.data.pool import Pool
+from audiotok.io.decoders import AudioFileError
 
 TRIES = 10  # crops drawn in place of one whose file cannot be read, before that is an error
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from audiotok.decoders import AUDIO as AUDIO
-from audiotok.folder import inside
+from audiotok.io.decoders import AUDIO as AUDIO
+from audiotok.io.folder import inside
+from audiotok.jobs.workers import Pair
 from audiotok.show import UsageError
-from audiotok.workers import Pair
 
 Failure = tuple[str, str]  # a source, and a line that names it and says what is wrong
 

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from audiotok.decoders import AudioFileError
+from audiotok.io.decoders import AudioFileError
+from audiotok.io.part import complete, sweep
+from audiotok.io.source import open_audio
 from audiotok.manifest import Recording, Unreadable, key
-from audiotok.part import complete, sweep
-from audiotok.source import open_audio
 
 BLOCK = 2**18  # samples decoded at a time
 FORMAT = 2  # of what is in the cache; part of its name

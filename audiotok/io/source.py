@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from audiotok import bare
-from audiotok.decoders import CHUNK, AudioFileError, Decoder, open_decoder
+from audiotok.io import bare
+from audiotok.io.decoders import CHUNK, AudioFileError, Decoder, open_decoder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,7 +149,7 @@ def resampled(
     try:
         import torch
 
-        from audiotok.resample import Resampler
+        from audiotok.io.resample import Resampler
     except ImportError:
         without = bare.Resampler(old, new, channels)
         yield from map(without.step, pieces)

@@ -1,0 +1,1 @@
+"""Files in and out: decoded, resampled, read and written by pieces, complete or not there."""

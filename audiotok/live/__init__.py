@@ -1,0 +1,1 @@
+"""Audio as it is spoken: pipes, microphone, loudspeaker."""
