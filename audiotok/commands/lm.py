@@ -49,6 +49,43 @@ def train(
     show.line(f"weights: {weights}")
 
 
+@lm.command("align")
+def align_words(
+    listing: Annotated[
+        str,
+        typer.Argument(help="A folder, manifest or archive, as `corpus build` takes it."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .jsonl file; more is added to it.")],
+    kind: Annotated[str, typer.Option(help="Of listing; see `corpus build`.")] = "auto",
+) -> None:
+    """Say when each word and phone is said in English recordings that have text.
+
+    What cannot be aligned (a number in digits, a name, another text) is told and passed over. Run
+    again to go on where it stopped. Speech and text are interleaved by it, and lm_phones learns
+    from it.
+
+    \b
+    Examples:
+      audiotok lm align recordings/ -o spans.jsonl
+      audiotok lm train recipes/lm_phones.toml --set data.spans=spans.jsonl
+    """
+    from rich.progress import Progress
+
+    from audiotok.building.run import listing_of
+    from audiotok.lm.spans import write_spans
+
+    source = listing_of(listing, kind)
+    total = None if source.costly else sum(1 for _ in source.items(listing))
+    with Progress(console=show.said) as bar:
+        task = bar.add_task("aligning", total=total)
+        aligned, errors = write_spans(source.items(listing), out, told=lambda _: bar.advance(task))
+    for each in errors:
+        show.error(each)
+    show.line(f"{out}: {aligned} recordings aligned, {len(errors)} left out")
+    if not aligned:
+        raise typer.Exit(1)
+
+
 @lm.command()
 def generate(
     model: Model,
@@ -83,6 +120,7 @@ def generate(
     from audiotok.lm.file import load_model
     from audiotok.lm.generate import Sampling, fill_up, spoken
     from audiotok.lm.generate import generate as work
+    from audiotok.lm.phonetic import Reader
     from audiotok.stream import Stream
 
     speaker, layout = load_model(model, device=device)
@@ -91,10 +129,12 @@ def generate(
         raise ValueError(f"{model}: made for other weights of {layout.codec} than are here")
     heard = _prompt(codec, prompt, prompt_seconds) if prompt else None
     said = f"{prompt_text} {text}".strip()
+    reader = Reader.of(said) if speaker.config.phones else None
     columns = work(
         speaker,
         layout,
-        text=said,
+        text="" if reader else said,
+        reader=reader,
         prompt=None if heard is None else heard[: len(layout.sizes)],
         longest=round(seconds * float(codec.frame_rate)),
         sampling=Sampling(temperature=temperature, top_k=top_k, seed=seed),
@@ -110,7 +150,8 @@ def generate(
             second, rows = load_model(rest, device=device)
             codes = layout.decode(np.concatenate(list(columns), -1))
             full = None if heard is None else heard[: len(rows.sizes)]
-            codes = fill_up(second, rows, codes, text=said if second.text else "", prompt=full)
+            known = reader.timed() if reader and second.config.phones else None
+            codes = fill_up(second, rows, codes, text=said if second.text else known, prompt=full)
             sink.write(codec.decode(rows.tokens(codes)).samples)
     show.line(str(out))
 

@@ -81,9 +81,7 @@ def generate(
     cache: Cache | None = None
     while not grammar.done:
         told = _told(reader, ids.shape[1], device)
-        hidden, cache = model.hidden(
-            torch.from_numpy(ids)[None].to(device), told=told, cache=cache
-        )
+        hidden, cache = model.hidden(torch.from_numpy(ids)[None].to(device), told=told, cache=cache)
         if reader is not None and reader.done:
             longest = 0
         legal = np.atleast_2d(grammar.legal())

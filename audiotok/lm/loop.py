@@ -22,6 +22,7 @@ from torch import Tensor
 
 from audiotok.corpus import Corpus
 from audiotok.layout import Layout
+from audiotok.lm.contexts import Contexts
 from audiotok.lm.data import (
     IGNORED,
     TEXT,
@@ -78,14 +79,20 @@ class Run:
         self.main = self.machine.is_main_process
         self.cast = casting(self.machine, self.options.precision)
         corpus = Corpus(recipe.data.corpus)
-        self.recordings = Recordings(corpus, recipe.data.train, recipe.data)
+        rank, world = self.machine.process_index, self.machine.num_processes
+        self.contexts = Contexts(recipe, rank, world) if recipe.data.packed else None
+        if self.contexts is None:
+            self.recordings = Recordings(corpus, recipe.data.train, recipe.data)
         self.held = Recordings(corpus, recipe.data.validate, recipe.data)
         self.last, self.best_path = out / "last.pt", out / "best.safetensors"
         file = out / "layout.json"
         with self.machine.main_process_first():
             if not file.is_file():
                 out.mkdir(parents=True, exist_ok=True)
-                new_layout(recipe, self.recordings).save(file)
+                made = (
+                    self.contexts.layout if self.contexts else new_layout(recipe, self.recordings)
+                )
+                made.save(file)
         self.layout = Layout.load(file)
         if plain_layout(recipe, corpus) != replace(self.layout, pieces=None):
             raise ValueError(f"{file}: not the layout of this recipe; use another --out")
@@ -102,6 +109,8 @@ class Run:
         self.optimizer = adamw(self.model, self.options)
         self.step, self.best, self.seconds = 0, math.inf, 0.0
         self._resume()
+        if self.contexts is not None:
+            self.contexts.seek(self.step * self.options.accumulate)
 
     # -- checkpoints ----------------------------------------------------------------------------
 
@@ -134,8 +143,10 @@ class Run:
     # -- the loop -------------------------------------------------------------------------------
 
     def batch(self, step: int, part: int) -> Batch:
-        """The batch of a step, which seed, step and process alone decide."""
+        """The batch of a step, which seed, step and process alone decide; of contexts, the next."""
         data = self.recipe.data
+        if self.contexts is not None:
+            return self.contexts.batch()
         seed = (self.options.seed, step, part, self.machine.process_index)
         random = np.random.default_rng(seed)
         chosen = random.integers(0, len(self.recordings), data.batch).tolist()

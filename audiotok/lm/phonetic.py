@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiotok.phones import SILENCE, Alignment, pronounced
+from audiotok.analysis.phones import SILENCE, Alignment, pronounced
 
 # Of pocketsphinx's dictionary (CMU's), after what stands for "no phone".
 PHONES = (
-    ("", SILENCE, "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F")
-    + ("G", "HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T")
-    + ("TH", "UH", "UW", "V", "W", "Y", "Z", "ZH")
+    *("", SILENCE, "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F"),
+    *("G", "HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T"),
+    *("TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
 )
 AROUND = (-2, -1, 0, 1, 2)  # phones that a frame is told of, counted from its own
 LONGEST = 32  # frames of a phone that are told apart
@@ -106,7 +106,7 @@ class Reader:
 
     @classmethod
     def of(cls, text: str) -> Reader:
-        """Of an English text; see `audiotok.phones.pronounced`."""
+        """Of an English text; see `audiotok.analysis.phones.pronounced`."""
         return cls(numbers(pronounced(text)))
 
     @property

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
+from audiotok.analysis.phones import Alignment, Span, align, plain
 from audiotok.audio import Audio
 from audiotok.layout import Layout
 from audiotok.listings.base import Item
 from audiotok.lm.interleave import Word
-from audiotok.phones import Alignment, Span, align, plain
 from audiotok.place import opened
 
 
