@@ -19,7 +19,7 @@ from audiotok.checkpoint import load
 from audiotok.corpus import Corpus
 from audiotok.exporters.base import export
 from audiotok.layout import Layout, LayoutError
-from audiotok.lm.data import TEXT, causal_batch, stroke_batch
+from audiotok.lm.data import TEXT, causal_batch, masked, stroke_batch
 from audiotok.lm.file import load_model, save_model
 from audiotok.lm.generate import Sampling, fill_up, generate, spoken
 from audiotok.lm.loop import Run, lost, train
@@ -111,6 +111,20 @@ def test_targets_are_the_codes_that_are_to_come():
     assert batch.targets[0, 0].tolist() == [-100, -100, 6, 7, 8, 2]
     assert batch.targets[0, 1].tolist() == [-100, -100, -100, 5, 9, 7]
     assert batch.ids[0, 0, :2].tolist() == [12 + ord("h"), 12 + ord("i")]
+
+
+@pytest.mark.parametrize("offset", [0, 300])
+def test_masking_hides_codes_alone_and_keeps_targets(offset: int):
+    patterned = Layout(sizes=(7, 5), pattern="flat" if offset else "delay", offset=offset)
+    codes = np.random.default_rng(0).integers(0, 5, (2, 50))
+    batch = causal_batch(patterned, [(codes, "hi"), (codes[:, :9], "hello")])
+    made = masked(patterned, batch, 0.5, np.random.default_rng(0))
+    changed = made.ids != batch.ids
+    assert torch.equal(made.targets, batch.targets)
+    assert (made.ids[changed] == patterned.special("mask")).all()
+    code = (batch.ids >= offset + 5) & (batch.ids < torch.tensor(patterned.vocabulary)[:, None])
+    assert not changed[~code].any()  # marks, text, filling
+    assert 0.35 < changed[code].float().mean() < 0.65
 
 
 def test_vall_es_second_model_sees_codebooks_before_and_the_prompt():

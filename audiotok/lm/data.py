@@ -14,7 +14,7 @@ from torch import Tensor
 
 from audiotok.corpus import Corpus
 from audiotok.layout import Layout
-from audiotok.layout.base import MASK, PAD
+from audiotok.layout.base import MASK, NONE, PAD
 from audiotok.lm.bpe import learn_pieces
 from audiotok.lm.phonetic import TOLD, Timed, timed, told, turns
 from audiotok.lm.recipe import LmData, LmRecipe
@@ -158,6 +158,14 @@ def causal_batch(layout: Layout, parts: Parts) -> Batch:
         target[target == layout.special("pad")] = IGNORED
     lengths = [target.shape[1] for target in targets]
     return _batch(ids, _filled(targets, IGNORED), lengths, parts, before=0)
+
+
+def masked(layout: Layout, batch: Batch, share: float, random: np.random.Generator) -> Batch:
+    """The batch with a share of what the model sees of codes masked, what it is to say kept."""
+    ids = batch.ids.numpy()
+    code = (ids >= layout.offset + NONE) & (ids < np.array(layout.vocabulary)[:, None])
+    chosen = code & (random.random(ids.shape) < share)
+    return batch._replace(ids=torch.from_numpy(np.where(chosen, layout.special("mask"), ids)))
 
 
 def stroke_batch(

@@ -30,6 +30,7 @@ from audiotok.lm.data import (
     Recordings,
     Said,
     causal_batch,
+    masked,
     new_layout,
     one_step_a_frame,
     plain_layout,
@@ -152,7 +153,8 @@ class Run:
         chosen = random.integers(0, len(self.recordings), data.batch).tolist()
         parts = [(self.recordings.cut(i, random), self.recordings.said[i]) for i in chosen]
         if self.recipe.model.causal:
-            return causal_batch(self.layout, parts)
+            batch = causal_batch(self.layout, parts)
+            return masked(self.layout, batch, data.hidden, random) if data.hidden else batch
         return stroke_batch(self.layout, parts, random)
 
     def go(self, minutes: float) -> None:

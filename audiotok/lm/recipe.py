@@ -23,6 +23,7 @@ class LmData:
     frames: int = (
         500  # of a recording at most: a longer one is cut, or left out where there is text
     )
+    hidden: float = 0.0  # share of codes that are masked: what comes next is then told by the text
     batch: int = 8  # recordings, or contexts, a step and process
 
 
