@@ -29,31 +29,27 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("model")
 parser.add_argument("corpus")
 parser.add_argument("--say", required=True, help="a command with {phones} and {out}")
-parser.add_argument("--count", type=int, default=200)
-parser.add_argument("--out", type=Path, default=Path("word_pairs"))
+parser.add_argument("--count", type=int, default=200, help="of words")
 chosen = parser.parse_args()
-
 lines = Path(get_model_path("en-us/cmudict-en-us.dict")).read_text().splitlines()
 book = {line.split()[0]: line.split()[1:] for line in lines}
 known = {tuple(phones) for phones in book.values()}
-rows = (row for shard in Corpus(chosen.corpus).shards for row in shard.rows())
-often = Counter(word for row in rows for word in plain(str(row.get("text", ""))))
+texts = (str(each.row.get("text", "")) for each in Corpus(chosen.corpus))
+often = Counter(word for text in texts for word in plain(text))
 words = [word for word, _ in often.most_common() if len(book.get(word, ())) >= 4]
 random, pairs = np.random.default_rng(0), []
 for word in words[: chosen.count]:
     phones = book[word]
     alike = [(i, group.split()) for i, phone in enumerate(phones) if i for group in ALIKE]
     changes = [[*phones[:i], p, *phones[i + 1 :]] for i, g in alike if phones[i] in g for p in g]
-    changes = [each for each in changes if tuple(each) not in known]
-    if changes:
+    if changes := [each for each in changes if tuple(each) not in known]:
         pairs.append((word, phones, changes[int(random.integers(len(changes)))]))
 
 model, layout = load_model(chosen.model)
 codec, codes = load(layout.codec), []
-chosen.out.mkdir(exist_ok=True)
 for word, *both in pairs:
     for kind, phones in zip(("word", "pseudo"), both, strict=True):
-        path = chosen.out / f"{word}_{kind}.wav"
+        path = Path(f"{word}_{kind}.wav")
         told = " ".join(["pau", *phones, "pau"]).lower()
         command = [part.format(phones=told, out=path) for part in shlex.split(chosen.say)]
         subprocess.run(command, check=True)

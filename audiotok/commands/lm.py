@@ -100,6 +100,9 @@ def generate(
     prompt_text: Annotated[str, typer.Option(help="What is said in the prompt.")] = "",
     prompt_seconds: Annotated[float, typer.Option(help="Of the prompt that are used.")] = 3.0,
     seconds: Annotated[float, typer.Option(help="Of audio at most, the prompt included.")] = 10.0,
+    shortest: Annotated[
+        float, typer.Option(help="Seconds before which it may not end; without text only.")
+    ] = 0.0,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest id.")] = 0.9,
     top_k: Annotated[int, typer.Option(help="Draw from so many; 0: all.")] = 50,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
@@ -137,6 +140,7 @@ def generate(
         reader=reader,
         prompt=None if heard is None else heard[: len(layout.sizes)],
         longest=round(seconds * float(codec.frame_rate)),
+        shortest=max(1, round(shortest * float(codec.frame_rate))),
         sampling=Sampling(temperature=temperature, top_k=top_k, seed=seed),
     )
     with Sink(out, codec.sample_rate, codec.channels, force=force) as sink:
