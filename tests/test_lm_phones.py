@@ -183,6 +183,9 @@ def test_a_model_says_the_phones_that_it_reads(taught: tuple[Path, Path], tmp_pa
 def test_phones_are_asked_for_where_they_are_told(taught: tuple[Path, Path], tmp_path: Path):
     with pytest.raises(ValueError, match="needed there"):
         next(generate(model_of(), LAYOUT))
+    codes = np.zeros((2, 9), np.int64)
+    with pytest.raises(ValueError, match="spans are needed"):
+        lost(model_of(), causal_batch(LAYOUT, [(codes, None)]))
     with pytest.raises(ValueError, match="go together"):
         train(taught_recipe(taught, model=replace(TINY, phones=False)), tmp_path / "a")
     for i, options in enumerate((LayoutOptions(codebooks=2), LayoutOptions(pattern="ar_nar"))):

@@ -179,6 +179,9 @@ def score(
     corpus: Annotated[Path, typer.Argument(help="A token corpus.")],
     split: Annotated[str, typer.Option(help="Value of a row's `split`; empty: all.")] = "",
     frames: Annotated[int, typer.Option(help="A longer recording is scored in stretches.")] = 500,
+    spans: Annotated[
+        Path | None, typer.Option(help="Of `lm align`, for a model that is told of phones.")
+    ] = None,
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Also: which of a recording and itself spoilt it likes.")
     ] = False,
@@ -206,7 +209,8 @@ def score(
             f"{corpus}: codes of {source.codec} {source.fingerprint}, and the model "
             f"was made for {layout.codec} {layout.fingerprint}"
         )
-    data = LmData(corpus=str(corpus), text=known.text > 0, frames=frames)
+    told = str(spans or "") if known.config.phones else ""
+    data = LmData(corpus=str(corpus), text=known.text > 0, spans=told, frames=frames)
     recordings = Recordings(source, split, data)
     found: dict[str, Any] = {"recordings": len(recordings), **held_out(known, layout, recordings)}
     if pairs:

@@ -218,7 +218,12 @@ def lost(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
     """Nats `[b]` that the targets of each sequence cost, and how many `[b]` they are.
 
     When phones end is paid for too, by a model that is told of them.
+
+    Raises:
+        ValueError: such a model, and a batch without phones.
     """
+    if model.config.phones and batch.told is None:
+        raise ValueError("this model is told of phones: spans are needed (audiotok lm align)")
     hidden, _ = model.hidden(batch.ids, told=batch.told, lengths=batch.lengths)
     nats = hidden.new_zeros(len(hidden))
     count = hidden.new_zeros(len(hidden))
