@@ -33,6 +33,19 @@ def mixing_down(channels: int) -> None:
     )
 
 
+def kept(codebooks: int | None, there: int) -> int:
+    """How many of the codebooks that are there: all of them if None.
+
+    Raises:
+        ValueError: more than there are, or less than one.
+    """
+    if codebooks is None:
+        return there
+    if not 1 <= codebooks <= there:
+        raise ValueError(f"{codebooks} codebooks asked for; there are 1 to {there}")
+    return codebooks
+
+
 class Tokenizer:
     """Audio to tokens and back.
 
@@ -79,11 +92,7 @@ class Tokenizer:
         Raises:
             ValueError: more than there are, or less than one.
         """
-        if codebooks is None:
-            return self.codebooks
-        if not 1 <= codebooks <= self.codebooks:
-            raise ValueError(f"{codebooks} codebooks asked for; there are 1 to {self.codebooks}")
-        return codebooks
+        return kept(codebooks, self.codebooks)
 
     def check_tokens(self, tokens: Tokens | Header) -> None:
         """Raises `WrongTokensError` unless this codec, with these weights, made them."""

@@ -26,6 +26,7 @@ from audiotok.building import run as running
 from audiotok.corpus import Corpus, CorpusError
 from audiotok.corpus.change import merge
 from audiotok.engines.base import Engine
+from audiotok.io.lock import LockedError
 from audiotok.jobs.run import codec_on
 from audiotok.place import ListingError
 from audiotok.stage import Coded, Outcome, Stage, Task, Work
@@ -302,7 +303,7 @@ def test_other_options_or_another_listing_are_refused(faked: Path, tmp_path: Pat
 
 def test_two_builds_in_one_folder_are_refused(faked: Path, tmp_path: Path):
     state = running.State(tmp_path / "out", _about(faked), limit=LIMIT)
-    with state, pytest.raises(CorpusError, match="another process"):
+    with state, pytest.raises(LockedError, match="another process"):
         fake(faked, tmp_path / "out")
 
 

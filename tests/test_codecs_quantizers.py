@@ -9,6 +9,7 @@ from typing import Any
 
 import contracts
 import pytest
+import sizes
 import torch
 from contracts import noise
 
@@ -17,18 +18,7 @@ from audiotok.codecs.speech import Config, Speech
 from audiotok.registry import UnknownPartError, names
 from audiotok.tokens import Tokens
 
-SMALL = Config(
-    encoder=32,
-    encoder_blocks=3,
-    decoder=32,
-    decoder_blocks=2,
-    window=5,
-    heads=2,
-    latent=16,
-    codebooks=3,
-    size=64,
-    semantic=8,
-)
+SMALL = replace(sizes.SMALL, codebooks=3)
 OPTIONS: dict[str, dict[str, Any]] = {
     "rvq": {},
     "split_rvq": {"codebooks": 3, "size": 64},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from audiotok.metrics.si_sdr import alignment
 from audiotok.registry import find
 
 RATE = 16000
+ROOT = Path(__file__).parents[1]
 
 
 def score(name: str, output: torch.Tensor, reference: torch.Tensor, rate: int = RATE) -> float:
@@ -284,3 +286,23 @@ def test_si_sdr_of_the_samples_of_dm_codec(codec: str, sample: int):
     length = min(len(made), len(wanted))
     value = find("metrics", "si_sdr")("raw").score(made[:length], wanted[:length]).value
     assert f"{value:.2f}" == TABLE[codec, sample]
+
+
+# ---- magnitudes or phases
+
+
+def test_what_limits_a_codec_is_told_by_putting_the_original_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("pesq")
+    Audio.load(ROOT / "egs/data/reading.flac")[: 4 * RATE].save(tmp_path / "reading.wav")
+    script = ROOT / "egs/what_limits.py"
+    monkeypatch.setattr("sys.argv", [str(script), str(tmp_path)])
+    runpy.run_path(str(script), run_name="__main__")
+    lines = (line.rpartition(": ") for line in capsys.readouterr().out.splitlines())
+    told = {name: float(value) for name, _, value in lines}
+    assert all(-1 <= value <= 1 for name, value in told.items() if name.startswith("cosine"))
+    for metric in ("pesq", "stoi"):
+        as_it_is = told[f"{metric}, as it is"]
+        assert as_it_is < told[f"{metric}, the original's magnitudes"]
+        assert as_it_is < told[f"{metric}, the original's phases, 0 to 4000 Hz"]

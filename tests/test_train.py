@@ -18,6 +18,7 @@ from torch import Tensor
 
 from audiotok.audio import Audio
 from audiotok.checkpoint import load, read_card
+from audiotok.io.lock import LockedError
 from audiotok.recipe import Band, Train, read_recipe
 from audiotok.teachers.base import SpeechTeacher
 from audiotok.train import loop
@@ -236,7 +237,7 @@ def test_resumed_is_uninterrupted_bit_for_bit(
 
 
 def test_killed_while_it_writes_a_checkpoint_nothing_is_lost(recipe: Path, tmp_path: Path):
-    """kill -9 in the middle of the second checkpoint; then on from the first."""
+    """kill -9 in the middle of the second checkpoint; then on from the first, and not before."""
     out = tmp_path / "run"
     script = (
         "import sys, torch\n"
@@ -263,6 +264,8 @@ def test_killed_while_it_writes_a_checkpoint_nothing_is_lost(recipe: Path, tmp_p
     assert run.stdout is not None
     assert run.stdin is not None
     assert run.stdout.readline() == b"writing\n"
+    with pytest.raises(LockedError, match=r"run: another process works there; wait for it"):
+        train(read_recipe(recipe), out)
     run.send_signal(signal.SIGKILL)
     run.wait()
     run.stdout.close()

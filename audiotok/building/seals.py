@@ -1,15 +1,14 @@
-"""Small things that a build keeps: seals of its shards, its lock, the ids it has seen."""
+"""Small things that a build keeps: seals of its shards, the ids it has seen."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-from audiotok.corpus.base import CorpusError, Files
+from audiotok.corpus.base import Files
 from audiotok.corpus.write import sha256
 
 Bad = tuple[str, str, str]  # id, source, reason
@@ -45,21 +44,6 @@ def is_whole(folder: Path, files: Files, *, full: bool) -> bool:
         if full and sha256(path) != files.sha256[suffix]:
             return False
     return True
-
-
-def locked(path: Path, folder: Path) -> IO[bytes]:
-    """The lock file, ours until it is closed or this process ends in any way."""
-    file = path.open("wb")
-    try:
-        import fcntl
-    except ImportError:  # another system
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise CorpusError(f"{folder}: another process is building there; wait for it") from None
-    return file
 
 
 class Seen:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from audiotok.building.log import Log, Record, records
-from audiotok.building.seals import Bad, Seal, Seen, is_whole, locked, read_seal
+from audiotok.building.seals import Bad, Seal, Seen, is_whole, read_seal
 from audiotok.corpus.base import About, CorpusError, hashed
 from audiotok.corpus.write import (
     Shards,
@@ -37,6 +37,7 @@ from audiotok.corpus.write import (
     write_quarantine,
     write_shard,
 )
+from audiotok.io.lock import alone
 from audiotok.io.part import sweep
 from audiotok.listings.base import Item
 from audiotok.stage import Coded
@@ -57,7 +58,8 @@ class State:
         seconds: of audio so far.
 
     Raises:
-        CorpusError: the folder holds something else, or another process builds there.
+        CorpusError: the folder holds something else.
+        LockedError: another process builds there.
         TokenFileError: it cannot be written.
     """
 
@@ -77,7 +79,8 @@ class State:
 
     def __enter__(self) -> State:
         self._begin()
-        self._lock = locked(self.inner / "lock", self.folder)
+        self._alone = alone(self.folder, ".build/lock")
+        self._alone.__enter__()
         sweep([self.folder, self.inner])
         self._read_seals()
         self._replay()
@@ -94,7 +97,7 @@ class State:
         with suppress(Exception):
             if self.inner.is_dir():  # not finished: so far
                 write_quarantine(self.folder, self.failures())
-        self._lock.close()
+        self._alone.__exit__(None, None, None)
 
     # -- going on ---------------------------------------------------------------------------------
 

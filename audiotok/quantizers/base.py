@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audiotok.shapes import Codes, Latent
+from audiotok.tokenizer import kept
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,7 @@ class Quantizer(nn.Module):
         Raises:
             ValueError: more than there are, or less than one.
         """
-        if codebooks is None:
-            return self.codebooks
-        if not 1 <= codebooks <= self.codebooks:
-            raise ValueError(f"{codebooks} codebooks asked for; there are 1 to {self.codebooks}")
-        return codebooks
+        return kept(codebooks, self.codebooks)
 
 
 class Codebook(nn.Module):

@@ -8,9 +8,10 @@ out/log.csv            see `journal`
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from audiotok.data.batches import Batches, Config
 from audiotok.data.direct import Files
 from audiotok.data.loader import loader
 from audiotok.data.pool import Pool
+from audiotok.io.lock import alone
 from audiotok.manifest import Recording, read_manifest
 from audiotok.recipe import Data, Recipe
 from audiotok.teachers.base import Teacher
@@ -62,11 +64,15 @@ def train(
         The path of the averaged weights.
 
     Raises:
-        ValueError: the recipe does not fit together, data cannot be read, or a loss is not finite.
+        ValueError: the recipe does not fit together, data cannot be read, a loss is not finite, or
+            another process trains into `out`.
     """
     check_losses(recipe)
-    run = Run(recipe, Path(out), device, teachers)
-    run.go(minutes)
+    out = Path(out)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that train together
+    with alone(out) if first else nullcontext():
+        run = Run(recipe, out, device, teachers)
+        run.go(minutes)
     return run.best_path
 
 
