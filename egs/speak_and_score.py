@@ -19,9 +19,8 @@ from audiotok.metrics.base import Score
 from audiotok.registry import find
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("model")
-parser.add_argument("corpus")
-parser.add_argument("--rest")
+for name in ("model", "corpus", "--rest"):
+    parser.add_argument(name)
 parser.add_argument("--count", type=int, default=10)
 parser.add_argument("--frames", type=int, default=250, help="at most")
 parser.add_argument("--prompt", type=int, default=0, help="frames to go on from")
@@ -33,8 +32,8 @@ model, layout = load_model(chosen.model)
 second, rows = load_model(chosen.rest) if chosen.rest else (None, layout)
 codec = load(layout.codec)
 held = (each for each in Corpus(chosen.corpus) if each.row["split"] == "dev")
-reads = bool(model.text) or model.config.phones
-fits = range(chosen.prompt + 1, chosen.frames + 1 if reads else 1 << 30)
+most = chosen.frames if model.text or model.config.phones else 1 << 30
+fits = range(chosen.prompt + 1, most + 1)
 entries = [each for each in held if each.tokens.frames in fits]
 wanted = ["dnsmos", "distillmos", "speaker", *([] if chosen.prompt else ["wer"])]
 metrics = {n: find("metrics", n)(models={"recognizer": chosen.recognizer}) for n in wanted}
@@ -48,9 +47,8 @@ for i, entry in enumerate(entries[:: max(1, len(entries) // chosen.count)][: cho
     options: Any = {"prompt": begin, "reader": reader, "text": text, "sampling": how}
     columns = generate(model, layout, longest=500 if reader else chosen.frames, **options)
     made = layout.decode(np.hstack(list(columns)))
-    if second is not None:
-        told = text if second.text else reader and reader.timed()
-        made = fill_up(second, rows, made, text=told, prompt=prompt)
+    told = reader.timed() if reader else text
+    made = made if second is None else fill_up(second, rows, made, text=told, prompt=prompt)
     reference = codec.decode(entry.tokens)
     for name, said in (("model", made), ("codec", codes[: len(rows.sizes)])):
         audio = codec.decode(rows.tokens(said))
