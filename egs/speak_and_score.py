@@ -21,9 +21,8 @@ from audiotok.registry import find
 parser = argparse.ArgumentParser(description=__doc__)
 for name in ("model", "corpus", "--rest"):
     parser.add_argument(name)
-parser.add_argument("--count", type=int, default=10)
-parser.add_argument("--frames", type=int, default=250, help="at most")
-parser.add_argument("--prompt", type=int, default=0, help="frames to go on from")
+for name, usual in (("--count", 10), ("--frames", 250), ("--prompt", 0)):  # frames to go on from
+    parser.add_argument(name, type=int, default=usual)
 parser.add_argument("--temperature", type=float, default=0.8)
 parser.add_argument("--recognizer", default="", help="faster_whisper:PATH")
 chosen = parser.parse_args()
@@ -43,10 +42,9 @@ for i, entry in enumerate(entries[:: max(1, len(entries) // chosen.count)][: cho
     text, reader = words if model.text else "", Reader.of(words) if model.config.phones else None
     prompt = codes[:, : chosen.prompt] if chosen.prompt else None
     begin = codes[: len(layout.sizes), : chosen.prompt] if chosen.prompt else None
-    how = Sampling(temperature=chosen.temperature, top_k=40, seed=i)
-    options: Any = {"prompt": begin, "reader": reader, "text": text, "sampling": how}
-    columns = generate(model, layout, longest=500 if reader else chosen.frames, **options)
-    made = layout.decode(np.hstack(list(columns)))
+    options: Any = {"prompt": begin, "reader": reader, "text": text, "longest": chosen.frames}
+    options["sampling"] = Sampling(temperature=chosen.temperature, top_k=40, seed=i)
+    made = layout.decode(np.hstack(list(generate(model, layout, **options))))
     told = reader.timed() if reader else text
     made = made if second is None else fill_up(second, rows, made, text=told, prompt=prompt)
     reference = codec.decode(entry.tokens)
@@ -56,8 +54,8 @@ for i, entry in enumerate(entries[:: max(1, len(entries) // chosen.count)][: cho
         heard = audio[chosen.prompt * codec.frame_size :]
         for metric, judge in metrics.items():
             try:
-                score = judge.score(heard, reference, words)
-                totals[name][metric] = totals[name].get(metric, Score(0, 0)) + score
+                done = totals[name].get(metric, Score(0, 0))
+                totals[name][metric] = done + judge.score(heard, reference, words)
             except (ImportError, ValueError) as error:
                 print(f"{i} {name} {metric}: {error}")
 for name, scores in totals.items():
