@@ -98,6 +98,29 @@ class Packed(IterableDataset[Tensor]):
             raise ValueError("a state of another seed or context would go on in another order")
         self._place = Place(state["epoch"], state["shard"], state["contexts"])
 
+    def seek(self, contexts: int) -> None:
+        """Goes to where a reader is that has given so many contexts from the start on.
+
+        Raises:
+            ValueError: no shard of this reader holds a whole context.
+        """
+        counts: dict[int, int] = {}
+        epoch = 0
+        while True:
+            mine = self._mine(epoch)
+            for number in mine:
+                if number not in counts:
+                    total = len(self._read(number)[0])
+                    counts[number] = max(0, (total - 1) // self.context)
+            if not any(counts[number] for number in mine):
+                raise ValueError(f"{self.folder}: shards of less than {self.context + 1} ids")
+            for i, number in enumerate(mine):
+                if contexts < counts[number]:
+                    self._place = Place(epoch, i, contexts)
+                    return
+                contexts -= counts[number]
+            epoch += 1
+
     def __iter__(self) -> Iterator[Tensor]:
         place = self._place
         mine = self._mine(place.epoch)
@@ -124,8 +147,8 @@ class Packed(IterableDataset[Tensor]):
             )
         return order[self.rank * parts + part :: readers].tolist()
 
-    def _contexts(self, number: int, epoch: int, skip: int) -> Iterator[Tensor]:
-        """Contexts of a shard after the first `skip`."""
+    def _read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of a shard, mapped, and where its recordings begin and end."""
         shard = self.shards[number]
         try:
             ids = np.load(shard / "ids.npy", mmap_mode="r", allow_pickle=False)
@@ -134,6 +157,11 @@ class Packed(IterableDataset[Tensor]):
             raise ValueError(f"{shard}: cannot be read ({error}); export it again") from None
         if not len(bounds) or bounds[-1] != len(ids):
             raise ValueError(f"{shard}: {len(ids)} ids, and bounds of others; export it again")
+        return ids, bounds
+
+    def _contexts(self, number: int, epoch: int, skip: int) -> Iterator[Tensor]:
+        """Contexts of a shard after the first `skip`."""
+        ids, bounds = self._read(number)
         order = np.arange(len(bounds) - 1)
         if self.shuffle:
             order = np.random.default_rng((self.seed, epoch, number)).permutation(order)

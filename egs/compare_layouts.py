@@ -32,21 +32,24 @@ names = ["layout", "ids", "steps a second", "bits a second", "3-gram"]
 table = Table(*names, "over shuffled", "over spliced")
 for path in chosen.models:
     model, layout = load_model(path)
-    k, gram = len(layout.sizes), "in rows"
+    k = len(layout.sizes)
     parts = [codes[:k] for i in range(len(held)) for codes in held.stretches(i)]
     seconds = sum(codes.shape[1] for codes in parts) / corpus.frame_rate
     ids = [layout.encode(codes) for codes in parts]
-    if layout.serial:
-        every = (codes[:k] for i in range(len(train)) for codes in train.stretches(i))
-        three = Ngram(layout.vocabulary[0]).fit(map(layout.encode, every))
-        gram = f"{sum(map(three.bits, ids)) / seconds:.1f}"
+    # In rows a 3-gram of each codebook by itself: what it is of, coarse first.
+    rows = range(1 if layout.serial else k)
+    every = [layout.encode(codes[:k]) for i in range(len(train)) for codes in train.stretches(i)]
+    grams = [
+        Ngram(n).fit(np.atleast_2d(e)[r] for e in every) for r, n in enumerate(layout.vocabulary)
+    ]
+    gram = sum(grams[r].bits(np.atleast_2d(e)[r]) for e in ids for r in rows) / seconds
     whole = [held.codes(i)[:k, :500] for i in range(len(held))]
     table.add_row(
         f"{layout.pattern} of {k}" + (", pieces" if layout.learned else ""),
         f"{sum(layout.vocabulary):,}",
         f"{sum(x.shape[-1] - 1 for x in ids) / seconds:.1f}",
         f"{held_out(model, layout, held)['held_bits_a_second']:.1f}",
-        gram,
+        f"{gram:.1f}",
         f"{np.mean(preferred(model, layout, whole, 'shuffled')):.2f}",
         f"{np.mean(preferred(model, layout, whole, 'spliced')):.2f}",
     )

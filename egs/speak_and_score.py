@@ -14,16 +14,16 @@ from audiotok import load
 from audiotok.corpus import Corpus
 from audiotok.lm.file import load_model
 from audiotok.lm.generate import Sampling, fill_up, generate
+from audiotok.lm.phonetic import Reader
 from audiotok.metrics.base import Score
 from audiotok.registry import find
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("model")
-parser.add_argument("corpus")
-parser.add_argument("--rest")
-parser.add_argument("--count", type=int, default=10)
-parser.add_argument("--frames", type=int, default=250, help="at most")
-parser.add_argument("--prompt", type=int, default=0, help="frames to go on from")
+for name in ("model", "corpus", "--rest"):
+    parser.add_argument(name)
+for name, usual in (("--count", 10), ("--frames", 250), ("--prompt", 0)):  # frames to go on from
+    parser.add_argument(name, type=int, default=usual)
+parser.add_argument("--temperature", type=float, default=0.8)
 parser.add_argument("--recognizer", default="", help="faster_whisper:PATH")
 chosen = parser.parse_args()
 
@@ -31,20 +31,22 @@ model, layout = load_model(chosen.model)
 second, rows = load_model(chosen.rest) if chosen.rest else (None, layout)
 codec = load(layout.codec)
 held = (each for each in Corpus(chosen.corpus) if each.row["split"] == "dev")
-fits = range(chosen.prompt + 1, chosen.frames + 1 if model.text else 1 << 30)
+most = chosen.frames if model.text or model.config.phones else 1 << 30
+fits = range(chosen.prompt + 1, most + 1)
 entries = [each for each in held if each.tokens.frames in fits]
 wanted = ["dnsmos", "distillmos", "speaker", *([] if chosen.prompt else ["wer"])]
 metrics = {n: find("metrics", n)(models={"recognizer": chosen.recognizer}) for n in wanted}
 totals: dict[str, dict[str, Score]] = {"model": {}, "codec": {}}
 for i, entry in enumerate(entries[:: max(1, len(entries) // chosen.count)][: chosen.count]):
-    text, codes = str(entry.row.get("text", "")) if model.text else "", entry.tokens.codes
+    words, codes = str(entry.row.get("text", "")), entry.tokens.codes
+    text, reader = words if model.text else "", Reader.of(words) if model.config.phones else None
     prompt = codes[:, : chosen.prompt] if chosen.prompt else None
     begin = codes[: len(layout.sizes), : chosen.prompt] if chosen.prompt else None
-    options: Any = {"longest": chosen.frames, "prompt": begin}
-    options["sampling"] = Sampling(temperature=0.8, top_k=40, seed=i)
-    made = layout.decode(np.hstack(list(generate(model, layout, text=text, **options))))
-    if second is not None:
-        made = fill_up(second, rows, made, text=text if second.text else "", prompt=prompt)
+    options: Any = {"prompt": begin, "reader": reader, "text": text, "longest": chosen.frames}
+    options["sampling"] = Sampling(temperature=chosen.temperature, top_k=40, seed=i)
+    made = layout.decode(np.hstack(list(generate(model, layout, **options))))
+    told = reader.timed() if reader else text
+    made = made if second is None else fill_up(second, rows, made, text=told, prompt=prompt)
     reference = codec.decode(entry.tokens)
     for name, said in (("model", made), ("codec", codes[: len(rows.sizes)])):
         audio = codec.decode(rows.tokens(said))
@@ -52,8 +54,8 @@ for i, entry in enumerate(entries[:: max(1, len(entries) // chosen.count)][: cho
         heard = audio[chosen.prompt * codec.frame_size :]
         for metric, judge in metrics.items():
             try:
-                score = judge.score(heard, reference, str(entry.row.get("text", "")))
-                totals[name][metric] = totals[name].get(metric, Score(0, 0)) + score
+                done = totals[name].get(metric, Score(0, 0))
+                totals[name][metric] = done + judge.score(heard, reference, words)
             except (ImportError, ValueError) as error:
                 print(f"{i} {name} {metric}: {error}")
 for name, scores in totals.items():

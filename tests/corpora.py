@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,10 @@ import numpy as np
 import torch
 
 from audiotok.audio import Audio
+from audiotok.checkpoint import load
 from audiotok.codecs.speech import Config, Speech
+from audiotok.corpus.base import About
+from audiotok.corpus.write import row_of, write_corpus
 from audiotok.manifest import Recording
 from audiotok.results import Finding
 from audiotok.tasks.base import Bench, Task
@@ -139,3 +142,38 @@ def value(findings: dict[str, Finding], name: str) -> float:
     number = findings[name].value
     assert number is not None, findings[name].note
     return number
+
+
+def corpus_of(
+    folder: Path, codes: Mapping[str, np.ndarray], *, rows: Mapping[str, dict[str, str]]
+) -> Path:
+    """A corpus of codes `[k f]` by id, as if the shipped codec had made them; shards are small."""
+    codec = load("speech")
+
+    def entries() -> Iterator[tuple[dict[str, Any], Tokens]]:
+        for name, each in codes.items():
+            samples = each.shape[1] * codec.frame_size
+            tokens = Tokens(
+                codes=each,
+                size=codec.sizes[: len(each)],
+                codec=codec.name,
+                fingerprint=codec.fingerprint,
+                sample_rate=codec.sample_rate,
+                frame_size=codec.frame_size,
+                samples=samples,
+                original_rate=codec.sample_rate,
+                original_samples=samples,
+            )
+            yield row_of(name, tokens, 0, rows[name]), tokens
+
+    about = About(
+        codec=codec.name,
+        fingerprint=codec.fingerprint,
+        sizes=tuple(codec.sizes[: len(next(iter(codes.values())))]),
+        sample_rate=codec.sample_rate,
+        frame_size=codec.frame_size,
+        channels=1,
+        shards=(),
+    )
+    write_corpus(folder, about, entries(), limit=2000)
+    return folder

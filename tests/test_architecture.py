@@ -234,11 +234,14 @@ WITHIN = {
     },
     # Recipes have sizes, batches pieces; the loop trains and scores.
     "lm": {
-        "data": {"bpe", "recipe"},
+        "spans": {"interleave"},
+        "model": {"phonetic"},
+        "data": {"bpe", "phonetic", "recipe", "spans"},
         "file": {"model"},
         "recipe": {"model"},
-        "loop": {"data", "file", "model", "recipe"},
-        "generate": {"data", "model"},
+        "contexts": {"data", "recipe"},
+        "loop": {"contexts", "data", "file", "model", "recipe"},
+        "generate": {"data", "model", "phonetic"},
         "score": {"data", "loop", "model"},
     },
     # The loop runs steps, a step the losses of its players.

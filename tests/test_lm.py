@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from commandline import audiotok
+from corpora import corpus_of
 
 from audiotok.checkpoint import load
-from audiotok.corpus.base import About
-from audiotok.corpus.write import row_of, write_corpus
+from audiotok.corpus import Corpus
+from audiotok.exporters.base import export
 from audiotok.layout import Layout, LayoutError
-from audiotok.lm.data import TEXT, causal_batch, stroke_batch
+from audiotok.lm.data import TEXT, causal_batch, masked, stroke_batch
 from audiotok.lm.file import load_model, save_model
 from audiotok.lm.generate import Sampling, fill_up, generate, spoken
 from audiotok.lm.loop import Run, lost, train
@@ -27,8 +28,8 @@ from audiotok.lm.ngram import Ngram
 from audiotok.lm.recipe import LayoutOptions, LmData, LmRecipe
 from audiotok.lm.score import bits_of, preferred, spoilt
 from audiotok.recipe import Train
+from audiotok.registry import find
 from audiotok.stream import Stream
-from audiotok.tokens import Tokens
 
 TINY = Config(width=32, depth=2, heads=2, dropout=0.0)
 PATTERNS = ["flat", "delay", "parallel", "coarse_first", "ar_nar", "semantic_first"]
@@ -37,39 +38,12 @@ PATTERNS = ["flat", "delay", "parallel", "coarse_first", "ar_nar", "semantic_fir
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Codes of the shipped codec in which every frame follows from the one before."""
-    codec = load("speech")
-    folder = tmp_path_factory.mktemp("lm") / "corpus"
-
-    def entries():
-        for i in range(24):
-            first = np.random.default_rng(i).integers(0, 50, (codec.codebooks, 1))
-            codes = (first + 7 * np.arange(20 + i)) % 50
-            samples = codes.shape[1] * codec.frame_size
-            tokens = Tokens(
-                codes=codes,
-                size=codec.sizes,
-                codec=codec.name,
-                fingerprint=codec.fingerprint,
-                sample_rate=codec.sample_rate,
-                frame_size=codec.frame_size,
-                samples=samples,
-                original_rate=codec.sample_rate,
-                original_samples=samples,
-            )
-            split = "dev" if i % 6 == 0 else "train"
-            yield row_of(f"r{i}", tokens, 0, {"text": f"word {i}", "split": split}), tokens
-
-    about = About(
-        codec=codec.name,
-        fingerprint=codec.fingerprint,
-        sizes=tuple(codec.sizes),
-        sample_rate=codec.sample_rate,
-        frame_size=codec.frame_size,
-        channels=1,
-        shards=(),
-    )
-    write_corpus(folder, about, entries(), limit=2000)
-    return folder
+    codes, rows = {}, {}
+    for i in range(24):
+        first = np.random.default_rng(i).integers(0, 50, (8, 1))
+        codes[f"r{i}"] = (first + 7 * np.arange(20 + i)) % 50
+        rows[f"r{i}"] = {"text": f"word {i}", "split": "dev" if i % 6 == 0 else "train"}
+    return corpus_of(tmp_path_factory.mktemp("lm") / "corpus", codes, rows=rows)
 
 
 def recipe(corpus: Path, **more: object) -> LmRecipe:
@@ -139,6 +113,20 @@ def test_targets_are_the_codes_that_are_to_come():
     assert batch.ids[0, 0, :2].tolist() == [12 + ord("h"), 12 + ord("i")]
 
 
+@pytest.mark.parametrize("offset", [0, 300])
+def test_masking_hides_codes_alone_and_keeps_targets(offset: int):
+    patterned = Layout(sizes=(7, 5), pattern="flat" if offset else "delay", offset=offset)
+    codes = np.random.default_rng(0).integers(0, 5, (2, 50))
+    batch = causal_batch(patterned, [(codes, "hi"), (codes[:, :9], "hello")])
+    made = masked(patterned, batch, 0.5, np.random.default_rng(0))
+    changed = made.ids != batch.ids
+    assert torch.equal(made.targets, batch.targets)
+    assert (made.ids[changed] == patterned.special("mask")).all()
+    code = (batch.ids >= offset + 5) & (batch.ids < torch.tensor(patterned.vocabulary)[:, None])
+    assert not changed[~code].any()  # marks, text, filling
+    assert 0.35 < changed[code].float().mean() < 0.65
+
+
 def test_vall_es_second_model_sees_codebooks_before_and_the_prompt():
     layout = Layout(sizes=(7, 5, 6), pattern="parallel")
     codes = np.random.default_rng(0).integers(0, 5, (3, 6))
@@ -185,6 +173,40 @@ def test_training_learns_resumes_and_says_what_it_learned(corpus: Path, tmp_path
     assert usual < odd
     liked = preferred(model, layout, [codes[1], (codes[1] + 14) % 50] * 5, "shuffled")
     assert len(liked) == 10
+
+
+def test_training_on_packed_contexts_goes_on_with_the_next(corpus: Path, tmp_path: Path):
+    layout = Layout.of(Corpus(corpus), codebooks=2)
+    export(find("exporters", "npy"), Corpus(corpus), tmp_path / "ids", layout=layout)
+    data = LmData(corpus=str(corpus), packed=str(tmp_path / "ids"), frames=40, batch=3)
+    options = Train(steps=40, rate=1e-2, warmup=3, cooldown=20, every=20, ema=0.9)
+    made = recipe(corpus, data=data, train=options)
+    train(made, tmp_path / "whole")
+    run = Run(made, tmp_path / "parts", "cpu")
+    batch = run.batch(0, 0)
+    assert batch.ids.shape == (3, 1, 40)
+    assert not (batch.targets == layout.special("begin")).any()
+    said = batch.targets != -100
+    assert torch.equal(
+        batch.ids[:, :, 1:][said[:, :, :-1]], batch.targets[:, :, :-1][said[:, :, :-1]]
+    )
+    seen = [run.batch(step, 0).ids for step in range(1, 70)]  # more than an epoch
+    run = Run(made, tmp_path / "parts", "cpu")
+    run.go(0.0001)
+    assert 0 < run.step < 40
+    assert run.step == 1
+    again = Run(made, tmp_path / "parts", "cpu")
+    assert all(torch.equal(again.batch(0, 0).ids, ids) for ids in seen)
+    train(made, tmp_path / "parts")
+    one, other = (
+        torch.load(tmp_path / name / "last.pt", weights_only=True)["model"]
+        for name in ("whole", "parts")
+    )
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    with pytest.raises(ValueError, match="another layout"):
+        train(replace(made, layout=LayoutOptions(codebooks=3)), tmp_path / "other")
+    with pytest.raises(ValueError, match="codes alone"):
+        train(replace(made, data=replace(data, text=True)), tmp_path / "other")
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

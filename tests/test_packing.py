@@ -74,6 +74,17 @@ def test_it_goes_on_where_it_was(folder: Path):
         Packed(folder, context=N, seed=4).load_state_dict(whole.state_dict())
 
 
+def test_any_number_of_contexts_is_passed_over(folder: Path):
+    whole = Packed(folder, context=N, seed=3)
+    two = read(whole) + read(whole)
+    for stop in (0, 1, 7, len(two) // 2 - 1, len(two) // 2, len(two) - 2):
+        data = Packed(folder, context=N, seed=3)
+        data.seek(stop)
+        assert read(data) == two[stop : len(two) // (1 + (stop < len(two) // 2))]
+    with pytest.raises(ValueError, match="less than 1000001 ids"):
+        Packed(folder, context=1000000).seek(0)
+
+
 def test_processes_and_workers_share_the_shards(folder: Path):
     every = sorted(read(Packed(folder, context=N, shuffle=False)))
     ranks = [read(Packed(folder, context=N, shuffle=False, rank=r, world=3)) for r in range(3)]

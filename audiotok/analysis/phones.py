@@ -16,6 +16,7 @@ from audiotok.missing import needed
 RATE = 16000  # Hz, of the acoustic model
 STEP = 0.01  # s, of an alignment
 EDGE = 0.5  # s of silence put at either end: without any, speech to the very end cannot be aligned
+SILENCE = "SIL"
 PROTOCOL = "forced alignment by pocketsphinx's en-us model (39 phones, 10 ms steps, no silences)"
 
 
@@ -72,6 +73,31 @@ def align(audio: Audio, text: str) -> Alignment:
         spoken.append(_span(word, re.sub(r"\(\d+\)$", "", word.name)))
         phones += [_span(phone, phone.name) for phone in word]
     return Alignment(phones, spoken)
+
+
+def pronounced(text: str) -> list[str]:
+    """The phones of an English text by the dictionary's first pronunciations, SIL where it pauses.
+
+    Raises:
+        ValueError: no words, or one that the dictionary lacks.
+        ImportError: pocketsphinx is not installed.
+    """
+    decoder = _decoder()
+    phones, unknown = [SILENCE], []
+    for written in text.split():
+        for word in plain(written):
+            found = decoder.lookup_word(word)
+            if found is None:
+                unknown.append(word)
+            else:
+                phones += found.split()
+        if re.search(r"[,.;:!?\u2013\u2014]\W*$|^\W+$", written) and phones[-1] != SILENCE:
+            phones.append(SILENCE)
+    if unknown:
+        raise ValueError(f"not in pocketsphinx's dictionary: {', '.join(unknown)}")
+    if len(phones) == 1:
+        raise ValueError("no words to say")
+    return phones if phones[-1] == SILENCE else [*phones, SILENCE]
 
 
 def plain(text: str) -> list[str]:

@@ -49,6 +49,43 @@ def train(
     show.line(f"weights: {weights}")
 
 
+@lm.command("align")
+def align_words(
+    listing: Annotated[
+        str,
+        typer.Argument(help="A folder, manifest or archive, as `corpus build` takes it."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .jsonl file; more is added to it.")],
+    kind: Annotated[str, typer.Option(help="Of listing; see `corpus build`.")] = "auto",
+) -> None:
+    """Say when each word and phone is said in English recordings that have text.
+
+    What cannot be aligned (a number in digits, a name, another text) is told and passed over. Run
+    again to go on where it stopped. Speech and text are interleaved by it, and lm_phones learns
+    from it.
+
+    \b
+    Examples:
+      audiotok lm align recordings/ -o spans.jsonl
+      audiotok lm train recipes/lm_phones.toml --set data.spans=spans.jsonl
+    """
+    from rich.progress import Progress
+
+    from audiotok.building.run import listing_of
+    from audiotok.lm.spans import write_spans
+
+    source = listing_of(listing, kind)
+    total = None if source.costly else sum(1 for _ in source.items(listing))
+    with Progress(console=show.said) as bar:
+        task = bar.add_task("aligning", total=total)
+        aligned, errors = write_spans(source.items(listing), out, told=lambda _: bar.advance(task))
+    for each in errors:
+        show.error(each)
+    show.line(f"{out}: {aligned} recordings aligned, {len(errors)} left out")
+    if not aligned:
+        raise typer.Exit(1)
+
+
 @lm.command()
 def generate(
     model: Model,
@@ -63,6 +100,9 @@ def generate(
     prompt_text: Annotated[str, typer.Option(help="What is said in the prompt.")] = "",
     prompt_seconds: Annotated[float, typer.Option(help="Of the prompt that are used.")] = 3.0,
     seconds: Annotated[float, typer.Option(help="Of audio at most, the prompt included.")] = 10.0,
+    shortest: Annotated[
+        float, typer.Option(help="Seconds before which it may not end; without text only.")
+    ] = 0.0,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest id.")] = 0.9,
     top_k: Annotated[int, typer.Option(help="Draw from so many; 0: all.")] = 50,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
@@ -83,6 +123,7 @@ def generate(
     from audiotok.lm.file import load_model
     from audiotok.lm.generate import Sampling, fill_up, spoken
     from audiotok.lm.generate import generate as work
+    from audiotok.lm.phonetic import Reader
     from audiotok.stream import Stream
 
     speaker, layout = load_model(model, device=device)
@@ -91,12 +132,15 @@ def generate(
         raise ValueError(f"{model}: made for other weights of {layout.codec} than are here")
     heard = _prompt(codec, prompt, prompt_seconds) if prompt else None
     said = f"{prompt_text} {text}".strip()
+    reader = Reader.of(said) if speaker.config.phones else None
     columns = work(
         speaker,
         layout,
-        text=said,
+        text="" if reader else said,
+        reader=reader,
         prompt=None if heard is None else heard[: len(layout.sizes)],
         longest=round(seconds * float(codec.frame_rate)),
+        shortest=max(1, round(shortest * float(codec.frame_rate))),
         sampling=Sampling(temperature=temperature, top_k=top_k, seed=seed),
     )
     with Sink(out, codec.sample_rate, codec.channels, force=force) as sink:
@@ -110,7 +154,8 @@ def generate(
             second, rows = load_model(rest, device=device)
             codes = layout.decode(np.concatenate(list(columns), -1))
             full = None if heard is None else heard[: len(rows.sizes)]
-            codes = fill_up(second, rows, codes, text=said if second.text else "", prompt=full)
+            known = reader.timed() if reader and second.config.phones else None
+            codes = fill_up(second, rows, codes, text=said if second.text else known, prompt=full)
             sink.write(codec.decode(rows.tokens(codes)).samples)
     show.line(str(out))
 
@@ -134,6 +179,9 @@ def score(
     corpus: Annotated[Path, typer.Argument(help="A token corpus.")],
     split: Annotated[str, typer.Option(help="Value of a row's `split`; empty: all.")] = "",
     frames: Annotated[int, typer.Option(help="A longer recording is scored in stretches.")] = 500,
+    spans: Annotated[
+        Path | None, typer.Option(help="Of `lm align`, for a model that is told of phones.")
+    ] = None,
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Also: which of a recording and itself spoilt it likes.")
     ] = False,
@@ -161,7 +209,8 @@ def score(
             f"{corpus}: codes of {source.codec} {source.fingerprint}, and the model "
             f"was made for {layout.codec} {layout.fingerprint}"
         )
-    data = LmData(corpus=str(corpus), text=known.text > 0, frames=frames)
+    told = str(spans or "") if known.config.phones else ""
+    data = LmData(corpus=str(corpus), text=known.text > 0, spans=told, frames=frames)
     recordings = Recordings(source, split, data)
     found: dict[str, Any] = {"recordings": len(recordings), **held_out(known, layout, recordings)}
     if pairs:

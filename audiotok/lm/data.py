@@ -14,11 +14,16 @@ from torch import Tensor
 
 from audiotok.corpus import Corpus
 from audiotok.layout import Layout
-from audiotok.layout.base import MASK, PAD
+from audiotok.layout.base import MASK, NONE, PAD
 from audiotok.lm.bpe import learn_pieces
+from audiotok.lm.phonetic import TOLD, Timed, timed, told, turns
 from audiotok.lm.recipe import LmData, LmRecipe
+from audiotok.lm.spans import read_spans
+from audiotok.patterns.base import Rows
 
 TEXT = 256  # ids of text: bytes
+Said = str | Timed | None  # text, or its phones, or neither
+Parts = Sequence[tuple[np.ndarray, Said]]  # codes [k f] of recordings, and what is said in each
 IGNORED = -100  # a target that does not count
 
 
@@ -30,17 +35,22 @@ class Batch(NamedTuple):
         targets: `[b r n]` of what it is to say there; `IGNORED` where nothing.
         lengths: `[b]` real positions.
         frames: of audio, in all.
+        told: `[b rows n]` of what the model is told of phones, or None.
+        turns: `[b n]` 1 where a phone ends, 0 where it does not, `IGNORED`; or None.
     """
 
     ids: Tensor
     targets: Tensor
     lengths: Tensor
     frames: int
+    told: Tensor | None = None
+    turns: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
         ids, targets, lengths = (part.to(device) for part in self[:3])
-        return Batch(ids, targets, lengths, self.frames)
+        told, turns = (None if part is None else part.to(device) for part in self[4:])
+        return Batch(ids, targets, lengths, self.frames, told, turns)
 
 
 class Recordings:
@@ -53,14 +63,15 @@ class Recordings:
     def __init__(self, corpus: Corpus, split: str, data: LmData) -> None:
         self.corpus, self.data = corpus, data
         self.places: list[int] = []
-        self.texts: list[str] = []
+        self.said: list[Said] = []
         self.rows: list[dict[str, Any]] = []
+        self.spans = read_spans(data.spans) if data.spans else {}
         place = 0
         for shard in corpus.shards:
             for row in shard.rows():
                 if self._wanted(row, split):
                     self.places.append(place)
-                    self.texts.append(str(row.get("text", "")))
+                    self.said.append(self._said(row))
                     self.rows.append(row)
                 place += 1
         if not self.places:
@@ -71,9 +82,20 @@ class Recordings:
             return False
         if any(str(row.get(key, "")) not in values for key, values in self.data.where.items()):
             return False
-        if not self.data.text:
-            return row["frames"] > 0
-        return bool(row.get("text")) and 0 < row["frames"] <= self.data.frames
+        if self.data.spans and row["id"] not in self.spans:
+            return False
+        if self.data.text and not row.get("text"):
+            return False
+        whole = self.data.text or self.data.spans
+        return 0 < row["frames"] <= (self.data.frames if whole else row["frames"])
+
+    def _said(self, row: dict[str, Any]) -> Said:
+        if not self.data.spans:
+            return str(row["text"]) if self.data.text else None
+        try:
+            return timed(self.spans[row["id"]], row["frames"], self.corpus.frame_rate)
+        except ValueError as error:
+            raise ValueError(f"{self.data.spans}: {row['id']}: {error}") from None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -116,16 +138,17 @@ def new_layout(recipe: LmRecipe, recordings: Recordings) -> Layout:
     return learn_pieces(layout, codes, size=options.pieces, kind=options.kind)
 
 
-def sequence(layout: Layout, codes: np.ndarray, text: str | None) -> tuple[np.ndarray, int]:
-    """Ids `[r n]`, text first, and how many positions text takes."""
+def sequence(layout: Layout, codes: np.ndarray, text: Said) -> tuple[np.ndarray, int]:
+    """Ids `[r n]`, text (but not phones) first, and how many positions text takes."""
     ids = np.atleast_2d(layout.encode(codes[: len(layout.sizes)]))
-    said = np.frombuffer((text or "").encode(), np.uint8).astype(np.int64)
+    letters = text if isinstance(text, str) else ""
+    said = np.frombuffer(letters.encode(), np.uint8).astype(np.int64)
     front = np.full((len(ids), len(said)), PAD)
     front[0] = said + layout.vocabulary[0]
     return np.concatenate([front, ids], 1), len(said)
 
 
-def causal_batch(layout: Layout, parts: Sequence[tuple[np.ndarray, str | None]]) -> Batch:
+def causal_batch(layout: Layout, parts: Parts) -> Batch:
     """Every position says the ids of the next; text is not predicted, nor is filling."""
     made = [sequence(layout, codes, text) for codes, text in parts]
     ids = _filled([whole[:, :-1] for whole, _ in made], PAD)
@@ -133,12 +156,21 @@ def causal_batch(layout: Layout, parts: Sequence[tuple[np.ndarray, str | None]])
     for target, (_, front) in zip(targets, made, strict=True):
         target[:, :front] = IGNORED
         target[target == layout.special("pad")] = IGNORED
-    return _batch(ids, _filled(targets, IGNORED), [t.shape[1] for t in targets], parts)
+    lengths = [target.shape[1] for target in targets]
+    return _batch(ids, _filled(targets, IGNORED), lengths, parts, before=0)
+
+
+def masked(layout: Layout, batch: Batch, share: float, random: np.random.Generator) -> Batch:
+    """The batch with a share of what the model sees of codes masked, what it is to say kept."""
+    ids = batch.ids.numpy()
+    code = (ids >= layout.offset + NONE) & (ids < np.array(layout.vocabulary)[:, None])
+    chosen = code & (random.random(ids.shape) < share)
+    return batch._replace(ids=torch.from_numpy(np.where(chosen, layout.special("mask"), ids)))
 
 
 def stroke_batch(
     layout: Layout,
-    parts: Sequence[tuple[np.ndarray, str | None]],
+    parts: Parts,
     random: np.random.Generator,
     *,
     stage: int | None = None,
@@ -164,12 +196,33 @@ def stroke_batch(
         whole[q:, front + 1 + seen :] = MASK
         ids.append(whole)
         targets.append(target)
-    return _batch(_filled(ids, PAD), _filled(targets, IGNORED), [i.shape[1] for i in ids], parts)
+    lengths = [each.shape[1] for each in ids]
+    return _batch(_filled(ids, PAD), _filled(targets, IGNORED), lengths, parts, before=1)
 
 
-def _batch(ids: np.ndarray, targets: np.ndarray, lengths: list[int], parts: Sequence[Any]) -> Batch:
+def _batch(
+    ids: np.ndarray, targets: np.ndarray, lengths: list[int], parts: Parts, *, before: int
+) -> Batch:
+    """A batch, in which the position of frame i is i + `before`."""
     frames = sum(codes.shape[1] for codes, _ in parts)
-    return Batch(torch.from_numpy(ids), torch.from_numpy(targets), torch.tensor(lengths), frames)
+    made = Batch(torch.from_numpy(ids), torch.from_numpy(targets), torch.tensor(lengths), frames)
+    if not any(isinstance(said, Timed) for _, said in parts):
+        return made
+    heard = np.zeros((len(parts), len(TOLD), ids.shape[2]), np.int64)
+    ends = np.full((len(parts), ids.shape[2]), IGNORED)
+    for i, (codes, said) in enumerate(parts):
+        assert isinstance(said, Timed)
+        here = slice(before, before + codes.shape[1])
+        heard[i, :, here], ends[i, here] = told(*said), turns(said.lengths)
+    return made._replace(told=torch.from_numpy(heard), turns=torch.from_numpy(ends))
+
+
+def one_step_a_frame(layout: Layout) -> bool:
+    """Whether a model of this layout can be told of phones: at each step a frame begins."""
+    order = layout.order
+    plain = layout.runs == "keep" and layout.learned is None
+    rows = isinstance(order, Rows) and not order.phased
+    return plain and (rows or len(layout.sizes) == 1)
 
 
 def _filled(parts: Sequence[np.ndarray], value: int) -> np.ndarray:

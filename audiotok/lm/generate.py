@@ -11,8 +11,9 @@ from torch import Tensor
 
 from audiotok.layout import DecodeStream, EncodeStream, Grammar, Layout
 from audiotok.layout.base import END, NONE, PAD
-from audiotok.lm.data import sequence, stroke_batch
+from audiotok.lm.data import Said, sequence, stroke_batch
 from audiotok.lm.model import Cache, Transformer
+from audiotok.lm.phonetic import Reader, Timed
 from audiotok.patterns.base import Rows
 from audiotok.stream import Stream
 
@@ -37,6 +38,7 @@ def generate(
     layout: Layout,
     *,
     text: str = "",
+    reader: Reader | None = None,
     prompt: np.ndarray | None = None,
     longest: int = 500,
     shortest: int = 1,
@@ -48,6 +50,7 @@ def generate(
         model: causal.
         layout: that it was trained on.
         text: what is to be said, the prompt's text first, if the model reads text.
+        reader: of the phones that are to be said, if the model is told of phones.
         prompt: codes `[k f]` that it goes on from.
         longest: frames after which it is made to end, as the pattern counts them.
         shortest: frames before which it may not.
@@ -65,6 +68,8 @@ def generate(
         raise ValueError(
             "this model reads text: give some" if model.text else "this model reads no text"
         )
+    if (reader is not None) != model.config.phones:
+        raise ValueError("a reader of phones is for a model that is told of them, and needed there")
     begin, grammar = _begun(layout, prompt), Grammar(layout)
     for column in begin.T:
         grammar.push(column)
@@ -75,7 +80,10 @@ def generate(
     random = torch.Generator(device).manual_seed(sampling.seed)
     cache: Cache | None = None
     while not grammar.done:
-        hidden, cache = model.hidden(torch.from_numpy(ids)[None].to(device), cache=cache)
+        told = _told(reader, ids.shape[1], device)
+        hidden, cache = model.hidden(torch.from_numpy(ids)[None].to(device), told=told, cache=cache)
+        if reader is not None and reader.done:
+            longest = 0
         legal = np.atleast_2d(grammar.legal())
         _bounded(legal, layout, grammar.codes, longest, shortest)
         drawn = [
@@ -89,7 +97,18 @@ def generate(
             column = grammar.settle(_known(layout, prompt, grammar.codes, column))
             grammar.push(column)
         ids = column[:, None]
+        if reader is not None and model.turn is not None:
+            chances = model.turn(hidden[0, -1]).float().softmax(-1)
+            reader.said(bool(torch.multinomial(chances, 1, generator=random)))
         yield column if layout.serial else ids
+
+
+def _told(reader: Reader | None, n: int, device: torch.device) -> Tensor | None:
+    """Of the last of n positions; those before, in a prompt, have none yet."""
+    if reader is None:
+        return None
+    now = np.pad(reader.now(), ((0, 0), (n - 1, 0)))
+    return torch.from_numpy(now)[None].to(device)
 
 
 def _begun(layout: Layout, prompt: np.ndarray | None) -> np.ndarray:
@@ -152,7 +171,7 @@ def fill_up(
     layout: Layout,
     codes: np.ndarray,
     *,
-    text: str = "",
+    text: Said = None,
     prompt: np.ndarray | None = None,
 ) -> np.ndarray:
     """All codebooks from the first: VALL-E's second model, the likeliest code of each.
@@ -160,8 +179,8 @@ def fill_up(
     Args:
         model: not causal.
         layout: parallel, of all codebooks.
-        codes: `[1 f]`, the prompt's frames first, if there is one.
-        text: what is said in them.
+        codes: `[n f]`, of the first n codebooks, the prompt's frames first, if there is one.
+        text: what is said in them; `Reader.timed` for a model that is told of phones.
         prompt: codes `[k p]` of the first p frames.
 
     Returns:
@@ -170,18 +189,23 @@ def fill_up(
     Raises:
         ValueError: a causal model, or codes that do not fit.
     """
-    if model.config.causal or len(codes) != 1:
-        raise ValueError("a model with causal = false fills up codes [1 f]")
+    if model.config.causal or not 0 < len(codes) <= len(layout.sizes):
+        raise ValueError(
+            f"a model with causal = false fills up {len(layout.sizes)} codebooks, not {len(codes)}"
+        )
+    if isinstance(text, Timed) != model.config.phones:
+        raise ValueError("phones are for a model that is told of them, and needed there")
     known = 0 if prompt is None else prompt.shape[1]
     made = np.zeros((len(layout.sizes), codes.shape[1]), np.int64)
-    made[0] = codes[0]
+    made[: len(codes)] = codes
     if prompt is not None:
         made[:, :known] = prompt
     device = next(model.parameters()).device
-    for q in range(1, len(made) if codes.shape[1] > known else 1):
+    for q in range(len(codes), len(made) if codes.shape[1] > known else 0):
         random = np.random.default_rng(0)
         batch = stroke_batch(layout, [(made, text or None)], random, stage=q, prompt=known)
-        hidden, _ = model.hidden(batch.ids.to(device), lengths=batch.lengths.to(device))
+        batch = batch.to(device)
+        hidden, _ = model.hidden(batch.ids, told=batch.told, lengths=batch.lengths)
         logits = model.logits(hidden[0, -(codes.shape[1] - known) :], q)[:, NONE:]
         made[q, known:] = logits.argmax(-1).cpu().numpy()
     return made

@@ -22,13 +22,17 @@ from torch import Tensor
 
 from audiotok.corpus import Corpus
 from audiotok.layout import Layout
+from audiotok.lm.contexts import Contexts
 from audiotok.lm.data import (
     IGNORED,
     TEXT,
     Batch,
     Recordings,
+    Said,
     causal_batch,
+    masked,
     new_layout,
+    one_step_a_frame,
     plain_layout,
     stroke_batch,
 )
@@ -76,19 +80,29 @@ class Run:
         self.main = self.machine.is_main_process
         self.cast = casting(self.machine, self.options.precision)
         corpus = Corpus(recipe.data.corpus)
-        self.recordings = Recordings(corpus, recipe.data.train, recipe.data)
+        rank, world = self.machine.process_index, self.machine.num_processes
+        self.contexts = Contexts(recipe, rank, world) if recipe.data.packed else None
+        if self.contexts is None:
+            self.recordings = Recordings(corpus, recipe.data.train, recipe.data)
         self.held = Recordings(corpus, recipe.data.validate, recipe.data)
         self.last, self.best_path = out / "last.pt", out / "best.safetensors"
         file = out / "layout.json"
         with self.machine.main_process_first():
             if not file.is_file():
                 out.mkdir(parents=True, exist_ok=True)
-                new_layout(recipe, self.recordings).save(file)
+                made = (
+                    self.contexts.layout if self.contexts else new_layout(recipe, self.recordings)
+                )
+                made.save(file)
         self.layout = Layout.load(file)
         if plain_layout(recipe, corpus) != replace(self.layout, pieces=None):
             raise ValueError(f"{file}: not the layout of this recipe; use another --out")
         if not recipe.model.causal and (self.layout.serial or len(self.layout.sizes) < 2):
             raise ValueError("model.causal = false needs layout.pattern = 'parallel' of 2 or more")
+        if recipe.model.phones != bool(recipe.data.spans):
+            raise ValueError("model.phones and data.spans go together")
+        if recipe.model.phones and not one_step_a_frame(self.layout):
+            raise ValueError("model.phones needs a layout of a step a frame: delay or parallel")
         torch.manual_seed(self.options.seed)
         text = TEXT if recipe.data.text else 0
         self.model = Transformer(self.layout.vocabulary, text, recipe.model).to(self.device)
@@ -96,6 +110,8 @@ class Run:
         self.optimizer = adamw(self.model, self.options)
         self.step, self.best, self.seconds = 0, math.inf, 0.0
         self._resume()
+        if self.contexts is not None:
+            self.contexts.seek(self.step * self.options.accumulate)
 
     # -- checkpoints ----------------------------------------------------------------------------
 
@@ -128,15 +144,17 @@ class Run:
     # -- the loop -------------------------------------------------------------------------------
 
     def batch(self, step: int, part: int) -> Batch:
-        """The batch of a step, which seed, step and process alone decide."""
+        """The batch of a step, which seed, step and process alone decide; of contexts, the next."""
         data = self.recipe.data
+        if self.contexts is not None:
+            return self.contexts.batch()
         seed = (self.options.seed, step, part, self.machine.process_index)
         random = np.random.default_rng(seed)
         chosen = random.integers(0, len(self.recordings), data.batch).tolist()
-        texts = [self.recordings.texts[i] if data.text else None for i in chosen]
-        parts = [(self.recordings.cut(i, random), t) for i, t in zip(chosen, texts, strict=True)]
+        parts = [(self.recordings.cut(i, random), self.recordings.said[i]) for i in chosen]
         if self.recipe.model.causal:
-            return causal_batch(self.layout, parts)
+            batch = causal_batch(self.layout, parts)
+            return masked(self.layout, batch, data.hidden, random) if data.hidden else batch
         return stroke_batch(self.layout, parts, random)
 
     def go(self, minutes: float) -> None:
@@ -197,8 +215,16 @@ class Run:
 
 
 def lost(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Nats `[b]` that the targets of each sequence cost, and how many `[b]` they are."""
-    hidden, _ = model.hidden(batch.ids, lengths=batch.lengths)
+    """Nats `[b]` that the targets of each sequence cost, and how many `[b]` they are.
+
+    When phones end is paid for too, by a model that is told of them.
+
+    Raises:
+        ValueError: such a model, and a batch without phones.
+    """
+    if model.config.phones and batch.told is None:
+        raise ValueError("this model is told of phones: spans are needed (audiotok lm align)")
+    hidden, _ = model.hidden(batch.ids, told=batch.told, lengths=batch.lengths)
     nats = hidden.new_zeros(len(hidden))
     count = hidden.new_zeros(len(hidden))
     for row in range(len(model.vocabulary)):
@@ -210,6 +236,10 @@ def lost(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
             which = chosen.nonzero()[:, 0]
             nats = nats.index_add(0, which, each)
             count = count.index_add(0, which, torch.ones_like(each))
+    if batch.turns is not None and model.turn is not None and model.config.causal:
+        turns = model.turn(hidden).float().transpose(1, 2)
+        each = F.cross_entropy(turns, batch.turns, ignore_index=IGNORED, reduction="none")
+        nats = nats + each.sum(1)
     return nats, count
 
 
@@ -222,11 +252,10 @@ def held_out(
     A longer recording is scored in stretches, each as a sequence of its own. VALL-E's second model
     is asked for every codebook after the first.
     """
-    data, causal = recordings.data, model.config.causal
-    parts: list[tuple[np.ndarray, str | None]] = []
+    causal = model.config.causal
+    parts: list[tuple[np.ndarray, Said]] = []
     for i in range(min(limit, len(recordings)) if limit else len(recordings)):
-        text = recordings.texts[i] if data.text else None
-        parts += [(codes, text) for codes in recordings.stretches(i)]
+        parts += [(codes, recordings.said[i]) for codes in recordings.stretches(i)]
     device = next(model.parameters()).device
     bits = count = frames = 0.0
     random = np.random.default_rng(0)

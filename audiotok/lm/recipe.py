@@ -16,12 +16,15 @@ class LmData:
     corpus: str  # a token corpus
     train: str = "train"  # value of a row's `split` to train on; "" is all
     validate: str = "dev"  # value to watch
+    packed: str = ""  # train on this export to npy, contexts of `frames` ids without gaps between
     where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # field of a row -> values
-    text: bool = False  # condition on a row's `text`
+    text: bool = False  # condition on a row's `text`, letter by letter
+    spans: str = ""  # a file of `audiotok lm align`: condition on phones, in their frames
     frames: int = (
         500  # of a recording at most: a longer one is cut, or left out where there is text
     )
-    batch: int = 8  # recordings a step and process
+    hidden: float = 0.0  # share of codes that are masked: what comes next is then told by the text
+    batch: int = 8  # recordings, or contexts, a step and process
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from audiotok.layout import Layout
-from audiotok.lm.data import causal_batch
+from audiotok.lm.data import Parts, causal_batch
 from audiotok.lm.loop import lost
 from audiotok.lm.model import Transformer
 
@@ -19,7 +19,7 @@ from audiotok.lm.model import Transformer
 def bits_of(
     model: Transformer,
     layout: Layout,
-    parts: Sequence[tuple[np.ndarray, str | None]],
+    parts: Parts,
     *,
     batch: int = 8,
 ) -> list[tuple[float, float]]:
