@@ -18,43 +18,41 @@ from audiotok.lm.phonetic import Reader
 from audiotok.metrics.base import Score
 from audiotok.registry import find
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser()
 for name in ("model", "corpus", "--rest"):
     parser.add_argument(name)
 for name, usual in (("--count", 10), ("--frames", 250), ("--prompt", 0)):  # frames to go on from
     parser.add_argument(name, type=int, default=usual)
 parser.add_argument("--temperature", type=float, default=0.8)
-parser.add_argument("--recognizer", default="", help="faster_whisper:PATH")
+parser.add_argument("--recognizer", default="")  # faster_whisper:PATH
 chosen = parser.parse_args()
-
 model, layout = load_model(chosen.model)
 second, rows = load_model(chosen.rest) if chosen.rest else (None, layout)
 codec = load(layout.codec)
 held = (each for each in Corpus(chosen.corpus) if each.row["split"] == "dev")
 most = chosen.frames if model.text or model.config.phones else 1 << 30
-fits = range(chosen.prompt + 1, most + 1)
-entries = [each for each in held if each.tokens.frames in fits]
-wanted = ["dnsmos", "distillmos", "speaker", *([] if chosen.prompt else ["wer"])]
+entries = [each for each in held if chosen.prompt < each.tokens.frames <= most]
+wanted = ["dnsmos", "distillmos", "speaker"] + ["wer"] * (not chosen.prompt)
 metrics = {n: find("metrics", n)(models={"recognizer": chosen.recognizer}) for n in wanted}
 totals: dict[str, dict[str, Score]] = {"model": {}, "codec": {}}
 for i, entry in enumerate(entries[:: max(1, len(entries) // chosen.count)][: chosen.count]):
     words, codes = str(entry.row.get("text", "")), entry.tokens.codes
     text, reader = words if model.text else "", Reader.of(words) if model.config.phones else None
     prompt = codes[:, : chosen.prompt] if chosen.prompt else None
-    begin = codes[: len(layout.sizes), : chosen.prompt] if chosen.prompt else None
+    begin = None if prompt is None else prompt[: len(layout.sizes)]
     options: Any = {"prompt": begin, "reader": reader, "text": text, "longest": chosen.frames}
     options["sampling"] = Sampling(temperature=chosen.temperature, top_k=40, seed=i)
     made = layout.decode(np.hstack(list(generate(model, layout, **options))))
-    told = reader.timed() if reader else text
-    made = made if second is None else fill_up(second, rows, made, text=told, prompt=prompt)
+    if second is not None:
+        made = fill_up(second, rows, made, text=reader.timed() if reader else text, prompt=prompt)
     reference = codec.decode(entry.tokens)
-    for name, said in (("model", made), ("codec", codes[: len(rows.sizes)])):
+    for name, said in zip(totals, (made, codes[: len(rows.sizes)]), strict=True):
         audio = codec.decode(rows.tokens(said))
         audio.save(f"spoken_{i}_{name}.wav", force=True)
         heard = audio[chosen.prompt * codec.frame_size :]
         for metric, judge in metrics.items():
+            done = totals[name].get(metric, Score(0, 0))
             try:
-                done = totals[name].get(metric, Score(0, 0))
                 totals[name][metric] = done + judge.score(heard, reference, words)
             except (ImportError, ValueError) as error:
                 print(f"{i} {name} {metric}: {error}")

@@ -333,7 +333,7 @@ def test_killed_and_run_again(corpus: Path, tmp_path: Path):
         "--metrics", "mel,stoi,pesq", "-o",
     ]  # fmt: skip
     process = subprocess.Popen([*command, str(out)], env=environment())
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while time.monotonic() < until and len(list(out.glob("clips/*.json"))) < 2:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
