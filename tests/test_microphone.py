@@ -111,6 +111,7 @@ def test_what_is_said_is_encoded_and_heard(device: type[Device], tmp_path: Path)
 def test_a_slow_loudspeaker_skips_what_is_late(
     device: type[Device], monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(device, "pace", 0.02)  # as it is spoken, and five blocks for each played
     monkeypatch.setattr(device, "slow", 0.1)
     codec = load(small())
     last = talk(codec, seconds=0.9)
