@@ -26,7 +26,7 @@ from audiotok.building import run as running
 from audiotok.corpus import Corpus, CorpusError
 from audiotok.corpus.change import merge
 from audiotok.engines.base import Engine
-from audiotok.io.lock import LockedError
+from audiotok.io.lock import LockedError, alone
 from audiotok.jobs.run import codec_on
 from audiotok.place import ListingError
 from audiotok.stage import Coded, Outcome, Stage, Task, Work
@@ -305,6 +305,19 @@ def test_two_builds_in_one_folder_are_refused(faked: Path, tmp_path: Path):
     state = running.State(tmp_path / "out", _about(faked), limit=LIMIT)
     with state, pytest.raises(LockedError, match="another process"):
         fake(faked, tmp_path / "out")
+
+
+def test_a_file_system_without_locks_is_no_reason_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fcntl = pytest.importorskip("fcntl")
+
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with alone(tmp_path):
+        pass
 
 
 def _about(source: Path) -> Any:

@@ -184,6 +184,8 @@ def test_phones_are_asked_for_where_they_are_told(taught: tuple[Path, Path], tmp
     with pytest.raises(ValueError, match="needed there"):
         next(generate(model_of(), LAYOUT))
     codes = np.zeros((2, 9), np.int64)
+    with pytest.raises(ValueError, match="takes no prompt"):
+        next(generate(model_of(), LAYOUT, reader=Reader(numbers(["AA"])), prompt=codes))
     with pytest.raises(ValueError, match="spans are needed"):
         lost(model_of(), causal_batch(LAYOUT, [(codes, None)]))
     with pytest.raises(ValueError, match="go together"):

@@ -30,8 +30,10 @@ def alone(folder: Path, name: str = ".lock") -> Iterator[None]:
             return
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise LockedError(
                 f"{folder}: another process works there; wait for it, or use another folder"
             ) from None
+        except OSError:  # a file system without locks
+            pass
         yield

@@ -14,7 +14,7 @@ from audiotok.show import said
 
 
 def passed(row: Passed) -> dict[str, str]:
-    """A `live.Passed` in words."""
+    """A `pipe.Passed` in words."""
     took, frame = row.took, row.frame_seconds
     share = f", {took.p50 / frame:.0%} of it at p50" if took.count else ""
     return {

@@ -60,7 +60,8 @@ def generate(
         `[1]`, or a column `[rows 1]`; the prompt's own first, all at once.
 
     Raises:
-        ValueError: text without a model that reads it, or a prompt that this layout cannot begin.
+        ValueError: text without a model that reads it, a prompt that this layout cannot begin, or
+            one for a model that is told of phones, which are not known of it.
     """
     if not model.config.causal:
         raise ValueError("this model fills up codebooks; it does not go on from codes")
@@ -70,6 +71,8 @@ def generate(
         )
     if (reader is not None) != model.config.phones:
         raise ValueError("a reader of phones is for a model that is told of them, and needed there")
+    if reader is not None and prompt is not None:
+        raise ValueError("a model that is told of phones takes no prompt: it has none told")
     begin, grammar = _begun(layout, prompt), Grammar(layout)
     for column in begin.T:
         grammar.push(column)
@@ -104,7 +107,7 @@ def generate(
 
 
 def _told(reader: Reader | None, n: int, device: torch.device) -> Tensor | None:
-    """Of the last of n positions; those before, in a prompt, have none yet."""
+    """Of the last of n positions; `begin` has none yet."""
     if reader is None:
         return None
     now = np.pad(reader.now(), ((0, 0), (n - 1, 0)))
