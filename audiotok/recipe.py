@@ -115,6 +115,7 @@ class Recipe:
     data: Data
     config: dict[str, Any] = field(default_factory=dict)  # sizes of the codec, where not its own
     loss: dict[str, float] = field(default_factory=dict)  # name of a loss -> weight
+    loss_from: dict[str, int] = field(default_factory=dict)  # -> codebooks a crop must use for it
     distillation: Distillation = field(default_factory=Distillation)
     discriminators: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> sizes
     adversary: Adversary = field(default_factory=Adversary)

@@ -33,6 +33,9 @@ def check_losses(recipe: Recipe) -> None:
             raise ValueError(f"[loss] {name} needs a table [{table}.NAME]")
     if recipe.discriminators and not set(JUDGED) & set(recipe.loss):
         raise ValueError("[discriminators] play no part: set loss.adversarial, feature_matching")
+    stray = sorted(set(recipe.loss_from) - set(recipe.loss) & set(losses.RECONSTRUCTION))
+    if stray:
+        raise ValueError(f"[loss_from]: {stray} are no reconstruction losses in [loss]")
     if not set(recipe.loss) & set(losses.RECONSTRUCTION):
         raise ValueError(f"[loss]: none of {', '.join(losses.RECONSTRUCTION)}")
 
@@ -92,8 +95,8 @@ class Step:
             hidden["commitment"] = quantized.losses["commitment"]
         made = made.float()
         outer = {
-            name: loss(made, batch.clean, rate=codec.sample_rate)
-            for name, loss in losses.RECONSTRUCTION.items()
+            name: self._asked(name, made, batch.clean, keep)
+            for name in losses.RECONSTRUCTION
             if name in recipe.loss
         }
         judged = self._judge(made, batch.clean, step, seed)
@@ -101,6 +104,15 @@ class Step:
         self._check(outer | hidden, made, batch, step)
         self._backward(outer, hidden, made)
         return {k: v.detach() for k, v in (outer | hidden | judged).items()}
+
+    def _asked(self, name: str, made: Tensor, wave: Tensor, keep: Tensor) -> Tensor:
+        """A reconstruction loss, of the crops that use enough codebooks to be asked for it."""
+        enough = (keep >= self.recipe.loss_from.get(name, 1)).to(made.device)
+        if not enough.any():
+            return 0 * made.sum()
+        if not enough.all():
+            made, wave = made[enough], wave[enough]
+        return losses.RECONSTRUCTION[name](made, wave, rate=self.players.codec.sample_rate)
 
     def _judge(
         self, made: Tensor, wave: Tensor, step: int, seed: Sequence[int]
