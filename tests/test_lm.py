@@ -19,7 +19,7 @@ from audiotok.checkpoint import load
 from audiotok.corpus import Corpus
 from audiotok.exporters.base import export
 from audiotok.layout import Layout, LayoutError
-from audiotok.lm.data import TEXT, causal_batch, masked, stroke_batch
+from audiotok.lm.data import IGNORED, TEXT, Recordings, Stretch, causal_batch, masked, stroke_batch
 from audiotok.lm.file import load_model, save_model
 from audiotok.lm.generate import Sampling, fill_up, generate, spoken
 from audiotok.lm.loop import Run, lost, train
@@ -81,7 +81,7 @@ def test_filling_on_the_right_changes_nothing():
         layout = Layout(sizes=(7, 5), pattern="parallel")
         model = model_of(layout, causal=causal, text=TEXT)
         random = np.random.default_rng(0)
-        parts = [(random.integers(0, 5, (2, n)), "ab" * n) for n in (3, 9)]
+        parts = [Stretch(random.integers(0, 5, (2, n)), "ab" * n) for n in (3, 9)]
         if causal:
             alone, beside = causal_batch(layout, parts[:1]), causal_batch(layout, parts)
         else:
@@ -106,18 +106,94 @@ def test_nothing_later_is_seen():
 def test_targets_are_the_codes_that_are_to_come():
     layout = Layout(sizes=(7, 5), pattern="delay")
     codes = np.array([[1, 2, 3], [0, 4, 2]])
-    batch = causal_batch(layout, [(codes, "hi")])
+    batch = causal_batch(layout, [Stretch(codes, "hi")])
     # two of text, begin; then each row's codes, the second a step late, `end` in the first alone
     assert batch.targets[0, 0].tolist() == [-100, -100, 6, 7, 8, 2]
     assert batch.targets[0, 1].tolist() == [-100, -100, -100, 5, 9, 7]
     assert batch.ids[0, 0, :2].tolist() == [12 + ord("h"), 12 + ord("i")]
 
 
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_stretch_does_not_say_where_it_was_cut(pattern: str):
+    """Whole, every code is asked for and one `end`; cut, the codes (but the one that shows how many
+    frames there were) and no `end`; and only a recording's beginning follows `begin`."""
+    layout = Layout(sizes=(7, 5, 6), pattern=pattern)
+    codes = np.random.default_rng(0).integers(0, 5, (3, 8))
+    whole, cut = Stretch(codes), Stretch(codes, opens=False, ends=False)
+    ids, targets, *_ = causal_batch(layout, [whole, cut])
+    assert (ids[0, :, 0] == layout.special("begin")).all()
+    assert (ids[1, :, 0] == layout.special("separator")).all()
+    assert torch.equal(ids[0, :, 1:], ids[1, :, 1:])
+    end = layout.special("end")
+    assert (targets[0] == end).sum() == 1
+    assert (targets[1] == end).sum() == 0
+    grouped = pattern in ("ar_nar", "semantic_first")
+    assert (targets[1] != IGNORED).sum() == codes.size - grouped
+    other = (targets[0] != targets[1]).nonzero()
+    assert len(other) == 1 + grouped
+    if grouped:  # 8 frames of the first codebook have been said, the next id is of another
+        assert other[0].tolist() == [0, 8]
+        assert targets[0, 0, 8] >= 5 + 7
+
+
+def test_a_stretch_of_pieces_does_not_say_where_it_was_cut():
+    pytest.importorskip("tokenizers")
+    from audiotok.lm.bpe import learn_pieces
+
+    random = np.random.default_rng(0)
+    codes = [random.integers(0, 3, (2, 40)) for _ in range(30)]
+    layout = learn_pieces(Layout(sizes=(4, 4), pattern="ar_nar"), codes, size=40)
+    batch = causal_batch(layout, [Stretch(codes[0], ends=False)])
+    out = (batch.targets[0, 0] == IGNORED).nonzero()[:, 0].tolist()
+    assert len(out) == 2
+    assert batch.ids.shape[2] - 1 == out[1]
+    assert layout.learned is not None
+    pieces = batch.ids[0, 0, 1:].numpy() - 5
+    assert layout.learned.lengths[pieces[: out[0]]].sum() <= 40
+    assert layout.learned.lengths[pieces[: out[0] + 1]].sum() > 40
+
+
+def test_stretches_of_recordings_know_what_was_cut(corpus: Path):
+    recordings = Recordings(Corpus(corpus), "", LmData(corpus=str(corpus), frames=16))
+    i, random = len(recordings) - 1, np.random.default_rng(0)
+    codes = recordings.codes(i)  # of 43 frames
+    parts = recordings.stretches(i)
+    assert np.array_equal(np.concatenate([part.codes for part in parts], 1), codes)
+    assert [part.opens for part in parts] == [True, False, False]
+    assert [part.ends for part in parts] == [False, False, True]
+    drawn = [recordings.cut(i, random) for _ in range(400)]
+    for part in drawn:
+        n = part.codes.shape[1]
+        assert n == 16 or part.ends
+        assert part.opens == np.array_equal(part.codes, codes[:, :16])
+        assert part.ends == np.array_equal(part.codes, codes[:, -n:])
+    # An end after any number of frames: else a model learns to count to 16.
+    assert {part.codes.shape[1] for part in drawn if part.ends} == set(range(1, 17))
+    for share in (np.mean([part.opens for part in drawn]), np.mean([p.ends for p in drawn])):
+        assert 0.2 < share < 0.4  # 16 of 43 + 16
+    whole = Recordings(Corpus(corpus), "", LmData(corpus=str(corpus), frames=50))
+    assert whole.cut(i, random)[2:] == (True, True)
+
+
+def test_a_model_of_stretches_goes_on_past_their_length(tmp_path: Path):
+    """Recordings of 500 frames, learnt 12 at a time: a model of cuts that end stops at 12."""
+    codes = {f"r{i}": (i % 5 + np.arange(500))[None].repeat(8, 0) % 5 for i in range(5)}
+    made = corpus_of(tmp_path / "corpus", codes, rows=dict.fromkeys(codes, {}))
+    data = LmData(corpus=str(made), train="", validate="", frames=12, batch=8)
+    options = Train(steps=60, rate=1e-2, warmup=5, cooldown=20, every=60, ema=0.9)
+    layout = LayoutOptions(codebooks=1)
+    model, known = load_model(
+        train(recipe(made, data=data, layout=layout, train=options), tmp_path / "run")
+    )
+    ids = np.concatenate(list(generate(model, known, longest=40, sampling=Sampling(seed=0))))
+    assert known.decode(ids).shape == (1, 40)
+
+
 @pytest.mark.parametrize("offset", [0, 300])
 def test_masking_hides_codes_alone_and_keeps_targets(offset: int):
     patterned = Layout(sizes=(7, 5), pattern="flat" if offset else "delay", offset=offset)
     codes = np.random.default_rng(0).integers(0, 5, (2, 50))
-    batch = causal_batch(patterned, [(codes, "hi"), (codes[:, :9], "hello")])
+    batch = causal_batch(patterned, [Stretch(codes, "hi"), Stretch(codes[:, :9], "hello")])
     made = masked(patterned, batch, 0.5, np.random.default_rng(0))
     changed = made.ids != batch.ids
     assert torch.equal(made.targets, batch.targets)
@@ -130,7 +206,7 @@ def test_masking_hides_codes_alone_and_keeps_targets(offset: int):
 def test_vall_es_second_model_sees_codebooks_before_and_the_prompt():
     layout = Layout(sizes=(7, 5, 6), pattern="parallel")
     codes = np.random.default_rng(0).integers(0, 5, (3, 6))
-    batch = stroke_batch(layout, [(codes, None)], np.random.default_rng(0), stage=1, prompt=2)
+    batch = stroke_batch(layout, [Stretch(codes)], np.random.default_rng(0), stage=1, prompt=2)
     ids, targets = batch.ids[0, :, 1:], batch.targets[0, :, 1:]
     assert torch.equal(ids[0], torch.from_numpy(codes[0] + 5))
     assert torch.equal(ids[1:, :2], torch.from_numpy(codes[1:, :2] + 5))
@@ -168,7 +244,7 @@ def test_training_learns_resumes_and_says_what_it_learned(corpus: Path, tmp_path
         train(replace(made, layout=LayoutOptions(codebooks=1)), tmp_path / "whole")
 
     codes = [np.full((2, 12), 3), (7 * np.arange(12) + np.array([[0], [9]])) % 50]
-    (odd, n), (usual, m) = bits_of(model, layout, [(c, None) for c in codes])
+    (odd, n), (usual, m) = bits_of(model, layout, [Stretch(c) for c in codes])
     assert n == m == 25
     assert usual < odd
     liked = preferred(model, layout, [codes[1], (codes[1] + 14) % 50] * 5, "shuffled")

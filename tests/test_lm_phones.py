@@ -19,7 +19,7 @@ from audiotok.analysis.phones import Alignment, Span, pronounced
 from audiotok.corpus import Corpus
 from audiotok.layout import Layout
 from audiotok.lm import spans
-from audiotok.lm.data import Recordings, causal_batch, stroke_batch
+from audiotok.lm.data import Recordings, Stretch, causal_batch, stroke_batch
 from audiotok.lm.file import load_model
 from audiotok.lm.generate import Sampling, fill_up, generate
 from audiotok.lm.interleave import apart, interleaved
@@ -96,7 +96,7 @@ def model_of(**more: bool) -> Transformer:
 
 def test_a_cache_changes_nothing_and_no_later_frame_is_seen():
     text, model = said([3, 2, 4]), model_of()
-    batch = causal_batch(LAYOUT, [(np.random.default_rng(0).integers(0, 5, (2, 9)), text)])
+    batch = causal_batch(LAYOUT, [Stretch(np.random.default_rng(0).integers(0, 5, (2, 9)), text)])
     assert batch.told is not None
     assert batch.turns is not None
     assert batch.turns[0].tolist() == [0, 0, 1, 0, 1, 0, 0, 0, 1, -100]
@@ -115,7 +115,7 @@ def test_a_cache_changes_nothing_and_no_later_frame_is_seen():
 
 
 def test_filling_on_the_right_changes_nothing():
-    parts = [(np.zeros((2, n), np.int64), said([n - 2, 2])) for n in (4, 9)]
+    parts = [Stretch(np.zeros((2, n), np.int64), said([n - 2, 2])) for n in (4, 9)]
     model = model_of()
     (one, n), (two, m) = (lost(model, causal_batch(LAYOUT, p)) for p in (parts[:1], parts))
     assert torch.allclose(one[0], two[0], rtol=1e-5)
@@ -187,7 +187,7 @@ def test_phones_are_asked_for_where_they_are_told(taught: tuple[Path, Path], tmp
     with pytest.raises(ValueError, match="takes no prompt"):
         next(generate(model_of(), LAYOUT, reader=Reader(numbers(["AA"])), prompt=codes))
     with pytest.raises(ValueError, match="spans are needed"):
-        lost(model_of(), causal_batch(LAYOUT, [(codes, None)]))
+        lost(model_of(), causal_batch(LAYOUT, [Stretch(codes)]))
     with pytest.raises(ValueError, match="go together"):
         train(taught_recipe(taught, model=replace(TINY, phones=False)), tmp_path / "a")
     for i, options in enumerate((LayoutOptions(codebooks=2), LayoutOptions(pattern="ar_nar"))):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from audiotok.layout import DecodeStream, EncodeStream, Grammar, Layout
 from audiotok.layout.base import END, NONE, PAD
-from audiotok.lm.data import Said, sequence, stroke_batch
+from audiotok.lm.data import Said, Stretch, sequence, stroke_batch
 from audiotok.lm.model import Cache, Transformer
 from audiotok.lm.phonetic import Reader, Timed
 from audiotok.patterns.base import Rows
@@ -206,7 +206,7 @@ def fill_up(
     device = next(model.parameters()).device
     for q in range(len(codes), len(made) if codes.shape[1] > known else 0):
         random = np.random.default_rng(0)
-        batch = stroke_batch(layout, [(made, text or None)], random, stage=q, prompt=known)
+        batch = stroke_batch(layout, [Stretch(made, text or None)], random, stage=q, prompt=known)
         batch = batch.to(device)
         hidden, _ = model.hidden(batch.ids, told=batch.told, lengths=batch.lengths)
         logits = model.logits(hidden[0, -(codes.shape[1] - known) :], q)[:, NONE:]

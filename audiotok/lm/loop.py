@@ -28,7 +28,6 @@ from audiotok.lm.data import (
     TEXT,
     Batch,
     Recordings,
-    Said,
     causal_batch,
     masked,
     new_layout,
@@ -151,7 +150,7 @@ class Run:
         seed = (self.options.seed, step, part, self.machine.process_index)
         random = np.random.default_rng(seed)
         chosen = random.integers(0, len(self.recordings), data.batch).tolist()
-        parts = [(self.recordings.cut(i, random), self.recordings.said[i]) for i in chosen]
+        parts = [self.recordings.cut(i, random) for i in chosen]
         if self.recipe.model.causal:
             batch = causal_batch(self.layout, parts)
             return masked(self.layout, batch, data.hidden, random) if data.hidden else batch
@@ -253,9 +252,7 @@ def held_out(
     is asked for every codebook after the first.
     """
     causal = model.config.causal
-    parts: list[tuple[np.ndarray, Said]] = []
-    for i in range(min(limit, len(recordings)) if limit else len(recordings)):
-        parts += [(codes, recordings.said[i]) for codes in recordings.stretches(i)]
+    parts = recordings.every(limit)
     device = next(model.parameters()).device
     bits = count = frames = 0.0
     random = np.random.default_rng(0)
