@@ -178,7 +178,7 @@ def test_stretches_of_recordings_know_what_was_cut(corpus: Path):
 def test_a_model_of_stretches_goes_on_past_their_length(tmp_path: Path):
     """Recordings of 500 frames, learnt 12 at a time: a model of cuts that end stops at 12."""
     codes = {f"r{i}": (i % 5 + np.arange(500))[None].repeat(8, 0) % 5 for i in range(5)}
-    made = corpus_of(tmp_path / "corpus", codes, rows=dict.fromkeys(codes, {}))
+    made = corpus_of(tmp_path / "corpus", codes, rows={name: {} for name in codes})
     data = LmData(corpus=str(made), train="", validate="", frames=12, batch=8)
     options = Train(steps=60, rate=1e-2, warmup=5, cooldown=20, every=60, ema=0.9)
     layout = LayoutOptions(codebooks=1)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiotok.corpus import Corpus
+from audiotok.io.lock import alone
 from audiotok.layout import Layout
 from audiotok.lm.contexts import Contexts
 from audiotok.lm.data import (
@@ -61,10 +64,13 @@ def train(recipe: LmRecipe, out: str | Path, *, device: str = "cpu", minutes: fl
         The path of the averaged weights.
 
     Raises:
-        ValueError: the recipe does not fit the corpus, or a loss is not finite.
+        ValueError: the recipe does not fit the corpus, a loss is not finite, or another process
+            trains into `out`.
     """
-    run = Run(recipe, Path(out), device)
-    run.go(minutes)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that train together
+    with alone(Path(out)) if first else nullcontext():
+        run = Run(recipe, Path(out), device)
+        run.go(minutes)
     return run.best_path
 
 
