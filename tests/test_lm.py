@@ -18,6 +18,7 @@ from corpora import corpus_of
 from audiotok.checkpoint import load
 from audiotok.corpus import Corpus
 from audiotok.exporters.base import export
+from audiotok.io.lock import LockedError, alone
 from audiotok.layout import Layout, LayoutError
 from audiotok.lm.data import IGNORED, TEXT, Recordings, Stretch, causal_batch, masked, stroke_batch
 from audiotok.lm.file import load_model, save_model
@@ -249,6 +250,13 @@ def test_training_learns_resumes_and_says_what_it_learned(corpus: Path, tmp_path
     assert usual < odd
     liked = preferred(model, layout, [codes[1], (codes[1] + 14) % 50] * 5, "shuffled")
     assert len(liked) == 10
+
+
+def test_one_training_at_a_time(corpus: Path, tmp_path: Path):
+    with alone(tmp_path), pytest.raises(LockedError, match="another process works there"):
+        train(recipe(corpus), tmp_path)
+    assert not (tmp_path / "layout.json").exists()
+    train(recipe(corpus), tmp_path)
 
 
 def test_training_on_packed_contexts_goes_on_with_the_next(corpus: Path, tmp_path: Path):
