@@ -21,6 +21,7 @@ from audiotok.exporters.base import export
 from audiotok.io.lock import LockedError, alone
 from audiotok.layout import Layout, LayoutError
 from audiotok.lm.data import IGNORED, TEXT, Recordings, Stretch, causal_batch, masked, stroke_batch
+from audiotok.lm.entries import begin_with_entries
 from audiotok.lm.file import load_model, save_model
 from audiotok.lm.generate import Sampling, fill_up, generate, spoken
 from audiotok.lm.loop import Run, lost, train
@@ -250,6 +251,46 @@ def test_training_learns_resumes_and_says_what_it_learned(corpus: Path, tmp_path
     assert usual < odd
     liked = preferred(model, layout, [codes[1], (codes[1] + 14) % 50] * 5, "shuffled")
     assert len(liked) == 10
+
+
+@pytest.mark.parametrize("pattern", ["flat", "delay"])
+def test_a_model_begins_with_what_the_codec_adds_up(pattern: str):
+    codec = load("speech")
+    layout = Layout(sizes=codec.sizes[:3], pattern=pattern)
+    wide = Transformer(layout.vocabulary, TEXT, Config(width=128, depth=1, heads=2))
+    begin_with_entries(wide, layout, codec)
+    books = [codec.quantizer.stages[q].entries for q in range(3)]  # pyright: ignore
+    rows = [table.weight[5:, :96].detach() for table in wide.tables]  # entries have 96 numbers
+    if pattern == "flat":
+        rows = [rows[0][q * 1024 : (q + 1) * 1024] for q in range(3)]
+    # As far from one another as the entries are, whichever way they are turned.
+    (one, *_), (near, *_) = rows, books
+    scale = torch.cdist(one[:9], one[:9]).sum() / torch.cdist(near[:9], near[:9]).sum()
+    for row, book in zip(rows, books, strict=True):
+        assert torch.allclose(
+            torch.cdist(row[:50], row[50:1024]),
+            torch.cdist(book[:50], book[50:]) * scale,
+            atol=1e-3,
+        )
+    assert wide.tables[0].weight[-TEXT:].std() < 0.03  # letters stay as they were
+    with pytest.raises(ValueError, match="codebooks of"):
+        begin_with_entries(wide, Layout(sizes=(7, 5)), codec)
+
+
+def test_pieces_begin_as_the_mean_of_their_units():
+    pytest.importorskip("tokenizers")
+    from audiotok.lm.bpe import learn_pieces
+
+    codec, random = load("speech"), np.random.default_rng(0)
+    codes = [random.integers(0, 4, (1, 60)) for _ in range(20)]
+    layout = learn_pieces(Layout(sizes=codec.sizes[:1]), codes, size=1060)
+    model = Transformer(layout.vocabulary, 0, Config(width=32, depth=1, heads=2))
+    begin_with_entries(model, layout, codec)
+    assert layout.learned is not None
+    (i, *_), rows = np.flatnonzero(layout.learned.lengths == 3), model.tables[0].weight[5:]
+    single = {int(layout.learned.flat[a]): j for j, a in enumerate(layout.learned.starts[:1024])}
+    units = [single[int(unit)] for unit in layout.learned.units(np.array([i]))]
+    assert torch.allclose(rows[i], rows[units].mean(0), atol=1e-6)
 
 
 def test_one_training_at_a_time(corpus: Path, tmp_path: Path):

@@ -118,18 +118,15 @@ def generate(
       audiotok lm generate runs/units/best.safetensors --prompt reading.flac -o on.wav
       audiotok lm generate runs/tts/best.safetensors --text "Good morning." -o out.wav
     """
-    from audiotok.checkpoint import load
     from audiotok.io.sink import Sink
-    from audiotok.lm.file import load_model
+    from audiotok.lm.file import codec_of, load_model
     from audiotok.lm.generate import Sampling, fill_up, spoken
     from audiotok.lm.generate import generate as work
     from audiotok.lm.phonetic import Reader
     from audiotok.stream import Stream
 
     speaker, layout = load_model(model, device=device)
-    codec = load(layout.codec)
-    if codec.fingerprint != layout.fingerprint:
-        raise ValueError(f"{model}: made for other weights of {layout.codec} than are here")
+    codec = codec_of(layout)
     heard = _prompt(codec, prompt, prompt_seconds) if prompt else None
     said = f"{prompt_text} {text}".strip()
     reader = Reader.of(said) if speaker.config.phones else None

@@ -38,7 +38,8 @@ from audiotok.lm.data import (
     plain_layout,
     stroke_batch,
 )
-from audiotok.lm.file import save_model
+from audiotok.lm.entries import begin_with_entries
+from audiotok.lm.file import codec_of, save_model
 from audiotok.lm.model import Transformer
 from audiotok.lm.recipe import LmRecipe
 from audiotok.train.journal import Journal, Sums, finite
@@ -110,7 +111,10 @@ class Run:
             raise ValueError("model.phones needs a layout of a step a frame: delay or parallel")
         torch.manual_seed(self.options.seed)
         text = TEXT if recipe.data.text else 0
-        self.model = Transformer(self.layout.vocabulary, text, recipe.model).to(self.device)
+        self.model = Transformer(self.layout.vocabulary, text, recipe.model)
+        if recipe.model.entries and not self.last.is_file():
+            begin_with_entries(self.model, self.layout, codec_of(self.layout))
+        self.model = self.model.to(self.device)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = adamw(self.model, self.options)
         self.step, self.best, self.seconds = 0, math.inf, 0.0
