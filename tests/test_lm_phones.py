@@ -72,6 +72,9 @@ def test_a_reader_is_told_what_a_recording_was_told(counts: list[int]):
         reader.said(bool(last))
     assert reader.done
     assert np.array_equal(np.hstack(seen), told(*text))
+    for stop in range(len(counts)):  # as much as a prompt has, at once, and the frame to come
+        on = Reader(text.phones[stop:], before=text.first(int(text.lengths[:stop].sum())))
+        assert np.array_equal(on.now(on.frames + 1), told(*text)[:, : on.frames + 1])
     assert np.array_equal(reader.timed().lengths, text.lengths)
     assert (np.hstack(seen).max(1) < TOLD).all()
 
@@ -163,13 +166,29 @@ def test_a_model_says_the_phones_that_it_reads(taught: tuple[Path, Path], tmp_pa
     assert len(Recordings(Corpus(taught[0]), "train", made.data)) == 77  # r5 has no spans
     model, layout = load_model(train(made, tmp_path / "first"))
     reader = Reader(numbers(["AA", "B", "AY", "AA"]))
-    columns = list(generate(model, layout, reader=reader, sampling=Sampling(temperature=0)))
+    cold = Sampling(temperature=0)
+    columns = list(generate(model, layout, reader=reader, sampling=cold))
     codes = layout.decode(np.concatenate(columns, -1))
     phones, counts = reader.timed()
     assert codes.shape[1] == counts.sum()
     expected = np.repeat(phones, counts)
     assert (codes == expected + np.array([[0], [20]])).mean() > 0.9
     assert 2 <= counts.mean() <= 7  # learned from lengths of 3 to 5
+
+    # After a prompt, the prompt's phones are told with it, and only the others are read.
+    before = Timed(numbers(["D", "B", "EH"]), np.array([4, 3, 5])).first(11)
+    assert before.lengths.tolist() == [4, 3]
+    prompt = np.repeat(before.phones, before.lengths) + np.array([[0], [20]])
+    second = Reader(numbers(["AA", "D"]), before=before)
+    assert second.frames == 7
+    columns = list(generate(model, layout, reader=second, prompt=prompt, sampling=cold))
+    on = layout.decode(np.concatenate(columns, -1))
+    assert np.array_equal(on[:, :7], prompt)
+    phones, counts = second.timed()
+    assert counts[:2].tolist() == [4, 3]
+    assert on.shape[1] == counts.sum()
+    expected_on = np.repeat(phones, counts) + np.array([[0], [20]])
+    assert (on == expected_on)[:, 7:].mean() > 0.8
 
     rest = replace(
         made, layout=LayoutOptions(pattern="parallel"), model=replace(TINY, causal=False)
@@ -184,7 +203,7 @@ def test_phones_are_asked_for_where_they_are_told(taught: tuple[Path, Path], tmp
     with pytest.raises(ValueError, match="needed there"):
         next(generate(model_of(), LAYOUT))
     codes = np.zeros((2, 9), np.int64)
-    with pytest.raises(ValueError, match="takes no prompt"):
+    with pytest.raises(ValueError, match="prompt of 9 frames, and phones of 0"):
         next(generate(model_of(), LAYOUT, reader=Reader(numbers(["AA"])), prompt=codes))
     with pytest.raises(ValueError, match="spans are needed"):
         lost(model_of(), causal_batch(LAYOUT, [Stretch(codes)]))
