@@ -32,6 +32,7 @@ from audiotok.lm.score import bits_of, preferred, spoilt
 from audiotok.recipe import Train
 from audiotok.registry import find
 from audiotok.stream import Stream
+from audiotok.train.players import adamw
 
 TINY = Config(width=32, depth=2, heads=2, dropout=0.0)
 PATTERNS = ["flat", "delay", "parallel", "coarse_first", "ar_nar", "semantic_first"]
@@ -400,6 +401,34 @@ def test_further_codebooks_are_filled_up(corpus: Path, tmp_path: Path):
     assert full.shape == (3, 15)
     with pytest.raises(ValueError, match="does not go on"):
         next(generate(model, layout, text="word"))
+
+
+def test_vall_es_second_model_learns_by_heart_what_it_is_given():
+    """Random codes: each later codebook is told by the ones before alone, and is of no other."""
+    random = np.random.default_rng(0)
+    layout = Layout(sizes=(32, 32, 32), pattern="parallel")
+    parts = [Stretch(random.integers(0, 32, (3, 40))) for _ in range(4)]
+    torch.manual_seed(0)
+    sizes = Config(width=64, depth=2, heads=2, dropout=0.0, causal=False)
+    model = Transformer(layout.vocabulary, 0, sizes)
+    optimizer = adamw(model, Train(rate=5e-3, weight_decay=0.0))
+    for _ in range(200):
+        nats, count = lost(model, stroke_batch(layout, parts, random))
+        (nats.sum() / count.sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def bits(some: list[Stretch], stage: int) -> float:
+        nats, count = lost(model.eval(), stroke_batch(layout, some, random, stage=stage))
+        return (nats.sum() / count.sum()).item() / math.log(2)
+
+    for stage in (1, 2):
+        assert bits(parts, stage) < 0.5  # of 5
+        mixed = [
+            Stretch(np.concatenate([other.codes[:stage], part.codes[stage:]]))
+            for part, other in zip(parts, parts[1:] + parts[:1], strict=True)
+        ]
+        assert bits(mixed, stage) > 5
 
 
 def test_text_is_asked_for_where_it_is_read():

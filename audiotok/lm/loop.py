@@ -259,23 +259,29 @@ def held_out(
     """Bits that recordings cost, by the second of audio and by the id.
 
     A longer recording is scored in stretches, each as a sequence of its own. VALL-E's second model
-    is asked for every codebook after the first.
+    is asked for every codebook after the first, `held_bits_2` and on.
     """
-    causal = model.config.causal
     parts = recordings.every(limit)
     device = next(model.parameters()).device
-    bits = count = frames = 0.0
-    random = np.random.default_rng(0)
+    random, frames = np.random.default_rng(0), 0
+    stages = [0] if model.config.causal else list(range(1, len(layout.sizes)))
+    bits, counts = dict.fromkeys(stages, 0.0), dict.fromkeys(stages, 0.0)
     for a in range(0, len(parts), batch):
         some = parts[a : a + batch]
-        if causal:
-            batches = [causal_batch(layout, some)]
-        else:
-            stages = range(1, len(layout.sizes))
-            batches = [stroke_batch(layout, some, random, stage=stage) for stage in stages]
-        for each in batches:
-            nats, n = lost(model, each.to(device))
-            bits, count = bits + nats.sum().item() / math.log(2), count + n.sum().item()
-        frames += batches[0].frames
+        frames += sum(part.codes.shape[1] for part in some)
+        for stage in stages:
+            made = (
+                stroke_batch(layout, some, random, stage=stage)
+                if stage
+                else causal_batch(layout, some)
+            )
+            nats, n = lost(model, made.to(device))
+            bits[stage] += nats.sum().item() / math.log(2)
+            counts[stage] += n.sum().item()
     seconds = frames * layout.frame_size / layout.sample_rate
-    return {"held_bits_a_second": bits / seconds, "held_bits": bits / count}
+    found = {
+        "held_bits_a_second": sum(bits.values()) / seconds,
+        "held_bits": sum(bits.values()) / sum(counts.values()),
+    }
+    each = {f"held_bits_{q + 1}": bits[q] / counts[q] for q in stages if q}
+    return found | each
