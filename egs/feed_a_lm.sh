@@ -35,11 +35,11 @@ PYTHON
 echo "== ids -> a language model"
 audiotok lm train "$root/recipes/lm_units.toml" -o "$out/lm" --minutes 4 \
   --set "data.corpus=\"$out/tokens\"" --set 'data.train=""' --set 'data.validate=""' \
-  --set model.dropout=0.0 --set train.steps=300 --set data.batch=4
+  --set model.dropout=0.0 --set model.entries=true --set train.steps=300 --set data.batch=4
 
 echo "== the model -> ids of the layout -> audio, and its scores"
 audiotok lm score "$out/lm/best.safetensors" "$out/tokens"
-audiotok lm generate "$out/lm/best.safetensors" --seconds 4 --shortest 4 -o "$out/spoken.wav" --force
+audiotok lm generate "$out/lm/best.safetensors" --seconds 4 -o "$out/spoken.wav" --force
 python - "$out" <<'PYTHON'
 import sys
 from audiotok import Audio
