@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,22 @@ def test_a_stretch_does_not_say_where_it_was_cut(pattern: str):
     if grouped:  # 8 frames of the first codebook have been said, the next id is of another
         assert other[0].tolist() == [0, 8]
         assert targets[0, 0, 8] >= 5 + 7
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_run_that_was_cut_has_no_duration(pattern: str):
+    layout = Layout(sizes=(7, 5), pattern=pattern, runs="durations", longest=9)
+    codes = np.repeat([[1, 2, 3], [0, 4, 1]], [4, 3, 5], axis=1)
+    flags = product((True, False), repeat=2)
+    whole, *cuts = (Stretch(codes, opens=opens, ends=ends) for opens, ends in flags)
+    said = causal_batch(layout, [whole]).targets[0]
+    row, first = (0, 5 + 7 + 5) if layout.serial else (2, 5)
+    for part in cuts:
+        targets = causal_batch(layout, [part]).targets[0]
+        grouped = not part.ends and pattern in ("ar_nar", "semantic_first")
+        assert (targets != said).sum() == (not part.opens) + 2 * (not part.ends) + grouped
+        lengths = targets[row][targets[row] >= first] - first + 1
+        assert lengths.tolist() == [4] * part.opens + [3] + [5] * part.ends
 
 
 def test_a_stretch_of_pieces_does_not_say_where_it_was_cut():

@@ -5,6 +5,7 @@ Text is UTF-8, a byte an id, in the first row behind the layout's own ids.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -169,7 +170,8 @@ def new_layout(recipe: LmRecipe, recordings: Recordings) -> Layout:
         return layout
     k = len(layout.sizes)
     codes = (recordings.codes(i)[:k] for i in range(len(recordings)))
-    return learn_pieces(layout, codes, size=options.pieces, kind=options.kind)
+    progress = sys.stderr.isatty()
+    return learn_pieces(layout, codes, size=options.pieces, kind=options.kind, progress=progress)
 
 
 def sequence(
@@ -194,24 +196,32 @@ def causal_batch(layout: Layout, parts: Parts) -> Batch:
     for target, (_, front), part in zip(targets, made, parts, strict=True):
         target[:, :front] = IGNORED
         target[target == layout.special("pad")] = IGNORED
-        if not part.ends:
-            target[:, front:][_ending(layout, target[:, front:], part.codes.shape[1])] = IGNORED
+        if not (part.opens and part.ends):
+            target[:, front:][_cut_off(layout, part, target[:, front:])] = IGNORED
     lengths = [target.shape[1] for target in targets]
     return _batch(ids, _filled(targets, IGNORED), lengths, parts, before=0)
 
 
-def _ending(layout: Layout, ids: np.ndarray, frames: int) -> np.ndarray:
-    """Which of ids `[r n]` say that there are no more frames: `end`, and in a series of several
-    groups of codebooks the first of the second group.
+def _cut_off(layout: Layout, part: Stretch, ids: np.ndarray) -> np.ndarray:
+    """Which of a stretch's ids `[r n]` after `begin` are so because it was cut.
+
+    Where there is no next frame: `end`, and in a series of groups of codebooks the first id of the
+    second group. And the durations of runs that go on beyond.
     """
-    made = ids == layout.special("end")
-    order = layout.order
-    if isinstance(order, Serial) and not order.streams:
-        first = frames * order.groups[0]  # of its units, and then of its pieces
-        if layout.learned is not None:
-            units = np.cumsum(layout.learned.lengths[ids[0, :-1] - layout.offset - NONE])
-            first = int(np.searchsorted(units, first, "right"))
-        made[0, first] = True
+    frames = layout.ordered(part.codes[: len(layout.sizes)]).shape[1]
+    order, made = layout.order, np.zeros(ids.shape, bool)
+    if not part.ends:
+        made |= ids == layout.special("end")
+        if isinstance(order, Serial) and not order.streams:
+            first = frames * order.groups[0]  # of its units, and then of its pieces
+            if layout.learned is not None:
+                units = np.cumsum(layout.learned.lengths[ids[0, :-1] - layout.offset - NONE])
+                first = int(np.searchsorted(units, first, "right"))
+            made[0, first] = True
+    if layout.runs == "durations" and layout.learned is None:
+        cells, last = order.cells(frames), len(layout.books) * frames - 1
+        cut = [last] * (not part.ends) + [last - frames + 1] * (not part.opens)
+        made[:, : cells.shape[1]] |= np.isin(cells, cut)
     return made
 
 
