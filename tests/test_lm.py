@@ -278,19 +278,23 @@ def test_a_model_begins_with_what_the_codec_adds_up(pattern: str):
     wide = Transformer(layout.vocabulary, TEXT, Config(width=128, depth=1, heads=2))
     begin_with_entries(wide, layout, codec)
     books = [codec.quantizer.stages[q].entries for q in range(3)]  # pyright: ignore
-    rows = [table.weight[5:, :96].detach() for table in wide.tables]  # entries have 96 numbers
+    rows = [
+        table(torch.arange(5, n))[:, : books[0].shape[1]]
+        for table, n in zip(wide.tables, layout.vocabulary, strict=True)
+    ]
     if pattern == "flat":
-        rows = [rows[0][q * 1024 : (q + 1) * 1024] for q in range(3)]
+        rows = rows[0][: sum(layout.sizes)].split(list(layout.sizes))
     # As far from one another as the entries are, whichever way they are turned.
     (one, *_), (near, *_) = rows, books
     scale = torch.cdist(one[:9], one[:9]).sum() / torch.cdist(near[:9], near[:9]).sum()
     for row, book in zip(rows, books, strict=True):
         assert torch.allclose(
-            torch.cdist(row[:50], row[50:1024]),
+            torch.cdist(row[:50], row[50 : len(book)]),
             torch.cdist(book[:50], book[50:]) * scale,
             atol=1e-3,
         )
-    assert wide.tables[0].weight[-TEXT:].std() < 0.03  # letters stay as they were
+    letters = wide.tables[0](layout.vocabulary[0] + torch.arange(TEXT))
+    assert letters.std() < 0.03  # they stay as they were
     with pytest.raises(ValueError, match="codebooks of"):
         begin_with_entries(wide, Layout(sizes=(7, 5)), codec)
 
@@ -301,14 +305,16 @@ def test_pieces_begin_as_the_mean_of_their_units():
 
     codec, random = load("speech"), np.random.default_rng(0)
     codes = [random.integers(0, 4, (1, 60)) for _ in range(20)]
-    layout = learn_pieces(Layout(sizes=codec.sizes[:1]), codes, size=1060)
+    layout = learn_pieces(Layout(sizes=codec.sizes[:1]), codes, size=codec.sizes[0] + 40)
     model = Transformer(layout.vocabulary, 0, Config(width=32, depth=1, heads=2))
     begin_with_entries(model, layout, codec)
     assert layout.learned is not None
-    (i, *_), rows = np.flatnonzero(layout.learned.lengths == 3), model.tables[0].weight[5:]
-    single = {int(layout.learned.flat[a]): j for j, a in enumerate(layout.learned.starts[:1024])}
-    units = [single[int(unit)] for unit in layout.learned.units(np.array([i]))]
-    assert torch.allclose(rows[i], rows[units].mean(0), atol=1e-6)
+    learned = layout.learned
+    single = {int(learned.flat[learned.starts[j]]): j for j in range(codec.sizes[0])}
+    i = int(np.flatnonzero(learned.lengths == 3)[0])
+    units = [single[int(unit)] for unit in learned.units(np.array([i]))]
+    rows = model.tables[0](5 + torch.tensor([i, *units]))
+    assert torch.allclose(rows[0], rows[1:].mean(0), atol=1e-6)
 
 
 def test_one_training_at_a_time(corpus: Path, tmp_path: Path):

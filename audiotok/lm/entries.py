@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiotok.codecs.base import Codec
 from audiotok.layout import Layout
@@ -61,5 +61,7 @@ def begin_with_entries(model: Transformer, layout: Layout, codec: Codec) -> None
     first = layout.offset + NONE
     parts = [every] if layout.serial else every.split(list(layout.sizes))
     for table, head, part in zip(model.tables, model.heads, parts, strict=False):
+        assert isinstance(table, nn.Embedding)
+        assert isinstance(head, nn.Linear)
         for weight, scale in ((table.weight, 1.0), (head.weight, 0.02 / SCALE)):
             weight[first : first + len(part), : part.shape[1]] = part * scale
