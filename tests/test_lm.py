@@ -275,7 +275,7 @@ def test_training_learns_resumes_and_says_what_it_learned(corpus: Path, tmp_path
 def test_a_model_begins_with_what_the_codec_adds_up(pattern: str):
     codec = load("speech")
     layout = Layout(sizes=codec.sizes[:3], pattern=pattern)
-    wide = Transformer(layout.vocabulary, TEXT, Config(width=128, depth=1, heads=2))
+    wide = Transformer(layout.vocabulary, TEXT, Config(width=256, depth=1, heads=2))
     begin_with_entries(wide, layout, codec)
     books = [codec.quantizer.stages[q].entries for q in range(3)]  # pyright: ignore
     rows = [
