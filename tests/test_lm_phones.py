@@ -72,9 +72,11 @@ def test_a_reader_is_told_what_a_recording_was_told(counts: list[int]):
         reader.said(bool(last))
     assert reader.done
     assert np.array_equal(np.hstack(seen), told(*text))
-    for stop in range(len(counts)):  # as much as a prompt has, at once, and the frame to come
-        on = Reader(text.phones[stop:], before=text.first(int(text.lengths[:stop].sum())))
-        assert np.array_equal(on.now(on.frames + 1), told(*text)[:, : on.frames + 1])
+    # What a prompt has is told at once, and the frame to come.
+    stop = len(counts) // 2
+    on = Reader(text.phones[stop:], before=text.first(sum(counts[:stop])))
+    assert on.frames == sum(counts[:stop])
+    assert np.array_equal(on.now(on.frames + 1), told(*text)[:, : on.frames + 1])
     assert np.array_equal(reader.timed().lengths, text.lengths)
     assert (np.hstack(seen).max(1) < TOLD).all()
 
