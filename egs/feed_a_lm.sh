@@ -35,7 +35,7 @@ PYTHON
 echo "== ids -> a language model"
 audiotok lm train "$root/recipes/lm_units.toml" -o "$out/lm" --minutes 4 \
   --set "data.corpus=\"$out/tokens\"" --set 'data.train=""' --set 'data.validate=""' \
-  --set model.dropout=0.0 --set model.entries=true --set train.steps=300 --set data.batch=4
+  --set model.dropout=0.0 --set train.steps=300 --set data.batch=4
 
 echo "== the model -> ids of the layout -> audio, and its scores"
 audiotok lm score "$out/lm/best.safetensors" "$out/tokens"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
@@ -23,7 +24,7 @@ from audiotok.io.lock import LockedError, alone
 from audiotok.layout import Layout, LayoutError
 from audiotok.lm.data import IGNORED, TEXT, Recordings, Stretch, causal_batch, masked, stroke_batch
 from audiotok.lm.entries import begin_with_entries
-from audiotok.lm.file import load_model, save_model
+from audiotok.lm.file import codec_of, load_model, save_model
 from audiotok.lm.generate import Sampling, fill_up, generate, spoken
 from audiotok.lm.loop import Run, lost, train
 from audiotok.lm.model import Config, Transformer
@@ -297,6 +298,19 @@ def test_a_model_begins_with_what_the_codec_adds_up(pattern: str):
     assert letters.std() < 0.03  # they stay as they were
     with pytest.raises(ValueError, match="codebooks of"):
         begin_with_entries(wide, Layout(sizes=(7, 5)), codec)
+
+
+def test_a_corpus_of_other_weights_has_no_entries_to_begin_with(tmp_path: Path):
+    about = {"codec": "speech", "fingerprint": "ab", "sample_rate": 16000, "frame_size": 320}
+    with pytest.raises(ValueError, match=r"of speech \(ab\) than are here"):
+        codec_of(Layout(sizes=(7,), **about))  # pyright: ignore[reportArgumentType]
+    small = corpus_of(tmp_path / "corpus", {"a": np.zeros((1, 9), np.int64)}, rows={"a": {}})
+    about = json.loads((small / "corpus.json").read_text())
+    (small / "corpus.json").write_text(json.dumps(about | {"sizes": [5]}))
+    data = LmData(corpus=str(small), train="", validate="", frames=5)
+    made = recipe(small, data=data, layout=LayoutOptions(1), model=replace(TINY, entries=True))
+    with pytest.raises(ValueError, match=r"model\.entries = false begins without"):
+        train(made, tmp_path / "run")
 
 
 def test_pieces_begin_as_the_mean_of_their_units():

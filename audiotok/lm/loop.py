@@ -113,7 +113,10 @@ class Run:
         text = TEXT if recipe.data.text else 0
         self.model = Transformer(self.layout.vocabulary, text, recipe.model)
         if recipe.model.entries and not self.last.is_file():
-            begin_with_entries(self.model, self.layout, codec_of(self.layout))
+            try:
+                begin_with_entries(self.model, self.layout, codec_of(self.layout))
+            except ValueError as error:
+                raise ValueError(f"{error}; model.entries = false begins without") from None
         self.model = self.model.to(self.device)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = adamw(self.model, self.options)
