@@ -54,8 +54,10 @@ def timed(what: str, made: Iterable[Any], count: int) -> None:
     for _ in made:
         seen += count
     took = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{what:34} {seen / took / 1e6:8.1f} M tokens/s   peak {peak:.0f} MB", flush=True)
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    own, worker = (resource.getrusage(each).ru_maxrss / 1024 for each in who)
+    memory = f"peak {own:.0f} MB, of a worker {worker:.0f}"
+    print(f"{what:34} {seen / took / 1e6:8.1f} M tokens/s   {memory}", flush=True)
 
 
 with tempfile.TemporaryDirectory() as name:
