@@ -12,15 +12,16 @@ decide; every process, and every worker of a loader, takes its own shards.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from audiotok.layout import Layout
 
@@ -34,6 +35,9 @@ class Place:
     contexts: int = 0  # of this shard that were given
 
 
+MESSAGE = 1 << 18  # ids that a worker sends at a time
+
+
 class Packed(IterableDataset[Tensor]):
     """Contexts `[n + 1]` int64: `x[:-1]` is seen, `x[1:]` is said.
 
@@ -44,6 +48,8 @@ class Packed(IterableDataset[Tensor]):
     >>> loader = DataLoader(data, batch_size=16)
     >>> state = data.state_dict()          # in the training process, between two contexts
     >>> data.load_state_dict(state)        # goes on with the very next one
+
+    Processes that read beside the training one, and a place among batches of theirs: `batches`.
 
     Args:
         folder: an export to npy.
@@ -132,6 +138,37 @@ class Packed(IterableDataset[Tensor]):
             place.shard, place.contexts = place.shard + 1, 0
         place.epoch, place.shard = place.epoch + 1, 0
 
+    def endless(self, skip: int = 0) -> Iterator[Tensor]:
+        """Contexts `[n + 1]`, epoch after epoch, after the first `skip`."""
+        self.seek(skip)
+        while True:
+            yield from self
+
+    def batches(self, batch: int, *, workers: int = 0, skip: int = 0) -> Iterator[Tensor]:
+        """Batches `[batch, n + 1]`, epoch after epoch, read by other processes if there are any.
+
+        What a worker sends costs a millisecond whatever its size, which is more than it takes to
+        read a batch of 16 contexts of 1024: so each sends many batches at a time.
+
+        >>> for step, ids in enumerate(data.batches(16, workers=2, skip=first), first): ...
+
+        Args:
+            batch: contexts of a batch.
+            workers: processes that read; 0 reads in this one, and is fast enough for most models.
+            skip: goes on after so many batches of the same size and number of workers.
+
+        Raises:
+            ValueError: a number that cannot be, or fewer shards than readers.
+        """
+        if batch < 1 or workers < 0 or skip < 0:
+            raise ValueError(f"batch {batch}, workers {workers}, skip {skip}: 1, 0, 0 at least")
+        each = max(1, MESSAGE // (batch * self.context))  # batches of a message
+        turn = each * max(1, workers)  # of a message of each worker
+        blocks = _Blocks(self.endless, each * batch, skip // turn)
+        loader = DataLoader(blocks, batch_size=None, num_workers=workers)
+        every = (ids.long() for block in loader for ids in block.view(each, batch, -1))
+        yield from islice(every, skip % turn, None)
+
     def _mine(self, epoch: int) -> list[int]:
         """Shards of this reader, in order."""
         order = np.arange(len(self.shards))
@@ -178,3 +215,20 @@ class Packed(IterableDataset[Tensor]):
                 made[filled : filled + take] = ids[a : a + take]
                 filled, i = filled + take, i + 1
             yield torch.from_numpy(made)
+
+
+class _Blocks(IterableDataset[Tensor]):
+    """Blocks `[size, n + 1]` int32 without end, after the first `skip` of each worker."""
+
+    def __init__(self, contexts: Callable[[int], Iterator[Tensor]], size: int, skip: int) -> None:
+        self.contexts, self.size, self.skip = contexts, size, skip
+
+    def __iter__(self) -> Iterator[Tensor]:
+        contexts = self.contexts(self.skip * self.size)
+        while True:
+            first = next(contexts).numpy()
+            block = np.empty((self.size, len(first)), np.int32)
+            block[0] = first
+            for i in range(1, self.size):
+                block[i] = next(contexts).numpy()
+            yield torch.from_numpy(block)

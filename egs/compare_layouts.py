@@ -15,9 +15,8 @@ from audiotok.corpus import Corpus
 from audiotok.lm.data import Recordings
 from audiotok.lm.file import load_model
 from audiotok.lm.loop import held_out
-from audiotok.lm.ngram import Ngram
 from audiotok.lm.recipe import LmData
-from audiotok.lm.score import preferred
+from audiotok.lm.score import ngram_bits, preferred
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("corpus")
@@ -28,28 +27,19 @@ chosen = parser.parse_args()
 corpus = Corpus(chosen.corpus)
 data = LmData(corpus=chosen.corpus, frames=chosen.frames)
 train, held = (Recordings(corpus, split, data) for split in ("train", "dev"))
-names = ["layout", "ids", "steps a second", "bits a second", "3-gram"]
+seconds = sum(row["frames"] for row in held.rows) / corpus.frame_rate
+names = ["layout", "ids", "ids a second", "bits a second", "3-gram"]
 table = Table(*names, "over shuffled", "over spliced")
 for path in chosen.models:
     model, layout = load_model(path)
-    k = len(layout.sizes)
-    parts = [codes[:k] for i in range(len(held)) for codes in held.stretches(i)]
-    seconds = sum(codes.shape[1] for codes in parts) / corpus.frame_rate
-    ids = [layout.encode(codes) for codes in parts]
-    # In rows a 3-gram of each codebook by itself: what it is of, coarse first.
-    rows = range(1 if layout.serial else k)
-    every = [layout.encode(codes[:k]) for i in range(len(train)) for codes in train.stretches(i)]
-    grams = [
-        Ngram(n).fit(np.atleast_2d(e)[r] for e in every) for r, n in enumerate(layout.vocabulary)
-    ]
-    gram = sum(grams[r].bits(np.atleast_2d(e)[r]) for e in ids for r in rows) / seconds
-    whole = [held.codes(i)[:k, :500] for i in range(len(held))]
+    gram, ids = ngram_bits(layout, train.every(), held.every())
+    whole = [held.codes(i)[: len(layout.sizes), :500] for i in range(len(held))]
     table.add_row(
-        f"{layout.pattern} of {k}" + (", pieces" if layout.learned else ""),
+        f"{layout.pattern} of {len(layout.sizes)}" + (", pieces" if layout.learned else ""),
         f"{sum(layout.vocabulary):,}",
-        f"{sum(x.shape[-1] - 1 for x in ids) / seconds:.1f}",
+        f"{ids / seconds:.1f}",
         f"{held_out(model, layout, held)['held_bits_a_second']:.1f}",
-        f"{gram:.1f}",
+        f"{gram / seconds:.1f}",
         f"{np.mean(preferred(model, layout, whole, 'shuffled')):.2f}",
         f"{np.mean(preferred(model, layout, whole, 'spliced')):.2f}",
     )

@@ -39,7 +39,7 @@ audiotok lm train "$root/recipes/lm_units.toml" -o "$out/lm" --minutes 4 \
 
 echo "== the model -> ids of the layout -> audio, and its scores"
 audiotok lm score "$out/lm/best.safetensors" "$out/tokens"
-audiotok lm generate "$out/lm/best.safetensors" --seconds 4 --shortest 4 -o "$out/spoken.wav" --force
+audiotok lm generate "$out/lm/best.safetensors" --seconds 4 -o "$out/spoken.wav" --force
 python - "$out" <<'PYTHON'
 import sys
 from audiotok import Audio

@@ -21,6 +21,7 @@ from audiotok import Audio, load
 from audiotok.analysis.phones import plain
 from audiotok.analysis.statistics import bootstrap
 from audiotok.corpus import Corpus
+from audiotok.lm.data import Stretch
 from audiotok.lm.file import load_model
 from audiotok.lm.score import bits_of
 
@@ -54,7 +55,7 @@ for word, *both in pairs:
         command = [part.format(phones=told, out=path) for part in shlex.split(chosen.say)]
         subprocess.run(command, check=True)
         codes.append(codec.encode(Audio.load(path)).codes[: len(layout.sizes)])
-bits = bits_of(model, layout, [(each, None) for each in codes])
+bits = bits_of(model, layout, [Stretch(each) for each in codes])
 good = [a[0] / a[1] < b[0] / b[1] for a, b in zip(bits[::2], bits[1::2], strict=True)]
 low, high = bootstrap(np.array(good, float), np.ones(len(good)))
 print(f"{np.mean(good):.3f} of {len(good)} words likelier ({low:.3f} to {high:.3f}; chance is 0.5)")

@@ -238,11 +238,12 @@ WITHIN = {
         "model": {"phonetic"},
         "data": {"bpe", "phonetic", "recipe", "spans"},
         "file": {"model"},
+        "entries": {"model"},
         "recipe": {"model"},
         "contexts": {"data", "recipe"},
-        "loop": {"contexts", "data", "file", "model", "recipe"},
+        "loop": {"contexts", "data", "entries", "file", "model", "recipe"},
         "generate": {"data", "model", "phonetic"},
-        "score": {"data", "loop", "model"},
+        "score": {"data", "loop", "model", "ngram"},
     },
     # The loop runs steps, a step the losses of its players.
     "train": {

@@ -30,6 +30,7 @@ NEEDS = {
     "lhotse": "lhotse",
     "webdataset": "webdataset",
 }
+WRITERS = {"parquet": "pyarrow", "arrow": "pyarrow", "hf": "pyarrow", "lhotse": "lhotse"}
 
 
 @pytest.fixture(scope="module")
@@ -167,10 +168,12 @@ def test_megatron_reads_its_own_format(offset: int, corpus: Corpus, tmp_path: Pa
     assert all(map(np.array_equal, got, (entry.tokens.codes for entry in corpus)))
 
 
-@pytest.mark.parametrize("name", ["jsonl", "npy", "megatron", "webdataset"])
+@pytest.mark.filterwarnings("ignore")  # others' warnings are not ours
+@pytest.mark.parametrize("name", names("exporters"))
 def test_an_interrupted_export_goes_on(
     name: str, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    pytest.importorskip(WRITERS.get(name, "json"))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     export(find("exporters", name), corpus, whole)
     read, given = base.records, 0
@@ -180,6 +183,8 @@ def test_an_interrupted_export_goes_on(
         for record in read(*arguments):
             given += 1
             if given == 17:
+                # Had it been killed here, the next one would sweep away all that has no name yet.
+                assert all(each.suffix == ".part" for each in parts.glob(".*"))
                 raise KeyboardInterrupt
             yield record
 
@@ -192,7 +197,10 @@ def test_an_interrupted_export_goes_on(
     assert given - first < len(corpus)  # shards that were there were not read again
     for file in whole.rglob("*"):
         if file.is_file():
-            assert (parts / file.relative_to(whole)).read_bytes() == file.read_bytes()
+            made = (parts / file.relative_to(whole)).read_bytes()
+            if name == "lhotse":  # its cuts say where their arrays are
+                made = made.replace(str(parts).encode(), str(whole).encode())
+            assert made == file.read_bytes()
 
 
 def test_what_does_not_fit_is_refused(corpus: Corpus, tmp_path: Path):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audiotok import _torchaudio
 from audiotok.layout import Layout, LayoutError
-from audiotok.lm.bpe import extend_tokenizer
+from audiotok.lm.bpe import extend_tokenizer, resize_embeddings
 from audiotok.lm.interleave import (
     Mixture,
     Word,
@@ -100,18 +104,95 @@ def test_damaged_speech_is_an_error():
         apart(LAYOUT, ids[5:])
 
 
-def test_a_chat_template_takes_speech_as_names():
+# As Qwen's (ChatML) and Llama 3's tokenizers have them, without their system prompts.
+TEMPLATES = {
+    "qwen": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+    "llama": (
+        "{{ '<|begin_of_text|>' }}{% for m in messages %}{{ '<|start_header_id|>' + m.role + "
+        "'<|end_header_id|>\n\n' + m.content | trim + '<|eot_id|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
+        "{% endif %}"
+    ),
+}
+
+
+def text_tokenizer(kind: str) -> Any:
+    """Byte-level BPE with the marks of a chat, as both families have it."""
     tokenizers: Any = pytest.importorskip("tokenizers")
-    pytest.importorskip("transformers")
-    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "user": 1}, "[UNK]"))
-    inner.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    fast = import_module("transformers").PreTrainedTokenizerFast(tokenizer_object=inner)
-    fast.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }}\n{% endfor %}"
+    _torchaudio.load()  # transformers imports torchaudio, which may not load by itself
+    transformers: Any = pytest.importorskip("transformers")
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = tokenizers.decoders.ByteLevel()
+    marks = sorted(set(re.findall(r"<\|\w+\|>", TEMPLATES[kind])))
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(["What did he say? He said good morning."] * 3, trainer)
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
+    fast.add_special_tokens({"additional_special_tokens": marks})
+    fast.chat_template = TEMPLATES[kind]
+    return fast
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_a_chat_of_text_and_speech_is_read_and_learned_by_a_llama(kind: str, tmp_path: Path):
+    fast = text_tokenizer(kind)
+    transformers, before = import_module("transformers"), len(fast)
     layout = extend_tokenizer(fast, Layout(sizes=(6, 5)))
-    codes = codes_of(3)
-    messages = [{"role": "user", "content": said(layout, codes)}]
-    made = fast.apply_chat_template(messages, return_dict=False)
-    assert np.array_equal(apart(layout, np.array(made))[1], codes)
+    assert layout.offset == before
+    assert len(fast) == layout.vocabulary[0]
+    codes = codes_of(7)
+    question = f"What did he say?{said(layout, codes)}"
+    messages = [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": "He said good morning."},
+    ]
+    text = fast.apply_chat_template(messages, tokenize=False)
+    ids = fast.apply_chat_template(messages, return_dict=False)
+    parts = apart(layout, np.array(ids))
+    assert np.array_equal(parts[1], codes)
+    assert fast.decode(parts[0]) + said(layout, codes) + fast.decode(parts[2]) == text
+    asked = fast.apply_chat_template(messages[:1], add_generation_prompt=True, return_dict=False)
+    assert ids[: len(asked)] == asked
+
+    for tied in (False, True):
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+        model = transformers.LlamaForCausalLM(
+            transformers.LlamaConfig(
+                **sizes, vocab_size=before, num_attention_heads=2, tie_word_embeddings=tied
+            )
+        )
+        old = torch.tensor([[5, 9, 17, 3]])
+        with torch.no_grad():
+            known = model(old).logits
+            resize_embeddings(model, layout.vocabulary[0])
+            logits = model(old).logits
+        assert torch.allclose(logits[..., :before], known, atol=1e-6)
+        new = logits[..., before:]
+        assert (new.mean() - known.mean()).abs() < known.std()  # as likely as an average id
+        assert new.std() < known.std()
+        labels = torch.tensor([[-100] * len(asked) + ids[len(asked) :]])
+        optimizer, losses = torch.optim.AdamW(model.parameters(), 1e-2), []
+        for _ in range(20):
+            loss = model(torch.tensor([ids]), labels=labels).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0] / 2
+        with pytest.raises(ValueError, match="none is taken away"):
+            resize_embeddings(model, 10)
+
+    fast.save_pretrained(tmp_path)
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert again.apply_chat_template(messages, return_dict=False) == ids
 
 
 @given(st.lists(st.floats(0.05, 9), min_size=1, max_size=4), st.integers(1, 200))

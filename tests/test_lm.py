@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,11 @@ from corpora import corpus_of
 from audiotok.checkpoint import load
 from audiotok.corpus import Corpus
 from audiotok.exporters.base import export
+from audiotok.io.lock import LockedError, alone
 from audiotok.layout import Layout, LayoutError
-from audiotok.lm.data import TEXT, causal_batch, masked, stroke_batch
-from audiotok.lm.file import load_model, save_model
+from audiotok.lm.data import IGNORED, TEXT, Recordings, Stretch, causal_batch, masked, stroke_batch
+from audiotok.lm.entries import begin_with_entries
+from audiotok.lm.file import codec_of, load_model, save_model
 from audiotok.lm.generate import Sampling, fill_up, generate, spoken
 from audiotok.lm.loop import Run, lost, train
 from audiotok.lm.model import Config, Transformer
@@ -30,6 +34,7 @@ from audiotok.lm.score import bits_of, preferred, spoilt
 from audiotok.recipe import Train
 from audiotok.registry import find
 from audiotok.stream import Stream
+from audiotok.train.players import adamw
 
 TINY = Config(width=32, depth=2, heads=2, dropout=0.0)
 PATTERNS = ["flat", "delay", "parallel", "coarse_first", "ar_nar", "semantic_first"]
@@ -81,7 +86,7 @@ def test_filling_on_the_right_changes_nothing():
         layout = Layout(sizes=(7, 5), pattern="parallel")
         model = model_of(layout, causal=causal, text=TEXT)
         random = np.random.default_rng(0)
-        parts = [(random.integers(0, 5, (2, n)), "ab" * n) for n in (3, 9)]
+        parts = [Stretch(random.integers(0, 5, (2, n)), "ab" * n) for n in (3, 9)]
         if causal:
             alone, beside = causal_batch(layout, parts[:1]), causal_batch(layout, parts)
         else:
@@ -106,18 +111,110 @@ def test_nothing_later_is_seen():
 def test_targets_are_the_codes_that_are_to_come():
     layout = Layout(sizes=(7, 5), pattern="delay")
     codes = np.array([[1, 2, 3], [0, 4, 2]])
-    batch = causal_batch(layout, [(codes, "hi")])
+    batch = causal_batch(layout, [Stretch(codes, "hi")])
     # two of text, begin; then each row's codes, the second a step late, `end` in the first alone
     assert batch.targets[0, 0].tolist() == [-100, -100, 6, 7, 8, 2]
     assert batch.targets[0, 1].tolist() == [-100, -100, -100, 5, 9, 7]
     assert batch.ids[0, 0, :2].tolist() == [12 + ord("h"), 12 + ord("i")]
 
 
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_stretch_does_not_say_where_it_was_cut(pattern: str):
+    """Whole, every code is asked for and one `end`; cut, the codes (but the one that shows how many
+    frames there were) and no `end`; and only a recording's beginning follows `begin`."""
+    layout = Layout(sizes=(7, 5, 6), pattern=pattern)
+    codes = np.random.default_rng(0).integers(0, 5, (3, 8))
+    whole, cut = Stretch(codes), Stretch(codes, opens=False, ends=False)
+    ids, targets, *_ = causal_batch(layout, [whole, cut])
+    assert (ids[0, :, 0] == layout.special("begin")).all()
+    assert (ids[1, :, 0] == layout.special("separator")).all()
+    assert torch.equal(ids[0, :, 1:], ids[1, :, 1:])
+    end = layout.special("end")
+    assert (targets[0] == end).sum() == 1
+    assert (targets[1] == end).sum() == 0
+    grouped = pattern in ("ar_nar", "semantic_first")
+    assert (targets[1] != IGNORED).sum() == codes.size - grouped
+    other = (targets[0] != targets[1]).nonzero()
+    assert len(other) == 1 + grouped
+    if grouped:  # 8 frames of the first codebook have been said, the next id is of another
+        assert other[0].tolist() == [0, 8]
+        assert targets[0, 0, 8] >= 5 + 7
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_run_that_was_cut_has_no_duration(pattern: str):
+    layout = Layout(sizes=(7, 5), pattern=pattern, runs="durations", longest=9)
+    codes = np.repeat([[1, 2, 3], [0, 4, 1]], [4, 3, 5], axis=1)
+    flags = product((True, False), repeat=2)
+    whole, *cuts = (Stretch(codes, opens=opens, ends=ends) for opens, ends in flags)
+    said = causal_batch(layout, [whole]).targets[0]
+    row, first = (0, 5 + 7 + 5) if layout.serial else (2, 5)
+    for part in cuts:
+        targets = causal_batch(layout, [part]).targets[0]
+        grouped = not part.ends and pattern in ("ar_nar", "semantic_first")
+        assert (targets != said).sum() == (not part.opens) + 2 * (not part.ends) + grouped
+        lengths = targets[row][targets[row] >= first] - first + 1
+        assert lengths.tolist() == [4] * part.opens + [3] + [5] * part.ends
+
+
+def test_a_stretch_of_pieces_does_not_say_where_it_was_cut():
+    pytest.importorskip("tokenizers")
+    from audiotok.lm.bpe import learn_pieces
+
+    random = np.random.default_rng(0)
+    codes = [random.integers(0, 3, (2, 40)) for _ in range(30)]
+    layout = learn_pieces(Layout(sizes=(4, 4), pattern="ar_nar"), codes, size=40)
+    batch = causal_batch(layout, [Stretch(codes[0], ends=False)])
+    out = (batch.targets[0, 0] == IGNORED).nonzero()[:, 0].tolist()
+    assert len(out) == 2
+    assert batch.ids.shape[2] - 1 == out[1]
+    assert layout.learned is not None
+    pieces = batch.ids[0, 0, 1:].numpy() - 5
+    assert layout.learned.lengths[pieces[: out[0]]].sum() <= 40
+    assert layout.learned.lengths[pieces[: out[0] + 1]].sum() > 40
+
+
+def test_stretches_of_recordings_know_what_was_cut(corpus: Path):
+    recordings = Recordings(Corpus(corpus), "", LmData(corpus=str(corpus), frames=16))
+    i, random = len(recordings) - 1, np.random.default_rng(0)
+    codes = recordings.codes(i)  # of 43 frames
+    parts = recordings.stretches(i)
+    assert np.array_equal(np.concatenate([part.codes for part in parts], 1), codes)
+    assert [part.opens for part in parts] == [True, False, False]
+    assert [part.ends for part in parts] == [False, False, True]
+    drawn = [recordings.cut(i, random) for _ in range(400)]
+    for part in drawn:
+        n = part.codes.shape[1]
+        assert n == 16 or part.ends
+        assert part.opens == np.array_equal(part.codes, codes[:, :16])
+        assert part.ends == np.array_equal(part.codes, codes[:, -n:])
+    # An end after any number of frames: else a model learns to count to 16.
+    assert {part.codes.shape[1] for part in drawn if part.ends} == set(range(1, 17))
+    for share in (np.mean([part.opens for part in drawn]), np.mean([p.ends for p in drawn])):
+        assert 0.2 < share < 0.4  # 16 of 43 + 16
+    whole = Recordings(Corpus(corpus), "", LmData(corpus=str(corpus), frames=50))
+    assert whole.cut(i, random)[2:] == (True, True)
+
+
+def test_a_model_of_stretches_goes_on_past_their_length(tmp_path: Path):
+    """Recordings of 200 frames, learnt 12 at a time: a model of cuts that end stops at 12."""
+    codes = {f"r{i}": (i % 5 + np.arange(200))[None].repeat(8, 0) % 5 for i in range(4)}
+    made = corpus_of(tmp_path / "corpus", codes, rows={name: {} for name in codes})
+    data = LmData(corpus=str(made), train="", validate="", frames=12, batch=8)
+    options = Train(steps=40, rate=1e-2, warmup=5, cooldown=20, every=40, ema=0.9)
+    layout = LayoutOptions(codebooks=1)
+    model, known = load_model(
+        train(recipe(made, data=data, layout=layout, train=options), tmp_path / "run")
+    )
+    ids = np.concatenate(list(generate(model, known, longest=40, sampling=Sampling(temperature=0))))
+    assert known.decode(ids).shape == (1, 40)
+
+
 @pytest.mark.parametrize("offset", [0, 300])
 def test_masking_hides_codes_alone_and_keeps_targets(offset: int):
     patterned = Layout(sizes=(7, 5), pattern="flat" if offset else "delay", offset=offset)
     codes = np.random.default_rng(0).integers(0, 5, (2, 50))
-    batch = causal_batch(patterned, [(codes, "hi"), (codes[:, :9], "hello")])
+    batch = causal_batch(patterned, [Stretch(codes, "hi"), Stretch(codes[:, :9], "hello")])
     made = masked(patterned, batch, 0.5, np.random.default_rng(0))
     changed = made.ids != batch.ids
     assert torch.equal(made.targets, batch.targets)
@@ -130,7 +227,7 @@ def test_masking_hides_codes_alone_and_keeps_targets(offset: int):
 def test_vall_es_second_model_sees_codebooks_before_and_the_prompt():
     layout = Layout(sizes=(7, 5, 6), pattern="parallel")
     codes = np.random.default_rng(0).integers(0, 5, (3, 6))
-    batch = stroke_batch(layout, [(codes, None)], np.random.default_rng(0), stage=1, prompt=2)
+    batch = stroke_batch(layout, [Stretch(codes)], np.random.default_rng(0), stage=1, prompt=2)
     ids, targets = batch.ids[0, :, 1:], batch.targets[0, :, 1:]
     assert torch.equal(ids[0], torch.from_numpy(codes[0] + 5))
     assert torch.equal(ids[1:, :2], torch.from_numpy(codes[1:, :2] + 5))
@@ -168,11 +265,77 @@ def test_training_learns_resumes_and_says_what_it_learned(corpus: Path, tmp_path
         train(replace(made, layout=LayoutOptions(codebooks=1)), tmp_path / "whole")
 
     codes = [np.full((2, 12), 3), (7 * np.arange(12) + np.array([[0], [9]])) % 50]
-    (odd, n), (usual, m) = bits_of(model, layout, [(c, None) for c in codes])
+    (odd, n), (usual, m) = bits_of(model, layout, [Stretch(c) for c in codes])
     assert n == m == 25
     assert usual < odd
     liked = preferred(model, layout, [codes[1], (codes[1] + 14) % 50] * 5, "shuffled")
     assert len(liked) == 10
+
+
+@pytest.mark.parametrize("pattern", ["flat", "delay"])
+def test_a_model_begins_with_what_the_codec_adds_up(pattern: str):
+    codec = load("speech")
+    layout = Layout(sizes=codec.sizes[:3], pattern=pattern)
+    wide = Transformer(layout.vocabulary, TEXT, Config(width=256, depth=1, heads=2))
+    begin_with_entries(wide, layout, codec)
+    books = [codec.quantizer.stages[q].entries for q in range(3)]  # pyright: ignore
+    rows = [
+        table(torch.arange(5, n))[:, : books[0].shape[1]]
+        for table, n in zip(wide.tables, layout.vocabulary, strict=True)
+    ]
+    if pattern == "flat":
+        rows = rows[0][: sum(layout.sizes)].split(list(layout.sizes))
+    # As far from one another as the entries are, whichever way they are turned.
+    (one, *_), (near, *_) = rows, books
+    scale = torch.cdist(one[:9], one[:9]).sum() / torch.cdist(near[:9], near[:9]).sum()
+    for row, book in zip(rows, books, strict=True):
+        assert torch.allclose(
+            torch.cdist(row[:50], row[50 : len(book)]),
+            torch.cdist(book[:50], book[50:]) * scale,
+            atol=1e-3,
+        )
+    letters = wide.tables[0](layout.vocabulary[0] + torch.arange(TEXT))
+    assert letters.std() < 0.03  # they stay as they were
+    with pytest.raises(ValueError, match="codebooks of"):
+        begin_with_entries(wide, Layout(sizes=(7, 5)), codec)
+
+
+def test_a_corpus_of_other_weights_has_no_entries_to_begin_with(tmp_path: Path):
+    about = {"codec": "speech", "fingerprint": "ab", "sample_rate": 16000, "frame_size": 320}
+    with pytest.raises(ValueError, match=r"of speech \(ab\) than are here"):
+        codec_of(Layout(sizes=(7,), **about))  # pyright: ignore[reportArgumentType]
+    small = corpus_of(tmp_path / "corpus", {"a": np.zeros((1, 9), np.int64)}, rows={"a": {}})
+    about = json.loads((small / "corpus.json").read_text())
+    (small / "corpus.json").write_text(json.dumps(about | {"sizes": [5]}))
+    data = LmData(corpus=str(small), train="", validate="", frames=5)
+    made = recipe(small, data=data, layout=LayoutOptions(1), model=replace(TINY, entries=True))
+    with pytest.raises(ValueError, match=r"model\.entries = false begins without"):
+        train(made, tmp_path / "run")
+
+
+def test_pieces_begin_as_the_mean_of_their_units():
+    pytest.importorskip("tokenizers")
+    from audiotok.lm.bpe import learn_pieces
+
+    codec, random = load("speech"), np.random.default_rng(0)
+    codes = [random.integers(0, 4, (1, 60)) for _ in range(20)]
+    layout = learn_pieces(Layout(sizes=codec.sizes[:1]), codes, size=codec.sizes[0] + 40)
+    model = Transformer(layout.vocabulary, 0, Config(width=32, depth=1, heads=2))
+    begin_with_entries(model, layout, codec)
+    assert layout.learned is not None
+    learned = layout.learned
+    single = {int(learned.flat[learned.starts[j]]): j for j in range(codec.sizes[0])}
+    i = int(np.flatnonzero(learned.lengths == 3)[0])
+    units = [single[int(unit)] for unit in learned.units(np.array([i]))]
+    rows = model.tables[0](5 + torch.tensor([i, *units]))
+    assert torch.allclose(rows[0], rows[1:].mean(0), atol=1e-6)
+
+
+def test_one_training_at_a_time(corpus: Path, tmp_path: Path):
+    with alone(tmp_path), pytest.raises(LockedError, match="another process works there"):
+        train(recipe(corpus), tmp_path)
+    assert not (tmp_path / "layout.json").exists()
+    train(recipe(corpus), tmp_path)
 
 
 def test_training_on_packed_contexts_goes_on_with_the_next(corpus: Path, tmp_path: Path):
@@ -275,6 +438,34 @@ def test_further_codebooks_are_filled_up(corpus: Path, tmp_path: Path):
     assert full.shape == (3, 15)
     with pytest.raises(ValueError, match="does not go on"):
         next(generate(model, layout, text="word"))
+
+
+def test_vall_es_second_model_learns_by_heart_what_it_is_given():
+    """Random codes: each later codebook is told by the ones before alone, and is of no other."""
+    random = np.random.default_rng(0)
+    layout = Layout(sizes=(32, 32, 32), pattern="parallel")
+    parts = [Stretch(random.integers(0, 32, (3, 20))) for _ in range(3)]
+    torch.manual_seed(0)
+    sizes = Config(width=64, depth=1, heads=2, dropout=0.0, causal=False)
+    model = Transformer(layout.vocabulary, 0, sizes)
+    optimizer = adamw(model, Train(rate=5e-3, weight_decay=0.0))
+    for _ in range(150):
+        nats, count = lost(model, stroke_batch(layout, parts, random))
+        (nats.sum() / count.sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def bits(some: list[Stretch], stage: int) -> float:
+        nats, count = lost(model.eval(), stroke_batch(layout, some, random, stage=stage))
+        return (nats.sum() / count.sum()).item() / math.log(2)
+
+    for stage in (1, 2):
+        assert bits(parts, stage) < 0.5  # of 5
+        mixed = [
+            Stretch(np.concatenate([other.codes[:stage], part.codes[stage:]]))
+            for part, other in zip(parts, parts[1:] + parts[:1], strict=True)
+        ]
+        assert bits(mixed, stage) > 5
 
 
 def test_text_is_asked_for_where_it_is_read():

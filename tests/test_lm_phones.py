@@ -19,7 +19,7 @@ from audiotok.analysis.phones import Alignment, Span, pronounced
 from audiotok.corpus import Corpus
 from audiotok.layout import Layout
 from audiotok.lm import spans
-from audiotok.lm.data import Recordings, causal_batch, stroke_batch
+from audiotok.lm.data import Recordings, Stretch, causal_batch, stroke_batch
 from audiotok.lm.file import load_model
 from audiotok.lm.generate import Sampling, fill_up, generate
 from audiotok.lm.interleave import apart, interleaved
@@ -72,6 +72,11 @@ def test_a_reader_is_told_what_a_recording_was_told(counts: list[int]):
         reader.said(bool(last))
     assert reader.done
     assert np.array_equal(np.hstack(seen), told(*text))
+    # What a prompt has is told at once, and the frame to come.
+    stop = len(counts) // 2
+    on = Reader(text.phones[stop:], before=text.first(sum(counts[:stop])))
+    assert on.frames == sum(counts[:stop])
+    assert np.array_equal(on.now(on.frames + 1), told(*text)[:, : on.frames + 1])
     assert np.array_equal(reader.timed().lengths, text.lengths)
     assert (np.hstack(seen).max(1) < TOLD).all()
 
@@ -96,7 +101,7 @@ def model_of(**more: bool) -> Transformer:
 
 def test_a_cache_changes_nothing_and_no_later_frame_is_seen():
     text, model = said([3, 2, 4]), model_of()
-    batch = causal_batch(LAYOUT, [(np.random.default_rng(0).integers(0, 5, (2, 9)), text)])
+    batch = causal_batch(LAYOUT, [Stretch(np.random.default_rng(0).integers(0, 5, (2, 9)), text)])
     assert batch.told is not None
     assert batch.turns is not None
     assert batch.turns[0].tolist() == [0, 0, 1, 0, 1, 0, 0, 0, 1, -100]
@@ -115,7 +120,7 @@ def test_a_cache_changes_nothing_and_no_later_frame_is_seen():
 
 
 def test_filling_on_the_right_changes_nothing():
-    parts = [(np.zeros((2, n), np.int64), said([n - 2, 2])) for n in (4, 9)]
+    parts = [Stretch(np.zeros((2, n), np.int64), said([n - 2, 2])) for n in (4, 9)]
     model = model_of()
     (one, n), (two, m) = (lost(model, causal_batch(LAYOUT, p)) for p in (parts[:1], parts))
     assert torch.allclose(one[0], two[0], rtol=1e-5)
@@ -163,13 +168,29 @@ def test_a_model_says_the_phones_that_it_reads(taught: tuple[Path, Path], tmp_pa
     assert len(Recordings(Corpus(taught[0]), "train", made.data)) == 77  # r5 has no spans
     model, layout = load_model(train(made, tmp_path / "first"))
     reader = Reader(numbers(["AA", "B", "AY", "AA"]))
-    columns = list(generate(model, layout, reader=reader, sampling=Sampling(temperature=0)))
+    cold = Sampling(temperature=0)
+    columns = list(generate(model, layout, reader=reader, sampling=cold))
     codes = layout.decode(np.concatenate(columns, -1))
     phones, counts = reader.timed()
     assert codes.shape[1] == counts.sum()
     expected = np.repeat(phones, counts)
     assert (codes == expected + np.array([[0], [20]])).mean() > 0.9
     assert 2 <= counts.mean() <= 7  # learned from lengths of 3 to 5
+
+    # After a prompt, the prompt's phones are told with it, and only the others are read.
+    before = Timed(numbers(["D", "B", "EH"]), np.array([4, 3, 5])).first(11)
+    assert before.lengths.tolist() == [4, 3]
+    prompt = np.repeat(before.phones, before.lengths) + np.array([[0], [20]])
+    second = Reader(numbers(["AA", "D"]), before=before)
+    assert second.frames == 7
+    columns = list(generate(model, layout, reader=second, prompt=prompt, sampling=cold))
+    on = layout.decode(np.concatenate(columns, -1))
+    assert np.array_equal(on[:, :7], prompt)
+    phones, counts = second.timed()
+    assert counts[:2].tolist() == [4, 3]
+    assert on.shape[1] == counts.sum()
+    expected_on = np.repeat(phones, counts) + np.array([[0], [20]])
+    assert (on == expected_on)[:, 7:].mean() > 0.8
 
     rest = replace(
         made, layout=LayoutOptions(pattern="parallel"), model=replace(TINY, causal=False)
@@ -184,10 +205,10 @@ def test_phones_are_asked_for_where_they_are_told(taught: tuple[Path, Path], tmp
     with pytest.raises(ValueError, match="needed there"):
         next(generate(model_of(), LAYOUT))
     codes = np.zeros((2, 9), np.int64)
-    with pytest.raises(ValueError, match="takes no prompt"):
+    with pytest.raises(ValueError, match="prompt of 9 frames, and phones of 0"):
         next(generate(model_of(), LAYOUT, reader=Reader(numbers(["AA"])), prompt=codes))
     with pytest.raises(ValueError, match="spans are needed"):
-        lost(model_of(), causal_batch(LAYOUT, [(codes, None)]))
+        lost(model_of(), causal_batch(LAYOUT, [Stretch(codes)]))
     with pytest.raises(ValueError, match="go together"):
         train(taught_recipe(taught, model=replace(TINY, phones=False)), tmp_path / "a")
     for i, options in enumerate((LayoutOptions(codebooks=2), LayoutOptions(pattern="ar_nar"))):

@@ -11,6 +11,7 @@ import torch
 from test_exporters import corpus  # noqa: F401  a fixture
 from torch.utils.data import DataLoader
 
+from audiotok import packing
 from audiotok.corpus import Corpus
 from audiotok.exporters.base import export
 from audiotok.layout import Layout
@@ -93,6 +94,39 @@ def test_processes_and_workers_share_the_shards(folder: Path):
     assert sorted(x.tolist() for x in loader) == every
     with pytest.raises(ValueError, match="readers"):
         read(Packed(folder, context=N, world=99))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_go_on_where_they_were(folder: Path, workers: int, monkeypatch: pytest.MonkeyPatch):
+    """By messages of 4 batches of 2: a place within a message, at its edge, and epochs later."""
+    monkeypatch.setattr(packing, "MESSAGE", 8 * N)
+    data = Packed(folder, context=N, seed=3)
+    epoch = len(read(data))
+    whole = list(islice(data.batches(2, workers=workers), epoch + 9))
+    assert whole[0].shape == (2, N + 1)
+    assert whole[0].dtype == torch.int64
+    for stop in (0, 3, 4, 5, 8, 11, epoch):
+        again = data.batches(2, workers=workers, skip=stop)
+        assert all(map(torch.equal, islice(again, 9), whole[stop : stop + 9]))
+
+
+def test_batches_are_the_contexts_of_each_epoch(folder: Path):
+    data, other = (Packed(folder, context=N, seed=3) for _ in range(2))
+    two = read(other) + read(other)
+    made = islice(data.batches(2), len(two) // 2)
+    assert [ids.tolist() for batch in made for ids in batch] == two[: len(two) // 2 * 2]
+    with pytest.raises(ValueError, match="batch 0"):
+        next(data.batches(0))
+
+
+def test_workers_read_each_context_once_an_epoch(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Both workers' first epoch, as long as neither begins its second."""
+    monkeypatch.setattr(packing, "MESSAGE", N)
+    every = {tuple(ids) for ids in read(Packed(folder, context=N, seed=3))}
+    made = islice(Packed(folder, context=N, seed=3).batches(1, workers=2), len(every) // 2)
+    got = [tuple(ids[0].tolist()) for ids in made]
+    assert len(set(got)) == len(got)
+    assert set(got) <= every
 
 
 def test_bad_exports_are_named(folder: Path, tmp_path: Path):

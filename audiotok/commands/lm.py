@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from audiotok.codecs.base import Codec
+    from audiotok.lm.phonetic import Timed
 
 PANEL = "Language models"
 
@@ -97,7 +98,9 @@ def generate(
     prompt: Annotated[
         Path | None, typer.Option(help="Audio or a .tok file to go on from; its voice is kept.")
     ] = None,
-    prompt_text: Annotated[str, typer.Option(help="What is said in the prompt.")] = "",
+    prompt_text: Annotated[
+        str, typer.Option(help="What is said in the prompt; by lm_phones, in all of its file.")
+    ] = "",
     prompt_seconds: Annotated[float, typer.Option(help="Of the prompt that are used.")] = 3.0,
     seconds: Annotated[float, typer.Option(help="Of audio at most, the prompt included.")] = 10.0,
     shortest: Annotated[
@@ -118,21 +121,23 @@ def generate(
       audiotok lm generate runs/units/best.safetensors --prompt reading.flac -o on.wav
       audiotok lm generate runs/tts/best.safetensors --text "Good morning." -o out.wav
     """
-    from audiotok.checkpoint import load
     from audiotok.io.sink import Sink
-    from audiotok.lm.file import load_model
+    from audiotok.lm.file import codec_of, load_model
     from audiotok.lm.generate import Sampling, fill_up, spoken
     from audiotok.lm.generate import generate as work
     from audiotok.lm.phonetic import Reader
     from audiotok.stream import Stream
 
     speaker, layout = load_model(model, device=device)
-    codec = load(layout.codec)
-    if codec.fingerprint != layout.fingerprint:
-        raise ValueError(f"{model}: made for other weights of {layout.codec} than are here")
+    codec = codec_of(layout)
     heard = _prompt(codec, prompt, prompt_seconds) if prompt else None
-    said = f"{prompt_text} {text}".strip()
-    reader = Reader.of(said) if speaker.config.phones else None
+    said, reader = f"{prompt_text} {text}".strip(), None
+    if speaker.config.phones:
+        before = None
+        if prompt and heard is not None:
+            before = _phones(codec, prompt, prompt_text).first(heard.shape[1])
+            heard = heard[:, : int(before.lengths.sum())]
+        reader = Reader.of(text, before=before)
     columns = work(
         speaker,
         layout,
@@ -171,6 +176,20 @@ def _prompt(codec: Codec, path: Path, seconds: float) -> np.ndarray:
         audio = Audio.load(path)
         tokens = codec.encode(audio[: round(seconds * audio.rate)])
     return tokens.codes[:, : max(1, round(seconds * float(codec.frame_rate)))]
+
+
+def _phones(codec: Codec, path: Path, text: str) -> Timed:
+    """When each phone of a prompt is said."""
+    from audiotok.analysis.phones import align
+    from audiotok.audio import Audio
+    from audiotok.lm.phonetic import timed
+    from audiotok.tokens import Tokens
+
+    if not text:
+        raise ValueError(f"{path}: this model is told of phones; give --prompt-text")
+    audio = codec.decode(Tokens.load(path)) if path.suffix == ".tok" else Audio.load(path)
+    frames = codec.frames(round(audio.seconds * codec.sample_rate))
+    return timed(align(audio, text), frames, float(codec.frame_rate))
 
 
 @lm.command()

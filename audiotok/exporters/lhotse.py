@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,11 @@ class Lhotse(Exporter):
         folder.mkdir(exist_ok=True)
         sweep([folder])
         count = 0
-        with (
-            lhotse.NumpyFilesWriter(folder) as writer,
-            lhotse.serialization.SequentialJsonlWriter(part.with_suffix(".jsonl")) as cuts,
-        ):
+        with lhotse.NumpyFilesWriter(folder) as writer, part.open("w", encoding="utf-8") as cuts:
             for record in records:
-                cuts.write(self._cut(lhotse, writer, record, f"{number:06d}-{count:09d}"))
+                cut = self._cut(lhotse, writer, record, f"{number:06d}-{count:09d}")
+                cuts.write(json.dumps(cut.to_dict(), ensure_ascii=False) + "\n")
                 count += 1
-        part.with_suffix(".jsonl").replace(part)
         return count
 
     def _cut(self, lhotse: Any, writer: Any, record: Record, key: str) -> Any:

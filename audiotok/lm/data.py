@@ -5,6 +5,7 @@ Text is UTF-8, a byte an id, in the first row behind the layout's own ids.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,12 +20,33 @@ from audiotok.lm.bpe import learn_pieces
 from audiotok.lm.phonetic import TOLD, Timed, timed, told, turns
 from audiotok.lm.recipe import LmData, LmRecipe
 from audiotok.lm.spans import read_spans
-from audiotok.patterns.base import Rows
+from audiotok.patterns.base import Rows, Serial
 
 TEXT = 256  # ids of text: bytes
 Said = str | Timed | None  # text, or its phones, or neither
-Parts = Sequence[tuple[np.ndarray, Said]]  # codes [k f] of recordings, and what is said in each
 IGNORED = -100  # a target that does not count
+
+
+class Stretch(NamedTuple):
+    """Of a recording, or all of it.
+
+    What is cut off teaches nothing: a stretch begins with `begin` only where its recording does,
+    else with `separator`, and that it ends is said only where the recording ends.
+
+    Attributes:
+        codes: `[k f]`.
+        said: in it.
+        opens: whether the recording begins with it.
+        ends: whether the recording ends with it.
+    """
+
+    codes: np.ndarray
+    said: Said = None
+    opens: bool = True
+    ends: bool = True
+
+
+Parts = Sequence[Stretch]
 
 
 class Batch(NamedTuple):
@@ -104,16 +126,29 @@ class Recordings:
         """Codes `[k f]` of recording i, whole."""
         return self.corpus.codes(self.places[i])
 
-    def cut(self, i: int, random: np.random.Generator) -> np.ndarray:
-        """A stretch of recording i of the length that the recipe allows."""
-        codes, most = self.codes(i), self.data.frames
-        start = int(random.integers(0, max(1, codes.shape[1] - most + 1)))
-        return codes[:, start : start + most]
+    def cut(self, i: int, random: np.random.Generator) -> Stretch:
+        """A stretch of recording i of the length that the recipe allows, or less at its end.
 
-    def stretches(self, i: int) -> list[np.ndarray]:
+        A window that slides in from before the recording and out at its end: an end comes as often
+        as it does in whole recordings, and after any number of frames.
+        """
+        frames, most = self.rows[i]["frames"], self.data.frames
+        start = int(random.integers(-most, frames)) if frames > most else 0
+        return self._stretch(i, max(0, start))
+
+    def stretches(self, i: int) -> list[Stretch]:
         """All of recording i, in stretches of the length that the recipe allows."""
-        codes, most = self.codes(i), self.data.frames
-        return [codes[:, a : a + most] for a in range(0, codes.shape[1], most)]
+        frames = self.rows[i]["frames"]
+        return [self._stretch(i, start) for start in range(0, frames, self.data.frames)]
+
+    def every(self, most: int = 0) -> list[Stretch]:
+        """All of the first `most` recordings, or of all, in stretches."""
+        return [part for i in range(len(self))[: most or None] for part in self.stretches(i)]
+
+    def _stretch(self, i: int, start: int) -> Stretch:
+        codes, stop = self.codes(i), start + self.data.frames
+        ends = stop >= codes.shape[1]
+        return Stretch(codes[:, start:stop], self.said[i], start == 0, ends)
 
 
 def plain_layout(recipe: LmRecipe, corpus: Corpus) -> Layout:
@@ -135,12 +170,17 @@ def new_layout(recipe: LmRecipe, recordings: Recordings) -> Layout:
         return layout
     k = len(layout.sizes)
     codes = (recordings.codes(i)[:k] for i in range(len(recordings)))
-    return learn_pieces(layout, codes, size=options.pieces, kind=options.kind)
+    progress = sys.stderr.isatty()
+    return learn_pieces(layout, codes, size=options.pieces, kind=options.kind, progress=progress)
 
 
-def sequence(layout: Layout, codes: np.ndarray, text: Said) -> tuple[np.ndarray, int]:
+def sequence(
+    layout: Layout, codes: np.ndarray, text: Said = None, *, opens: bool = True
+) -> tuple[np.ndarray, int]:
     """Ids `[r n]`, text (but not phones) first, and how many positions text takes."""
     ids = np.atleast_2d(layout.encode(codes[: len(layout.sizes)]))
+    if not opens:
+        ids[:, 0] = layout.special("separator")
     letters = text if isinstance(text, str) else ""
     said = np.frombuffer(letters.encode(), np.uint8).astype(np.int64)
     front = np.full((len(ids), len(said)), PAD)
@@ -150,14 +190,39 @@ def sequence(layout: Layout, codes: np.ndarray, text: Said) -> tuple[np.ndarray,
 
 def causal_batch(layout: Layout, parts: Parts) -> Batch:
     """Every position says the ids of the next; text is not predicted, nor is filling."""
-    made = [sequence(layout, codes, text) for codes, text in parts]
+    made = [sequence(layout, part.codes, part.said, opens=part.opens) for part in parts]
     ids = _filled([whole[:, :-1] for whole, _ in made], PAD)
     targets = [whole[:, 1:].copy() for whole, _ in made]
-    for target, (_, front) in zip(targets, made, strict=True):
+    for target, (_, front), part in zip(targets, made, parts, strict=True):
         target[:, :front] = IGNORED
         target[target == layout.special("pad")] = IGNORED
+        if not (part.opens and part.ends):
+            target[:, front:][_cut_off(layout, part, target[:, front:])] = IGNORED
     lengths = [target.shape[1] for target in targets]
     return _batch(ids, _filled(targets, IGNORED), lengths, parts, before=0)
+
+
+def _cut_off(layout: Layout, part: Stretch, ids: np.ndarray) -> np.ndarray:
+    """Which of a stretch's ids `[r n]` after `begin` are so because it was cut.
+
+    Where there is no next frame: `end`, and in a series of groups of codebooks the first id of the
+    second group. And the durations of runs that go on beyond.
+    """
+    frames = layout.ordered(part.codes[: len(layout.sizes)]).shape[1]
+    order, made = layout.order, np.zeros(ids.shape, bool)
+    if not part.ends:
+        made |= ids == layout.special("end")
+        if isinstance(order, Serial) and not order.streams:
+            first = frames * order.groups[0]  # of its units, and then of its pieces
+            if layout.learned is not None:
+                units = np.cumsum(layout.learned.lengths[ids[0, :-1] - layout.offset - NONE])
+                first = int(np.searchsorted(units, first, "right"))
+            made[0, first] = True
+    if layout.runs == "durations" and layout.learned is None:
+        cells, last = order.cells(frames), len(layout.books) * frames - 1
+        cut = [last] * (not part.ends) + [last - frames + 1] * (not part.opens)
+        made[:, : cells.shape[1]] |= np.isin(cells, cut)
+    return made
 
 
 def masked(layout: Layout, batch: Batch, share: float, random: np.random.Generator) -> Batch:
@@ -180,15 +245,15 @@ def stroke_batch(
 
     Args:
         layout: parallel.
-        parts: codes `[k f]` and text of each recording.
+        parts: stretches of recordings.
         random: draws a codebook and the length of a prompt for each.
         stage: the codebook of all; then the prompt is of `prompt` frames.
         prompt: frames of which all codebooks are seen. After them those from `stage` on are masked.
     """
     rows, ids, targets = len(layout.sizes), [], []
-    for codes, text in parts:
+    for codes, text, opens, _ in parts:
         q = int(random.integers(1, rows)) if stage is None else stage
-        whole, front = sequence(layout, codes, text)
+        whole, front = sequence(layout, codes, text, opens=opens)
         whole = whole[:, : front + 1 + codes.shape[1]]  # no `end`: the frames are known
         seen = int(random.integers(0, codes.shape[1] // 2 + 1)) if stage is None else prompt
         target = np.full_like(whole, IGNORED)
@@ -204,13 +269,13 @@ def _batch(
     ids: np.ndarray, targets: np.ndarray, lengths: list[int], parts: Parts, *, before: int
 ) -> Batch:
     """A batch, in which the position of frame i is i + `before`."""
-    frames = sum(codes.shape[1] for codes, _ in parts)
+    frames = sum(part.codes.shape[1] for part in parts)
     made = Batch(torch.from_numpy(ids), torch.from_numpy(targets), torch.tensor(lengths), frames)
-    if not any(isinstance(said, Timed) for _, said in parts):
+    if not any(isinstance(part.said, Timed) for part in parts):
         return made
     heard = np.zeros((len(parts), len(TOLD), ids.shape[2]), np.int64)
     ends = np.full((len(parts), ids.shape[2]), IGNORED)
-    for i, (codes, said) in enumerate(parts):
+    for i, (codes, said, *_) in enumerate(parts):
         assert isinstance(said, Timed)
         here = slice(before, before + codes.shape[1])
         heard[i, :, here], ends[i, here] = told(*said), turns(said.lengths)

@@ -10,6 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from audiotok.checkpoint import load
+from audiotok.codecs.base import Codec
 from audiotok.io.part import complete
 from audiotok.layout import Layout
 from audiotok.lm.model import Config, Transformer
@@ -54,3 +56,18 @@ def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, L
         text = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: cannot be read: {text}") from None
     return model.to(torch.device(device)).eval(), layout
+
+
+def codec_of(layout: Layout) -> Codec:
+    """The codec that a layout's codes are of.
+
+    Raises:
+        ValueError: there are other weights of it here.
+    """
+    codec = load(layout.codec)
+    if codec.fingerprint != layout.fingerprint:
+        raise ValueError(
+            f"codes of other weights of {layout.codec} ({layout.fingerprint}) than are here "
+            f"({codec.fingerprint})"
+        )
+    return codec

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from audiotok.layout import DecodeStream, EncodeStream, Grammar, Layout
 from audiotok.layout.base import END, NONE, PAD
-from audiotok.lm.data import Said, sequence, stroke_batch
+from audiotok.lm.data import Said, Stretch, sequence, stroke_batch
 from audiotok.lm.model import Cache, Transformer
 from audiotok.lm.phonetic import Reader, Timed
 from audiotok.patterns.base import Rows
@@ -50,7 +50,8 @@ def generate(
         model: causal.
         layout: that it was trained on.
         text: what is to be said, the prompt's text first, if the model reads text.
-        reader: of the phones that are to be said, if the model is told of phones.
+        reader: of the phones that are to be said, if the model is told of phones; after those of
+            the prompt, if there is one.
         prompt: codes `[k f]` that it goes on from.
         longest: frames after which it is made to end, as the pattern counts them.
         shortest: frames before which it may not.
@@ -61,7 +62,7 @@ def generate(
 
     Raises:
         ValueError: text without a model that reads it, a prompt that this layout cannot begin, or
-            one for a model that is told of phones, which are not known of it.
+            one that a reader does not know the phones of.
     """
     if not model.config.causal:
         raise ValueError("this model fills up codebooks; it does not go on from codes")
@@ -71,8 +72,12 @@ def generate(
         )
     if (reader is not None) != model.config.phones:
         raise ValueError("a reader of phones is for a model that is told of them, and needed there")
-    if reader is not None and prompt is not None:
-        raise ValueError("a model that is told of phones takes no prompt: it has none told")
+    heard = 0 if prompt is None else prompt.shape[1]
+    if reader is not None and reader.frames != heard:
+        raise ValueError(
+            f"a prompt of {heard} frames, and phones of {reader.frames}: Reader.of(text, before="
+            "what is said in the prompt)"
+        )
     begin, grammar = _begun(layout, prompt), Grammar(layout)
     for column in begin.T:
         grammar.push(column)
@@ -83,7 +88,9 @@ def generate(
     random = torch.Generator(device).manual_seed(sampling.seed)
     cache: Cache | None = None
     while not grammar.done:
-        told = _told(reader, ids.shape[1], device)
+        told = None
+        if reader is not None:
+            told = torch.from_numpy(reader.now(ids.shape[1]))[None].to(device)
         hidden, cache = model.hidden(torch.from_numpy(ids)[None].to(device), told=told, cache=cache)
         if reader is not None and reader.done:
             longest = 0
@@ -104,14 +111,6 @@ def generate(
             chances = model.turn(hidden[0, -1]).float().softmax(-1)
             reader.said(bool(torch.multinomial(chances, 1, generator=random)))
         yield column if layout.serial else ids
-
-
-def _told(reader: Reader | None, n: int, device: torch.device) -> Tensor | None:
-    """Of the last of n positions; `begin` has none yet."""
-    if reader is None:
-        return None
-    now = np.pad(reader.now(), ((0, 0), (n - 1, 0)))
-    return torch.from_numpy(now)[None].to(device)
 
 
 def _begun(layout: Layout, prompt: np.ndarray | None) -> np.ndarray:
@@ -206,7 +205,7 @@ def fill_up(
     device = next(model.parameters()).device
     for q in range(len(codes), len(made) if codes.shape[1] > known else 0):
         random = np.random.default_rng(0)
-        batch = stroke_batch(layout, [(made, text or None)], random, stage=q, prompt=known)
+        batch = stroke_batch(layout, [Stretch(made, text or None)], random, stage=q, prompt=known)
         batch = batch.to(device)
         hidden, _ = model.hidden(batch.ids, told=batch.told, lengths=batch.lengths)
         logits = model.logits(hidden[0, -(codes.shape[1] - known) :], q)[:, NONE:]

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiotok.corpus import Corpus
+from audiotok.io.lock import alone
 from audiotok.layout import Layout
 from audiotok.lm.contexts import Contexts
 from audiotok.lm.data import (
@@ -28,7 +31,6 @@ from audiotok.lm.data import (
     TEXT,
     Batch,
     Recordings,
-    Said,
     causal_batch,
     masked,
     new_layout,
@@ -36,7 +38,8 @@ from audiotok.lm.data import (
     plain_layout,
     stroke_batch,
 )
-from audiotok.lm.file import save_model
+from audiotok.lm.entries import begin_with_entries
+from audiotok.lm.file import codec_of, save_model
 from audiotok.lm.model import Transformer
 from audiotok.lm.recipe import LmRecipe
 from audiotok.train.journal import Journal, Sums, finite
@@ -62,10 +65,13 @@ def train(recipe: LmRecipe, out: str | Path, *, device: str = "cpu", minutes: fl
         The path of the averaged weights.
 
     Raises:
-        ValueError: the recipe does not fit the corpus, or a loss is not finite.
+        ValueError: the recipe does not fit the corpus, a loss is not finite, or another process
+            trains into `out`.
     """
-    run = Run(recipe, Path(out), device)
-    run.go(minutes)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that train together
+    with alone(Path(out)) if first else nullcontext():
+        run = Run(recipe, Path(out), device)
+        run.go(minutes)
     return run.best_path
 
 
@@ -105,7 +111,13 @@ class Run:
             raise ValueError("model.phones needs a layout of a step a frame: delay or parallel")
         torch.manual_seed(self.options.seed)
         text = TEXT if recipe.data.text else 0
-        self.model = Transformer(self.layout.vocabulary, text, recipe.model).to(self.device)
+        self.model = Transformer(self.layout.vocabulary, text, recipe.model)
+        if recipe.model.entries and not self.last.is_file():
+            try:
+                begin_with_entries(self.model, self.layout, codec_of(self.layout))
+            except ValueError as error:
+                raise ValueError(f"{error}; model.entries = false begins without") from None
+        self.model = self.model.to(self.device)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = adamw(self.model, self.options)
         self.step, self.best, self.seconds = 0, math.inf, 0.0
@@ -151,7 +163,7 @@ class Run:
         seed = (self.options.seed, step, part, self.machine.process_index)
         random = np.random.default_rng(seed)
         chosen = random.integers(0, len(self.recordings), data.batch).tolist()
-        parts = [(self.recordings.cut(i, random), self.recordings.said[i]) for i in chosen]
+        parts = [self.recordings.cut(i, random) for i in chosen]
         if self.recipe.model.causal:
             batch = causal_batch(self.layout, parts)
             return masked(self.layout, batch, data.hidden, random) if data.hidden else batch
@@ -250,25 +262,29 @@ def held_out(
     """Bits that recordings cost, by the second of audio and by the id.
 
     A longer recording is scored in stretches, each as a sequence of its own. VALL-E's second model
-    is asked for every codebook after the first.
+    is asked for every codebook after the first, `held_bits_2` and on.
     """
-    causal = model.config.causal
-    parts: list[tuple[np.ndarray, Said]] = []
-    for i in range(min(limit, len(recordings)) if limit else len(recordings)):
-        parts += [(codes, recordings.said[i]) for codes in recordings.stretches(i)]
+    parts = recordings.every(limit)
     device = next(model.parameters()).device
-    bits = count = frames = 0.0
-    random = np.random.default_rng(0)
+    random, frames = np.random.default_rng(0), 0
+    stages = [0] if model.config.causal else list(range(1, len(layout.sizes)))
+    bits, counts = dict.fromkeys(stages, 0.0), dict.fromkeys(stages, 0.0)
     for a in range(0, len(parts), batch):
         some = parts[a : a + batch]
-        if causal:
-            batches = [causal_batch(layout, some)]
-        else:
-            stages = range(1, len(layout.sizes))
-            batches = [stroke_batch(layout, some, random, stage=stage) for stage in stages]
-        for each in batches:
-            nats, n = lost(model, each.to(device))
-            bits, count = bits + nats.sum().item() / math.log(2), count + n.sum().item()
-        frames += batches[0].frames
+        frames += sum(part.codes.shape[1] for part in some)
+        for stage in stages:
+            made = (
+                stroke_batch(layout, some, random, stage=stage)
+                if stage
+                else causal_batch(layout, some)
+            )
+            nats, n = lost(model, made.to(device))
+            bits[stage] += nats.sum().item() / math.log(2)
+            counts[stage] += n.sum().item()
     seconds = frames * layout.frame_size / layout.sample_rate
-    return {"held_bits_a_second": bits / seconds, "held_bits": bits / count}
+    found = {
+        "held_bits_a_second": sum(bits.values()) / seconds,
+        "held_bits": sum(bits.values()) / sum(counts.values()),
+    }
+    each = {f"held_bits_{q + 1}": bits[q] / counts[q] for q in stages if q}
+    return found | each

@@ -34,6 +34,7 @@ class Config:
     heads: int = 4
     dropout: float = 0.1
     causal: bool = True
+    entries: bool = False  # begin with the codec's codebooks: see `audiotok.lm.entries`
     phones: bool = False  # told, at each frame, which phone is said: see `audiotok.lm.phonetic`
 
 

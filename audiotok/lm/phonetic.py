@@ -34,6 +34,11 @@ class Timed(NamedTuple):
     phones: np.ndarray
     lengths: np.ndarray
 
+    def first(self, frames: int) -> Timed:
+        """The phones that are whole within so many frames."""
+        count = int(np.searchsorted(np.cumsum(self.lengths), frames, "right"))
+        return Timed(self.phones[:count], self.lengths[:count])
+
 
 def numbers(phones: Sequence[str]) -> np.ndarray:
     """Ids `[m]` of phones.
@@ -98,32 +103,47 @@ class Reader:
     Args:
         phones: ids `[m]`.
         longest: frames after which a phone ends whatever the model says.
+        before: what was said before them, in a prompt.
     """
 
-    def __init__(self, phones: np.ndarray, *, longest: int = 40) -> None:
+    def __init__(
+        self, phones: np.ndarray, *, longest: int = 40, before: Timed | None = None
+    ) -> None:
         self.phones, self.longest = phones, longest
         self.lengths: list[int] = [0] if len(phones) else []
+        if before is not None:
+            self.phones = np.concatenate([before.phones, phones])
+            self.lengths = before.lengths.tolist() + self.lengths
 
     @classmethod
-    def of(cls, text: str) -> Reader:
+    def of(cls, text: str, *, before: Timed | None = None) -> Reader:
         """Of an English text; see `audiotok.analysis.phones.pronounced`."""
-        return cls(numbers(pronounced(text)))
+        return cls(numbers(pronounced(text)), before=before)
 
     @property
     def done(self) -> bool:
         """Whether all has been said."""
         return len(self.lengths) > len(self.phones) or not len(self.phones)
 
-    def now(self) -> np.ndarray:
-        """What the frame to come is told, `[r 1]`; zeros after the last."""
+    @property
+    def frames(self) -> int:
+        """Said so far."""
+        return sum(self.lengths)
+
+    def now(self, frames: int = 1) -> np.ndarray:
+        """What the frame to come and those before it are told, `[r frames]`; zeros after the last.
+
+        Args:
+            frames: at most one more than were said.
+        """
         if self.done:
-            return np.zeros((len(TOLD), 1), np.int64)
+            return np.zeros((len(TOLD), frames), np.int64)
         counts = np.array([*self.lengths[:-1], self.lengths[-1] + 1])
         reach = max(AROUND)
         here = self.phones[: len(counts) + reach]
         lengths = np.zeros(len(here), np.int64)
         lengths[: len(counts)] = counts
-        return told(here, lengths)[:, -1:]
+        return told(here, lengths)[:, -frames:]
 
     def said(self, ends: bool) -> None:
         """A frame was said, and maybe the phone's last."""

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from audiotok.layout import Layout
-from audiotok.lm.data import Parts, causal_batch
+from audiotok.lm.data import IGNORED, Parts, Stretch, causal_batch
 from audiotok.lm.loop import lost
 from audiotok.lm.model import Transformer
+from audiotok.lm.ngram import Ngram
 
 
 @torch.no_grad()
@@ -23,19 +24,44 @@ def bits_of(
     *,
     batch: int = 8,
 ) -> list[tuple[float, float]]:
-    """For each recording's codes and text: bits, and ids that they are for.
+    """For each stretch: bits, and ids that they are for.
 
     Args:
         model: causal.
         layout: of the model.
-        parts: codes `[k f]` and text, None where the model reads none.
-        batch: recordings at a time.
+        parts: with text where the model reads it.
+        batch: stretches at a time.
     """
     device = next(model.parameters()).device
     made: list[tuple[float, float]] = []
     for a in range(0, len(parts), batch):
         nats, count = lost(model, causal_batch(layout, parts[a : a + batch]).to(device))
         made += zip((nats / math.log(2)).tolist(), count.tolist(), strict=True)
+    return made
+
+
+def ngram_bits(layout: Layout, learn: Parts, held: Parts, *, order: int = 3) -> tuple[float, int]:
+    """What held-out stretches cost an n-gram of each row by itself: bits, and ids they are for.
+
+    Asked for the very ids that a network is asked for.
+    """
+    models = [Ngram(n, order=order) for n in layout.vocabulary]
+    for model, row in zip(models, _rows(layout, learn), strict=True):
+        model.fit(row)
+    bits, count = 0.0, 0
+    for model, row in zip(models, _rows(layout, held), strict=True):
+        bits += sum(model.bits(ids) for ids in row)
+        count += sum(len(ids) - 1 for ids in row)
+    return bits, count
+
+
+def _rows(layout: Layout, parts: Parts) -> list[list[np.ndarray]]:
+    """Of each row, and each stretch, its first id and those that are asked for."""
+    made: list[list[np.ndarray]] = [[] for _ in layout.vocabulary]
+    for part in parts:
+        batch = causal_batch(layout, [part._replace(said=None)])
+        for row, begin, target in zip(made, batch.ids[0, :, 0], batch.targets[0], strict=True):
+            row.append(np.r_[begin.numpy(), target[target != IGNORED].numpy()])
     return made
 
 
@@ -86,6 +112,7 @@ def preferred(
         raise ValueError("pairs need two recordings or more: pieces are taken from another one")
     random = np.random.default_rng(seed)
     spoils = [spoilt(codes, recordings[i - 1], kind, random) for i, codes in enumerate(recordings)]
-    good = bits_of(model, layout, [(codes, None) for codes in recordings])
-    bad = bits_of(model, layout, [(codes, None) for codes in spoils])
+    # That it ends is not asked: they may be cut.
+    good = bits_of(model, layout, [Stretch(codes, ends=False) for codes in recordings])
+    bad = bits_of(model, layout, [Stretch(codes, ends=False) for codes in spoils])
     return [a[0] / a[1] < b[0] / b[1] for a, b in zip(good, bad, strict=True)]

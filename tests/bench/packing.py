@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,15 @@ def written(folder: Path) -> None:
         np.save(shard / "ids.npy", random.integers(5, 8197, n * RECORDING).astype(np.uint16))
 
 
-def timed(what: str, batches: Iterable[Any], count: int) -> None:
+def timed(what: str, made: Iterable[Any], count: int) -> None:
     began, seen = time.perf_counter(), 0
-    for _ in batches:
+    for _ in made:
         seen += count
     took = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{what:34} {seen / took / 1e6:8.1f} M tokens/s   peak {peak:.0f} MB", flush=True)
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    own, worker = (resource.getrusage(each).ru_maxrss / 1024 for each in who)
+    memory = f"peak {own:.0f} MB, of a worker {worker:.0f}"
+    print(f"{what:34} {seen / took / 1e6:8.1f} M tokens/s   {memory}", flush=True)
 
 
 with tempfile.TemporaryDirectory() as name:
@@ -62,8 +65,11 @@ with tempfile.TemporaryDirectory() as name:
     written(folder)
     for workers in chosen.workers:
         data = Packed(folder, context=chosen.context)
+        size = chosen.batch * chosen.context
         loader = DataLoader(data, batch_size=chosen.batch, num_workers=workers)
-        timed(f"audiotok, {workers} workers", loader, chosen.batch * chosen.context)
+        timed(f"a batch a message, {workers} workers", loader, size)
+        many = islice(data.batches(chosen.batch, workers=workers), chosen.tokens // size)
+        timed(f"Packed.batches, {workers} workers", many, size)
     # Plain numpy: random stretches of one memory map, what nanoGPT's loader does.
     one = np.load(folder / "shard-000000.ids/ids.npy", mmap_mode="r")
     places = np.random.default_rng(0).integers(0, len(one) - chosen.context, 20000)
