@@ -217,6 +217,14 @@ def test_what_does_other_than_torch_is_refused(
     assert not list(tmp_path.iterdir()), "something is left"
 
 
+@pytest.mark.parametrize("steps", [False, True])
+def test_segments_are_refused_with_the_reason(tmp_path: Path, steps: bool):
+    codec = made_codec("encodec", SIZES["encodec"][2])
+    with pytest.raises(ExportError, match=r"segments apart.* \(as EnCodec 48 kHz .*runs in torch$"):
+        export(codec, tmp_path / "out", steps=steps)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_overwritten_unless_forced(
     made: tuple[Codec, Path, Done], copied: Path, monkeypatch: pytest.MonkeyPatch
 ):
