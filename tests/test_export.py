@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +33,6 @@ from audiotok.export.int8 import quantize
 from audiotok.export.parity import Parity, unexplained
 from audiotok.exported import ABOUT, FIRST, Exported, ExportError, read_about
 from audiotok.io.part import complete_folder, part_of, sweep
-from audiotok.quantizers.rvq import Rvq
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
@@ -256,7 +255,7 @@ def test_a_damaged_folder_is_told(copied: Path):
 
 def age(folder: Path, **changes: str) -> None:
     """An export as the first audiotok that exported wrote it."""
-    about = read_about(folder) | {"format": FIRST} | changes
+    about: dict[str, Any] = read_about(folder) | {"format": FIRST} | changes
     about["plan"].pop("rings", None)
     (folder / ABOUT).write_text(json.dumps(about))
 
@@ -374,7 +373,8 @@ def test_only_near_ties_are_put_down_to_rounding():
     assert unexplained(codec, wave, right, right) == 0
     assert unexplained(codec, wave, right, wrong) == 1
     # Now the other entry lies across what is searched, as far from it: which is found is chance.
-    first, second = cast("Rvq", codec.quantizer).stages[:2]
+    quantizer: Any = codec.quantizer
+    first, second = quantizer.stages[:2]
     rest = latents(codec, audio)[:, 3] - first.look_up(torch.tensor(right[0, 3]))
     second.entries[other] = 2 * rest - second.entries[found]
     right = codec.encode(audio).codes
