@@ -170,6 +170,10 @@ def test_tokens_are_saved_as_encode_writes_them_and_opened(
             heard, _ = saved(tab, tmp_path)
             assert np.allclose(heard, server.codec.decode(wanted).samples.clamp(-1, 1), atol=5e-5)
             assert Tokens.load(download(tab, "#save-tokens", tmp_path)) == wanted
+        drop(tab, file)  # a recording again: all codebooks, and an original
+        tab.wait_for_selector("#a:not([disabled])")
+        assert tab.get_attribute("#books", "max") == "4"
+        assert tab.inner_text("#tokens-text") == "75 frames x 4 codebooks"
 
 
 @pytest.mark.slow

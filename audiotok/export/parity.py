@@ -17,6 +17,7 @@ NEAR = 1e-4  # samples may be apart by so much
 TIES = 1e-3  # of all frames may differ, where two entries are equally near but for rounding
 NUDGE = 1e-4  # of a latent's length, in each of its features: what changes the code of a near-tie
 DRAWS = 64  # of such noise
+LOOKED_AT = 20  # frames of a recording that differ; where more do, the export is refused anyway
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,9 @@ class _Tally:
 
 @torch.no_grad()
 def unexplained(codec: Codec, wave: np.ndarray, right: np.ndarray, codes: np.ndarray) -> int:
-    """Frames whose codes `[k f]` are not the right ones of `wave [c t]`, though no two entries are
-    equally near: noise of `NUDGE` on the latent does not make the first wrong code of right ones.
+    """Frames, of the first that differ, whose codes `[k f]` are not the right ones of `wave [c t]`
+    though no two entries are equally near: noise of `NUDGE` on the latent does not bring about the
+    first wrong code.
     """
     differ = np.flatnonzero((right != codes).any(0))
     if not len(differ):
@@ -170,7 +172,7 @@ def unexplained(codec: Codec, wave: np.ndarray, right: np.ndarray, codes: np.nda
     latent = codec.latents(padded.to(codec.device))[0]
     random = torch.Generator().manual_seed(0)
     wrong = 0
-    for f in differ:
+    for f in differ[:LOOKED_AT]:
         k = int(np.flatnonzero(right[:, f] != codes[:, f])[0]) + 1
         noise = torch.randn(DRAWS, len(latent), 1, generator=random).to(latent)
         near = latent[:, f, None] + NUDGE * latent[:, f].norm() * noise
