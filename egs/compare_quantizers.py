@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 import audiotok
 from audiotok.manifest import read_manifest
-from audiotok.quantizers.base import OneCode, Quantizer
+from audiotok.quantizers.base import OneCode, Quantizer, nearest
 from audiotok.quantizers.bsq import Bsq
 from audiotok.quantizers.fsq import Fsq
-from audiotok.quantizers.rvq import Rvq, nearest
+from audiotok.quantizers.rvq import Rvq
 from audiotok.quantizers.simvq import Simvq
 
 SECONDS, STEPS, BATCH = 900, 200, 512  # of audio to learn from; steps, and frames in each

@@ -6,12 +6,14 @@ import math
 import os
 import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from audiotok.audio import Audio
+from audiotok.checkpoint import load
 from audiotok.metrics.si_sdr import alignment
 from audiotok.registry import find
 
@@ -291,18 +293,39 @@ def test_si_sdr_of_the_samples_of_dm_codec(codec: str, sample: int):
 # ---- magnitudes or phases
 
 
+def told_by(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
+    """What a script of egs/ says of four seconds of speech, by the name of each line."""
+    Audio.load(ROOT / "egs/data/reading.flac")[: 4 * RATE].save(tmp_path / "reading.wav")
+    monkeypatch.setattr("sys.argv", [script, str(tmp_path)])
+    runpy.run_path(str(ROOT / "egs" / script), run_name="__main__")
+    lines = (line.rpartition(": ") for line in capsys.readouterr().out.splitlines())
+    return {name: value for name, _, value in lines}
+
+
 def test_what_limits_a_codec_is_told_by_putting_the_original_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     pytest.importorskip("pesq")
-    Audio.load(ROOT / "egs/data/reading.flac")[: 4 * RATE].save(tmp_path / "reading.wav")
-    script = ROOT / "egs/what_limits.py"
-    monkeypatch.setattr("sys.argv", [str(script), str(tmp_path)])
-    runpy.run_path(str(script), run_name="__main__")
-    lines = (line.rpartition(": ") for line in capsys.readouterr().out.splitlines())
-    told = {name: float(value) for name, _, value in lines}
+    said = told_by("what_limits.py", tmp_path, monkeypatch, capsys)
+    told = {name: float(value) for name, value in said.items()}
     assert all(-1 <= value <= 1 for name, value in told.items() if name.startswith("cosine"))
     for metric in ("pesq", "stoi"):
         as_it_is = told[f"{metric}, as it is"]
         assert as_it_is < told[f"{metric}, the original's magnitudes"]
         assert as_it_is < told[f"{metric}, the original's phases, 0 to 4000 Hz"]
+
+
+def test_what_quantizing_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("pesq")
+    said = told_by("what_quantizing_costs.py", tmp_path, monkeypatch, capsys)
+    codec, audio = load("speech"), Audio.load(tmp_path / "reading.wav")
+    made = codec.decode(codec.encode(audio))
+    assert said["pesq, quantized"] == f"{find('metrics', 'pesq')().score(made, audio).value:.3f}"
+    assert 0 < float(said["lost, all codebooks"]) < 0.5
+    assert float(said["stoi, as it is"]) > float(said["stoi, quantized"]) - 0.02
+    held = [int(value.split()[0]) for name, value in said.items() if "directions" in name]
+    assert held == sorted(held)
+    assert held[0] > 1
+    assert held[-1] <= 96

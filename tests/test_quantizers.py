@@ -24,15 +24,19 @@ from torch.nn import functional as F
 
 from audiotok import _torchaudio
 from audiotok.quantizers import segment_rvq
-from audiotok.quantizers.base import Quantizer
-from audiotok.quantizers.rvq import Euclidean, Factorised, Rvq, kmeans, nearest
+from audiotok.quantizers.base import Quantizer, kmeans, nearest
+from audiotok.quantizers.rvq import Euclidean, Factorised, Rvq
 from audiotok.registry import find, names
 
 FEATURES = 8
 # A part with other options than these gets a line here; each set of them is tested.
 RVQ = {"features": FEATURES, "codebooks": 4, "size": 32}
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "rvq": [RVQ | {"kind": "euclidean"}, RVQ | {"kind": "factorised", "width": 4}],
+    "rvq": [
+        RVQ | {"kind": "euclidean"},
+        RVQ | {"kind": "factorised", "width": 4},
+        RVQ | {"early": 2, "early_features": 3},
+    ],
     "split_rvq": [RVQ, RVQ | {"width": 4, "semantic": 2}],
     "segment_rvq": [{"features": 2, "latents": 3, "codebooks": 2, "size": 32}],
     "multi_scale_rvq": [{"features": FEATURES, "spans": (4, 2, 1), "size": 32, "width": 2}],
@@ -200,6 +204,32 @@ def test_keep_is_how_many_codebooks_each_recording_is_made_of(kind: Any):
             for n in range(rvq.codebooks)
         ]
         assert used == [True, True, True, False]
+
+
+def test_early_stages_keep_to_their_features_and_late_audio_teaches_those_nothing():
+    rvq = Rvq(FEATURES, codebooks=4, size=32, early=2, early_features=3)
+    train(rvq, 20)
+    stages = [stage for stage in rvq.stages if isinstance(stage, Euclidean)]
+    for n, stage in enumerate(stages):
+        assert stage.entries[:, :3].any()
+        assert stage.entries[:, 3:].any() == (n >= 2)
+    x = latents(3, 20).requires_grad_()
+    made = rvq(x, torch.tensor([2, 3, 4]))
+    (slope,) = torch.autograd.grad(made.latent.sum(), x, retain_graph=True)
+    assert (slope[0] == 1).all()
+    assert not slope[1:, :3].any()
+    assert (slope[1:, 3:] == 1).all()
+    assert made.first is not None
+    for part, last in ((made.first, 3), (made.stages[1], 3), (made.stages[2], FEATURES)):
+        (slope,) = torch.autograd.grad(part.sum(), x, retain_graph=True)
+        assert (slope[:, :last] == 1).all()
+        assert not slope[:, last:].any()
+    # What others are left to code costs an early stage nothing.
+    (slope,) = torch.autograd.grad(rvq(x, torch.tensor([1, 1, 1])).losses["commitment"], x)
+    assert slope[:, :3].any()
+    assert not slope[:, 3:].any()
+    with pytest.raises(ValueError, match="early_features=9: at most 4 codebooks and 8 features"):
+        Rvq(8, codebooks=4, early=1, early_features=9)
 
 
 # -- k-means ----------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_settings_go_over_the_file(path: Path):
         ("codex = 1\n" + WHOLE, "PATH: unknown key 'codex'; did you mean 'codec'?"),
         (
             "x = 1\n" + WHOLE,
-            "PATH: unknown key 'x'; known: codec, data, config, loss, distillation, "
+            "PATH: unknown key 'x'; known: codec, data, config, loss, loss_from, distillation, "
             "discriminators, adversary, train, bands",
         ),
         (WHOLE + "step = 1", "PATH [train]: unknown key 'step'; did you mean 'steps'?"),

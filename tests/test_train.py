@@ -399,6 +399,23 @@ def test_accumulated_batches_are_one_larger_batch_in_expectation(recipe: Path, t
         assert torch.allclose(one / 2, two, rtol=1e-4, atol=1e-7)
 
 
+def test_a_loss_may_ask_only_crops_that_use_enough_codebooks(recipe: Path, tmp_path: Path):
+    keep = draw_keep(4, 2, 0.0, seed=(2, 0, 0, 0))
+    assert sorted(set(keep.tolist())) == [1, 2]
+    for least, asked in ((1, keep >= 1), (2, keep == 2), (3, keep == 3)):
+        settings = ["loss.phase=1.0", f"loss_from.phase={least}"]
+        settings += ["train.whole=0.0", "train.seed=2"]
+        run = Run(read_recipe(recipe, settings), tmp_path / str(least), "cpu")
+        codec, batch = run.players.codec.eval(), run.batches[0]
+        told = run.work(batch, 0, 0)
+        with torch.no_grad():
+            made, _ = codec(batch.wave, keep)
+        phase, mel = RECONSTRUCTION["phase"], RECONSTRUCTION["mel"]
+        wanted = phase(made[asked], batch.clean[asked], rate=RATE) if asked.any() else 0.0
+        assert told["phase"].item() == pytest.approx(float(wanted), rel=1e-4)
+        assert told["mel"].item() == pytest.approx(mel(made, batch.clean, rate=RATE).item())
+
+
 def test_every_stage_sends_its_commitment_to_the_encoder(recipe: Path, tmp_path: Path):
     run = Run(read_recipe(recipe), tmp_path / "run", "cpu")
     run.go(0)
@@ -604,6 +621,9 @@ def test_unknown_losses_and_sizes_name_the_known(recipe: Path, tmp_path: Path):
     )
     assert wrong(recipe, tmp_path / "f", "loss.distillation=1.0") == (
         "[loss] distillation needs a table [distillation.teachers.NAME]"
+    )
+    assert wrong(recipe, tmp_path / "h", "loss_from.commitment=2", "loss_from.phase=2") == (
+        "[loss_from]: ['commitment', 'phase'] are no reconstruction losses in [loss]"
     )
     assert wrong(recipe, tmp_path / "g", "discriminators.mpd={}") == (
         "[discriminators] play no part: set loss.adversarial, feature_matching"

@@ -92,6 +92,34 @@ class Quantizer(nn.Module):
         return kept(codebooks, self.codebooks)
 
 
+def nearest(x: Tensor, entries: Tensor, norms: Tensor | None = None) -> Tensor:
+    """Index of the nearest entry by Euclidean distance: `[n d]`, `[size d]` to `[n]`.
+
+    |x - e|^2 = |x|^2 - 2 x.e + |e|^2: one matrix product, and |x|^2 cannot change the order.
+    """
+    norms = entries.square().sum(1) if norms is None else norms
+    return torch.addmm(norms, x, entries.T, alpha=-2).argmin(1)
+
+
+def kmeans(x: Tensor, size: int, *, rounds: int = 10, seed: int = 0) -> Tensor:
+    """Centres `[size d]` of points `[n d]` by Lloyd's algorithm, the same for the same seed.
+
+    With fewer points than centres the points repeat, each copy nudged so that they can part.
+    """
+    random = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(x), generator=random)
+    centres = x[order.repeat(-(-size // len(x)))[:size].to(x.device)].clone()
+    if size > len(x):
+        nudge = torch.randn(centres.shape, generator=random).to(x)
+        centres[len(x) :] += 1e-3 * x.std(correction=0) * nudge[len(x) :]
+    for _ in range(rounds):
+        index = nearest(x, centres)
+        count = torch.zeros(size, device=x.device).index_add_(0, index, torch.ones_like(x[:, 0]))
+        total = torch.zeros_like(centres).index_add_(0, index, x)
+        centres = torch.where(count[:, None] > 0, total / count[:, None].clamp(min=1), centres)
+    return centres
+
+
 class Codebook(nn.Module):
     """Entries and how one is found: what residual stages and groups of features are made of."""
 

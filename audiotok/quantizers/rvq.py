@@ -18,36 +18,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok.quantizers.base import Codebook, Lazy, Quantized, Quantizer
+from audiotok.quantizers.base import Codebook, Lazy, Quantized, Quantizer, kmeans, nearest
 from audiotok.shapes import Codes, Latent
-
-
-def nearest(x: Tensor, entries: Tensor, norms: Tensor | None = None) -> Tensor:
-    """Index of the nearest entry by Euclidean distance: `[n d]`, `[size d]` to `[n]`.
-
-    |x - e|^2 = |x|^2 - 2 x.e + |e|^2: one matrix product, and |x|^2 cannot change the order.
-    """
-    norms = entries.square().sum(1) if norms is None else norms
-    return torch.addmm(norms, x, entries.T, alpha=-2).argmin(1)
-
-
-def kmeans(x: Tensor, size: int, *, rounds: int = 10, seed: int = 0) -> Tensor:
-    """Centres `[size d]` of points `[n d]` by Lloyd's algorithm, the same for the same seed.
-
-    With fewer points than centres the points repeat, each copy nudged so that they can part.
-    """
-    random = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(x), generator=random)
-    centres = x[order.repeat(-(-size // len(x)))[:size].to(x.device)].clone()
-    if size > len(x):
-        nudge = torch.randn(centres.shape, generator=random).to(x)
-        centres[len(x) :] += 1e-3 * x.std(correction=0) * nudge[len(x) :]
-    for _ in range(rounds):
-        index = nearest(x, centres)
-        count = torch.zeros(size, device=x.device).index_add_(0, index, torch.ones_like(x[:, 0]))
-        total = torch.zeros_like(centres).index_add_(0, index, x)
-        centres = torch.where(count[:, None] > 0, total / count[:, None].clamp(min=1), centres)
-    return centres
 
 
 class Euclidean(Codebook):
@@ -57,18 +29,28 @@ class Euclidean(Codebook):
     below `revive` are dead and become frames of the present batch, with their averages, so that
     the next update starts from there (updating only the entry revives nothing: the next average
     undoes it).
+
+    With `first`, features after those are zero in every entry: the search does not see them.
     """
 
     entries: Tensor
     usage: Tensor
 
     def __init__(
-        self, features: int, size: int, *, decay: float = 0.99, revive: float = 0.05, seed: int = 0
+        self,
+        features: int,
+        size: int,
+        *,
+        decay: float = 0.99,
+        revive: float = 0.05,
+        seed: int = 0,
+        first: int | None = None,
     ) -> None:
         super().__init__()
         self.decay, self.revive, self.seed = decay, revive, seed
+        self.first = features if first is None else first
         random = torch.Generator().manual_seed(seed)
-        self.register_buffer("entries", torch.randn(size, features, generator=random))
+        self.register_buffer("entries", self._own(torch.randn(size, features, generator=random)))
         # No usage yet: the first training batch initialises by k-means.
         self.register_buffer("usage", torch.zeros(size))
 
@@ -82,13 +64,22 @@ class Euclidean(Codebook):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`[n d]` to entries `[n d]`, indices `[n]` and the loss of each frame `[n]`."""
+        own = self._own(x.detach())
         if self.training and not self.usage.any():
-            self._initialise(x.detach())
-        index = self.search(x.detach())
+            self._initialise(own)
+        index = self.search(own)
         entry = self.look_up(index)
         if self.training:
-            self._update(x.detach(), index)
-        return entry, index, (x - entry).square().mean(1)
+            self._update(own, index)
+        return entry, index, (x - entry)[:, : self.first].square().mean(1)
+
+    def _own(self, x: Tensor) -> Tensor:
+        """`x` with zeros for the features that this codebook leaves alone."""
+        return (
+            x
+            if self.first == x.shape[1]
+            else F.pad(x[:, : self.first], (0, x.shape[1] - self.first))
+        )
 
     def _initialise(self, x: Tensor) -> None:
         self.entries.copy_(_from_first(kmeans(x, len(self.entries), seed=self.seed)))
@@ -172,6 +163,11 @@ class Rvq(Quantizer):
         decay, revive: of a euclidean codebook (`Euclidean`).
         width: of a factorised codebook (`Factorised`).
         seed: of the k-means that initialises euclidean codebooks from the first batch.
+        early: of the stages, how many (euclidean) code the first `early_features` features only.
+            The rest is left to later stages, and these features learn nothing from audio that
+            was made with more than the early stages: so the first codebooks keep to what they
+            are for, whatever the later ones are asked to add.
+        early_features: how many features those are.
     """
 
     def __init__(
@@ -185,11 +181,28 @@ class Rvq(Quantizer):
         revive: float = 0.05,
         width: int = 8,
         seed: int = 0,
+        early: int = 0,
+        early_features: int = 0,
     ) -> None:
         super().__init__()
+        if early and (
+            kind != "euclidean" or early > codebooks or not 0 < early_features <= features
+        ):
+            raise ValueError(
+                f"early={early} early_features={early_features}: at most {codebooks} codebooks "
+                f"and {features} features, of kind euclidean"
+            )
         self.sizes = (size,) * codebooks
+        self.early, self.early_features = early, early_features
         self.stages = nn.ModuleList(
-            Euclidean(features, size, decay=decay, revive=revive, seed=seed + i)
+            Euclidean(
+                features,
+                size,
+                decay=decay,
+                revive=revive,
+                seed=seed + i,
+                first=early_features if i < early else features,
+            )
             if kind == "euclidean"
             else Factorised(features, size, width=width)
             for i in range(codebooks)
@@ -217,12 +230,30 @@ class Rvq(Quantizer):
                 codes.append(index.view(b, f))
                 entries.append(entry)
         return Quantized(
-            latent=_straight_through(total, latent),
+            latent=_straight_through(total, self._shielded(latent, keep)),
             codes=torch.stack(codes, 1),
             losses={"commitment": commitment / stages.clamp(min=1)},
-            first=_straight_through(entries[0], latent),
-            stages=Lazy(len(entries), lambda i: _straight_through(entries[i], latent)),
+            first=_straight_through(entries[0], self._seen(0, latent)),
+            stages=Lazy(
+                len(entries), lambda i: _straight_through(entries[i], self._seen(i, latent))
+            ),
         )
+
+    def _seen(self, stage: int, latent: Latent) -> Latent:
+        """The latent with a gradient for the features that a stage codes, and no other."""
+        if stage >= self.early:
+            return latent
+        own, rest = latent.split([self.early_features, latent.shape[1] - self.early_features], 1)
+        return torch.cat([own, rest.detach()], 1)
+
+    def _shielded(self, latent: Latent, keep: Tensor | None) -> Latent:
+        """Early features without a gradient where more than the early codebooks are in use."""
+        if not self.early:
+            return latent
+        own, rest = latent.split([self.early_features, latent.shape[1] - self.early_features], 1)
+        late = latent.new_ones(len(latent)) if keep is None else (keep > self.early).to(latent)
+        late = late[:, None, None]
+        return torch.cat([late * own.detach() + (1 - late) * own, rest], 1)
 
     @torch.no_grad()
     def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok.quantizers.base import OneCode
-from audiotok.quantizers.rvq import nearest
+from audiotok.quantizers.base import OneCode, nearest
 
 
 class Simvq(OneCode):

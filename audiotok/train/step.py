@@ -33,7 +33,7 @@ def check_losses(recipe: Recipe) -> None:
             raise ValueError(f"[loss] {name} needs a table [{table}.NAME]")
     if recipe.discriminators and not set(JUDGED) & set(recipe.loss):
         raise ValueError("[discriminators] play no part: set loss.adversarial, feature_matching")
-    stray = sorted(set(recipe.loss_from) - set(recipe.loss) & set(losses.RECONSTRUCTION))
+    stray = sorted(set(recipe.loss_from) - (set(recipe.loss) & set(losses.RECONSTRUCTION)))
     if stray:
         raise ValueError(f"[loss_from]: {stray} are no reconstruction losses in [loss]")
     if not set(recipe.loss) & set(losses.RECONSTRUCTION):

@@ -13,8 +13,7 @@ from audiotok.codecs.base import Codec
 from audiotok.data.batches import Batch
 from audiotok.data.features import Features
 from audiotok.manifest import Recording
-from audiotok.quantizers.base import Quantized
-from audiotok.quantizers.rvq import kmeans, nearest
+from audiotok.quantizers.base import Quantized, kmeans, nearest
 from audiotok.recipe import Distillation
 from audiotok.registry import find
 from audiotok.teachers.base import Teacher

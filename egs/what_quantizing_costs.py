@@ -1,0 +1,60 @@
+"""Is it the rate or the network that limits a codec? Decodes its latents without quantizing them.
+
+    python egs/what_quantizing_costs.py DATA [--codec speech] [--split test] [--limit 20]
+
+DATA is a manifest or a folder. Where latents as they are sound no better, more bits would not help.
+`lost` is the share of their power that the codes do not bring back; directions are principal ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+import audiotok
+from audiotok.manifest import read_manifest
+from audiotok.metrics.base import Score
+from audiotok.registry import find
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--codec", default="speech")
+    parser.add_argument("--split")
+    parser.add_argument("--limit", type=int, default=20)
+    given = parser.parse_args()
+    codec = audiotok.load(given.codec)
+    metrics = {name: find("metrics", name)() for name in ("pesq", "stoi")}
+    totals, latents = defaultdict(lambda: Score(0, 0)), []
+    recordings = read_manifest(given.data, split=given.split)
+    for recording in recordings[:: max(1, len(recordings) // given.limit)][: given.limit]:
+        audio = audiotok.Audio.load(recording.path).mono().resample(codec.sample_rate)
+        whole = F.pad(audio.samples[None], (0, -len(audio) % codec.frame_size))
+        with torch.no_grad():
+            made, quantized = codec(whole)
+            hook = codec.quantizer.register_forward_hook(lambda _, x, y: replace(y, latent=x[0]))
+            as_it_is, kept = codec(whole)
+            hook.remove()
+        latents.append(kept.latent[0])
+        error = (quantized.latent - kept.latent).square().sum().item()
+        totals["lost, all codebooks"] += Score(error, kept.latent.square().sum().item())
+        for name, wave in (("quantized", made), ("as it is", as_it_is)):
+            output = audiotok.Audio(wave[0, :, : len(audio)], audio.rate)
+            for key, metric in metrics.items():
+                totals[f"{key}, {name}"] += metric.score(output, audio)
+    for name, score in totals.items():
+        print(f"{name}: {score.value:.3f}")
+    held = torch.linalg.eigvalsh(torch.cat(latents, 1).double().cov()).flip(0).cumsum(0)
+    for share in (0.9, 0.99, 0.999):
+        count = int((held < share * held[-1]).sum()) + 1
+        print(f"directions that hold {share:.1%} of the variance: {count} of {len(held)}")
+
+
+if __name__ == "__main__":
+    main()
