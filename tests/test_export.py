@@ -389,7 +389,10 @@ OTHERS = ("encodec", "mimi", "dac", "snac", "wavtokenizer", "speechtokenizer")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_codecs_of_others(name: str, tmp_path: Path):
-    codec = made_codec(name, SIZES[name][0])
+    config = SIZES[name][0]
+    if name == "encodec":
+        config = replace(config, codebooks=32)  # as many as are published
+    codec = made_codec(name, config)
     save(codec, tmp_path / "a.safetensors", dtype=torch.float32)
     steps = ["--stepwise"] if codec.causal else []
     done = process("export", tmp_path / "a.safetensors", tmp_path / "out", *steps)
