@@ -142,7 +142,7 @@ class Crowd:
         else:
             made = self.codec.graphs.run(run, {first.takes: x, **table.some(rows)})
             y = made[first.gives]
-        entered(table.state, made, slice(end) if len(rows) == end else rows, at)
+        entered(table.state, made, slice(end) if len(rows) == end else rows, at, 1)
         for passage in passages:
             passage.stepped += 1
         return [passage.give(y[i : i + 1]) for i, passage in enumerate(passages)]

@@ -28,7 +28,8 @@ from audiotok.tokens import Tokens
 if TYPE_CHECKING:
     from audiotok.audio import Audio
 
-FORMAT = "audiotok export 1"
+FORMAT = "audiotok export 2"
+FIRST = "audiotok export 1"  # before rings; read still, but for what `read_about` refuses
 ABOUT = "codec.json"
 
 
@@ -53,8 +54,12 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     try:
         about = json.loads((folder / ABOUT).read_text("utf-8"))
-        if about["format"] != FORMAT:
+        old = about["format"] == FIRST
+        if about["format"] != FORMAT and not old:
             said = f"written as {about['format']!r}, not {FORMAT!r}"
+            raise ExportError(f"{folder}: {said}: export it again")
+        if old and about["codec"] == "mimi" and about["plan"]["steps"]:
+            said = "exported by an older audiotok, whose first frames of Mimi were wrong"
             raise ExportError(f"{folder}: {said}: export it again")
         for graph in about["graphs"].values():
             file = folder / Path(graph["file"]).name

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from audiotok.exported import Exported, ExportError, is_exported, read_about
+from audiotok.exported import FORMAT, Exported, ExportError, is_exported, read_about
 from audiotok.foreign.hub import cache_folder
 from audiotok.registry import find
 
@@ -99,7 +99,7 @@ def load(
 
 
 def _exported(name_or_path: str | Path, name: str | None) -> Path:
-    """The codec in the cache, exported if it is not there yet."""
+    """The codec in the cache, exported if it is not there yet, is old or damaged."""
     try:
         from audiotok.checkpoint import load as load_weights
         from audiotok.export.folder import export
@@ -110,7 +110,17 @@ def _exported(name_or_path: str | Path, name: str | None) -> Path:
         ) from None
     codec = load_weights(name_or_path, name=name)
     folder = cache_folder() / "exported" / f"{codec.name}-{codec.fingerprint}"
-    if not is_exported(folder):
-        log.warning("%s is exported into %s, once; that takes a minute or two", codec.name, folder)
-        export(codec, folder, rings=codec.causal)
+    if not _fit(folder):
+        again = ", once" if not folder.exists() else " again: what is there is old or damaged"
+        doing = "%s is exported into %s%s; that takes a minute or two"
+        log.warning(doing, codec.name, folder, again)
+        export(codec, folder, rings=codec.causal, force=True)
     return folder
+
+
+def _fit(folder: Path) -> bool:
+    """Whether an export in the cache is whole, and of today's form."""
+    try:
+        return read_about(folder)["format"] == FORMAT
+    except ExportError:
+        return False

@@ -78,8 +78,8 @@ class Stream:
         if not bounded and context is None:
             raise ValueError(
                 f"codec {codec.name!r} hears a recording to its end before it gives a code, so it"
-                " cannot stream exactly; context=SECONDS lets it look at so much before and after"
-                " each frame (`audiotok.window.loss` measures what that costs)"
+                " cannot stream exactly; context=SECONDS (--context) lets it look at so much before"
+                " and after each frame (`audiotok.window.loss` measures what that costs)"
             )
         self.codec, self.codebooks, self.block, self.context = codec, codebooks, block, context
         self._times: dict[str, deque[tuple[float, int]]] = {}

@@ -18,6 +18,7 @@ from test_backends import as_exported
 
 from audiotok.checkpoint import load
 from audiotok.client import Client
+from audiotok.codecs.base import Codec
 
 for _library in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
     pytest.importorskip(_library)
@@ -29,11 +30,15 @@ from audiotok.serve.run import Server, built, listen  # noqa: E402
 class Running:
     """A server that runs."""
 
-    def __init__(self, settings: Settings, exported: bool) -> None:
-        self.codec = load(small())
+    def __init__(
+        self, settings: Settings, exported: bool, codec: Codec | None, context: float | None
+    ) -> None:
+        self.codec = codec or load(small())
         self.apart = 1e-5 if exported else 0  # samples, from those of `codec`
         self.server: Server = built(
-            as_exported(self.codec, rings=True) if exported else self.codec, settings
+            as_exported(self.codec, rings=True) if exported else self.codec,
+            settings,
+            context=context,
         )
         self.door = listen(settings.host, 0)
         self.port = self.door.getsockname()[1]
@@ -69,9 +74,15 @@ class Running:
 
 
 @contextmanager
-def serving(*, exported: bool = False, **settings: Any) -> Iterator[Running]:
+def serving(
+    *,
+    exported: bool = False,
+    codec: Codec | None = None,
+    context: float | None = None,
+    **settings: Any,
+) -> Iterator[Running]:
     """A server, of an exported codec if so; at the end nothing may be left of its clients."""
-    running = Running(Settings(**{"drain_seconds": 0.2, **settings}), exported)
+    running = Running(Settings(**{"drain_seconds": 0.2, **settings}), exported, codec, context)
     try:
         yield running
         if running.thread.is_alive() and not running.server.should_exit:

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contracts import near_ties
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizes import SMALL, TINY, spread
+from sizes import SIZES, SMALL, TINY, made, spread
 
 from audiotok import Audio, Tokens, load
 from audiotok.backends.torch import Torch
@@ -86,6 +87,20 @@ def test_tokens_and_audio_are_those_of_torch(codec: Codec, exported: Exported):
         right, made = codec.decode(tokens), exported.decode(tokens)
         assert (len(made), made.channels, made.rate) == (samples, right.channels, right.rate)
         assert not samples or (made.samples - right.samples).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("rings", [False, True])
+def test_steps_begin_as_the_whole_does(rings: bool):
+    """Mimi repeats the first sample before the start of its last convolution; silence there makes
+    another code in many a first frame, and in no other."""
+    codec = made("mimi", SIZES["mimi"][0])
+    exported = as_exported(codec, rings=rings)
+    waves = np.stack([voice(codec, 2000 + i).samples[:, :2000].numpy() for i in range(40)])
+    steps = exported.encoding(40, block=2).push(waves)
+    for wave, codes in zip(waves, steps, strict=True):
+        audio = Audio(torch.from_numpy(wave), codec.sample_rate)
+        right = codec.encode(audio).codes[:, : codes.shape[1]]
+        assert near_ties(codec, audio, right, codes) == 0
 
 
 def test_any_prefix_of_the_codebooks(codec: Codec, exported: Exported):

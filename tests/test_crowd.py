@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizes import SMALL, TINY, spread
+from sizes import SIZES
+from sizes import made as small
 from test_backends import as_exported
 
-from audiotok.codecs import encodec
 from audiotok.codecs.base import Codec
-from audiotok.codecs.speech import Speech
 from audiotok.crowd import ROWS, Crowd
 from audiotok.exported import Exported
 from audiotok.stepping.plan import entered
 
 
 def made(name: str) -> Codec:
-    torch.manual_seed(0)
-    if name == "speech":
-        return Speech(SMALL).eval().requires_grad_(False)
-    codec = encodec.Encodec(encodec.Config(width=4, codebooks=3, **TINY))
-    spread(codec)
-    return codec.eval().requires_grad_(False)
+    return small(name, SIZES[name][-1 if name == "speech" else 0])
 
 
 @pytest.fixture(
-    scope="module", params=[("speech", True), ("speech", False), ("encodec", True)], ids=str
+    scope="module",
+    params=[("speech", True), ("speech", False), ("encodec", True), ("mimi", True)],
+    ids=str,
 )
 def exported(request: pytest.FixtureRequest) -> Exported:
     name, rings = request.param
@@ -116,16 +111,17 @@ def test_longer_than_any_memory_and_more_than_the_table_had():
         assert np.array_equal(found, alone(codec, waves[i])[0])
 
 
-@pytest.mark.parametrize("frames", [1, 3, 5, 12])
-def test_what_a_step_adds_goes_round_the_ring(frames: int):
+@pytest.mark.parametrize("each", [1, 2])
+@pytest.mark.parametrize("frames", [1, 3, 6])
+def test_what_a_step_adds_goes_round_the_ring(frames: int, each: int):
     ring, seen = np.full((2, 1, 5, 1), -1.0), np.arange(1, 40)
     at = np.array([0, 0])
-    for begin in range(0, 36, frames):
-        new = np.stack([seen, 100 + seen])[:, None, begin : begin + frames, None]
-        entered({"x": ring}, {"new.x": new.astype(float)}, slice(None), at)
-        at = at + new.shape[2]
-    right = np.empty(5)
-    right[np.arange(at[0] - 5, at[0]) % 5] = seen[at[0] - 5 : at[0]]
+    for begin in range(0, 36, frames * each):
+        new = np.stack([seen, 100 + seen])[:, None, begin : begin + frames * each, None]
+        entered({"x": ring}, {"new.x": new.astype(float)}, slice(None), at, frames)
+        at = at + frames
+    right, end = np.empty(5), each * int(at[0])
+    right[np.arange(end - 5, end) % 5] = seen[end - 5 : end]
     assert np.array_equal(ring[0, 0, :, 0], right)
     assert np.array_equal(ring[1, 0, :, 0], 100 + right)
 

@@ -15,12 +15,18 @@ import numpy as np
 import pytest
 import torch
 from commandline import audiotok, background, small
+from contracts import noise
 from serving import Running, answer, serving, speech, start, until
+from sizes import SIZES, made
+from test_backends import as_exported
 
 from audiotok.audio import Audio
 from audiotok.client import AsyncClient, Client, ClientError
 from audiotok.serve import protocol
 from audiotok.serve.protocol import Limits
+from audiotok.serve.room import Settings
+from audiotok.serve.run import built
+from audiotok.stream import Stream
 from audiotok.tokens import Tokens
 
 
@@ -138,6 +144,37 @@ def test_tokens_of_another_codec_are_refused(server: Running):
             client.decode(other)
         start(client, "decode", fingerprint="0" * 16)
         assert answer(client)["code"] == "wrong_codec"
+
+
+def test_a_codec_that_needs_the_whole_is_served_in_windows():
+    codec = made("speechtokenizer", SIZES["speechtokenizer"][0])
+    context = 10 / float(codec.frame_rate)
+    samples = noise(codec, 60 * codec.frame_size + 17).samples.numpy()
+    stream = Stream(codec, context=context)
+    codes = stream.encode(torch.from_numpy(samples))
+    sound = stream.decode(codes)
+    rest = stream.finish()
+    codes, sound = (torch.cat(pair, 1).numpy() for pair in zip((codes, sound), rest, strict=True))
+    with (
+        serving(codec=codec, context=context) as running,
+        Client(running.url) as one,
+        Client(running.url) as other,
+    ):
+        with one.start("both", format="f32le") as talk:
+            heard = [talk.push(piece) for piece in np.split(samples, [1, 1000, 1200, 2000], 1)]
+            tokens = other.encode(samples)
+            heard.append(talk.finish())
+        assert np.array_equal(tokens.codes, codes)
+        assert np.allclose(other.decode(tokens), sound, atol=1e-5)
+        assert np.array_equal(np.hstack([h.codes for h in heard]), codes)
+        back = np.hstack([h.samples for h in heard])
+        assert back.shape == samples.shape
+        assert np.allclose(back, sound, atol=1e-5)
+        assert other.hello.latency == stream.latency.algorithmic == pytest.approx(3 * context)
+    with pytest.raises(ValueError, match=r"cannot stream exactly; context=SECONDS \(--context\)"):
+        built(codec, Settings())
+    with pytest.raises(ValueError, match="leave --context or --backend out"):
+        built(as_exported(codec, steps=False), Settings(), context=1.0)
 
 
 def test_health_metrics_and_the_page(server: Running):

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from serving import Running, serving, until
 
 from audiotok.audio import Audio
 from audiotok.serve.protocol import Limits
+from audiotok.tokens import Tokens
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -70,12 +72,18 @@ def ready(tab: Any) -> None:
     tab.wait_for_selector("#play:not([disabled])", timeout=60_000)
 
 
+def download(tab: Any, link: str, folder: Path) -> Path:
+    """What a link of the page saves."""
+    with tab.expect_download() as coming:
+        tab.click(link)
+    path = folder / coming.value.suggested_filename
+    coming.value.save_as(path)
+    return path
+
+
 def saved(tab: Any, folder: Path) -> tuple[np.ndarray, str]:
     """What is heard, as the page saves it."""
-    with tab.expect_download() as download:
-        tab.click("#save")
-    path = folder / download.value.suggested_filename
-    download.value.save_as(path)
+    path = download(tab, "#save", folder)
     samples, rate = soundfile.read(path, dtype="float32")
     assert rate == 16000
     return samples[None], path.name
@@ -128,6 +136,80 @@ def test_the_microphone_is_seen_and_heard(browser: Any, server: Running, tmp_pat
         assert frames == -(-original.shape[1] // 320)
         assert "ms" in tab.inner_text("#f-answer")
     until(lambda: server.room.engine.conversations == 0)
+
+
+def test_tokens_are_saved_as_encode_writes_them_and_opened(
+    browser: Any, server: Running, tmp_path: Path
+):
+    file, tok, few = (tmp_path / name for name in ("said.wav", "said.tok", "few.tok"))
+    Audio.load(READING, end=1.5).mono().resample(16000).save(file)
+    tokens = server.codec.encode(Audio.load(file))
+    tokens.save(tok)
+    # From another rate, and appended to: a header and two ends of its own.
+    few_tokens = replace(tokens.first(3), original_rate=48000, original_samples=71999)
+    few_tokens.cut(0, 0.8).save(few)
+    few_tokens.cut(0.8).append(few)
+    with opened(browser, server) as (tab, _):
+        tab.wait_for_selector("#state[data-state=ok]")
+        drop(tab, file)
+        ready(tab)
+        mine = download(tab, "#save-tokens", tmp_path)
+        assert mine.name == "tokens-4.tok"
+        assert mine.read_bytes() == tok.read_bytes()
+        tab.locator("#books").fill("2")
+        tab.wait_for_selector("#save-tokens[download='tokens-2.tok']", state="attached")
+        assert Tokens.load(download(tab, "#save-tokens", tmp_path)) == tokens.first(2)
+    with opened(browser, server) as (tab, _):
+        tab.wait_for_selector("#state[data-state=ok]")
+        for path, wanted in ((tok, tokens), (few, few_tokens)):
+            drop(tab, path)
+            name = f"tokens-{wanted.codebooks}.tok"
+            tab.wait_for_selector(f"#save-tokens[download='{name}']", state="attached")
+            assert tab.locator("#a").is_disabled()
+            assert tab.inner_text("#tokens-text") == f"75 frames x {wanted.codebooks} codebooks"
+            heard, _ = saved(tab, tmp_path)
+            assert np.allclose(heard, server.codec.decode(wanted).samples.clamp(-1, 1), atol=5e-5)
+            assert Tokens.load(download(tab, "#save-tokens", tmp_path)) == wanted
+        drop(tab, file)  # a recording again: all codebooks, and an original
+        tab.wait_for_selector("#a:not([disabled])")
+        assert tab.get_attribute("#books", "max") == "4"
+        assert tab.inner_text("#tokens-text") == "75 frames x 4 codebooks"
+
+
+@pytest.mark.slow
+def test_tokens_that_cannot_be_heard_are_told(browser: Any, server: Running, tmp_path: Path):
+    tokens = server.codec.encode(Audio.load(READING, end=0.5).mono().resample(16000))
+    replace(tokens, fingerprint="0" * 16).save(tmp_path / "other.tok")
+    tokens.cut(0, 0).save(tmp_path / "none.tok")
+    tokens.save(tmp_path / "whole.tok")
+    data = (tmp_path / "whole.tok").read_bytes()
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 4
+    (tmp_path / "changed.tok").write_bytes(changed)
+    (tmp_path / "short.tok").write_bytes(data[:-7])
+    (tmp_path / "head.tok").write_bytes(data[:30])
+    (tmp_path / "more.tok").write_bytes(data + b"more")
+    (tmp_path / "next.tok").write_bytes(data[:6] + b"\x02" + data[7:])
+    with opened(browser, server) as (tab, _):
+        tab.wait_for_selector("#state[data-state=ok]")
+        for name, said in (
+            ("other", r"other.tok: tokens of speech \(0{16}\); this server has speech"),
+            ("none", "none.tok: no tokens in it"),
+            ("next", "written in format 2, this page reads 1"),
+            *(
+                (name, f"{name}.tok: damaged or cut")
+                for name in ("changed", "short", "head", "more")
+            ),
+        ):
+            drop(tab, tmp_path / f"{name}.tok")
+            tab.wait_for_function(
+                "said => new RegExp(said).test(document.getElementById('problem').textContent)",
+                arg=said,
+                timeout=5000,
+            )
+        drop(tab, tmp_path / "whole.tok")
+        ready(tab)
+        assert tab.locator("#problem").is_hidden()
 
 
 @pytest.mark.slow

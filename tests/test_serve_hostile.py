@@ -172,12 +172,11 @@ def test_who_reads_nothing_is_cut_off():
         raw = _raw(running)
         _send(raw, b'{"type": "start", "mode": "both", "live": false, "format": "f32le"}', 1)
         loud = protocol.audio(speech(0.3), "f32le")
-        raw.settimeout(1)
+        raw.settimeout(20)  # longer than a busy machine takes for a piece
         with pytest.raises(OSError, match=r"timed out|reset|[Bb]roken"):  # it is read no more
             any(_send(raw, loud, 2) for _ in range(1000))
-        until(lambda: running.room.engine.conversations == 1)  # the neighbour's
+        until(lambda: 'how="too_slow"' in running.get("/metrics")[1])  # by itself
         raw.close()
-        until(lambda: 'how="too_slow"' in running.get("/metrics")[1])
 
 
 def test_idle_and_long_sessions_end():

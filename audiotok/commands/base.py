@@ -29,6 +29,12 @@ Backend = Annotated[
     Literal["torch", "onnx", "openvino"] | None,
     typer.Option(help="What executes it. Default: torch; onnx for an exported codec."),
 ]
+Context = Annotated[
+    float | None,
+    typer.Option(
+        min=0.02, help="Seconds around a frame that a codec may look at which needs the whole."
+    ),
+]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]

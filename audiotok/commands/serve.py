@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audiotok import show
-from audiotok.commands.base import Backend, CodecName, Device, live_codec
+from audiotok.commands.base import Backend, CodecName, Context, Device, live_codec
 
 if TYPE_CHECKING:
     from audiotok.codecs.base import Codec
@@ -54,6 +54,7 @@ def serve(
         float, typer.Option(min=0, help="That a message may wait to be stepped with others.")
     ] = 3,
     threads: Annotated[int, typer.Option(min=1, help="Of the model.")] = 1,
+    context: Context = None,
     cert: Annotated[
         str | None, typer.Option(help="A PEM file: https, which browsers want for microphones.")
     ] = None,
@@ -110,7 +111,7 @@ def serve(
         if exposed([host]) and token is None:
             log.warning("anybody who reaches %s may use this: set a --token", host)
 
-    run(model, settings, certificate=cert, key=key, ready=ready)
+    run(model, settings, context=context, certificate=cert, key=key, ready=ready)
 
 
 def _model(name: str, device: str, backend: str | None, threads: int) -> Codec | Exported:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from audiotok import show
-from audiotok.commands.base import Codebooks, CodecName, Device, checked, live_codec
+from audiotok.commands.base import Codebooks, CodecName, Context, Device, checked, live_codec
 
 PANEL = "Live"
 Format = Annotated[
@@ -18,12 +18,6 @@ Format = Annotated[
 Rate = Annotated[int | None, typer.Option(min=1, help="Hz of the PCM. Default: the codec's own.")]
 Stats = Annotated[
     bool, typer.Option("--stats", help="Say at the end, on stderr, how long frames took.")
-]
-Context = Annotated[
-    float | None,
-    typer.Option(
-        min=0.02, help="Seconds around a frame that a codec may look at which needs the whole."
-    ),
 ]
 stream = typer.Typer(
     help="Audio to tokens and back through pipes, frame by frame.",

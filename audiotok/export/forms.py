@@ -1,7 +1,8 @@
 """Layers in operations that ONNX has: real numbers, no writing in place, no look at values.
 
 Stft, Istft, FourierHead   a product with the Fourier basis, into which the window goes
-Conv                       along one axis; a mirrored one begins or goes on, and never asks
+Conv                       along one axis; a mirrored one begins or goes on, and never asks; where
+                           the first sample is repeated, a note from zero on of who had it
 TransposedConv             a convolution of stride times as many features
 Lstm                       the operator of that name
 Attention                  positions that begin anew at every step, or rings and a count
@@ -126,7 +127,23 @@ class RealFourierHead(FourierHead):
 
 
 class WholeConv(Conv):
-    """`Conv` of a signal from its begin."""
+    """`Conv` of a signal from its begin, or (`pad="repeat"`) from wherever its state says."""
+
+    def start(self, batch: int) -> State:
+        """See `Conv.start`; where the first sample is repeated, which signals have had it."""
+        if self.pad != "repeat":
+            return super().start(batch)
+        begun = torch.zeros(batch, dtype=torch.int64, device=self.conv.weight.device)
+        return super().start(batch)[0], begun
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """See `Conv.step`."""
+        if self.pad != "repeat":
+            return super().step(x, state)
+        past, begun = state
+        past = torch.where(begun[:, None, None] > 0, past, x[:, :, :1])
+        x = self.joined(past, x)
+        return self._convolved(x), (x[:, :, x.shape[2] - self.left :], torch.ones_like(begun))
 
     @staticmethod
     def joined(before: Tensor, x: Tensor) -> Tensor:
@@ -156,6 +173,8 @@ class GoingConv(WholeConv):
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Conv.step`."""
+        if self.pad == "repeat":
+            return super().step(x, state)
         past, fresh = (state, None) if self.pad == "zeros" else state
         x = self.joined(past, x)
         past = x[:, :, x.shape[2] - self.left :]

@@ -52,7 +52,7 @@ class FarAttention(Attention):
 
 class Rings(tuple[State, ...]):
     """States `[b h slots d]` that a step only reads: what it adds, `[b h n d]`, the caller writes
-    into the slots from (frames so far) mod slots on. So nothing of a long memory is moved."""
+    into the slots from (columns so far) mod slots on. So nothing of a long memory is moved."""
 
 
 class RingAttention(Attention):

@@ -130,6 +130,7 @@ def built(
     codec: Codec | Exported,
     settings: Settings,
     *,
+    context: float | None = None,
     certificate: str | None = None,
     key: str | None = None,
 ) -> Server:
@@ -138,7 +139,7 @@ def built(
     Raises:
         ValueError: the codec cannot stream.
     """
-    app, limits = application(steps_of(codec), settings), settings.limits
+    app, limits = application(steps_of(codec, context), settings), settings.limits
     config = uvicorn.Config(
         app,
         http=_Http,
@@ -164,6 +165,7 @@ def serve(
     codec: Codec | Exported,
     settings: Settings,
     *,
+    context: float | None = None,
     certificate: str | None = None,
     key: str | None = None,
     ready: Callable[[str], None] = lambda _address: None,
@@ -173,6 +175,7 @@ def serve(
     Args:
         codec: that can stream.
         settings: where, to whom, and how.
+        context: seconds around a frame that a codec may look at which needs the whole recording.
         certificate: a PEM file, for https and wss.
         key: of the certificate.
         ready: called with the address, once it listens.
@@ -181,7 +184,7 @@ def serve(
         ValueError: the codec cannot stream.
         OSError: it cannot listen there.
     """
-    server = built(codec, settings, certificate=certificate, key=key)
+    server = built(codec, settings, context=context, certificate=certificate, key=key)
     with listen(settings.host, settings.port) as door:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         scheme = "https" if certificate else "http"

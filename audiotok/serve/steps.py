@@ -110,17 +110,51 @@ class _InTorch:
         return {one: torch.from_numpy(x).to(self._device) for one, x in arrays.items()}
 
 
+class _InWindows(_InTorch):
+    """Streams that look at so many seconds around a frame (`audiotok.window`), each by itself."""
+
+    def __init__(self, codec: Codec, context: float) -> None:
+        from audiotok.stream import Stream
+
+        self.codec, self.block, self._context = codec, codec.block, context
+        self.first_frames = max(2, codec.first_frames)  # codebooks are those of the first audio
+        self.latency = Stream(codec, context=context).latency.algorithmic
+        self._stream, self._device = Stream, codec.device
+
+    def open(self, block: int) -> Any:
+        """See `Steps.open`; windows are of one size."""
+        return self._stream(self.codec, context=self._context)
+
+    def encode(self, pieces: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+        """See `Steps.encode`."""
+        return _arrays({one: one.encode(x) for one, x in self._tensors(pieces).items()})
+
+    def decode(self, codes: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+        """See `Steps.decode`."""
+        return _arrays({one: one.decode(x) for one, x in self._tensors(codes).items()})
+
+
 def _arrays(tensors: Mapping[Any, Any]) -> dict[Any, np.ndarray]:
     return {stream: tensor.cpu().numpy() for stream, tensor in tensors.items()}
 
 
-def steps_of(codec: Codec | Exported) -> Steps:
+def steps_of(codec: Codec | Exported, context: float | None = None) -> Steps:
     """Who steps streams of a codec.
 
+    Args:
+        codec: to be streamed.
+        context: seconds around a frame that one may look at which needs the whole recording.
+
     Raises:
-        ValueError: it cannot stream; says why.
+        ValueError: it cannot stream, or needs no context; says why.
     """
-    steps = Crowd(codec) if isinstance(codec, Exported) else _InTorch(codec)
+    steps: Steps
+    if isinstance(codec, Exported):
+        if context is not None:
+            raise ValueError("windows run in torch: leave --context or --backend out")
+        steps = Crowd(codec)
+    else:
+        steps = _InTorch(codec) if context is None else _InWindows(codec, context)
     _warm(steps)
     return steps
 

@@ -27,8 +27,8 @@ class Plan:
         steps: whether there are graphs of steps.
         rings: names of states `[b h slots d]` that a step only reads. A state goes into a step by
             its name and comes out as "next.NAME", to take its place; of a ring comes "new.NAME"
-            `[b h n d]`, one column a frame, that belongs into slot (frames so far) mod slots and
-            those after it (`entered` puts it there).
+            `[b h n d]`, as many columns for each frame (Mimi: two), that belongs into slot
+            (columns so far) mod slots and those after it (`entered` puts it there).
         encoder, decoder: dtype, and shape for one signal, of each state, which starts at zero;
             none where a codec begins by graphs of their own.
     """
@@ -52,7 +52,11 @@ class Plan:
 
 
 def entered(
-    state: State, made: Mapping[str, np.ndarray], rows: np.ndarray | slice, at: np.ndarray
+    state: State,
+    made: Mapping[str, np.ndarray],
+    rows: np.ndarray | slice,
+    at: np.ndarray,
+    frames: int,
 ) -> None:
     """Put what a step made into the state it came from, in place.
 
@@ -61,6 +65,7 @@ def entered(
         made: by name, "next." and "new." as in `Plan`.
         rows: of the state, those that were stepped.
         at: frames that each of them had had before.
+        frames: of the step.
     """
     for name, value in made.items():
         kind, _, name = name.partition(".")
@@ -71,7 +76,7 @@ def entered(
             which = np.arange(len(ring))[rows, None] if isinstance(rows, slice) else rows[:, None]
             n, slots = value.shape[2], ring.shape[2]
             late = max(0, n - slots)  # what would be written over at once
-            to = (at[:, None] + np.arange(late, n)) % slots
+            to = (at[:, None] * (n // frames) + np.arange(late, n)) % slots
             ring[which, :, to] = value[:, :, late:].transpose(0, 2, 1, 3)
 
 
@@ -168,8 +173,9 @@ class Passage:
         graph, inputs = ("_begin", {}) if mirrored else ("_step", state)
         inputs = {self.takes: np.ascontiguousarray(x), **inputs}
         made = self._graphs.run(f"{self.way}{graph}", inputs)
-        entered(state, made, slice(None), np.full(self.batch, self.stepped))
-        self.stepped += self._frames(x)
+        frames = self._frames(x)
+        entered(state, made, slice(None), np.full(self.batch, self.stepped), frames)
+        self.stepped += frames
         return made[self.gives]
 
     def _frames(self, x: np.ndarray) -> int:

@@ -1,6 +1,7 @@
 """What executes a codec fastest: torch, torch.compile, onnxruntime, OpenVINO, on the same audio.
 
     python tests/bench/backends.py [--seconds 10] [--threads 2] [--rounds 5] [--folder KEPT]
+        [--compile] [--int8]
 
 For `speech` (its weights) and EnCodec 24 kHz (random weights, 8 codebooks), beside the `encodec`
 package with the weights of ours. All take turns, and the fastest round of each counts, for a shared
@@ -39,6 +40,7 @@ from audiotok.exported import Exported, is_exported
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
 CODEBOOKS = 8
 BACKENDS = (("onnx", "float32"), ("openvino", "float32"), ("openvino", "bfloat16"))
+IN_8_BITS = (("onnx", "float32"), ("openvino", "float32"))  # of weights; it computes in floats
 
 Task = Callable[[], np.ndarray]
 Row = tuple[str, Task, Task]  # a name; codes `[k f]`; samples `[c t]`
@@ -81,7 +83,7 @@ def exported(name: str, codec: Exported, audio: Audio, tokens: Any) -> Row:
 
 
 def rows_of(
-    codec: Codec, audio: Audio, folder: Path, threads: int, *, with_compile: bool
+    codec: Codec, audio: Audio, folder: Path, threads: int, *, with_compile: bool, with_int8: bool
 ) -> list[Row]:
     tokens = codec.encode(audio, codebooks=CODEBOOKS)
     made: list[Row] = [
@@ -93,15 +95,18 @@ def rows_of(
     ]
     if with_compile:
         made.append(compiled(codec, audio.samples, tokens.codes))
-    kept = folder / codec.name
-    if not is_exported(kept):
-        export(codec, kept, codebooks=CODEBOOKS, steps=True)
-    for backend, precision in BACKENDS:
-        try:
-            run: Any = load(kept, backend=backend, threads=threads, precision=precision)  # pyright: ignore
-            made.append(exported(f"{backend} {precision}", run, audio, tokens))
-        except ImportError as missing:
-            print(f"{backend}: left out, {missing}")
+    for int8, backends in ((False, BACKENDS), *([(True, IN_8_BITS)] if with_int8 else [])):
+        kept = folder / f"{codec.name}{'-int8' if int8 else ''}"
+        if not is_exported(kept):
+            about = export(codec, kept, codebooks=CODEBOOKS, steps=True, int8=int8)
+            print(f"  {kept.name}: {about['int8'] or about['parity']}", flush=True)
+        for backend, precision in backends:
+            try:
+                run: Any = load(kept, backend=backend, threads=threads, precision=precision)  # pyright: ignore
+                name = f"{backend} {'int8 weights' if int8 else precision}"
+                made.append(exported(name, run, audio, tokens))
+            except ImportError as missing:
+                print(f"{backend}: left out, {missing}")
     return made
 
 
@@ -148,6 +153,7 @@ def main() -> None:
     options.add_argument("--codecs", nargs="+", default=["speech", "encodec"])
     options.add_argument("--cpu", action="store_true", help="count the processor's seconds")
     options.add_argument("--compile", action="store_true", help="torch.compile too: minutes")
+    options.add_argument("--int8", action="store_true", help="weights in 8 bits too")
     chosen = options.parse_args()
     clock = time.process_time if chosen.cpu else time.perf_counter
     torch.set_num_threads(chosen.threads)
@@ -170,7 +176,8 @@ def main() -> None:
             codec = load("speech") if name == "speech" else ours
             print(codec.name)
             audio = one.resample(codec.sample_rate)
-            rows = rows_of(codec, audio, folder, chosen.threads, with_compile=chosen.compile)
+            more = {"with_compile": chosen.compile, "with_int8": chosen.int8}
+            rows = rows_of(codec, audio, folder, chosen.threads, **more)
             timed([peer, *rows], one.seconds, chosen.rounds, rows[0], clock)
 
 

@@ -1,10 +1,13 @@
 """Streams of `speech`, one after the other and side by side: what a 20 ms frame takes, both ways.
 
     python tests/bench/stream.py [--streams 1 10 40] [--seconds 4] [--threads 1 2] [--cpu]
+        [--exported FOLDER]
 
 Every stream gets its own stretch of a real recording, a frame at a time, encodes and decodes it.
-Side by side (`StreamBatch`) all are stepped at once; one after the other each `Stream` by itself.
-Frames of the codes that are other than those of the whole recording are counted (near-ties).
+Side by side all are stepped at once: in torch (`StreamBatch`), and where onnxruntime is installed
+as exported with rings (`Crowd`; into the cache if no folder is given, once). One after the other,
+each `Stream` by itself. Frames of the codes that are other than those of the whole recording are
+counted (near-ties).
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ import torch
 from torch import Tensor
 
 from audiotok import Audio, Codec, Stream, StreamBatch, load
+from audiotok.crowd import Crowd
+from audiotok.exported import Exported
 
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
 WARM = 60  # frames: attention's window is full
@@ -31,6 +36,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=4)
     options.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options.add_argument("--cpu", action="store_true", help="processor time, on a busy machine")
+    options.add_argument("--exported", default="speech", help="a folder of `export --rings`")
     chosen = options.parse_args()
     clock = time.process_time if chosen.cpu else time.perf_counter
     torch.set_flush_denormal(True)
@@ -38,20 +44,36 @@ def main() -> None:
     audio = Audio.load(RECORDING).mono().resample(codec.sample_rate)
     frames = WARM + round(chosen.seconds * codec.sample_rate / codec.frame_size)
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}")
-    print("threads streams | side by side, ms a step: p50 p99 | alone, ms a frame | frames differ")
+    print("threads streams             | ms a step: p50    p99 | frames that differ")
     for threads in chosen.threads:
         torch.set_num_threads(threads)
+        exported = _exported(chosen.exported, threads)
         for count in chosen.streams:
             waves = [_from(audio, i, frames * codec.frame_size) for i in range(count)]
-            took, codes = _abreast(codec, waves, clock)
-            alone = _alone(codec, waves[0], clock)
-            p50, p99 = (1000 * q for q in np.quantile(took, [0.5, 0.99]))
-            differ = sum(_differing(codec, *pair) for pair in zip(waves, codes, strict=True))
+            wholes = [codec.encode(Audio(wave, codec.sample_rate)).codes for wave in waves]
+            sides = [("StreamBatch", _abreast(codec, waves, clock))]
+            if exported is not None:
+                sides.append(("Crowd", _crowd(exported, waves, clock)))
+            for name, (took, codes) in sides:
+                p50, p99 = (1000 * q for q in np.quantile(took, [0.5, 0.99]))
+                pairs = zip(wholes, codes, strict=True)
+                differ = sum(int((one != other).any(0).sum()) for one, other in pairs)
+                total = sum(whole.shape[1] for whole in wholes)
+                said = f"{p50:6.1f} {p99:6.1f} | {differ} of {total}"
+                print(f"{threads:7} {count:7} {name:11} |          {said}", flush=True)
+            alone = 1000 * float(np.median(_alone(codec, waves[0], clock)))
             print(
-                f"{threads:7} {count:7} | {p50:6.1f} {p99:6.1f} | {1000 * np.median(alone):5.2f} "
-                f"(x {count} = {1000 * count * np.median(alone):.1f}) | "
-                f"{differ} of {sum(c.shape[1] for c in codes)}"
+                f"{threads:7} {count:7} Stream      | {alone:.2f} x {count} = {alone * count:.1f}"
             )
+
+
+def _exported(name: str, threads: int) -> Exported | None:
+    """The codec as onnxruntime runs it, if it can here."""
+    try:
+        return load(name, backend="onnx", threads=threads)
+    except ImportError as missing:
+        print(f"Crowd: left out, {missing}")
+        return None
 
 
 def _from(audio: Audio, i: int, samples: int) -> Tensor:
@@ -62,7 +84,7 @@ def _from(audio: Audio, i: int, samples: int) -> Tensor:
 
 def _abreast(
     codec: Codec, waves: list[Tensor], clock: Callable[[], float]
-) -> tuple[list[float], list[Tensor]]:
+) -> tuple[list[float], list[np.ndarray]]:
     batch = StreamBatch(codec)
     streams = [batch.open() for _ in waves]
     made: list[list[Tensor]] = [[] for _ in waves]
@@ -74,9 +96,29 @@ def _abreast(
         took.append(clock() - began)
         for parts, stream in zip(made, streams, strict=True):
             parts.append(codes[stream])
-    return took[WARM:], [
-        torch.cat([*parts, s.finish_encode()], 1) for parts, s in zip(made, streams, strict=True)
-    ]
+    for parts, stream in zip(made, streams, strict=True):
+        parts.append(stream.finish_encode())
+    return took[WARM:], [torch.cat(parts, 1).numpy() for parts in made]
+
+
+def _crowd(
+    codec: Exported, waves: list[Tensor], clock: Callable[[], float]
+) -> tuple[list[float], list[np.ndarray]]:
+    crowd = Crowd(codec)
+    voices = [crowd.open() for _ in waves]
+    made: list[list[np.ndarray]] = [[] for _ in waves]
+    took = []
+    for pieces in zip(*(wave.split(codec.frame_size, 1) for wave in waves), strict=True):
+        given = {voice: piece.numpy() for voice, piece in zip(voices, pieces, strict=True)}
+        began = clock()
+        codes = crowd.encode(given)
+        crowd.decode(codes)
+        took.append(clock() - began)
+        for parts, voice in zip(made, voices, strict=True):
+            parts.append(codes[voice])
+    for parts, voice in zip(made, voices, strict=True):
+        parts.append(crowd.finish_encode(voice))
+    return took[WARM:], [np.concatenate(parts, 1) for parts in made]
 
 
 def _alone(codec: Codec, wave: Tensor, clock: Callable[[], float]) -> list[float]:
@@ -86,11 +128,6 @@ def _alone(codec: Codec, wave: Tensor, clock: Callable[[], float]) -> list[float
         stream.decode(stream.encode(piece))
         took.append(clock() - began)
     return took[WARM:]
-
-
-def _differing(codec: Codec, wave: Tensor, codes: Tensor) -> int:
-    whole = codec.encode(Audio(wave, codec.sample_rate)).codes
-    return int((whole != codes.numpy()).any(0).sum())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import { Server } from './socket.js';
 import { Monitor, Player, Track, read, record, wav } from './audio.js';
 import { Spectrogram, TokenMap, waveform } from './draw.js';
+import * as tok from './tok.js';
 
 const $ = (id) => document.getElementById(id);
 const SPAN = 4;  // seconds at least that the plots are wide
@@ -12,13 +13,21 @@ function state(kind, text) { $('state').dataset.state = kind; $('state-text').te
 
 function problem(text) { $('problem').textContent = text || ''; $('problem').hidden = !text; }
 
-/** All that belongs to one recording. */
-function fresh() {
+/** All that belongs to one recording; a file of tokens has no original, and its own codebooks. */
+function fresh(sizes = server.hello.sizes, file = null) {
   return {
-    original: new Track(), decoded: new Track(), codes: server.hello.sizes.map(() => []),
-    map: new TokenMap(server.hello.sizes), summary: null, ready: new Map(), books: 0,
-    spectra: new Map(),
+    original: new Track(), decoded: new Track(), codes: sizes.map(() => []), file,
+    map: new TokenMap(sizes), summary: null, ready: new Map(), books: 0, spectra: new Map(),
+    get length() { return file ? file.samples : this.original.length; },
   };
+}
+
+/** The slider goes as far as there are codebooks. */
+function range(most) {
+  const asked = Number($('books').value) === Number($('books').max) ? most : $('books').value;
+  $('books').max = most;
+  $('books').value = asked;
+  label();
 }
 
 function push(codes) {
@@ -78,6 +87,7 @@ function begin(live) {
   player.pause();
   playing();
   take = fresh();
+  range(server.hello.codebooks);
   take.live = live;
   take.began = performance.now();
   const books = take.books = Number($('books').value);
@@ -151,6 +161,8 @@ async function load(file) {
   problem('');
   try {
     if (!await connected()) return;
+    const bytes = new Uint8Array(await file.slice(0, 6).arrayBuffer());
+    if (tok.isTok(bytes)) return await open(file);
     const samples = await read(file, server.hello.sample_rate);
     const done = begin(false);
     take.original.push(samples);
@@ -160,6 +172,32 @@ async function load(file) {
   } catch (error) {
     problem(error.message);
   }
+}
+
+/** A file of tokens, to be heard. */
+async function open(file) {
+  const { hello } = server;
+  let found;
+  try {
+    found = tok.read(new Uint8Array(await file.arrayBuffer()));
+  } catch (error) {
+    throw new Error(`${file.name}: ${error.message}`);
+  }
+  const { header, codes } = found;
+  if (header.codec !== hello.codec || header.fingerprint !== hello.fingerprint) {
+    throw new Error(`${file.name}: tokens of ${header.codec} (${header.fingerprint}); this server has ${hello.codec} (${hello.fingerprint})`);
+  }
+  if (!codes[0].length) throw new Error(`${file.name}: no tokens in it`);
+  player.pause();
+  take = fresh(header.sizes, found);
+  push(codes);
+  range(codes.length);
+  choose('b');
+  take.books = codes.length;
+  take.done = true;
+  enable();
+  playing();
+  await decode(Number($('books').value));
 }
 
 // -- hearing ----------------------------------------------------------------------------------
@@ -175,9 +213,9 @@ async function decode(books) {
     await new Promise((resolve) => {
       server.start('decode', { samples: (samples) => track.push(samples), end: resolve }, { codebooks: books, live: false });
       server.tokens(mine.codes.slice(0, books));
-      server.end(mine.original.length);
+      server.end(mine.length);
     });
-    mine.ready.set(books, track.all().subarray(0, mine.original.length));
+    mine.ready.set(books, track.all().subarray(0, mine.length));
     mine.busy = false;
   }
   if (take !== mine) return;
@@ -196,15 +234,26 @@ function heard() {
 
 function listen() {
   player.use(heard());
-  const link = $('save');
-  URL.revokeObjectURL(link.href);
-  link.href = URL.createObjectURL(wav(heard(), server.hello.sample_rate));
-  link.download = choice() === 'a' ? 'original.wav' : `decoded-${take.books}.wav`;
-  link.hidden = false;
+  const name = choice() === 'a' ? 'original.wav' : `decoded-${take.books}.wav`;
+  offer('save', wav(heard(), server.hello.sample_rate), name);
+  const { sample_rate } = server.hello, samples = take.length;
+  const came = { samples, original_rate: sample_rate, original_samples: samples, channels: 1 };
+  const file = tok.write(server.hello, take.codes.slice(0, take.books), { ...came, ...take.file?.header, ...take.file });
+  offer('save-tokens', new Blob([file]), `tokens-${take.books}.tok`);
   stale = true;
 }
 
+/** A link that saves this. */
+function offer(id, blob, name) {
+  const link = $(id);
+  URL.revokeObjectURL(link.href);
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.hidden = false;
+}
+
 function choose(which) {
+  if (which === 'a' && take?.file) return;
   $('a').setAttribute('aria-pressed', which === 'a');
   $('b').setAttribute('aria-pressed', which === 'b');
   if (take?.done) listen();
@@ -231,7 +280,7 @@ function kbps(books) {
 
 function label() {
   const books = Number($('books').value);
-  $('books-text').textContent = `${books} of ${server.hello.codebooks} · ${kbps(books).toFixed(2)} kbps`;
+  $('books-text').textContent = `${books} of ${$('books').max} · ${kbps(books).toFixed(2)} kbps`;
 }
 
 function enable() {
@@ -241,6 +290,7 @@ function enable() {
   $('file').disabled = Boolean(stopRecording);
   $('books').disabled = !server;
   for (const id of ['play', 'a', 'b']) $(id).disabled = !ready;
+  $('a').disabled ||= Boolean(take?.file);
   $('hint').hidden = Boolean(take);
   $('plots').classList.toggle('filled', Boolean(take));
   if (!open && !server) $('record').disabled = true;
@@ -248,7 +298,7 @@ function enable() {
 
 function facts() {
   const { sample_rate, frame_size } = server.hello;
-  const seconds = take.original.length / sample_rate, rate = kbps(take.books);
+  const seconds = take.length / sample_rate, rate = kbps(take.books);
   $('f-length').replaceChildren(`${seconds.toFixed(2)} s`, small(`${take.map.frames} frames of ${Math.round(frame_size / sample_rate * 1000)} ms`));
   $('f-rate').replaceChildren(`${rate.toFixed(2)} kbps`, small(`${Math.ceil(rate * seconds / 8 * 10) / 10} kB in all`));
   $('f-ratio').replaceChildren(`${Math.round(sample_rate * 16 / 1000 / rate)} times`, small('smaller'));
@@ -274,11 +324,11 @@ function draw() {
   requestAnimationFrame(draw);
   if (!server || !take) return;
   const { sample_rate, frame_size } = server.hello;
-  const span = Math.max(SPAN * sample_rate, take.original.length);
+  const span = Math.max(SPAN * sample_rate, take.length);
   const at = player.time * sample_rate / span;
   $('head').hidden = !take.done;
   $('head').style.left = `${100 * at}%`;
-  $('time').textContent = `${(take.done ? player.time : take.original.length / sample_rate).toFixed(1)} / ${(take.original.length / sample_rate).toFixed(1)} s`;
+  $('time').textContent = `${(take.done ? player.time : take.length / sample_rate).toFixed(1)} / ${(take.length / sample_rate).toFixed(1)} s`;
   if (!stale) return;
   stale = false;
   const decoded = take.ready.get(take.books) || take.decoded.all(), which = choice();
@@ -291,7 +341,7 @@ function draw() {
   const [samples, key] = which === 'a' ? [take.original.all(), 'a'] : [decoded, take.done ? take.books : 'live'];
   spectrum(samples, key).draw($('spectrum'), span);
   $('spectrum-text').textContent = `${which === 'a' ? 'original' : 'decoded'}, 0 to ${sample_rate / 2000} kHz`;
-  $('tokens-text').textContent = `${take.map.frames} frames x ${server.hello.codebooks} codebooks`;
+  $('tokens-text').textContent = `${take.map.frames} frames x ${take.codes.length} codebooks`;
   facts();
 }
 
@@ -316,7 +366,7 @@ $('books').oninput = () => {
 $('plots').onpointerdown = (event) => {
   if (!take?.done) return;
   const box = $('plots').getBoundingClientRect();
-  const span = Math.max(SPAN, take.original.length / server.hello.sample_rate);
+  const span = Math.max(SPAN, take.length / server.hello.sample_rate);
   player.seek((event.clientX - box.left) / box.width * span);
 };
 $('token-form').onsubmit = (event) => {

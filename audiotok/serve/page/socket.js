@@ -10,7 +10,7 @@ function base64url(text) {
 }
 
 /** Codes [codebooks][frames], unpacked lowest bit first. */
-function unpack(bytes, widths, frames) {
+export function unpack(bytes, widths, frames) {
   const rows = widths.map(() => new Uint32Array(frames));
   let bit = 0;
   for (let f = 0; f < frames; f++) {
@@ -27,7 +27,7 @@ function unpack(bytes, widths, frames) {
   return rows;
 }
 
-function pack(rows, widths, first, last) {
+export function pack(rows, widths, first, last) {
   const bits = (last - first) * widths.slice(0, rows.length).reduce((a, b) => a + b, 0);
   const bytes = new Uint8Array((bits + 7) >> 3);
   let bit = 0;
