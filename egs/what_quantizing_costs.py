@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 import audiotok
 from audiotok.manifest import read_manifest
 from audiotok.metrics.base import Score
+from audiotok.quantizers.base import Quantized
 from audiotok.registry import find
 
 
@@ -38,7 +38,7 @@ def main() -> None:
         whole = F.pad(audio.samples[None], (0, -len(audio) % codec.frame_size))
         with torch.no_grad():
             made, quantized = codec(whole)
-            hook = codec.quantizer.register_forward_hook(lambda _, x, y: replace(y, latent=x[0]))
+            hook = codec.quantizer.register_forward_hook(lambda _, x, y: Quantized(x[0], y.codes))
             as_it_is, kept = codec(whole)
             hook.remove()
         latents.append(kept.latent[0])
