@@ -258,6 +258,8 @@ def test_descriptions(tokens: Path):
     assert (facts["frames"], facts["samples"]) == (whole.frames, whole.samples)
     assert (facts["original_rate"], facts["original_samples"]) == (44100, 22050)
     assert facts["nominal_kbps"] == pytest.approx(whole.kbps)
+    Tokens.load(tokens, start=0, end=0).save(empty := tokens.with_name("empty.tok"))
+    assert (describe_tokens(empty)["seconds"], describe_tokens(empty)["file_kbps"]) == (0, None)
     facts = describe_audio(tokens.with_suffix(".wav"))
     assert facts == {
         "file": str(tokens.with_suffix(".wav")),

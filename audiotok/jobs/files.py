@@ -43,7 +43,7 @@ class Made:
     codebooks: int  # of a stream
     streams: int  # channels that were coded apart
     nominal_kbps: float  # information in the codes
-    file_kbps: float  # bytes of the .tok file, header and all
+    file_kbps: float | None  # bytes of the .tok file, header and all; None: no audio in it
     took: float  # seconds of work
 
     def row(self) -> dict[str, Any]:
@@ -268,7 +268,7 @@ def describe_tokens(path: str | Path) -> dict[str, Any]:
             "seconds": seconds,
             "nominal_kbps": round(Tokens.load(path, start=0, end=0).kbps, 4),
             "bytes": size,
-            "file_kbps": round(size * 8 / 1000 / max(seconds, 1e-9), 4),
+            "file_kbps": round(size * 8 / 1000 / seconds, 4) if seconds else None,
         }
 
 
