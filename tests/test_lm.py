@@ -17,6 +17,7 @@ import torch
 from commandline import audiotok
 from corpora import corpus_of
 
+from audiotok.audio import Audio
 from audiotok.checkpoint import load
 from audiotok.corpus import Corpus
 from audiotok.exporters.base import export
@@ -560,6 +561,16 @@ def test_command_line(corpus: Path, tmp_path: Path):
     done = audiotok("lm", "generate", weights, "-o", wave, "--seconds", "0.2")
     assert done.code == 0, done.err
     assert wave.stat().st_size > 44
+    codec = load("speech")
+    spoken_before = codec.encode(Audio(torch.randn(1, 8000) / 10, 16000))
+    spoken_before.save(prompt := tmp_path / "prompt.tok")
+    going_on = ("--prompt", prompt, "--prompt-seconds", "0.2", "--seconds", "0.3", "--shortest")
+    done = audiotok("lm", "generate", weights, "-o", wave, *going_on, "0.3", "--force")
+    assert done.code == 0, done.err
+    heard = Audio.load(wave).samples
+    assert heard.shape[1] == 4800
+    known = codec.decode(spoken_before.first(2)).samples
+    assert torch.allclose(heard[:, :2880], known[:, :2880].clamp(-1, 1), atol=1e-4)
     for arguments, word in (
         (("generate", tmp_path / "none.safetensors", "-o", tmp_path / "x.wav"), "no such model"),
         (("generate", weights, "-o", tmp_path / "x.wav", "--text", "hi"), "no text"),
