@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -244,8 +245,8 @@ def test_it_plays_seeks_and_keeps_its_place_between_a_and_b(browser: Any, server
             return float(tab.inner_text("#time").split("/")[0])
 
         tab.locator("#plots").click(position={"x": 400, "y": 60})
+        tab.locator("#time", has_text=re.compile(r"^\d*[2-9]\.")).wait_for()  # with the next frame
         place = at()
-        assert place > 2
         tab.click("#play")
         assert tab.get_attribute("#play", "aria-label") == "Pause"
         tab.wait_for_timeout(400)
