@@ -89,6 +89,7 @@ class Train:
     compile: bool = False  # torch.compile, worth its minutes on a GPU
     ema: float = 0.999  # decay of the averaged weights, which are what is saved
     whole: float = 0.5  # share of crops that use all codebooks; the rest a random number
+    keep: tuple[float, ...] = ()  # or: how many use 1, 2 ... codebooks, relative to each other
     seed: int = 0
     every: int = 500  # steps between checkpoints, with losses on held-out crops
     score: int = 0  # steps between validations by metrics; 0 is never

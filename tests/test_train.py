@@ -56,13 +56,23 @@ def test_the_cosine_and_the_exponential_rate():
 
 
 def test_codebooks_are_drawn_by_seed_and_step():
-    keep = draw_keep(4000, 8, 0.5, seed=(0, 3))
-    assert torch.equal(keep, draw_keep(4000, 8, 0.5, seed=(0, 3)))
-    assert not torch.equal(keep, draw_keep(4000, 8, 0.5, seed=(0, 4)))
-    assert draw_keep(50, 8, 1.0, seed=(0, 0)).tolist() == [8] * 50
+    half = Train(whole=0.5)
+    keep = draw_keep(4000, 8, half, seed=(0, 3))
+    assert torch.equal(keep, draw_keep(4000, 8, half, seed=(0, 3)))
+    assert not torch.equal(keep, draw_keep(4000, 8, half, seed=(0, 4)))
+    assert draw_keep(50, 8, Train(whole=1.0), seed=(0, 0)).tolist() == [8] * 50
     shares = torch.bincount(keep, minlength=9)[1:] / 4000
     # Half are whole, and an eighth of the other half by chance.
     assert shares.tolist() == pytest.approx([0.5 / 8] * 7 + [0.5 + 0.5 / 8], abs=0.02)
+
+
+def test_codebooks_are_drawn_as_they_are_shared_out():
+    shares = Train(keep=(3, 0, 1, 4))
+    keep = draw_keep(8000, 4, shares, seed=(0, 3))
+    assert torch.equal(keep, draw_keep(8000, 4, shares, seed=(0, 3)))
+    drawn = torch.bincount(keep, minlength=5) / 8000
+    assert torch.allclose(drawn, torch.tensor([0, 3, 0, 1, 4]) / 8, atol=0.02)
+    assert drawn[2] == 0
 
 
 # -- the balancer -----------------------------------------------------------------------------
@@ -400,7 +410,7 @@ def test_accumulated_batches_are_one_larger_batch_in_expectation(recipe: Path, t
 
 
 def test_a_loss_may_ask_only_crops_that_use_enough_codebooks(recipe: Path, tmp_path: Path):
-    keep = draw_keep(4, 2, 0.0, seed=(2, 0, 0, 0))
+    keep = draw_keep(4, 2, Train(whole=0.0), seed=(2, 0, 0, 0))
     assert sorted(set(keep.tolist())) == [1, 2]
     for least, asked in ((1, keep >= 1), (2, keep == 2), (3, keep == 3)):
         settings = ["loss.phase=1.0", f"loss_from.phase={least}"]
@@ -625,6 +635,10 @@ def test_unknown_losses_and_sizes_name_the_known(recipe: Path, tmp_path: Path):
     assert wrong(recipe, tmp_path / "h", "loss_from.commitment=2", "loss_from.phase=2") == (
         "[loss_from]: ['commitment', 'phase'] are no reconstruction losses in [loss]"
     )
+    for i, shares in enumerate(("[1.0]", "[-1.0, 2.0]", "[0.0, 0.0]")):
+        assert wrong(recipe, tmp_path / f"k{i}", f"train.keep={shares}") == (
+            "[train] keep: a share for each of 2 codebooks is needed"
+        )
     assert wrong(recipe, tmp_path / "g", "discriminators.mpd={}") == (
         "[discriminators] play no part: set loss.adversarial, feature_matching"
     )

@@ -29,8 +29,12 @@ def learning_rate(step: int, train: Train, rate: float | None = None) -> float:
     return high * (left if train.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left))
 
 
-def draw_keep(batch: int, codebooks: int, whole: float, *, seed: tuple[int, ...]) -> Tensor:
-    """Codebooks to use for each crop: all with probability `whole`, else 1 to all."""
+def draw_keep(batch: int, codebooks: int, train: Train, *, seed: tuple[int, ...]) -> Tensor:
+    """Codebooks to use for each crop: as `train.keep` shares them out, if it says anything; else
+    all with probability `train.whole`, or 1 to all."""
     random = torch.Generator().manual_seed(hash(seed) & 0x7FFFFFFF)
+    if train.keep:
+        shares = torch.tensor(train.keep, dtype=torch.float32)
+        return 1 + torch.multinomial(shares, batch, replacement=True, generator=random)
     some = torch.randint(1, codebooks + 1, (batch,), generator=random)
-    return torch.where(torch.rand(batch, generator=random) < whole, codebooks, some)
+    return torch.where(torch.rand(batch, generator=random) < train.whole, codebooks, some)

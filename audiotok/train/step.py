@@ -52,6 +52,9 @@ class Step:
         targets: for distillation, or None.
         cast: makes the context that networks run in (mixed precision).
         rank: of this process.
+
+    Raises:
+        ValueError: `train.keep` has not a share for each codebook.
     """
 
     def __init__(
@@ -63,6 +66,9 @@ class Step:
         cast: Casting,
         rank: int = 0,
     ) -> None:
+        shares, codebooks = recipe.train.keep, players.codec.codebooks
+        if shares and not (len(shares) == codebooks and min(shares) >= 0 < sum(shares)):
+            raise ValueError(f"[train] keep: a share for each of {codebooks} codebooks is needed")
         self.recipe, self.players, self.targets = recipe, players, targets
         self.cast, self.rank = cast, rank
         self.own = [p for p in players.codec.parameters() if p.requires_grad]
@@ -84,7 +90,7 @@ class Step:
         """
         recipe, codec = self.recipe, self.players.codec
         seed = (recipe.train.seed, step, part, self.rank)
-        keep = draw_keep(len(batch), codec.codebooks, recipe.train.whole, seed=seed)
+        keep = draw_keep(len(batch), codec.codebooks, recipe.train, seed=seed)
         with self.cast():
             made, quantized = codec(batch.wave, keep.to(batch.wave.device))
             if self.targets is not None and "distillation" in recipe.loss:
