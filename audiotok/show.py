@@ -93,14 +93,13 @@ def estimated(facts: dict[str, Any]) -> dict[str, str]:
 def encoding(row: dict[str, Any]) -> dict[str, Any]:
     """A row of `files.Made` in words."""
     streams = f"{row['streams']} x " if row["streams"] > 1 else ""
-    rate = row["file_kbps"]
     return {
         "file": row["target"],
         "duration": f"{row['seconds']:.3f} s",
         "frames": row["frames"],
         "codebooks": f"{streams}{row['codebooks']}",
         "nominal rate": f"{row['nominal_kbps']:.3f} kbps",
-        "real rate": f"{rate:.3f} kbps (the whole .tok file)" if rate else "no audio",
+        "real rate": f"{row['file_kbps'] or 0:.3f} kbps (the whole .tok file)",
         "time": f"{row['took']:.3f} s",
         "speed": f"{row['speed']:.1f}x real time (factor {1 / max(row['speed'], 1e-9):.4f})",
     }
