@@ -46,7 +46,7 @@ options = TrainingArguments(
     tempfile.mkdtemp(), max_steps=chosen.steps, learning_rate=2e-3, use_cpu=True, report_to=[]
 )
 batches = [{"input_ids": ids[:-1], "labels": ids[:-1]} for ids in packed]
-Trainer(model, options, train_dataset=batches).train()
+Trainer(model, options, train_dataset=batches).train()  # pyright: ignore
 
 grammar, ids = Grammar(layout), [layout.special("begin")]
 grammar.push(ids[0])

@@ -26,6 +26,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -129,7 +130,8 @@ def loop(kind: str, data: Path, weights: Path) -> None:
             longest = max(map(len, waves))
             batch = torch.stack([torch.nn.functional.pad(w, (0, longest - len(w))) for w in waves])
             mask = torch.stack([torch.arange(longest) < len(w) for w in waves])
-            codes = theirs.encode(batch[:, None], mask, bandwidth=6.0).audio_codes[0]
+            coded: Any = theirs.encode(batch[:, None], mask, bandwidth=6.0)
+            codes = coded.audio_codes[0]
             for i, (path, w) in enumerate(zip(files[first : first + 8], waves, strict=True)):
                 made[path.name] = codes[i, :, : -(-len(w) // 320)].numpy()
     took = time.perf_counter() - began
