@@ -247,6 +247,7 @@ def test_it_plays_seeks_and_keeps_its_place_between_a_and_b(browser: Any, server
         tab.locator("#plots").click(position={"x": 400, "y": 60})
         tab.locator("#time", has_text=re.compile(r"^\d*[2-9]\.")).wait_for()  # with the next frame
         place = at()
+        assert place > 2
         tab.click("#play")
         assert tab.get_attribute("#play", "aria-label") == "Pause"
         tab.wait_for_timeout(400)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -40,9 +41,16 @@ def _frozen(value: Any) -> Any:
 
 
 def new_codec(recipe: Recipe) -> Codec:
-    """The recipe's codec, with new weights, or those of `train.start_from`."""
+    """The recipe's codec, with new weights, or those of `train.start_from`.
+
+    Raises:
+        ValueError: sizes, weights or `train.keep` do not fit it.
+    """
     torch.manual_seed(recipe.train.seed)
     codec = sized(find("codecs", recipe.codec), recipe.config, "config")
+    shares, n = recipe.train.keep, codec.codebooks
+    if shares and not (len(shares) == n and min(shares) >= 0 < sum(shares) < math.inf):
+        raise ValueError(f"[train] keep: a share for each of {n} codebooks is needed")
     if recipe.train.start_from:
         begin = load(recipe.train.start_from)
         try:

@@ -52,9 +52,6 @@ class Step:
         targets: for distillation, or None.
         cast: makes the context that networks run in (mixed precision).
         rank: of this process.
-
-    Raises:
-        ValueError: `train.keep` has not a share for each codebook.
     """
 
     def __init__(
@@ -66,9 +63,6 @@ class Step:
         cast: Casting,
         rank: int = 0,
     ) -> None:
-        shares, codebooks = recipe.train.keep, players.codec.codebooks
-        if shares and not (len(shares) == codebooks and min(shares) >= 0 < sum(shares)):
-            raise ValueError(f"[train] keep: a share for each of {codebooks} codebooks is needed")
         self.recipe, self.players, self.targets = recipe, players, targets
         self.cast, self.rank = cast, rank
         self.own = [p for p in players.codec.parameters() if p.requires_grad]
