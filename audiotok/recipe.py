@@ -95,7 +95,10 @@ class Train:
     score: int = 0  # steps between validations by metrics; 0 is never
     best: str = "validation"  # column of log.csv that decides which weights are kept as the best
     clips: int = 16  # held-out recordings that are scored, and heard in TensorBoard
-    start_from: str = ""  # a checkpoint whose weights to begin with
+    metrics: tuple[str, ...] = ("pesq", "stoi", "si_sdr", "mel")  # what scores them
+    codebooks: tuple[int, ...] = ()  # how many they are decoded from when scored; all if empty
+    start_from: str = ""  # a codec's name or a checkpoint whose weights to begin with
+    frozen: tuple[str, ...] = ()  # parts of the codec that keep their weights ("encoder")
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Recipe:
     discriminators: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> sizes
     adversary: Adversary = field(default_factory=Adversary)
     train: Train = field(default_factory=Train)
+    models: dict[str, str] = field(default_factory=dict)  # part of a metric -> name or path
     bands: tuple[Band, ...] = ()
 
 

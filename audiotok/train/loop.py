@@ -35,7 +35,13 @@ from audiotok.train.players import Players
 from audiotok.train.schedule import learning_rate
 from audiotok.train.step import Step, check_losses
 from audiotok.train.targets import Targets, read_features
-from audiotok.train.validation import held_out, score, stage_gradients
+from audiotok.train.validation import (
+    Clip,
+    Scorer,
+    held_out,
+    lower_is_better,
+    stage_gradients,
+)
 
 HELD = 64  # crops of two lengths that held-out losses are taken of
 
@@ -96,6 +102,7 @@ class Run:
         if self.main:
             out.mkdir(parents=True, exist_ok=True)
         self.players = Players(recipe, self.device)
+        self.scorer = Scorer(self.options.metrics, recipe.models, self.options.codebooks)
         self.step, self.best, self.seconds = 0, math.inf, 0.0
         self._resume()
         self._read(teachers or {})
@@ -149,7 +156,7 @@ class Run:
         self.fixed = fixed.to(self.device)
         longest = sorted(range(len(held)), key=lambda i: -int(held_source.lengths[i]))
         middle = longest[len(longest) // 4 :][: self.options.clips]
-        self.clips = [Audio(held_source[i][None], rate) for i in middle]
+        self.clips = [Clip(Audio(held_source[i][None], rate), held[i].text) for i in middle]
 
     # -- checkpoints ----------------------------------------------------------------------------
 
@@ -165,7 +172,7 @@ class Run:
     def _save(self, row: dict[str, Any]) -> None:
         value = row.get(self.options.best)
         if value is not None:
-            better = value if _lower_is_better(self.options.best) else -value
+            better = value if lower_is_better(self.options.best) else -value
             if better <= self.best:
                 self.best = better
                 checkpoint.save(self.players.averaged(), self.best_path, card=row)
@@ -246,14 +253,14 @@ class Run:
                 "rate": learning_rate(self.step, options),
                 **sums.means(),
                 **held_out(codec, self.fixed, chosen, self.recipe.loss),
-                **stage_gradients(codec, self.fixed[:8]),
+                **({} if "encoder" in options.frozen else stage_gradients(codec, self.fixed[:8])),
             }
             last = self.step == options.steps
             if options.score and (self.step % options.score == 0 or last):
-                values, made = score(codec, self.clips)
+                values, made = self.scorer.score(codec, self.clips)
                 row |= values
                 for i, (clip, output) in enumerate(zip(self.clips[:4], made[:4], strict=True)):
-                    journal.sounds(self.step, f"clip {i}", output, clip)
+                    journal.sounds(self.step, f"clip {i}", output, clip.audio)
             row = finite(row)
             journal.row(row)
             self._save(row)
@@ -263,7 +270,3 @@ class Run:
 def _samples(recordings: list[Recording], rate: int, data: Data) -> Pool | Files:
     make = Files.open if data.direct else Pool.build
     return make(recordings, rate, data.cache)
-
-
-def _lower_is_better(key: str) -> bool:
-    return not key.startswith(("score_pesq", "score_stoi", "score_si_sdr"))

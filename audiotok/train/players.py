@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,25 @@ def new_codec(recipe: Recipe) -> Codec:
     return codec
 
 
+def freeze(codec: Codec, parts: Sequence[str]) -> None:
+    """Keep the weights of some parts of a codec in training as they are.
+
+    Args:
+        codec: in training mode.
+        parts: names of its modules ("encoder"); their codebooks are not updated either.
+
+    Raises:
+        ValueError: it has no such part, or nothing would be left to train.
+    """
+    known = [name for name, _ in codec.named_children()]
+    for part in parts:
+        if part not in known:
+            raise ValueError(f"[train] frozen: {codec.name} has no {part!r}; {', '.join(known)}")
+        codec.get_submodule(part).eval().requires_grad_(False)
+    if not any(weight.requires_grad for weight in codec.parameters()):
+        raise ValueError("[train] frozen: nothing is left to train")
+
+
 class Judges(nn.Module):
     """All discriminators as one module, so that they learn, and run in parallel, as one."""
 
@@ -92,6 +111,7 @@ class Players:
     def __init__(self, recipe: Recipe, device: torch.device | str) -> None:
         options = recipe.train
         self.codec = new_codec(recipe).to(device).train()
+        freeze(self.codec, options.frozen)
         self.average = copy.deepcopy(self.codec).eval().requires_grad_(False)
         self.optimizer = adamw(self.codec, options)
         self.judges = Judges(recipe.discriminators).to(device) if recipe.discriminators else None
@@ -160,9 +180,10 @@ def follow(average: nn.Module, module: nn.Module, step: int, decay: float) -> No
 
 def adamw(module: nn.Module, options: Train) -> torch.optim.AdamW:
     """AdamW whose decay spares biases, gains and norms."""
+    weights = [p for p in module.parameters() if p.requires_grad]
     groups: Iterable[dict[str, Any]] = [
-        {"params": [p for p in module.parameters() if p.ndim > 1]},
-        {"params": [p for p in module.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in weights if p.ndim > 1]},
+        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         groups,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
-from audiotok.metrics.base import Score
+from audiotok.metrics.base import Metric, Score
 from audiotok.registry import find
-
-METRICS = ("pesq", "stoi", "si_sdr", "mel")
 
 Losses = dict[str, Callable[..., Tensor]]
 
@@ -58,20 +57,80 @@ def stage_gradients(codec: Codec, wave: Tensor) -> dict[str, float]:
     return sizes
 
 
-def score(codec: Codec, clips: list[Audio]) -> tuple[dict[str, float], list[Audio]]:
-    """Mean scores of decoded clips, with the clips; metrics that are not installed are left out."""
-    made = [codec.decode(codec.encode(clip)) for clip in clips]
-    values = {}
-    for name in METRICS:
-        total = Score(0, 0)
-        for output, reference in zip(made, clips, strict=True):
-            try:
-                total += find("metrics", name)().score(output, reference)
-            except ImportError:
-                break
-            except ValueError:  # silent, or too short to score; the count says how many
-                continue
-        if total.count:
-            values[f"score_{name}"] = total.value
-            values[f"score_{name}_count"] = total.count
-    return values, made
+@dataclass(frozen=True)
+class Clip:
+    """A held-out recording that is scored, and heard in TensorBoard.
+
+    Attributes:
+        audio: at the codec's rate.
+        text: what is spoken in it; "" where that is not known.
+    """
+
+    audio: Audio
+    text: str = ""
+
+
+class Scorer:
+    """Scores held-out recordings as they come back from a codec.
+
+    Args:
+        metrics: by name, with a variant after a colon ("dnsmos:sig").
+        models: which model for which part of a metric.
+        codebooks: how many the recordings are decoded from; all of them if empty.
+
+    Raises:
+        ValueError: there is no such metric, or no such variant of it.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[str],
+        models: Mapping[str, str] | None = None,
+        codebooks: Sequence[int] = (),
+    ) -> None:
+        self._codebooks = codebooks
+        self._metrics = {}
+        for metric in metrics:
+            name, _, option = metric.partition(":")
+            self._metrics[metric] = find("metrics", name)(option, models=models)
+
+    def score(self, codec: Codec, clips: Sequence[Clip]) -> tuple[dict[str, float], list[Audio]]:
+        """Return pooled scores by column, and the recordings as they come back.
+
+        A column is `score_METRIC`, followed by `@N` for N codebooks where not all are used; its
+        `_count` says over how much the score was pooled. Metrics that are not installed are left
+        out, and so are recordings that a metric cannot score (silent, too short, without a text).
+        """
+        values: dict[str, float] = {}
+        full: list[Audio] = []
+        for count in self._codebooks or (codec.codebooks,):
+            decoded = [codec.decode(codec.encode(clip.audio, codebooks=count)) for clip in clips]
+            suffix = "" if count == codec.codebooks else f"@{count}"
+            if not full or not suffix:
+                full = decoded
+            for name, metric in self._metrics.items():
+                pooled = _pooled(metric, decoded, clips)
+                if pooled.count:
+                    values[f"score_{name}{suffix}"] = pooled.value
+                    values[f"score_{name}{suffix}_count"] = pooled.count
+        return values, full
+
+
+def _pooled(metric: Metric, decoded: Sequence[Audio], clips: Sequence[Clip]) -> Score:
+    total = Score(0, 0)
+    for output, clip in zip(decoded, clips, strict=True):
+        try:
+            total += metric.score(output, clip.audio, clip.text)
+        except ImportError:
+            return Score(0, 0)
+        except ValueError:  # it cannot be scored; the count says how many were
+            continue
+    return total
+
+
+def lower_is_better(column: str) -> bool:
+    """Return whether a smaller value in a column of the log is the better one."""
+    if not column.startswith("score_"):
+        return True
+    name = column.removeprefix("score_").partition("@")[0].partition(":")[0]
+    return find("metrics", name).better == "lower"
