@@ -32,6 +32,10 @@ class Opinion:
     score: Tensor
     features: list[Tensor]
 
+    def float(self) -> Opinion:
+        """Return the same in single precision, which is what losses are computed in."""
+        return Opinion(self.score.float(), [feature.float() for feature in self.features])
+
 
 class Discriminator(nn.Module):
     """Judges of a waveform `[b c t]`; a subclass writes `judge` and fills `judges`.

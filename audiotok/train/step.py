@@ -132,6 +132,7 @@ class Step:
             return {}
         with self.cast():
             theirs, real = judges(made if heard else made.detach()), judges(wave)
+        theirs, real = ([opinion.float() for opinion in side] for side in (theirs, real))
         found: dict[str, Tensor] = {}
         if learn:
             loss = losses.discriminator(theirs, real, gan=options.kind, reduce=options.reduce)
