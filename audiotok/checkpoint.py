@@ -53,6 +53,7 @@ def save(
         "name": codec.name,
         "config": json.dumps(dataclasses.asdict(codec.config)),
         "card": json.dumps(card or {}),
+        "former_fingerprints": json.dumps(codec.former_fingerprints),
     }
     state = {
         key: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
@@ -91,6 +92,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
             "name": about.get("name", about["codec"]),  # what was written before presets had names
             "config": json.loads(about["config"]),
             "card": json.loads(about["card"]),
+            "former_fingerprints": json.loads(about.get("former_fingerprints", "[]")),
         }
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged; its config cannot be read ({error})") from None
@@ -129,7 +131,7 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
     """What a codec is, as plain data: name, rates, codebooks, size, weights.
 
     `name` to `latency_ms` need no weights; `weights` is the path of those that are here, and
-    `fingerprint` and `card` are theirs.
+    `fingerprint`, `decoder_fingerprint` and `card` are theirs.
 
     Args:
         name_or_path: as for `load`; nothing is downloaded.
@@ -157,6 +159,7 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
         "latency_ms": round(1000 * codec.latency, 2) if codec.causal else None,
         "weights": str(path) if path else None,
         "fingerprint": codec.fingerprint if read else None,
+        "decoder_fingerprint": codec.decoder_fingerprint if read else None,
         "card": read_card(path)["card"] if path and read and is_ours(path) else None,
     }
 
@@ -220,6 +223,7 @@ def _ours(path: Path, name: str | None) -> Codec:
         raise CheckpointError(f"{path}: no codec here is built so: {_line(error)}") from None
     equal = [preset for preset, config in kind.presets.items() if config == codec.config]
     codec.name = _agreed(path, about["name"], name, [about["name"], *equal])
+    codec.former_fingerprints = tuple(about["former_fingerprints"])
     with safe_open(path, "pt") as file:
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     return _filled(codec, state, {}, path)

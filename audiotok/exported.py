@@ -104,6 +104,7 @@ class Exported(Tokenizer):
         self.about, self.plan, self.graphs = about, plan_of(about), graphs
         self.name, self.sample_rate = about["codec"], about["sample_rate"]
         self.frame_size, self.channels = self.plan.frame_size, self.plan.channels
+        self.former_fingerprints = tuple(about.get("former_fingerprints", ()))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -114,6 +115,12 @@ class Exported(Tokenizer):
     def fingerprint(self) -> str:
         """That of the weights it was exported from."""
         return self.about["fingerprint"]
+
+    @property
+    def decoder_fingerprint(self) -> str:
+        """That of the weights it was exported from."""
+        # Before there were two, one named encoder and decoder.
+        return self.about.get("decoder_fingerprint", self.fingerprint)
 
     @property
     def constant_memory(self) -> bool:

@@ -109,7 +109,8 @@ def _exported(name_or_path: str | Path, name: str | None) -> Path:
             f"{name_or_path}: no exported codec, and it cannot be exported here ({error}): {way}"
         ) from None
     codec = load_weights(name_or_path, name=name)
-    folder = cache_folder() / "exported" / f"{codec.name}-{codec.fingerprint}"
+    weights = f"{codec.fingerprint}-{codec.decoder_fingerprint}"
+    folder = cache_folder() / "exported" / f"{codec.name}-{weights}"
     if not _fit(folder):
         again = ", once" if not folder.exists() else " again: what is there is old or damaged"
         doing = "%s is exported into %s%s; that takes a minute or two"

@@ -29,7 +29,7 @@ def pack(codec: Codec, about: dict[str, Any], passages: Sequence[Passage | Windo
     tensors: dict[str, Tensor] = {}
     said = {
         "codec": codec.name,
-        "fingerprint": codec.fingerprint,
+        "fingerprint": _weights(codec),
         "about": about,
         "passages": [passage.kept(tensors, f"p{i}") for i, passage in enumerate(passages)],
     }
@@ -56,13 +56,18 @@ def unpack(codec: Codec, data: bytes) -> tuple[dict[str, Any], list[Kept]]:
     except SafetensorError as error:
         raise ValueError(f"a damaged snapshot of a stream: {error}") from None
     said = json.loads(tensors.pop("said").numpy().tobytes())
-    if (said["codec"], said["fingerprint"]) != (codec.name, codec.fingerprint):
+    if (said["codec"], said["fingerprint"]) != (codec.name, _weights(codec)):
         raise ValueError(
             f"a stream of codec {said['codec']!r} with weights {said['fingerprint']}, not of"
-            f" {codec.name!r} with {codec.fingerprint}"
+            f" {codec.name!r} with {_weights(codec)}"
         )
     tensors = {name: tensor.to(codec.device) for name, tensor in tensors.items()}
     return said["about"], [(passage, tensors) for passage in said["passages"]]
+
+
+def _weights(codec: Codec) -> str:
+    """Name all weights: a stream may be in the middle of encoding and of decoding."""
+    return f"{codec.fingerprint} {codec.decoder_fingerprint}"
 
 
 def fill(passages: Sequence[Passage | Windowed], kept: Sequence[Kept]) -> None:

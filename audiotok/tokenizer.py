@@ -54,12 +54,14 @@ class Tokenizer:
         sample_rate: Hz.
         frame_size: samples a frame; integer, the truth that rates derive from.
         channels: of the audio it codes.
+        former_fingerprints: others under which tokens of the same codes were written before.
     """
 
     name: str
     sample_rate: int
     frame_size: int
     channels: int
+    former_fingerprints: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -68,7 +70,16 @@ class Tokenizer:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that name its weights."""
+        """16 hexadecimal digits that name what makes its codes: encoder and codebooks.
+
+        A decoder that was trained on for the same codes leaves it as it is, so that tokens and
+        corpora keep their worth.
+        """
+        raise NotImplementedError
+
+    @property
+    def decoder_fingerprint(self) -> str:
+        """16 hexadecimal digits that name what makes sound of codes: its decoder."""
         raise NotImplementedError
 
     @property
@@ -95,17 +106,25 @@ class Tokenizer:
         return kept(codebooks, self.codebooks)
 
     def check_tokens(self, tokens: Tokens | Header) -> None:
-        """Raises `WrongTokensError` unless this codec, with these weights, made them."""
+        """Raise unless this codec decodes them: the same encoder and codebooks made them.
+
+        Raises:
+            WrongTokensError: another codec's, or other weights'.
+        """
         if tokens.codec != self.name:
             raise WrongTokensError(
                 f"tokens of codec {tokens.codec!r}, not {self.name!r}: decode them with "
                 f"audiotok.load({tokens.codec!r}) (--codec {tokens.codec})"
             )
-        if tokens.fingerprint != self.fingerprint:
+        if not self.has_codes_of(tokens.fingerprint):
             raise WrongTokensError(
                 f"tokens of other weights of {self.name!r} ({tokens.fingerprint}, these are "
                 f"{self.fingerprint}): give the checkpoint that made them, or encode again"
             )
+
+    def has_codes_of(self, fingerprint: str) -> bool:
+        """Return whether codes made by weights of this fingerprint mean the same here."""
+        return fingerprint in (self.fingerprint, *self.former_fingerprints)
 
     def streams(self, channels: int, *, split: bool = False) -> int:
         """How many times a recording of so many channels is coded: the channel policy.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable
@@ -235,17 +236,41 @@ def test_tokens_of_other_weights_are_refused(small: Codec):
         other.decode(tokens)
 
 
-def test_any_weight_changes_the_fingerprint(small: Codec):
-    seen = {small.fingerprint}
-    for value in small.state_dict().values():
+def test_every_weight_is_named_by_one_of_two_fingerprints(small: Codec):
+    """What makes codes by one, what makes sound by the other; the semantic head by neither."""
+    codes, sound = small.fingerprint, small.decoder_fingerprint
+    seen = set()
+    for key, value in small.state_dict().items():
         before = value.clone()
         value.view(-1)[-1] += 1e-3
-        seen.add(small.fingerprint)
+        now = small.fingerprint, small.decoder_fingerprint
+        part = key.split(".")[0]
+        assert (now[0] == codes) == (part in ("decoder", "semantic"))
+        assert (now[1] == sound) == (part != "decoder")
+        seen.add(now)
         value.copy_(before)
-        assert small.fingerprint in seen
-    assert len(seen) == 1 + len(small.state_dict())
+    assert (small.fingerprint, small.decoder_fingerprint) == (codes, sound)
+    named = [key for key in small.state_dict() if not key.startswith("semantic")]
+    assert len(seen) == 1 + len(named)
     torch.manual_seed(0)
-    assert ready(Speech(SMALL)).fingerprint == small.fingerprint
+    assert ready(Speech(SMALL)).fingerprint == codes
+
+
+def test_tokens_decode_with_any_decoder_of_the_same_codes(small: Codec, tmp_path: Path):
+    tokens = small.encode(noise(small, 1000))
+    better = copy.deepcopy(small)
+    next(better.decoder.parameters()).data.mul_(1.5)
+    assert (better.encode(noise(small, 1000)).codes == tokens.codes).all()
+    assert not better.decode(tokens).samples.equal(small.decode(tokens).samples)
+    # And under the names that the codes had before, which a checkpoint keeps.
+    before = replace(tokens, fingerprint="0123456789abcdef")
+    with pytest.raises(WrongTokensError):
+        better.decode(before)
+    better.former_fingerprints = ("0123456789abcdef",)
+    save(better, tmp_path / "better.safetensors", dtype=torch.float32)
+    again = load(tmp_path / "better.safetensors")
+    assert again.decode(before).samples.equal(better.decode(tokens).samples)
+    assert again.encode(noise(small, 1000)).fingerprint == small.fingerprint
 
 
 # -- our own codec ----------------------------------------------------------------------------

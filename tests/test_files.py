@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -240,16 +241,28 @@ def test_encoded_already(codec: Codec, tmp_path: Path):
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg"])
 def test_decoded_already(codec: Codec, tokens: Path, kind: str):
     target = tokens.with_name(f"b.{kind}")
-    assert not is_decoded(tokens, target)
+    assert not is_decoded(codec, tokens, target)
     decode_file(codec, tokens, target, codebooks=2)
-    assert is_decoded(tokens, target, codebooks=2)
+    assert is_decoded(codec, tokens, target, codebooks=2)
     others: list[dict[str, Any]] = [{}, {"codebooks": 1}, {"codebooks": 2, "original_rate": True}]
     for other in others:
         with pytest.raises(AudioFileError, match="exists already; --force"):
-            is_decoded(tokens, target, **other)
+            is_decoded(codec, tokens, target, **other)
     encode_file(load(small(1)), tokens.with_suffix(".wav"), tokens, force=True)
     with pytest.raises(AudioFileError, match="exists already; --force"):
-        is_decoded(tokens, target, codebooks=2)
+        is_decoded(codec, tokens, target, codebooks=2)
+
+
+def test_another_decoder_of_the_same_codes_makes_another_file(codec: Codec, tokens: Path):
+    target = tokens.with_name("b.flac")
+    decode_file(codec, tokens, target)
+    better = copy.deepcopy(codec)
+    next(better.decoder.parameters()).data.mul_(1.5)
+    assert is_encoded(better, tokens.with_suffix(".wav"), tokens)
+    with pytest.raises(AudioFileError, match="exists already; --force"):
+        is_decoded(better, tokens, target)
+    decode_file(better, tokens, target, force=True)
+    assert is_decoded(better, tokens, target)
 
 
 def test_descriptions(tokens: Path):

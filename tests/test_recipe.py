@@ -94,7 +94,7 @@ def test_settings_go_over_the_file(path: Path):
         (
             "x = 1\n" + WHOLE,
             "PATH: unknown key 'x'; known: codec, data, config, loss, loss_from, distillation, "
-            "discriminators, adversary, train, bands",
+            "discriminators, adversary, train, models, bands",
         ),
         (WHOLE + "step = 1", "PATH [train]: unknown key 'step'; did you mean 'steps'?"),
         ("[data]\nmanifest = 'a'", "PATH: key 'codec' is missing"),

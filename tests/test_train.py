@@ -29,7 +29,7 @@ from audiotok.train.loop import Run, train
 from audiotok.train.losses import RECONSTRUCTION
 from audiotok.train.schedule import draw_keep, learning_rate
 from audiotok.train.step import KNOWN
-from audiotok.train.validation import stage_gradients
+from audiotok.train.validation import lower_is_better, stage_gradients
 
 RATE = 16000
 
@@ -445,6 +445,34 @@ def test_weights_to_start_from(recipe: Path, tmp_path: Path):
     ).startswith(f"train.start_from: {best}: ")
 
 
+def test_frozen_parts_keep_their_weights_and_codes(playing: Path, tmp_path: Path):
+    first = load(train(read_recipe(playing), tmp_path / "first"))
+    settings = [
+        f"train.start_from={tmp_path / 'first' / 'best.safetensors'}",
+        "train.frozen=['encoder', 'quantizer', 'semantic']",
+    ]
+    later = load(train(read_recipe(playing, settings), tmp_path / "second"))
+    before, after = first.state_dict(), later.state_dict()
+    changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"decoder"}
+    audio = Audio(0.1 * torch.randn(1, RATE), RATE)
+    assert (first.encode(audio).codes == later.encode(audio).codes).all()
+    assert "gradient_stage_1" not in rows(tmp_path / "second")[-1]
+    assert first.fingerprint == later.fingerprint
+    assert first.decoder_fingerprint != later.decoder_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [
+        ("['decodr']", "[train] frozen: speech has no 'decodr'; encoder, quantizer, semantic, "),
+        ("['encoder', 'semantic', 'decoder', 'head']", "[train] frozen: nothing is left to train"),
+    ],
+)
+def test_what_cannot_be_frozen(recipe: Path, tmp_path: Path, frozen: str, message: str):
+    assert wrong(recipe, tmp_path / "run", f"train.frozen={frozen}").startswith(message)
+
+
 # -- distillation -----------------------------------------------------------------------------
 
 
@@ -550,6 +578,38 @@ def test_metrics_sounds_and_pictures(recipe: Path, tmp_path: Path):
     assert {"decoded/clip 0", "reference/clip 0"} <= set(tags["images"])
     best = max(float(row["score_stoi"]) for row in rows(out))
     assert read_card(out / "best.safetensors")["card"]["score_stoi"] == best
+
+
+def test_scores_of_some_codebooks_and_of_chosen_metrics(recipe: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    settings = ["train.score=6", "train.metrics=['mel', 'stoi:extended']", "train.codebooks=[1, 2]"]
+    best = train(read_recipe(recipe, [*settings, "train.best=score_mel@1"]), out)
+    last = rows(out)[-1]
+    assert {key for key in last if key.startswith("score_") and not key.endswith("_count")} == {
+        *("score_mel", "score_mel@1", "score_stoi:extended", "score_stoi:extended@1"),
+    }
+    # Fewer codebooks came back as something else.
+    assert last["score_mel@1"] != last["score_mel"]
+    assert read_card(best)["card"]["score_mel@1"] == float(last["score_mel@1"])
+
+
+def test_best_by_a_column_that_is_never_logged_is_an_error(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    settings = ["train.score=3", "train.metrics=['utmos', 'mel']", "train.best='score_utmos'"]
+    assert wrong(recipe, tmp_path / "run", *settings).startswith(
+        "[train] best: 'score_utmos' is not in log.csv; there are step, "
+    )
+    assert "score_utmos is left out: " in caplog.text  # its weights are not here
+    assert wrong(recipe, tmp_path / "other", "train.best='held_mol'").startswith("[train] best: ")
+
+
+def test_the_direction_of_a_column_is_its_metrics():
+    assert lower_is_better("validation")
+    assert lower_is_better("score_mel@1")
+    assert lower_is_better("score_wer")
+    assert not lower_is_better("score_distillmos@4")
+    assert not lower_is_better("score_stoi:extended")
 
 
 def test_a_tone_is_a_line_in_the_picture():

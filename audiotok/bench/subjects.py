@@ -135,7 +135,8 @@ class Coded(Player):
             self.codebooks = self.codec.quantizer.check(spec.codebooks)
         except ValueError as error:
             raise ValueError(f"{spec.name}: {error}") from None
-        self.id = f"{self.codec.fingerprint} {self.codebooks}"
+        weights = f"{self.codec.fingerprint} {self.codec.decoder_fingerprint}"
+        self.id = f"{weights} {self.codebooks}"
 
     def output(self, audio: Audio, name: str, keep: Path) -> Output:
         """See `Player.output`."""
@@ -165,6 +166,7 @@ class Coded(Player):
         codec, first = self.codec, self.codec.sizes[: self.codebooks]
         facts: dict[str, Any] = {
             "fingerprint": codec.fingerprint,
+            "decoder fingerprint": codec.decoder_fingerprint,
             "parameters": codec.parameters_total,
             "sample_rate": codec.sample_rate,
             "frames/s": float(codec.frame_rate),

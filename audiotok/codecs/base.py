@@ -214,16 +214,31 @@ class Codec(Tokenizer, Network):
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that name these weights, whatever the device or file."""
+        """See `Tokenizer.fingerprint`: the same whatever the device or file."""
+        return self._digests()[0]
+
+    @property
+    def decoder_fingerprint(self) -> str:
+        """See `Tokenizer.decoder_fingerprint`: the same whatever the device or file."""
+        return self._digests()[1]
+
+    def _digests(self) -> tuple[str, str]:
+        """Fingerprints of what makes codes and of what makes sound, computed once."""
         state = self.state_dict()
         version = tuple((t.data_ptr(), t._version) for t in state.values())
-        if getattr(self, "_fingerprint", (None, ""))[0] != version:
-            digest = hashlib.sha256(self.name.encode())
+        known = getattr(self, "_fingerprints", None)
+        if known is None or known[0] != version:
+            codes, sound = (hashlib.sha256(self.name.encode()) for _ in range(2))
             for key in sorted(state):
+                part = key.partition(".")[0]
+                if part == "semantic":  # used in training only
+                    continue
+                digest = sound if part == "decoder" else codes
                 digest.update(key.encode())
                 digest.update(state[key].detach().cpu().float().contiguous().numpy())
-            self._fingerprint = (version, digest.hexdigest()[:16])
-        return self._fingerprint[1]
+            known = version, (codes.hexdigest()[:16], sound.hexdigest()[:16])
+            self._fingerprints = known
+        return known[1]
 
     @property
     def device(self) -> torch.device:

@@ -53,7 +53,7 @@ def decode(
     from audiotok.io.sink import FORMATS
     from audiotok.jobs.files import is_decoded
     from audiotok.jobs.plan import plan
-    from audiotok.jobs.run import codec_by, decoder, run
+    from audiotok.jobs.run import codec_by, codec_for, decoder, run
 
     suffix = f".{suffix.lower().lstrip('.')}"
     if suffix not in FORMATS:
@@ -63,10 +63,14 @@ def decode(
     planned = plan(paths, out, suffixes=[".tok"], suffix=suffix, makes=FORMATS)
     options: dict[str, Any] = {"codebooks": codebooks, "original_rate": rate == "original"}
 
+    mine = device if jobs == 1 else "cpu"
+
     def done(source: Path, target: Path) -> bool:
-        return not force and is_decoded(source, target, **options)
+        if force or not target.exists():
+            return False
+        return is_decoded(codec_for(source, codec, mine, backend), source, target, **options)
 
     if codec is not None:
-        checked(codec_by(codec, device if jobs == 1 else "cpu", backend), codebooks)
+        checked(codec_by(codec, mine, backend), codebooks)
     build = partial(decoder, codec, device, backend, force=force, **options)
     reported(run(build, planned, done=done, jobs=jobs, verb="decoding"), "decoded", as_json)

@@ -126,6 +126,8 @@ def described(
         "format": FORMAT,
         "codec": codec.name,
         "fingerprint": codec.fingerprint,
+        "decoder_fingerprint": codec.decoder_fingerprint,
+        "former_fingerprints": list(codec.former_fingerprints),
         "sample_rate": codec.sample_rate,
         "frame_size": codec.frame_size,
         "frame_rate": float(codec.frame_rate),

@@ -28,6 +28,7 @@ from audiotok.tokfile import (
 
 if TYPE_CHECKING:
     from audiotok.codecs.base import Codec
+    from audiotok.tokenizer import Tokenizer
 
 SECONDS = 60  # of audio that decoding holds at a time
 
@@ -127,7 +128,7 @@ def decode_file(
         rate = header.original_rate if back else codec.sample_rate
         length = reader.original_samples if back else reader.samples
         Path(target).parent.mkdir(parents=True, exist_ok=True)
-        comment = _comment(header, codebooks)
+        comment = _comment(codec, header, codebooks)
         with Sink(target, rate, header.channels, force=force, comment=comment) as writer:
             pieces = _waves(codec, reader, codebooks)
             if back:
@@ -163,9 +164,9 @@ def is_encoded(
     except TokenFileDamagedError as error:
         raise TokenFileExistsError(f"{error}; --force overwrites it") from None
     kept = codec.kept(codebooks)
-    same = (codec.name, codec.fingerprint, kept)
+    same = header.codec == codec.name and codec.has_codes_of(header.fingerprint)
     apart = header.streams > 1
-    if (header.codec, header.fingerprint, len(header.sizes)) != same:
+    if not same or len(header.sizes) != kept:
         made = f"made by {header.codec} {header.fingerprint} with {len(header.sizes)} codebooks"
     elif apart != split and (apart or _channels(source) > codec.channels):
         made = f"with channels {'split' if apart else 'mixed'}"
@@ -180,6 +181,7 @@ def _channels(source: str | Path) -> int:
 
 
 def is_decoded(
+    codec: Tokenizer,
     source: str | Path,
     target: str | Path,
     *,
@@ -202,17 +204,18 @@ def is_decoded(
         same = (file.samplerate, file.frames, file.comment) == (
             rate,
             length,
-            _comment(header, codebooks),
+            _comment(codec, header, codebooks),
         )
         if same and target.stat().st_mtime >= Path(source).stat().st_mtime:
             return True
     raise AudioFileError(f"{target}: exists already; --force overwrites it")
 
 
-def _comment(header: Header, codebooks: int | None) -> str:
+def _comment(codec: Tokenizer, header: Header, codebooks: int | None) -> str:
     """Written into a decoded file, where its format can hold it."""
     kept = min(len(header.sizes), codebooks or len(header.sizes))
-    return f"decoded by audiotok: {header.codec} {header.fingerprint}, {kept} codebooks"
+    weights = f"{header.fingerprint} {codec.decoder_fingerprint}"
+    return f"decoded by audiotok: {header.codec} {weights}, {kept} codebooks"
 
 
 def _waves(

@@ -81,16 +81,35 @@ def decoder(codec: str | None, device: str, backend: str | None = None, **option
     """The job of decoding a file, by the codec it names if None; options as for `decode_file`."""
 
     def decode(source: Path, target: Path) -> dict[str, Any]:
-        with TokenReader(source) as reader:
-            name = codec or reader.header.codec
-        if codec is None and not _known(name):
-            raise ValueError(
-                f"{source}: tokens of codec {name!r}, which is not here (`audiotok codecs` lists "
-                "those that are); give its checkpoint, or its exported folder, with --codec"
-            )
-        return decode_file(codec_by(name, device, backend), source, target, **options).row()
+        return decode_file(
+            codec_for(source, codec, device, backend), source, target, **options
+        ).row()
 
     return decode
+
+
+def codec_for(
+    tokens: Path, codec: str | None, device: str, backend: str | None = None
+) -> Codec | Exported:
+    """Return the codec that decodes a .tok file, loaded once a process.
+
+    Args:
+        tokens: the file.
+        codec: a name or a checkpoint; None for the codec that the file names.
+        device, backend: as for `codec_by`.
+
+    Raises:
+        ValueError: as `codec_by`, or a codec that is not here.
+    """
+    if codec is None:
+        with TokenReader(tokens) as reader:
+            codec = reader.header.codec
+        if not _known(codec):
+            raise ValueError(
+                f"{tokens}: tokens of codec {codec!r}, which is not here (`audiotok codecs` lists "
+                "those that are); give its checkpoint, or its exported folder, with --codec"
+            )
+    return codec_by(codec, device, backend)
 
 
 def run(

@@ -170,9 +170,10 @@ class Run:
         self.seconds = saved["seconds"]
 
     def _save(self, row: dict[str, Any]) -> None:
-        value = row.get(self.options.best)
+        best = self.options.best
+        value = row.get(best)
         if value is not None:
-            better = value if lower_is_better(self.options.best) else -value
+            better = value if lower_is_better(best) else -value
             if better <= self.best:
                 self.best = better
                 checkpoint.save(self.players.averaged(), self.best_path, card=row)
@@ -184,6 +185,9 @@ class Run:
             "seconds": self.seconds,
         }
         save_state(saved, self.last)
+        if value is None and (not best.startswith("score_") or self._scored(row["step"])):
+            known = ", ".join(row)
+            raise ValueError(f"[train] best: {best!r} is not in log.csv; there are {known}")
 
     # -- the loop -------------------------------------------------------------------------------
 
@@ -238,6 +242,11 @@ class Run:
         now = learning_rate(self.step, self.options, rate)
         return move(self.machine, module, optimizer, rate=now, clip=self.options.clip)
 
+    def _scored(self, step: int) -> bool:
+        """Return whether metrics score held-out recordings after a step."""
+        options = self.options
+        return bool(options.score) and (step % options.score == 0 or step == options.steps)
+
     def _stop_to_look(self, journal: Journal, sums: Sums) -> None:
         """Validate, write the log and the checkpoint."""
         took = sums.lap()
@@ -255,8 +264,7 @@ class Run:
                 **held_out(codec, self.fixed, chosen, self.recipe.loss),
                 **({} if "encoder" in options.frozen else stage_gradients(codec, self.fixed[:8])),
             }
-            last = self.step == options.steps
-            if options.score and (self.step % options.score == 0 or last):
+            if self._scored(self.step):
                 values, made = self.scorer.score(codec, self.clips)
                 row |= values
                 for i, (clip, output) in enumerate(zip(self.clips[:4], made[:4], strict=True)):

@@ -58,6 +58,7 @@ def new_codec(recipe: Recipe) -> Codec:
         except RuntimeError as error:
             text = " ".join(str(error).split())[:200]
             raise ValueError(f"train.start_from: {recipe.train.start_from}: {text}") from None
+        codec.former_fingerprints = begin.former_fingerprints
     codec.split_weights()
     return codec
 
@@ -111,6 +112,8 @@ class Players:
     def __init__(self, recipe: Recipe, device: torch.device | str) -> None:
         options = recipe.train
         self.codec = new_codec(recipe).to(device).train()
+        # Codes that training leaves as they are keep the names that they had.
+        self._begun = self.codec.fingerprint, self.codec.former_fingerprints
         freeze(self.codec, options.frozen)
         self.average = copy.deepcopy(self.codec).eval().requires_grad_(False)
         self.optimizer = adamw(self.codec, options)
@@ -133,6 +136,9 @@ class Players:
         codec.split_weights()
         codec.load_state_dict(self.average.state_dict())
         codec.fold_weights()
+        begun, former = self._begun
+        if codec.fingerprint == begun:
+            codec.former_fingerprints = former
         return codec
 
     def _parts(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
-from audiotok.metrics.base import Metric, Score
+from audiotok.metrics.base import Metric, MissingModelError, Score
 from audiotok.registry import find
+
+log = logging.getLogger("audiotok")
 
 Losses = dict[str, Callable[..., Tensor]]
 
@@ -98,8 +101,9 @@ class Scorer:
         """Return pooled scores by column, and the recordings as they come back.
 
         A column is `score_METRIC`, followed by `@N` for N codebooks where not all are used; its
-        `_count` says over how much the score was pooled. Metrics that are not installed are left
-        out, and so are recordings that a metric cannot score (silent, too short, without a text).
+        `_count` says over how much the score was pooled. Metrics that cannot run here are left
+        out, which is logged once, and so are recordings that a metric cannot score (silent, too
+        short, without a text).
         """
         values: dict[str, float] = {}
         full: list[Audio] = []
@@ -108,8 +112,13 @@ class Scorer:
             suffix = "" if count == codec.codebooks else f"@{count}"
             if not full or not suffix:
                 full = decoded
-            for name, metric in self._metrics.items():
-                pooled = _pooled(metric, decoded, clips)
+            for name in list(self._metrics):
+                try:
+                    pooled = _pooled(self._metrics[name], decoded, clips)
+                except (ImportError, MissingModelError) as error:
+                    del self._metrics[name]
+                    log.warning("score_%s is left out: %s", name, error)
+                    continue
                 if pooled.count:
                     values[f"score_{name}{suffix}"] = pooled.value
                     values[f"score_{name}{suffix}_count"] = pooled.count
@@ -121,8 +130,8 @@ def _pooled(metric: Metric, decoded: Sequence[Audio], clips: Sequence[Clip]) -> 
     for output, clip in zip(decoded, clips, strict=True):
         try:
             total += metric.score(output, clip.audio, clip.text)
-        except ImportError:
-            return Score(0, 0)
+        except MissingModelError:
+            raise
         except ValueError:  # it cannot be scored; the count says how many were
             continue
     return total
