@@ -9,7 +9,7 @@ import numpy as np
 from audiotok.exported import Exported
 
 if TYPE_CHECKING:
-    from audiotok.codecs.base import Codec
+    from audiotok.stepwise.base import RunnableCodec
 
 
 class _Arrays:
@@ -36,7 +36,7 @@ class _Arrays:
         return self.passage.finish().cpu().numpy()
 
 
-def encoding(codec: Codec | Exported, codebooks: int) -> Any:
+def encoding(codec: RunnableCodec | Exported, codebooks: int) -> Any:
     """What takes waves `[1 c t]` and gives codes `[1 k f]`, as arrays."""
     if isinstance(codec, Exported):
         return codec.encoding(codebooks=codebooks)
@@ -45,7 +45,7 @@ def encoding(codec: Codec | Exported, codebooks: int) -> Any:
     return _Arrays(Encoding(codec, codebooks=codebooks), codec.device)
 
 
-def decoding(codec: Codec | Exported, samples: int) -> Any:
+def decoding(codec: RunnableCodec | Exported, samples: int) -> Any:
     """What takes codes `[1 k f]` and gives waves `[1 c t]`, as arrays."""
     if isinstance(codec, Exported):
         return codec.decoding(samples=samples)

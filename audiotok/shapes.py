@@ -14,6 +14,8 @@ beartype) and cost users nothing.
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -23,3 +25,7 @@ Output = Float[Tensor, "b e u"]
 Latent = Float[Tensor, "b d f"]
 Codes = Int[Tensor, "b k f"]
 Scalar = Float[Tensor, ""]
+
+State = Any
+"""What a layer carries from step to step: a tensor, None, or a tuple of states; every tensor's
+first axis is the batch."""

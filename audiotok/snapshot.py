@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from audiotok.codecs.base import Codec
+from audiotok.stepwise.base import RunnableCodec
 from audiotok.stepwise.passage import Passage
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ MAGIC = b"audiotok stream 1\n"
 _DIGEST = 32  # bytes of SHA-256
 
 
-def pack(codec: Codec, about: dict[str, Any], passages: Sequence[Passage | Windowed]) -> bytes:
+def pack(
+    codec: RunnableCodec, about: dict[str, Any], passages: Sequence[Passage | Windowed]
+) -> bytes:
     """Passages of a codec, and what its owner says of them, as bytes."""
     tensors: dict[str, Tensor] = {}
     said = {
@@ -39,7 +41,7 @@ def pack(codec: Codec, about: dict[str, Any], passages: Sequence[Passage | Windo
     return MAGIC + hashlib.sha256(body).digest() + body
 
 
-def unpack(codec: Codec, data: bytes) -> tuple[dict[str, Any], list[Kept]]:
+def unpack(codec: RunnableCodec, data: bytes) -> tuple[dict[str, Any], list[Kept]]:
     """What `pack` packed: what its owner said, and for `fill` the rest.
 
     Raises:
@@ -65,7 +67,7 @@ def unpack(codec: Codec, data: bytes) -> tuple[dict[str, Any], list[Kept]]:
     return said["about"], [(passage, tensors) for passage in said["passages"]]
 
 
-def _weights(codec: Codec) -> str:
+def _weights(codec: RunnableCodec) -> str:
     """Name all weights: a stream may be in the middle of encoding and of decoding."""
     return f"{codec.fingerprint} {codec.decoder_fingerprint}"
 

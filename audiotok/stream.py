@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from audiotok import snapshot
-from audiotok.codecs.base import Codec
 from audiotok.stepwise.abreast import abreast
+from audiotok.stepwise.base import RunnableCodec
 from audiotok.stepwise.passage import Passage
 from audiotok.stepwise.pieces import Decoding, Encoding
 from audiotok.window import WindowedDecoding, WindowedEncoding
@@ -66,7 +66,7 @@ class Stream:
 
     def __init__(
         self,
-        codec: Codec,
+        codec: RunnableCodec,
         *,
         codebooks: int | None = None,
         block: int = 1,
@@ -161,7 +161,7 @@ class Stream:
             seconds += times.pop()[0]
         times.append((seconds, frames))
 
-    def passage(self, way: str, codec: Codec) -> Passage:
+    def passage(self, way: str, codec: RunnableCodec) -> Passage:
         """What encodes, or decodes, for `StreamBatch` to step.
 
         Raises:
@@ -181,7 +181,7 @@ class Stream:
         return snapshot.pack(self.codec, about, [self._encoding, self._decoding])
 
     @classmethod
-    def restore(cls, codec: Codec, data: bytes) -> Stream:
+    def restore(cls, codec: RunnableCodec, data: bytes) -> Stream:
         """The stream whose `snapshot` this is, on the codec's device.
 
         Raises:
@@ -208,7 +208,7 @@ class StreamBatch:
         codebooks: how many to use (all if None).
     """
 
-    def __init__(self, codec: Codec, *, codebooks: int | None = None) -> None:
+    def __init__(self, codec: RunnableCodec, *, codebooks: int | None = None) -> None:
         self.codec, self.codebooks = codec, codebooks
 
     def open(self) -> Stream:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from audiotok.codecs.base import Codec
 from audiotok.shapes import Codes, Wave
+from audiotok.stepwise.base import RunnableCodec
 from audiotok.stepwise.held import Held
 from audiotok.stepwise.pieces import Decoding, Encoding
 
@@ -34,7 +34,7 @@ class Windowed:
         unit: how much of what comes makes a frame: samples, or one.
     """
 
-    def __init__(self, codec: Codec, context: int, unit: int) -> None:
+    def __init__(self, codec: RunnableCodec, context: int, unit: int) -> None:
         if context < 1:
             raise ValueError(f"a context of {context} frames: at least one is needed")
         self.codec, self.context, self._unit = codec, context, unit
@@ -84,7 +84,7 @@ class Windowed:
 class WindowedEncoding(Windowed):
     """Waves `[1 c t]` in, codes `[1 k f]` out, a window at a time."""
 
-    def __init__(self, codec: Codec, context: int, *, codebooks: int | None = None) -> None:
+    def __init__(self, codec: RunnableCodec, context: int, *, codebooks: int | None = None) -> None:
         super().__init__(codec, context, codec.frame_size)
         self.codebooks = codec.quantizer.check(codebooks)
         self.samples = 0
@@ -116,7 +116,7 @@ class WindowedEncoding(Windowed):
 class WindowedDecoding(Windowed):
     """Codes `[1 k f]` in, waves `[1 c t]` out, a window at a time."""
 
-    def __init__(self, codec: Codec, context: int) -> None:
+    def __init__(self, codec: RunnableCodec, context: int) -> None:
         super().__init__(codec, context, 1)
         self.samples: int | None = None  # of the recording, where that is known
         self.given = 0
@@ -160,7 +160,7 @@ class Loss:
     snr: float
 
 
-def loss(codec: Codec, audio: Audio, context: float) -> Loss:
+def loss(codec: RunnableCodec, audio: Audio, context: float) -> Loss:
     """Compare a recording in windows with itself as a whole.
 
     Args:

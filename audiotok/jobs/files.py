@@ -27,7 +27,7 @@ from audiotok.tokfile import (
 )
 
 if TYPE_CHECKING:
-    from audiotok.codecs.base import Codec
+    from audiotok.stepwise.base import RunnableCodec
     from audiotok.tokenizer import Tokenizer
 
 SECONDS = 60  # of audio that decoding holds at a time
@@ -53,7 +53,7 @@ class Made:
 
 
 def encode_file(
-    codec: Codec | Exported,
+    codec: RunnableCodec | Exported,
     source: str | Path,
     target: str | Path,
     *,
@@ -95,7 +95,7 @@ def encode_file(
 
 
 def decode_file(
-    codec: Codec | Exported,
+    codec: RunnableCodec | Exported,
     source: str | Path,
     target: str | Path,
     *,
@@ -143,7 +143,7 @@ def decode_file(
 
 
 def is_encoded(
-    codec: Codec | Exported,
+    codec: RunnableCodec | Exported,
     source: str | Path,
     target: str | Path,
     *,
@@ -211,7 +211,7 @@ def is_decoded(
     raise AudioFileError(f"{target}: exists already; --force overwrites it")
 
 
-def _comment(codec: Tokenizer, header: Header, codebooks: int | None) -> str:
+def _comment(codec: RunnableCodec | Tokenizer, header: Header, codebooks: int | None) -> str:
     """Written into a decoded file, where its format can hold it."""
     kept = min(len(header.sizes), codebooks or len(header.sizes))
     weights = f"{header.fingerprint} {codec.decoder_fingerprint}"
@@ -219,7 +219,7 @@ def _comment(codec: Tokenizer, header: Header, codebooks: int | None) -> str:
 
 
 def _waves(
-    codec: Codec | Exported, reader: TokenReader, codebooks: int | None
+    codec: RunnableCodec | Exported, reader: TokenReader, codebooks: int | None
 ) -> Iterator[np.ndarray]:
     """The decoded channels `[c t]` of the whole file, some frames at a time."""
     header = reader.header

@@ -20,14 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from audiotok.shapes import Features, Output
-
-State = Any  # a tensor, None, or a tuple of states; every tensor's first axis is the batch
+from audiotok.shapes import State as State
 
 Span = tuple[int | float, int | float]
 """First and last input step that something depends on; -inf or inf where there is no bound."""

@@ -15,8 +15,8 @@ from audiotok.stepwise.held import Held
 from audiotok.stepwise.states import Row
 
 if TYPE_CHECKING:
-    from audiotok.layers.base import State
-    from audiotok.network import Network
+    from audiotok.shapes import State
+    from audiotok.stepwise.base import Executor
 
 P = TypeVar("P", bound="Passage")
 
@@ -33,7 +33,7 @@ class Passage:
 
     counts: ClassVar[tuple[str, ...]] = ()  # attributes that say how far it is
 
-    def __init__(self, codec: Network, batch: int, block: int | None, skip: int) -> None:
+    def __init__(self, codec: Executor, batch: int, block: int | None, skip: int) -> None:
         self.codec, self.block = codec, block or codec.block
         self.row: State | Row = None  # no state until the first step; `state` is its own
         self._batch, self.skip = batch, skip

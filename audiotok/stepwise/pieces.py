@@ -17,9 +17,8 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from audiotok.layers.base import State
-from audiotok.network import Network
-from audiotok.shapes import Codes, Wave
+from audiotok.shapes import Codes, State, Wave
+from audiotok.stepwise.base import Executor
 from audiotok.stepwise.passage import Passage
 
 
@@ -60,7 +59,7 @@ class Encoding(Passage):
 
     def __init__(
         self,
-        codec: Network,
+        codec: Executor,
         batch: int = 1,
         *,
         codebooks: int | None = None,
@@ -134,7 +133,7 @@ class Decoding(Passage):
 
     def __init__(
         self,
-        codec: Network,
+        codec: Executor,
         batch: int = 1,
         *,
         samples: int | None = None,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from audiotok.layers.base import State
+    from audiotok.shapes import State
 
 
 @dataclass(frozen=True)
