@@ -26,6 +26,8 @@ LEVELS = {
     "jobs": 10,
     "_torchaudio": -1,
     "shapes": 0,
+    "finite": 0,
+    "initializers": 0,
     "missing": 0,
     "registry": 0,
     "interrupt": 0,

@@ -4,6 +4,7 @@ itself, gives the same codes and samples here; a file that is not whole says wha
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable
@@ -467,6 +468,20 @@ def test_half_precision_is_read_as_float(state: dict[str, Tensor], tmp_path: Pat
     assert all(p.dtype == torch.float32 for p in codec.parameters())
 
 
+def test_weights_that_are_not_finite_are_refused_by_their_name(
+    state: dict[str, Tensor], tmp_path: Path
+):
+    path = tmp_path / "some.th"
+    state["encoder.model.1.block.1.conv.conv.bias"][0] = math.nan
+    torch.save(state, path)
+    said = "tensor 'encoder.model.1.block.1.conv.conv.bias' holds NaN (1 of "
+    assert refusal(path).startswith(said)
+    done = audiotok("convert", path, tmp_path / "ours.safetensors")
+    assert done.code == 1
+    assert said in done.lines[-1]
+    assert not (tmp_path / "ours.safetensors").exists()
+
+
 # -- what is refused, in one line ------------------------------------------------------------------
 
 
@@ -625,7 +640,7 @@ def test_folders(tmp_path: Path, state: dict[str, Tensor]):
     (tmp_path / "config.json").write_text(json.dumps({"sampling_rate": 8000}))
     assert load(tmp_path).sample_rate == 8000
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"config\.json: not JSON"):
         load(tmp_path)
 
 

@@ -599,6 +599,11 @@ def test_a_model_file_is_whole_or_refused(tmp_path: Path):
     (tmp_path / "cut.safetensors").write_bytes(data[:-9])
     with pytest.raises(ValueError, match=r"cut\.safetensors"):
         load_model(tmp_path / "cut.safetensors")
+    key, weight = next(iter(model.named_parameters()))
+    weight.data.view(-1)[0] = math.nan
+    save_model(model, layout, tmp_path / "nan.safetensors")
+    with pytest.raises(ValueError, match=rf"nan\.safetensors: tensor '{key}' holds NaN"):
+        load_model(tmp_path / "nan.safetensors")
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import zipfile
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from audiotok.foreign.dialects import Weights
+from audiotok.io import jsonfile
 
 # What holds the weights in checkpoints that hold more: torch's habit, Lightning and DAC; EnCodec's
 # family; SpeechTokenizer's trainer.
@@ -132,12 +132,15 @@ def _config(path: Path) -> dict[str, Any]:
     """config.json beside a Hugging Face repository's weights."""
     if path.name not in FOLDER:
         return {}
+    file = path.with_name("config.json")
     try:
-        config = json.loads(path.with_name("config.json").read_text("utf-8"))
+        config = jsonfile.parse(file.read_bytes(), str(file))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise ForeignError(f"{path.with_name('config.json')}: cannot be read ({error})") from None
+    except OSError as error:
+        raise ForeignError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ForeignError(str(error)) from None
     return config if isinstance(config, dict) else {}
 
 

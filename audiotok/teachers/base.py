@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 import struct
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from audiotok.audio import Audio
+from audiotok.finite import NotFiniteError, check_finite
+from audiotok.io import jsonfile
 
 Batch = Float[Tensor, "b t"]
 States = Float[Tensor, "b f d"]
@@ -102,7 +103,7 @@ class Teacher(nn.Module):
         """Take the weights and freeze.
 
         Raises:
-            TeacherError: they do not fit.
+            TeacherError: they do not fit, or hold NaN or infinity.
         """
         try:
             self.load_state_dict({key: value.float() for key, value in state.items()})
@@ -110,6 +111,10 @@ class Teacher(nn.Module):
             raise TeacherError(
                 f"{source}: no weights of teacher {self.name!r}: {_line(error)}"
             ) from None
+        try:
+            check_finite(self.state_dict(), source)
+        except NotFiniteError as error:
+            raise TeacherError(str(error)) from None
         self.eval().requires_grad_(False)
 
 
@@ -206,7 +211,24 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     state: dict[str, Tensor] = {}
     for file in files:
         state |= read_weights(file)
-    return json.loads(config.read_text("utf-8")), state
+    return read_config(config), state
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of `transformers`.
+
+    Raises:
+        TeacherError: it cannot be read.
+    """
+    try:
+        config = jsonfile.parse(path.read_bytes(), str(path))
+    except OSError as error:
+        raise TeacherError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise TeacherError(str(error)) from None
+    if not isinstance(config, dict):
+        raise TeacherError(f"{path}: not the options of a model, which are a JSON object")
+    return config
 
 
 CT2_TYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
