@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from audiotok.data.augment import Augment
+from audiotok.ranges import check_ranges
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,6 +19,7 @@ else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 T = TypeVar("T")
+DEEPEST = 20  # tables in tables; recipes here have three
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,8 @@ def read_recipe(
     from that one: tables are merged, other values replaced.
 
     Raises:
-        ValueError: no such file, not TOML, an unknown or mistyped key; the message names
-            the file, the key and the nearest known one.
+        ValueError: no such file, not TOML, an unknown or mistyped key, a number out of its range
+            (`ranges`); the message names the file, the key and the nearest known one.
     """
     table = {} if path is None else _read(Path(path), ())
     for setting in settings or []:
@@ -176,6 +178,8 @@ def read_recipe(
             if not isinstance(inner, dict):
                 raise ValueError(f"--set {setting}: {section!r} is a value, not a table")
         inner[last] = _value(value)
+    if _deep(table):
+        raise ValueError(f"{path or '--set'}: tables nested more than {DEEPEST} levels deep")
     return _fill(kind, table, str(path or "--set"))
 
 
@@ -189,8 +193,12 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
         raise ValueError(f"{path}: no such recipe") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ValueError(f"{path}: not a recipe: nested too deeply") from None
+    except ValueError as error:  # TOML's, UTF-8's, and Python's own of thousands of digits
         raise ValueError(f"{path}: not TOML: {error}") from None
+    if _deep(table):
+        raise ValueError(f"{path}: tables nested more than {DEEPEST} levels deep")
     base = table.pop("extends", None)
     if base is None:
         return table
@@ -212,8 +220,23 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError:
+        raise ValueError("--set: a value nested too deeply") from None
+    except ValueError:
         return text.strip()
+
+
+def _deep(table: dict[str, Any]) -> bool:
+    """Whether tables and lists stand in each other more than `DEEPEST` levels deep."""
+    level: list[Any] = [table]
+    for _ in range(DEEPEST):
+        inner = (
+            child for one in level for child in (one.values() if isinstance(one, dict) else one)
+        )
+        level = [child for child in inner if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _fill(kind: type[T], table: dict[str, Any], where: str) -> T:
@@ -231,7 +254,9 @@ def _fill(kind: type[T], table: dict[str, Any], where: str) -> T:
             made[name] = _fit(hints[name], table[name], where, name)
         elif f.default is f.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where}: key {name!r} is missing")
-    return kind(**made)
+    options = kind(**made)
+    check_ranges(options, where)
+    return options
 
 
 def _fit(hint: Any, value: Any, where: str, name: str) -> Any:
@@ -264,7 +289,10 @@ def _fit(hint: Any, value: Any, where: str, name: str) -> Any:
             raise refuse(_called(hint))
         return value
     if hint is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{where}: {name!r} is a number of {len(str(value))} digits") from None
     if hint is not Any and type(value) is not hint:
         raise refuse(hint.__name__)
     return value

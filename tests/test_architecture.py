@@ -29,6 +29,8 @@ LEVELS = {
     "finite": 0,
     "initializers": 0,
     "missing": 0,
+    "ranges": 0,
+    "scripts": 0,
     "registry": 0,
     "interrupt": 0,
     "spectra": 1,
