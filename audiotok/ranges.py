@@ -104,6 +104,22 @@ RANGES: dict[str, dict[str, Range]] = {
 }
 
 
+DEEPEST = 20  # tables and lists in each other; recipes here have three
+
+
+def deep(table: dict[str, Any]) -> bool:
+    """Whether tables and lists stand in each other more than `DEEPEST` levels deep."""
+    level: list[Any] = [table]
+    for _ in range(DEEPEST):
+        inner = (
+            child for one in level for child in (one.values() if isinstance(one, dict) else one)
+        )
+        level = [child for child in inner if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
+
+
 def check_ranges(options: Any, where: str) -> None:
     """Raise unless every number of one table of a recipe is finite and in its range.
 

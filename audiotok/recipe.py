@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from audiotok.data.augment import Augment
-from audiotok.ranges import check_ranges
+from audiotok.ranges import DEEPEST, check_ranges, deep
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,7 +19,6 @@ else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 T = TypeVar("T")
-DEEPEST = 20  # tables in tables; recipes here have three
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ def read_recipe(
             if not isinstance(inner, dict):
                 raise ValueError(f"--set {setting}: {section!r} is a value, not a table")
         inner[last] = _value(value)
-    if _deep(table):
+    if deep(table):
         raise ValueError(f"{path or '--set'}: tables nested more than {DEEPEST} levels deep")
     return _fill(kind, table, str(path or "--set"))
 
@@ -197,7 +196,7 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
         raise ValueError(f"{path}: not a recipe: nested too deeply") from None
     except ValueError as error:  # TOML's, UTF-8's, and Python's own of thousands of digits
         raise ValueError(f"{path}: not TOML: {error}") from None
-    if _deep(table):
+    if deep(table):
         raise ValueError(f"{path}: tables nested more than {DEEPEST} levels deep")
     base = table.pop("extends", None)
     if base is None:
@@ -224,19 +223,6 @@ def _value(text: str) -> Any:
         raise ValueError("--set: a value nested too deeply") from None
     except ValueError:
         return text.strip()
-
-
-def _deep(table: dict[str, Any]) -> bool:
-    """Whether tables and lists stand in each other more than `DEEPEST` levels deep."""
-    level: list[Any] = [table]
-    for _ in range(DEEPEST):
-        inner = (
-            child for one in level for child in (one.values() if isinstance(one, dict) else one)
-        )
-        level = [child for child in inner if isinstance(child, dict | list)]
-        if not level:
-            return False
-    return True
 
 
 def _fill(kind: type[T], table: dict[str, Any], where: str) -> T:

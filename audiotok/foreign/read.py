@@ -130,18 +130,25 @@ def _bare(weights: Weights) -> Weights:
 
 def _config(path: Path) -> dict[str, Any]:
     """config.json beside a Hugging Face repository's weights."""
-    if path.name not in FOLDER:
-        return {}
     file = path.with_name("config.json")
+    return read_config(file) if path.name in FOLDER and file.is_file() else {}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the options of a model, which are an object in a JSON file.
+
+    Raises:
+        ForeignError: it cannot be read, or holds something else.
+    """
     try:
-        config = jsonfile.parse(file.read_bytes(), str(file))
-    except FileNotFoundError:
-        return {}
+        config = jsonfile.parse(path.read_bytes(), str(path))
     except OSError as error:
-        raise ForeignError(f"{file}: cannot be read ({error.strerror})") from None
+        raise ForeignError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise ForeignError(str(error)) from None
-    return config if isinstance(config, dict) else {}
+    if not isinstance(config, dict):
+        raise ForeignError(f"{path}: not the options of a model, which are a JSON object")
+    return config
 
 
 def fold(weights: Weights) -> Weights:

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from audiotok.audio import Audio
-from audiotok.finite import NotFiniteError, check_finite
-from audiotok.io import jsonfile
+from audiotok.finite import check_finite
+from audiotok.foreign.read import read_config
 
 Batch = Float[Tensor, "b t"]
 States = Float[Tensor, "b f d"]
@@ -103,7 +103,8 @@ class Teacher(nn.Module):
         """Take the weights and freeze.
 
         Raises:
-            TeacherError: they do not fit, or hold NaN or infinity.
+            TeacherError: they do not fit.
+            NotFiniteError: they hold NaN or infinity.
         """
         try:
             self.load_state_dict({key: value.float() for key, value in state.items()})
@@ -111,10 +112,7 @@ class Teacher(nn.Module):
             raise TeacherError(
                 f"{source}: no weights of teacher {self.name!r}: {_line(error)}"
             ) from None
-        try:
-            check_finite(self.state_dict(), source)
-        except NotFiniteError as error:
-            raise TeacherError(str(error)) from None
+        check_finite(self.state_dict(), source)
         self.eval().requires_grad_(False)
 
 
@@ -212,23 +210,6 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for file in files:
         state |= read_weights(file)
     return read_config(config), state
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of `transformers`.
-
-    Raises:
-        TeacherError: it cannot be read.
-    """
-    try:
-        config = jsonfile.parse(path.read_bytes(), str(path))
-    except OSError as error:
-        raise TeacherError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise TeacherError(str(error)) from None
-    if not isinstance(config, dict):
-        raise TeacherError(f"{path}: not the options of a model, which are a JSON object")
-    return config
 
 
 CT2_TYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiotok import _torchaudio
+from audiotok.foreign.read import read_config
 from audiotok.teachers.base import (
     Batch,
     SpeechTeacher,
     States,
     TeacherError,
     fetched,
-    read_config,
     read_folder,
     read_weights,
 )
