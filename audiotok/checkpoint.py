@@ -242,11 +242,14 @@ def _foreign(path: Path, name: str | None) -> Codec:
     kinds = {
         d: kind for kind in (find("codecs", n) for n in names("codecs")) for d in kind.dialects
     }
-    dialect = dialects.recognise(kinds, theirs)
+    known = ((dialects.recognise(kinds, part), part) for part in foreign.parts(theirs))
+    dialect, theirs = next((one for one in known if one[0]), (None, theirs))
     if dialect is None:
+        near = dialects.nearest(kinds, theirs)
+        said = f"nearest: {near[0].source}, but {near[1]} is missing; " if near else ""
         few = ", ".join(list(theirs)[:3])
         known = "; ".join(dict.fromkeys(d.source for d in kinds))
-        raise CheckpointError(f"{path}: weights of no codec here ({few} ...); known: {known}")
+        raise CheckpointError(f"{path}: weights of no codec here ({few} ...); {said}known: {known}")
     kind = kinds[dialect]
     try:
         weights, origin = dialect.translate(theirs)

@@ -121,6 +121,17 @@ def recognise(dialects: Iterable[Dialect], names: Iterable[str]) -> Dialect | No
     return max(known, key=lambda dialect: len(dialect.marks), default=None)
 
 
+def nearest(dialects: Iterable[Dialect], names: Iterable[str]) -> tuple[Dialect, str] | None:
+    """The dialect that lacks the fewest of its marks, and the first that it lacks; None if none
+    has half of them."""
+    there = set(names)
+    shares = {d: len(there & set(d.marks)) / len(d.marks) for d in dialects}
+    best = max(shares, key=lambda d: shares[d], default=None)
+    if best is None or not 0.5 <= shares[best] < 1:
+        return None
+    return best, next(mark for mark in best.marks if mark not in there)
+
+
 def check(weights: Weights, wanted: Mapping[str, Tensor], origin: Mapping[str, str]) -> None:
     """That `weights` are exactly the tensors `wanted`; `origin` gives their names of ours.
 
