@@ -245,11 +245,7 @@ def _foreign(path: Path, name: str | None) -> Codec:
     known = ((dialects.recognise(kinds, part), part) for part in foreign.parts(theirs))
     dialect, theirs = next((one for one in known if one[0]), (None, theirs))
     if dialect is None:
-        near = dialects.nearest(kinds, theirs)
-        said = f"nearest: {near[0].source}, but {near[1]} is missing; " if near else ""
-        few = ", ".join(list(theirs)[:3])
-        known = "; ".join(dict.fromkeys(d.source for d in kinds))
-        raise CheckpointError(f"{path}: weights of no codec here ({few} ...); {said}known: {known}")
+        raise CheckpointError(f"{path}: {dialects.unrecognised(kinds, theirs)}")
     kind = kinds[dialect]
     try:
         weights, origin = dialect.translate(theirs)
@@ -286,12 +282,11 @@ def _filled(codec: Codec, weights: Weights, origin: Mapping[str, str], path: Pat
     """The codec with these weights, which must be all of its own and no others."""
     try:
         dialects.check(weights, codec.state_dict(), origin)
-    except DialectError as error:
-        raise CheckpointError(f"{path}: weights do not fit codec {codec.name!r}: {error}") from None
-    try:
         check_finite(weights, path, names=origin)
     except NotFiniteError as error:
         raise CheckpointError(str(error)) from None
+    except DialectError as error:
+        raise CheckpointError(f"{path}: weights do not fit codec {codec.name!r}: {error}") from None
     codec.load_state_dict(weights)
     return codec
 
