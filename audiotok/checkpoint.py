@@ -15,9 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from audiotok.codecs.base import Codec
+from audiotok.finite import NotFiniteError, check_finite, not_finite
 from audiotok.foreign import dialects, hub
 from audiotok.foreign import read as foreign
 from audiotok.foreign.dialects import DialectError, Weights
+from audiotok.io import jsonfile
 from audiotok.registry import find, find_preset, names, presets
 
 log = logging.getLogger("audiotok")
@@ -45,6 +47,9 @@ def save(
         card: facts about the training, kept in the file.
         dtype: of the weights in the file. Half precision is for weights of one's own, saved before
             they are used; published weights need float32 to give the codes that they are known for.
+
+    Raises:
+        CheckpointError: a weight is NaN or infinite, or becomes so in `dtype`; nothing is written.
     """
     path = Path(path)
     about = {
@@ -59,6 +64,9 @@ def save(
         key: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
         for key, value in codec.state_dict().items()
     }
+    found = not_finite(state)
+    if found:
+        raise CheckpointError(f"{path}: not written: {found[0]!r} holds {found[1]} in {dtype}")
     part = path.with_name(f".{path.name}.part")
     try:
         # Not save_file, whose files only their owner may read.
@@ -90,9 +98,11 @@ def read_card(path: str | Path) -> dict[str, Any]:
         return {
             "codec": about["codec"],
             "name": about.get("name", about["codec"]),  # what was written before presets had names
-            "config": json.loads(about["config"]),
-            "card": json.loads(about["card"]),
-            "former_fingerprints": json.loads(about.get("former_fingerprints", "[]")),
+            "config": jsonfile.parse(about["config"], "config"),
+            "card": jsonfile.parse(about["card"], "card"),
+            "former_fingerprints": jsonfile.parse(
+                about.get("former_fingerprints", "[]"), "former_fingerprints"
+            ),
         }
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged; its config cannot be read ({error})") from None
@@ -219,7 +229,7 @@ def _ours(path: Path, name: str | None) -> Codec:
     try:
         kind = find("codecs", about["codec"])
         codec = kind(kind.config_type(**about["config"]))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: no codec here is built so: {_line(error)}") from None
     equal = [preset for preset, config in kind.presets.items() if config == codec.config]
     codec.name = _agreed(path, about["name"], name, [about["name"], *equal])
@@ -238,11 +248,10 @@ def _foreign(path: Path, name: str | None) -> Codec:
     kinds = {
         d: kind for kind in (find("codecs", n) for n in names("codecs")) for d in kind.dialects
     }
-    dialect = dialects.recognise(kinds, theirs)
+    known = ((dialects.recognise(kinds, part), part) for part in foreign.parts(theirs))
+    dialect, theirs = next((one for one in known if one[0]), (None, theirs))
     if dialect is None:
-        few = ", ".join(list(theirs)[:3])
-        known = "; ".join(dict.fromkeys(d.source for d in kinds))
-        raise CheckpointError(f"{path}: weights of no codec here ({few} ...); known: {known}")
+        raise CheckpointError(f"{path}: {dialects.unrecognised(kinds, theirs)}")
     kind = kinds[dialect]
     try:
         weights, origin = dialect.translate(theirs)
@@ -279,6 +288,9 @@ def _filled(codec: Codec, weights: Weights, origin: Mapping[str, str], path: Pat
     """The codec with these weights, which must be all of its own and no others."""
     try:
         dialects.check(weights, codec.state_dict(), origin)
+        check_finite(weights, path, names=origin)
+    except NotFiniteError as error:
+        raise CheckpointError(str(error)) from None
     except DialectError as error:
         raise CheckpointError(f"{path}: weights do not fit codec {codec.name!r}: {error}") from None
     codec.load_state_dict(weights)

@@ -18,6 +18,7 @@ import torch
 
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
+from audiotok.finite import not_finite
 from audiotok.stepwise.pieces import Decoding, Encoding
 from audiotok.stream import Stream
 from audiotok.tokens import Tokens
@@ -86,6 +87,13 @@ def bursts(rate: int, seconds: float) -> Audio:
     loud = 0.05 + 0.1 * (1 + torch.sin(2 * torch.pi * 3.1 * time))
     mixed = 0.5 + 0.5 * torch.sin(2 * torch.pi * 1.3 * time)
     return Audio(loud * (mixed * white + (1 - mixed) * 2 * dark), rate)
+
+
+def _weights(codec: Codec, audio: Audio) -> str:
+    found = not_finite(codec.state_dict())
+    if found:
+        raise PromiseError(f"{found[0]} holds {found[1]}")
+    return f"{codec.parameters_total} parameters, all finite"
 
 
 def _lengths(codec: Codec, audio: Audio) -> str:
@@ -224,6 +232,7 @@ def _devices(codec: Codec, audio: Audio) -> str:
 
 
 CHECKS: dict[str, Callable[[Codec, Audio], str]] = {
+    "weights": _weights,
     "round trip": _round_trip,
     "length": _lengths,
     "determinism": _determinism,

@@ -10,7 +10,6 @@ Its tokens are those of the codec that it was exported from, and either decodes 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotok.backends.base import Backend
+from audiotok.initializers import not_finite
+from audiotok.io import jsonfile
 from audiotok.io.source import mix, resampled
 from audiotok.stepping.pieces import Decoding, Encoding
 from audiotok.stepping.plan import Plan
@@ -46,14 +47,15 @@ def is_exported(path: str | Path) -> bool:
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:
-    """What codec.json says of an exported codec; every file that it lists is there and whole.
+    """What codec.json says of an exported codec; every file that it lists is there and whole,
+    and holds finite weights.
 
     Raises:
         ExportError: no such folder, or it is damaged; says which file.
     """
     folder = Path(folder)
     try:
-        about = json.loads((folder / ABOUT).read_text("utf-8"))
+        about = jsonfile.parse((folder / ABOUT).read_bytes(), str(folder / ABOUT))
         old = about["format"] == FIRST
         if about["format"] != FORMAT and not old:
             said = f"written as {about['format']!r}, not {FORMAT!r}"
@@ -63,8 +65,14 @@ def read_about(folder: str | Path) -> dict[str, Any]:
             raise ExportError(f"{folder}: {said}: export it again")
         for graph in about["graphs"].values():
             file = folder / Path(graph["file"]).name
-            if hashlib.sha256(file.read_bytes()).hexdigest() != graph["sha256"]:
+            content = file.read_bytes()
+            if hashlib.sha256(content).hexdigest() != graph["sha256"]:
                 raise ExportError(f"{file}: damaged (its hash is another): export it again")
+            name = not_finite(content)
+            if name:
+                said = f"tensor {name!r} holds NaN or infinity"
+                raise ExportError(f"{file}: {said}: export a checkpoint that does not")
+        _check_values(about)
         return about
     except FileNotFoundError as error:
         missing = f"no exported codec: {Path(error.filename).name} is not there"
@@ -75,6 +83,26 @@ def read_about(folder: str | Path) -> dict[str, Any]:
         if isinstance(error, ExportError):
             raise
         raise ExportError(f"{folder / ABOUT}: damaged ({error}): export it again") from None
+
+
+def _check_values(about: dict[str, Any]) -> None:
+    """Raise ValueError unless everything that `Exported` reads has the type it needs."""
+    plan = about["plan"]
+    counts = {name: plan[name] for name in ("frame_size", "channels", "codebooks", "block")}
+    for name, value in {"sample_rate": about["sample_rate"], **counts}.items():
+        jsonfile.whole(value, name, least=1, most=2**31)
+    for name in ("lead", "first_frames"):
+        jsonfile.whole(plan[name], name, least=0, most=2**31)
+    for size in about["sizes"]:
+        jsonfile.whole(size, "a codebook's size", least=1, most=2**31)
+    for name in ("codec", "fingerprint"):
+        if not isinstance(about[name], str):
+            raise ValueError(f"{name} is {jsonfile.shown(about[name])}, not text")
+    made = plan_of(about)
+    for kind, shape in (*made.encoder.values(), *made.decoder.values()):
+        np.dtype(kind)
+        for size in shape:
+            jsonfile.whole(size, "a size of a state", least=0, most=2**31)
 
 
 def plan_of(about: dict[str, Any]) -> Plan:

@@ -11,7 +11,6 @@ decide; every process, and every worker of a loader, takes its own shards.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from audiotok.io import jsonfile
 from audiotok.layout import Layout
 
 
@@ -79,7 +79,7 @@ class Packed(IterableDataset[Tensor]):
                 f"context {context}, rank {rank} of {world}: context >= 1, rank < world"
             )
         try:
-            about = json.loads((self.folder / "export.json").read_text("utf-8"))
+            about = jsonfile.parse((self.folder / "export.json").read_bytes(), "export.json")
             known = about["to"] == "npy"
         except (OSError, ValueError, KeyError, TypeError):
             known = False

@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from audiotok.data.augment import Augment
+from audiotok.ranges import DEEPEST, check_ranges, deep
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -165,8 +166,8 @@ def read_recipe(
     from that one: tables are merged, other values replaced.
 
     Raises:
-        ValueError: no such file, not TOML, an unknown or mistyped key; the message names
-            the file, the key and the nearest known one.
+        ValueError: no such file, not TOML, an unknown or mistyped key, a number out of its range
+            (`ranges`); the message names the file, the key and the nearest known one.
     """
     table = {} if path is None else _read(Path(path), ())
     for setting in settings or []:
@@ -180,6 +181,8 @@ def read_recipe(
             if not isinstance(inner, dict):
                 raise ValueError(f"--set {setting}: {section!r} is a value, not a table")
         inner[last] = _value(value)
+    if deep(table):
+        raise ValueError(f"{path or '--set'}: tables nested more than {DEEPEST} levels deep")
     return _fill(kind, table, str(path or "--set"))
 
 
@@ -193,8 +196,12 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
         raise ValueError(f"{path}: no such recipe") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ValueError(f"{path}: not a recipe: nested too deeply") from None
+    except ValueError as error:  # TOML's, UTF-8's, and Python's own of thousands of digits
         raise ValueError(f"{path}: not TOML: {error}") from None
+    if deep(table):
+        raise ValueError(f"{path}: tables nested more than {DEEPEST} levels deep")
     base = table.pop("extends", None)
     if base is None:
         return table
@@ -216,7 +223,9 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError:
+        raise ValueError("--set: a value nested too deeply") from None
+    except ValueError:
         return text.strip()
 
 
@@ -235,7 +244,9 @@ def _fill(kind: type[T], table: dict[str, Any], where: str) -> T:
             made[name] = _fit(hints[name], table[name], where, name)
         elif f.default is f.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where}: key {name!r} is missing")
-    return kind(**made)
+    options = kind(**made)
+    check_ranges(options, where)
+    return options
 
 
 def _fit(hint: Any, value: Any, where: str, name: str) -> Any:
@@ -268,7 +279,10 @@ def _fit(hint: Any, value: Any, where: str, name: str) -> Any:
             raise refuse(_called(hint))
         return value
     if hint is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{where}: {name!r} is a number of {len(str(value))} digits") from None
     if hint is not Any and type(value) is not hint:
         raise refuse(hint.__name__)
     return value

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiotok.io import jsonfile
 from audiotok.io.part import complete
 
 VERSION = 1
@@ -151,7 +152,7 @@ class Results:
             ValueError: not such a file.
         """
         try:
-            table = json.loads(Path(path).read_text("utf-8"))
+            table = jsonfile.parse(Path(path).read_bytes(), str(path))
             if table.pop("version") != VERSION:
                 raise ValueError("of another version")
             kinds = {

@@ -26,7 +26,11 @@ LEVELS = {
     "jobs": 10,
     "_torchaudio": -1,
     "shapes": 0,
+    "finite": 0,
+    "initializers": 0,
     "missing": 0,
+    "ranges": 0,
+    "scripts": 0,
     "registry": 0,
     "interrupt": 0,
     "spectra": 1,
@@ -85,8 +89,7 @@ LEVELS = {
     "__init__": 15,
     "contrast": 10,
 }
-# Why a file may pass 300 lines.
-LONG: dict[str, str] = {}
+SHORT, LONG = 300, 400  # lines of a file, and of one that holds a class
 
 
 def _home(file: Path) -> str:
@@ -241,7 +244,8 @@ WITHIN = {
         "entries": {"model"},
         "recipe": {"model"},
         "contexts": {"data", "recipe"},
-        "loop": {"contexts", "data", "entries", "file", "model", "recipe"},
+        "resume": {"recipe"},
+        "loop": {"contexts", "data", "entries", "file", "model", "recipe", "resume"},
         "generate": {"data", "model", "phonetic"},
         "score": {"data", "loop", "model", "ngram"},
     },
@@ -256,6 +260,7 @@ WITHIN = {
             "losses",
             "machine",
             "players",
+            "resume",
             "schedule",
             "step",
             "targets",
@@ -287,9 +292,8 @@ def test_a_file_says_what_it_is_for_and_stays_short(file: Path):
     text = file.read_text("utf-8")
     assert ast.get_docstring(ast.parse(text)), f"{file.name} has no docstring"
     lines = text.count("\n")
-    assert lines <= 300 or file.name in LONG, (
-        f"{file.name} has {lines} lines: two files, or a reason"
-    )
+    classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+    assert lines <= (LONG if len(classes) == 1 else SHORT), f"{file.name} has {lines} lines"
 
 
 def test_no_room_is_called_utils():

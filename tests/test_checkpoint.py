@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import stat
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from commandline import SMALL
+from commandline import SMALL, audiotok
 from contracts import noise
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -22,6 +23,7 @@ from audiotok import checkpoint
 from audiotok.checkpoint import CheckpointError, build, describe, is_path, load, read_card, save
 from audiotok.codecs.base import Codec
 from audiotok.codecs.speech import Speech
+from audiotok.finite import not_finite
 from audiotok.registry import UnknownPartError, find_preset, presets
 
 TINY = replace(SMALL, codebooks=2, size=16)
@@ -193,6 +195,55 @@ def test_a_name_wins_over_a_file_of_that_name(tmp_path: Path, monkeypatch: pytes
 
 
 # -- what is no checkpoint --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(path: Path, bad: float):
+    """They gave codes that are all 0, or silence, and exit code 0."""
+    with safe_open(path, "pt") as file:
+        header, state = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    for name in ("encoder.layers.0.conv.weight", "decoder.layers.0.norm.weight"):
+        key = name if name in state else next(k for k in state if k.startswith(name[:7]))
+        spoilt = {**state, key: state[key].clone()}
+        spoilt[key].view(-1)[-1] = bad
+        save_file(spoilt, path, header)
+        kind = "NaN" if math.isnan(bad) else "infinity"
+        said = f"tensor {key!r} holds {kind} (1 of {state[key].numel()} values): damaged, or of a "
+        assert refusal(path).startswith(said)
+        done = audiotok("conform", path)
+        assert done.code == 1
+        assert key in done.lines[0]
+
+
+def test_what_half_precision_cannot_hold_is_not_written(codec: Codec, tmp_path: Path):
+    key, weight = next(iter(codec.named_parameters()))
+    weight.data.view(-1)[0] = 1e6
+    path = tmp_path / "big.safetensors"
+    with pytest.raises(CheckpointError, match=rf"not written: '{key}' holds infinity"):
+        save(codec, path)
+    assert not path.exists()
+    save(codec, path, dtype=torch.float32)
+    assert load(path).state_dict()[key].view(-1)[0] == 1e6
+
+
+def test_sums_that_overflow_are_no_infinity():
+    big = torch.full((1000,), 3e38)
+    assert not_finite({"a": big, "b": torch.full((9,), 6e4).half(), "c": torch.arange(3)}) is None
+    assert not_finite({"a": [big, {"x": big.log().sub(1000).log()}]}) == (
+        "a.1.x",
+        "NaN (1000 of 1000 values)",
+    )
+    assert not_finite({"a": torch.tensor([math.nan, math.inf])}) == (
+        "a",
+        "NaN or infinity (2 of 2 values)",
+    )
+
+
+@pytest.mark.parametrize("text", ['{"a":' * 3000 + "1" + "}" * 3000, '{"width": 1e400}'])
+def test_json_that_python_chokes_on_is_one_line(path: Path, text: str):
+    for key in ("card", "config"):
+        rewrite(path, **{key: text})
+        assert refusal(path).startswith(f"damaged; its config cannot be read ({key}: ")
 
 
 def test_missing(tmp_path: Path):

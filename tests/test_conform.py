@@ -116,6 +116,17 @@ def test_a_broken_promise_is_found(fault: Callable[[Codec], None], check: str):
         CHECKS[check](codec, audio)
 
 
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_codec_of_nan_does_not_conform(part: str):
+    codec = small()
+    key, weight = next(iter(getattr(codec, part).named_parameters()))
+    weight.data.view(-1)[0] = torch.nan
+    found = tried(codec, bursts(16000, 3.0))
+    assert found["weights"] == Finding(
+        "weights", "fail", f"{part}.{key} holds NaN (1 of {weight.numel()} values)"
+    )
+
+
 def test_audio_that_is_too_short():
     with pytest.raises(ValueError, match=r"^1\.00 s of audio are too short to try a codec on: 3 s"):
         list(conform(small(), bursts(16000, 1.0)))

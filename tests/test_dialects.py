@@ -4,6 +4,7 @@ itself, gives the same codes and samples here; a file that is not whole says wha
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable
@@ -413,6 +414,30 @@ def test_any_suffix(state: dict[str, Tensor], suffix: str, tmp_path: Path):
         lambda state: {"state_dict": state},
         lambda state: {"model": state, "step": 3},
         lambda state: {"model": {"state_dict": state}},
+        lambda state: {
+            "best_state": state,
+            "xp.cfg": "channels: 1\nsample_rate: 24000\n",
+            "version": "1.0.0",
+            "exported": True,
+        },
+        lambda state: {
+            "best_state": {"model": state},
+            "model": {key: value + 1 for key, value in state.items()},
+            "fsdp_best_state": {},
+        },
+        lambda state: {
+            "state_dict": {f"generator.{key}": value for key, value in state.items()}
+            | {"discriminator.conv.weight": torch.ones(3), "loss.window": torch.ones(2)}
+        },
+        lambda state: {
+            "state_dict": {f"model.generator.{key}": value for key, value in state.items()}
+            | {"model.discriminators.0.conv.weight": torch.ones(3)}
+        },
+        lambda state: {"model": {"width": 3, "name": "mine"}, "weights": state},
+        *(
+            lambda state, key=key: {key: state, "step": 7, "optimizer": {"lr": torch.ones(1)}}
+            for key in ("net", "model_g", "codec", "weights")
+        ),
         lambda state: {f"module.{key}": value for key, value in state.items()},
         lambda state: {f"model._orig_mod.{key}": value for key, value in state.items()},
         lambda state: state | {"step": 3},
@@ -425,7 +450,20 @@ def test_any_suffix(state: dict[str, Tensor], suffix: str, tmp_path: Path):
             for key, value in state.items()
         },
     ],
-    ids=["state_dict", "model", "nested", "module.", "_orig_mod.", "step", "parametrizations"],
+    ids=[
+        *("state_dict", "model", "nested", "audiocraft exported", "audiocraft training"),
+        *("Lightning GAN", "Lightning GAN in a model", "options beside"),
+        *(
+            "net",
+            "model_g",
+            "codec",
+            "weights",
+            "module.",
+            "_orig_mod.",
+            "step",
+            "parametrizations",
+        ),
+    ],
 )
 def test_any_wrapping(wrap: Callable[[Any], Any], state: dict[str, Tensor], tmp_path: Path):
     torch.save(state, tmp_path / "plain.th")
@@ -465,6 +503,20 @@ def test_half_precision_is_read_as_float(state: dict[str, Tensor], tmp_path: Pat
     torch.save(halves, tmp_path / "half.th")
     codec = load(tmp_path / "half.th")
     assert all(p.dtype == torch.float32 for p in codec.parameters())
+
+
+def test_weights_that_are_not_finite_are_refused_by_their_name(
+    state: dict[str, Tensor], tmp_path: Path
+):
+    path = tmp_path / "some.th"
+    state["encoder.model.1.block.1.conv.conv.bias"][0] = math.nan
+    torch.save(state, path)
+    said = "tensor 'encoder.model.1.block.1.conv.conv.bias' holds NaN (1 of "
+    assert refusal(path).startswith(said)
+    done = audiotok("convert", path, tmp_path / "ours.safetensors")
+    assert done.code == 1
+    assert said in done.lines[-1]
+    assert not (tmp_path / "ours.safetensors").exists()
 
 
 # -- what is refused, in one line ------------------------------------------------------------------
@@ -568,6 +620,24 @@ def test_partial(state: dict[str, Tensor], tmp_path: Path):
     assert refusal(path) == "partial encodec 0.1.1: no encoder.layers.3.conv.weight"
 
 
+def test_the_rate_in_audiocrafts_recipe_is_read(state: dict[str, Tensor], tmp_path: Path):
+    recipe = "seed: 1\nsample_rate: 32000\nencodec:\n  sample_rate: 16000\n"
+    torch.save({"best_state": state, "xp.cfg": recipe}, tmp_path / "some.th")
+    assert load(tmp_path / "some.th").sample_rate == 32000
+
+
+@pytest.mark.parametrize(
+    "name", ["encoder.model.0.conv.conv.weight", "quantizer.vq.layers.0._codebook.embed"]
+)
+def test_a_missing_tensor_by_which_a_codec_is_known_is_named(
+    name: str, state: dict[str, Tensor], tmp_path: Path
+):
+    path = tmp_path / "some.th"
+    torch.save({k: v for k, v in state.items() if not k.startswith(name)}, path)
+    said = f"; nearest: encodec 0.1.1, but {name} is missing; known: "
+    assert said in refusal(path)
+
+
 def test_partial_where_sizes_are_read(
     state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -625,7 +695,7 @@ def test_folders(tmp_path: Path, state: dict[str, Tensor]):
     (tmp_path / "config.json").write_text(json.dumps({"sampling_rate": 8000}))
     assert load(tmp_path).sample_rate == 8000
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"config\.json: not JSON"):
         load(tmp_path)
 
 

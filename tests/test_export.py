@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +34,7 @@ from audiotok.export.graphs import Graph
 from audiotok.export.int8 import quantize
 from audiotok.export.parity import Parity, unexplained
 from audiotok.exported import ABOUT, FIRST, Exported, ExportError, read_about
+from audiotok.initializers import not_finite
 from audiotok.io.part import complete_folder, part_of, sweep
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -251,6 +254,70 @@ def test_a_damaged_folder_is_told(copied: Path):
     file.unlink()
     with pytest.raises(ExportError, match=r"decoder.onnx is not there"):
         load(copied, backend="onnx")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_export_of_weights_that_are_not_finite_is_refused(copied: Path, bad: float):
+    file = copied / "decoder.onnx"
+    model = onnx.load(file)
+    weight = next(x for x in model.graph.initializer if x.data_type == 1 and len(x.dims) > 1)
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[3] = bad
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(model, file)
+    about = json.loads((copied / ABOUT).read_text())
+    about["graphs"]["decoder"]["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (copied / ABOUT).write_text(json.dumps(about))
+    with pytest.raises(ExportError) as caught:
+        load(copied, backend="onnx")
+    assert str(caught.value).startswith(
+        f"{file}: tensor {weight.name!r} holds NaN or infinity: export a checkpoint that"
+    )
+
+
+def test_weights_are_found_in_any_spelling_of_a_tensor():
+    helper, kinds = onnx.helper, onnx.TensorProto
+    for kind in (kinds.FLOAT, kinds.FLOAT16, kinds.BFLOAT16, kinds.DOUBLE):
+        dtype = helper.tensor_dtype_to_np_dtype(kind)
+        for values, bad in ([1, 2], False), ([1, np.nan], True), ([1, -np.inf], True):
+            array = np.array(values, dtype)
+            tensor = helper.make_tensor("w", kind, [2], array.tobytes(), raw=True)
+            graph = helper.make_graph([], "g", [], [], [tensor])
+            data = helper.make_model(graph).SerializeToString()
+            assert not_finite(data) == ("w" if bad else None), (kind, values)
+    for kind in (kinds.FLOAT, kinds.DOUBLE):  # not as raw bytes
+        tensor = helper.make_tensor("w", kind, [2], [1.0, np.nan])
+        data = helper.make_model(helper.make_graph([], "g", [], [], [tensor])).SerializeToString()
+        assert not_finite(data) == "w"
+    mask = helper.make_tensor("mask", kinds.FLOAT, [], [-np.inf])
+    data = helper.make_model(helper.make_graph([], "g", [], [], [mask])).SerializeToString()
+    assert not_finite(data) is None
+    with pytest.raises(ValueError, match="not an ONNX file, or cut off"):
+        not_finite(data[:-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("nested", "nested more than 100 levels"),
+        ({"sample_rate": 0}, "sample_rate is 0, not a whole number from 1"),
+        ({"sizes": [4.5]}, "size is 4.5"),
+        ({"fingerprint": None}, "fingerprint is null, not text"),
+        ({"plan": {"frame_size": "x"}}, 'frame_size is "x"'),
+        ({"plan": {"lead": None}}, "lead is null"),
+    ],
+)
+def test_what_codec_json_says_is_checked(copied: Path, change: Any, said: str):
+    file = copied / ABOUT
+    about = json.loads(file.read_text())
+    if change == "nested":
+        file.write_text('{"a":' * 5000 + "1" + "}" * 5000)
+    else:
+        about["plan"] |= change.get("plan", {})
+        file.write_text(json.dumps(about | {k: v for k, v in change.items() if k != "plan"}))
+    with pytest.raises(ExportError, match=re.escape(said)) as caught:
+        load(copied, backend="onnx")
+    assert str(caught.value).startswith(f"{file}: damaged (")
 
 
 def age(folder: Path, **changes: str) -> None:

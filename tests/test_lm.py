@@ -238,7 +238,9 @@ def test_vall_es_second_model_sees_codebooks_before_and_the_prompt():
     assert (targets[1, :2] == -100).all()
 
 
-def test_training_learns_resumes_and_says_what_it_learned(corpus: Path, tmp_path: Path):
+def test_training_learns_resumes_and_says_what_it_learned(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     options = Train(steps=60, rate=1e-2, warmup=5, cooldown=20, every=30, ema=0.9)
     made = recipe(corpus, train=options)
     weights = train(made, tmp_path / "whole")
@@ -262,6 +264,19 @@ def test_training_learns_resumes_and_says_what_it_learned(corpus: Path, tmp_path
     other = torch.load(tmp_path / "parts/last.pt", weights_only=True)["model"]
     assert all(torch.equal(one[key], other[key]) for key in one)
 
+    caplog.clear()
+    longer = replace(options, steps=61, seed=3, rate=2e-2)
+    train(replace(made, train=longer, data=replace(made.data, batch=5)), tmp_path / "parts")
+    lines = [record.getMessage().partition("last.pt: ")[2] for record in caplog.records]
+    assert lines == [
+        f"data.batch was {made.data.batch}, now 5",
+        "train.steps was 60, now 61",
+        "train.rate was 0.01, now 0.02",
+        "train.seed was 0, now 3",
+    ]
+    wide = replace(made, model=replace(made.model, width=2 * made.model.width))
+    with pytest.raises(ValueError, match=r"last\.pt: not a run of this recipe \(model\.width was"):
+        train(wide, tmp_path / "parts")
     with pytest.raises(ValueError, match="not the layout of this recipe"):
         train(replace(made, layout=LayoutOptions(codebooks=1)), tmp_path / "whole")
 
@@ -367,6 +382,12 @@ def test_training_on_packed_contexts_goes_on_with_the_next(corpus: Path, tmp_pat
         for name in ("whole", "parts")
     )
     assert all(torch.equal(one[key], other[key]) for key in one)
+    for changed, line in (
+        (replace(made, data=replace(data, batch=4)), "data.batch was 3, now 4"),
+        (replace(made, train=replace(options, seed=1)), "train.seed was 0, now 1"),
+    ):
+        with pytest.raises(ValueError, match=rf"last\.pt: not a run of this recipe \({line}\)"):
+            train(changed, tmp_path / "parts")  # the place in its contexts would be another
     with pytest.raises(ValueError, match="another layout"):
         train(replace(made, layout=LayoutOptions(codebooks=3)), tmp_path / "other")
     with pytest.raises(ValueError, match="codes alone"):
@@ -599,6 +620,11 @@ def test_a_model_file_is_whole_or_refused(tmp_path: Path):
     (tmp_path / "cut.safetensors").write_bytes(data[:-9])
     with pytest.raises(ValueError, match=r"cut\.safetensors"):
         load_model(tmp_path / "cut.safetensors")
+    key, weight = next(iter(model.named_parameters()))
+    weight.data.view(-1)[0] = math.nan
+    save_model(model, layout, tmp_path / "nan.safetensors")
+    with pytest.raises(ValueError, match=rf"nan\.safetensors: tensor '{key}' holds NaN"):
+        load_model(tmp_path / "nan.safetensors")
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ folder with the sample files of DM-Codec's repository (github.com/mubtasimahasan
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,101 @@ def test_other_languages_take_the_basic_normaliser(told: Told):
     said, output = "he won't", told.says("he will not")
     assert english.score(output, output, said).value == 0
     assert french.score(output, output, said).value > 0
+
+
+# ---- scripts
+
+
+SENTENCES = [  # language, a sentence, the same with one mark of one word changed
+    ("hi", "मैं दिल्ली में रहता हूँ", "मैं दिल्ली में रहती हूँ"),
+    ("bn", "আমি বাংলায় গান গাই", "আমি বাংলায় গান গাে"),
+    ("ta", "நான் தமிழ் பேசுகிறேன்", "நான் தமிழ் பேசுகிறோன்"),
+    ("ml", "ഞാൻ മലയാളം പഠിക്കുന്നു", "ഞാൻ മലയാളം പഠിക്കുന്നി"),
+    ("ar", "كَتَبَ الوَلَدُ الدَّرْسَ", "كُتِبَ الوَلَدُ الدَّرْسَ"),
+    ("he", "שָׁלוֹם לְכֻלָּם", "שָׁלוֹם לְכֻלִּם"),
+    ("yo", "ọ̀kọ́ mi dára", "ọkọ mi dára"),
+    ("ru", "мой дом", "мои дом"),
+    ("fr", "l'été à Zürich", "l'ete à Zürich"),
+]
+
+
+@pytest.mark.parametrize(("language", "said", "heard"), SENTENCES)
+def test_a_mark_makes_another_word(language: str, said: str, heard: str, told: Told):
+    """Whisper's normaliser cuts marks off, and Hindi words that differ were equal."""
+    clean = wer.normaliser(language)
+    assert clean(f"{said}!").strip() == clean(said) == unicodedata.normalize("NFC", clean(said))
+    words = 1 + said.count(" ") + said.count("'")
+    metric = find("metrics", "wer")(models={"language": language})
+    assert metric.score(told.says(heard), told.says(heard), said) == Score(100, words)
+    for form in ("NFC", "NFD"):
+        output = told.says(unicodedata.normalize(form, said))
+        assert metric.score(output, output, said) == Score(0, words)
+        assert (
+            find("metrics", "cer")(models={"language": language}).score(output, output, said).total
+            == 0
+        )
+    if language not in ("yo", "fr"):  # marks outside Latin are kept whatever the language is
+        assert find("metrics", "wer")().score(told.says(heard), told.says(heard), said).total == 100
+
+
+def test_english_is_whispers_and_turkish_capitals_are_letters():
+    english, turkish = wer.normaliser("en"), wer.normaliser("tr")
+    assert english("naïve café, Zürich") == english("naive cafe Zurich")
+    assert turkish("İstanbul IŞIK") == turkish("istanbul işik") == "istanbul işik"
+
+
+@pytest.mark.parametrize(
+    ("language", "said", "heard", "errors", "characters"),
+    [
+        ("zh", "我在北京上班", "我在北平上班", 1, 6),
+        ("zh", "你好\uff0c世界。", "你好世界", 0, 4),
+        ("zh", "我用photoshop", "我用photoshop", 0, 11),
+        ("ja", "私は東京に住んでいます", "私は京都に住んでいます", 2, 11),
+        ("th", "ฉันอยู่กรุงเทพ", "ฉันอยุ่กรุงเทพ", 1, 14),
+        ("lo", "ຂ້ອຍຢູ່ວຽງຈັນ", "ຂ້ອຍຢູ່ວຽງຈັນ", 0, 13),
+        ("km", "ខ្ញុំរស់នៅភ្នំពេញ", "ខ្ញុំរស់នៅភ្នំពេញ", 0, 17),
+        ("my", "ကျွန်တော်ရန်ကုန်မှာနေတယ်", "ကျွန်တော်ရန်ကုန်မှာနေတယ်", 0, 24),
+    ],
+)
+def test_without_spaces_characters_are_counted_and_it_is_said(
+    language: str,
+    said: str,
+    heard: str,
+    errors: int,
+    characters: int,
+    told: Told,
+    caplog: pytest.LogCaptureFixture,
+):
+    """A sentence counted as one word."""
+    assert jiwer.wer(said, said) == 0
+    output, models = told.says(heard), {"language": language}
+    scores = {n: find("metrics", n)(models=models).score(output, output, said) for n in WORDS[:3]}
+    assert scores["wer"] == scores["cer"] == Score(100 * errors, characters)
+    assert scores["mer"] == Score(100 * errors, characters)
+    clean = wer.normaliser(language)
+    if " " not in clean(said).strip():
+        assert scores["wer"].value == pytest.approx(100 * jiwer.cer(clean(said), clean(heard)))
+    metric = find("metrics", "wer")(models=models)
+    assert metric.protocol.endswith("are counted by characters, which is CER")
+    metric = find("metrics", "wer")()  # whose language nobody told
+    assert "by characters" not in metric.protocol
+    wer._warn_once.cache_clear()
+    for _ in range(2):
+        assert metric.score(output, output, said).count == characters
+    assert metric.protocol.endswith("are counted by characters, which is CER")
+    assert [record.message for record in caplog.records] == [
+        "WER (en): texts without spaces between words are counted by characters: this is CER"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["the 中 character", "나는 서울에 산다", "한국어 漢字 문장 하나 둘", "я живу тут", "đi về nhà"],
+)
+def test_with_spaces_words_are_counted(text: str, told: Told):
+    output = told.says(text)
+    score = find("metrics", "wer")(models={"language": "ko"}).score(output, output, text)
+    assert score == Score(0, len(text.split()))
 
 
 # ---- what cannot be scored

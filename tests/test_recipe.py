@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
+from commandline import audiotok
 
 from audiotok.layout import Layout
 from audiotok.lm.model import Transformer
 from audiotok.lm.recipe import LmRecipe
+from audiotok.ranges import RANGES
 from audiotok.recipe import Band, BenchRecipe, Data, Recipe, TeacherOptions, Train, read_recipe
 from audiotok.registry import find, presets
 
@@ -234,3 +239,85 @@ def test_no_such_file(tmp_path: Path):
 )
 def test_wrong_settings(path: Path, setting: str, message: str):
     assert refusal(path, settings=[setting]) == message
+
+
+# -- ranges -----------------------------------------------------------------------------------
+
+
+def numeric(hint: Any) -> bool:
+    return hint in (int, float) or any(map(numeric, get_args(hint)))
+
+
+def tables(kind: Any) -> set[Any]:
+    """The dataclass of a recipe, and those in it."""
+    inside: set[Any] = {kind}
+    for hint in get_type_hints(kind).values():
+        for part in (hint, *get_args(hint)):
+            if dataclasses.is_dataclass(part):
+                inside |= tables(part)
+    return inside
+
+
+KINDS = sorted({t for k in (Recipe, BenchRecipe, LmRecipe) for t in tables(k)}, key=str)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_number_has_its_range(kind: Any):
+    hints = get_type_hints(kind)
+    wanted = {f.name for f in dataclasses.fields(kind) if numeric(hints[f.name])}
+    assert wanted <= set(RANGES.get(kind.__name__, {}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("train.steps=-1", "'steps' must be at least 1, not -1"),
+        ("train.steps=0", "'steps' must be at least 1, not 0"),
+        ("train.rate=nan", "'rate' must be above 0, not nan"),
+        ("train.rate=1e400", "'rate' must be above 0, not inf"),
+        ("train.rate=-1e-3", "'rate' must be above 0, not -0.001"),
+        ("train.betas=[0.9,1.0]", "'betas' must be at least 0 and at most 1, not 1.0"),
+        ("train.ema=1.5", "'ema' must be at least 0 and at most 1, not 1.5"),
+        ("train.seed=-3", "'seed' must be at least 0 and at most 9.22337e+18, not -3"),
+        ("train.keep=[1,-1]", "'keep' must be at least 0, not -1.0"),
+        ("data.batch=0", "'batch' must be at least 1, not 0"),
+        ("data.seconds=0", "'seconds' must be above 0, not 0.0"),
+        ("loss.mel=-1", "'loss.mel' must be at least 0, not -1.0"),
+        ("loss.mel=inf", "'loss.mel' must be at least 0, not inf"),
+        ("adversary.every=0", "'every' must be at least 1, not 0"),
+        ("loss.mel=1" + 400 * "0", "'mel' is a number of 401 digits"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_on_reading(path: Path, setting: str, said: str):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        read_recipe(path, [setting])
+
+
+def test_a_dry_run_refuses_it_too(path: Path):
+    done = audiotok("train", path, "--dry-run", "--set", "train.steps=-1")
+    assert done.code == 1
+    assert done.lines[0].endswith("[train]: 'steps' must be at least 1, not -1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = " + "[" * 5000 + "]" * 5000,
+        "x = " + "{a=" * 3000 + "1" + "}" * 3000,
+        ".".join("a" * 3000) + " = 1",
+        "x = " + "9" * 5000,
+    ],
+    ids=["lists", "tables", "dots", "digits"],
+)
+def test_toml_that_python_chokes_on_is_one_line(path: Path, text: str):
+    path.write_text(text + "\n" + path.read_text())
+    with pytest.raises(ValueError, match=re.escape(f"{path}: ")) as caught:
+        read_recipe(path)
+    assert len(str(caught.value)) < len(str(path)) + 200
+    over = path.with_name("over.toml")
+    over.write_text(f'extends = "{path.name}"\n{text}')
+    with pytest.raises(ValueError, match=re.escape(f"{over}: ")):
+        read_recipe(over)
+    setting = text.replace(" = ", "=", 1)
+    with pytest.raises(ValueError, match=r"^--set: "):
+        read_recipe(None, [setting])

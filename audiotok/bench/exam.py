@@ -15,6 +15,7 @@ from rich.progress import Progress
 from audiotok.audio import Audio
 from audiotok.bench.subjects import Coded, Player
 from audiotok.bench.work import clip_name
+from audiotok.io import jsonfile
 from audiotok.io.part import complete
 from audiotok.manifest import Recording
 from audiotok.missing import MissingModelError
@@ -114,7 +115,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _kept(path: Path) -> list[Finding] | None:
     try:
-        rows = [Finding(**row) for row in json.loads(path.read_text("utf-8"))]
+        rows = [Finding(**row) for row in jsonfile.parse(path.read_bytes(), str(path))]
     except (OSError, ValueError, TypeError):
         return None
     # What could not be done may be possible now.

@@ -19,6 +19,7 @@ from typing import Any
 
 from audiotok.audio import Audio
 from audiotok.bench.subjects import Player, Spec, player
+from audiotok.io import jsonfile
 from audiotok.io.part import complete
 from audiotok.manifest import Recording
 from audiotok.memory import fingerprint
@@ -63,7 +64,7 @@ class Known:
     def load(cls, path: Path) -> Known:
         """What is there; nothing, if it is damaged."""
         try:
-            return cls(**json.loads(path.read_text("utf-8")))
+            return cls(**jsonfile.parse(path.read_bytes(), str(path)))
         except (OSError, ValueError, TypeError):
             return cls()
 

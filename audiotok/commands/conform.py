@@ -24,7 +24,7 @@ def conform(
 ) -> None:
     """Try a codec, shipped or yours, on every promise, and print a certificate.
 
-    Round trip, length, determinism, batch, chunk, stream, receptive field, dtype,
+    Weights, round trip, length, determinism, batch, chunk, stream, receptive field, dtype,
     device. Exit code 1 if one is not kept.
 
     \b

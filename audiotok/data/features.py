@@ -30,6 +30,7 @@ from rich.progress import track
 from torch import Tensor
 
 from audiotok.audio import Audio, AudioFileError
+from audiotok.io import jsonfile
 from audiotok.io.part import part_of, sweep
 from audiotok.manifest import Recording
 from audiotok.teachers.base import Choice, Teacher
@@ -135,7 +136,7 @@ class Features:
         """
         folder = Path(folder)
         try:
-            about = json.loads((folder / "about.json").read_text("utf-8"))
+            about = jsonfile.parse((folder / "about.json").read_bytes(), "about.json")
             width, rate = int(about["width"]), Fraction(about["frame_rate"])
             reads_text = bool(about["reads_text"])
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -215,7 +216,7 @@ def _files(
     """Where the features of each recording belong; None where there is no file, or no text."""
     index = folder.parent / "hashes.json"
     try:
-        known: dict[str, list[Any]] = dict(json.loads(index.read_text("utf-8")))
+        known: dict[str, list[Any]] = dict(jsonfile.parse(index.read_bytes(), str(index)))
     except (OSError, ValueError, TypeError):  # none yet, or damaged
         known = {}
     fresh = False

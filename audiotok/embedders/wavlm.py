@@ -12,6 +12,7 @@ from torch import Tensor
 
 from audiotok.audio import Audio
 from audiotok.embedders.base import Embedder, unit
+from audiotok.finite import NotFiniteError, check_finite
 from audiotok.missing import MissingModelError, needed, version
 
 
@@ -55,6 +56,10 @@ class Wavlm(Embedder):
                 f"{self.model}: has no weights for {missing[0]} and {len(missing) - 1} more; "
                 f"wanted is a model with an x-vector head, such as {self.usual}"
             )
+        try:
+            check_finite(dict(network.named_parameters()), self.model)
+        except NotFiniteError as error:
+            raise MissingModelError(str(error)) from None
         return network.eval(), bool(getattr(reader, "do_normalize", False))
 
     def embed(self, audio: Audio) -> Float[Tensor, " d"]:

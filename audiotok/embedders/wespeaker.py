@@ -12,6 +12,7 @@ from torch import Tensor
 from audiotok import _torchaudio
 from audiotok.audio import Audio
 from audiotok.embedders.base import Embedder, local, unit
+from audiotok.initializers import not_finite
 from audiotok.missing import MissingModelError, needed, version
 
 WANTED = "a speaker model of WeSpeaker in ONNX, such as voxceleb_resnet34.onnx of its model list"
@@ -40,6 +41,9 @@ class Wespeaker(Embedder):
             session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a kind of its own for each
             raise MissingModelError(f"{path}: not an ONNX model; wanted is {WANTED}") from error
+        bad = not_finite(path.read_bytes())
+        if bad:
+            raise MissingModelError(f"{path}: tensor {bad!r} holds NaN or infinity: damaged")
         shape = session.get_inputs()[0].shape
         if len(shape) != 3 or shape[2] != 80:
             raise MissingModelError(f"{path}: takes {shape}, not [batch frames 80]: not {WANTED}")

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from audiotok.corpus import Corpus, Shard
+from audiotok.io import jsonfile
 from audiotok.io.part import complete, sweep
 from audiotok.layout import Layout
 
@@ -165,7 +166,7 @@ def _begun(exporter: type[Exporter], corpus: Corpus, layout: Layout | None, out:
     }
     file = out / "export.json"
     try:
-        known = json.loads(file.read_text("utf-8"))
+        known = jsonfile.parse(file.read_bytes(), str(file))
     except FileNotFoundError:
         if any(each for each in out.iterdir() if not each.name.startswith(".")):
             raise ExportError(f"{out}: not empty, and no export; give a new folder") from None

@@ -121,6 +121,20 @@ def recognise(dialects: Iterable[Dialect], names: Iterable[str]) -> Dialect | No
     return max(known, key=lambda dialect: len(dialect.marks), default=None)
 
 
+def unrecognised(dialects: Iterable[Dialect], names: Sequence[str] | Mapping[str, Any]) -> str:
+    """Why no dialect was recognised: the first names, and what is missing of the nearest, if half
+    of its marks are there."""
+    there, every = set(names), list(dialects)
+    shares = {d: len(there & set(d.marks)) / len(d.marks) for d in every}
+    best, said = max(every, key=lambda d: shares[d], default=None), ""
+    if best is not None and shares[best] >= 0.5:
+        missing = next(mark for mark in best.marks if mark not in there)
+        said = f"nearest: {best.source}, but {missing} is missing; "
+    few = ", ".join(list(names)[:3])
+    known = "; ".join(dict.fromkeys(d.source for d in every))
+    return f"weights of no codec here ({few} ...); {said}known: {known}"
+
+
 def check(weights: Weights, wanted: Mapping[str, Tensor], origin: Mapping[str, str]) -> None:
     """That `weights` are exactly the tensors `wanted`; `origin` gives their names of ours.
 

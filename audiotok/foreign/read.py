@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from audiotok.foreign.dialects import Weights
+from audiotok.io import jsonfile
 
-# What holds the weights in checkpoints that hold more: torch's habit, Lightning and DAC; EnCodec's
-# family; SpeechTokenizer's trainer.
-INSIDE = ("state_dict", "model_state_dict", "model", "generator")
-# Put before every name by what was wrapped around the network.
-WRAPPERS = ("module.", "_orig_mod.", "model.", "generator.", "codec.")
+# What holds the weights in checkpoints that hold more: audiocraft's, whose `model` is the latest
+# and not the best; torch's habit, Lightning and DAC; EnCodec's family; SpeechTokenizer's trainer.
+INSIDE = (
+    *("best_state", "state_dict", "model_state_dict", "model", "generator"),
+    *("model_g", "net_g", "codec", "net", "weights"),
+)
+# Put before names by what was wrapped around the network.
+WRAPPERS = (
+    *("module.", "_orig_mod.", "model.", "generator.", "codec."),
+    *("model_g.", "net_g.", "net.", "_forward_module."),
+)
 FOLDER = ("model.safetensors", "pytorch_model.bin")  # of a Hugging Face repository
 
 
@@ -110,9 +116,14 @@ def _unwrapped(content: Any, about: dict[str, Any]) -> tuple[Weights, dict[str, 
     metadata = content.get("metadata")
     if isinstance(metadata, Mapping) and isinstance(metadata.get("kwargs"), Mapping):
         about = {**about, **metadata["kwargs"]}
+    rate = re.search(r"^sample_rate: (\d+)$", str(content.get("xp.cfg", "")), re.MULTILINE)
+    if rate:  # of audiocraft's recipe, which is YAML
+        about = {**about, "sample_rate": int(rate[1])}
     for key in INSIDE:
         if isinstance(content.get(key), Mapping):
-            return _unwrapped(content[key], about)
+            weights, facts = _unwrapped(content[key], about)
+            if weights:  # not the options of a model, by the same name
+                return weights, facts
     return {
         name: tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in content.items()
@@ -128,17 +139,37 @@ def _bare(weights: Weights) -> Weights:
     return weights
 
 
+def parts(weights: Weights) -> Iterator[Weights]:
+    """All of the weights, then those under each wrapper's name, without it: where a generator
+    stands beside its discriminator, as Lightning saves them."""
+    yield weights
+    for prefix in WRAPPERS:
+        part = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+        if 0 < len(part) < len(weights):
+            yield from parts(_bare(part))
+
+
 def _config(path: Path) -> dict[str, Any]:
     """config.json beside a Hugging Face repository's weights."""
-    if path.name not in FOLDER:
-        return {}
+    file = path.with_name("config.json")
+    return read_config(file) if path.name in FOLDER and file.is_file() else {}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the options of a model, which are an object in a JSON file.
+
+    Raises:
+        ForeignError: it cannot be read, or holds something else.
+    """
     try:
-        config = json.loads(path.with_name("config.json").read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ForeignError(f"{path.with_name('config.json')}: cannot be read ({error})") from None
-    return config if isinstance(config, dict) else {}
+        config = jsonfile.parse(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ForeignError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ForeignError(str(error)) from None
+    if not isinstance(config, dict):
+        raise ForeignError(f"{path}: not the options of a model, which are a JSON object")
+    return config
 
 
 def fold(weights: Weights) -> Weights:

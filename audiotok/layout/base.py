@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from audiotok.io import jsonfile
 from audiotok.io.part import complete
 from audiotok.layout.units import MOST, Pieces
 from audiotok.patterns.base import Pattern, Rows, Serial
@@ -172,7 +173,7 @@ class Vocabulary:
             LayoutError: not there, not a layout, or of a later version.
         """
         try:
-            made = json.loads(Path(path).read_text("utf-8"))
+            made = jsonfile.parse(Path(path).read_bytes(), str(path))
             version = made.pop("version")
             made["sizes"] = tuple(made.get("sizes", ()))
         except OSError as error:

@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 
 from audiotok.checkpoint import load
 from audiotok.codecs.base import Codec
+from audiotok.finite import check_finite
+from audiotok.io import jsonfile
 from audiotok.io.part import complete
 from audiotok.layout import Layout
 from audiotok.lm.model import Config, Transformer
@@ -36,7 +38,7 @@ def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, L
     """Reads what `save_model` wrote; in eval mode.
 
     Raises:
-        ValueError: not there, damaged, or another kind of file.
+        ValueError: not there, damaged, NaN or infinite, or another kind of file.
     """
     try:
         with safe_open(path, "pt", device=device) as file:
@@ -44,15 +46,18 @@ def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, L
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if about.get("format") != KIND:
             raise ValueError(f"{path}: not a language model of audiotok lm train")
-        layout = json.loads(about["layout"])
+        layout = jsonfile.parse(about["layout"], f"{path}: layout")
         layout = Layout(**layout | {"sizes": tuple(layout["sizes"])})
         model = Transformer(
-            layout.vocabulary, int(about["text"]), Config(**json.loads(about["config"]))
+            layout.vocabulary,
+            int(about["text"]),
+            Config(**jsonfile.parse(about["config"], f"{path}: config")),
         )
         model.load_state_dict(weights)
+        check_finite(weights, path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such model; audiotok lm train makes one") from None
-    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError, ArithmeticError) as error:
         text = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: cannot be read: {text}") from None
     return model.to(torch.device(device)).eval(), layout

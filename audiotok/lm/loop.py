@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiotok.corpus import Corpus
+from audiotok.finite import check_finite
 from audiotok.io.lock import alone
 from audiotok.layout import Layout
 from audiotok.lm.contexts import Contexts
@@ -42,9 +43,11 @@ from audiotok.lm.entries import begin_with_entries
 from audiotok.lm.file import codec_of, save_model
 from audiotok.lm.model import Transformer
 from audiotok.lm.recipe import LmRecipe
+from audiotok.lm.resume import begun, fixed
 from audiotok.train.journal import Journal, Sums, finite
 from audiotok.train.machine import accelerator, any_process, casting, move, save_state
 from audiotok.train.players import adamw, follow
+from audiotok.train.resume import chosen_anew, retune
 from audiotok.train.schedule import learning_rate
 
 HELD = 64  # held-out recordings that are scored at each line of the log
@@ -121,6 +124,8 @@ class Run:
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = adamw(self.model, self.options)
         self.step, self.best, self.seconds = 0, math.inf, 0.0
+        taken = None if self.contexts else self.recordings.places
+        self.begun = begun(recipe, corpus, taken, self.held.places, processes=world)
         self._resume()
         if self.contexts is not None:
             self.contexts.seek(self.step * self.options.accumulate)
@@ -134,6 +139,8 @@ class Run:
         if not self.last.is_file():
             return
         saved = torch.load(self.last, map_location=self.device, weights_only=True)
+        changed = self.begun.check(saved, self.last, fixed=fixed(self.recipe), say=self.main)
+        check_finite({name: saved.get(name) for name in self._parts()}, self.last)
         try:
             for name, part in self._parts().items():
                 part.load_state_dict(saved[name])
@@ -143,14 +150,16 @@ class Run:
                 f"{self.last}: not a run of this recipe ({text}); use another --out"
             ) from None
         torch.set_rng_state(saved["random"].cpu())
-        self.step, self.best, self.seconds = saved["step"], saved["best"], saved["seconds"]
+        retune(self.optimizer, self.options)
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.best = math.inf if chosen_anew(changed) else saved["best"]
 
     def _save(self, row: dict[str, Any]) -> None:
         if row["held_bits_a_second"] <= self.best:
             self.best = row["held_bits_a_second"]
             save_model(self.average, self.layout, self.best_path, card=str(row))
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        state |= {"random": torch.get_rng_state(), "step": self.step}
+        state |= {"random": torch.get_rng_state(), "step": self.step, **self.begun.state()}
         save_state({**state, "best": self.best, "seconds": self.seconds}, self.last)
 
     # -- the loop -------------------------------------------------------------------------------

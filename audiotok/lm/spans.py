@@ -17,6 +17,7 @@ import torch
 
 from audiotok.analysis.phones import Alignment, Span, align, plain
 from audiotok.audio import Audio
+from audiotok.io import jsonfile
 from audiotok.layout import Layout
 from audiotok.listings.base import Item
 from audiotok.lm.interleave import Word
@@ -89,7 +90,7 @@ def _lines(path: Path) -> dict[str, dict[str, Any]]:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     whole = raw[: raw.rfind(b"\n") + 1]
     try:
-        rows = [json.loads(line) for line in whole.splitlines()]
+        rows = [jsonfile.parse(line, str(path)) for line in whole.splitlines()]
         found = {row["id"]: row for row in rows}
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path}: not of `audiotok lm align`; give another --out") from None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from audiotok.metrics.base import Score, needed
 from audiotok.metrics.wer import Wer
+from audiotok.scripts import joined, unspaced
 
 
 class Cer(Wer):
     """Character error rate by the `jiwer` package; a space between words is a character."""
 
     name = "CER"
+    by_characters = ""
     pooling = "errors over characters of the text, spaces too, of all recordings together"
 
     def compare(self, wanted: str, made: str) -> Score:
-        """The score of normalised words."""
+        """See `Wer.compare`; no space is a character where the script puts none between words."""
+        if unspaced(wanted):
+            wanted, made = joined(wanted), joined(made)
         found = needed("jiwer").process_characters(wanted, made)
         errors = found.substitutions + found.deletions + found.insertions
         return Score(100 * errors, found.hits + found.substitutions + found.deletions)

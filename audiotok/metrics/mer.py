@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from audiotok.metrics.base import Score, needed
-from audiotok.metrics.wer import Wer
+from audiotok.metrics.base import Score
+from audiotok.metrics.wer import Wer, aligned
 
 
 class Mer(Wer):
@@ -13,7 +13,7 @@ class Mer(Wer):
     pooling = "errors over errors and hits, of all recordings together"
 
     def compare(self, wanted: str, made: str) -> Score:
-        """The score of normalised words."""
-        found = needed("jiwer").process_words(wanted, made)
+        """See `Wer.compare`."""
+        found = aligned(wanted, made)
         errors = found.substitutions + found.deletions + found.insertions
         return Score(100 * errors, found.hits + errors)

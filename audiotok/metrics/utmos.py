@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import remove_parametrizations
 
+from audiotok.finite import check_finite
 from audiotok.foreign import hub
 from audiotok.foreign import read as foreign
 from audiotok.metrics.base import Listener, MissingModelError
@@ -178,6 +179,7 @@ def load(path: str = "") -> StrongLearner:
             weights, _ = foreign.read(file)
         network = StrongLearner()
         network.load_state_dict(renamed(weights))
+        check_finite(network.state_dict(), file)
     except (hub.HubError, foreign.ForeignError) as error:
         raise MissingModelError(
             f'UTMOS: {error}; or give the path of the checkpoint of {PAGE} as the model "utmos"'

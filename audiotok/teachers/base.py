@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 import struct
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from audiotok.audio import Audio
+from audiotok.finite import check_finite
+from audiotok.foreign.read import read_config
 
 Batch = Float[Tensor, "b t"]
 States = Float[Tensor, "b f d"]
@@ -103,6 +104,7 @@ class Teacher(nn.Module):
 
         Raises:
             TeacherError: they do not fit.
+            NotFiniteError: they hold NaN or infinity.
         """
         try:
             self.load_state_dict({key: value.float() for key, value in state.items()})
@@ -110,6 +112,7 @@ class Teacher(nn.Module):
             raise TeacherError(
                 f"{source}: no weights of teacher {self.name!r}: {_line(error)}"
             ) from None
+        check_finite(self.state_dict(), source)
         self.eval().requires_grad_(False)
 
 
@@ -206,7 +209,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     state: dict[str, Tensor] = {}
     for file in files:
         state |= read_weights(file)
-    return json.loads(config.read_text("utf-8")), state
+    return read_config(config), state
 
 
 CT2_TYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from audiotok import _torchaudio
 from audiotok.audio import Audio
+from audiotok.finite import check_finite
 from audiotok.teachers.base import Choice, FeatureFrames, Teacher, TeacherError, fetched
 
 
@@ -104,6 +105,7 @@ class Text(Teacher):
         except (OSError, ValueError, KeyError) as error:
             said = " ".join(str(error).split())[:300]
             raise TeacherError(f"{path}: not a text encoder of transformers: {said}") from None
+        check_finite(dict(model.named_parameters()), path)
         return cls(model, tokenizer, aligner=aligner, frame_rate=frame_rate)
 
     @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiotok import _torchaudio
+from audiotok.foreign.read import read_config
 from audiotok.teachers.base import (
     Batch,
     SpeechTeacher,
@@ -85,7 +85,7 @@ class Wav2vec2(SpeechTeacher):
                 state = cls.renamed(state)
                 heard = path / "preprocessor_config.json"
                 if normalise is None and heard.is_file():
-                    normalise = json.loads(heard.read_text("utf-8")).get("do_normalize")
+                    normalise = read_config(heard).get("do_normalize")
             else:
                 state = read_weights(path)
         try:

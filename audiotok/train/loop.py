@@ -24,6 +24,7 @@ from audiotok.data.batches import Batches, Config
 from audiotok.data.direct import Files
 from audiotok.data.loader import loader
 from audiotok.data.pool import Pool
+from audiotok.finite import check_finite
 from audiotok.io.lock import alone
 from audiotok.manifest import Recording, read_manifest
 from audiotok.recipe import Data, Recipe
@@ -32,6 +33,7 @@ from audiotok.train.journal import Journal, Sums, finite
 from audiotok.train.losses import RECONSTRUCTION
 from audiotok.train.machine import accelerator, any_process, casting, move, save_state
 from audiotok.train.players import Players
+from audiotok.train.resume import Begun, chosen_anew, data_of, retune
 from audiotok.train.schedule import learning_rate
 from audiotok.train.step import Step, check_losses
 from audiotok.train.targets import Targets, read_features
@@ -104,6 +106,7 @@ class Run:
         self.players = Players(recipe, self.device)
         self.scorer = Scorer(self.options.metrics, recipe.models, self.options.codebooks)
         self.step, self.best, self.seconds = 0, math.inf, 0.0
+        self._manifests()
         self._resume()
         self._read(teachers or {})
         self.work = Step(
@@ -123,15 +126,25 @@ class Run:
 
     # -- data -----------------------------------------------------------------------------------
 
+    def _manifests(self) -> None:
+        data = self.recipe.data
+        self.recordings = read_manifest(data.manifest, split=data.train)
+        self.held = read_manifest(data.manifest, split=data.validate)
+        self.begun = Begun.of(
+            self.recipe,
+            config=self.players.codec.config,
+            training_data=data_of(self.recordings),
+            validation_data=data_of(self.held),
+            processes=self.machine.num_processes,
+        )
+
     def _read(self, teachers: Mapping[str, Teacher]) -> None:
         data, codec = self.recipe.data, self.players.codec
         options, rate = self.recipe.distillation, codec.sample_rate
         # One process fills the caches, the others find them full.
         with self.machine.main_process_first():
-            self.recordings = read_manifest(data.manifest, split=data.train)
-            held = read_manifest(data.manifest, split=data.validate)
             source = _samples(self.recordings, rate, data)
-            held_source = _samples(held, rate, data)
+            held_source = _samples(self.held, rate, data)
             noises = None
             if data.augment.noises:
                 noises = _samples(read_manifest(data.augment.noises), rate, data)
@@ -154,9 +167,9 @@ class Run:
         )
         fixed = Batches(held_source, Config(HELD, 2 * frames, size, seed=1))[0].wave
         self.fixed = fixed.to(self.device)
-        longest = sorted(range(len(held)), key=lambda i: -int(held_source.lengths[i]))
+        longest = sorted(range(len(self.held)), key=lambda i: -int(held_source.lengths[i]))
         middle = longest[len(longest) // 4 :][: self.options.clips]
-        self.clips = [Clip(Audio(held_source[i][None], rate), held[i].text) for i in middle]
+        self.clips = [Clip(Audio(held_source[i][None], rate), self.held[i].text) for i in middle]
 
     # -- checkpoints ----------------------------------------------------------------------------
 
@@ -164,10 +177,19 @@ class Run:
         if not self.last.is_file():
             return
         saved = torch.load(self.last, map_location=self.device, weights_only=True)
+        changed = self.begun.check(saved, self.last, fixed=self._fixed(), say=self.main)
+        check_finite(saved["players"], self.last)
         self.players.load_state_dict(saved["players"], self.last)
+        for optimizer in (self.players.optimizer, self.players.judging):
+            retune(optimizer, self.options)
         torch.set_rng_state(saved["random"].cpu())
-        self.step, self.best = saved["step"], saved["best"]
-        self.seconds = saved["seconds"]
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.best = math.inf if chosen_anew(changed) else saved["best"]
+
+    def _fixed(self) -> list[str]:
+        """What this run cannot change: sizes, and what clusters were learnt from."""
+        units = ["distillation"] if self.recipe.distillation.axis == "labels" else []
+        return ["codec", "config", "discriminators", *units]
 
     def _save(self, row: dict[str, Any]) -> None:
         best = self.options.best
@@ -183,6 +205,7 @@ class Run:
             "step": self.step,
             "best": self.best,
             "seconds": self.seconds,
+            **self.begun.state(),
         }
         save_state(saved, self.last)
         if value is None and (not best.startswith("score_") or self._scored(row["step"])):

@@ -12,6 +12,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from audiotok.finite import not_finite
+
 Casting = Callable[[], torch.autocast]
 
 
@@ -76,7 +78,17 @@ def move(
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
-    """Writes what a run goes on from. The old one stays until the new one is whole."""
+    """Writes what a run goes on from. The old one stays until the new one is whole.
+
+    Raises:
+        ValueError: there is NaN or infinity in it; the old one stays.
+    """
+    found = not_finite(state)
+    if found:
+        raise ValueError(
+            f"{path}: not written, since {found[0]} holds {found[1]}: the training diverged; run "
+            "again to go on from the last checkpoint, at a lower train.rate"
+        )
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         torch.save(state, file)
