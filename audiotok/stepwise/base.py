@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from audiotok.tokens import Header, Tokens
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs a codec in steps with carried state; `network.Network` does so in torch.
 
@@ -81,6 +82,7 @@ class Executor(Protocol):
         ...
 
 
+@runtime_checkable
 class RunnableCodec(Executor, Protocol):
     """A codec in torch, as streams, windows and file jobs use it; `codecs.base.Codec` is one."""
 
