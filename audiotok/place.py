@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from audiotok.io.decoders import Decoder
 from audiotok.io.jsonfile import parse
 from audiotok.missing import needed
 
+LONGEST = 1e9  # seconds that any recording lasts, 31 years
 OVERSHOOT = 0.5  # seconds by which a stretch may end after its file does, as Kaldi has it
 SOURCES = ("file", "url", "memory", "shar")  # kinds of lhotse's that run nothing
 
@@ -46,8 +46,8 @@ class Place:
 
     def __post_init__(self):
         """Raise ValueError unless it is a stretch and a channel that a file can have."""
-        end = math.inf if self.end is None else self.end
-        if not 0 <= self.start < end or self.end == math.inf or math.isinf(self.start):
+        end = LONGEST if self.end is None else self.end
+        if not 0 <= self.start < end <= LONGEST:
             raise ValueError(f"cannot cut from {self.start} s to {self.end} s")
         if self.channel is not None and self.channel < 0:
             raise ValueError(f"channel {self.channel}: channels are counted from 0")

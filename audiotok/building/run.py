@@ -18,6 +18,7 @@ from audiotok.building.state import State
 from audiotok.codecs.base import Codec
 from audiotok.corpus.base import About, CorpusError, read_about
 from audiotok.corpus.write import SHARD_BYTES
+from audiotok.io.decoders import AUDIO
 from audiotok.io.part import sweep
 from audiotok.jobs.run import codec_on
 from audiotok.listings.base import ALL, Item, Listing, Split, digest_of
@@ -83,6 +84,8 @@ def listing_of(path: str, kind: str = "auto") -> Listing:
         part = find("listings", name)
         if part.takes(path):
             return part()
+    if path.lower().endswith(AUDIO):
+        raise ValueError(f"{path}: is audio, not a list of recordings; name the folder it is in")
     raise ValueError(
         f"{path}: no such folder, manifest or archive; --kind says what it is "
         f"({', '.join(names('listings'))})"

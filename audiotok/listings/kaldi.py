@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from audiotok.listings.base import ALL, Item, Listing, Split, every, joined, text_lines
-from audiotok.place import ListingError, Place, is_url
+from audiotok.place import LONGEST, ListingError, Place, is_url
 
 _SPACE = " \t\r\f\v"  # what parts words for Kaldi: no other space of Unicode
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -118,10 +118,9 @@ def _place(entry: str, where: str) -> Place:
 
 def _number(text: str, where: str) -> float:
     """A number as Kaldi writes it; inf and nan are none."""
-    value = float(text) if _NUMBER.fullmatch(text) else float("inf")
-    if value in (float("inf"), float("-inf")):
+    if not _NUMBER.fullmatch(text) or abs(float(text)) > LONGEST:
         raise ListingError(f"{where}: `{text:.40}` is no number of seconds")
-    return value
+    return float(text)
 
 
 def _split(text: str, most: int = -1) -> list[str]:

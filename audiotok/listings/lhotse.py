@@ -8,7 +8,7 @@ from typing import Any
 
 from audiotok.io.jsonfile import number, parse, shown, whole
 from audiotok.listings.base import ALL, Item, Listing, Split, every, text_lines
-from audiotok.place import ListingError, Place
+from audiotok.place import LONGEST, ListingError, Place
 
 _CUTS = ("MonoCut", "MultiCut", "MixedCut", "PaddingCut", "Cut")
 _STRETCHES = ("MonoCut", "Cut")  # of one channel; the second is what lhotse before 0.8 wrote
@@ -57,16 +57,18 @@ def _is_recording(found: Any) -> bool:
     return isinstance(found, dict) and {"id", "sources", "sampling_rate"} <= found.keys()
 
 
-def _recording(recording: dict[str, Any], line: str) -> Item:
+def _recording(recording: Any, line: str) -> Item:
     """All channels of a recording, from its beginning to its end."""
-    name, seconds = _name(recording), number(recording["duration"], "duration", least=0)
-    sources, place = recording["sources"], Place(_name(recording), cut=line)
+    name, seconds = _name(recording), _time(recording["duration"], "duration")
+    sources, place = recording["sources"], Place(name, cut=line)
     if len(sources) == 1 and not recording.get("transforms"):
         place = _read(name, sources[0]) or place
     return Item(name, place, {}, seconds)
 
 
-def _item(cut: dict[str, Any], line: str) -> Item:
+def _item(cut: Any, line: str) -> Item:
+    if not isinstance(cut, dict):
+        raise ValueError(f"but {shown(cut)}")
     if cut["type"] not in _CUTS:
         raise ValueError(f"its type is {shown(cut['type'])}")
     name = _name(cut)
@@ -84,57 +86,62 @@ def _item(cut: dict[str, Any], line: str) -> Item:
     return Item(name, _simple(cut) or Place(name, cut=line), row, _seconds(cut))
 
 
-def _name(found: dict[str, Any]) -> str:
-    if not isinstance(found["id"], str) or not found["id"]:
-        raise ValueError(f"its id is {shown(found['id'])}")
-    return found["id"]
+def _name(found: Any) -> str:
+    name = found["id"]
+    if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
+        raise ValueError(f"its id is {shown(name)}")
+    return str(name)
 
 
-def _supervisions(cut: dict[str, Any]) -> Iterator[tuple[float, dict[str, Any]]]:
+def _time(value: Any, what: str) -> float:
+    return number(value, what, least=0, most=LONGEST)
+
+
+def _supervisions(cut: Any) -> Iterator[tuple[float, Any]]:
     """What is said in a cut, and in those that are mixed in it, each with when it begins."""
     for each in cut.get("supervisions") or []:
         yield number(each.get("start", 0.0), "the start of a supervision"), each
     for track in _tracks(cut):
-        offset = number(track.get("offset", 0.0), "the offset of a track", least=0)
+        offset = _time(track.get("offset", 0.0), "the offset of a track")
         yield from ((offset + start, each) for start, each in _supervisions(track["cut"]))
 
 
-def _tracks(cut: dict[str, Any]) -> list[dict[str, Any]]:
+def _tracks(cut: Any) -> list[Any]:
     """What is mixed in a cut; muted tracks do not count, unless all are."""
     tracks = cut.get("tracks") or []
     return [track for track in tracks if not track.get("mute")] or tracks
 
 
-def _seconds(cut: dict[str, Any]) -> float:
+def _seconds(cut: Any) -> float:
     """How long a cut is; one that is mixed, to the end of its last track."""
     if cut["type"] != "MixedCut":
-        return number(cut["duration"], "duration", least=0)
+        return _time(cut["duration"], "duration")
     return max(  # raises where there is no track
-        number(track.get("offset", 0.0), "the offset of a track", least=0) + _seconds(track["cut"])
+        _time(track.get("offset", 0.0), "the offset of a track") + _seconds(track["cut"])
         for track in _tracks(cut)
     )
 
 
-def _simple(cut: dict[str, Any]) -> Place | None:
+def _simple(cut: Any) -> Place | None:
     """The stretch of a file that a cut is, if it is no more than that."""
     recording = cut.get("recording") or {}
     sources = recording.get("sources") or []
     if cut["type"] not in _STRETCHES or recording.get("transforms") or len(sources) != 1:
         return None
-    rate = whole(recording["sampling_rate"], "sampling_rate", least=1)
+    rate = whole(recording["sampling_rate"], "sampling_rate", least=1, most=10**9)
     channels, channel = sources[0]["channels"], whole(cut["channel"], "channel")
     # lhotse rounds the start and the length, not the start and the end.
-    first = _samples(number(cut["start"], "start", least=0), rate)
-    last = first + _samples(number(cut["duration"], "duration", least=0), rate)
+    first = _samples(_time(cut["start"], "start"), rate)
+    last = first + _samples(_time(cut["duration"], "duration"), rate)
     if channel not in channels or first == last:
         return None
     only = None if len(channels) == 1 else channels.index(channel)
-    return _read(cut["id"], sources[0], first / rate, last / rate, only)
+    return _read(_name(cut), sources[0], first / rate, last / rate, only)
 
 
 def _read(
     name: str,
-    source: dict[str, Any],
+    source: Any,
     start: float = 0.0,
     end: float | None = None,
     channel: int | None = None,
@@ -142,12 +149,14 @@ def _read(
     """Where a source's audio is, if audiotok can read it itself."""
     said = source["source"]
     stretch: tuple[Any, ...] = (start, end, channel)
-    if source["type"] == "command" and isinstance(said, str) and said:
-        return Place(name, "", *stretch, command=said, overshoot=TOLERANCE)
-    if source["type"] not in ("file", "url") or str(said).startswith("pipe:"):
+    if source["type"] not in ("file", "url", "command"):
         return None
     if not isinstance(said, str) or not said:
         raise ValueError(f"its source is {shown(said)}")
+    if source["type"] == "command":
+        return Place(name, "", *stretch, command=said, overshoot=TOLERANCE)
+    if said.startswith("pipe:"):
+        return None
     return Place(name, said, *stretch, overshoot=TOLERANCE)
 
 
