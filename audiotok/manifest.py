@@ -129,7 +129,7 @@ def _objects(path: Path) -> Iterator[dict[str, str]]:
                 continue
             row = parse(line, f"{path}, line {number}")
             if not isinstance(row, dict) or not row.get("path"):
-                what = f"only {list(row)}" if isinstance(row, dict) else f"but {line.strip():.40}"
+                what = f"only {list(row)}" if isinstance(row, dict) else f"but {shown(row)}"
                 raise ValueError(f"{path}, line {number}: no `path`, {what}")
             yield {
                 key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

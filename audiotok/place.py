@@ -27,6 +27,10 @@ SOURCES = ("file", "url", "memory", "shar")  # kinds of lhotse's that run nothin
 class ListingError(ValueError):
     """A listing that cannot be read; one line that names it and the way out."""
 
+    def __init__(self, message: str) -> None:
+        # What is quoted of a listing may hold line breaks of Unicode, and what terminals obey.
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+
 
 @dataclass(frozen=True)
 class Place:

@@ -114,7 +114,7 @@ def _tracks(cut: Any) -> list[Any]:
 
 def _seconds(cut: Any) -> float:
     """How long a cut is; one that is mixed, to the end of its last track."""
-    if cut["type"] != "MixedCut":
+    if "tracks" not in cut:
         return _time(cut["duration"], "duration")
     return max(  # raises where there is no track
         _time(track.get("offset", 0.0), "the offset of a track") + _seconds(track["cut"])
