@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from audiotok.io.decoders import AUDIO, AudioFileError
 from audiotok.io.folder import Probe, described, inside, probed
+from audiotok.io.jsonfile import parse, shown
 from audiotok.io.part import complete, sweep
 
 log = logging.getLogger("audiotok")
@@ -62,21 +64,24 @@ def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recordi
     A `.jsonl` file has an object a line; any other is TSV with a header line, quoted as Python's
     `csv` and spreadsheets do. Either has `path`, absolute or relative to the manifest, and may have
     `split`, `text`, `speaker`, `language`, `seconds` and what else there is to know. A folder is
-    searched and split as `write_manifest` does.
+    searched and split as `write_manifest` does. Every row is a whole file: one that asks for a
+    part of it is refused.
 
     Args:
         path: the manifest or folder.
         split: keep only recordings whose `split` says so.
 
     Raises:
-        ValueError: no such file, not UTF-8, a line that cannot be understood (the message has its
-            number), no `path`, or no recording left.
+        ValueError: no such file, not UTF-8, a line that cannot be understood or asks for a part of
+            a file (the message has its number), no `path`, or no recording left.
     """
     path = Path(path)
     if path.is_dir():
         rows = described(path, inside(path, AUDIO), SPLITS)
         recordings = [Recording(file, {"path": str(file), **fields}) for file, fields in rows]
     elif path.is_file():
+        if path.suffix.lower() in AUDIO:
+            raise ValueError(f"{path}: is audio, not a manifest; name the folder it is in")
         rows = _objects(path) if path.suffix.lower() in JSON else _table(path)
         try:
             recordings = [Recording(path.parent / row["path"], row) for row in rows]
@@ -108,7 +113,7 @@ def _table(path: Path) -> Iterator[dict[str, str]]:
                     raise ValueError(f"{where}: more fields than the header's {len(row) - 1}")
                 if not row["path"]:
                     raise ValueError(f"{where}: `path` is empty")
-                yield row
+                yield check_whole(row, where)
         except csv.Error as error:
             raise ValueError(
                 f"{path}, line {rows.reader.line_num}: {error} "
@@ -122,18 +127,50 @@ def _objects(path: Path) -> Iterator[dict[str, str]]:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error})") from None
+            row = parse(line, f"{path}, line {number}")
             if not isinstance(row, dict) or not row.get("path"):
-                what = f"only {list(row)}" if isinstance(row, dict) else f"but {line.strip():.40}"
+                what = f"only {list(row)}" if isinstance(row, dict) else f"but {shown(row)}"
                 raise ValueError(f"{path}, line {number}: no `path`, {what}")
             yield {
                 key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-                for key, value in row.items()
+                for key, value in check_whole(row, f"{path}, line {number}").items()
                 if value is not None
             }
+
+
+def check_whole(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a row of a manifest, unless it asks for a part of its file.
+
+    Args:
+        row: `start` and `end`, `offset` and `duration` (NeMo), or `channel` ask for one; a start or
+            an offset of 0 alone does not.
+        where: the file and line, with which the message begins.
+
+    Raises:
+        ValueError: it does.
+    """
+    for name in ("start", "end", "offset", "channel"):
+        value = row.get(name)
+        if value in (None, "") or (name in ("start", "offset") and _is_zero(value)):
+            continue
+        raise ValueError(_part_only(where, name, value))
+    if row.get("offset") not in (None, "") and row.get("duration") not in (None, ""):
+        raise ValueError(_part_only(where, "duration", row["duration"]))
+    return row
+
+
+def _is_zero(value: Any) -> bool:
+    try:
+        return float(value) == 0 and not isinstance(value, bool)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _part_only(where: str, name: str, value: Any) -> str:
+    return (
+        f"{where}: `{name}` is {shown(value)}, which means a part of the file, and here files are "
+        "read whole; cut the file first, or leave the column out"
+    )
 
 
 def key(recordings: list[Recording], *more: int) -> str:

@@ -48,6 +48,7 @@ class Work:
         readers: threads that decode and resample.
         group: recordings side by side; 1 on a CPU, else `GROUP`, if 0.
         commands: whether shell commands of listings may run.
+        scratch: a folder that all processes of this machine share while they run; see `opened`.
         threads: of torch, within one operation.
     """
 
@@ -57,6 +58,7 @@ class Work:
     readers: int = 1
     group: int = 0
     commands: bool = False
+    scratch: str = ""
     threads: int = 1
 
     @property
@@ -186,7 +188,9 @@ class Stage:
 
     def _open(self, ready: _Ready) -> None:
         codec, place = self.codec, ready.item.place
-        source = ready.stack.enter_context(opened(place, commands=self.work.commands))
+        source = ready.stack.enter_context(
+            opened(place, commands=self.work.commands, scratch=self.work.scratch)
+        )
         codec.streams(source.channels)  # raises where it cannot code them
         ready.source = source
         mixes = source.channels > codec.channels

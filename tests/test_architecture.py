@@ -123,6 +123,7 @@ WITHIN = {
     # What is decoded is resampled; what is written has another name until it is complete.
     "io": {
         "folder": {"decoders"},
+        "commands": {"decoders", "lock"},
         "sink": {"decoders", "part"},
         "source": {"bare", "decoders", "resample"},
     },

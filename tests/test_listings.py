@@ -168,7 +168,7 @@ def test_a_kaldi_directory_with_segments(tmp_path: Path):
     folder = kaldi(
         tmp_path / "data",
         wav_scp=f"rec {path}\n",
-        segments="u1 rec 0.0 0.5\nu2 rec 0.25 0.75 2\nu3 rec 0.5 -1\n",
+        segments="u1 rec 0.0 0.5\nu2 rec 0.25 0.75 1\nu3 rec 0.5 -1\n",
         text="u2 TWO\n",
     )
     one, two, three = listed(folder)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from audiotok.building.state import State
 from audiotok.codecs.base import Codec
 from audiotok.corpus.base import About, CorpusError, read_about
 from audiotok.corpus.write import SHARD_BYTES
+from audiotok.io.decoders import AUDIO
 from audiotok.io.part import sweep
 from audiotok.jobs.run import codec_on
 from audiotok.listings.base import ALL, Item, Listing, Split, digest_of
@@ -82,6 +84,8 @@ def listing_of(path: str, kind: str = "auto") -> Listing:
         part = find("listings", name)
         if part.takes(path):
             return part()
+    if path.lower().endswith(AUDIO):
+        raise ValueError(f"{path}: is audio, not a list of recordings; name the folder it is in")
     raise ValueError(
         f"{path}: no such folder, manifest or archive; --kind says what it is "
         f"({', '.join(names('listings'))})"
@@ -152,7 +156,7 @@ def build(
     workers = workers or runner.workers(work)
     # Recordings between the next to be committed and the next to be begun.
     window = max(runner.window, 4 * workers * work.ahead)
-    with State(out, about, limit=limit) as state:
+    with State(out, about, limit=limit) as state, _with_scratch(work) as work:
         queue = _Queue(state, source.items(listing, part), listing, window)
         with Watch(console, workers, state.next) as watch:
             watch.total(source, listing, part)
@@ -176,6 +180,16 @@ def build(
     return replace(
         built, run_recordings=counts[0], run_seconds=counts[1], took=watch.took, busy=watch.busy
     )
+
+
+@contextmanager
+def _with_scratch(work: Work) -> Iterator[Work]:
+    """The work with a folder for what commands write, as long as it lasts, if any may run."""
+    if work.commands:
+        with tempfile.TemporaryDirectory(prefix="audiotok-") as folder:
+            yield replace(work, scratch=folder)
+    else:
+        yield work
 
 
 class _Queue:

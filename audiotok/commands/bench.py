@@ -82,10 +82,20 @@ def bench(
 
 
 def _listed(values: list[str] | None) -> list[str] | None:
-    """Values given with commas or one by one; a name with a comma in it that exists is one."""
+    """Values given with commas or one by one; a path with commas in it that exists is one."""
     if values is None:
         return None
-    parts = (
-        [v] if Path(v.partition(":")[2]).exists() and ":" in v else v.split(",") for v in values
-    )
-    return [part.strip() for some in parts for part in some if part.strip()]
+    return [part for value in values for part in _parted(value.split(",")) if part]
+
+
+def _parted(pieces: list[str]) -> list[str]:
+    """Pieces between commas, those joined again that make a path, `NAME:PATH`, that exists."""
+    parts: list[str] = []
+    at = 0
+    while at < len(pieces):
+        name, colon, first = pieces[at].partition(":")
+        paths = (",".join([first, *pieces[at + 1 : end]]) for end in range(len(pieces), at, -1))
+        path = next((p for p in paths if colon and Path(p.strip()).exists()), first)
+        parts.append(f"{name}{colon}{path}".strip())
+        at += 1 + path.count(",")
+    return parts

@@ -54,7 +54,7 @@ def build(
     ] = 0.1,
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
     commands: Annotated[
-        bool, typer.Option("--commands", help="Let wav.scp run shell commands. Read it first.")
+        bool, typer.Option("--commands", help="Let the listing run shell commands. Read it first.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would come to, and how long it takes.")

@@ -58,6 +58,9 @@ def align_words(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="A .jsonl file; more is added to it.")],
     kind: Annotated[str, typer.Option(help="Of listing; see `corpus build`.")] = "auto",
+    commands: Annotated[
+        bool, typer.Option("--commands", help="Let the listing run shell commands. Read it first.")
+    ] = False,
 ) -> None:
     """Say when each word and phone is said in English recordings that have text.
 
@@ -79,7 +82,9 @@ def align_words(
     total = None if source.costly else sum(1 for _ in source.items(listing))
     with Progress(console=show.said) as bar:
         task = bar.add_task("aligning", total=total)
-        aligned, errors = write_spans(source.items(listing), out, told=lambda _: bar.advance(task))
+        aligned, errors = write_spans(
+            source.items(listing), out, told=lambda _: bar.advance(task), commands=commands
+        )
     for each in errors:
         show.error(each)
     show.line(f"{out}: {aligned} recordings aligned, {len(errors)} left out")

@@ -43,7 +43,7 @@ class Wavlm(Embedder):
             network, loading = library.WavLMForXVector.from_pretrained(
                 model, output_loading_info=True
             )
-            reader = library.AutoFeatureExtractor.from_pretrained(model)
+            reader = library.AutoFeatureExtractor.from_pretrained(model, trust_remote_code=False)
         except (OSError, ValueError, RuntimeError) as error:
             why = " ".join(str(error).split())[:120]
             raise MissingModelError(

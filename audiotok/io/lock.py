@@ -12,13 +12,18 @@ class LockedError(ValueError):
 
 
 @contextmanager
-def alone(folder: Path, name: str = ".lock") -> Iterator[None]:
+def alone(folder: Path, name: str = ".lock", *, wait: bool = False) -> Iterator[None]:
     """While it lasts, no other process gets through here with the same file `name` of a folder.
 
     The system lets go of it when this process ends, in whatever way; the file stays.
 
+    Args:
+        folder: where the file is; it is made.
+        name: of the file.
+        wait: whether to wait for its turn, threads of this process included.
+
     Raises:
-        LockedError: another process holds it.
+        LockedError: another process holds it, and this one does not wait.
     """
     file = folder / name
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +34,7 @@ def alone(folder: Path, name: str = ".lock") -> Iterator[None]:
             yield
             return
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise LockedError(
                 f"{folder}: another process works there; wait for it, or use another folder"

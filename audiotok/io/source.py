@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -28,9 +29,17 @@ class Source:
         read: what was read so far, at this rate.
     """
 
-    def __init__(self, decoder: Decoder, stack: ExitStack, first: int = 0, last: int | None = None):
+    def __init__(
+        self,
+        decoder: Decoder,
+        stack: ExitStack,
+        first: int = 0,
+        last: int | None = None,
+        least: int = 0,
+    ):
         self.name, self.rate, self.channels = decoder.name, decoder.rate, decoder.channels
         self._decoder, self._stack, self._first, self._last = decoder, stack, first, last
+        self._least = least  # samples that the file must have
         self.samples = decoder.samples
         self.read = 0
         if self.samples is not None:
@@ -108,6 +117,15 @@ class Source:
                 f"{self.name}: asked for from {self._first / self.rate:.2f} s on, "
                 f"but it ends at {at / self.rate:.2f} s"
             )
+        self.check_end(at)
+
+    def check_end(self, samples: int) -> None:
+        """Raise `AudioFileError` if the file's `samples` are too few for what was asked for."""
+        if samples < self._least and self._last is not None:
+            raise AudioFileError(
+                f"{self.name}: asked for to {self._last / self.rate:.2f} s, "
+                f"but it ends at {samples / self.rate:.2f} s"
+            )
 
 
 def open_audio(
@@ -115,14 +133,22 @@ def open_audio(
     *,
     start: float | int | None = None,
     end: float | int | None = None,
+    overshoot: float = math.inf,
 ) -> Source:
     """Opens a file, or stdin for "-", to be read by blocks, whole or `start` to `end` (seconds).
 
     >>> with open_audio("ten hours.flac") as source:
     ...     for block in source.blocks(16000, rate=16000, mono=True):
 
+    Args:
+        path: of the file.
+        start: the first sample, half of one rounded up.
+        end: the sample after the last, rounded alike.
+        overshoot: seconds by which `end` may be past the end of the audio.
+
     Raises:
-        AudioFileError: missing, empty, not audio, or a damaged header.
+        AudioFileError: missing, empty, not audio, a damaged header, or an end that says it is
+            shorter than what is asked for; where no header says it, the blocks raise it.
         ValueError: `start` is negative or after `end`.
     """
     begin = start or 0.0
@@ -131,11 +157,20 @@ def open_audio(
     stack = ExitStack()
     try:
         decoder = open_decoder(path, stack, start=begin)
+        last = None if end is None else _sample(end, decoder.rate)
+        least = 0 if end is None else math.ceil(max(0.0, end - overshoot) * decoder.rate - 1e-6)
+        source = Source(decoder, stack, _sample(begin, decoder.rate), last, least)
+        if decoder.samples is not None:
+            source.check_end(decoder.samples)
     except BaseException:
         stack.close()
         raise
-    last = None if end is None else round(end * decoder.rate)
-    return Source(decoder, stack, round(begin * decoder.rate), last)
+    return source
+
+
+def _sample(seconds: float, rate: int) -> int:
+    """The sample at a time, halves rounded up as Kaldi and lhotse do."""
+    return math.floor(round(seconds * rate, 8) + 0.5)
 
 
 def resampled(

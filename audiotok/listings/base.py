@@ -100,6 +100,9 @@ def text_lines(path: str) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line.rstrip("\r\n")
         except UnicodeDecodeError:
+            if path.lower().endswith(AUDIO):
+                why = "is audio, not a list of recordings; name the folder it is in"
+                raise ListingError(f"{path}: {why}") from None
             raise ListingError(f"{path}: not UTF-8; convert it, e.g. with iconv") from None
         except (OSError, EOFError) as error:
             raise ListingError(f"{path}: cannot be read ({error})") from None

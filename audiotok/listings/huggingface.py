@@ -37,6 +37,12 @@ class Huggingface(Listing):
         yield from every(rows, part)
 
 
+def _no_code(datasets: Any) -> dict[str, bool]:
+    """Options that keep a dataset from running a script of its own, which none has from 4 on."""
+    old = int(datasets.__version__.partition(".")[0]) < 4
+    return {"trust_remote_code": False} if old else {}
+
+
 def _opened(path: str) -> tuple[Any, str]:
     """The dataset, its audio left encoded, and the column of that."""
     datasets: Any = needed("datasets", extra="corpus")
@@ -45,7 +51,7 @@ def _opened(path: str) -> tuple[Any, str]:
         if path.startswith("hf:"):
             name, _, config = name.partition(":")
             data = datasets.load_dataset(
-                name, config or None, split=split or "train", streaming=True
+                name, config or None, split=split or "train", streaming=True, **_no_code(datasets)
             )
         else:
             data = datasets.load_from_disk(name)

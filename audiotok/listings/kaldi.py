@@ -7,14 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from audiotok.listings.base import ALL, Item, Listing, Split, every, joined, text_lines
-from audiotok.place import ListingError, Place, is_url
+from audiotok.place import LONGEST, ListingError, Place, is_url
+
+_SPACE = " \t\r\f\v"  # what parts words for Kaldi: no other space of Unicode
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_SORT = "run `LC_ALL=C sort`, or Kaldi's utils/fix_data_dir.sh"
 
 
 class Kaldi(Listing):
     """Utterances of `wav.scp`, or the `segments` of its recordings; ids are Kaldi's.
 
     Entries of wav.scp are paths (relative ones from where you are, as Kaldi has it), `file:offset`
-    into an archive of wav files, or commands ending in "|", which run only with --commands.
+    into an archive of wav files, or commands ending in "|", which run only with --commands, once a
+    recording. Segments are as extract-segments cuts them: channel 0 is the left one, an end of -1
+    is that of the recording, and one more than 0.5 s after it is refused.
     """
 
     about = "a Kaldi data directory (wav.scp, segments, text, utt2spk)"
@@ -36,62 +42,99 @@ class Kaldi(Listing):
         yield from every(self._items(path, known, lengths), part)
 
     def _items(self, path: str, known: dict[str, _Beside], lengths: _Beside) -> Iterator[Item]:
-        for name, place in _places(path):
-            row = {key: value for key, beside in known.items() if (value := beside.of(name))}
-            seconds = lengths.of(name)
-            length = place.end - place.start if place.end is not None else None
-            yield Item(name, place, row, float(seconds) if seconds else length)
+        for where, name, place in _places(path):
+            row = {key: value for key, beside in known.items() if (value := beside.of(name, where))}
+            said = lengths.of(name, where)
+            seconds = place.end - place.start if place.end is not None else None
+            if said:
+                seconds = _number(said, f"{lengths.path}, {name}")
+                if seconds < 0:
+                    raise ListingError(f"{lengths.path}, {name}: lasts {seconds} s")
+            yield Item(name, place, row, seconds)
         for beside in (*known.values(), lengths):
             beside.end()
 
 
-def _places(path: str) -> Iterator[tuple[str, Place]]:
-    scp = _lines(joined(path, "wav.scp"))
+def _places(path: str) -> Iterator[tuple[str, str, Place]]:
+    """Where each utterance stands, its name, and where its audio is."""
+    scp = joined(path, "wav.scp")
     segments = joined(path, "segments")
     if not Path(segments).is_file():
-        for _, name, entry in scp:
-            yield name, _place(entry)
+        for where, name, entry in _lines(scp):
+            yield where, name, _place(entry, where)
         return
-    recordings = {name: entry for _, name, entry in scp}
-    for number, name, rest in _lines(segments):
-        where = f"{segments}, line {number}"
-        fields = rest.split()
-        if len(fields) not in (3, 4) or fields[0] not in recordings:
-            raise ListingError(f"{where}: not `utterance recording start end` of a known recording")
-        start, end = float(fields[1]), float(fields[2])
-        if not 0 <= start < end and end != -1:
-            raise ListingError(f"{where}: cannot cut from {start} s to {end} s")
-        channel = int(fields[3]) - 1 if len(fields) == 4 and fields[3].isdigit() else None
-        place = _place(recordings[fields[0]])
-        yield (
+    recordings: dict[str, Place] = {}
+    for where, name, entry in _lines(scp):
+        if name in recordings:
+            raise ListingError(f"{where}: `{name:.40}` stands there twice")
+        recordings[name] = _place(entry, where)
+    for where, name, rest in _lines(segments):
+        yield where, name, _segment(name, rest, where, recordings)
+
+
+def _segment(name: str, rest: str, where: str, recordings: dict[str, Place]) -> Place:
+    """The stretch of a recording that a line of `segments` names.
+
+    Raises:
+        ListingError: it is not as extract-segments wants it.
+    """
+    fields = _split(rest)
+    if len(fields) not in (3, 4) or fields[0] not in recordings:
+        raise ListingError(f"{where}: not `utterance recording start end` of a known recording")
+    whole = recordings[fields[0]]
+    start, end = (_number(field, where) for field in fields[1:3])
+    channel = None
+    if len(fields) == 4:
+        if not re.fullmatch(r"\+?\d{1,9}", fields[3], re.ASCII):
+            raise ListingError(
+                f"{where}: channel `{fields[3]:.20}` is no number; 0 is left, 1 is right"
+            )
+        channel = int(fields[3])
+    try:
+        return Place(
             name,
-            Place(
-                name,
-                place.path,
-                start,
-                None if end == -1 else end,
-                channel,
-                place.offset,
-                command=place.command,
-            ),
+            whole.path,
+            start,
+            None if end == -1 else end,
+            channel,
+            whole.offset,
+            command=whole.command,
         )
+    except ValueError as error:
+        raise ListingError(f"{where}: {error}") from None
 
 
-def _place(entry: str) -> Place:
+def _place(entry: str, where: str) -> Place:
     if entry.endswith("|"):
-        return Place(entry, command=entry[:-1].strip())
-    inside = re.fullmatch(r"(.+):(\d+)", entry)
+        command = entry[:-1].strip(_SPACE)
+        if not command:
+            raise ListingError(f"{where}: a pipe without a command")
+        return Place(entry, command=command)
+    inside = re.fullmatch(r"(.+):(\d{1,18})", entry, re.ASCII)
     if inside and not is_url(entry):
         return Place(entry, inside[1], offset=int(inside[2]))
     return Place(entry, entry)
 
 
-def _lines(path: str) -> Iterator[tuple[int, str, str]]:
+def _number(text: str, where: str) -> float:
+    """A number as Kaldi writes it; inf and nan are none."""
+    if not _NUMBER.fullmatch(text) or abs(float(text)) > LONGEST:
+        raise ListingError(f"{where}: `{text:.40}` is no number of seconds")
+    return float(text)
+
+
+def _split(text: str, most: int = -1) -> list[str]:
+    """The words of a line, parted by any white space that Kaldi knows; `most` + 1 at most."""
+    return re.split(f"[{_SPACE}]+", text.strip(_SPACE), maxsplit=max(0, most))
+
+
+def _lines(path: str) -> Iterator[tuple[str, str, str]]:
+    """Where each line of a table stands, its first word and the rest."""
     for number, line in text_lines(path):
-        name, _, rest = line.strip().partition(" ") if " " in line else line.partition("\t")
-        if not rest.strip():
+        name, *rest = _split(line, 1)
+        if not rest:
             raise ListingError(f"{path}, line {number}: `{name:.40}` and nothing after it")
-        yield number, name, rest.strip()
+        yield f"{path}, line {number}", name, rest[0]
 
 
 class _Beside:
@@ -99,7 +142,8 @@ class _Beside:
 
     def __init__(self, folder: str, name: str) -> None:
         self.path = joined(folder, name)
-        self.lines = self._sorted() if Path(self.path).is_file() else iter(())
+        self.there = Path(self.path).is_file()
+        self.lines = self._sorted() if self.there else iter(())
         self.next = next(self.lines, None)
         self.last = b""
 
@@ -108,22 +152,23 @@ class _Beside:
         for _ in self.lines:
             pass
 
-    def of(self, name: str) -> str:
-        """What the table says of an utterance; they must be asked for in order."""
+    def of(self, name: str, where: str) -> str:
+        """What the table says of an utterance, which stands at `where`; ask for them in order."""
+        if not self.there:
+            return ""
         if name.encode() < self.last:
-            way = "run `LC_ALL=C sort`, or Kaldi's utils/fix_data_dir.sh"
-            raise ListingError(f"{self.path}: utterances are not sorted ({name}); {way}")
+            raise ListingError(f"{where}: utterances are not sorted ({name:.40}); {_SORT}")
         self.last = name.encode()
         while self.next and self.next[0].encode() < name.encode():
             self.next = next(self.lines, None)
         return self.next[1] if self.next and self.next[0] == name else ""
 
     def _sorted(self) -> Iterator[tuple[str, str]]:
-        last = b""
+        last = None
         for number, line in text_lines(self.path):
-            name, _, rest = line.strip().partition(" ")
-            if name.encode() < last:
-                way = "not sorted; run `LC_ALL=C sort`, or Kaldi's utils/fix_data_dir.sh"
-                raise ListingError(f"{self.path}, line {number}: {way}")
+            name, *rest = _split(line, 1)
+            if last is not None and name.encode() <= last:
+                what = "not sorted" if name.encode() < last else f"`{name:.40}` stands there twice"
+                raise ListingError(f"{self.path}, line {number}: {what}; {_SORT}")
             last = name.encode()
-            yield name, rest.strip()
+            yield name, rest[0] if rest else ""

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import astuple
 from pathlib import Path
@@ -25,7 +26,11 @@ from audiotok.place import opened
 
 
 def write_spans(
-    items: Iterable[Item], path: Path, *, told: Callable[[str], None] = lambda _: None
+    items: Iterable[Item],
+    path: Path,
+    *,
+    told: Callable[[str], None] = lambda _: None,
+    commands: bool = False,
 ) -> tuple[int, list[str]]:
     """Aligns recordings with their text, by pocketsphinx; what a file has already is left.
 
@@ -33,6 +38,7 @@ def write_spans(
         items: of a listing (`audiotok.listings`); those without text are passed over.
         path: the file, which grows a line a recording.
         told: called with the id of each that is done.
+        commands: whether shell commands of the listing may run.
 
     Returns:
         How many are aligned in all, and a line for each that could not be.
@@ -43,11 +49,12 @@ def write_spans(
     """
     known = _lines(path) if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    scratch = tempfile.TemporaryDirectory(prefix="audiotok-")
+    with scratch as kept, path.open("a", encoding="utf-8") as file:
         for item in items:
             text = str(item.row.get("text") or "")
             if item.id not in known and text:
-                known[item.id] = _aligned(item, text)
+                known[item.id] = _aligned(item, text, commands, kept)
                 file.write(json.dumps(known[item.id], ensure_ascii=False) + "\n")
                 file.flush()
             told(item.id)
@@ -55,9 +62,9 @@ def write_spans(
     return len(known) - len(errors), errors
 
 
-def _aligned(item: Item, text: str) -> dict[str, Any]:
+def _aligned(item: Item, text: str, commands: bool, scratch: str) -> dict[str, Any]:
     try:
-        with opened(item.place) as source:
+        with opened(item.place, commands=commands, scratch=scratch) as source:
             audio = Audio(torch.cat(list(source.blocks()), 1), source.rate)
         found = align(audio, text)
     except (ValueError, OSError, RuntimeError) as error:

@@ -100,8 +100,12 @@ class Text(Teacher):
                 " pip install transformers, or 'audiotok[teachers]'"
             ) from None
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            model = AutoModel.from_pretrained(path, local_files_only=True)
+            given = {
+                "local_files_only": True,
+                "trust_remote_code": False,
+            }  # no code of the folder's
+            tokenizer = AutoTokenizer.from_pretrained(path, **given)
+            model = AutoModel.from_pretrained(path, **given)
         except (OSError, ValueError, KeyError) as error:
             said = " ".join(str(error).split())[:300]
             raise TeacherError(f"{path}: not a text encoder of transformers: {said}") from None
