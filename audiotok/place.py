@@ -38,6 +38,7 @@ class Place:
     data: bytes | None = None  # the encoded audio itself
     command: str = ""  # a shell command that writes the audio (Kaldi)
     cut: str = ""  # a cut of Lhotse's as JSON, that lhotse itself must load
+    error: str = ""  # why there is no audio to open, where the listing knows it already
 
 
 def is_url(path: str) -> bool:
@@ -81,6 +82,8 @@ def opened(place: Place, *, commands: bool = False) -> Iterator[Source]:
     Raises:
         AudioFileError: it cannot be read; the line begins with the place's name.
     """
+    if place.error:
+        raise AudioFileError(f"{place.name}: {place.error}")
     with ExitStack() as stack:
         if place.cut:
             yield _from_lhotse(place)
