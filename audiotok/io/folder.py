@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from fnmatch import fnmatch
 from functools import cache
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,24 +117,37 @@ def inside(
     return [Path(path) for path in walk(str(folder), suffixes, refused or stop)]
 
 
-def matching(pattern: str) -> list[str]:
+def matching(pattern: str, refused: Callable[[OSError], object] = lambda _: None) -> list[str]:
     """Return the files that a glob means, in order; `**` is any number of folders.
 
-    Pipes and links that lead back to where they stand are left out, as `walk` does.
+    Pipes are left out, and below a `**` all that `walk` leaves out: Python's own `**` follows links
+    in circles.
+
+    Args:
+        pattern: the glob.
+        refused: called with the error of a folder that cannot be listed.
     """
-    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-    fixed = len(list(takewhile(lambda part: part != "**", Path(pattern).parts)))
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        found = glob.glob(pattern)  # noqa: PTH207
+        return sorted(path for path in found if is_file(Path(path)))
+    fixed = parts.index("**")
+    files: set[str] = set()
+    for root in glob.glob(os.path.join(*parts[:fixed])) if fixed else [""]:  # noqa: PTH118, PTH207
+        for path in walk(root or ".", ("",), refused) if os.path.isdir(root or ".") else ():  # noqa: PTH112
+            inner = os.path.relpath(path, root or ".")
+            if _fits(Path(inner).parts, parts[fixed:]):
+                files.add(os.path.join(root, inner))  # noqa: PTH118
+    return sorted(files)
 
-    @cache
-    def place(folder: Path) -> tuple[int, int]:
-        status = folder.stat()
-        return status.st_dev, status.st_ino
 
-    def loops(path: Path) -> bool:
-        folders = [p for p in path.parents if len(p.parts) >= fixed]
-        return len(set(map(place, folders))) < len(folders)
-
-    return [path for path in found if is_file(Path(path)) and not loops(Path(path))]
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether the parts of a path are those of a glob."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def probe(path: Path) -> Probe:

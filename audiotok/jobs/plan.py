@@ -46,15 +46,15 @@ def find(paths: Iterable[str], suffixes: Iterable[str]) -> tuple[list[Pair], lis
         if path.is_dir():
             pairs = [(p, p.relative_to(path)) for p in inside(path, suffixes, refused.append)]
             why = f"no {_listed(suffixes)} file in this folder"
-            errors += [(str(e.filename), _not_listed(e)) for e in refused]
         elif given == "-" or path.exists() or not glob.has_magic(given):
             # os.path.exists: what may not be looked at is for the reader to explain.
             pairs = [(path, Path(path.name))] if given == "-" or _there(path) else []
             why = "no such file; check the path"
         else:
             root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
-            pairs = [(p, p.relative_to(root)) for p in map(Path, matching(given))]
+            pairs = [(p, p.relative_to(root)) for p in map(Path, matching(given, refused.append))]
             why = "no file matches"
+        errors += [(str(e.filename), _not_listed(e)) for e in refused]
         if not pairs and not refused:
             errors.append((given, f"{given}: {why}"))
         for file, place in pairs:

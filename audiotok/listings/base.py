@@ -131,11 +131,11 @@ def length_of(row: Mapping[str, Any]) -> float | None:
 def walk(path: str, suffixes: Iterable[str] = AUDIO) -> Iterator[str]:
     """Files below a folder or URL with one of these extensions, hidden ones left out, in order."""
     known = tuple(suffixes)
+    yield from _walk_url(path, known) if is_url(path) else folder.walk(path, known, _refused)
 
-    def stop(error: OSError) -> None:
-        raise ListingError(f"{error.filename}: cannot be listed ({error.strerror})")
 
-    yield from _walk_url(path, known) if is_url(path) else folder.walk(path, known, stop)
+def _refused(error: OSError) -> None:
+    raise ListingError(f"{error.filename}: cannot be listed ({error.strerror})")
 
 
 def _walk_url(path: str, suffixes: tuple[str, ...]) -> Iterator[str]:
@@ -168,7 +168,7 @@ def files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:
     magic = not is_url(path) and glob.has_magic(path)
     if path.lower().endswith(suffixes) and not magic:
         return [path]
-    found = folder.matching(path) if magic else list(walk(path, suffixes))
+    found = folder.matching(path, _refused) if magic else list(walk(path, suffixes))
     if not found:
         raise ListingError(f"{path}: no {suffixes[0]} file there")
     return found
