@@ -368,7 +368,7 @@ def test_what_lists_nothing_points_to_no_quarantine(faked: Path, tmp_path: Path)
     assert not (tmp_path / "out" / "quarantine.tsv").exists()
     bad = next(i for i in range(60) if not zlib.crc32(f"{i}.wav".encode()) % 5)
     faked.write_text(f"path\n{bad}.wav\n")
-    with pytest.raises(CorpusError, match="no recording could be encoded; see .*quarantine.tsv"):
+    with pytest.raises(CorpusError, match=r"no recording could be encoded; see .*quarantine\.tsv"):
         fake(faked, tmp_path / "out")
     assert len((tmp_path / "out" / "quarantine.tsv").read_text().splitlines()) == 2
 

@@ -193,7 +193,11 @@ def test_nemo_manifests(tmp_path: Path):
     [
         ("a.jsonl", '{"path": "x.wav"}\n[1]\n', "line 2: not an object"),
         ("a.jsonl", '{"file": "x.wav"}\n', "line 1: no path; call the column `path`"),
-        ("a.jsonl", '{"path": "x.wav", "start": "soon"}\n', "line 1: `start` is 'soon', not a number of s"),
+        (
+            "a.jsonl",
+            '{"path": "x.wav", "start": "soon"}\n',
+            "line 1: `start` is 'soon', not a number of s",
+        ),
         ("a.jsonl", '{"path": "x.wav", "start": 2, "end": 1}\n', "cannot cut from 2 s to 1 s"),
         ("a.jsonl", '{"path": "x.wav", "start": -1}\n', "`start` is -1, not a number of seconds"),
         ("a.jsonl", '{"path": "x.wav", "channel": -1}\n', "`channel` is -1, not a number from 0"),
@@ -322,6 +326,7 @@ def members(*names: str) -> dict[str, bytes]:
 WHOLE = ["x.wav", "x.txt", "d.e/y.WAV", "d.e/y.json", "__meta__.json", "._x.wav", ".h/z.wav", "no"]
 
 
+@pytest.mark.filterwarnings("ignore")  # webdataset leaves files open
 @pytest.mark.parametrize("before", ["", "./", "a/./"])
 def test_names_are_parted_as_webdataset_does(tmp_path: Path, before: str):
     given = {before + n: d for n, d in members(*WHOLE).items()}
@@ -362,12 +367,16 @@ def test_which_member_is_the_audio_may_be_said(tmp_path: Path):
         x, y, z = listed(path, audio=audio)
         assert torch.equal(heard(x), heard(Item("", Place("x", data=flac(1)))))
         assert (x.row, y.row) == ({"text": "x.clean.txt"}, {"text": "y.txt"})
-        with pytest.raises(AudioFileError, match=f"no audio `{audio}` in this sample, only z.noisy"):
+        with pytest.raises(
+            AudioFileError, match=f"no audio `{audio}` in this sample, only z.noisy"
+        ):
             heard(z)
 
 
 def test_a_sample_that_cannot_be_read_is_an_error_and_the_rest_go_on(tmp_path: Path):
-    given = members("a.wav", "a.txt", "b.txt", "c.wav", "c.json", "d.wav", "d.txt", "e.wav", "e.lab")
+    given = members(
+        "a.wav", "a.txt", "b.txt", "c.wav", "c.json", "d.wav", "d.txt", "e.wav", "e.lab"
+    )
     given |= {"c.json": b"{", "d.txt": b"\xff", "e.lab": b"0 105000 sil\n105000 23000 t\n"}
     a, b, c, d, e = listed(tar(tmp_path / "s.tar", given))
     assert (a.row, e.row) == ({"text": "a.txt"}, {})
@@ -390,7 +399,7 @@ def test_links_and_joined_and_damaged_archives(tmp_path: Path):
         file.addfile(link)
     x, y = listed(path)
     assert same(x, tmp_path / "x.wav")
-    with pytest.raises(AudioFileError, match="y.wav: a link, without the file"):
+    with pytest.raises(AudioFileError, match=r"y.wav: a link, without the file"):
         heard(y)
     one, two = (tar(tmp_path / f"{n}.tar", members(f"{n}.wav")).read_bytes() for n in "pq")
     (tmp_path / "joined.tar").write_bytes(one + two)
@@ -448,7 +457,7 @@ def test_which_column_of_parquet_is_the_audio(tmp_path: Path):
         columns(path, image=picture, sound=one)
         assert [i.place.data for i in listed(path)] == [one, one]
         columns(path, audio=picture, text="t")
-        with pytest.raises(ListingError, match="no column of audio bytes, only audio .*text"):
+        with pytest.raises(ListingError, match=r"no column of audio bytes, only audio .*text"):
             listed(path)
     columns(path, audio="a.wav")
     with pytest.raises(ListingError, match=r"no column of audio bytes, only audio \(string\)$"):
@@ -492,7 +501,7 @@ def test_what_rows_hold_is_carried_through_as_json(tmp_path: Path):
     }  # fmt: skip
     assert item.seconds == 0.2
     columns(path, 1, audio={"bytes": b"", "path": None})
-    with pytest.raises(AudioFileError, match="t.parquet#0: `audio` is empty"):
+    with pytest.raises(AudioFileError, match=r"t.parquet#0: `audio` is empty"):
         heard(listed(path)[0])
 
 
@@ -531,6 +540,27 @@ def test_hugging_face_datasets(tmp_path: Path, way: str):
     ]
     wave, _ = soundfile.read(io.BytesIO(flac(4)), dtype="float32")
     assert (heard(items[4])[0].numpy() == wave).all()
+
+
+def test_columns_and_ids_of_hugging_face_datasets(tmp_path: Path):
+    datasets = pytest.importorskip("datasets")
+    one, two = flac(1), flac(2)
+
+    def saved(name: str, rows: int = 2, **columns: Any) -> Path:
+        made = datasets.Dataset.from_dict({key: [value] * rows for key, value in columns.items()})
+        made.save_to_disk(tmp_path / name)
+        return tmp_path / name
+
+    sound = {"bytes": one, "path": "x.flac"}
+    plain = saved("plain", audio=sound, image={"bytes": PICTURE, "path": None}, id=0, sentence="so")
+    item = listed(plain)[0]  # of no type Audio: what holds bytes, and is no picture
+    assert (item.id, item.row, item.place.data) == ("0", {"text": "so"}, one)
+    with pytest.raises(ListingError, match=r"no column of audio bytes, only audio \(string\)$"):
+        listed(saved("text", audio="a.wav"))
+    path = saved("both", clean=one, noisy=two)
+    with pytest.raises(ListingError, match=r"2 columns may be the audio \(clean, noisy\)"):
+        listed(path)
+    assert listed(path, audio="noisy")[1].place.data == two
 
 
 def test_channels_that_are_not_there(tmp_path: Path):

@@ -281,8 +281,7 @@ def test_a_name_that_a_table_cannot_hold_is_left_out_of_it(tmp_path: Path):
     (corpus / '"c.txt').write_text('"Oh" she said\n')
     summary = write_manifest(corpus, tmp_path / "m.tsv")
     assert [line for _, line in summary.errors] == [
-        f"{bad!r}: a tab or line break in the name; rename it, or write a "
-        ".jsonl manifest"
+        f"{bad!r}: a tab or line break in the name; rename it, or write a .jsonl manifest"
     ]
     (one,) = read_manifest(tmp_path / "m.tsv")
     assert (one.path.name, one.text) == ('"c.wav', '"Oh" she said')

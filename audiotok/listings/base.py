@@ -113,8 +113,7 @@ def all_lines(path: str) -> Iterator[str]:
             file = stack.enter_context(gzip.open(file))
         lines = io.TextIOWrapper(file, encoding="utf-8-sig")  # pyright: ignore[reportArgumentType]
         try:
-            for line in lines:
-                yield line
+            yield from lines
         except UnicodeDecodeError:
             raise ListingError(f"{path}: not UTF-8; convert it, e.g. with iconv") from None
         except (OSError, EOFError, zlib.error) as error:

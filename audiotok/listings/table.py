@@ -81,7 +81,11 @@ def _item(row: dict[str, Any], base: str, audio: str) -> Item:
     else:
         inner = in_folder(Path(base), row, name)
     place = Place(
-        name + stretch, joined(base, inner), start=cut, end=end, channel=_channel(row.get("channel"))
+        name + stretch,
+        joined(base, inner),
+        start=cut,
+        end=end,
+        channel=_channel(row.get("channel")),
     )
     rest = {
         key: value
