@@ -17,9 +17,10 @@ from rich.console import Console
 from audiotok.io.columns import PATHS, in_folder, path_of, with_our_names
 from audiotok.io.decoders import AUDIO, AudioFileError
 from audiotok.io.delimited import header_of, read_rows
-from audiotok.io.folder import Probe, described, inside, probed
+from audiotok.io.folder import Probe, described, probed
 from audiotok.io.jsonfile import parse
 from audiotok.io.part import complete, sweep
+from audiotok.io.walk import inside
 
 log = logging.getLogger("audiotok")
 

@@ -119,7 +119,7 @@ def test_every_file_has_a_level():
 WITHIN = {
     # What is decoded is resampled; what is written has another name until it is complete.
     "io": {
-        "folder": {"decoders"},
+        "folder": {"columns", "decoders", "delimited", "jsonfile"},
         "sink": {"decoders", "part"},
         "source": {"bare", "decoders", "resample"},
     },

@@ -27,7 +27,7 @@ from audiotok.manifest import read_manifest
 from audiotok.place import opened
 
 FUZZED = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

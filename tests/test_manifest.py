@@ -17,7 +17,8 @@ import soundfile
 
 from audiotok.io import folder as folders
 from audiotok.io.decoders import AUDIO, AudioFileError
-from audiotok.io.folder import inside, probe, shares
+from audiotok.io.folder import probe, shares
+from audiotok.io.walk import inside, matching
 from audiotok.jobs.plan import find
 from audiotok.manifest import Recording, Unreadable, key, read_manifest, write_manifest
 
@@ -188,7 +189,7 @@ def test_pipes_and_loops_of_links_are_left_out_wherever_a_folder_is_searched(tmp
         os.mkfifo(corpus / name)
     names = ["a.wav", "self.wav", "there/b.wav", "there/gone.wav"]
     assert [p.relative_to(corpus).as_posix() for p in inside(corpus, AUDIO)] == names
-    assert [p.relative_to(corpus).as_posix() for p in map(Path, folders.matching(
+    assert [p.relative_to(corpus).as_posix() for p in map(Path, matching(
         f"{corpus}/**/*.wav"
     ))] == names  # fmt: skip
     assert [r.path.name for r in read_manifest(corpus)] == [Path(name).name for name in names]

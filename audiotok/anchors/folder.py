@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 
 from audiotok.anchors.base import Anchor
 from audiotok.audio import Audio
-from audiotok.io.folder import inside
+from audiotok.io.walk import inside
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif", ".wv"}
 

@@ -35,11 +35,7 @@ def build(
         ),
     ] = "auto",
     audio: Annotated[
-        str,
-        typer.Option(
-            help="Column of the audio, or extension of the member of a sample (clean.wav), "
-            "where there are several."
-        ),
+        str, typer.Option(help="Column, or extension of a sample's member, to take of several.")
     ] = "",
     device: Device = "cpu",
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes; 0: one a core or GPU.")] = 0,
@@ -58,12 +54,7 @@ def build(
     ] = 256,
     most_bad: Annotated[
         float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Share of recordings that may fail: of all, and as it goes on of the first 200 "
-            "or more. More stop the build.",
-        ),
+        typer.Option(min=0, max=1, help="Share that may fail, of all or the first 200 or more."),
     ] = 0.1,
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
     commands: Annotated[

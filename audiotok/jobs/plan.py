@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from audiotok.io.decoders import AUDIO as AUDIO
-from audiotok.io.folder import inside, matching
+from audiotok.io.walk import inside, matching
 from audiotok.jobs.workers import Pair
 from audiotok.show import UsageError
 

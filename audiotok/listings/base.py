@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from audiotok.io import folder
+from audiotok.io import walk as files
 from audiotok.io.decoders import AUDIO
 from audiotok.place import ListingError, Place, is_url, reading
 
@@ -130,7 +130,7 @@ def length_of(row: Mapping[str, Any]) -> float | None:
 def walk(path: str, suffixes: Iterable[str] = AUDIO) -> Iterator[str]:
     """Files below a folder or URL with one of these extensions, hidden ones left out, in order."""
     known = tuple(suffixes)
-    yield from _walk_url(path, known) if is_url(path) else folder.walk(path, known, _refused)
+    yield from _walk_url(path, known) if is_url(path) else files.walk(path, known, _refused)
 
 
 def _refused(error: OSError) -> None:
@@ -167,7 +167,7 @@ def files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:
     magic = not is_url(path) and glob.has_magic(path)
     if path.lower().endswith(suffixes) and not magic:
         return [path]
-    found = folder.matching(path, _refused) if magic else list(walk(path, suffixes))
+    found = files.matching(path, _refused) if magic else list(walk(path, suffixes))
     if not found:
         raise ListingError(f"{path}: no {suffixes[0]} file there")
     return found
