@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import logging
@@ -15,10 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
+from audiotok.io.columns import PATHS, in_folder, path_of, with_our_names
 from audiotok.io.decoders import AUDIO, AudioFileError
-from audiotok.io.folder import Probe, described, inside, probed
+from audiotok.io.delimited import header_of, read_rows
+from audiotok.io.folder import Probe, described, probed
 from audiotok.io.jsonfile import parse, shown
 from audiotok.io.part import complete, sweep
+from audiotok.io.walk import inside
 
 log = logging.getLogger("audiotok")
 
@@ -61,11 +63,12 @@ class Summary:
 def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recording]:
     """The recordings a manifest lists, or those in a folder.
 
-    A `.jsonl` file has an object a line; any other is TSV with a header line, quoted as Python's
-    `csv` and spreadsheets do. Either has `path`, absolute or relative to the manifest, and may have
-    `split`, `text`, `speaker`, `language`, `seconds` and what else there is to know. A folder is
-    searched and split as `write_manifest` does. Every row is a whole file: one that asks for a
-    part of it is refused.
+    A `.jsonl` file has an object a line, a `.csv` file is quoted as RFC 4180 has it; any other is
+    TSV with a header line, where quotation marks are text. Each has `path`, absolute or relative to
+    the manifest, and may have `split`, `text`, `speaker`, `language`, `seconds` and what else there
+    is to know. What NeMo, Common Voice and Hugging Face's audiofolder call these is understood.
+    A folder is searched and split as `write_manifest` does. Every row is a whole file: one that
+    asks for a part of it is refused.
 
     Args:
         path: the manifest or folder.
@@ -101,24 +104,15 @@ def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recordi
 
 
 def _table(path: Path) -> Iterator[dict[str, str]]:
-    """Rows of a TSV file."""
-    with path.open(newline="", encoding="utf-8-sig") as lines:
-        rows = csv.DictReader(lines, delimiter="\t", restval="", strict=True)
-        try:
-            if "path" not in (rows.fieldnames or ()):
-                raise ValueError(f"{path}: the header has no `path` column, only {rows.fieldnames}")
-            for row in rows:
-                where = f"{path}, line {rows.line_num}"
-                if None in row:
-                    raise ValueError(f"{where}: more fields than the header's {len(row) - 1}")
-                if not row["path"]:
-                    raise ValueError(f"{where}: `path` is empty")
-                yield check_whole(row, where)
-        except csv.Error as error:
-            raise ValueError(
-                f"{path}, line {rows.reader.line_num}: {error} "
-                '(a field that begins with " ends with one, and a " inside is doubled)'
-            ) from None
+    """Rows of a TSV or CSV file."""
+    comma = path.suffix.lower() == ".csv"
+    with path.open(encoding="utf-8-sig") as lines:
+        header = header_of(lines, str(path), comma=comma)
+    if not any(name in header for name in PATHS):
+        raise ValueError(f"{path}: the header has no `path` column, only {header or None}")
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, row in read_rows(lines, str(path), comma=comma):
+            yield _with_path(row, path.parent, f"{path}, line {number}")
 
 
 def _objects(path: Path) -> Iterator[dict[str, str]]:
@@ -127,13 +121,14 @@ def _objects(path: Path) -> Iterator[dict[str, str]]:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
-            row = parse(line, f"{path}, line {number}")
-            if not isinstance(row, dict) or not row.get("path"):
+            where = f"{path}, line {number}"
+            row = parse(line, where)
+            if not isinstance(row, dict) or not any(row.get(name) for name in PATHS):
                 what = f"only {list(row)}" if isinstance(row, dict) else f"but {shown(row)}"
-                raise ValueError(f"{path}, line {number}: no `path`, {what}")
+                raise ValueError(f"{where}: no `path`, {what}")
             yield {
                 key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-                for key, value in check_whole(row, f"{path}, line {number}").items()
+                for key, value in _with_path(row, path.parent, where).items()
                 if value is not None
             }
 
@@ -171,6 +166,17 @@ def _part_only(where: str, name: str, value: Any) -> str:
         f"{where}: `{name}` is {shown(value)}, which means a part of the file, and here files are "
         "read whole; cut the file first, or leave the column out"
     )
+
+
+def _with_path(row: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    """The row with its file under `path`, its text and speaker under theirs."""
+    check_whole(row, where)
+    try:
+        column, name = path_of(row)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    rest = {key: value for key, value in row.items() if key not in (column, "path")}
+    return {"path": in_folder(folder, row, name), **with_our_names(rest)}
 
 
 def key(recordings: list[Recording], *more: int) -> str:
@@ -246,6 +252,9 @@ def write_manifest(
     for path, found in zip(paths, probed(paths, console=console), strict=True):
         if isinstance(found, AudioFileError):
             errors.append((str(path), str(found)))
+        elif out.suffix.lower() == ".tsv" and any(mark in str(path) for mark in "\t\r\n"):
+            why = "a tab or line break in the name; rename it, or write a .jsonl manifest"
+            errors.append((str(path), f"{str(path)!r}: {why}"))
         else:
             probes[path] = found
     if not probes:
@@ -284,7 +293,12 @@ def _save(rows: list[dict[str, str]], out: Path) -> None:
                 kept = {name: row[name] for name in COLUMNS if row[name]}
                 numbers = {name: json.loads(kept[name]) for name in NUMBERS}
                 lines.write(json.dumps(kept | numbers, ensure_ascii=False) + "\n")
-        else:
-            table = csv.DictWriter(lines, COLUMNS, delimiter="\t", lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
+        else:  # between tabs nothing is quoted: what parts fields or lines becomes a space
+            lines.write("\t".join(COLUMNS) + "\n")
+            for row in rows:
+                fields = (row[name] if name == "path" else _plain(row[name]) for name in COLUMNS)
+                lines.write("\t".join(fields) + "\n")
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()) if any(mark in text for mark in "\t\r\n") else text

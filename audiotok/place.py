@@ -47,6 +47,7 @@ class Place:
     command: str = ""  # a shell command that writes the audio (Kaldi)
     cut: str = ""  # a cut of Lhotse's as JSON, that lhotse itself must load
     overshoot: float = field(default=OVERSHOOT, repr=False)  # seconds; lhotse has another
+    error: str = ""  # why there is no audio to open, where the listing knows it already
 
     def __post_init__(self):
         """Raise ValueError unless it is a stretch and a channel that a file can have."""
@@ -100,6 +101,8 @@ def opened(place: Place, *, commands: bool = False, scratch: str = "") -> Iterat
     Raises:
         AudioFileError: it cannot be read; the line begins with the place's name.
     """
+    if place.error:
+        raise AudioFileError(f"{place.name}: {place.error}")
     with ExitStack() as stack:
         if place.cut:
             yield _from_lhotse(place, commands)

@@ -122,7 +122,7 @@ def test_every_file_has_a_level():
 WITHIN = {
     # What is decoded is resampled; what is written has another name until it is complete.
     "io": {
-        "folder": {"decoders"},
+        "folder": {"columns", "decoders", "delimited", "jsonfile"},
         "commands": {"decoders", "lock"},
         "sink": {"decoders", "part"},
         "source": {"bare", "decoders", "resample"},

@@ -63,6 +63,8 @@ def command(source: Path, out: Path, *options: str) -> list[str]:
         "--codec",
         str(small()),
         *shards,
+        "--most-bad",
+        "0.2",
         *options,
     ]
 
@@ -341,6 +343,34 @@ def test_too_many_failures_stop_it_and_a_higher_threshold_goes_on(faked: Path, t
         fake(faked, out, most_bad=0.1)
     assert len((out / "quarantine.tsv").read_text().splitlines()) > 10
     assert fake(faked, out, most_bad=0.5).quarantined > 30
+
+
+@pytest.mark.parametrize(("bad", "most"), [(1, 0.0), (2, 0.1), (9, 0.5)])
+def test_the_share_that_may_fail_has_no_least_number(
+    faked: Path, tmp_path: Path, bad: int, most: float
+):
+    """Of ten recordings, one more than the share may be stops the build, and one less does not."""
+    good = [i for i in range(60) if zlib.crc32(f"{i}.wav".encode()) % 5][: 10 - bad]
+    names = [*good, *good[:1] * bad]  # ids that were there
+    faked.write_text("path\n" + "".join(f"{name}.wav\n" for name in names))
+    with pytest.raises(CorpusError, match=f"{bad} of .* recordings failed, more than {most:.0%}"):
+        fake(faked, tmp_path / "out", most_bad=most)
+    lines = (tmp_path / "out" / "quarantine.tsv").read_text().splitlines()
+    assert len(lines) == 1 + bad
+    assert f"another recording before it has this id, {good[0]}.wav; ids must differ" in lines[1]
+    assert fake(faked, tmp_path / "out", most_bad=bad / 10).quarantined == bad
+
+
+def test_what_lists_nothing_points_to_no_quarantine(faked: Path, tmp_path: Path):
+    faked.write_text("path\n")
+    with pytest.raises(CorpusError, match=r"list.tsv: no recording is listed there$"):
+        fake(faked, tmp_path / "out")
+    assert not (tmp_path / "out" / "quarantine.tsv").exists()
+    bad = next(i for i in range(60) if not zlib.crc32(f"{i}.wav".encode()) % 5)
+    faked.write_text(f"path\n{bad}.wav\n")
+    with pytest.raises(CorpusError, match=r"no recording could be encoded; see .*quarantine\.tsv"):
+        fake(faked, tmp_path / "out")
+    assert len((tmp_path / "out" / "quarantine.tsv").read_text().splitlines()) == 2
 
 
 def test_an_id_that_comes_twice_is_quarantined(faked: Path, tmp_path: Path):

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ import soundfile
 
 from audiotok.io import folder as folders
 from audiotok.io.decoders import AUDIO, AudioFileError
-from audiotok.io.folder import inside, probe, shares
+from audiotok.io.folder import probe, shares
+from audiotok.io.walk import inside, matching
+from audiotok.jobs.plan import find
 from audiotok.manifest import Recording, Unreadable, key, read_manifest, write_manifest
 
 
@@ -30,15 +33,21 @@ def audio(path: Path, *, seconds: float = 0.1, rate: int = 8000, channels: int =
 # -- reading ----------------------------------------------------------------------------------
 
 ROWS = [
-    {"path": "a.wav", "split": "train", "speaker": "7", "text": 'He said "no",\tand left'},
+    {"path": "a.wav", "split": "train", "speaker": "7", "text": 'He said "no", and left'},
     {"path": "/far/b.wav", "split": "dev", "speaker": "", "text": "ça va — 你好"},
     {"path": "sub/c.flac", "split": "train", "speaker": "8", "text": '"Quoted" begins it'},
 ]
 
 
 def tsv(path: Path) -> Path:
+    rows = [list(ROWS[0]), *(row.values() for row in ROWS)]
+    path.write_text("".join("\t".join(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def comma(path: Path) -> Path:
     with path.open("w", newline="", encoding="utf-8") as lines:
-        table = csv.DictWriter(lines, list(ROWS[0]), delimiter="\t")
+        table = csv.DictWriter(lines, list(ROWS[0]))
         table.writeheader()
         table.writerows(ROWS)
     return path
@@ -49,9 +58,9 @@ def jsonl(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("write", [tsv, jsonl])
-def test_a_manifest_lists_recordings_with_what_is_known_of_them(write, tmp_path: Path):
-    path = write(tmp_path / f"m.{write.__name__}")
+@pytest.mark.parametrize(("write", "name"), [(tsv, "m.tsv"), (jsonl, "m.jsonl"), (comma, "m.csv")])
+def test_a_manifest_lists_recordings_with_what_is_known_of_them(write, name: str, tmp_path: Path):
+    path = write(tmp_path / name)
     everything = read_manifest(path)
     assert [r.path for r in everything] == [
         tmp_path / "a.wav",
@@ -88,8 +97,9 @@ def test_json_that_is_not_text_is_kept_as_json(tmp_path: Path):
         ("m.tsv", "path\tsplit\n", r": no recording"),
         ("m.tsv", "path\ttext\na.wav\tA\nb.wav\tB\tC\n", r", line 3: more fields than .* 2"),
         ("m.tsv", "path\ttext\n\tA\n", r", line 2: `path` is empty"),
-        ("m.tsv", 'path\ttext\na.wav\t"No," he said\n', r", line 2: .* \(a field that begins"),
-        ("m.tsv", 'path\ttext\na.wav\t"No\nb.wav\tB\n', r", line 3: unexpected end of data"),
+        ("m.tsv", "path\ttext\ttext\na.wav\tA\tB\n", r", line 1: two columns are called `text`"),
+        ("m.csv", 'path,text\na.wav,"No," he said\n', r", line 2: .* \(a field that begins"),
+        ("m.csv", 'path,text\na.wav,A\nb.wav,"No\nc,C\n', r", line 3: a quotation mark opens"),
         ("m.tsv", b"path\ttext\na.wav\t\xe9\n", r": not UTF-8; convert it"),
         ("m.jsonl", "", r": no recording"),
         ("m.jsonl", '{"path": "a.wav"}\n\n{"path": \n', r", line 3: not JSON \(Expecting value"),
@@ -116,6 +126,35 @@ def test_a_manifest_that_is_not_there_or_has_not_this_split(tmp_path: Path):
         read_manifest(path, split="test")
 
 
+def test_between_tabs_quotation_marks_are_text(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = tmp_path / "m.tsv"
+    path.write_text('path\ttext\na.wav\t"opens here\nb.wav\tin "the" middle\nc.wav\tcloses here"\n')
+    texts = ['"opens here', 'in "the" middle', 'closes here"']
+    assert [r.text for r in read_manifest(path)] == texts
+    assert not caplog.messages
+    path.write_text('path\ttext\na.wav\t"so ""he"" said"\nb.wav\t"and ""she"" too"\n')
+    assert read_manifest(path)[0].text == '"so ""he"" said"'
+    (line,) = caplog.messages
+    assert f"{path}, line 2: a field is quoted as in CSV" in line
+
+
+def test_tables_of_others(tmp_path: Path):
+    """Common Voice's, whose files lie in clips/, NeMo's, and those of audiofolder."""
+    audio(tmp_path / "clips" / "c.wav")
+    audio(tmp_path / "beside.wav")
+    (tmp_path / "dev.tsv").write_text(
+        "client_id\tpath\tsentence\tage\nme\tc.wav\tOh no\t\nyou\tbeside.wav\tYes\t\n"
+    )
+    (tmp_path / "metadata.csv").write_text('file_name,transcription\nclips/c.wav,"Oh, no"\n')
+    (tmp_path / "m.jsonl").write_text('{"audio_filepath": "clips/c.wav", "text": "Oh no"}\n')
+    one, two = read_manifest(tmp_path / "dev.tsv")
+    assert (one.path, one.text, one.speaker) == (tmp_path / "clips" / "c.wav", "Oh no", "me")
+    assert (two.path, two.text) == (tmp_path / "beside.wav", "Yes")
+    for name, text in (("metadata.csv", "Oh, no"), ("m.jsonl", "Oh no")):
+        (found,) = read_manifest(tmp_path / name)
+        assert (found.path, found.text) == (one.path, text)
+
+
 # -- folders ----------------------------------------------------------------------------------
 
 
@@ -133,6 +172,50 @@ def test_audio_is_found_below_a_folder_and_nothing_else(tmp_path: Path):
     (tmp_path / "folder.wav").mkdir()
     found = [path.relative_to(tmp_path).as_posix() for path in inside(tmp_path, AUDIO)]
     assert found == ["a/b/d.mp3", "a/c.FLAC", "b.wav"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes in folders, no links for everyone")
+def test_pipes_and_loops_of_links_are_left_out_wherever_a_folder_is_searched(tmp_path: Path):
+    corpus, other = tmp_path / "corpus", tmp_path / "other"
+    audio(corpus / "a.wav")
+    audio(other / "b.wav")
+    (other / "gone.wav").symlink_to(tmp_path / "nowhere")
+    (corpus / "loop").symlink_to(corpus)
+    (corpus / "deep").mkdir()
+    (corpus / "deep" / "up").symlink_to("..")
+    (corpus / "self.wav").symlink_to("self.wav")
+    (corpus / "there").symlink_to(other)
+    for name in ("pipe.wav", "a.txt", "x.trans.txt"):
+        os.mkfifo(corpus / name)
+    names = ["a.wav", "self.wav", "there/b.wav", "there/gone.wav"]
+    assert [p.relative_to(corpus).as_posix() for p in inside(corpus, AUDIO)] == names
+    assert [p.relative_to(corpus).as_posix() for p in map(Path, matching(
+        f"{corpus}/**/*.wav"
+    ))] == names  # fmt: skip
+    assert [r.path.name for r in read_manifest(corpus)] == [Path(name).name for name in names]
+    (corpus / "self.wav").unlink()
+    summary = write_manifest(corpus, tmp_path / "m.tsv")
+    assert (summary.recordings, len(summary.errors)) == (2, 1)
+
+
+def test_a_folder_that_cannot_be_listed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    audio(tmp_path / "open" / "a.wav")
+    audio(tmp_path / "shut" / "b.wav")
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if path.endswith("shut"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(ValueError, match=r"shut: cannot be listed \(Permission denied\)"):
+        read_manifest(tmp_path)
+    pairs, errors = find([str(tmp_path)], AUDIO)
+    assert [file.name for file, _ in pairs] == ["a.wav"]
+    assert errors == [
+        (f"{tmp_path}/shut", f"{tmp_path}/shut: no permission to list this folder; try `chmod +rx`")
+    ]
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
@@ -191,6 +274,22 @@ def test_files_that_cannot_be_read_are_named_and_left_out(tmp_path: Path):
         write_manifest(corpus, tmp_path / "m.tsv", force=True)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no such names")
+def test_a_name_that_a_table_cannot_hold_is_left_out_of_it(tmp_path: Path):
+    corpus = tmp_path / "corpus"
+    bad = str(audio(corpus / "a\tb.wav"))
+    audio(corpus / '"c.wav')
+    (corpus / '"c.txt').write_text('"Oh" she said\n')
+    summary = write_manifest(corpus, tmp_path / "m.tsv")
+    assert [line for _, line in summary.errors] == [
+        f"{bad!r}: a tab or line break in the name; rename it, or write a .jsonl manifest"
+    ]
+    (one,) = read_manifest(tmp_path / "m.tsv")
+    assert (one.path.name, one.text) == ('"c.wav', '"Oh" she said')
+    assert write_manifest(corpus, tmp_path / "m.jsonl").recordings == 2
+    assert len(read_manifest(tmp_path / "m.jsonl")) == 2
+
+
 @pytest.mark.skipif(os.name != "posix", reason="names are not bytes")
 def test_a_name_that_is_not_utf8_is_left_out(tmp_path: Path):
     corpus = tmp_path / "corpus"
@@ -213,9 +312,7 @@ def test_a_manifest_is_not_overwritten_unasked_and_not_left_half_written(
     with pytest.raises(ValueError, match=f"^{out}: exists already; --force overwrites it$"):
         write_manifest(tmp_path / "corpus", out)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            csv.DictWriter, "writerows", lambda *_: (_ for _ in ()).throw(OSError("full"))
-        )
+        patch.setattr("audiotok.manifest._plain", lambda _: (_ for _ in ()).throw(OSError("full")))
         with pytest.raises(OSError, match="full"):
             write_manifest(tmp_path / "corpus", out, force=True)
     assert out.read_text() == "mine"
@@ -280,6 +377,20 @@ def test_transcripts_where_ljspeech_keeps_them(tmp_path: Path):
         "LJ001-0001": ("", "In fourteen fifty-five, he"),
         "LJ001-0002": ("", '"No"'),
     }
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_transcripts_where_audiofolder_keeps_them(tmp_path: Path, name: str, above: str):
+    rows = [("1.wav", "So, he said", "a"), ("2.wav", 'the "end"', "b")]
+    lines = [json.dumps({"file_name": above + f, "text": t, "speaker": s}) for f, t, s in rows]
+    if name == "metadata.csv":
+        quoted = [(above + f, t.replace('"', '""'), s) for f, t, s in rows]
+        lines = ["file_name,transcription,speaker_id", *(f'{f},"{t}",{s}' for f, t, s in quoted)]
+    audio(tmp_path / "train" / "1.wav")
+    audio(tmp_path / "train" / "2.wav")
+    (tmp_path / ("" if above else "train") / name).write_text("\n".join(lines) + "\n")
+    assert texts(tmp_path) == {"1": ("a", "So, he said"), "2": ("b", 'the "end"')}
 
 
 def test_transcripts_beside_the_audio(tmp_path: Path):

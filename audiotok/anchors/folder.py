@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 from audiotok.anchors.base import Anchor
 from audiotok.audio import Audio
+from audiotok.io.walk import inside
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif", ".wv"}
 
@@ -27,11 +28,10 @@ class Folder(Anchor):
         if not option or not self.folder.is_dir():
             raise ValueError(f"folder:{option}: the option is a folder of audio, and there is none")
         self.files: dict[str, list[Path]] = defaultdict(list)  # by path and by name, no suffix
-        for path in sorted(self.folder.rglob("*")):
-            if path.suffix.lower() in SUFFIXES:
-                inside = path.relative_to(self.folder).with_suffix("").as_posix()
-                for key in {inside, path.stem}:
-                    self.files[key].append(path)
+        for path in inside(self.folder, SUFFIXES):
+            name = path.relative_to(self.folder).with_suffix("").as_posix()
+            for key in {name, path.stem}:
+                self.files[key].append(path)
         self.facts = {"folder": self.folder.name}
 
     def find(self, name: str) -> Path:

@@ -49,6 +49,7 @@ def forecast(
     work: Work,
     *,
     kind: str = "auto",
+    audio: str = "",
     workers: int = 0,
     part: Split = ALL,
     limit: int = SHARD_BYTES,
@@ -59,6 +60,7 @@ def forecast(
         listing: as for `build`.
         work: the codec, and how a process runs it.
         kind: of listing.
+        audio: which column or member is the audio, as for `build`.
         workers: processes.
         part: of the listing.
         limit: bytes of codes in a shard.
@@ -67,7 +69,7 @@ def forecast(
         ListingError: the listing cannot be read.
         ValueError: no recording can be read, or no such codec.
     """
-    source = listing_of(listing, kind)
+    source = listing_of(listing, kind, audio)
     number = listed = 0
     seconds = text = 0.0
     some: list[Item] = []  # spread over the listing, ever thinner
@@ -80,6 +82,8 @@ def forecast(
             some.append(item)
             if len(some) > PROBED:
                 some, step = some[::2], 2 * step
+    if not some:
+        raise ValueError(f"{listing}: no recording is listed there")
     lengths, stage = [], Stage(replace(work, readers=1, group=1, device=work.device.split(",")[0]))
     began, done, spent = time.perf_counter(), 0.0, 0.0
     stage.all([(0, some[0])])  # the first time is slower

@@ -17,7 +17,6 @@ from rich.progress import (
 )
 
 from audiotok.listings.base import Listing, Split
-from audiotok.place import ListingError
 
 
 class Watch:
@@ -67,7 +66,7 @@ class Watch:
         def count() -> None:
             try:
                 number = sum(1 for _ in listing.items(path, part))
-            except ListingError:  # the build says it
+            except ValueError:  # the build says it
                 return
             self._progress.update(self._bar, total=number)
 

@@ -27,7 +27,7 @@ from audiotok.stage import Coded, Task, Work
 
 HELD = 1 << 28  # bytes of codes that wait for a recording before them
 BAD = 0.1  # share of the recordings that may fail
-LEAST = 10  # failures that are never too many
+FIRST = 200  # recordings of which the share that failed is not taken before they are done
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,26 @@ class Built:
         return facts
 
 
-def listing_of(path: str, kind: str = "auto") -> Listing:
-    """The way to read what is at a path.
+def listing_of(path: str, kind: str = "auto", audio: str = "") -> Listing:
+    """Return the way to read what is at a path.
+
+    Args:
+        path: a folder, manifest, data directory, archive or URL.
+        kind: a name of `audiotok.listings`; "auto" looks.
+        audio: which column, or which member of a sample, is the audio; "" where there is but one.
 
     Raises:
-        ValueError: there is none, or no such way.
+        ValueError: there is none, or no such way, or it has no columns or members to choose from.
     """
+    listing = _listing_of(path, kind)
+    if audio and not listing.chooses:
+        name = type(listing).__module__.rpartition(".")[2]
+        raise ValueError(f"{path}: a listing of kind {name} has no column or member `{audio}`")
+    listing.audio = audio
+    return listing
+
+
+def _listing_of(path: str, kind: str) -> Listing:
     if kind != "auto":
         return find("listings", kind)()
     # What tells most about itself is asked first: a folder may be anything.
@@ -92,8 +106,11 @@ def listing_of(path: str, kind: str = "auto") -> Listing:
     )
 
 
-def about_of(codec: Codec, listing: str, part: Split, codebooks: int | None) -> About:
+def about_of(
+    codec: Codec, listing: str, part: Split, codebooks: int | None, audio: str = ""
+) -> About:
     """What corpus.json will say, before there is a shard."""
+    chosen = {"audio": audio} if audio else {}
     return About(
         codec=codec.name,
         fingerprint=codec.fingerprint,
@@ -102,7 +119,7 @@ def about_of(codec: Codec, listing: str, part: Split, codebooks: int | None) -> 
         frame_size=codec.frame_size,
         channels=codec.channels,
         shards=(),
-        job={"listing": listing, "part": f"{part[0]}/{part[1]}"},
+        job={"listing": listing, "part": f"{part[0]}/{part[1]}", **chosen},
     )
 
 
@@ -112,6 +129,7 @@ def build(
     work: Work,
     *,
     kind: str = "auto",
+    audio: str = "",
     engine: str = "local",
     workers: int = 0,
     part: Split = ALL,
@@ -130,11 +148,13 @@ def build(
         out: a folder.
         work: the codec, and how a process runs it.
         kind: of listing; "auto" looks.
+        audio: which column, or which member of a sample, is the audio, where there are several.
         engine: see `audiotok.engines`.
         workers: processes; one a core, or one a device, if 0.
         part: (i, n): only each n-th recording, or file of recordings, from the i-th on.
         limit: bytes of codes in a shard.
-        most_bad: share of the recordings that may fail before the build stops.
+        most_bad: share of the recordings that may fail: of all, when the build ends, and of those
+            done, but not fewer than 200, as it goes on. More stop it.
         force: begin anew, whatever is in `out`.
         console: where progress and errors go.
 
@@ -144,9 +164,9 @@ def build(
         TokenFileError: a shard cannot be written.
         ValueError: no such codec, engine or kind.
     """
-    out, source = Path(out), listing_of(listing, kind)
+    out, source = Path(out), listing_of(listing, kind, audio)
     codec = codec_on(work.codec, "cpu")
-    about = about_of(codec, listing, part, work.codebooks)
+    about = about_of(codec, listing, part, work.codebooks, audio)
     if force and out.is_dir():
         _clear(out)
     made = _finished(out, about)
@@ -169,10 +189,11 @@ def build(
                         watch.committed(seconds, bool(error))
                         if error:
                             show.error(f"{item.place.name}: {error}", console=console)
-                            _stop_if_too_many(state, most_bad, item, error)
+                            _stop_if_too_many(state, most_bad)
         if not state.recordings and part == ALL:
-            raise CorpusError(f"{listing}: no recording could be encoded; see {out}/quarantine.tsv")
-        if state.bad > most_bad * state.next and state.bad > LEAST:
+            what = f"could be encoded; see {out}/quarantine.tsv" if state.bad else "is listed there"
+            raise CorpusError(f"{listing}: no recording {what}")
+        if state.bad > most_bad * state.next:
             raise _too_many(state, most_bad)
         done = state.finish()
     built = _built(out, done)
@@ -233,9 +254,8 @@ class _Queue:
             yield item, coded, self.state.commit(item, coded, chain)
 
 
-def _stop_if_too_many(state: State, most: float, item: Item, error: str) -> None:
-    # While few are done, a share says little.
-    if state.bad > LEAST and state.bad > most * max(state.next, 20 * LEAST):
+def _stop_if_too_many(state: State, most: float) -> None:
+    if state.bad > most * max(state.next, FIRST):  # while few are done, a share says little
         raise _too_many(state, most)
 
 

@@ -188,7 +188,7 @@ class State:
         """Takes over what came of the next item, for good; why it is quarantined, if it is."""
         error = coded.error
         if not error and self._seen.has(hashed(item.id)):
-            error = "another recording before it has this id"
+            error = f"another recording before it has this id, {item.id}; ids must differ"
         facts: dict[str, Any] = {"n": self.next, "chain": chain}
         if error:
             facts["bad"] = (item.id, item.place.name, error)

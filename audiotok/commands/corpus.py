@@ -34,6 +34,9 @@ def build(
             "huggingface (hf:NAME@SPLIT), parquet."
         ),
     ] = "auto",
+    audio: Annotated[
+        str, typer.Option(help="Column, or extension of a sample's member, to take of several.")
+    ] = "",
     device: Device = "cpu",
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes; 0: one a core or GPU.")] = 0,
     readers: Annotated[
@@ -50,7 +53,8 @@ def build(
         float, typer.Option(min=1e-6, help="Megabytes of codes in a shard, or a little more.")
     ] = 256,
     most_bad: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of recordings that may fail.")
+        float,
+        typer.Option(min=0, max=1, help="Share that may fail, of all or the first 200 or more."),
     ] = 0.1,
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
     commands: Annotated[
@@ -86,6 +90,7 @@ def build(
     )
     options: dict[str, Any] = {
         "kind": kind,
+        "audio": audio,
         "part": _part(part),
         "limit": round(shard_mb * (1 << 20)),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,10 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
+from audiotok.io.columns import with_our_names
 from audiotok.io.decoders import AudioFileError, open_decoder
+from audiotok.io.delimited import read_rows
+from audiotok.io.jsonfile import parse
 
 TEXTS = (".normalized.txt", ".txt", ".lab")  # of a recording of the same name, the first there is
 # Labels of HTK (start end phone) and Festival (# on a line of its own) say when, not what.
@@ -28,14 +32,6 @@ class Probe(NamedTuple):
     rate: int  # Hz
     channels: int
     samples: int
-
-
-def inside(folder: Path, suffixes: Iterable[str]) -> list[Path]:
-    """Files below a folder with one of these extensions, sorted; hidden ones are left out."""
-    known = set(suffixes)
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in known)
-    hidden = lambda p: any(part.startswith(".") for part in p.relative_to(folder).parts)  # noqa: E731
-    return sorted(p for p in files if not hidden(p) and p.is_file())
 
 
 def probe(path: Path) -> Probe:
@@ -111,8 +107,9 @@ def described(
     """Each file with its `split`, `speaker` and `text` as far as the folder tells them.
 
     Transcripts are taken from where corpora keep them: `*.trans.txt` (LibriSpeech, whose names
-    begin with the speaker), `metadata.csv` (LJSpeech), or a .normalized.txt (LibriTTS), .txt or
-    .lab file of the same name. A split gets whole speakers, where those are not known whole
+    begin with the speaker), `metadata.csv` (LJSpeech; or Hugging Face's audiofolder, with
+    `file_name`, also as .jsonl), or a .normalized.txt (LibriTTS), .txt or .lab file of the same
+    name. A split gets whole speakers, where those are not known whole
     folders, and where there are too few of them for its share single files; each is drawn by a hash
     of its name: the same on every machine, and speakers that are added later move no others.
 
@@ -124,7 +121,7 @@ def described(
     Raises:
         ValueError: a transcript is not UTF-8.
     """
-    known = list(map(teller(cache), paths))
+    known = list(map(teller(cache, folder), paths))
     places = [path.relative_to(folder) for path in paths]
     groups = [
         speaker or place.parent.as_posix()
@@ -137,18 +134,26 @@ def described(
         yield path, {"split": chosen[group], "speaker": speaker, "text": text}
 
 
-def teller(remember: Callable[[Any], Any]) -> Callable[[Path], tuple[str, str]]:
-    """Says speaker and text of a recording, as far as its folder tells; see `described`.
+def teller(remember: Callable[[Any], Any], root: Path) -> Callable[[Path], tuple[str, str]]:
+    """Say speaker and text of a recording, as far as its folder tells; see `described`.
 
     Args:
         remember: `functools.cache`, or `lru_cache(n)` where there are many folders.
+        root: what the recordings lie in.
     """
     # Remembered by this teller only: the next may find other files.
     table = remember(_transcripts)
-    names = remember(lambda folder: {file.name for file in folder.glob("*")})
+    names = remember(lambda folder: {p.name for p in folder.glob("*") if p.is_file()})
+    named = remember(_by_file_name)
 
     def tell(path: Path) -> tuple[str, str]:
         found = table(path.parent).get(path.stem) or table(path.parent.parent).get(path.stem)
+        for folder in path.parents:
+            if found:
+                return found
+            found = named(folder).get(path.relative_to(folder).as_posix())
+            if folder == root:
+                break
         return found or ("", _beside(path, names(path.parent)))
 
     return tell
@@ -184,16 +189,43 @@ def _transcripts(folder: Path) -> dict[str, tuple[str, str]]:
     """What tables in a folder say of the recordings in it: name -> speaker, text."""
     found: dict[str, tuple[str, str]] = {}
     metadata = folder / "metadata.csv"
-    if metadata.is_file():
+    if metadata.is_file() and not _is_audiofolder(metadata):
         for line in _read(metadata).split("\n"):
             name, *texts = line.split("|")
             texts = [text.strip() for text in texts if text.strip()]
             if texts:  # the last is the normalised one
                 found[name] = "", texts[-1]
     for listing in sorted(folder.glob("*.trans.txt")):
-        for line in _read(listing).split("\n"):
-            name, _, text = line.partition(" ")
-            found[name] = name.partition("-")[0], text.strip()
+        if listing.is_file():
+            for line in _read(listing).split("\n"):
+                name, _, text = line.partition(" ")
+                found[name] = name.partition("-")[0], text.strip()
+    return found
+
+
+def _is_audiofolder(metadata: Path) -> bool:
+    """Whether a metadata.csv is that of Hugging Face's audiofolder, not that of LJSpeech."""
+    first = _read(metadata).lstrip().partition("\n")[0]
+    return "file_name" in [name.strip(' "\r') for name in first.split(",")]
+
+
+def _by_file_name(folder: Path) -> dict[str, tuple[str, str]]:
+    """What the metadata of audiofolder says: path from this folder on -> speaker, text."""
+    table, objects = folder / "metadata.csv", folder / "metadata.jsonl"
+    rows: list[dict[str, Any]] = []
+    if table.is_file() and _is_audiofolder(table):
+        lines = io.StringIO(_read(table))
+        rows = [row for _, row in read_rows(lines, str(table), comma=True)]
+    elif objects.is_file():
+        lines = enumerate(_read(objects).split("\n"), 1)
+        parsed = [parse(line, f"{objects}, line {n}") for n, line in lines if line.strip()]
+        rows = [row for row in parsed if isinstance(row, dict)]
+    found: dict[str, tuple[str, str]] = {}
+    for row in map(with_our_names, rows):
+        speaker, text = (
+            "" if row.get(name) is None else str(row[name]) for name in ("speaker", "text")
+        )
+        found[str(row.get("file_name", "")).removeprefix("./")] = speaker, text
     return found
 
 
@@ -202,9 +234,14 @@ def _beside(path: Path, names: set[str]) -> str:
     for suffix in TEXTS:
         if path.stem + suffix in names:
             text = _read(path.with_name(path.stem + suffix))
-            if suffix != ".lab" or not _TIMED.match(text):
+            if not is_timed(suffix, text):
                 return " ".join(text.split())
     return ""
+
+
+def is_timed(suffix: str, text: str) -> bool:
+    """Return whether a file says when something is said, not what: labels of HTK or Festival."""
+    return suffix == ".lab" and _TIMED.match(text) is not None
 
 
 def _read(path: Path) -> str:

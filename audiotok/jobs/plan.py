@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from audiotok.io.decoders import AUDIO as AUDIO
-from audiotok.io.folder import inside
+from audiotok.io.walk import inside, matching
 from audiotok.jobs.workers import Pair
 from audiotok.show import UsageError
 
@@ -42,25 +42,30 @@ def find(paths: Iterable[str], suffixes: Iterable[str]) -> tuple[list[Pair], lis
     errors: list[Failure] = []
     for given in paths:
         path = Path(given)
+        refused: list[OSError] = []
         if path.is_dir():
-            pairs = [(p, p.relative_to(path)) for p in inside(path, suffixes)]
+            pairs = [(p, p.relative_to(path)) for p in inside(path, suffixes, refused.append)]
             why = f"no {_listed(suffixes)} file in this folder"
-            if not os.access(path, os.R_OK | os.X_OK):
-                why = "no permission to list this folder; try `chmod +rx`"
         elif given == "-" or path.exists() or not glob.has_magic(given):
             # os.path.exists: what may not be looked at is for the reader to explain.
             pairs = [(path, Path(path.name))] if given == "-" or _there(path) else []
             why = "no such file; check the path"
         else:
             root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
-            matches = map(Path, sorted(glob.glob(given, recursive=True)))  # noqa: PTH207
-            pairs = [(p, p.relative_to(root)) for p in matches if p.is_file()]
+            pairs = [(p, p.relative_to(root)) for p in map(Path, matching(given, refused.append))]
             why = "no file matches"
-        if not pairs:
+        errors += [(str(e.filename), _not_listed(e)) for e in refused]
+        if not pairs and not refused:
             errors.append((given, f"{given}: {why}"))
         for file, place in pairs:
             found.setdefault(os.path.normpath(file), (file, place))
     return list(found.values()), errors
+
+
+def _not_listed(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return f"{error.filename}: no permission to list this folder; try `chmod +rx`"
+    return f"{error.filename}: cannot be listed ({error.strerror})"
 
 
 def _there(path: Path) -> bool:

@@ -10,12 +10,14 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from audiotok.io import walk as files
 from audiotok.io.decoders import AUDIO
 from audiotok.place import ListingError, Place, is_url, reading
 
@@ -39,10 +41,14 @@ class Listing:
     Attributes:
         about: a line for `--help`.
         costly: whether listing means reading the audio too, so that nobody counts beforehand.
+        audio: which column, or which member of a sample, is the audio; "" where there is but one.
+        chooses: whether `audio` may be said.
     """
 
     about: ClassVar[str] = ""
     costly: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
+    audio: str = ""
 
     @classmethod
     def takes(cls, path: str) -> bool:
@@ -88,6 +94,17 @@ def text_lines(path: str) -> Iterator[tuple[int, str]]:
     Raises:
         ListingError: it cannot be read, or is not UTF-8.
     """
+    for number, line in enumerate(all_lines(path), 1):
+        if line.strip():
+            yield number, line.rstrip("\r\n")
+
+
+def all_lines(path: str) -> Iterator[str]:
+    """Lines of a UTF-8 file or URL, gzipped if it is called so, each with its end.
+
+    Raises:
+        ListingError: it cannot be read, or is not UTF-8.
+    """
     with ExitStack() as stack:
         file = stack.enter_context(reading(path))
         if path.endswith(".gz"):
@@ -96,35 +113,31 @@ def text_lines(path: str) -> Iterator[tuple[int, str]]:
             file = stack.enter_context(gzip.open(file))
         lines = io.TextIOWrapper(file, encoding="utf-8-sig")  # pyright: ignore[reportArgumentType]
         try:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
+            yield from lines
         except UnicodeDecodeError:
             if path.lower().endswith(AUDIO):
                 why = "is audio, not a list of recordings; name the folder it is in"
                 raise ListingError(f"{path}: {why}") from None
             raise ListingError(f"{path}: not UTF-8; convert it, e.g. with iconv") from None
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise ListingError(f"{path}: cannot be read ({error})") from None
+
+
+def length_of(row: Mapping[str, Any]) -> float | None:
+    """The seconds that a row says, if it says a number of them."""
+    length = row.get("seconds", row.get("duration"))
+    good = isinstance(length, int | float) and not isinstance(length, bool)
+    return float(length) if good and 0 <= length < 1e9 else None
 
 
 def walk(path: str, suffixes: Iterable[str] = AUDIO) -> Iterator[str]:
     """Files below a folder or URL with one of these extensions, hidden ones left out, in order."""
     known = tuple(suffixes)
-    if is_url(path):
-        yield from _walk_url(path, known)
-        return
-    try:
-        with os.scandir(path) as found:
-            entries = sorted((e.name, e.is_dir()) for e in found if not e.name.startswith("."))
-    except OSError as error:
-        raise ListingError(f"{path}: cannot be listed ({error.strerror})") from None
-    for name, is_folder in entries:
-        inner = os.path.join(path, name)  # noqa: PTH118 - a Path each is slow
-        if is_folder:
-            yield from walk(inner, known)
-        elif name.lower().endswith(known):
-            yield inner
+    yield from _walk_url(path, known) if is_url(path) else files.walk(path, known, _refused)
+
+
+def _refused(error: OSError) -> None:
+    raise ListingError(f"{error.filename}: cannot be listed ({error.strerror})")
 
 
 def _walk_url(path: str, suffixes: tuple[str, ...]) -> Iterator[str]:
@@ -157,7 +170,7 @@ def files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:
     magic = not is_url(path) and glob.has_magic(path)
     if path.lower().endswith(suffixes) and not magic:
         return [path]
-    found = sorted(glob.glob(path)) if magic else list(walk(path, suffixes))  # noqa: PTH207
+    found = files.matching(path, _refused) if magic else list(walk(path, suffixes))
     if not found:
         raise ListingError(f"{path}: no {suffixes[0]} file there")
     return found

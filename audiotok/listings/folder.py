@@ -23,12 +23,15 @@ class Folder(Listing):
 
     def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
         """See `Listing.items`."""
-        root, empty = path.rstrip("/"), True
-        tell = teller(lru_cache(8))
+        root, empty = path.rstrip("/") or "/", True
+        tell = teller(lru_cache(32), Path(root))
         for file in every(walk(root), part):
             empty = False
             name = file[len(root) :].lstrip("/\\").replace("\\", "/")
-            speaker, text = ("", "") if is_url(file) else tell(Path(file))
+            try:
+                speaker, text = ("", "") if is_url(file) else tell(Path(file))
+            except (ValueError, OSError) as error:  # of a file of transcripts
+                raise ListingError(str(error)) from None
             row = {"speaker": speaker} if speaker else {}
             row |= {"text": text} if text else {}
             yield Item(name, Place(name, file), row)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from audiotok.listings.base import ALL, Item, Listing, Split, every
-from audiotok.listings.parquet import item_of
+from audiotok.listings.parquet import choose, is_picture, item_of
 from audiotok.missing import needed
 from audiotok.place import ListingError, is_url
 
@@ -21,6 +21,7 @@ class Huggingface(Listing):
 
     about = "a Hugging Face dataset: hf:NAME:CONFIG@SPLIT, streamed, or a folder saved by it"
     costly = True
+    chooses = True
 
     @classmethod
     def takes(cls, path: str) -> bool:
@@ -32,9 +33,9 @@ class Huggingface(Listing):
 
     def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
         """See `Listing.items`."""
-        data, column = _opened(path)
-        rows = (item_of(dict(row), column, f"row-{number}") for number, row in enumerate(data))
-        yield from every(rows, part)
+        data, column = _opened(path, self.audio)
+        for number, row in every(enumerate(_read(path, data)), part):
+            yield item_of(dict(row), column, f"row-{number}")
 
 
 def _no_code(datasets: Any) -> dict[str, bool]:
@@ -43,7 +44,14 @@ def _no_code(datasets: Any) -> dict[str, bool]:
     return {"trust_remote_code": False} if old else {}
 
 
-def _opened(path: str) -> tuple[Any, str]:
+def _read(path: str, data: Any) -> Iterator[Any]:
+    try:
+        yield from data
+    except Exception as error:  # datasets raises what its many readers raise
+        raise ListingError(f"{path}: datasets cannot read it ({_line(error)})") from None
+
+
+def _opened(path: str, audio: str) -> tuple[Any, str]:
     """The dataset, its audio left encoded, and the column of that."""
     datasets: Any = needed("datasets", extra="corpus")
     name, _, split = path.removeprefix("hf:").partition("@")
@@ -62,9 +70,38 @@ def _opened(path: str) -> tuple[Any, str]:
     except ListingError:
         raise
     except Exception as error:  # datasets raises what its many readers raise
-        raise ListingError(f"{path}: datasets cannot open it ({error})") from None
-    features = data.features or {}
-    column = next((k for k, f in features.items() if isinstance(f, datasets.Audio)), None)
-    if column is None:
-        raise ListingError(f"{path}: no column of audio, only {', '.join(features) or 'none'}")
-    return data.cast_column(column, datasets.Audio(decode=False)), column
+        raise ListingError(f"{path}: datasets cannot open it ({_line(error)})") from None
+    features = dict(data.features or {})
+    if not features:  # of a stream that has to be read to know
+        row = next(_read(path, data), {})
+        features = {name: type(value).__name__ for name, value in row.items()}
+    there = [name for name, kind in features.items() if _holds_bytes(datasets, kind)]
+    likely = [name for name in there if isinstance(features[name], datasets.Audio)]
+    if not likely:
+        first: Any = next(_read(path, data.select_columns(there)), {}) if there else {}
+        likely = [name for name in there if not is_picture(first.get(name))]
+    kinds = {name: _called(kind) for name, kind in features.items()}
+    column = choose(likely, there, kinds, path, audio)
+    for name, kind in features.items():
+        if isinstance(kind, datasets.Audio | datasets.Image):
+            data = data.cast_column(name, type(kind)(decode=False))
+    return data, column
+
+
+def _holds_bytes(datasets: Any, kind: Any) -> bool:
+    if isinstance(kind, datasets.Audio):
+        return True
+    if isinstance(kind, dict):
+        kind = kind.get("bytes")
+    return isinstance(kind, datasets.Value) and kind.dtype in ("binary", "large_binary")
+
+
+def _called(kind: Any) -> str:
+    if isinstance(kind, dict):
+        return "{" + ", ".join(map(str, kind)) + "}"
+    return str(getattr(kind, "dtype", kind)) if not isinstance(kind, str) else kind
+
+
+def _line(error: Exception) -> str:
+    """Return what an error says, on one line."""
+    return " ".join(str(error).split())[:300]

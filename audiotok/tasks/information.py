@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from audiotok.analysis.phones import PROTOCOL, Span, align
 from audiotok.analysis.probe import Probed, probe
 from audiotok.analysis.units import entropy, mutual_information, tally
+from audiotok.io.delimited import read_rows
 from audiotok.manifest import Recording
 from audiotok.results import Finding
 from audiotok.tasks.base import Bench, Task
@@ -222,8 +222,8 @@ def phones_of(path: Path) -> dict[str, list[Span]]:
     """
     spans: dict[str, list[Span]] = defaultdict(list)
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines, delimiter="\t"):
+        with path.open(encoding="utf-8-sig") as lines:
+            for _, row in read_rows(lines, str(path)):
                 spans[row["path"]].append(
                     Span(row["phone"], float(row["start"]), float(row["end"]))
                 )

@@ -1,0 +1,122 @@
+"""The files below a folder, or of a glob: no pipes, and no link is followed in circles."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+
+def walk(
+    folder: str, suffixes: Iterable[str], refused: Callable[[OSError], object]
+) -> Iterator[str]:
+    """Yield the files below a folder that have one of these extensions, by the order of names.
+
+    Left out are hidden files and folders, and what is no file: pipes, sockets, devices. Links are
+    followed, but for one to a folder that it stands in. One that leads nowhere is yielded: whoever
+    opens it says so.
+
+    Args:
+        folder: where to look.
+        suffixes: extensions in lower case, each with its dot.
+        refused: called with the error of a folder that cannot be listed; the rest goes on.
+    """
+    known = tuple(suffixes)
+    above: list[tuple[int, int]] = []  # device and inode of the folders that are being listed
+    stack = [iter([(folder, True)])]
+    while stack:
+        path, is_folder = next(stack[-1], ("", False))
+        if not path:
+            stack.pop()
+            del above[len(stack) - 1 :]
+        elif not is_folder:
+            yield path
+        else:
+            try:
+                status = os.stat(path)  # noqa: PTH116 - a Path each is slow
+                place = status.st_dev, status.st_ino
+                if place not in above:
+                    entries = _entries(path, known)
+                    above.append(place)
+                    stack.append(entries)
+            except OSError as error:
+                refused(error)
+
+
+def _entries(folder: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    """The folders and the files of these extensions in a folder, in order: path, is it a folder."""
+    kept: list[tuple[str, str, bool]] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            is_folder = _is_folder(entry)
+            if is_folder or (name.lower().endswith(suffixes) and is_file(entry)):
+                kept.append((name, entry.path, is_folder))
+    return iter([(path, is_folder) for _, path, is_folder in sorted(kept)])
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def is_file(entry: os.DirEntry[str] | Path) -> bool:
+    """Return whether this is a file, or a link to nothing: its reader shall say so. No pipe is."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry))  # noqa: PTH110
+    except OSError:  # a link to itself
+        return True
+
+
+def inside(
+    folder: Path, suffixes: Iterable[str], refused: Callable[[OSError], object] | None = None
+) -> list[Path]:
+    """Return the files that `walk` finds.
+
+    Raises:
+        ValueError: a folder cannot be listed, and nothing is there to be told of it.
+    """
+
+    def stop(error: OSError) -> None:
+        raise ValueError(f"{error.filename}: cannot be listed ({error.strerror})")
+
+    return [Path(path) for path in walk(str(folder), suffixes, refused or stop)]
+
+
+def matching(pattern: str, refused: Callable[[OSError], object] = lambda _: None) -> list[str]:
+    """Return the files that a glob means, in order; `**` is any number of folders.
+
+    Pipes are left out, and below a `**` all that `walk` leaves out: Python's own `**` follows links
+    in circles.
+
+    Args:
+        pattern: the glob.
+        refused: called with the error of a folder that cannot be listed.
+    """
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        found = glob.glob(pattern)  # noqa: PTH207
+        return sorted(path for path in found if is_file(Path(path)))
+    fixed = parts.index("**")
+    files: set[str] = set()
+    for root in glob.glob(os.path.join(*parts[:fixed])) if fixed else [""]:  # noqa: PTH118, PTH207
+        for path in walk(root or ".", ("",), refused) if os.path.isdir(root or ".") else ():  # noqa: PTH112
+            inner = os.path.relpath(path, root or ".")
+            if _fits(Path(inner).parts, parts[fixed:]):
+                files.add(os.path.join(root, inner))  # noqa: PTH118
+    return sorted(files)
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether the parts of a path are those of a glob."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
