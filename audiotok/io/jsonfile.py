@@ -1,0 +1,143 @@
+"""Strict reading of JSON that somebody else wrote: one line says what is wrong with it, and where.
+
+Python's own reader takes NaN and Infinity, turns 1e400 into infinity, keeps the last of two equal
+keys, and ends in RecursionError on deeply nested text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+DEEPEST = 100  # levels of nesting; what is written for people to read has fewer than ten
+DIGITS = 300  # of a whole number; beyond 308 it is no float
+
+
+def parse(text: str | bytes, where: str) -> Any:
+    """Read one JSON value.
+
+    Args:
+        text: the value, as text or as UTF-8.
+        where: the file, and the line of it where it has several; the message begins with it.
+
+    Raises:
+        ValueError: it is not UTF-8, not JSON, nested more than 100 levels deep, names a key twice
+            or holds a number that is not finite. The message is one line.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        value = _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError(_too_deep(where)) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: not UTF-8 (byte {error.start})") from None
+    except ValueError as error:  # json's own, and those of the checks below
+        raise ValueError(f"{where}: not JSON ({error})") from None
+    if text.count("[") + text.count("{") > DEEPEST and _deep(value):
+        raise ValueError(_too_deep(where))
+    return value
+
+
+def number(value: object, what: str, *, least: float = -math.inf, most: float = math.inf) -> float:
+    """Return a value of JSON that must be a finite number from `least` to `most`, as a float.
+
+    Args:
+        value: the value; a boolean or a string is no number.
+        what: the file and the name of the value, with which the message begins.
+        least: the smallest number allowed.
+        most: the largest number allowed.
+
+    Raises:
+        ValueError: it is something else. The message is one line.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            if math.isfinite(value) and least <= value <= most:
+                return float(value)
+        except OverflowError:  # a whole number beyond the floats
+            pass
+    raise ValueError(f"{what} is {shown(value)}, not a number{_span(least, most)}")
+
+
+def whole(value: object, what: str, *, least: float = -math.inf, most: float = math.inf) -> int:
+    """Return a value of JSON that must be a whole number from `least` to `most`.
+
+    Args:
+        value: the value; a boolean, a string or 1.0 is no whole number.
+        what: the file and the name of the value, with which the message begins.
+        least: the smallest number allowed.
+        most: the largest number allowed.
+
+    Raises:
+        ValueError: it is something else. The message is one line.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+        return value
+    raise ValueError(f"{what} is {shown(value)}, not a whole number{_span(least, most)}")
+
+
+def shown(value: object) -> str:
+    """Return the beginning of a value as JSON, on one line, for a message."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):  # no JSON, or a number of thousands of digits
+        text = f"a value of type {type(value).__name__}"
+    return " ".join((text if len(text) <= 40 else f"{text[:37]}...").split())
+
+
+def _span(least: float, most: float) -> str:
+    low, high = least > -math.inf, most < math.inf
+    if low and high:
+        return f" from {least:g} to {most:g}"
+    return f" of at least {least:g}" if low else f" of at most {most:g}" if high else ""
+
+
+def _too_deep(where: str) -> str:
+    return f"{where}: JSON nested more than {DEEPEST} levels deep; nothing here needs that"
+
+
+def _deep(value: Any) -> bool:
+    """Return whether lists and objects stand in each other more than `DEEPEST` levels deep."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        inner: Iterable[Any] = (
+            child for each in level for child in (each.values() if isinstance(each, dict) else each)
+        )
+        level = [child for child in inner if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:20]} is beyond the largest number, 1.8e308")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _refused(name: str) -> float:
+    raise ValueError(f"{name} is not a number; leave it out or write null")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"the key {shown(twice)} stands twice in one object")
+    return made
+
+
+_DECODER = json.JSONDecoder(
+    parse_float=_finite, parse_int=_integer, parse_constant=_refused, object_pairs_hook=_unique
+)
