@@ -25,10 +25,10 @@ from torch import Tensor
 
 from audiotok.audio import AudioFileError, Source
 from audiotok.codecs.base import Codec
+from audiotok.io.text import one_line
 from audiotok.jobs.run import codec_on
 from audiotok.listings.base import Item
 from audiotok.place import Place, opened
-from audiotok.show import one_line
 from audiotok.stepwise.pieces import Encoding
 
 log = logging.getLogger("audiotok")

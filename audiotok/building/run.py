@@ -240,7 +240,7 @@ def _finished(out: Path, about: About) -> About | None:
         if (out / "corpus.json").exists() and not (out / ".build").is_dir():
             raise
         return None
-    if replace(made, shards=(), quarantined=0) != about:
+    if replace(made, shards=(), quarantined=0, lists={}) != about:
         raise CorpusError(f"{out}: another corpus is there; --force begins anew")
     shutil.rmtree(out / ".build", ignore_errors=True)  # it was ended while it cleaned up
     sweep([out])

@@ -265,7 +265,7 @@ class State:
         shards = tuple(seal.files for seal in self._seals if seal.files)
         write_quarantine(self.folder, self.failures())
         made = replace(self.about, shards=shards, quarantined=self.bad)
-        write_about(self.folder, made)
+        made = write_about(self.folder, made)
         for path in sorted(self.inner.iterdir()):
             if path.name != "lock":
                 path.unlink()
