@@ -17,6 +17,7 @@ import numpy as np
 
 from audiotok.audio import AudioFileError, Source, open_audio
 from audiotok.io.decoders import Decoder
+from audiotok.io.passing import PassingError
 from audiotok.missing import needed
 
 
@@ -131,6 +132,7 @@ def _copied(place: Place, stack: ExitStack, commands: bool) -> str:
                     shutil.copyfileobj(file, copy, 1 << 20)
                 else:
                     copy.write(file.read(place.size))
+                _check_all_came(place, file, copy.tell())
         except ListingError as error:
             raise AudioFileError(str(error)) from None
         except OSError as error:
@@ -139,6 +141,16 @@ def _copied(place: Place, stack: ExitStack, commands: bool) -> str:
     if not copy.tell():
         raise AudioFileError(f"{place.name}: the file is empty (0 bytes)")
     return copy.name
+
+
+def _check_all_came(place: Place, file: IO[bytes], came: int) -> None:
+    """Raises PassingError where a connection ended before the bytes that were promised."""
+    length = getattr(file, "size", None)
+    expected = place.size
+    if expected is None and isinstance(length, int):
+        expected = length - place.offset
+    if is_url(place.path) and expected is not None and came < expected:
+        raise PassingError(f"only {came:,} of {expected:,} bytes came")
 
 
 def _from_lhotse(place: Place) -> Source:

@@ -59,6 +59,9 @@ def build(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would come to, and how long it takes.")
     ] = False,
+    keep_changed: Annotated[
+        bool, typer.Option("--keep-changed", help="Keep the codes of files that changed since.")
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -101,6 +104,7 @@ def build(
         workers=jobs,
         most_bad=most_bad,
         force=force,
+        keep_changed=keep_changed,
         **options,
     )
     if as_json:

@@ -27,25 +27,25 @@ class Look(NamedTuple):
     time: int = 0  # of its last change, nanoseconds
 
 
-MISSING = Look(-2)
+UNSEEN, MISSING = Look(), Look(-2)
 
 
 def look(path: str) -> Look:
     """Look at a file; at a URL, or at no path, nothing can be seen."""
     if not path or "://" in path:
-        return Look()
+        return UNSEEN
     try:
         found = Path(path).stat()
     except FileNotFoundError:
         return MISSING
     except (OSError, ValueError):
-        return Look()
+        return UNSEEN
     return Look(found.st_size, found.st_mtime_ns)
 
 
 def changes(before: Look, now: Look) -> str:
     """Say how a file has changed; "" if it has not, as far as that can be seen."""
-    if -1 in (before.bytes, now.bytes) or before == now:
+    if UNSEEN in (before, now) or before == now:
         return ""
     if MISSING in (before, now):
         return "was not there" if before == MISSING else "is gone"
