@@ -1,4 +1,4 @@
-"""A build that is run again: what could not be read for now, what has changed, who else is there."""
+"""A build that is run again: what could not be read, what has changed, who else is there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import torch
 from commandline import audiotok, recording, small
 from rich.console import Console
 
-import audiotok.stage
+from audiotok import load
+from audiotok import stage as staging
 from audiotok.building import Built, build
 from audiotok.building import run as running
 from audiotok.checkpoint import save
@@ -74,7 +75,7 @@ def failing(
     monkeypatch: pytest.MonkeyPatch, name: str, error: Callable[[], Exception], times: int
 ) -> list[int]:
     """Reading a recording fails so many times; a list that counts."""
-    opened, count = audiotok.stage.opened, [0]
+    opened, count = staging.opened, [0]
 
     def broken(place: Place, **options: Any) -> Any:
         if place.name == name and count[0] < times:
@@ -82,7 +83,7 @@ def failing(
             raise error()
         return opened(place, **options)
 
-    monkeypatch.setattr(audiotok.stage, "opened", broken)
+    monkeypatch.setattr(staging, "opened", broken)
     return count
 
 
@@ -267,9 +268,8 @@ def test_a_changed_file_is_noticed_and_named(
     seconds = (old.st_size - 44) / 32000 if how == "other" else 0.9
     recording(path, seconds, seed=77)
     os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns + 1_000_000))
-    said = (
-        "written again" if how == "other" else f"{old.st_size:,} bytes, now {path.stat().st_size:,}"
-    )
+    lengths = f"{old.st_size:,} bytes, now {path.stat().st_size:,}"
+    said = "written again" if how == "other" else lengths
     with pytest.raises(CorpusError, match=rf"{path.name}: {said}; .*begin anew"):
         built(source, tmp_path / "out")
     assert content(tmp_path / "out") == before
@@ -357,21 +357,20 @@ def test_every_worker_has_the_weights_of_the_build(tmp_path: Path):
     path = tmp_path / "codec.safetensors"
     shutil.copyfile(small(), path)
     codec_on(str(path), "cpu")  # loaded once a process, and kept
-    other = codec_on(str(small()), "cpu").__class__
-    del other
     torch.manual_seed(5)
-    model = audiotok.load(small())
+    model = load(small())
     for weight in model.parameters():
         weight.data.add_(torch.randn_like(weight) * 0.1)
     path.unlink()
     save(model, path)
     work = Work(codec=str(path))
-    with pytest.raises(ValueError, match="weights on .* are .*give every machine the same file"):
+    with pytest.raises(ValueError, match=r"weights on .* are .*give every machine the same file"):
         build(str(talks(tmp_path / "in")), tmp_path / "out", work, workers=2)
     assert not (tmp_path / "out" / "corpus.json").exists()
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of ray's own making
 def test_every_worker_of_ray_has_the_weights_of_the_build(tmp_path: Path):
     pytest.importorskip("ray")
     work = Work(codec=str(small()), fingerprint="0" * 16)

@@ -108,6 +108,15 @@ def test_damage_of_many_files_is_a_line_each_and_the_rest_is_looked_at(folder: P
     assert "no corpus" in done.lines[-1]
 
 
+def complaint(work: Callable[[], object]) -> str:
+    """What a reader says against; a traceback is no such thing."""
+    try:
+        work()
+    except (ValueError, KeyError) as error:
+        return str(error)
+    return ""
+
+
 CORRUPT: list[Callable[[bytes], bytes]] = [
     lambda data: b"",
     lambda data: data[: len(data) // 2],
@@ -139,11 +148,9 @@ def test_real_damage_is_one_line_to_every_reader(folder: Path, suffix: str, how:
         lambda corpus: [list(shard.rows()) for shard in corpus.shards],
     ]
     for read in readers:
-        try:
-            read(Corpus(folder))
-        except (ValueError, KeyError) as error:
-            assert "\n" not in str(error)
-            assert str(path.parent) in str(error)
+        said = complaint(lambda read=read: read(Corpus(folder)))
+        assert not said or str(path.parent) in said
+        assert "\n" not in said
     assert list(damaged(folder)) == ["shard-000000"]
     # The same where a program wrote it so, and the checksums are of that.
     about = read_about(folder)
@@ -190,7 +197,7 @@ def test_what_corpus_json_says_is_checked(folder: Path, change: dict[str, Any], 
     del facts["checksum"]
     text = json.dumps(facts | {"format": "audiotok corpus 1"} | change)
     (folder / "corpus.json").write_text(text.replace("Infinity", "1e400"))
-    with pytest.raises(CorpusError, match="corpus.json: .*restore it") as caught:
+    with pytest.raises(CorpusError, match=r"corpus.json: .*restore it") as caught:
         Corpus(folder)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
