@@ -132,7 +132,7 @@ def _copied(place: Place, stack: ExitStack, commands: bool) -> str:
                     shutil.copyfileobj(file, copy, 1 << 20)
                 else:
                     copy.write(file.read(place.size))
-                _check_all_came(place, file, copy.tell())
+                _check_all_came(place, getattr(file, "size", None), copy.tell())
         except ListingError as error:
             raise AudioFileError(str(error)) from None
         except OSError as error:
@@ -143,9 +143,8 @@ def _copied(place: Place, stack: ExitStack, commands: bool) -> str:
     return copy.name
 
 
-def _check_all_came(place: Place, file: IO[bytes], came: int) -> None:
+def _check_all_came(place: Place, length: Any, came: int) -> None:
     """Raises PassingError where a connection ended before the bytes that were promised."""
-    length = getattr(file, "size", None)
     expected = place.size
     if expected is None and isinstance(length, int):
         expected = length - place.offset

@@ -212,6 +212,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.filterwarnings("ignore")  # of fsspec's and aiohttp's own making
 def test_what_a_server_will_not_give_for_now(here: None, tmp_path: Path):
     pytest.importorskip("aiohttp")
     server = Server(talks(tmp_path / "in"))

@@ -294,8 +294,8 @@ def end_at(start: Start, data: Any, offset: int = 0, tags: Any = (END_TAG, NEXT_
     """The end record at `offset` of a buffer; None: no sound record there."""
     if offset + END.size > len(data):
         return None
-    tag, crc, frames, key, *lengths = END.unpack_from(data, offset)
-    end = End(frames, *lengths, key)
+    tag, crc, frames, key, samples, original, previous = END.unpack_from(data, offset)
+    end = End(frames, samples, original, previous, key)
     if tag not in tags or zlib.crc32(data[offset + 8 : offset + END.size], start.seed) != crc:
         return None
     sound = -(-end.samples // start.header.frame_size) == end.frames and (start.runs or not key)

@@ -196,10 +196,11 @@ class TokenWriter:
         self._file.seek(offset)
         self._file.write(identity)
         offset += len(identity)
-        for number, sum_ in enumerate(self._sums):
+        change = length = 0
+        for sum_ in self._sums:
             size = header.block_bytes(min(step, left))
-            if number == 0 or left < step:
-                covered = bytes(size - 8)  # all but the tag and the checksum
+            if size != length:
+                length, covered = size, bytes(size - 8)  # all but the tag and the checksum
                 change = zlib.crc32(covered, old) ^ zlib.crc32(covered, key)
             self._file.seek(offset + len(BLOCK_TAG))
             self._file.write(struct.pack("<I", sum_ ^ change))
