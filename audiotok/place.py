@@ -17,6 +17,7 @@ from audiotok.audio import AudioFileError, Source, open_audio
 from audiotok.io.commands import CommandError, run, run_once, withheld
 from audiotok.io.decoders import Decoder
 from audiotok.io.jsonfile import parse
+from audiotok.io.passing import PassingError
 from audiotok.missing import needed
 
 LONGEST = 1e9  # seconds that any recording lasts, 31 years
@@ -152,6 +153,7 @@ def _copied(place: Place, stack: ExitStack, commands: bool, scratch: str) -> str
                     shutil.copyfileobj(file, copy, 1 << 20)
                 else:
                     copy.write(file.read(place.size))
+                _check_all_came(place, getattr(file, "size", None), copy.tell())
         except ListingError as error:
             raise AudioFileError(str(error)) from None
         except OSError as error:
@@ -160,6 +162,15 @@ def _copied(place: Place, stack: ExitStack, commands: bool, scratch: str) -> str
     if not Path(copy.name).stat().st_size:
         raise AudioFileError(f"{place.name}: the file is empty (0 bytes)")
     return copy.name
+
+
+def _check_all_came(place: Place, length: Any, came: int) -> None:
+    """Raises PassingError where a connection ended before the bytes that were promised."""
+    expected = place.size
+    if expected is None and isinstance(length, int):
+        expected = length - place.offset
+    if is_url(place.path) and expected is not None and came < expected:
+        raise PassingError(f"only {came:,} of {expected:,} bytes came")
 
 
 def _from_lhotse(place: Place, commands: bool) -> Source:

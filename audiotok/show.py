@@ -13,21 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from audiotok.io.text import one_line, plain
+
 said, shown = Console(stderr=True), Console()
 
 
 class UsageError(ValueError):
     """Options or arguments that do not go together: exit code 2."""
-
-
-def plain(text: str) -> str:
-    """The text in one line, with nothing in it that a terminal obeys."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def one_line(message: object) -> str:
-    """A message of any shape in one line."""
-    return " ".join(str(message).split("\n")).strip()
 
 
 def labelled(label: str, style: str, message: str) -> Text:
@@ -241,7 +233,7 @@ def bench(results: Any) -> None:
             name = plain(subject.name)
             name = name if len(name) <= NAME else f"…{name[1 - NAME :]}"
             rate = "" if subject.kbps is None else f"{subject.kbps:.2f}"
-            table.add_row(name, rate, *(_mean(of.get((subject.name, m.name))) for m in some))
+            table.add_row(Text(name), rate, *(_mean(of.get((subject.name, m.name))) for m in some))
         shown.print(table)
     for about in results.metrics:
         if about.not_run:
@@ -282,12 +274,13 @@ def _findings(results: Any) -> None:
     for task, rows in tasks.items():
         subjects = list(dict.fromkeys(subject for row in rows.values() for subject in row))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        table.add_column(task)
+        table.add_column(Text(plain(task)))
         for subject in subjects:
-            table.add_column(plain(subject), justify="right")
+            table.add_column(Text(plain(subject)), justify="right")
         for (name, unit), row in rows.items():
             label = f"{name}, {unit}" if unit else name
-            table.add_row(label, *(row.get(subject, "") for subject in subjects))
+            cells = (row.get(subject, "") for subject in subjects)
+            table.add_row(Text(plain(label)), *cells)
         shown.print(table)
 
 

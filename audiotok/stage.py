@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import platform
 import queue
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,10 +27,12 @@ from torch import Tensor
 
 from audiotok.audio import AudioFileError, Source
 from audiotok.codecs.base import Codec
+from audiotok.corpus.inputs import UNSEEN, Look, look
+from audiotok.io.passing import passes
+from audiotok.io.text import one_line
 from audiotok.jobs.run import codec_on
 from audiotok.listings.base import Item
-from audiotok.place import Place, opened
-from audiotok.show import one_line
+from audiotok.place import Place, is_url, opened
 from audiotok.stepwise.pieces import Encoding
 
 log = logging.getLogger("audiotok")
@@ -50,6 +54,9 @@ class Work:
         commands: whether shell commands of listings may run.
         scratch: a folder that all processes of this machine share while they run; see `opened`.
         threads: of torch, within one operation.
+        waits: seconds before a recording is tried again that could not be read for a reason that
+            passes; as many times as there are numbers.
+        fingerprint: of the weights that the codec must have; any if empty.
     """
 
     codec: str
@@ -60,6 +67,8 @@ class Work:
     commands: bool = False
     scratch: str = ""
     threads: int = 1
+    waits: tuple[float, ...] = (0.5, 2.0, 8.0)
+    fingerprint: str = ""
 
     @property
     def side_by_side(self) -> int:
@@ -86,6 +95,8 @@ class Coded:
     original_samples: int = 0
     audio: int = 0  # 64-bit hash of the samples at the codec's rate
     busy: float = 0.0  # seconds of CPU that this process used since the last outcome
+    passing: bool = False  # whether it may well be read if it is tried again
+    input: Look = UNSEEN  # what its file was like
 
 
 Outcome = tuple[int, Coded]
@@ -102,6 +113,8 @@ class _Ready:
     source: Source | None = None
     stack: ExitStack = field(default_factory=ExitStack)
     error: str = ""
+    passing: bool = False
+    input: Look = UNSEEN
 
 
 class Stage:
@@ -111,13 +124,19 @@ class Stage:
         work: what to do.
 
     Raises:
-        ValueError: the codec cannot be loaded.
+        ValueError: the codec cannot be loaded, or has other weights than it must have.
     """
 
     def __init__(self, work: Work) -> None:
         torch.set_num_threads(work.threads)
         self.work = work
         self.codec: Codec = codec_on(work.codec, work.device)
+        if work.fingerprint not in ("", self.codec.fingerprint):
+            raise ValueError(
+                f"{work.codec}: its weights on {platform.node() or 'a worker'} are "
+                f"{self.codec.fingerprint}, and {work.fingerprint} where the build runs; "
+                "give every machine the same file"
+            )
         self.codebooks = self.codec.quantizer.check(work.codebooks)
         self.inbox: queue.SimpleQueue[_Ready | None] = queue.SimpleQueue()
         self._given = self._done = 0  # counted by one thread each
@@ -158,11 +177,13 @@ class Stage:
         while len(self._ready) >= (2 * group if group > 1 else 1) or (
             self._ready and not self.reading
         ):
-            for number, coded in self._code(self._chosen(group)):
+            chosen = self._chosen(group)
+            looks = {each.number: each.input for each in chosen}
+            for number, coded in self._code(chosen):
                 self._done += 1
                 now = time.process_time()
                 busy, self._used = now - self._used, now
-                yield number, Coded(**{**vars(coded), "busy": busy})
+                yield number, replace(coded, busy=busy, input=looks[number])
 
     def all(self, tasks: list[Task]) -> list[Outcome]:
         """Outcomes of these tasks: for engines that hand over lists."""
@@ -176,14 +197,20 @@ class Stage:
         torch.set_num_threads(self.work.threads)  # each thread has a number of its own
         while (task := self._tasks.get()) is not None:
             number, item = task
-            ready = _Ready(number, item)
-            try:
-                with ExitStack() as guard:  # an error goes through what is open, which names it
-                    guard.push(ready.stack)
-                    self._open(ready)
-                    guard.pop_all()
-            except Exception as error:  # whatever one recording does, the rest go on
-                ready.error = reason(error, item.place)
+            ready = _Ready(number, item, input=look(item.place.path))
+            for wait in (*self.work.waits, None):
+                try:
+                    with ExitStack() as guard:  # an error goes through what is open, which names it
+                        guard.push(ready.stack)
+                        self._open(ready)
+                        guard.pop_all()
+                    break
+                except Exception as error:  # whatever one recording does, the rest go on
+                    ready.error, ready.passing = reason(error, item.place), passes_at(error, item)
+                    if wait is None or not ready.passing:
+                        break
+                    time.sleep(wait)
+                    ready = _Ready(number, item, input=look(item.place.path))
             self.inbox.put(ready)
 
     def _open(self, ready: _Ready) -> None:
@@ -233,9 +260,11 @@ class Stage:
         for ready in chosen:
             try:
                 with ready.stack:
-                    coded = Coded(ready.error) if ready.error else self._alone(ready)
+                    failed = Coded(ready.error, passing=ready.passing)
+                    coded = failed if ready.error else self._alone(ready)
             except Exception as error:
-                coded = Coded(reason(error, ready.item.place))
+                passing = passes_at(error, ready.item)
+                coded = Coded(reason(error, ready.item.place), passing=passing)
             yield ready.number, coded
 
     @torch.inference_mode()
@@ -281,6 +310,25 @@ def _bytes(wave: Tensor) -> bytes:
 def _small(codes: Tensor, sizes: tuple[int, ...]) -> np.ndarray:
     """Codes `[1 k f]` as `[k f]` of the smallest fitting type: they wait in memory, and travel."""
     return codes[0].cpu().numpy().astype(np.uint16 if max(sizes) <= 1 << 16 else np.uint32)
+
+
+def passes_at(error: Exception, item: Item) -> bool:
+    """Return whether a recording may well be read if it is tried again.
+
+    What decodes a file calls it damaged where the disk would not give it, so that is asked.
+    """
+    path = item.place.path
+    if passes(error, remote=is_url(path)):
+        return True
+    if not path or is_url(path):
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            while file.read(1 << 20):
+                pass
+    except OSError as refused:
+        return passes(refused)
+    return False
 
 
 def reason(error: Exception, place: Place) -> str:

@@ -177,7 +177,7 @@ WITHIN = {
         "__init__": {"read", "shard"},
         "read": {"shard"},
         "shard": {"ans"},
-        "check": {"read", "shard", "write"},
+        "check": {"inputs", "read", "shard", "write"},
         "change": {"read", "shard", "write"},
         "usage": {"read"},
         "squeeze": {"ans", "read", "write"},
@@ -187,7 +187,7 @@ WITHIN = {
     # A build keeps its state, and is planned before it is run.
     "building": {
         "__init__": {"run"},
-        "run": {"state", "progress"},
+        "run": {"changed", "state", "progress"},
         "state": {"log", "seals"},
         "forecast": {"run"},
     },

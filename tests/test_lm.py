@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
@@ -20,6 +19,8 @@ from corpora import corpus_of
 from audiotok.audio import Audio
 from audiotok.checkpoint import load
 from audiotok.corpus import Corpus
+from audiotok.corpus.base import read_about
+from audiotok.corpus.write import write_about
 from audiotok.exporters.base import export
 from audiotok.io.lock import LockedError, alone
 from audiotok.layout import Layout, LayoutError
@@ -321,8 +322,7 @@ def test_a_corpus_of_other_weights_has_no_entries_to_begin_with(tmp_path: Path):
     with pytest.raises(ValueError, match=r"of speech \(ab\) than are here"):
         codec_of(Layout(sizes=(7,), **about))  # pyright: ignore[reportArgumentType]
     small = corpus_of(tmp_path / "corpus", {"a": np.zeros((1, 9), np.int64)}, rows={"a": {}})
-    about = json.loads((small / "corpus.json").read_text())
-    (small / "corpus.json").write_text(json.dumps(about | {"sizes": [5]}))
+    write_about(small, replace(read_about(small), sizes=(5,)))
     data = LmData(corpus=str(small), train="", validate="", frames=5)
     made = recipe(small, data=data, layout=LayoutOptions(1), model=replace(TINY, entries=True))
     with pytest.raises(ValueError, match=r"model\.entries = false begins without"):

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import zlib
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ import soundfile
 from benched import HOSTILE, benched
 from commandline import audiotok
 
+from audiotok.io.text import cell
 from audiotok.report import clips as embedding
 from audiotok.report import write_report
 from audiotok.report.base import View
 from audiotok.report.image import HEAT, LEVELS, palette, png
 from audiotok.report.usage import strips
-from audiotok.results import About, Mean, Results, Subject
+from audiotok.results import About, Clip, Mean, Results, ScoreRow, Subject
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,61 @@ def test_means_say_how_many_remain_and_why(folder: Path):
     row = found["noise", "stoi"]
     assert (row["mean"], row["n"], row["failed"]) == ("", "0", "12")
     assert found["noise", "utmos"]["reasons"] == "not run: weights are not here <b>"
+
+
+NASTY = "=1+1\x1b]0;owned\x07\u202e \x85"
+
+
+def test_what_people_open_holds_no_formula_and_nothing_a_terminal_obeys(tmp_path: Path):
+    results = benched(tmp_path)
+    changed = json.loads(json.dumps(asdict(results)).replace("talk/1", "@talk/1\\u001b[31m"))
+    clips = [Clip(**row) for row in changed["clips"]]
+    scores = [ScoreRow(**row) for row in changed["scores"]]
+    subjects = [replace(subject, facts={"said": NASTY}) for subject in results.subjects]
+    about = {**results.about, "command": NASTY, "title": f"+{NASTY}"}
+    first = clips[0].name
+    scores = [replace(row, clip=NASTY) if row.clip == first else row for row in scores]
+    scores[1] = replace(scores[1], total=None, error=f"-{NASTY}")
+    clips[0] = replace(clips[0], name=NASTY, text=NASTY)
+    means = [replace(mean, failed={NASTY: 1}) for mean in results.means]
+    whole = replace(
+        results, about=about, clips=clips, scores=scores, subjects=subjects, means=means, audio={}
+    )
+    write_report(whole, tmp_path, clips=2)
+    for name in ("report.md", "report.html", "scores.csv", "means.csv"):
+        text = (tmp_path / name).read_text("utf-8")
+        assert not set(text) & set("\x1b\x07\u202e\x85\x00"), name
+    for name in ("scores.csv", "means.csv"):
+        for row in _csv(tmp_path / name):
+            for value in row.values():
+                assert value[:1] not in "=+@" or not value
+                assert not value.startswith("-") or float(value) < 0
+    assert any(
+        row["recording"].startswith("'=1+1\\x1b]0;owned") for row in _csv(tmp_path / "scores.csv")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        (" +1", "'+1"),
+        ("-5.wav", "'-5.wav"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'=1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("'=1", "'=1"),
+        ("a\nb\tc", "a b c"),
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("\u202egpj.wav", "\\u202egpj.wav"),
+        ("क्\u200dष", "क्\u200dष"),
+        (-1.5, -1.5),
+        (None, None),
+        ("", ""),
+    ],
+)
+def test_cells(text: Any, shown: Any):
+    assert cell(text) == shown
 
 
 def test_parquet_says_what_csv_says(folder: Path):

@@ -190,13 +190,13 @@ def test_tokens_that_cannot_be_heard_are_told(browser: Any, server: Running, tmp
     (tmp_path / "short.tok").write_bytes(data[:-7])
     (tmp_path / "head.tok").write_bytes(data[:30])
     (tmp_path / "more.tok").write_bytes(data + b"more")
-    (tmp_path / "next.tok").write_bytes(data[:6] + b"\x02" + data[7:])
+    (tmp_path / "next.tok").write_bytes(data[:6] + b"\x03" + data[7:])
     with opened(browser, server) as (tab, _):
         tab.wait_for_selector("#state[data-state=ok]")
         for name, said in (
             ("other", r"other.tok: tokens of speech \(0{16}\); this server has speech"),
             ("none", "none.tok: no tokens in it"),
-            ("next", "written in format 2, this page reads 1"),
+            ("next", "written in format 3, this page reads 2"),
             *(
                 (name, f"{name}.tok: damaged or cut")
                 for name in ("changed", "short", "head", "more")

@@ -419,7 +419,7 @@ def test_recovery_gives_every_undamaged_run(tmp_path: Path) -> None:
     tokens, path = make(1000, short=5), tmp_path / "a.tok"
     tokens.save(path)
     data = bytearray(path.read_bytes())
-    start, size = len(tokens.header.to_bytes()), 1280 + 16
+    start, size = len(tokens.header.to_bytes()) + 3, 1280 + 16  # past the identity
     data[start + 2 * size + 100] ^= 1  # block 2: frames 256 to 384
     data[start + 5 * size + 3] ^= 1  # the tag of block 5: frames 640 to 768
     path.write_bytes(data)
@@ -444,7 +444,7 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
     for data, message in [
         (b"", "an empty file"),
         (b"RIFF....WAVE", "not a .tok file"),
-        (layout.MAGIC + bytes([2, 0]) + bytes(99), "written in format 2, .* upgrade"),
+        (layout.MAGIC + bytes([3, 0]) + bytes(99), "written in format 3, .* upgrade"),
         (layout.MAGIC + bytes([1, 0]) + b"\xff" * 99, "the header is damaged"),
     ]:
         path.write_bytes(data)

@@ -56,14 +56,17 @@ def header_bytes(text: bytes, major: int = 1, minor: int = 0) -> bytes:
     return start + struct.pack("<I", zlib.crc32(start + text)) + text
 
 
-def block_bytes(first: int, frames: int, payload: bytes) -> bytes:
+def block_bytes(first: int, frames: int, payload: bytes, key: int = 0) -> bytes:
     rest = struct.pack("<II", first % (1 << 32), frames % (1 << 32)) + payload
-    return layout.BLOCK_TAG + struct.pack("<I", zlib.crc32(rest)) + rest
+    return layout.BLOCK_TAG + struct.pack("<I", zlib.crc32(rest, key)) + rest
 
 
-def end_bytes(frames: int, samples: int, original: int, previous: int, tag: bytes) -> bytes:
+def end_bytes(
+    frames: int, samples: int, original: int, previous: int, tag: bytes, seed: int = 0, key: int = 0
+) -> bytes:
+    frames = frames % (1 << 32) | key << 32 if key else frames
     rest = struct.pack("<QQQQ", *(n % (1 << 64) for n in (frames, samples, original, previous)))
-    return tag + struct.pack("<I", zlib.crc32(rest)) + rest
+    return tag + struct.pack("<I", zlib.crc32(rest, seed)) + rest
 
 
 def verified(path: Path) -> None:
@@ -153,21 +156,30 @@ records = st.one_of(
 )
 
 
-@given(st.lists(records, max_size=8), st.randoms(use_true_random=False))
-@settings(max_examples=120, deadline=None)
-def test_any_records_with_right_checksums(path: Path, plan: list[Any], random: Any) -> None:
-    data = header_bytes(json.dumps(HEADER).encode())
+@given(st.lists(records, max_size=8), st.randoms(use_true_random=False), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_any_records_with_right_checksums(
+    path: Path, plan: list[Any], random: Any, runs: bool
+) -> None:
+    data = header_bytes(json.dumps(HEADER).encode(), major=1 + runs)
+    seed = key = layout.seed_of(data) if runs else 0
     ends = [0]
+    if runs:
+        data += b"abc"
+        key = zlib.crc32(b"abc", key)
     for kind, one, two in plan:
         if kind == "block":
             size = min(two, 64) * 9 // 8 + 1 + random.randrange(-1, 2)
-            data += block_bytes(one, two, random.randbytes(max(0, size)))
+            data += block_bytes(one, two, random.randbytes(max(0, size)), key)
         elif kind == "end":
             samples = random.choice([one * 320, one * 320 - 1, two])
             tag = random.choice([layout.END_TAG, layout.NEXT_TAG])
             previous = random.choice([*ends, two, len(data)])
             ends.append(len(data))
-            data += end_bytes(one, samples, two, previous, tag)
+            data += end_bytes(one, samples, two, previous, tag, seed, key)
+            if runs and random.randrange(3):
+                data += b"xyz"
+                key = zlib.crc32(b"xyz", key)
         else:
             data += random.randbytes(one)
     assert_safe(path, data)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,17 +12,19 @@ from pathlib import Path
 from rich.console import Console
 
 from audiotok import show
+from audiotok.building.changed import Compared, chained, other_listing
 from audiotok.building.progress import Watch
-from audiotok.building.state import State
+from audiotok.building.state import State, finished
 from audiotok.codecs.base import Codec
-from audiotok.corpus.base import About, CorpusError, read_about
+from audiotok.corpus.base import About, CorpusError
 from audiotok.corpus.write import SHARD_BYTES
 from audiotok.io.decoders import AUDIO
-from audiotok.io.part import sweep
 from audiotok.jobs.run import codec_on
-from audiotok.listings.base import ALL, Item, Listing, Split, digest_of
+from audiotok.listings.base import ALL, Item, Listing, Split
 from audiotok.registry import find, names
 from audiotok.stage import Coded, Task, Work
+
+log = logging.getLogger("audiotok")
 
 HELD = 1 << 28  # bytes of codes that wait for a recording before them
 BAD = 0.1  # share of the recordings that may fail
@@ -136,6 +137,7 @@ def build(
     limit: int = SHARD_BYTES,
     most_bad: float = BAD,
     force: bool = False,
+    keep_changed: bool = False,
     console: Console = show.said,
 ) -> Built:
     """Encodes all recordings of a listing into a corpus; goes on where an earlier run ended.
@@ -156,10 +158,13 @@ def build(
         most_bad: share of the recordings that may fail: of all, when the build ends, and of those
             done, but not fewer than 200, as it goes on. More stop it.
         force: begin anew, whatever is in `out`.
+        keep_changed: keep the codes of recordings whose files have changed since.
         console: where progress and errors go.
 
     Raises:
-        CorpusError: `out` holds something else, or too many recordings fail.
+        CorpusError: `out` holds something else, too many recordings fail, one cannot be read for
+            a reason that passes, or files have changed since they were encoded.
+        LockedError: another process builds there.
         ListingError: the listing cannot be read, or is not the one that was begun with.
         TokenFileError: a shard cannot be written.
         ValueError: no such codec, engine or kind.
@@ -167,17 +172,22 @@ def build(
     out, source = Path(out), listing_of(listing, kind, audio)
     codec = codec_on(work.codec, "cpu")
     about = about_of(codec, listing, part, work.codebooks, audio)
-    if force and out.is_dir():
-        _clear(out)
-    made = _finished(out, about)
-    if made:
+    work = replace(work, fingerprint=codec.fingerprint)
+    compared = Compared(listing, keep=keep_changed)
+    made = None if force else finished(out, about)
+    if made and not (out / ".build").is_dir():
+        compared.corpus(out, source, part)
+        if made.quarantined:
+            log.warning("%s: without %d recordings; see quarantine.tsv", out, made.quarantined)
         return _built(out, made)
     runner = find("engines", engine)()
     workers = workers or runner.workers(work)
     # Recordings between the next to be committed and the next to be begun.
     window = max(runner.window, 4 * workers * work.ahead)
-    with State(out, about, limit=limit) as state, _with_scratch(work) as work:
-        queue = _Queue(state, source.items(listing, part), listing, window)
+    with State(out, about, limit=limit, force=force) as state, _with_scratch(work) as work:
+        if state.finished:
+            return _built(out, state.finished)
+        queue = _Queue(state, source.items(listing, part), compared, window)
         with Watch(console, workers, state.next) as watch:
             watch.total(source, listing, part)
             outcomes = runner.run(work, queue.tasks(), workers)
@@ -216,8 +226,11 @@ def _with_scratch(work: Work) -> Iterator[Work]:
 class _Queue:
     """Tasks on their way out, and outcomes on their way back into the listing's order."""
 
-    def __init__(self, state: State, items: Iterator[Item], name: str, window: int) -> None:
-        self.state, self.items, self.name, self.window = state, items, name, window
+    def __init__(
+        self, state: State, items: Iterator[Item], compared: Compared, window: int
+    ) -> None:
+        self.state, self.items, self.compared, self.window = state, items, compared, window
+        self.stopped = False  # something could not be read for now: nothing new is begun
         self.before = state.next
         self.out: dict[int, tuple[Item, str]] = {}  # begun, not committed
         self.back: dict[int, Coded] = {}
@@ -225,32 +238,39 @@ class _Queue:
 
     def tasks(self) -> Iterator[Task | None]:
         """What is left of the listing; None as long as too much waits for its turn."""
-        chain, number = "", -1
+        chain, number, before = "", -1, self.state.looks(0, self.before)
         for number, item in enumerate(self.items):
-            text = chain.encode() + digest_of(item)
-            chain = hashlib.blake2b(text, digest_size=8).hexdigest()
+            chain = chained(chain, item)
             if number < self.before:
-                if number == self.before - 1 and chain != self.state.chain:
-                    break
+                self.compared.item(item, before[number])
+                if number == self.before - 1:
+                    if chain != self.state.chain:
+                        break
+                    self.compared.say()
                 continue
-            while len(self.out) >= self.window or self.held >= HELD:
+            while not self.stopped and (len(self.out) >= self.window or self.held >= HELD):
                 yield None
+            if self.stopped:
+                return
             place = replace(item.place, data=None)
             self.out[number] = (replace(item, place=place), chain)
             yield number, item
         if number < self.before - 1 or (number == self.before - 1 and chain != self.state.chain):
-            raise CorpusError(
-                f"{self.name}: not the {self.before} recordings any more that were done already; "
-                "bring back what was there, or begin anew with --force"
-            )
+            raise other_listing(self.compared.listing, self.before)
 
     def put(self, number: int, coded: Coded) -> Iterator[tuple[Item, Coded, str]]:
         """Takes an outcome, and commits all whose turn it is: item, outcome, and what is wrong."""
         self.back[number] = coded
         self.held += coded.codes.nbytes
+        self.stopped = self.stopped or coded.passing
         while (coded := self.back.pop(self.state.next, None)) is not None:  # pyright: ignore
             item, chain = self.out.pop(self.state.next)
             self.held -= coded.codes.nbytes
+            if coded.passing:
+                raise CorpusError(
+                    f"{item.place.name}: {coded.error}; this may pass, so it is not left out: run "
+                    "the same again when it can be read, and the build goes on from here"
+                )
             yield item, coded, self.state.commit(item, coded, chain)
 
 
@@ -264,30 +284,6 @@ def _too_many(state: State, most: float) -> CorpusError:
         f"{state.folder}: {state.bad} of {state.next} recordings failed, more than {most:.0%} "
         "(see quarantine.tsv); mend the listing and begin anew, or go on with a higher --most-bad"
     )
-
-
-def _finished(out: Path, about: About) -> About | None:
-    """The corpus that is there already, if it is what would be built."""
-    try:
-        made = read_about(out)
-    except CorpusError:
-        if (out / "corpus.json").exists() and not (out / ".build").is_dir():
-            raise
-        return None
-    if replace(made, shards=(), quarantined=0) != about:
-        raise CorpusError(f"{out}: another corpus is there; --force begins anew")
-    shutil.rmtree(out / ".build", ignore_errors=True)  # it was ended while it cleaned up
-    sweep([out])
-    return made
-
-
-def _clear(out: Path) -> None:
-    """Removes a corpus, or what was begun of one, and nothing else."""
-    if (out / ".build").is_dir() or (out / "corpus.json").is_file():
-        (out / "corpus.json").unlink(missing_ok=True)
-        for path in (*out.glob("shard-*.*"), out / "quarantine.tsv"):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(out / ".build", ignore_errors=True)
 
 
 def _built(out: Path, about: About) -> Built:

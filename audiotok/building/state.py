@@ -2,6 +2,7 @@
 
     OUT/.build/job.json         what is built; a build of anything else is refused here
     OUT/.build/000002.log       what was done since the last shard, in the listing's order
+    OUT/.build/000001.inputs    what the files of shard 1 were like when they were encoded
     OUT/.build/000001.seal      shard 1 is complete: its checksums, and where shard 2 begins
 
 A shard's content follows from the listing's order and the limit alone, never from when what was
@@ -15,9 +16,10 @@ from __future__ import annotations
 
 import json
 import logging
+from array import array
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,10 @@ import numpy as np
 
 from audiotok.building.log import Log, Record, records
 from audiotok.building.seals import Bad, Seal, Seen, is_whole, read_seal
-from audiotok.corpus.base import About, CorpusError, hashed
+from audiotok.corpus.base import About, CorpusError, hashed, read_about
+from audiotok.corpus.inputs import INPUTS, UNSEEN, Look, inputs_bytes, read_inputs
 from audiotok.corpus.write import (
+    LISTS,
     Shards,
     publish,
     row_of,
@@ -56,6 +60,7 @@ class State:
         chain: of all items before that.
         recordings, bad: counts so far.
         seconds: of audio so far.
+        finished: the corpus, if it is complete already; then nothing else can be asked.
 
     Raises:
         CorpusError: the folder holds something else.
@@ -63,8 +68,9 @@ class State:
         TokenFileError: it cannot be written.
     """
 
-    def __init__(self, folder: Path, about: About, *, limit: int) -> None:
-        self.folder, self.about, self.limit = folder, about, limit
+    def __init__(self, folder: Path, about: About, *, limit: int, force: bool = False) -> None:
+        self.folder, self.about, self.limit, self.force = folder, about, limit, force
+        self.finished: About | None = None
         self.inner = folder / ".build"
         self.header = about.header
         self.next, self.chain = 0, ""
@@ -73,17 +79,27 @@ class State:
         self._seals: list[Seal] = []
         self._failures: list[Bad] = []  # of the open log
         self._seen = Seen()
+        self._looks = array("q")  # two numbers of each item before the next
         self._sealing: Future[None] | None = None
         self._pool = ThreadPoolExecutor(1)
         self._log: Log | None = None
 
     def __enter__(self) -> State:
-        self._begin()
-        self._alone = alone(self.folder, ".build/lock")
-        self._alone.__enter__()
-        sweep([self.folder, self.inner])
-        self._read_seals()
-        self._replay()
+        with ExitStack() as stack:
+            self._check_folder()
+            stack.enter_context(alone(self.folder, ".build/lock"))
+            if self.force:
+                clear(self.folder)
+            self.finished = finished(self.folder, self.about)
+            if self.finished:  # it was ended while it cleaned up
+                sweep([self.folder])
+                self._remove()
+            else:
+                self._begin()
+                sweep([self.folder, self.inner])
+                self._read_seals()
+                self._replay()
+            self._alone = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,17 +113,19 @@ class State:
         with suppress(Exception):
             if self.inner.is_dir():  # not finished: so far
                 write_quarantine(self.folder, self.failures())
-        self._alone.__exit__(None, None, None)
+        self._alone.close()
 
     # -- going on ---------------------------------------------------------------------------------
+
+    def _check_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ours = self.inner.is_dir() or (self.folder / "corpus.json").is_file()
+        if not ours and any(self.folder.iterdir()):
+            raise CorpusError(f"{self.folder}: not empty, and no corpus is begun there")
 
     def _begin(self) -> None:
         job = {**asdict(self.about), "limit": self.limit}
         path = self.inner / "job.json"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.inner.is_dir() and any(self.folder.iterdir()):
-            raise CorpusError(f"{self.folder}: not empty, and no corpus is begun there")
-        self.inner.mkdir(exist_ok=True)
         try:
             begun = json.loads(path.read_bytes())
         except (OSError, ValueError):  # not there, or torn before anything was done
@@ -122,6 +140,9 @@ class State:
 
     def _seal_path(self, number: int) -> Path:
         return self.inner / f"{number:06d}.seal"
+
+    def _inputs_path(self, number: int) -> Path:
+        return self.inner / f"{number:06d}.inputs"
 
     def _log_path(self, number: int) -> Path:
         return self.inner / f"{number:06d}.log"
@@ -140,7 +161,11 @@ class State:
                 break
         for number in range(len(self._seals), len(self._seals) + CHECKED + 1):
             self._seal_path(number).unlink(missing_ok=True)
-        for seal in self._seals:
+        for number, seal in enumerate(self._seals):
+            _, looks = read_inputs(self._inputs_path(number)) or ("", [])
+            count = seal.next - self.next  # what is not known is not compared
+            for each in looks if len(looks) == count else [UNSEEN] * count:
+                self._looks.extend(each)
             self.next, self.chain = seal.next, seal.chain
             self.bad += len(seal.bad)
             if seal.files:
@@ -173,6 +198,7 @@ class State:
         """Counts a record of the log; whether the shard ends with it."""
         facts = record.facts
         self.next, self.chain = facts["n"] + 1, facts["chain"]
+        self._looks.extend(facts.get("input", UNSEEN))
         if record.codes is None:
             self.bad += 1
             self._failures.append(tuple(facts["bad"]))
@@ -190,6 +216,8 @@ class State:
         if not error and self._seen.has(hashed(item.id)):
             error = f"another recording before it has this id, {item.id}; ids must differ"
         facts: dict[str, Any] = {"n": self.next, "chain": chain}
+        if coded.input != UNSEEN:
+            facts["input"] = tuple(coded.input)
         if error:
             facts["bad"] = (item.id, item.place.name, error)
             record = Record(facts, None)
@@ -245,11 +273,18 @@ class State:
         if not files.recordings:
             for suffix in files.bytes:
                 (self.folder / f"{files.name}{suffix}").unlink()
+        first = self._seals[number - 1].next if number else 0
+        publish(self._inputs_path(number), inputs_bytes("", self.looks(first, stop)))
         seal = replace(self._seals[number], files=files if files.recordings else None)
         publish(self._seal_path(number), json.dumps(asdict(seal)).encode())
         sync(self.inner)
         self._seals[number] = seal
         path.unlink()
+
+    def looks(self, first: int, last: int) -> list[Look]:
+        """What the files of items `first` to `last` (not included) were like."""
+        numbers = self._looks[2 * first : 2 * last]
+        return [Look(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
 
     def failures(self) -> list[Bad]:
         """All that was quarantined, in the listing's order."""
@@ -265,13 +300,49 @@ class State:
         shards = tuple(seal.files for seal in self._seals if seal.files)
         write_quarantine(self.folder, self.failures())
         made = replace(self.about, shards=shards, quarantined=self.bad)
-        write_about(self.folder, made)
-        for path in sorted(self.inner.iterdir()):
-            if path.name != "lock":
-                path.unlink()
-        (self.inner / "lock").unlink()
-        self.inner.rmdir()
+        publish(self.folder / INPUTS, inputs_bytes(self.chain, self.looks(0, self.next)))
+        made = write_about(self.folder, made)
+        self._remove()
         return made
+
+    def _remove(self) -> None:
+        """Removes what only a build needs, the lock last."""
+        empty(self.inner)
+        (self.inner / "lock").unlink(missing_ok=True)
+        with suppress(OSError):  # another process, which waits for the lock, has made a new one
+            self.inner.rmdir()
+
+
+def finished(folder: Path, about: About) -> About | None:
+    """Return the corpus that is there already, if it is what would be built; None: there is none.
+
+    Raises:
+        CorpusError: another corpus is there.
+    """
+    try:
+        made = read_about(folder)
+    except CorpusError:
+        if (folder / "corpus.json").exists() and not (folder / ".build" / "job.json").is_file():
+            raise
+        return None
+    if replace(made, shards=(), quarantined=0, lists={}) != about:
+        raise CorpusError(f"{folder}: another corpus is there; --force begins anew")
+    return made
+
+
+def clear(folder: Path) -> None:
+    """Remove a corpus, or what was begun of one, but for the lock, and nothing else."""
+    (folder / "corpus.json").unlink(missing_ok=True)
+    for path in (*folder.glob("shard-*.*"), *(folder / name for name in (*LISTS, INPUTS))):
+        path.unlink(missing_ok=True)
+    empty(folder / ".build")
+
+
+def empty(inner: Path) -> None:
+    """Remove the files of a build, but for the lock."""
+    for path in sorted(inner.iterdir()):
+        if path.name != "lock":
+            path.unlink(missing_ok=True)
 
 
 def _tokens(about: About, codes: np.ndarray, samples: int, rate: int, original: int) -> Tokens:

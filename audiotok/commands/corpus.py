@@ -63,6 +63,9 @@ def build(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would come to, and how long it takes.")
     ] = False,
+    keep_changed: Annotated[
+        bool, typer.Option("--keep-changed", help="Keep the codes of files that changed since.")
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -106,6 +109,7 @@ def build(
         workers=jobs,
         most_bad=most_bad,
         force=force,
+        keep_changed=keep_changed,
         **options,
     )
     if as_json:
@@ -136,29 +140,33 @@ def verify(
     folders: Annotated[list[Path], typer.Argument(help="Corpora.")], as_json: Json = False
 ) -> None:
     """Read every byte of corpora, and hold it against checksums, index and rows."""
-    from audiotok.corpus import Corpus
-    from audiotok.corpus.check import damage
+    from audiotok.corpus.check import verify as check
 
     rows = []
     for folder in folders:
-        for name, found in damage(Corpus(folder)):
+        for name, found in check(folder):
             rows.append({"corpus": str(folder), "shard": name, "ok": not found, "damage": found})
             for each in found:
                 show.error(f"{folder}/{name}: {each}")
-    whole = sum(row["ok"] for row in rows)
-    show.as_json(rows) if as_json else show.line(f"{whole} of {len(rows)} shards are whole")
-    if whole < len(rows):
+    shards = [row["ok"] for row in rows if row["shard"].startswith("shard-")]
+    whole = f"{sum(shards)} of {len(shards)} shards are whole"
+    show.as_json(rows) if as_json else show.line(whole)
+    if not all(row["ok"] for row in rows):
         raise typer.Exit(1)
 
 
 @corpus.command()
 def merge(
-    folders: Annotated[list[Path], typer.Argument(help="Corpora, in order.")], out: New
+    folders: Annotated[list[Path], typer.Argument(help="Corpora, in order.")],
+    out: New,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Join them though parts of a listing are missing.")
+    ] = False,
 ) -> None:
     """Join corpora, as of `build --shard 0/n` to `(n-1)/n`, into one."""
     from audiotok.corpus.change import merge as join
 
-    made = join(folders, out)
+    made = join(folders, out, partial=partial)
     recordings = sum(files.recordings for files in made.shards)
     show.line(f"{out}: {recordings:,} recordings in {len(made.shards):,} shards")
 

@@ -43,7 +43,8 @@ def mic(
     from audiotok.live import meter, microphone
 
     if listed:
-        typer.echo(microphone.devices())
+        for device in str(microphone.devices()).splitlines():
+            show.line(device)
         return
     if out is not None and out.exists() and not force:
         raise ValueError(f"{out}: exists already; --force overwrites it")

@@ -219,7 +219,10 @@ class AnsReader:
             self.weights = np.split(joined, np.cumsum(self.header.sizes)[:-1])
             table = self._file.read(ENTRY.size * about["pages"])
             self._pages = list(ENTRY.iter_unpack(table))
-        except (struct.error, zlib.error, KeyError, TypeError) as error:
+        except CorpusError:
+            self._file.close()
+            raise
+        except (struct.error, zlib.error, ValueError, KeyError, TypeError) as error:
             self._file.close()
             raise CorpusError(f"{path}: damaged ({error}); restore it") from None
         except BaseException:

@@ -1,6 +1,7 @@
 """A token corpus on disk and its reader: numpy alone, random access, whole shards at memory speed.
 
-    corpus.json          what all have in common, and each shard's length, bytes and checksums
+    corpus.json          what all have in common, and the length and checksum of every file, its own
+                         checksum included
     shard-000000.tok     the codes of its recordings, end to end, as one ordinary .tok file
     shard-000000.jsonl   a row a recording: id, seconds, text, speaker, whatever the manifest said
     shard-000000.npy     a record a recording (`INDEX`): where its codes and its row stand
@@ -25,16 +26,20 @@ its exact length in samples stands in the index. Recordings are in the manifest'
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from audiotok.io.jsonfile import parse, shown, whole
 from audiotok.tokfile import Header
 
-FORMAT = "audiotok corpus 1"
+FORMAT = "audiotok corpus 2"
+OLDER = "audiotok corpus 1"  # without checksums of corpus.json and of lists
+CODES = (".tok", ".ans")  # extensions of files of codes
+UNKNOWN = "0" * 64  # stands for the checksum of corpus.json where that is taken
 INDEX = np.dtype(
     [
         ("first", "<u8"),  # frame of the shard
@@ -79,6 +84,7 @@ class About:
     shards: tuple[Files, ...]
     quarantined: int = 0
     job: dict[str, Any] = field(default_factory=dict)  # what it was built of, and how
+    lists: dict[str, str] = field(default_factory=dict)  # quarantine.tsv ... -> checksum
 
     @property
     def header(self) -> Header:
@@ -111,26 +117,100 @@ def hashed(name: str) -> int:
     return int.from_bytes(digest, "little")
 
 
+def about_bytes(about: About) -> bytes:
+    """Return the content of corpus.json; its checksum is of itself with `UNKNOWN` in its place."""
+    facts = {"format": FORMAT, "checksum": UNKNOWN, **asdict(about)}
+    data = json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n"
+    return data.replace(UNKNOWN.encode(), sha256(data).hexdigest().encode(), 1)
+
+
 def read_about(folder: Path) -> About:
-    """Reads corpus.json.
+    """Read corpus.json.
 
     Raises:
         CorpusError: it is not there, damaged, or of a newer audiotok.
     """
     path = folder / "corpus.json"
     try:
-        facts = json.loads(path.read_bytes())
-        written = facts.pop("format")
-        if written != FORMAT:
-            raise CorpusError(f"{path}: written as {written!r}, not {FORMAT!r}: update audiotok")
-        shards = tuple(Files(**files) for files in facts.pop("shards"))
-        known = {name: facts[name] for name in About.__dataclass_fields__ if name in facts}
-        return About(**known | {"sizes": tuple(facts["sizes"]), "shards": shards})
+        data = path.read_bytes()
     except FileNotFoundError:
         begun = (folder / ".build").is_dir()
         way = "not finished; run the same `audiotok corpus build` again" if begun else "no corpus"
         raise CorpusError(f"{folder}: {way} (there is no corpus.json)") from None
+    except OSError as error:
+        why = error.strerror or error
+        raise CorpusError(f"{path}: cannot be read ({why}); restore it") from None
+    try:
+        return _about(parse(data, str(path)), data, str(path))
     except CorpusError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorpusError(f"{path}: cannot be read ({error}); restore it") from None
+    except ValueError as error:
+        raise CorpusError(f"{error}; restore it") from None
+
+
+def _about(facts: Any, data: bytes, path: str) -> About:
+    """Check all that corpus.json says before anything is done with it."""
+    if not isinstance(facts, dict) or not isinstance(facts.get("format"), str):
+        raise ValueError(f"{path}: not what describes a corpus")
+    written, known = facts["format"], facts.get("checksum")
+    if written not in (FORMAT, OLDER):
+        raise CorpusError(f"{path}: written as {shown(written)}, not {FORMAT!r}: update audiotok")
+    if written == OLDER:
+        sound = known is None
+    else:
+        blank = data.replace(str(known).encode(), UNKNOWN.encode(), 1)
+        sound = sha256(blank).hexdigest() == known
+    if not sound:
+        raise ValueError(f"{path}: damaged or changed by hand (its checksum is another)")
+    kinds = {"codec": str, "fingerprint": str, "sizes": list, "shards": list}
+    for name, kind in {**kinds, "job": dict, "lists": dict}.items():
+        optional = {"job": {}, "lists": {}}.get(name)
+        if not isinstance(facts.get(name, optional), kind):
+            raise ValueError(f"{path}: {name} is {shown(facts.get(name))}")
+    numbers = {
+        name: whole(facts.get(name, 0), f"{path}: {name}", least=0, most=1 << 53)
+        for name in ("sample_rate", "frame_size", "channels", "quarantined")
+    }
+    about = About(
+        codec=facts["codec"],
+        fingerprint=facts["fingerprint"],
+        sizes=tuple(whole(size, f"{path}: a size") for size in facts["sizes"]),
+        shards=tuple(_files(files, path) for files in facts["shards"]),
+        job=facts.get("job", {}),
+        lists=_sums(facts.get("lists", {}), path),
+        **numbers,
+    )
+    try:
+        about.header  # noqa: B018 - raises where these are no codec's
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return about
+
+
+def _files(facts: Any, path: str) -> Files:
+    if not isinstance(facts, dict) or not isinstance(facts.get("name"), str):
+        raise ValueError(f"{path}: a shard is {shown(facts)}")
+    name, lengths = facts["name"], facts.get("bytes")
+    if Path(name).name != name:
+        raise ValueError(f"{path}: {shown(name)} is no name of a shard")
+    counts = {
+        key: whole(facts.get(key), f"{path}: {key} of {name}", least=0, most=1 << 53)
+        for key in ("recordings", "frames", "samples")
+    }
+    codes = [suffix for suffix in CODES if isinstance(lengths, dict) and suffix in lengths]
+    if not isinstance(lengths, dict) or lengths.keys() != {".jsonl", ".npy", *codes[:1]}:
+        raise ValueError(f"{path}: the files of {name} are {shown(lengths)}")
+    sums = _sums(facts.get("sha256"), path)
+    if not codes or sums.keys() != lengths.keys():
+        raise ValueError(f"{path}: checksums of {name} are missing")
+    for suffix, length in lengths.items():
+        whole(length, f"{path}: bytes of {name}{suffix}", least=0)
+    return Files(name=name, bytes=lengths, sha256=sums, **counts)
+
+
+def _sums(facts: Any, path: str) -> dict[str, str]:
+    if not isinstance(facts, dict) or not all(isinstance(each, str) for each in facts.values()):
+        raise ValueError(f"{path}: checksums are {shown(facts)}")
+    if any(Path(name).name != name for name in facts):
+        raise ValueError(f"{path}: checksums of files elsewhere")
+    return facts

@@ -16,6 +16,7 @@ from audiotok.corpus.shard import Shard
 from audiotok.corpus.write import (
     SHARD_BYTES,
     link,
+    publish,
     shard_name,
     write_about,
     write_corpus,
@@ -23,17 +24,23 @@ from audiotok.corpus.write import (
 )
 from audiotok.io.folder import drawn
 from audiotok.io.part import complete_folder
+from audiotok.io.text import cell
 from audiotok.tokens import Tokens
 
 Entries = Iterator[tuple[dict[str, Any], Tokens]]
 
 
-def merge(paths: Sequence[str | Path], out: str | Path) -> About:
+def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False) -> About:
     """One corpus of several, in the order given; shards are linked, or else copied, not rewritten.
 
+    Args:
+        paths: of corpora.
+        out: a new folder.
+        partial: some parts of a listing may be missing.
+
     Raises:
-        CorpusError: they are of different codecs or weights, have an id in common, or `out` is
-            there already.
+        CorpusError: they are of different codecs or weights, have an id in common, a part of a
+            listing is missing, or `out` is there already.
     """
     corpora = [Corpus(path) for path in paths]
     if not corpora:
@@ -44,6 +51,11 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> About:
             what = f"{corpus.codec} {corpus.fingerprint} with {corpus.codebooks} codebooks"
             raise CorpusError(f"{corpus.path}: made by {what}, not as {corpora[0].path} is")
     _check_ids(corpora)
+    missing = missing_parts([corpus.about.job for corpus in corpora])
+    if missing and not partial:
+        raise CorpusError(
+            f"missing: {missing}; name their corpora too, or say that the merge is partial"
+        )
     shards: list[Files] = []
     failures: list[tuple[str, str, str]] = []
     with _new(out) as folder:
@@ -58,8 +70,38 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> About:
         job = {"merged": [corpus.about.job for corpus in corpora]}
         quarantined = sum(corpus.about.quarantined for corpus in corpora)
         made = replace(first, shards=tuple(shards), quarantined=quarantined, job=job)
-        write_about(folder, made)
+        made = write_about(folder, made)
     return made
+
+
+def missing_parts(jobs: Sequence[dict[str, Any]]) -> str:
+    """Say which parts of a listing corpora were not built of; "" if of all, or of none.
+
+    Args:
+        jobs: what the corpora were built of, as corpus.json says it; merged ones too.
+    """
+    there: dict[tuple[str, int], set[int]] = {}
+    for job in _leaves(jobs):
+        i, _, n = str(job.get("part", "")).partition("/")
+        if i.isdecimal() and n.isdecimal():
+            there.setdefault((str(job.get("listing")), int(n)), set()).add(int(i))
+    said = []
+    for (listing, n), parts in there.items():
+        missing = [f"{i}/{n}" for i in range(n) if i not in parts]
+        if missing:
+            more = f" and {len(missing) - 9} more" if len(missing) > 9 else ""
+            said.append(f"part {', '.join(missing[:9])}{more} of {listing}")
+    return " and ".join(said)
+
+
+def _leaves(jobs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Jobs of builds in those of merged corpora; what was split or thinned out is none."""
+    for job in jobs:
+        inner = job.get("merged")
+        if isinstance(inner, list):
+            yield from _leaves([each for each in inner if isinstance(each, dict)])
+        else:
+            yield job
 
 
 def _check_ids(corpora: Sequence[Corpus]) -> None:
@@ -155,8 +197,9 @@ def dedup(corpus: Corpus, out: str | Path) -> About:
         lines = ["id\tsame_as"]
         for i, first in twice.items():
             names = [str(corpus[place].id) for place in (i, first)]
-            lines.append("\t".join(" ".join(name.split()) for name in names))
-        (folder / "duplicates.tsv").write_text("\n".join(lines) + "\n", "utf-8")
+            lines.append("\t".join(map(cell, names)))
+        publish(folder / "duplicates.tsv", ("\n".join(lines) + "\n").encode())
+        made = write_about(folder, made)
     return made
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from audiotok.corpus.base import CorpusError, hashed
+from audiotok.corpus.base import CODES, CorpusError, hashed
+from audiotok.corpus.inputs import INPUTS, inputs_damage
 from audiotok.corpus.read import Corpus
 from audiotok.corpus.shard import Shard
 from audiotok.corpus.write import checksum, sha256
-
-CODES = (".tok", ".ans")  # files of codes
+from audiotok.io.text import one_line
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
@@ -49,36 +49,63 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def damage(corpus: Corpus) -> Iterator[tuple[str, list[str]]]:
-    """Of every shard its name and what is wrong with it; every byte is read.
+def verify(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield every shard's name and what is wrong with it, a line a file; every byte is read.
 
-    Files are held against the checksums of corpus.json, codes against those of their rows, and
-    rows against the index.
+    Files are held against the checksums of corpus.json, which is held against its own; where they
+    are right, codes against those of their rows, and rows against the index. corpus.json and the
+    lists are named only where they are damaged.
     """
+    folder = Path(folder)
+    try:
+        corpus = Corpus(folder)
+    except CorpusError as error:
+        yield "corpus.json", [str(error).removeprefix(f"{folder / 'corpus.json'}: ")]
+        return
+    for name, expected in corpus.about.lists.items():
+        if wrong := _changed(folder / name, expected):
+            yield name, [wrong]
+    if wrong := inputs_damage(folder):
+        yield INPUTS, [wrong]
+    yield from damage(corpus)
+
+
+def damage(corpus: Corpus) -> Iterator[tuple[str, list[str]]]:
+    """Yield what `verify` does of a corpus's shards."""
     for shard in corpus.shards:
         yield shard.name, list(_damage(shard))
         shard.close()
 
 
+def _changed(path: Path, expected: str, length: int | None = None) -> str:
+    """Say what is wrong with a file; "" if nothing."""
+    try:
+        size = path.stat().st_size
+        if length is not None and size != length:
+            return f"{path.name}: {size} bytes, not {length}; restore it"
+        return "" if sha256(path) == expected else f"{path.name}: its checksum is another"
+    except FileNotFoundError:
+        return f"{path.name}: missing; build it again, or restore it"
+    except OSError as error:
+        return f"{path.name}: cannot be read ({error.strerror or error})"
+
+
 def _damage(shard: Shard) -> Iterator[str]:
-    for suffix, expected in shard.files.sha256.items():
-        path = shard.path(suffix)
-        if not path.is_file():
-            yield f"{path.name}: missing; build it again, or restore it"
-            return
-        length = path.stat().st_size
-        if length != shard.files.bytes[suffix]:
-            yield f"{path.name}: {length} bytes, not {shard.files.bytes[suffix]}"
-        elif sha256(path) != expected:
-            yield f"{path.name}: its checksum is another"
+    found = [
+        _changed(shard.path(suffix), expected, shard.files.bytes[suffix])
+        for suffix, expected in shard.files.sha256.items()
+    ]
+    if any(found):
+        yield from filter(None, found)
+        return
     try:
         wrong = [
             str(number)
             for number, entry in enumerate(shard)
             if not _agrees(shard, number, entry.id, entry.row, entry.tokens.codes)
         ]
-    except (CorpusError, ValueError, KeyError, IndexError, StopIteration) as error:
-        yield str(error)
+    except Exception as error:  # as they were written, but not as audiotok writes them
+        yield one_line(error) or type(error).__name__
         return
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
@@ -97,4 +124,4 @@ def _agrees(shard: Shard, i: int, name: str, row: dict[str, Any], codes: np.ndar
 
 def whole(path: str | Path) -> bool:
     """Whether a corpus has no damage at all."""
-    return not any(found for _, found in damage(Corpus(path)))
+    return not any(found for _, found in verify(path))

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from audiotok.corpus.ans import AnsReader
 from audiotok.corpus.base import INDEX, CorpusError, Files
+from audiotok.io.text import one_line
 from audiotok.tokens import Tokens
 from audiotok.tokfile import Header, TokenReader
 
@@ -80,8 +82,9 @@ class Shard:
         path = self.path(".npy")
         try:
             index = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CorpusError(f"{path}: the index cannot be read ({error}); restore it") from None
+        except Exception as error:  # numpy evaluates the header: a damaged one raises anything
+            why = one_line(error) or type(error).__name__
+            raise CorpusError(f"{path}: the index cannot be read ({why}); restore it") from None
         if index.dtype != INDEX or index.shape != (len(self),):
             raise CorpusError(f"{path}: not the index of {len(self)} recordings; restore it")
         return index
@@ -89,7 +92,10 @@ class Shard:
     @cached_property
     def bounds(self) -> np.ndarray:
         """`[n + 1]` int64: recording i is frames bounds[i] to bounds[i + 1] of `codes()`."""
-        return np.append(self.index["first"], self.files.frames).astype(np.int64)
+        bounds = np.append(self.index["first"], self.files.frames).astype(np.int64)
+        if bounds[0] != 0 or not np.array_equal(np.diff(bounds), self.index["frames"]):
+            raise CorpusError(f"{self.path('.npy')}: the index is damaged; restore it")
+        return bounds
 
     def codes(self, first: int = 0, last: int | None = None) -> np.ndarray:
         """Codes [k f] int64 of recordings `first` to `last` (not included), end to end.
@@ -111,14 +117,17 @@ class Shard:
             CorpusError: the .jsonl file is damaged.
         """
         with self._open():
-            if self._lines is None:
-                self._lines = self.path(".jsonl").open("rb")
-            self._lines.seek(int(self.index["row"][i]))
-            return self._parsed(self._lines.readline())
+            at = int(self.index["row"][i])
+            with _read(self.path(".jsonl")):
+                if self._lines is None:
+                    self._lines = self.path(".jsonl").open("rb")
+                self._lines.seek(min(at, self.files.bytes[".jsonl"]))  # the index may be damaged
+                line = self._lines.readline()
+            return self._parsed(line)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows, in order."""
-        with self.path(".jsonl").open("rb") as lines:
+        with _read(self.path(".jsonl")), self.path(".jsonl").open("rb") as lines:
             yield from map(self._parsed, lines)
 
     def tokens(self, i: int, codes: np.ndarray | None = None) -> Tokens:
@@ -150,22 +159,36 @@ class Shard:
             end = min(max(end, begin + 1), len(self))
             codes, at = self.codes(begin, end), self.bounds[begin]
             for i in range(begin, end):
-                row = next(rows)
+                row = next(rows, None)
+                if row is None:
+                    raise CorpusError(f"{self.path('.jsonl')}: rows are missing; restore it")
                 mine = codes[:, self.bounds[i] - at : self.bounds[i + 1] - at]
                 yield Entry(row["id"], self.tokens(i, mine), row)
             begin = end
 
     def _parsed(self, line: bytes) -> dict[str, Any]:
         try:
-            return json.loads(line)
-        except ValueError:
-            raise CorpusError(f"{self.path('.jsonl')}: a row is damaged; restore it") from None
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("id"), str):
+                return row
+        except (ValueError, RecursionError):
+            pass
+        raise CorpusError(f"{self.path('.jsonl')}: a row is damaged; restore it")
 
     def _open(self) -> _Held:
         if self._process != os.getpid():  # forked: the file's place would be shared
             self._process, self._lock = os.getpid(), threading.Lock()
             self.close()
         return _Held(self)
+
+
+@contextmanager
+def _read(path: Path) -> Iterator[None]:
+    """Turns an operating system error into one line about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 @dataclass
@@ -180,9 +203,10 @@ class _Held:
         try:
             if shard._reader is None:
                 packed = ".ans" in shard.files.bytes
-                shard._reader = (
-                    AnsReader(shard.path(".ans")) if packed else TokenReader(shard.path(".tok"))
-                )
+                with _read(shard.path(".ans")):  # a TokenReader says it itself
+                    shard._reader = (
+                        AnsReader(shard.path(".ans")) if packed else TokenReader(shard.path(".tok"))
+                    )
             return shard._reader
         except BaseException:
             shard._lock.release()

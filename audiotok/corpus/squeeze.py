@@ -12,7 +12,7 @@ import numpy as np
 from audiotok.corpus.ans import AnsReader, pages, write_ans
 from audiotok.corpus.base import About, CorpusError, Files
 from audiotok.corpus.read import Corpus
-from audiotok.corpus.write import link, sha256, write_about
+from audiotok.corpus.write import LISTS, link, sha256, write_about
 from audiotok.io.part import complete_folder
 from audiotok.tokfile import TokenReader, TokenWriter
 
@@ -99,9 +99,8 @@ def _changed(
             sums = {new: sha256(path)} | shard.files.sha256
             del sizes[old], sums[old]
             shards.append(replace(shard.files, bytes=sizes, sha256=sums))
-        for extra in ("quarantine.tsv", "duplicates.tsv"):
+        for extra in LISTS:
             if (corpus.path / extra).is_file():
                 shutil.copyfile(corpus.path / extra, folder / extra)
-        made = replace(corpus.about, shards=tuple(shards))
-        write_about(folder, made)
+        made = write_about(folder, replace(corpus.about, shards=tuple(shards)))
     return made

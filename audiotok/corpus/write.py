@@ -9,19 +9,29 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audiotok.corpus.base import FORMAT, INDEX, About, CorpusError, Files, hashed, header_of
+from audiotok.corpus.base import (
+    INDEX,
+    About,
+    CorpusError,
+    Files,
+    about_bytes,
+    hashed,
+    header_of,
+)
 from audiotok.io.part import complete
+from audiotok.io.text import cell
 from audiotok.tokens import Tokens
 from audiotok.tokfile import Header, TokenWriter
 from audiotok.tokfile.layout import explained
 
 SHARD_BYTES = 1 << 28  # of codes in a shard: 256 MiB
+LISTS = ("quarantine.tsv", "duplicates.tsv")  # beside the shards
 FACTS = ("id", "seconds", "samples", "frames", "rate", "audio", "checksum")  # ours in a row
 
 
@@ -151,9 +161,7 @@ def write_corpus(
         else:  # the last recording filled the shard before
             for suffix in shard.bytes:
                 (folder / f"{name}{suffix}").unlink()
-    made = About(**{**vars(about), "shards": tuple(files)})
-    write_about(folder, made)
-    return made
+    return write_about(folder, replace(about, shards=tuple(files)))
 
 
 def shard_name(number: int) -> str:
@@ -161,18 +169,23 @@ def shard_name(number: int) -> str:
     return f"shard-{number:06d}"
 
 
-def write_about(folder: Path, about: About) -> None:
-    """Writes corpus.json: from then on the corpus is complete."""
-    facts = {"format": FORMAT, **asdict(about)}
-    with _published(folder / "corpus.json") as file:
-        file.write(json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
+def write_about(folder: Path, about: About) -> About:
+    """Writes corpus.json: from then on the corpus is complete.
+
+    Returns:
+        what it says: with the checksums of the lists that lie in the folder.
+    """
+    lists = {name: sha256(folder / name) for name in LISTS if (folder / name).is_file()}
+    made = replace(about, lists=lists)
+    publish(folder / "corpus.json", about_bytes(made))
     sync(folder)
+    return made
 
 
 def write_quarantine(folder: Path, failures: Iterable[tuple[str, str, str]]) -> None:
     """Writes quarantine.tsv: id, source and reason of what has no codes; none if nothing failed."""
     path = folder / "quarantine.tsv"
-    lines = ["\t".join(" ".join(str(cell).split()) for cell in row) for row in failures]
+    lines = ["\t".join(cell(str(each)) for each in row) for row in failures]
     if lines:
         publish(path, "\n".join(["id\tsource\treason", *lines, ""]).encode("utf-8", "replace"))
     else:

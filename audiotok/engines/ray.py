@@ -62,7 +62,10 @@ class Ray(Engine):
             num_gpus=1 if on_gpu else 0,
         )
         for row in made.iter_rows():
-            yield pickle.loads(row["outcome"])  # of our own actor
+            outcome = pickle.loads(row["outcome"])  # of our own actor
+            if isinstance(outcome, str):
+                raise ValueError(outcome)
+            yield outcome
 
 
 def _started() -> Any:
@@ -77,8 +80,14 @@ class _Actor:
     """A codec that stays."""
 
     def __init__(self, work: Work) -> None:
-        self.stage = Stage(work)
+        self.failed = ""
+        try:
+            self.stage = Stage(work)
+        except ValueError as error:  # raised here, Ray would try again and again
+            self.failed = str(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        if self.failed:
+            return {"outcome": [pickle.dumps(self.failed)]}
         outcomes = self.stage.all([pickle.loads(task) for task in batch["task"]])
         return {"outcome": [pickle.dumps(outcome) for outcome in outcomes]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,20 +26,33 @@ def alone(folder: Path, name: str = ".lock", *, wait: bool = False) -> Iterator[
     Raises:
         LockedError: another process holds it, and this one does not wait.
     """
-    file = folder / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("wb") as held:
-        try:
-            import fcntl
-        except ImportError:  # another system
-            yield
-            return
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise LockedError(
-                f"{folder}: another process works there; wait for it, or use another folder"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
+    with _locked(folder, folder / name, wait=wait):
         yield
+
+
+@contextmanager
+def _locked(folder: Path, file: Path, *, wait: bool) -> Iterator[None]:
+    while True:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab") as held:
+            try:
+                import fcntl
+            except ImportError:  # another system
+                yield
+                return
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise LockedError(
+                    f"{folder}: another process works there; wait for it, or use another folder"
+                ) from None
+            except OSError:  # a file system without locks
+                yield
+                return
+            try:  # whoever had it may have removed the file when it was done
+                same = os.path.samestat(os.fstat(held.fileno()), file.stat())
+            except FileNotFoundError:
+                same = False
+            if same:
+                yield
+                return

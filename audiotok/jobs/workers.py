@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audiotok.interrupt import no_interrupt
-from audiotok.show import one_line, plain
+from audiotok.io.text import one_line, plain
 
 log = logging.getLogger("audiotok")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from audiotok.io.text import flat
 from audiotok.report.base import Cell, View, best_of, competes, kbps, places, reasons
 from audiotok.results import Finding
 
@@ -13,8 +14,7 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 
 def text(value: object) -> str:
     """The text in one line, with nothing in it that Markdown or HTML obeys."""
-    line = " ".join(str(value).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = flat(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
 
 

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from audiotok.io.text import plain
 from audiotok.report.base import View, best_of, competes, family, kbps, places, reasons, tells
 from audiotok.report.clips import embedded
 from audiotok.report.usage import strips
@@ -26,7 +27,9 @@ def page(view: View, folder: Path, *, clips: int, title: str) -> str:
     script += "\n".join((holder / name).read_text("utf-8") for name in SCRIPTS) + "})();\n"
     entries = list(embedded(view, folder, clips))
     # Every string in the template is escaped unless marked safe: our own files, and JSON.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_shown
+    )
     environment.filters["in_script"] = in_script
     template = environment.from_string((holder / "page.html").read_text("utf-8"))
     return template.render(
@@ -59,9 +62,16 @@ def in_script(value: Any) -> str:
     from markupsafe import Markup
 
     line = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for letter in "<>&\u2028\u2029":
+    for letter in {c for c in line if not c.isprintable()}:
+        line = line.replace(letter, json.dumps(letter)[1:-1])
+    for letter in "<>&":
         line = line.replace(letter, f"\\u{ord(letter):04x}")
     return Markup(line)
+
+
+def _shown(value: Any) -> Any:
+    """Text as it may stand on the page; what is marked safe is ours."""
+    return plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _plain(value: Any) -> str:

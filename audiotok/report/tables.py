@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audiotok.io.part import complete
+from audiotok.io.text import cell
 from audiotok.report.base import View, reasons
 
 SCORES = ("subject", "recording", "metric", "value", "total", "count", "error")
@@ -48,11 +49,11 @@ def mean_rows(view: View) -> Iterator[tuple[Any, ...]]:
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    """Write a CSV; None is an empty field."""
+    """Write a CSV that is safe to open in a spreadsheet; None is an empty field."""
     with complete(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows(map(cell, row) for row in rows)
 
 
 def write_parquet(path: Path, view: View) -> bool:

@@ -18,18 +18,21 @@ from audiotok.tokfile.layout import (
     END,
     END_TAG,
     NEXT_TAG,
+    NOBODY,
     End,
     Header,
+    Start,
     TokenFileDamagedError,
     block_at,
     end_at,
     explained,
+    key_of,
     unpack,
 )
 from audiotok.tokfile.read import (
     TokenReader,
     open_file,
-    read_header,
+    read_start,
 )
 
 
@@ -81,18 +84,38 @@ def salvage(path: str | Path) -> tuple[Header, list[Piece], list[str]]:
     """
     path = Path(path)
     with open_file(path) as file, explained(path, "read"):
-        header, start = read_header(path, file)
-        if os.fstat(file.fileno()).st_size == start:
-            return header, [], [f"the file stops after its header, at byte {start}"]
+        start = read_start(path, file)
+        header = start.header
+        if os.fstat(file.fileno()).st_size == start.bytes:
+            return header, [], [f"the file stops after its header, at byte {start.bytes}"]
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return header, *_salvage(header, data, start)
+            return header, *_salvage(start, data)
 
 
-def _salvage(header: Header, data: mmap.mmap, start: int) -> tuple[list[Piece], list[str]]:
+def _begun(start: Start, data: mmap.mmap, at: int, before: int) -> tuple[int, int]:
+    """Return the key of the run that begins at a byte, and how many bytes its identity takes.
+
+    Where that is damaged, the end of the run says its key too.
+    """
+    if not start.runs or at + len(NOBODY) > len(data):
+        return before, 0
+    key, size = key_of(data[at : at + len(NOBODY)], before), len(NOBODY)
+    if block_at(start.header, data, at + size, key):
+        return key, size
+    for tag in re.compile(b"|".join(map(re.escape, (END_TAG, NEXT_TAG)))).finditer(data, at):
+        if end := end_at(start, data, tag.start()):
+            return end.key, size if end.key == key else 0
+    return key, size
+
+
+def _salvage(start: Start, data: mmap.mmap) -> tuple[list[Piece], list[str]]:
+    header = start.header
     tags = re.compile(b"|".join(map(re.escape, (BLOCK_TAG, END_TAG, NEXT_TAG))))
     found: list[tuple[int, list[np.ndarray], End | None]] = []
     damage: list[str] = []
-    at = sound = start  # `sound`: where the last sound record stops
+    key, size = _begun(start, data, start.bytes, start.seed)
+    sound = start.bytes + size  # where the last sound record stops
+    at = sound
     expected = stop = 0  # frames: the next one, and where the last piece stops
     finished = False
     # A candidate costs a checksum; the budget keeps a file full of false tags from costing more
@@ -100,10 +123,11 @@ def _salvage(header: Header, data: mmap.mmap, start: int) -> tuple[list[Piece], 
     budget = 4 * len(data) + (1 << 20)
     while at < len(data) and budget > 0:
         size, first, codes = 0, expected, None
-        end = end_at(header, data, at)
+        end = end_at(start, data, at)
+        end = end if end and end.key == key else None
         if end and end.frames >= expected:
             size, first, finished = END.size, end.frames, data[at : at + 4] == END_TAG
-        elif (block := block_at(header, data, at)) and block[0] >= expected:
+        elif (block := block_at(header, data, at, key)) and block[0] >= expected:
             first, frames = block
             size, finished = header.block_bytes(frames), False
             codes = unpack(data[at + BLOCK.size : at + size], header.widths, frames)
@@ -130,6 +154,11 @@ def _salvage(header: Header, data: mmap.mmap, start: int) -> tuple[list[Piece], 
                 found[-1] = (*found[-1][:2], end)
             expected = first
         at = sound = at + size
+        if end:  # the next run begins, if its codes follow; an append may have been interrupted
+            after, size = _begun(start, data, at, key)
+            if not finished or block_at(header, data, at + size, after):
+                key, at = after, at + size
+                sound = at
     if sound < len(data):
         lost = f"what came after {header.seconds(expected):.2f} s, if anything, is lost"
         damage.append(f"bytes {sound} to {len(data)} are damaged or do not belong: {lost}")

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 1, 0
+MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 2, 0
 BLOCK_TAG, END_TAG, NEXT_TAG = b"BLK:", b"END.", b"NEXT"
-PREFIX, BLOCK, END = struct.Struct("<6sBBII"), struct.Struct("<4sIII"), struct.Struct("<4sIQQQQ")
+PREFIX, BLOCK, END = struct.Struct("<6sBBII"), struct.Struct("<4sIII"), struct.Struct("<4sIIIQQQ")
+NOBODY = bytes(3)  # the identity of a run whose codes are not known yet
 MAX_HEADER = 1 << 16  # bytes of JSON
 MAX_FRAMES = (1 << 32) - 1
 MAX_ROWS = 4096  # codebooks x streams
@@ -214,6 +215,15 @@ def unpack(data: bytes, widths: list[int], frames: int) -> np.ndarray:
     return ((words[starts >> 3] >> shifts) & masks[:, None]).astype(np.int64)
 
 
+class Start(NamedTuple):
+    """What stands before the first run of a file."""
+
+    header: Header
+    bytes: int
+    runs: bool  # whether each run begins with its identity (format 2)
+    seed: int  # what the checksums of ends, and the key of the first run, go on from
+
+
 class End(NamedTuple):
     """An end record: the length of all that comes before it."""
 
@@ -221,26 +231,55 @@ class End(NamedTuple):
     samples: int
     original_samples: int
     previous: int  # where the end before this one stands; 0: there is none
+    key: int = 0  # of the run that it ends; 0 in format 1
 
-    def to_bytes(self) -> bytes:
-        """The record as it stands in a file."""
-        fields = END.pack(END_TAG, 0, *self)[8:]
-        return END_TAG + struct.pack("<I", zlib.crc32(fields)) + fields
+    def to_bytes(self, seed: int) -> bytes:
+        """Return the record as it stands in a file whose `Start` has this seed."""
+        lengths = (self.samples, self.original_samples, self.previous)
+        fields = END.pack(END_TAG, 0, self.frames, self.key, *lengths)[8:]
+        return END_TAG + struct.pack("<I", zlib.crc32(fields, seed)) + fields
 
 
-def block_bytes(header: Header, first: int, codes: np.ndarray) -> bytes:
-    """Blocks of codes [k f], of which the first frame is number `first` of the recording."""
+def seed_of(header: bytes) -> int:
+    """Return the seed that `Header.to_bytes` gives the records after it: its checksum."""
+    return PREFIX.unpack_from(header)[4]
+
+
+def identity_of(content: bytes) -> bytes:
+    """Return the identity of a run that follows from its content."""
+    return zlib.crc32(content).to_bytes(4, "little")[: len(NOBODY)]
+
+
+def key_of(identity: bytes, before: int) -> int:
+    """Return the key of a run: what the checksums of its blocks go on from.
+
+    Args:
+        identity: what the run begins with; as long as `NOBODY`.
+        before: key of the run before, or the seed of the file's `Start`.
+    """
+    return zlib.crc32(identity, before)
+
+
+def block_bytes(header: Header, first: int, codes: np.ndarray, key: int) -> list[bytes]:
+    """Return blocks of codes [k f] whose first frame is number `first` of the recording.
+
+    Args:
+        header: of the file.
+        first: frames before these.
+        codes: of one block or more.
+        key: of the run.
+    """
     packed, frames, step = pack(codes, header.widths), codes.shape[1], header.block_frames
     size = header.block_bytes(step) - BLOCK.size
     out = []
     for i, start in enumerate(range(0, frames, step)):
         rest = struct.pack("<II", first + start, min(step, frames - start))
         rest += packed[i * size : (i + 1) * size]
-        out += [BLOCK_TAG, struct.pack("<I", zlib.crc32(rest)), rest]
-    return b"".join(out)
+        out.append(BLOCK_TAG + struct.pack("<I", zlib.crc32(rest, key)) + rest)
+    return out
 
 
-def block_at(header: Header, data: Any, offset: int) -> tuple[int, int] | None:
+def block_at(header: Header, data: Any, offset: int, key: int) -> tuple[int, int] | None:
     """First frame and frames of the block at `offset` of a buffer; None: no sound block there."""
     if offset + BLOCK.size > len(data):
         return None
@@ -248,18 +287,16 @@ def block_at(header: Header, data: Any, offset: int) -> tuple[int, int] | None:
     stop = offset + header.block_bytes(frames)
     if tag != BLOCK_TAG or not 1 <= frames <= header.block_frames or stop > len(data):
         return None
-    return (first, frames) if zlib.crc32(data[offset + 8 : stop]) == crc else None
+    return (first, frames) if zlib.crc32(data[offset + 8 : stop], key) == crc else None
 
 
-def end_at(
-    header: Header, data: Any, offset: int = 0, tags: Any = (END_TAG, NEXT_TAG)
-) -> End | None:
+def end_at(start: Start, data: Any, offset: int = 0, tags: Any = (END_TAG, NEXT_TAG)) -> End | None:
     """The end record at `offset` of a buffer; None: no sound record there."""
     if offset + END.size > len(data):
         return None
-    tag, crc, *fields = END.unpack_from(data, offset)
-    end = End(*fields)
-    if tag not in tags or zlib.crc32(data[offset + 8 : offset + END.size]) != crc:
+    tag, crc, frames, key, samples, original, previous = END.unpack_from(data, offset)
+    end = End(frames, samples, original, previous, key)
+    if tag not in tags or zlib.crc32(data[offset + 8 : offset + END.size], start.seed) != crc:
         return None
-    sound = -(-end.samples // header.frame_size) == end.frames <= MAX_FRAMES
+    sound = -(-end.samples // start.header.frame_size) == end.frames and (start.runs or not key)
     return end if sound and end.original_samples < 1 << 63 else None

@@ -6,6 +6,7 @@ What `TokenSink` writes is a .tok file like any other once it has ended, of shor
 
 from __future__ import annotations
 
+import secrets
 import zlib
 from collections.abc import Iterator
 from io import BufferedIOBase
@@ -19,14 +20,17 @@ from audiotok.tokfile.layout import (
     END_TAG,
     MAX_FRAMES,
     NEXT_TAG,
+    NOBODY,
     End,
     Header,
     TokenFileDamagedError,
     block_bytes,
     end_at,
+    key_of,
+    seed_of,
     unpack,
 )
-from audiotok.tokfile.read import read_header
+from audiotok.tokfile.read import read_start
 
 
 class TokenSink:
@@ -36,19 +40,31 @@ class TokenSink:
         file: binary; flushed after each block, never closed.
         header: of the recording.
         block: frames a block; 1 to `header.block_frames`. More cost less and come later.
+        identity: 3 bytes that no other stream has; drawn if None.
 
     Raises:
         ValueError: such a block there is not.
         OSError: what the file raises (BrokenPipeError when nobody reads on).
     """
 
-    def __init__(self, file: BufferedIOBase, header: Header, *, block: int = 1) -> None:
+    def __init__(
+        self,
+        file: BufferedIOBase,
+        header: Header,
+        *,
+        block: int = 1,
+        identity: bytes | None = None,
+    ) -> None:
         if not 1 <= block <= header.block_frames:
             raise ValueError(f"a block has 1 to {header.block_frames} frames, not {block}")
         self.header, self.block, self.frames, self.bytes = header, block, 0, 0
         self._file = file
         self._waiting = np.zeros((header.rows, 0), np.int64)
-        self._write(header.to_bytes())
+        start = header.to_bytes()
+        self._seed = seed_of(start)
+        identity = identity or secrets.token_bytes(len(NOBODY))
+        self._key = key_of(identity, self._seed)
+        self._write(start + identity)
 
     def append(self, codes: np.ndarray) -> None:
         """Codes [k f] of whole frames."""
@@ -71,11 +87,12 @@ class TokenSink:
         self.header.check_length(frames, samples, original_samples)
         if self._waiting.shape[1]:
             self._give(self._waiting.shape[1])
-        self._write(End(frames, samples, original_samples, 0).to_bytes())
+        end = End(frames, samples, original_samples, 0, self._key)
+        self._write(end.to_bytes(self._seed))
 
     def _give(self, frames: int) -> None:
         now, self._waiting = self._waiting[:, :frames], self._waiting[:, frames:]
-        self._write(block_bytes(self.header, self.frames, now))
+        self._write(b"".join(block_bytes(self.header, self.frames, now, self._key)))
         self.frames += frames
 
     def _write(self, data: bytes) -> None:
@@ -98,21 +115,30 @@ class TokenSource:
 
     def __init__(self, file: BufferedIOBase, name: str = "stdin") -> None:
         self.name, self._file = name, file
-        self.header, self.bytes = read_header(name, file)
+        self._start = read_start(name, file)
+        self.header, self.bytes = self._start.header, self._start.bytes
+        self._key = self._start.seed
         self.frames = 0
         self.samples = self.original_samples = -1  # until the end
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Codes [k f] of one block after the other; after the last, `samples` is known."""
+        self._run()
         while (tag := self._read(4)) != END_TAG:
             if tag == BLOCK_TAG:
                 yield self._block(tag)
             elif tag == NEXT_TAG:
                 self._end(tag)
+                self._run()
             else:
                 raise self._broken("is damaged")
         end = self._end(tag)
         self.samples, self.original_samples = end.samples, end.original_samples
+
+    def _run(self) -> None:
+        """Reads what a run begins with; in format 1 that is nothing."""
+        if self._start.runs:
+            self._key = key_of(self._read(len(NOBODY)), self._key)
 
     def _block(self, tag: bytes) -> np.ndarray:
         head = tag + self._read(BLOCK.size - 4)
@@ -120,7 +146,7 @@ class TokenSource:
         if first != self.frames or not 1 <= frames <= self.header.block_frames:
             raise self._broken("is damaged")
         payload = self._read(self.header.block_bytes(frames) - BLOCK.size)
-        if zlib.crc32(head[8:] + payload) != crc:
+        if zlib.crc32(head[8:] + payload, self._key) != crc:
             raise self._broken("is damaged (checksum)")
         codes = unpack(payload, self.header.widths, frames)
         try:
@@ -131,8 +157,8 @@ class TokenSource:
         return codes
 
     def _end(self, tag: bytes) -> End:
-        end = end_at(self.header, tag + self._read(END.size - 4))
-        if end is None or end.frames != self.frames:
+        end = end_at(self._start, tag + self._read(END.size - 4))
+        if end is None or (end.frames, end.key) != (self.frames, self._key):
             raise self._broken("is damaged (end record)")
         return end
 

@@ -22,15 +22,18 @@ from audiotok.tokfile.layout import (
     MAGIC,
     MAJOR,
     MAX_HEADER,
+    NOBODY,
     PREFIX,
     WAY_OUT,
     End,
     Header,
+    Start,
     TokenFileDamagedError,
     TokenFileError,
     block_at,
     end_at,
     explained,
+    key_of,
     unpack,
 )
 
@@ -43,8 +46,8 @@ def open_file(path: Path) -> IO[bytes]:
         return path.open("rb")
 
 
-def read_header(path: Path | str, file: IO[bytes] | BufferedIOBase) -> tuple[Header, int]:
-    """The header at the start of a file, and how many bytes it takes."""
+def read_start(path: Path | str, file: IO[bytes] | BufferedIOBase) -> Start:
+    """Read the header at the start of a file, of this format or an older one."""
     start = file.read(PREFIX.size)
     if start[: len(MAGIC)] != MAGIC or len(start) < PREFIX.size:
         what = "not a .tok file" if start else "an empty file"
@@ -59,9 +62,11 @@ def read_header(path: Path | str, file: IO[bytes] | BufferedIOBase) -> tuple[Hea
     if len(text) < length or zlib.crc32(start[:-4] + text) != crc:
         raise TokenFileDamagedError(f"{broken} (checksum)")
     try:
-        return Header.from_json(text), len(start) + length
+        header = Header.from_json(text)
     except (ValueError, RecursionError) as error:
         raise TokenFileDamagedError(f"{broken} ({error})") from error
+    runs = major > 1
+    return Start(header, len(start) + length, runs, crc if runs else 0)
 
 
 class Run(NamedTuple):
@@ -71,6 +76,7 @@ class Run(NamedTuple):
     first: int  # frame
     frames: int
     step: int  # frames of a block: `block_frames`, or fewer in what came through a pipe
+    key: int  # of the checksums of its blocks
 
 
 class TokenReader:
@@ -86,13 +92,14 @@ class TokenReader:
         self._file = open_file(self.path)
         try:
             with explained(self.path, "read"):
-                self.header, start = read_header(self.path, self._file)
+                self.start = read_start(self.path, self._file)
+                self.header = self.start.header
                 self.bytes = os.fstat(self._file.fileno()).st_size
-                self.end, self.runs = self._read_ends(start)
+                self.end, self.runs = self._read_ends()
         except BaseException:
             self._file.close()
             raise
-        self.frames, self.samples, self.original_samples, _ = self.end
+        self.frames, self.samples, self.original_samples, *_ = self.end
 
     def __enter__(self) -> TokenReader:
         return self
@@ -112,7 +119,7 @@ class TokenReader:
         header = self.header
         codes = np.empty((header.rows, last - first), np.int64)
         nearest = bisect_right(self.runs, first, key=lambda run: run.first) - 1
-        for offset, start, frames, step in self.runs[max(0, nearest) :]:
+        for offset, start, frames, step, key in self.runs[max(0, nearest) :]:
             if start >= last:
                 break
             batch = max(1, BATCH // (header.rows * step))
@@ -124,7 +131,8 @@ class TokenReader:
                 wanted.append((full, 1, rest))
             for block, count, each in wanted:
                 at = start + block * step
-                got = self._blocks(offset + block * header.block_bytes(step), count, at, each)
+                place = offset + block * header.block_bytes(step)
+                got = self._blocks(place, count, at, each, key)
                 a, b = max(at, first), min(at + count * each, last)
                 codes[:, a - first : b - first] = got[:, a - at : b - at]
         codes.flags.writeable = False
@@ -135,13 +143,13 @@ class TokenReader:
             self._file.seek(offset)
             return self._file.read(count)
 
-    def _blocks(self, offset: int, count: int, first: int, frames: int) -> np.ndarray:
+    def _blocks(self, offset: int, count: int, first: int, frames: int, key: int) -> np.ndarray:
         """Codes of `count` blocks on end, each of so many frames."""
         header, size = self.header, self.header.block_bytes(frames)
         data = self._bytes(offset, count * size)
         for i in range(count):
             at = first + i * frames
-            if block_at(header, data, i * size) != (at, frames):
+            if block_at(header, data, i * size, key) != (at, frames):
                 when = f"{header.seconds(at):.2f} s to {header.seconds(at + frames):.2f} s"
                 where = f"the block at byte {offset + i * size} ({when}) is damaged (checksum)"
                 raise TokenFileDamagedError(f"{self.path}: {where}; {WAY_OUT}")
@@ -157,29 +165,34 @@ class TokenReader:
             raise TokenFileDamagedError(f"{self.path}: {error}; {WAY_OUT}") from error
         return codes
 
-    def _read_ends(self, start: int) -> tuple[End, list[Run]]:
+    def _read_ends(self) -> tuple[End, list[Run]]:
         """Follows the ends from the last to the first; every run must fit its place exactly."""
-        header, at, runs = self.header, self.bytes - END.size, []
+        header, at, runs, start = self.header, self.bytes - END.size, [], self.start.bytes
         why = "the end is missing: the file is cut short, or an append was interrupted"
-        last = end_at(header, self._bytes(max(0, at), END.size), tags=(END_TAG,))
+        last = end_at(self.start, self._bytes(max(0, at), END.size), tags=(END_TAG,))
         if not last or at < start:
             raise TokenFileDamagedError(f"{self.path}: {why}; {WAY_OUT}")
         end = last
         while True:
-            before, offset = End(0, 0, 0, 0), start
+            before, offset = End(0, 0, 0, 0, self.start.seed), start
             if end.previous:
                 inside = start <= end.previous <= at - END.size
-                found = end_at(header, self._bytes(end.previous, END.size)) if inside else None
+                found = end_at(self.start, self._bytes(end.previous, END.size)) if inside else None
                 if not found or found.samples != found.frames * header.frame_size:
                     why = "an end record is damaged"
                     break
                 before, offset = found, end.previous + END.size
+            if self.start.runs:
+                if key_of(self._bytes(offset, len(NOBODY)), before.key) != end.key:
+                    why = "the beginning of a run is damaged, or does not belong here"
+                    break
+                offset += len(NOBODY)
             frames = end.frames - before.frames
             step = next((n for n in self._steps(offset) if self._size(frames, n) == at - offset), 0)
             if frames < 0 or not step:
                 why = "bytes are missing, or do not belong here"
                 break
-            runs.append(Run(offset, before.frames, frames, step))
+            runs.append(Run(offset, before.frames, frames, step, end.key))
             if not end.previous:
                 return last, runs[::-1]
             at, end = end.previous, before

@@ -2,14 +2,15 @@
 
 import { pack, unpack } from './socket.js';
 
-const MAGIC = '\x93ATOK\n', MAJOR = 1, MINOR = 0, PREFIX = 16, BLOCK = 16, END = 40;
+const MAGIC = '\x93ATOK\n', MAJOR = 2, MINOR = 0, PREFIX = 16, RUN = 3, BLOCK = 16, END = 40;
 const CRCS = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
   return n;
 });
 
-function crc(bytes, from, to) {
-  let sum = ~0;
+/** CRC-32 of bytes, going on from that of others. */
+function crc(bytes, from, to, before = 0) {
+  let sum = ~before;
   for (let i = from; i < to; i++) sum = CRCS[(sum ^ bytes[i]) & 255] ^ (sum >>> 8);
   return ~sum >>> 0;
 }
@@ -30,7 +31,7 @@ export function write(about, codes, { samples, original_rate, original_samples, 
   for (let at = 0; at < frames; at += step) {
     blocks.push([at, pack(codes, bits, at, Math.min(frames, at + step))]);
   }
-  const size = blocks.reduce((sum, [, body]) => sum + BLOCK + body.length, PREFIX + text.length + END);
+  const size = blocks.reduce((sum, [, body]) => sum + BLOCK + body.length, PREFIX + text.length + RUN + END);
   const bytes = new Uint8Array(size), view = new DataView(bytes.buffer);
   const put = (at, word) => [...word].forEach((c, i) => { bytes[at + i] = c.charCodeAt(0); });
   put(0, MAGIC);
@@ -39,19 +40,39 @@ export function write(about, codes, { samples, original_rate, original_samples, 
   bytes.set(text, PREFIX);
   // The checksum stands between the two parts that it covers.
   const covered = new Uint8Array([...bytes.subarray(0, 12), ...text]);
-  view.setUint32(12, crc(covered, 0, covered.length), true);
-  let end = PREFIX + text.length;
+  const seed = crc(covered, 0, covered.length);
+  view.setUint32(12, seed, true);
+  let end = PREFIX + text.length + RUN;
+  const first = end;
   for (const [first, body] of blocks) {
     put(end, 'BLK:');
     view.setUint32(end + 8, first, true);
     view.setUint32(end + 12, Math.min(step, frames - first), true);
     bytes.set(body, end + BLOCK);
-    view.setUint32(end + 4, crc(bytes, end + 8, end + BLOCK + body.length), true);
     end += BLOCK + body.length;
   }
+  const lock = (key) => {  // the checksums of all blocks
+    let at = first;
+    return blocks.map(([, body]) => {
+      const stop = at + BLOCK + body.length, sum = crc(bytes, at + 8, stop, key);
+      view.setUint32(at + 4, sum, true);
+      at = stop;
+      return sum;
+    });
+  };
+  const told = new DataView(new ArrayBuffer(4 * blocks.length + 16));
+  const run = () => crc(bytes, first - RUN, first, seed);
+  lock(run()).forEach((sum, i) => told.setUint32(4 * i, sum, true));
+  [samples, original_samples].forEach((n, i) => told.setBigUint64(4 * blocks.length + 8 * i, BigInt(n), true));
+  const identity = crc(new Uint8Array(told.buffer), 0, told.byteLength);
+  [0, 8, 16].forEach((shift, i) => { bytes[first - RUN + i] = identity >>> shift; });
+  const key = run();
+  lock(key);
   put(end, 'END.');
-  [frames, samples, original_samples, 0].forEach((n, i) => view.setBigUint64(end + 8 + 8 * i, BigInt(n), true));
-  view.setUint32(end + 4, crc(bytes, end + 8, end + END), true);
+  view.setUint32(end + 8, frames, true);
+  view.setUint32(end + 12, key, true);
+  [samples, original_samples, 0].forEach((n, i) => view.setBigUint64(end + 16 + 8 * i, BigInt(n), true));
+  view.setUint32(end + 4, crc(bytes, end + 8, end + END, seed), true);
   return bytes;
 }
 
@@ -68,19 +89,29 @@ export function read(bytes) {
   if (bytes[6] > MAJOR) throw new Error(`written in format ${bytes[6]}, this page reads ${MAJOR}`);
   let at = PREFIX + view.getUint32(8, true), frames = 0;
   const covered = new Uint8Array([...bytes.subarray(0, 12), ...bytes.subarray(PREFIX, at)]);
-  if (at > bytes.length || crc(covered, 0, covered.length) !== view.getUint32(12, true)) throw damaged();
+  const sum = view.getUint32(12, true), runs = bytes[6] > 1;  // format 1 has no identities
+  if (at > bytes.length || crc(covered, 0, covered.length) !== sum) throw damaged();
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(PREFIX, at)));
   if (header.streams !== 1) throw new Error(`${header.streams} channels coded apart: this page plays one`);
   const bits = widths(header.sizes), frameBits = bits.reduce((a, b) => a + b, 0);
-  const codes = header.sizes.map(() => []);
+  const codes = header.sizes.map(() => []), seed = runs ? sum : 0;
+  let key = seed;
+  const run = () => {
+    if (!runs) return;
+    key = crc(bytes, at, at + RUN, key);
+    at += RUN;
+  };
+  run();
   for (;;) {
     const block = at + BLOCK <= bytes.length && tag(bytes, at) === 'BLK:';
     const count = block ? view.getUint32(at + 12, true) : 0;
     const stop = at + (block ? BLOCK + Math.ceil(count * frameBits / 8) : END);
-    if (stop > bytes.length || crc(bytes, at + 8, stop) !== view.getUint32(at + 4, true)) throw damaged();
+    if (stop > bytes.length) throw damaged();
+    if (crc(bytes, at + 8, stop, block ? key : seed) !== view.getUint32(at + 4, true)) throw damaged();
     if (!block) {
-      const [held, samples, original_samples] = [0, 1, 2].map((i) => Number(view.getBigUint64(at + 8 + 8 * i, true)));
-      if (held !== frames || !['END.', 'NEXT'].includes(tag(bytes, at))) throw damaged();
+      const [held, whose] = [8, 12].map((i) => view.getUint32(at + i, true));
+      const [samples, original_samples] = [16, 24].map((i) => Number(view.getBigUint64(at + i, true)));
+      if (held !== frames || whose !== key || !['END.', 'NEXT'].includes(tag(bytes, at))) throw damaged();
       if (tag(bytes, at) === 'END.' && stop === bytes.length) return { header, codes, samples, original_samples };
     } else {
       if (view.getUint32(at + 8, true) !== frames) throw damaged();
@@ -90,5 +121,6 @@ export function read(bytes) {
       frames += count;
     }
     at = stop;
+    if (!block) run();
   }
 }
