@@ -17,7 +17,8 @@ import numpy as np
 
 from audiotok.audio import AudioFileError, Source, open_audio
 from audiotok.io.decoders import Decoder
-from audiotok.io.passing import PassingError
+from audiotok.io.passing import PassingError, passes
+from audiotok.io.text import one_line
 from audiotok.missing import needed
 
 
@@ -163,3 +164,32 @@ def _from_lhotse(place: Place) -> Source:
     chunks = iter([np.ascontiguousarray(samples.T)])
     rate, length = int(cut.sampling_rate), samples.shape[1]
     return Source(Decoder(place.name, rate, len(samples), length, 0, chunks), ExitStack())
+
+
+def may_pass(error: Exception, place: Place) -> bool:
+    """Return whether a recording may well be read if it is tried again.
+
+    What decodes a file calls it damaged where the disk would not give it, so that is asked.
+    """
+    path = place.path
+    if passes(error, remote=is_url(path)):
+        return True
+    if not path or is_url(path):
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            while file.read(1 << 20):
+                pass
+    except OSError as refused:
+        return passes(refused)
+    return False
+
+
+def reason(error: Exception, place: Place) -> str:
+    """Why a recording has no codes, in one line, the same on every machine."""
+    text = one_line(error)
+    if isinstance(error, MemoryError):
+        text = "not enough memory"
+    elif not isinstance(error, (ValueError, OSError, ImportError)):
+        text = f"{type(error).__name__}: {text[:300]}"
+    return text.removeprefix(f"{place.name}: ")
