@@ -17,7 +17,8 @@ from audiotok.audio import AudioFileError, Source, open_audio
 from audiotok.io.commands import CommandError, run, run_once, withheld
 from audiotok.io.decoders import Decoder
 from audiotok.io.jsonfile import parse
-from audiotok.io.passing import PassingError
+from audiotok.io.passing import PassingError, passes
+from audiotok.io.text import one_line
 from audiotok.missing import needed
 
 LONGEST = 1e9  # seconds that any recording lasts, 31 years
@@ -208,3 +209,32 @@ def _has_command(cut: Any) -> bool:
         elif isinstance(each, list):
             waiting.extend(each)
     return False
+
+
+def may_pass(error: Exception, place: Place) -> bool:
+    """Return whether a recording may well be read if it is tried again.
+
+    What decodes a file calls it damaged where the disk would not give it, so that is asked.
+    """
+    path = place.path
+    if passes(error, remote=is_url(path)):
+        return True
+    if not path or is_url(path):
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            while file.read(1 << 20):
+                pass
+    except OSError as refused:
+        return passes(refused)
+    return False
+
+
+def reason(error: Exception, place: Place) -> str:
+    """Why a recording has no codes, in one line, the same on every machine."""
+    text = one_line(error)
+    if isinstance(error, MemoryError):
+        text = "not enough memory"
+    elif not isinstance(error, (ValueError, OSError, ImportError)):
+        text = f"{type(error).__name__}: {text[:300]}"
+    return text.removeprefix(f"{place.name}: ")

@@ -18,8 +18,8 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,11 +28,10 @@ from torch import Tensor
 from audiotok.audio import AudioFileError, Source
 from audiotok.codecs.base import Codec
 from audiotok.corpus.inputs import UNSEEN, Look, look
-from audiotok.io.passing import passes
-from audiotok.io.text import one_line
+from audiotok.io.passing import retried
 from audiotok.jobs.run import codec_on
 from audiotok.listings.base import Item
-from audiotok.place import Place, is_url, opened
+from audiotok.place import may_pass, opened, reason
 from audiotok.stepwise.pieces import Encoding
 
 log = logging.getLogger("audiotok")
@@ -54,8 +53,7 @@ class Work:
         commands: whether shell commands of listings may run.
         scratch: a folder that all processes of this machine share while they run; see `opened`.
         threads: of torch, within one operation.
-        waits: seconds before a recording is tried again that could not be read for a reason that
-            passes; as many times as there are numbers.
+        waits: seconds before each new try, where a reading fails for a reason that passes.
         fingerprint: of the weights that the codec must have; any if empty.
     """
 
@@ -132,20 +130,17 @@ class Stage:
         self.work = work
         self.codec: Codec = codec_on(work.codec, work.device)
         if work.fingerprint not in ("", self.codec.fingerprint):
-            raise ValueError(
-                f"{work.codec}: its weights on {platform.node() or 'a worker'} are "
-                f"{self.codec.fingerprint}, and {work.fingerprint} where the build runs; "
-                "give every machine the same file"
-            )
+            here = f"its weights on {platform.node() or 'a worker'} are {self.codec.fingerprint}"
+            there = f"{work.fingerprint} where the build runs; give every machine the same file"
+            raise ValueError(f"{work.codec}: {here}, and {there}")
         self.codebooks = self.codec.quantizer.check(work.codebooks)
         self.inbox: queue.SimpleQueue[_Ready | None] = queue.SimpleQueue()
         self._given = self._done = 0  # counted by one thread each
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._ready: list[_Ready] = []
         self._used = time.process_time()
-        self._threads = [
-            threading.Thread(target=self._read, daemon=True) for _ in range(work.readers)
-        ]
+        readers = range(work.readers)
+        self._threads = [threading.Thread(target=self._read, daemon=True) for _ in readers]
         for thread in self._threads:
             thread.start()
 
@@ -178,12 +173,13 @@ class Stage:
             self._ready and not self.reading
         ):
             chosen = self._chosen(group)
-            looks = {each.number: each.input for each in chosen}
+            known = {each.number: each for each in chosen}
             for number, coded in self._code(chosen):
                 self._done += 1
                 now = time.process_time()
                 busy, self._used = now - self._used, now
-                yield number, replace(coded, busy=busy, input=looks[number])
+                of = known[number]
+                yield number, replace(coded, busy=busy, input=of.input, passing=of.passing)
 
     def all(self, tasks: list[Task]) -> list[Outcome]:
         """Outcomes of these tasks: for engines that hand over lists."""
@@ -196,28 +192,24 @@ class Stage:
     def _read(self) -> None:
         torch.set_num_threads(self.work.threads)  # each thread has a number of its own
         while (task := self._tasks.get()) is not None:
-            number, item = task
-            ready = _Ready(number, item, input=look(item.place.path))
-            for wait in (*self.work.waits, None):
-                try:
-                    with ExitStack() as guard:  # an error goes through what is open, which names it
-                        guard.push(ready.stack)
-                        self._open(ready)
-                        guard.pop_all()
-                    break
-                except Exception as error:  # whatever one recording does, the rest go on
-                    ready.error, ready.passing = reason(error, item.place), passes_at(error, item)
-                    if wait is None or not ready.passing:
-                        break
-                    time.sleep(wait)
-                    ready = _Ready(number, item, input=look(item.place.path))
-            self.inbox.put(ready)
+            got = partial(self._got, *task)
+            self.inbox.put(retried(got, self.work.waits, lambda ready: ready.passing))
+
+    def _got(self, number: int, item: Item) -> _Ready:
+        ready = _Ready(number, item, input=look(item.place.path))
+        try:
+            with ExitStack() as guard:  # an error goes through what is open, which names it
+                guard.push(ready.stack)
+                self._open(ready)
+                guard.pop_all()
+        except Exception as error:  # whatever one recording does, the rest go on
+            ready.error, ready.passing = reason(error, item.place), may_pass(error, item.place)
+        return ready
 
     def _open(self, ready: _Ready) -> None:
-        codec, place = self.codec, ready.item.place
-        source = ready.stack.enter_context(
-            opened(place, commands=self.work.commands, scratch=self.work.scratch)
-        )
+        codec, work = self.codec, self.work
+        opening = opened(ready.item.place, commands=work.commands, scratch=work.scratch)
+        source = ready.stack.enter_context(opening)
         codec.streams(source.channels)  # raises where it cannot code them
         ready.source = source
         mixes = source.channels > codec.channels
@@ -260,11 +252,10 @@ class Stage:
         for ready in chosen:
             try:
                 with ready.stack:
-                    failed = Coded(ready.error, passing=ready.passing)
-                    coded = failed if ready.error else self._alone(ready)
+                    coded = Coded(ready.error) if ready.error else self._alone(ready)
             except Exception as error:
-                passing = passes_at(error, ready.item)
-                coded = Coded(reason(error, ready.item.place), passing=passing)
+                ready.passing = may_pass(error, ready.item.place)
+                coded = Coded(reason(error, ready.item.place))
             yield ready.number, coded
 
     @torch.inference_mode()
@@ -310,32 +301,3 @@ def _bytes(wave: Tensor) -> bytes:
 def _small(codes: Tensor, sizes: tuple[int, ...]) -> np.ndarray:
     """Codes `[1 k f]` as `[k f]` of the smallest fitting type: they wait in memory, and travel."""
     return codes[0].cpu().numpy().astype(np.uint16 if max(sizes) <= 1 << 16 else np.uint32)
-
-
-def passes_at(error: Exception, item: Item) -> bool:
-    """Return whether a recording may well be read if it is tried again.
-
-    What decodes a file calls it damaged where the disk would not give it, so that is asked.
-    """
-    path = item.place.path
-    if passes(error, remote=is_url(path)):
-        return True
-    if not path or is_url(path):
-        return False
-    try:
-        with Path(path).open("rb") as file:
-            while file.read(1 << 20):
-                pass
-    except OSError as refused:
-        return passes(refused)
-    return False
-
-
-def reason(error: Exception, place: Place) -> str:
-    """Why a recording has no codes, in one line, the same on every machine."""
-    text = one_line(error)
-    if isinstance(error, MemoryError):
-        text = "not enough memory"
-    elif not isinstance(error, (ValueError, OSError, ImportError)):
-        text = f"{type(error).__name__}: {text[:300]}"
-    return text.removeprefix(f"{place.name}: ")

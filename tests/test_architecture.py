@@ -187,8 +187,8 @@ WITHIN = {
     # A build keeps its state, and is planned before it is run.
     "building": {
         "__init__": {"run"},
-        "run": {"changed", "state", "progress"},
-        "state": {"log", "seals"},
+        "run": {"changed", "folder", "state", "progress"},
+        "state": {"folder", "log", "seals"},
         "forecast": {"run"},
     },
     # HuBERT and WavLM are wav2vec 2.0's network, trained otherwise.

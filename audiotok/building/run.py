@@ -13,8 +13,9 @@ from rich.console import Console
 
 from audiotok import show
 from audiotok.building.changed import Compared, chained, other_listing
+from audiotok.building.folder import finished
 from audiotok.building.progress import Watch
-from audiotok.building.state import State, finished
+from audiotok.building.state import State
 from audiotok.codecs.base import Codec
 from audiotok.corpus.base import About, CorpusError
 from audiotok.corpus.write import SHARD_BYTES

@@ -26,17 +26,18 @@ from typing import Any
 
 import numpy as np
 
+from audiotok.building.folder import check, clear, finished, remove
 from audiotok.building.log import Log, Record, records
 from audiotok.building.seals import Bad, Seal, Seen, is_whole, read_seal
-from audiotok.corpus.base import About, CorpusError, hashed, read_about
+from audiotok.corpus.base import About, CorpusError, hashed
 from audiotok.corpus.inputs import INPUTS, UNSEEN, Look, inputs_bytes, read_inputs
 from audiotok.corpus.write import (
-    LISTS,
     Shards,
     publish,
     row_of,
     shard_name,
     sync,
+    tokens_of,
     write_about,
     write_quarantine,
     write_shard,
@@ -86,14 +87,14 @@ class State:
 
     def __enter__(self) -> State:
         with ExitStack() as stack:
-            self._check_folder()
+            check(self.folder)
             stack.enter_context(alone(self.folder, ".build/lock"))
             if self.force:
                 clear(self.folder)
             self.finished = finished(self.folder, self.about)
             if self.finished:  # it was ended while it cleaned up
                 sweep([self.folder])
-                self._remove()
+                remove(self.inner)
             else:
                 self._begin()
                 sweep([self.folder, self.inner])
@@ -117,12 +118,6 @@ class State:
 
     # -- going on ---------------------------------------------------------------------------------
 
-    def _check_folder(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        ours = self.inner.is_dir() or (self.folder / "corpus.json").is_file()
-        if not ours and any(self.folder.iterdir()):
-            raise CorpusError(f"{self.folder}: not empty, and no corpus is begun there")
-
     def _begin(self) -> None:
         job = {**asdict(self.about), "limit": self.limit}
         path = self.inner / "job.json"
@@ -138,17 +133,11 @@ class State:
                 "another folder, or --force to begin anew"
             )
 
-    def _seal_path(self, number: int) -> Path:
-        return self.inner / f"{number:06d}.seal"
-
-    def _inputs_path(self, number: int) -> Path:
-        return self.inner / f"{number:06d}.inputs"
-
-    def _log_path(self, number: int) -> Path:
-        return self.inner / f"{number:06d}.log"
+    def _path(self, number: int, kind: str) -> Path:
+        return self.inner / f"{number:06d}.{kind}"
 
     def _read_seals(self) -> None:
-        while (seal := read_seal(self._seal_path(len(self._seals)))) is not None:
+        while (seal := read_seal(self._path(len(self._seals), "seal"))) is not None:
             self._seals.append(seal)
         for number, seal in enumerate(self._seals):
             late = number >= len(self._seals) - CHECKED
@@ -160,9 +149,9 @@ class State:
                 self._seals = self._seals[:number]
                 break
         for number in range(len(self._seals), len(self._seals) + CHECKED + 1):
-            self._seal_path(number).unlink(missing_ok=True)
+            self._path(number, "seal").unlink(missing_ok=True)
         for number, seal in enumerate(self._seals):
-            _, looks = read_inputs(self._inputs_path(number)) or ("", [])
+            _, looks = read_inputs(self._path(number, "inputs")) or ("", [])
             count = seal.next - self.next  # what is not known is not compared
             for each in looks if len(looks) == count else [UNSEEN] * count:
                 self._looks.extend(each)
@@ -177,10 +166,10 @@ class State:
     def _replay(self) -> None:
         """Reads the open log; one that is full was being made a shard."""
         for number in range(len(self._seals)):
-            self._log_path(number).unlink(missing_ok=True)
+            self._path(number, "log").unlink(missing_ok=True)
         while True:
             self._cut = Shards(self.header, self.limit)
-            path, whole, full = self._log_path(len(self._seals)), 0, False
+            path, whole, full = self._path(len(self._seals), "log"), 0, False
             for record, end in records(path):
                 if record.facts["n"] != self.next or full:
                     break
@@ -223,7 +212,7 @@ class State:
             record = Record(facts, None)
         else:
             lengths = (coded.samples, coded.original_rate, coded.original_samples)
-            tokens = _tokens(self.about, coded.codes, *lengths)
+            tokens = tokens_of(self.about, coded.codes, *lengths)
             facts |= {
                 "row": row_of(
                     item.id, tokens, coded.audio, {"source": item.place.name, **item.row}
@@ -252,7 +241,7 @@ class State:
         if wait:
             self._settle()
         else:
-            self._log = Log(self._log_path(number + 1), 0)
+            self._log = Log(self._path(number + 1, "log"), 0)
 
     def _settle(self) -> None:
         if self._sealing:
@@ -260,23 +249,23 @@ class State:
         self._sealing = None
 
     def _seal(self, number: int) -> None:
-        path = self._log_path(number)
+        path = self._path(number, "log")
         stop = self._seals[number].next
 
         def entries() -> Iterator[tuple[dict[str, Any], Tokens]]:
             for (facts, codes), _ in records(path):
                 if codes is not None and facts["n"] < stop:
                     lengths = (facts["samples"], facts["rate"], facts["original"])
-                    yield facts["row"], _tokens(self.about, codes, *lengths)
+                    yield facts["row"], tokens_of(self.about, codes, *lengths)
 
         files = write_shard(self.folder, shard_name(number), self.header, entries())
         if not files.recordings:
             for suffix in files.bytes:
                 (self.folder / f"{files.name}{suffix}").unlink()
         first = self._seals[number - 1].next if number else 0
-        publish(self._inputs_path(number), inputs_bytes("", self.looks(first, stop)))
+        publish(self._path(number, "inputs"), inputs_bytes("", self.looks(first, stop)))
         seal = replace(self._seals[number], files=files if files.recordings else None)
-        publish(self._seal_path(number), json.dumps(asdict(seal)).encode())
+        publish(self._path(number, "seal"), json.dumps(asdict(seal)).encode())
         sync(self.inner)
         self._seals[number] = seal
         path.unlink()
@@ -302,59 +291,5 @@ class State:
         made = replace(self.about, shards=shards, quarantined=self.bad)
         publish(self.folder / INPUTS, inputs_bytes(self.chain, self.looks(0, self.next)))
         made = write_about(self.folder, made)
-        self._remove()
+        remove(self.inner)
         return made
-
-    def _remove(self) -> None:
-        """Removes what only a build needs, the lock last."""
-        empty(self.inner)
-        (self.inner / "lock").unlink(missing_ok=True)
-        with suppress(OSError):  # another process, which waits for the lock, has made a new one
-            self.inner.rmdir()
-
-
-def finished(folder: Path, about: About) -> About | None:
-    """Return the corpus that is there already, if it is what would be built; None: there is none.
-
-    Raises:
-        CorpusError: another corpus is there.
-    """
-    try:
-        made = read_about(folder)
-    except CorpusError:
-        if (folder / "corpus.json").exists() and not (folder / ".build" / "job.json").is_file():
-            raise
-        return None
-    if replace(made, shards=(), quarantined=0, lists={}) != about:
-        raise CorpusError(f"{folder}: another corpus is there; --force begins anew")
-    return made
-
-
-def clear(folder: Path) -> None:
-    """Remove a corpus, or what was begun of one, but for the lock, and nothing else."""
-    (folder / "corpus.json").unlink(missing_ok=True)
-    for path in (*folder.glob("shard-*.*"), *(folder / name for name in (*LISTS, INPUTS))):
-        path.unlink(missing_ok=True)
-    empty(folder / ".build")
-
-
-def empty(inner: Path) -> None:
-    """Remove the files of a build, but for the lock."""
-    for path in sorted(inner.iterdir()):
-        if path.name != "lock":
-            path.unlink(missing_ok=True)
-
-
-def _tokens(about: About, codes: np.ndarray, samples: int, rate: int, original: int) -> Tokens:
-    return Tokens(
-        codes=codes,
-        size=about.sizes,
-        codec=about.codec,
-        fingerprint=about.fingerprint,
-        sample_rate=about.sample_rate,
-        frame_size=about.frame_size,
-        samples=samples,
-        original_rate=rate,
-        original_samples=original,
-        channels=about.channels,
-    )

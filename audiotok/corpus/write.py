@@ -61,6 +61,22 @@ def row_of(name: str, tokens: Tokens, audio: int, more: dict[str, Any]) -> dict[
     }
 
 
+def tokens_of(about: About, codes: np.ndarray, samples: int, rate: int, original: int) -> Tokens:
+    """Return codes as tokens of what made a corpus, which were so many samples at a rate."""
+    return Tokens(
+        codes=codes,
+        size=about.sizes,
+        codec=about.codec,
+        fingerprint=about.fingerprint,
+        sample_rate=about.sample_rate,
+        frame_size=about.frame_size,
+        samples=samples,
+        original_rate=rate,
+        original_samples=original,
+        channels=about.channels,
+    )
+
+
 def write_shard(
     folder: Path, name: str, header: Header, entries: Iterable[tuple[dict[str, Any], Tokens]]
 ) -> Files:

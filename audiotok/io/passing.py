@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 PASSING = {
     getattr(errno, name)
@@ -23,6 +25,9 @@ WORDS = (
     *("chunkedencoding", "expiredtoken", "tokenexpired", "credential", "slowdown", "throttl"),
     *("serviceunavailable", "internalerror", "protocolerror", "ratelimit"),
 )
+
+
+Made = TypeVar("Made")
 
 
 class PassingError(OSError):
@@ -80,3 +85,15 @@ def _code(error: BaseException) -> str:
     answer = getattr(error, "response", None)
     said = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
     return said if isinstance(said, str) else str(getattr(error, "code", ""))
+
+
+def retried(
+    work: Callable[[], Made], waits: Iterable[float], again: Callable[[Made], bool]
+) -> Made:
+    """Return what comes of some work, done again after each of these waits (seconds) if need be."""
+    for wait in waits:
+        made = work()
+        if not again(made):
+            return made
+        time.sleep(wait)
+    return work()

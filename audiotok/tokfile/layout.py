@@ -253,9 +253,7 @@ def identity_of(content: bytes) -> bytes:
 def key_of(identity: bytes, before: int) -> int:
     """Return the key of a run: what the checksums of its blocks go on from.
 
-    Args:
-        identity: what the run begins with; as long as `NOBODY`.
-        before: key of the run before, or the seed of the file's `Start`.
+    `before` is the key of the run before, or the seed of the file's `Start`.
     """
     return zlib.crc32(identity, before)
 
