@@ -117,8 +117,11 @@ def test_every_file_has_a_level():
 
 # Parts of one family that build on each other, each with its reason.
 WITHIN = {
-    # What is decoded is resampled; what is written has another name until it is complete.
+    # Containers are looked into before a library decodes them; what is decoded is resampled; what
+    # is written has another name until it is complete.
     "io": {
+        "libsndfile": {"headers", "mp3", "ogg"},
+        "decoders": {"ffmpeg", "headers", "libsndfile", "ogg", "torchcodec"},
         "folder": {"decoders"},
         "sink": {"decoders", "part"},
         "source": {"bare", "decoders", "resample"},

@@ -1,0 +1,135 @@
+"""MPEG audio as bytes: frames, what a Xing or Info tag promises, and what comes after it."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+WINDOW, SCANNED = 1 << 13, 1 << 20  # bytes that are searched for a frame at first, and at most
+_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_KBPS = {  # by (MPEG 1 or later, layer): index - 1 -> kbit/s
+    (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+
+
+class Frame(NamedTuple):
+    """What the header of a frame says."""
+
+    kind: tuple[int, int, int]  # version, layer, rate in Hz: the same in every frame of a recording
+    channels: int
+    size: int  # bytes; 0: of free format, whose frames do not say
+
+
+def frame(header: bytes) -> Frame | None:
+    """Read the four bytes of a frame's header; None where they are none."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
+        return None
+    version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
+    kbps, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
+    if version == 1 or layer == 4 or kbps == 15 or rate == 3:
+        return None
+    hertz = _RATES[version][rate]
+    size = 0
+    if kbps:
+        bits = _KBPS[version == 3, layer][kbps - 1] * 1000
+        slots = {1: 12, 2: 144, 3: 144 if version == 3 else 72}[layer]
+        size = (slots * bits // hertz + padding) * (4 if layer == 1 else 1)
+    return Frame((version, layer, hertz), 1 if header[3] >> 6 == 3 else 2, size)
+
+
+def next_frame(path: str, at: int, last: int | None = None) -> int | None:
+    """Find the first frame from a byte on that another one of its kind follows; tags are skipped.
+
+    Args:
+        path: the file.
+        at: the byte to begin at.
+        last: the byte to end before; None: the end of the file.
+
+    Returns:
+        Its first byte, or None.
+    """
+    last = Path(path).stat().st_size if last is None else last
+    place = None
+    with Path(path).open("rb") as file:
+        while at < last:
+            file.seek(at)
+            length = _tag(file.read(min(32, last - at)))
+            if not length:
+                break
+            at += length
+        for most in (WINDOW, SCANNED):  # nearly always the first byte is the one
+            file.seek(at)
+            data = file.read(max(0, min(most, last - at)))
+            place = _first_of_two(data, whole=at + len(data) == last)
+            if place is not None or len(data) < most:
+                break
+    return None if place is None else at + place
+
+
+def _first_of_two(data: bytes, *, whole: bool) -> int | None:
+    """Where the first frame is that another follows, or that ends with the file (`whole`)."""
+    place = data.find(b"\xff")
+    while place >= 0:
+        found = frame(data[place : place + 4])
+        if found:
+            after = place + found.size
+            follows = frame(data[after : after + 4])
+            last = whole and after == len(data)
+            if not found.size or last or (follows and follows.kind == found.kind):
+                return place
+        place = data.find(b"\xff", place + 1)
+    return None
+
+
+def is_free_format(path: str, at: int) -> bool:
+    """Tell whether the frame at this byte is of free format, which cannot be read from a pipe."""
+    found = frame(_read(path, at, 4))
+    return found is not None and not found.size
+
+
+def promised_end(path: str, at: int) -> int | None:
+    """Return the byte that a recording ends before by its Xing or Info tag; None without one.
+
+    Args:
+        path: the file.
+        at: the recording's first frame.
+    """
+    data = _read(path, at, 200)
+    found = frame(data[:4])
+    if found is None:
+        return None
+    mono, first = found.channels == 1, found.kind[0] == 3
+    side = (17 if mono else 32) if first else (9 if mono else 17)
+    tag = data[4 + side : 4 + side + 16]
+    if tag[:4] not in (b"Xing", b"Info") or len(tag) < 16:
+        return None
+    frames, size = tag[7] & 1, tag[7] & 2
+    place = 12 if frames else 8
+    return at + struct.unpack(">I", tag[place : place + 4])[0] if size else None
+
+
+def _read(path: str, at: int, count: int) -> bytes:
+    with Path(path).open("rb") as file:
+        file.seek(at)
+        return file.read(count)
+
+
+def _tag(data: bytes) -> int:
+    """Return the length of the ID3 or APE tag that these bytes begin, 0 if they begin none."""
+    if data[:3] == b"ID3" and len(data) >= 10:
+        size = 0
+        for byte in data[6:10]:
+            size = size << 7 | byte & 127
+        return 10 + size + (10 if data[5] & 16 else 0)
+    if data[:3] == b"TAG":
+        return 128
+    if data[:8] == b"APETAGEX" and len(data) >= 24:
+        size, _, flags = struct.unpack("<III", data[12:24])
+        return 32 + size if flags >> 29 & 1 else 32
+    return 0
