@@ -28,6 +28,7 @@ class Decoder:
     samples: int | None  # in the whole recording; None where the header does not say
     first: int  # index of the first sample that `chunks` gives
     chunks: Iterator[np.ndarray]  # float32 [t c]; raises AudioFileError where the file is cut
+    integers: bool = False  # whether the file holds integers, so that all samples are in -1..1
 
 
 def cut_off(name: str, samples: int, rate: int, why: str) -> AudioFileError:

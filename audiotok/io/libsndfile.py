@@ -41,14 +41,15 @@ def open_libsndfile(path: str, name: str, stack: ExitStack, start: float | int) 
     file = _opened(path, stack)
     if file.subtype.startswith("MPEG") and os.name != "nt":
         data = headers.wav_data(path) if file.format.startswith("WAV") else None
-        last = None if data is None else min(data.at + data.size, Path(path).stat().st_size)
-        at = mp3.next_frame(path, 0 if data is None else data.at, last)
+        size = Path(path).stat().st_size
+        first, last = (data.at, min(data.at + data.size, size)) if data else (0, size)
+        begins = mp3.next_start(path, first, last)
         # One of free format can only be read by path.
-        if at is not None and not mp3.is_free_format(path, at):
+        if begins is not None and not begins.free:
             # By path libsndfile guesses the length of an mp3 without a Xing header and stops there,
             # dropping more than half of a variable-rate one; from a pipe it reads to the end.
             file.close()
-            return _mp3(path, name, stack, 0 if data is None else data.at, at, last)
+            return _mp3(path, name, stack, first, begins, last)
     if file.format == "OGG" and ogg.is_chained(path):
         links = ogg.links(path)
         if len(links) > 1:
@@ -63,7 +64,8 @@ def open_libsndfile(path: str, name: str, stack: ExitStack, start: float | int) 
     chunks = _chunks(file, name, first, samples, missing)
     if file.format == "OGG":
         chunks = _ogg_chunks(path, name, file, first, samples)
-    return Decoder(name, file.samplerate, file.channels, samples, first, chunks)
+    whole = file.subtype.startswith("PCM_")
+    return Decoder(name, file.samplerate, file.channels, samples, first, chunks, integers=whole)
 
 
 def _opened(path: str, stack: ExitStack) -> _Forward:
@@ -174,7 +176,7 @@ def _chained(path: str, name: str, stack: ExitStack, links: list[tuple[int, int]
 
 
 def _mp3(
-    path: str, name: str, stack: ExitStack, first: int, frame: int, last: int | None
+    path: str, name: str, stack: ExitStack, first: int, begins: mp3.Start, last: int
 ) -> Decoder:
     """The recordings of an mp3 file, which are often one.
 
@@ -186,15 +188,14 @@ def _mp3(
         name: for messages.
         stack: closes what is open.
         first: the byte to read from.
-        frame: the first frame's first byte.
-        last: the byte to end before; None: the end of the file.
+        begins: the first frame.
+        last: the byte to end before.
     """
     pipe = _Pipe(path, first, last, stack)
     file = pipe.file
     kind = file.samplerate, file.channels
     samples = file.frames if file.frames < _UNKNOWN else None
-    end = mp3.promised_end(path, frame)
-    if end is None or mp3.next_frame(path, end, last) is not None:
+    if begins.end is None or mp3.next_start(path, begins.end, last) is not None:
         samples = None
 
     def chunks() -> Iterator[np.ndarray]:
@@ -210,12 +211,12 @@ def _mp3(
                 promised = f"its header promises {(done - read + length) / kind[0]:.2f} s"
                 raise cut_off(name, done, kind[0], promised)
             # The header of the frame that stopped it has been taken from the pipe.
-            following = mp3.next_frame(path, part.finish() - 4, last)
+            following = mp3.next_start(path, part.finish() - 4, last)
             part.close()
-            if following is None or following <= at:
+            if following is None or following.at <= at:
                 return
             try:
-                at, part = following, _Pipe(path, following, last, stack)
+                at, part = following.at, _Pipe(path, following.at, last, stack)
             except soundfile.LibsndfileError as error:
                 raise cut_off(name, done, kind[0], reason(error)) from None
             other = part.file.samplerate, part.file.channels
@@ -232,8 +233,8 @@ class _Pipe:
         soundfile.LibsndfileError: it does not read them.
     """
 
-    def __init__(self, path: str, first: int, last: int | None, stack: ExitStack) -> None:
-        self._last = Path(path).stat().st_size if last is None else last
+    def __init__(self, path: str, first: int, last: int, stack: ExitStack) -> None:
+        self._last = last
         self._out, into = os.pipe()
 
         def feed() -> None:

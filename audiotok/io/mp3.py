@@ -43,19 +43,25 @@ def frame(header: bytes) -> Frame | None:
     return Frame((version, layer, hertz), 1 if header[3] >> 6 == 3 else 2, size)
 
 
-def next_frame(path: str, at: int, last: int | None = None) -> int | None:
+class Start(NamedTuple):
+    """Where a recording begins."""
+
+    at: int  # the first byte of its first frame
+    free: bool  # of free format, which cannot be read from a pipe
+    end: int | None  # the byte that it ends before by its Xing or Info tag
+
+
+def next_start(path: str, at: int, last: int) -> Start | None:
     """Find the first frame from a byte on that another one of its kind follows; tags are skipped.
 
     Args:
         path: the file.
         at: the byte to begin at.
-        last: the byte to end before; None: the end of the file.
-
-    Returns:
-        Its first byte, or None.
+        last: the byte to end before.
     """
-    last = Path(path).stat().st_size if last is None else last
-    place = None
+    if last - at < 4:
+        return None
+    place, data = None, b""
     with Path(path).open("rb") as file:
         while at < last:
             file.seek(at)
@@ -69,7 +75,17 @@ def next_frame(path: str, at: int, last: int | None = None) -> int | None:
             place = _first_of_two(data, whole=at + len(data) == last)
             if place is not None or len(data) < most:
                 break
-    return None if place is None else at + place
+        if place is None:
+            return None
+        file.seek(at + place)
+        data = file.read(200)
+    return Start(at + place, not _frame_at(data).size, _promised_end(data, at + place))
+
+
+def _frame_at(data: bytes) -> Frame:
+    found = frame(data)
+    assert found is not None
+    return found
 
 
 def _first_of_two(data: bytes, *, whole: bool) -> int | None:
@@ -87,23 +103,9 @@ def _first_of_two(data: bytes, *, whole: bool) -> int | None:
     return None
 
 
-def is_free_format(path: str, at: int) -> bool:
-    """Tell whether the frame at this byte is of free format, which cannot be read from a pipe."""
-    found = frame(_read(path, at, 4))
-    return found is not None and not found.size
-
-
-def promised_end(path: str, at: int) -> int | None:
-    """Return the byte that a recording ends before by its Xing or Info tag; None without one.
-
-    Args:
-        path: the file.
-        at: the recording's first frame.
-    """
-    data = _read(path, at, 200)
-    found = frame(data[:4])
-    if found is None:
-        return None
+def _promised_end(data: bytes, at: int) -> int | None:
+    """Where a recording ends by the tag in its first frame; these bytes begin it, at `at`."""
+    found = _frame_at(data)
     mono, first = found.channels == 1, found.kind[0] == 3
     side = (17 if mono else 32) if first else (9 if mono else 17)
     tag = data[4 + side : 4 + side + 16]
@@ -112,12 +114,6 @@ def promised_end(path: str, at: int) -> int | None:
     frames, size = tag[7] & 1, tag[7] & 2
     place = 12 if frames else 8
     return at + struct.unpack(">I", tag[place : place + 4])[0] if size else None
-
-
-def _read(path: str, at: int, count: int) -> bytes:
-    with Path(path).open("rb") as file:
-        file.seek(at)
-        return file.read(count)
 
 
 def _tag(data: bytes) -> int:

@@ -51,8 +51,13 @@ def links(path: str) -> list[tuple[int, int]]:
             if begins and not begun:
                 starts.append(at)
             begun = begins
-            segments = data[at + 26]
-            at += HEADER + segments + sum(data[at + HEADER : at + HEADER + segments])
+            body = at + HEADER + data[at + 26]
+            after = body + sum(data[at + HEADER : body])
+            if after < size and data[after : after + 4] != b"OggS":  # a page that was cut
+                after = data.find(b"OggS", at + 4)
+            if after < 0:
+                break
+            at = after
     starts = starts or [0]
     starts[0] = 0
     return list(zip(starts, [*starts[1:], size], strict=True))
