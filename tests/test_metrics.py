@@ -104,7 +104,7 @@ def test_an_offset_alone_is_silence(name: str, rate: int):
     metric = find("metrics", kind)(option)
     offset = Audio(torch.full((1, 2 * rate), 0.1), rate)
     assert offset.silent
-    assert not Audio(offset.samples + 1e-3 * voice()[:, : 2 * rate], rate).silent
+    assert not Audio(offset.samples + 1e-3 * voice(3.0)[:, : 2 * rate], rate).silent
     with pytest.raises(ValueError, match="silent"):
         metric.score(offset, offset)
 

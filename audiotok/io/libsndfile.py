@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -242,9 +241,11 @@ class _Pipe:
             with (
                 suppress(BrokenPipeError),
                 os.fdopen(into, "wb") as pipe,
-                FileView(path, first, last) as file,
+                Path(path).open("rb") as file,
             ):
-                shutil.copyfileobj(file, pipe)
+                file.seek(first)
+                while data := file.read(min(1 << 16, last - file.tell())):
+                    pipe.write(data)
 
         feeder = threading.Thread(target=feed, daemon=True)
         feeder.start()
