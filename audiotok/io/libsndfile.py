@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -26,6 +27,11 @@ class _Forward(soundfile.SoundFile):
     soundfile seeks to where it already is after every read; in an mp3 that loses the decoder's
     state, and reading by blocks gives other samples than reading at once.
     """
+
+    @classmethod
+    def viewed(cls, view: Any) -> _Forward:
+        """The same of a `FileView`: soundfile takes it, but its types do not say so."""
+        return cls(view)
 
     def seekable(self) -> bool:
         return False
@@ -86,7 +92,7 @@ def _opened(path: str, stack: ExitStack) -> _Forward:
         if patches is None:
             raise
     view = stack.enter_context(FileView(path, patches=patches))
-    return stack.enter_context(_Forward(view))
+    return stack.enter_context(_Forward.viewed(view))
 
 
 def _chunks(
@@ -150,7 +156,7 @@ def _chained(path: str, name: str, stack: ExitStack, links: list[tuple[int, int]
     kinds: list[tuple[int, int]] = []
     lengths: list[int] = []
     for link in links:
-        with FileView(path, *link) as view, _Forward(view) as file:
+        with FileView(path, *link) as view, _Forward.viewed(view) as file:
             kinds.append((file.samplerate, file.channels))
             lengths.append(file.frames)
 
@@ -161,7 +167,9 @@ def _chained(path: str, name: str, stack: ExitStack, links: list[tuple[int, int]
                 raise joined(name, done, kinds[0], kind)
             with ExitStack() as mine:
                 stack.callback(mine.close)
-                file = mine.enter_context(_Forward(mine.enter_context(FileView(path, *link))))
+                file = mine.enter_context(
+                    _Forward.viewed(mine.enter_context(FileView(path, *link)))
+                )
                 cut = not ogg.is_whole(path, *link)
                 for chunk in _chunks(file, name, done, done + length, cut):
                     done += len(chunk)
