@@ -124,7 +124,7 @@ WITHIN = {
         "decoders": {"ffmpeg", "headers", "libsndfile", "ogg", "torchcodec"},
         "folder": {"decoders"},
         "sink": {"decoders", "part"},
-        "source": {"bare", "decoders", "resample"},
+        "source": {"bare", "decoders", "levels", "resample"},
     },
     # State by state, passage by passage, then pieces of one signal or many signals abreast.
     "stepwise": {

@@ -107,7 +107,6 @@ def test_subtypes(tmp_path: Path):
         (".flac", "PCM_24", 24),
         (".caf", "ALAC_16", 16),
         (".caf", "ALAC_24", 24),
-        (".wav", "PCM_32", 24),
     ],
 )
 def test_samples_are_rounded_to_the_nearest_step(
