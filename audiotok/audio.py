@@ -14,12 +14,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audiotok.io import levels
 from audiotok.io.decoders import CHUNK, AudioFileError
 from audiotok.io.resample import Resampler
 from audiotok.io.sink import Sink
 from audiotok.io.source import Source, mix, open_audio
 
 __all__ = ["Audio", "AudioFileError", "Sink", "Source", "open_audio"]
+
+
+EXACT = 1e-24  # of the energy: what rounding in double precision leaves
+
+
+def is_silent(samples: Tensor) -> bool:
+    """Tell whether samples `[... t]` are all 0, or never leave an offset."""
+    wave = samples.double()
+    centred = wave - wave.mean(-1, keepdim=True)
+    return not wave.numel() or bool(centred.square().sum() <= EXACT * wave.square().sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +40,8 @@ class Audio:
     `audio[a:b]` cuts by samples; `len(audio)` counts them. No samples at all is a legal value.
 
     Raises:
-        ValueError: not 2-D float32, no channel, NaN or infinite samples, or a rate below 1 Hz.
+        ValueError: not 2-D float32, no channel, channels and samples exchanged, NaN or infinite
+            samples, or a rate below 1 Hz.
     """
 
     samples: Tensor  # `[c t]`; checked below, so that what is wrong is said in one line
@@ -40,6 +52,7 @@ class Audio:
         if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype != torch.float32 or not len(x):
             came = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"samples must be a float32 tensor [channels samples], not {came}")
+        levels.checked_shape(*x.shape)
         if self.rate != int(self.rate) or self.rate < 1:
             raise ValueError(f"the sample rate must be a whole number of Hz, not {self.rate}")
         bad = ~x.isfinite()
@@ -58,6 +71,11 @@ class Audio:
     def seconds(self) -> float:
         """Duration."""
         return len(self) / self.rate
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is nothing to hear: all samples 0, or each channel at one offset (DC)."""
+        return is_silent(self.samples)
 
     def __len__(self) -> int:
         return self.samples.shape[1]
@@ -121,8 +139,16 @@ class Audio:
         return Audio(torch.cat([*parts, resampler.finish()], 1), rate)
 
     def mono(self) -> Audio:
-        """The mean of the channels."""
-        return self if self.channels == 1 else Audio(mix(self.samples), self.rate)
+        """The mean of the channels.
+
+        Raises:
+            ValueError: they cancel each other, so that all but silence would come.
+        """
+        if self.channels == 1:
+            return self
+        mixed = mix(self.samples)
+        levels.checked_mix(self.samples, mixed)
+        return Audio(mixed, self.rate)
 
     def split(self) -> list[Audio]:
         """Each channel as a recording of its own."""

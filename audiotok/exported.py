@@ -20,6 +20,7 @@ import numpy as np
 from audiotok.backends.base import Backend
 from audiotok.initializers import not_finite
 from audiotok.io import jsonfile
+from audiotok.io.levels import checked_level, checked_mix, checked_shape
 from audiotok.io.source import mix, resampled
 from audiotok.stepping.pieces import Decoding, Encoding
 from audiotok.stepping.plan import Plan
@@ -188,16 +189,22 @@ class Exported(Tokenizer):
             split: code each channel by itself, instead of their mean.
 
         Raises:
-            ValueError: samples of another shape, NaN or infinite; more codebooks than there are.
+            ValueError: samples of another shape, NaN or infinite, or of the size of integers;
+                channels that cancel each other; more codebooks than there are.
         """
         x = np.atleast_2d(np.asarray(samples, np.float32))
         if x.ndim != 2 or not len(x) or rate != int(rate) or rate < 1:
             raise ValueError(f"samples must be [channels samples] at a rate, not {x.shape} {rate}")
+        checked_shape(*x.shape)
         if not np.isfinite(x).all():
             raise ValueError(f"{int((~np.isfinite(x)).sum())} samples are NaN or infinite")
+        if x.size:
+            checked_level(float(x.min()), float(x.max()))
         codebooks, length = self.kept(codebooks), x.shape[1]
         if self.streams(len(x), split=split) * self.channels < len(x):
-            x = mix(x)
+            mixed = mix(x)
+            checked_mix(x, mixed)
+            x = mixed
         x = _at(x, rate, self.sample_rate)
         codes = [
             np.concatenate([run.push(wave[None]), run.finish()], 2)[0]

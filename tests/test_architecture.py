@@ -120,12 +120,15 @@ def test_every_file_has_a_level():
 
 # Parts of one family that build on each other, each with its reason.
 WITHIN = {
-    # What is decoded is resampled; what is written has another name until it is complete.
+    # Containers are looked into before a library decodes them; what is decoded is resampled; what
+    # is written has another name until it is complete.
     "io": {
+        "libsndfile": {"headers", "mp3", "ogg"},
+        "decoders": {"ffmpeg", "headers", "libsndfile", "ogg", "torchcodec"},
         "folder": {"columns", "decoders", "delimited", "jsonfile"},
         "commands": {"decoders", "lock"},
         "sink": {"decoders", "part"},
-        "source": {"bare", "decoders", "resample"},
+        "source": {"bare", "decoders", "levels", "resample"},
     },
     # State by state, passage by passage, then pieces of one signal or many signals abreast.
     "stepwise": {

@@ -96,6 +96,33 @@ def test_subtypes(tmp_path: Path):
     assert not (tmp_path / "c.flac").exists()
 
 
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "bits"),
+    [
+        (".wav", "PCM_U8", 8),
+        (".aiff", "PCM_S8", 8),
+        (".flac", "PCM_S8", 8),
+        (".wav", "PCM_16", 16),
+        (".wav", "PCM_24", 24),
+        (".flac", "PCM_24", 24),
+        (".caf", "ALAC_16", 16),
+        (".caf", "ALAC_24", 24),
+    ],
+)
+def test_samples_are_rounded_to_the_nearest_step(
+    tmp_path: Path, suffix: str, subtype: str, bits: int
+):
+    wave = torch.rand(1, 40000, generator=torch.Generator().manual_seed(0)) * 1.8 - 0.9
+    wave[0, :2] = torch.tensor([1.0, -1.0])
+    Audio(wave, 16000).save(tmp_path / f"a{suffix}", subtype=subtype)
+    error = (Audio.load(tmp_path / f"a{suffix}").samples[:, :40000] - wave)[0].double()
+    step = 2.0 ** (1 - bits)
+    assert error[0] == pytest.approx(-step, abs=step / 100 + 1e-7)  # full scale is a step too high
+    assert error[1] == 0
+    assert error[2:].abs().max() <= step * 0.501 + 6e-8
+    assert abs(error.mean()) < step / 50
+
+
 def test_clipping_is_said_once_with_the_count(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     samples = torch.full((1, 200_000), 0.5)
     samples[0, ::1000] = -1.75

@@ -97,6 +97,18 @@ def test_a_silent_reference_is_not_scored(name: str):
         score(name, wave, torch.zeros_like(wave))
 
 
+@pytest.mark.parametrize("rate", [16000, 24000])  # resampling turns its ends into clicks
+@pytest.mark.parametrize("name", ["pesq", "stoi", "si_sdr", "mel", "stft", "stft:dac"])
+def test_an_offset_alone_is_silence(name: str, rate: int):
+    kind, _, option = name.partition(":")
+    metric = find("metrics", kind)(option)
+    offset = Audio(torch.full((1, 2 * rate), 0.1), rate)
+    assert offset.silent
+    assert not Audio(offset.samples + 1e-3 * voice(3.0)[:, : 2 * rate], rate).silent
+    with pytest.raises(ValueError, match="silent"):
+        metric.score(offset, offset)
+
+
 @pytest.mark.parametrize("name", ["pesq", "si_sdr"])
 def test_a_silent_output_is_not_scored(name: str):
     wave = voice()
@@ -270,7 +282,11 @@ def test_a_listener_hears_outputs_of_one_length_together():
     """Each scores as alone, in its place; one that fails costs no other."""
     peaks = (0.1, 0.2, 0.0, 0.3, 0.95, 0.4, 0.5)
     lengths = (16000, 8000, 16000, 16000, 16000, 8000, 16000)
-    outputs = [Audio(torch.full((1, n), p), 16000) for p, n in zip(peaks, lengths, strict=True)]
+    tones = [
+        p * torch.tensor([[1.0, -1.0]]).repeat(1, n // 2)
+        for p, n in zip(peaks, lengths, strict=True)
+    ]
+    outputs = [Audio(tone, 16000) for tone in tones]
     many = Loudest().score_many(outputs, outputs)
     for output, peak, found in zip(outputs, peaks, many, strict=True):
         if peak in (0.0, 0.95):

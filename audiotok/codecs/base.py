@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from audiotok.foreign.dialects import Dialect
 from audiotok.foreign.hub import Source
+from audiotok.io.levels import checked_level
 from audiotok.network import Network
 from audiotok.stepwise.pieces import Decoding, Encoding, together
 from audiotok.tokenizer import Tokenizer
@@ -72,7 +73,8 @@ class Codec(Tokenizer, Network):
             split: code each channel by itself, instead of their mean (said once in the log).
 
         Raises:
-            ValueError: more codebooks than there are.
+            ValueError: more codebooks than there are; samples of the size of integers; channels
+                that cancel each other in their mean.
         """
         codebooks = self.quantizer.check(codebooks)
         at_rate = self._channels(audio, split).resample(self.sample_rate)
@@ -188,6 +190,8 @@ class Codec(Tokenizer, Network):
         return [audio for audio in made if audio is not None]
 
     def _channels(self, audio: Audio, split: bool) -> Audio:
+        if len(audio):
+            checked_level(*map(float, audio.samples.aminmax()))
         streams = self.streams(audio.channels, split=split)
         return audio if streams * self.channels == audio.channels else audio.mono()
 

@@ -54,7 +54,7 @@ class Embedder:
 
     def vector(self, audio: Audio) -> Float[Tensor, " d"]:
         """As `embed`, but what was heard lately is not heard again."""
-        if not audio.samples.any():
+        if audio.silent:
             raise ValueError("nobody speaks: the recording is silent or has no samples")
         key = fingerprint(audio.samples, audio.rate)
         found = self._seen.get(key)

@@ -35,6 +35,10 @@ FORMATS = {
     ".w64": ("W64", "PCM_16"),
 }
 
+# Bits of the encodings that are rounded here.
+_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24}
+_BITS |= {"ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24}
+
 
 class Sink:
     """An audio file being written front to back, in constant memory; a context manager.
@@ -111,9 +115,7 @@ class Sink:
         try:
             for at in range(0, samples.shape[1], CHUNK):  # libvorbis overflows its stack on more
                 block = samples[:, at : at + CHUNK]
-                if self.subtype == "PCM_16":  # libsndfile rounds down, half a step too low
-                    block = (block * 32768).round().clip(max=32767).astype(np.int16)
-                self._file.write(block.T)
+                self._file.write(_rounded(block, self.subtype).T)
         except (OSError, ValueError, soundfile.LibsndfileError) as error:
             raise self._failed(error) from None
 
@@ -150,6 +152,17 @@ class Sink:
     def _failed(self, error: Exception) -> AudioFileError:
         self._discard()
         return _not_written(self.path, error, self.rate, self.channels)
+
+
+def _rounded(samples: np.ndarray, subtype: str) -> np.ndarray:
+    """Samples as the nearest integers of an encoding: libsndfile rounds down, half a step low."""
+    bits = _BITS.get(subtype)
+    if bits is None:
+        return samples
+    full = 2 ** (bits - 1)
+    kind = np.int16 if bits <= 16 else np.int32  # libsndfile keeps the upper bits of either
+    steps = (samples.astype(np.float64) * full).round().clip(max=full - 1)
+    return (steps * 2 ** (8 * kind().itemsize - bits)).astype(kind)
 
 
 def _not_written(path: Path, error: Exception, rate: int, channels: int) -> AudioFileError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from audiotok.io import bare
+from audiotok.io import bare, levels
 from audiotok.io.decoders import CHUNK, AudioFileError, Decoder, open_decoder
 
 if TYPE_CHECKING:
@@ -45,6 +45,20 @@ class Source:
         if self.samples is not None:
             end = self.samples if last is None else min(last, self.samples)
             self.samples = max(0, end - first)
+
+    def _check(self, piece: np.ndarray, at: int) -> None:
+        """Raises unless samples `[c t]` from `at` on are finite, and no integers."""
+        least, most = float(piece.min()), float(piece.max())  # NaN if there is one
+        if not np.isfinite([least, most]).all():
+            bad = at + int(np.flatnonzero((~np.isfinite(piece)).any(0))[0])
+            raise AudioFileError(
+                f"{self.name}: samples are NaN or infinite "
+                f"(first at {bad / self.rate:.3f} s); mend the file or cut them out"
+            )
+        try:
+            levels.checked_level(least, most)
+        except ValueError as error:
+            raise AudioFileError(f"{self.name}: {error}") from None
 
     def __enter__(self) -> Source:
         return self
@@ -83,14 +97,26 @@ class Source:
             mono: mix the channels down.
 
         Raises:
-            AudioFileError: the file is truncated or damaged, or holds NaN or infinite samples.
+            AudioFileError: the file is truncated or damaged, holds NaN or infinite samples or
+                integers in the place of floats, or its channels cancel each other in their mean.
         """
         if samples < 1:
             raise ValueError(f"a block must have at least 1 sample, not {samples}")
-        pieces = (mix(piece) for piece in self._pieces()) if mono else self._pieces()
+        pieces = self._mixed() if mono and self.channels > 1 else self._pieces()
         if rate is not None and rate != self.rate:
             pieces = resampled(pieces, self.rate, rate, 1 if mono else self.channels)
         return _recut(pieces, samples)
+
+    def _mixed(self) -> Iterator[np.ndarray]:
+        """The mean of the channels, if something is left of them in it."""
+        before = after = 0.0
+        for piece in self._pieces():
+            mixed = mix(piece)
+            before += levels.energy(piece) / self.channels
+            after += levels.energy(mixed)
+            yield mixed
+        if levels.cancels(before, after):
+            raise AudioFileError(f"{self.name}: {levels.CANCELS}")
 
     def _pieces(self) -> Iterator[np.ndarray]:
         """The chunks of the decoder, cut to the span asked for and checked."""
@@ -100,13 +126,8 @@ class Source:
             high = len(chunk) if self._last is None else min(len(chunk), self._last - at)
             if low < high:
                 piece = np.ascontiguousarray(chunk[low:high].T)
-                finite = np.isfinite(piece)
-                if not finite.all():
-                    bad = at + low + int(np.flatnonzero((~finite).any(0))[0])
-                    raise AudioFileError(
-                        f"{self.name}: samples are NaN or infinite "
-                        f"(first at {bad / self.rate:.3f} s); mend the file or cut them out"
-                    )
+                if not self._decoder.integers:
+                    self._check(piece, at + low)
                 self.read += piece.shape[1]
                 yield piece
             at += len(chunk)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audiotok.interrupt import no_interrupt
+from audiotok.io.decoders import HeaderlessError
 from audiotok.io.text import one_line, plain
 
 log = logging.getLogger("audiotok")
@@ -41,6 +42,8 @@ def explained(error: Exception, pair: Pair) -> str:
         text = f"{error.filename}: {error.strerror}"
     elif isinstance(error, MemoryError):
         text = "not enough memory; free some, or use fewer --jobs"
+    elif isinstance(error, HeaderlessError):
+        text += f"; or give their rate: `audiotok stream encode --rate HZ < {names[0]}`"
     elif not isinstance(error, (ValueError, OSError, ImportError)):
         text = f"{type(error).__name__}: {text[:300]}"
     names = [plain(name) for name in names]

@@ -8,6 +8,8 @@ from io import BufferedIOBase
 
 import numpy as np
 
+from audiotok.io.levels import checked_level
+
 FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}  # as ffmpeg calls them
 READ = 1 << 15  # bytes at most in one piece: a second of 16 kHz
 
@@ -20,7 +22,8 @@ def to_samples(data: bytes, encoding: str, channels: int = 1) -> np.ndarray:
     """Samples [c t] float32 of whole interleaved ones; 16-bit ones are in -1..1.
 
     Raises:
-        PcmError: not a whole number of samples, or one that is not a finite number.
+        PcmError: not a whole number of samples, or one that is not a finite number, or of the
+            size of an integer.
     """
     kind = FORMATS[encoding]
     if len(data) % (kind.itemsize * channels):
@@ -30,6 +33,11 @@ def to_samples(data: bytes, encoding: str, channels: int = 1) -> np.ndarray:
         return np.ascontiguousarray(raw, np.float32) / 32768
     if not np.isfinite(raw).all():
         raise PcmError("a sample is not a finite number")
+    if raw.size:
+        try:
+            checked_level(float(raw.min()), float(raw.max()))
+        except ValueError as error:
+            raise PcmError(str(error)) from None
     return np.array(raw, np.float32, order="C")
 
 

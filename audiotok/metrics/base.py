@@ -21,6 +21,7 @@ __all__ = [
     "heard",
     "needed",
     "pair",
+    "sounding",
     "version",
 ]
 
@@ -179,18 +180,31 @@ class Listener(Metric):
         return [found[i] for i in range(len(outputs))]
 
 
+def sounding(metric: str, **recordings: Audio) -> None:
+    """Raise unless each of these recordings, given by what it is, has something to hear.
+
+    They are looked at as they are: resampling turns the ends of an offset into clicks.
+
+    Raises:
+        ValueError: one is silent.
+    """
+    for name, audio in recordings.items():
+        if audio.mono().silent:
+            raise ValueError(f"{metric}: the {name} is silent")
+
+
 def heard(output: Audio, rate: int) -> Tensor:
     """Mono samples `[t]` at `rate`, clipped at full scale as in a file, for a model of listeners.
 
     Raises:
-        ValueError: no samples, or all of them 0: a model would make up an opinion.
+        ValueError: no samples, or silent ones: a model would make up an opinion.
     """
-    wave = output.mono().resample(rate).samples[0].clamp(-1, 1)
-    if not len(wave):
+    mono = output.mono()
+    if not len(mono):
         raise ValueError("the output has no samples")
-    if not wave.any():
+    if mono.silent:
         raise ValueError("the output is silent")
-    return wave
+    return mono.resample(rate).samples[0].clamp(-1, 1)
 
 
 def pair(output: Audio, reference: Audio, *, rate: int | None = None) -> tuple[Tensor, Tensor]:

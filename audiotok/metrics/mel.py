@@ -9,7 +9,7 @@ from torch import Tensor
 
 from audiotok import _torchaudio
 from audiotok.audio import Audio
-from audiotok.metrics.base import Metric, Score, pair
+from audiotok.metrics.base import Metric, Score, pair, sounding
 from audiotok.spectra import (
     MEL_DAC,
     MEL_SPEECHTOKENIZER,
@@ -79,6 +79,8 @@ class Mel(Metric):
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`."""
         made, wanted = pair(output, reference)
+        if wanted.any():  # silence has a distance, an offset alone one that says nothing
+            sounding("mel", reference=reference)
         if self.settings:
             apart = mel_distance(made[None], wanted[None], output.rate, self.settings)
             return Score(float(apart), 1)

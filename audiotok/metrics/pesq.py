@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from audiotok.audio import Audio
-from audiotok.metrics.base import Metric, Score, needed, pair, version
+from audiotok.metrics.base import Metric, Score, needed, pair, sounding, version
 
 
 class Pesq(Metric):
@@ -28,9 +28,7 @@ class Pesq(Metric):
         pesq = needed("pesq")
         rate, band = (8000, "nb") if self.option == "nb" else (16000, "wb")
         made, wanted = pair(output, reference, rate=rate)
-        for name, wave in (("output", made), ("reference", wanted)):
-            if not wave.any():
-                raise ValueError(f"PESQ: the {name} is silent")
+        sounding("PESQ", output=output, reference=reference)
         try:
             value = pesq.pesq(rate, wanted.numpy(), made.numpy(), band)
         except pesq.PesqError as error:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from audiotok.audio import Audio
+from audiotok.audio import EXACT, Audio, is_silent
 from audiotok.metrics.base import Metric, Score, pair
 
-EXACT = 1e-24  # of the energy: what rounding in double precision leaves
 WITHIN = 0.05  # seconds of lag that `aligned` searches on either side
 
 
@@ -97,7 +96,6 @@ def alignment(made: Tensor, wanted: Tensor, limit: int) -> tuple[int, int]:
 
 def _centred(wave: Tensor, name: str) -> Tensor:
     wave = wave.double()
-    centred = wave - wave.mean()
-    if centred.square().sum() <= EXACT * wave.square().sum():
+    if is_silent(wave):
         raise ValueError(f"SI-SDR: the {name} is silent")
-    return centred
+    return wave - wave.mean()

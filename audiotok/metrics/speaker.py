@@ -28,7 +28,7 @@ class Speaker(Metric):
         """See `Metric.score`; both are heard by themselves, so lengths may differ."""
         vectors = []
         for name, audio in (("output", output), ("reference", reference)):
-            if not audio.samples.any():
+            if audio.silent:
                 raise ValueError(f"speaker: the {name} is silent or has no samples")
             vectors.append(self.embedder.vector(audio))
         return Score(float((vectors[0] @ vectors[1]).clamp(-1, 1)), 1)

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from audiotok.audio import Audio
-from audiotok.metrics.base import Metric, Score, needed, pair, version
+from audiotok.metrics.base import Metric, Score, needed, pair, sounding, version
 
 # Rate, and what its likeness goes through to become an opinion.
 KINDS = {
@@ -37,9 +37,7 @@ class Visqol(Metric):
         """See `Metric.score`; about a second is needed."""
         rate, _ = KINDS[self.option]
         made, wanted = (wave.double().numpy() for wave in pair(output, reference, rate=rate))
-        for name, wave in (("output", made), ("reference", wanted)):
-            if not wave.any():
-                raise ValueError(f"ViSQOL: the {name} is silent")
+        sounding("ViSQOL", output=output, reference=reference)
         program = _program(self.option)
         try:
             value = program.measure_from_arrays(wanted, made, rate).moslqo

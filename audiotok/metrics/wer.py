@@ -65,7 +65,7 @@ class Wer(Metric):
             )
         clean = normaliser(self.language)
         if self.option:
-            if not reference.samples.any():  # Whisper would hear words in it, both times the same
+            if reference.silent:  # Whisper would hear words in it, both times the same
                 raise ValueError(f"{self.name}: the reference is silent")
             (text,) = self.recognizer.transcripts([reference])
         wanted = clean(text or "").strip()
