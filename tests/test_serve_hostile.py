@@ -93,7 +93,7 @@ MALFORMED: list[tuple[str, list[Any], str, str]] = [
     ("a count", ["start", struct.pack("<BBHI", 1, 0, 1, 2**32 - 1)], "malformed", "are not"),
     ("channels", ["start", struct.pack("<BBHI", 1, 0, 9, 0)], "malformed", "9 channels"),
     ("tokens up", ["start", protocol.tokens(np.zeros((4, 1), int), [6] * 4)], "malformed", "audio"),
-    ("samples", ["start", '{"type": "end", "samples": -1}'], "malformed", "a number of samples"),
+    ("samples", ["start", '{"type": "end", "samples": -1}'], "malformed", "a whole number of samples"),
     ("a length", ["start", '{"type": "end", "samples": 5}'], "malformed", "is of a decoding"),
     ("books", ["start", '{"type": "codebooks", "codebooks": 1}'], "malformed", "in both"),
 ]

@@ -49,7 +49,7 @@ def serve(
     ] = 0,
     drain: Annotated[
         float, typer.Option(min=0, help="Seconds that conversations may go on after SIGTERM.")
-    ] = 30,
+    ] = 3,
     gather_ms: Annotated[
         float, typer.Option(min=0, help="That a message may wait to be stepped with others.")
     ] = 3,

@@ -11,7 +11,8 @@ Text messages are JSON objects with a `type`; binary ones are audio or tokens.
                       codec and fingerprint. Whoever sends tokens must name the last two: other
                       weights' tokens are refused
     client  (binary)  audio or tokens, in messages of any length up to limits.message_bytes
-    server  (binary)  what they complete, in order: the tokens of a message before its audio
+    server  (binary)  what they complete, in order: tokens before their audio, in pieces of a few
+                      seconds, each made when the one before it is taken off
     client  codebooks how many codebooks are decoded from here on ("both" only)
     client  end       that was all; of a decoding, samples: its exact length (all frames if absent);
                       of the last frame some samples may have come already: drop what is past it
@@ -21,6 +22,10 @@ Text messages are JSON objects with a `type`; binary ones are audio or tokens.
     ...               the client may start again, or close
     server  draining  the server will go away in so many seconds: end, and come back later
     server  error     code and message (one line); the socket is closed after it
+
+The fields that these messages have, and what they may be, are in CLIENT and SERVER below. A client
+that sends another field, or another value, gets an error that names it; a later server may say
+more than a client knows.
 
 A binary message is a header of 8 bytes, little-endian, and what it holds:
 
@@ -41,13 +46,14 @@ import base64
 import binascii
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 
 from audiotok.live.pcm import FORMATS, PcmError, to_bytes, to_samples
+from audiotok.serve.schema import Field, brief, fault
 from audiotok.tokfile import pack, unpack
 
 VERSION = 1
@@ -56,6 +62,59 @@ SUBPROTOCOL = "audiotok.v1"
 HEAD = struct.Struct("<BBHI")
 AUDIO, TOKENS = 1, 2
 Mode = Literal["encode", "decode", "both"]
+ALIGNED = 8  # frames of any codes are a whole number of bytes
+CLOSE_BYTES = 120  # of the reason that a socket is closed with, which WebSocket limits to 123
+
+_POSITIVE, _COUNT = (
+    Field(kind="a whole number", required=True, low=1),
+    Field(kind="a number", low=0),
+)
+_WORD = Field(kind="a string", required=True)
+# What the text messages have beside their `type`. "codebooks" stands for those of the codec.
+CLIENT: Mapping[str, Mapping[str, Field]] = {
+    "start": {
+        "mode": Field(kind="a string", required=True, values=("encode", "decode", "both")),
+        "codebooks": Field(kind="a whole number", low=1, high="codebooks"),
+        "format": Field(kind="a string", values=tuple(FORMATS)),
+        "live": Field(kind="true or false"),
+        "codec": Field(kind="a string"),
+        "fingerprint": Field(kind="a string"),
+    },
+    "codebooks": {
+        "codebooks": Field(kind="a whole number", required=True, low=1, high="codebooks"),
+    },
+    "end": {"samples": Field(kind="a whole number", noun="samples", low=0)},
+}
+SERVER: Mapping[str, Mapping[str, Field]] = {
+    "hello": {
+        "codec": _WORD,
+        "fingerprint": _WORD,
+        "sample_rate": _POSITIVE,
+        "channels": _POSITIVE,
+        "frame_size": _POSITIVE,
+        "codebooks": _POSITIVE,
+        "sizes": Field(kind="a list", required=True, items=_POSITIVE),
+        "latency": Field(kind="a number", required=True, low=0),
+        "limits": Field(
+            kind="an object",
+            required=True,
+            fields={
+                "message_bytes": Field(kind="a whole number", low=HEAD.size + 1),
+                "session_seconds": _COUNT,
+                "idle_seconds": _COUNT,
+            },
+        ),
+        "protocol": _POSITIVE,
+    },
+    "end": {
+        "samples": Field(kind="a whole number", required=True, low=0),
+        "frames": Field(kind="a whole number", required=True, low=0),
+        "p50_ms": _COUNT,
+        "p99_ms": _COUNT,
+    },
+    "draining": {"seconds": Field(kind="a number", required=True, low=0)},
+    "error": {"code": _WORD, "message": _WORD},
+}
 
 
 class ProtocolError(ValueError):
@@ -110,12 +169,12 @@ class Hello:
         """
         if message.get("type") != "hello" or message.get("protocol") != VERSION:
             raise ProtocolError(f"the server speaks no audiotok protocol {VERSION}")
-        try:
-            values: dict[str, Any] = {f.name: message[f.name] for f in fields(cls)}
-            values["sizes"] = tuple(map(int, values["sizes"]))
-            return cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ProtocolError(f"the server's hello is malformed ({error!r})") from None
+        check(message, SERVER, {}, others=True)
+        values: dict[str, Any] = {f.name: message[f.name] for f in fields(cls)}
+        values["sizes"] = tuple(values["sizes"])
+        if len(values["sizes"]) != values["codebooks"]:
+            raise ProtocolError("the server's hello has not one size a codebook")
+        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,41 +188,21 @@ class Start:
 
     @classmethod
     def read(cls, message: dict[str, Any], hello: Hello) -> Start:
-        """From what `text` gave.
+        """Return what a message asks for that was checked.
 
         Raises:
-            ProtocolError: it asks for what there is not, or for another codec.
+            ProtocolError: it asks for another codec.
         """
-        mode, encoding = message.get("mode"), message.get("format", "s16le")
-        if mode not in ("encode", "decode", "both"):
-            raise ProtocolError(f"mode is {mode!r}; there are encode, decode, both")
-        if encoding not in FORMATS:
-            raise ProtocolError(f"format is {encoding!r}; there are {', '.join(FORMATS)}")
         for name in ("codec", "fingerprint"):
             mine, asked = getattr(hello, name), message.get(name)
-            if asked is None and mode != "decode":
-                continue
-            if asked != mine:
+            if asked != mine and (asked is not None or message["mode"] == "decode"):
                 raise ProtocolError(
-                    f"{name} is {asked!r}; this server has {mine!r}", code="wrong_codec", close=1008
+                    f"{name} is {brief(asked)}; this server has {mine!r}",
+                    code="wrong_codec",
+                    close=1008,
                 )
-        live = message.get("live", True)
-        if type(live) is not bool:
-            raise ProtocolError(f"live is {live!r}; it is true or false")
-        books = codebooks_of(message, hello)
-        return cls(mode=mode, codebooks=books, format=encoding, live=live)
-
-
-def codebooks_of(message: dict[str, Any], hello: Hello) -> int:
-    """How many codebooks a message asks for (all if it does not say).
-
-    Raises:
-        ProtocolError: there are not so many.
-    """
-    asked = message.get("codebooks", hello.codebooks)
-    if type(asked) is not int or not 1 <= asked <= hello.codebooks:
-        raise ProtocolError(f"codebooks is {asked!r}; there are 1 to {hello.codebooks}")
-    return asked
+        chosen = {f.name: message[f.name] for f in fields(cls) if f.name in message}
+        return cls(**{"codebooks": hello.codebooks, **chosen})
 
 
 def dumps(kind: str, value: Any = None, /, **more: Any) -> str:
@@ -186,6 +225,39 @@ def text(message: str) -> dict[str, Any]:
     return found
 
 
+def check(
+    message: Mapping[str, Any],
+    schema: Mapping[str, Mapping[str, Field]],
+    bounds: Mapping[str, float],
+    *,
+    others: bool = False,
+) -> None:
+    """Raise unless a message that `text` gave is as it is declared.
+
+    Args:
+        message: with its `type`.
+        schema: CLIENT or SERVER.
+        bounds: numbers that the schema names.
+        others: whether it may be of a type, and have fields, that are not declared.
+
+    Raises:
+        ProtocolError: it is not; names the field, what it is and what it may be.
+    """
+    kind = message["type"]
+    if kind not in schema:
+        if others:
+            return
+        raise ProtocolError(f"there is no message {brief(kind)}: {', '.join(schema)}")
+    rest = {name: value for name, value in message.items() if name != "type"}
+    if wrong := fault(kind, rest, schema[kind], bounds, others=others):
+        raise ProtocolError(wrong)
+
+
+def reason(message: str) -> str:
+    """Return a message as far as a socket can be closed with it."""
+    return message.encode()[:CLOSE_BYTES].decode(errors="ignore")
+
+
 def audio(samples: np.ndarray, encoding: str) -> bytes:
     """The message that samples [c t] make."""
     return HEAD.pack(AUDIO, 0, *samples.shape) + to_bytes(samples, encoding)
@@ -196,38 +268,91 @@ def tokens(codes: np.ndarray, widths: Sequence[int]) -> bytes:
     return HEAD.pack(TOKENS, 0, *codes.shape) + pack(codes, list(widths[: len(codes)]))
 
 
+@dataclass(frozen=True)
+class Binary:
+    """A binary message whose header fits its length; its values are read a piece at a time, so that
+    a message of many seconds is never held as values.
+
+    Attributes:
+        kind: AUDIO or TOKENS.
+        rows: channels or codebooks.
+        count: samples or frames.
+    """
+
+    kind: int
+    rows: int
+    count: int
+    _body: memoryview
+    _hello: Hello
+    _encoding: str
+
+    @classmethod
+    def read(cls, data: bytes, hello: Hello, encoding: str) -> Binary:
+        """Return what a message holds.
+
+        Raises:
+            ProtocolError: it is neither kind, or not as long as it says.
+        """
+        if len(data) < HEAD.size:
+            raise ProtocolError(f"a binary message of {len(data)} bytes; its header alone has 8")
+        kind, zero, rows, count = HEAD.unpack_from(data)
+        body = memoryview(data)[HEAD.size :]
+        if zero or kind not in (AUDIO, TOKENS):
+            raise ProtocolError(
+                f"a binary message of kind {kind}; there are 1 (audio) and 2 (tokens)"
+            )
+        if kind == AUDIO:
+            if rows != hello.channels or count * rows * FORMATS[encoding].itemsize != len(body):
+                raise ProtocolError(
+                    f"{len(body)} bytes are not {count} samples of {rows} channels in {encoding}; "
+                    f"this codec has {hello.channels} channel{'s' if hello.channels > 1 else ''}"
+                )
+        elif not 1 <= rows <= hello.codebooks:
+            raise ProtocolError(f"tokens of {rows} codebooks; this codec has {hello.codebooks}")
+        elif (count * sum(hello.widths[:rows]) + 7) // 8 != len(body):
+            raise ProtocolError(f"{len(body)} bytes are not {count} frames of {rows} codebooks")
+        return cls(kind, rows, count, body, hello, encoding)
+
+    def pieces(self, frames: int) -> Iterator[np.ndarray]:
+        """Yield samples [c t] or codes [k f] of about so many frames, to the end.
+
+        Raises:
+            ProtocolError: a sample is not a finite number, or there is no such code.
+        """
+        size = self._hello.frame_size if self.kind == AUDIO else 1
+        step = -(-frames // ALIGNED) * ALIGNED * size
+        for first in range(0, self.count, step):
+            yield self.values(first, min(self.count, first + step))
+
+    def values(self, first: int, last: int) -> np.ndarray:
+        """Return samples [c t] or codes [k f] from `first`, a multiple of 8, up to `last`.
+
+        Raises:
+            ProtocolError: a sample is not a finite number, or there is no such code.
+        """
+        widths, rows = self._hello.widths[: self.rows], self.rows
+        bits = 8 * FORMATS[self._encoding].itemsize * rows if self.kind == AUDIO else sum(widths)
+        body = bytes(self._body[first * bits // 8 : -(-last * bits // 8)])
+        if self.kind == AUDIO:
+            try:
+                return to_samples(body, self._encoding, rows)
+            except PcmError as error:
+                raise ProtocolError(str(error)) from None
+        codes, sizes = unpack(body, widths, last - first), self._hello.sizes
+        if last > first and (over := codes.max(axis=1) >= np.array(sizes[:rows])).any():
+            row = int(over.argmax())
+            raise ProtocolError(f"code {codes[row].max()} in codebook {row}, of {sizes[row]}")
+        return codes
+
+
 def binary(data: bytes, hello: Hello, encoding: str) -> tuple[int, np.ndarray]:
-    """AUDIO and samples [c t], or TOKENS and codes [k f].
+    """Return AUDIO and samples [c t], or TOKENS and codes [k f], of a whole message.
 
     Raises:
         ProtocolError: neither, or it is not as long as it says, or codes that there are not.
     """
-    if len(data) < HEAD.size:
-        raise ProtocolError(f"a binary message of {len(data)} bytes; its header alone has 8")
-    kind, zero, rows, count = HEAD.unpack_from(data)
-    body = data[HEAD.size :]
-    if zero or kind not in (AUDIO, TOKENS):
-        raise ProtocolError(f"a binary message of kind {kind}; there are 1 (audio) and 2 (tokens)")
-    if kind == AUDIO:
-        if rows != hello.channels or count * rows * FORMATS[encoding].itemsize != len(body):
-            raise ProtocolError(
-                f"{len(body)} bytes are not {count} samples of {rows} channels in {encoding}; this "
-                f"codec has {hello.channels} channel{'s' if hello.channels > 1 else ''}"
-            )
-        try:
-            return kind, to_samples(body, encoding, rows)
-        except PcmError as error:
-            raise ProtocolError(str(error)) from None
-    if not 1 <= rows <= hello.codebooks:
-        raise ProtocolError(f"tokens of {rows} codebooks; this codec has {hello.codebooks}")
-    widths = hello.widths[:rows]
-    if (count * sum(widths) + 7) // 8 != len(body):
-        raise ProtocolError(f"{len(body)} bytes are not {count} frames of {rows} codebooks")
-    codes = unpack(body, widths, count)
-    if count and (over := codes.max(axis=1) >= np.array(hello.sizes[:rows])).any():
-        row = int(over.argmax())
-        raise ProtocolError(f"code {codes[row].max()} in codebook {row}, of {hello.sizes[row]}")
-    return kind, codes
+    message = Binary.read(data, hello, encoding)
+    return message.kind, message.values(0, message.count)
 
 
 def bearer(offered: Sequence[str], header: str | None) -> str | None:
