@@ -32,7 +32,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     memory_mb: int = 0  # resident, above which nobody more comes in; 0: no limit
     send_seconds: float = 10.0  # that a client may leave an answer unread
-    drain_seconds: float = 3.0  # that conversations may go on after SIGTERM
+    drain_seconds: float = 2.0  # that conversations may go on after SIGTERM
     gather_ms: float = 3.0  # that a message may wait for others to be stepped with
     quantum: int = 2  # frames of a client in one step
     ping_seconds: float = 20.0  # between pings; as long again without an answer ends a session

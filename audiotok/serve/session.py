@@ -115,7 +115,9 @@ class Session:
     def dismiss(self) -> None:
         """See `room.Guest`."""
         waiting = self._doing == "waiting"
-        self._end(_Over("draining", 1001, "the server is going away", flush=waiting))
+        unread = self._doing == "sending" and self._now() - self._since > PART_SECONDS
+        over = _Over("draining", 1001, "the server is going away", flush=waiting, abort=unread)
+        self._end(over)
 
     def _end(self, over: _Over) -> None:
         if self._over is None and self._task is not None:
