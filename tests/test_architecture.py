@@ -211,6 +211,8 @@ WITHIN = {
     },
     # A protocol; a thread that steps, a room of sessions that it serves; the client's side.
     "serve": {
+        "payload": {"schema"},
+        "protocol": {"payload", "schema"},
         "talk": {"protocol"},
         "engine": {"protocol", "steps", "turns"},
         "room": {"engine", "metrics", "protocol"},

@@ -290,14 +290,14 @@ def test_many_who_say_nothing_keep_nobody_out():
 
 def test_a_pong_behind_what_waits_is_no_pong_that_fails_to_come():
     """Whoever sends faster than it is served is asked for no pong until all is read."""
-    with serving(ping_seconds=0.3) as running, Client(running.url) as client:
+    with serving(ping_seconds=1) as running, Client(running.url) as client:
         start(client, live=False)
         piece = protocol.audio(np.zeros((1, 16000), "f4"), "s16le")
         slow = running.room.engine.steps.encode
         steps: Any = running.room.engine.steps
 
         def slowly(pieces: Any) -> Any:
-            time.sleep(0.05)
+            time.sleep(0.1)
             return slow(pieces)
 
         steps.encode = slowly

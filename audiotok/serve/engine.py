@@ -10,7 +10,7 @@ once holds up nobody; it is stepped on with the others until all of its message 
 Before a step the engine waits for others to join, at most `gather` seconds after the last one. Who
 sends recordings and not speech as it is spoken goes in blocks of many frames, which is faster, one
 at a time, where those who are live leave time, and in a small share of it where they leave none
-(`turns.Allowance`).
+(`turns`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 
 from audiotok.serve.protocol import Mode
 from audiotok.serve.steps import Steps
-from audiotok.serve.turns import Allowance
+from audiotok.serve.turns import Turns
 
 log = logging.getLogger("audiotok")
 
@@ -74,6 +74,11 @@ class _Job:
     codes: list[np.ndarray] = field(default_factory=list)
     samples: list[np.ndarray] = field(default_factory=list)
 
+    @property
+    def live(self) -> bool:
+        """See `Conversation`."""
+        return self.conversation.live
+
 
 class Engine:
     """Steps conversations with a codec; made and used in an event loop.
@@ -94,13 +99,12 @@ class Engine:
         stepped: Callable[[int, float], None] = lambda _count, _seconds: None,
     ) -> None:
         self.steps, self.codec = steps, steps.codec
-        self.gather, self.quantum = gather, quantum
+        self.quantum = quantum
         self._stepped = stepped
         self._open: set[Conversation] = set()
         self._waiting: list[_Job] = []
         self._closed: list[Conversation] = []  # for the thread to forget
-        self._free = perf_counter()  # when the last step of those who are live ended
-        self._allowance = Allowance(self._free)
+        self._turns = Turns(gather, perf_counter())
         self._change = threading.Condition()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
@@ -195,10 +199,7 @@ class Engine:
         with self._change:
             over = {id(job) for job in finished}
             self._waiting = [job for job in self._waiting if id(job) not in over]
-            if jobs[0].conversation.live:
-                self._free = end
-            elif held := [job.arrived for job in self._waiting if job.conversation.live]:
-                self._allowance.spend(end - max(start, min(held)))
+            self._turns.stepped(jobs, self._waiting, start, end)
         self._loop.call_soon_threadsafe(self._answer, finished, failed)
         return True
 
@@ -211,34 +212,12 @@ class Engine:
                     if conversation.stream is not None:
                         self.steps.close(conversation.stream)
                         conversation.stream = None
-                jobs, seconds = self._turn(perf_counter())
+                expected = sum(conversation.live for conversation in self._open)
+                jobs, seconds = self._turns.choose(self._waiting, expected, perf_counter())
                 if jobs:
                     return jobs
                 self._change.wait(seconds)
         return None
-
-    def _turn(self, now: float) -> tuple[list[_Job], float | None]:
-        """Return all that are live, or the recording whose turn it is, or nobody and the seconds to
-        wait for somebody (None: until one comes)."""
-        live = [job for job in self._waiting if job.conversation.live]
-        blocks = [job for job in self._waiting if not job.conversation.live]
-        if not (live or blocks):
-            return [], None
-        expected = sum(conversation.live for conversation in self._open)
-        if len(live) < expected:
-            until = self._free + self.gather
-            if live:
-                until = max(until, live[0].arrived + self.gather)
-            if now < until:
-                return [], until - now
-        if not blocks:
-            return live, 0
-        wait = self._allowance.wait(now, waits=bool(live)) if expected else 0
-        if wait:
-            return live, wait
-        first = min(blocks, key=lambda job: job.stepped)
-        first.stepped = now
-        return [first], 0
 
     def _step(self, jobs: list[_Job]) -> list[_Job]:
         """One step of each; gives the jobs that are done."""

@@ -45,24 +45,42 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-import numpy as np
+from audiotok.live.pcm import FORMATS
+from audiotok.serve.payload import AUDIO, HEAD, TOKENS, Binary, audio, binary, tokens
+from audiotok.serve.schema import Field, ProtocolError, brief, fault
 
-from audiotok.live.pcm import FORMATS, PcmError, to_bytes, to_samples
-from audiotok.serve.schema import Field, brief, fault
-from audiotok.tokfile import pack, unpack
-
+__all__ = [
+    "AUDIO",
+    "CLIENT",
+    "HEAD",
+    "PATH",
+    "SERVER",
+    "SUBPROTOCOL",
+    "TOKENS",
+    "VERSION",
+    "Binary",
+    "Hello",
+    "Limits",
+    "Mode",
+    "ProtocolError",
+    "Start",
+    "audio",
+    "bearer",
+    "binary",
+    "check",
+    "dumps",
+    "reason",
+    "text",
+    "tokens",
+]
 VERSION = 1
 PATH = "/v1/stream"
 SUBPROTOCOL = "audiotok.v1"
-HEAD = struct.Struct("<BBHI")
-AUDIO, TOKENS = 1, 2
 Mode = Literal["encode", "decode", "both"]
-ALIGNED = 8  # frames of any codes are a whole number of bytes
 CLOSE_BYTES = 120  # of the reason that a socket is closed with, which WebSocket limits to 123
 
 _POSITIVE, _COUNT = (
@@ -115,19 +133,6 @@ SERVER: Mapping[str, Mapping[str, Field]] = {
     "draining": {"seconds": Field(kind="a number", required=True, low=0)},
     "error": {"code": _WORD, "message": _WORD},
 }
-
-
-class ProtocolError(ValueError):
-    """A message that is not of this protocol; one line.
-
-    Attributes:
-        code: a word for programs.
-        close: what the socket is closed with.
-    """
-
-    def __init__(self, message: str, *, code: str = "malformed", close: int = 1007) -> None:
-        super().__init__(message)
-        self.code, self.close = code, close
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,103 +261,6 @@ def check(
 def reason(message: str) -> str:
     """Return a message as far as a socket can be closed with it."""
     return message.encode()[:CLOSE_BYTES].decode(errors="ignore")
-
-
-def audio(samples: np.ndarray, encoding: str) -> bytes:
-    """The message that samples [c t] make."""
-    return HEAD.pack(AUDIO, 0, *samples.shape) + to_bytes(samples, encoding)
-
-
-def tokens(codes: np.ndarray, widths: Sequence[int]) -> bytes:
-    """The message that codes [k f] make."""
-    return HEAD.pack(TOKENS, 0, *codes.shape) + pack(codes, list(widths[: len(codes)]))
-
-
-@dataclass(frozen=True)
-class Binary:
-    """A binary message whose header fits its length; its values are read a piece at a time, so that
-    a message of many seconds is never held as values.
-
-    Attributes:
-        kind: AUDIO or TOKENS.
-        rows: channels or codebooks.
-        count: samples or frames.
-    """
-
-    kind: int
-    rows: int
-    count: int
-    _body: memoryview
-    _hello: Hello
-    _encoding: str
-
-    @classmethod
-    def read(cls, data: bytes, hello: Hello, encoding: str) -> Binary:
-        """Return what a message holds.
-
-        Raises:
-            ProtocolError: it is neither kind, or not as long as it says.
-        """
-        if len(data) < HEAD.size:
-            raise ProtocolError(f"a binary message of {len(data)} bytes; its header alone has 8")
-        kind, zero, rows, count = HEAD.unpack_from(data)
-        body = memoryview(data)[HEAD.size :]
-        if zero or kind not in (AUDIO, TOKENS):
-            raise ProtocolError(
-                f"a binary message of kind {kind}; there are 1 (audio) and 2 (tokens)"
-            )
-        if kind == AUDIO:
-            if rows != hello.channels or count * rows * FORMATS[encoding].itemsize != len(body):
-                raise ProtocolError(
-                    f"{len(body)} bytes are not {count} samples of {rows} channels in {encoding}; "
-                    f"this codec has {hello.channels} channel{'s' if hello.channels > 1 else ''}"
-                )
-        elif not 1 <= rows <= hello.codebooks:
-            raise ProtocolError(f"tokens of {rows} codebooks; this codec has {hello.codebooks}")
-        elif (count * sum(hello.widths[:rows]) + 7) // 8 != len(body):
-            raise ProtocolError(f"{len(body)} bytes are not {count} frames of {rows} codebooks")
-        return cls(kind, rows, count, body, hello, encoding)
-
-    def pieces(self, frames: int) -> Iterator[np.ndarray]:
-        """Yield samples [c t] or codes [k f] of about so many frames, to the end.
-
-        Raises:
-            ProtocolError: a sample is not a finite number, or there is no such code.
-        """
-        size = self._hello.frame_size if self.kind == AUDIO else 1
-        step = -(-frames // ALIGNED) * ALIGNED * size
-        for first in range(0, self.count, step):
-            yield self.values(first, min(self.count, first + step))
-
-    def values(self, first: int, last: int) -> np.ndarray:
-        """Return samples [c t] or codes [k f] from `first`, a multiple of 8, up to `last`.
-
-        Raises:
-            ProtocolError: a sample is not a finite number, or there is no such code.
-        """
-        widths, rows = self._hello.widths[: self.rows], self.rows
-        bits = 8 * FORMATS[self._encoding].itemsize * rows if self.kind == AUDIO else sum(widths)
-        body = bytes(self._body[first * bits // 8 : -(-last * bits // 8)])
-        if self.kind == AUDIO:
-            try:
-                return to_samples(body, self._encoding, rows)
-            except PcmError as error:
-                raise ProtocolError(str(error)) from None
-        codes, sizes = unpack(body, widths, last - first), self._hello.sizes
-        if last > first and (over := codes.max(axis=1) >= np.array(sizes[:rows])).any():
-            row = int(over.argmax())
-            raise ProtocolError(f"code {codes[row].max()} in codebook {row}, of {sizes[row]}")
-        return codes
-
-
-def binary(data: bytes, hello: Hello, encoding: str) -> tuple[int, np.ndarray]:
-    """Return AUDIO and samples [c t], or TOKENS and codes [k f], of a whole message.
-
-    Raises:
-        ProtocolError: neither, or it is not as long as it says, or codes that there are not.
-    """
-    message = Binary.read(data, hello, encoding)
-    return message.kind, message.values(0, message.count)
 
 
 def bearer(offered: Sequence[str], header: str | None) -> str | None:

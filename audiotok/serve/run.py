@@ -81,14 +81,14 @@ class _WebSocket(WebSocketsSansIOProtocol):
 
     `scope["state"]` has for the application: `abort()`, `gone()` and `await send_bytes(messages)`.
     It reads on, while a message is worked on, until as much waits as a message may have: that is
-    how it learns that a client closes. What a client may have in its answers to pings it reads
-    later.
+    how it learns that a client closes. An answer to a ping may lie behind what it does not read yet.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.close_timeout = CLOSE_SECONDS
         self._ahead = 0  # bytes that wait
+        self._came = self.loop.time()  # when anything did
 
     async def run_asgi(self) -> None:
         scope: Any = self.scope
@@ -118,10 +118,15 @@ class _WebSocket(WebSocketsSansIOProtocol):
             self._read_on()
         return message
 
+    def data_received(self, data: bytes) -> None:
+        self._came = self.loop.time()
+        super().data_received(data)
+
     def keepalive_timeout(self) -> None:
-        # An answer that lies behind messages which wait is no answer that fails to come.
-        if self.read_paused and not self._gone():
-            self.pong_timer = self.loop.call_later(self.ping_timeout or 1, self.keepalive_timeout)
+        # An answer may lie behind messages that wait, or are just being read.
+        patience = self.ping_timeout or 0.0
+        if (self.read_paused or self.loop.time() - self._came < patience) and not self._gone():
+            self.pong_timer = self.loop.call_later(patience, self.keepalive_timeout)
             return
         super().keepalive_timeout()
 

@@ -17,6 +17,19 @@ KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
+class ProtocolError(ValueError):
+    """A message that is not of this protocol; one line.
+
+    Attributes:
+        code: a word for programs.
+        close: what the socket is closed with.
+    """
+
+    def __init__(self, message: str, *, code: str = "malformed", close: int = 1007) -> None:
+        super().__init__(message)
+        self.code, self.close = code, close
+
+
 @dataclass(frozen=True, kw_only=True)
 class Field:
     """What a field may be.

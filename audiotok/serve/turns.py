@@ -1,6 +1,9 @@
-"""How far recordings may hold up those who are live."""
+"""Whose turn it is: those who are live, or a recording, and how far that may hold them up."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 SHARE = 0.1  # of the time that passes, recordings may hold up those who are live
 MOST = 0.01  # seconds of it that are kept for later
@@ -38,3 +41,77 @@ class Allowance:
     def spend(self, seconds: float) -> None:
         """Take off what a live message waited for a recording."""
         self._seconds -= seconds
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """A message that waits for its turn; times are seconds of one clock."""
+
+    arrived: float
+    stepped: float  # when it last had one
+
+    @property
+    def live(self) -> bool:
+        """Whether it is of speech as it is spoken, and no recording."""
+        ...
+
+
+Job = TypeVar("Job", bound=Waiting)
+
+
+class Turns:
+    """Choose who is stepped next: none starves, and recordings hold up the live for a tenth of the
+    time at most.
+
+    Args:
+        gather: seconds that a live message may wait for others to be stepped with.
+        now: seconds of the clock that all times are of.
+    """
+
+    def __init__(self, gather: float, now: float) -> None:
+        self._gather, self._allowance = gather, Allowance(now)
+        self._free = now  # when the last step of those who are live ended
+
+    def choose(
+        self, waiting: Sequence[Job], expected: int, now: float
+    ) -> tuple[list[Job], float | None]:
+        """Return all that are live, or the recording whose turn it is; or nobody, and the seconds
+        to wait for somebody (None: until one comes).
+
+        Args:
+            waiting: messages, in the order of their arrival.
+            expected: live conversations that are open.
+            now: the time.
+        """
+        live = [job for job in waiting if job.live]
+        recordings = [job for job in waiting if not job.live]
+        if not waiting:
+            return [], None
+        if len(live) < expected:
+            until = max([self._free, *(job.arrived for job in live[:1])]) + self._gather
+            if now < until:
+                return [], until - now
+        if not recordings:
+            return live, 0
+        wait = self._allowance.wait(now, waits=bool(live)) if expected else 0
+        if wait:
+            return live, wait
+        first = min(recordings, key=lambda job: job.stepped)
+        first.stepped = now
+        return [first], 0
+
+    def stepped(
+        self, jobs: Sequence[Job], waiting: Sequence[Job], start: float, end: float
+    ) -> None:
+        """Take notice of a step.
+
+        Args:
+            jobs: that were in it.
+            waiting: that are left.
+            start: of the step.
+            end: of it.
+        """
+        if jobs[0].live:
+            self._free = end
+        elif held := [job.arrived for job in waiting if job.live]:
+            self._allowance.spend(end - max(start, min(held)))
