@@ -81,7 +81,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
 
     `scope["state"]` has for the application: `abort()`, `gone()` and `await send_bytes(messages)`.
     It reads on, while a message is worked on, until as much waits as a message may have: that is
-    how it learns that a client closes. An answer to a ping may lie behind what it does not read yet.
+    how it learns that a client closes. An answer to a ping may lie behind what is not read.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:

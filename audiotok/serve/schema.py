@@ -103,10 +103,10 @@ def _wrong(name: str, value: Any, field: Field, bounds: Mapping[str, float]) -> 
         if high is None:
             return f"{name} is {brief(value)}; it is {what}, at least {field.low:g}"
         return f"{name} is {brief(value)}; there are {field.low:g} to {high:g}"
-    if field.items is not None:
+    if field.items is not None and isinstance(value, list):
         for item in value:
             if wrong := _wrong(f"an item of {name}", item, field.items, bounds):
                 return wrong
-    if field.fields is not None:
+    if field.fields is not None and isinstance(value, dict):
         return fault(name, value, field.fields, bounds, others=True)
     return None
