@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
-SHARE = 0.1  # of the time that passes, recordings may hold up those who are live
+SHARE = 0.05  # of the time that passes, recordings may hold up those who are live
 MOST = 0.01  # seconds of it that are kept for later
 
 
@@ -13,7 +13,7 @@ class Allowance:
     """The time for which recordings may yet hold up live conversations.
 
     It grows with the time that passes and shrinks by the time that a live message really waited for
-    a recording's step. So recordings take what the live leave idle, and a tenth of the time where
+    a recording's step. So recordings take what the live leave idle, a twentieth of the time where
     they leave nothing: neither starves, however many there are of each.
 
     Args:
@@ -60,8 +60,8 @@ Job = TypeVar("Job", bound=Waiting)
 
 
 class Turns:
-    """Choose who is stepped next: none starves, and recordings hold up the live for a tenth of the
-    time at most.
+    """Choose who is stepped next: none starves, and recordings hold up the live for a twentieth of
+    the time at most.
 
     Args:
         gather: seconds that a live message may wait for others to be stepped with.
