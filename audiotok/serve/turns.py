@@ -13,8 +13,8 @@ class Allowance:
     """The time for which recordings may yet hold up live conversations.
 
     It grows with the time that passes and shrinks by the time that a live message really waited for
-    a recording's step. So recordings take what the live leave idle, a twentieth of the time where
-    they leave nothing: neither starves, however many there are of each.
+    a recording's step. So recordings take what the live leave idle, and a twentieth of the time
+    where they leave nothing: neither starves, however many there are of each.
 
     Args:
         now: seconds, of any clock.

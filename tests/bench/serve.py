@@ -217,10 +217,12 @@ def disturbed(clients: int, options: argparse.Namespace) -> None:
     """One server, so many live clients, without and with recordings beside them."""
     with serving(options) as (_, host, port):
         for pace in (0.02, 0.0):
+            ratios: list[float] = []
             for _ in range(options.repeat):
                 address, more = (host, port), options.recordings
                 alone, *_ = asyncio.run(answers(address, clients, 0, pace, options))
                 beside, count, rest = asyncio.run(answers(address, clients, more, pace, options))
+                ratios.append(beside / alone)
                 print(
                     f"{clients:3} live clients, {'real time' if pace else 'flat out'}: {alone} "
                     f"answers in {options.seconds:g} s alone, {beside} beside {options.recordings} "
@@ -228,6 +230,7 @@ def disturbed(clients: int, options: argparse.Namespace) -> None:
                     f"recordings ended, the last {rest:.1f} s after the live clients",
                     flush=True,
                 )
+            print(f"    median {np.median(ratios):.0%}, mean {np.mean(ratios):.0%}", flush=True)
 
 
 def counts(metrics: str, name: str) -> dict[float, float]:
