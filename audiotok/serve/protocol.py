@@ -18,7 +18,8 @@ Text messages are JSON objects with a `type`; binary ones are audio or tokens.
                       of the last frame some samples may have come already: drop what is past it
     server  (binary)  the rest
     server  end       samples and frames of the whole, and the server's part of the latency:
-                      p50_ms and p99_ms from a message's arrival to its answer
+                      count of messages, p50_ms, p99_ms and worst_ms from a message's arrival to
+                      its answer
     ...               the client may start again, or close
     server  draining  the server will go away in so many seconds: end, and come back later
     server  error     code and message (one line); the socket is closed after it
@@ -83,7 +84,7 @@ SUBPROTOCOL = "audiotok.v1"
 Mode = Literal["encode", "decode", "both"]
 CLOSE_BYTES = 120  # of the reason that a socket is closed with, which WebSocket limits to 123
 
-_POSITIVE, _COUNT = (
+_POSITIVE, _AMOUNT = (
     Field(kind="a whole number", required=True, low=1),
     Field(kind="a number", low=0),
 )
@@ -118,8 +119,8 @@ SERVER: Mapping[str, Mapping[str, Field]] = {
             required=True,
             fields={
                 "message_bytes": Field(kind="a whole number", low=HEAD.size + 1),
-                "session_seconds": _COUNT,
-                "idle_seconds": _COUNT,
+                "session_seconds": _AMOUNT,
+                "idle_seconds": _AMOUNT,
             },
         ),
         "protocol": _POSITIVE,
@@ -127,8 +128,10 @@ SERVER: Mapping[str, Mapping[str, Field]] = {
     "end": {
         "samples": Field(kind="a whole number", required=True, low=0),
         "frames": Field(kind="a whole number", required=True, low=0),
-        "p50_ms": _COUNT,
-        "p99_ms": _COUNT,
+        "count": _AMOUNT,
+        "p50_ms": _AMOUNT,
+        "p99_ms": _AMOUNT,
+        "worst_ms": _AMOUNT,
     },
     "draining": {"seconds": Field(kind="a number", required=True, low=0)},
     "error": {"code": _WORD, "message": _WORD},
