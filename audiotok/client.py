@@ -109,7 +109,9 @@ class Client:
         self.address = address_of(url)
         self._open = ExitStack()
         with explained(self.address):
-            self._socket = self._open.enter_context(connect(self.address, **options(token)))
+            # All that comes is kept until it is asked for: whoever sends does not read meanwhile.
+            settings = {**options(token), "max_queue": None}
+            self._socket = self._open.enter_context(connect(self.address, **settings))
             self.hello = Hello.read(protocol.text(self._socket.recv(OPEN_SECONDS)))
 
     def __enter__(self) -> Client:

@@ -218,8 +218,10 @@ WITHIN = {
     },
     # A protocol; a thread that steps, a room of sessions that it serves; the client's side.
     "serve": {
+        "payload": {"schema"},
+        "protocol": {"payload", "schema"},
         "talk": {"protocol"},
-        "engine": {"protocol", "steps"},
+        "engine": {"protocol", "steps", "turns"},
         "room": {"engine", "metrics", "protocol"},
         "session": {"engine", "protocol", "room"},
         "app": {"engine", "metrics", "protocol", "room", "session", "steps"},

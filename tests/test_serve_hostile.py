@@ -85,6 +85,35 @@ MALFORMED: list[tuple[str, list[Any], str, str]] = [
     ("a mode", ['{"type": "start", "mode": "sing"}'], "malformed", "mode is 'sing'"),
     ("a format", ['{"type": "start", "mode": "both", "format": "mp3"}'], "malformed", "mp3"),
     ("codebooks", ['{"type": "start", "mode": "both", "codebooks": 99}'], "malformed", "1 to 4"),
+    (
+        "a list for a format",
+        ['{"type": "start", "mode": "both", "format": []}'],
+        "malformed",
+        "format is []",
+    ),
+    ("an object for a mode", ['{"type": "start", "mode": {}}'], "malformed", "mode is {}"),
+    ("no mode", ['{"type": "start"}'], "malformed", "start lacks mode"),
+    (
+        "live",
+        ['{"type": "start", "mode": "both", "live": 1}'],
+        "malformed",
+        "live is 1; it is true or",
+    ),
+    (
+        "a field",
+        ['{"type": "start", "mode": "both", "formt": 1}'],
+        "malformed",
+        "no field 'formt'; there",
+    ),
+    ("a field of end", ["start", '{"type": "end", "sample": 1}'], "malformed", "no field 'sample'"),
+    ("no codebooks", ["start", '{"type": "codebooks"}'], "malformed", "codebooks lacks codebooks"),
+    ("infinite", ["start", '{"type": "end", "samples": 1e999}'], "malformed", "samples is inf"),
+    (
+        "a long mode",
+        [json.dumps({"type": "start", "mode": "\xe9" * 900})],
+        "malformed",
+        "mode is '",
+    ),
     ("a codec", ['{"type": "start", "mode": "both", "codec": "x"}'], "wrong_codec", "speech"),
     ("decode blindly", ['{"type": "start", "mode": "decode"}'], "wrong_codec", "None"),
     ("nothing", ["start", b""], "malformed", "its header alone has 8"),
@@ -93,7 +122,12 @@ MALFORMED: list[tuple[str, list[Any], str, str]] = [
     ("a count", ["start", struct.pack("<BBHI", 1, 0, 1, 2**32 - 1)], "malformed", "are not"),
     ("channels", ["start", struct.pack("<BBHI", 1, 0, 9, 0)], "malformed", "9 channels"),
     ("tokens up", ["start", protocol.tokens(np.zeros((4, 1), int), [6] * 4)], "malformed", "audio"),
-    ("samples", ["start", '{"type": "end", "samples": -1}'], "malformed", "a number of samples"),
+    (
+        "samples",
+        ["start", '{"type": "end", "samples": -1}'],
+        "malformed",
+        "a whole number of samples",
+    ),
     ("a length", ["start", '{"type": "end", "samples": 5}'], "malformed", "is of a decoding"),
     ("books", ["start", '{"type": "codebooks", "codebooks": 1}'], "malformed", "in both"),
 ]
@@ -113,6 +147,7 @@ def test_malformed(server: Running, messages: list[Any], code: str, says: str):
         assert (said["type"], said["code"]) == ("error", code)
         assert says in said["message"]
         assert "\n" not in said["message"]
+        assert len(said["message"]) < 200
         with pytest.raises(Exception, match=r"received 10\d\d"):
             client.receive(timeout=20)
     until(server.empty)

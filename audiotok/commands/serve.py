@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -49,7 +50,7 @@ def serve(
     ] = 0,
     drain: Annotated[
         float, typer.Option(min=0, help="Seconds that conversations may go on after SIGTERM.")
-    ] = 30,
+    ] = 2,
     gather_ms: Annotated[
         float, typer.Option(min=0, help="That a message may wait to be stepped with others.")
     ] = 3,
@@ -112,6 +113,7 @@ def serve(
             log.warning("anybody who reaches %s may use this: set a --token", host)
 
     run(model, settings, context=context, certificate=cert, key=key, ready=ready)
+    gc.freeze()  # the process ends, and would look through all of torch once more for half a second
 
 
 def _model(name: str, device: str, backend: str | None, threads: int) -> Codec | Exported:

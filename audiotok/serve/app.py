@@ -127,7 +127,9 @@ class _Door:
             await self._app(scope, receive, send)
             return
         headers, room = Headers(scope=scope), self._application.state.room
-        refusal = room.stranger(headers.get("host"), headers.get("origin"))
+        # Two of them are no host, and no origin, either.
+        host, origin = (", ".join(headers.getlist(name)) or None for name in ("host", "origin"))
+        refusal = room.stranger(host, origin)
         if refusal:
             await _refused(room, refusal)(scope, receive, send)
             return

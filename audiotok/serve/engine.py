@@ -8,8 +8,9 @@
 A step takes what waits, at most `quantum` frames of each, so that a client who sends a second at
 once holds up nobody; it is stepped on with the others until all of its message has gone through.
 Before a step the engine waits for others to join, at most `gather` seconds after the last one. Who
-sends recordings and not speech as it is spoken goes in blocks of many frames, which is faster, when
-no other waits.
+sends recordings and not speech as it is spoken goes in blocks of many frames, which is faster, one
+at a time, where those who are live leave time, and in a small share of it where they leave none
+(`turns`).
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ import numpy as np
 
 from audiotok.serve.protocol import Mode
 from audiotok.serve.steps import Steps
+from audiotok.serve.turns import Turns
 
 log = logging.getLogger("audiotok")
-PATIENCE = 0.5  # seconds that a recording waits for those who are live
 
 
 class EngineError(RuntimeError):
@@ -42,7 +43,8 @@ class Conversation:
     mode: Mode
     codebooks: int  # given back, and decoded in "both" until `decoded` says otherwise
     decoded: int
-    block: int = 1  # frames a step: 1 of speech as it is spoken, more of a recording
+    live: bool = True  # speech as it is spoken; or else a recording
+    block: int = 1  # frames a step
     stream: Any = None  # made by the thread, which alone touches it
     samples: int = 0  # that came in, or that were given back
     heard: int = 0  # samples that were decoded, in "both"
@@ -72,6 +74,11 @@ class _Job:
     codes: list[np.ndarray] = field(default_factory=list)
     samples: list[np.ndarray] = field(default_factory=list)
 
+    @property
+    def live(self) -> bool:
+        """See `Conversation`."""
+        return self.conversation.live
+
 
 class Engine:
     """Steps conversations with a codec; made and used in an event loop.
@@ -92,12 +99,12 @@ class Engine:
         stepped: Callable[[int, float], None] = lambda _count, _seconds: None,
     ) -> None:
         self.steps, self.codec = steps, steps.codec
-        self.gather, self.quantum = gather, quantum
+        self.quantum = quantum
         self._stepped = stepped
         self._open: set[Conversation] = set()
         self._waiting: list[_Job] = []
         self._closed: list[Conversation] = []  # for the thread to forget
-        self._free = perf_counter()  # when the last step ended
+        self._turns = Turns(gather, perf_counter())
         self._change = threading.Condition()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
@@ -109,9 +116,16 @@ class Engine:
         """How many are open."""
         return len(self._open)
 
-    def open(self, mode: Mode, codebooks: int, block: int = 1) -> Conversation:
-        """Begin one."""
-        conversation = Conversation(mode, codebooks, codebooks, block)
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits, nor is anything left of those who went."""
+        with self._change:
+            return not (self._waiting or self._closed)
+
+    def open(self, mode: Mode, codebooks: int, *, live: bool = True) -> Conversation:
+        """Begin one, of speech as it is spoken or of a recording."""
+        block = 1 if live else self.steps.block
+        conversation = Conversation(mode, codebooks, codebooks, live, block)
         with self._change:
             self._open.add(conversation)
         return conversation
@@ -123,6 +137,7 @@ class Engine:
             self._closed.append(conversation)
             gone = [job for job in self._waiting if job.conversation is conversation]
             self._waiting = [job for job in self._waiting if job.conversation is not conversation]
+            self._change.notify()
         for job in gone:
             job.done.cancel()
 
@@ -179,41 +194,30 @@ class Engine:
         except Exception as error:  # the state of these is lost; the others go on
             log.exception("a step of %d conversations failed", len(jobs))
             finished, failed = jobs, EngineError(f"a step failed: {type(error).__name__}")
-        self._free = perf_counter()
-        self._stepped(len(jobs), self._free - start)
+        end = perf_counter()
+        self._stepped(len(jobs), end - start)
         with self._change:
             over = {id(job) for job in finished}
             self._waiting = [job for job in self._waiting if id(job) not in over]
+            self._turns.stepped(jobs, self._waiting, start, end)
         self._loop.call_soon_threadsafe(self._answer, finished, failed)
         return True
 
     def _next(self) -> list[_Job] | None:
         """What the next step is of, None when there is to be none."""
         with self._change:
-            while not self._waiting and not self._stopping:
-                self._change.wait()
-            if self._stopping:
-                return None
-            until = max(self._free, self._waiting[0].arrived) + self.gather
-            while len(self._waiting) < len(self._open) and not self._stopping:
-                left = until - perf_counter()
-                if left <= 0 or not self._change.wait(left):
-                    break
-            closed, self._closed = self._closed, []
-            for conversation in closed:
-                if conversation.stream is not None:
-                    self.steps.close(conversation.stream)
-            return self._turn()
-
-    def _turn(self) -> list[_Job]:
-        """All that are live, or else the recording whose turn it is; none of them starves."""
-        live = [job for job in self._waiting if job.conversation.block == 1]
-        blocks = [job for job in self._waiting if job.conversation.block > 1]
-        first = min(blocks, key=lambda job: job.stepped, default=None)
-        if first is None or (live and perf_counter() - first.stepped < PATIENCE):
-            return live
-        first.stepped = perf_counter()
-        return [first]
+            while not self._stopping:
+                closed, self._closed = self._closed, []
+                for conversation in closed:
+                    if conversation.stream is not None:
+                        self.steps.close(conversation.stream)
+                        conversation.stream = None
+                expected = sum(conversation.live for conversation in self._open)
+                jobs, seconds = self._turns.choose(self._waiting, expected, perf_counter())
+                if jobs:
+                    return jobs
+                self._change.wait(seconds)
+        return None
 
     def _step(self, jobs: list[_Job]) -> list[_Job]:
         """One step of each; gives the jobs that are done."""

@@ -11,16 +11,22 @@ Text messages are JSON objects with a `type`; binary ones are audio or tokens.
                       codec and fingerprint. Whoever sends tokens must name the last two: other
                       weights' tokens are refused
     client  (binary)  audio or tokens, in messages of any length up to limits.message_bytes
-    server  (binary)  what they complete, in order: the tokens of a message before its audio
+    server  (binary)  what they complete, in order: tokens before their audio, in pieces of a few
+                      seconds, each made when the one before it is taken off
     client  codebooks how many codebooks are decoded from here on ("both" only)
     client  end       that was all; of a decoding, samples: its exact length (all frames if absent);
                       of the last frame some samples may have come already: drop what is past it
     server  (binary)  the rest
     server  end       samples and frames of the whole, and the server's part of the latency:
-                      p50_ms and p99_ms from a message's arrival to its answer
+                      count of messages, p50_ms, p99_ms and worst_ms from a message's arrival to
+                      its answer
     ...               the client may start again, or close
     server  draining  the server will go away in so many seconds: end, and come back later
     server  error     code and message (one line); the socket is closed after it
+
+The fields that these messages have, and what they may be, are in CLIENT and SERVER below. A client
+that sends another field, or another value, gets an error that names it; a later server may say
+more than a client knows.
 
 A binary message is a header of 8 bytes, little-endian, and what it holds:
 
@@ -40,35 +46,96 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-import numpy as np
+from audiotok.live.pcm import FORMATS
+from audiotok.serve.payload import AUDIO, HEAD, TOKENS, Binary, audio, binary, tokens
+from audiotok.serve.schema import Field, ProtocolError, brief, fault
 
-from audiotok.live.pcm import FORMATS, PcmError, to_bytes, to_samples
-from audiotok.tokfile import pack, unpack
-
+__all__ = [
+    "AUDIO",
+    "CLIENT",
+    "HEAD",
+    "PATH",
+    "SERVER",
+    "SUBPROTOCOL",
+    "TOKENS",
+    "VERSION",
+    "Binary",
+    "Hello",
+    "Limits",
+    "Mode",
+    "ProtocolError",
+    "Start",
+    "audio",
+    "bearer",
+    "binary",
+    "check",
+    "dumps",
+    "reason",
+    "text",
+    "tokens",
+]
 VERSION = 1
 PATH = "/v1/stream"
 SUBPROTOCOL = "audiotok.v1"
-HEAD = struct.Struct("<BBHI")
-AUDIO, TOKENS = 1, 2
 Mode = Literal["encode", "decode", "both"]
+CLOSE_BYTES = 120  # of the reason that a socket is closed with, which WebSocket limits to 123
 
-
-class ProtocolError(ValueError):
-    """A message that is not of this protocol; one line.
-
-    Attributes:
-        code: a word for programs.
-        close: what the socket is closed with.
-    """
-
-    def __init__(self, message: str, *, code: str = "malformed", close: int = 1007) -> None:
-        super().__init__(message)
-        self.code, self.close = code, close
+_POSITIVE, _AMOUNT = (
+    Field(kind="a whole number", required=True, low=1),
+    Field(kind="a number", low=0),
+)
+_WORD = Field(kind="a string", required=True)
+# What the text messages have beside their `type`. "codebooks" stands for those of the codec.
+CLIENT: Mapping[str, Mapping[str, Field]] = {
+    "start": {
+        "mode": Field(kind="a string", required=True, values=("encode", "decode", "both")),
+        "codebooks": Field(kind="a whole number", low=1, high="codebooks"),
+        "format": Field(kind="a string", values=tuple(FORMATS)),
+        "live": Field(kind="true or false"),
+        "codec": Field(kind="a string"),
+        "fingerprint": Field(kind="a string"),
+    },
+    "codebooks": {
+        "codebooks": Field(kind="a whole number", required=True, low=1, high="codebooks"),
+    },
+    "end": {"samples": Field(kind="a whole number", noun="samples", low=0)},
+}
+SERVER: Mapping[str, Mapping[str, Field]] = {
+    "hello": {
+        "codec": _WORD,
+        "fingerprint": _WORD,
+        "sample_rate": _POSITIVE,
+        "channels": _POSITIVE,
+        "frame_size": _POSITIVE,
+        "codebooks": _POSITIVE,
+        "sizes": Field(kind="a list", required=True, items=_POSITIVE),
+        "latency": Field(kind="a number", required=True, low=0),
+        "limits": Field(
+            kind="an object",
+            required=True,
+            fields={
+                "message_bytes": Field(kind="a whole number", low=HEAD.size + 1),
+                "session_seconds": _AMOUNT,
+                "idle_seconds": _AMOUNT,
+            },
+        ),
+        "protocol": _POSITIVE,
+    },
+    "end": {
+        "samples": Field(kind="a whole number", required=True, low=0),
+        "frames": Field(kind="a whole number", required=True, low=0),
+        "count": _AMOUNT,
+        "p50_ms": _AMOUNT,
+        "p99_ms": _AMOUNT,
+        "worst_ms": _AMOUNT,
+    },
+    "draining": {"seconds": Field(kind="a number", required=True, low=0)},
+    "error": {"code": _WORD, "message": _WORD},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +177,12 @@ class Hello:
         """
         if message.get("type") != "hello" or message.get("protocol") != VERSION:
             raise ProtocolError(f"the server speaks no audiotok protocol {VERSION}")
-        try:
-            values: dict[str, Any] = {f.name: message[f.name] for f in fields(cls)}
-            values["sizes"] = tuple(map(int, values["sizes"]))
-            return cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ProtocolError(f"the server's hello is malformed ({error!r})") from None
+        check(message, SERVER, {}, others=True)
+        values: dict[str, Any] = {f.name: message[f.name] for f in fields(cls)}
+        values["sizes"] = tuple(values["sizes"])
+        if len(values["sizes"]) != values["codebooks"]:
+            raise ProtocolError("the server's hello has not one size a codebook")
+        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,41 +196,21 @@ class Start:
 
     @classmethod
     def read(cls, message: dict[str, Any], hello: Hello) -> Start:
-        """From what `text` gave.
+        """Return what a message asks for that was checked.
 
         Raises:
-            ProtocolError: it asks for what there is not, or for another codec.
+            ProtocolError: it asks for another codec.
         """
-        mode, encoding = message.get("mode"), message.get("format", "s16le")
-        if mode not in ("encode", "decode", "both"):
-            raise ProtocolError(f"mode is {mode!r}; there are encode, decode, both")
-        if encoding not in FORMATS:
-            raise ProtocolError(f"format is {encoding!r}; there are {', '.join(FORMATS)}")
         for name in ("codec", "fingerprint"):
             mine, asked = getattr(hello, name), message.get(name)
-            if asked is None and mode != "decode":
-                continue
-            if asked != mine:
+            if asked != mine and (asked is not None or message["mode"] == "decode"):
                 raise ProtocolError(
-                    f"{name} is {asked!r}; this server has {mine!r}", code="wrong_codec", close=1008
+                    f"{name} is {brief(asked)}; this server has {mine!r}",
+                    code="wrong_codec",
+                    close=1008,
                 )
-        live = message.get("live", True)
-        if type(live) is not bool:
-            raise ProtocolError(f"live is {live!r}; it is true or false")
-        books = codebooks_of(message, hello)
-        return cls(mode=mode, codebooks=books, format=encoding, live=live)
-
-
-def codebooks_of(message: dict[str, Any], hello: Hello) -> int:
-    """How many codebooks a message asks for (all if it does not say).
-
-    Raises:
-        ProtocolError: there are not so many.
-    """
-    asked = message.get("codebooks", hello.codebooks)
-    if type(asked) is not int or not 1 <= asked <= hello.codebooks:
-        raise ProtocolError(f"codebooks is {asked!r}; there are 1 to {hello.codebooks}")
-    return asked
+        chosen = {f.name: message[f.name] for f in fields(cls) if f.name in message}
+        return cls(**{"codebooks": hello.codebooks, **chosen})
 
 
 def dumps(kind: str, value: Any = None, /, **more: Any) -> str:
@@ -186,48 +233,37 @@ def text(message: str) -> dict[str, Any]:
     return found
 
 
-def audio(samples: np.ndarray, encoding: str) -> bytes:
-    """The message that samples [c t] make."""
-    return HEAD.pack(AUDIO, 0, *samples.shape) + to_bytes(samples, encoding)
+def check(
+    message: Mapping[str, Any],
+    schema: Mapping[str, Mapping[str, Field]],
+    bounds: Mapping[str, float],
+    *,
+    others: bool = False,
+) -> None:
+    """Raise unless a message that `text` gave is as it is declared.
 
-
-def tokens(codes: np.ndarray, widths: Sequence[int]) -> bytes:
-    """The message that codes [k f] make."""
-    return HEAD.pack(TOKENS, 0, *codes.shape) + pack(codes, list(widths[: len(codes)]))
-
-
-def binary(data: bytes, hello: Hello, encoding: str) -> tuple[int, np.ndarray]:
-    """AUDIO and samples [c t], or TOKENS and codes [k f].
+    Args:
+        message: with its `type`.
+        schema: CLIENT or SERVER.
+        bounds: numbers that the schema names.
+        others: whether it may be of a type, and have fields, that are not declared.
 
     Raises:
-        ProtocolError: neither, or it is not as long as it says, or codes that there are not.
+        ProtocolError: it is not; names the field, what it is and what it may be.
     """
-    if len(data) < HEAD.size:
-        raise ProtocolError(f"a binary message of {len(data)} bytes; its header alone has 8")
-    kind, zero, rows, count = HEAD.unpack_from(data)
-    body = data[HEAD.size :]
-    if zero or kind not in (AUDIO, TOKENS):
-        raise ProtocolError(f"a binary message of kind {kind}; there are 1 (audio) and 2 (tokens)")
-    if kind == AUDIO:
-        if rows != hello.channels or count * rows * FORMATS[encoding].itemsize != len(body):
-            raise ProtocolError(
-                f"{len(body)} bytes are not {count} samples of {rows} channels in {encoding}; this "
-                f"codec has {hello.channels} channel{'s' if hello.channels > 1 else ''}"
-            )
-        try:
-            return kind, to_samples(body, encoding, rows)
-        except PcmError as error:
-            raise ProtocolError(str(error)) from None
-    if not 1 <= rows <= hello.codebooks:
-        raise ProtocolError(f"tokens of {rows} codebooks; this codec has {hello.codebooks}")
-    widths = hello.widths[:rows]
-    if (count * sum(widths) + 7) // 8 != len(body):
-        raise ProtocolError(f"{len(body)} bytes are not {count} frames of {rows} codebooks")
-    codes = unpack(body, widths, count)
-    if count and (over := codes.max(axis=1) >= np.array(hello.sizes[:rows])).any():
-        row = int(over.argmax())
-        raise ProtocolError(f"code {codes[row].max()} in codebook {row}, of {hello.sizes[row]}")
-    return kind, codes
+    kind = message["type"]
+    if kind not in schema:
+        if others:
+            return
+        raise ProtocolError(f"there is no message {brief(kind)}: {', '.join(schema)}")
+    rest = {name: value for name, value in message.items() if name != "type"}
+    if wrong := fault(kind, rest, schema[kind], bounds, others=others):
+        raise ProtocolError(wrong)
+
+
+def reason(message: str) -> str:
+    """Return a message as far as a socket can be closed with it."""
+    return message.encode()[:CLOSE_BYTES].decode(errors="ignore")
 
 
 def bearer(offered: Sequence[str], header: str | None) -> str | None:

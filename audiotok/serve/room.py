@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Protocol, runtime_checkable
-from urllib.parse import urlsplit
 
 from audiotok.serve.engine import Engine
 from audiotok.serve.metrics import Metrics, resident
 from audiotok.serve.protocol import Hello, Limits
+
+LAST_SECONDS = 1.5  # that those who are left get to hear it, at the end of a drain
+# host, host:port, [address] or [address]:port, as in a Host header; in an Origin after a scheme.
+AUTHORITY = re.compile(r"(?:([\w.-]+)|\[([0-9a-f:.]+)\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     memory_mb: int = 0  # resident, above which nobody more comes in; 0: no limit
     send_seconds: float = 10.0  # that a client may leave an answer unread
-    drain_seconds: float = 30.0  # that conversations may go on after SIGTERM
+    drain_seconds: float = 2.0  # that conversations may go on after SIGTERM
     gather_ms: float = 3.0  # that a message may wait for others to be stepped with
     quantum: int = 2  # frames of a client in one step
     ping_seconds: float = 20.0  # between pings; as long again without an answer ends a session
@@ -81,14 +86,21 @@ class Room:
         A page of another site may be open in the browser of somebody who may come in, and a
         name that is not this server's may have been made to point to it (DNS rebinding).
         """
-        name = urlsplit(f"//{host or ''}").hostname or ""
+        name = _name(host) if host else ""
+        if name is None:
+            return Refusal(400, "host", "the Host header is malformed")
         if _loopback(self.settings.host) and not (
             _loopback(name) or name in (self.settings.host, *self.settings.hosts)
         ):
             return Refusal(421, "host", f"this is not {name or 'nobody'}; --allow-host admits it")
-        if origin is None or {origin, "*"} & set(self.settings.origins):
+        if origin is None or origin in self.settings.origins:
             return None
-        if urlsplit(origin).netloc.lower() == (host or "").lower():
+        parts = ORIGIN.fullmatch(origin)
+        if origin != "null" and (parts is None or _name(parts["authority"]) is None):
+            return Refusal(400, "origin", "the Origin header is malformed")
+        if "*" in self.settings.origins:
+            return None
+        if parts and parts["authority"].lower() == (host or "").lower():
             return None
         return Refusal(403, "origin", "pages of another origin may not connect; --allow-origin")
 
@@ -144,11 +156,26 @@ class Room:
             await asyncio.sleep(0.05)
         for guest in list(self.guests):
             guest.dismiss()
-        until = loop.time() + 5
+        until = loop.time() + LAST_SECONDS
         while self.guests and loop.time() < until:
             await asyncio.sleep(0.05)
         for task in list(self._tasks):
             task.cancel()
+
+
+def _name(authority: str) -> str | None:
+    """Return the host of `host:port` in lower case, an address without brackets; None: it is
+    malformed."""
+    parts = AUTHORITY.fullmatch(authority)
+    if parts is None:
+        return None
+    name, address = parts.groups()
+    if name is not None:
+        return name.lower()
+    try:
+        return str(ip_address(address))
+    except ValueError:
+        return None
 
 
 def _loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,15 +26,26 @@ if TYPE_CHECKING:
 
 SEND_BUFFER = 1 << 16  # bytes: two seconds of audio
 HEADER_SECONDS = 10.0  # that a request may take to arrive
+QUIET = 128  # connections that may ask for nothing at a time; the oldest gives way
+BACKLOG = 256  # connections that wait to be taken up
+CLOSE_SECONDS = 2.0  # that a client may take to answer a close
+MESSAGE_BYTES = 512  # that a message costs beside its own, while it waits
 log = logging.getLogger("audiotok")
 
 
 class _Http(H11Protocol):
-    """HTTP that cuts off whoever connects and asks for nothing."""
+    """HTTP that cuts off whoever connects and asks for nothing, at the latest when many do.
+
+    So connections that are silent, however many, keep nobody out.
+    """
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._patience = self.loop.call_later(HEADER_SECONDS, self._expire)
+        self._cut_off = False
+        self._await()
+        quiet = [one for one in self.connections if isinstance(one, _Http) and one.quiet]
+        if len(quiet) > QUIET:
+            min(quiet, key=lambda one: one.since).cut_off()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.cancel()
@@ -43,21 +55,91 @@ class _Http(H11Protocol):
         self._patience.cancel()
         super().handle_websocket_upgrade(event)
 
-    def _expire(self) -> None:
-        if self.cycle is None:
+    def on_response_complete(self) -> None:
+        self._patience.cancel()
+        self._await()
+        super().on_response_complete()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it asks for nothing."""
+        return not self._cut_off and (self.cycle is None or self.cycle.response_complete)
+
+    def cut_off(self) -> None:
+        """End it, if it asks for nothing."""
+        if self.quiet:
+            self._cut_off = True
             self.transport.abort()
+
+    def _await(self) -> None:
+        self.since = self.loop.time()
+        self._patience = self.loop.call_later(HEADER_SECONDS, self.cut_off)
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
     """WebSocket that can be cut off, whatever is still to be sent, and says several things at once.
 
-    `scope["state"]` has both for the application: `abort()` and `await send_bytes(messages)`.
+    `scope["state"]` has for the application: `abort()`, `gone()` and `await send_bytes(messages)`.
+    It reads on, while a message is worked on, until as much waits as a message may have: that is
+    how it learns that a client closes. An answer to a ping may lie behind what is not read.
     """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.close_timeout = CLOSE_SECONDS
+        self._ahead = 0  # bytes that wait
+        self._came = self.loop.time()  # when anything did
 
     async def run_asgi(self) -> None:
         scope: Any = self.scope
-        scope["state"] |= {"abort": self.transport.abort, "send_bytes": self._send_bytes}
+        scope["state"] |= {
+            "abort": self.transport.abort,
+            "gone": self._gone,
+            "send_bytes": self._send_bytes,
+        }
         await super().run_asgi()
+
+    def send_receive_event_to_app(self) -> None:
+        size = sum(map(len, self.frames))
+        if self.curr_msg_data_type == "text" and not _is_text(b"".join(self.frames)):
+            self.conn.send_close(1007, "a text message is not UTF-8")
+            self.handle_parser_exception()
+            return
+        super().send_receive_event_to_app()
+        self._ahead += size + MESSAGE_BYTES
+        self._read_on()
+
+    async def receive(self) -> Any:
+        message: Any = await super().receive()
+        if message["type"] == "websocket.receive":
+            text, data = message.get("text"), message.get("bytes")
+            size = len(text.encode()) if text is not None else len(data)
+            self._ahead -= size + MESSAGE_BYTES
+            self._read_on()
+        return message
+
+    def data_received(self, data: bytes) -> None:
+        self._came = self.loop.time()
+        super().data_received(data)
+
+    def keepalive_timeout(self) -> None:
+        # An answer may lie behind messages that wait, or are just being read.
+        patience = self.ping_timeout or 0.0
+        if (self.read_paused or self.loop.time() - self._came < patience) and not self._gone():
+            self.pong_timer = self.loop.call_later(patience, self.keepalive_timeout)
+            return
+        super().keepalive_timeout()
+
+    def _read_on(self) -> None:
+        if self.read_paused and self._ahead < self.config.ws_max_size:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    def _gone(self) -> bool:
+        """Whether nobody waits for an answer, though there may be more to read."""
+        if self.disconnected or self.close_sent or self.transport.is_closing():
+            return True
+        return self.conn.close_rcvd is not None or _hung_up(self.transport)
 
     async def _send_bytes(self, messages: Sequence[bytes]) -> None:
         await self.writable.wait()
@@ -71,6 +153,24 @@ class _WebSocket(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.http.response.body":
             self.handshake_complete = True  # a refusal is one; uvicorn would log it as an error
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _hung_up(transport: asyncio.Transport) -> bool:
+    """Whether the other side has ended the connection, though what it sent is not read yet."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
 
 
 class Server(uvicorn.Server):
@@ -118,7 +218,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        door = socket.create_server((host, port), family=family, backlog=1024)
+        door = socket.create_server((host, port), family=family, backlog=BACKLOG)
         # Of each connection: what is not read piles up no further.
         door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         return door
@@ -148,8 +248,8 @@ def built(
         ws_ping_interval=settings.ping_seconds,
         ws_ping_timeout=settings.ping_seconds,
         ws_per_message_deflate=False,  # tokens do not shrink
-        limit_concurrency=2 * limits.clients + 64,
-        timeout_graceful_shutdown=5,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=1,
         log_config=None,
         log_level="error",
         access_log=False,

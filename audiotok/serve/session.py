@@ -1,12 +1,14 @@
 """One client: what it says is done in order, and the next is read when the answer is sent.
 
 So a client who sends faster than it is served, or reads nothing, holds up itself alone, and what
-it has on the server is one message.
+it has on the server is a message or two. A long one is worked off in pieces, each when the answer
+to the one before it has been taken off, and not at all when the client has gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,8 +19,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from audiotok.live.latency import Times
 from audiotok.serve import protocol
 from audiotok.serve.engine import Answer, Conversation, EngineError
-from audiotok.serve.protocol import ProtocolError, Start
+from audiotok.serve.protocol import Binary, ProtocolError, Start
 from audiotok.serve.room import Room
+
+PIECE_SECONDS = 1.0  # of a message, worked off at once; a recording's block if that is more
+PART_SECONDS = 1.0  # that a client may take to hear why it is sent away
+log = logging.getLogger("audiotok")
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Session:
     def __init__(self, socket: WebSocket, room: Room) -> None:
         self.socket, self.room = socket, room
         self._widths = room.hello.widths
+        second = -(-room.hello.sample_rate * PIECE_SECONDS // room.hello.frame_size)
+        self._piece_frames = max(int(second), room.engine.steps.block)
         self._task = asyncio.current_task()
         self._talk: Conversation | None = None
         self._start: Start | None = None
@@ -73,9 +81,13 @@ class Session:
             await self._see_out(_Over("internal", 1011, str(error)))
         except (WebSocketDisconnect, OSError):
             pass
-        except RuntimeError:  # what starlette says of a socket that has gone
-            if self.socket.application_state is WebSocketState.CONNECTED:
-                raise
+        except Exception as error:
+            # starlette raises RuntimeError for a socket that has gone.
+            connected = self.socket.application_state is WebSocketState.CONNECTED
+            if connected or not isinstance(error, RuntimeError):
+                log.exception("a session failed")
+                how = "internal"
+                await self._see_out(_Over("internal", 1011, "the server failed"))
         finally:
             self._forget()
             self.room.leave(self)
@@ -90,6 +102,8 @@ class Session:
             self._end(_Over("session_time", 1008, f"{limits.session_seconds:g} s are over"))
         elif self._doing == "waiting" and now - self._since > limits.idle_seconds:
             self._end(_Over("idle", 1008, f"nothing came for {limits.idle_seconds:g} s"))
+        elif self._doing != "waiting" and self._link("gone", lambda: False)():
+            self._end(_Over("left", 1001, "the client has gone", abort=True))
         elif self._doing == "sending" and now - self._since > self.room.settings.send_seconds:
             self._end(_Over("too_slow", 1008, "answers are not read", abort=True))
 
@@ -101,7 +115,9 @@ class Session:
     def dismiss(self) -> None:
         """See `room.Guest`."""
         waiting = self._doing == "waiting"
-        self._end(_Over("draining", 1001, "the server is going away", flush=waiting))
+        unread = self._doing == "sending" and self._now() - self._since > PART_SECONDS
+        over = _Over("draining", 1001, "the server is going away", flush=waiting, abort=unread)
+        self._end(over)
 
     def _end(self, over: _Over) -> None:
         if self._over is None and self._task is not None:
@@ -129,12 +145,13 @@ class Session:
 
     async def _obey(self, message: dict[str, Any]) -> None:
         kind, hello = message["type"], self.room.hello
+        protocol.check(message, protocol.CLIENT, {"codebooks": hello.codebooks})
         if kind == "start":
             if self._talk is not None:
                 raise ProtocolError("start comes after end", code="out_of_order", close=1008)
             self._start = Start.read(message, hello)
-            block = 1 if self._start.live else self.room.engine.steps.block
-            self._talk = self.room.engine.open(self._start.mode, self._start.codebooks, block)
+            mode, codebooks = self._start.mode, self._start.codebooks
+            self._talk = self.room.engine.open(mode, codebooks, live=self._start.live)
             self._times, self._fed = Times(10_000), False
         elif kind == "codebooks":
             talk, start = self._started()
@@ -143,28 +160,31 @@ class Session:
             mirrors = self.room.engine.steps.first_frames > 1
             if self._fed and (not start.live or mirrors):
                 raise ProtocolError("here codebooks can be changed before the first audio only")
-            talk.decoded = protocol.codebooks_of(message, hello)
-        elif kind == "end":
-            talk, start = self._started()
-            await self._finish(talk, start, _samples(message))
+            talk.decoded = message["codebooks"]
         else:
-            raise ProtocolError(f"there is no message {kind[:40]!r}: start, codebooks, end")
+            talk, start = self._started()
+            await self._finish(talk, start, message.get("samples"))
 
     async def _piece(self, data: bytes) -> None:
         talk, start = self._started()
-        kind, values = protocol.binary(data, self.room.hello, start.format)
+        message = Binary.read(data, self.room.hello, start.format)
         wanted = protocol.TOKENS if start.mode == "decode" else protocol.AUDIO
-        if kind != wanted:
+        if message.kind != wanted:
             raise ProtocolError(f"{start.mode} takes {('audio', 'tokens')[wanted - 1]}")
-        if kind == protocol.TOKENS and len(values) != start.codebooks:
-            raise ProtocolError(f"tokens of {len(values)} codebooks, not {start.codebooks}")
-        if kind == protocol.TOKENS:
-            talk.frames += values.shape[1]
+        if wanted == protocol.TOKENS:
+            if message.rows != start.codebooks:
+                raise ProtocolError(f"tokens of {message.rows} codebooks, not {start.codebooks}")
+            talk.frames += message.count
         self._fed = True
-        self._is("working")
-        answer = await self.room.engine.push(talk, values)
-        self._count(kind, values.shape[1], answer)
-        await self._send(answer, start)
+        seconds = 0.0
+        for values in message.pieces(self._piece_frames):
+            self._is("working")
+            answer = await self.room.engine.push(talk, values)
+            seconds += answer.seconds
+            self._count(wanted, values.shape[1], answer)
+            await self._send(answer, start)
+        self.room.metrics.answers.observe(seconds)
+        self._times.add(seconds)
 
     async def _finish(self, talk: Conversation, start: Start, samples: int | None) -> None:
         if samples is not None:
@@ -189,6 +209,10 @@ class Session:
             self.room.engine.close(self._talk)
         self._talk = self._start = None
 
+    def _link(self, name: str, missing: Any = None) -> Any:
+        """What `run` gives a session beside the socket."""
+        return self.socket.scope.get("state", {}).get(name, missing)
+
     # -- saying things ---------------------------------------------------------------------------
 
     def _is(self, doing: str) -> None:
@@ -202,7 +226,7 @@ class Session:
         if answer.samples is not None and answer.samples.shape[1]:
             messages.append(protocol.audio(answer.samples, start.format))
         if messages:
-            await self.socket.scope["state"]["send_bytes"](messages)
+            await self._link("send_bytes")(messages)
 
     async def _say(self, kind: str, value: Any = None, /, **more: Any) -> None:
         self._is("sending")
@@ -216,30 +240,20 @@ class Session:
             metrics.encoded.inc(answer.codes.shape[1])
         if answer.samples is not None:
             metrics.samples_out.inc(answer.samples.shape[1])
-        metrics.answers.observe(answer.seconds)
-        self._times.add(answer.seconds)
 
     async def _see_out(self, over: _Over) -> None:
-        """Says why, and closes; whoever does not hear it within two seconds is cut off."""
+        """Says why, and closes; whoever does not hear it within a second is cut off."""
         try:
             if not over.abort:
-                await asyncio.wait_for(self._part(over), 2)
+                await asyncio.wait_for(self._part(over), PART_SECONDS)
                 return
         except (WebSocketDisconnect, RuntimeError, OSError, asyncio.TimeoutError):
-            pass
-        abort = self.socket.scope.get("state", {}).get("abort")
-        if abort is not None:
+            pass  # EngineError is a RuntimeError
+        if (abort := self._link("abort")) is not None:
             abort()
 
     async def _part(self, over: _Over) -> None:
         if over.flush and self._talk is not None and self._start is not None:
             await self._finish(self._talk, self._start, None)
         await self._say("error", code=over.code, message=over.message)
-        await self.socket.close(over.close, over.message[:100])
-
-
-def _samples(message: dict[str, Any]) -> int | None:
-    samples = message.get("samples")
-    if samples is not None and (type(samples) is not int or samples < 0):
-        raise ProtocolError(f"samples is {str(samples)[:40]!r}; it is a number of samples")
-    return samples
+        await self.socket.close(over.close, protocol.reason(over.message))

@@ -13,10 +13,11 @@ import numpy as np
 from audiotok.live.pcm import FORMATS
 from audiotok.missing import needed
 from audiotok.serve import protocol
-from audiotok.serve.protocol import Hello, Mode, ProtocolError
+from audiotok.serve.protocol import Hello, Limits, Mode, ProtocolError
 from audiotok.tokens import Tokens
 
 OPEN_SECONDS = 20.0
+PONG_SECONDS = 300.0  # a server reads no further, not even a ping, while it has enough to do
 
 
 class ClientError(ValueError):
@@ -67,12 +68,14 @@ class Talk:
 
     def messages(self, piece: np.ndarray) -> Iterator[bytes]:
         """A piece in messages that the server takes."""
-        most = int(self.hello.limits["message_bytes"]) - protocol.HEAD.size
+        limits, second = self.hello.limits, self.hello.sample_rate
+        most = int(limits.get("message_bytes", Limits.message_bytes)) - protocol.HEAD.size
         if self.mode == "decode":
-            step = max(1, most * 8 // sum(self.hello.widths[: self.codebooks]) - 8)
+            step = most * 8 // max(1, sum(self.hello.widths[: self.codebooks])) - 8
+            second = -(-second // self.hello.frame_size)
         else:
-            step = max(1, most // (FORMATS[self.format].itemsize * self.hello.channels))
-            step = min(step, self.hello.sample_rate)  # a second: answers come on the way
+            step = most // (FORMATS[self.format].itemsize * self.hello.channels)
+        step = max(1, min(step, second))  # a second: answers come on the way
         for first in range(0, piece.shape[1], step):
             part = piece[:, first : first + step]
             if self.mode == "decode":
@@ -87,8 +90,9 @@ class Talk:
             (self._codes if kind == protocol.TOKENS else self._samples).append(values)
             return False
         said = protocol.text(message)
+        protocol.check(said, protocol.SERVER, {}, others=True)
         if said["type"] == "error":
-            raise ClientError(str(said.get("message")), code=str(said.get("code")))
+            raise ClientError(_line(said["message"]), code=said["code"])
         if said["type"] == "end":
             self.summary = said
         self.draining |= said["type"] == "draining"
@@ -101,6 +105,12 @@ class Talk:
         samples = np.concatenate([none, *self._samples], 1)
         self._codes, self._samples = [], []
         return Heard(codes, samples)
+
+
+def _line(text: str) -> str:
+    """Return what a server says in one line that can be shown."""
+    shown = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(shown.split())[:200]
 
 
 def tokens_of(hello: Hello, codes: np.ndarray, samples: int) -> Tokens:
@@ -137,6 +147,7 @@ def options(token: str | None) -> dict[str, Any]:
         "subprotocols": [protocol.SUBPROTOCOL],
         "compression": None,
         "open_timeout": OPEN_SECONDS,
+        "ping_timeout": PONG_SECONDS,
         "max_size": None,
         "proxy": None,
     }
@@ -150,11 +161,13 @@ def explained(address: str) -> Iterator[None]:
         yield
     except errors.InvalidStatus as error:
         body = (error.response.body or b"").decode("utf-8", "replace").strip()
-        said = " ".join(body.split())[:200] or error.response.reason_phrase
+        said = _line(body) or error.response.reason_phrase
         status = error.response.status_code
         raise ClientError(f"{address}: refused ({status}): {said}", code=str(status)) from None
     except errors.ConnectionClosed as error:
-        why = error.rcvd.reason or f"code {error.rcvd.code}" if error.rcvd else "no goodbye"
+        why = "no goodbye"
+        if error.rcvd:
+            why = _line(error.rcvd.reason) or f"code {error.rcvd.code}"
         raise ClientError(f"{address}: the server closed the connection ({why})") from None
     except (errors.WebSocketException, OSError, TimeoutError) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,9 +1,15 @@
 """How many real-time conversations `audiotok serve` holds: audio up, tokens and audio down.
 
     python tests/bench/serve.py --clients 10 20 40 --seconds 10
+    python tests/bench/serve.py --clients 1 4 --recordings 16
 
 One server process; all clients in this one, on raw sockets, each at its own pace and phase. A frame
 is late when its answer takes longer than a frame lasts. Memory is that of the server's process.
+
+With `--recordings` it is measured what so many clients that send recordings (live: false), one
+after the other, take from those who are live: the answers that live clients get in so many
+seconds, without and with them, by turns. Each live client sends its next frame when the last one is
+answered: once in real time at most, once as fast as that goes.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -119,6 +126,113 @@ async def client(
     return [when - sent[i + lag] for i, when in enumerate(came)], said
 
 
+async def conversation(
+    address: tuple[str, int], frames: list[bytes], end: float, pace: float
+) -> int:
+    """The answers that a live client gets until `end`, who sends a frame when the last is answered.
+
+    Args:
+        address: host and port.
+        frames: messages of a frame each, repeated.
+        end: as `perf_counter` has it.
+        pace: seconds between frames at least.
+    """
+    loop = asyncio.get_running_loop()
+    _, socket = await loop.create_connection(lambda: Socket(":".join(map(str, address))), *address)
+    await asyncio.wait_for(socket.ready, 30)
+    socket.send(frame(json.dumps({"type": "start", "mode": "both"}).encode(), 1))
+    sent, next_at = 0, perf_counter()
+    while (now := perf_counter()) < end:
+        # The first frame completes nothing yet.
+        if sent <= len(socket.came) + 1 and now >= next_at:
+            socket.send(frames[sent % len(frames)])
+            sent, next_at = sent + 1, max(next_at + pace, now)
+        await asyncio.sleep(0.0005)
+    socket.over.cancel()
+    socket.transport.abort()
+    return len(socket.came)
+
+
+async def recordings(
+    address: tuple[str, int], mode: str, messages: list[bytes], over: asyncio.Event
+) -> int:
+    """How many recordings one client gets coded, one after the other until it is `over`; the last
+    one is waited for."""
+    loop, count = asyncio.get_running_loop(), 0
+    while not over.is_set():
+        _, socket = await loop.create_connection(
+            lambda: Socket(":".join(map(str, address))), *address
+        )
+        await asyncio.wait_for(socket.ready, 30)
+        about = {"type": "start", "mode": mode, "live": False}
+        socket.send(frame(json.dumps(about).encode(), 1))
+        for message in messages:
+            socket.send(message)
+        socket.send(frame(b'{"type": "end"}', 1))
+        said = await asyncio.wait_for(socket.over, 300)
+        assert said["type"] == "end", said
+        socket.transport.close()
+        count += 1
+    return count
+
+
+async def answers(
+    address: tuple[str, int], clients: int, besides: int, pace: float, options: argparse.Namespace
+) -> tuple[int, int, float]:
+    """Answers that live clients get, recordings that end beside them, and seconds till the last."""
+    audio = Audio.load(SPEECH).resample(16000).samples
+    short = [frame(protocol.audio(x.numpy(), "s16le"), 2) for x in audio.split(320, 1)[:-1]]
+    long = [frame(protocol.audio(x.numpy(), "s16le"), 2) for x in audio.split(16000, 1)]
+    over = asyncio.Event()
+    tasks = [
+        asyncio.create_task(recordings(address, options.mode, long, over)) for _ in range(besides)
+    ]
+    await asyncio.sleep(1)  # they are under way
+    end = perf_counter() + options.seconds
+    live = await asyncio.gather(*(conversation(address, short, end, pace) for _ in range(clients)))
+    over.set()
+    done = await asyncio.gather(*tasks)
+    return sum(live), sum(done), perf_counter() - end
+
+
+@contextlib.contextmanager
+def serving(options: argparse.Namespace) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
+    """A server in a process of its own, its host and its port."""
+    command = [sys.executable, "-m", "audiotok", "serve", "--port", "0", "--clients", "1000"]
+    command += ["--gather-ms", str(options.gather), "--threads", str(options.threads)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    command += ["--codec", options.codec, "--backend", options.backend]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as server,
+        contextlib.ExitStack() as ending,
+    ):
+        ending.callback(server.terminate)
+        assert server.stdout
+        found = re.search(r"http://([\d.]+):(\d+)/", server.stdout.readline())
+        assert found
+        yield server, found[1], int(found[2])
+
+
+def disturbed(clients: int, options: argparse.Namespace) -> None:
+    """One server, so many live clients, without and with recordings beside them."""
+    with serving(options) as (_, host, port):
+        for pace in (0.02, 0.0):
+            ratios: list[float] = []
+            for _ in range(options.repeat):
+                address, more = (host, port), options.recordings
+                alone, *_ = asyncio.run(answers(address, clients, 0, pace, options))
+                beside, count, rest = asyncio.run(answers(address, clients, more, pace, options))
+                ratios.append(beside / alone)
+                print(
+                    f"{clients:3} live clients, {'real time' if pace else 'flat out'}: {alone} "
+                    f"answers in {options.seconds:g} s alone, {beside} beside {options.recordings} "
+                    f"that send recordings ({options.mode}): {beside / alone:.0%}; {count} "
+                    f"recordings ended, the last {rest:.1f} s after the live clients",
+                    flush=True,
+                )
+            print(f"    median {np.median(ratios):.0%}, mean {np.mean(ratios):.0%}", flush=True)
+
+
 def counts(metrics: str, name: str) -> dict[float, float]:
     """Buckets of a histogram: how many took no more seconds than each bound."""
     rows = re.findall(rf'^audiotok_{name}_bucket{{le="(\S+)"}} (\S+)', metrics, re.MULTILINE)
@@ -154,19 +268,7 @@ def get(host: str, port: int, path: str) -> str:
 
 def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
     """One server, so many clients."""
-    command = [sys.executable, "-m", "audiotok", "serve", "--port", "0", "--clients", "1000"]
-    command += ["--gather-ms", str(options.gather), "--threads", str(options.threads)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-    command += ["--codec", options.codec, "--backend", options.backend]
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as server,
-        contextlib.ExitStack() as ending,
-    ):
-        ending.callback(server.terminate)
-        assert server.stdout
-        found = re.search(r"http://([\d.]+):(\d+)/", server.stdout.readline())
-        assert found
-        host, port = found[1], int(found[2])
+    with serving(options) as (server, host, port):
         hello = json.loads(get(host, port, "/healthz"))
         memory = value(get(host, port, "/metrics"), "resident_bytes")
         audio = Audio.load(SPEECH).resample(16000).samples
@@ -212,11 +314,17 @@ def main() -> None:
     parser.add_argument("--backend", default="onnx")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gather", type=float, default=3, help="ms")
+    parser.add_argument("--recordings", type=int, default=0, help="clients beside the live ones")
+    parser.add_argument("--mode", default="encode", help="of recordings: encode or both")
+    parser.add_argument("--repeat", type=int, default=1, help="with --recordings")
     options = parser.parse_args()
     cpu = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[:1]
     print(f"{cpu or platform.processor()}, {os.cpu_count()} cores, torch {torch.__version__}")
     for clients in options.clients:
-        measured(clients, options.seconds, options)
+        if options.recordings:
+            disturbed(clients, options)
+        else:
+            measured(clients, options.seconds, options)
 
 
 if __name__ == "__main__":
