@@ -83,8 +83,9 @@ def _opened(path: str, audio: str) -> tuple[Any, str]:
     kinds = {name: _called(kind) for name, kind in features.items()}
     column = choose(likely, there, kinds, path, audio)
     for name, kind in features.items():
-        if isinstance(kind, datasets.Audio | datasets.Image):
-            data = data.cast_column(name, type(kind)(decode=False))
+        for encoded in (datasets.Audio, datasets.Image):
+            if isinstance(kind, encoded):
+                data = data.cast_column(name, encoded(decode=False))
     return data, column
 
 

@@ -85,7 +85,8 @@ class _Member(tarfile.TarInfo):
             raise _READ_ERROR(f"a header is damaged: {error}") from None
 
 
-_BROKEN = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)
+_MODULE: Any = tarfile  # whose types do not know all that it has
+_BROKEN = (_MODULE.InvalidHeaderError, _MODULE.TruncatedHeaderError)
 _READ_ERROR = tarfile.ReadError
 
 
@@ -101,7 +102,7 @@ def _samples(path: str) -> Iterator[_Sample]:
             ) as tar,
         ):
             for member in tar:
-                tar.members = []  # else all headers stay in memory
+                tar.members = []  # pyright: ignore[reportAttributeAccessIssue] - they fill the memory
                 named = _NAME.fullmatch(member.name)
                 if not named or _ABOUT.match(member.name):
                     continue
