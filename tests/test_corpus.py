@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import pickle
 import shutil
@@ -21,7 +20,7 @@ from audiotok.corpus.base import About
 from audiotok.corpus.change import dedup, duplicates, merge, split
 from audiotok.corpus.check import damage, describe, whole
 from audiotok.corpus.usage import usage
-from audiotok.corpus.write import row_of, write_corpus
+from audiotok.corpus.write import row_of, sha256, write_about, write_corpus
 from audiotok.tokens import Tokens
 
 ABOUT = About("toy", "ab12", (64, 64, 32), 16000, 320, 1, ())
@@ -102,7 +101,7 @@ def test_no_corpus_is_said(tmp_path: Path, corpus: Corpus):
         Corpus(tmp_path)
     about = corpus.path / "corpus.json"
     text = about.read_text()
-    about.write_text(text.replace("audiotok corpus 1", "audiotok corpus 9"))
+    about.write_text(text.replace("audiotok corpus 2", "audiotok corpus 9"))
     with pytest.raises(CorpusError, match="update audiotok"):
         Corpus(corpus.path)
     about.write_text(text[:100])
@@ -173,13 +172,10 @@ def test_codes_that_are_not_their_rows_are_found(corpus: Corpus):
     index = np.load(shard.path(".npy"))
     index["crc"][3] += 1
     np.save(shard.path(".npy"), index)
-    about = corpus.path / "corpus.json"
-    from audiotok.corpus.write import sha256
-
-    facts = json.loads(about.read_text())
-    facts["shards"][0]["sha256"][".npy"] = sha256(shard.path(".npy"))
-    facts["shards"][0]["bytes"][".npy"] = shard.path(".npy").stat().st_size
-    about.write_text(json.dumps(facts))
+    files = corpus.about.shards[0]
+    files.sha256[".npy"] = sha256(shard.path(".npy"))
+    files.bytes[".npy"] = shard.path(".npy").stat().st_size
+    write_about(corpus.path, corpus.about)
     found = dict(damage(Corpus(corpus.path)))
     assert found[shard.name] == ["recordings 3: codes, row and index do not agree"]
 

@@ -15,7 +15,7 @@ from golden import elsewhere
 from hypothesis import given, settings
 
 from audiotok.corpus import Corpus, CorpusError
-from audiotok.corpus.base import About
+from audiotok.corpus.base import About, read_about
 from audiotok.corpus.change import merge
 from audiotok.corpus.check import whole
 from audiotok.corpus.write import row_of, write_corpus
@@ -134,7 +134,9 @@ def test_what_another_kind_of_machine_wrote_reads_the_same(tmp_path: Path):
     assert audiotok("corpus", "expand", there, "-o", tmp_path / "plain").code == 0
     assert audiotok("corpus", "compress", tmp_path / "plain", "-o", tmp_path / "here").code == 0
     for path in there.iterdir():
-        assert (tmp_path / "here" / path.name).read_bytes() == path.read_bytes()
+        if path.name != "corpus.json":  # written before that had a checksum
+            assert (tmp_path / "here" / path.name).read_bytes() == path.read_bytes()
+    assert read_about(tmp_path / "here") == read_about(there)
 
 
 def test_frequencies_reach_the_coder_as_they_are():
