@@ -23,6 +23,9 @@ from audiotok.missing import needed
 class ListingError(ValueError):
     """A listing that cannot be read; one line that names it and the way out."""
 
+    def __init__(self, line: str) -> None:
+        super().__init__(re.sub(r"[\r\n]+", " ", line))  # names in it may hold line breaks
+
 
 @dataclass(frozen=True)
 class Place:

@@ -119,7 +119,7 @@ def test_every_file_has_a_level():
 WITHIN = {
     # What is decoded is resampled; what is written has another name until it is complete.
     "io": {
-        "folder": {"columns", "decoders", "delimited", "jsonfile"},
+        "folder": {"columns", "decoders", "delimited", "jsonfile", "walk"},
         "sink": {"decoders", "part"},
         "source": {"bare", "decoders", "resample"},
     },
