@@ -18,7 +18,7 @@ from audiotok.io.commands import CommandError, run, run_once, withheld
 from audiotok.io.decoders import Decoder
 from audiotok.io.jsonfile import parse
 from audiotok.io.passing import PassingError, passes
-from audiotok.io.text import one_line
+from audiotok.io.text import one_line, plain
 from audiotok.missing import needed
 
 LONGEST = 1e9  # seconds that any recording lasts, 31 years
@@ -31,7 +31,7 @@ class ListingError(ValueError):
 
     def __init__(self, message: str) -> None:
         # What is quoted of a listing may hold line breaks of Unicode, and what terminals obey.
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        super().__init__(plain(message))
 
 
 @dataclass(frozen=True)

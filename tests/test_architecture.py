@@ -125,7 +125,7 @@ WITHIN = {
     "io": {
         "libsndfile": {"headers", "mp3", "ogg"},
         "decoders": {"ffmpeg", "headers", "libsndfile", "ogg", "torchcodec"},
-        "folder": {"columns", "decoders", "delimited", "jsonfile"},
+        "folder": {"columns", "decoders", "delimited", "jsonfile", "walk"},
         "commands": {"decoders", "lock"},
         "sink": {"decoders", "part"},
         "source": {"bare", "decoders", "levels", "resample"},

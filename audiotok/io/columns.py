@@ -46,7 +46,7 @@ def path_of(row: Mapping[str, Any], column: str = "") -> tuple[str, str]:
         there = next((name for name in names if name in row), None)
         if there is not None:
             raise ValueError(f"`{there}` is empty")
-        only = ", ".join(map(str, row))[:200] or "nothing"
+        only = " ".join(", ".join(map(str, row)).split())[:200] or "nothing"
         raise ValueError(f"no path; call the column `{names[0]}`, there is only {only}")
     name = row[found]
     if not isinstance(name, str) or "\0" in name:

@@ -38,7 +38,8 @@ def read_rows(
             header = [field.strip() for field in fields]
             twice = next((h for i, h in enumerate(header) if h and h in header[:i]), None)
             if twice is not None:
-                raise ValueError(f"{name}, line {number}: two columns are called `{twice}`")
+                one_line = " ".join(twice.split())
+                raise ValueError(f"{name}, line {number}: two columns are called `{one_line}`")
             continue
         if len(fields) > len(header):
             raise ValueError(f"{name}, line {number}: more fields than the header's {len(header)}")

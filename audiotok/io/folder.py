@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from audiotok.io.columns import with_our_names
 from audiotok.io.decoders import AudioFileError, open_decoder
 from audiotok.io.delimited import read_rows
 from audiotok.io.jsonfile import parse
+from audiotok.io.walk import is_file
 
 TEXTS = (".normalized.txt", ".txt", ".lab")  # of a recording of the same name, the first there is
 # Labels of HTK (start end phone) and Festival (# on a line of its own) say when, not what.
@@ -143,7 +145,7 @@ def teller(remember: Callable[[Any], Any], root: Path) -> Callable[[Path], tuple
     """
     # Remembered by this teller only: the next may find other files.
     table = remember(_transcripts)
-    names = remember(lambda folder: {p.name for p in folder.glob("*") if p.is_file()})
+    names = remember(_names)
     named = remember(_by_file_name)
 
     def tell(path: Path) -> tuple[str, str]:
@@ -151,12 +153,20 @@ def teller(remember: Callable[[Any], Any], root: Path) -> Callable[[Path], tuple
         for folder in path.parents:
             if found:
                 return found
-            found = named(folder).get(path.relative_to(folder).as_posix())
+            rows = named(folder)
+            found = rows.get(path.relative_to(folder).as_posix()) if rows else None
             if folder == root:
                 break
         return found or ("", _beside(path, names(path.parent)))
 
     return tell
+
+
+def _names(folder: Path) -> set[str]:
+    """The files in a folder; a pipe of a transcript's name is none."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        return {entry.name for entry in entries if is_file(entry)}
+    return set()
 
 
 def drawn(groups: set[str], splits: Mapping[str, float]) -> dict[str, str]:
