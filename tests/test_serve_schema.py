@@ -108,7 +108,7 @@ def test_any_message_over_a_socket(caplog: pytest.LogCaptureFixture):
     starts = ({"type": "start", "mode": mode} for mode in ("encode", "decode", "both"))
     cases: list[tuple[dict[str, Any] | None, Any]] = []
 
-    # Drawn before there is a server: hypothesis wants `random`, which threads of it use, for itself.
+    # Drawn before there is a server, whose threads use `random`, which hypothesis forbids.
     @settings(max_examples=100, deadline=None, database=None)
     @given(
         st.sampled_from([None, *starts]), messages | st.text(max_size=20) | st.binary(max_size=20)
