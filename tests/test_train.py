@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from audiotok.audio import Audio
-from audiotok.checkpoint import load, read_card
+from audiotok.checkpoint import load, read_card, save
 from audiotok.io.lock import LockedError
 from audiotok.recipe import Band, Train, read_recipe
 from audiotok.teachers.base import SpeechTeacher
@@ -450,6 +450,9 @@ def test_weights_to_start_from(recipe: Path, tmp_path: Path):
 
 def test_frozen_parts_keep_their_weights_and_codes(playing: Path, tmp_path: Path):
     first = load(train(read_recipe(playing), tmp_path / "first"))
+    next(first.encoder.parameters()).data.view(-1)[0] = -0.0
+    save(first, tmp_path / "first" / "best.safetensors")
+    first = load(tmp_path / "first" / "best.safetensors")
     settings = [
         f"train.start_from={tmp_path / 'first' / 'best.safetensors'}",
         "train.frozen=['encoder', 'quantizer', 'semantic']",

@@ -179,7 +179,10 @@ def follow(average: nn.Module, module: nn.Module, step: int, decay: float) -> No
     """Move averaged weights towards a module's; quickly at first, to forget the random start."""
     decay = min(decay, (step + 1) / (step + 10))
     for mine, theirs in zip(average.parameters(), module.parameters(), strict=True):
-        mine.lerp_(theirs, 1 - decay)
+        if theirs.requires_grad:
+            mine.lerp_(theirs, 1 - decay)
+        else:  # to the bit: between -0 and -0 lies +0
+            mine.copy_(theirs)
     for mine, theirs in zip(average.buffers(), module.buffers(), strict=True):
         mine.copy_(theirs)
 

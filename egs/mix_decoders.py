@@ -1,0 +1,46 @@
+"""Mixes the decoders of two checkpoints that give the same codes, weight by weight.
+
+    python egs/mix_decoders.py BEFORE.safetensors AFTER.safetensors 0.75 OUT.safetensors
+
+A decoder that was trained on from another lies in the same valley of the loss, so that weights
+between the two are as good as either and keep some of what each does best (Wortsman et al. 2022,
+arXiv:2109.01903, which mixes classifiers). Here: the waveforms of the one, and
+how the other sounds (recipes/README.md).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from audiotok.checkpoint import load, read_card, save
+
+
+def mix(before: str, after: str, share: float, out: str) -> None:
+    """Write `share` of the second decoder and the rest of the first beside their common encoder.
+
+    Raises:
+        ValueError: the two do not give the same codes, or the share is none.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share is 0 to 1, not {share}")
+    codec, second = load(before), load(after)
+    mixed, others, decoder = codec.state_dict(), second.state_dict(), codec.decoder_fingerprint
+    for name, weight in mixed.items():
+        if name.startswith("decoder."):
+            mixed[name] = torch.lerp(weight, others[name], share)
+        elif not torch.equal(weight, others[name]):
+            raise ValueError(f"{before} and {after} give other codes ({name} differs)")
+    codec.load_state_dict(mixed)
+    card = read_card(after)["card"]
+    card["mixed"] = f"{share:g} of {second.decoder_fingerprint}, {1 - share:g} of {decoder}"
+    save(codec, out, card=card)
+    made = load(out)
+    print(f"{out}: codes {made.fingerprint}, decoder {made.decoder_fingerprint}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    mix(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4])
