@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import os
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from audiotok.audio import Audio
-from audiotok.checkpoint import load, read_card, save
+from audiotok.checkpoint import load, read_card
 from audiotok.io.lock import LockedError
 from audiotok.recipe import Band, Train, read_recipe
 from audiotok.teachers.base import SpeechTeacher
@@ -28,6 +29,7 @@ from audiotok.train.estimate import estimate
 from audiotok.train.journal import Journal, spectrogram
 from audiotok.train.loop import Run, train
 from audiotok.train.losses import RECONSTRUCTION
+from audiotok.train.players import follow
 from audiotok.train.machine import save_state
 from audiotok.train.resume import KEY
 from audiotok.train.schedule import draw_keep, learning_rate
@@ -450,9 +452,6 @@ def test_weights_to_start_from(recipe: Path, tmp_path: Path):
 
 def test_frozen_parts_keep_their_weights_and_codes(playing: Path, tmp_path: Path):
     first = load(train(read_recipe(playing), tmp_path / "first"))
-    next(first.encoder.parameters()).data.view(-1)[0] = -0.0
-    save(first, tmp_path / "first" / "best.safetensors")
-    first = load(tmp_path / "first" / "best.safetensors")
     settings = [
         f"train.start_from={tmp_path / 'first' / 'best.safetensors'}",
         "train.frozen=['encoder', 'quantizer', 'semantic']",
@@ -466,6 +465,17 @@ def test_frozen_parts_keep_their_weights_and_codes(playing: Path, tmp_path: Path
     assert "gradient_stage_1" not in rows(tmp_path / "second")[-1]
     assert first.fingerprint == later.fingerprint
     assert first.decoder_fingerprint != later.decoder_fingerprint
+
+
+def test_the_average_of_frozen_weights_is_theirs_to_the_bit():
+    module = torch.nn.Linear(2, 1).requires_grad_(False)
+    module.weight.data[:] = torch.tensor([-0.0, 1 / 3])
+    average = copy.deepcopy(module)
+    follow(average, module, 1000, 0.999)  # between -0 and -0 lies +0
+    assert average.weight.numpy().tobytes() == module.weight.numpy().tobytes()
+    module.requires_grad_(True).weight.data += 1
+    follow(average, module, 1000, 0.5)
+    assert average.weight.tolist() == [pytest.approx([0.5, 1 / 3 + 0.5])]
 
 
 @pytest.mark.parametrize(
