@@ -29,8 +29,8 @@ from audiotok.train.estimate import estimate
 from audiotok.train.journal import Journal, spectrogram
 from audiotok.train.loop import Run, train
 from audiotok.train.losses import RECONSTRUCTION
-from audiotok.train.players import follow
 from audiotok.train.machine import save_state
+from audiotok.train.players import follow
 from audiotok.train.resume import KEY
 from audiotok.train.schedule import draw_keep, learning_rate
 from audiotok.train.step import KNOWN
