@@ -96,9 +96,13 @@ def _check_values(about: dict[str, Any]) -> None:
         jsonfile.whole(plan[name], name, least=0, most=2**31)
     for size in about["sizes"]:
         jsonfile.whole(size, "a codebook's size", least=1, most=2**31)
-    for name in ("codec", "fingerprint"):
-        if not isinstance(about[name], str):
-            raise ValueError(f"{name} is {jsonfile.shown(about[name])}, not text")
+    texts = [(name, about[name]) for name in ("codec", "fingerprint")]
+    # What was exported before there were two fingerprints has neither.
+    texts.append(("decoder_fingerprint", about.get("decoder_fingerprint", "")))
+    texts += [("a former fingerprint", text) for text in about.get("former_fingerprints", [])]
+    for name, value in texts:
+        if not isinstance(value, str):
+            raise ValueError(f"{name} is {jsonfile.shown(value)}, not text")
     made = plan_of(about)
     for kind, shape in (*made.encoder.values(), *made.decoder.values()):
         np.dtype(kind)

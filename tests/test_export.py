@@ -303,6 +303,8 @@ def test_weights_are_found_in_any_spelling_of_a_tensor():
         ({"sample_rate": 0}, "sample_rate is 0, not a whole number from 1"),
         ({"sizes": [4.5]}, "size is 4.5"),
         ({"fingerprint": None}, "fingerprint is null, not text"),
+        ({"decoder_fingerprint": 3}, "decoder_fingerprint is 3, not text"),
+        ({"former_fingerprints": [None]}, "a former fingerprint is null, not text"),
         ({"plan": {"frame_size": "x"}}, 'frame_size is "x"'),
         ({"plan": {"lead": None}}, "lead is null"),
     ],
@@ -344,7 +346,8 @@ def test_an_old_or_damaged_export_in_the_cache_is_made_again(
 ):
     codec, source, _ = made
     monkeypatch.setenv("AUDIOTOK_CACHE", str(tmp_path))
-    there = tmp_path / "exported" / f"{codec.name}-{codec.fingerprint}"
+    weights = f"{codec.fingerprint}-{codec.decoder_fingerprint}"
+    there = tmp_path / "exported" / f"{codec.name}-{weights}"
     asked: list[dict[str, Any]] = []
 
     def export_(_: Codec, folder: Path, **options: Any) -> None:

@@ -291,7 +291,7 @@ def test_a_torchcodec_that_does_not_load_is_not_advised(
     line = refused(g722(tmp_path / "a.wav"), "installed, but does not load: libnvrtc.so.13")
     assert "pip install torchcodec" not in line
     for name in [name for name in sys.modules if name.startswith("torchcodec")]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]  # for good: what is deleted by monkeypatch comes back
 
 
 def test_free_format_mp3(tmp_path: Path):
