@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -145,8 +144,4 @@ class RunnableCodec(Executor, Protocol):
 
     def has_codes_of(self, fingerprint: str, /) -> bool:
         """Return whether codes made by weights of this fingerprint mean the same here."""
-        ...
-
-    def state_dict(self) -> Mapping[str, torch.Tensor]:
-        """Return the weights by name."""
         ...
