@@ -74,7 +74,7 @@ class Audio:
 
     @property
     def silent(self) -> bool:
-        """Whether there is nothing to hear: all samples 0, or each channel at one offset (DC)."""
+        """True if all samples are 0, or each channel is one constant (an offset alone)."""
         return is_silent(self.samples)
 
     def __len__(self) -> int:

@@ -48,8 +48,7 @@ def is_exported(path: str | Path) -> bool:
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:
-    """What codec.json says of an exported codec; every file that it lists is there and whole,
-    and holds finite weights.
+    """Read codec.json, and check that each file it lists is whole and holds finite weights.
 
     Raises:
         ExportError: no such folder, or it is damaged; says which file.

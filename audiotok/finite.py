@@ -1,4 +1,4 @@
-"""Whether weights are finite: one NaN makes every code 0, or every sample silence, without a word.
+"""Checks that weights are finite: one NaN would make all codes 0, or silence, without a word.
 
 check_finite(weights, path)     # 10 million floats take about a millisecond
 """

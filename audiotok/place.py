@@ -231,7 +231,7 @@ def may_pass(error: Exception, place: Place) -> bool:
 
 
 def reason(error: Exception, place: Place) -> str:
-    """Why a recording has no codes, in one line, the same on every machine."""
+    """Say why a recording has no codes, in one line, the same on every machine."""
     text = one_line(error)
     if isinstance(error, MemoryError):
         text = "not enough memory"

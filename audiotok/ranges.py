@@ -108,7 +108,7 @@ DEEPEST = 20  # tables and lists in each other; recipes here have three
 
 
 def deep(table: dict[str, Any]) -> bool:
-    """Whether tables and lists stand in each other more than `DEEPEST` levels deep."""
+    """Return whether tables and lists are nested more than `DEEPEST` levels deep."""
     level: list[Any] = [table]
     for _ in range(DEEPEST):
         inner = (

@@ -1,4 +1,4 @@
-"""What scripts ask of whoever compares words: marks that are letters, and words without spaces.
+"""Scripts whose marks are letters, and scripts without spaces between words.
 
 In Hindi, Thai or vowelled Arabic a combining mark (Unicode's category M) is a vowel or a tone; in
 Chinese, Japanese, Thai, Lao, Khmer and Burmese no space parts two words.
@@ -63,13 +63,13 @@ def show_marks(text: str) -> str:
 
 
 def only_latin(text: str) -> bool:
-    """Whether all letters of a text are Latin."""
+    """Return whether all letters of a text are Latin."""
     return text.isascii() or all(_is_latin(c) for c in text if c.isalpha())
 
 
 def unspaced(text: str) -> bool:
-    """Whether a text is mostly in a script that puts no spaces between words: it has more letters
-    of such scripts than words of others."""
+    """Return whether a text is mostly in a script without spaces between words: it has more
+    letters of such scripts than words of others."""
     letters = sum(map(_without_spaces, text))
     return letters > sum(not any(map(_without_spaces, word)) for word in text.split())
 
@@ -94,6 +94,6 @@ def _is_latin(letter: str) -> bool:
 
 @cache
 def _without_spaces(letter: str) -> bool:
-    """Whether it is a letter or a mark of a script without spaces between words."""
+    """Return whether it is a letter or a mark of a script without spaces between words."""
     kind = unicodedata.category(letter)[0]
     return kind in "LM" and unicodedata.name(letter, "").startswith(_NO_SPACES)

@@ -13,6 +13,7 @@ from commandline import audiotok, recording, small
 from audiotok.audio import Audio
 from audiotok.bench import bench
 from audiotok.metrics.base import Metric, Score
+from audiotok.metrics.stoi import Stoi
 from audiotok.metrics.wer import Wer
 from audiotok.recipe import BenchData, BenchRecipe
 from audiotok.results import Mean, Results
@@ -89,6 +90,17 @@ def test_other_words_in_the_manifest(corpus: Path, tmp_path: Path, monkeypatch: 
         heard.clear()
         scored(manifest, tmp_path / "out", codecs=("noise:10",), metrics=("wer",))
         assert heard == [text] * expected
+
+
+def test_a_score_of_another_protocol_is_computed_again(
+    corpus: Path, tmp_path: Path, monkeypatch: Any
+):
+    """As of words that were counted by another normaliser."""
+    before = scored(corpus, tmp_path / "out")
+    monkeypatch.setattr(Stoi, "score", lambda self, output, reference, text=None: Score(7, 1))
+    assert values(scored(corpus, tmp_path / "out")) == values(before)
+    monkeypatch.setattr("audiotok.metrics.stoi.version", lambda package: f"{package} 99")
+    assert {value for _, _, value in values(scored(corpus, tmp_path / "out"))} == {7}
 
 
 def test_what_a_folder_lacks_at_the_end_is_not_scored(corpus: Path, tmp_path: Path):

@@ -321,6 +321,9 @@ def test_a_corpus_of_other_weights_has_no_entries_to_begin_with(tmp_path: Path):
     about = {"codec": "speech", "fingerprint": "ab", "sample_rate": 16000, "frame_size": 320}
     with pytest.raises(ValueError, match=r"of speech \(ab\) than are here"):
         codec_of(Layout(sizes=(7,), **about))  # pyright: ignore[reportArgumentType]
+    # The same codes under the name that they had before: a better decoder costs no model.
+    about["fingerprint"] = load("speech").former_fingerprints[0]
+    assert codec_of(Layout(sizes=(7,), **about)).name == "speech"  # pyright: ignore[reportArgumentType]
     small = corpus_of(tmp_path / "corpus", {"a": np.zeros((1, 9), np.int64)}, rows={"a": {}})
     write_about(small, replace(read_about(small), sizes=(5,)))
     data = LmData(corpus=str(small), train="", validate="", frames=5)

@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from sizes import SIZES, made
 from test_backends import as_exported
 
 from audiotok.audio import Audio
+from audiotok.checkpoint import load
 from audiotok.client import AsyncClient, Client, ClientError
 from audiotok.serve import protocol
 from audiotok.serve.protocol import Limits
@@ -144,6 +146,17 @@ def test_tokens_of_another_codec_are_refused(server: Running):
             client.decode(other)
         start(client, "decode", fingerprint="0" * 16)
         assert answer(client)["code"] == "wrong_codec"
+
+
+def test_tokens_under_a_former_name_of_the_same_codes_are_decoded():
+    codec = load(small())
+    codec.former_fingerprints = ("0123456789abcdef",)
+    with serving(codec=codec) as server, Client(server.url) as client:
+        tokens = offline(server, speech(0.2))
+        before = replace(tokens, fingerprint="0123456789abcdef")
+        assert np.array_equal(client.decode(before), client.decode(tokens))
+        asked = {"mode": "decode", "codec": "speech", "fingerprint": before.fingerprint}
+        assert protocol.Start.read(asked, client.hello).mode == "decode"
 
 
 def test_a_codec_that_needs_the_whole_is_served_in_windows():

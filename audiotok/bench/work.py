@@ -101,6 +101,8 @@ class Scorer:
         self.order = order
         self.players = [player(spec, order.device) for spec in order.subjects]
         self.metrics = {spec: metric_of(spec, order.models) for spec in order.metrics}
+        # As they stand before the first score: a metric may add what it met in a text.
+        self.protocols = {spec: metric.protocol for spec, metric in self.metrics.items()}
         self.missing: dict[str, str] = {}  # metric -> why it cannot run in this process
 
     def score(self, source: Path, target: Path) -> dict[str, Any]:
@@ -128,7 +130,8 @@ class Scorer:
         outputs = {p.spec.name: self._output(p, original, target, known) for p in self.players}
         for spec, metric in self.metrics.items():
             text = order.clips[target].text
-            needs = " ".join(f"{part}={order.models.get(part, '')}" for part in metric.parts)
+            parts = (f"{part}={order.models.get(part, '')}" for part in metric.parts)
+            needs = "; ".join([self.protocols[spec], *parts])
             if "recognizer" in metric.parts:
                 needs += f" text={hashlib.sha256(text.encode()).hexdigest()[:8]}"
             self._fill(spec, metric, needs, outputs, original, text, known)

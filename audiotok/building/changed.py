@@ -1,4 +1,4 @@
-"""Whether what was encoded is still what is there: the listing, and the files it names."""
+"""Comparison of a listing and its files with those that codes were made of."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ class State:
         path.unlink()
 
     def looks(self, first: int, last: int) -> list[Look]:
-        """What the files of items `first` to `last` (not included) were like."""
+        """Return the sizes and times of the files of items `first` to `last` (not included)."""
         numbers = self._looks[2 * first : 2 * last]
         return [Look(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
 

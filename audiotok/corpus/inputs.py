@@ -1,4 +1,4 @@
-"""What the files of a listing were like when they were encoded: so that a change is noticed.
+"""Sizes and times of the files that were encoded, by which a change is noticed.
 
     .inputs    magic 8 | CRC 4 | chain 16 | a record of dtype `INPUT` for each item of the listing
 
@@ -21,7 +21,7 @@ MAGIC, HEAD = b"\x93ATINP1\n", struct.Struct("<8sI16s")
 
 
 class Look(NamedTuple):
-    """What costs nothing to know of a file."""
+    """Size and time of a file, which cost nothing to ask for."""
 
     bytes: int = -1  # -1: not known, as of what is no file here; -2: it was not there
     time: int = 0  # of its last change, nanoseconds

@@ -122,8 +122,8 @@ def recognise(dialects: Iterable[Dialect], names: Iterable[str]) -> Dialect | No
 
 
 def unrecognised(dialects: Iterable[Dialect], names: Sequence[str] | Mapping[str, Any]) -> str:
-    """Why no dialect was recognised: the first names, and what is missing of the nearest, if half
-    of its marks are there."""
+    """Say why no dialect was recognised: the first names, and what is missing of the nearest one
+    if half of its marks are there."""
     there, every = set(names), list(dialects)
     shares = {d: len(there & set(d.marks)) / len(d.marks) for d in every}
     best, said = max(every, key=lambda d: shares[d], default=None), ""

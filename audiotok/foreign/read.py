@@ -140,8 +140,8 @@ def _bare(weights: Weights) -> Weights:
 
 
 def parts(weights: Weights) -> Iterator[Weights]:
-    """All of the weights, then those under each wrapper's name, without it: where a generator
-    stands beside its discriminator, as Lightning saves them."""
+    """Yield the weights whole, then those under each wrapper's name without that name, as needed
+    where a generator stands beside its discriminator (Lightning)."""
     yield weights
     for prefix in WRAPPERS:
         part = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""What the readers of audio files share: an open recording, and the error that names its file."""
+"""An open recording, and the error that names its file: shared by all readers of audio files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What columns of tables are called, by audiotok and by others, and where their files lie."""
+"""Names of columns in tables of audiotok and of others, and the folders of the files they list."""
 
 from __future__ import annotations
 

@@ -214,13 +214,13 @@ def _transcripts(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def _is_audiofolder(metadata: Path) -> bool:
-    """Whether a metadata.csv is that of Hugging Face's audiofolder, not that of LJSpeech."""
+    """Return whether a metadata.csv is Hugging Face's audiofolder's and not LJSpeech's."""
     first = _read(metadata).lstrip().partition("\n")[0]
     return "file_name" in [name.strip(' "\r') for name in first.split(",")]
 
 
 def _by_file_name(folder: Path) -> dict[str, tuple[str, str]]:
-    """What the metadata of audiofolder says: path from this folder on -> speaker, text."""
+    """Read audiofolder's metadata: path from this folder on -> speaker, text."""
     table, objects = folder / "metadata.csv", folder / "metadata.jsonl"
     rows: list[dict[str, Any]] = []
     if table.is_file() and _is_audiofolder(table):

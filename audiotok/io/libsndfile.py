@@ -122,7 +122,7 @@ def reason(error: soundfile.LibsndfileError) -> str:
 
 
 def _missing_bytes(log: str) -> bool:
-    """Whether libsndfile's log of a header says that the file ends before its samples do."""
+    """Return whether libsndfile's log of a header says that the file ends before its samples do."""
     for line in re.finditer(r"(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", log):
         promised, present = int(line[1]), int(line[2])
         # A program that writes to a pipe cannot know the size and puts in the largest there is.
@@ -183,7 +183,7 @@ def _chained(path: str, name: str, stack: ExitStack, links: list[tuple[int, int]
 
 
 def _mp3(
-    path: str, name: str, stack: ExitStack, first: int, begins: mp3.Start, last: int
+    path: str, name: str, stack: ExitStack, first: int, begins: mp3.Mp3Start, last: int
 ) -> Decoder:
     """The recordings of an mp3 file, which are often one.
 

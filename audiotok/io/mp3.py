@@ -19,7 +19,7 @@ _KBPS = {  # by (MPEG 1 or later, layer): index - 1 -> kbit/s
 
 
 class Frame(NamedTuple):
-    """What the header of a frame says."""
+    """The header of a frame."""
 
     kind: tuple[int, int, int]  # version, layer, rate in Hz: the same in every frame of a recording
     channels: int
@@ -43,15 +43,15 @@ def frame(header: bytes) -> Frame | None:
     return Frame((version, layer, hertz), 1 if header[3] >> 6 == 3 else 2, size)
 
 
-class Start(NamedTuple):
-    """Where a recording begins."""
+class Mp3Start(NamedTuple):
+    """The place in a file at which a recording begins."""
 
     at: int  # the first byte of its first frame
     free: bool  # of free format, which cannot be read from a pipe
     end: int | None  # the byte that it ends before by its Xing or Info tag
 
 
-def next_start(path: str, at: int, last: int) -> Start | None:
+def next_start(path: str, at: int, last: int) -> Mp3Start | None:
     """Find the first frame from a byte on that another one of its kind follows; tags are skipped.
 
     Args:
@@ -79,7 +79,7 @@ def next_start(path: str, at: int, last: int) -> Start | None:
             return None
         file.seek(at + place)
         data = file.read(200)
-    return Start(at + place, not _frame_at(data).size, _promised_end(data, at + place))
+    return Mp3Start(at + place, not _frame_at(data).size, _promised_end(data, at + place))
 
 
 def _frame_at(data: bytes) -> Frame:
@@ -89,7 +89,8 @@ def _frame_at(data: bytes) -> Frame:
 
 
 def _first_of_two(data: bytes, *, whole: bool) -> int | None:
-    """Where the first frame is that another follows, or that ends with the file (`whole`)."""
+    """Return the place of the first frame that another follows, or that ends with the file
+    (`whole`)."""
     place = data.find(b"\xff")
     while place >= 0:
         found = frame(data[place : place + 4])
@@ -104,7 +105,7 @@ def _first_of_two(data: bytes, *, whole: bool) -> int | None:
 
 
 def _promised_end(data: bytes, at: int) -> int | None:
-    """Where a recording ends by the tag in its first frame; these bytes begin it, at `at`."""
+    """Return the end of a recording by the tag in its first frame; it begins at `at`."""
     found = _frame_at(data)
     mono, first = found.channels == 1, found.kind[0] == 3
     side = (17 if mono else 32) if first else (9 if mono else 17)

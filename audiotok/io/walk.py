@@ -114,7 +114,7 @@ def matching(pattern: str, refused: Callable[[OSError], object] = lambda _: None
 
 
 def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether the parts of a path are those of a glob."""
+    """Return whether the parts of a path match those of a glob."""
     if not pattern:
         return not parts
     if pattern[0] == "**":

@@ -56,7 +56,7 @@ class Kaldi(Listing):
 
 
 def _places(path: str) -> Iterator[tuple[str, str, Place]]:
-    """Where each utterance stands, its name, and where its audio is."""
+    """Yield the line, the name and the audio of each utterance."""
     scp = joined(path, "wav.scp")
     segments = joined(path, "segments")
     if not Path(segments).is_file():
@@ -129,7 +129,7 @@ def _split(text: str, most: int = -1) -> list[str]:
 
 
 def _lines(path: str) -> Iterator[tuple[str, str, str]]:
-    """Where each line of a table stands, its first word and the rest."""
+    """Yield the place of each line of a table, its first word and the rest."""
     for number, line in text_lines(path):
         name, *rest = _split(line, 1)
         if not rest:
@@ -153,7 +153,7 @@ class _Beside:
             pass
 
     def of(self, name: str, where: str) -> str:
-        """What the table says of an utterance, which stands at `where`; ask for them in order."""
+        """Return the entry of an utterance, which stands at `where`; ask for them in order."""
         if not self.there:
             return ""
         if name.encode() < self.last:

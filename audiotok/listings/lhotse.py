@@ -98,7 +98,7 @@ def _time(value: Any, what: str) -> float:
 
 
 def _supervisions(cut: Any) -> Iterator[tuple[float, Any]]:
-    """What is said in a cut, and in those that are mixed in it, each with when it begins."""
+    """Yield the supervisions of a cut and of those mixed into it, each with its begin."""
     for each in cut.get("supervisions") or []:
         yield number(each.get("start", 0.0), "the start of a supervision"), each
     for track in _tracks(cut):
@@ -107,13 +107,13 @@ def _supervisions(cut: Any) -> Iterator[tuple[float, Any]]:
 
 
 def _tracks(cut: Any) -> list[Any]:
-    """What is mixed in a cut; muted tracks do not count, unless all are."""
+    """Return the tracks of a cut; muted ones do not count, unless all are."""
     tracks = cut.get("tracks") or []
     return [track for track in tracks if not track.get("mute")] or tracks
 
 
 def _seconds(cut: Any) -> float:
-    """How long a cut is; one that is mixed, to the end of its last track."""
+    """Return the seconds of a cut; of a mixed one, to the end of its last track."""
     if "tracks" not in cut:
         return _time(cut["duration"], "duration")
     return max(  # raises where there is no track
@@ -146,7 +146,7 @@ def _read(
     end: float | None = None,
     channel: int | None = None,
 ) -> Place | None:
-    """Where a source's audio is, if audiotok can read it itself."""
+    """Return the place of a source whose audio audiotok can read itself, or None."""
     said = source["source"]
     stretch: tuple[Any, ...] = (start, end, channel)
     if source["type"] not in ("file", "url", "command"):

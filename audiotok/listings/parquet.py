@@ -96,7 +96,7 @@ def _holds_bytes(arrow: Any, kind: Any) -> bool:
 
 
 def _declared(schema: Any) -> dict[str, str]:
-    """What Hugging Face's note in a file says that columns are: name -> "Audio", "Image" ..."""
+    """Read Hugging Face's note on columns in a file: name -> "Audio", "Image" ..."""
     note = (schema.metadata or {}).get(b"huggingface", b"{}")
     try:
         features = parse(note, "")["info"]["features"]
@@ -149,7 +149,7 @@ def is_picture(value: Any) -> bool:
 
 
 def _names_differ(table: Any, column: str) -> bool:
-    """Whether the paths beside the audio tell the rows of a file apart."""
+    """Return whether the paths beside the audio tell the rows of a file apart."""
     kind = table.schema_arrow.field(column).type
     if "id" in table.schema_arrow.names or kind.num_fields == 0 or kind.get_field_index("path") < 0:
         return True

@@ -185,7 +185,8 @@ def _chosen(sample: _Sample, audio: str) -> str | None:
 
 
 def _row(sample: _Sample, prefix: str) -> dict[str, Any]:
-    """What is known of a sample's audio: members with its prefix, as in `x.clean.txt`, or none.
+    """Read what the members of a sample say of its audio: those with its prefix
+    (`x.clean.txt`), or with none.
 
     Raises:
         ValueError: a member cannot be read.

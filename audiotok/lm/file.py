@@ -70,7 +70,7 @@ def codec_of(layout: Layout) -> Codec:
         ValueError: there are other weights of it here.
     """
     codec = load(layout.codec)
-    if codec.fingerprint != layout.fingerprint:
+    if not codec.has_codes_of(layout.fingerprint):
         raise ValueError(
             f"codes of other weights of {layout.codec} ({layout.fingerprint}) than are here "
             f"({codec.fingerprint})"

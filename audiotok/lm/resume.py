@@ -1,4 +1,4 @@
-"""What a run of a language model was begun with, and what of that it cannot change."""
+"""The facts that a run of a language model began with, and those of them it cannot change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def begun(
     *,
     processes: int,
 ) -> Begun:
-    """What a run is made of.
+    """Return the facts that a run begins with.
 
     Args:
         recipe: of the run.
@@ -47,7 +47,7 @@ def begun(
 
 
 def fixed(recipe: LmRecipe) -> tuple[str, ...]:
-    """What a run cannot change."""
+    """Return the facts that a run cannot change."""
     return (*SIZES, *ORDER) if recipe.data.packed else SIZES
 
 

@@ -41,6 +41,7 @@ def hello_of(steps: Steps, settings: Settings) -> Hello:
     return Hello(
         codec=codec.name,
         fingerprint=codec.fingerprint,
+        former_fingerprints=codec.former_fingerprints,
         sample_rate=codec.sample_rate,
         channels=codec.channels,
         frame_size=codec.frame_size,

@@ -118,7 +118,7 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, nor is anything left of those who went."""
+        """True if nothing waits and nothing is left of conversations that ended."""
         with self._change:
             return not (self._waiting or self._closed)
 

@@ -20,7 +20,7 @@ ALIGNED = 8  # frames of any codes are a whole number of bytes
 
 @runtime_checkable
 class Shape(Protocol):
-    """What a message is read by: a `protocol.Hello`."""
+    """The numbers by which a message is read; `protocol.Hello` has them."""
 
     @property
     def channels(self) -> int:
@@ -34,7 +34,7 @@ class Shape(Protocol):
 
     @property
     def codebooks(self) -> int:
-        """How many there are."""
+        """The number of codebooks."""
         ...
 
     @property

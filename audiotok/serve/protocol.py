@@ -108,6 +108,7 @@ SERVER: Mapping[str, Mapping[str, Field]] = {
     "hello": {
         "codec": _WORD,
         "fingerprint": _WORD,
+        "former_fingerprints": Field(kind="a list", items=Field(kind="a string")),
         "sample_rate": _POSITIVE,
         "channels": _POSITIVE,
         "frame_size": _POSITIVE,
@@ -150,7 +151,12 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Hello:
-    """What the server is."""
+    """The greeting of a server: what it codes with, and within which limits.
+
+    Attributes:
+        fingerprint: of what makes codes.
+        former_fingerprints: others under which tokens of the same codes were written before.
+    """
 
     codec: str
     fingerprint: str
@@ -161,7 +167,12 @@ class Hello:
     sizes: tuple[int, ...]
     latency: float  # seconds, algorithmic
     limits: dict[str, float]
+    former_fingerprints: tuple[str, ...] = ()
     protocol: int = VERSION
+
+    def has_codes_of(self, fingerprint: str) -> bool:
+        """Return whether codes made by weights of this fingerprint mean the same here."""
+        return fingerprint in (self.fingerprint, *self.former_fingerprints)
 
     @property
     def widths(self) -> list[int]:
@@ -178,8 +189,9 @@ class Hello:
         if message.get("type") != "hello" or message.get("protocol") != VERSION:
             raise ProtocolError(f"the server speaks no audiotok protocol {VERSION}")
         check(message, SERVER, {}, others=True)
-        values: dict[str, Any] = {f.name: message[f.name] for f in fields(cls)}
-        values["sizes"] = tuple(values["sizes"])
+        values: dict[str, Any] = {f.name: message[f.name] for f in fields(cls) if f.name in message}
+        for name in ("sizes", "former_fingerprints"):
+            values[name] = tuple(values.get(name, ()))
         if len(values["sizes"]) != values["codebooks"]:
             raise ProtocolError("the server's hello has not one size a codebook")
         return cls(**values)
@@ -201,11 +213,16 @@ class Start:
         Raises:
             ProtocolError: it asks for another codec.
         """
-        for name in ("codec", "fingerprint"):
-            mine, asked = getattr(hello, name), message.get(name)
-            if asked != mine and (asked is not None or message["mode"] == "decode"):
+        asks = {name: message.get(name) for name in ("codec", "fingerprint")}
+        same = {
+            "codec": asks["codec"] == hello.codec,
+            "fingerprint": asks["fingerprint"] is not None
+            and hello.has_codes_of(asks["fingerprint"]),
+        }
+        for name, asked in asks.items():
+            if not same[name] and (asked is not None or message["mode"] == "decode"):
                 raise ProtocolError(
-                    f"{name} is {brief(asked)}; this server has {mine!r}",
+                    f"{name} is {brief(asked)}; this server has {getattr(hello, name)!r}",
                     code="wrong_codec",
                     close=1008,
                 )

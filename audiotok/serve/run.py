@@ -62,7 +62,7 @@ class _Http(H11Protocol):
 
     @property
     def quiet(self) -> bool:
-        """Whether it asks for nothing."""
+        """True if no request is being answered on the connection."""
         return not self._cut_off and (self.cycle is None or self.cycle.response_complete)
 
     def cut_off(self) -> None:
@@ -136,7 +136,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     def _gone(self) -> bool:
-        """Whether nobody waits for an answer, though there may be more to read."""
+        """Return whether nobody waits for an answer, though there may be more to read."""
         if self.disconnected or self.close_sent or self.transport.is_closing():
             return True
         return self.conn.close_rcvd is not None or _hung_up(self.transport)
@@ -164,7 +164,8 @@ def _is_text(data: bytes) -> bool:
 
 
 def _hung_up(transport: asyncio.Transport) -> bool:
-    """Whether the other side has ended the connection, though what it sent is not read yet."""
+    """Return whether the other side has ended the connection, though what it sent is not read
+    yet."""
     connection = transport.get_extra_info("socket")
     if connection is None or not hasattr(select, "poll"):  # Windows
         return False

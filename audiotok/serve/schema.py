@@ -1,4 +1,4 @@
-"""What the fields of a message may be, declared once and checked the same way for all of them."""
+"""A schema of the fields of messages, declared once and checked the same way for all of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ProtocolError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """What a field may be.
+    """The values that a field may have.
 
     Attributes:
         kind: one of `KINDS`.

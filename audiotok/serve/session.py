@@ -210,7 +210,7 @@ class Session:
         self._talk = self._start = None
 
     def _link(self, name: str, missing: Any = None) -> Any:
-        """What `run` gives a session beside the socket."""
+        """Return what `run` gives a session beside the socket."""
         return self.socket.scope.get("state", {}).get(name, missing)
 
     # -- saying things ---------------------------------------------------------------------------

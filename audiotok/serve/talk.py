@@ -185,7 +185,7 @@ def begin(hello: Hello, mode: Mode, codebooks: int | None, encoding: str, live: 
 
 def checked(hello: Hello, tokens: Tokens) -> Tokens:
     """The tokens, if this server can decode them; else a `ClientError`."""
-    if (tokens.codec, tokens.fingerprint) != (hello.codec, hello.fingerprint):
+    if tokens.codec != hello.codec or not hello.has_codes_of(tokens.fingerprint):
         theirs, mine = f"{tokens.codec} {tokens.fingerprint}", f"{hello.codec} {hello.fingerprint}"
         raise ClientError(f"tokens of {theirs}; the server has {mine}", code="wrong_codec")
     if tokens.streams > 1:

@@ -52,7 +52,7 @@ class Waiting(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether it is of speech as it is spoken, and no recording."""
+        """True for speech as it is spoken, False for a recording."""
         ...
 
 

@@ -105,7 +105,7 @@ class RunnableCodec(Executor, Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         ...
 
     @property

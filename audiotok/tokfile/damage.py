@@ -20,8 +20,8 @@ from audiotok.tokfile.layout import (
     NEXT_TAG,
     NOBODY,
     End,
+    FileStart,
     Header,
-    Start,
     TokenFileDamagedError,
     block_at,
     end_at,
@@ -92,7 +92,7 @@ def salvage(path: str | Path) -> tuple[Header, list[Piece], list[str]]:
             return header, *_salvage(start, data)
 
 
-def _begun(start: Start, data: mmap.mmap, at: int, before: int) -> tuple[int, int]:
+def _begun(start: FileStart, data: mmap.mmap, at: int, before: int) -> tuple[int, int]:
     """Return the key of the run that begins at a byte, and how many bytes its identity takes.
 
     Where that is damaged, the end of the run says its key too.
@@ -108,7 +108,7 @@ def _begun(start: Start, data: mmap.mmap, at: int, before: int) -> tuple[int, in
     return key, size
 
 
-def _salvage(start: Start, data: mmap.mmap) -> tuple[list[Piece], list[str]]:
+def _salvage(start: FileStart, data: mmap.mmap) -> tuple[list[Piece], list[str]]:
     header = start.header
     tags = re.compile(b"|".join(map(re.escape, (BLOCK_TAG, END_TAG, NEXT_TAG))))
     found: list[tuple[int, list[np.ndarray], End | None]] = []

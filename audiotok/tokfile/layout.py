@@ -215,8 +215,8 @@ def unpack(data: bytes, widths: list[int], frames: int) -> np.ndarray:
     return ((words[starts >> 3] >> shifts) & masks[:, None]).astype(np.int64)
 
 
-class Start(NamedTuple):
-    """What stands before the first run of a file."""
+class FileStart(NamedTuple):
+    """The header of a file, and what the checksums after it go on from."""
 
     header: Header
     bytes: int
@@ -234,7 +234,7 @@ class End(NamedTuple):
     key: int = 0  # of the run that it ends; 0 in format 1
 
     def to_bytes(self, seed: int) -> bytes:
-        """Return the record as it stands in a file whose `Start` has this seed."""
+        """Return the record as it stands in a file whose `FileStart` has this seed."""
         lengths = (self.samples, self.original_samples, self.previous)
         fields = END.pack(END_TAG, 0, self.frames, self.key, *lengths)[8:]
         return END_TAG + struct.pack("<I", zlib.crc32(fields, seed)) + fields
@@ -253,7 +253,7 @@ def identity_of(content: bytes) -> bytes:
 def key_of(identity: bytes, before: int) -> int:
     """Return the key of a run: what the checksums of its blocks go on from.
 
-    `before` is the key of the run before, or the seed of the file's `Start`.
+    `before` is the key of the run before, or the seed of the file's `FileStart`.
     """
     return zlib.crc32(identity, before)
 
@@ -288,7 +288,9 @@ def block_at(header: Header, data: Any, offset: int, key: int) -> tuple[int, int
     return (first, frames) if zlib.crc32(data[offset + 8 : stop], key) == crc else None
 
 
-def end_at(start: Start, data: Any, offset: int = 0, tags: Any = (END_TAG, NEXT_TAG)) -> End | None:
+def end_at(
+    start: FileStart, data: Any, offset: int = 0, tags: Any = (END_TAG, NEXT_TAG)
+) -> End | None:
     """The end record at `offset` of a buffer; None: no sound record there."""
     if offset + END.size > len(data):
         return None

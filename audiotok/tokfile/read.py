@@ -26,8 +26,8 @@ from audiotok.tokfile.layout import (
     PREFIX,
     WAY_OUT,
     End,
+    FileStart,
     Header,
-    Start,
     TokenFileDamagedError,
     TokenFileError,
     block_at,
@@ -46,7 +46,7 @@ def open_file(path: Path) -> IO[bytes]:
         return path.open("rb")
 
 
-def read_start(path: Path | str, file: IO[bytes] | BufferedIOBase) -> Start:
+def read_start(path: Path | str, file: IO[bytes] | BufferedIOBase) -> FileStart:
     """Read the header at the start of a file, of this format or an older one."""
     start = file.read(PREFIX.size)
     if start[: len(MAGIC)] != MAGIC or len(start) < PREFIX.size:
@@ -66,7 +66,7 @@ def read_start(path: Path | str, file: IO[bytes] | BufferedIOBase) -> Start:
     except (ValueError, RecursionError) as error:
         raise TokenFileDamagedError(f"{broken} ({error})") from error
     runs = major > 1
-    return Start(header, len(start) + length, runs, crc if runs else 0)
+    return FileStart(header, len(start) + length, runs, crc if runs else 0)
 
 
 class Run(NamedTuple):

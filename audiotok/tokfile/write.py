@@ -56,7 +56,7 @@ class TokenWriter:
         self._end, self._old_bytes = End(0, 0, 0, 0), 0
         self._waiting: list[np.ndarray] = []  # codes of less than a block
         self._written = 0  # frames
-        self._runs, self._seed = True, 0  # as in `Start`
+        self._runs, self._seed = True, 0  # as in `FileStart`
         self._before: int | None = None  # key of the run before; None: no run is begun
         self._sums = array("I")  # of its blocks
 

@@ -38,8 +38,8 @@ from audiotok.train.schedule import learning_rate
 from audiotok.train.step import Step, check_losses
 from audiotok.train.targets import Targets, read_features
 from audiotok.train.validation import (
-    Clip,
-    Scorer,
+    ClipScorer,
+    HeldClip,
     held_out,
     lower_is_better,
     stage_gradients,
@@ -104,7 +104,7 @@ class Run:
         if self.main:
             out.mkdir(parents=True, exist_ok=True)
         self.players = Players(recipe, self.device)
-        self.scorer = Scorer(self.options.metrics, recipe.models, self.options.codebooks)
+        self.scorer = ClipScorer(self.options.metrics, recipe.models, self.options.codebooks)
         self.step, self.best, self.seconds = 0, math.inf, 0.0
         self._manifests()
         self._resume()
@@ -169,7 +169,9 @@ class Run:
         self.fixed = fixed.to(self.device)
         longest = sorted(range(len(self.held)), key=lambda i: -int(held_source.lengths[i]))
         middle = longest[len(longest) // 4 :][: self.options.clips]
-        self.clips = [Clip(Audio(held_source[i][None], rate), self.held[i].text) for i in middle]
+        self.clips = [
+            HeldClip(Audio(held_source[i][None], rate), self.held[i].text) for i in middle
+        ]
 
     # -- checkpoints ----------------------------------------------------------------------------
 
@@ -187,7 +189,7 @@ class Run:
         self.best = math.inf if chosen_anew(changed) else saved["best"]
 
     def _fixed(self) -> list[str]:
-        """What this run cannot change: sizes, and what clusters were learnt from."""
+        """Return the facts that this run cannot change: sizes, and the source of clusters."""
         units = ["distillation"] if self.recipe.distillation.axis == "labels" else []
         return ["codec", "config", "discriminators", *units]
 

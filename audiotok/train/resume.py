@@ -1,4 +1,4 @@
-"""What a run goes on with: what it was begun with stands in last.pt, and what changed is said.
+"""Facts that a run began with, kept in last.pt, and the changes to them when it goes on.
 
 begun = Begun.of(recipe, config=codec.config, processes=2)
 changed = begun.check(saved, path, fixed=("codec", "config"))    # or refuses
@@ -31,7 +31,7 @@ BEST = ("train.best", "loss", "validation data", "data.validate", "train.clips")
 
 @dataclass
 class Begun:
-    """What a run is made of, as plain values by dotted names ("train.rate")."""
+    """The facts that a run began with, as plain values by dotted names ("train.rate")."""
 
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -51,7 +51,7 @@ class Begun:
         return cls(_flat(plain, ""))
 
     def state(self) -> dict[str, str]:
-        """What goes into a training checkpoint."""
+        """Return the facts as a training checkpoint keeps them."""
         return {KEY: json.dumps(self.facts)}
 
     def check(
@@ -108,7 +108,7 @@ class Begun:
 
 
 def chosen_anew(changed: Iterable[str]) -> bool:
-    """Whether the best weights so far were judged by something else."""
+    """Return whether the best weights so far were judged by something else."""
     return any(_within(name, BEST) for name in changed)
 
 

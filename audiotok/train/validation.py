@@ -61,7 +61,7 @@ def stage_gradients(codec: Codec, wave: Tensor) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Clip:
+class HeldClip:
     """A held-out recording that is scored, and heard in TensorBoard.
 
     Attributes:
@@ -73,7 +73,7 @@ class Clip:
     text: str = ""
 
 
-class Scorer:
+class ClipScorer:
     """Scores held-out recordings as they come back from a codec.
 
     Args:
@@ -97,7 +97,9 @@ class Scorer:
             name, _, option = metric.partition(":")
             self._metrics[metric] = find("metrics", name)(option, models=models)
 
-    def score(self, codec: Codec, clips: Sequence[Clip]) -> tuple[dict[str, float], list[Audio]]:
+    def score(
+        self, codec: Codec, clips: Sequence[HeldClip]
+    ) -> tuple[dict[str, float], list[Audio]]:
         """Return pooled scores by column, and the recordings as they come back.
 
         A column is `score_METRIC`, followed by `@N` for N codebooks where not all are used; its
@@ -125,7 +127,7 @@ class Scorer:
         return values, full
 
 
-def _pooled(metric: Metric, decoded: Sequence[Audio], clips: Sequence[Clip]) -> Score:
+def _pooled(metric: Metric, decoded: Sequence[Audio], clips: Sequence[HeldClip]) -> Score:
     total = Score(0, 0)
     for output, clip in zip(decoded, clips, strict=True):
         try:

@@ -184,7 +184,8 @@ async function open(file) {
     throw new Error(`${file.name}: ${error.message}`);
   }
   const { header, codes } = found;
-  if (header.codec !== hello.codec || header.fingerprint !== hello.fingerprint) {
+  const same = [hello.fingerprint, ...(hello.former_fingerprints ?? [])];
+  if (header.codec !== hello.codec || !same.includes(header.fingerprint)) {
     throw new Error(`${file.name}: tokens of ${header.codec} (${header.fingerprint}); this server has ${hello.codec} (${hello.fingerprint})`);
   }
   if (!codes[0].length) throw new Error(`${file.name}: no tokens in it`);
