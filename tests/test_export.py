@@ -88,6 +88,16 @@ def test_the_command_line_writes_and_says_all(made: tuple[Codec, Path, Done]):
         assert [o.name for o in session.get_outputs()] == graph["outputs"], name
 
 
+def test_files_tell_nothing_of_the_machine_that_made_them(made: tuple[Codec, Path, Done]):
+    """torch writes a stack trace with the paths of its Python files into every node."""
+    for path in made[1].glob("*.onnx"):
+        graph = onnx.load(path).graph
+        assert not [node.name for node in graph.node if node.metadata_props]
+        text = path.read_bytes()
+        assert str(Path(torch.__file__).parents[1]).encode() not in text
+        assert b"audiotok." not in text
+
+
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_backends_do_what_torch_does(made: tuple[Codec, Path, Done], backend: str):
     if backend == "openvino":

@@ -246,7 +246,16 @@ def write(graph: Graph, path: Path) -> None:
             )
             if program is None:
                 raise ValueError("torch made nothing")
+            _forget_origin(program.model)
             program.save(str(path), external_data=False)
     except (RuntimeError, torch.onnx.OnnxExporterError, TypeError, ValueError) as error:
         said = " ".join(str(error.__cause__ or error).split())[:200]
         raise ValueError(f"{graph.name} cannot be written as ONNX: {said}") from None
+
+
+def _forget_origin(model: Any) -> None:
+    """Drop what torch notes of each node's origin: stack traces with the paths of this machine and
+    names of Python modules, together larger than the graph."""
+    parts = (model.graph, *model.functions.values())
+    for owner in (*parts, *(node for part in parts for node in part.all_nodes())):
+        owner.metadata_props.clear()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 from audiotok.checkpoint import load
 from audiotok.codecs.base import Codec
@@ -31,7 +31,9 @@ def save_model(model: Transformer, layout: Layout, path: Path, *, card: str = ""
         "card": card,
     }
     with complete(path) as part:
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part, about)
+        # Not save_file, whose files only their owner may read.
+        weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+        part.write_bytes(to_bytes(weights, about))
 
 
 def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, Layout]:
