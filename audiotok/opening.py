@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from audiotok._platform.console import UsageError
 from audiotok.exported import FORMAT, Exported, ExportError, is_exported, read_about
 from audiotok.foreign.hub import cache_folder
 from audiotok.registry import find
@@ -96,6 +98,36 @@ def load(
     graphs = about["graphs"].items()
     files: dict[str, Any] = {n: folder / Path(graph["file"]).name for n, graph in graphs}
     return Exported(about, kind(files, threads=threads, precision=precision))
+
+
+@cache
+def load_once(codec: str, device: str) -> Codec:
+    """Return the codec of a name or checkpoint in torch, the same one whenever it is asked for in
+    this process.
+
+    Raises:
+        CheckpointError: it is not there, or damaged.
+        UsageError: there is no such device.
+    """
+    try:
+        return load(codec, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch's words for a device it has not
+        raise UsageError(f"device {device}: {str(error).splitlines()[0]}") from None
+
+
+def load_by(codec: str, device: str, backend: str | None) -> Codec | Exported:
+    """Return the same by a backend: if None, torch, or onnxruntime for an exported codec.
+
+    Raises:
+        ValueError: as `load_once`, or the backend cannot run it.
+    """
+    backend = backend or ("onnx" if is_exported(codec) else "torch")
+    return load_once(codec, device) if backend == "torch" else _executed(codec, backend, device)
+
+
+@cache
+def _executed(codec: str, backend: str, device: str) -> Exported:
+    return load(codec, backend=backend, device=device)
 
 
 def _exported(name_or_path: str | Path, name: str | None) -> Path:

@@ -13,12 +13,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from audiotok._platform.console import one_line, plain
 from audiotok.audio import AudioFileError, Source, open_audio
 from audiotok.io.commands import CommandError, run, run_once, withheld
 from audiotok.io.decoders import Decoder
 from audiotok.io.jsonfile import parse
 from audiotok.io.passing import PassingError, passes
-from audiotok.io.text import one_line, plain
 from audiotok.missing import needed
 
 LONGEST = 1e9  # seconds that any recording lasts, 31 years

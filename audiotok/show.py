@@ -13,23 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from audiotok.io.text import one_line, plain
+from audiotok._platform.console import UsageError, error, labelled, one_line, plain, said
 
-said, shown = Console(stderr=True), Console()
-
-
-class UsageError(ValueError):
-    """Options or arguments that do not go together: exit code 2."""
-
-
-def labelled(label: str, style: str, message: str) -> Text:
-    """The message after a coloured word; brackets in it are no markup."""
-    return Text.assemble((label, style), " ", plain(message))
-
-
-def error(message: object, *, console: Console = said) -> None:
-    """One line on stderr."""
-    console.print(labelled("error", "red", one_line(message)), soft_wrap=True)
+shown = Console()
 
 
 class Warned(logging.Handler):
@@ -256,8 +242,8 @@ def _not_scored(results: Any) -> None:
         metrics = dict.fromkeys(metric for some in rows.values() for metric in some)
         what = "nothing" if len(metrics) == len(ran) > 1 else f"no {', '.join(metrics)}"
         lines.append(f"{what} of {', '.join(rows)}: {reason}")
-    for said in lines[:REASONS]:
-        line(said)
+    for text in lines[:REASONS]:
+        line(text)
     if len(lines) > REASONS:
         line(f"... and {len(lines) - REASONS} other reasons: the report has them all")
 

@@ -29,8 +29,8 @@ from audiotok.audio import AudioFileError, Source
 from audiotok.codecs.base import Codec
 from audiotok.corpus.inputs import UNSEEN, Look, look
 from audiotok.io.passing import retried
-from audiotok.jobs.run import codec_on
 from audiotok.listings.base import Item
+from audiotok.opening import load_once
 from audiotok.place import may_pass, opened, reason
 from audiotok.stepwise.pieces import Encoding
 
@@ -128,7 +128,7 @@ class Stage:
     def __init__(self, work: Work) -> None:
         torch.set_num_threads(work.threads)
         self.work = work
-        self.codec: Codec = codec_on(work.codec, work.device)
+        self.codec: Codec = load_once(work.codec, work.device)
         if work.fingerprint not in ("", self.codec.fingerprint):
             here = f"its weights on {platform.node() or 'a worker'} are {self.codec.fingerprint}"
             there = f"{work.fingerprint} where the build runs; give every machine the same file"

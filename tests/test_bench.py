@@ -19,12 +19,12 @@ import soundfile
 from commandline import COMMAND, audiotok, environment, recording, small
 
 from audiotok.bench import bench
+from audiotok.bench.recipe import BenchData, BenchRecipe
 from audiotok.bench.subjects import Spec
 from audiotok.bench.work import clip_name
 from audiotok.metrics.base import MissingModelError
 from audiotok.metrics.mel import Mel
 from audiotok.metrics.pesq import Pesq
-from audiotok.recipe import BenchData, BenchRecipe
 from audiotok.results import Mean, Results
 from audiotok.tokens import Tokens
 
@@ -315,9 +315,9 @@ def test_other_weights_are_scored_again(corpus: Path, tmp_path: Path, counted: C
         parameter.data.mul_(0.9)
     path.unlink()
     save(model, path)
-    from audiotok.jobs.run import codec_on
+    from audiotok.opening import load_once
 
-    codec_on.cache_clear()
+    load_once.cache_clear()
     after = bench(recipe(corpus, codecs=(str(path),)), out).results
     assert counted() == 3, "the original's are kept"
     assert mean(after, str(path)).value != mean(before, str(path)).value

@@ -12,10 +12,10 @@ from commandline import audiotok, recording, small
 
 from audiotok.audio import Audio
 from audiotok.bench import bench
+from audiotok.bench.recipe import BenchData, BenchRecipe
 from audiotok.metrics.base import Metric, Score
 from audiotok.metrics.stoi import Stoi
 from audiotok.metrics.wer import Wer
-from audiotok.recipe import BenchData, BenchRecipe
 from audiotok.results import Mean, Results
 from audiotok.tasks.codes import Codes
 

@@ -27,7 +27,7 @@ from audiotok.corpus import Corpus, CorpusError
 from audiotok.corpus.change import merge
 from audiotok.engines.base import Engine
 from audiotok.io.lock import LockedError, alone
-from audiotok.jobs.run import codec_on
+from audiotok.opening import load_once
 from audiotok.place import ListingError
 from audiotok.stage import Coded, Outcome, Stage, Task, Work
 from audiotok.tokfile import TokenFileError
@@ -170,7 +170,7 @@ def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     find = running.find
     monkeypatch.setattr(running, "find", lambda f, n: Fake if n == "fake" else find(f, n))
     monkeypatch.setattr(os, "fsync", lambda _: None)  # what is killed needs none, and it is slow
-    codec_on(str(small()), "cpu")
+    load_once(str(small()), "cpu")
     rows = "".join(f"talk {i}.wav\tsaid {i}\n" for i in range(11))
     (tmp_path / "list.tsv").write_text("path\ttext\n" + rows)
     return tmp_path / "list.tsv"
@@ -323,7 +323,7 @@ def test_a_file_system_without_locks_is_no_reason_to_stop(
 
 
 def _about(source: Path) -> Any:
-    return running.about_of(codec_on(str(small()), "cpu"), str(source), (0, 1), None)
+    return running.about_of(load_once(str(small()), "cpu"), str(source), (0, 1), None)
 
 
 def test_what_is_no_corpus_is_never_built_into_or_cleared(faked: Path, tmp_path: Path):

@@ -29,8 +29,8 @@ from audiotok.corpus.inputs import INPUTS
 from audiotok.engines.local import Local
 from audiotok.io.lock import LockedError, alone
 from audiotok.io.passing import PassingError, passes
-from audiotok.jobs.run import codec_on
 from audiotok.listings.base import Item
+from audiotok.opening import load_once
 from audiotok.place import Place, may_pass
 from audiotok.stage import Stage, Work
 
@@ -320,7 +320,7 @@ def test_a_listing_that_changed_after_the_end_is_noticed(here: None, tmp_path: P
 def test_force_locks_before_it_clears(here: None, tmp_path: Path):
     source, out = talks(tmp_path / "in"), tmp_path / "out"
     built(source, out)
-    about = running.about_of(codec_on(str(small()), "cpu"), str(source), (0, 1), None)
+    about = running.about_of(load_once(str(small()), "cpu"), str(source), (0, 1), None)
     state = running.State(out, about, limit=1 << 28, force=True)
     with state:
         before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -357,7 +357,7 @@ def test_every_worker_has_the_weights_of_the_build(tmp_path: Path):
     """The checkpoint at the path is another by the time that workers load it."""
     path = tmp_path / "codec.safetensors"
     shutil.copyfile(small(), path)
-    codec_on(str(path), "cpu")  # loaded once a process, and kept
+    load_once(str(path), "cpu")  # loaded once a process, and kept
     torch.manual_seed(5)
     model = load(small())
     for weight in model.parameters():

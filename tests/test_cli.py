@@ -301,8 +301,8 @@ def test_jobs(tree: Path, tmp_path: Path):
 
 
 def test_a_device_that_is_not_there(talk: Path):
-    refused(encode(talk, "--device", "warp"), 2, "--device warp")
-    refused(encode(talk, "--device", "meta9"), 2, "--device meta9")
+    refused(encode(talk, "--device", "warp"), 2, "device warp")
+    refused(encode(talk, "--device", "meta9"), 2, "device meta9")
     assert files(talk.parent) == ["talk.wav"]
 
 

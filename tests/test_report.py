@@ -20,7 +20,7 @@ import soundfile
 from benched import HOSTILE, benched
 from commandline import audiotok
 
-from audiotok.io.text import cell
+from audiotok._platform.console import cell
 from audiotok.report import clips as embedding
 from audiotok.report import write_report
 from audiotok.report.base import View

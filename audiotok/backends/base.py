@@ -11,6 +11,14 @@ import numpy as np
 Precision = Literal["float32", "bfloat16"]
 Arrays = Mapping[str, np.ndarray]
 
+_threads: int | None = None  # of a graph in this process, where a backend is told none
+
+
+def limit_threads(threads: int) -> None:
+    """Set how many threads the graphs of this process may use, where a backend is told none."""
+    global _threads
+    _threads = threads
+
 
 class Backend:
     """Runs graphs; a subclass writes `prepare` and `execute`.
@@ -18,7 +26,8 @@ class Backend:
     Args:
         graphs: ONNX files (torch: functions) by the name of their graph, each made ready when it
             is first run.
-        threads: that a graph may use; as many as there are cores if None.
+        threads: that a graph may use; if None, as `limit_threads` says, or as there are
+            cores.
         precision: of what is computed. "bfloat16" is for processors that are fast in it, and
             changes codes.
 
@@ -39,7 +48,9 @@ class Backend:
         if precision not in self.precisions:
             known = ", ".join(self.precisions)
             raise ValueError(f"backend {type(self).__name__.lower()} runs in {known}")
-        self.graphs, self.threads, self.precision = dict(graphs), threads, precision
+        self.graphs = dict(graphs)
+        self.threads = _threads if threads is None else threads
+        self.precision = precision
         self._ready: dict[str, Any] = {}
         self._lock = Lock()
 

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from audiotok.audio import Audio
+from audiotok.bench.recipe import BenchRecipe
 from audiotok.bench.subjects import Coded, Player
 from audiotok.bench.work import clip_name
 from audiotok.io import jsonfile
 from audiotok.io.part import complete
 from audiotok.manifest import Recording
 from audiotok.missing import MissingModelError
-from audiotok.recipe import BenchRecipe
 from audiotok.registry import find
 from audiotok.results import Finding
 from audiotok.tasks.base import Bench

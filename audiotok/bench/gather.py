@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
+from audiotok.bench.recipe import BenchRecipe
 from audiotok.bench.subjects import Coded, Player
 from audiotok.bench.summary import means, pairs, usage
 from audiotok.bench.work import Known, Order, kept, metric_of
-from audiotok.recipe import BenchRecipe
 from audiotok.results import About, Clip, Finding, Results, ScoreRow, Subject
 from audiotok.tokens import Tokens
 

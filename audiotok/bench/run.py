@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from audiotok import show
+from audiotok._platform.console import said
 from audiotok.bench.exam import examine
 from audiotok.bench.gather import gather
+from audiotok.bench.recipe import BenchRecipe
 from audiotok.bench.subjects import Spec, player
 from audiotok.bench.work import Known, Order, clip_name, metric_of, scorer
 from audiotok.io.part import sweep
 from audiotok.jobs.plan import Plan
 from audiotok.jobs.run import Report, run
 from audiotok.manifest import Recording, read_manifest
-from audiotok.recipe import BenchRecipe
 from audiotok.registry import find
 from audiotok.report import write_report
 from audiotok.results import Results
@@ -42,7 +42,7 @@ def bench(
     *,
     jobs: int = 1,
     device: str = "cpu",
-    console: Console = show.said,
+    console: Console = said,
 ) -> Benched:
     """Score every codec of the recipe on its data, and write what came of it into `out`.
 

@@ -16,7 +16,7 @@ from typing import Any
 from audiotok.anchors.base import Anchor
 from audiotok.audio import Audio
 from audiotok.codecs.base import Codec
-from audiotok.jobs.run import codec_on
+from audiotok.opening import load_once
 from audiotok.registry import find, names
 from audiotok.results import Subject
 from audiotok.tokens import Tokens
@@ -130,7 +130,7 @@ class Coded(Player):
 
     def __init__(self, spec: Spec, device: str) -> None:
         super().__init__(spec)
-        self.codec: Codec = codec_on(spec.codec, device)
+        self.codec: Codec = load_once(spec.codec, device)
         try:
             self.codebooks = self.codec.quantizer.check(spec.codebooks)
         except ValueError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from audiotok import show
+from audiotok._platform.console import error, said
 from audiotok.building.changed import Compared, chained, other_listing
 from audiotok.building.folder import finished
 from audiotok.building.progress import Watch
@@ -20,8 +20,8 @@ from audiotok.codecs.base import Codec
 from audiotok.corpus.base import About, CorpusError
 from audiotok.corpus.write import SHARD_BYTES
 from audiotok.io.decoders import AUDIO
-from audiotok.jobs.run import codec_on
 from audiotok.listings.base import ALL, Item, Listing, Split
+from audiotok.opening import load_once
 from audiotok.registry import find, names
 from audiotok.stage import Coded, Task, Work
 
@@ -139,7 +139,7 @@ def build(
     most_bad: float = BAD,
     force: bool = False,
     keep_changed: bool = False,
-    console: Console = show.said,
+    console: Console = said,
 ) -> Built:
     """Encodes all recordings of a listing into a corpus; goes on where an earlier run ended.
 
@@ -171,7 +171,7 @@ def build(
         ValueError: no such codec, engine or kind.
     """
     out, source = Path(out), listing_of(listing, kind, audio)
-    codec = codec_on(work.codec, "cpu")
+    codec = load_once(work.codec, "cpu")
     about = about_of(codec, listing, part, work.codebooks, audio)
     work = replace(work, fingerprint=codec.fingerprint)
     compared = Compared(listing, keep=keep_changed)
@@ -195,11 +195,11 @@ def build(
             with closing(outcomes):  # pyright: ignore[reportArgumentType]
                 for number, coded in outcomes:
                     watch.outcome(coded.busy)
-                    for item, made, error in queue.put(number, coded):
+                    for item, made, fault in queue.put(number, coded):
                         seconds = made.samples / about.sample_rate
-                        watch.committed(seconds, bool(error))
-                        if error:
-                            show.error(f"{item.place.name}: {error}", console=console)
+                        watch.committed(seconds, bool(fault))
+                        if fault:
+                            error(f"{item.place.name}: {fault}", console=console)
                             _stop_if_too_many(state, most_bad)
         if not state.recordings and part == ALL:
             what = f"could be encoded; see {out}/quarantine.tsv" if state.bad else "is listed there"

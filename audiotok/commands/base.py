@@ -52,10 +52,10 @@ def live_codec(name: str, device: str, *, threads: int = 1) -> Codec:
     """The codec, to run frame by frame: one is too little work to share between cores."""
     import torch
 
-    from audiotok.jobs.run import codec_on
+    from audiotok.opening import load_once
 
     torch.set_num_threads(threads)
-    return codec_on(name, device)
+    return load_once(name, device)
 
 
 def reported(report: Report, past: str, as_json: bool) -> None:

@@ -51,8 +51,9 @@ def bench(
       audiotok bench recipes/bench_speech.toml --data corpus.tsv -o out -j 2
       audiotok bench --codec folder:made --data talks --metrics wer,speaker -o out
     """
+    from audiotok._platform.config import read_toml
     from audiotok.bench import bench as work
-    from audiotok.recipe import BenchRecipe, read_recipe
+    from audiotok.bench.recipe import BenchRecipe
 
     given: dict[str, Any] = {
         "codecs": _listed(codec),
@@ -70,7 +71,7 @@ def bench(
             raise show.UsageError(f"--model {pair}: write it as PART=NAME, recognizer=whisper:base")
         given[f"models.{part}"] = name
     chosen = [f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None]
-    known = read_recipe(recipe, [*chosen, *(settings or [])], BenchRecipe)
+    known = read_toml(BenchRecipe, recipe, [*chosen, *(settings or [])])
     done = work(known, out or Path("bench"), jobs=jobs, device=device)
     if as_json:
         show.as_json([vars(mean) for mean in done.results.means])

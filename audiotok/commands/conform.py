@@ -34,9 +34,9 @@ def conform(
     """
     from audiotok.audio import Audio
     from audiotok.conform import conform as tried
-    from audiotok.jobs.run import codec_on
+    from audiotok.opening import load_once
 
-    model = codec_on(codec, device)
+    model = load_once(codec, device)
     heard = Audio.load(audio, end=30) if audio else None
     findings = []
     for finding in tried(model, heard):

@@ -212,10 +212,10 @@ def sample(
     import random
 
     from audiotok.corpus import Corpus
-    from audiotok.jobs.run import codec_on
+    from audiotok.opening import load_once
 
     tokens = Corpus(folder)
-    model = codec_on(codec or tokens.codec, device)
+    model = load_once(codec or tokens.codec, device)
     drawn = random.Random(seed).sample(range(len(tokens)), min(count, len(tokens)))
     out.mkdir(parents=True, exist_ok=True)
     for i in sorted(drawn):

@@ -50,10 +50,12 @@ def decode(
       audiotok decode talk.tok -o talk.wav
       audiotok decode tokens/ -o decoded/ --format flac --codebooks 4
     """
+    from audiotok.cli.jobs import codec_for, decoder
     from audiotok.io.sink import FORMATS
     from audiotok.jobs.files import is_decoded
     from audiotok.jobs.plan import plan
-    from audiotok.jobs.run import codec_by, codec_for, decoder, run
+    from audiotok.jobs.run import run
+    from audiotok.opening import load_by
 
     suffix = f".{suffix.lower().lstrip('.')}"
     if suffix not in FORMATS:
@@ -71,6 +73,6 @@ def decode(
         return is_decoded(codec_for(source, codec, mine, backend), source, target, **options)
 
     if codec is not None:
-        checked(codec_by(codec, mine, backend), codebooks)
+        checked(load_by(codec, mine, backend), codebooks)
     build = partial(decoder, codec, device, backend, force=force, **options)
     reported(run(build, planned, done=done, jobs=jobs, verb="decoding"), "decoded", as_json)

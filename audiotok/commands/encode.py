@@ -50,12 +50,14 @@ def encode(
       audiotok encode recordings/ -o tokens/ --jobs 4
       ffmpeg -i film.mkv -f wav - | audiotok encode - -o film.tok
     """
+    from audiotok.cli.jobs import encoder
     from audiotok.jobs.files import is_encoded
     from audiotok.jobs.plan import AUDIO, plan
-    from audiotok.jobs.run import codec_by, encoder, run
+    from audiotok.jobs.run import run
+    from audiotok.opening import load_by
 
     planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
-    model = checked(codec_by(codec, device if jobs == 1 else "cpu", backend), codebooks)
+    model = checked(load_by(codec, device if jobs == 1 else "cpu", backend), codebooks)
     options: dict[str, Any] = {"codebooks": codebooks, "split": channels == "split"}
 
     def done(source: Path, target: Path) -> bool:

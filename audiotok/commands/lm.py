@@ -41,11 +41,11 @@ def train(
       audiotok lm train recipes/lm_units.toml --set data.corpus=tokens -o runs/units
       audiotok lm train recipes/lm_tts.toml --set data.corpus=tokens -o runs/tts
     """
+    from audiotok._platform.config import read_toml
     from audiotok.lm.loop import train as work
     from audiotok.lm.recipe import LmRecipe
-    from audiotok.recipe import read_recipe
 
-    known = read_recipe(recipe, settings, LmRecipe)
+    known = read_toml(LmRecipe, recipe, settings)
     weights = work(known, out or Path("runs") / recipe.stem, device=device, minutes=minutes)
     show.line(f"weights: {weights}")
 

@@ -30,9 +30,9 @@ def roundtrip(
       audiotok roundtrip talk.wav -o roundtrip/
     """
     from audiotok.jobs.roundtrip import roundtrip as work
-    from audiotok.jobs.run import codec_by
+    from audiotok.opening import load_by
 
-    model = checked(codec_by(codec, device, backend), codebooks)
+    model = checked(load_by(codec, device, backend), codebooks)
     result = work(model, path, out, codebooks=codebooks, force=force)
     if as_json:
         show.as_json(result)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.console import cell
 from audiotok.corpus.base import About, CorpusError, Files
 from audiotok.corpus.read import Corpus
 from audiotok.corpus.shard import Shard
@@ -24,7 +25,6 @@ from audiotok.corpus.write import (
 )
 from audiotok.io.folder import drawn
 from audiotok.io.part import complete_folder
-from audiotok.io.text import cell
 from audiotok.tokens import Tokens
 
 Entries = Iterator[tuple[dict[str, Any], Tokens]]

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.console import one_line
 from audiotok.corpus.base import CODES, CorpusError, hashed
 from audiotok.corpus.inputs import INPUTS, inputs_damage
 from audiotok.corpus.read import Corpus
 from audiotok.corpus.shard import Shard
 from audiotok.corpus.write import checksum, sha256
-from audiotok.io.text import one_line
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from audiotok._platform.console import one_line
 from audiotok.corpus.ans import AnsReader
 from audiotok.corpus.base import INDEX, CorpusError, Files
-from audiotok.io.text import one_line
 from audiotok.tokens import Tokens
 from audiotok.tokfile import Header, TokenReader
 

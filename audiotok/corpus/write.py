@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.console import cell
 from audiotok.corpus.base import (
     INDEX,
     About,
@@ -25,7 +26,6 @@ from audiotok.corpus.base import (
     header_of,
 )
 from audiotok.io.part import complete
-from audiotok.io.text import cell
 from audiotok.tokens import Tokens
 from audiotok.tokfile import Header, TokenWriter
 from audiotok.tokfile.layout import explained

@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 from numpy.random import Generator
 from torch import Tensor
+
+from audiotok._platform.config import ABOVE_ZERO, ANY, SHARE
 
 QUIETEST = 1e-3  # a peak below it is taken for this one: silence is not blown up
 WIDTH = 200.0  # Hz over which `low_pass` goes from all to nothing
@@ -31,16 +34,20 @@ class Augment:
     for a codec must reproduce them. So is noise, unless `denoise`.
     """
 
-    gain: float = 0.5  # share of crops that are set to a random peak; the rest keep their own
-    gain_low: float = -26.0  # lowest peak, dB of full scale
-    gain_high: float = 0.0  # highest
-    flip: float = 0.0  # share with the polarity flipped
-    band: float = 0.0  # share low-passed at a random frequency, uniform in octaves
-    band_low: float = 3400.0  # lowest cutoff, Hz: the telephone's
-    band_high: float = 8000.0  # highest
-    noise: float = 0.0  # share with noise added
-    snr_low: float = 5.0  # lowest ratio of speech to noise, dB
-    snr_high: float = 30.0  # highest
+    gain: Annotated[float, SHARE] = (
+        0.5  # share of crops that are set to a random peak; the rest keep their own
+    )
+    gain_low: Annotated[float, ANY] = -26.0  # lowest peak, dB of full scale
+    gain_high: Annotated[float, ANY] = 0.0  # highest
+    flip: Annotated[float, SHARE] = 0.0  # share with the polarity flipped
+    band: Annotated[float, SHARE] = (
+        0.0  # share low-passed at a random frequency, uniform in octaves
+    )
+    band_low: Annotated[float, ABOVE_ZERO] = 3400.0  # lowest cutoff, Hz: the telephone's
+    band_high: Annotated[float, ABOVE_ZERO] = 8000.0  # highest
+    noise: Annotated[float, SHARE] = 0.0  # share with noise added
+    snr_low: Annotated[float, ANY] = 5.0  # lowest ratio of speech to noise, dB
+    snr_high: Annotated[float, ANY] = 30.0  # highest
     noises: str = ""  # manifest or folder of noises; synthetic ones, white to brown, if empty
     denoise: bool = False  # the codec should leave out the noise, not reproduce what it hears
 

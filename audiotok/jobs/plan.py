@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
+from audiotok._platform.console import UsageError
 from audiotok.io.decoders import AUDIO as AUDIO
 from audiotok.io.walk import inside, matching
 from audiotok.jobs.workers import Pair
-from audiotok.show import UsageError
 
 Failure = tuple[str, str]  # a source, and a line that names it and says what is wrong
 

@@ -6,26 +6,18 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from audiotok import show
-from audiotok.exported import is_exported
+from audiotok._platform.console import error, said
+from audiotok.backends.base import limit_threads
 from audiotok.io.part import sweep
-from audiotok.jobs.files import decode_file, encode_file
 from audiotok.jobs.plan import Failure, Plan
 from audiotok.jobs.workers import Job, Pair, explained, one, pooled
-from audiotok.opening import load
-from audiotok.registry import presets
-from audiotok.tokfile import TokenReader
-
-if TYPE_CHECKING:
-    from audiotok.codecs.base import Codec
-    from audiotok.exported import Exported
 
 
 @dataclass
@@ -42,83 +34,13 @@ class Report:
         return [*self.made, *skipped, *({"source": a, "error": b} for a, b in self.errors)]
 
 
-@cache
-def codec_on(codec: str, device: str) -> Codec:
-    """The codec of a name or checkpoint in torch, loaded once a process.
-
-    Raises:
-        CheckpointError: it is not there, or damaged.
-        UsageError: there is no such device.
-    """
-    try:
-        return load(codec, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch's words for a device it has not
-        raise show.UsageError(f"--device {device}: {str(error).splitlines()[0]}") from None
-
-
-def codec_by(codec: str, device: str, backend: str | None) -> Codec | Exported:
-    """The same by a backend: if None, torch, or onnxruntime for an exported codec.
-
-    Raises:
-        ValueError: as `codec_on`, or the backend cannot run it.
-    """
-    backend = backend or ("onnx" if is_exported(codec) else "torch")
-    return codec_on(codec, device) if backend == "torch" else _run_by(codec, backend, device)
-
-
-@cache
-def _run_by(codec: str, backend: str, device: str) -> Exported:
-    return load(codec, backend=backend, device=device, threads=_threads)
-
-
-def encoder(codec: str, device: str, backend: str | None = None, **options: Any) -> Job:
-    """The job of encoding a file; options as for `encode_file`."""
-    model = codec_by(codec, device, backend)
-    return lambda source, target: encode_file(model, source, target, **options).row()
-
-
-def decoder(codec: str | None, device: str, backend: str | None = None, **options: Any) -> Job:
-    """The job of decoding a file, by the codec it names if None; options as for `decode_file`."""
-
-    def decode(source: Path, target: Path) -> dict[str, Any]:
-        return decode_file(
-            codec_for(source, codec, device, backend), source, target, **options
-        ).row()
-
-    return decode
-
-
-def codec_for(
-    tokens: Path, codec: str | None, device: str, backend: str | None = None
-) -> Codec | Exported:
-    """Return the codec that decodes a .tok file, loaded once a process.
-
-    Args:
-        tokens: the file.
-        codec: a name or a checkpoint; None for the codec that the file names.
-        device, backend: as for `codec_by`.
-
-    Raises:
-        ValueError: as `codec_by`, or a codec that is not here.
-    """
-    if codec is None:
-        with TokenReader(tokens) as reader:
-            codec = reader.header.codec
-        if not _known(codec):
-            raise ValueError(
-                f"{tokens}: tokens of codec {codec!r}, which is not here (`audiotok codecs` lists "
-                "those that are); give its checkpoint, or its exported folder, with --codec"
-            )
-    return codec_by(codec, device, backend)
-
-
 def run(
     build: Callable[[], Job],
     planned: Plan,
     *,
     done: Callable[[Path, Path], bool],
     jobs: int = 1,
-    console: Console = show.said,
+    console: Console = said,
     verb: str = "working",
 ) -> Report:
     """Run the job that `build` makes on every pair of the plan, past the ones that fail.
@@ -145,7 +67,7 @@ def run(
 
     def failed(source: object, line: str) -> None:
         report.errors.append((str(source), line))
-        show.error(line, console=console)
+        error(line, console=console)
 
     for source, line in planned.errors:
         failed(source, line)
@@ -156,8 +78,8 @@ def run(
                 report.skipped.append(pair)
             else:
                 todo.append(pair)
-        except (ValueError, OSError) as error:
-            failed(pair[0], explained(error, pair))
+        except (ValueError, OSError) as problem:
+            failed(pair[0], explained(problem, pair))
     sweep({target.parent for _, target in todo})
     seconds, shown = 0.0, console.is_terminal and len(todo) > 1
     with (
@@ -189,22 +111,10 @@ def _results(
             yield pair, one(job, pair)
 
 
-_threads: int | None = None  # of a backend in this process; as many as there are cores if None
-
-
 def _with_threads(threads: int, build: Callable[[], Job]) -> Job:
-    global _threads
-    _threads = threads
+    limit_threads(threads)
     with suppress(ImportError):  # a backend may do without it
         import torch
 
         torch.set_num_threads(threads)
     return build()
-
-
-def _known(name: str) -> bool:
-    """Whether there is a codec of this name; without torch none can be looked up."""
-    try:
-        return name in presets("codecs")
-    except ImportError:
-        return False

@@ -12,9 +12,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from audiotok._platform.console import one_line, plain
 from audiotok.interrupt import no_interrupt
 from audiotok.io.decoders import HeaderlessError
-from audiotok.io.text import one_line, plain
 
 log = logging.getLogger("audiotok")
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from rich.live import Live
 from rich.text import Text
 
+from audiotok._platform.console import said
 from audiotok.live.microphone import Level
 from audiotok.live.pipe import Passed
-from audiotok.show import said
 
 
 def passed(row: Passed) -> dict[str, str]:

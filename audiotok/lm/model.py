@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from audiotok._platform.config import BELOW_ONE, ONE_OR_MORE
 from audiotok.lm.phonetic import TOLD
 
 Ids = Int[Tensor, "b r n"]
@@ -29,10 +31,10 @@ Cache = list[tuple[Tensor, Tensor]]  # keys and values of each block, [b heads n
 class Config:
     """Sizes of the network."""
 
-    width: int = 256
-    depth: int = 6
-    heads: int = 4
-    dropout: float = 0.1
+    width: Annotated[int, ONE_OR_MORE] = 256
+    depth: Annotated[int, ONE_OR_MORE] = 6
+    heads: Annotated[int, ONE_OR_MORE] = 4
+    dropout: Annotated[float, BELOW_ONE] = 0.1
     causal: bool = True
     entries: bool = False  # begin with the codec's codebooks: see `audiotok.lm.entries`
     phones: bool = False  # told, at each frame, which phone is said: see `audiotok.lm.phonetic`

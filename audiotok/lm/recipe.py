@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from audiotok._platform.config import BELOW_ONE, NONE_OR_MORE, ONE_OR_MORE
 from audiotok.lm.model import Config
 from audiotok.recipe import Band, Train
 
@@ -20,22 +21,24 @@ class LmData:
     where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # field of a row -> values
     text: bool = False  # condition on a row's `text`, letter by letter
     spans: str = ""  # a file of `audiotok lm align`: condition on phones, in their frames
-    frames: int = (
+    frames: Annotated[int, ONE_OR_MORE] = (
         500  # of a recording at most: a longer one is cut, or left out where there is text
     )
-    hidden: float = 0.0  # share of codes that are masked: what comes next is then told by the text
-    batch: int = 8  # recordings, or contexts, a step and process
+    hidden: Annotated[float, BELOW_ONE] = (
+        0.0  # share of codes that are masked: what comes next is then told by the text
+    )
+    batch: Annotated[int, ONE_OR_MORE] = 8  # recordings, or contexts, a step and process
 
 
 @dataclass(frozen=True)
 class LayoutOptions:
     """How codes become ids."""
 
-    codebooks: int = 0  # use the first so many; 0 is all
+    codebooks: Annotated[int, NONE_OR_MORE] = 0  # use the first so many; 0 is all
     pattern: str = "flat"
     options: dict[str, Any] = field(default_factory=dict)  # of the pattern
     runs: Literal["keep", "drop", "durations"] = "keep"
-    pieces: int = 0  # size of a vocabulary of pieces; 0 is none
+    pieces: Annotated[int, NONE_OR_MORE] = 0  # size of a vocabulary of pieces; 0 is none
     kind: Literal["bpe", "unigram"] = "bpe"  # of pieces
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from audiotok.io.text import flat
+from audiotok._platform.console import flat
 from audiotok.report.base import Cell, View, best_of, competes, kbps, places, reasons
 from audiotok.results import Finding
 

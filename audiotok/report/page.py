@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from audiotok.io.text import plain
+from audiotok._platform.console import plain
 from audiotok.report.base import View, best_of, competes, family, kbps, places, reasons, tells
 from audiotok.report.clips import embedded
 from audiotok.report.usage import strips

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from audiotok._platform.console import cell
 from audiotok.io.part import complete
-from audiotok.io.text import cell
 from audiotok.report.base import View, reasons
 
 SCORES = ("subject", "recording", "metric", "value", "total", "count", "error")

@@ -18,9 +18,9 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from audiotok._platform.console import said
 from audiotok.audio import Audio
 from audiotok.recipe import Band
-from audiotok.show import said
 
 log = logging.getLogger("audiotok")
 

@@ -1,9 +1,14 @@
-"""Text that came from outside (names of files, transcripts, errors) made fit to be shown."""
+"""The console on stderr, and text from outside (names of files, transcripts, errors) made fit to
+be shown on it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from rich.console import Console
+from rich.text import Text
+
+said = Console(stderr=True)
 JOINERS = "\u200c\u200d"  # between letters of Persian, Hindi ...; invisible and harmless
 FORMULAS = "=+-@\uff1d\uff0b\uff0d\uff20"  # what begins a formula in a spreadsheet
 
@@ -33,3 +38,17 @@ def cell(value: Any) -> Any:
         return value
     text = flat(value)
     return f"'{text}" if text[:1] and text[0] in FORMULAS else text
+
+
+class UsageError(ValueError):
+    """Options or arguments that do not go together: exit code 2."""
+
+
+def labelled(label: str, style: str, message: str) -> Text:
+    """Return the message after a coloured word; brackets in it are no markup."""
+    return Text.assemble((label, style), " ", plain(message))
+
+
+def error(message: object, *, console: Console = said) -> None:
+    """Print an error in one line on stderr."""
+    console.print(labelled("error", "red", one_line(message)), soft_wrap=True)

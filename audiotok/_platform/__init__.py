@@ -1,0 +1,1 @@
+"""What every room stands on: files, processes, the console, names of parts."""
