@@ -14,24 +14,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from audiotok.audio import Audio
-    from audiotok.codecs.base import Codec
-    from audiotok.opening import load
-    from audiotok.registry import names
-    from audiotok.stream import Stream, StreamBatch
-    from audiotok.tokens import Tokens
+    from audiotok._platform.registry import names
+    from audiotok.audio.audio import Audio
+    from audiotok.codecs.load import load
+    from audiotok.codecs.models.base import Codec
+    from audiotok.runtime.stream import Stream, StreamBatch
+    from audiotok.tokens.tokens import Tokens
 
 __version__ = "0.1.0"
 __all__ = ["Audio", "Codec", "Stream", "StreamBatch", "Tokens", "load", "names"]
 
 _HOME = {
-    "Audio": "audio",
-    "Codec": "codecs.base",
-    "Stream": "stream",
-    "StreamBatch": "stream",
-    "Tokens": "tokens",
-    "load": "opening",
-    "names": "registry",
+    "Audio": "audio.audio",
+    "Codec": "codecs.models.base",
+    "Stream": "runtime.stream",
+    "StreamBatch": "runtime.stream",
+    "Tokens": "tokens.tokens",
+    "load": "codecs.load",
+    "names": "_platform.registry",
 }
 
 

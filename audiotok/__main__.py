@@ -10,8 +10,8 @@ from importlib import import_module
 
 import typer
 
-from audiotok import show
-from audiotok.registry import names
+from audiotok._platform.registry import names
+from audiotok.cli import console as show
 
 EPILOG = "[dim]Exit codes: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted.[/]"
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _name in names("commands"):
-    _module = import_module(f"audiotok.commands.{_name}")
+    _module = import_module(f"audiotok.cli.commands.{_name}")
     _command = getattr(_module, _name)
     if isinstance(_command, typer.Typer):  # commands of its own
         app.add_typer(_command, name=_name, epilog=EPILOG, rich_help_panel=_module.PANEL)

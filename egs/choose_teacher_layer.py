@@ -18,8 +18,8 @@ import torch
 from rich.progress import track
 
 from audiotok import Audio
-from audiotok.analysis.probe import probe
-from audiotok.registry import find
+from audiotok._platform.registry import find
+from audiotok.evaluation.probes.probe import probe
 
 
 def main() -> None:

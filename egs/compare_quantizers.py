@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 import audiotok
-from audiotok.manifest import read_manifest
-from audiotok.quantizers.base import OneCode, Quantizer, nearest
-from audiotok.quantizers.bsq import Bsq
-from audiotok.quantizers.fsq import Fsq
-from audiotok.quantizers.rvq import Rvq
-from audiotok.quantizers.simvq import Simvq
+from audiotok.data.manifest import read_manifest
+from audiotok.nn.quantizers.base import OneCode, Quantizer, nearest
+from audiotok.nn.quantizers.bsq import Bsq
+from audiotok.nn.quantizers.fsq import Fsq
+from audiotok.nn.quantizers.rvq import Rvq
+from audiotok.nn.quantizers.simvq import Simvq
 
 SECONDS, STEPS, BATCH = 900, 200, 512  # of audio to learn from; steps, and frames in each
 GRIDS = {10: (8, 5, 5, 5), 13: (8, 8, 5, 5, 5), 16: (8, 8, 8, 5, 5, 5)}

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiotok import _torchaudio
-from audiotok.checkpoint import load
-from audiotok.recipe import read_recipe
-from audiotok.teachers.base import SpeechTeacher
-from audiotok.train.loop import train
+from audiotok.audio import _torchaudio
+from audiotok.codecs.checkpoint import load
+from audiotok.data.features.base import SpeechTeacher
+from audiotok.training.loop import train
+from audiotok.training.recipe import read_recipe
 
 
 class Loudness(SpeechTeacher):

@@ -4,7 +4,7 @@
         [--embedder resemblyzer --embedder wespeaker:MODEL.onnx]
 
 Split `test` of MANIFEST has speakers that no twin heard, and English text that pocketsphinx aligns;
-a pair of weights is of one seed. What the rows say: `audiotok/contrast.py`.
+a pair of weights is of one seed. What the rows say: `audiotok/evaluation/disentanglement.py`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from rich.progress import track
 
 import audiotok
 from audiotok import Audio
-from audiotok.analysis.phones import align
-from audiotok.contrast import Spoken, measured, originals, table
-from audiotok.manifest import read_manifest
-from audiotok.registry import find
+from audiotok._platform.registry import find
+from audiotok.data.alignment import align
+from audiotok.data.manifest import read_manifest
+from audiotok.evaluation.disentanglement import Spoken, measured, originals, table
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ import tempfile
 import numpy as np
 import torch
 
-from audiotok import _torchaudio
-from audiotok.checkpoint import load
-from audiotok.layout import Grammar
-from audiotok.packing import Packed
+from audiotok.audio import _torchaudio
+from audiotok.codecs.checkpoint import load
+from audiotok.lm.layout import Grammar
+from audiotok.lm.packing import Packed
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("ids", help="an export to npy")

@@ -14,7 +14,7 @@ import sys
 
 import torch
 
-from audiotok.checkpoint import load, read_card, save
+from audiotok.codecs.checkpoint import load, read_card, save
 
 
 def mix(before: str, after: str, share: float, out: str) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from audiotok import load
+from audiotok._platform.registry import find
 from audiotok.corpus import Corpus
+from audiotok.evaluation.metrics.base import Score
 from audiotok.lm.file import load_model
 from audiotok.lm.generate import Sampling, fill_up, generate
 from audiotok.lm.phonetic import Reader
-from audiotok.metrics.base import Score
-from audiotok.registry import find
 
 parser = argparse.ArgumentParser()
 for name in ("model", "corpus", "--rest"):

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from audiotok.corpus import Corpus
-from audiotok.layout import Layout
 from audiotok.lm.bpe import learn_pieces
+from audiotok.lm.layout import Layout
 from audiotok.lm.ngram import Ngram
 
 parser = argparse.ArgumentParser(description=__doc__)

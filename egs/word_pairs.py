@@ -18,9 +18,9 @@ import numpy as np
 from pocketsphinx import get_model_path  # pyright: ignore[reportMissingImports] - an extra
 
 from audiotok import Audio, load
-from audiotok.analysis.phones import plain
-from audiotok.analysis.statistics import bootstrap
 from audiotok.corpus import Corpus
+from audiotok.data.alignment import plain
+from audiotok.evaluation.probes.statistics import bootstrap
 from audiotok.lm.data import Stretch
 from audiotok.lm.file import load_model
 from audiotok.lm.score import bits_of

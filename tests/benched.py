@@ -7,7 +7,16 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audiotok.results import About, Clip, Finding, Mean, Pair, Results, ScoreRow, Subject
+from audiotok.evaluation.results import (
+    About,
+    Clip,
+    Finding,
+    Mean,
+    Pair,
+    Results,
+    ScoreRow,
+    Subject,
+)
 
 HOSTILE = (
     "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> \"q\" 'a' & |"

@@ -21,9 +21,9 @@ import numpy as np
 import soundfile
 import torch
 
-from audiotok import checkpoint
 from audiotok.__main__ import main
-from audiotok.codecs.speech import Config, Speech
+from audiotok.codecs import checkpoint
+from audiotok.codecs.models.speech import Config, Speech
 
 COMMAND = [sys.executable, "-m", "audiotok"]
 

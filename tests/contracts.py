@@ -23,16 +23,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiotok.audio import Audio
-from audiotok.codecs.base import Codec
-from audiotok.layers.base import Layer
-from audiotok.quantizers.base import Quantizer
-from audiotok.quantizers.multi_scale_rvq import MultiScaleRvq
-from audiotok.quantizers.rvq import Factorised, Rvq
-from audiotok.quantizers.segment_rvq import HEAD, SegmentRvq
-from audiotok.quantizers.split_rvq import SplitRvq
-from audiotok.stepwise.pieces import Decoding, Encoding
-from audiotok.stream import Stream
+from audiotok.audio.audio import Audio
+from audiotok.codecs.models.base import Codec
+from audiotok.nn.layers.base import Layer
+from audiotok.nn.quantizers.base import Quantizer
+from audiotok.nn.quantizers.multi_scale_rvq import MultiScaleRvq
+from audiotok.nn.quantizers.rvq import Factorised, Rvq
+from audiotok.nn.quantizers.segment_rvq import HEAD, SegmentRvq
+from audiotok.nn.quantizers.split_rvq import SplitRvq
+from audiotok.runtime.sessions import Decoding, Encoding
+from audiotok.runtime.stream import Stream
 
 NAN = float("nan")
 

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiotok.audio import Audio
-from audiotok.checkpoint import load
-from audiotok.codecs.speech import Config, Speech
+from audiotok.audio.audio import Audio
+from audiotok.codecs.checkpoint import load
+from audiotok.codecs.models.speech import Config, Speech
 from audiotok.corpus.base import About
 from audiotok.corpus.write import row_of, write_corpus
-from audiotok.manifest import Recording
-from audiotok.results import Finding
-from audiotok.tasks.base import Bench, Task
-from audiotok.tokens import Tokens
+from audiotok.data.manifest import Recording
+from audiotok.evaluation.results import Finding
+from audiotok.evaluation.tasks.base import Bench, Task
+from audiotok.tokens.tokens import Tokens
 
 RATE = 16000
 FRAME = 320

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from audiotok import _torchaudio
+from audiotok.audio import _torchaudio
 
 # What audiotools imports and its spectra do not use.
 UNUSED = ("julius", "ffmpy", "flatten_dict")

@@ -16,15 +16,15 @@ import pytest
 from commandline import noise, small
 from test_backends import as_exported
 
-from audiotok.checkpoint import load
-from audiotok.client import Client
-from audiotok.codecs.base import Codec
+from audiotok.codecs.checkpoint import load
+from audiotok.codecs.models.base import Codec
+from audiotok.serving.client import Client
 
 for _library in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
     pytest.importorskip(_library)
 
-from audiotok.serve.room import Room, Settings  # noqa: E402
-from audiotok.serve.run import Server, built, listen  # noqa: E402
+from audiotok.serving.server.room import Room, Settings  # noqa: E402
+from audiotok.serving.server.run import Server, built, listen  # noqa: E402
 
 
 class Running:

@@ -8,10 +8,18 @@ import torch
 from contracts import noise
 from torch import nn
 
-from audiotok.codecs import dac, encodec, mimi, snac, speechtokenizer, vocos, wavtokenizer
-from audiotok.codecs.base import Codec
-from audiotok.codecs.speech import Config
-from audiotok.registry import find, names
+from audiotok._platform.registry import find, names
+from audiotok.codecs.models import (
+    dac,
+    encodec,
+    mimi,
+    snac,
+    speechtokenizer,
+    vocos,
+    wavtokenizer,
+)
+from audiotok.codecs.models.base import Codec
+from audiotok.codecs.models.speech import Config
 
 SMALL = Config(
     encoder=32,

@@ -20,7 +20,7 @@ import pytest
 from commandline import process
 
 from audiotok import Audio, load
-from audiotok.exported import is_exported
+from audiotok.runtime.exported import is_exported
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")

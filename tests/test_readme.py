@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from audiotok.audio import Audio
+from audiotok.audio.audio import Audio
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiotok.jobs.files import decode_file, encode_file
-from audiotok.jobs.workers import Job
-from audiotok.opening import load_by
-from audiotok.registry import presets
-from audiotok.tokfile import TokenReader
+from audiotok._platform.registry import presets
+from audiotok.codecs.load import load_by
+from audiotok.runtime.batch.workers import Job
+from audiotok.runtime.files import decode_file, encode_file
+from audiotok.tokens import TokenReader
 
 if TYPE_CHECKING:
-    from audiotok.codecs.base import Codec
-    from audiotok.exported import Exported
+    from audiotok.codecs.models.base import Codec
+    from audiotok.runtime.exported import Exported
 
 
 def encoder(codec: str, device: str, backend: str | None = None, **options: Any) -> Job:

@@ -1,1 +1,1 @@
-"""Codecs turn audio into codes and back; each file is one."""
+"""The codecs there are, their weights, and how to get one."""

@@ -29,11 +29,11 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.atomic import complete
+from audiotok._platform.optional import needed
 from audiotok.corpus.base import CorpusError
-from audiotok.io.part import complete
-from audiotok.missing import needed
-from audiotok.tokfile import Header, TokenReader
-from audiotok.tokfile.layout import explained
+from audiotok.tokens import Header, TokenReader
+from audiotok.tokens.format import explained
 
 MAGIC, HEAD, ENTRY = b"\x93ATOKAN1", struct.Struct("<8sII"), struct.Struct("<QII")
 PAGE, STEP = 1 << 13, 256  # frames

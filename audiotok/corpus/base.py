@@ -33,8 +33,8 @@ from typing import Any
 
 import numpy as np
 
-from audiotok.io.jsonfile import parse, shown, whole
-from audiotok.tokfile import Header
+from audiotok._platform.jsonfile import parse, shown, whole
+from audiotok.tokens import Header
 
 FORMAT = "audiotok corpus 2"
 OLDER = "audiotok corpus 1"  # without checksums of corpus.json and of lists

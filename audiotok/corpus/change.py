@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.atomic import complete_folder
 from audiotok._platform.console import cell
+from audiotok.audio.folder import drawn
 from audiotok.corpus.base import About, CorpusError, Files
 from audiotok.corpus.read import Corpus
 from audiotok.corpus.shard import Shard
@@ -23,9 +25,7 @@ from audiotok.corpus.write import (
     write_corpus,
     write_quarantine,
 )
-from audiotok.io.folder import drawn
-from audiotok.io.part import complete_folder
-from audiotok.tokens import Tokens
+from audiotok.tokens.tokens import Tokens
 
 Entries = Iterator[tuple[dict[str, Any], Tokens]]
 

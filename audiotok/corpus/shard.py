@@ -17,8 +17,8 @@ import numpy as np
 from audiotok._platform.console import one_line
 from audiotok.corpus.ans import AnsReader
 from audiotok.corpus.base import INDEX, CorpusError, Files
-from audiotok.tokens import Tokens
-from audiotok.tokfile import Header, TokenReader
+from audiotok.tokens import Header, TokenReader
+from audiotok.tokens.tokens import Tokens
 
 READ = 1 << 16  # frames that iteration reads at a time
 

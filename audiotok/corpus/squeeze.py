@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from audiotok._platform.atomic import complete_folder
 from audiotok.corpus.ans import AnsReader, pages, write_ans
 from audiotok.corpus.base import About, CorpusError, Files
 from audiotok.corpus.read import Corpus
 from audiotok.corpus.write import LISTS, link, sha256, write_about
-from audiotok.io.part import complete_folder
-from audiotok.tokfile import TokenReader, TokenWriter
+from audiotok.tokens import TokenReader, TokenWriter
 
 
 @dataclass(frozen=True)

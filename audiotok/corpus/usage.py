@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiotok.analysis.units import entropy
 from audiotok.corpus.read import Corpus
+from audiotok.tokens.statistics import entropy
 
 
 @dataclass(frozen=True)

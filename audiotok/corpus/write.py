@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.atomic import complete
 from audiotok._platform.console import cell
 from audiotok.corpus.base import (
     INDEX,
@@ -25,10 +26,9 @@ from audiotok.corpus.base import (
     hashed,
     header_of,
 )
-from audiotok.io.part import complete
-from audiotok.tokens import Tokens
-from audiotok.tokfile import Header, TokenWriter
-from audiotok.tokfile.layout import explained
+from audiotok.tokens import Header, TokenWriter
+from audiotok.tokens.format import explained
+from audiotok.tokens.tokens import Tokens
 
 SHARD_BYTES = 1 << 28  # of codes in a shard: 256 MiB
 LISTS = ("quarantine.tsv", "duplicates.tsv")  # beside the shards

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
+from audiotok.audio.decoders import AudioFileError
 from audiotok.data.augment import Augment, augmented
+from audiotok.data.cache import Pool
 from audiotok.data.direct import Files
-from audiotok.data.pool import Pool
-from audiotok.io.decoders import AudioFileError
 
 TRIES = 10  # crops drawn in place of one whose file cannot be read, before that is an error
 

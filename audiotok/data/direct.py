@@ -11,12 +11,12 @@ from jaxtyping import Float32
 from rich.console import Console
 from torch import Tensor
 
-from audiotok.io.decoders import AudioFileError
-from audiotok.io.folder import Probe, probed
-from audiotok.io.part import complete, sweep
-from audiotok.io.resample import ROLLOFF, ROWS, ZERO_CROSSINGS, Resampler
-from audiotok.io.source import open_audio
-from audiotok.manifest import Recording, Unreadable, key
+from audiotok._platform.atomic import complete, sweep
+from audiotok.audio.decoders import AudioFileError
+from audiotok.audio.folder import Probe, probed
+from audiotok.audio.reader import open_audio
+from audiotok.audio.resample import ROLLOFF, ROWS, ZERO_CROSSINGS, Resampler
+from audiotok.data.manifest import Recording, Unreadable, key
 
 
 class Files:

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiotok._platform.signals import no_interrupt
 from audiotok.data.batches import Batch, Batches
-from audiotok.interrupt import no_interrupt
 
 log = logging.getLogger("audiotok")
 

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiotok.io.part import complete
-from audiotok.layout import Layout, LayoutError
-from audiotok.layout.base import SPECIALS
-from audiotok.layout.units import MOST, written
-from audiotok.missing import needed
-from audiotok.patterns.base import Serial
-from audiotok.tokens import Tokens
+from audiotok._platform.atomic import complete
+from audiotok._platform.optional import needed
+from audiotok.lm.layout import Layout, LayoutError
+from audiotok.lm.layout.base import SPECIALS
+from audiotok.lm.layout.units import MOST, written
+from audiotok.lm.patterns.base import Serial
+from audiotok.tokens.tokens import Tokens
 
 CHUNK = 256  # units that a trainer sees together: one long recording is as many short ones
 

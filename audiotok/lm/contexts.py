@@ -9,8 +9,8 @@ import torch
 
 from audiotok.corpus import Corpus
 from audiotok.lm.data import IGNORED, Batch, plain_layout
+from audiotok.lm.packing import Packed
 from audiotok.lm.recipe import LmRecipe
-from audiotok.packing import Packed
 
 
 class Contexts:

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from audiotok.corpus import Corpus
-from audiotok.layout import Layout
-from audiotok.layout.base import MASK, NONE, PAD
 from audiotok.lm.bpe import learn_pieces
+from audiotok.lm.layout import Layout
+from audiotok.lm.layout.base import MASK, NONE, PAD
+from audiotok.lm.patterns.base import Rows, Serial
 from audiotok.lm.phonetic import TOLD, Timed, timed, told, turns
 from audiotok.lm.recipe import LmData, LmRecipe
 from audiotok.lm.spans import read_spans
-from audiotok.patterns.base import Rows, Serial
 
 TEXT = 256  # ids of text: bytes
 Said = str | Timed | None  # text, or its phones, or neither

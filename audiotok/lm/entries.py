@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiotok.codecs.base import Codec
-from audiotok.layout import Layout
-from audiotok.layout.base import NONE
+from audiotok.codecs.models.base import Codec
+from audiotok.lm.layout import Layout
+from audiotok.lm.layout.base import NONE
 from audiotok.lm.model import Transformer
 
 SCALE = 0.1  # root mean square of an entry's coordinates, beside 0.02 of what is drawn

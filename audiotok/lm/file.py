@@ -10,13 +10,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
-from audiotok.checkpoint import load
-from audiotok.codecs.base import Codec
-from audiotok.finite import check_finite
-from audiotok.io import jsonfile
-from audiotok.io.part import complete
-from audiotok.layout import Layout
+from audiotok._platform import jsonfile
+from audiotok._platform.atomic import complete
+from audiotok.codecs.checkpoint import load
+from audiotok.codecs.models.base import Codec
+from audiotok.lm.layout import Layout
 from audiotok.lm.model import Config, Transformer
+from audiotok.nn.finite import check_finite
 
 KIND = "audiotok lm 1"
 

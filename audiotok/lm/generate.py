@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiotok.layout import DecodeStream, EncodeStream, Grammar, Layout
-from audiotok.layout.base import END, NONE, PAD
 from audiotok.lm.data import Said, Stretch, sequence, stroke_batch
+from audiotok.lm.layout import DecodeStream, EncodeStream, Grammar, Layout
+from audiotok.lm.layout.base import END, NONE, PAD
 from audiotok.lm.model import Cache, Transformer
+from audiotok.lm.patterns.base import Rows
 from audiotok.lm.phonetic import Reader, Timed
-from audiotok.patterns.base import Rows
-from audiotok.stream import Stream
+from audiotok.runtime.stream import Stream
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from audiotok.layout import Layout, LayoutError
+from audiotok.lm.layout import Layout, LayoutError
 
 T = TypeVar("T")
 Write = Callable[[str], Sequence[int]]  # a text to its ids, without marks

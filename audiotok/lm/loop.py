@@ -3,7 +3,7 @@
 out/last.pt            everything that a run needs to go on
 out/best.safetensors   averaged weights, where held-out bits a second were fewest
 out/layout.json        the layout
-out/log.csv            see `audiotok.train.journal`
+out/log.csv            see `audiotok.training.journal`
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audiotok._platform.lock import alone
 from audiotok.corpus import Corpus
-from audiotok.finite import check_finite
-from audiotok.io.lock import alone
-from audiotok.layout import Layout
 from audiotok.lm.contexts import Contexts
 from audiotok.lm.data import (
     IGNORED,
@@ -41,14 +39,16 @@ from audiotok.lm.data import (
 )
 from audiotok.lm.entries import begin_with_entries
 from audiotok.lm.file import codec_of, save_model
+from audiotok.lm.layout import Layout
 from audiotok.lm.model import Transformer
 from audiotok.lm.recipe import LmRecipe
 from audiotok.lm.resume import begun, fixed
-from audiotok.train.journal import Journal, Sums, finite
-from audiotok.train.machine import accelerator, any_process, casting, move, save_state
-from audiotok.train.players import adamw, follow
-from audiotok.train.resume import chosen_anew, retune
-from audiotok.train.schedule import learning_rate
+from audiotok.nn.finite import check_finite
+from audiotok.training.journal import Journal, Sums, finite
+from audiotok.training.machine import accelerator, any_process, casting, move, save_state
+from audiotok.training.players import adamw, follow
+from audiotok.training.resume import chosen_anew, retune
+from audiotok.training.schedule import learning_rate
 
 HELD = 64  # held-out recordings that are scored at each line of the log
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiotok.analysis.phones import SILENCE, Alignment, pronounced
+from audiotok.data.alignment import SILENCE, Alignment, pronounced
 
 # Of pocketsphinx's dictionary (CMU's), after what stands for "no phone".
 PHONES = (
@@ -117,7 +117,7 @@ class Reader:
 
     @classmethod
     def of(cls, text: str, *, before: Timed | None = None) -> Reader:
-        """Of an English text; see `audiotok.analysis.phones.pronounced`."""
+        """Of an English text; see `audiotok.data.alignment.pronounced`."""
         return cls(numbers(pronounced(text)), before=before)
 
     @property

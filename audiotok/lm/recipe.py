@@ -1,4 +1,4 @@
-"""What a recipe of a language model says; `audiotok.recipe` reads it."""
+"""What a recipe of a language model says; `audiotok.training.recipe` reads it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from audiotok._platform.config import BELOW_ONE, NONE_OR_MORE, ONE_OR_MORE
 from audiotok.lm.model import Config
-from audiotok.recipe import Band, Train
+from audiotok.training.recipe import Band, Train
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audiotok.corpus import Corpus
 from audiotok.lm.recipe import LmRecipe
-from audiotok.train.resume import Begun
+from audiotok.training.resume import Begun
 
 SIZES = ("layout", *(f"model.{name}" for name in ("width", "depth", "heads", "causal", "phones")))
 ORDER = (  # what the place in packed contexts depends on, where a run goes on

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from audiotok.layout import Layout
 from audiotok.lm.data import IGNORED, Parts, Stretch, causal_batch
+from audiotok.lm.layout import Layout
 from audiotok.lm.loop import lost
 from audiotok.lm.model import Transformer
 from audiotok.lm.ngram import Ngram

@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
-from audiotok.analysis.phones import Alignment, Span, align, plain
-from audiotok.audio import Audio
-from audiotok.io import jsonfile
-from audiotok.layout import Layout
-from audiotok.listings.base import Item
+from audiotok._platform import jsonfile
+from audiotok.audio.audio import Audio
+from audiotok.data.alignment import Alignment, Span, align, plain
+from audiotok.data.locator import opened
+from audiotok.data.sources.base import Item
 from audiotok.lm.interleave import Word
-from audiotok.place import opened
+from audiotok.lm.layout import Layout
 
 
 def write_spans(
@@ -35,7 +35,7 @@ def write_spans(
     """Aligns recordings with their text, by pocketsphinx; what a file has already is left.
 
     Args:
-        items: of a listing (`audiotok.listings`); those without text are passed over.
+        items: of a listing (`audiotok.data.sources`); those without text are passed over.
         path: the file, which grows a line a recording.
         told: called with the id of each that is done.
         commands: whether shell commands of the listing may run.

@@ -31,11 +31,11 @@ import test_codecs_oracles as oracles
 import test_dialects as dialects
 
 from audiotok import Audio, load
-from audiotok.codecs import encodec as encodecs
-from audiotok.codecs.base import Codec
-from audiotok.export.folder import export
-from audiotok.export.graphs import whole
-from audiotok.exported import Exported, is_exported
+from audiotok.codecs.export.folder import export
+from audiotok.codecs.export.graphs import whole
+from audiotok.codecs.models import encodec as encodecs
+from audiotok.codecs.models.base import Codec
+from audiotok.runtime.exported import Exported, is_exported
 
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
 CODEBOOKS = 8

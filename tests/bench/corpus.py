@@ -32,9 +32,10 @@ import numpy as np
 import soundfile
 import torch
 
-from audiotok import Audio, _torchaudio, load
+from audiotok import Audio, load
+from audiotok.audio import _torchaudio
+from audiotok.audio.decoders import AUDIO
 from audiotok.corpus import Corpus
-from audiotok.io.decoders import AUDIO
 
 ROOT = Path(__file__).parents[2]
 READING = ROOT / "egs" / "data" / "reading.flac"

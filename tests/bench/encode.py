@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from audiotok import Audio, _torchaudio, load
+from audiotok import Audio, load
+from audiotok.audio import _torchaudio
 
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
 

@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 import soundfile
 
-from audiotok.io.decoders import AUDIO
+from audiotok.audio.decoders import AUDIO
 
 EACH = 0.2  # seconds between two looks
 MB = 1 << 20

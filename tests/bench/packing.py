@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from audiotok.layout import Layout
-from audiotok.packing import Packed
+from audiotok.lm.layout import Layout
+from audiotok.lm.packing import Packed
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--tokens", type=int, default=200_000_000)

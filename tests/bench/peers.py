@@ -33,8 +33,8 @@ import test_codecs_snac as snacs
 import test_dialects as dialects
 
 from audiotok import Audio
-from audiotok.codecs.base import Codec
-from audiotok.registry import find_preset
+from audiotok._platform.registry import find_preset
+from audiotok.codecs.models.base import Codec
 
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
 

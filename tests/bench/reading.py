@@ -21,13 +21,13 @@ import numpy as np
 import soundfile
 import torch
 
+from audiotok._platform.registry import find
 from audiotok.data.augment import Augment
 from audiotok.data.batches import Batches, Config
+from audiotok.data.cache import Pool
 from audiotok.data.direct import Files
 from audiotok.data.loader import AHEAD, loader
-from audiotok.data.pool import Pool
-from audiotok.manifest import Recording
-from audiotok.registry import find
+from audiotok.data.manifest import Recording
 
 AUGMENTS = {
     "as it is": None,

@@ -32,9 +32,9 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from audiotok.audio import Audio
-from audiotok.live.latency import spread
-from audiotok.serve import protocol
+from audiotok.audio.audio import Audio
+from audiotok.serving.live.latency import spread
+from audiotok.serving.server import protocol
 
 ROOT = Path(__file__).parents[2]
 SPEECH = ROOT / "egs/data/reading.flac"

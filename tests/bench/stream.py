@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from audiotok import Audio, Codec, Stream, StreamBatch, load
-from audiotok.crowd import Crowd
-from audiotok.exported import Exported
+from audiotok.runtime.batching_numpy import Crowd
+from audiotok.runtime.exported import Exported
 
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
 WARM = 60  # frames: attention's window is full

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotok.tokens import Tokens
-from audiotok.tokfile import pack, unpack, verify
-from audiotok.tokfile.layout import BATCH
+from audiotok.tokens import pack, unpack, verify
+from audiotok.tokens.format import BATCH
+from audiotok.tokens.tokens import Tokens
 
 HOURS = 3
 

@@ -7,8 +7,8 @@ ROOT is Debian's s390x (big-endian) with python3 and python3-numpy, as `debootst
 --arch=s390x` fetches it and `dpkg -x` unpacks it: Python 3.11.2, numpy 1.24.2, qemu 7.2.
 constriction has no build for such a machine, so its coder stands here anew, in Python's integers,
 by Duda's paper (arXiv:1311.2540) and the width of words and state that constriction documents.
-Everything else is audiotok's own code. tests/test_corpus_ans.py reads the files with constriction
-itself.
+Everything else is audiotok's own code. tests/corpus/test_corpus_ans.py reads the files with
+constriction itself.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def main(out: Path) -> None:
     from audiotok.corpus.check import damage
     from audiotok.corpus.squeeze import compress
     from audiotok.corpus.write import row_of, write_corpus
-    from audiotok.tokens import Tokens
+    from audiotok.tokens.tokens import Tokens
 
     entries = []
     for i, frames in enumerate(LENGTHS):

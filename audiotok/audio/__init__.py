@@ -1,0 +1,1 @@
+"""Samples, and files of them: decoded, resampled, read and written by pieces."""

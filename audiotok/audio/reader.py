@@ -1,0 +1,247 @@
+"""Source: a recording read from a file by blocks, mixed down and resampled on the way."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from audiotok.audio import levels
+from audiotok.audio import resample_numpy as bare
+from audiotok.audio.decoders import CHUNK, AudioFileError, Decoder, open_decoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Source:
+    """A recording being read once, front to back, in constant memory; a context manager.
+
+    Attributes:
+        name: for messages.
+        rate: Hz.
+        channels: in the file.
+        samples: what `blocks` will give at this rate, or None where the header does not say.
+        read: what was read so far, at this rate.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        stack: ExitStack,
+        first: int = 0,
+        last: int | None = None,
+        least: int = 0,
+    ):
+        self.name, self.rate, self.channels = decoder.name, decoder.rate, decoder.channels
+        self._decoder, self._stack, self._first, self._last = decoder, stack, first, last
+        self._least = least  # samples that the file must have
+        self.samples = decoder.samples
+        self.read = 0
+        if self.samples is not None:
+            end = self.samples if last is None else min(last, self.samples)
+            self.samples = max(0, end - first)
+
+    def _check(self, piece: np.ndarray, at: int) -> None:
+        """Raises unless samples `[c t]` from `at` on are finite, and no integers."""
+        least, most = float(piece.min()), float(piece.max())  # NaN if there is one
+        if not np.isfinite([least, most]).all():
+            bad = at + int(np.flatnonzero((~np.isfinite(piece)).any(0))[0])
+            raise AudioFileError(
+                f"{self.name}: samples are NaN or infinite "
+                f"(first at {bad / self.rate:.3f} s); mend the file or cut them out"
+            )
+        try:
+            levels.checked_level(least, most)
+        except ValueError as error:
+            raise AudioFileError(f"{self.name}: {error}") from None
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._stack.close()
+
+    def blocks(
+        self, samples: int = CHUNK, *, rate: int | None = None, mono: bool = False
+    ) -> Iterator[Tensor]:
+        """What `arrays` gives as tensors `[c t]`."""
+        import torch
+
+        return map(torch.from_numpy, self.arrays(samples, rate=rate, mono=mono))
+
+    def arrays(
+        self, samples: int = CHUNK, *, rate: int | None = None, mono: bool = False
+    ) -> Iterator[np.ndarray]:
+        """The recording in blocks `[c t]` of `samples`, the last one shorter.
+
+        Joined, they are bit for bit `Audio.load(...)`, then `.mono()`, then `.resample(rate)`;
+        where torch is not installed, a resampled one is so to 1e-6.
+
+        Args:
+            samples: in a block, counted at the rate that comes out.
+            rate: Hz to resample to.
+            mono: mix the channels down.
+
+        Raises:
+            AudioFileError: the file is truncated or damaged, holds NaN or infinite samples or
+                integers in the place of floats, or its channels cancel each other in their mean.
+        """
+        if samples < 1:
+            raise ValueError(f"a block must have at least 1 sample, not {samples}")
+        pieces = self._mixed() if mono and self.channels > 1 else self._pieces()
+        if rate is not None and rate != self.rate:
+            pieces = resampled(pieces, self.rate, rate, 1 if mono else self.channels)
+        return _recut(pieces, samples)
+
+    def _mixed(self) -> Iterator[np.ndarray]:
+        """The mean of the channels, if something is left of them in it."""
+        before = after = 0.0
+        for piece in self._pieces():
+            mixed = mix(piece)
+            before += levels.energy(piece) / self.channels
+            after += levels.energy(mixed)
+            yield mixed
+        if levels.cancels(before, after):
+            raise AudioFileError(f"{self.name}: {levels.CANCELS}")
+
+    def _pieces(self) -> Iterator[np.ndarray]:
+        """The chunks of the decoder, cut to the span asked for and checked."""
+        at = self._decoder.first
+        for chunk in self._decoder.chunks:
+            low = max(0, self._first - at)
+            high = len(chunk) if self._last is None else min(len(chunk), self._last - at)
+            if low < high:
+                piece = np.ascontiguousarray(chunk[low:high].T)
+                if not self._decoder.integers:
+                    self._check(piece, at + low)
+                self.read += piece.shape[1]
+                yield piece
+            at += len(chunk)
+            if self._last is not None and at >= self._last:
+                return
+        if at < self._first:
+            raise AudioFileError(
+                f"{self.name}: asked for from {self._first / self.rate:.2f} s on, "
+                f"but it ends at {at / self.rate:.2f} s"
+            )
+        self.check_end(at)
+
+    def check_end(self, samples: int) -> None:
+        """Raise `AudioFileError` if the file's `samples` are too few for what was asked for."""
+        if samples < self._least and self._last is not None:
+            raise AudioFileError(
+                f"{self.name}: asked for to {self._last / self.rate:.2f} s, "
+                f"but it ends at {samples / self.rate:.2f} s"
+            )
+
+
+def open_audio(
+    path: str | os.PathLike[str],
+    *,
+    start: float | int | None = None,
+    end: float | int | None = None,
+    overshoot: float = math.inf,
+) -> Source:
+    """Opens a file, or stdin for "-", to be read by blocks, whole or `start` to `end` (seconds).
+
+    >>> with open_audio("ten hours.flac") as source:
+    ...     for block in source.blocks(16000, rate=16000, mono=True):
+
+    Args:
+        path: of the file.
+        start: the first sample, half of one rounded up.
+        end: the sample after the last, rounded alike.
+        overshoot: seconds by which `end` may be past the end of the audio.
+
+    Raises:
+        AudioFileError: missing, empty, not audio, a damaged header, or an end that says it is
+            shorter than what is asked for; where no header says it, the blocks raise it.
+        ValueError: `start` is negative or after `end`.
+    """
+    begin = start or 0.0
+    if begin < 0 or (end is not None and end < begin):
+        raise ValueError(f"cannot read from {begin} s to {end} s")
+    stack = ExitStack()
+    try:
+        decoder = open_decoder(path, stack, start=begin)
+        last = None if end is None else _sample(end, decoder.rate)
+        least = 0 if end is None else math.ceil(max(0.0, end - overshoot) * decoder.rate - 1e-6)
+        source = Source(decoder, stack, _sample(begin, decoder.rate), last, least)
+        if decoder.samples is not None:
+            source.check_end(decoder.samples)
+    except BaseException:
+        stack.close()
+        raise
+    return source
+
+
+def _sample(seconds: float, rate: int) -> int:
+    """The sample at a time, halves rounded up as Kaldi and lhotse do."""
+    return math.floor(round(seconds * rate, 8) + 0.5)
+
+
+def resampled(
+    pieces: Iterable[np.ndarray], old: int, new: int, channels: int
+) -> Iterator[np.ndarray]:
+    """Pieces `[c t]` at `old` Hz as pieces at `new` Hz: by torch, or without it by numpy.
+
+    Raises:
+        ValueError: rates that share no useful factor.
+    """
+    try:
+        import torch
+
+        from audiotok.audio.resample import Resampler
+    except ImportError:
+        without = bare.Resampler(old, new, channels)
+        yield from map(without.step, pieces)
+        yield without.finish()
+        return
+    resampler = Resampler(old, new, channels)
+    for piece in pieces:
+        yield resampler.step(torch.from_numpy(piece)).numpy()
+    yield resampler.finish().numpy()
+
+
+def _recut(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same samples in pieces of `size`, the last one shorter."""
+    waiting: list[np.ndarray] = []
+    held = 0
+    for piece in pieces:
+        waiting.append(piece)
+        held += piece.shape[1]
+        if held >= size:
+            joined = np.concatenate(waiting, 1)
+            full = joined.shape[1] // size * size
+            for at in range(0, full, size):
+                yield joined[:, at : at + size]
+            waiting, held = [joined[:, full:]], joined.shape[1] - full
+    if held:
+        yield np.concatenate(waiting, 1)
+
+
+Samples = TypeVar("Samples")  # an array or a tensor
+
+
+def mix(samples: Samples) -> Samples:
+    """The mean of the channels `[c t]` -> `[1 t]`; each sample alone, so blocks give the same."""
+    channels: Any = samples
+    mixed = channels[0]
+    for channel in channels[1:]:
+        mixed = mixed + channel
+    return mixed[None] / channels.shape[0]

@@ -1,3 +1,0 @@
-"""Scores codecs on a corpus: `bench` runs what a `BenchRecipe` says, and can be interrupted."""
-
-from audiotok.bench.run import bench as bench

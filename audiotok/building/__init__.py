@@ -1,5 +1,0 @@
-"""A listing of recordings becomes a token corpus, exactly once, whatever happens on the way."""
-
-from audiotok.building.run import Built, build
-
-__all__ = ["Built", "build"]

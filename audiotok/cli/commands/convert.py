@@ -1,0 +1,54 @@
+"""`audiotok convert`: anybody's checkpoint to one of ours."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from audiotok.cli import console as show
+from audiotok.cli.commands.base import Force, Json
+
+PANEL = "Looking"
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="A checkpoint of another program, or its Hugging Face folder.")
+    ],
+    out: Annotated[Path, typer.Argument(help="A .safetensors file.")],
+    name: Annotated[
+        str | None, typer.Option(help="The codec it is, if its weights fit several.")
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "float16"],
+        typer.Option(help="Half the size, or the codes that the weights are known for."),
+    ] = "float32",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write a checkpoint as safetensors with the codec's name and config inside.
+
+    Which program wrote it is seen from the names of its tensors. Code in a file is
+    never run.
+
+    \b
+    Examples:
+      audiotok convert SpeechTokenizer.pt speechtokenizer.safetensors
+      audiotok convert DM-Codec.pt dm_codec.safetensors --name dm_codec
+    """
+    import torch
+
+    from audiotok.codecs.checkpoint import describe, load, save
+
+    if out.suffix != ".safetensors":
+        raise show.UsageError(f"{out}: not a .safetensors file")
+    if os.path.lexists(out) and not force:
+        raise ValueError(f"{out}: exists already; --force overwrites it")
+    save(load(source, name=name), out, dtype=getattr(torch, dtype))
+    if as_json:
+        show.as_json(describe(out))
+    else:
+        show.facts(describe(out))

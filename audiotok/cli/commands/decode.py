@@ -1,0 +1,78 @@
+"""`audiotok decode`: tokens to audio files."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from audiotok.cli import console as show
+from audiotok.cli.commands.base import (
+    Backend,
+    Codebooks,
+    Device,
+    Force,
+    Jobs,
+    Json,
+    Out,
+    Paths,
+    checked,
+    reported,
+)
+
+PANEL = "Tokens"
+
+
+def decode(
+    paths: Paths,
+    out: Out = None,
+    codec: Annotated[
+        str | None, typer.Option(help="A checkpoint; default: the codec the tokens name.")
+    ] = None,
+    codebooks: Codebooks = None,
+    rate: Annotated[
+        Literal["codec", "original"],
+        typer.Option(help="Sample rate: the codec's, or the original recording's."),
+    ] = "codec",
+    suffix: Annotated[str, typer.Option("--format", help="wav, flac, ogg, mp3 ...")] = "wav",
+    backend: Backend = None,
+    device: Device = "cpu",
+    jobs: Jobs = 1,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Decode .tok files to audio files of the original length.
+
+    \b
+    Examples:
+      audiotok decode talk.tok -o talk.wav
+      audiotok decode tokens/ -o decoded/ --format flac --codebooks 4
+    """
+    from audiotok.audio.writer import FORMATS
+    from audiotok.cli.jobs import codec_for, decoder
+    from audiotok.codecs.load import load_by
+    from audiotok.runtime.batch.plan import plan
+    from audiotok.runtime.batch.run import run
+    from audiotok.runtime.files import is_decoded
+
+    suffix = f".{suffix.lower().lstrip('.')}"
+    if suffix not in FORMATS:
+        raise show.UsageError(f"--format {suffix[1:]}: not one of {' '.join(FORMATS)}")
+    if codebooks is not None and codebooks < 1:
+        raise show.UsageError(f"--codebooks {codebooks}: there is at least 1")
+    planned = plan(paths, out, suffixes=[".tok"], suffix=suffix, makes=FORMATS)
+    options: dict[str, Any] = {"codebooks": codebooks, "original_rate": rate == "original"}
+
+    mine = device if jobs == 1 else "cpu"
+
+    def done(source: Path, target: Path) -> bool:
+        if force or not target.exists():
+            return False
+        return is_decoded(codec_for(source, codec, mine, backend), source, target, **options)
+
+    if codec is not None:
+        checked(load_by(codec, mine, backend), codebooks)
+    build = partial(decoder, codec, device, backend, force=force, **options)
+    reported(run(build, planned, done=done, jobs=jobs, verb="decoding"), "decoded", as_json)

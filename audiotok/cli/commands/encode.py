@@ -1,0 +1,67 @@
+"""`audiotok encode`: audio files to tokens."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from audiotok.cli.commands.base import (
+    Backend,
+    Codebooks,
+    CodecName,
+    Device,
+    Force,
+    Jobs,
+    Json,
+    Out,
+    checked,
+    reported,
+)
+
+PANEL = "Tokens"
+
+
+def encode(
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for stdin.")],
+    out: Out = None,
+    codec: CodecName = "speech",
+    codebooks: Codebooks = None,
+    channels: Annotated[
+        Literal["mix", "split"],
+        typer.Option(help="A mono codec given stereo: code the mean, or each channel."),
+    ] = "mix",
+    backend: Backend = None,
+    device: Device = "cpu",
+    jobs: Jobs = 1,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Encode audio files to .tok files.
+
+    Folders keep their tree; what is done already is skipped; a bad file is
+    reported and the rest go on.
+
+    \b
+    Examples:
+      audiotok encode talk.wav -o talk.tok
+      audiotok encode recordings/ -o tokens/ --jobs 4
+      ffmpeg -i film.mkv -f wav - | audiotok encode - -o film.tok
+    """
+    from audiotok.cli.jobs import encoder
+    from audiotok.codecs.load import load_by
+    from audiotok.runtime.batch.plan import AUDIO, plan
+    from audiotok.runtime.batch.run import run
+    from audiotok.runtime.files import is_encoded
+
+    planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
+    model = checked(load_by(codec, device if jobs == 1 else "cpu", backend), codebooks)
+    options: dict[str, Any] = {"codebooks": codebooks, "split": channels == "split"}
+
+    def done(source: Path, target: Path) -> bool:
+        return not force and is_encoded(model, source, target, **options)
+
+    build = partial(encoder, codec, device, backend, force=force, **options)
+    reported(run(build, planned, done=done, jobs=jobs, verb="encoding"), "encoded", as_json)

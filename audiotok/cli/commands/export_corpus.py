@@ -1,0 +1,61 @@
+"""`audiotok export-corpus`: a token corpus in the format that somebody trains from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiotok._platform.registry import names
+from audiotok.cli import console as show
+from audiotok.cli.commands.base import Json
+
+PANEL = "Corpora"
+FORMATS = ", ".join(names("exporters"))
+
+
+def export_corpus(
+    corpus: Annotated[Path, typer.Argument(help="A token corpus.")],
+    to: Annotated[str, typer.Option("--to", help=f"{FORMATS}.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder.")],
+    layout: Annotated[
+        Path | None, typer.Option(help="A layout.json: codes become its ids.")
+    ] = None,
+    pattern: Annotated[
+        str, typer.Option(help="Instead: ids in this order, flat, delay, ar_nar ...")
+    ] = "",
+    codebooks: Annotated[int, typer.Option("--codebooks", "-k", help="Of it; 0: all.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Export a token corpus: codes, and ids if there is a layout. Run again to go on.
+
+    \b
+    Examples:
+      audiotok export-corpus tokens/english --to parquet -o parquet/
+      audiotok export-corpus tokens/english --to megatron --pattern flat -k 4 -o megatron/
+    """
+    from rich.progress import Progress
+
+    from audiotok._platform.registry import find
+    from audiotok.corpus import Corpus
+    from audiotok.lm.exporters.base import export
+    from audiotok.lm.layout import Layout
+
+    source, chosen = Corpus(corpus), None
+    if layout is not None and (pattern or codebooks):
+        raise show.UsageError("--layout says all; leave out --pattern and --codebooks")
+    if layout is not None:
+        chosen = Layout.load(layout)
+    elif pattern or codebooks:
+        chosen = Layout.of(source, codebooks=codebooks or None, pattern=pattern or "flat")
+    part = find("exporters", to)
+    with Progress(console=show.said) as bar:
+        task = bar.add_task("exporting", total=len(source))
+        count = export(
+            part, source, out, layout=chosen, progress=lambda n: bar.update(task, completed=n)
+        )
+    if as_json:
+        show.as_json({"recordings": count, "out": str(out), "to": to})
+    else:
+        show.line(f"{count} recordings in {out}")

@@ -1,0 +1,56 @@
+"""`audiotok info`: what a file or a codec is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from audiotok.cli import console as show
+from audiotok.cli.commands.base import Json
+
+PANEL = "Looking"
+
+
+def info(
+    what: Annotated[str, typer.Argument(help="A .tok file, an audio file, a codec, a checkpoint.")],
+    as_json: Json = False,
+) -> None:
+    """Say what a file or a codec is, without decoding it.
+
+    \b
+    Examples:
+      audiotok info talk.tok
+      audiotok info speech --json
+    """
+    from audiotok.runtime.exported import is_exported, read_about
+    from audiotok.runtime.files import describe_audio, describe_tokens
+
+    path = Path(what)
+    if path.suffix == ".tok":
+        facts = describe_tokens(path)
+    elif is_exported(path):
+        facts = read_about(path)
+    else:
+        facts = _of_codec(what) or describe_audio(what)
+    if as_json:
+        show.as_json(facts)
+    else:
+        show.facts(facts)
+
+
+def _of_codec(what: str) -> dict[str, Any] | None:
+    """What a codec or a checkpoint is; None for an audio file."""
+    from audiotok._platform.registry import presets
+    from audiotok.codecs.checkpoint import describe
+    from audiotok.nn.pretrained.hub import SUFFIXES
+    from audiotok.nn.pretrained.reader import is_folder
+
+    path = Path(what)
+    if what in presets("codecs") or path.suffix in SUFFIXES or is_folder(path):
+        return describe(what)
+    if not path.suffix and what != "-" and not os.path.lexists(path):
+        raise ValueError(f"{what}: neither a file nor a codec ({' '.join(presets('codecs'))})")
+    return None

@@ -1,0 +1,40 @@
+"""`audiotok roundtrip`: there and back, with scores and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiotok.cli import console as show
+from audiotok.cli.commands.base import Backend, Codebooks, CodecName, Device, Force, Json, checked
+
+PANEL = "Tokens"
+
+
+def roundtrip(
+    path: Annotated[str, typer.Argument(help="An audio file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder.")] = Path("roundtrip"),
+    codec: CodecName = "speech",
+    codebooks: Codebooks = None,
+    backend: Backend = None,
+    device: Device = "cpu",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Encode a file, decode it, score what came back, and draw both.
+
+    \b
+    Examples:
+      audiotok roundtrip talk.wav -o roundtrip/
+    """
+    from audiotok.codecs.load import load_by
+    from audiotok.evaluation.roundtrip import roundtrip as work
+
+    model = checked(load_by(codec, device, backend), codebooks)
+    result = work(model, path, out, codebooks=codebooks, force=force)
+    if as_json:
+        show.as_json(result)
+    else:
+        show.facts(show.roundtrip(result))

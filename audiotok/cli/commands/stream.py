@@ -1,0 +1,125 @@
+"""`audiotok stream`: audio to tokens and back through pipes, frame by frame."""
+
+from __future__ import annotations
+
+import sys
+from io import BufferedIOBase
+from typing import Annotated, Any, Literal, cast
+
+import typer
+
+from audiotok.cli import console as show
+from audiotok.cli.commands.base import Codebooks, CodecName, Context, Device, checked, live_codec
+
+PANEL = "Live"
+Format = Annotated[
+    Literal["s16le", "f32le"], typer.Option("--format", help="Of the PCM, as ffmpeg calls it.")
+]
+Rate = Annotated[int | None, typer.Option(min=1, help="Hz of the PCM. Default: the codec's own.")]
+Stats = Annotated[
+    bool, typer.Option("--stats", help="Say at the end, on stderr, how long frames took.")
+]
+stream = typer.Typer(
+    help="Audio to tokens and back through pipes, frame by frame.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@stream.command()
+def encode(
+    codec: CodecName = "speech",
+    codebooks: Codebooks = None,
+    rate: Rate = None,
+    encoding: Format = "s16le",
+    block: Annotated[
+        int, typer.Option(min=1, help="Frames written at once: more cost less, and come later.")
+    ] = 1,
+    context: Context = None,
+    device: Device = "cpu",
+    stats: Stats = False,
+) -> None:
+    """Encode raw PCM on stdin to tokens on stdout, each frame at once.
+
+    What comes out is a .tok file: `audiotok decode`, `info` and `verify` read it.
+    Ctrl-C ends it in good order.
+
+    \b
+    Examples:
+      arecord -t raw -f S16_LE -r 16000 | audiotok stream encode > talk.tok
+      ffmpeg -i talk.mp3 -f s16le -ac 1 -ar 16000 - | audiotok stream encode --stats > talk.tok
+      rec -t raw -e signed -b 16 -c 1 -r 44100 - | audiotok stream encode --rate 44100 | nc host 9
+    """
+    came = _piped(sys.stdin, "stdin", "raw PCM")
+    out = _piped(sys.stdout, "stdout", "tokens")
+    from audiotok._platform.signals import Patience
+    from audiotok.serving.live.meter import passed
+    from audiotok.serving.live.pipe import encode_pcm
+
+    model = checked(live_codec(codec, device), codebooks)
+    with Patience() as patience:
+        done = encode_pcm(
+            model,
+            came,
+            out,
+            rate=rate,
+            encoding=encoding,
+            codebooks=codebooks,
+            block=block,
+            context=context,
+            around=patience.allowed,
+        )
+    if stats:
+        show.facts(passed(done), console=show.said)
+
+
+@stream.command()
+def decode(
+    codec: Annotated[
+        str | None, typer.Option("--codec", help="A checkpoint. Default: the codec of the tokens.")
+    ] = None,
+    codebooks: Codebooks = None,
+    rate: Rate = None,
+    encoding: Format = "s16le",
+    context: Context = None,
+    device: Device = "cpu",
+    stats: Stats = False,
+) -> None:
+    """Decode tokens on stdin to raw PCM on stdout, each frame at once.
+
+    \b
+    Examples:
+      audiotok stream decode < talk.tok | aplay -t raw -f S16_LE -r 16000
+      audiotok stream decode --codebooks 2 < talk.tok | ffplay -f s16le -ar 16000 -i -
+      ... | audiotok stream encode | audiotok stream decode | play -t raw -e signed -b 16 -r 16000 -
+    """
+    came = _piped(sys.stdin, "stdin", "tokens")
+    out = _piped(sys.stdout, "stdout", "raw PCM")
+    from audiotok.serving.live.meter import passed
+    from audiotok.serving.live.pipe import decode_pcm
+    from audiotok.tokens import TokenSource
+
+    source = TokenSource(came)
+    there = len(source.header.sizes)
+    if codebooks is not None and not 1 <= codebooks <= there:
+        raise show.UsageError(f"--codebooks {codebooks}: these tokens have 1 to {there}")
+    done = decode_pcm(
+        live_codec(codec or source.header.codec, device),
+        source,
+        out,
+        rate=rate,
+        encoding=encoding,
+        codebooks=codebooks,
+        context=context,
+    )
+    if stats:
+        show.facts(passed(done), console=show.said)
+
+
+def _piped(file: Any, name: str, what: str) -> BufferedIOBase:
+    """The bytes below it; raises `UsageError` if a person sits where they belong."""
+    if file.isatty():
+        raise show.UsageError(
+            f"{name} is a terminal: {what} go through a pipe or a file; see --help"
+        )
+    return cast(BufferedIOBase, file.buffer)

@@ -1,0 +1,270 @@
+"""Conformance: does a codec keep the promises that every codec here makes? A certificate.
+
+Each check runs the codec through its public face only, so it holds for a codec that ships, one you
+trained, and one of others' weights. A check that cannot apply says why and is no failure.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from audiotok.audio.audio import Audio
+from audiotok.codecs.models.base import Codec
+from audiotok.nn.finite import not_finite
+from audiotok.runtime.sessions import Decoding, Encoding
+from audiotok.runtime.stream import Stream
+from audiotok.tokens.tokens import Tokens
+
+NEAR_TIES = 1e-3  # of all frames: rounding may decide between two entries that are equally near
+TOLERANCE = 1e-4  # of the loudest sample
+
+Verdict = Literal["pass", "fail", "does not apply"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check came to: its name, the verdict, and what was measured or why not."""
+
+    check: str
+    verdict: Verdict
+    said: str
+
+
+class PromiseError(Exception):
+    """A promise that is not kept; the message says what was seen."""
+
+
+class InapplicableError(Exception):
+    """A check that this codec, or this machine, gives no ground for; the message says why."""
+
+
+def conform(codec: Codec, audio: Audio | None = None) -> Iterator[Finding]:
+    """Try every promise, one finding each, as they come.
+
+    Args:
+        codec: in eval mode, wherever it is.
+        audio: what to try it on, at least 3 s; bursts of noise if None.
+
+    Raises:
+        ValueError: the audio is too short.
+    """
+    audio = audio or bursts(codec.sample_rate, 12.0)
+    if audio.seconds < 3:
+        raise ValueError(f"{audio.seconds:.2f} s of audio are too short to try a codec on: 3 s")
+    if audio.channels != codec.channels:
+        mono = audio.mono().samples
+        audio = Audio(mono.expand(codec.channels, -1).contiguous(), audio.rate)
+    audio = audio.resample(codec.sample_rate)
+    for name, check in CHECKS.items():
+        verdict: Verdict = "pass"
+        try:
+            said = check(codec, audio)
+        except PromiseError as failure:
+            verdict, said = "fail", str(failure)
+        except InapplicableError as reason:
+            verdict, said = "does not apply", str(reason)
+        except (ValueError, RuntimeError, IndexError, TypeError) as error:
+            verdict = "fail"
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        yield Finding(name, verdict, said)
+
+
+def bursts(rate: int, seconds: float) -> Audio:
+    """Noise whose loudness and colour come and go a few times a second, the same every time."""
+    random = torch.Generator().manual_seed(0)
+    samples = int(rate * seconds)
+    time = torch.arange(samples) / rate
+    white = torch.randn(1, samples, generator=random)
+    dark = torch.nn.functional.avg_pool1d(white[None], 9, 1, 4)[0]
+    loud = 0.05 + 0.1 * (1 + torch.sin(2 * torch.pi * 3.1 * time))
+    mixed = 0.5 + 0.5 * torch.sin(2 * torch.pi * 1.3 * time)
+    return Audio(loud * (mixed * white + (1 - mixed) * 2 * dark), rate)
+
+
+def _weights(codec: Codec, audio: Audio) -> str:
+    found = not_finite(codec.state_dict())
+    if found:
+        raise PromiseError(f"{found[0]} holds {found[1]}")
+    return f"{codec.parameters_total} parameters, all finite"
+
+
+def _lengths(codec: Codec, audio: Audio) -> str:
+    frame = codec.frame_size
+    tried = [0, 1, frame - 1, frame, frame + 1, 3 * frame + frame // 2, 12345 % len(audio)]
+    for n in tried:
+        tokens = codec.encode(audio[:n])
+        if tokens.frames != -(-n // frame):
+            raise PromiseError(f"{n} samples give {tokens.frames} frames, not {-(-n // frame)}")
+        given = len(codec.decode(tokens))
+        if given != n:
+            raise PromiseError(f"{n} samples come back as {given}")
+    return f"{len(tried)} lengths come back exactly"
+
+
+def _determinism(codec: Codec, audio: Audio) -> str:
+    one, other = codec.encode(audio), codec.encode(audio)
+    if one != other:
+        raise PromiseError(f"{_differing(one, other)} frames differ between two runs")
+    if not torch.equal(codec.decode(one).samples, codec.decode(one).samples):
+        raise PromiseError("decoding the same codes twice gives two waveforms")
+    return "encoding and decoding twice give the same bits"
+
+
+def _round_trip(codec: Codec, audio: Audio) -> str:
+    tokens = codec.encode(audio)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.tok"
+        tokens.save(path)
+        if Tokens.load(path) != tokens:
+            raise PromiseError("a token file does not give back its tokens")
+    decoded = codec.decode(tokens).samples
+    if not decoded.isfinite().all():
+        raise PromiseError("decoded samples are not finite")
+    first = codec.encode(audio, codebooks=1)
+    if first != tokens.first(1):
+        raise PromiseError("one codebook is not the first of all")
+    return f"{tokens.frames} frames, {tokens.kbps:.3g} kbps, through a file and back"
+
+
+def _batch(codec: Codec, audio: Audio) -> str:
+    audios = [audio, audio[: len(audio) // 2 + 77], audio[: 5 * codec.frame_size + 1], audio[:1]]
+    alone = [codec.encode(a) for a in audios]
+    differ = 0
+    for group in (1, len(audios)):
+        batch = codec.encode_batch(audios, group=group)
+        differ = sum(_differing(a, b) for a, b in zip(alone, batch, strict=True))
+        _near_ties(differ, sum(a.frames for a in alone), f"in a batch, {group} at a time,")
+    heard = codec.decode_batch(alone, group=len(audios))
+    for one, tokens in zip(heard, alone, strict=True):
+        _close(one.samples, codec.decode(tokens).samples, "decoded in a batch")
+    return f"{len(audios)} unlike lengths side by side: {differ} frames differ from those alone"
+
+
+def _chunks(codec: Codec, audio: Audio) -> str:
+    if not codec.exact_chunks:
+        raise InapplicableError("it says itself that chunks give other codes than the whole")
+    tokens = codec.encode(audio)
+    codes = torch.from_numpy(tokens.codes.copy())[None].to(codec.device)
+    wave, random = codec.decode(tokens).samples, np.random.default_rng(0)
+    for most in (997, 3 * codec.block * codec.frame_size // 2):
+        encoding, decoding = Encoding(codec), Decoding(codec, samples=len(audio))
+        made = [encoding.push(x[None]) for x in _cut(audio.samples.to(codec.device), most, random)]
+        if not torch.equal(torch.cat([*made, encoding.finish()], 2), codes):
+            raise PromiseError(f"pieces of up to {most} samples give other codes")
+        frames = max(1, most // codec.frame_size)
+        heard = [decoding.push(x[None]) for x in _cut(codes[0], frames, random)]
+        if not torch.equal(torch.cat([*heard, decoding.finish()], 2)[0].cpu(), wave):
+            raise PromiseError(f"pieces of up to {frames} frames give other samples")
+    memory = "memory does not grow" if codec.constant_memory else "a layer keeps the whole"
+    return f"any cutting gives the same bits; {memory}"
+
+
+def _stream(codec: Codec, audio: Audio) -> str:
+    if not math.isfinite(codec.latency):
+        raise InapplicableError("it needs the end of a recording before it begins")
+    audio = audio[: 3 * codec.sample_rate]
+    tokens, stream = codec.encode(audio), Stream(codec)
+    samples = audio.samples.to(codec.device)
+    made = [stream.encode(x) for x in _cut(samples, 3 * codec.frame_size, np.random.default_rng(1))]
+    codes = torch.cat([*made, stream.finish_encode()], 1).cpu().numpy()
+    live = replace(tokens, codes=codes)
+    _near_ties(_differing(tokens, live), tokens.frames, "in a stream")
+    whole = torch.from_numpy(tokens.codes.copy()).to(codec.device)
+    heard = torch.cat([stream.decode(whole), stream.finish_decode()], 1)[:, : len(audio)]
+    _close(heard.cpu(), codec.decode(tokens).samples, "decoded in a stream")
+    return f"latency {1000 * codec.latency:.1f} ms; {_differing(tokens, live)} frames differ"
+
+
+def _receptive_field(codec: Codec, audio: Audio) -> str:
+    before, after = codec.receptive_field
+    frame, tokens = codec.frame_size, codec.encode(audio)
+    seconds = [x / codec.sample_rate for x in (before, after)]
+    said = f"{seconds[0]:.3f} s before a frame, {seconds[1]:.3f} s after it"
+    middle = tokens.frames // 2
+    past = (middle + 1) * frame + after
+    if not math.isfinite(after) or past + frame >= len(audio):
+        return said
+    samples = audio.samples.clone()
+    samples[:, int(past) :] = -samples[:, int(past) :]
+    other = codec.encode(Audio(samples, audio.rate))
+    kept = (other.codes == tokens.codes)[:, : middle + 1].all(0)
+    _near_ties(int((~kept).sum()), middle + 1, "with other audio past the declared field")
+    return said
+
+
+def _precision(codec: Codec, audio: Audio) -> str:
+    tokens, samples = codec.encode(audio), audio.samples.to(codec.device)
+    if codec.device.type == "mps":
+        raise InapplicableError("this device has no float64")
+    codec.encoder.double()  # and back, which is exact; the search is in float32 always
+    try:
+        encoding = Encoding(codec)
+        codes = torch.cat([encoding.push(samples[None].double()), encoding.finish()], 2)[0]
+    finally:
+        codec.encoder.float()
+    exact = replace(tokens, codes=codes.cpu().numpy())
+    _near_ties(_differing(tokens, exact), tokens.frames, "in float64")
+    with torch.autocast(codec.device.type, dtype=torch.bfloat16):
+        rough = codec.encode(audio)
+    share = float((rough.codes == tokens.codes).mean())
+    return f"{_differing(tokens, exact)} frames differ in float64; bfloat16 keeps {share:.1%}"
+
+
+def _devices(codec: Codec, audio: Audio) -> str:
+    here, there = codec.device, "cuda" if torch.cuda.is_available() else ""
+    if not there:
+        raise InapplicableError("no other device is here")
+    tokens = codec.to("cpu").encode(audio)
+    try:
+        other = codec.to(there).encode(audio)
+    finally:
+        codec.to(here)
+    _near_ties(_differing(tokens, other), tokens.frames, f"on {there}")
+    return f"{_differing(tokens, other)} frames differ between cpu and {there}"
+
+
+CHECKS: dict[str, Callable[[Codec, Audio], str]] = {
+    "weights": _weights,
+    "round trip": _round_trip,
+    "length": _lengths,
+    "determinism": _determinism,
+    "batch": _batch,
+    "chunk": _chunks,
+    "stream": _stream,
+    "receptive field": _receptive_field,
+    "dtype": _precision,
+    "device": _devices,
+}
+
+
+def _cut(x: torch.Tensor, most: int, random: np.random.Generator) -> Iterator[torch.Tensor]:
+    while x.shape[1]:
+        size = int(random.integers(0, most + 1))
+        yield x[:, :size]
+        x = x[:, size:]
+
+
+def _differing(one: Tokens, other: Tokens) -> int:
+    """Frames that are not the same in both; all of them where there are not as many."""
+    if one.codes.shape != other.codes.shape:
+        return max(one.frames, other.frames)
+    return int((one.codes != other.codes).any(0).sum())
+
+
+def _near_ties(differ: int, frames: int, where: str) -> None:
+    if differ > max(1, NEAR_TIES * frames):
+        raise PromiseError(f"{where} {differ} of {frames} frames have other codes")
+
+
+def _close(one: torch.Tensor, other: torch.Tensor, what: str) -> None:
+    worst = float((one - other).abs().max()) if one.shape == other.shape else math.inf
+    if not worst <= TOLERANCE * max(1e-3, float(other.abs().max())):
+        raise PromiseError(f"{what}, samples are off by {worst:.1e}")

@@ -1,0 +1,249 @@
+"""Layers in operations that ONNX has: real numbers, no writing in place, no look at values.
+
+Stft, Istft, FourierHead   a product with the Fourier basis, into which the window goes
+Conv                       along one axis; a mirrored one begins or goes on, and never asks; where
+                           the first sample is repeated, a note from zero on of who had it
+TransposedConv             a convolution of stride times as many features
+Lstm                       the operator of that name
+Attention                  positions that begin anew at every step, or rings and a count
+codebooks                  -1 is no code, and adds nothing: a decoder takes any prefix of them
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiotok._platform.shapes import Features, Output
+from audiotok.codecs.export.sequences import FarAttention, OneLstm, RingAttention
+from audiotok.nn.autoencoder import Network
+from audiotok.nn.layers.attention import Attention
+from audiotok.nn.layers.base import State
+from audiotok.nn.layers.conv import Conv
+from audiotok.nn.layers.fourier_head import FourierHead
+from audiotok.nn.layers.lstm import Lstm
+from audiotok.nn.layers.stft import Istft, Stft
+from audiotok.nn.layers.transposed_conv import TransposedConv
+from audiotok.nn.quantizers.rvq import Euclidean, Factorised
+
+N = TypeVar("N", bound=Network)
+
+
+def exportable(codec: N, *, going: bool = False, rings: bool = False) -> N:
+    """A copy of the codec, on the CPU, whose layers are of these forms; its numbers are the same
+    but for rounding.
+
+    Args:
+        codec: in eval mode.
+        going: whether its streams have begun, which a mirrored convolution must know beforehand.
+        rings: whether what attention sees lies in rings (`sequences.Rings`).
+    """
+    copy = deepcopy(codec).cpu()
+    for layer in copy.modules():
+        form = FORMS.get(type(layer))
+        if going and form is WholeConv:
+            form = GoingConv
+        if rings and form is FarAttention:
+            form = RingAttention
+        if form is not None:
+            layer.__class__ = form
+            prepare = getattr(layer, "prepare", None)
+            if prepare is not None:
+                prepare()
+    return copy
+
+
+class RealStft(Stft):
+    """`Stft` as one matrix product."""
+
+    basis: Tensor
+
+    def prepare(self) -> None:
+        """The windowed basis `[2*hop 2*(hop+1)]`: cosines, then sines."""
+        turned = torch.fft.rfft(torch.eye(2 * self.hop, dtype=torch.float64))
+        basis = self.window.double()[:, None] * torch.cat([turned.real, turned.imag], 1)
+        self.register_buffer("basis", basis.float(), persistent=False)
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """See `Stft.step`."""
+        samples = torch.cat([state, x[:, 0]], 1)
+        hops = samples.unflatten(1, (-1, self.hop))
+        real, imaginary = (torch.cat([hops[:, :-1], hops[:, 1:]], 2) @ self.basis).chunk(2, 2)
+        power = real.square() + imaginary.square() + self.floor**2
+        gain = power.pow((self.power - 1) / 2)
+        real, imaginary = real * gain, imaginary * gain
+        magnitude = (real.square() + imaginary.square() + 1e-4).sqrt()
+        y = torch.cat([magnitude, real, imaginary], 2)
+        return y.transpose(1, 2), samples[:, -self.hop :]
+
+
+class RealIstft(Istft):
+    """`Istft` as one matrix product."""
+
+    basis: Tensor
+
+    def prepare(self) -> None:
+        """The windowed basis `[2*(hop+1) 2*hop]` of real parts, then of imaginary ones."""
+        one = torch.eye(self.hop + 1, dtype=torch.complex128)
+        basis = torch.cat([torch.fft.irfft(one), torch.fft.irfft(1j * one)])
+        self.register_buffer("basis", (basis * self.window.double()).float(), persistent=False)
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """See `Istft.step`."""
+        gain, real, imaginary = x.transpose(1, 2).chunk(3, 2)
+        gain = gain.clamp(max=self.loudest).exp()
+        frames = torch.cat([gain * real, gain * imaginary], 2) @ self.basis
+        first, second = frames.chunk(2, 2)
+        tails = torch.cat([state[:, None], second], 1)
+        return (first + tails[:, :-1]).flatten(1)[:, None], tails[:, -1]
+
+
+class RealFourierHead(FourierHead):
+    """`FourierHead` of a whole clip as one transposed convolution."""
+
+    basis: Tensor
+
+    def prepare(self) -> None:
+        """The windowed basis `[2*bins 1 size]` of real parts, then of imaginary ones."""
+        one = torch.eye(self.size // 2 + 1, dtype=torch.complex128)
+        basis = torch.cat([torch.fft.irfft(one, self.size), torch.fft.irfft(1j * one, self.size)])
+        basis = (basis * self.window.double()).float()[:, None]
+        self.register_buffer("basis", basis, persistent=False)
+
+    def forward(self, x: Features) -> Output:
+        """See `FourierHead.forward`."""
+        magnitude, phase = x.chunk(2, 1)
+        magnitude = magnitude.exp().clamp(max=self.loudest)
+        parts = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], 1)
+        y = F.conv_transpose1d(parts, self.basis, stride=self.hop)
+        squares = self.window.square()[None, None]
+        weight = F.conv_transpose1d(torch.ones_like(x[:, :1]), squares, stride=self.hop)
+        end = y.shape[2] - self.trim
+        return y[:, :, self.trim : end] / weight[:, :, self.trim : end]
+
+
+class WholeConv(Conv):
+    """`Conv` of a signal from its begin, or (`pad="repeat"`) from wherever its state says."""
+
+    def start(self, batch: int) -> State:
+        """See `Conv.start`; where the first sample is repeated, which signals have had it."""
+        if self.pad != "repeat":
+            return super().start(batch)
+        begun = torch.zeros(batch, dtype=torch.int64, device=self.conv.weight.device)
+        return super().start(batch)[0], begun
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """See `Conv.step`."""
+        if self.pad != "repeat":
+            return super().step(x, state)
+        past, begun = state
+        past = torch.where(begun[:, None, None] > 0, past, x[:, :, :1])
+        x = self.joined(past, x)
+        return self._convolved(x), (x[:, :, x.shape[2] - self.left :], torch.ones_like(begun))
+
+    @staticmethod
+    def joined(before: Tensor, x: Tensor) -> Tensor:
+        """Along time; ONNX has no layouts."""
+        return torch.cat([before, x], 2) if before.shape[2] else x
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        c = self.conv
+        return F.conv1d(x, c.weight, c.bias, c.stride, 0, c.dilation, c.groups)
+
+    def _before(self, x: Tensor, fresh: Tensor) -> Tensor:
+        if self.pad == "repeat":
+            return super()._before(x, fresh)
+        return x[:, :, torch.arange(self.left, 0, -1)]
+
+    def _padded(self, x: Tensor, left: int, right: int) -> Tensor:
+        if self.pad != "reflect":
+            return super()._padded(x, left, right)
+        # Lengths are free: which is the larger, or whether one is zero, is found when it runs.
+        short: Any = torch.sym_max(0, torch.sym_max(left, right) + 1 - x.shape[2])
+        y = F.pad(F.pad(x, (0, short)), (left, right), "reflect")
+        return y[:, :, : left + x.shape[2] + right]
+
+
+class GoingConv(WholeConv):
+    """`Conv` of a signal that has begun: what is before it is in the state."""
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """See `Conv.step`."""
+        if self.pad == "repeat":
+            return super().step(x, state)
+        past, fresh = (state, None) if self.pad == "zeros" else state
+        x = self.joined(past, x)
+        past = x[:, :, x.shape[2] - self.left :]
+        return self._convolved(x), past if fresh is None else (past, fresh)
+
+    def finish(self, x: Features, state: State) -> Output:
+        """See `Conv.finish`."""
+        past = state if self.pad == "zeros" else state[0]
+        if self.consumes == 1:
+            return self.step(x, state)[0]
+        return self._convolved(self._padded(self.joined(past, x), 0, -x.shape[2] % self.consumes))
+
+
+class FlatTransposedConv(TransposedConv):
+    """`TransposedConv` as a convolution, which writes nothing in place."""
+
+    def _overlapped(self, x: Tensor, past: Tensor) -> tuple[Output, Tensor]:
+        weight, groups = self.conv.weight, self.conv.groups
+        made = x.shape[2] * self.produces
+        if groups > 1 or self.overlap % self.produces:
+            y = F.conv_transpose1d(x, weight, stride=self.produces, groups=groups)
+            y = y + F.pad(past, (0, made))
+            return self._biased(y[:, :, :made]), y[:, :, made:]
+        # A convolution gives all outputs of an input, `[b outputs*stride t+parts-1]`, whose time is
+        # then inside them: a fifth less time in OpenVINO than a product for each part, added up.
+        inputs, outputs, kernel = weight.shape
+        parts = kernel // self.produces
+        taps = weight.reshape(inputs, outputs, parts, self.produces).permute(1, 3, 0, 2)
+        taps = taps.reshape(-1, inputs, parts).flip(2)
+        y = F.conv1d(F.pad(x, (parts - 1, parts - 1)), taps)
+        y = y.unflatten(1, (outputs, self.produces)).transpose(2, 3).flatten(2)
+        y = y + F.pad(past, (0, made))
+        return self._biased(y[:, :, :made]), y[:, :, made:]
+
+    def forward(self, x: Features) -> Output:
+        """See `TransposedConv.forward`; `len` would fix the size of the batch."""
+        if self.norm is not None:
+            y = self.norm(self.conv(x))
+        else:
+            none = self.zeros(x.shape[0], self.conv.out_channels, self.overlap)
+            y, past = self._overlapped(x, none)
+            y = y if self.causal else torch.cat([y, self._biased(past)], 2)
+        return y[:, :, self.left : y.shape[2] - (0 if self.causal else self.right)]
+
+
+class NoneEuclidean(Euclidean):
+    """`Euclidean` that finds nothing under -1."""
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """See `Euclidean.look_up`."""
+        return super().look_up(index.clamp(min=0)) * (index >= 0)[..., None]
+
+
+class NoneFactorised(Factorised):
+    """`Factorised` that finds nothing under -1."""
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """See `Factorised.look_up`."""
+        return super().look_up(index.clamp(min=0)) * (index >= 0)[..., None]
+
+
+FORMS: dict[type[nn.Module], type[nn.Module]] = {
+    Stft: RealStft,
+    Istft: RealIstft,
+    FourierHead: RealFourierHead,
+    Conv: WholeConv,
+    TransposedConv: FlatTransposedConv,
+    Lstm: OneLstm,
+    Attention: FarAttention,
+    Euclidean: NoneEuclidean,
+    Factorised: NoneFactorised,
+}

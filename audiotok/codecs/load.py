@@ -1,0 +1,159 @@
+"""`load`: a codec by name, by the path of its weights, or by its exported folder."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from audiotok._platform.console import UsageError
+from audiotok._platform.registry import find
+from audiotok.nn.pretrained.hub import cache_folder
+from audiotok.runtime.exported import FORMAT, Exported, ExportError, is_exported, read_about
+
+if TYPE_CHECKING:
+    import torch
+
+    from audiotok.codecs.models.base import Codec
+    from audiotok.runtime.backends.base import Precision
+
+log = logging.getLogger("audiotok")
+
+
+@overload
+def load(
+    name_or_path: str | Path = "speech",
+    *,
+    name: str | None = None,
+    device: str | torch.device = "cpu",
+    backend: Literal["torch"] = "torch",
+) -> Codec: ...
+
+
+@overload
+def load(
+    name_or_path: str | Path = "speech",
+    *,
+    name: str | None = None,
+    device: str | torch.device = "cpu",
+    backend: str,
+    threads: int | None = None,
+    precision: Precision = "float32",
+) -> Exported: ...
+
+
+def load(
+    name_or_path: str | Path = "speech",
+    *,
+    name: str | None = None,
+    device: str | torch.device = "cpu",
+    backend: str = "torch",
+    threads: int | None = None,
+    precision: Precision = "float32",
+) -> Codec | Exported:
+    """A codec ready to use, by name (`"encodec_24khz"`), the path of a checkpoint, or the folder
+    of an exported codec.
+
+    Weights that neither ship nor are in the cache are downloaded (`hub`). A checkpoint may be ours
+    or that of another program (`state_dicts`): its codec is recognised from its tensors.
+
+    Args:
+        name_or_path: a codec's name; else a file, a Hugging Face repository's folder, or what
+            `audiotok export` wrote, which needs a backend other than torch, and no torch.
+        name: the codec that a file is meant for, where its weights fit several (DM-Codec's are
+            SpeechTokenizer's in all but their values).
+        device: where to put it; torch only.
+        backend: what executes it: "torch", "onnx" (onnxruntime) or "openvino". A codec that is not
+            exported yet is, once, into the cache; that takes a minute or two.
+        threads: that a backend other than torch may use (as many as there are cores if None).
+        precision: that such a backend computes in; "bfloat16" is OpenVINO's, and changes codes.
+
+    Raises:
+        CheckpointError: no weights, or a file that does not fit; says what to do.
+        ExportError: an exported folder that is damaged, or a codec that cannot be exported.
+        HubError: weights that cannot be downloaded; says which file to put where.
+        ImportError: the backend's library is not installed; says how to.
+        UnknownPartError: no such name or backend; lists the known ones.
+    """
+    if backend == "torch":
+        if is_exported(name_or_path):
+            way = "load(..., backend='onnx'), or --backend onnx, runs it"
+            raise ExportError(f"{name_or_path}: an exported codec, which torch does not run: {way}")
+        try:
+            from audiotok.codecs.checkpoint import load as load_weights
+        except ImportError as error:
+            way = "pip install torch, or give an exported codec and backend='onnx'"
+            raise ExportError(f"{name_or_path}: needs torch ({error}): {way}") from None
+        return load_weights(name_or_path, name=name, device=device)
+    kind = find("backends", backend)
+    if str(device) != "cpu":
+        raise ExportError(f"backend {backend} runs on the CPU, not on {device}")
+    folder = Path(name_or_path)
+    if not is_exported(folder):
+        folder = _exported(name_or_path, name)
+    about = read_about(folder)
+    if name is not None and name != about["codec"]:
+        raise ExportError(f"{folder}: holds {about['codec']!r}, not {name!r}")
+    graphs = about["graphs"].items()
+    files: dict[str, Any] = {n: folder / Path(graph["file"]).name for n, graph in graphs}
+    return Exported(about, kind(files, threads=threads, precision=precision))
+
+
+@cache
+def load_once(codec: str, device: str) -> Codec:
+    """Return the codec of a name or checkpoint in torch, the same one whenever it is asked for in
+    this process.
+
+    Raises:
+        CheckpointError: it is not there, or damaged.
+        UsageError: there is no such device.
+    """
+    try:
+        return load(codec, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch's words for a device it has not
+        raise UsageError(f"device {device}: {str(error).splitlines()[0]}") from None
+
+
+def load_by(codec: str, device: str, backend: str | None) -> Codec | Exported:
+    """Return the same by a backend: if None, torch, or onnxruntime for an exported codec.
+
+    Raises:
+        ValueError: as `load_once`, or the backend cannot run it.
+    """
+    backend = backend or ("onnx" if is_exported(codec) else "torch")
+    return load_once(codec, device) if backend == "torch" else _executed(codec, backend, device)
+
+
+@cache
+def _executed(codec: str, backend: str, device: str) -> Exported:
+    return load(codec, backend=backend, device=device)
+
+
+def _exported(name_or_path: str | Path, name: str | None) -> Path:
+    """The codec in the cache, exported if it is not there yet, is old or damaged."""
+    try:
+        from audiotok.codecs.checkpoint import load as load_weights
+        from audiotok.codecs.export.folder import export
+    except ImportError as error:
+        way = "give a folder that `audiotok export` wrote elsewhere"
+        raise ExportError(
+            f"{name_or_path}: no exported codec, and it cannot be exported here ({error}): {way}"
+        ) from None
+    codec = load_weights(name_or_path, name=name)
+    weights = f"{codec.fingerprint}-{codec.decoder_fingerprint}"
+    folder = cache_folder() / "exported" / f"{codec.name}-{weights}"
+    if not _fit(folder):
+        again = ", once" if not folder.exists() else " again: what is there is old or damaged"
+        doing = "%s is exported into %s%s; that takes a minute or two"
+        log.warning(doing, codec.name, folder, again)
+        export(codec, folder, rings=codec.causal, force=True)
+    return folder
+
+
+def _fit(folder: Path) -> bool:
+    """Whether an export in the cache is whole, and of today's form."""
+    try:
+        return read_about(folder)["format"] == FORMAT
+    except ExportError:
+        return False

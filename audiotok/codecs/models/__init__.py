@@ -1,0 +1,1 @@
+"""Codecs turn audio into codes and back; each file is one."""

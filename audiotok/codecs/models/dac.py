@@ -1,0 +1,250 @@
+"""Descript Audio Codec: general audio at 44.1 kHz (also 24 and 16), 9 codebooks, 8 kbps.
+
+    wave -> strided convolutions -> latent 1024 -> 9 x 1024 -> transposed convolutions -> wave
+
+No recurrence and no attention: a frame depends on a bounded stretch of samples on both sides.
+
+Source: Kumar et al. 2023, arXiv:2306.06546; package descript-audio-codec 1.0.0. At an odd stride
+that decoder cuts one output too many and a recording comes back short (16 and 24 kHz: stride 5, 8
+samples). Here it cuts one less at the end, and the recording is whole; its last 1.5 frames differ
+from the package's, which hears the missing output as silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar
+
+from torch import nn
+from torch.nn import functional as F
+
+from audiotok._platform.shapes import Latent, Wave
+from audiotok.codecs.models.base import Codec
+from audiotok.nn.autoencoder import convolutions
+from audiotok.nn.layers.base import Chain, Layer, Pointwise, State
+from audiotok.nn.layers.conv import Conv
+from audiotok.nn.layers.residual_unit import ResidualUnit
+from audiotok.nn.layers.snake import Snake
+from audiotok.nn.layers.transposed_conv import TransposedConv
+from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.state_dicts import (
+    Dialect,
+    Rule,
+    Weights,
+    count,
+    encoder_strides,
+    sample_rate,
+    squeeze,
+)
+from audiotok.nn.quantizers.rvq import Factorised, Rvq
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of `Dac`; the defaults are DAC 44.1 kHz."""
+
+    sample_rate: int = 44100  # Hz
+    encoder: int = 64  # width of the encoder at the audio rate; doubles at every stride
+    decoder: int = 1536  # width of the decoder at the frame rate; halves at every stride
+    strides: Sequence[int] = (2, 4, 8, 8)  # of the encoder; the frame is their product
+    latent: int = 1024  # width of what is quantized
+    codebooks: int = 9
+    size: int = 1024  # entries in a codebook
+    code_width: int = 8  # features that a codebook is searched in
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
+
+
+def _units(width: int) -> list[Layer]:
+    return [
+        ResidualUnit(width, kernel=7, dilation=dilation, activation=Snake, causal=False)
+        for dilation in (1, 3, 9)
+    ]
+
+
+def _encoder(config: Config) -> Chain:
+    """conv, n x (residual units, Snake, strided conv), Snake, conv."""
+    width = config.encoder
+    layers: list[Layer] = [Conv(1, width, 7, causal=False)]
+    for stride in config.strides:
+        layers += [*_units(width), Snake(width)]
+        layers += [Conv(width, 2 * width, 2 * stride, stride=stride, causal=False)]
+        width *= 2
+    return Chain([*layers, Snake(width), Conv(width, config.latent, 3, causal=False)])
+
+
+def _decoder(config: Config) -> Chain:
+    """conv, n x (Snake, transposed conv, residual units), Snake, conv, tanh."""
+    width = config.decoder
+    layers: list[Layer] = [Conv(config.latent, width, 7, causal=False)]
+    for stride in reversed(config.strides):
+        trim = -(-stride // 2), stride // 2
+        up = TransposedConv(width, width // 2, 2 * stride, stride=stride, causal=False, trim=trim)
+        layers += [Snake(width), up, *_units(width // 2)]
+        width //= 2
+    return Chain([*layers, Snake(width), Conv(width, 1, 7, causal=False), Pointwise(nn.Tanh())])
+
+
+def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+    size, code_width = weights["quantizer.stages.0.entries"].shape
+    return {
+        **sample_rate(about),
+        "encoder": len(weights["encoder.layers.0.conv.bias"]),
+        "decoder": len(weights["decoder.layers.0.conv.bias"]),
+        "strides": encoder_strides(weights),
+        "latent": len(weights["quantizer.stages.0.up.bias"]),
+        "codebooks": count(weights, r"quantizer\.stages\.\d+\.entries"),
+        "size": size,
+        "code_width": code_width,
+    }
+
+
+# Both programs nest what is here one chain: a convolution, five layers for each stride, an
+# activation and a convolution.
+
+
+def _in_block(match: re.Match[str]) -> str:
+    """`encoder.block.2.block.1.` is layer 7: blocks are counted from 1, their layers from 0."""
+    return f"{match[1]}.layers.{5 * int(match[2]) - 4 + int(match[3])}."
+
+
+def _last(match: re.Match[str]) -> str:
+    """After n blocks, numbered 1 to n, an activation n + 1 and a convolution n + 2."""
+    number = int(match[2])
+    if match[3] == "alpha":
+        return f"{match[1]}.layers.{5 * number - 4}.alpha"
+    return f"{match[1]}.layers.{max(0, 5 * number - 8)}.conv.{match[3]}"
+
+
+_PACKAGE: Sequence[Rule] = (
+    (r"^(encoder)\.block\.(\d+)\.(alpha|weight|bias)$", _last),
+    (r"^(decoder)\.model\.(\d+)\.(alpha|weight|bias)$", _last),
+    (r"^(encoder)\.block\.(\d+)\.block\.(\d+)\.", _in_block),
+    (r"^(decoder)\.model\.(\d+)\.block\.(\d+)\.", _in_block),
+    (r"\.block\.(\d+)\.", r".body.layers.\1."),
+    (r"(layers\.\d+)\.(weight|bias)$", r"\1.conv.\2"),
+)
+
+_QUANTIZER: Sequence[Rule] = (
+    (r"^quantizer\.quantizers\.(\d+)\.codebook\.weight$", r"quantizer.stages.\1.entries"),
+    (r"^quantizer\.quantizers\.(\d+)\.in_proj\.", r"quantizer.stages.\1.down."),
+    (r"^quantizer\.quantizers\.(\d+)\.out_proj\.", r"quantizer.stages.\1.up."),
+)
+
+_HF_BLOCK = {
+    "encoder": {"res_unit1": 0, "res_unit2": 1, "res_unit3": 2, "snake1": 3, "conv1": 4},
+    "decoder": {"snake1": 0, "conv_t1": 1, "res_unit1": 2, "res_unit2": 3, "res_unit3": 4},
+}
+
+
+def _hf_block(match: re.Match[str]) -> str:
+    layer = f"{match[1]}.layers.{1 + 5 * int(match[2]) + _HF_BLOCK[match[1]][match[3]]}."
+    return layer + "conv." if match[3] in ("conv1", "conv_t1") else layer
+
+
+def _hf_ends(theirs: Weights) -> Weights:
+    """Hugging Face's last activation and convolution are numbered by how many blocks there are."""
+    for part in ("encoder", "decoder"):
+        blocks = count(theirs, rf"{part}\.block\.\d+\.snake1\.alpha")
+        ends = {
+            f"{part}.conv1.": f"{part}.layers.0.conv.",
+            f"{part}.snake1.": f"{part}.layers.{1 + 5 * blocks}.",
+            f"{part}.conv2.": f"{part}.layers.{2 + 5 * blocks}.conv.",
+        }
+        for old, new in ends.items():
+            theirs = {
+                new + name.removeprefix(old) if name.startswith(old) else name: value
+                for name, value in theirs.items()
+            }
+    return theirs
+
+
+_HF: Sequence[Rule] = (
+    (
+        r"^(encoder|decoder)\.block\.(\d+)\.(res_unit[123]|snake1|conv1|conv_t1)\.",
+        _hf_block,
+    ),
+    (r"(layers\.\d+)\.snake1\.", r"\1.body.layers.0."),
+    (r"(layers\.\d+)\.conv1\.", r"\1.body.layers.1.conv."),
+    (r"(layers\.\d+)\.snake2\.", r"\1.body.layers.2."),
+    (r"(layers\.\d+)\.conv2\.", r"\1.body.layers.3.conv."),
+)
+
+_PROJECTIONS = ((r"\.(down|up)\.weight$", squeeze),)
+_RELEASES = "https://github.com/descriptinc/descript-audio-codec/releases/download"
+
+
+class Dac(Codec):
+    """Convolutions with Snake from the waveform and back; codebooks searched in 8 features."""
+
+    name = "dac"
+    config_type = Config
+    presets: ClassVar[Mapping[str, Config]] = {
+        "dac_44khz": Config(),
+        "dac_44khz_16kbps": Config(latent=128, codebooks=18),
+        "dac_24khz": Config(sample_rate=24000, strides=(2, 4, 5, 8), codebooks=32),
+        "dac_16khz": Config(sample_rate=16000, strides=(2, 4, 5, 8), codebooks=12),
+    }
+    # The package names these addresses, and no hashes.
+    sources: ClassVar[Mapping[str, Source]] = {
+        "dac_44khz": Source(file="weights.pth", url=f"{_RELEASES}/0.0.1/weights.pth"),
+        "dac_44khz_16kbps": Source(
+            file="weights_44khz_16kbps.pth", url=f"{_RELEASES}/1.0.0/weights_44khz_16kbps.pth"
+        ),
+        "dac_24khz": Source(file="weights_24khz.pth", url=f"{_RELEASES}/0.0.4/weights_24khz.pth"),
+        "dac_16khz": Source(file="weights_16khz.pth", url=f"{_RELEASES}/0.0.5/weights_16khz.pth"),
+    }
+    dialects: ClassVar[Sequence[Dialect]] = (
+        Dialect(
+            source="descript-audio-codec 1.0.0",
+            marks=(
+                "encoder.block.0.weight",
+                "decoder.model.0.weight",
+                "quantizer.quantizers.0.in_proj.weight",
+            ),
+            rules=(*_PACKAGE, *_QUANTIZER),
+            tensors=_PROJECTIONS,
+            sizes=_sizes,
+        ),
+        Dialect(
+            source="transformers 5 DacModel",
+            marks=(
+                "encoder.conv1.weight",
+                "decoder.conv1.weight",
+                "quantizer.quantizers.0.in_proj.weight",
+            ),
+            prepare=_hf_ends,
+            rules=(*_HF, *_QUANTIZER),
+            tensors=_PROJECTIONS,
+            sizes=_sizes,
+        ),
+    )
+    causal = False
+    fills_up = False
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config = config or Config()
+        self.sample_rate, self.frame_size = config.sample_rate, prod(config.strides)
+        self.encoder = _encoder(config)
+        self.quantizer = Rvq(
+            config.latent,
+            codebooks=config.codebooks,
+            size=config.size,
+            kind="factorised",
+            width=config.code_width,
+        )
+        self.decoder = _decoder(config)
+
+    def finish_latent(self, wave: Wave, state: State) -> Latent:
+        """See `Network.finish_latent`; the last frame is filled up with silence."""
+        return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.frame_size)), state)
+
+    def weight_normed(self) -> Iterable[nn.Module]:
+        """All convolutions, and the projections of the codebooks."""
+        stages = [m for m in self.quantizer.modules() if isinstance(m, Factorised)]
+        return [*convolutions(self), *(p for s in stages for p in (s.down, s.up))]

@@ -1,0 +1,232 @@
+"""Mimi: speech at 24 kHz, 12.5 frames/s, up to 32 codebooks, 0.1 to 4.4 kbps, causal.
+
+    wave -> SEANet -> transformer -> every 2nd -> latent 512 -> (1 + 31) x 2048
+         <- SEANet <- transformer <- twice     <- latent 512 <-/
+
+The first codebook is distilled from WavLM. What attention sees is bounded (10 s at each of its
+layers), so a stream of any length runs in constant memory and equals the whole.
+
+Source: Défossez et al. 2024, arXiv:2410.00037, section 3.3; package moshi 0.2.13, whose codes and
+samples these are. It too fills up the last frame with silence. Its positions turn features in
+pairs (2i, 2i+1); here pairs are (i, i + half), the same network with rows of the query and key maps
+in another order, as in transformers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from audiotok.codecs.models.base import Codec
+from audiotok.nn.layers.attention import Attention
+from audiotok.nn.layers.base import Chain, Layer
+from audiotok.nn.layers.conv import Conv
+from audiotok.nn.layers.feed_forward import FeedForward
+from audiotok.nn.layers.seanet import Config as Sizes
+from audiotok.nn.layers.seanet import Seanet
+from audiotok.nn.layers.transposed_conv import TransposedConv
+from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.state_dicts import (
+    Dialect,
+    Rule,
+    Weights,
+    count,
+    encoder_strides,
+    fair_share,
+    sample_rate,
+    squeeze,
+)
+from audiotok.nn.quantizers.split_rvq import SplitRvq
+
+HEAD = 64  # features to a head of attention in every published Mimi; weights do not tell
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of `Mimi`; the defaults are the published ones."""
+
+    sample_rate: int = 24000  # Hz
+    width: int = 64  # of the network at the audio rate; doubles at every stride
+    strides: Sequence[int] = (4, 5, 6, 8)  # of the encoder
+    halving: int = 2  # latents a frame; the frame is their product
+    latent: int = 512  # width of the transformers and of what is quantized
+    blocks: int = 8  # of attention and perceptron, in the encoder and again in the decoder
+    heads: int = 8  # attention heads
+    window: int = 250  # latents that attention sees
+    hidden: int = 2048  # width inside a perceptron
+    codebooks: int = 32
+    semantic: int = 1  # of them
+    size: int = 2048  # entries in a codebook
+    code_width: int = 256  # of the codebooks
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
+
+
+def _transformer(config: Config) -> Chain:
+    layers: list[Layer] = []
+    for _ in range(config.blocks):
+        layers += [
+            Attention(config.latent, heads=config.heads, window=config.window, scale=0.01),
+            FeedForward(config.latent, config.hidden, scale=0.01),
+        ]
+    return Chain(layers)
+
+
+def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+    begin = "encoder.layers.0."
+    seanet = {f"encoder.{n[len(begin) :]}": w for n, w in weights.items() if n.startswith(begin)}
+    down = weights["encoder.layers.2.conv.weight"]
+    entries = weights["quantizer.semantic.rvq.stages.0.entries"]
+    semantic = count(weights, r"quantizer\.semantic\..*\.entries")
+    return {
+        **sample_rate(about),
+        "width": len(weights["encoder.layers.0.layers.0.conv.weight"]),
+        "strides": encoder_strides(seanet),
+        "halving": down.shape[2] // 2,
+        "latent": len(down),
+        "blocks": count(weights, r"encoder\.layers\.1\.layers\.\d+\.qkv\.weight"),
+        "heads": len(down) // HEAD,
+        "hidden": len(weights["encoder.layers.1.layers.1.up.weight"]),
+        "codebooks": semantic + count(weights, r"quantizer\.acoustic\..*\.entries"),
+        "semantic": semantic,
+        "size": entries.shape[0],
+        "code_width": entries.shape[1],
+    }
+
+
+def _entries(theirs: Weights) -> Weights:
+    """A codebook's entries are kept as sums and counts of what they are means of."""
+    for name in [n for n in theirs if re.search(r"codebook\.embed(ding)?_sum$", n)]:
+        book = name.rpartition(".")[0]
+        usage = theirs.get(f"{book}.cluster_usage", theirs.get(f"{book}.cluster_size"))
+        if usage is None:
+            raise KeyError(f"{book}.cluster_usage")
+        theirs[f"{book}.entries"] = theirs.pop(name) / usage.clamp(min=1e-5)[:, None]
+    return theirs
+
+
+def _halves(qkv: Tensor) -> Tensor:
+    """Rows of queries and keys from pairs (2i, 2i+1) to pairs (i, i + half), head by head."""
+    turned, values = qkv.tensor_split([2 * len(qkv) // 3])
+    pairs = turned.unflatten(0, (-1, HEAD // 2, 2))
+    return torch.cat([pairs.transpose(1, 2).reshape(turned.shape), values])
+
+
+def _part(match: re.Match[str]) -> str:
+    """Where a tensor of a transformer's block is: in the attention or in the perceptron."""
+    side, block, name = match.groups()
+    first = re.match(r"self_attn|norm1|layer_scale_1|input_layernorm", name)
+    return f"{side}.layers.1.layers.{2 * int(block) + (not first)}.{name}"
+
+
+_RULES: Sequence[Rule] = (
+    # Convolutions, in moshi and in transformers.
+    (r"^encoder\.(model|layers|encoder_seanet\.layers)\.", "encoder.layers.0.layers."),
+    (r"^decoder\.(model|layers|decoder_seanet\.layers)\.", "decoder.layers.2.layers."),
+    (r"^(encoder\.)?downsample\.", "encoder.layers.2."),
+    (r"^(decoder\.)?upsample\.", "decoder.layers.0."),
+    (r"\.conv(tr)?(\.conv(tr)?)+\.", ".conv."),
+    (r"\.block\.(\d+)\.", r".body.layers.\1."),
+    # Transformers.
+    (r"^(?:encoder\.|decoder\.)?(encoder|decoder)_transformer\.", r"\1_transformer."),
+    (r"^(\w+)_transformer\.(?:transformer\.)?layers\.(\d+)\.(.*)", _part),
+    (r"\.self_attn\.in_proj(s\.0\.|_|\.)weight$", ".qkv.weight"),
+    (r"\.self_attn\.(out_projs\.0|out_proj|o_proj)\.", ".out."),
+    (r"\.self_attn\.([qkv])_proj\.weight$", lambda m: f".qkv.weight#{'qkv'.index(m[1])}"),
+    (r"\.(norm1|norm2|input_layernorm|post_attention_layernorm)\.", ".norm."),
+    (r"\.(layer_scale_[12]|self_attn_layer_scale|mlp_layer_scale)\.scale$", ".scale"),
+    (r"\.(linear1|mlp\.fc1)\.", ".up."),
+    (r"\.(linear2|mlp\.fc2)\.", ".down."),
+    # Codebooks.
+    (r"^quantizer\.(rvq_first|semantic_residual_vector_quantizer)\.", "quantizer.semantic."),
+    (r"^quantizer\.(rvq_rest|acoustic_residual_vector_quantizer)\.", "quantizer.acoustic."),
+    (r"\.input_proj\.", ".down."),
+    (r"\.output_proj\.", ".up."),
+    (r"\.(?:vq\.)?layers\.(\d+)\._?codebook\.", r".rvq.stages.\1."),
+    (r"\.(cluster_usage|cluster_size)$", ".usage"),
+)
+
+
+def _dialect(source: str, marks: Sequence[str], *, pairs: bool) -> Dialect:
+    return Dialect(
+        source=source,
+        marks=marks,
+        prepare=_entries,
+        ignored=(r"codebook\.(_?initialized|inited)$",),
+        rules=_RULES,
+        tensors=(
+            (r"\.usage$", fair_share),
+            (r"^quantizer\..*\.(down|up)\.weight$", squeeze),
+            *(((r"\.qkv\.weight$", _halves),) if pairs else ()),
+        ),
+        sizes=_sizes,
+    )
+
+
+class Mimi(Codec):
+    """Convolutions, a transformer on their latents, a learnt step to half their rate; and back."""
+
+    name = "mimi"
+    config_type = Config
+    presets: ClassVar[Mapping[str, Config]] = {"mimi": Config()}
+    sources: ClassVar[Mapping[str, Source]] = {
+        "mimi": Source(file="model.safetensors", repo="kyutai/mimi")
+    }
+    dialects: ClassVar[Sequence[Dialect]] = (
+        _dialect(
+            "moshi 0.2.13",
+            (
+                "quantizer.rvq_first.input_proj.weight",
+                "encoder_transformer.transformer.layers.0.self_attn.in_projs.0.weight",
+            ),
+            pairs=True,
+        ),
+        _dialect(
+            "moshi's published Mimi",
+            (
+                "quantizer.rvq_first.input_proj.weight",
+                "encoder_transformer.transformer.layers.0.self_attn.in_proj_weight",
+            ),
+            pairs=True,
+        ),
+        _dialect(
+            "transformers, MimiModel",
+            ("quantizer.semantic_residual_vector_quantizer.input_proj.weight",),
+            pairs=False,
+        ),
+    )
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config = config or Config()
+        self.sample_rate = config.sample_rate
+        self.frame_size = prod(config.strides) * config.halving
+        self.block = 16  # frames are long
+        sizes = Sizes(
+            latent=config.latent,
+            width=config.width,
+            strides=tuple(config.strides),
+            last_kernel=3,
+            lstm=0,
+            shortcut=False,
+            pad="zeros",
+        )
+        width, stride = config.latent, config.halving
+        down = Conv(width, width, 2 * stride, stride=stride, bias=False, pad="repeat")
+        up = TransposedConv(width, width, 2 * stride, stride=stride, groups=width, bias=False)
+        self.encoder = Chain([Seanet.encoder(sizes), _transformer(config), down])
+        self.quantizer = SplitRvq(
+            width,
+            codebooks=config.codebooks,
+            size=config.size,
+            width=config.code_width,
+            semantic=config.semantic,
+        )
+        self.decoder = Chain([up, _transformer(config), Seanet.decoder(sizes)])

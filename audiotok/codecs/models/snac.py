@@ -1,0 +1,200 @@
+"""SNAC: speech at 24 kHz, 11.7 frames/s of 7 codes at three rates, 0.98 kbps.
+
+    wave -> strided convolutions -> latent 768 -> 3 x 4096 -> transposed convolutions, noise -> wave
+                                   4 a frame      1 + 2 + 4 codes a frame
+
+A frame is what a code of the coarsest codebook spans. Its codes are that one, then the two of the
+second codebook, then the four of the third, each in time order.
+
+Source: Siuzdak et al. 2024, arXiv:2410.14411; package snac 1.2.1, whose codes these are. It fills
+up the last frame with silence, and so does this. Its decoder draws noise on every call; here the
+noise belongs to the place in the recording (`nn.layers.noise_block`). Its 32 and 44 kHz forms, with
+attention in windows and a fourth codebook, are not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar
+
+from torch import nn
+from torch.nn import functional as F
+
+from audiotok._platform.shapes import Latent, Wave
+from audiotok.codecs.models.base import Codec
+from audiotok.nn.autoencoder import convolutions
+from audiotok.nn.layers.base import Chain, Layer, Pointwise, Residual, State
+from audiotok.nn.layers.conv import Conv
+from audiotok.nn.layers.fold import Fold, Unfold
+from audiotok.nn.layers.noise_block import NoiseBlock
+from audiotok.nn.layers.snake import Snake
+from audiotok.nn.layers.transposed_conv import TransposedConv
+from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.state_dicts import (
+    Dialect,
+    Rule,
+    Weights,
+    count,
+    encoder_strides,
+    sample_rate,
+    squeeze,
+)
+from audiotok.nn.quantizers.multi_scale_rvq import MultiScaleRvq
+from audiotok.nn.quantizers.rvq import Factorised
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of `Snac`; the defaults are SNAC 24 kHz."""
+
+    sample_rate: int = 24000  # Hz
+    encoder: int = 48  # width of the encoder at the audio rate; doubles at every stride
+    decoder: int = 1024  # width of the decoder at the latents' rate; halves at every stride
+    strides: Sequence[int] = (2, 4, 8, 8)  # of the encoder; their product is a latent
+    spans: Sequence[int] = (4, 2, 1)  # latents to a code of each codebook; the first is the frame
+    size: int = 4096  # entries in a codebook
+    code_width: int = 8  # features that a codebook is searched in
+    noise: float = 1.0  # gain of the decoder's noise; 0 for none
+
+    def __post_init__(self) -> None:
+        for name in ("strides", "spans"):  # TOML and JSON give lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+
+def _units(width: int) -> list[Layer]:
+    """Residual units as DAC's, but with depthwise convolutions."""
+    return [
+        Residual(
+            Chain(
+                [
+                    Snake(width),
+                    Conv(width, width, 7, dilation=dilation, groups=width, causal=False),
+                    Snake(width),
+                    Conv(width, width, 1, causal=False),
+                ]
+            )
+        )
+        for dilation in (1, 3, 9)
+    ]
+
+
+def _encoder(config: Config) -> Chain:
+    """conv, n x (residual units, Snake, strided conv), conv."""
+    width = config.encoder
+    layers: list[Layer] = [Conv(1, width, 7, causal=False)]
+    for stride in config.strides:
+        layers += [*_units(width), Snake(width)]
+        layers += [Conv(width, 2 * width, 2 * stride, stride=stride, causal=False)]
+        width *= 2
+    last = Conv(width, width, 7, groups=width, causal=False)
+    return Chain([*layers, last, Fold(width, config.spans[0])])
+
+
+def _decoder(config: Config, latent: int) -> Chain:
+    """2 x conv, n x (Snake, transposed conv, noise, residual units), Snake, conv, tanh."""
+    width = config.decoder
+    layers: list[Layer] = [
+        Unfold(config.spans[0]),
+        Conv(latent, latent, 7, groups=latent, causal=False),
+        Conv(latent, width, 1, causal=False),
+    ]
+    for number, stride in enumerate(reversed(config.strides)):
+        trim = -(-stride // 2), stride // 2
+        up = TransposedConv(width, width // 2, 2 * stride, stride=stride, causal=False, trim=trim)
+        layers += [Snake(width), up]
+        width //= 2
+        layers += [NoiseBlock(width, seed=number, gain=config.noise), *_units(width)]
+    return Chain([*layers, Snake(width), Conv(width, 1, 7, causal=False), Pointwise(nn.Tanh())])
+
+
+def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+    codebooks = count(weights, r"quantizer\.stages\.\d+\.entries")
+    size, code_width = weights["quantizer.stages.0.entries"].shape
+    return {
+        **sample_rate(about),
+        "encoder": len(weights["encoder.layers.0.conv.weight"]),
+        "decoder": len(weights["decoder.layers.2.conv.weight"]),
+        "strides": encoder_strides(weights),
+        "spans": tuple(about.get("vq_strides", [2**i for i in reversed(range(codebooks))])),
+        "size": size,
+        "code_width": code_width,
+    }
+
+
+# A block is one module there; here its layers lie beside each other: 5 in the encoder, 6 in the
+# decoder, whose blocks begin after 3 layers.
+_RULES: Sequence[Rule] = (
+    (r"^quantizer\.quantizers\.", "quantizer.stages."),
+    (r"\.in_proj\.", ".down."),
+    (r"\.out_proj\.", ".up."),
+    (r"\.codebook\.weight$", ".entries"),
+    (r"^((?:en|de)coder\..*)\.(weight|bias)$", r"\1.conv.\2"),
+    (r"\.linear\.", ".conv."),  # of a block of noise, whose convolution is a layer
+    (r"((?:block|model)\.\d+\.block\.\d+)\.block\.", r"\1.body.layers."),
+    (
+        r"^encoder\.block\.(\d+)\.block\.(\d+)\.",
+        lambda m: f"encoder.layers.{5 * int(m[1]) - 4 + int(m[2])}.",
+    ),
+    (r"^encoder\.block\.(\d+)\.", lambda m: f"encoder.layers.{max(0, 5 * int(m[1]) - 4)}."),
+    (
+        r"^decoder\.model\.(\d+)\.block\.(\d+)\.",
+        lambda m: f"decoder.layers.{6 * int(m[1]) - 9 + int(m[2])}.",
+    ),
+    (r"^decoder\.model\.([01])\.", lambda m: f"decoder.layers.{int(m[1]) + 1}."),
+    (r"^decoder\.model\.(\d+)\.alpha", lambda m: f"decoder.layers.{6 * int(m[1]) - 9}.alpha"),
+    (r"^decoder\.model\.(\d+)\.", lambda m: f"decoder.layers.{6 * int(m[1]) - 14}."),
+)
+
+
+class Snac(Codec):
+    """Depthwise convolutions with Snake; codebooks at several rates."""
+
+    name = "snac"
+    config_type = Config
+    presets: ClassVar[Mapping[str, Config]] = {"snac_24khz": Config()}
+    sources: ClassVar[Mapping[str, Source]] = {
+        "snac_24khz": Source(file="pytorch_model.bin", repo="hubertsiuzdak/snac_24khz")
+    }
+    dialects: ClassVar[Sequence[Dialect]] = (
+        Dialect(
+            source="snac 1.2.1",
+            marks=(
+                "encoder.block.0.weight",
+                "decoder.model.0.weight",
+                "decoder.model.2.block.2.linear.weight",
+                "quantizer.quantizers.0.in_proj.weight",
+            ),
+            rules=_RULES,
+            tensors=((r"\.(down|up)\.weight$", squeeze),),
+            sizes=_sizes,
+        ),
+    )
+    causal = False
+    fills_up = False
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config = config or Config()
+        self.sample_rate = config.sample_rate
+        self.frame_size = prod(config.strides) * config.spans[0]
+        self.block = 16  # frames are long
+        latent = config.encoder * 2 ** len(config.strides)
+        self.encoder = _encoder(config)
+        self.quantizer = MultiScaleRvq(
+            latent * config.spans[0],
+            spans=config.spans,
+            size=config.size,
+            width=config.code_width,
+        )
+        self.decoder = _decoder(config, latent)
+
+    def finish_latent(self, wave: Wave, state: State) -> Latent:
+        """See `Network.finish_latent`; the last frame is filled up with silence."""
+        return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.frame_size)), state)
+
+    def weight_normed(self) -> Iterable[nn.Module]:
+        """All convolutions, and the projections of the codebooks."""
+        stages = [m for m in self.quantizer.modules() if isinstance(m, Factorised)]
+        return [*convolutions(self), *(p for s in stages for p in (s.down, s.up))]

@@ -1,0 +1,115 @@
+"""Our own codec: 16 kHz speech, 50 frames/s, 8 codebooks, 0.5 to 4 kbps, causal, 40 ms latency.
+
+It works at frame rate: a spectrum goes in, ConvNeXt blocks and a little attention run 50 times a
+second, a spectrum comes out. A SEANet runs its widest convolutions thousands of times a second,
+and costs 10 to 50 times as much.
+
+    wave -> compressed STFT -> encoder 256 -> latent 96 -> 8 x 1024 -> decoder 384 -> iSTFT -> wave
+                                                      \\-> first codebook -> semantic head
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from audiotok._platform.registry import find
+from audiotok._platform.shapes import Latent, Wave
+from audiotok.codecs.models.base import Codec
+from audiotok.nn.layers.attention import Attention
+from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, State
+from audiotok.nn.layers.convnext import Convnext, Depthwise
+from audiotok.nn.layers.stft import Istft, Stft
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of `Speech`."""
+
+    sample_rate: int = 16000  # Hz
+    frame_size: int = 320  # samples a frame: 50 frames/s
+    encoder: int = 256  # width of the encoder
+    encoder_blocks: int = 5  # ConvNeXt blocks in it
+    decoder: int = 384  # width of the decoder
+    decoder_blocks: int = 5  # ConvNeXt blocks in it
+    kernel: int = 7  # frames that a block's convolution sees
+    expansion: int = 3  # hidden width of a block over its width
+    window: int = 50  # frames that attention sees
+    heads: int = 4  # attention heads
+    latent: int = 96  # width of what is quantized
+    codebooks: int = 8  # of an `rvq`
+    size: int = 1024  # entries in a codebook of an `rvq`
+    semantic: int = 512  # width of the teacher that the first codebook is distilled from
+    quantizer: str = "rvq"  # any of `quantizers`
+    quantizer_options: dict[str, Any] = field(default_factory=dict)  # its own, by name
+
+
+def _body(width: int, blocks: int, config: Config) -> list[Layer]:
+    """ConvNeXt blocks with attention after the first and before the last of them."""
+    convnext = [
+        Convnext(width, expansion=config.expansion, kernel=config.kernel) for _ in range(blocks)
+    ]
+    attention = [Attention(width, heads=config.heads, window=config.window) for _ in range(2)]
+    return [convnext[0], attention[0], *convnext[1:-1], attention[1], convnext[-1]]
+
+
+class Speech(Codec):
+    """The codec that ships with the package (`Config` for its sizes)."""
+
+    name = "speech"
+    config_type = Config
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config = config or Config()
+        self.sample_rate, self.frame_size = config.sample_rate, config.frame_size
+        # The windows of encoder and decoder are two frames wide and centred on their frame.
+        self.lead = config.frame_size // 2
+        bins = config.frame_size + 1
+        self.encoder = Chain(
+            [
+                Stft(config.frame_size),
+                Mix(3 * bins, config.encoder),
+                *_body(config.encoder, config.encoder_blocks, config),
+                Norm(config.encoder),
+                Mix(config.encoder, config.latent),
+                # Residual codebooks learn faster in a space of known scale.
+                Norm(config.latent, affine=False),
+            ]
+        )
+        options = {"codebooks": config.codebooks, "size": config.size}
+        if config.quantizer != "rvq":
+            options = {}
+        quantizer = find("quantizers", config.quantizer)
+        self.quantizer = quantizer(config.latent, **options | config.quantizer_options)
+        self.semantic = nn.Linear(config.latent, config.semantic)
+        self.decoder = Chain(
+            [
+                Mix(config.latent, config.decoder),
+                Depthwise(config.decoder, 3),
+                *_body(config.decoder, config.decoder_blocks, config),
+                Norm(config.decoder),
+                Mix(config.decoder, 3 * bins),
+            ]
+        )
+        self.head = Istft(config.frame_size)
+
+    def start_wave(self, batch: int) -> State:
+        """The states of decoder and head."""
+        return self.decoder.start(batch), self.head.start(batch)
+
+    def step_wave(self, latent: Latent, state: State, frames: int) -> tuple[Wave, State]:
+        """See `Codec.step_wave`; the head takes the real frames only, so that it can flush."""
+        spectrum, decoder = self.decoder.step(latent, state[0])
+        wave, head = self.head.step(spectrum[:, :, :frames], state[1])
+        return wave, (decoder, head)
+
+    def flush_wave(self, state: State) -> Wave:
+        """See `Codec.flush_wave`."""
+        return self.head.flush(state[1])
+
+    def distilled(self, first: Latent) -> Tensor:
+        """What the first codebook says in the teacher's space: `[b d f]` to `[b f semantic]`."""
+        return self.semantic(first.transpose(1, 2))

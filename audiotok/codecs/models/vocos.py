@@ -1,0 +1,297 @@
+"""Vocos: another decoder for EnCodec's tokens (24 kHz, up to 16 codebooks), of better sound.
+
+    wave -> EnCodec's SEANet -> latent 128 -> 16 x 1024 -> ConvNeXt 384 -> iSTFT -> wave
+
+It works at the frame rate. Its normalisations are scaled and shifted by how many codebooks it
+hears: the published one was trained on 2, 4, 8 and 16 (1.5, 3, 6 and 12 kbps), and other numbers
+take the row of the next one up. It decodes what `encodec` encoded, and encodes the same codes.
+
+Source: Siuzdak 2023, arXiv:2306.00814; package vocos 0.1.0. Encoder and codebooks are EnCodec's
+(Défossez et al. 2022, arXiv:2210.13438), which the published file leaves out but for 16 codebooks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from audiotok._platform.shapes import Codes, Features, Latent, Output, Wave
+from audiotok.codecs.models.base import Codec, WrongTokensError
+from audiotok.nn.autoencoder import convolutions
+from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
+from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Span, State
+from audiotok.nn.layers.conv import Conv
+from audiotok.nn.layers.convnext import Convnext
+from audiotok.nn.layers.fourier_head import FourierHead
+from audiotok.nn.layers.seanet import Config as Sizes
+from audiotok.nn.layers.seanet import Seanet
+from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.state_dicts import (
+    SEANET,
+    Dialect,
+    Rule,
+    Weights,
+    count,
+    encoder_strides,
+    sample_rate,
+    taps_first,
+)
+from audiotok.nn.quantizers.base import Quantized
+from audiotok.nn.quantizers.rvq import Rvq
+
+if TYPE_CHECKING:
+    from audiotok.tokens.tokens import Header, Tokens
+
+EPS = 1e-6  # of every normalisation in the decoder
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of `Vocos`; the defaults are those on EnCodec 24 kHz."""
+
+    sample_rate: int = 24000  # Hz
+    encoder: int = 32  # width of the encoder at the audio rate; doubles at every stride
+    strides: Sequence[int] = (2, 4, 5, 8)  # of the encoder; the frame is their product
+    lstm: int = 2  # layers of it in the encoder
+    latent: int = 128  # width of what is quantized
+    size: int = 1024  # entries in a codebook
+    codebooks: Sequence[int] = (2, 4, 8, 16)  # that each condition hears; the last has all
+    decoder: int = 384  # width of the decoder
+    blocks: int = 8  # ConvNeXt blocks in it
+    expansion: int = 3  # hidden width of a block over its width
+    window: int = 4  # of the inverse Fourier transform, in frames
+    encodes: bool = True  # whether EnCodec's encoder is there; the published file has none
+    encodec: str = ""  # fingerprint of the EnCodec whose tokens it decodes; any if empty
+
+    def __post_init__(self) -> None:
+        for name in ("strides", "codebooks"):  # TOML and JSON give lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+
+class _Counting(Rvq):
+    """Codebooks whose latents say, as one feature more, how many of them are heard."""
+
+    def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
+        """See `Quantizer.forward`."""
+        made = super().forward(latent, keep)
+        kept = latent.new_full((len(latent),), self.codebooks) if keep is None else keep
+        return replace(made, latent=_counted(made.latent, kept))
+
+    def decode(self, codes: Codes) -> Latent:
+        """See `Quantizer.decode`."""
+        latent = super().decode(codes)
+        return _counted(latent, latent.new_full((len(codes),), codes.shape[1]))
+
+
+def _counted(latent: Tensor, codebooks: Tensor) -> Latent:
+    heard = codebooks.to(latent)[:, None, None].expand(-1, 1, latent.shape[2])
+    return torch.cat([latent, heard], 1)
+
+
+def _counts(latent: Latent, before: Tensor) -> Tensor:
+    """What `_counted` added, `[b]`; `before` if there is no frame to tell."""
+    return latent[:, -1, 0] if latent.shape[2] else before
+
+
+def _decoder(config: Config) -> Chain:
+    """conv, norm, ConvNeXt blocks, norm, Fourier head."""
+    width, hop = config.decoder, prod(config.strides)
+    conditions = len(config.codebooks)
+    blocks: list[Layer] = [
+        Convnext(
+            width,
+            expansion=config.expansion,
+            scale=1 / config.blocks,
+            causal=False,
+            norm=partial(AdaLayerNorm, conditions=conditions, eps=EPS),
+        )
+        for _ in range(config.blocks)
+    ]
+    decoder = Chain(
+        [
+            Conv(config.latent, width, 7, causal=False),
+            AdaNorm(width, conditions=conditions, eps=EPS),
+            *blocks,
+            Norm(width, eps=EPS),
+            Mix(width, config.window * hop + 2),
+            FourierHead(hop, config.window * hop),
+        ]
+    )
+    for module in decoder.modules():
+        if isinstance(module, nn.Conv1d | nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+    return decoder
+
+
+def _under(module: nn.Module, condition: int) -> nn.Module:
+    """The same module, sharing all weights, under a condition: threads may want different ones."""
+    twin = copy.copy(module)
+    twin._modules = {n: m and _under(m, condition) for n, m in module._modules.items()}
+    if isinstance(twin, AdaLayerNorm):
+        twin.condition = condition
+    return twin
+
+
+class _NoEncoder(Layer):
+    """In the place of EnCodec's encoder."""
+
+    consumes = 320
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Raises ValueError."""
+        raise ValueError("these weights of 'vocos' only decode: encode with 'encodec_24khz'")
+
+    def reach(self, first: int, last: int) -> Span:
+        """Everything before."""
+        return -float("inf"), (last + 1) * self.consumes - 1
+
+
+def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+    width, latent, _ = weights["decoder.layers.0.conv.weight"].shape
+    blocks = count(weights, r"decoder\.layers\.\d+\.depthwise\.weight")
+    first = weights.get("encoder.layers.0.conv.weight")
+    strides = Config.strides if first is None else encoder_strides(weights)
+    codebooks = count(weights, r"quantizer\.stages\.\d+\.entries")
+    conditions = len(weights["decoder.layers.1.norm.scale"])
+    window = len(weights[f"decoder.layers.{blocks + 3}.linear.weight"]) - 2
+    return {
+        **sample_rate(about),
+        **({} if first is None else {"encoder": len(first)}),
+        "strides": strides,
+        "latent": latent,
+        "size": len(weights["quantizer.stages.0.entries"]),
+        "codebooks": tuple(codebooks >> i for i in reversed(range(conditions))),
+        "decoder": width,
+        "blocks": blocks,
+        "expansion": len(weights["decoder.layers.2.up.weight"]) // width,
+        "window": window // prod(strides),
+        "encodes": first is not None,
+    }
+
+
+def _prepared(theirs: Weights) -> Weights:
+    """All codebooks are one table there, which training does not change; each has 1024 entries, as
+    EnCodec's have, unless EnCodec is there to tell."""
+    table = theirs.pop("feature_extractor.codebook_weights")
+    first = theirs.get("feature_extractor.encodec.quantizer.vq.layers.0._codebook.embed")
+    size = Config.size if first is None else len(first)
+    for number, entries in enumerate(table.split(size)):
+        theirs[f"quantizer.stages.{number}.entries"] = entries
+        theirs[f"quantizer.stages.{number}.usage"] = torch.ones(len(entries))
+    last = 2 + count(theirs, r"backbone\.convnext\.\d+\.gamma")  # what comes after so many blocks
+    ends = {"backbone.final_layer_norm": f"{last}.norm", "head.out": f"{last + 1}.linear"}
+    for old, new in ends.items():
+        for kind in ("weight", "bias"):
+            theirs[f"decoder.layers.{new}.{kind}"] = theirs.pop(f"{old}.{kind}")
+    return theirs
+
+
+_RULES: Sequence[Rule] = (
+    (r"^feature_extractor\.encodec\.encoder\.", "encoder."),
+    *SEANET,
+    (r"\.(scale|shift)\.weight$", r".\1"),
+    (r"^backbone\.embed\.", "decoder.layers.0.conv."),
+    (r"^backbone\.norm\.", "decoder.layers.1.norm."),
+    (r"^backbone\.convnext\.(\d+)\.", lambda m: f"decoder.layers.{int(m[1]) + 2}."),
+    (r"\.dwconv\.", ".depthwise."),
+    (r"\.pwconv1\.", ".up."),
+    (r"\.pwconv2\.", ".down."),
+    (r"\.gamma$", ".scale"),
+)
+
+
+class Vocos(Codec):
+    """EnCodec's encoder and codebooks with a vocoder at the frame rate."""
+
+    name = "vocos"
+    config_type = Config
+    presets: ClassVar[Mapping[str, Config]] = {"vocos_encodec_24khz": Config(encodes=False)}
+    sources: ClassVar[Mapping[str, Source]] = {
+        "vocos_encodec_24khz": Source(file="pytorch_model.bin", repo="charactr/vocos-encodec-24khz")
+    }
+    dialects: ClassVar[Sequence[Dialect]] = (
+        Dialect(
+            source="vocos 0.1.0",
+            marks=(
+                "feature_extractor.codebook_weights",
+                "backbone.embed.weight",
+                "backbone.norm.scale.weight",
+                "head.out.weight",
+            ),
+            prepare=_prepared,
+            # EnCodec's decoder, and its codebooks, which the table repeats.
+            ignored=(r"^head\.istft\.", r"^feature_extractor\.encodec\.(decoder|quantizer)\."),
+            rules=_RULES,
+            tensors=((r"\.depthwise\.weight$", taps_first),),
+            sizes=_sizes,
+        ),
+    )
+    causal = False
+    fills_up = False
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config = config or Config()
+        self.sample_rate, self.frame_size = config.sample_rate, prod(config.strides)
+        sizes = Sizes(
+            latent=config.latent,
+            width=config.encoder,
+            strides=tuple(config.strides),
+            lstm=config.lstm,
+        )
+        # The encoder's last convolution runs on frames, and mirrors the first.
+        self.first_frames = sizes.last_kernel
+        self.encoder = Seanet.encoder(sizes) if config.encodes else _NoEncoder()
+        self.quantizer = _Counting(config.latent, codebooks=config.codebooks[-1], size=config.size)
+        self.decoder = _decoder(config)
+
+    def check_tokens(self, tokens: Tokens | Header) -> None:
+        """Also takes the tokens of EnCodec, unless they are of more codebooks than it has."""
+        if not tokens.codec.startswith("encodec"):
+            return super().check_tokens(tokens)
+        config, most = self.config, self.codebooks
+        if config.encodec and tokens.fingerprint != config.encodec:
+            said = f"{tokens.fingerprint}; this vocos is for {config.encodec}"
+            raise WrongTokensError(f"tokens of other weights of {tokens.codec!r} ({said})")
+        if (tokens.sample_rate, tokens.frame_size) != (self.sample_rate, self.frame_size):
+            raise WrongTokensError(f"{tokens.codec!r} is of another rate or frame than vocos")
+        if len(tokens.sizes) > most:
+            said = f"tokens of {len(tokens.sizes)} codebooks; vocos decodes up to {most}"
+            raise WrongTokensError(f"{said}: give it tokens.first({most})")
+        return None
+
+    def start_wave(self, batch: int) -> State:
+        """The decoder's state, and how many codebooks each recording's codes are of."""
+        return self.decoder.start(batch), torch.zeros(batch, device=self.device)
+
+    def step_wave(self, latent: Latent, state: State, frames: int) -> tuple[Wave, State]:
+        """See `Network.step_wave`."""
+        counts = _counts(latent, state[1])
+        wave, decoder = self._for(counts).step(latent[:, :-1], state[0])
+        return wave, (decoder, counts)
+
+    def finish_wave(self, latent: Latent, state: State) -> Wave:
+        """See `Network.finish_wave`; in training recordings may differ in codebooks."""
+        if state is not None:
+            return self._for(_counts(latent, state[1])).finish(latent[:, :-1], state[0])
+        counts = latent[:, -1, 0]
+        if counts.unique().numel() > 1:
+            return torch.cat([self.finish_wave(one, None) for one in latent.split(1)])
+        return self._for(counts)(latent[:, :-1])
+
+    def _for(self, counts: Tensor) -> Layer:
+        """The decoder under the condition of so many codebooks, the same for all recordings."""
+        heard = int(counts[0])
+        condition = next(i for i, most in enumerate(self.config.codebooks) if heard <= most)
+        return cast("Layer", _under(self.decoder, condition))
+
+    def weight_normed(self) -> Iterable[nn.Module]:
+        """The convolutions of the encoder, if it is there."""
+        return convolutions(self.encoder)

@@ -1,0 +1,267 @@
+"""WavTokenizer: speech and other audio at 24 kHz, one codebook, 75 or 40 frames/s, 0.9 or 0.5 kbps.
+
+    wave -> SEANet with LSTM -> latent 512 -> 1 x 4096 -> attention, ConvNeXt, iSTFT -> wave
+
+Attention in the decoder sees the whole recording, and so does group normalisation beside it: it
+cannot stream, and its work grows with the square of the length.
+
+Source: Ji et al. 2024, arXiv:2408.16532; its repository, jishengpeng/WavTokenizer, at 5cf440d.
+Published checkpoints hold 8.8 M parameters more, an EnCodec decoder that nothing runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any, ClassVar
+
+from torch import nn
+
+from audiotok.codecs.models.base import Codec
+from audiotok.nn.autoencoder import convolutions
+from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
+from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Pointwise, Residual
+from audiotok.nn.layers.clip_attention import ClipAttention
+from audiotok.nn.layers.conv import Conv
+from audiotok.nn.layers.convnext import Convnext
+from audiotok.nn.layers.fourier_head import FourierHead
+from audiotok.nn.layers.group_norm import GroupNorm
+from audiotok.nn.layers.seanet import Config as Sizes
+from audiotok.nn.layers.seanet import Seanet
+from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.state_dicts import (
+    AVERAGES,
+    EUCLIDEAN,
+    SEANET,
+    Dialect,
+    Rule,
+    Weights,
+    count,
+    encoder_strides,
+    fair_share,
+    squeeze,
+    taps_first,
+)
+from audiotok.nn.quantizers.rvq import Rvq
+
+EPS = 1e-6  # of every normalisation in the decoder
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of `Wavtokenizer`; the defaults are WavTokenizer 75 Hz."""
+
+    sample_rate: int = 24000  # Hz
+    encoder: int = 32  # width of the encoder at the audio rate; doubles at every stride
+    strides: Sequence[int] = (2, 4, 5, 8)  # of the encoder; the frame is their product
+    lstm: int = 2  # layers of it in the encoder
+    latent: int = 512  # width of what is quantized
+    codebooks: int = 1
+    size: int = 4096  # entries in a codebook
+    decoder: int = 768  # width of the decoder
+    blocks: int = 12  # ConvNeXt blocks in it
+    expansion: int = 3  # hidden width of a block over its width
+    groups: int = 32  # that are normalised apart, beside the attention
+    dropout: float = 0.1  # in the residual units beside the attention
+    conditions: int = 4  # rows of scales and shifts, of which the first is used
+    window: int = 4  # of the inverse Fourier transform, in frames
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
+
+
+def _norm(config: Config) -> Layer:
+    return GroupNorm(config.decoder, groups=config.groups, eps=EPS)
+
+
+def _unit(config: Config) -> Layer:
+    """A residual unit of two convolutions (a ResnetBlock)."""
+    width = config.decoder
+    return Residual(
+        Chain(
+            [
+                _norm(config),
+                Pointwise(nn.SiLU()),
+                Conv(width, width, 3, causal=False),
+                _norm(config),
+                Pointwise(nn.SiLU()),
+                Pointwise(nn.Dropout(config.dropout)),
+                Conv(width, width, 3, causal=False),
+            ]
+        )
+    )
+
+
+def _convnext(config: Config) -> Layer:
+    block = Convnext(
+        config.decoder,
+        expansion=config.expansion,
+        scale=1 / config.blocks,
+        causal=False,
+        norm=partial(AdaLayerNorm, conditions=config.conditions, eps=EPS),
+    )
+    for module in (block.up, block.down):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    nn.init.trunc_normal_(block.depthwise.weight, std=0.02)
+    return block
+
+
+def _decoder(config: Config) -> Chain:
+    """conv, residual units with attention in the middle, ConvNeXt blocks, Fourier head."""
+    width, hop = config.decoder, prod(config.strides)
+    attention = Residual(Chain([_norm(config), ClipAttention(width)]))
+    return Chain(
+        [
+            Conv(config.latent, width, 7, causal=False),
+            *(_unit(config) for _ in range(2)),
+            attention,
+            *(_unit(config) for _ in range(2)),
+            _norm(config),
+            AdaNorm(width, conditions=config.conditions, eps=EPS),
+            *(_convnext(config) for _ in range(config.blocks)),
+            Norm(width, eps=EPS),
+            Mix(width, config.window * hop + 2),
+            FourierHead(hop, config.window * hop),
+        ]
+    )
+
+
+def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+    strides = encoder_strides(weights)
+    size, latent = weights["quantizer.stages.0.entries"].shape
+    conditions, width = weights["decoder.layers.7.norm.scale"].shape
+    blocks = count(weights, r"decoder\.layers\.\d+\.depthwise\.bias")
+    return {
+        "encoder": len(weights["encoder.layers.0.conv.bias"]),
+        "strides": strides,
+        "lstm": count(weights, r"encoder\.layers\.\d+\.lstm\.weight_hh_l\d+"),
+        "latent": latent,
+        "codebooks": count(weights, r"quantizer\.stages\.\d+\.entries"),
+        "size": size,
+        "decoder": width,
+        "blocks": blocks,
+        "expansion": len(weights["decoder.layers.8.up.bias"]) // width,
+        "conditions": conditions,
+        "window": (len(weights[f"decoder.layers.{9 + blocks}.linear.bias"]) - 2) // prod(strides),
+    }
+
+
+_CONVNEXT = {
+    "gamma": "scale",
+    "dwconv.weight": "depthwise.weight",
+    "dwconv.bias": "depthwise.bias",
+    "norm.scale.weight": "norm.scale",
+    "norm.shift.weight": "norm.shift",
+    "pwconv1.weight": "up.weight",
+    "pwconv1.bias": "up.bias",
+    "pwconv2.weight": "down.weight",
+    "pwconv2.bias": "down.bias",
+}
+_RESNET = {"norm1": 0, "conv1": 2, "norm2": 3, "conv2": 6}  # place in a unit's chain
+_ATTENTION = {"norm": "0.norm", "proj_out": "1.out", "q": "1.qkv", "k": "1.qkv", "v": "1.qkv"}
+
+
+def _resnet(match: re.Match[str]) -> str:
+    place = f"decoder.layers.{int(match[1]) + 1}.body.layers.{_RESNET[match[2]]}"
+    return f"{place}.{match[2][:4]}."  # conv or norm
+
+
+def _attention(match: re.Match[str]) -> str:
+    number = {"q": "#0", "k": "#1", "v": "#2"}.get(match[1], "")
+    return f"decoder.layers.3.body.layers.{_ATTENTION[match[1]]}.{match[2]}{number}"
+
+
+_DECODER: Sequence[Rule] = (
+    (r"^backbone\.embed\.", "decoder.layers.0.conv."),
+    (r"^backbone\.pos_net\.([0134])\.(norm[12]|conv[12])\.", _resnet),
+    (r"^backbone\.pos_net\.2\.(q|k|v|norm|proj_out)\.(weight|bias)$", _attention),
+    (r"^backbone\.pos_net\.5\.", "decoder.layers.6.norm."),
+    (r"^backbone\.norm\.(scale|shift)\.weight$", r"decoder.layers.7.norm.\1"),
+    (
+        rf"^backbone\.convnext\.(\d+)\.({'|'.join(map(re.escape, _CONVNEXT))})$",
+        lambda match: f"decoder.layers.{8 + int(match[1])}.{_CONVNEXT[match[2]]}",
+    ),
+)
+
+
+def _after_blocks(theirs: Weights) -> Weights:
+    """What follows the ConvNeXt blocks is numbered by how many there are."""
+    blocks = count(theirs, r"backbone\.convnext\.\d+\.gamma")
+    ends = {
+        "backbone.final_layer_norm.": f"decoder.layers.{8 + blocks}.norm.",
+        "head.out.": f"decoder.layers.{9 + blocks}.linear.",
+    }
+    for old, new in ends.items():
+        theirs = {re.sub(f"^{re.escape(old)}", new, name): value for name, value in theirs.items()}
+    return theirs
+
+
+class Wavtokenizer(Codec):
+    """Convolutions from the waveform, one codebook, and a vocoder that works at the frame rate."""
+
+    name = "wavtokenizer"
+    config_type = Config
+    presets: ClassVar[Mapping[str, Config]] = {
+        "wavtokenizer_75hz": Config(),
+        "wavtokenizer_40hz": Config(strides=(4, 5, 5, 6)),
+    }
+    # Lightning's own files, 1 GB and more with optimisers and discriminators in them. Whether those
+    # hold tensors alone, as it takes to be read here, has not been seen.
+    sources: ClassVar[Mapping[str, Source]] = {
+        "wavtokenizer_75hz": Source(
+            repo="novateur/WavTokenizer", file="WavTokenizer_small_320_24k_4096.ckpt"
+        ),
+        "wavtokenizer_40hz": Source(
+            repo="novateur/WavTokenizer", file="WavTokenizer_small_600_24k_4096.ckpt"
+        ),
+    }
+    dialects: ClassVar[Sequence[Dialect]] = (
+        Dialect(
+            source="WavTokenizer",
+            marks=(
+                "feature_extractor.encodec.encoder.model.0.conv.conv.weight",
+                "feature_extractor.encodec.quantizer.vq.layers.0._codebook.embed",
+                "backbone.pos_net.2.q.weight",
+            ),
+            prepare=_after_blocks,
+            ignored=(
+                # Discriminators and losses; EnCodec's decoder, which nothing runs; the window.
+                r"^(?!feature_extractor\.|backbone\.|decoder\.layers\.)",
+                r"^feature_extractor\.encodec\.decoder\.",
+                *AVERAGES,
+            ),
+            rules=((r"^feature_extractor\.encodec\.", ""), *SEANET, *EUCLIDEAN, *_DECODER),
+            tensors=(
+                (r"\.usage$", fair_share),
+                (r"\.depthwise\.weight$", taps_first),
+                (r"\.(qkv|out)\.weight", squeeze),
+            ),
+            sizes=_sizes,
+        ),
+    )
+    causal = False
+    fills_up = False
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config = config or Config()
+        self.sample_rate, self.frame_size = config.sample_rate, prod(config.strides)
+        self.encoder = Seanet.encoder(
+            Sizes(
+                latent=config.latent,
+                width=config.encoder,
+                strides=tuple(config.strides),
+                lstm=config.lstm,
+                causal=False,
+            )
+        )
+        self.quantizer = Rvq(config.latent, codebooks=config.codebooks, size=config.size)
+        self.decoder = _decoder(config)
+
+    def weight_normed(self) -> Iterable[nn.Module]:
+        """The convolutions of the encoder."""
+        return convolutions(self.encoder)

@@ -1,0 +1,90 @@
+"""What a build has done and not yet put into a shard: an append-only file of checked records.
+
+    record   "REC:" | CRC 4 | length of JSON 4 | length of codes 4 | JSON | codes
+
+The CRC covers all that follows it. A torn or damaged record, and all after it, never was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from audiotok.tokens.format import explained
+
+TAG, HEAD = b"REC:", struct.Struct("<4sIII")
+SYNC = 2.0  # seconds after which what was written is put on the disk
+
+
+class Record(NamedTuple):
+    """What came of a recording: facts, and its codes `[k f]` (None if it has none)."""
+
+    facts: dict[str, Any]
+    codes: np.ndarray | None
+
+
+class Log:
+    """A log open to append to; what is damaged at its end is cut off.
+
+    Raises:
+        TokenFileError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, whole: int) -> None:
+        self.path = path
+        with explained(path, "write"):
+            self._file = path.open("ab")
+            self._file.truncate(whole)
+            self._file.seek(whole)
+        self._synced = time.monotonic()
+
+    def append(self, record: Record) -> None:
+        """Adds a record, which is there even if this process is killed in the next moment."""
+        facts, codes = record
+        data = b""
+        if codes is not None:
+            facts = facts | {"type": codes.dtype.str, "shape": codes.shape}
+            data = codes.tobytes()
+        text = json.dumps(facts, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        rest = struct.pack("<II", len(text), len(data)) + text + data
+        with explained(self.path, "write"):
+            self._file.write(TAG + struct.pack("<I", zlib.crc32(rest)) + rest)
+            self._file.flush()
+            if time.monotonic() > self._synced + SYNC:
+                os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Puts all on the disk."""
+        with explained(self.path, "write"):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+def records(path: Path) -> Iterator[tuple[Record, int]]:
+    """The sound records of a log, each with the byte after it."""
+    if not path.is_file():
+        return
+    at = 0
+    with path.open("rb") as file:
+        while len(head := file.read(HEAD.size)) == HEAD.size:
+            tag, crc, text, codes = HEAD.unpack(head)
+            data = file.read(text + codes) if tag == TAG else b""
+            if len(data) != text + codes or zlib.crc32(head[8:] + data) != crc:
+                return
+            at += HEAD.size + len(data)
+            facts = json.loads(data[:text].decode("utf-8", "surrogateescape"))
+            made = None
+            if "shape" in facts:
+                made = np.frombuffer(data, facts.pop("type"), offset=text)
+                made = made.reshape(facts.pop("shape"))
+            yield Record(facts, made), at

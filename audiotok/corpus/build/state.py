@@ -1,0 +1,295 @@
+"""How far a build is, on the disk: what makes it go on where it was, whatever ended it.
+
+    OUT/.build/job.json         what is built; a build of anything else is refused here
+    OUT/.build/000002.log       what was done since the last shard, in the listing's order
+    OUT/.build/000001.inputs    what the files of shard 1 were like when they were encoded
+    OUT/.build/000001.seal      shard 1 is complete: its checksums, and where shard 2 begins
+
+A shard's content follows from the listing's order and the limit alone, never from when what was
+done. Its files are written and on the disk before its seal is, and its log goes last:
+
+    log ... log full -> shard files -> seal -> log deleted         killed anywhere: done again from
+                                                                   the last of these that is whole
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from array import array
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiotok.corpus.build.folder import check, clear, finished, remove
+from audiotok.corpus.build.log import Log, Record, records
+from audiotok.corpus.build.seals import Bad, Seal, Seen, is_whole, read_seal
+from audiotok.corpus.base import About, CorpusError, hashed
+from audiotok.corpus.inputs import INPUTS, UNSEEN, Look, inputs_bytes, read_inputs
+from audiotok.corpus.write import (
+    Shards,
+    publish,
+    row_of,
+    shard_name,
+    sync,
+    tokens_of,
+    write_about,
+    write_quarantine,
+    write_shard,
+)
+from audiotok._platform.lock import alone
+from audiotok._platform.atomic import sweep
+from audiotok.data.sources.base import Item
+from audiotok.corpus.build.worker import Coded
+from audiotok.tokens.tokens import Tokens
+
+log = logging.getLogger("audiotok")
+
+CHECKED = 2  # shards whose checksums are taken again when a build goes on: the last ones written
+
+
+class State:
+    """A build in a folder; use it in a `with`.
+
+    Attributes:
+        next: the item of the listing to be committed next.
+        chain: of all items before that.
+        recordings, bad: counts so far.
+        seconds: of audio so far.
+        finished: the corpus, if it is complete already; then nothing else can be asked.
+
+    Raises:
+        CorpusError: the folder holds something else.
+        LockedError: another process builds there.
+        TokenFileError: it cannot be written.
+    """
+
+    def __init__(self, folder: Path, about: About, *, limit: int, force: bool = False) -> None:
+        self.folder, self.about, self.limit, self.force = folder, about, limit, force
+        self.finished: About | None = None
+        self.inner = folder / ".build"
+        self.header = about.header
+        self.next, self.chain = 0, ""
+        self.recordings = self.bad = 0
+        self.seconds = 0.0
+        self._seals: list[Seal] = []
+        self._failures: list[Bad] = []  # of the open log
+        self._seen = Seen()
+        self._looks = array("q")  # two numbers of each item before the next
+        self._sealing: Future[None] | None = None
+        self._pool = ThreadPoolExecutor(1)
+        self._log: Log | None = None
+
+    def __enter__(self) -> State:
+        with ExitStack() as stack:
+            check(self.folder)
+            stack.enter_context(alone(self.folder, ".build/lock"))
+            if self.force:
+                clear(self.folder)
+            self.finished = finished(self.folder, self.about)
+            if self.finished:  # it was ended while it cleaned up
+                sweep([self.folder])
+                remove(self.inner)
+            else:
+                self._begin()
+                sweep([self.folder, self.inner])
+                self._read_seals()
+                self._replay()
+            self._alone = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(Exception):  # what is written counts; the first error is the one to tell
+            if self._log:
+                self._log.close()
+        with suppress(Exception):
+            if self._sealing:
+                self._sealing.result()
+        self._pool.shutdown()
+        with suppress(Exception):
+            if self.inner.is_dir():  # not finished: so far
+                write_quarantine(self.folder, self.failures())
+        self._alone.close()
+
+    # -- going on ---------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        job = {**asdict(self.about), "limit": self.limit}
+        path = self.inner / "job.json"
+        try:
+            begun = json.loads(path.read_bytes())
+        except (OSError, ValueError):  # not there, or torn before anything was done
+            publish(path, json.dumps(job).encode())
+            return
+        if begun != json.loads(json.dumps(job)):
+            differing = [k for k in begun if begun[k] != json.loads(json.dumps(job)).get(k)]
+            raise CorpusError(
+                f"{self.folder}: begun with another {', '.join(differing)}; give the same options, "
+                "another folder, or --force to begin anew"
+            )
+
+    def _path(self, number: int, kind: str) -> Path:
+        return self.inner / f"{number:06d}.{kind}"
+
+    def _read_seals(self) -> None:
+        while (seal := read_seal(self._path(len(self._seals), "seal"))) is not None:
+            self._seals.append(seal)
+        for number, seal in enumerate(self._seals):
+            late = number >= len(self._seals) - CHECKED
+            if seal.files and not is_whole(self.folder, seal.files, full=late):
+                if not late:
+                    name = self.folder / seal.files.name
+                    raise CorpusError(f"{name}: damaged; restore it, or --force begins anew")
+                log.warning("%s: not whole; made again", self.folder / seal.files.name)
+                self._seals = self._seals[:number]
+                break
+        for number in range(len(self._seals), len(self._seals) + CHECKED + 1):
+            self._path(number, "seal").unlink(missing_ok=True)
+        for number, seal in enumerate(self._seals):
+            _, looks = read_inputs(self._path(number, "inputs")) or ("", [])
+            count = seal.next - self.next  # what is not known is not compared
+            for each in looks if len(looks) == count else [UNSEEN] * count:
+                self._looks.extend(each)
+            self.next, self.chain = seal.next, seal.chain
+            self.bad += len(seal.bad)
+            if seal.files:
+                self.recordings += seal.files.recordings
+                self.seconds += seal.files.samples / self.header.sample_rate
+                index = np.load(self.folder / f"{seal.files.name}.npy", allow_pickle=False)
+                self._seen.extend(index["id"])
+
+    def _replay(self) -> None:
+        """Reads the open log; one that is full was being made a shard."""
+        for number in range(len(self._seals)):
+            self._path(number, "log").unlink(missing_ok=True)
+        while True:
+            self._cut = Shards(self.header, self.limit)
+            path, whole, full = self._path(len(self._seals), "log"), 0, False
+            for record, end in records(path):
+                if record.facts["n"] != self.next or full:
+                    break
+                whole, full = end, self._count(record)
+            if not full:
+                break
+            self._log = Log(path, whole)
+            self._roll(wait=True)
+        for other in self.inner.glob("*.log"):
+            if other != path:
+                other.unlink()
+        self._log = Log(path, whole)
+
+    def _count(self, record: Record) -> bool:
+        """Counts a record of the log; whether the shard ends with it."""
+        facts = record.facts
+        self.next, self.chain = facts["n"] + 1, facts["chain"]
+        self._looks.extend(facts.get("input", UNSEEN))
+        if record.codes is None:
+            self.bad += 1
+            self._failures.append(tuple(facts["bad"]))
+            return False
+        self.recordings += 1
+        self.seconds += facts["samples"] / self.header.sample_rate
+        self._seen.add(hashed(facts["row"]["id"]))
+        return self._cut.fills(record.codes.shape[1])
+
+    # -- doing ------------------------------------------------------------------------------------
+
+    def commit(self, item: Item, coded: Coded, chain: str) -> str:
+        """Takes over what came of the next item, for good; why it is quarantined, if it is."""
+        error = coded.error
+        if not error and self._seen.has(hashed(item.id)):
+            error = f"another recording before it has this id, {item.id}; ids must differ"
+        facts: dict[str, Any] = {"n": self.next, "chain": chain}
+        if coded.input != UNSEEN:
+            facts["input"] = tuple(coded.input)
+        if error:
+            facts["bad"] = (item.id, item.place.name, error)
+            record = Record(facts, None)
+        else:
+            lengths = (coded.samples, coded.original_rate, coded.original_samples)
+            tokens = tokens_of(self.about, coded.codes, *lengths)
+            facts |= {
+                "row": row_of(
+                    item.id, tokens, coded.audio, {"source": item.place.name, **item.row}
+                ),
+                "samples": coded.samples,
+                "rate": coded.original_rate,
+                "original": coded.original_samples,
+            }
+            record = Record(facts, coded.codes)
+        assert self._log is not None
+        self._log.append(record)
+        if self._count(record):
+            self._roll()
+        return error
+
+    def _roll(self, *, wait: bool = False) -> None:
+        """Makes the full log a shard, beside all that goes on; a new log takes its place."""
+        assert self._log is not None
+        self._log.close()
+        number = len(self._seals)
+        seal = Seal(None, self.next, self.chain, tuple(self._failures))
+        self._failures, self._cut = [], Shards(self.header, self.limit)
+        self._settle()
+        self._seals.append(seal)
+        self._sealing = self._pool.submit(self._seal, number)
+        if wait:
+            self._settle()
+        else:
+            self._log = Log(self._path(number + 1, "log"), 0)
+
+    def _settle(self) -> None:
+        if self._sealing:
+            self._sealing.result()
+        self._sealing = None
+
+    def _seal(self, number: int) -> None:
+        path = self._path(number, "log")
+        stop = self._seals[number].next
+
+        def entries() -> Iterator[tuple[dict[str, Any], Tokens]]:
+            for (facts, codes), _ in records(path):
+                if codes is not None and facts["n"] < stop:
+                    lengths = (facts["samples"], facts["rate"], facts["original"])
+                    yield facts["row"], tokens_of(self.about, codes, *lengths)
+
+        files = write_shard(self.folder, shard_name(number), self.header, entries())
+        if not files.recordings:
+            for suffix in files.bytes:
+                (self.folder / f"{files.name}{suffix}").unlink()
+        first = self._seals[number - 1].next if number else 0
+        publish(self._path(number, "inputs"), inputs_bytes("", self.looks(first, stop)))
+        seal = replace(self._seals[number], files=files if files.recordings else None)
+        publish(self._path(number, "seal"), json.dumps(asdict(seal)).encode())
+        sync(self.inner)
+        self._seals[number] = seal
+        path.unlink()
+
+    def looks(self, first: int, last: int) -> list[Look]:
+        """Return the sizes and times of the files of items `first` to `last` (not included)."""
+        numbers = self._looks[2 * first : 2 * last]
+        return [Look(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+
+    def failures(self) -> list[Bad]:
+        """All that was quarantined, in the listing's order."""
+        return [bad for seal in self._seals for bad in seal.bad] + self._failures
+
+    def finish(self) -> About:
+        """Makes a shard of the rest, and the corpus complete."""
+        assert self._log is not None
+        last = self._seals[-1].next if self._seals else 0
+        if self.next > last:
+            self._roll()
+        self._settle()
+        shards = tuple(seal.files for seal in self._seals if seal.files)
+        write_quarantine(self.folder, self.failures())
+        made = replace(self.about, shards=shards, quarantined=self.bad)
+        publish(self.folder / INPUTS, inputs_bytes(self.chain, self.looks(0, self.next)))
+        made = write_about(self.folder, made)
+        remove(self.inner)
+        return made

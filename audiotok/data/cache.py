@@ -1,0 +1,184 @@
+"""Recordings decoded once into a cache: all samples of a corpus in one memory-mapped file."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from queue import Full, Queue
+from threading import Event
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from audiotok._platform.atomic import complete, sweep
+from audiotok.audio.decoders import AudioFileError
+from audiotok.audio.reader import open_audio
+from audiotok.data.manifest import Recording, Unreadable, key
+
+BLOCK = 2**18  # samples decoded at a time
+FORMAT = 2  # of what is in the cache; part of its name
+
+
+class Pool:
+    """Recordings as 16-bit samples one after another in a memory-mapped file.
+
+    Training reads every recording dozens of times; decoded once, reading costs nothing after. It
+    can be sent to other processes, which map the same file.
+
+    Attributes:
+        rate: Hz.
+        recordings: in the order given; one that cannot be read is there with length 0.
+        lengths: samples of each at `rate`, `[n]`.
+    """
+
+    def __init__(
+        self, samples: np.ndarray, starts: np.ndarray, *, rate: int, recordings: list[Recording]
+    ) -> None:
+        self.samples, self.starts = samples, starts
+        self.rate, self.recordings = rate, recordings
+        self.lengths = np.diff(starts)
+
+    @classmethod
+    def build(
+        cls,
+        recordings: list[Recording],
+        rate: int,
+        cache: str | Path,
+        *,
+        console: Console | None = None,
+    ) -> Pool:
+        """Decode all recordings to mono at `rate` Hz, or take the cache of an earlier run.
+
+        Memory does not grow with the recordings. Interrupted, it leaves nothing. Of several
+        processes one should go first; two at once do the work twice, to the same effect.
+
+        Args:
+            recordings: what to decode.
+            rate: Hz.
+            cache: a folder; 2 bytes a sample are written to it.
+            console: where progress goes; stderr if None.
+
+        Raises:
+            ValueError: more than a tenth of the files cannot be read. Fewer are warned of, and
+                have length 0.
+        """
+        name = Path(cache) / key(recordings, FORMAT, rate)
+        data, index = name.with_suffix(".i16"), name.with_suffix(".npy")
+        if not index.is_file():
+            data.parent.mkdir(parents=True, exist_ok=True)
+            sweep([data.parent])
+            with complete(index) as index_part, complete(data) as data_part:
+                starts = _decode(recordings, rate, data_part, console or Console(stderr=True))
+                with index_part.open("wb") as out:
+                    np.save(out, np.array(starts))
+            # Left in this order, the index comes last: without it the cache counts as not there.
+        starts = np.load(index)
+        return cls(np.memmap(data, np.int16, "r"), starts, rate=rate, recordings=recordings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = vars(self).copy()
+        if isinstance(self.samples, np.memmap):  # else every sample would be sent
+            state["samples"] = self.samples.filename
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if not isinstance(self.samples, np.ndarray):
+            self.samples = np.memmap(self.samples, np.int16, "r")
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, i: int) -> Float32[Tensor, " t"]:
+        """Recording i, in -1..1."""
+        return self.read(i, 0, int(self.lengths[i]))
+
+    def read(self, i: int, start: int, length: int) -> Float32[Tensor, " t"]:
+        """So many samples of recording i from `start` on; fewer where it ends."""
+        first, end = int(self.starts[i]) + start, int(self.starts[i + 1])
+        piece = self.samples[first : min(end, first + length)]
+        return torch.from_numpy(piece.astype(np.float32) / 32768)
+
+
+def _decode(recordings: list[Recording], rate: int, path: Path, console: Console) -> list[int]:
+    """Writes all recordings into one file; where each begins, and the last ends.
+
+    Threads decode some files ahead of the one being written, each until its queue is full: neither
+    many files nor a long one fill the memory. (Decoding and resampling run outside Python's lock.)
+    """
+    starts, bad = [0], Unreadable(len(recordings))
+    threads, stop = os.cpu_count() or 1, Event()
+    todo = iter(recordings)
+    ahead: deque[tuple[Path, Queue[bytes | Exception | None]]] = deque()
+
+    def begin(workers: ThreadPoolExecutor) -> None:
+        recording = next(todo, None)
+        if recording is not None:
+            ahead.append((recording.path, Queue(2)))
+            workers.submit(_decode_one, *ahead[-1], rate, stop)
+
+    with path.open("wb") as out, ThreadPoolExecutor(threads) as workers:
+        try:
+            for _ in range(2 * threads):
+                begin(workers)
+            for _ in track(
+                recordings,
+                "decoding",
+                console=console,
+                transient=True,
+                disable=not console.is_terminal,
+            ):
+                file, queue = ahead.popleft()
+                try:
+                    starts.append(starts[-1] + _write(queue, out))
+                except ValueError as error:
+                    out.seek(2 * starts[-1])
+                    out.truncate()
+                    starts.append(starts[-1])
+                    bad.add(file, error)
+                begin(workers)
+        finally:
+            stop.set()
+    return starts
+
+
+def _write(queue: Queue[bytes | Exception | None], out: BinaryIO) -> int:
+    """Writes what comes until None does; the samples. Raises what comes and is an exception."""
+    samples = 0
+    while (item := queue.get()) is not None:
+        if isinstance(item, Exception):
+            raise item
+        out.write(item)
+        samples += len(item) // 2
+    if not samples:
+        raise AudioFileError("holds no samples")
+    return samples
+
+
+def _decode_one(path: Path, queue: Queue[bytes | Exception | None], rate: int, stop: Event) -> None:
+    """Puts a file into a queue by blocks, and None or what went wrong last."""
+
+    def put(item: bytes | Exception | None) -> None:
+        while not stop.is_set():
+            with suppress(Full):
+                return queue.put(item, timeout=0.1)
+        return None
+
+    try:
+        with open_audio(path) as audio:
+            for block in audio.blocks(BLOCK, rate=rate, mono=True):
+                if stop.is_set():
+                    return
+                scaled = (block[0] * 32768).round().clamp(-32768, 32767)
+                put(scaled.to(torch.int16).numpy().tobytes())
+        put(None)
+    except Exception as error:  # the thread that writes raises it
+        put(error)

@@ -1,0 +1,257 @@
+"""The encoder of Whisper (Radford et al. 2022, arXiv:2212.04356), in plain torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiotok.audio import _torchaudio
+from audiotok.data.features.base import (
+    Batch,
+    SpeechTeacher,
+    States,
+    TeacherError,
+    fetched,
+    read_ctranslate2,
+    read_folder,
+    read_weights,
+)
+
+WINDOW, HOP = 400, 160  # of the mel spectrogram, in samples at 16 kHz
+FRAME = 2 * HOP  # the second convolution halves the rate: 50 frames a second
+POSITIONS = 1500  # 30 s
+
+
+class Whisper(SpeechTeacher):
+    """The encoder of any size of Whisper: base has 6 layers of 512 features, 50 a second.
+
+    Weights may come from OpenAI (.pt), transformers or CTranslate2 (faster-whisper). Hidden state
+    0 is what the convolutions give with positions added, the last is after the final norm.
+
+    Whisper was trained on 30 s, filled up with silence, which costs seven times as much as a clip
+    of 5 s. Its layers tell phones as well without (egs/choose_teacher_layer.py), so `fill`, the
+    seconds to fill up to, is 0 unless told.
+    """
+
+    window = POSITIONS
+    positions: Tensor
+
+    def __init__(
+        self,
+        *,
+        width: int = 512,
+        layers: int = 6,
+        heads: int = 8,
+        bands: int = 80,
+        fill: float = 0.0,
+    ) -> None:
+        """Random weights; `load` is what users want.
+
+        Args:
+            width: features.
+            layers: transformer blocks.
+            heads: of attention.
+            bands: of the mel spectrogram (128 in large-v3).
+            fill: seconds to fill a shorter recording up to with silence, 0 to 30.
+        """
+        super().__init__()
+        if not 0 <= fill <= 30:
+            raise ValueError(f"Whisper hears 30 s: fill must lie in 0..30 seconds, not {fill}")
+        self.name = f"whisper-fill{fill:g}"
+        self.width, self.layers, self.bands, self.fill = width, layers, bands, fill
+        self.conv1 = nn.Conv1d(bands, width, 3, padding=1)
+        self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
+        self.register_buffer("positions", sinusoids(POSITIONS, width))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    @classmethod
+    def load(cls, weights: str | Path, *, fill: float = 0.0) -> Whisper:
+        """The encoder of a checkpoint.
+
+        Args:
+            weights: an OpenAI .pt file, a folder of transformers or CTranslate2 (`model.bin`), or
+                a name on the hub ("openai/whisper-base").
+            fill: seconds to fill a shorter recording up to with silence; see the class.
+
+        Raises:
+            TeacherError: no such weights, or not Whisper's.
+        """
+        path = fetched(weights, needs="the folder of a Whisper checkpoint, or OpenAI's .pt file,")
+        try:
+            if path.is_file():
+                state, heads = _openai(path)
+            elif (path / "model.bin").is_file():
+                state, heads = _ctranslate2(path / "model.bin")
+            else:
+                state, heads = _transformers(path)
+            width, bands, _ = state["conv1.weight"].shape
+        except (KeyError, TypeError) as error:
+            raise TeacherError(f"{path}: not a Whisper checkpoint (no {error})") from None
+        layers = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+        teacher = cls(width=width, layers=layers, heads=heads, bands=bands, fill=fill)
+        teacher.ready(state, path)
+        return teacher
+
+    def states(self, wave: Batch) -> Iterator[States]:
+        """See `SpeechTeacher.states`; `ceil(t / 320)` frames, of at most 30 s."""
+        frames = -(-wave.shape[1] // FRAME)
+        if frames > POSITIONS:
+            raise ValueError(f"Whisper hears 30 s at once, not {wave.shape[1] / 16000:.2f} s")
+        filled = max(frames, round(self.fill * 50))
+        x = F.gelu(self.conv1(log_mel(wave, 2 * filled, self.bands)))
+        x = F.gelu(self.conv2(x)).transpose(1, 2) + self.positions[:filled]
+        for block in self.blocks:
+            yield x[:, :frames]
+            x = block(x)
+        yield self.norm(x)[:, :frames]
+
+
+class Block(nn.Module):
+    """Attention over all frames, then two dense layers, each from a norm and added."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: States) -> States:
+        """One block."""
+        b, f, d = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(b, f, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, f, d))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+def log_mel(wave: Batch, steps: int, bands: int) -> Float[Tensor, "b {bands} {steps}"]:
+    """Whisper's own log-mel spectrogram of `wave` followed by silence, `steps` of 10 ms.
+
+    The floor lies 8 (80 dB) below the loudest bin of the recording, so a piece's features depend
+    a little on what it was cut from.
+    """
+    # As in 30 s of which the recording is the start: mirrored before it, silence behind it.
+    wave = F.pad(wave, (0, max(0, steps * HOP + WINDOW // 2 - wave.shape[1])))
+    wave = F.pad(wave[:, None], (WINDOW // 2, 0), mode="reflect")[:, 0]
+    window = torch.hann_window(WINDOW, device=wave.device)
+    frames = wave.unfold(1, WINDOW, HOP)[:, :steps] * window
+    power = torch.fft.rfft(frames).abs().square()
+    x = (power @ _mel_bank(bands).to(wave)).clamp(min=1e-10).log10()
+    x = torch.maximum(x, x.amax((1, 2), keepdim=True) - 8)
+    return ((x + 4) / 4).transpose(1, 2)
+
+
+@cache
+def _mel_bank(bands: int) -> Tensor:
+    return _torchaudio.load().functional.melscale_fbanks(
+        WINDOW // 2 + 1, 0.0, 8000.0, bands, 16000, norm="slaney", mel_scale="slaney"
+    )
+
+
+def sinusoids(positions: int, width: int) -> Tensor:
+    """`[positions width]`: sines, then cosines, of periods from 2 pi to 20000 pi."""
+    rates = torch.exp(-math.log(10000) / (width // 2 - 1) * torch.arange(width // 2))
+    angles = torch.arange(positions)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+# -- other people's files ---------------------------------------------------------------------
+#
+# Each names the same tensors its own way. These replacements, in turn, give our names, with
+# q, k and v for what is one tensor here.
+
+OPENAI = {
+    "ln_post": "norm",
+    "attn_ln": "norm1",
+    "mlp_ln": "norm2",
+    "attn.query": "q",
+    "attn.key": "k",
+    "attn.value": "v",
+    "attn.out": "out",
+    "mlp.0": "up",
+    "mlp.2": "down",
+    "positional_embedding": "positions",
+}
+TRANSFORMERS = {
+    "layers.": "blocks.",
+    "self_attn_layer_norm": "norm1",
+    "final_layer_norm": "norm2",
+    "layer_norm": "norm",
+    "self_attn.q_proj": "q",
+    "self_attn.k_proj": "k",
+    "self_attn.v_proj": "v",
+    "self_attn.out_proj": "out",
+    "fc1": "up",
+    "fc2": "down",
+    "embed_positions.weight": "positions",
+}
+CTRANSLATE2 = {
+    "self_attention/layer_norm": "norm1",
+    "ffn/layer_norm": "norm2",
+    "layer_norm": "norm",
+    "layer_": "blocks.",
+    "self_attention/linear_0": "qkv",
+    "self_attention/linear_1": "out",
+    "ffn/linear_0": "up",
+    "ffn/linear_1": "down",
+    "position_encodings/encodings": "positions",
+    "gamma": "weight",
+    "beta": "bias",
+    "/": ".",
+}
+
+
+def renamed(state: dict[str, Tensor], prefix: str, names: dict[str, str]) -> dict[str, Tensor]:
+    """The tensors under `prefix` by our names."""
+    ours = {}
+    for key, value in state.items():
+        if key.startswith(prefix):
+            key = key.removeprefix(prefix)
+            for their, our in names.items():
+                key = key.replace(their, our)
+            ours[key] = value
+    for key in [key for key in ours if key.endswith(".q.weight")]:
+        block = key.removesuffix(".q.weight")
+        weights = [ours.pop(f"{block}.{part}.weight") for part in "qkv"]
+        # Whisper's keys have no bias: it would shift all scores of a query alike.
+        biases = [ours.pop(f"{block}.q.bias"), torch.zeros_like(weights[1][:, 0])]
+        biases.append(ours.pop(f"{block}.v.bias"))
+        ours[f"{block}.qkv.weight"], ours[f"{block}.qkv.bias"] = map(torch.cat, (weights, biases))
+    return ours
+
+
+def _openai(path: Path) -> tuple[dict[str, Tensor], int]:
+    saved = read_weights(path)
+    heads = saved["dims"]["n_audio_head"]
+    return renamed(saved["model_state_dict"], "encoder.", OPENAI), heads
+
+
+def _transformers(folder: Path) -> tuple[dict[str, Tensor], int]:
+    config, state = read_folder(folder)
+    heads = config["encoder_attention_heads"]
+    # WhisperForConditionalGeneration and WhisperModel differ by a prefix.
+    prefix = "model.encoder." if "model.encoder.conv1.weight" in state else "encoder."
+    return renamed(state, prefix, TRANSFORMERS), heads
+
+
+def _ctranslate2(path: Path) -> tuple[dict[str, Tensor], int]:
+    state = read_ctranslate2(path, "encoder/")
+    heads = int(state.pop("encoder/num_heads"))
+    # Linear weights may be integers with a scale for each row.
+    for key in [key for key in state if key.endswith("_scale")]:
+        scale = state.pop(key).float()
+        weight = state[key.removesuffix("_scale")]
+        state[key.removesuffix("_scale")] = weight.float() / scale.reshape(
+            -1, *[1] * (weight.ndim - 1)
+        )
+    state = {key: value for key, value in state.items() if value.ndim}  # the rest are options
+    return renamed(state, "encoder/", CTRANSLATE2), heads

@@ -1,0 +1,304 @@
+"""Manifests: lists of recordings and of what is known of each; read, or made of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from audiotok._platform.atomic import complete, sweep
+from audiotok._platform.jsonfile import parse, shown
+from audiotok.audio.columns import PATHS, in_folder, path_of, with_our_names
+from audiotok.audio.decoders import AUDIO, AudioFileError
+from audiotok.audio.delimited import header_of, read_rows
+from audiotok.audio.folder import Probe, described, probed
+from audiotok.audio.walk import inside
+
+log = logging.getLogger("audiotok")
+
+BAD = 0.1  # share of the files of a corpus that may be unreadable
+SPLITS = {"dev": 0.05}  # what a folder is split by unless told; the rest is "train"
+COLUMNS = ["path", "split", "speaker", "seconds", "rate", "channels", "text"]  # as written
+NUMBERS = ("seconds", "rate", "channels")  # of these, the ones that JSON has as numbers
+JSON = (".jsonl", ".json", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A line of a manifest: the file and what is known of it."""
+
+    path: Path
+    fields: dict[str, str]
+
+    @property
+    def text(self) -> str:
+        """What is said; empty where the manifest does not tell."""
+        return self.fields.get("text", "")
+
+    @property
+    def speaker(self) -> str:
+        """Who speaks; empty where the manifest does not tell."""
+        return self.fields.get("speaker", "")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a folder."""
+
+    recordings: int
+    seconds: float
+    texts: int  # recordings with a transcript
+    splits: dict[str, int]  # name -> recordings
+    errors: list[tuple[str, str]]  # files left out, each with a line that names it and says why
+
+
+def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recording]:
+    """The recordings a manifest lists, or those in a folder.
+
+    A `.jsonl` file has an object a line, a `.csv` file is quoted as RFC 4180 has it; any other is
+    TSV with a header line, where quotation marks are text. Each has `path`, absolute or relative to
+    the manifest, and may have `split`, `text`, `speaker`, `language`, `seconds` and what else there
+    is to know. What NeMo, Common Voice and Hugging Face's audiofolder call these is understood.
+    A folder is searched and split as `write_manifest` does. Every row is a whole file: one that
+    asks for a part of it is refused.
+
+    Args:
+        path: the manifest or folder.
+        split: keep only recordings whose `split` says so.
+
+    Raises:
+        ValueError: no such file, not UTF-8, a line that cannot be understood or asks for a part of
+            a file (the message has its number), no `path`, or no recording left.
+    """
+    path = Path(path)
+    if path.is_dir():
+        rows = described(path, inside(path, AUDIO), SPLITS)
+        recordings = [Recording(file, {"path": str(file), **fields}) for file, fields in rows]
+    elif path.is_file():
+        if path.suffix.lower() in AUDIO:
+            raise ValueError(f"{path}: is audio, not a manifest; name the folder it is in")
+        rows = _objects(path) if path.suffix.lower() in JSON else _table(path)
+        try:
+            recordings = [Recording(path.parent / row["path"], row) for row in rows]
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: not UTF-8; convert it, e.g. with iconv") from None
+    else:
+        raise ValueError(
+            f"{path}: no such manifest (a .tsv or .jsonl file with `path`, or a folder of audio)"
+        )
+    kept = [r for r in recordings if split is None or r.fields.get("split") == split]
+    if not kept:
+        there = sorted({r.fields.get("split", "") for r in recordings} - {""})
+        known = f"; it has {', '.join(there)}" if there else ""
+        what = "no audio in this folder" if path.is_dir() and not recordings else "no recording"
+        raise ValueError(f"{path}: {what}" + (f" of split {split!r}{known}" if split else ""))
+    return kept
+
+
+def _table(path: Path) -> Iterator[dict[str, str]]:
+    """Rows of a TSV or CSV file."""
+    comma = path.suffix.lower() == ".csv"
+    with path.open(encoding="utf-8-sig") as lines:
+        header = header_of(lines, str(path), comma=comma)
+    if not any(name in header for name in PATHS):
+        raise ValueError(f"{path}: the header has no `path` column, only {header or None}")
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, row in read_rows(lines, str(path), comma=comma):
+            yield _with_path(row, path.parent, f"{path}, line {number}")
+
+
+def _objects(path: Path) -> Iterator[dict[str, str]]:
+    """Rows of a JSONL file; what is not text is kept as JSON, null is not there."""
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            row = parse(line, where)
+            if not isinstance(row, dict) or not any(row.get(name) for name in PATHS):
+                what = f"only {list(row)}" if isinstance(row, dict) else f"but {shown(row)}"
+                raise ValueError(f"{where}: no `path`, {what}")
+            yield {
+                key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                for key, value in _with_path(row, path.parent, where).items()
+                if value is not None
+            }
+
+
+def check_whole(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a row of a manifest, unless it asks for a part of its file.
+
+    Args:
+        row: `start` and `end`, `offset` and `duration` (NeMo), or `channel` ask for one; a start or
+            an offset of 0 alone does not.
+        where: the file and line, with which the message begins.
+
+    Raises:
+        ValueError: it does.
+    """
+    for name in ("start", "end", "offset", "channel"):
+        value = row.get(name)
+        if value in (None, "") or (name in ("start", "offset") and _is_zero(value)):
+            continue
+        raise ValueError(_part_only(where, name, value))
+    if row.get("offset") not in (None, "") and row.get("duration") not in (None, ""):
+        raise ValueError(_part_only(where, "duration", row["duration"]))
+    return row
+
+
+def _is_zero(value: Any) -> bool:
+    try:
+        return float(value) == 0 and not isinstance(value, bool)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _part_only(where: str, name: str, value: Any) -> str:
+    return (
+        f"{where}: `{name}` is {shown(value)}, which means a part of the file, and here files are "
+        "read whole; cut the file first, or leave the column out"
+    )
+
+
+def _with_path(row: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    """The row with its file under `path`, its text and speaker under theirs."""
+    check_whole(row, where)
+    try:
+        column, name = path_of(row)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    rest = {key: value for key, value in row.items() if key not in (column, "path")}
+    return {"path": in_folder(folder, row, name), **with_our_names(rest)}
+
+
+def key(recordings: list[Recording], *more: int) -> str:
+    """A name for what is made of these files: it changes with them (names, sizes, times)."""
+
+    def seen(path: Path) -> list[object]:
+        try:
+            status = path.stat()
+        except OSError:  # whoever opens it will say so
+            return [str(path)]
+        return [str(path), status.st_size, status.st_mtime_ns]
+
+    listed = json.dumps([*more, *(seen(r.path) for r in recordings)])
+    return hashlib.sha256(listed.encode()).hexdigest()[:16]
+
+
+class Unreadable:
+    """Counts the files that cannot be read, with a warning for each, until they are too many."""
+
+    def __init__(self, files: int) -> None:
+        self.files, self.count = files, 0
+
+    def add(self, path: Path, error: ValueError) -> None:
+        """One more.
+
+        Raises:
+            ValueError: they are more than a tenth: it is the manifest that is wrong.
+        """
+        self.count += 1
+        line = str(error) if str(path) in str(error) else f"{path}: {error}"
+        if self.count > BAD * self.files:
+            raise ValueError(
+                f"{line}; that makes {self.count} of {self.files} recordings, more than {BAD:.0%}, "
+                "that cannot be read; mend the manifest"
+            )
+        log.warning("%s; left out", line)
+
+
+def write_manifest(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    splits: Mapping[str, float] | None = None,
+    force: bool = False,
+    console: Console | None = None,
+) -> Summary:
+    """Search a folder for audio, look at every file, and list what can be read.
+
+    See `folder.described` for where transcripts are looked for and how splits are drawn.
+
+    Args:
+        folder: where to look, hidden files left out.
+        out: a .tsv or .jsonl file; it appears when it is complete.
+        splits: name -> share of speakers (folders, files); the rest is "train". 5 % "dev" if None.
+        force: overwrite what is there.
+        console: where progress goes; stderr if None.
+
+    Raises:
+        ValueError: `out` exists and not `force` or has another extension, or no file can be read.
+    """
+    folder, out = Path(folder), Path(out)
+    if out.suffix.lower() not in (".tsv", ".jsonl"):
+        raise ValueError(f"{out}: a manifest is a .tsv or a .jsonl file; name it so")
+    if out.exists() and not force:
+        raise ValueError(f"{out}: exists already; --force overwrites it")
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    paths = inside(folder, AUDIO)
+    if not paths:
+        raise ValueError(f"{folder}: no audio file in this folder")
+    probes: dict[Path, Probe] = {}
+    errors: list[tuple[str, str]] = []
+    for path, found in zip(paths, probed(paths, console=console), strict=True):
+        if isinstance(found, AudioFileError):
+            errors.append((str(path), str(found)))
+        elif out.suffix.lower() == ".tsv" and any(mark in str(path) for mark in "\t\r\n"):
+            why = "a tab or line break in the name; rename it, or write a .jsonl manifest"
+            errors.append((str(path), f"{str(path)!r}: {why}"))
+        else:
+            probes[path] = found
+    if not probes:
+        raise ValueError(
+            f"{folder}: none of {len(paths)} files can be read; the first: {errors[0][1]}"
+        )
+    rows: list[dict[str, str]] = []
+    counts = Counter[str]()
+    seconds = 0.0
+    for path, fields in described(folder, list(probes), SPLITS if splits is None else splits):
+        rate, channels, samples = probes[path]
+        seconds += samples / rate
+        counts[fields["split"]] += 1
+        facts = {"seconds": f"{samples / rate:.3f}", "rate": str(rate), "channels": str(channels)}
+        rows.append({"path": _from(out.parent, path), **fields, **facts})
+    _save(rows, out)
+    texts = sum(bool(row["text"]) for row in rows)
+    return Summary(len(rows), seconds, texts, dict(counts), errors)
+
+
+def _from(folder: Path, path: Path) -> str:
+    """The path as seen from the folder; absolute where no way leads there (another drive)."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return str(path.absolute())
+
+
+def _save(rows: list[dict[str, str]], out: Path) -> None:
+    """Writes the manifest, complete or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sweep([out.parent])
+    with complete(out) as part, part.open("w", newline="", encoding="utf-8") as lines:
+        if out.suffix.lower() in JSON:
+            for row in rows:
+                kept = {name: row[name] for name in COLUMNS if row[name]}
+                numbers = {name: json.loads(kept[name]) for name in NUMBERS}
+                lines.write(json.dumps(kept | numbers, ensure_ascii=False) + "\n")
+        else:  # between tabs nothing is quoted: what parts fields or lines becomes a space
+            lines.write("\t".join(COLUMNS) + "\n")
+            for row in rows:
+                fields = (row[name] if name == "path" else _plain(row[name]) for name in COLUMNS)
+                lines.write("\t".join(fields) + "\n")
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()) if any(mark in text for mark in "\t\r\n") else text

@@ -1,0 +1,39 @@
+"""A folder of audio, here or behind a URL; its speakers and transcripts where corpora keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from audiotok.audio.folder import teller
+from audiotok.data.locator import ListingError, Place, is_url
+from audiotok.data.sources.base import ALL, Item, Listing, Split, every, walk
+
+
+class Folder(Listing):
+    """Every audio file below a folder; the id is the path below it."""
+
+    about = "a folder of audio, here or s3://bucket/prefix/"
+
+    @classmethod
+    def takes(cls, path: str) -> bool:
+        """See `Listing.takes`."""
+        return path.endswith("/") if is_url(path) else Path(path).is_dir()
+
+    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+        """See `Listing.items`."""
+        root, empty = path.rstrip("/") or "/", True
+        tell = teller(lru_cache(32), Path(root))
+        for file in every(walk(root), part):
+            empty = False
+            name = file[len(root) :].lstrip("/\\").replace("\\", "/")
+            try:
+                speaker, text = ("", "") if is_url(file) else tell(Path(file))
+            except (ValueError, OSError) as error:  # of a file of transcripts
+                raise ListingError(str(error)) from None
+            row = {"speaker": speaker} if speaker else {}
+            row |= {"text": text} if text else {}
+            yield Item(name, Place(name, file), row)
+        if empty and part == ALL:
+            raise ListingError(f"{path}: no audio file in this folder")

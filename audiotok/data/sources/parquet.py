@@ -1,0 +1,199 @@
+"""Parquet files with a column of encoded audio, as Hugging Face writes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from audiotok._platform.jsonfile import parse
+from audiotok._platform.optional import needed
+from audiotok.audio.columns import with_our_names
+from audiotok.data.locator import ListingError, Place, is_url, reading
+from audiotok.data.sources.base import (
+    ALL,
+    Item,
+    Listing,
+    Split,
+    by_file,
+    every,
+    files_of,
+    length_of,
+)
+
+ROWS = 16  # read at a time
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+_MARKS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")  # of such files
+
+
+class Parquet(Listing):
+    """Rows of a file, a folder or a glob; the column of audio holds bytes, or `{bytes, path}`.
+
+    The id is the column `id` where there is one, else the audio's name where no two rows of a file
+    have the same, else file and row. `audio` names the column where there are several of bytes.
+    """
+
+    about = "Parquet with audio bytes: a file, a folder, a glob, or part-{000..099}.parquet"
+    costly = True
+    chooses = True
+
+    @classmethod
+    def takes(cls, path: str) -> bool:
+        """See `Listing.takes`."""
+        if path.lower().endswith(".parquet"):
+            return True
+        return not is_url(path) and Path(path).is_dir() and any(Path(path).glob("*.parquet"))
+
+    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+        """See `Listing.items`."""
+        files, rest = by_file(files_of(path, (".parquet",)), part)
+        yield from every((item for file in files for item in _rows(file, self.audio)), rest)
+
+
+def _rows(path: str, audio: str) -> Iterator[Item]:
+    arrow: Any = needed("pyarrow", extra="corpus")
+    parquet: Any = needed("pyarrow.parquet", "pyarrow", extra="corpus")
+    try:
+        with reading(path) as file:
+            table = parquet.ParquetFile(file)
+            column = _column(arrow, table, path, audio)
+            named = _names_differ(table, column)
+            number = 0
+            for batch in table.iter_batches(batch_size=ROWS):
+                for row in batch.to_pylist():
+                    yield item_of(row, column, f"{Path(path).name}#{number}", named=named)
+                    number += 1
+    except ListingError:
+        raise
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise ListingError(f"{path}: damaged, or not Parquet ({why}); fetch it anew") from None
+
+
+def _column(arrow: Any, table: Any, path: str, audio: str) -> str:
+    """The column of audio: one that Hugging Face says is, else one of bytes that are no picture."""
+    schema = table.schema_arrow
+    kinds = {field.name: field.type for field in schema}
+    if len(kinds) < len(schema.names):
+        raise ListingError(f"{path}: two columns have the same name; rename one")
+    there = [name for name, kind in kinds.items() if _holds_bytes(arrow, kind)]
+    declared = _declared(schema)
+    likely = [name for name in there if declared.get(name) == "Audio"]
+    if not likely and not audio:
+        others = [name for name in there if declared.get(name) != "Image"]
+        first = next(table.iter_batches(batch_size=ROWS, columns=others), None) if others else None
+        values = first.to_pydict() if first is not None else {}
+        likely = [name for name in others if not any(map(is_picture, values.get(name, ())))]
+    return choose(likely, there, {name: str(kind) for name, kind in kinds.items()}, path, audio)
+
+
+def _holds_bytes(arrow: Any, kind: Any) -> bool:
+    if arrow.types.is_struct(kind):
+        at = kind.get_field_index("bytes")
+        return at >= 0 and _holds_bytes(arrow, kind.field(at).type)
+    return arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind)
+
+
+def _declared(schema: Any) -> dict[str, str]:
+    """Read Hugging Face's note on columns in a file: name -> "Audio", "Image" ..."""
+    note = (schema.metadata or {}).get(b"huggingface", b"{}")
+    try:
+        features = parse(note, "")["info"]["features"]
+        return {name: str(feature.get("_type")) for name, feature in features.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):  # somebody else's note
+        return {}
+
+
+def choose(
+    likely: list[str], there: Iterable[str], kinds: Mapping[str, str], path: str, audio: str
+) -> str:
+    """Return the column of audio.
+
+    Args:
+        likely: columns that may be it.
+        there: columns that may be chosen.
+        kinds: all columns, and what each holds.
+        path: for messages.
+        audio: the column that somebody chose, if not "".
+
+    Raises:
+        ListingError: there is none, or several and nobody chose.
+    """
+    if audio:
+        if audio in there:
+            return audio
+        raise ListingError(f"{path}: no column `{audio}` of audio bytes, only {_typed(kinds)}")
+    if len(likely) > 1:
+        raise ListingError(
+            f"{path}: {len(likely)} columns may be the audio ({', '.join(likely)}); say which with "
+            "the option `audio`"
+        )
+    if not likely:
+        raise ListingError(f"{path}: no column of audio bytes, only {_typed(kinds)}")
+    return likely[0]
+
+
+def _typed(kinds: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in kinds.items())[:300] or "none at all"
+
+
+def is_picture(value: Any) -> bool:
+    """Return whether what a column holds, bytes or `{bytes, path}`, is a picture."""
+    path = ""
+    if isinstance(value, dict):
+        value, path = value.get("bytes"), str(value.get("path") or "")
+    if isinstance(value, bytes) and value:
+        return value.startswith(_MARKS) or (value[:4], value[8:12]) == (b"RIFF", b"WEBP")
+    return PurePosixPath(path).suffix.lower() in _PICTURES
+
+
+def _names_differ(table: Any, column: str) -> bool:
+    """Return whether the paths beside the audio tell the rows of a file apart."""
+    kind = table.schema_arrow.field(column).type
+    if "id" in table.schema_arrow.names or kind.num_fields == 0 or kind.get_field_index("path") < 0:
+        return True
+    values = table.read(columns=[f"{column}.path"]).column(column).to_pylist()
+    paths = [value["path"] for value in values if value and value["path"]]
+    return len(set(paths)) == len(paths)
+
+
+def item_of(row: dict[str, Any], column: str, otherwise: str, *, named: bool = True) -> Item:
+    """Return the item of a row.
+
+    Args:
+        row: the row; what is no audio is carried through.
+        column: that of the audio.
+        otherwise: the id where there is no column `id`, and no name beside the audio.
+        named: whether such names are ids.
+    """
+    audio = row.pop(column)
+    audio = audio if isinstance(audio, dict) else {"bytes": audio}
+    data, path = audio.get("bytes"), str(audio.get("path") or "")
+    called = row.pop("id", None)
+    if called in (None, ""):
+        called = path if path and named else otherwise
+    name = str(called)
+    values = {key: plain(value) for key, value in with_our_names(row).items()}
+    rest = {key: value for key, value in values.items() if value is not None}
+    seconds = length_of(rest)
+    if data is None and path:  # only its path is kept
+        return Item(name, Place(path, path), rest, seconds)
+    if not data:
+        return Item(name, Place(path or name, error=f"`{column}` is empty"), rest, seconds)
+    return Item(name, Place(path or name, data=data), rest, seconds)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it; None for bytes, what holds some, and what is no number."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes | bytearray | memoryview):
+        return None
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, dict):
+        return None if "bytes" in value else {str(k): plain(v) for k, v in value.items()}
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

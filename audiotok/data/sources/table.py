@@ -1,0 +1,135 @@
+"""A manifest: TSV with a header line, or JSON a line, as audiotok, NeMo and others write them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from audiotok._platform.jsonfile import parse
+from audiotok.audio.columns import CLIPS, in_folder, is_clip, path_of, with_our_names
+from audiotok.audio.delimited import read_rows
+from audiotok.data.locator import ListingError, Place, is_url
+from audiotok.data.sources.base import (
+    ALL,
+    Item,
+    Listing,
+    Split,
+    all_lines,
+    every,
+    joined,
+    parent,
+    text_lines,
+)
+
+_OURS = ("id", "start", "end", "offset", "duration", "channel")  # what else is not a remark
+_JSON = (".jsonl", ".json", ".ndjson", ".jsonl.gz")
+_TABLE = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
+
+
+class Table(Listing):
+    """A line a recording, with `path` (NeMo: `audio_filepath`), absolute or from the manifest.
+
+    `id` names it (its path if there is none), `start` and `end`, or `offset` and `duration`, in
+    seconds cut a stretch of the file; all else is carried through. Common Voice's tables and the
+    metadata of Hugging Face's audiofolder are read as they come.
+    """
+
+    about = "a manifest: .tsv or .csv with a header, .jsonl with an object a line (NeMo's too)"
+    chooses = True
+
+    @classmethod
+    def takes(cls, path: str) -> bool:
+        """See `Listing.takes`."""
+        return path.lower().endswith((*_JSON, *_TABLE))
+
+    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+        """See `Listing.items`."""
+        if path.lower().endswith(_JSON):
+            rows = _objects(path)
+        else:
+            comma = path.lower().endswith((".csv", ".csv.gz"))
+            rows = read_rows(all_lines(path), path, comma=comma)
+        base = parent(path)
+        try:
+            for number, row in every(rows, part):
+                try:
+                    item = _item(row, base, self.audio)
+                except ValueError as error:
+                    raise ListingError(f"{path}, line {number}: {error}") from None
+                yield item
+        except ListingError:
+            raise
+        except ValueError as error:  # a line that cannot be understood; it says which
+            raise ListingError(str(error)) from None
+
+
+def _item(row: dict[str, Any], base: str, audio: str) -> Item:
+    column, name = path_of(row, audio)
+    start = _seconds(row, "start", "offset")
+    duration, end = _seconds(row, "duration"), _seconds(row, "end")
+    if end is None and duration is not None and start is not None:
+        end = start + duration
+    cut = start or 0.0
+    if end is not None and end <= cut:
+        raise ValueError(f"cannot cut from {cut:g} s to {end:g} s")
+    stretch = "" if not cut and end is None else f"#{cut:g}-{'' if end is None else f'{end:g}'}"
+    whole = duration if duration is not None else _seconds(row, "seconds")
+    if is_url(base):
+        inner = f"{CLIPS}/{name}" if is_clip(row, name) else name
+    else:
+        inner = in_folder(Path(base), row, name)
+    place = Place(
+        name + stretch,
+        joined(base, inner),
+        start=cut,
+        end=end,
+        channel=_channel(row.get("channel")),
+    )
+    rest = {
+        key: value
+        for key, value in with_our_names(row).items()
+        if key not in (column, *_OURS) and value not in ("", None)
+    }
+    called = row.get("id")
+    return Item(
+        name + stretch if called in ("", None) else str(called),
+        place,
+        rest,
+        end - cut if end is not None else whole,
+    )
+
+
+def _seconds(row: dict[str, Any], *names: str) -> float | None:
+    """The first of these fields that is there, in seconds."""
+    for name in names:
+        value = row.get(name)
+        if value not in (None, ""):
+            try:
+                seconds = float(value)  # pyright: ignore[reportArgumentType]
+            except (TypeError, ValueError, OverflowError):
+                seconds = math.nan
+            if isinstance(value, bool) or not 0 <= seconds < math.inf:
+                raise ValueError(f"`{name}` is {value!r:.40}, not a number of seconds")
+            return seconds
+    return None
+
+
+def _channel(value: Any) -> int | None:
+    """The number of the channel, from 0 on."""
+    if value in (None, ""):
+        return None
+    text = str(value).strip()
+    if not (text.isascii() and text.isdigit() and len(text) < 6):
+        raise ValueError(f"`channel` is {value!r:.40}, not a number from 0 on")
+    return int(text)
+
+
+def _objects(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in text_lines(path):
+        where = f"{path}, line {number}"
+        row = parse(line, where)
+        if not isinstance(row, dict):
+            raise ValueError(f"{where}: not an object but {line:.40}")
+        yield number, row

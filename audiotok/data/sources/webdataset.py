@@ -1,0 +1,214 @@
+"""WebDataset: tar files whose members of one name make a sample."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audiotok._platform.jsonfile import parse
+from audiotok.audio.columns import with_our_names
+from audiotok.audio.decoders import AUDIO
+from audiotok.audio.folder import TEXTS, is_timed
+from audiotok.data.locator import ListingError, Place, is_url, reading
+from audiotok.data.sources.base import (
+    ALL,
+    Item,
+    Listing,
+    Split,
+    by_file,
+    every,
+    files_of,
+    length_of,
+)
+
+_TARS = (".tar", ".tar.gz", ".tgz")
+# As the webdataset library has it: a sample's name ends at the first dot of the last part of a
+# path, and members beginning with __x__ are about the archive.
+_NAME = re.compile(r"((?:.*/|)[^.]+)\.([^/]*)")
+_ABOUT = re.compile(r"__[^/]*__($|/)")
+_TEXTS = (*(suffix[1:] for suffix in TEXTS), "text")
+_FIELDS = {"cls": "class", "spk": "speaker"}  # of the row, by extension
+_READ = ("json", *_TEXTS, *_FIELDS)
+
+
+class Webdataset(Listing):
+    """Samples of tar files: `x.flac` with `x.json`, `x.txt` ...; the id is the members' name.
+
+    One tar file, a folder of them, a glob, or a range as in `shard-{000..099}.tar`; here or behind
+    a URL. Of a tar file on disk, members are read where they lie. `audio` is the extension of the
+    member to take where a sample has several, as `clean.wav`, or `clean`.
+    """
+
+    about = "WebDataset tar files: one, a folder, a glob, or shard-{000..099}.tar"
+    costly = True
+    chooses = True
+
+    @classmethod
+    def takes(cls, path: str) -> bool:
+        """See `Listing.takes`."""
+        if path.lower().endswith(_TARS):
+            return True
+        return not is_url(path) and Path(path).is_dir() and any(Path(path).glob("*.tar"))
+
+    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+        """See `Listing.items`."""
+        files, rest = by_file(files_of(path, _TARS), part)
+        samples = (sample for file in files for sample in _samples(file))
+        for sample in every(samples, rest):
+            yield _item(sample, self.audio)
+
+
+@dataclass
+class _Sample:
+    """The members of one name."""
+
+    archive: str  # the file, for messages
+    key: str
+    names: dict[str, str] = field(default_factory=dict)  # extension -> member, all there are
+    audio: dict[str, Place] = field(default_factory=dict)
+    known: dict[str, bytes] = field(default_factory=dict)  # what is to be read
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header must be whole: tarfile takes a damaged one for the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:
+        try:
+            return super().fromtarfile(tarfile)
+        except _BROKEN as error:
+            raise _READ_ERROR(f"a header is damaged: {error}") from None
+
+
+_MODULE: Any = tarfile  # whose types do not know all that it has
+_BROKEN = (_MODULE.InvalidHeaderError, _MODULE.TruncatedHeaderError)
+_READ_ERROR = tarfile.ReadError
+
+
+def _samples(path: str) -> Iterator[_Sample]:
+    """The samples of a tar file: its members of one name stand next to each other."""
+    plain = not is_url(path) and path.lower().endswith(".tar")
+    sample, seen = None, set[str]()
+    try:
+        with (
+            reading(path) as file,
+            tarfile.open(  # joined archives are read to the last
+                fileobj=file, mode="r:" if plain else "r|*", tarinfo=_Member, ignore_zeros=True
+            ) as tar,
+        ):
+            for member in tar:
+                tar.members = []  # pyright: ignore[reportAttributeAccessIssue] - they fill the memory
+                named = _NAME.fullmatch(member.name)
+                if not named or _ABOUT.match(member.name):
+                    continue
+                if not (member.isfile() or member.islnk() or member.issym()):
+                    continue
+                if sample is None or named[1] != sample.key:
+                    if sample:
+                        yield sample
+                    sample = _Sample(path, named[1])
+                    if sample.key in seen:
+                        raise ListingError(
+                            f"{path}/{member.name}: stands apart from the other members of sample "
+                            f"`{sample.key}`; sort the archive, e.g. with `tar --sort=name`"
+                        )
+                    seen.add(sample.key)
+                kind = named[2].lower()
+                if kind in sample.names:
+                    raise ListingError(f"{path}/{member.name}: is there twice; name them apart")
+                sample.names[kind] = member.name
+                if f".{kind}".endswith(AUDIO):
+                    sample.audio[kind] = _place(path, tar, member, plain)
+                elif kind.rpartition(".")[2] in _READ:
+                    sample.known[kind] = _bytes(tar, member)
+            if sample:
+                yield sample
+    except ListingError:
+        raise
+    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
+        raise ListingError(f"{path}: damaged, or not a tar file ({error}); fetch it anew") from None
+
+
+def _place(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo, plain: bool) -> Place:
+    name = f"{path.replace(chr(92), '/').rpartition('/')[2]}/{member.name}"
+    if not member.isfile():
+        why = "a link, without the file; make the archive with `tar -h --hard-dereference`"
+        return Place(name, error=why)
+    if plain and not member.issparse():
+        return Place(name, path, offset=member.offset_data, size=member.size)
+    return Place(name, data=_bytes(tar, member))
+
+
+def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member) if member.isfile() else None
+    return file.read() if file else b""
+
+
+def _item(sample: _Sample, audio: str) -> Item:
+    """The item of a sample; one that cannot be read says so when it is opened."""
+    archive = sample.archive.replace("\\", "/").rpartition("/")[2]
+    kind = _chosen(sample, audio)
+    if kind is None:
+        what = f"no audio `{audio}`" if audio else "no audio"
+        error = f"{what} in this sample, only {', '.join(sample.names.values())[:200]}"
+        return Item(sample.key, Place(f"{archive}/{sample.key}", error=error))
+    place = sample.audio[kind]
+    try:
+        row = _row(sample, kind.rpartition(".")[0])
+    except ValueError as error:
+        return Item(sample.key, Place(place.name, error=str(error)))
+    return Item(sample.key, place, row, length_of(row))
+
+
+def _chosen(sample: _Sample, audio: str) -> str | None:
+    """The extension of the audio member that is meant; None: there is none.
+
+    Raises:
+        ListingError: there are several.
+    """
+    wanted = audio.lower().lstrip(".")
+    kinds = [
+        kind for kind in sample.audio if not wanted or wanted in (kind, kind.rpartition(".")[0])
+    ]
+    if len(kinds) > 1:
+        raise ListingError(
+            f"{sample.archive}: sample `{sample.key}` has {len(kinds)} audio members "
+            f"({', '.join(kinds)}); say which with the option `audio`, or name the members apart "
+            "before the first dot, where a sample's name ends"
+        )
+    return kinds[0] if kinds else None
+
+
+def _row(sample: _Sample, prefix: str) -> dict[str, Any]:
+    """Read what the members of a sample say of its audio: those with its prefix
+    (`x.clean.txt`), or with none.
+
+    Raises:
+        ValueError: a member cannot be read.
+    """
+    row: dict[str, Any] = {}
+    for start in dict.fromkeys(("", f"{prefix}." if prefix else "")):
+        if (kind := f"{start}json") in sample.known:
+            value = parse(sample.known[kind], sample.names[kind])
+            row |= with_our_names(value) if isinstance(value, dict) else {"json": value}
+        for suffix, name in _FIELDS.items():
+            if (kind := start + suffix) in sample.known:
+                row[name] = _text(sample, kind)
+        for suffix in _TEXTS:
+            kind = start + suffix
+            if kind in sample.known and not is_timed(f".{suffix}", _text(sample, kind)):
+                row["text"] = _text(sample, kind)
+                break
+    return row
+
+
+def _text(sample: _Sample, kind: str) -> str:
+    try:
+        return sample.known[kind].decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{sample.names[kind]} is not UTF-8") from None

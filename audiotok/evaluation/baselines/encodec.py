@@ -1,0 +1,65 @@
+"""EnCodec at 24 kHz by the `encodec` package itself, with the weights that it fetches."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok.audio import _torchaudio
+from audiotok.audio.audio import Audio
+from audiotok.evaluation.baselines.base import Anchor, fitted
+
+RATES = ("1.5", "3", "6", "12", "24")
+FILE = "encodec_24khz-d7cc33bc.th"
+
+
+class Encodec(Anchor):
+    """`encodec:6` is EnCodec at 6 kbps, without its language model (arXiv:2210.13438).
+
+    The bytes are those of its .ecdc file, header and all.
+    """
+
+    def __init__(self, option: str = "") -> None:
+        super().__init__(option)
+        if option not in RATES:
+            raise ValueError(f"encodec:{option}: the option is a rate in kbps: {', '.join(RATES)}")
+        self.nominal_kbps = float(option)
+        self.facts = {
+            "program": f"{version('encodec')}, encodec_24khz, no language model",
+            "rate": 24000,
+            "bytes": "of the .ecdc file",
+        }
+
+    @cached_property
+    def _package(self) -> ModuleType:
+        _torchaudio.load()  # which the package imports
+        return needed("encodec.compress", "encodec")  # a function of it bears the same name
+
+    @cached_property
+    def _network(self) -> Any:
+        try:
+            with warnings.catch_warnings():  # the package builds with torch's old weight_norm
+                warnings.simplefilter("ignore", FutureWarning)
+                network = self._package.EncodecModel.encodec_model_24khz()
+        except (OSError, RuntimeError) as error:  # no network, or half a file
+            folder = f"{torch.hub.get_dir()}/checkpoints"
+            why = " ".join(str(error).split())[:100]
+            raise MissingModelError(
+                f"encodec's weights cannot be fetched ({why}): put {FILE} into {folder}"
+            ) from None
+        network.set_target_bandwidth(float(self.option))
+        return network.eval()
+
+    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Anchor.through`."""
+        wave = audio.mono().resample(24000).samples
+        network = self._network
+        with torch.no_grad():
+            size = len(self._package.compress(network, wave, use_lm=False))
+            made = network.decode(network.encode(wave[None]))[0]
+        return fitted(Audio(made, 24000), audio, seconds=0.02), size

@@ -1,0 +1,71 @@
+"""A folder of what another program made of the recordings: files of the same names."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path, PurePath
+
+from audiotok.audio.audio import Audio
+from audiotok.audio.walk import inside
+from audiotok.evaluation.baselines.base import Anchor
+
+SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif", ".wv"}
+
+
+class Folder(Anchor):
+    """`folder:DIR`: the file for `a/b.flac` is DIR/a/b with any suffix of audio, or else the only
+    file of DIR, however deep, that is called b.
+
+    A file may be longer or shorter by at most 50 ms: codecs round lengths to frames of their own.
+    What is scored is what both have from the start; a program that added in front scores low.
+    """
+
+    slack = 0.05
+
+    def __init__(self, option: str = "") -> None:
+        super().__init__(option)
+        self.folder = Path(option).expanduser()
+        if not option or not self.folder.is_dir():
+            raise ValueError(f"folder:{option}: the option is a folder of audio, and there is none")
+        self.files: dict[str, list[Path]] = defaultdict(list)  # by path and by name, no suffix
+        for path in inside(self.folder, SUFFIXES):
+            name = path.relative_to(self.folder).with_suffix("").as_posix()
+            for key in {name, path.stem}:
+                self.files[key].append(path)
+        self.facts = {"folder": self.folder.name}
+
+    def find(self, name: str) -> Path:
+        """The file for a recording, by its path relative to the corpus.
+
+        Raises:
+            ValueError: none, or more than one.
+        """
+        if not name:
+            raise ValueError(f"a recording without a name has no file in {self.folder}")
+        for key in (PurePath(name).with_suffix("").as_posix(), PurePath(name).stem):
+            found = self.files.get(key, [])
+            if len(found) == 1:
+                return found[0]
+            if found:
+                named = ", ".join(str(path.relative_to(self.folder)) for path in found[:3])
+                raise ValueError(f"{name}: more than one file in {self.folder} is it: {named}")
+        raise ValueError(f"{name}: no such file in {self.folder}")
+
+    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Anchor.through`; a file at another rate is resampled."""
+        path = self.find(name)
+        made = Audio.load(path).mono().resample(audio.rate)
+        if abs(len(made) - len(audio)) > self.slack * audio.rate:
+            raise ValueError(
+                f"{path}: is {made.seconds:.3f} s long, the recording {audio.seconds:.3f} s; they "
+                f"may differ by {self.slack * 1000:.0f} ms"
+            )
+        return made, None
+
+    def stamp(self, name: str) -> str:
+        """See `Anchor.stamp`: a file that was made again is scored again."""
+        try:
+            found = self.find(name).stat()
+        except (ValueError, OSError):
+            return "none"
+        return f"{found.st_size} {found.st_mtime_ns}"

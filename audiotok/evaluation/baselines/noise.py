@@ -1,0 +1,39 @@
+"""Noise: the recording with some in it, or none of the recording at all, the bottom row."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from audiotok._platform.cache import fingerprint
+from audiotok.audio.audio import Audio
+from audiotok.evaluation.baselines.base import Anchor
+
+
+class Noise(Anchor):
+    """`noise:10` adds white noise 10 dB below the recording; `noise` is noise as loud as it, alone.
+
+    Of a recording it is always the same noise, drawn from its samples.
+    """
+
+    def __init__(self, option: str = "") -> None:
+        super().__init__(option)
+        try:
+            self.decibels = float(option) if option else None
+            if self.decibels is not None and not math.isfinite(self.decibels):
+                raise ValueError
+        except ValueError:
+            raise ValueError(f"noise:{option}: the option is an SNR in dB: noise:10") from None
+        self.facts = {"noise": "white, Gaussian" + (f", SNR {option} dB" if option else ", alone")}
+
+    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Anchor.through`; silence has no noise either."""
+        audio = audio.mono()
+        seed = int.from_bytes(fingerprint(audio.samples, audio.rate)[:7], "big")
+        noise = torch.randn(audio.samples.shape, generator=torch.Generator().manual_seed(seed))
+        if len(audio):  # its level is that of this draw, not of the law
+            noise = noise * (audio.samples.norm() / noise.norm().clamp(min=1e-20))
+        if self.decibels is None:
+            return Audio(noise, audio.rate), None
+        return Audio(audio.samples + noise * 10 ** (-self.decibels / 20), audio.rate), None

@@ -1,0 +1,21 @@
+"""The recording at a lower rate and back: the most that a codec of that rate could give."""
+
+from __future__ import annotations
+
+from audiotok.audio.audio import Audio
+from audiotok.evaluation.baselines.base import Anchor, fitted
+
+
+class Resampled(Anchor):
+    """`resampled:8000` goes down to 8 kHz and back up, by `Audio.resample`."""
+
+    def __init__(self, option: str = "") -> None:
+        super().__init__(option)
+        if not option.isdecimal() or int(option) < 1:
+            raise ValueError(f"resampled:{option}: the option is a rate in Hz: resampled:8000")
+        self.rate = int(option)
+        self.facts = {"rate": self.rate}
+
+    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Anchor.through`."""
+        return fitted(audio.mono().resample(self.rate), audio, seconds=2 / self.rate), None

@@ -1,0 +1,160 @@
+"""What workers found of each recording, gathered into results."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audiotok.evaluation.bench.recipe import BenchRecipe
+from audiotok.evaluation.bench.subjects import Coded, Player
+from audiotok.evaluation.bench.summary import means, pairs, usage
+from audiotok.evaluation.bench.work import Known, Order, kept, metric_of
+from audiotok.evaluation.results import About, Clip, Finding, Results, ScoreRow, Subject
+from audiotok.tokens.tokens import Tokens
+
+ROWS = ("original", "resampled", "noise")  # anchors that are no codec, not set against others
+
+
+def gather(
+    recipe: BenchRecipe,
+    order: Order,
+    players: Sequence[Player],
+    known: Mapping[Path, Known],
+    findings: Sequence[Finding],
+) -> Results:
+    """Results of all recordings, in the order they are known in."""
+    rows = [row for target, one in known.items() for row in _rows(order, target.stem, one)]
+    codecs = [p.spec.name for p in players if p.spec.anchor not in ROWS]
+    return Results(
+        about=_about(recipe, known.values()),
+        clips=[_clip(order, target, one) for target, one in known.items()],
+        metrics=[_metric(order, spec, known.values()) for spec in order.metrics],
+        subjects=[_counted(p, order, known) for p in players],
+        scores=rows,
+        means=means(rows, seed=recipe.seed),
+        pairs=pairs(rows, codecs, seed=recipe.seed),
+        findings=list(findings),
+        audio={p.spec.name: _audio(p, order, known) for p in players},
+    )
+
+
+def _rows(order: Order, clip: str, known: Known) -> list[ScoreRow]:
+    """A row for each subject and metric; those of a metric that cannot run have none."""
+    found = []
+    for name in (spec.name for spec in order.subjects):
+        error = known.outputs.get(name, {"error": "not reached"}).get("error", "")
+        for metric in order.metrics:
+            score = known.scores.get(name, {}).get(metric)
+            if error:
+                found.append(ScoreRow(name, clip, metric, None, None, error))
+            elif score:
+                of = score["total"], score["count"], score["error"]
+                found.append(ScoreRow(name, clip, metric, *of))
+            elif metric not in known.not_run:
+                found.append(ScoreRow(name, clip, metric, None, None, "not reached"))
+    return found
+
+
+def _clip(order: Order, target: Path, known: Known) -> Clip:
+    recording = order.clips[target]
+    return Clip(
+        target.stem,
+        order.names[target],
+        known.seconds,
+        recording.speaker,
+        recording.fields.get("language", ""),
+        recording.text,
+    )
+
+
+def _metric(order: Order, spec: str, known: Iterable[Known]) -> About:
+    """What it is, and why it was not run if no recording has a score of it."""
+    metric = metric_of(spec, order.models)
+    told = list(dict.fromkeys(one.protocols[spec] for one in known if spec in one.protocols))
+    reasons = [one.not_run[spec] for one in known if spec in one.not_run]
+    protocol = " | of other recordings: ".join(told)  # a library was changed between two runs
+    return About(spec, metric.better, metric.unit, protocol, reasons[0] if reasons else "")
+
+
+def _counted(player: Player, order: Order, known: Mapping[Path, Known]) -> Subject:
+    """What it is, the rate of what it wrote, and of a codec the use of its codebooks."""
+    name = player.spec.name
+    outputs = [(one.outputs.get(name, {}), one.seconds) for one in known.values()]
+    written = [(out["bytes"], s) for out, s in outputs if out.get("bytes") is not None]
+    subject = player.described()
+    apart = [abs(out["apart"]) for out, _ in outputs if out.get("apart")]
+    if apart:
+        note = f"{len(apart)} of {len(outputs)}, by at most {max(apart)} samples; scored: the rest"
+        subject = replace(subject, facts={**subject.facts, "lengths that differ": note})
+    if written:
+        bits = 8 * sum(size for size, _ in written)
+        subject = replace(subject, kbps=bits / sum(s for _, s in written) / 1000)
+    if isinstance(player, Coded):
+        codes = [t.codes for target in known if (t := _tokens(player, order, target))]
+        subject = replace(subject, usage=usage(codes, subject.sizes))
+    return subject
+
+
+def _tokens(player: Coded, order: Order, target: Path) -> Tokens | None:
+    path = player.kept(order.out / "tokens" / target.stem)
+    return Tokens.load(path) if path.exists() else None
+
+
+def _audio(player: Player, order: Order, known: Mapping[Path, Known]) -> dict[str, str]:
+    """Where its audio is, relative to the folder, for each recording that it has."""
+    name = player.spec.name
+    return {
+        target.stem: kept(order.out, player.spec, target).relative_to(order.out).as_posix()
+        for target, one in known.items()
+        if name in one.outputs and not one.outputs[name]["error"]
+    }
+
+
+def _about(recipe: BenchRecipe, known: Iterable[Known]) -> dict[str, Any]:
+    """What numbers depend on beside the codecs: when, where, how, on what."""
+    seconds = [one.seconds for one in known]
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "machine": f"{_processor()}, {torch.get_num_threads()} threads",
+        "software": f"audiotok {version('audiotok')}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}",
+        "commit": _commit(),
+        "data": f"{recipe.data.manifest} {recipe.data.split}".strip(),
+        "recordings": len(seconds),
+        "seconds": round(sum(seconds), 3),
+        "longest": recipe.data.longest,
+        "seed": recipe.seed,
+        "models": dict(recipe.models),
+        "audio": "scored as it is kept: 16-bit FLAC at the recording's rate, mono, clipped at 1",
+        "intervals": "95 %, percentile bootstrap over recordings, 1,000 draws; pairs: the same "
+        "recordings of both",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """Of a checkout this runs from; "" where it is installed."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,134 @@
+"""The whole of a bench: what is asked for is checked, run in workers, summed up and drawn."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from audiotok._platform.atomic import sweep
+from audiotok._platform.console import said
+from audiotok._platform.registry import find
+from audiotok.data.manifest import Recording, read_manifest
+from audiotok.evaluation.bench.exam import examine
+from audiotok.evaluation.bench.gather import gather
+from audiotok.evaluation.bench.recipe import BenchRecipe
+from audiotok.evaluation.bench.subjects import Spec, player
+from audiotok.evaluation.bench.work import Known, Order, clip_name, metric_of, scorer
+from audiotok.evaluation.report import write_report
+from audiotok.evaluation.results import Results
+from audiotok.runtime.batch.plan import Plan
+from audiotok.runtime.batch.run import Report, run
+
+ORIGINAL = "original"  # a row of every bench: what the numbers of the others are held against
+
+
+@dataclass(frozen=True)
+class Benched:
+    """What a bench came to."""
+
+    results: Results
+    report: Report  # of the recordings: made, errors
+    page: Path  # to look at and listen to
+
+
+def bench(
+    recipe: BenchRecipe,
+    out: str | Path,
+    *,
+    jobs: int = 1,
+    device: str = "cpu",
+    console: Console = said,
+) -> Benched:
+    """Score every codec of the recipe on its data, and write what came of it into `out`.
+
+    What `out` holds already of the same codecs, metrics and models is not computed again, so a
+    bench that was interrupted goes on, and one more codec or metric costs just that.
+
+    Args:
+        recipe: see `BenchRecipe`.
+        out: a folder, for this bench alone.
+        jobs: processes; each holds all codecs and models.
+        device: where codecs run.
+        console: where progress goes.
+
+    Raises:
+        ValueError: the recipe asks for what there is not, or the data cannot be read.
+    """
+    out = Path(out)
+    recipe = replace(
+        recipe,
+        metrics=tuple(dict.fromkeys(recipe.metrics)),
+        tasks=tuple(dict.fromkeys(recipe.tasks)),
+    )
+    specs = _subjects(recipe)
+    if not (recipe.metrics or recipe.tasks):
+        raise ValueError("nothing to score: give --metrics or --tasks, or a recipe that does")
+    for name in recipe.metrics:  # a wrong name is better found before the work than in it
+        metric_of(name, recipe.models)
+    for name in recipe.tasks:
+        task, _, option = name.partition(":")
+        find("tasks", task)(option)
+    players = [player(spec, device) for spec in specs]
+    recordings = _recordings(recipe)
+    clips = {out / "clips" / f"{clip_name(name)}.json": name for name in recordings}
+    order = Order(
+        out,
+        tuple(specs),
+        recipe.metrics,
+        recipe.models,
+        {target: recordings[name] for target, name in clips.items()},
+        clips,
+        recipe.data.longest,
+        device,
+    )
+    sweep([out, *(folder for folder in out.glob("*/*") if folder.is_dir()), *out.glob("*/")])
+    plan = Plan([(recordings[name].path, target) for target, name in clips.items()], [])
+    build = partial(scorer, order)
+    report = run(build, plan, done=_never, jobs=jobs, console=console, verb="scoring")
+    known = {target: Known.load(target) for target in clips}
+    read = {clips[target]: recordings[clips[target]] for target in clips if known[target].source}
+    found = examine(recipe, players, read, out, console=console)
+    results = gather(recipe, order, players, known, found)
+    results.save(out / "results.json")
+    write_report(results, out, clips=recipe.clips)
+    return Benched(results, report, out / "report.html")
+
+
+def _never(source: Path, target: Path) -> bool:
+    """A worker sees for itself what is there."""
+    return False
+
+
+def _subjects(recipe: BenchRecipe) -> list[Spec]:
+    names = list(dict.fromkeys((ORIGINAL, *recipe.codecs)))
+    if len(names) == 1:
+        raise ValueError("nothing to score: give --codec, or a recipe that names codecs")
+    specs = [Spec.parse(name) for name in names]
+    folders: dict[str, str] = {}
+    for spec in specs:
+        if spec.folder in folders:
+            raise ValueError(f"{spec.name} and {folders[spec.folder]} would share a folder")
+        folders[spec.folder] = spec.name
+    return specs
+
+
+def _recordings(recipe: BenchRecipe) -> dict[str, Recording]:
+    """Name, relative to the corpus -> recording; some at random where there are more than asked."""
+    manifest = Path(recipe.data.manifest)
+    found = read_manifest(manifest, split=recipe.data.split or None)
+    if recipe.data.where:
+        kept = {k: set(v) for k, v in recipe.data.where.items()}
+        found = [r for r in found if all(r.fields.get(k) in v for k, v in kept.items())]
+        if not found:
+            raise ValueError(f"{manifest}: no recording with {dict(recipe.data.where)}")
+    if 0 < recipe.data.limit < len(found):
+        random = np.random.default_rng(recipe.seed)
+        drawn = random.choice(len(found), recipe.data.limit, replace=False)
+        found = [found[i] for i in sorted(drawn)]
+    root = manifest if manifest.is_dir() else manifest.parent
+    return {os.path.relpath(r.path, root): r for r in found}

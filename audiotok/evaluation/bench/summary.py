@@ -1,0 +1,79 @@
+"""From what is known of each recording to results: means, intervals, paired differences, usage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from audiotok.evaluation.probes.statistics import bootstrap, paired
+from audiotok.evaluation.results import Mean, Pair, ScoreRow
+
+DRAWS = 1000
+
+
+def means(rows: Sequence[ScoreRow], *, draws: int = DRAWS, seed: int = 0) -> list[Mean]:
+    """For each subject and metric: the pooled value of what could be scored, with its interval."""
+    found = []
+    for (subject, metric), mine in _by_subject(rows).items():
+        scored = {clip: row for clip, row in mine.items() if row.value is not None}
+        failed = Counter(row.error for row in mine.values() if row.value is None)
+        value = low = high = None
+        if scored:
+            totals, counts = _columns(scored, list(scored))
+            value = float(totals.sum() / counts.sum())
+            low, high = bootstrap(totals, counts, draws=draws, seed=seed)
+        found.append(Mean(subject, metric, value, low, high, len(scored), dict(failed)))
+    return found
+
+
+def pairs(
+    rows: Sequence[ScoreRow], among: Sequence[str], *, draws: int = DRAWS, seed: int = 0
+) -> list[Pair]:
+    """The difference of every two subjects in every metric, on the recordings that both have."""
+    by_subject = _by_subject(rows)
+    found = []
+    for metric in dict.fromkeys(row.metric for row in rows):
+        for a, b in combinations(among, 2):
+            ours, theirs = by_subject.get((a, metric), {}), by_subject.get((b, metric), {})
+            both = [
+                clip
+                for clip, row in ours.items()
+                if row.value is not None and clip in theirs and theirs[clip].value is not None
+            ]
+            if not both:
+                continue
+            columns = _columns(ours, both), _columns(theirs, both)
+            found.append(Pair(metric, a, b, *paired(*columns, draws=draws, seed=seed), n=len(both)))
+    return found
+
+
+def usage(codes: Sequence[np.ndarray], sizes: Sequence[int]) -> list[list[int]]:
+    """For each codebook how often each of its entries is used, the commonest first.
+
+    Args:
+        codes: of each recording `[k f]`; rows past `sizes` are left out.
+        sizes: entries in each codebook.
+    """
+    found = []
+    for row, size in enumerate(sizes):
+        counts = np.zeros(size, np.int64)
+        for one in codes:
+            counts += np.bincount(one[row], minlength=size)
+        found.append(np.sort(counts)[::-1].tolist())
+    return found
+
+
+def _by_subject(rows: Sequence[ScoreRow]) -> dict[tuple[str, str], dict[str, ScoreRow]]:
+    found: dict[tuple[str, str], dict[str, ScoreRow]] = {}
+    for row in rows:
+        found.setdefault((row.subject, row.metric), {})[row.clip] = row
+    return found
+
+
+def _columns(rows: Mapping[str, ScoreRow], clips: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    totals = [rows[clip].total for clip in clips]
+    counts = [rows[clip].count for clip in clips]
+    return np.array(totals, np.float64), np.array(counts, np.float64)

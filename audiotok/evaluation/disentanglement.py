@@ -1,0 +1,196 @@
+"""Codecs held against each other speaker by speaker: what codebook 1 tells, what all of them lose.
+
+What SpeechTokenizer claims of distillation (Zhang et al. 2023, arXiv:2308.16692) is that codebook 1
+then tells more of the phones and less of the speaker, and that all codebooks decode as well.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiotok.audio.audio import Audio
+from audiotok.codecs.models.base import Codec
+from audiotok.data.alignment import Span
+from audiotok.evaluation.metrics.base import Metric
+from audiotok.evaluation.probes.probe import crossed
+from audiotok.evaluation.probes.statistics import paired
+from audiotok.evaluation.probes.voices import Voices, compared, counts
+from audiotok.evaluation.speaker.base import embedder
+from audiotok.evaluation.tasks.information import labelled, numbered
+
+Sums = dict[str, tuple[np.ndarray, np.ndarray]]  # measure -> totals and counts of each speaker
+
+# The weight decay of a probe on codes one by one: most are rare, and their weights are shrunk.
+RARE = 0.03
+FOLDS = 4
+
+COUNTS = "counts of codes"
+WORDS = {"own": "own", "others": "others", "closer": "closer than others", "found": "found"}
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A recording, who speaks in it, and its phones if they are known."""
+
+    audio: Audio
+    speaker: str
+    phones: list[Span]
+
+
+def measured(
+    codec: Codec,
+    spoken: Iterable[Spoken],
+    *,
+    embedders: Sequence[str] = (),
+    metrics: dict[str, Metric] | None = None,
+) -> Sums:
+    """What a codec's codes tell and lose, with sums for each speaker in the order of their names.
+
+    Phones are probed (`probe.crossed`) from codes one by one and from the vectors of their entries,
+    in frames whose middle lies in a phone. Voices are of each speaker's first recording: the second
+    half of what codebook 1 decodes to is heard, and first halves of the originals, then of what
+    codebook 1 decodes to, are enrolled (`voices.compared`: the cosine with one's own voice and
+    with others', the share of others who are less like it, and whether one's own is found among
+    all). The same with counts of codes in place of vectors asks the codes themselves. Metrics are
+    of first recordings too, decoded from all codebooks.
+
+    Args:
+        codec: one with a codebook 1.
+        spoken: of four speakers at least with phones.
+        embedders: as `evaluation.speaker.base.embedder` takes them.
+        metrics: by the name that they are to have in the table.
+
+    Raises:
+        ValueError: too few speakers, or a recording that cannot be scored or has no voice.
+    """
+    spoken = sorted(spoken, key=lambda one: one.speaker)
+    names = sorted({span.label for one in spoken for span in one.phones})
+    codes, labels, who = [], [], []
+    found: Sums = {}
+    for one, speaker in zip(spoken, numbered([one.speaker for one in spoken]), strict=True):
+        tokens = codec.encode(one.audio, codebooks=1)
+        row = torch.tensor(tokens.codes[0])
+        label = torch.from_numpy(labelled(one.phones, names, len(row), tokens.frame_rate))
+        codes.append(row[label >= 0])
+        labels.append(label[label >= 0])
+        who.append(torch.full_like(labels[-1], int(speaker)))
+    if len({int(of[0]) for of in who if len(of)}) < FOLDS:
+        raise ValueError(f"phones are known of fewer than {FOLDS} speakers: too few to probe")
+    code, phone, group = torch.cat(codes), torch.cat(labels), torch.cat(who)
+    kinds, index = code.unique(return_inverse=True)
+    entries = codec.quantizer.decode(kinds[None, None])[0].T
+    probes = {
+        "code": crossed(torch.eye(len(kinds)), phone, group, index=index, folds=FOLDS, decay=RARE),
+        "entry": crossed(entries, phone, group, index=index, folds=FOLDS),
+    }
+    for of, got in probes.items():
+        found[f"phones right, from the {of}"] = got.right.numpy(), got.frames.numpy()
+        found[f"bits on the phone, from the {of}"] = got.bits.numpy(), got.frames.numpy()
+    firsts = first_of_each(spoken)
+    return found | _voices(codec, firsts, embedders) | _scores(codec, firsts, metrics or {})
+
+
+def originals(spoken: Sequence[Spoken], embedders: Sequence[str]) -> Sums:
+    """What `measured` says of voices where nothing was coded: as good as it gets."""
+    found: Sums = {}
+    for name in embedders:
+        halves = []
+        for one in first_of_each(spoken):
+            half = len(one.audio) // 2
+            halves.append(
+                [embedder(name).vector(part) for part in (one.audio[:half], one.audio[half:])]
+            )
+        enrolled, heard = (torch.stack(part) for part in zip(*halves, strict=True))
+        found |= _named(name, "originals", compared(heard, enrolled))
+    return found
+
+
+def first_of_each(spoken: Sequence[Spoken]) -> list[Spoken]:
+    """The first recording of each speaker, in the order of their names."""
+    firsts: dict[str, Spoken] = {}
+    for one in spoken:
+        firsts.setdefault(one.speaker, one)
+    return [firsts[speaker] for speaker in sorted(firsts)]
+
+
+def _voices(codec: Codec, spoken: Sequence[Spoken], embedders: Sequence[str]) -> Sums:
+    heard = defaultdict[str, list[list[Tensor]]](list)
+    for one in spoken:
+        tokens = codec.encode(one.audio, codebooks=1)
+        made, half = codec.decode(tokens), len(one.audio) // 2
+        for name in embedders:
+            parts = (one.audio[:half], made[:half], made[half:])
+            heard[name].append([embedder(name).vector(part) for part in parts])
+        parts = torch.tensor(tokens.codes[0]).chunk(2)
+        heard[COUNTS].append([counts(part, tokens.sizes[0]) for part in parts])
+    found: Sums = {}
+    for name, vectors in heard.items():
+        *enrolled, last = (torch.stack(part) for part in zip(*vectors, strict=True))
+        kinds = ("originals", "codebook 1") if len(enrolled) > 1 else ("codebook 1",)
+        for kind, first in zip(kinds, enrolled, strict=True):
+            found |= _named(name, kind, compared(last, first))
+    return found
+
+
+def _named(name: str, kind: str, got: Voices) -> Sums:
+    """Measures of voices by what a table calls them."""
+    return {
+        f"{name.partition(':')[0]}, {WORDS[what]}, among {kind}": (
+            values.numpy(),
+            np.ones(len(values)),
+        )
+        for what, values in vars(got).items()
+    }
+
+
+def _scores(codec: Codec, spoken: Sequence[Spoken], metrics: dict[str, Metric]) -> Sums:
+    found: Sums = {}
+    made = [codec.decode(codec.encode(one.audio)) for one in spoken] if metrics else []
+    for name, metric in metrics.items():
+        scores = [metric.score(out, one.audio) for out, one in zip(made, spoken, strict=True)]
+        totals, number = zip(*((score.total, score.count) for score in scores), strict=True)
+        found[f"{name}, all codebooks"] = np.array(totals), np.array(number, float)
+    return found
+
+
+def table(pairs: Sequence[tuple[Sums, Sums]], names: tuple[str, str]) -> list[str]:
+    """Both codecs' values and their difference, pair by pair and pooled, in Markdown.
+
+    Each pair is of one seed. Intervals are 95 % by `statistics.paired` over speakers. Pooled are
+    the sums of each speaker over all pairs: the interval is over speakers, for these seeds; two or
+    three seeds are too few to draw from, so look whether they agree.
+
+    Args:
+        pairs: the same measures of the same speakers in each.
+        names: of the two codecs.
+
+    Raises:
+        ValueError: no pairs, or measures or speakers that differ between them.
+    """
+    if not pairs:
+        raise ValueError("nothing to hold against each other: give at least one pair")
+    measures = list(pairs[0][0])
+    if any(list(one) != measures for pair in pairs for one in pair):
+        raise ValueError("the codecs were measured by unlike measures")
+    heads = [f"{of}, pair {i + 1}" for i in range(len(pairs)) for of in (*names, "difference")]
+    lines = [f"| | {' | '.join(heads)} | difference, pooled |", "|---" * (len(heads) + 2) + "|"]
+    for measure in measures:
+        cells = [measure]
+        for pair in pairs:
+            cells += [f"{one[measure][0].sum() / one[measure][1].sum():.3f}" for one in pair]
+            cells.append(_difference(*(one[measure] for one in pair)))
+        one, other = ([pair[i][measure] for pair in pairs] for i in (0, 1))
+        cells.append(_difference(list(np.sum(one, 0)), list(np.sum(other, 0))))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _difference(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> str:
+    found, low, high = paired((one[0], one[1]), (other[0], other[1]))
+    return f"{found:+.3f} ({low:+.3f} to {high:+.3f})"

@@ -1,0 +1,46 @@
+"""DNSMOS: what listeners of denoised speech would say, without the original."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from audiotok._platform.cache import Memory, fingerprint
+from audiotok.audio.audio import Audio
+from audiotok.evaluation.metrics.base import Metric, Score, heard, needed, version
+
+KEYS = {"ovrl": "ovrl_mos", "sig": "sig_mos", "bak": "bak_mos", "p808": "p808_mos"}
+# All four come of one run, which whoever asks for another variant need not repeat.
+_memory = Memory[dict[str, float]](10_000)
+
+
+class Dnsmos(Metric):
+    """Predicted opinion, 1 to 5, by Microsoft's `speechmos` package, which carries its weights.
+
+    Variants: `ovrl` overall (the usual one), `sig` speech and `bak` background of P.835 (Reddy et
+    al. 2022, arXiv:2110.01763), `p808` overall of P.808 (Reddy et al. 2021, arXiv:2010.15258). Made
+    to judge noise suppressors: it hardly hears what coding does.
+    """
+
+    better = "higher"
+    unit = "MOS"
+    options = ("ovrl", "sig", "bak", "p808")
+    aligned = False
+
+    def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
+        super().__init__(option, models=models)
+        self.option = option or "ovrl"
+        model = "P.808" if self.option == "p808" else f"P.835 {self.option.upper()}"
+        self.protocol = (
+            f"{version('speechmos')}, DNSMOS {model}, not personalised, 16 kHz, mono mean, "
+            "mean over windows of 9.01 s every second, shorter recordings repeated; no reference"
+        )
+
+    def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
+        """See `Metric.score`; the reference is not heard."""
+        wave = heard(output, 16000)
+        key = fingerprint(wave, 16000)
+        found = _memory.get(key)
+        if found is None:
+            made = needed("speechmos.dnsmos", "speechmos").run(wave.cpu().numpy(), sr=16000)
+            found = _memory.put(key, {name: float(made[of]) for name, of in KEYS.items()})
+        return Score(found[self.option], 1)

@@ -1,0 +1,143 @@
+"""F0: how well pitch and voicing come back, by librosa's pYIN or by torchcrepe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from audiotok._platform.cache import Memory, fingerprint
+from audiotok.audio import _torchaudio
+from audiotok.audio.audio import Audio
+from audiotok.evaluation.metrics.base import Metric, Score, needed, pair, version
+
+RATE = 16000
+FRAME, HOP = 1024, 160  # samples: 64 and 10 ms
+LOWEST, HIGHEST = 50.0, 550.0  # Hz, those of Vocos and WavTokenizer
+PERIODIC, QUIET = 0.21, -60.0  # torchcrepe: below either a frame is not voiced (dB, A-weighted)
+REMEMBERED = 128  # recordings
+
+Pitch = Any  # `[f]` array in Hz, NaN where not voiced
+
+TRACKERS = ("pyin", "torchcrepe", "torchcrepe:tiny")
+BETTER = {"rmse": "lower", "correlation": "higher", "voicing": "higher"}
+WHAT = {
+    "rmse": "root mean square difference of F0 in cents over frames voiced in both",
+    "correlation": "Pearson's correlation of F0 in Hz over frames voiced in both",
+    "voicing": "F1 of which frames are voiced",
+}
+
+
+class F0(Metric):
+    """F0 against the reference's, at frames of 10 ms; a value for each recording, then their mean.
+
+    `f0` is `f0:rmse`, in cents, the pitch error of CARGAN, Vocos and WavTokenizer; Hz would weigh
+    the errors of high voices more. `f0:correlation` does not see a transposition. `f0:voicing` is
+    WavTokenizer's V/UV F1, with `models["f0"] = "torchcrepe"` in its settings. None of the three is
+    a ratio of sums over recordings, so a corpus's value is the mean of its recordings' values.
+    """
+
+    options = tuple(WHAT)
+
+    def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
+        super().__init__(option, models=models)
+        self.variant = option or "rmse"
+        self.better, self.unit = BETTER[self.variant], "cents" if self.variant == "rmse" else ""
+        tracker = self.models.get("f0", "pyin")
+        if tracker not in TRACKERS:
+            known = ", ".join(TRACKERS)
+            raise ValueError(f"no F0 tracker {tracker!r}: f0 is measured by one of {known}")
+        self.tracker = tracker
+        self.track: Callable[[np.ndarray], Pitch] = _pyin
+        how = f"{version('librosa')}, pYIN, steps of 10 cents"
+        if tracker != "pyin":
+            capacity = "tiny" if tracker.endswith("tiny") else "full"
+            self.track = lambda wave: _torchcrepe(wave, capacity)
+            how = (
+                f"{version('torchcrepe')} {capacity}, Viterbi, voiced from periodicity {PERIODIC} "
+                f"and {QUIET:.0f} dB"
+            )
+        self.protocol = (
+            f"{WHAT[self.variant]}, mean over recordings; {how}, {LOWEST:.0f} to {HIGHEST:.0f} Hz, "
+            "window 64 ms, hop 10 ms, 16 kHz, mono mean"
+        )
+
+    def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
+        """See `Metric.score`; without a voiced frame in both there is no F0 to compare."""
+        waves = (x.numpy() for x in pair(output, reference, rate=RATE))
+        made, wanted = (self._pitch(wave) for wave in waves)
+        voiced = ~np.isnan(made), ~np.isnan(wanted)
+        if self.variant == "voicing":
+            return Score(_f1(*voiced), 1)
+        together = voiced[0] & voiced[1]
+        if not together.any():
+            raise ValueError("F0: no frame is voiced in both the output and the reference")
+        made, wanted = made[together], wanted[together]
+        if self.variant == "rmse":
+            cents = 1200 * np.log2(made / wanted)
+            return Score(float(np.sqrt(np.mean(cents**2))), 1)
+        if np.ptp(made) == 0 or np.ptp(wanted) == 0:
+            raise ValueError("F0: it does not vary, so that nothing can be correlated")
+        return Score(float(np.corrcoef(made, wanted)[0, 1]), 1)
+
+    def _pitch(self, wave: np.ndarray) -> Pitch:
+        if len(wave) < FRAME:
+            raise ValueError(f"F0: {len(wave) / RATE:.3f} s are too short, 64 ms are needed")
+        key = self.tracker, fingerprint(torch.from_numpy(wave), RATE)
+        found = _KNOWN.get(key)
+        return _KNOWN.put(key, self.track(wave)) if found is None else found
+
+
+# A reference is the same for every output, and its F0 for every variant of the metric.
+_KNOWN: Memory[Pitch] = Memory(REMEMBERED)
+
+
+def _f1(made: np.ndarray, wanted: np.ndarray) -> float:
+    both = np.sum(made & wanted)
+    either = np.sum(made) + np.sum(wanted)
+    if not either:
+        raise ValueError("F0: no frame is voiced in the output nor in the reference")
+    return float(2 * both / either)
+
+
+def _pyin(wave: np.ndarray) -> Pitch:
+    """pYIN (Mauch and Dixon 2014): F0 by autocorrelation, voicing by a hidden Markov model."""
+    librosa = needed("librosa")
+    pitch, voiced, _ = librosa.pyin(
+        wave, fmin=LOWEST, fmax=HIGHEST, sr=RATE, frame_length=FRAME, hop_length=HOP
+    )
+    return np.where(voiced, pitch, np.nan)
+
+
+def _torchcrepe(wave: np.ndarray, capacity: str) -> Pitch:
+    """CREPE (Kim et al. 2018, arXiv:1802.06182) as Vocos and WavTokenizer use it."""
+    _torchaudio.load()  # which torchcrepe imports
+    torchcrepe, librosa = needed("torchcrepe"), needed("librosa")
+    # The package adds noise to what it found, from numpy's global generator: of the same seed, so
+    # that a recording has one F0, and what others draw from it stays as it was.
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        pitch, periodicity = torchcrepe.predict(
+            torch.from_numpy(wave)[None],
+            RATE,
+            HOP,
+            LOWEST,
+            HIGHEST,
+            capacity,
+            return_periodicity=True,
+            pad=False,
+            batch_size=512,
+        )
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+    window = torch.hann_window(FRAME)
+    frames = torch.from_numpy(wave).unfold(0, FRAME, HOP) * window
+    power = torch.fft.rfft(frames).abs().square().T.numpy()
+    frequencies = librosa.fft_frequencies(sr=RATE, n_fft=FRAME)
+    with np.errstate(divide="ignore"):  # 0 Hz, which weighs nothing
+        loudness = librosa.perceptual_weighting(power, frequencies).mean(0) - 20
+    voiced = (loudness >= QUIET) & (periodicity[0].numpy() >= PERIODIC)
+    return np.where(voiced, pitch[0].numpy(), np.nan)

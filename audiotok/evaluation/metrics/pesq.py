@@ -1,0 +1,38 @@
+"""PESQ, a model of the opinion of listeners (ITU-T P.862): wide band 1.04 to 4.64, or narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from audiotok.audio.audio import Audio
+from audiotok.evaluation.metrics.base import Metric, Score, needed, pair, sounding, version
+
+
+class Pesq(Metric):
+    """Wide-band PESQ (P.862.2) by the `pesq` package, at 16 kHz.
+
+    The variant `nb` is the narrow band of telephones (P.862.1), at 8 kHz: 1.02 to 4.55.
+    """
+
+    better = "higher"
+    unit = "MOS"
+    options = ("nb",)
+
+    def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
+        super().__init__(option, models=models)
+        band = "narrow band, 8 kHz" if option else "wide band, 16 kHz"
+        self.protocol = f"{version('pesq')} package, {band}, mono mean"
+
+    def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
+        """See `Metric.score`; at least a quarter of a second with speech in it is needed."""
+        pesq = needed("pesq")
+        rate, band = (8000, "nb") if self.option == "nb" else (16000, "wb")
+        made, wanted = pair(output, reference, rate=rate)
+        sounding("PESQ", output=output, reference=reference)
+        try:
+            value = pesq.pesq(rate, wanted.numpy(), made.numpy(), band)
+        except pesq.PesqError as error:
+            what = error.args[0] if error.args else error
+            what = what.decode() if isinstance(what, bytes) else str(what)
+            raise ValueError(f"PESQ: {what}") from None
+        return Score(float(value), 1)

@@ -1,0 +1,34 @@
+"""Speaker similarity: the cosine of who speaks in the output and who in the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from audiotok.audio.audio import Audio
+from audiotok.evaluation.metrics.base import Metric, Score
+from audiotok.evaluation.speaker.base import embedder
+
+
+class Speaker(Metric):
+    """Cosine of two embeddings, -1 to 1 (SECS, SIM-o), by `models["embedder"]`.
+
+    Values of different embedders do not compare: two strangers are at 0.7 by one, at 0 by another.
+    """
+
+    better = "higher"
+    parts = ("embedder",)
+    aligned = False
+
+    def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
+        super().__init__(option, models=models)
+        self.embedder = embedder(self.models.get("embedder", ""))
+        self.protocol = f"cosine with the reference's vector; {self.embedder.protocol}"
+
+    def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
+        """See `Metric.score`; both are heard by themselves, so lengths may differ."""
+        vectors = []
+        for name, audio in (("output", output), ("reference", reference)):
+            if audio.silent:
+                raise ValueError(f"speaker: the {name} is silent or has no samples")
+            vectors.append(self.embedder.vector(audio))
+        return Score(float((vectors[0] @ vectors[1]).clamp(-1, 1)), 1)

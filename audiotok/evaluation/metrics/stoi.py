@@ -1,0 +1,39 @@
+"""STOI, short-time objective intelligibility: 0 to 1 (Taal et al. 2011)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+from audiotok.audio.audio import Audio
+from audiotok.evaluation.metrics.base import Metric, Score, needed, pair, sounding, version
+
+
+class Stoi(Metric):
+    """STOI by the `pystoi` package, which resamples to 10 kHz.
+
+    The variant `extended` is ESTOI (Jensen and Taal 2016), for noise that comes and goes.
+    """
+
+    better = "higher"
+    options = ("extended",)
+
+    def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
+        super().__init__(option, models=models)
+        kind = "extended (ESTOI)" if option else "not extended"
+        self.protocol = f"{version('pystoi')}, {kind}, from 16 kHz, mono mean"
+
+    def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
+        """See `Metric.score`; about half a second of speech is needed."""
+        pystoi = needed("pystoi")
+        made, wanted = pair(output, reference, rate=16000)
+        sounding("STOI", reference=reference)
+        extended = self.option == "extended"
+        with warnings.catch_warnings():
+            # The package warns, and gives 1e-5, where it should refuse.
+            warnings.filterwarnings("error", message="Not enough STFT frames")
+            try:
+                value = pystoi.stoi(wanted.numpy(), made.numpy(), 16000, extended=extended)
+            except (RuntimeWarning, IndexError):  # what it makes of less than a frame
+                raise ValueError("STOI: too little speech to score") from None
+        return Score(float(value), 1)

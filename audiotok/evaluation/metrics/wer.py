@@ -1,0 +1,135 @@
+"""WER, word error rate: of 100 words said, how many a recognizer gets wrong in the output."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from audiotok.audio.audio import Audio
+from audiotok.evaluation.asr.base import recognizer
+from audiotok.evaluation.metrics.base import Metric, Score, needed, version
+from audiotok.evaluation.scripts import hide_marks, joined, only_latin, show_marks, unspaced
+
+log = logging.getLogger("audiotok")
+
+BY_CHARACTERS = "; texts without spaces between words are counted by characters, which is CER"
+UNSPACED = ("bo", "jv", "km", "lo", "my", "ja", "th", "yue", "zh")  # languages so written
+
+
+class Wer(Metric):
+    """Word error rate by the `jiwer` package, of one transcript that CER, WIL and MER share.
+
+    Output and text go through Whisper's normaliser first (Radford et al. 2022, arXiv:2212.04356,
+    appendix C): case, punctuation, numbers, spelling. It would cut off combining marks, which are
+    letters in Hindi or Thai: they are kept, but for English in Latin letters. Where a text has no
+    spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese), its characters are counted,
+    as in Whisper's own evaluation, and the protocol says so.
+
+    What a recognizer gets wrong in the original already is part of the number, so it means
+    something beside the original's alone. The variant `differential` takes for the text what the
+    recognizer hears in the reference.
+
+    `models["recognizer"]` is an `ENGINE:MODEL`, and `models["language"]` what is spoken ("en").
+    """
+
+    better = "lower"
+    parts = ("recognizer", "language")
+    unit = "%"
+    options = ("differential",)
+    aligned = False
+    name = "WER"
+    by_characters = BY_CHARACTERS
+    pooling = "errors over words of the text, of all recordings together"
+
+    def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
+        super().__init__(option, models=models)
+        self.language = self.models.get("language") or "en"
+        self.recognizer = recognizer(self.models.get("recognizer") or "", self.language)
+        kind = "English" if self.language == "en" else "basic"
+        against = "its transcript of the reference" if option else "the text"
+        self.protocol = (
+            f"{self.recognizer.protocol}; against {against}; {version('whisper-normalizer')}, "
+            f"{kind} normaliser, marks kept; {version('jiwer')}, {self.pooling}"
+        )
+        if self.language.replace("_", "-").split("-")[0] in UNSPACED:
+            self.protocol += self.by_characters
+
+    def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
+        """See `Metric.score`."""
+        if not self.option and not (text or "").strip():
+            usual = type(self).__name__.lower()
+            raise ValueError(
+                f"{self.name} needs the text of a recording; without one use {usual}:differential"
+            )
+        clean = normaliser(self.language)
+        if self.option:
+            if reference.silent:  # Whisper would hear words in it, both times the same
+                raise ValueError(f"{self.name}: the reference is silent")
+            (text,) = self.recognizer.transcripts([reference])
+        wanted = clean(text or "").strip()
+        if not any(letter.isalnum() for letter in wanted):  # of "..." it leaves a full stop
+            where = "the recognizer hears in the reference" if self.option else "of the text"
+            raise ValueError(f"{self.name}: nothing is left {where} once it is normalised")
+        (made,) = self.recognizer.transcripts([output])
+        if unspaced(wanted):
+            self._say_characters()
+        return self.compare(wanted, clean(made).strip())
+
+    def score_many(
+        self,
+        outputs: Sequence[Audio],
+        references: Sequence[Audio],
+        texts: Sequence[str | None] | None = None,
+    ) -> list[Score | ValueError]:
+        """See `Metric.score_many`; the recognizer hears them all at once, and remembers."""
+        some = (text for text in texts or () if (text or "").strip())
+        if self.option or next(some, None):
+            self.recognizer.transcripts([output for output in outputs if len(output)])
+        return super().score_many(outputs, references, texts)
+
+    def compare(self, wanted: str, made: str) -> Score:
+        """The score of normalised words, or of characters where nothing parts words."""
+        found = aligned(wanted, made)
+        errors = found.substitutions + found.deletions + found.insertions
+        return Score(100 * errors, found.hits + found.substitutions + found.deletions)
+
+    def _say_characters(self) -> None:
+        """Say, once, that scores of this language are no word error rates."""
+        if self.by_characters and self.by_characters not in self.protocol:
+            self.protocol += self.by_characters
+            _warn_once(self.name, self.language)
+
+
+@cache
+def _warn_once(name: str, language: str) -> None:
+    said = "%s (%s): texts without spaces between words are counted by characters: this is CER"
+    log.warning(said, name, language)
+
+
+def aligned(wanted: str, made: str) -> Any:
+    """jiwer's alignment of words, or of characters where the text's script does not part words."""
+    if unspaced(wanted):
+        return needed("jiwer").process_characters(joined(wanted), joined(made))
+    return needed("jiwer").process_words(wanted, made)
+
+
+@cache
+def normaliser(language: str) -> Callable[[str], str]:
+    """Whisper's English normaliser for English, and its basic one for any other language.
+
+    Words that differ by a mark stay different, as those of Whisper's do not: in the basic one in
+    every script, in the English one in all but Latin.
+    """
+    if language == "en":
+        english = needed("whisper_normalizer.english", "whisper-normalizer").EnglishTextNormalizer()
+
+        def clean(text: str) -> str:
+            if only_latin(text):
+                return english(text)
+            return show_marks(english(hide_marks(text, latin=False)))
+
+        return clean
+    basic = needed("whisper_normalizer.basic", "whisper-normalizer").BasicTextNormalizer()
+    return lambda text: show_marks(basic(hide_marks(text)))

@@ -1,0 +1,218 @@
+"""What every part of the report asks of the results: cells, best values, reasons, warnings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from audiotok.evaluation.results import About, Finding, Mean, Pair, Results, ScoreRow, Subject
+
+ORIGINAL = "original"  # the subject whose audio is that which went in
+# Metrics that stand for a listener's opinion, which a fluent voice saying other words can please.
+FEW = 10  # recordings: an interval drawn from fewer tells nothing of others
+OPINIONS = ("utmos", "dnsmos", "distillmos", "nisqa", "visqol", "pesq", "squim_mos", "sigmos")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands where a subject and a metric meet.
+
+    Attributes:
+        state: only a "value" has a number.
+        text: the number, or "failed (REASON)", "not run", "no score".
+        span: its 95 % interval in words, "" where there is none.
+        failed: reason -> recordings.
+        best: of the subjects that compete.
+        tied: the paired interval to a best one holds 0.
+    """
+
+    state: Literal["value", "failed", "not run", "no score"]
+    text: str
+    value: float | None = None
+    span: str = ""
+    n: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    best: bool = False
+    tied: bool = False
+
+    @property
+    def failures(self) -> int:
+        """How many recordings have no score."""
+        return sum(self.failed.values())
+
+
+def reasons(failed: dict[str, int]) -> str:
+    """`REASON (3); REASON (1)`, the commonest first."""
+    ranked = sorted(failed.items(), key=lambda item: -item[1])
+    return "; ".join(f"{reason} ({count})" for reason, count in ranked)
+
+
+def family(subject: str) -> str:
+    """What the rates of one codec have in common: the name before "@" or ":"."""
+    return subject.split("@")[0].split(":")[0]
+
+
+def places(values: Iterable[float | None]) -> int:
+    """Decimal places that suit all these numbers: about four digits of the largest."""
+    top = max((abs(value) for value in values if value is not None), default=0.0)
+    if top == 0:
+        return 3
+    return min(max(3 - math.floor(math.log10(top)), 0), 9) if top >= 10 or top < 0.1 else 3
+
+
+def competes(subject: Subject) -> bool:
+    """Whether it is a codec of some kind, not an original, a resampled one or noise."""
+    rates = (subject.kbps, subject.nominal_kbps)
+    return subject.kind != "anchor" or any(rate is not None for rate in rates)
+
+
+def kbps(rate: float | None) -> str:
+    """A rate, "" where there is none."""
+    return "" if rate is None else f"{rate:.3g}" if rate < 1000 else f"{rate:.0f}"
+
+
+class View:
+    """The results, looked up from the side of a table."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.abouts = {about.name: about for about in results.metrics}
+        self.means: dict[tuple[str, str], Mean] = {(m.subject, m.metric): m for m in results.means}
+        self.rows: dict[tuple[str, str, str], ScoreRow] = {
+            (row.subject, row.clip, row.metric): row for row in results.scores
+        }
+        self._pairs = {(p.metric, frozenset((p.a, p.b))): p for p in results.pairs}
+        self.places = {about.name: self._places(about.name) for about in results.metrics}
+        self._best = {about.name: self._bests(about) for about in results.metrics}
+
+    def _places(self, metric: str) -> int:
+        return places(mean.value for (_, name), mean in self.means.items() if name == metric)
+
+    def _bests(self, about: About) -> set[str]:
+        found = {
+            subject.name: mean.value
+            for subject in self.results.subjects
+            if competes(subject)
+            and (mean := self.means.get((subject.name, about.name))) is not None
+            and mean.value is not None
+        }
+        if len(found) < 2 or about.not_run:
+            return set()
+        top = (max if about.better == "higher" else min)(found.values())
+        return {name for name, value in found.items() if value == top}
+
+    def number(self, metric: str, value: float) -> str:
+        """A number of a metric, in as many places as the others of its column."""
+        return f"{value:.{self.places[metric]}f}"
+
+    def cell(self, subject: Subject, about: About) -> Cell:
+        """What the table says of a subject in a metric; never a number that was not measured."""
+        if about.not_run:
+            return Cell("not run", "not run")
+        mean = self.means.get((subject.name, about.name))
+        if mean is None or (mean.value is None and not mean.failed):
+            return Cell("no score", "no score")
+        if mean.value is None:
+            first = max(mean.failed, key=lambda reason: mean.failed[reason])
+            return Cell("failed", f"failed ({first})", failed=mean.failed)
+        span = ""
+        if mean.low is not None and mean.high is not None:
+            low, high = self.number(about.name, mean.low), self.number(about.name, mean.high)
+            span = f"{low} to {high}"
+        best = subject.name in self._best[about.name]
+        return Cell(
+            "value",
+            self.number(about.name, mean.value),
+            mean.value,
+            span,
+            mean.n,
+            mean.failed,
+            best,
+            not best and competes(subject) and self._ties(subject.name, about.name),
+        )
+
+    def _ties(self, subject: str, metric: str) -> bool:
+        pairs = [self._pairs.get((metric, frozenset((subject, b)))) for b in self._best[metric]]
+        return any(pair is not None and not tells(pair) for pair in pairs)
+
+    def verdict(self, pair: Pair) -> str:
+        """Which of two is better, if that can be told."""
+        if not tells(pair):
+            few = f"only {pair.n} recordings: " if pair.n < FEW else ""
+            return f"{few}cannot be told apart"
+        about = self.abouts.get(pair.metric)
+        if about is None:
+            return "differ"
+        higher = pair.a if pair.difference > 0 else pair.b
+        lower = pair.b if pair.difference > 0 else pair.a
+        return f"{higher if about.better == 'higher' else lower} is better"
+
+    def score(self, subject: str, clip: str, metric: str) -> tuple[float | None, str]:
+        """The score of a recording, or None and why there is none."""
+        about = self.abouts[metric]
+        if about.not_run:
+            return None, f"not run: {about.not_run}"
+        row = self.rows.get((subject, clip, metric))
+        if row is None:
+            return None, "no score was recorded"
+        if row.value is None or row.error:
+            return None, row.error or "nothing to score"
+        return row.value, ""
+
+    def hours(self) -> float:
+        """How long the recordings are together."""
+        return sum(clip.seconds for clip in self.results.clips) / 3600
+
+    def warnings(self) -> list[str]:
+        """What a reader must know: few recordings, opinions that no word error rate stands by."""
+        count = len(self.results.clips)
+        few = [f"Only {count} recordings: their intervals tell nothing of others."]
+        return (few if 0 < count < FEW else []) + self._bare_opinions()
+
+    def _bare_opinions(self) -> list[str]:
+        opinions = [a for a in self.results.metrics if _is_opinion(a) and not a.not_run]
+        words = [a for a in self.results.metrics if a.name.split(":")[0] == "wer" and not a.not_run]
+        if not opinions:
+            return []
+        names = ", ".join(about.name for about in opinions)
+        if not words:
+            return [
+                f"No WER beside {names}: a predicted opinion of the sound says nothing of "
+                "whether the words survived."
+            ]
+        bare = [
+            subject.name
+            for subject in self.results.subjects
+            if any(self.cell(subject, about).value is not None for about in opinions)
+            and all(self.cell(subject, about).value is None for about in words)
+        ]
+        return [f"No WER beside {names} for: {', '.join(bare)}."] if bare else []
+
+    def tasks(self) -> dict[str, dict[str, dict[str, Finding]]]:
+        """Findings by task, name and subject."""
+        found: dict[str, dict[str, dict[str, Finding]]] = {}
+        for finding in self.results.findings:
+            rows = found.setdefault(finding.task, {})
+            rows.setdefault(finding.name, {})[finding.subject] = finding
+        return found
+
+
+def tells(pair: Pair) -> bool:
+    """Whether it tells which of the two is better."""
+    return pair.n >= FEW and not pair.low <= 0 <= pair.high
+
+
+def _is_opinion(about: About) -> bool:
+    return about.unit.upper().startswith("MOS") or about.name.split(":")[0] in OPINIONS
+
+
+def best_of(row: dict[str, Finding]) -> set[str]:
+    """The subjects with the best value of a finding; nobody where neither way is better."""
+    values = {name: f.value for name, f in row.items() if f.value is not None}
+    better = {f.better for f in row.values()}
+    if len(values) < 2 or better not in ({"higher"}, {"lower"}):
+        return set()
+    top = (max if better == {"higher"} else min)(values.values())
+    return {name for name, value in values.items() if value == top}

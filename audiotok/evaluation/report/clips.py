@@ -1,0 +1,156 @@
+"""The recordings a page lets one hear and see: which ones, their audio and spectrograms."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from audiotok.audio.audio import Audio
+from audiotok.evaluation.metrics.mel import log_mel
+from audiotok.evaluation.report.base import ORIGINAL, View, competes
+from audiotok.evaluation.report.image import SIGNED, png
+from audiotok.evaluation.results import Clip
+
+LONGEST = 12.0  # seconds of a recording that the page holds
+BUDGET = 14_000_000  # characters of all recordings together; those past it are left out
+WORST = 3
+WIDTH = 320  # columns of a spectrogram at most
+BANDS = 64
+
+
+def chosen(view: View, count: int) -> list[Clip]:
+    """The recordings to embed: the worst 3 by the first metric for the first codec, then others.
+
+    The others lie evenly between the rest's worst and best. Where there are no scores they lie
+    evenly in the corpus. Only recordings whose audio was kept are asked.
+    """
+    kept = {name for clips in view.results.audio.values() for name in clips}
+    clips = [clip for clip in view.results.clips if clip.name in kept]
+    subjects = [s.name for s in view.results.subjects if competes(s)]
+    codecs = [s.name for s in view.results.subjects if s.kind == "codec"]
+    found: dict[str, float] = {}
+    for about in view.results.metrics:
+        for subject in (codecs or subjects)[:1]:
+            for clip in clips:
+                value, _ = view.score(subject, clip.name, about.name)
+                if value is not None:
+                    found[clip.name] = -value if about.better == "lower" else value
+        if found:
+            break
+    first: list[Clip] = []
+    if found:
+        clips.sort(key=lambda clip: found.get(clip.name, math.inf))
+        first = clips[: min(WORST, max(count, 0))]
+    rest = clips[len(first) :]
+    more = min(count - len(first), len(rest))
+    step = (len(rest) - 1) / max(more - 1, 1)
+    return first + [rest[round(i * step)] for i in range(more)]
+
+
+def embedded(view: View, folder: Path, count: int) -> Iterator[dict[str, Any]]:
+    """What the page holds of each chosen recording, for as long as the budget lasts.
+
+    Yields:
+        `clip` and `subjects` (indexes into the results; -1: an original without a row), `audio`
+        and `missing` (data or the reason, one of them None), `spectra` (pictures: decoded,
+        difference; None), `original` (a picture or None), `cut` (whether only the first `LONGEST`
+        seconds are here), `seconds`.
+    """
+    left, many = BUDGET, False  # one is there however long it is
+    order = {clip.name: i for i, clip in enumerate(view.results.clips)}
+    for clip in chosen(view, count):
+        entry = _entry(view, folder, clip)
+        entry["clip"] = order[clip.name]
+        left -= sum(
+            len(text)
+            for key in ("audio", "spectra")
+            for item in entry[key]
+            for text in (item if isinstance(item, list) else [item])
+            if text
+        )
+        if left < 0 and many:
+            return
+        many = True
+        yield entry
+
+
+def _entry(view: View, folder: Path, clip: Clip) -> dict[str, Any]:
+    subjects, audio, missing, spectra = [], [], [], []
+    before: NDArray[np.floating] | None = None
+    picture, rate = None, 0
+    index = {subject.name: i for i, subject in enumerate(view.results.subjects)}
+    # The original comes first, even without a row: the others are held against it.
+    first = {ORIGINAL: index.get(ORIGINAL, -1)} if ORIGINAL in view.results.audio else {}
+    for name, i in (first | index).items():
+        path = view.results.audio.get(name, {}).get(clip.name)
+        subjects.append(i)
+        data, reason, pictures = None, "its audio was not kept", None
+        if path is not None:
+            try:
+                heard = Audio.load(folder / path, end=LONGEST)
+                data, reason = _data(folder / path, heard, clip.seconds), None
+                if name == ORIGINAL:
+                    rate = heard.rate
+                after = _spectrum(heard, rate or heard.rate)
+                if name == ORIGINAL:
+                    before, picture = after, png(_shrunk(after)[::-1], -60, 30)
+                else:
+                    pictures = [png(_shrunk(after)[::-1], -60, 30), _difference(after, before)]
+            except (ValueError, OSError) as error:
+                data, reason = None, str(error)
+        audio.append(data)
+        missing.append(reason)
+        spectra.append(pictures)
+    return {
+        "subjects": subjects,
+        "audio": audio,
+        "missing": missing,
+        "spectra": spectra,
+        "original": picture,
+        "cut": clip.seconds > LONGEST,
+        "seconds": min(clip.seconds, LONGEST),
+    }
+
+
+def _data(path: Path, audio: Audio, seconds: float) -> str:
+    """The recording as base64 FLAC: the file itself where it will do, so that nothing changes."""
+    if path.suffix == ".flac" and seconds <= LONGEST:
+        return b64encode(path.read_bytes()).decode()
+    made = io.BytesIO()
+    samples = audio.samples.clamp(-1, 1).T.numpy()
+    soundfile.write(made, samples, audio.rate, format="FLAC", subtype="PCM_16")
+    return b64encode(made.getvalue()).decode()
+
+
+def _spectrum(audio: Audio, rate: int) -> NDArray[np.floating]:
+    """Decibels `[bands frames]`, lowest band first, at the original's rate."""
+    samples = audio.mono().resample(rate).samples[0]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="At least one mel filterbank")  # of a low rate
+        return 20 * log_mel(samples, rate, bands=BANDS).numpy()
+
+
+def _shrunk(decibels: NDArray[np.floating]) -> NDArray[np.floating]:
+    """At most `WIDTH` columns, each the mean of neighbours."""
+    frames = decibels.shape[1]
+    if frames <= WIDTH:
+        return decibels
+    edges = np.linspace(0, frames, WIDTH, endpoint=False).astype(int)
+    return np.add.reduceat(decibels, edges, 1) / np.diff(edges, append=frames)
+
+
+def _difference(after: NDArray[np.floating], before: NDArray[np.floating] | None) -> str | None:
+    """What the codec added and took away, -30 to 30 dB; None without an original."""
+    if before is None:
+        return None
+    frames = min(after.shape[1], before.shape[1])
+    return png(_shrunk(after[:, :frames] - before[:, :frames])[::-1], -30, 30, SIGNED)

@@ -1,0 +1,121 @@
+"""The report as Markdown: the main table, protocols, pairs, findings and failures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from audiotok._platform.console import flat
+from audiotok.evaluation.report.base import Cell, View, best_of, competes, kbps, places, reasons
+from audiotok.evaluation.results import Finding
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+def text(value: object) -> str:
+    """The text in one line, with nothing in it that Markdown or HTML obeys."""
+    line = flat(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Lines of a table; columns past the first `left` are numbers."""
+    rule = [":--" if i < left else "--:" for i in range(len(head))]
+    return ["| " + " | ".join(row) + " |" for row in [head, rule, *rows]]
+
+
+def markdown(view: View, title: str) -> str:
+    """All of it."""
+    results = view.results
+    lines = [f"# {text(title)}", ""]
+    lines += [f"- {text(key)}: {text(value)}" for key, value in results.about.items()]
+    lines += [f"- scored: {len(results.clips)} recordings, {view.hours():.3f} h", ""]
+    for warning in view.warnings():
+        lines += [f"> **Warning:** {text(warning)}", ""]
+    heads = [f"{text(a.name)} {ARROWS[a.better]} {text(a.unit)}".strip() for a in results.metrics]
+    rows = []
+    for subject in results.subjects:
+        cells = [_cell(view.cell(subject, about)) for about in results.metrics]
+        name = text(subject.name) if competes(subject) else f"*{text(subject.name)}*"
+        rows.append([name, kbps(subject.kbps), kbps(subject.nominal_kbps), *cells])
+    lines += ["## Scores", ""]
+    lines += table(["subject", "kbps", "nominal kbps", *heads], rows)
+    lines += [
+        "",
+        "Mean [95 % interval], n recordings where some have no score; bold: the best among codecs, "
+        "≈: cannot be told apart from it; in italics: rows to compare with.",
+        "",
+        "## Protocols",
+        "",
+    ]
+    for about in results.metrics:
+        state = f" **Not run:** {text(about.not_run)}." if about.not_run else ""
+        lines.append(f"- **{text(about.name)}** ({about.better} is better): {text(about.protocol)}")
+        lines[-1] += f".{state}" if state else ""
+    return "\n".join([*lines, *_pairs(view), *_findings(view), *_failures(view), ""])
+
+
+def _cell(cell: Cell) -> str:
+    if cell.state != "value":
+        return text(cell.text)
+    number = f"**{cell.text}**" if cell.best else f"{cell.text} ≈" if cell.tied else cell.text
+    span = f" [{cell.span}]" if cell.span else ""
+    return number + span + (f" n={cell.n}, {cell.failures} failed" if cell.failed else "")
+
+
+def _pairs(view: View) -> list[str]:
+    if not view.results.pairs:
+        return []
+    rows = []
+    for pair in view.results.pairs:
+        digits = places((pair.difference, pair.low, pair.high))
+        span = f"{pair.low:+.{digits}f} to {pair.high:+.{digits}f}"
+        names = [text(name) for name in (pair.metric, pair.a, pair.b)]
+        numbers = [f"{pair.difference:+.{digits}f}", span, str(pair.n), text(view.verdict(pair))]
+        rows.append([*names, *numbers])
+    head = ["metric", "a", "b", "a - b", "95 % interval", "n", "so"]
+    return ["", "## Paired differences", "", *table(head, rows, left=3)]
+
+
+def _findings(view: View) -> list[str]:
+    lines: list[str] = []
+    for task, findings in view.tasks().items():
+        present = {name for row in findings.values() for name in row}
+        subjects = [s.name for s in view.results.subjects if s.name in present]
+        rows = []
+        for name, row in findings.items():
+            best, digits = best_of(row), places(f.value for f in row.values())
+            one = next(iter(row.values()))
+            label = " ".join((text(name), ARROWS.get(one.better, ""), text(one.unit)))
+            cells = [_finding(row.get(s), digits, best=s in best) for s in subjects]
+            rows.append([label.strip(), *cells])
+        lines += ["", f"## Task: {text(task)}", "", *table(["", *map(text, subjects)], rows)]
+        notes = dict.fromkeys(f.note for row in findings.values() for f in row.values() if f.note)
+        lines += ["", *(f"- {text(note)}" for note in notes)] if notes else []
+    return lines
+
+
+def _finding(finding: Finding | None, digits: int, *, best: bool) -> str:
+    if finding is None:
+        return ""
+    if finding.value is None:
+        return f"not measured ({text(finding.note)})" if finding.note else "not measured"
+    number = f"{finding.value:.{digits}f}"
+    number = f"**{number}**" if best else number
+    if finding.low is not None and finding.high is not None:
+        number += f" [{finding.low:.{digits}f} to {finding.high:.{digits}f}]"
+    return number
+
+
+def _failures(view: View) -> list[str]:
+    rows = []
+    for subject in view.results.subjects:
+        for about in view.results.metrics:
+            cell = view.cell(subject, about)
+            if cell.failed:
+                names = [text(subject.name), text(about.name)]
+                rows.append([*names, str(cell.failures), str(cell.n), text(reasons(cell.failed))])
+    if not rows:
+        return ["", "## Failures", "", "None."]
+    head = ["subject", "metric", "failed", "n that remain", "reasons (recordings)"]
+    return ["", "## Failures", "", *table(head, rows, left=2)]

@@ -1,0 +1,185 @@
+"""The report as one HTML page that asks for nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from audiotok._platform.console import plain
+from audiotok.evaluation.report.base import (
+    View,
+    best_of,
+    competes,
+    family,
+    kbps,
+    places,
+    reasons,
+    tells,
+)
+from audiotok.evaluation.report.clips import embedded
+from audiotok.evaluation.report.usage import strips
+
+SCRIPTS = ("page.js", "charts.js", "player.js", "blind.js", "start.js")
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+def page(view: View, folder: Path, *, clips: int, title: str) -> str:
+    """All of it, with at most so many recordings to hear."""
+    from jinja2 import Environment, StrictUndefined
+
+    holder = files("audiotok.evaluation.report")
+    script = "(function () {\n'use strict';\n"
+    script += "\n".join((holder / name).read_text("utf-8") for name in SCRIPTS) + "})();\n"
+    entries = list(embedded(view, folder, clips))
+    # Every string in the template is escaped unless marked safe: our own files, and JSON.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_shown
+    )
+    environment.filters["in_script"] = in_script
+    template = environment.from_string((holder / "page.html").read_text("utf-8"))
+    return template.render(
+        title=title,
+        css=(holder / "page.css").read_text("utf-8"),
+        script=script,
+        # The browser runs this script and no other, whatever a transcript says.
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        about={key: _plain(value) for key, value in view.results.about.items() if key != "title"},
+        view=view,
+        results=view.results,
+        hours=view.hours(),
+        speakers=len({clip.speaker for clip in view.results.clips if clip.speaker}),
+        head=[{"about": about, "arrow": ARROWS[about.better]} for about in view.results.metrics],
+        rows=_rows(view),
+        pairs=_pairs(view),
+        tasks=_tasks(view),
+        usage=_usage(view),
+        ran=[about for about in view.results.metrics if not about.not_run],
+        data=_data(view, entries, title),
+        entries=entries,
+        asked=clips,
+        kbps=kbps,
+        reasons=reasons,
+    )
+
+
+def in_script(value: Any) -> str:
+    """JSON that can stand between script tags: nothing in it ends one."""
+    from markupsafe import Markup
+
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for letter in {c for c in line if not c.isprintable()}:
+        line = line.replace(letter, json.dumps(letter)[1:-1])
+    for letter in "<>&":
+        line = line.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(line)
+
+
+def _shown(value: Any) -> Any:
+    """Text as it may stand on the page; what is marked safe is ours."""
+    return plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _rows(view: View) -> list[dict[str, Any]]:
+    return [
+        {
+            "subject": subject,
+            "competes": competes(subject),
+            "cells": [view.cell(subject, about) for about in view.results.metrics],
+            "facts": {key: _plain(value) for key, value in subject.facts.items()},
+        }
+        for subject in view.results.subjects
+    ]
+
+
+def _pairs(view: View) -> list[dict[str, Any]]:
+    rows = []
+    for pair in view.results.pairs:
+        digits = places((pair.difference, pair.low, pair.high))
+        row = {"pair": pair, "verdict": view.verdict(pair), "tied": not tells(pair)}
+        row["difference"] = f"{pair.difference:+.{digits}f}"
+        row["span"] = f"{pair.low:+.{digits}f} to {pair.high:+.{digits}f}"
+        rows.append(row)
+    return rows
+
+
+def _tasks(view: View) -> list[dict[str, Any]]:
+    tasks = []
+    for task, findings in view.tasks().items():
+        present = {name for row in findings.values() for name in row}
+        subjects = [s.name for s in view.results.subjects if s.name in present]
+        rows = []
+        for name, row in findings.items():
+            digits, best = places(finding.value for finding in row.values()), best_of(row)
+            one = next(iter(row.values()))
+            cells: list[dict[str, Any] | None] = []
+            for subject in subjects:
+                finding = row.get(subject)
+                if finding is None:
+                    cells.append(None)
+                    continue
+                span = ""
+                if finding.low is not None and finding.high is not None:
+                    span = f"{finding.low:.{digits}f} to {finding.high:.{digits}f}"
+                number = "" if finding.value is None else f"{finding.value:.{digits}f}"
+                cells.append(
+                    {"finding": finding, "text": number, "span": span, "best": subject in best}
+                )
+            arrow = ARROWS.get(one.better, "")
+            rows.append({"name": name, "unit": one.unit, "arrow": arrow, "cells": cells})
+        tasks.append({"task": task, "subjects": subjects, "rows": rows})
+    return tasks
+
+
+def _usage(view: View) -> list[dict[str, Any]]:
+    found = [{"name": s.name, "rows": strips(s)} for s in view.results.subjects if s.usage]
+    most = max((len(entry["rows"]) for entry in found), default=0)
+    for entry in found:  # one opens by itself: the first of those with most to show
+        entry["open"] = len(entry["rows"]) == most
+        most = -1 if entry["open"] else most
+    return found
+
+
+def _data(view: View, entries: list[dict[str, Any]], title: str) -> dict[str, Any]:
+    """What the page computes with: names once, then tables by index."""
+    results = view.results
+    subjects = []
+    for subject in results.subjects:
+        row = {"name": subject.name, "kind": subject.kind, "kbps": subject.kbps}
+        subjects.append(row | {"competes": competes(subject), "family": family(subject.name)})
+    metrics = []
+    for about in results.metrics:
+        row = {"name": about.name, "better": about.better, "unit": about.unit}
+        metrics.append(row | {"places": view.places[about.name], "ran": not about.not_run})
+    means, scores, errors = [], [], []
+    for about in results.metrics:
+        cells = [view.means.get((s.name, about.name)) for s in results.subjects]
+        ran = not about.not_run
+        means.append([[m.value, m.low, m.high] if m and ran else None for m in cells])
+        found = [
+            [view.score(s.name, clip.name, about.name) for clip in results.clips] if ran else []
+            for s in results.subjects
+        ]
+        scores.append([[None if v is None else float(f"{v:.6g}") for v, _ in row] for row in found])
+        errors.append([{i: why for i, (v, why) in enumerate(r) if v is None} for r in found])
+    return {
+        "title": title,
+        "about": results.about,
+        "subjects": subjects,
+        "metrics": metrics,
+        "clips": [
+            {"name": c.name, "seconds": c.seconds, "speaker": c.speaker, "text": c.text}
+            for c in results.clips
+        ],
+        "means": means,
+        "scores": scores,
+        "errors": errors,
+        "embedded": [entry["clip"] for entry in entries],
+    }

@@ -1,0 +1,44 @@
+"""How a codec uses its codebooks: a strip of colour and two numbers for each of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from audiotok.evaluation.report.image import png
+from audiotok.evaluation.results import Subject
+
+COLUMNS = 128  # of a strip; a larger codebook has several entries in one
+
+
+def strips(subject: Subject) -> list[dict[str, Any]]:
+    """For each codebook its `strip` (a PNG), `size`, `used`, `share` and `perplexity`.
+
+    A strip runs from the entry used most to the one used least; its colour is the logarithm of
+    how often, on one scale for all codebooks of a subject. Entries past the counts given were
+    never used. Perplexity is e to the entropy of use: the size, if all are used alike.
+    """
+    rows = []
+    top = max((max(counts, default=0) for counts in subject.usage), default=0)
+    for i, counts in enumerate(subject.usage):
+        size = max(subject.sizes[i] if i < len(subject.sizes) else 0, len(counts))
+        if not size:
+            continue
+        use = np.zeros(size)
+        use[: len(counts)] = counts
+        use = np.sort(use)[::-1]
+        total = use.sum()
+        share = use[use > 0] / total if total else np.zeros(0)
+        binned = np.array([part.mean() for part in np.array_split(use, min(COLUMNS, size))])
+        rows.append(
+            {
+                "codebook": i + 1,
+                "strip": png(np.log1p(binned)[None], 0, float(np.log1p(max(top, 1)))),
+                "size": size,
+                "used": int((use > 0).sum()),
+                "share": float((use > 0).mean()),
+                "perplexity": float(np.exp(-(share * np.log(share)).sum())) if total else 0.0,
+            }
+        )
+    return rows

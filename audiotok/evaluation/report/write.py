@@ -1,0 +1,64 @@
+"""A report into a folder: the page, Markdown, CSV, and Parquet where that can be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from audiotok._platform.atomic import complete
+from audiotok.evaluation.report.base import View
+from audiotok.evaluation.report.markdown import markdown
+from audiotok.evaluation.report.page import page
+from audiotok.evaluation.report.tables import (
+    MEANS,
+    SCORES,
+    mean_rows,
+    score_rows,
+    write_csv,
+    write_parquet,
+)
+from audiotok.evaluation.results import Results
+
+
+def write_report(results: Results, folder: Path, *, clips: int = 8, title: str = "") -> list[Path]:
+    """Write report.html, report.md, scores.csv, means.csv and scores.parquet.
+
+    Each appears under its name when it is complete, over what was there. scores.parquet needs
+    pyarrow; without it an older one is removed.
+
+    Args:
+        results: of a bench; the audio it names lies relative to `folder`.
+        folder: where results.json lies; made if it is not there.
+        clips: how many recordings the page holds at most; fewer, if it came to over 15 MB.
+        title: of the report; that of `results.about`, if it has one, where empty.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: fewer than no clips, or results that say the same thing twice.
+        OSError: a file cannot be written.
+    """
+    if clips < 0:
+        raise ValueError(f"clips is {clips}: it must be 0 (none) or more")
+    for what in ("clips", "metrics", "subjects"):
+        names = Counter(row.name for row in getattr(results, what))
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise ValueError(f"the results name {twice[0]!r} twice in {what}; names must be unique")
+    view = View(results)
+    title = title or str(results.about.get("title") or "Bench of audio codecs")
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "report.html": page(view, folder, clips=clips, title=title),
+        "report.md": markdown(view, title),
+    }
+    for name, content in texts.items():
+        with complete(folder / name) as part:
+            part.write_text(content, "utf-8")
+    write_csv(folder / "scores.csv", SCORES, score_rows(view))
+    write_csv(folder / "means.csv", MEANS, mean_rows(view))
+    files = [*texts, "scores.csv", "means.csv"]
+    if write_parquet(folder / "scores.parquet", view):
+        files.append("scores.parquet")
+    return [folder / name for name in files]

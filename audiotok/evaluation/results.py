@@ -1,0 +1,172 @@
+"""What a bench found, as plain data: read and written as JSON, drawn by `report`.
+
+Results
+  about       when, by which command, on which machine and commit
+  recordings  what was scored
+  metrics     what they are and depend on, or why they were not run
+  subjects    codecs and anchors, with their rates
+  scores      one for each subject, recording and metric: a value, or why there is none
+  means       of scores, with intervals
+  pairs       differences between two subjects on the recordings both have
+  findings    what tasks say of a subject's codes
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audiotok._platform import jsonfile
+from audiotok._platform.atomic import complete
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording that was scored."""
+
+    name: str  # unique
+    path: str  # of the original, as it was read
+    seconds: float
+    speaker: str = ""
+    language: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class About:
+    """A metric, and what its numbers depend on."""
+
+    name: str  # as it was asked for: "pesq", "dnsmos:sig"
+    better: str  # "higher" or "lower"
+    unit: str  # "dB", "%", "MOS", "" ...
+    protocol: str
+    not_run: str = ""  # why it could not be run at all; "" if it was
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was scored: a codec at a rate, an anchor, a folder."""
+
+    name: str  # unique: "speech@4", "opus:6", "original"
+    kind: str  # "codec", "anchor" or "folder"
+    nominal_kbps: float | None  # frames/s x the information of a frame; None where none is stated
+    kbps: float | None  # of the bytes written, container and all; None where nothing is written
+    facts: dict[str, Any] = field(default_factory=dict)  # fingerprint, parameters, versions ...
+    # Of a codec: for each codebook how often each of its entries was used, commonest entry first.
+    usage: list[list[int]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)  # entries in each codebook
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """A metric of one output: a sum and what it is over, or why there is none."""
+
+    subject: str
+    clip: str
+    metric: str
+    total: float | None
+    count: float | None
+    error: str = ""
+
+    @property
+    def value(self) -> float | None:
+        """The mean; None where there is none."""
+        if self.total is None or not self.count:
+            return None
+        return self.total / self.count
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A metric over the recordings of a subject that could be scored."""
+
+    subject: str
+    metric: str
+    value: float | None  # pooled as the metric pools; None if none could be scored
+    low: float | None  # 95 % interval
+    high: float | None
+    n: int  # recordings scored
+    failed: dict[str, int] = field(default_factory=dict)  # reason -> recordings
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The paired difference of two subjects in a metric: `a` less `b`."""
+
+    metric: str
+    a: str
+    b: str
+    difference: float
+    low: float  # 95 % interval
+    high: float
+    n: int  # recordings that both have
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a task says of the codes of a codec."""
+
+    task: str
+    name: str  # what was measured: "phones right", "entropy of codebook 1"
+    value: float | None  # None: not measured, `note` says why
+    unit: str = ""
+    better: str = ""  # "higher", "lower", or "" where neither is
+    low: float | None = None  # 95 % interval
+    high: float | None = None
+    n: int | None = None  # what the number is over: recordings, frames; `note` says
+    note: str = ""
+    subject: str = ""  # set by the bench
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a bench found."""
+
+    about: dict[str, Any]
+    clips: list[Clip]
+    metrics: list[About]
+    subjects: list[Subject]
+    scores: list[ScoreRow]
+    means: list[Mean]
+    pairs: list[Pair]
+    findings: list[Finding]
+    # Where decoded audio is kept, relative to the file: audio/SUBJECT/CLIP.flac
+    audio: dict[str, dict[str, str]] = field(default_factory=dict)  # subject -> clip -> path
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON; it appears under its name when it is complete."""
+        table = {"version": VERSION, **dataclasses.asdict(self)}
+        with complete(Path(path)) as part:
+            part.write_text(json.dumps(table, ensure_ascii=False, allow_nan=False), "utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Results:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: not such a file.
+        """
+        try:
+            table = jsonfile.parse(Path(path).read_bytes(), str(path))
+            if table.pop("version") != VERSION:
+                raise ValueError("of another version")
+            kinds = {
+                "clips": Clip,
+                "metrics": About,
+                "subjects": Subject,
+                "scores": ScoreRow,
+                "means": Mean,
+                "pairs": Pair,
+                "findings": Finding,
+            }
+            lists: Any = {key: [k(**row) for row in table.pop(key)] for key, k in kinds.items()}
+            return cls(**table, **lists)
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path}: not results of a bench: {error}") from None

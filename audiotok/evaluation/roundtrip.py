@@ -1,0 +1,72 @@
+"""One file there and back: encoded, decoded, scored and drawn."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from audiotok._platform.registry import find
+from audiotok.audio.audio import Audio
+from audiotok.codecs.models.base import Codec
+from audiotok.evaluation.plot import draw
+from audiotok.runtime.exported import Exported
+from audiotok.runtime.files import decode_file, encode_file
+
+log = logging.getLogger("audiotok")
+
+LONGEST = 60.0  # seconds scored and drawn
+METRICS = ("mel", "pesq", "si_sdr", "stoi")  # that need no model; `audiotok bench` has the others
+
+
+def roundtrip(
+    codec: Codec | Exported,
+    source: str | Path,
+    out: str | Path,
+    *,
+    codebooks: int | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Write NAME.tok, NAME.wav and NAME.png into `out`, and score the decoded audio.
+
+    Returns:
+        `encode` and `decode` (rows of `files.Made`), `scores` by metric, a text where a metric
+        could not run, and the path of the `picture`, None without matplotlib. Scores and picture
+        are of the first minute.
+
+    Raises:
+        ValueError: the source cannot be read, or an output exists and not `force`.
+    """
+    source, out = Path(source), Path(out)
+    if str(source) == "-":
+        raise ValueError("-: stdin can be read only once; save it to a file first")
+    tokens, wav, png = (out / f"{source.stem}{suffix}" for suffix in (".tok", ".wav", ".png"))
+    for made in (tokens, wav, png):
+        if made.exists() and source.exists() and made.samefile(source):
+            raise ValueError(f"{source}: would be overwritten by its copy; give another --out")
+        if made.exists() and not force:
+            raise ValueError(f"{made}: exists already; --force overwrites it")
+    encoded = encode_file(codec, source, tokens, codebooks=codebooks, force=force)
+    decoded = decode_file(codec, tokens, wav, force=force)
+    before = Audio.load(source, end=LONGEST).mono().resample(codec.sample_rate)
+    after = Audio.load(wav, end=LONGEST)
+    scores: dict[str, Any] = {}
+    for name in METRICS:
+        metric = find("metrics", name)()
+        try:
+            scores[name] = round(metric.score(after, before).value, 4)
+        except (ImportError, ValueError) as error:
+            scores[name] = f"not run: {error}"
+    title = f"{source.name[:60]}: {codec.name}, {encoded.codebooks} codebooks, "
+    picture: Path | None = png
+    try:
+        draw(before, after, png, title=title + f"{encoded.nominal_kbps:.2f} kbps")
+    except ImportError as error:
+        log.warning("%s", error)
+        picture = None
+    return {
+        "encode": encoded.row(),
+        "decode": decoded.row(),
+        "scores": scores,
+        "picture": picture and str(picture),
+    }

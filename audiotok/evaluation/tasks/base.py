@@ -1,0 +1,163 @@
+"""What every task promises: findings about the codes that one codec makes of a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+
+from audiotok.audio.audio import Audio
+from audiotok.codecs.models.base import Codec
+from audiotok.data.augment import add_noise
+from audiotok.data.manifest import Recording
+from audiotok.evaluation.probes.statistics import bootstrap
+from audiotok.evaluation.results import Finding
+from audiotok.tokens.tokens import Tokens
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a task works on.
+
+    Attributes:
+        codec: in eval mode, on its device.
+        codebooks: the first so many are asked about.
+        recordings: of the corpus, with what its manifest says of them.
+        encode: a recording's tokens, computed once however many tasks ask.
+        models: which model for which part: "recognizer", "embedder" ... (see `metrics.base`).
+        seed: of whatever is drawn or trained.
+        progress: wraps a sequence to show how far a task is; call it on every long loop.
+    """
+
+    codec: Codec
+    codebooks: int
+    recordings: Sequence[Recording]
+    encode: Callable[[Recording], Tokens]
+    models: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    progress: Callable[[Sequence[object], str], Sequence[object]] = lambda items, _: items
+
+    def over(self, items: Sequence[T], what: str) -> Iterable[T]:
+        """The items, with progress."""
+        return cast("Iterable[T]", self.progress(items, what))
+
+    def codes(self) -> list[np.ndarray]:
+        """Codes `[k f]` of every recording, in order.
+
+        Raises:
+            ValueError: there is not a single frame.
+        """
+        made = [self.encode(r).codes for r in self.over(self.recordings, "encode")]
+        if not sum(codes.shape[1] for codes in made):
+            raise ValueError("no frames: give recordings that are not empty")
+        return made
+
+    def original(self, recording: Recording) -> Audio:
+        """A recording as it is, but no more of it than was coded."""
+        tokens = self.encode(recording)
+        return Audio.load(recording.path)[: tokens.original_samples]
+
+    def audio(self, recording: Recording) -> Audio:
+        """A recording `[c t]` as the codec takes it: at its rate, mono if the codec is."""
+        audio = self.original(recording)
+        mixed = audio if audio.channels == self.codec.channels else audio.mono()
+        return mixed.resample(self.codec.sample_rate)
+
+    def again(self, audio: Audio) -> np.ndarray:
+        """Codes `[k f]` of other audio."""
+        return self.codec.encode(audio, codebooks=self.codebooks).codes
+
+
+class Task:
+    """A task of one codec on one corpus.
+
+    Attributes:
+        protocol: what its numbers depend on, printed beside them.
+    """
+
+    protocol: str
+
+    def __init__(self, option: str = "") -> None:
+        if option:
+            raise ValueError(f"{type(self).__name__} takes no option, and {option!r} is one")
+
+    def run(self, bench: Bench) -> list[Finding]:
+        """What there is to say.
+
+        Raises:
+            ValueError: the corpus has not what the task needs (texts, speakers); says what.
+            ImportError: a library it needs is not installed.
+        """
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """As it is asked for."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def found(self, name: str, value: float | None, **about: Any) -> Finding:
+        """A finding of this task; `about` is what else `Finding` has."""
+        return Finding(self.name, name, None if value is None else float(value), **about)
+
+    def absent(self, name: str, why: str) -> Finding:
+        """What was not measured, and why."""
+        return self.found(name, None, note=why)
+
+    def mean(
+        self, name: str, totals: Sequence[float], counts: Sequence[float], **about: Any
+    ) -> Finding:
+        """A mean pooled over recordings (or pairs, or groups), with its 95 % interval.
+
+        Args:
+            name: of the finding.
+            totals: of each recording.
+            counts: what each total is over; recordings that sum over nothing are left out.
+            about: what else `Finding` has; a `scale` multiplies mean and interval.
+        """
+        scale = about.pop("scale", 1.0)
+        over = np.asarray(counts, float)
+        kept = over > 0
+        if not kept.any():
+            return self.absent(name, "nothing to measure it on")
+        sums, over = np.asarray(totals, float)[kept], over[kept]
+        low, high = bootstrap(sums, over)
+        value = scale * sums.sum() / over.sum()
+        about = {"n": int(kept.sum()), **about}
+        return self.found(name, value, low=scale * low, high=scale * high, **about)
+
+
+def noisy(audio: Audio, snr: float, seed: Sequence[int]) -> Audio:
+    """With white noise, `snr` dB below the mean power of the whole recording."""
+    drawn = np.random.default_rng(seed).standard_normal(audio.samples.shape)
+    noise = torch.from_numpy(drawn.astype(np.float32))
+    return Audio(add_noise(audio.samples[None], noise[None], snr)[0], audio.rate)
+
+
+def apart(groups: Sequence[str], seed: int, *, held: float = 0.25) -> tuple[list[int], list[int]]:
+    """Indices to train and to test on, which share no group (speaker).
+
+    Args:
+        groups: of each recording.
+        seed: of the draw.
+        held: share of the groups to test on; at least one is, and one is not.
+
+    Raises:
+        ValueError: fewer than two groups.
+    """
+    names = sorted(set(groups))
+    if len(names) < 2:
+        raise ValueError(
+            f"a readout is tested on speakers that it was not trained on, and here is "
+            f"{len(names)}: give a manifest with at least two in `speaker`"
+        )
+    order = np.random.default_rng(seed).permutation(len(names))
+    test = {names[i] for i in order[: min(len(names) - 1, max(1, round(held * len(names))))]}
+    split: tuple[list[int], list[int]] = ([], [])
+    for i, group in enumerate(groups):
+        split[group in test].append(i)
+    return split

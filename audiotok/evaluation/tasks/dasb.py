@@ -1,0 +1,247 @@
+"""DASB's protocol in small: a label or the text, read off frozen codes by a small readout."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiotok.data.alignment import PROTOCOL, align
+from audiotok.evaluation.probes.readout import (
+    Budget,
+    Classifier,
+    Transcriber,
+    characters,
+    ctc_loss,
+    fit,
+    fits,
+    padded,
+    read,
+)
+from audiotok.evaluation.results import Finding
+from audiotok.evaluation.tasks.base import Bench, Task, apart
+from audiotok.tokens.statistics import distance
+
+HEADS = {"x-vector": False, "linear": True}
+LETTERS = 3  # that a keyword has at least: "the" and "a" are hardly said
+RATES = ((0.0, 1.5, "low"), (2.9, 6.0, "medium"), (24.0, 24.5, "high"))  # kbps, DASB's classes
+
+
+@dataclass(frozen=True)
+class Example:
+    """Codes `[k f]`, what they are to be read as, and who said them."""
+
+    codes: np.ndarray
+    label: str
+    speaker: str
+
+
+class Dasb(Task):
+    """DASB-inspired (Mousavi et al. 2024, arXiv:2406.14294): readouts of frozen codes.
+
+    Args:
+        option: what is read: `speaker` (the usual one); `keyword`: the column of that name, or
+            else the commonest words, cut out of the codes of English recordings by forced
+            alignment; `classify=COLUMN`: any column of the manifest, such as `emotion` or
+            `language`; `asr`: characters by CTC. Then perhaps the size, `=small` (the usual one)
+            or `=paper`, as in `asr=paper`.
+    """
+
+    WORDS = 10  # keywords
+    LEAST = 4  # examples of a class
+    BUDGETS: ClassVar[dict[str, tuple[Budget, Budget, int]]] = {  # of classes, of asr; seeds
+        "small": (Budget(128, 128, 300, 16, 1e-3), Budget(128, 256, 200, 8, 2e-3), 1),
+        "paper": (Budget(1024, 512, 20000, 4, 2e-4), Budget(1024, 1024, 140000, 4, 2e-4), 3),
+    }
+
+    def __init__(self, option: str = "") -> None:
+        words = (option or "speaker").split("=")
+        size = words.pop() if words[-1] in self.BUDGETS else "small"
+        self.kind = words[0] if len(words) == 1 else ""
+        if len(words) == 2 and words[0] == "classify" and words[1]:
+            self.kind = words[1]
+        elif self.kind not in ("speaker", "keyword", "asr"):
+            kinds = "speaker, keyword, asr or classify=COLUMN"
+            raise ValueError(f"dasb reads {kinds}, then perhaps =small or =paper; not {option!r}")
+        of_class, of_text, self.seeds = self.BUDGETS[size]
+        self.budget = of_text if self.kind == "asr" else of_class
+        head = "2 BiLSTMs and CTC" if self.kind == "asr" else f"heads {' and '.join(HEADS)}"
+        held = "recordings of the same speakers" if self.kind == "speaker" else "other speakers"
+        cut = f"; words cut out of codes by {PROTOCOL}, unless there is a column `keyword`"
+        cut = cut if self.kind == "keyword" else ""
+        seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
+        self.protocol = (
+            f"DASB-inspired ({self.kind}, {size}): embeddings with an offset by codebook, softmax "
+            f"attention over codebooks, {head}, {self.budget}, {seeds}, "
+            f"constant rate; tested on {held}{cut}"
+        )
+
+    def run(self, bench: Bench) -> list[Finding]:
+        """Accuracy or word errors, chance, and the codebooks' weights; see `Task.run`."""
+        kbps = float(bench.codec.frame_rate) * float(
+            np.log2(bench.codec.sizes[: bench.codebooks]).sum() / 1000
+        )
+        found = self._transcribe(bench) if self.kind == "asr" else self._classify(bench)
+        classes = [name for low, high, name in RATES if low <= kbps <= high]
+        note = f"DASB's class: {classes[0] if classes else 'between its classes'}"
+        return [*found, self.found("nominal rate", kbps, unit="kbps", note=note)]
+
+    # -- classes ----------------------------------------------------------------------------------
+
+    def _classify(self, bench: Bench) -> list[Finding]:
+        examples = self._examples(bench)
+        many = Counter(example.label for example in examples)
+        examples = [e for e in examples if many[e.label] >= self.LEAST]
+        labels = sorted({e.label for e in examples})
+        if len(labels) < 2:
+            raise ValueError(
+                f"dasb:{self.kind} needs two classes with {self.LEAST} recordings each, and there "
+                f"are {len(labels)} (all: {dict(many.most_common(5))}): give more recordings"
+            )
+        train, test = self._split(examples, bench.seed)
+        codes = [e.codes for e in examples]
+        wanted = torch.tensor([labels.index(e.label) for e in examples], device=bench.codec.device)
+        sizes = bench.codec.sizes[: bench.codebooks]
+        often = Counter(examples[i].label for i in train).most_common(1)[0][0]
+        chance = 100 * np.mean([examples[i].label == often for i in test])
+        note = f"{len(labels)} classes, {len(train)} to learn from, chance {chance:.1f} %"
+        found = []
+        for head, linear in HEADS.items():
+            right, weights = np.zeros(len(test)), torch.zeros(len(sizes))
+            for seed in range(bench.seed, bench.seed + self.seeds):
+                model = fit(
+                    partial(Classifier, sizes, len(labels), self.budget, linear=linear),
+                    partial(_label_loss, [codes[i] for i in train], wanted[train]),
+                    len(train),
+                    self.budget,
+                    seed=seed,
+                    device=bench.codec.device,
+                    over=bench.over,
+                )
+                for n, i in enumerate(test):
+                    with torch.no_grad():
+                        scores, told = model(*padded([codes[i]], bench.codec.device))
+                    right[n] += int(scores.argmax()) == int(wanted[i])
+                    weights += told.cpu() / self.seeds / len(test)
+            name = f"{self.kind} right, {head} head"
+            totals = (right / self.seeds).tolist()
+            about = {"unit": "%", "better": "higher", "scale": 100, "note": note}
+            found.append(self.mean(name, totals, [1.0] * len(test), **about))
+            found += self._weights(weights, f", {head} head")
+        return found
+
+    def _examples(self, bench: Bench) -> list[Example]:
+        column = self.kind
+        if column == "keyword" and not any(r.fields.get("keyword") for r in bench.recordings):
+            return self._words(bench)
+        labels = [recording.fields.get(column, "") for recording in bench.recordings]
+        if not any(labels):
+            raise ValueError(
+                f"the manifest says nothing in a column {column!r}: give one that does, or read "
+                "another label (dasb:classify=COLUMN)"
+            )
+        made = bench.codes()
+        rows = zip(made, labels, bench.recordings, strict=True)
+        return [
+            Example(codes, label, recording.speaker)
+            for codes, label, recording in rows
+            if label and codes.shape[1]
+        ]
+
+    def _words(self, bench: Bench) -> list[Example]:
+        """The commonest words, cut out of the codes of whole recordings."""
+        rate, found = float(bench.codec.frame_rate), []
+        for recording in bench.over(bench.recordings, "align words"):
+            if not recording.fields.get("language", "en").startswith("en"):
+                continue
+            try:
+                words = align(bench.original(recording), recording.text).words
+            except ValueError:  # no text, or a word that the dictionary lacks
+                continue
+            codes = bench.encode(recording).codes
+            for word in words:
+                piece = codes[:, int(word.start * rate) : int(np.ceil(word.end * rate))]
+                if len(word.label) >= LETTERS and piece.shape[1]:
+                    found.append(Example(piece, word.label, recording.speaker))
+        common = [w for w, _ in Counter(e.label for e in found).most_common(self.WORDS)]
+        return [example for example in found if example.label in common]
+
+    def _split(self, examples: Sequence[Example], seed: int) -> tuple[list[int], list[int]]:
+        """By speaker; where the speaker is the label, or there is one, a quarter of each class."""
+        speakers = [e.speaker for e in examples]
+        if self.kind != "speaker" and len(set(speakers)) > 1:
+            return apart(speakers, seed)
+        random = np.random.default_rng(seed)
+        split: tuple[list[int], list[int]] = ([], [])
+        for label in sorted({e.label for e in examples}):
+            mine = [i for i, e in enumerate(examples) if e.label == label]
+            order = random.permutation(mine).tolist()
+            held = max(1, round(len(order) / 4))
+            split[1].extend(order[:held])
+            split[0].extend(order[held:])
+        return split
+
+    def _weights(self, weights: Tensor, of: str) -> list[Finding]:
+        note = "attention over codebooks: they sum to 1"
+        return [
+            self.found(f"weight of codebook {k + 1}{of}", weight, note=note)
+            for k, weight in enumerate(weights.tolist())
+        ]
+
+    # -- text -------------------------------------------------------------------------------------
+
+    def _transcribe(self, bench: Bench) -> list[Finding]:
+        texted = [(r, characters(r.text)) for r in bench.over(bench.recordings, "encode")]
+        said = [(r, text) for r, text in texted if text and bench.encode(r).frames]
+        if not said:
+            raise ValueError("no recording has text: give a manifest with a `text` column")
+        train, test = apart([r.speaker for r, _ in said], bench.seed)
+        alphabet = ["", *sorted({c for _, text in said for c in text})]
+        texts = [[alphabet.index(c) for c in text] for _, text in said]
+        codes = [bench.encode(r).codes for r, _ in said]
+        learnable = [i for i in train if fits(texts[i], codes[i].shape[1])]
+        if not learnable:
+            raise ValueError("every text is longer than its codes: CTC cannot learn from them")
+        sizes = bench.codec.sizes[: bench.codebooks]
+        errors, letters = np.zeros(len(test)), np.zeros(len(test))
+        weights = torch.zeros(len(sizes))
+        for seed in range(bench.seed, bench.seed + self.seeds):
+            model = fit(
+                partial(Transcriber, sizes, len(alphabet) - 1, self.budget),
+                partial(ctc_loss, [codes[i] for i in learnable], [texts[i] for i in learnable]),
+                len(learnable),
+                self.budget,
+                seed=seed,
+                device=bench.codec.device,
+                over=bench.over,
+            )
+            for n, i in enumerate(test):
+                with torch.no_grad():
+                    log_probs, told = model(*padded([codes[i]], bench.codec.device))
+                heard = "".join(alphabet[c] for c in read(log_probs[0]))
+                weights += told.cpu() / self.seeds / len(test)
+                errors[n] += distance(said[i][1].split(), heard.split()) / self.seeds
+                letters[n] += distance(said[i][1], heard) / self.seeds
+        words = [float(len(said[i][1].split())) for i in test]
+        sizes_of = [float(len(said[i][1])) for i in test]
+        note = f"{len(learnable)} recordings to learn from; greedy, no language model"
+        about = {"unit": "%", "better": "lower", "scale": 100, "note": note}
+        return [
+            self.mean("word error rate", errors.tolist(), words, **about),
+            self.mean("character error rate", letters.tolist(), sizes_of, **about),
+            *self._weights(weights, ""),
+        ]
+
+
+def _label_loss(
+    codes: Sequence[np.ndarray], wanted: Tensor, model: nn.Module, chosen: list[int]
+) -> Tensor:
+    batch, lengths = padded([codes[i] for i in chosen], wanted.device)
+    return F.cross_entropy(model(batch, lengths)[0], wanted[chosen])

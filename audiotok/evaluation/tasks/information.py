@@ -1,0 +1,235 @@
+"""What codes tell of phones and of the speaker: mutual information, and linear probes."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from audiotok.audio.delimited import read_rows
+from audiotok.data.alignment import PROTOCOL, Span, align
+from audiotok.data.manifest import Recording
+from audiotok.evaluation.probes.probe import Probed, probe
+from audiotok.evaluation.results import Finding
+from audiotok.evaluation.tasks.base import Bench, Task
+from audiotok.tokens.statistics import entropy, mutual_information, tally
+
+DRAWS = 20  # orders of the labels that the chance level is a mean of
+SECOND = 1.0  # s of codes that the speaker is guessed from
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Frames whose phone is known: codes `[k n]` and labels `[n]`, recording by recording."""
+
+    codes: np.ndarray
+    phones: np.ndarray
+    speakers: np.ndarray
+
+
+class Information(Task):
+    """Mutual information of each codebook with phones and with speakers, less chance.
+
+    Args:
+        option: the path of a TSV from a forced aligner: path (as in the manifest), speaker, phone,
+            start, end (s). Without it pocketsphinx aligns English recordings that have text.
+    """
+
+    def __init__(self, option: str = "") -> None:
+        self.option = option
+        source = f"from {Path(option).name}" if option else PROTOCOL
+        self.protocol = (
+            f"phones: {source}, of the frame's middle; "
+            "mutual information: plug-in estimate less its mean when labels are out of place "
+            f"({DRAWS} draws: phones rotated along the corpus, speakers dealt anew to recordings), "
+            "which takes off too much where codes are many and frames few, "
+            "each codebook by itself; probes: multinomial logistic regression, of phones on the "
+            "code of codebook 1 and on other speakers than it learnt from, of the speaker on how "
+            f"often each code of codebook 1 comes in {SECOND:g} s, on other recordings"
+        )
+
+    def run(self, bench: Bench) -> list[Finding]:
+        """Information and probes; see `Task.run`."""
+        found = []
+        made = bench.codes()
+        try:
+            spans, left_out = self._spans(bench)
+            found += self._phones(bench, made, spans, left_out)
+        except ImportError as error:  # the speakers need no phones
+            found.append(self.absent("information on phones", f"not run: {error}"))
+        return [*found, *self._speakers(bench, made)]
+
+    # -- phones -----------------------------------------------------------------------------------
+
+    def _spans(self, bench: Bench) -> tuple[list[list[Span]], str]:
+        """The phones of every recording, and what was left out."""
+        if self.option:
+            table = phones_of(Path(self.option))
+            spans = [table.get(_path(r), table.get(str(r.path), [])) for r in bench.recordings]
+            missing = sum(not mine for mine in spans)
+            return spans, f"{missing} recordings are not in {self.option}" if missing else ""
+        spans, reasons = [], Counter[str]()
+        for recording in bench.over(bench.recordings, "align phones"):
+            try:
+                if not recording.fields.get("language", "en").startswith("en"):
+                    raise ValueError("not English")
+                spans.append(align(bench.original(recording), recording.text).phones)
+            except ValueError as error:
+                reasons[str(error).partition(":")[0]] += 1
+                spans.append([])
+        return spans, "; ".join(f"{n} recordings left out: {why}" for why, n in reasons.items())
+
+    def _phones(
+        self, bench: Bench, made: list[np.ndarray], spans: list[list[Span]], note: str
+    ) -> list[Finding]:
+        if not any(spans):
+            return [self.absent("information on phones", f"no phones; {note}")]
+        rate = float(bench.codec.frame_rate)
+        names = sorted({span.label for mine in spans for span in mine})
+        codes, labels, who = [], [], []
+        speakers = numbered([r.speaker for r in bench.recordings])
+        for mine, of, speaker in zip(made, spans, speakers, strict=True):
+            label = labelled(of, names, mine.shape[1], rate)
+            codes.append(mine[:, label >= 0])
+            labels.append(label[label >= 0])
+            who.append(np.full(len(labels[-1]), speaker))
+        data = Labelled(np.concatenate(codes, 1), np.concatenate(labels), np.concatenate(who))
+        if not len(data.phones):
+            return [self.absent("information on phones", f"no frame lies in a phone; {note}")]
+        random = np.random.default_rng(bench.seed)
+        n = len(data.phones)
+        turned = [np.roll(data.phones, t) for t in random.integers(n // 8, n - n // 8, DRAWS)]
+        found = [
+            self._told("phones", k, row, data.phones, turned, note)
+            for k, row in enumerate(data.codes)
+        ]
+        return [*found, self._phone_probe(data, bench.seed)]
+
+    def _told(
+        self,
+        what: str,
+        k: int,
+        codes: np.ndarray,
+        labels: np.ndarray,
+        others: Sequence[np.ndarray],
+        note: str,
+    ) -> Finding:
+        """Information of one codebook on a label, less that on labels out of place."""
+        plain = mutual_information(codes, labels)
+        chance = float(np.mean([mutual_information(codes, other) for other in others]))
+        most = entropy(tally(labels))
+        share = 100 * (plain - chance) / most if most else 0.0
+        above = 100 * (plain - chance) / (most - chance) if most > chance else 0.0
+        about = (
+            f"{plain:.3f} less {chance:.3f} by chance; {share:.1f} % of the label's {most:.3f} "
+            f"bits, {above:.1f} % of what chance leaves of them{'; ' if note else ''}{note}"
+        )
+        name = f"information of codebook {k + 1} on {what}"
+        better = "higher" if what == "phones" else ""
+        return self.found(
+            name, plain - chance, unit="bits", better=better, n=len(labels), note=about
+        )
+
+    def _phone_probe(self, data: Labelled, seed: int) -> Finding:
+        name = "phones right, from the code of codebook 1"
+        if len(np.unique(data.speakers)) < 2:
+            return self.absent(name, "frames of a single speaker, who cannot be held out")
+        _, kinds = np.unique(data.codes[0], return_inverse=True)
+        features = torch.nn.functional.one_hot(torch.from_numpy(kinds)).float()
+        got = probe(
+            features, torch.from_numpy(data.phones), torch.from_numpy(data.speakers), seed=seed
+        )
+        return self._probed(name, got, "speakers", "higher")
+
+    def _probed(self, name: str, got: Probed, groups: str, better: str) -> Finding:
+        note = f"chance {100 * got.chance:.1f} %; {got.groups} {groups} held out"
+        about = {"unit": "%", "low": 100 * got.low, "high": 100 * got.high, "n": got.tested}
+        return self.found(name, 100 * got.accuracy, better=better, note=note, **about)
+
+    # -- speakers ---------------------------------------------------------------------------------
+
+    def _speakers(self, bench: Bench, made: list[np.ndarray]) -> list[Finding]:
+        many = Counter(r.speaker for r in bench.recordings if r.speaker)
+        kept = [i for i, r in enumerate(bench.recordings) if many[r.speaker] > 1]
+        if len({bench.recordings[i].speaker for i in kept}) < 2:
+            why = "no two speakers with two recordings each in the manifest's `speaker`"
+            return [self.absent("information on the speaker", why)]
+        who = numbered([bench.recordings[i].speaker for i in kept])
+        frames = [made[i].shape[1] for i in kept]
+        codes = np.concatenate([made[i] for i in kept], 1)
+        random = np.random.default_rng(bench.seed)
+        labels = np.repeat(who, frames)
+        dealt = [np.repeat(random.permutation(who), frames) for _ in range(DRAWS)]
+        found = [
+            self._told("the speaker", k, row, labels, dealt, "") for k, row in enumerate(codes)
+        ]
+        return [*found, self._speaker_probe([made[i][0] for i in kept], who, bench)]
+
+    def _speaker_probe(self, rows: list[np.ndarray], who: np.ndarray, bench: Bench) -> Finding:
+        span = max(1, round(SECOND * float(bench.codec.frame_rate)))
+        kinds, index = np.unique(np.concatenate(rows), return_inverse=True)
+        features, labels, groups, at = [], [], [], 0
+        for i, row in enumerate(rows):
+            mine, at = index[at : at + len(row)], at + len(row)
+            for first in range(0, len(mine) - span + 1, span):
+                features.append(np.bincount(mine[first : first + span], minlength=len(kinds)))
+                labels.append(who[i])
+                groups.append(i)
+        name = "speakers right, from a second of codebook 1"
+        if len(set(groups)) < 2:
+            return self.absent(name, f"fewer than two recordings of {SECOND:g} s")
+        got = probe(
+            torch.from_numpy(np.stack(features)).float(),
+            torch.tensor(np.asarray(labels)),
+            torch.tensor(groups),
+            seed=bench.seed,
+        )
+        return self._probed(name, got, "recordings", "")
+
+
+def _path(recording: Recording) -> str:
+    return recording.fields.get("path", str(recording.path))
+
+
+def numbered(names: Sequence[str]) -> np.ndarray:
+    """Names as 0, 1, ..."""
+    return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
+
+
+def labelled(spans: Sequence[Span], names: Sequence[str], frames: int, rate: float) -> np.ndarray:
+    """The label of every frame whose middle lies in a span, -1 elsewhere."""
+    label = np.full(frames, -1, np.int64)
+    for span in spans:
+        first, last = (_from(at * rate - 0.5) for at in (span.start, span.end))
+        label[first:last] = names.index(span.label)
+    return label
+
+
+def _from(at: float) -> int:
+    """The first frame from a place on; a place that is a frame's but for rounding is that frame."""
+    return max(0, int(np.ceil(round(at, 6))))
+
+
+def phones_of(path: Path) -> dict[str, list[Span]]:
+    """The phones of each recording in an aligner's TSV.
+
+    Raises:
+        ValueError: it cannot be read, or lacks a column, or a time is no number.
+    """
+    spans: dict[str, list[Span]] = defaultdict(list)
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            for _, row in read_rows(lines, str(path)):
+                spans[row["path"]].append(
+                    Span(row["phone"], float(row["start"]), float(row["end"]))
+                )
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    except (KeyError, ValueError, TypeError) as error:
+        columns = "path, phone, start and end, separated by tabs"
+        raise ValueError(f"{path}: not a table of {columns} ({error})") from None
+    return dict(spans)

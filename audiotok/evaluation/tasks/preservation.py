@@ -1,0 +1,57 @@
+"""What is left of words and voice when codebook 1 alone, and all codebooks, are decoded."""
+
+from __future__ import annotations
+
+from audiotok._platform.registry import find
+from audiotok.evaluation.metrics.base import Metric, MissingModelError
+from audiotok.evaluation.results import Finding
+from audiotok.evaluation.tasks.base import Bench, Task
+
+
+class Preservation(Task):
+    """SLMTokBench's second axis (Zhang et al. 2023, arXiv:2308.16692): information preservation."""
+
+    protocol = (
+        "metrics `wer` (where there is text) and `speaker` of what the codec decodes from codebook "
+        "1 alone and from all of them, by the models that the bench was given; `wer` of the "
+        "originals beside it"
+    )
+
+    def run(self, bench: Bench) -> list[Finding]:
+        """Word errors and speaker similarity; see `Task.run`."""
+        found = []
+        kinds = {"codebook 1": 1, f"codebooks 1 to {bench.codebooks}": bench.codebooks}
+        if bench.codebooks == 1:
+            del kinds[f"codebooks 1 to {bench.codebooks}"]
+        for name in ("wer", "speaker"):
+            try:
+                metric = find("metrics", name)(models=bench.models)
+                if name == "wer":
+                    found.append(self._scored(bench, metric, "wer of the originals", None))
+                for of, codebooks in kinds.items():
+                    found.append(self._scored(bench, metric, f"{name} of {of}", codebooks))
+            except (ImportError, ValueError) as error:  # the other one may well run
+                found.append(self.absent(name, f"not run: {error}"))
+        return found
+
+    def _scored(self, bench: Bench, metric: Metric, name: str, codebooks: int | None) -> Finding:
+        totals, counts, failed = [], [], {}
+        for recording in bench.over(bench.recordings, name):
+            original = bench.original(recording).mono()
+            output = original
+            if codebooks is not None:
+                output = bench.codec.decode(bench.encode(recording).first(codebooks))
+            try:
+                score = metric.score(output.mono(), original, recording.text or None)
+            except MissingModelError:
+                raise
+            except ValueError as error:
+                failed[str(error)] = failed.get(str(error), 0) + 1
+                continue
+            totals.append(score.total)
+            counts.append(score.count)
+        note = "; ".join(f"{n} not scored: {why}" for why, n in failed.items())
+        about = {"unit": metric.unit, "better": metric.better}
+        return self.mean(
+            name, totals, counts, note=f"{metric.protocol}{'; ' if note else ''}{note}", **about
+        )

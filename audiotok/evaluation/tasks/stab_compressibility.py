@@ -1,0 +1,109 @@
+"""How short strings of codes pack: Huffman codes, and byte-pair encoding."""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+
+import numpy as np
+
+from audiotok.evaluation.metrics.base import needed
+from audiotok.evaluation.results import Finding
+from audiotok.evaluation.tasks.base import Bench, Task
+from audiotok.tokens.statistics import entropy, huffman, tally
+
+MERGES = (100, 500, 1000)
+# Codes are written as characters for the BPE: planes 1 to 14 have no surrogates and no spaces
+# that a tokenizer would treat otherwise.
+FIRST = 0x10000
+LARGEST = 0xE0000 - FIRST
+
+
+class StabCompressibility(Task):
+    """STAB-inspired (Vashishth et al. 2024, arXiv:2409.02384)."""
+
+    protocol = (
+        "STAB-inspired. Huffman: mean code length of single codes over the corpus that it was made "
+        "for, against log2 of the entries (efficiency 1: nothing to gain) and the entropy. BPE: "
+        "codebook 1 with its repeats, learnt by `tokenizers` on every other recording and applied "
+        "to the rest: sequence length over codes, and the entropy of the merged codes a second"
+    )
+
+    def run(self, bench: Bench) -> list[Finding]:
+        """Lengths; see `Task.run`."""
+        made = bench.codes()
+        whole = np.concatenate(made, 1)
+        sizes = bench.codec.sizes[: bench.codebooks]
+        found, lengths = [], []
+        for k, size in enumerate(sizes):
+            counts = tally(whole[k])
+            lengths.append(huffman(counts))
+            most = math.log2(size)
+            note = f"{lengths[-1]:.3f} bits, of {most:.3f} nominal; entropy {entropy(counts):.3f}"
+            name = f"Huffman efficiency of codebook {k + 1}"
+            value = lengths[-1] / most if most else None
+            found.append(self.found(name, value, n=whole.shape[1], note=note))
+        rate = float(bench.codec.frame_rate)
+        nominal = rate * sum(map(math.log2, sizes)) / 1000
+        found.append(
+            self.found(
+                "Huffman rate",
+                rate * sum(lengths) / 1000,
+                unit="kbps",
+                better="lower",
+                note=f"of {nominal:.3f} nominal; without the table",
+            )
+        )
+        try:
+            return found + self._bpe([codes[0] for codes in made], rate, sizes[0])
+        except ImportError as error:
+            return [*found, self.absent("BPE", f"not run: {error}")]
+
+    def _bpe(self, rows: list[np.ndarray], rate: float, size: int) -> list[Finding]:
+        train, test = [r for r in rows[::2] if len(r)], [r for r in rows[1::2] if len(r)]
+        if not train or not test:
+            return [self.absent("BPE", "not run: fewer than two recordings")]
+        if size > LARGEST:
+            return [self.absent("BPE", f"not run: more than {LARGEST} entries")]
+        seconds = sum(map(len, test)) / rate
+        before = entropy(tally(np.concatenate(test))) * rate
+        found = [
+            self.found("entropy of codebook 1", before, unit="bit/s", note="held out, no merges")
+        ]
+        for merges in MERGES:
+            cut = merged(train, test, merges)
+            name = f"after {merges} merges"
+            about = {"unit": "%", "better": "lower", "scale": 100}
+            counts = [float(len(row)) for row in test]
+            left = [float(len(row)) for row in cut]
+            found.append(self.mean(f"BPE length {name}", left, counts, **about))
+            kinds = tally(np.asarray(list(chain.from_iterable(cut))))
+            bits = entropy(kinds) * sum(left) / seconds
+            note = f"{int(sum(left))} merged codes of {len(kinds)} kinds, whose entropy is low"
+            found.append(
+                self.found(f"BPE entropy {name}", bits, unit="bit/s", better="lower", note=note)
+            )
+        return found
+
+
+def merged(train: list[np.ndarray], test: list[np.ndarray], merges: int) -> list[list[int]]:
+    """Ids of `test` after so many merges of neighbours, most frequent first in `train`.
+
+    Raises:
+        ImportError: `tokenizers` is not installed.
+    """
+    tokenizers = needed("tokenizers")
+    alphabet = sorted({chr(FIRST + c) for row in chain(train, test) for c in row.tolist()})
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=len(alphabet) + merges,
+        initial_alphabet=alphabet,
+        min_frequency=2,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(map(_written, train), trainer)
+    return [tokenizer.encode(_written(row)).ids for row in test]
+
+
+def _written(row: np.ndarray) -> str:
+    return "".join(chr(FIRST + c) for c in row.tolist())

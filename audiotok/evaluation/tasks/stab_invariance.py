@@ -1,0 +1,129 @@
+"""Whether codes stay the same where they should: another speaker, another context."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+
+import numpy as np
+
+from audiotok.audio.audio import Audio
+from audiotok.evaluation.results import Finding
+from audiotok.evaluation.tasks.base import Bench, Task
+from audiotok.tokens.statistics import apartness, tally
+
+PAIRS = 300  # of recordings, at most
+BINS = (0, 1, 2, 4, 8, 16, 32, 64)  # frames from a cut
+SHORTEST = 16  # frames of a recording that can be cut
+
+
+class StabInvariance(Task):
+    """STAB-inspired (Vashishth et al. 2024, arXiv:2409.02384, whose formulas were not at hand).
+
+    A codec whose codes never change is as invariant as can be and of no use, so beside every
+    invariance stands how alike unrelated codes are; their difference is what counts.
+    """
+
+    protocol = (
+        "STAB-inspired; codebook 1. Speaker: 1 - edit distance over the longer string, without "
+        f"repeats, of recordings of one text by different speakers (up to {PAIRS} pairs), and of "
+        "as many pairs with different texts and speakers. Context: share of equal codes when the "
+        "middle half of a recording is coded alone and within it, by frames from the cut, and of "
+        "frames that are equal by chance"
+    )
+
+    def run(self, bench: Bench) -> list[Finding]:
+        """Speaker and context invariance; see `Task.run`."""
+        made = [codes[0] for codes in bench.codes()]
+        return self._speaker(bench, made) + self._context(bench, made)
+
+    def _speaker(self, bench: Bench, made: list[np.ndarray]) -> list[Finding]:
+        name = "alike: same text, other speaker"
+        random = np.random.default_rng(bench.seed)
+        same, other = pairs_of(bench, random)
+        if not same:
+            return [self.absent(name, "no text is said by two speakers in the manifest")]
+        about = {"unit": "%", "scale": 100}
+        alike = [1 - apartness(made[i], made[j]) for i, j in same]
+        chance = [1 - apartness(made[i], made[j]) for i, j in other]
+        found = [self.mean(name, alike, [1.0] * len(alike), better="higher", **about)]
+        if not chance:
+            return [*found, self.absent("alike: other text, other speaker", "no such pair")]
+        found.append(
+            self.mean("alike: other text, other speaker", chance, [1.0] * len(chance), **about)
+        )
+        gain = 100 * (np.mean(alike) - np.mean(chance))
+        note = "0 for codes that say nothing, and for codes that say everything but the text"
+        return [
+            *found,
+            self.found(
+                "alike for the text's sake", gain, unit="points", better="higher", note=note
+            ),
+        ]
+
+    def _context(self, bench: Bench, made: list[np.ndarray]) -> list[Finding]:
+        frame, bins = bench.codec.frame_size, len(BINS) - 1
+        sides = ("after the cut's start", "before the cut's end")
+        equal = np.zeros((2, bins, len(made)))
+        seen = np.zeros_like(equal)
+        for i, recording in enumerate(bench.over(bench.recordings, "cut")):
+            whole = made[i]
+            first, last = len(whole) // 4, len(whole) - len(whole) // 4
+            if len(whole) < SHORTEST:
+                continue
+            audio = bench.audio(recording)
+            alone = bench.again(Audio(audio.samples[:, first * frame : last * frame], audio.rate))[
+                0
+            ]
+            same = (alone == whole[first:last]).astype(float)
+            middle = len(same) // 2
+            for side, near in enumerate((same[:middle], same[middle:][::-1])):
+                for b, (low, high) in enumerate(pairwise(BINS)):
+                    equal[side, b, i] = near[low:high].sum()
+                    seen[side, b, i] = len(near[low:high])
+        about = {"unit": "%", "better": "higher", "scale": 100}
+        found = [
+            self.mean(
+                f"equal alone and in context, {_frames(b)} {name}",
+                equal[side, b].tolist(),
+                seen[side, b].tolist(),
+                **about,
+            )
+            for side, name in enumerate(sides)
+            for b in range(bins)
+        ]
+        shares = tally(np.concatenate(made)) / sum(map(len, made))
+        chance = 100 * float((shares**2).sum())
+        note = "two frames of the corpus drawn at random"
+        return [*found, self.found("equal by chance", chance, unit="%", better="lower", note=note)]
+
+
+def pairs_of(
+    bench: Bench, random: np.random.Generator
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Recordings of one text by two speakers, and as many of two texts by two speakers."""
+    by_text = defaultdict(list)
+    for i, recording in enumerate(bench.recordings):
+        text = "".join(c for c in recording.text.lower() if c.isalnum())
+        if text and recording.speaker:
+            by_text[text].append(i)
+    who = [recording.speaker for recording in bench.recordings]
+    groups = list(by_text.values())
+    same = [(i, j) for g in groups for i in g for j in g if i < j and who[i] != who[j]]
+    if len(same) > PAIRS:
+        same = [same[i] for i in random.choice(len(same), PAIRS, replace=False)]
+    # Pairs of the very recordings that are in the others, so that their lengths are alike.
+    one, two = [i for i, _ in same], [j for _, j in same]
+    of = {i: g for g, members in enumerate(groups) for i in members}
+    other = []
+    for _ in range(20):
+        drawn = zip(random.permutation(one).tolist(), random.permutation(two).tolist(), strict=True)
+        other += [(i, j) for i, j in drawn if of[i] != of[j] and who[i] != who[j]]
+        if len(other) >= len(same):
+            break
+    return same, other[: len(same)]
+
+
+def _frames(b: int) -> str:
+    low, high = BINS[b], BINS[b + 1] - 1
+    return f"{low} to {high} frames" if high > low else f"{low} frame{'s' if low != 1 else ''}"

@@ -1,0 +1,95 @@
+"""How like a language strings of codes are: rank and frequency, predictability, other languages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from audiotok.evaluation.results import Finding
+from audiotok.evaluation.tasks.base import Bench, Task, apart
+from audiotok.tokens.statistics import cross_entropy, mutual_information, tally
+
+DRAWS = 20  # deals of the languages that the chance level is a mean of
+
+
+class StabLanguage(Task):
+    """STAB-inspired (Vashishth et al. 2024, arXiv:2409.02384)."""
+
+    protocol = (
+        "STAB-inspired; codebook 1 with its repeats. Slope: least squares of log frequency on log "
+        "rank, over codes seen twice or more (words: about -1; uniform codes: 0). Entropy rates: "
+        "n-gram models with Witten-Bell interpolation, learnt on some speakers (recordings, where "
+        "there is one speaker) and tested on others, and on the same codes in random order. "
+        "Languages: how much the language tells of the code (the Jensen-Shannon divergence of the "
+        f"languages' codes), less its mean over {DRAWS} deals of languages to recordings"
+    )
+
+    def run(self, bench: Bench) -> list[Finding]:
+        """Slope, entropy rates and divergence; see `Task.run`."""
+        made = [codes[0] for codes in bench.codes()]
+        counts = tally(np.concatenate(made))
+        slope = rank_slope(counts)
+        n = int(counts.sum())
+        found = [
+            self.absent("rank-frequency slope", "fewer than two codes were seen twice")
+            if slope is None
+            else self.found("rank-frequency slope", slope, n=n, note=f"{len(counts)} codes in use")
+        ]
+        found += self._rates(bench, made)
+        return [*found, self._languages(bench, made)]
+
+    def _rates(self, bench: Bench, made: list[np.ndarray]) -> list[Finding]:
+        who = [recording.speaker for recording in bench.recordings]
+        by = "speakers" if len(set(who)) > 1 else "recordings"
+        groups = who if len(set(who)) > 1 else [str(i) for i in range(len(made))]
+        if len(groups) < 2:
+            return [self.absent("entropy rates", "not run: fewer than two recordings")]
+        parts = [[made[i] for i in part if len(made[i])] for part in apart(groups, bench.seed)]
+        train, test = parts
+        if not train or not test:
+            return [self.absent("entropy rates", "not run: fewer than two recordings with frames")]
+        random = np.random.default_rng(bench.seed)
+        shuffled = [random.permutation(row) for row in test]
+        n = sum(map(len, test))
+        about = {"unit": "bits a code", "better": "lower", "n": n}
+        note = f"held-out {by}; {sum(map(len, train))} codes to learn from"
+        names = ("unigram", "bigram", "trigram")
+        found = [
+            self.found(
+                f"{name} entropy rate", cross_entropy(train, test, order), note=note, **about
+            )
+            for order, name in enumerate(names, 1)
+        ]
+        value = cross_entropy(train, shuffled, 2)
+        name = "bigram entropy rate in random order"
+        return [*found, self.found(name, value, unit="bits a code", n=n, note=note)]
+
+    def _languages(self, bench: Bench, made: list[np.ndarray]) -> Finding:
+        name = "information of the language on codebook 1"
+        spoken = [recording.fields.get("language", "") for recording in bench.recordings]
+        kept = [i for i, language in enumerate(spoken) if language]
+        names = sorted({spoken[i] for i in kept})
+        if len(names) < 2:
+            return self.absent(name, "fewer than two languages in the manifest's `language`")
+        codes = np.concatenate([made[i] for i in kept])
+        who = np.asarray([names.index(spoken[i]) for i in kept])
+        plain = mutual_information(codes, np.repeat(who, _lengths(made, kept)))
+        random = np.random.default_rng(bench.seed)
+        dealt = [np.repeat(random.permutation(who), _lengths(made, kept)) for _ in range(DRAWS)]
+        chance = float(np.mean([mutual_information(codes, other) for other in dealt]))
+        note = f"{plain:.4f} less {chance:.4f} by chance; {len(names)} languages"
+        about = {"unit": "bits", "better": "lower", "n": len(codes), "note": note}
+        return self.found(name, plain - chance, **about)
+
+
+def _lengths(made: Sequence[np.ndarray], kept: Sequence[int]) -> list[int]:
+    return [len(made[i]) for i in kept]
+
+
+def rank_slope(counts: np.ndarray) -> float | None:
+    """Slope of log count on log rank over counts from 2 up; None if there are not two of them."""
+    ranked = np.sort(counts[counts > 1])[::-1]
+    if len(ranked) < 2:
+        return None
+    return float(np.polyfit(np.log(np.arange(1, len(ranked) + 1)), np.log(ranked), 1)[0])

@@ -1,0 +1,48 @@
+"""A folder that `datasets.load_from_disk` opens: Arrow streams and two JSON files about them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from audiotok._platform.atomic import complete
+from audiotok.lm.exporters.arrow import Arrow
+from audiotok.lm.exporters.base import FORMAT
+
+
+class Hf(Arrow):
+    """The columns of `arrow`. Written without the library, which reads it."""
+
+    kind = "new_stream"
+
+    def name(self, number: int) -> str:
+        """See `Exporter.name`."""
+        return f"data-{number:05d}-of-{len(self.corpus.shards):05d}.arrow"
+
+    def finish(self) -> None:
+        """See `Exporter.finish`."""
+        one: dict[str, Any] = {"dtype": "int32", "_type": "Value"}
+        many = {"feature": one, "_type": "List"}
+        features: dict[str, Any] = {
+            "id": {"dtype": "string", "_type": "Value"},
+            "text": {"dtype": "string", "_type": "Value"},
+            "seconds": {"dtype": "float64", "_type": "Value"},
+            "codes": {"feature": many, "_type": "List"},
+        }
+        if self.layout is not None:
+            features["ids"] = {"feature": many, "_type": "List"} if self._rows else many
+        features["row"] = {"dtype": "string", "_type": "Value"}
+        info = {"description": f"codes of {self.corpus.codec}, {FORMAT}", "features": features}
+        files = [{"filename": self.name(number)} for number in range(len(self.corpus.shards))]
+        state = {
+            "_data_files": files,
+            "_fingerprint": self.corpus.fingerprint,
+            "_format_columns": None,
+            "_format_kwargs": {},
+            "_format_type": None,
+            "_output_all_columns": False,
+            "_split": None,
+        }
+        for name, made in (("dataset_info.json", info), ("state.json", state)):
+            with complete(self.out / name) as part:
+                part.write_text(json.dumps(made, indent=1), "utf-8")

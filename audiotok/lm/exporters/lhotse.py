@@ -1,0 +1,64 @@
+"""Lhotse: cuts with supervisions, whose codes are arrays in time beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from audiotok._platform.atomic import sweep
+from audiotok._platform.optional import needed
+from audiotok.lm.exporters.base import Exporter, Record
+
+
+class Lhotse(Exporter):
+    """`shard-000000.jsonl` of cuts: `cut.load_codes()` gives `[f k]`, `cut.load_ids()` the ids."""
+
+    suffix = ".jsonl"
+
+    def write(self, part: Path, records: Iterator[Record], number: int) -> int:
+        """See `Exporter.write`."""
+        lhotse = needed("lhotse", extra="exporters")
+        folder = self.out / f"arrays-{number:06d}"
+        folder.mkdir(exist_ok=True)
+        sweep([folder])
+        count = 0
+        with lhotse.NumpyFilesWriter(folder) as writer, part.open("w", encoding="utf-8") as cuts:
+            for record in records:
+                cut = self._cut(lhotse, writer, record, f"{number:06d}-{count:09d}")
+                cuts.write(json.dumps(cut.to_dict(), ensure_ascii=False) + "\n")
+                count += 1
+        return count
+
+    def _cut(self, lhotse: Any, writer: Any, record: Record, key: str) -> Any:
+        frame = self.corpus.frame_size / self.corpus.sample_rate
+        frames = record.codes.shape[1]
+        codes = writer.store_array(
+            f"{key}-codes",
+            record.codes.T.astype("int32"),
+            frame_shift=frame,
+            temporal_dim=0,
+            start=0,
+        )
+        custom: dict[str, Any] = {"codes": codes, "row": record.row}
+        if record.ids is not None:
+            custom["ids"] = writer.store_array(f"{key}-ids", record.ids.astype("int32"))
+        length = frames * frame
+        said = lhotse.SupervisionSegment(
+            id=record.id,
+            recording_id=record.id,
+            start=0,
+            duration=length,
+            text=record.text or None,
+            speaker=record.row.get("speaker"),
+            language=record.row.get("language"),
+        )
+        return lhotse.MonoCut(
+            id=record.id,
+            start=0,
+            duration=length,
+            channel=0,
+            supervisions=[said],
+            custom=custom,
+        )

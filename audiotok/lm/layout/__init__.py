@@ -1,0 +1,8 @@
+"""Between a recording's codes and the ids of a language model."""
+
+from audiotok.lm.layout.base import LayoutError
+from audiotok.lm.layout.grammar import Grammar
+from audiotok.lm.layout.sequence import Layout, Repaired
+from audiotok.lm.layout.streaming import DecodeStream, EncodeStream
+
+__all__ = ["DecodeStream", "EncodeStream", "Grammar", "Layout", "LayoutError", "Repaired"]

@@ -1,0 +1,1 @@
+"""Building blocks of codecs and feature extractors, and weights of other programs."""

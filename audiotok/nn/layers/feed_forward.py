@@ -1,0 +1,43 @@
+"""The other half of a transformer block: a two-layer perceptron on every frame by itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from audiotok._platform.shapes import Features, Output
+from audiotok.nn.layers.base import Layer, Span, State
+
+
+class FeedForward(Layer):
+    """x + scale * down(gelu(up(norm(x)))), `[b d t]` to the same; no biases but the norm's.
+
+    With `attention.Attention` before it, a block of Mimi's transformers.
+
+    Args:
+        features: width of input and output.
+        hidden: width between the two maps.
+        scale: initial value of the learnt per-feature gain on the branch (Touvron et al. 2021,
+            arXiv:2103.17239).
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, normalised first; Défossez et al. 2024,
+    arXiv:2410.00037, section 3.3.1 (Mimi).
+    """
+
+    def __init__(self, features: int, hidden: int, *, scale: float = 0.1) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+        self.up = nn.Linear(features, hidden, bias=False)
+        self.down = nn.Linear(hidden, features, bias=False)
+        self.scale = nn.Parameter(torch.full((features,), scale))
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Apply it; there is no state."""
+        frames = x.transpose(1, 2)
+        y = self.down(F.gelu(self.up(self.norm(frames)))) * self.scale
+        return (frames + y).transpose(1, 2), None
+
+    def reach(self, first: int, last: int) -> Span:
+        """Each output from its own input alone."""
+        return first, last

@@ -1,0 +1,103 @@
+"""From magnitude and phase of overlapping frames to a waveform, as Vocos has it.
+
+    frame i          \\____________window____________/
+    frame i+1              \\____________window____________/
+    samples          |.....|=hop=|=hop=|=hop=...
+                      trim: half of what the first window has more than a hop
+
+`stft.Istft` is causal; this one is centred ("same" padding).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from audiotok._platform.shapes import Features, Output
+from audiotok.nn.layers.base import Layer, Span, State
+
+
+class FourierHead(Layer):
+    """Log-magnitudes, then phases, `[b 2*(window//2+1) f]` to waveform `[b 1 f*hop]`.
+
+    Args:
+        hop: samples a frame.
+        window: samples of the (Hann) window and of the transform; more than hop, by an even number.
+        loudest: magnitudes above are cut.
+
+    Source: Siuzdak 2023, arXiv:2306.00814, section 3; vocos 0.1.0, `ISTFTHead(padding="same")`.
+
+    Raises:
+        ValueError: a window that cannot be centred on its hop.
+    """
+
+    causal = False
+    window: Tensor
+
+    def __init__(self, hop: int, window: int, *, loudest: float = 100.0) -> None:
+        super().__init__()
+        if window <= hop or (window - hop) % 2:
+            raise ValueError(f"window {window} cannot be centred on hop {hop}: even it out")
+        self.produces, self.hop, self.size, self.loudest = hop, hop, window, loudest
+        self.trim = (window - hop) // 2
+        self.register_buffer("window", torch.hann_window(window), persistent=False)
+
+    def start(self, batch: int) -> State:
+        """What past frames, and the squares of past windows, add to the next; frames that wait."""
+        tail = torch.zeros(batch, 2, 2 * self.trim, device=self.window.device)
+        waiting = tail.new_zeros(batch, 2 * (self.size // 2 + 1), 0)
+        return tail, waiting, torch.ones(batch, dtype=torch.bool, device=tail.device)
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Overlap, add, and divide by what the windows add up to."""
+        tail, waiting, fresh = state
+        if not x.shape[2]:
+            return x.new_zeros(len(x), 1, 0), state
+        cut = 1  # given already: the next window's first value is zero
+        if fresh.all():
+            x, cut = torch.cat([waiting, x], 2), self.trim
+            if x.shape[2] * self.hop < cut:
+                return x.new_zeros(len(x), 1, 0), (tail, x, fresh)
+        y, tail = self._added(x, tail)
+        y = torch.cat([y, tail[:, :, :1]], 2)[:, :, cut:]
+        after = tail, waiting[:, :, :0], torch.zeros_like(fresh)
+        return (y[:, :1] / y[:, 1:]).to(x.dtype), after
+
+    def finish(self, x: Features, state: State) -> Output:
+        """The rest: up to the middle of the last overlap."""
+        tail, waiting, fresh = state
+        cut = 1
+        if fresh.all():
+            x, cut = torch.cat([waiting, x], 2), self.trim
+        y = torch.cat(self._added(x, tail), 2)[:, :, cut : x.shape[2] * self.hop + self.trim]
+        return (y[:, :1] / y[:, 1:]).to(x.dtype)
+
+    def forward(self, x: Features) -> Output:
+        """The whole signal."""
+        return self.finish(x, self.start(len(x)))
+
+    def _added(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """`[b 2 f*hop]`, samples and squares of windows, and what lies past them."""
+        if not x.shape[2]:
+            return tail[:, :, :0], tail
+        magnitude, phase = x.transpose(1, 2).float().chunk(2, 2)
+        magnitude = magnitude.exp().clamp(max=self.loudest)
+        frames = torch.fft.irfft(torch.polar(magnitude, phase), self.size) * self.window
+        squares = self.window.square().expand_as(frames)
+        steps = x.shape[2] * self.hop
+        y = F.fold(
+            torch.stack([frames, squares], 1).flatten(0, 1).transpose(1, 2),
+            (1, steps + 2 * self.trim),
+            (1, self.size),
+            stride=(1, self.hop),
+        ).view(len(x), 2, -1)
+        y = y + F.pad(tail, (0, steps))
+        return y[:, :, :steps], y[:, :, steps:]
+
+    def reach(self, first: int, last: int) -> Span:
+        """The frames whose windows cover the samples; a Hann window's first value is zero."""
+        return (
+            -((self.size - 1 - self.trim - first) // self.hop),
+            (last + self.trim - 1) // self.hop,
+        )

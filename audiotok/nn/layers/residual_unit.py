@@ -1,0 +1,69 @@
+"""The dilated residual unit of convolutional codecs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from audiotok.nn.layers.base import Chain, Layer, Pointwise, Residual
+from audiotok.nn.layers.conv import Conv, Pad
+
+
+def elu(features: int) -> Layer:
+    """ELU (Clevert et al. 2015, arXiv:1511.07289), whatever the width."""
+    return Pointwise(nn.ELU())
+
+
+class ResidualUnit(Residual):
+    """x + conv1x1(act(dilated conv(act(x)))).
+
+    SEANet's is `ResidualUnit(d, hidden=d // 2)` with `shortcut=True` where x passes a 1x1
+    convolution of its own (EnCodec, SpeechTokenizer) and without in Mimi; DAC's is
+    `ResidualUnit(d, kernel=7, dilation=3, activation=Snake, causal=False)`.
+
+    Args:
+        features: width of input and output.
+        hidden: width between the two convolutions; as `features` if None.
+        kernel: taps of the dilated one.
+        dilation: steps from one tap to the next.
+        activation: makes an activation of a given width: `elu` or `Snake`.
+        norm: makes what follows each convolution, of a given width: `GroupNorm`, or nothing.
+        shortcut: whether x passes a 1x1 convolution.
+        causal: as in `Conv`.
+        pad: as in `Conv`.
+
+    Source: Tagliasacchi et al. 2020, arXiv:2009.02095 (SEANet); Kumar et al. 2023,
+    arXiv:2306.06546 (DAC).
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        hidden: int | None = None,
+        kernel: int = 3,
+        dilation: int = 1,
+        activation: Callable[[int], Layer] = elu,
+        norm: Callable[[int], Layer] | None = None,
+        shortcut: bool = False,
+        causal: bool = True,
+        pad: Pad = "zeros",
+    ) -> None:
+        hidden = hidden or features
+
+        def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> list[Layer]:
+            layer = Conv(inputs, outputs, kernel, dilation=dilation, causal=causal, pad=pad)
+            return [layer, norm(outputs)] if norm else [layer]
+
+        super().__init__(
+            Chain(
+                [
+                    activation(features),
+                    *conv(features, hidden, kernel, dilation),
+                    activation(hidden),
+                    *conv(hidden, features, 1),
+                ]
+            ),
+            Chain(conv(features, features, 1)) if shortcut else None,
+        )

@@ -1,0 +1,30 @@
+"""Snake: an activation with a learnt period, which suits the periodic signals of audio."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from audiotok._platform.shapes import Features, Output
+from audiotok.nn.layers.base import Layer, Span, State
+
+
+class Snake(Layer):
+    """x + sin²(αx) / α, one learnt α per feature, `[1 features 1]`.
+
+    Source: Ziyin et al. 2020, arXiv:2006.08195; per channel as in DAC (Kumar et al. 2023,
+    arXiv:2306.06546, section 3.1), whose guard against α = 0 it shares.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(1, features, 1))
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Apply it; there is no state."""
+        sine = torch.sin(self.alpha * x)
+        return torch.addcmul(x, sine, sine / (self.alpha + 1e-9)), None
+
+    def reach(self, first: int, last: int) -> Span:
+        """Each output from its own input alone."""
+        return first, last

@@ -1,0 +1,127 @@
+"""Residual vector quantization of whole segments: a frame is how many latents there are, how loud
+they were, and the codes of all of them, codebook by codebook.
+
+    codes of a frame    count | exponent mantissa | c0 of latent 0, 1, ... | c1 of latent 0, 1, ...
+
+Loudness is kept to 16 significant bits, as a number m x 2^e with m in [1/2, 1).
+
+For EnCodec 48 kHz (Défossez et al. 2022, arXiv:2210.13438), which codes segments of one second.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from audiotok._platform.shapes import Codes, Latent
+from audiotok.nn.quantizers.base import Lazy, Quantized, Quantizer
+from audiotok.nn.quantizers.rvq import Euclidean, Rvq
+
+HEAD = 3  # codes before those of the latents
+EXPONENTS, MANTISSAS = 256, 2**15
+
+
+class SegmentRvq(Quantizer):
+    """Frames `[b 2+latents*features f]` as `nn.layers.segments.Cut` makes them to codes and back.
+
+    Any prefix of a frame's codes decodes: what is missing of the latents adds nothing, a missing
+    count is all, a missing loudness 1.
+
+    Args:
+        features: width of a latent.
+        latents: in a segment, at most.
+        codebooks: for each latent.
+        size: entries in each.
+        options: as of `Rvq`.
+    """
+
+    rvq: Rvq
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        latents: int = 150,
+        codebooks: int = 16,
+        size: int = 1024,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        rvq = Rvq(features, codebooks=codebooks, size=size, **options)
+        self.stages = rvq.stages
+        # Beside the modules: its stages are known as ours, under the names of a plain `Rvq`.
+        object.__setattr__(self, "rvq", rvq)
+        self.features, self.latents = features, latents
+        self.sizes = (latents + 1, EXPONENTS, MANTISSAS, *(size,) * (codebooks * latents))
+
+    def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
+        """See `Quantizer.forward`; `keep` counts codes. The one loss is `commitment`."""
+        b, f = len(latent), latent.shape[2]
+        if keep is not None:
+            keep = ((keep - HEAD) // self.latents).clamp(min=1).repeat_interleave(f)
+        made = self.rvq(self._inner(latent), keep)
+        codes = torch.cat([self._head(latent), self._rows(made.codes, b)], 1)
+        head = self.decode(codes[:, :HEAD])[:, :2]
+        whole = torch.cat([head, self._outer(made.latent, b)], 1)
+
+        def alone(k: int) -> Tensor:
+            one = self.decode(codes[:, : k + 1])
+            one = one - self.decode(codes[:, :k]) if k else one
+            return latent + (one - latent).detach()
+
+        return Quantized(whole, codes, made.losses, alone(0), Lazy(len(self.sizes), alone))
+
+    @torch.no_grad()
+    def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
+        """The first `codebooks` codes of every frame (all if None)."""
+        codebooks = self.check(codebooks)
+        books = -(-max(1, codebooks - HEAD) // self.latents)
+        inner = self.rvq.encode(self._inner(latent), books)
+        return torch.cat([self._head(latent), self._rows(inner, len(latent))], 1)[:, :codebooks]
+
+    def decode(self, codes: Codes) -> Latent:
+        """The frames that the codes stand for; they may be any prefix of a frame's."""
+        b, rows, f = codes.shape
+        self.check(rows)
+        count = codes[:, :1].float()
+        loudness = torch.ones_like(count)
+        if rows > 1:
+            fine = codes[:, 2:3] if rows > 2 else torch.full_like(codes[:, :1], MANTISSAS // 2)
+            mantissa = (1 + (fine.float() + 0.5) / MANTISSAS) / 2
+            loudness = torch.ldexp(mantissa, codes[:, 1:2] - EXPONENTS // 2)
+        latent = count.new_zeros(b * f, self.features, self.latents)
+        full, rest = divmod(max(0, rows - HEAD), self.latents)
+        if rows > HEAD:
+            mine = codes[:, HEAD:].transpose(1, 2).flatten(0, 1)  # [b*f codes]
+            if full:
+                books = mine[:, : full * self.latents].unflatten(1, (full, self.latents))
+                latent = latent + self.rvq.decode(books)
+            if rest:
+                stage = cast("Euclidean", self.stages[full])
+                entry = stage.look_up(mine[:, full * self.latents :])
+                latent = latent + F.pad(entry.transpose(1, 2), (0, self.latents - rest))
+        return torch.cat([count, loudness, self._outer(latent, b)], 1)
+
+    def _head(self, latent: Tensor) -> Tensor:
+        """The codes of count and loudness, `[b 3 f]`."""
+        count = latent[:, 0].round().clamp(0, self.latents)
+        mantissa, exponent = torch.frexp(latent[:, 1].float().abs().clamp(min=1e-30))
+        fine = ((2 * mantissa - 1) * MANTISSAS).floor().clamp(0, MANTISSAS - 1)
+        coarse = (exponent + EXPONENTS // 2).clamp(0, EXPONENTS - 1)
+        return torch.stack([count.long(), coarse.long(), fine.long()], 1)
+
+    def _inner(self, latent: Tensor) -> Latent:
+        """Frames to the latents in them: `[b*f features latents]`."""
+        steps = latent[:, 2:].transpose(1, 2).flatten(0, 1)
+        return steps.unflatten(1, (self.latents, self.features)).transpose(1, 2)
+
+    def _outer(self, latent: Tensor, b: int) -> Tensor:
+        """The reverse, without the head: `[b latents*features f]`."""
+        return latent.transpose(1, 2).flatten(1).unflatten(0, (b, -1)).transpose(1, 2)
+
+    def _rows(self, codes: Tensor, b: int) -> Tensor:
+        """`[b*f k latents]` to `[b k*latents f]`."""
+        return codes.flatten(1).unflatten(0, (b, -1)).transpose(1, 2)

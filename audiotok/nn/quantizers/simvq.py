@@ -1,0 +1,60 @@
+"""SimVQ: the codebook is a frozen random one seen through one learnt linear map.
+
+A step moves all entries, also those that nothing is near to, so that none of them dies.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiotok.nn.quantizers.base import OneCode, nearest
+
+
+class Simvq(OneCode):
+    """The nearest of `size` entries, with d^2 + d learnt parameters however many they are.
+
+    Args:
+        features: width d of the latent.
+        size: entries.
+        seed: of the frozen codebook, which is kept with the weights all the same.
+
+    Source: Zhu et al. 2024, arXiv:2411.02038, section 4; its weights, beta = 0.25.
+    """
+
+    frozen: Tensor
+
+    def __init__(self, features: int, *, size: int = 4096, seed: int = 0) -> None:
+        super().__init__(features, features)
+        self.sizes = (size,)
+        random = torch.Generator().manual_seed(seed)
+        frozen = torch.randn(size, features, generator=random) * features**-0.5
+        self.register_buffer("frozen", frozen)
+        self.map = nn.Linear(features, features)
+        self._made: tuple[object, Tensor, Tensor] | None = None
+
+    @torch.no_grad()
+    def codebook(self) -> tuple[Tensor, Tensor]:
+        """All entries `[size d]` and their squared lengths, made again when weights change."""
+        parts = (self.frozen, self.map.weight, self.map.bias)
+        version = tuple((part.data_ptr(), part._version) for part in parts)
+        if self._made is None or self._made[0] != version:
+            entries = self.map(self.frozen)
+            self._made = (version, entries, entries.square().sum(1))
+        return self._made[1:]
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `OneCode.quantize`; the loss is commitment plus four times the entries' own."""
+        index = self.search(x.detach())
+        entry = self.look_up(index)
+        loss = (x - entry.detach()).square().mean() + 4 * (x.detach() - entry).square().mean()
+        return x + (entry - x).detach(), index, loss
+
+    def search(self, x: Tensor) -> Tensor:
+        """See `OneCode.search`."""
+        return nearest(x.flatten(0, 1), *self.codebook()).view(x.shape[:2])
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """See `OneCode.look_up`."""
+        return self.map(F.embedding(index, self.frozen))

@@ -1,3 +1,0 @@
-"""The report of a bench: one HTML page that needs nothing else, Markdown, CSV and Parquet."""
-
-from audiotok.report.write import write_report as write_report

@@ -1,0 +1,44 @@
+"""onnxruntime: everywhere, with numpy as all it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiotok._platform.optional import needed
+from audiotok.runtime.backends.base import Arrays, Backend
+
+
+class Onnx(Backend):
+    """See `Backend`.
+
+    Attributes:
+        spins: whether its threads spin while they wait for each other, which is fastest for one
+            program alone, and takes the cores from whatever else runs.
+    """
+
+    spins: bool = True
+
+    def prepare(self, file: Path) -> Any:
+        """A session on the CPU."""
+        ort = needed("onnxruntime", extra="onnx")
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # its warnings are of shapes that it infers no better
+        options.intra_op_num_threads = self.threads or 0
+        spinning = ("session.intra_op.allow_spinning", str(int(self.spins)))
+        options.add_session_config_entry(*spinning)
+        try:
+            return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors share no class of their own
+            raise ValueError(f"{file}: onnxruntime cannot run it: {_line(error)}") from None
+
+    def execute(self, ready: Any, inputs: Arrays) -> dict[str, np.ndarray]:
+        """See `Backend.execute`."""
+        names = [output.name for output in ready.get_outputs()]
+        return dict(zip(names, ready.run(names, dict(inputs)), strict=True))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

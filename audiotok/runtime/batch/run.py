@@ -1,0 +1,120 @@
+"""Many files through one codec: in processes, past the bad ones, with progress."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from audiotok._platform.atomic import sweep
+from audiotok._platform.console import error, said
+from audiotok.runtime.backends.base import limit_threads
+from audiotok.runtime.batch.plan import Failure, Plan
+from audiotok.runtime.batch.workers import Job, Pair, explained, one, pooled
+
+
+@dataclass
+class Report:
+    """What came of a plan."""
+
+    made: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[Pair] = field(default_factory=list)
+    errors: list[Failure] = field(default_factory=list)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For `--json`."""
+        skipped = [{"source": str(a), "target": str(b), "skipped": True} for a, b in self.skipped]
+        return [*self.made, *skipped, *({"source": a, "error": b} for a, b in self.errors)]
+
+
+def run(
+    build: Callable[[], Job],
+    planned: Plan,
+    *,
+    done: Callable[[Path, Path], bool],
+    jobs: int = 1,
+    console: Console = said,
+    verb: str = "working",
+) -> Report:
+    """Run the job that `build` makes on every pair of the plan, past the ones that fail.
+
+    Args:
+        build: called once a process; must be picklable if `jobs` is more than one.
+        planned: what to do.
+        done: whether a pair is done already and can be skipped; may raise ValueError.
+        jobs: processes.
+        console: where progress goes, and each error as it comes.
+        verb: what progress says.
+
+    Raises:
+        ValueError: the job cannot be built.
+    """
+    report = Report()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+
+    def failed(source: object, line: str) -> None:
+        report.errors.append((str(source), line))
+        error(line, console=console)
+
+    for source, line in planned.errors:
+        failed(source, line)
+    todo = []
+    for pair in planned.pairs:
+        try:
+            if done(*pair):
+                report.skipped.append(pair)
+            else:
+                todo.append(pair)
+        except (ValueError, OSError) as problem:
+            failed(pair[0], explained(problem, pair))
+    sweep({target.parent for _, target in todo})
+    seconds, shown = 0.0, console.is_terminal and len(todo) > 1
+    with (
+        Progress(*columns, console=console, transient=True, disable=not shown) as progress,
+        closing(_results(build, todo, jobs)) as results,
+    ):
+        bar = progress.add_task(verb, total=len(todo), speed="")
+        for (source, _), row in results:
+            if "error" in row:
+                failed(source, row["error"])
+            else:
+                report.made.append(row)
+                seconds += row.get("seconds", 0.0)
+            elapsed = progress.tasks[0].elapsed or 1e-9
+            progress.update(bar, advance=1, speed=f"{seconds / elapsed:.0f}x real time")
+    return report
+
+
+def _results(
+    build: Callable[[], Job], todo: list[Pair], jobs: int
+) -> Generator[tuple[Pair, dict[str, Any]], None, None]:
+    jobs = min(jobs, len(todo))
+    if jobs > 1 and all(str(source) != "-" for source, _ in todo):  # stdin is this process's
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        yield from pooled(partial(_with_threads, threads, build), todo, jobs)
+    elif todo:
+        job = build()
+        for pair in todo:
+            yield pair, one(job, pair)
+
+
+def _with_threads(threads: int, build: Callable[[], Job]) -> Job:
+    limit_threads(threads)
+    with suppress(ImportError):  # a backend may do without it
+        import torch
+
+        torch.set_num_threads(threads)
+    return build()

@@ -1,0 +1,1 @@
+"""Codecs for others: a server, its client, microphones and pipes."""

@@ -1,0 +1,144 @@
+"""The web application: the page, the socket, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from audiotok.serving.server import protocol
+from audiotok.serving.server.engine import Engine
+from audiotok.serving.server.metrics import Metrics
+from audiotok.serving.server.protocol import Hello
+from audiotok.serving.server.room import Refusal, Room, Settings
+from audiotok.serving.server.session import Session
+from audiotok.serving.server.steps import Steps
+
+PAGE = Path(__file__).parent / "page"
+HEADERS = {
+    # Nothing from elsewhere, and nobody frames it.
+    "content-security-policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
+def hello_of(steps: Steps, settings: Settings) -> Hello:
+    """What clients are greeted with."""
+    codec, limits = steps.codec, settings.limits
+    return Hello(
+        codec=codec.name,
+        fingerprint=codec.fingerprint,
+        former_fingerprints=codec.former_fingerprints,
+        sample_rate=codec.sample_rate,
+        channels=codec.channels,
+        frame_size=codec.frame_size,
+        codebooks=codec.codebooks,
+        sizes=codec.sizes,
+        latency=steps.latency,
+        limits={
+            "message_bytes": limits.message_bytes,
+            "session_seconds": limits.session_seconds,
+            "idle_seconds": limits.idle_seconds,
+        },
+    )
+
+
+def application(steps: Steps, settings: Settings) -> FastAPI:
+    """The server of one codec; `app.state.room` is there while it runs."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        metrics = Metrics()
+        engine = Engine(
+            steps,
+            gather=settings.gather_ms / 1000,
+            quantum=settings.quantum,
+            stepped=metrics.stepped,
+        )
+        room = app.state.room = Room(settings, engine, hello_of(steps, settings), metrics)
+        watch = asyncio.create_task(room.watch())
+        try:
+            yield
+        finally:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+            await asyncio.to_thread(engine.stop)
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, title="audiotok")
+    app.add_middleware(_Door, application=app)
+
+    @app.get("/healthz")
+    async def healthz(request: Request) -> Response:
+        room: Room = request.app.state.room
+        status = "draining" if room.draining else "ok"
+        about: dict[str, Any] = {"status": status, "codec": room.hello.codec}
+        about |= {"fingerprint": room.hello.fingerprint, "clients": len(room.guests)}
+        return JSONResponse(about, 503 if room.draining else 200)
+
+    @app.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        room: Room = request.app.state.room
+        token = protocol.bearer([], request.headers.get("authorization"))
+        if refusal := room.unknown(token):
+            return _refused(room, refusal)
+        return Response(room.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.websocket(protocol.PATH)
+    async def stream(socket: WebSocket) -> None:
+        room: Room = socket.app.state.room
+        offered = socket.scope.get("subprotocols", [])
+        token = protocol.bearer(offered, socket.headers.get("authorization"))
+        if refusal := room.unknown(token) or room.full():
+            await socket.send_denial_response(_refused(room, refusal))
+            return
+        await Session(socket, room).run()
+
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    return app
+
+
+def _refused(room: Room, refusal: Refusal) -> Response:
+    room.metrics.refused.labels(refusal.why).inc()
+    headers = {401: {"www-authenticate": "Bearer"}, 503: {"retry-after": "10"}}
+    return PlainTextResponse(refusal.message, refusal.status, headers.get(refusal.status))
+
+
+class _Door:
+    """Lets in who asks for this server and comes from no strange page; adds headers to answers."""
+
+    def __init__(self, app: ASGIApp, application: FastAPI) -> None:
+        self._app, self._application = app, application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers, room = Headers(scope=scope), self._application.state.room
+        # Two of them are no host, and no origin, either.
+        host, origin = (", ".join(headers.getlist(name)) or None for name in ("host", "origin"))
+        refusal = room.stranger(host, origin)
+        if refusal:
+            await _refused(room, refusal)(scope, receive, send)
+            return
+
+        async def headed(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                message = {**message, "headers": [*message["headers"], *extra]}
+            await send(message)
+
+        await self._app(scope, receive, headed)

@@ -1,0 +1,293 @@
+"""Running the server: one process, which drains when it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from audiotok.serving.server.app import application
+from audiotok.serving.server.room import Settings
+from audiotok.serving.server.steps import steps_of
+
+if TYPE_CHECKING:
+    from audiotok.codecs.models.base import Codec
+    from audiotok.runtime.exported import Exported
+
+SEND_BUFFER = 1 << 16  # bytes: two seconds of audio
+HEADER_SECONDS = 10.0  # that a request may take to arrive
+QUIET = 128  # connections that may ask for nothing at a time; the oldest gives way
+BACKLOG = 256  # connections that wait to be taken up
+CLOSE_SECONDS = 2.0  # that a client may take to answer a close
+MESSAGE_BYTES = 512  # that a message costs beside its own, while it waits
+log = logging.getLogger("audiotok")
+
+
+class _Http(H11Protocol):
+    """HTTP that cuts off whoever connects and asks for nothing, at the latest when many do.
+
+    So connections that are silent, however many, keep nobody out.
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._cut_off = False
+        self._await()
+        quiet = [one for one in self.connections if isinstance(one, _Http) and one.quiet]
+        if len(quiet) > QUIET:
+            min(quiet, key=lambda one: one.since).cut_off()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._patience.cancel()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        self._patience.cancel()
+        super().handle_websocket_upgrade(event)
+
+    def on_response_complete(self) -> None:
+        self._patience.cancel()
+        self._await()
+        super().on_response_complete()
+
+    @property
+    def quiet(self) -> bool:
+        """True if no request is being answered on the connection."""
+        return not self._cut_off and (self.cycle is None or self.cycle.response_complete)
+
+    def cut_off(self) -> None:
+        """End it, if it asks for nothing."""
+        if self.quiet:
+            self._cut_off = True
+            self.transport.abort()
+
+    def _await(self) -> None:
+        self.since = self.loop.time()
+        self._patience = self.loop.call_later(HEADER_SECONDS, self.cut_off)
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """WebSocket that can be cut off, whatever is still to be sent, and says several things at once.
+
+    `scope["state"]` has for the application: `abort()`, `gone()` and `await send_bytes(messages)`.
+    It reads on, while a message is worked on, until as much waits as a message may have: that is
+    how it learns that a client closes. An answer to a ping may lie behind what is not read.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.close_timeout = CLOSE_SECONDS
+        self._ahead = 0  # bytes that wait
+        self._came = self.loop.time()  # when anything did
+
+    async def run_asgi(self) -> None:
+        scope: Any = self.scope
+        scope["state"] |= {
+            "abort": self.transport.abort,
+            "gone": self._gone,
+            "send_bytes": self._send_bytes,
+        }
+        await super().run_asgi()
+
+    def send_receive_event_to_app(self) -> None:
+        size = sum(map(len, self.frames))
+        if self.curr_msg_data_type == "text" and not _is_text(b"".join(self.frames)):
+            self.conn.send_close(1007, "a text message is not UTF-8")
+            self.handle_parser_exception()
+            return
+        super().send_receive_event_to_app()
+        self._ahead += size + MESSAGE_BYTES
+        self._read_on()
+
+    async def receive(self) -> Any:
+        message: Any = await super().receive()
+        if message["type"] == "websocket.receive":
+            text, data = message.get("text"), message.get("bytes")
+            size = len(text.encode()) if text is not None else len(data)
+            self._ahead -= size + MESSAGE_BYTES
+            self._read_on()
+        return message
+
+    def data_received(self, data: bytes) -> None:
+        self._came = self.loop.time()
+        super().data_received(data)
+
+    def keepalive_timeout(self) -> None:
+        # An answer may lie behind messages that wait, or are just being read.
+        patience = self.ping_timeout or 0.0
+        if (self.read_paused or self.loop.time() - self._came < patience) and not self._gone():
+            self.pong_timer = self.loop.call_later(patience, self.keepalive_timeout)
+            return
+        super().keepalive_timeout()
+
+    def _read_on(self) -> None:
+        if self.read_paused and self._ahead < self.config.ws_max_size:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    def _gone(self) -> bool:
+        """Return whether nobody waits for an answer, though there may be more to read."""
+        if self.disconnected or self.close_sent or self.transport.is_closing():
+            return True
+        return self.conn.close_rcvd is not None or _hung_up(self.transport)
+
+    async def _send_bytes(self, messages: Sequence[bytes]) -> None:
+        await self.writable.wait()
+        if self.disconnected or self.close_sent or self.transport.is_closing():
+            raise ClientDisconnected
+        for message in messages:
+            self.conn.send_binary(message)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # a refusal is one; uvicorn would log it as an error
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _hung_up(transport: asyncio.Transport) -> bool:
+    """Return whether the other side has ended the connection, though what it sent is not read
+    yet."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
+
+
+class Server(uvicorn.Server):
+    """A server that ends in good order: the first signal drains it, the second ends it."""
+
+    def __init__(self, config: uvicorn.Config, application: Any) -> None:
+        super().__init__(config)
+        self._application = application
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._drained: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See `uvicorn.Server`; a signal that was obeyed is not raised again at the end."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.leave)
+
+    def leave(self) -> None:
+        """Drain, and then end; at once if it is draining already."""
+        if self._drained is not None or not self.started:
+            self.should_exit = self.force_exit = True
+            return
+        self._drained = asyncio.get_running_loop().create_task(self._leave())
+
+    async def _leave(self) -> None:
+        room = self._application.state.room
+        try:
+            with suppress(OSError, SystemExit):  # rich ends a process whose words nobody reads
+                if room.guests:
+                    log.warning("draining %d clients; once more ends at once", len(room.guests))
+            await room.drain()
+        finally:
+            self.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        OSError: one line that says where it cannot.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        door = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        # Of each connection: what is not read piles up no further.
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        return door
+    except OSError as error:
+        raise OSError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+
+
+def built(
+    codec: Codec | Exported,
+    settings: Settings,
+    *,
+    context: float | None = None,
+    certificate: str | None = None,
+    key: str | None = None,
+) -> Server:
+    """A server that is to be run with `run(sockets=[listen(...)])`.
+
+    Raises:
+        ValueError: the codec cannot stream.
+    """
+    app, limits = application(steps_of(codec, context), settings), settings.limits
+    config = uvicorn.Config(
+        app,
+        http=_Http,
+        ws=_WebSocket,
+        ws_max_size=limits.message_bytes,
+        ws_ping_interval=settings.ping_seconds,
+        ws_ping_timeout=settings.ping_seconds,
+        ws_per_message_deflate=False,  # tokens do not shrink
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=1,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+    )
+    return Server(config, app)
+
+
+def serve(
+    codec: Codec | Exported,
+    settings: Settings,
+    *,
+    context: float | None = None,
+    certificate: str | None = None,
+    key: str | None = None,
+    ready: Callable[[str], None] = lambda _address: None,
+) -> None:
+    """Serve until told to end.
+
+    Args:
+        codec: that can stream.
+        settings: where, to whom, and how.
+        context: seconds around a frame that a codec may look at which needs the whole recording.
+        certificate: a PEM file, for https and wss.
+        key: of the certificate.
+        ready: called with the address, once it listens.
+
+    Raises:
+        ValueError: the codec cannot stream.
+        OSError: it cannot listen there.
+    """
+    server = built(codec, settings, context=context, certificate=certificate, key=key)
+    with listen(settings.host, settings.port) as door:
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        scheme = "https" if certificate else "http"
+        ready(f"{scheme}://{host}:{door.getsockname()[1]}/")
+        server.run(sockets=[door])

@@ -1,0 +1,174 @@
+"""Damage: finding it to the last byte, and what can be read in spite of it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from audiotok.tokens.format import (
+    BATCH,
+    BLOCK,
+    BLOCK_TAG,
+    END,
+    END_TAG,
+    NEXT_TAG,
+    NOBODY,
+    End,
+    FileStart,
+    Header,
+    TokenFileDamagedError,
+    block_at,
+    end_at,
+    explained,
+    key_of,
+    unpack,
+)
+from audiotok.tokens.reader import TokenReader, open_file, read_start
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found: `damage` in plain words, and how much audio can still be read."""
+
+    ok: bool
+    damage: tuple[str, ...]
+    recoverable_seconds: float
+
+
+class Piece(NamedTuple):
+    """A stretch of a damaged file without a gap."""
+
+    first: int  # frame
+    codes: np.ndarray
+    samples: int
+    original_samples: int
+
+
+def verify(path: str | Path) -> Report:
+    """Reads the whole file in constant memory; `ok` promises that loading it succeeds.
+
+    Raises:
+        TokenFileError: it cannot be opened, or a newer audiotok wrote it.
+    """
+    try:
+        with TokenReader(path) as reader:
+            step = max(1, BATCH // reader.header.rows)
+            for first in range(0, reader.frames, step):
+                reader.read(first, min(first + step, reader.frames))
+            return Report(True, (), reader.samples / reader.header.sample_rate)
+    except TokenFileDamagedError as error:
+        try:
+            header, pieces, damage = salvage(path)
+        except TokenFileDamagedError:  # no header
+            return Report(False, (str(error),), 0.0)
+        samples = sum(piece.samples for piece in pieces)
+        return Report(False, tuple(damage) or (str(error),), samples / header.sample_rate)
+
+
+def salvage(path: str | Path) -> tuple[Header, list[Piece], list[str]]:
+    """Finds every sound block of a file, wherever it stands, and says what lies between them.
+
+    Raises:
+        TokenFileDamagedError: the header cannot be read.
+        TokenFileError: the file cannot be opened, or a newer audiotok wrote it.
+    """
+    path = Path(path)
+    with open_file(path) as file, explained(path, "read"):
+        start = read_start(path, file)
+        header = start.header
+        if os.fstat(file.fileno()).st_size == start.bytes:
+            return header, [], [f"the file stops after its header, at byte {start.bytes}"]
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return header, *_salvage(start, data)
+
+
+def _begun(start: FileStart, data: mmap.mmap, at: int, before: int) -> tuple[int, int]:
+    """Return the key of the run that begins at a byte, and how many bytes its identity takes.
+
+    Where that is damaged, the end of the run says its key too.
+    """
+    if not start.runs or at + len(NOBODY) > len(data):
+        return before, 0
+    key, size = key_of(data[at : at + len(NOBODY)], before), len(NOBODY)
+    if block_at(start.header, data, at + size, key):
+        return key, size
+    for tag in re.compile(b"|".join(map(re.escape, (END_TAG, NEXT_TAG)))).finditer(data, at):
+        if end := end_at(start, data, tag.start()):
+            return end.key, size if end.key == key else 0
+    return key, size
+
+
+def _salvage(start: FileStart, data: mmap.mmap) -> tuple[list[Piece], list[str]]:
+    header = start.header
+    tags = re.compile(b"|".join(map(re.escape, (BLOCK_TAG, END_TAG, NEXT_TAG))))
+    found: list[tuple[int, list[np.ndarray], End | None]] = []
+    damage: list[str] = []
+    key, size = _begun(start, data, start.bytes, start.seed)
+    sound = start.bytes + size  # where the last sound record stops
+    at = sound
+    expected = stop = 0  # frames: the next one, and where the last piece stops
+    finished = False
+    # A candidate costs a checksum; the budget keeps a file full of false tags from costing more
+    # than a few readings of it.
+    budget = 4 * len(data) + (1 << 20)
+    while at < len(data) and budget > 0:
+        size, first, codes = 0, expected, None
+        end = end_at(start, data, at)
+        end = end if end and end.key == key else None
+        if end and end.frames >= expected:
+            size, first, finished = END.size, end.frames, data[at : at + 4] == END_TAG
+        elif (block := block_at(header, data, at, key)) and block[0] >= expected:
+            first, frames = block
+            size, finished = header.block_bytes(frames), False
+            codes = unpack(data[at + BLOCK.size : at + size], header.widths, frames)
+            try:
+                header.check(codes)
+            except ValueError:
+                size = 0
+        if not size:
+            budget -= 64 + min(header.block_bytes(header.block_frames), len(data) - at)
+            tag = tags.search(data, at + 1)
+            at = tag.start() if tag else len(data)
+            continue
+        if at > sound or first > expected:
+            when = f"{header.seconds(expected):.2f} s to {header.seconds(first):.2f} s"
+            lost = f"{when} is lost" if first > expected else "no audio is lost"
+            damage.append(f"bytes {sound} to {at} are damaged or missing: {lost}")
+        if codes is not None:
+            if not found or first != stop:
+                found.append((first, [], None))
+            found[-1][1].append(codes)
+            expected = stop = first + codes.shape[1]
+        elif end:
+            if found and first == stop:
+                found[-1] = (*found[-1][:2], end)
+            expected = first
+        at = sound = at + size
+        if end:  # the next run begins, if its codes follow; an append may have been interrupted
+            after, size = _begun(start, data, at, key)
+            if not finished or block_at(header, data, at + size, after):
+                key, at = after, at + size
+                sound = at
+    if sound < len(data):
+        lost = f"what came after {header.seconds(expected):.2f} s, if anything, is lost"
+        damage.append(f"bytes {sound} to {len(data)} are damaged or do not belong: {lost}")
+    elif not finished:
+        damage.append(f"the end is missing at byte {len(data)}: the file is cut short")
+    return [_piece(header, *each) for each in found], damage
+
+
+def _piece(header: Header, first: int, chunks: list[np.ndarray], end: End | None) -> Piece:
+    codes, start = np.concatenate(chunks, axis=1), first * header.frame_size
+    samples = codes.shape[1] * header.frame_size
+    original = header.to_original(start + samples) - header.to_original(start)
+    if end and end.frames == first + codes.shape[1]:  # the exact length is known
+        samples = end.samples - start
+        original = max(0, end.original_samples - header.to_original(start))
+    codes.flags.writeable = False
+    return Piece(first, codes, samples, original)

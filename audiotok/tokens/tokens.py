@@ -1,0 +1,300 @@
+"""Tokens: one recording's codes and what reads them; `audiotok.tokens` is how they are stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from audiotok.tokens import (
+    Header,
+    Report,
+    TokenFileDamagedError,
+    TokenReader,
+    TokenWriter,
+    frame_range,
+    salvage,
+    verify,
+)
+
+# What a recording's header in a file says in the same words as Tokens.
+_SHARED = ("codec", "fingerprint", "sample_rate", "frame_size", "original_rate")
+_SHARED += ("channels", "streams")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Tokens:
+    """One recording's codes [k f], and all that is needed to store, cut and decode them.
+
+    `channels` is what decoding gives back, `streams` how many independently coded sets of
+    codebooks `codes` stacks: a mono codec has 1 and 1, a codec that codes stereo jointly 2 and 1,
+    a mono codec given each of two channels 2 and 2. Rows go stream by stream:
+
+        codes   stream 0: codebook 0, codebook 1 ...   | frames ->
+                stream 1: codebook 0, codebook 1 ...   v
+
+    A frame stands for `frame_size` samples, the last for what is left: there are always
+    ceil(samples / frame_size). Equal by value; arithmetic on time is in integer samples.
+
+    Raises:
+        ValueError: a field is out of its range, codes do not fit their codebooks, or there are
+            not the frames that `samples` takes.
+    """
+
+    codes: np.ndarray  # [k f] integers, streams x codebooks rows; kept as read-only int64
+    size: int | tuple[int, ...]  # entries in every codebook, or in each one of a stream
+    codec: str  # name of the codec that made them
+    fingerprint: str  # of its weights
+    sample_rate: int  # Hz, of the codec
+    frame_size: int  # samples at sample_rate
+    samples: int  # exact length at sample_rate
+    original_rate: int  # Hz, of the recording before it was resampled
+    original_samples: int  # exact length at original_rate
+    channels: int = 1
+    streams: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):
+            if isinstance(value, np.integer):
+                object.__setattr__(self, name, int(value))
+        sizes = self.size
+        if not isinstance(sizes, tuple):
+            rows = len(self.codes) if np.ndim(self.codes) else 0
+            if rows % max(1, self.streams):
+                raise ValueError(f"{rows} rows of codes do not divide into {self.streams} streams")
+            sizes = (sizes,) * (rows // max(1, self.streams))
+        object.__setattr__(self, "size", sizes[0] if len(set(sizes)) == 1 else sizes)
+        header = Header(sizes=sizes, **{name: getattr(self, name) for name in _SHARED})
+        header.check(self.codes)
+        header.check_length(self.codes.shape[1], self.samples, self.original_samples)
+        codes = np.ascontiguousarray(self.codes, np.int64)
+        if codes.flags.writeable:  # what cannot change needs no copy
+            codes = codes.copy() if codes is self.codes or codes.base is not None else codes
+            codes.flags.writeable = False
+        object.__setattr__(self, "codes", codes)
+        object.__setattr__(self, "_header", header)
+
+    @property
+    def header(self) -> Header:
+        """All but the codes and their length: what a `TokenWriter` is given."""
+        return self.__dict__["_header"]
+
+    @property
+    def frames(self) -> int:
+        """Steps in time."""
+        return self.codes.shape[1]
+
+    @property
+    def codebooks(self) -> int:
+        """Codebooks of one stream."""
+        return len(self.header.sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Entries in each codebook of one stream."""
+        return self.header.sizes
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.sample_rate / self.frame_size
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio."""
+        return self.samples / self.sample_rate
+
+    @property
+    def kbps(self) -> float:
+        """Nominal rate of all streams: frames/s x the information of a frame, without overhead."""
+        return self.frame_rate * self.streams * sum(map(math.log2, self.sizes)) / 1000
+
+    def first(self, codebooks: int) -> Tokens:
+        """The first so many codebooks of each stream: coarser audio at a lower rate.
+
+        Raises:
+            ValueError: not 1 to `self.codebooks`.
+        """
+        if not 1 <= codebooks <= self.codebooks:
+            raise ValueError(f"cannot take {codebooks} codebooks of {self.codebooks}")
+        codes = self.codes.reshape(self.streams, self.codebooks, self.frames)[:, :codebooks]
+        flat = codes.reshape(self.streams * codebooks, self.frames)
+        return replace(self, codes=flat, size=self.sizes[:codebooks])
+
+    def cut(self, start: float | int | None = None, end: float | int | None = None) -> Tokens:
+        """The frames that any sample from `start` to `end` seconds is in; None: from or to the end.
+
+        Frames are whole, so the cut may begin and end up to a frame outside what was asked.
+        Past the recording's end there is nothing.
+
+        Raises:
+            ValueError: not 0 <= start <= end.
+        """
+        first, last = frame_range(self.header, self.samples, start, end)
+        length = _lengths(first, last, self.frame_size, self.samples, self.original_samples)
+        return self._of(self.header, self.codes[:, first:last], *length)
+
+    def cat(self, *others: Tokens) -> Tokens:
+        """These tokens, then the others.
+
+        Raises:
+            ValueError: they differ in more than codes and length, or one that is not the last
+                ends within a frame.
+        """
+        parts = (self, *others)
+        for part, following in zip(parts, others, strict=False):
+            _alike("join", self, following)
+            if part.samples != part.frames * part.frame_size:
+                within = f"{part.samples} samples end within a frame of {part.frame_size}"
+                raise ValueError(f"cannot join: {within}; only the last part may")
+        return replace(
+            self,
+            codes=np.concatenate([part.codes for part in parts], axis=1),
+            samples=sum(part.samples for part in parts),
+            original_samples=sum(part.original_samples for part in parts),
+        )
+
+    def channel(self, number: int) -> Tokens:
+        """One stream by itself: channel `number` of a recording whose channels were coded apart.
+
+        Raises:
+            ValueError: there is no such stream.
+        """
+        if not 0 <= number < self.streams:
+            raise ValueError(f"no stream {number}: the channels were coded as {self.streams}")
+        codes = self.codes[number * self.codebooks : (number + 1) * self.codebooks]
+        channels = self.channels // self.streams
+        return replace(self, codes=codes, size=self.sizes, channels=channels, streams=1)
+
+    @classmethod
+    def stack(cls, parts: Sequence[Tokens]) -> Tokens:
+        """Channels that were coded apart, as one recording; `channel` takes them out again.
+
+        Raises:
+            ValueError: no parts, or they differ in more than codes.
+        """
+        if not parts:
+            raise ValueError("nothing to stack: give the Tokens of at least one channel")
+        for part in parts:
+            _alike("stack", parts[0], part)
+            one, first = ((each.samples, each.original_samples) for each in (part, parts[0]))
+            if one != first:
+                raise ValueError(f"cannot stack {part.samples} samples on {parts[0].samples}")
+        return replace(
+            parts[0],
+            codes=np.concatenate([part.codes for part in parts]),
+            size=parts[0].sizes,
+            channels=sum(part.channels for part in parts),
+            streams=sum(part.streams for part in parts),
+        )
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Writes a .tok file: complete or not at all.
+
+        Raises:
+            TokenFileExistsError: something is at `path` and not `force`.
+            TokenFileError: it cannot be written.
+        """
+        with TokenWriter(path, self.header, force=force) as writer:
+            writer.append(self.codes, samples=self.samples, original_samples=self.original_samples)
+
+    def append(self, path: str | Path) -> None:
+        """Adds these tokens to the .tok file at `path`, in place; see `TokenWriter.reopen`.
+
+        Raises:
+            ValueError: the file is of something else, or ends within a frame.
+            TokenFileError: it cannot be read or written.
+        """
+        writer = TokenWriter.reopen(path)
+        _alike(f"append to {path}", writer, self)
+        with writer:
+            writer.append(self.codes, samples=self.samples, original_samples=self.original_samples)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, start: float | int | None = None, end: float | int | None = None
+    ) -> Tokens:
+        """Reads a .tok file, or the blocks of `start` to `end` seconds of it, as `cut` would.
+
+        Raises:
+            TokenFileError: it cannot be read, or what is read of it is damaged.
+            ValueError: not 0 <= start <= end.
+        """
+        with TokenReader(path) as reader:
+            header, samples = reader.header, reader.samples
+            first, last = frame_range(header, samples, start, end)
+            codes = reader.read(first, last)
+        length = _lengths(first, last, header.frame_size, samples, reader.original_samples)
+        return cls._of(header, codes, *length)
+
+    @classmethod
+    def recover(cls, path: str | Path) -> Recovery:
+        """What can still be read of a damaged .tok file, each piece with its place in time.
+
+        Raises:
+            TokenFileError: nothing is left, or the file cannot be opened.
+        """
+        report = verify(path)
+        if report.ok:
+            return Recovery([(0.0, cls.load(path))], report)
+        header, pieces, _ = salvage(path)
+        if not pieces:
+            raise TokenFileDamagedError(f"{path}: nothing is left; encode the recording again")
+        found = [(header.seconds(piece.first), cls._of(header, *piece[1:])) for piece in pieces]
+        return Recovery(found, report)
+
+    @classmethod
+    def _of(cls, header: Header, codes: np.ndarray, samples: int, original: int) -> Tokens:
+        return cls(
+            codes=codes,
+            size=header.sizes,
+            samples=samples,
+            original_samples=original,
+            **{name: getattr(header, name) for name in _SHARED},
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Tokens):
+            return NotImplemented
+        mine = (self.header, self.samples, self.original_samples)
+        theirs = (other.header, other.samples, other.original_samples)
+        return mine == theirs and np.array_equal(self.codes, other.codes)
+
+    def __hash__(self) -> int:
+        return hash((self.header, self.samples, self.codes.tobytes()))
+
+    def __repr__(self) -> str:
+        shape = f"{self.streams} x {self.codebooks}" if self.streams > 1 else f"{self.codebooks}"
+        what = f"{self.seconds:.2f} s, {shape} codebooks x {self.frames} frames"
+        return f"<Tokens of {self.codec}: {what}, {self.kbps:.2f} kbps>"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What was left of a damaged file: (start in seconds, Tokens) of each piece, and the damage."""
+
+    pieces: list[tuple[float, Tokens]]
+    report: Report
+
+
+def _lengths(
+    first: int, last: int, frame_size: int, samples: int, original_samples: int
+) -> tuple[int, int]:
+    """Samples, and original samples in proportion, of frames `first` to `last`.
+
+    Lengths of adjoining stretches add up exactly to the whole.
+    """
+    a, b = (min(frame * frame_size, samples) for frame in (first, last))
+    start = a * original_samples // max(1, samples)
+    stop = b * original_samples // samples if samples else original_samples
+    return b - a, stop - start
+
+
+def _alike(verb: str, one: Tokens | TokenWriter, other: Tokens) -> None:
+    for field in fields(Header):
+        a, b = getattr(one.header, field.name), getattr(other.header, field.name)
+        if field.compare and a != b:
+            raise ValueError(f"cannot {verb}: {field.name} differs ({a!r} and {b!r})")

@@ -1,0 +1,198 @@
+"""Losses that teach codebooks content: what a codebook decodes to is drawn to a teacher's features.
+
+Students and teachers are `[b d f]`: a projection of what one codebook adds to the latent, and
+features of the same recordings at the codec's frame rate. Every frame takes part, or every frame
+that `mask [b f]` calls real (a crop may hold padding past a recording's end). Teachers are checked
+when they come, because the published trainer of SpeechTokenizer takes `[1 f d]` without complaint
+and then compares one frame across the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from audiotok._platform.shapes import Latent, Scalar
+
+# Annotated loosely where a wrong shape is to meet a message and not a type checker.
+
+
+def distil_d_axis(student: Latent, teacher: Tensor, *, mask: Tensor | None = None) -> Scalar:
+    """-log sigmoid(cos), the cosine over time of each feature, mean over features and recordings.
+
+    Equal inputs give 0.3133, unrelated ones 0.693, opposite ones 1.3133. It asks of each feature
+    that it rises and falls with the teacher's, and leaves its scale free.
+
+    Source: SpeechTokenizer (Zhang et al. 2024, arXiv:2308.16692), section 3.3, "continuous
+    representation distillation"; its weight there is 120.
+
+    Args:
+        student: `[b d f]`.
+        teacher: `[b d f]`, up to one frame more or fewer (`fit_frames`); it gets no gradient.
+        mask: `[b f]`, true where a frame is real. A recording with none does not count.
+
+    Raises:
+        ValueError: another rank, batch or width, or frames that differ by more than one.
+    """
+    student, teacher, real = _fitted(student, teacher, mask)
+    loss = -F.logsigmoid(_cosine(student * real, teacher * real, 2)).mean(1)
+    return _mean(loss, real.amax((1, 2)))
+
+
+def distil_t_axis(
+    student: Latent, teacher: Tensor, *, similarity: float = 1.0, mask: Tensor | None = None
+) -> Scalar:
+    """Mean absolute difference plus `similarity` times -log sigmoid(cos), the cosine over features
+    of each frame, mean over frames: SpeechTokenizer's other axis (its code, trainer/loss.py).
+
+    Args, Raises: as `distil_d_axis`.
+    """
+    student, teacher, real = _fitted(student, teacher, mask)
+    apart = (student - teacher).abs().mean(1)
+    return _mean(apart - similarity * F.logsigmoid(_cosine(student, teacher, 1)), real[:, 0])
+
+
+def distil_pseudo_label(logits: Latent, units: Tensor, *, mask: Tensor | None = None) -> Scalar:
+    """Cross-entropy of a teacher's units, mean over frames: with n units, ln n by chance.
+
+    Source: SpeechTokenizer, section 3.3, "pseudo-label prediction" (units are k-means classes of
+    a layer of HuBERT).
+
+    Args:
+        logits: `[b n f]`.
+        units: `[b f]`, integers below n, up to one frame more or fewer.
+        mask: `[b f]`, true where a frame is real.
+
+    Raises:
+        ValueError: another rank or batch, frames that differ by more than one, or units that are
+            not integers below n.
+    """
+    if units.ndim != 2 or len(units) != len(logits):
+        raise ValueError(f"units are {_shape(units)}; [b f] with b = {len(logits)} is expected")
+    if units.is_floating_point() or units.is_complex():
+        raise ValueError(f"units are {units.dtype}; integers are expected")
+    logits, units, real = _trimmed(logits, units, mask)
+    if units.numel() and not 0 <= int(units.min()) <= int(units.max()) < logits.shape[1]:
+        raise ValueError(
+            f"units run from {int(units.min())} to {int(units.max())};"
+            f" there are logits for 0 to {logits.shape[1] - 1}"
+        )
+    loss = F.cross_entropy(logits.float(), units.long(), reduction="none")
+    return _mean(loss, real[:, 0])
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one teacher says of a batch, and which codebooks are to learn it."""
+
+    features: Tensor  # [b d f]
+    weight: float = 1.0
+    codebooks: tuple[int, ...] = (1,)  # numbered from 1, as in "RVQ-1"
+    mask: Tensor | None = None  # [b f], true where a frame is real
+
+
+def distil_combined(students: Mapping[int, Latent], targets: Sequence[Target]) -> Scalar:
+    """Sum over teachers of `weight` times `distil_d_axis`, mean over that teacher's codebooks.
+
+    DM-Codec's (Ahasan et al. 2024, arXiv:2410.15017, section 3.3): a language model alone, or with
+    a speech model, each with codebooks of its own ("LM 1, SM 1:8"). Every codebook listed is
+    distilled; the published code takes the first of a list only.
+
+    Args:
+        students: by codebook, a projection `[b d f]` of what it adds to the latent.
+        targets: one for each teacher.
+
+    Raises:
+        ValueError: a listed codebook has no student, a target lists none, there is no target, or
+            as `distil_d_axis`.
+    """
+    if not targets:
+        raise ValueError("no teacher to distil from: give at least one target")
+    terms = []
+    for target in targets:
+        missing = sorted(set(target.codebooks) - set(students))
+        if missing or not target.codebooks:
+            raise ValueError(
+                f"codebooks {list(target.codebooks)} are to be distilled;"
+                f" there are projections of {sorted(students)}"
+            )
+        losses = [
+            distil_d_axis(students[k], target.features, mask=target.mask) for k in target.codebooks
+        ]
+        terms.append(target.weight * torch.stack(losses).mean())
+    return torch.stack(terms).sum()
+
+
+def implied_cosine(loss: float) -> float:
+    """The cosine at which -log sigmoid(cos) is `loss`: 1 at 0.3133, 0 at 0.693, -1 at 1.3133.
+
+    Of a mean it is a mean too, nearly: the curve is almost straight between -1 and 1.
+
+    Raises:
+        ValueError: `loss` is not above zero.
+    """
+    if not loss > 0:
+        raise ValueError(f"-log sigmoid(cos) is above zero, not {loss}")
+    return -math.log(math.expm1(loss))
+
+
+def fit_frames(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Both cut at the end to the frames that both have, time last.
+
+    One frame of difference is a matter of windows: HuBERT makes 149 of 48,000 samples, a codec
+    150. Two or more mean features of another crop or rate.
+
+    Raises:
+        ValueError: they differ by more than one frame.
+    """
+    mine, theirs = student.shape[-1], teacher.shape[-1]
+    if abs(mine - theirs) > 1:
+        raise ValueError(
+            f"the teacher has {theirs} frames and the codec {mine}; one more or fewer is trimmed,"
+            " more means another crop or frame rate"
+        )
+    frames = min(mine, theirs)
+    return student[..., :frames], teacher[..., :frames]
+
+
+def _fitted(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one length and in full precision, with which frames are real `[b 1 f]`."""
+    if teacher.ndim != 3 or teacher.shape[:2] != student.shape[:2]:
+        b, d = student.shape[:2]
+        raise ValueError(
+            f"the teacher's features are {_shape(teacher)}; [b d f] with b = {b}, d = {d} is"
+            " expected, as the student has"
+        )
+    student, teacher, real = _trimmed(student, teacher.detach(), mask)
+    return student.float(), teacher.float(), real
+
+
+def _trimmed(
+    student: Tensor, teacher: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    (b, _, frames), before = student.shape, student
+    student, teacher = fit_frames(student, teacher)
+    if mask is None:
+        mask = torch.ones(b, frames, device=student.device)
+    elif mask.shape != (b, frames):
+        raise ValueError(f"the mask is {_shape(mask)}; [b f] of the student is [{b} {frames}]")
+    return student, teacher, mask[:, None, : student.shape[2]].to(before.device, torch.float32)
+
+
+def _cosine(one: Tensor, other: Tensor, axis: int) -> Tensor:
+    # A feature that is zero throughout has no direction: its cosine is 0 and its slope is bounded.
+    return F.cosine_similarity(one, other, dim=axis, eps=1e-5)
+
+
+def _mean(loss: Tensor, real: Tensor) -> Tensor:
+    """Mean over what is real; zero where nothing is."""
+    return (loss * real).sum() / real.sum().clamp(min=1)
+
+
+def _shape(x: Tensor) -> str:
+    return f"[{' '.join(map(str, x.shape))}]"

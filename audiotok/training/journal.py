@@ -1,0 +1,191 @@
+"""What a run leaves to read: log.csv, TensorBoard scalars, sounds and spectrograms, a progress bar.
+
+out/log.csv        a line at every checkpoint
+out/tensorboard/   the same as curves, with held-out recordings to see and hear
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from audiotok._platform.console import said
+from audiotok.audio.audio import Audio
+from audiotok.training.recipe import Band
+
+log = logging.getLogger("audiotok")
+
+
+class Journal:
+    """Writes the log of one run; a resumed run goes on in the same files.
+
+    Args:
+        out: the run's folder.
+        steps: of the whole run.
+        bands: where values should lie, each looked at once, at the first line from its step on.
+        on: whether to write at all (one process of many does).
+    """
+
+    def __init__(self, out: Path, *, steps: int, bands: tuple[Band, ...], on: bool = True) -> None:
+        self.path, self.on = out / "log.csv", on
+        self._bands = sorted(bands, key=lambda band: band.step)
+        self._board = _board(out / "tensorboard") if on else None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=said,
+            disable=not on,
+        )
+        self._task = self._progress.add_task("training", total=steps, note="")
+
+    def __enter__(self) -> Journal:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+        if self._board is not None:
+            self._board.close()
+
+    def moved(self, step: int, note: str = "") -> None:
+        """`step` steps are done."""
+        self._progress.update(self._task, completed=step, note=note)
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Add a line; values that are not numbers are left empty."""
+        if not self.on:
+            return
+        self._write(row)
+        step = row["step"]
+        if self._board is not None:
+            for key, value in row.items():
+                if key != "step" and isinstance(value, (int, float)):
+                    self._board.add_scalar(_group(key), value, step)
+            self._board.flush()
+        shown = " ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, (int, float)))
+        said.print(shown, soft_wrap=True, highlight=False)
+        for line in self._outside(row):
+            log.warning(line)
+
+    def _write(self, row: dict[str, Any]) -> None:
+        old: list[dict[str, Any]] = []
+        columns: list[str] = []
+        if self.path.is_file():
+            with self.path.open(newline="") as lines:
+                reader = csv.DictReader(lines)
+                old = list(reader)
+                columns = list(reader.fieldnames or ())
+        # A run that was killed is resumed from a step before its last lines.
+        kept = [line for line in old if int(line["step"]) < row["step"]]
+        added = [key for key in row if key not in columns]
+        if kept == old and columns and not added:
+            with self.path.open("a", newline="") as lines:
+                csv.DictWriter(lines, columns, restval="").writerow(row)
+            return
+        part = self.path.with_suffix(".part")
+        with part.open("w", newline="") as lines:
+            writer = csv.DictWriter(lines, columns + added, restval="")
+            writer.writeheader()
+            writer.writerows([*kept, row])
+        part.replace(self.path)
+
+    def _outside(self, row: dict[str, Any]) -> list[str]:
+        """What to say of values outside the bands that are due at this line."""
+        due = [band for band in self._bands if band.step <= row["step"]]
+        self._bands = self._bands[len(due) :]
+        # Of several bands for one value the latest counts: a resumed run may pass many at once.
+        latest = {band.key: band for band in due}
+        lines = []
+        for key, band in latest.items():
+            value = row.get(key)
+            if value is None:
+                lines.append(f"the recipe has a band for {key!r}, which is not logged")
+            elif not band.low <= value <= band.high:
+                lines.append(
+                    f"step {row['step']}: {key} is {value:.4g}, outside the {band.low:g} to "
+                    f"{band.high:g} that the recipe expects from step {band.step}"
+                )
+        return lines
+
+    def sounds(self, step: int, name: str, made: Audio, reference: Audio | None = None) -> None:
+        """A held-out recording to hear and to see; the reference once, at the start."""
+        if self._board is None:
+            return
+        for label, audio in (("reference", reference), ("decoded", made)):
+            if audio is not None:
+                wave = audio.samples[:1].clamp(-1, 1)
+                tag = f"{label}/{name}"
+                self._board.add_audio(tag, wave, step, sample_rate=audio.rate)
+                self._board.add_image(tag, spectrogram(wave[0]), step)
+
+
+class Sums:
+    """Sums of what is logged, over the steps since the last line."""
+
+    def __init__(self) -> None:
+        self.count, self._sums, self._began = 0, dict[str, Tensor](), time.monotonic()
+        self._parts = dict[str, float]()
+
+    def add(self, values: dict[str, Tensor], weight: float = 1.0) -> None:
+        """Add a step's values; kept on their device, so that nothing waits for a GPU."""
+        for key, value in values.items():
+            self._sums[key] = self._sums.get(key, 0.0) + weight * value
+            self._parts[key] = self._parts.get(key, 0.0) + weight
+
+    def means(self) -> dict[str, float]:
+        """Means over the steps in which each was there."""
+        return {key: value.item() / self._parts[key] for key, value in self._sums.items()}
+
+    def lap(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+
+def spectrogram(wave: Tensor, *, size: int = 512) -> Tensor:
+    """Waveform `[t]` to a grey picture `[1 size/2+1 frames]` in 0..1: 80 dB under its peak."""
+    window = torch.hann_window(size, device=wave.device)
+    bins = torch.stft(
+        wave, size, size // 4, window=window, return_complex=True, pad_mode="constant"
+    )
+    decibels = 20 * bins.abs().clamp(min=1e-9).log10()
+    return ((decibels - decibels.max()) / 80 + 1).clamp(0, 1).flip(0)[None]
+
+
+def _group(key: str) -> str:
+    """TensorBoard draws what shares a prefix together."""
+    for prefix in ("held", "usage", "gradient", "score"):
+        if key.startswith(f"{prefix}_"):
+            return f"{prefix}/{key.removeprefix(f'{prefix}_')}"
+    return f"train/{key}"
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard.writer import SummaryWriter
+    except ImportError:
+        log.warning("no TensorBoard log: pip install tensorboard, or 'audiotok[train]'")
+        return None
+    return SummaryWriter(folder)
+
+
+def finite(values: dict[str, float]) -> dict[str, float]:
+    """Rounded to six digits, without those that are not numbers."""
+    kept = {k: v for k, v in values.items() if math.isfinite(v)}
+    return {k: v if isinstance(v, int) else float(f"{v:.6g}") for k, v in kept.items()}

@@ -1,0 +1,305 @@
+"""The training loop: resumes from its last checkpoint, validates, keeps averaged weights.
+
+out/last.pt            everything that a run needs to go on
+out/best.safetensors   averaged weights, where `train.best` was best
+out/log.csv            see `journal`
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audiotok._platform.lock import alone
+from audiotok.audio.audio import Audio
+from audiotok.codecs import checkpoint
+from audiotok.data.batches import Batches, Config
+from audiotok.data.cache import Pool
+from audiotok.data.direct import Files
+from audiotok.data.features.base import Teacher
+from audiotok.data.loader import loader
+from audiotok.data.manifest import Recording, read_manifest
+from audiotok.nn.finite import check_finite
+from audiotok.training.journal import Journal, Sums, finite
+from audiotok.training.losses import RECONSTRUCTION
+from audiotok.training.machine import accelerator, any_process, casting, move, save_state
+from audiotok.training.players import Players
+from audiotok.training.recipe import Data, Recipe
+from audiotok.training.resume import Begun, chosen_anew, data_of, retune
+from audiotok.training.schedule import learning_rate
+from audiotok.training.step import Step, check_losses
+from audiotok.training.targets import Targets, read_features
+from audiotok.training.validation import (
+    ClipScorer,
+    HeldClip,
+    held_out,
+    lower_is_better,
+    stage_gradients,
+)
+
+HELD = 64  # crops of two lengths that held-out losses are taken of
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    device: str = "cpu",
+    minutes: float = 0,
+    teachers: Mapping[str, Teacher] | None = None,
+) -> Path:
+    """Train to `out/last.pt`, with averaged weights in `out/best.safetensors`.
+
+    Run again with the same `out` to go on where it stopped. Under `accelerate launch` or
+    `torchrun` every process takes its own batches, and gradients and codebooks are averaged.
+
+    Args:
+        recipe: what to train.
+        out: a folder.
+        device: a torch device.
+        minutes: stop after so many, checkpointed; 0 for no limit.
+        teachers: your own, by the names they have in the recipe.
+
+    Returns:
+        The path of the averaged weights.
+
+    Raises:
+        ValueError: the recipe does not fit together, data cannot be read, a loss is not finite, or
+            another process trains into `out`.
+    """
+    check_losses(recipe)
+    out = Path(out)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that train together
+    with alone(out) if first else nullcontext():
+        run = Run(recipe, out, device, teachers)
+        run.go(minutes)
+    return run.best_path
+
+
+class Run:
+    """One run of a recipe in one process of one or many."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        device: str,
+        teachers: Mapping[str, Teacher] | None = None,
+    ) -> None:
+        # Denormals in the optimiser's state cost eight times the time of a step on a CPU.
+        torch.set_flush_denormal(True)
+        self.recipe, self.out, self.options = recipe, out, recipe.train
+        self.machine = accelerator(device)
+        self.device = self.machine.device
+        self.main = self.machine.is_main_process
+        self.last, self.best_path = out / "last.pt", out / "best.safetensors"
+        if self.main:
+            out.mkdir(parents=True, exist_ok=True)
+        self.players = Players(recipe, self.device)
+        self.scorer = ClipScorer(self.options.metrics, recipe.models, self.options.codebooks)
+        self.step, self.best, self.seconds = 0, math.inf, 0.0
+        self._manifests()
+        self._resume()
+        self._read(teachers or {})
+        self.work = Step(
+            recipe,
+            self.players,
+            self.targets,
+            cast=casting(self.machine, self.options.precision),
+            rank=self.machine.process_index,
+        )
+        self.work.name = lambda recording: str(self.recordings[recording].path)
+        if self.options.compile:
+            # In place, so that the names of the weights stay.
+            self.players.codec.encoder.compile()
+            self.players.codec.decoder.compile()
+            if self.players.judges:
+                self.players.judges.compile()
+
+    # -- data -----------------------------------------------------------------------------------
+
+    def _manifests(self) -> None:
+        data = self.recipe.data
+        self.recordings = read_manifest(data.manifest, split=data.train)
+        self.held = read_manifest(data.manifest, split=data.validate)
+        self.begun = Begun.of(
+            self.recipe,
+            config=self.players.codec.config,
+            training_data=data_of(self.recordings),
+            validation_data=data_of(self.held),
+            processes=self.machine.num_processes,
+        )
+
+    def _read(self, teachers: Mapping[str, Teacher]) -> None:
+        data, codec = self.recipe.data, self.players.codec
+        options, rate = self.recipe.distillation, codec.sample_rate
+        # One process fills the caches, the others find them full.
+        with self.machine.main_process_first():
+            source = _samples(self.recordings, rate, data)
+            held_source = _samples(self.held, rate, data)
+            noises = None
+            if data.augment.noises:
+                noises = _samples(read_manifest(data.augment.noises), rate, data)
+            features = None
+            if "distillation" in self.recipe.loss:
+                features = read_features(self.recordings, options, teachers)
+            self.targets = features and Targets(options, codec, features, self.out)
+        frames = max(1, round(data.seconds * codec.frame_rate))
+        size = codec.frame_size
+        config = Config(
+            batch=data.batch,
+            frames=frames,
+            frame_size=size,
+            seed=self.options.seed,
+            rank=self.machine.process_index,
+            world=self.machine.num_processes,
+        )
+        self.batches = Batches(
+            source, config, augment=data.augment, noises=noises, features=features
+        )
+        fixed = Batches(held_source, Config(HELD, 2 * frames, size, seed=1))[0].wave
+        self.fixed = fixed.to(self.device)
+        longest = sorted(range(len(self.held)), key=lambda i: -int(held_source.lengths[i]))
+        middle = longest[len(longest) // 4 :][: self.options.clips]
+        self.clips = [
+            HeldClip(Audio(held_source[i][None], rate), self.held[i].text) for i in middle
+        ]
+
+    # -- checkpoints ----------------------------------------------------------------------------
+
+    def _resume(self) -> None:
+        if not self.last.is_file():
+            return
+        saved = torch.load(self.last, map_location=self.device, weights_only=True)
+        changed = self.begun.check(saved, self.last, fixed=self._fixed(), say=self.main)
+        check_finite(saved["players"], self.last)
+        self.players.load_state_dict(saved["players"], self.last)
+        for optimizer in (self.players.optimizer, self.players.judging):
+            retune(optimizer, self.options)
+        torch.set_rng_state(saved["random"].cpu())
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.best = math.inf if chosen_anew(changed) else saved["best"]
+
+    def _fixed(self) -> list[str]:
+        """Return the facts that this run cannot change: sizes, and the source of clusters."""
+        units = ["distillation"] if self.recipe.distillation.axis == "labels" else []
+        return ["codec", "config", "discriminators", *units]
+
+    def _save(self, row: dict[str, Any]) -> None:
+        best = self.options.best
+        value = row.get(best)
+        if value is not None:
+            better = value if lower_is_better(best) else -value
+            if better <= self.best:
+                self.best = better
+                checkpoint.save(self.players.averaged(), self.best_path, card=row)
+        saved = {
+            "players": self.players.state_dict(),
+            "random": torch.get_rng_state(),
+            "step": self.step,
+            "best": self.best,
+            "seconds": self.seconds,
+            **self.begun.state(),
+        }
+        save_state(saved, self.last)
+        if value is None and (not best.startswith("score_") or self._scored(row["step"])):
+            known = ", ".join(row)
+            raise ValueError(f"[train] best: {best!r} is not in log.csv; there are {known}")
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def go(self, minutes: float) -> None:
+        """Train until the last step, or for so many minutes."""
+        options, began = self.options, time.monotonic()
+        share, step = options.accumulate, self.step
+        if step >= options.steps:
+            return
+        with (
+            Journal(
+                self.out, steps=options.steps, bands=self.recipe.bands, on=self.main
+            ) as journal,
+            closing(
+                loader(
+                    self.batches,
+                    first=step * share,
+                    last=options.steps * share,
+                    workers=self.recipe.data.workers,
+                )
+            ) as batches,
+        ):
+            sums = Sums()
+            while self.step < options.steps:
+                for part in range(share):
+                    batch = next(batches).to(self.device)
+                    sums.add(self.work(batch, self.step, part), 1 / share)
+                sums.add(self._update())
+                self.step += 1
+                sums.count += 1
+                journal.moved(self.step)
+                over = minutes > 0 and time.monotonic() - began > 60 * minutes
+                late = any_process(self.machine, over)
+                if self.step % options.every == 0 or self.step == options.steps or late:
+                    self._stop_to_look(journal, sums)
+                    sums = Sums()
+                if late:
+                    return
+
+    def _update(self) -> dict[str, Tensor]:
+        """Gradients of all processes to one step of every optimizer."""
+        players, options = self.players, self.options
+        norms = {"gradient": self._move(players.codec, players.optimizer, options.rate)}
+        judges, judging = players.judges, players.judging
+        if judges and judging and any(p.grad is not None for p in judges.parameters()):
+            rate = self.recipe.adversary.rate or options.rate
+            norms["gradient_judges"] = self._move(judges, judging, rate)
+        players.follow(self.step)
+        return norms
+
+    def _move(self, module: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> Tensor:
+        now = learning_rate(self.step, self.options, rate)
+        return move(self.machine, module, optimizer, rate=now, clip=self.options.clip)
+
+    def _scored(self, step: int) -> bool:
+        """Return whether metrics score held-out recordings after a step."""
+        options = self.options
+        return bool(options.score) and (step % options.score == 0 or step == options.steps)
+
+    def _stop_to_look(self, journal: Journal, sums: Sums) -> None:
+        """Validate, write the log and the checkpoint."""
+        took = sums.lap()
+        self.seconds += took
+        if self.main:
+            options, codec, data = self.options, self.players.average, self.recipe.data
+            heard = sums.count * options.accumulate * data.batch * self.machine.num_processes
+            chosen = {k: f for k, f in RECONSTRUCTION.items() if k in self.recipe.loss}
+            row: dict[str, Any] = {
+                "step": self.step,
+                "hours": self.seconds / 3600,
+                "speed": heard * data.seconds / took,
+                "rate": learning_rate(self.step, options),
+                **sums.means(),
+                **held_out(codec, self.fixed, chosen, self.recipe.loss),
+                **({} if "encoder" in options.frozen else stage_gradients(codec, self.fixed[:8])),
+            }
+            if self._scored(self.step):
+                values, made = self.scorer.score(codec, self.clips)
+                row |= values
+                for i, (clip, output) in enumerate(zip(self.clips[:4], made[:4], strict=True)):
+                    journal.sounds(self.step, f"clip {i}", output, clip.audio)
+            row = finite(row)
+            journal.row(row)
+            self._save(row)
+        self.machine.wait_for_everyone()
+
+
+def _samples(recordings: list[Recording], rate: int, data: Data) -> Pool | Files:
+    make = Files.open if data.direct else Pool.build
+    return make(recordings, rate, data.cache)

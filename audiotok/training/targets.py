@@ -1,0 +1,140 @@
+"""What codebooks are to learn from teachers: features of the training data, and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audiotok._platform.registry import find
+from audiotok.codecs.models.base import Codec
+from audiotok.data.batches import Batch
+from audiotok.data.feature_cache import Features
+from audiotok.data.features.base import Teacher
+from audiotok.data.manifest import Recording
+from audiotok.nn.quantizers.base import Quantized, kmeans, nearest
+from audiotok.training import distillation as losses
+from audiotok.training.recipe import Distillation
+
+SAMPLE = 200  # recordings whose features the units of axis "labels" are clustered from
+
+
+class Joint:
+    """Features of several teachers side by side, so that one crop reads them all."""
+
+    def __init__(self, parts: list[Features]) -> None:
+        rates = {part.frame_rate for part in parts}
+        if len(rates) != 1:
+            raise ValueError(f"[distillation]: teachers of unlike frame rates ({rates})")
+        self.parts = parts
+        self.width = sum(part.width for part in parts)
+        self.frame_rate: Fraction = rates.pop()
+
+    def has(self, recording: int, /) -> bool:
+        """Whether every teacher has features of this recording."""
+        return all(part.has(recording) for part in self.parts)
+
+    def crop(self, recording: int, start: int, frames: int, /) -> Tensor:
+        """`[f d]`, teachers one after the other in d."""
+        return torch.cat([part.crop(recording, start, frames) for part in self.parts], 1)
+
+
+def read_features(
+    recordings: list[Recording], options: Distillation, own: Mapping[str, Teacher]
+) -> Joint:
+    """Features of all teachers of a recipe, computed where the cache has none yet.
+
+    Args:
+        recordings: of what.
+        options: of the recipe.
+        own: teachers that are not parts of the package, by the name they have in the recipe.
+    """
+    parts = []
+    for name, one in options.teachers.items():
+        teacher = own[name] if name in own else find("teachers", name).load(one.weights)
+        parts.append(Features.build(recordings, teacher, layer=one.layer, cache=options.cache))
+    return Joint(parts)
+
+
+class Targets:
+    """Turns a batch's features into the loss `distillation`.
+
+    Args:
+        options: of the recipe.
+        codec: what is distilled; its semantic head maps a codebook's output to the teacher.
+        features: of the training data.
+        out: where the units of axis "labels" are kept, for a resumed run to have the same.
+    """
+
+    def __init__(self, options: Distillation, codec: Codec, features: Joint, out: Path) -> None:
+        self.options, self.widths = options, [part.width for part in features.parts]
+        self.head = self._checked(codec)
+        self.units = self._clusters(features, out) if options.axis == "labels" else None
+
+    def _checked(self, codec: Codec) -> Callable[[Tensor], Tensor]:
+        """The codec's semantic head, if all fits."""
+        options = self.options
+        head = getattr(codec, "distilled", None)
+        if head is None:
+            raise ValueError(f"codec {codec.name!r} has no semantic head to distil into")
+        for name, one in options.teachers.items():
+            there = range(1, codec.codebooks + 1)
+            if not one.codebooks or set(one.codebooks) - set(there):
+                raise ValueError(
+                    f"[distillation] teacher {name!r}: codebooks = {list(one.codebooks)}; "
+                    f"{codec.name} has 1 to {codec.codebooks}"
+                )
+        if options.axis != "d" and len(options.teachers) != 1:
+            raise ValueError(f"[distillation] axis = {options.axis!r} takes exactly one teacher")
+        made = codec.config.semantic
+        for name, width in zip(options.teachers, self.widths, strict=True):
+            wanted = options.units if options.axis == "labels" else width
+            if made != wanted:
+                raise ValueError(
+                    f"[distillation] teacher {name!r} needs a semantic head of {wanted}, not "
+                    f"{made}: set config.semantic = {wanted}"
+                )
+        return head
+
+    def _clusters(self, features: Joint, out: Path) -> Tensor:
+        path = out / "units.pt"
+        if path.is_file():
+            return torch.load(path, weights_only=True)
+        part = features.parts[0]
+        known = [i for i in range(len(part)) if part.has(i)]
+        chosen = known[:: max(1, len(known) // SAMPLE)][:SAMPLE]
+        centres = kmeans(torch.cat([part[i] for i in chosen]), self.options.units, rounds=20)
+        torch.save(centres, path)
+        return centres
+
+    def loss(self, quantized: Quantized, batch: Batch) -> Tensor:
+        """The loss of one batch; frames past a recording's end do not count."""
+        if batch.features is None or batch.taught is None:
+            raise ValueError("the batch has no features to distil from")
+        mask = batch.real & batch.taught[:, None]
+        wanted = [part.transpose(1, 2) for part in batch.features.split(self.widths, 2)]
+        options = self.options
+        students, teachers = {}, list(options.teachers.values())
+        for number in sorted({k for one in teachers for k in one.codebooks}):
+            alone = quantized.first if number == 1 else quantized.stages[number - 1]
+            if alone is None:
+                raise ValueError("the quantizer does not say what a codebook alone decodes to")
+            students[number] = self.head(alone).transpose(1, 2)
+        if options.axis == "d":
+            return losses.distil_combined(
+                students,
+                [
+                    losses.Target(features, one.weight, one.codebooks, mask)
+                    for features, one in zip(wanted, teachers, strict=True)
+                ],
+            )
+        if self.units is not None:
+            flat = wanted[0].transpose(1, 2)
+            units = nearest(flat.flatten(0, 1), self.units.to(flat)).view(flat.shape[:2])
+            terms = [losses.distil_pseudo_label(s, units, mask=mask) for s in students.values()]
+        else:
+            terms = [losses.distil_t_axis(s, wanted[0], mask=mask) for s in students.values()]
+        return torch.stack(terms).mean()

@@ -1,0 +1,402 @@
+"""Codecs: the contract over every one there is, and what our own promises besides."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import contracts
+import numpy as np
+import pytest
+import torch
+from contracts import noise
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sizes import CODECS, SIZES, SMALL, is_large, made, ready
+
+from audiotok._platform.registry import find, names
+from audiotok.audio.audio import Audio
+from audiotok.codecs.checkpoint import load, save, weights_of
+from audiotok.codecs.models.base import Codec, WrongTokensError
+from audiotok.codecs.models.speech import Speech
+from audiotok.runtime.files import decode_file, encode_file
+from audiotok.runtime.stream import Stream
+from audiotok.tokens.tokenizer import mixing_down
+from audiotok.tokens.tokens import Tokens
+
+
+@pytest.fixture(scope="module", params=CODECS, ids=lambda p: p[0])
+def codec(request: pytest.FixtureRequest) -> Codec:
+    return made(*request.param)
+
+
+@pytest.fixture(scope="module")
+def small() -> Codec:
+    return made("speech", SMALL)
+
+
+# -- the contract -----------------------------------------------------------------------------
+
+
+def test_lengths_are_exact(codec: Codec):
+    frame, block = codec.frame_size, codec.block * codec.frame_size
+    edges = [0, 1, 2, frame // 2 - 1, frame // 2, frame // 2 + 1, frame - 1, frame, frame + 1]
+    contracts.assert_lengths_exact(codec, [*edges, 12345, block - 1, block, block + 1])
+
+
+@settings(max_examples=25, deadline=None)
+@given(samples=st.integers(0, 50_000))
+def test_any_length_is_exact(small: Codec, samples: int):
+    contracts.assert_lengths_exact(small, [samples])
+
+
+def test_a_stream_gives_what_the_whole_gives(codec: Codec):
+    if math.isfinite(codec.latency):
+        frames, examples = (60, 2) if is_large(codec) else (30, 6)
+        audio = noise(codec, frames * codec.frame_size + 123)
+        contracts.assert_live(codec, audio, examples=examples)
+
+
+def test_a_codec_that_needs_the_whole_cannot_stream(codec: Codec):
+    """Of the published ones all that are not causal but those whose look-ahead is bounded."""
+    assert codec.constant_memory == math.isfinite(codec.latency)
+    bounded = codec.name in ("dac", "snac", "vocos") or getattr(codec.config, "segment", 0) > 0
+    assert codec.constant_memory == (codec.causal or bounded)
+    if not codec.constant_memory:
+        with pytest.raises(ValueError, match=f"^codec '{codec.name}' hears a recording"):
+            Stream(codec)
+
+
+def test_any_cutting_gives_the_same_bits(codec: Codec):
+    audio = noise(codec, 2 * codec.block * codec.frame_size + 1234)
+    contracts.assert_cuttable(codec, audio, examples=5 if is_large(codec) else 15)
+
+
+def test_a_batch_gives_each_what_it_gets_alone(codec: Codec):
+    lengths = [30_000, 1, 0, 12_345, 20_480, 320]
+    contracts.assert_batches(codec, [noise(codec, n) for n in lengths])
+
+
+def test_side_by_side_only_near_ties_differ(
+    codec: Codec, record_property: Callable[[str, object], None]
+):
+    lengths = [n * codec.frame_size // 320 for n in (160_000, 150_001, 90_000, 159_999, 90_000)]
+    audios = [noise(codec, n, seed=i) for i, n in enumerate([*lengths, 0, 1])]
+    record_property("near-ties", contracts.assert_groups(codec, audios, group=3))
+
+
+def test_fewer_codebooks_are_the_first_ones(codec: Codec):
+    contracts.assert_prefixes(codec, noise(codec, 12_345))
+    for wrong in (0, codec.codebooks + 1):
+        with pytest.raises(ValueError, match=f"^{wrong} codebooks asked for; there are 1 to"):
+            codec.encode(noise(codec, 100), codebooks=wrong)
+
+
+def test_a_causal_codec_does_not_see_the_future(codec: Codec):
+    if codec.causal:
+        contracts.assert_no_future(codec)
+
+
+def test_latency_is_as_declared(codec: Codec):
+    if math.isfinite(codec.latency):
+        contracts.assert_latency(codec)
+
+
+def test_the_receptive_field_is_as_declared(codec: Codec):
+    contracts.assert_receptive_field(codec)
+
+
+def test_training_reaches_every_parameter(codec: Codec):
+    torch.manual_seed(0)
+    contracts.assert_trains(type(codec)(codec.config))
+
+
+def test_training_codes_are_the_encoders(codec: Codec):
+    """`forward` lies on the same frames and samples as encode and decode do."""
+    audio = noise(codec, 40 * codec.frame_size)
+    made, quantized = codec(audio.samples[None])
+    tokens = codec.encode(audio)
+    assert np.mean(quantized.codes[0].numpy() == tokens.codes) > 0.999
+    decoded = codec.decode(replace(tokens, codes=quantized.codes[0].numpy()))
+    contracts.assert_close(made[0], decoded.samples, 1e-4)
+
+
+def test_silence_and_a_single_sample_are_audio(codec: Codec):
+    for samples in (torch.zeros(1, 5000), torch.ones(1, 1), torch.full((1, 999), 1e-30)):
+        tokens = codec.encode(Audio(samples.expand(codec.channels, -1), codec.sample_rate))
+        again = codec.encode(Audio(samples.expand(codec.channels, -1), codec.sample_rate))
+        assert tokens == again
+        assert codec.decode(tokens).samples.isfinite().all()
+
+
+def test_threads_share_a_codec(codec: Codec):
+    audios = [noise(codec, n, seed=n) for n in (30_000, 29_000, 21_000, 33_333)]
+    alone = [codec.encode(audio) for audio in audios]
+    with ThreadPoolExecutor(2) as workers:
+        assert list(workers.map(codec.encode, audios)) == alone
+        decoded = list(workers.map(codec.decode, alone))
+    for one, tokens in zip(decoded, alone, strict=True):
+        assert torch.equal(one.samples, codec.decode(tokens).samples)
+
+
+def test_files_are_coded_as_recordings_are(codec: Codec, tmp_path: Path):
+    """Read in blocks and written in blocks, also where the codec needs the whole first."""
+    noise(codec, 70_000).save(tmp_path / "a.wav")
+    encode_file(codec, tmp_path / "a.wav", tmp_path / "a.tok")
+    tokens = Tokens.load(tmp_path / "a.tok")
+    assert tokens == codec.encode(Audio.load(tmp_path / "a.wav"))
+    decode_file(codec, tmp_path / "a.tok", tmp_path / "b.wav")
+    decoded = Audio.load(tmp_path / "b.wav")
+    assert len(decoded) == 70_000
+    written = codec.decode(tokens).samples.clamp(-1, 1)
+    assert (decoded.samples - written).abs().max() <= 1 / 32768  # 16 bits
+
+
+def test_a_checkpoint_builds_it_again(codec: Codec, tmp_path: Path):
+    save(codec, tmp_path / "codec.safetensors")
+    again = load(tmp_path / "codec.safetensors")
+    assert (type(again), again.config) == (type(codec), codec.config)
+    for key, value in codec.state_dict().items():
+        contracts.assert_close(again.state_dict()[key], value, 1e-3)
+
+
+# -- channels and rates -----------------------------------------------------------------------
+
+
+def stereo(samples: int = 9000, rate: int = 16000) -> Audio:
+    return Audio(0.1 * torch.randn(2, samples), rate)
+
+
+def test_more_channels_are_mixed_down_and_that_is_said_once(
+    small: Codec, caplog: pytest.LogCaptureFixture
+):
+    mixing_down.cache_clear()
+    audio = stereo()
+    with caplog.at_level(logging.WARNING, "audiotok"):
+        tokens = small.encode(audio)
+        small.encode(audio)
+    assert caplog.messages == [
+        "2 channels are mixed down to one; --channels split (split=True) codes each"
+    ]
+    mean = Audio(audio.samples.mean(0, keepdim=True), audio.rate)
+    assert tokens == small.encode(mean)
+    assert (tokens.channels, tokens.streams) == (1, 1)
+
+
+def test_split_codes_each_channel_as_if_alone(small: Codec):
+    audio = stereo(9001, 22050)
+    tokens = small.encode(audio, split=True)
+    assert (tokens.channels, tokens.streams) == (2, 2)
+    decoded = small.decode(tokens, original_rate=True)
+    assert decoded.samples.shape == (2, 9001)
+    for number, channel in enumerate(audio.split()):
+        alone = small.encode(channel)
+        assert tokens.channel(number) == alone
+        heard = small.decode(alone, original_rate=True).samples[0]
+        assert torch.equal(decoded.samples[number], heard)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
+def test_the_original_rate_gives_the_original_length(small: Codec, rate: int):
+    for samples in (0, 1, 777, 12_345):
+        audio = Audio(0.1 * torch.randn(1, samples), rate)
+        tokens = small.encode(audio)
+        assert (tokens.original_rate, tokens.original_samples) == (rate, samples)
+        assert tokens.samples == -(-samples * 16000 // rate)
+        decoded = small.decode(tokens, original_rate=True)
+        assert (decoded.rate, len(decoded)) == (rate, samples)
+
+
+# -- whose tokens these are -------------------------------------------------------------------
+
+
+def test_tokens_of_another_codec_are_refused(small: Codec):
+    tokens = small.encode(noise(small, 1000))
+    with pytest.raises(
+        WrongTokensError,
+        match=r"^tokens of codec 'mimi', not 'speech': decode them with audiotok.load\('mimi'\)",
+    ):
+        small.decode(replace(tokens, codec="mimi"))
+
+
+def test_tokens_of_other_weights_are_refused(small: Codec):
+    tokens = small.encode(noise(small, 1000))
+    torch.manual_seed(1)
+    other = ready(Speech(SMALL))
+    with pytest.raises(
+        WrongTokensError,
+        match=f"^tokens of other weights of 'speech' \\({small.fingerprint}, these are "
+        f"{other.fingerprint}\\): give the checkpoint that made them, or encode again$",
+    ):
+        other.decode(tokens)
+
+
+def test_every_weight_is_named_by_one_of_two_fingerprints(small: Codec):
+    """What makes codes by one, what makes sound by the other; the semantic head by neither."""
+    codes, sound = small.fingerprint, small.decoder_fingerprint
+    seen = set()
+    for key, value in small.state_dict().items():
+        before = value.clone()
+        value.view(-1)[-1] += 1e-3
+        now = small.fingerprint, small.decoder_fingerprint
+        part = key.split(".")[0]
+        assert (now[0] == codes) == (part in ("decoder", "semantic"))
+        assert (now[1] == sound) == (part != "decoder")
+        seen.add(now)
+        value.copy_(before)
+    assert (small.fingerprint, small.decoder_fingerprint) == (codes, sound)
+    named = [key for key in small.state_dict() if not key.startswith("semantic")]
+    assert len(seen) == 1 + len(named)
+    torch.manual_seed(0)
+    assert ready(Speech(SMALL)).fingerprint == codes
+
+
+def test_tokens_decode_with_any_decoder_of_the_same_codes(small: Codec, tmp_path: Path):
+    tokens = small.encode(noise(small, 1000))
+    better = copy.deepcopy(small)
+    next(better.decoder.parameters()).data.mul_(1.5)
+    assert (better.encode(noise(small, 1000)).codes == tokens.codes).all()
+    assert not better.decode(tokens).samples.equal(small.decode(tokens).samples)
+    # And under the names that the codes had before, which a checkpoint keeps.
+    before = replace(tokens, fingerprint="0123456789abcdef")
+    with pytest.raises(WrongTokensError):
+        better.decode(before)
+    better.former_fingerprints = ("0123456789abcdef",)
+    save(better, tmp_path / "better.safetensors", dtype=torch.float32)
+    again = load(tmp_path / "better.safetensors")
+    assert again.decode(before).samples.equal(better.decode(tokens).samples)
+    assert again.encode(noise(small, 1000)).fingerprint == small.fingerprint
+
+
+# -- our own codec ----------------------------------------------------------------------------
+
+
+def test_speech_is_what_it_says():
+    speech = Speech()
+    assert (speech.sample_rate, speech.frame_size, speech.frame_rate) == (16000, 320, 50)
+    assert speech.sizes == (1024,) * 8
+    assert speech.causal
+    assert speech.latency <= 0.040
+    assert 6e6 <= speech.parameters_total <= 12e6
+    tokens = ready(speech).encode(noise(speech, 16000))
+    assert tokens.kbps == 4.0
+    assert tokens.first(1).kbps == 0.5
+
+
+def test_speech_has_a_head_to_be_distilled(small: Codec):
+    assert isinstance(small, Speech)
+    quantized = small(noise(small, 3200).samples[None])[1]
+    assert small.distilled(quantized.first).shape == (1, 10, SMALL.semantic)
+
+
+@pytest.mark.skipif(weights_of("speech") is None, reason="no weights ship yet")
+def test_the_weights_that_ship_are_small():
+    path = weights_of("speech")
+    assert path is not None
+    assert path.stat().st_size <= 20e6
+
+
+# -- the published ones -----------------------------------------------------------------------
+
+# Parameters that its own program counts; WavTokenizer's without the decoder that nothing runs.
+PUBLISHED = {
+    "encodec_24khz": 14_851_810,
+    "encodec_48khz": 14_856_294,
+    "speechtokenizer": 103_675_586,
+    "speechtokenizer_snake": 103_683_458,
+    "dm_codec": 103_675_586,
+    "dac_16khz": 74_175_906,
+    "dac_24khz": 74_708_706,
+    "dac_44khz": 76_651_890,
+    "dac_44khz_16kbps": 64_213_250,
+    "wavtokenizer_75hz": 71_750_146,
+    "wavtokenizer_40hz": 72_111_714,
+    "mimi": 79_308_609,
+    "snac_24khz": 19_842_914,
+    "vocos_encodec_24khz": 7_984_258,
+}
+PRESETS = {name: part for part in names("codecs") for name in find("codecs", part).presets}
+
+
+def test_every_preset_is_counted():
+    assert PRESETS.keys() == PUBLISHED.keys()
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_published_sizes_and_rates(preset: str):
+    kind = find("codecs", PRESETS[preset])
+    with torch.device("meta"):
+        codec = kind(kind.presets[preset])
+        plain = sum(p.numel() for p in codec.parameters())
+        codec.split_weights()
+    assert sum(p.numel() for p in codec.parameters()) == PUBLISHED[preset]
+    # A plain weight is its length and direction in one.
+    normed = any(True for _ in codec.weight_normed())
+    assert normed <= PUBLISHED[preset] - plain <= normed * PUBLISHED[preset] / 1000
+    entries = sum(b.numel() for key, b in codec.named_buffers() if key.endswith(".entries"))
+    assert codec.parameters_total == PUBLISHED[preset] + entries
+    rates = {
+        "encodec_24khz": (24000, 320, 24.0),
+        "encodec_48khz": (48000, 47520, 24.273),
+        "dac_16khz": (16000, 320, 6.0),
+        "dac_24khz": (24000, 320, 24.0),
+        "dac_44khz": (44100, 512, 7.752),
+        "dac_44khz_16kbps": (44100, 512, 15.504),
+        "wavtokenizer_75hz": (24000, 320, 0.9),
+        "wavtokenizer_40hz": (24000, 600, 0.48),
+        "mimi": (24000, 1920, 4.4),
+        "snac_24khz": (24000, 2048, 0.984),
+        "vocos_encodec_24khz": (24000, 320, 12.0),
+    }
+    told = codec.sample_rate, codec.frame_size, round(codec.kbps, 3)
+    assert told == rates.get(preset, (16000, 320, 4.0))
+    assert codec.causal == (preset in ("encodec_24khz", "mimi"))
+
+
+@torch.no_grad()
+def test_weights_split_and_fold(codec: Codec):
+    """Weight normalisation is a way to train: folded, the same codec is left."""
+    other = ready(type(codec)(codec.config))
+    other.load_state_dict(codec.state_dict())
+    other.split_weights()
+    other.split_weights()  # once is enough
+    split = [key for key in other.state_dict() if "parametrizations" in key]
+    assert len(split) == 2 * len(list(codec.weight_normed()))
+    other.fold_weights()
+    assert other.state_dict().keys() == codec.state_dict().keys()
+    for key, value in codec.state_dict().items():
+        contracts.assert_close(other.state_dict()[key], value, 1e-6)
+
+
+def test_sizes_may_come_from_toml_and_json():
+    for name in ("encodec", "speechtokenizer", "dac", "wavtokenizer", "mimi", "snac", "vocos"):
+        kind = find("codecs", name).config_type
+        assert kind(strides=[2, 4]) == kind(strides=(2, 4))
+
+
+def test_what_mirrors_streams_after_its_first_frames():
+    codec = ready(find("codecs", "encodec")(SIZES["encodec"][0]))
+    frame, stream = codec.frame_size, Stream(codec)
+    audio = noise(codec, 12 * frame)
+    made = [stream.encode(piece).shape[1] for piece in audio.samples.split(frame, 1)]
+    assert (made, codec.first_frames) == ([0] * 6 + [7] + [1] * 5, 7)
+    codes = torch.from_numpy(codec.encode(audio).codes.copy())
+    heard = [stream.decode(code).shape[1] // frame for code in codes.split(1, 1)]
+    assert heard == made
+
+
+def test_every_codebook_can_be_distilled():
+    """DM-Codec's teachers reach the encoder through any codebook, not the first alone."""
+    codec = find("codecs", "speechtokenizer")(SIZES["speechtokenizer"][0])
+    quantized = codec(noise(codec, 20 * codec.frame_size).samples[None])[1]
+    parameters = list(codec.encoder.parameters())
+    for stage in quantized.stages:
+        feature = codec.distilled(stage)
+        assert feature.shape == (1, 20, 8)
+        grads = torch.autograd.grad(feature.square().sum(), parameters, retain_graph=True)
+        assert all(grad.any() for grad in grads)

@@ -1,0 +1,285 @@
+"""Every layer keeps the contract."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+
+import contracts
+import pytest
+import torch
+from contracts import NAN, assert_close
+from torch import Tensor
+from torch.nn import functional as F
+
+import audiotok.nn.layers
+from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
+from audiotok.nn.layers.attention import Attention
+from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Residual, WholeClip
+from audiotok.nn.layers.clip_attention import ClipAttention
+from audiotok.nn.layers.conv import Conv
+from audiotok.nn.layers.convnext import Convnext, Depthwise
+from audiotok.nn.layers.feed_forward import FeedForward
+from audiotok.nn.layers.fold import Fold, Unfold
+from audiotok.nn.layers.fourier_head import FourierHead
+from audiotok.nn.layers.group_norm import GroupNorm
+from audiotok.nn.layers.lstm import Lstm
+from audiotok.nn.layers.noise_block import NoiseBlock
+from audiotok.nn.layers.residual_unit import ResidualUnit, elu
+from audiotok.nn.layers.seanet import Config, Seanet
+from audiotok.nn.layers.segments import Cut, Join
+from audiotok.nn.layers.snake import Snake
+from audiotok.nn.layers.stft import Istft, Stft
+from audiotok.nn.layers.transposed_conv import TransposedConv
+
+SMALL = Config(latent=6, width=2, strides=(2, 3), pad="zeros")
+MIRRORED = Config(latent=6, width=2, strides=(2, 3), lstm=0)
+MIMI = Config(latent=6, width=2, strides=(2, 3), last_kernel=3, lstm=0, shortcut=False, pad="zeros")
+AHEAD = Config(
+    latent=6, width=2, strides=(2, 3), residuals=2, lstm=0, snake=True, causal=False, pad="zeros"
+)
+SPT = Config(latent=6, width=2, strides=(2, 3), bidirectional=True, causal=False, pad="zeros")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer in a sensible size, and what the contracts must know to try it."""
+
+    make: Callable[[], Layer]
+    features: int  # of its input
+    units: int = 24  # length of its input, in `consumes`
+    poison: float = NAN
+    first: int = 0  # inputs that the first step needs, if its start is mirrored
+    inside: bool = False  # whether padding is made of the signal
+    short: int = 0  # outputs missing at the end
+
+
+def cut(**sizes: int) -> Layer:
+    """Segments coded by their means: a latent of 2 features for every 4 samples begun."""
+    return Cut(
+        lambda x: F.avg_pool1d(F.pad(x, (0, -x.shape[2] % 4)), 4), channels=2, features=2, **sizes
+    )
+
+
+def join(**sizes: int) -> Layer:
+    """Back: each latent, four times."""
+    return Join(lambda x: x.repeat_interleave(4, 2), channels=2, **sizes)
+
+
+CASES = {
+    "mix": Case(lambda: Mix(3, 5), 3),
+    "norm": Case(lambda: Norm(4), 4),
+    "pointwise": Case(lambda: elu(3), 3),
+    "norm, conditional": Case(lambda: AdaNorm(4, conditions=2), 4),
+    "snake": Case(lambda: Snake(3), 3),
+    "feed forward": Case(lambda: FeedForward(4, 6, scale=1.0), 4),
+    "noise": Case(lambda: NoiseBlock(3), 3),
+    "noise, twice": Case(lambda: Chain([NoiseBlock(3), NoiseBlock(3, seed=1, gain=0.5)]), 3),
+    "fold": Case(lambda: Fold(3, 4), 3),
+    "fold and unfold": Case(lambda: Chain([Fold(3, 4), Mix(12, 12), Unfold(4)]), 3),
+    "segments": Case(
+        lambda: Chain([cut(size=12, stride=10, hop=4), join(size=12, stride=10, hop=4)]), 2, 6
+    ),
+    "group norm": Case(lambda: GroupNorm(4, groups=2), 4),
+    "residual": Case(lambda: Residual(Conv(3, 4, 5), Mix(3, 4)), 3),
+    "residual, plain": Case(lambda: Residual(Conv(3, 3, 5, causal=False)), 3),
+    "depthwise, ahead": Case(lambda: Depthwise(4, 5, causal=False), 4),
+    "convnext, ahead": Case(
+        lambda: Convnext(4, kernel=7, causal=False, norm=partial(AdaLayerNorm, conditions=2)), 4
+    ),
+    "depthwise": Case(lambda: Depthwise(4, 7), 4),
+    "convnext": Case(lambda: Convnext(4, kernel=5), 4),
+    "attention": Case(lambda: Attention(8, heads=2, window=5, scale=1.0), 8, 60, poison=1e3),
+    "attention, self": Case(lambda: Attention(4, heads=1, window=1), 4, poison=1e3),
+    "attention, twice": Case(
+        lambda: Chain(Attention(8, heads=2, window=4, scale=1.0) for _ in range(2)), 8, poison=1e3
+    ),
+    "attention, clip": Case(lambda: ClipAttention(4), 4),
+    "attention, clip, added": Case(lambda: Residual(ClipAttention(4)), 4),
+    "lstm": Case(lambda: Lstm(4), 4),
+    "lstm, no skip": Case(lambda: Lstm(4, depth=1, skip=False), 4),
+    "lstm, bidirectional": Case(lambda: Lstm(4, bidirectional=True), 4),
+    "stft": Case(lambda: Stft(8), 1),
+    "istft": Case(lambda: Istft(8), 27),
+    "Fourier head": Case(lambda: FourierHead(4, 16), 18, poison=1e3),
+    "Fourier head, odd": Case(lambda: FourierHead(5, 13), 14, poison=1e3),
+    "stft and back": Case(lambda: Chain([Stft(8, power=1.0), Mix(27, 27), Istft(8)]), 1),
+    "conv": Case(lambda: Conv(3, 5, 7), 3),
+    "conv 1": Case(lambda: Conv(3, 5, 1, bias=False), 3),
+    "conv, dilated": Case(lambda: Conv(3, 5, 3, dilation=4), 3),
+    "conv, strided": Case(lambda: Conv(3, 5, 10, stride=5), 3),
+    "conv, odd kernel": Case(lambda: Conv(3, 5, 7, stride=3), 3),
+    "conv, no overlap": Case(lambda: Conv(3, 5, 4, stride=4), 3),
+    "conv, strided, dilated": Case(lambda: Conv(3, 5, 3, stride=2, dilation=3), 3),
+    "conv, grouped": Case(lambda: Conv(4, 8, 5, groups=4), 4),
+    "conv, mirrored": Case(lambda: Conv(3, 5, 7, pad="reflect"), 3, first=7, inside=True),
+    "conv, mirrored, strided": Case(
+        lambda: Conv(3, 5, 10, stride=5, pad="reflect"), 3, first=6, inside=True
+    ),
+    "conv, repeated": Case(lambda: Conv(3, 5, 4, stride=2, pad="repeat"), 3),
+    "conv 1, repeated": Case(lambda: Conv(3, 5, 1, pad="repeat"), 3),
+    "conv, ahead": Case(lambda: Conv(3, 5, 7, dilation=3, causal=False), 3, 40),
+    "conv, ahead, strided": Case(lambda: Conv(3, 5, 10, stride=5, causal=False), 3),
+    "conv, ahead, mirrored": Case(
+        lambda: Conv(3, 5, 6, stride=3, causal=False, pad="reflect"), 3, inside=True
+    ),
+    "conv, ahead, repeated": Case(lambda: Conv(3, 5, 7, causal=False, pad="repeat"), 3),
+    "transposed": Case(lambda: TransposedConv(3, 5, 10, stride=5), 3),
+    "transposed, no overlap": Case(lambda: TransposedConv(3, 5, 4, stride=4), 3),
+    "transposed, odd kernel": Case(lambda: TransposedConv(3, 5, 7, stride=3), 3),
+    "transposed, long kernel": Case(lambda: TransposedConv(3, 5, 11, stride=3), 3),
+    "transposed, stride 1": Case(lambda: TransposedConv(3, 5, 4, stride=1), 3),
+    "transposed, grouped": Case(lambda: TransposedConv(4, 4, 4, stride=2, groups=4, bias=False), 4),
+    "transposed, ahead": Case(lambda: TransposedConv(3, 5, 8, stride=4, causal=False), 3),
+    "transposed, ahead, odd": Case(lambda: TransposedConv(3, 5, 8, stride=3, causal=False), 3),
+    "transposed, DAC": Case(
+        lambda: TransposedConv(3, 5, 10, stride=5, causal=False, trim=(3, 3)), 3, short=1
+    ),
+    "transposed, EnCodec 48": Case(
+        lambda: TransposedConv(3, 4, 8, stride=4, causal=False, norm=GroupNorm(4)), 3
+    ),
+    "chain, up and down": Case(
+        lambda: Chain([TransposedConv(3, 4, 7, stride=3), Snake(4), Conv(4, 5, 5, stride=2)]), 3
+    ),
+    "unit, SEANet": Case(lambda: ResidualUnit(4, hidden=2, dilation=2, shortcut=True), 4),
+    "unit, DAC": Case(
+        lambda: ResidualUnit(4, kernel=7, dilation=3, activation=Snake, causal=False), 4, 40
+    ),
+    "unit, EnCodec 48": Case(lambda: ResidualUnit(4, norm=GroupNorm, causal=False), 4),
+    "SEANet": Case(lambda: Seanet.encoder(SMALL), 1, 16),
+    "SEANet, mirrored": Case(lambda: Seanet.encoder(MIRRORED), 1, 16, first=6 * 7, inside=True),
+    "SEANet, back": Case(lambda: Seanet.decoder(SMALL), 6, 16),
+    "SEANet, Mimi": Case(lambda: Seanet.encoder(MIMI), 1, 12),
+    "SEANet, Mimi, back": Case(lambda: Seanet.decoder(MIMI), 6, 12),
+    "SEANet, ahead": Case(lambda: Seanet.encoder(AHEAD), 1, 20),
+    "SEANet, ahead, back": Case(lambda: Seanet.decoder(AHEAD), 6, 20),
+    "SEANet, SpeechTokenizer": Case(lambda: Seanet.encoder(SPT), 1),
+}
+CAUSAL = [name for name, case in CASES.items() if case.make().causal]
+LOOKING_AHEAD = [name for name in CASES if name not in CAUSAL]
+
+
+def build(name: str) -> tuple[Layer, Tensor]:
+    case = CASES[name]
+    torch.manual_seed(0)
+    layer = case.make().eval()
+    return layer, torch.randn(3, case.features, case.units * layer.consumes) * 0.5
+
+
+# -- the contract -----------------------------------------------------------------------------
+
+
+def test_no_layer_is_forgotten():
+    tried = {type(part) for case in CASES.values() for part in case.make().modules()}
+    for info in pkgutil.iter_modules(audiotok.nn.layers.__path__):
+        module = import_module(f"audiotok.nn.layers.{info.name}")
+        for name, layer in inspect.getmembers(module, inspect.isclass):
+            if issubclass(layer, Layer) and layer.__module__ == module.__name__:
+                assert layer in tried or layer in (Layer, WholeClip), (
+                    f"{name} of {info.name}.py is not in CASES"
+                )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_lengths(name: str):
+    contracts.assert_lengths(*build(name), short=CASES[name].short)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_streams(name: str):
+    contracts.assert_streams(*build(name), first=CASES[name].first)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_finishes(name: str):
+    contracts.assert_finishes(*build(name), first=CASES[name].first, partial="stft" not in name)
+
+
+@pytest.mark.parametrize("name", LOOKING_AHEAD)
+def test_lags(name: str):
+    contracts.assert_lags(*build(name), mirrors=CASES[name].inside)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_causal(name: str):
+    contracts.assert_causal(*build(name), poison=CASES[name].poison, first=CASES[name].first)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_reach(name: str):
+    contracts.assert_reach(*build(name), poison=CASES[name].poison, inside=CASES[name].inside)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_padding(name: str):
+    case = CASES[name]
+    contracts.assert_padding(*build(name), poison=case.poison, inside=case.inside)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_reaches_every_parameter(name: str):
+    layer, x = build(name)
+    y = layer(x.requires_grad_())
+    (y * torch.randn_like(y)).sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    for key, parameter in layer.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+
+
+# -- what else layers say ---------------------------------------------------------------------
+
+
+def test_mirrored_start_needs_a_long_first_step():
+    layer, x = build("conv, mirrored")
+    state = layer.start(3)
+    with pytest.raises(ValueError, match=r"first step has 6 steps; mirroring .* more than 6$"):
+        layer.step(x[:, :, :6], state)
+    _, state = layer.step(x[:, :, :7], state)
+    layer.step(x[:, :, 7:8], state)
+
+
+def test_bad_sizes_are_refused():
+    with pytest.raises(ValueError, match="spans 3 steps and skips some at stride 4"):
+        Conv(1, 1, 3, stride=4)
+    with pytest.raises(ValueError, match="kernel 3 leaves gaps at stride 4"):
+        TransposedConv(1, 1, 3, stride=4)
+    with pytest.raises(ValueError, match="cuts nothing"):
+        TransposedConv(1, 1, 4, stride=2, trim=(1, 1))
+    for window in (4, 9):
+        with pytest.raises(ValueError, match=f"window {window} cannot be centred on hop 4: even"):
+            FourierHead(4, window)
+
+
+def test_chain_follows_each_bound_by_itself():
+    memory, ahead, back = Lstm(2), Conv(2, 2, 5, causal=False), Conv(2, 2, 3)
+    assert Chain([memory, ahead]).reach(10, 20) == (-math.inf, 22)
+    assert Chain([ahead, memory, back]).reach(10, 20) == (-math.inf, 22)
+    assert Chain([ahead, Lstm(2, bidirectional=True)]).reach(0, 0) == (-math.inf, math.inf)
+    assert Chain([Conv(2, 2, 4, stride=2), memory]).reach(5, 5) == (-math.inf, 11)
+
+
+@torch.no_grad()
+def test_attention_does_not_know_the_time():
+    """The same frames give the same output wherever in the stream they come."""
+    torch.manual_seed(0)
+    layer = Attention(8, heads=2, window=6, scale=1.0)
+    local = torch.randn(1, 8, 12)
+
+    def heard(before: int) -> Tensor:
+        state = layer.start(1)
+        for piece in torch.randn(1, 8, before).split(500, 2):
+            _, state = layer.step(piece, state)
+        return layer.step(local, state)[0][:, :, 5:]
+
+    for before in (1, 7, 700, 50_000):
+        assert_close(heard(before), heard(0), 1e-6)
+    long = torch.cat([torch.randn(1, 8, 500), local], 2)
+    assert_close(layer(long)[:, :, -7:], heard(0))
