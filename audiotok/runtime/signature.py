@@ -101,7 +101,7 @@ class Passage:
         self._held: list[np.ndarray] = []
         self._size = 0  # of what is held, along time
 
-    # -- a step in parts, so that those of many passages can run side by side (`batching_numpy`) -----
+    # -- a step in parts, so that those of many can run side by side (`batching_numpy`) -----------
 
     def hold(self, x: np.ndarray) -> None:
         """Keep a further piece."""
