@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "codecs"), str(TESTS / "nn")]
 
 import test_codecs_oracles as oracles
 import test_dialects as dialects

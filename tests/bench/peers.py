@@ -25,7 +25,8 @@ import pytest
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "codecs"), str(TESTS / "nn")]
 
 import test_codecs_mimi as mimis
 import test_codecs_oracles as oracles
