@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "codecs"), str(TESTS / "nn")]
+sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs", "nn"))
 
 import test_codecs_oracles as oracles
 import test_dialects as dialects

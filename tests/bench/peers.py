@@ -25,8 +25,7 @@ import pytest
 import torch
 from torch import Tensor
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "codecs"), str(TESTS / "nn")]
+sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs", "nn"))
 
 import test_codecs_mimi as mimis
 import test_codecs_oracles as oracles
