@@ -1,7 +1,7 @@
-"""Codecs held against each other speaker by speaker: what codebook 1 tells, what all of them lose.
+"""Paired comparison of codecs by speaker: information in codebook 1, and quality of all codebooks.
 
-What SpeechTokenizer claims of distillation (Zhang et al. 2023, arXiv:2308.16692) is that codebook 1
-then tells more of the phones and less of the speaker, and that all codebooks decode as well.
+SpeechTokenizer claims for distillation (Zhang et al. 2023, arXiv:2308.16692) that codebook 1 then
+holds more information on the phones and less on the speaker, and that all codebooks decode as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from audiotok.evaluation.tasks.information import labelled, numbered
 
 Sums = dict[str, tuple[np.ndarray, np.ndarray]]  # measure -> totals and counts of each speaker
 
-# The weight decay of a probe on codes one by one: most are rare, and their weights are shrunk.
+# Weight decay of a probe on single codes: most codes are rare, and their weights are shrunk.
 RARE = 0.03
 FOLDS = 4
 
@@ -36,7 +36,7 @@ WORDS = {"own": "own", "others": "others", "closer": "closer than others", "foun
 
 @dataclass(frozen=True)
 class Spoken:
-    """A recording, who speaks in it, and its phones if they are known."""
+    """Recording with its speaker, and its phones if they are known."""
 
     audio: Audio
     speaker: str
@@ -50,24 +50,25 @@ def measured(
     embedders: Sequence[str] = (),
     metrics: dict[str, Metric] | None = None,
 ) -> Sums:
-    """What a codec's codes tell and lose, with sums for each speaker in the order of their names.
+    """Return measures of a codec's codes and decoded audio, as sums for each speaker by name.
 
     Phones are probed (`probe.crossed`) from codes one by one and from the vectors of their entries,
-    in frames whose middle lies in a phone. Voices are of each speaker's first recording: the second
-    half of what codebook 1 decodes to is heard, and first halves of the originals, then of what
-    codebook 1 decodes to, are enrolled (`voices.compared`: the cosine with one's own voice and
-    with others', the share of others who are less like it, and whether one's own is found among
-    all). The same with counts of codes in place of vectors asks the codes themselves. Metrics are
-    of first recordings too, decoded from all codebooks.
+    in frames whose middle lies in a phone. Voices are those of each speaker's first recording: the
+    test recording is the second half of the audio decoded from codebook 1, and first halves are
+    enrolled, of the originals and then of the audio decoded from codebook 1 (`voices.compared`: the
+    cosine with one's own voice and with others', the share of others who are less similar, and
+    whether one's own voice is identified among all). The same with counts of codes in place of
+    vectors measures the codes themselves. Metrics are computed on first recordings too, decoded
+    from all codebooks.
 
     Args:
         codec: one with a codebook 1.
-        spoken: of four speakers at least with phones.
-        embedders: as `evaluation.speaker.base.embedder` takes them.
-        metrics: by the name that they are to have in the table.
+        spoken: recordings, with phones for at least four speakers.
+        embedders: speaker encoders as `evaluation.speaker.base.embedder` takes them.
+        metrics: metrics by the name that they are to have in the table.
 
     Raises:
-        ValueError: too few speakers, or a recording that cannot be scored or has no voice.
+        ValueError: there are too few speakers, or a recording cannot be scored or has no voice.
     """
     spoken = sorted(spoken, key=lambda one: one.speaker)
     names = sorted({span.label for one in spoken for span in one.phones})
@@ -97,7 +98,12 @@ def measured(
 
 
 def originals(spoken: Sequence[Spoken], embedders: Sequence[str]) -> Sums:
-    """What `measured` says of voices where nothing was coded: as good as it gets."""
+    """Return the measures of voices by `measured` on uncoded audio, as an upper bound.
+
+    Args:
+        spoken: recordings; the first of each speaker is used.
+        embedders: speaker encoders as `evaluation.speaker.base.embedder` takes them.
+    """
     found: Sums = {}
     for name in embedders:
         halves = []
@@ -112,7 +118,7 @@ def originals(spoken: Sequence[Spoken], embedders: Sequence[str]) -> Sums:
 
 
 def first_of_each(spoken: Sequence[Spoken]) -> list[Spoken]:
-    """The first recording of each speaker, in the order of their names."""
+    """Return the first recording of each speaker, in the order of their names."""
     firsts: dict[str, Spoken] = {}
     for one in spoken:
         firsts.setdefault(one.speaker, one)
@@ -120,6 +126,7 @@ def first_of_each(spoken: Sequence[Spoken]) -> list[Spoken]:
 
 
 def _voices(codec: Codec, spoken: Sequence[Spoken], embedders: Sequence[str]) -> Sums:
+    """Return the measures of voices in the audio and in the codes of codebook 1."""
     heard = defaultdict[str, list[list[Tensor]]](list)
     for one in spoken:
         tokens = codec.encode(one.audio, codebooks=1)
@@ -139,7 +146,7 @@ def _voices(codec: Codec, spoken: Sequence[Spoken], embedders: Sequence[str]) ->
 
 
 def _named(name: str, kind: str, got: Voices) -> Sums:
-    """Measures of voices by what a table calls them."""
+    """Return measures of voices under their names in the table."""
     return {
         f"{name.partition(':')[0]}, {WORDS[what]}, among {kind}": (
             values.numpy(),
@@ -150,6 +157,7 @@ def _named(name: str, kind: str, got: Voices) -> Sums:
 
 
 def _scores(codec: Codec, spoken: Sequence[Spoken], metrics: dict[str, Metric]) -> Sums:
+    """Return scores of first recordings decoded from all codebooks."""
     found: Sums = {}
     made = [codec.decode(codec.encode(one.audio)) for one in spoken] if metrics else []
     for name, metric in metrics.items():
@@ -160,18 +168,18 @@ def _scores(codec: Codec, spoken: Sequence[Spoken], metrics: dict[str, Metric]) 
 
 
 def table(pairs: Sequence[tuple[Sums, Sums]], names: tuple[str, str]) -> list[str]:
-    """Both codecs' values and their difference, pair by pair and pooled, in Markdown.
+    """Return both codecs' values and their difference, by pair and pooled, as lines of Markdown.
 
-    Each pair is of one seed. Intervals are 95 % by `statistics.paired` over speakers. Pooled are
-    the sums of each speaker over all pairs: the interval is over speakers, for these seeds; two or
-    three seeds are too few to draw from, so look whether they agree.
+    Each pair is of one seed. Intervals are 95 % by `statistics.paired` over speakers. The pooled
+    column sums each speaker over all pairs: its interval is over speakers, for these seeds; two or
+    three seeds are too few to draw from, so check whether they agree.
 
     Args:
         pairs: the same measures of the same speakers in each.
-        names: of the two codecs.
+        names: names of the two codecs.
 
     Raises:
-        ValueError: no pairs, or measures or speakers that differ between them.
+        ValueError: there are no pairs, or their measures or speakers differ.
     """
     if not pairs:
         raise ValueError("nothing to hold against each other: give at least one pair")
@@ -192,5 +200,6 @@ def table(pairs: Sequence[tuple[Sums, Sums]], names: tuple[str, str]) -> list[st
 
 
 def _difference(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> str:
+    """Return a paired difference and its interval as text."""
     found, low, high = paired((one[0], one[1]), (other[0], other[1]))
     return f"{found:+.3f} ({low:+.3f} to {high:+.3f})"

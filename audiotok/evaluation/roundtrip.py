@@ -1,4 +1,4 @@
-"""One file there and back: encoded, decoded, scored and drawn."""
+"""Round trip of one file: encode, decode, score and plot it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from audiotok.runtime.files import decode_file, encode_file
 log = logging.getLogger("audiotok")
 
 LONGEST = 60.0  # seconds scored and drawn
-METRICS = ("mel", "pesq", "si_sdr", "stoi")  # that need no model; `audiotok bench` has the others
+METRICS = ("mel", "pesq", "si_sdr", "stoi")  # metrics that need no model
 
 
 def roundtrip(
@@ -27,15 +27,22 @@ def roundtrip(
     codebooks: int | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Write NAME.tok, NAME.wav and NAME.png into `out`, and score the decoded audio.
+    """Write NAME.tok, NAME.wav and NAME.png into a folder, and score the decoded audio.
+
+    Args:
+        codec: the codec to use.
+        source: audio file to encode; not stdin.
+        out: folder of the outputs.
+        codebooks: number of codebooks to use, from the first; None: all.
+        force: overwrite outputs that exist.
 
     Returns:
-        `encode` and `decode` (rows of `files.Made`), `scores` by metric, a text where a metric
+        `encode` and `decode` (rows of `files.Made`), `scores` by metric, or a text where a metric
         could not run, and the path of the `picture`, None without matplotlib. Scores and picture
-        are of the first minute.
+        cover the first minute.
 
     Raises:
-        ValueError: the source cannot be read, or an output exists and not `force`.
+        ValueError: the source cannot be read, or an output exists and `force` is not set.
     """
     source, out = Path(source), Path(out)
     if str(source) == "-":

@@ -1,4 +1,4 @@
-"""Codec2 by c2enc and c2dec: a vocoder at 8 kHz, so that nothing above 4 kHz comes back."""
+"""Codec2 by c2enc and c2dec: a vocoder at 8 kHz, which keeps nothing above 4 kHz."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from audiotok.evaluation.baselines.base import Anchor, fitted, run, version_of
 PACKAGE = "codec2"
 RATE = 8000
 MODES = {"3200": 160, "2400": 160, "1600": 320, "1400": 320, "1300": 320, "1200": 320, "700C": 320}
-"""Bits per second, and samples in a frame."""
+"""Mode in bits per second -> samples in a frame."""
 
 
 class Codec2(Anchor):
-    """`codec2:3200` and lower modes. It keeps no phase, so waveforms do not compare: SI-SDR of it
-    says nothing. Source: Rowe, rowetel.com/codec2.html."""
+    """Codec2 at a mode such as `codec2:3200`.
+
+    It keeps no phase, so waveforms cannot be compared: its SI-SDR is meaningless. Source: Rowe,
+    rowetel.com/codec2.html.
+    """
 
     def __init__(self, option: str = "") -> None:
         super().__init__(option)

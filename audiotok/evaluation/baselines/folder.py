@@ -1,4 +1,4 @@
-"""A folder of what another program made of the recordings: files of the same names."""
+"""Folder of outputs that another program wrote for the recordings, in files of the same names."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", "
 
 
 class Folder(Anchor):
-    """`folder:DIR`: the file for `a/b.flac` is DIR/a/b with any suffix of audio, or else the only
-    file of DIR, however deep, that is called b.
+    """Outputs of another program in a folder, as `folder:DIR`.
 
-    A file may be longer or shorter by at most 50 ms: codecs round lengths to frames of their own.
-    What is scored is what both have from the start; a program that added in front scores low.
+    The file for `a/b.flac` is DIR/a/b with any audio suffix, or else the only file below DIR that
+    is called b. A file may be longer or shorter by at most 50 ms, since codecs round lengths to
+    frames of their own. The part that both have from the start is scored; an output with a delay
+    scores low.
     """
 
     slack = 0.05
@@ -27,7 +28,7 @@ class Folder(Anchor):
         self.folder = Path(option).expanduser()
         if not option or not self.folder.is_dir():
             raise ValueError(f"folder:{option}: the option is a folder of audio, and there is none")
-        self.files: dict[str, list[Path]] = defaultdict(list)  # by path and by name, no suffix
+        self.files: dict[str, list[Path]] = defaultdict(list)  # by path and by stem
         for path in inside(self.folder, SUFFIXES):
             name = path.relative_to(self.folder).with_suffix("").as_posix()
             for key in {name, path.stem}:
@@ -35,10 +36,10 @@ class Folder(Anchor):
         self.facts = {"folder": self.folder.name}
 
     def find(self, name: str) -> Path:
-        """The file for a recording, by its path relative to the corpus.
+        """Return the file for a recording, given by its path relative to the corpus.
 
         Raises:
-            ValueError: none, or more than one.
+            ValueError: there is none, or more than one.
         """
         if not name:
             raise ValueError(f"a recording without a name has no file in {self.folder}")
@@ -63,7 +64,7 @@ class Folder(Anchor):
         return made, None
 
     def stamp(self, name: str) -> str:
-        """See `Anchor.stamp`: a file that was made again is scored again."""
+        """See `Anchor.stamp`: a file that was replaced is scored again."""
         try:
             found = self.find(name).stat()
         except (ValueError, OSError):

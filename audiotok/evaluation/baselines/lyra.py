@@ -15,15 +15,15 @@ from audiotok.evaluation.baselines.base import Anchor, fitted
 
 RATE = 16000
 FRAME = 320  # samples
-STAGES = {"3200": 16, "6000": 30, "9200": 46}  # bits per second: stages of 4 bits in a frame
+STAGES = {"3200": 16, "6000": 30, "9200": 46}  # bits/s -> residual stages of 4 bits a frame
 MODELS = ("soundstream_encoder", "quantizer", "lyragan")
 
 
 class Lyra(Anchor):
-    """`lyra:6000:FOLDER`, or `lyra:6000` with the folder in the environment variable LYRA.
+    """Lyra at a rate in bits/s, as `lyra:6000:FOLDER`, or `lyra:6000` with the variable LYRA set.
 
-    The folder is `lyra/model_coeffs` of the repository google/lyra. It hears 16 kHz: nothing above
-    8 kHz comes back. Bytes are those of the packets, which nothing wraps.
+    The folder is `lyra/model_coeffs` of the repository google/lyra. Input is at 16 kHz, so nothing
+    above 8 kHz is kept. Bytes are those of the packets, without a container.
     """
 
     def __init__(self, option: str = "") -> None:
@@ -41,7 +41,7 @@ class Lyra(Anchor):
         }
 
     def _nets(self) -> list[Any]:
-        """The three networks, new: their states hold what came before in a recording."""
+        """Return new instances of the three networks, whose states belong to one recording."""
         paths = [self.folder / f"{name}.tflite" for name in MODELS]
         for path in paths:
             if not path.is_file():
@@ -73,6 +73,7 @@ class Lyra(Anchor):
 
 
 def _through(net: Any, x: np.ndarray) -> np.ndarray:
+    """Run a network on one frame and return its output."""
     into, out = net.get_input_details()[0], net.get_output_details()[0]
     net.set_tensor(into["index"], x.reshape(into["shape"]).astype(np.float32))
     net.invoke()

@@ -12,9 +12,10 @@ PACKAGE = "opus-tools"
 
 
 class Opus(Anchor):
-    """`opus:6` is hard CBR at 6 kbps of packets; the bytes are the file's, its Ogg pages and all.
+    """Opus with hard CBR at a rate of packets in kbps, as `opus:6`.
 
-    The decoder leaves out the samples by which the encoder is late, as the format asks.
+    The bytes are those of the file, with its Ogg pages. The decoder drops the encoder's delay, as
+    the format requires.
     """
 
     def __init__(self, option: str = "") -> None:

@@ -1,4 +1,4 @@
-"""The recording as it is: what every other row falls short of."""
+"""The recording itself, the upper bound for every other row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from audiotok.evaluation.baselines.base import Anchor
 
 
 class Original(Anchor):
-    """`original` scores what metrics say of the recordings themselves."""
+    """Original recordings, to show the scores of metrics without any coding."""
 
     def __init__(self, option: str = "") -> None:
         super().__init__(option)

@@ -1,4 +1,4 @@
-"""The recording at a lower rate and back: the most that a codec of that rate could give."""
+"""The recording resampled to a lower rate and back: the upper bound for a codec of that rate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from audiotok.evaluation.baselines.base import Anchor, fitted
 
 
 class Resampled(Anchor):
-    """`resampled:8000` goes down to 8 kHz and back up, by `Audio.resample`."""
+    """Recording resampled down and back up by `Audio.resample`, as `resampled:8000` (Hz)."""
 
     def __init__(self, option: str = "") -> None:
         super().__init__(option)

@@ -1,4 +1,4 @@
-"""Tasks of a bench: what the codes of each codec are good for; kept, as scores are."""
+"""Tasks of a bench on the codes of each codec; their findings are cached, as scores are."""
 
 from __future__ import annotations
 
@@ -36,9 +36,16 @@ def examine(
     *,
     console: Console,
 ) -> list[Finding]:
-    """Findings of every task about every codec at every rate asked for, on what can be read.
+    """Return the findings of every task on every codec at every rate, on the readable recordings.
 
-    A task that cannot be done, or fails, is a finding without a value that says why.
+    A task that cannot run, or fails, gives a finding without a value whose note says why.
+
+    Args:
+        recipe: recipe of the bench.
+        players: subjects; tasks run on those that are codecs.
+        recordings: recordings by name.
+        out: folder of the bench, which caches tokens and findings.
+        console: console for the progress.
     """
     found: list[Finding] = []
     coded = [player for player in players if isinstance(player, Coded)]
@@ -62,6 +69,7 @@ def _examined(
     out: Path,
     progress: Progress,
 ) -> list[Finding]:
+    """Return the findings of one task on one codec."""
     name, _, option = spec.partition(":")
     task = find("tasks", name)(option)
     names = {id(recording): key for key, recording in recordings.items()}
@@ -87,14 +95,14 @@ def _examined(
         return task.run(bench)
     except (ImportError, MissingModelError) as error:
         return [Finding(spec, "not run", None, note=f"not run: {error}")]
-    except Exception as error:  # one task must not cost the findings of the others
+    except Exception as error:  # a failing task must not lose the findings of the others
         log.debug("%s", spec, exc_info=True)
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         return [Finding(spec, "failed", None, note=f"failed: {kind}{error}")]
 
 
 def _key(recipe: BenchRecipe, spec: str, player: Coded, recordings: Mapping[str, Recording]) -> str:
-    """Names what findings depend on."""
+    """Return a file name that depends on everything that the findings depend on."""
     corpus = [
         [name, *_stamp(recording.path), sorted(recording.fields.items())]
         for name, recording in sorted(recordings.items())
@@ -105,7 +113,7 @@ def _key(recipe: BenchRecipe, spec: str, player: Coded, recordings: Mapping[str,
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Changes when a file does."""
+    """Return the size and the time of a file, which change when it does."""
     try:
         found = path.stat()
     except OSError:
@@ -114,15 +122,17 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _kept(path: Path) -> list[Finding] | None:
+    """Return cached findings; None where there are none, or where a task could not run."""
     try:
         rows = [Finding(**row) for row in jsonfile.parse(path.read_bytes(), str(path))]
     except (OSError, ValueError, TypeError):
         return None
-    # What could not be done may be possible now.
+    # A task that could not run may be possible now.
     return None if any(row.note.startswith(("not run", "failed")) for row in rows) else rows
 
 
 def _keep(path: Path, findings: Sequence[Finding]) -> None:
+    """Write findings to the cache."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with complete(path) as part:
         rows = [dataclasses.asdict(finding) for finding in findings]

@@ -1,4 +1,4 @@
-"""What workers found of each recording, gathered into results."""
+"""Conversion of the workers' files into results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from audiotok.evaluation.bench.work import Known, Order, kept, metric_of
 from audiotok.evaluation.results import About, Clip, Finding, Results, ScoreRow, Subject
 from audiotok.tokens.tokens import Tokens
 
-ROWS = ("original", "resampled", "noise")  # anchors that are no codec, not set against others
+ROWS = ("original", "resampled", "noise")  # baselines that are no codec and not paired
 
 
 def gather(
@@ -32,7 +32,15 @@ def gather(
     known: Mapping[Path, Known],
     findings: Sequence[Finding],
 ) -> Results:
-    """Results of all recordings, in the order they are known in."""
+    """Return the results of all recordings, in the order of `known`.
+
+    Args:
+        recipe: recipe of the bench.
+        order: subjects, metrics and paths.
+        players: loaded subjects.
+        known: content of the clips' files, by path.
+        findings: findings of tasks.
+    """
     rows = [row for target, one in known.items() for row in _rows(order, target.stem, one)]
     codecs = [p.spec.name for p in players if p.spec.anchor not in ROWS]
     return Results(
@@ -49,7 +57,7 @@ def gather(
 
 
 def _rows(order: Order, clip: str, known: Known) -> list[ScoreRow]:
-    """A row for each subject and metric; those of a metric that cannot run have none."""
+    """Return a row for each subject and metric; a metric that cannot run has none."""
     found = []
     for name in (spec.name for spec in order.subjects):
         error = known.outputs.get(name, {"error": "not reached"}).get("error", "")
@@ -66,6 +74,7 @@ def _rows(order: Order, clip: str, known: Known) -> list[ScoreRow]:
 
 
 def _clip(order: Order, target: Path, known: Known) -> Clip:
+    """Return the description of a recording."""
     recording = order.clips[target]
     return Clip(
         target.stem,
@@ -78,16 +87,17 @@ def _clip(order: Order, target: Path, known: Known) -> Clip:
 
 
 def _metric(order: Order, spec: str, known: Iterable[Known]) -> About:
-    """What it is, and why it was not run if no recording has a score of it."""
+    """Return the description of a metric, with the reason if it could not run."""
     metric = metric_of(spec, order.models)
     told = list(dict.fromkeys(one.protocols[spec] for one in known if spec in one.protocols))
     reasons = [one.not_run[spec] for one in known if spec in one.not_run]
-    protocol = " | of other recordings: ".join(told)  # a library was changed between two runs
+    # There are several if a library changed between two runs.
+    protocol = " | of other recordings: ".join(told)
     return About(spec, metric.better, metric.unit, protocol, reasons[0] if reasons else "")
 
 
 def _counted(player: Player, order: Order, known: Mapping[Path, Known]) -> Subject:
-    """What it is, the rate of what it wrote, and of a codec the use of its codebooks."""
+    """Return the description of a subject with its rate in kbps, and its use of codebooks."""
     name = player.spec.name
     outputs = [(one.outputs.get(name, {}), one.seconds) for one in known.values()]
     written = [(out["bytes"], s) for out, s in outputs if out.get("bytes") is not None]
@@ -106,12 +116,13 @@ def _counted(player: Player, order: Order, known: Mapping[Path, Known]) -> Subje
 
 
 def _tokens(player: Coded, order: Order, target: Path) -> Tokens | None:
+    """Return the cached tokens of a recording, if there are any."""
     path = player.kept(order.out / "tokens" / target.stem)
     return Tokens.load(path) if path.exists() else None
 
 
 def _audio(player: Player, order: Order, known: Mapping[Path, Known]) -> dict[str, str]:
-    """Where its audio is, relative to the folder, for each recording that it has."""
+    """Return paths of a subject's audio by recording, relative to the folder."""
     name = player.spec.name
     return {
         target.stem: kept(order.out, player.spec, target).relative_to(order.out).as_posix()
@@ -121,7 +132,7 @@ def _audio(player: Player, order: Order, known: Mapping[Path, Known]) -> dict[st
 
 
 def _about(recipe: BenchRecipe, known: Iterable[Known]) -> dict[str, Any]:
-    """What numbers depend on beside the codecs: when, where, how, on what."""
+    """Return date, command, machine, versions and data, on which the numbers depend."""
     seconds = [one.seconds for one in known]
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -143,6 +154,7 @@ def _about(recipe: BenchRecipe, known: Iterable[Known]) -> dict[str, Any]:
 
 
 def _processor() -> str:
+    """Return the processor's name from the operating system."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
@@ -151,7 +163,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """Of a checkout this runs from; "" where it is installed."""
+    """Return the commit of the checkout that this runs from; "" where it is installed."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)

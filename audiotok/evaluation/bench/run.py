@@ -1,4 +1,4 @@
-"""The whole of a bench: what is asked for is checked, run in workers, summed up and drawn."""
+"""Entry point of a bench: check the recipe, run workers, summarise and report."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from audiotok.evaluation.results import Results
 from audiotok.runtime.batch.plan import Plan
 from audiotok.runtime.batch.run import Report, run
 
-ORIGINAL = "original"  # a row of every bench: what the numbers of the others are held against
+ORIGINAL = "original"  # a row of every bench, as the reference for the others
 
 
 @dataclass(frozen=True)
 class Benched:
-    """What a bench came to."""
+    """Outcome of a bench."""
 
     results: Results
-    report: Report  # of the recordings: made, errors
-    page: Path  # to look at and listen to
+    report: Report  # scored recordings and errors
+    page: Path  # the HTML report
 
 
 def bench(
@@ -44,20 +44,21 @@ def bench(
     device: str = "cpu",
     console: Console = said,
 ) -> Benched:
-    """Score every codec of the recipe on its data, and write what came of it into `out`.
+    """Score every codec of the recipe on its data, and write results and a report into `out`.
 
-    What `out` holds already of the same codecs, metrics and models is not computed again, so a
-    bench that was interrupted goes on, and one more codec or metric costs just that.
+    Outputs and scores that `out` holds already for the same codecs, metrics and models are not
+    computed again, so that an interrupted bench continues, and another codec or metric costs only
+    itself.
 
     Args:
         recipe: see `BenchRecipe`.
         out: a folder, for this bench alone.
-        jobs: processes; each holds all codecs and models.
-        device: where codecs run.
-        console: where progress goes.
+        jobs: number of processes; each holds all codecs and models.
+        device: device of the codecs.
+        console: console for the progress.
 
     Raises:
-        ValueError: the recipe asks for what there is not, or the data cannot be read.
+        ValueError: the recipe names a part that does not exist, or the data cannot be read.
     """
     out = Path(out)
     recipe = replace(
@@ -68,7 +69,7 @@ def bench(
     specs = _subjects(recipe)
     if not (recipe.metrics or recipe.tasks):
         raise ValueError("nothing to score: give --metrics or --tasks, or a recipe that does")
-    for name in recipe.metrics:  # a wrong name is better found before the work than in it
+    for name in recipe.metrics:  # a wrong name must fail before any work is done
         metric_of(name, recipe.models)
     for name in recipe.tasks:
         task, _, option = name.partition(":")
@@ -100,11 +101,12 @@ def bench(
 
 
 def _never(source: Path, target: Path) -> bool:
-    """A worker sees for itself what is there."""
+    """Return False: a worker checks for itself which scores are there."""
     return False
 
 
 def _subjects(recipe: BenchRecipe) -> list[Spec]:
+    """Return the subjects of a recipe, each once, with the original first."""
     names = list(dict.fromkeys((ORIGINAL, *recipe.codecs)))
     if len(names) == 1:
         raise ValueError("nothing to score: give --codec, or a recipe that names codecs")
@@ -118,7 +120,7 @@ def _subjects(recipe: BenchRecipe) -> list[Spec]:
 
 
 def _recordings(recipe: BenchRecipe) -> dict[str, Recording]:
-    """Name, relative to the corpus -> recording; some at random where there are more than asked."""
+    """Return recordings by path relative to the corpus, drawn at random where there is a limit."""
     manifest = Path(recipe.data.manifest)
     found = read_manifest(manifest, split=recipe.data.split or None)
     if recipe.data.where:

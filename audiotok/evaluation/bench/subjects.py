@@ -1,8 +1,8 @@
-"""What can be scored, a codec at a rate or an anchor: what a recording comes back as, its bytes.
+"""Subjects of a bench, codecs at a rate or baselines: their outputs and bytes.
 
 speech            a codec by name, all codebooks         speech@4    its first 4
 runs/x.safetensors@2                                     a checkpoint, the same
-opus:6  folder:DIR  original  noise:10 ...               an anchor, ANCHOR:OPTION
+opus:6  folder:DIR  original  noise:10 ...               a baseline, NAME:OPTION
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from audiotok.tokens.tokens import Tokens
 
 @dataclass(frozen=True)
 class Spec:
-    """The name of a subject, taken apart."""
+    """Parsed name of a subject."""
 
     name: str
-    codec: str = ""  # a name or a checkpoint; "" for an anchor
+    codec: str = ""  # a name or a checkpoint; "" for a baseline
     codebooks: int | None = None  # None: all
     anchor: str = ""
     option: str = ""
 
     @property
     def kind(self) -> str:
-        """As `results.Subject` says it."""
+        """Kind of the subject, as in `results.Subject`."""
         return "codec" if self.codec else "folder" if self.anchor == "folder" else "anchor"
 
     @classmethod
     def parse(cls, name: str) -> Spec:
-        """The subject that `name` means; whether the codec is there shows when it is loaded."""
+        """Return the subject that `name` means; a codec is only looked up when it is loaded."""
         head, _, tail = name.partition(":")
         if head in names("anchors"):
             return cls(name, anchor=head, option=tail)
@@ -50,24 +50,24 @@ class Spec:
 
     @property
     def folder(self) -> str:
-        """A name for files of this subject."""
+        """File name for outputs of this subject."""
         return re.sub(r"[^\w@.+-]+", "_", self.name).strip("_")
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a recording came back as."""
+    """Output of a subject for a recording."""
 
-    audio: Audio  # at the recording's rate, and of its length but for the player's slack
-    bytes: int | None  # written, container and all; None where nothing is
+    audio: Audio  # at the recording's rate, and of its length but for the subject's slack
+    bytes: int | None  # bytes written, with the container; None where none are
 
 
 class Player:
-    """A subject at work.
+    """Loaded subject that produces outputs.
 
     Attributes:
-        spec: what it was asked for as.
-        id: changes when its outputs may; what was scored under another is scored again.
+        spec: parsed name of the subject.
+        id: text that changes when its outputs may; scores under another are computed again.
         slack: seconds by which an output may be longer or shorter than its recording.
     """
 
@@ -77,29 +77,29 @@ class Player:
         self.slack = 0.0
 
     def stamp(self, name: str) -> str:
-        """As `id`, of what comes of one recording."""
+        """Return a text that changes when the output for one recording may."""
         return self.id
 
     def output(self, audio: Audio, name: str, keep: Path) -> Output:
-        """A recording through it.
+        """Return the output for a recording.
 
         Args:
-            audio: mono.
-            name: of the recording, its path relative to the corpus.
-            keep: where tokens are kept, a path without suffix.
+            audio: the recording, mono.
+            name: its path relative to the corpus.
+            keep: path without suffix for its cached tokens.
 
         Raises:
-            ValueError: it cannot be coded; says why.
+            ValueError: the recording cannot be coded; the message says why.
         """
         raise NotImplementedError
 
     def described(self) -> Subject:
-        """What it is, before anything is counted."""
+        """Return the subject's description, without the counts of a bench."""
         raise NotImplementedError
 
 
 class Played(Player):
-    """An anchor."""
+    """Baseline as a subject."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
@@ -121,11 +121,11 @@ class Played(Player):
 
 
 class Coded(Player):
-    """A codec with its first so many codebooks.
+    """Codec with its first codebooks as a subject.
 
     Raises:
-        CheckpointError: the codec is not there.
-        ValueError: more codebooks than it has.
+        CheckpointError: there is no such codec.
+        ValueError: more codebooks are asked for than it has.
     """
 
     def __init__(self, spec: Spec, device: str) -> None:
@@ -147,7 +147,8 @@ class Coded(Player):
         return Output(self.codec.decode(tokens, original_rate=True), path.stat().st_size)
 
     def tokens(self, audio: Audio, keep: Path) -> Tokens:
-        """All codebooks of a recording; kept, because every rate begins with them."""
+        """Return all codebooks of a recording, from the cache where they are, which all rates
+        share."""
         path = self.kept(keep)
         try:
             return Tokens.load(path)
@@ -158,7 +159,7 @@ class Coded(Player):
         return tokens
 
     def kept(self, keep: Path) -> Path:
-        """Where all codebooks of a recording are kept."""
+        """Return the path of the cached tokens with all codebooks."""
         return keep.with_name(f"{keep.name}.{self.codec.fingerprint}.tok")
 
     def described(self) -> Subject:
@@ -178,5 +179,5 @@ class Coded(Player):
 
 
 def player(spec: Spec, device: str = "cpu") -> Player:
-    """The subject, ready to play."""
+    """Return the loaded subject."""
     return Coded(spec, device) if spec.codec else Played(spec)

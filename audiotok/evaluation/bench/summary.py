@@ -1,4 +1,4 @@
-"""From what is known of each recording to results: means, intervals, paired differences, usage."""
+"""Summaries of scores: means, intervals, paired differences, usage of codebooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ DRAWS = 1000
 
 
 def means(rows: Sequence[ScoreRow], *, draws: int = DRAWS, seed: int = 0) -> list[Mean]:
-    """For each subject and metric: the pooled value of what could be scored, with its interval."""
+    """Return the pooled value and its interval for each subject and metric, over scored recordings.
+
+    Args:
+        rows: scores.
+        draws: draws of the bootstrap.
+        seed: random seed of the bootstrap.
+    """
     found = []
     for (subject, metric), mine in _by_subject(rows).items():
         scored = {clip: row for clip, row in mine.items() if row.value is not None}
@@ -32,7 +38,15 @@ def means(rows: Sequence[ScoreRow], *, draws: int = DRAWS, seed: int = 0) -> lis
 def pairs(
     rows: Sequence[ScoreRow], among: Sequence[str], *, draws: int = DRAWS, seed: int = 0
 ) -> list[Pair]:
-    """The difference of every two subjects in every metric, on the recordings that both have."""
+    """Return the difference of every two subjects in every metric, on the recordings that both
+    have.
+
+    Args:
+        rows: scores.
+        among: names of the subjects.
+        draws: draws of the bootstrap.
+        seed: random seed of the bootstrap.
+    """
     by_subject = _by_subject(rows)
     found = []
     for metric in dict.fromkeys(row.metric for row in rows):
@@ -51,10 +65,10 @@ def pairs(
 
 
 def usage(codes: Sequence[np.ndarray], sizes: Sequence[int]) -> list[list[int]]:
-    """For each codebook how often each of its entries is used, the commonest first.
+    """Return how often each entry of each codebook is used, most frequent first.
 
     Args:
-        codes: of each recording `[k f]`; rows past `sizes` are left out.
+        codes: codes `[k f]` of each recording; rows past `sizes` are left out.
         sizes: entries in each codebook.
     """
     found = []
@@ -67,6 +81,7 @@ def usage(codes: Sequence[np.ndarray], sizes: Sequence[int]) -> list[list[int]]:
 
 
 def _by_subject(rows: Sequence[ScoreRow]) -> dict[tuple[str, str], dict[str, ScoreRow]]:
+    """Return scores by subject and metric, then by recording."""
     found: dict[tuple[str, str], dict[str, ScoreRow]] = {}
     for row in rows:
         found.setdefault((row.subject, row.metric), {})[row.clip] = row
@@ -74,6 +89,7 @@ def _by_subject(rows: Sequence[ScoreRow]) -> dict[tuple[str, str], dict[str, Sco
 
 
 def _columns(rows: Mapping[str, ScoreRow], clips: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the totals and counts of recordings."""
     totals = [rows[clip].total for clip in clips]
     counts = [rows[clip].count for clip in clips]
     return np.array(totals, np.float64), np.array(counts, np.float64)

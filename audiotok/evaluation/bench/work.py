@@ -1,7 +1,7 @@
-"""One recording through every subject and metric, in a worker; what is known already is kept.
+"""Worker of a bench: outputs and scores of one recording for every subject and metric, cached.
 
-OUT/clips/CLIP.json              what is known of a recording: outputs and scores
-OUT/audio/SUBJECT/CLIP.flac      what it came back as; this is what is scored
+OUT/clips/CLIP.json              outputs and scores of a recording
+OUT/audio/SUBJECT/CLIP.flac      audio of an output, which is scored
 OUT/tokens/CLIP.*.tok            its tokens
 """
 
@@ -31,26 +31,29 @@ log = logging.getLogger("audiotok")
 
 @dataclass(frozen=True)
 class Order:
-    """All that a worker needs to know; it is sent to other processes."""
+    """Subjects, metrics and paths of a bench, sent to worker processes."""
 
     out: Path
     subjects: tuple[Spec, ...]
     metrics: tuple[str, ...]
     models: Mapping[str, str]
-    clips: Mapping[Path, Recording]  # where a recording's scores go -> the recording
-    names: Mapping[Path, str]  # the same -> its name, relative to the corpus
-    longest: float  # seconds of a recording that are scored
+    clips: Mapping[Path, Recording]  # path of a recording's scores -> the recording
+    names: Mapping[Path, str]  # path of a recording's scores -> its path relative to the corpus
+    longest: float  # seconds that are scored of a longer recording
     device: str = "cpu"
 
 
 @dataclass
 class Known:
-    """What a clip's file says.
+    """Content of a clip's file: outputs and scores of one recording.
 
-    `source`: names the samples that went in; "" if they could not be read. `outputs`: subject ->
-    its id, bytes written, by how many samples its length differed, error. `scores`: subject ->
-    metric -> total, count, error and what it depended on. `not_run`: metric -> why it cannot run at
-    all. `protocols`: metric -> its protocol.
+    Attributes:
+        seconds: length of the recording.
+        source: fingerprint of its samples; "" if they could not be read.
+        outputs: subject -> its id, bytes written, difference of lengths in samples, error.
+        scores: subject -> metric -> total, count, error and the conditions it depends on.
+        not_run: metric -> why it cannot run at all.
+        protocols: metric -> its protocol.
     """
 
     seconds: float = 0.0
@@ -62,54 +65,57 @@ class Known:
 
     @classmethod
     def load(cls, path: Path) -> Known:
-        """What is there; nothing, if it is damaged."""
+        """Return the content of a file; an empty one if it is missing or damaged."""
         try:
             return cls(**jsonfile.parse(path.read_bytes(), str(path)))
         except (OSError, ValueError, TypeError):
             return cls()
 
     def save(self, path: Path) -> None:
-        """Write it, complete or not at all."""
+        """Write the file, complete or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with complete(path) as part:
             part.write_text(json.dumps(dataclasses.asdict(self), ensure_ascii=False), "utf-8")
 
 
 def metric_of(spec: str, models: Mapping[str, str]) -> Metric:
-    """The metric that `NAME[:OPTION]` means.
+    """Return the metric that `NAME[:OPTION]` means.
 
     Raises:
-        ValueError: there is none of this name, or no such option.
+        ValueError: there is no metric of this name, or no such option.
     """
     name, _, option = spec.partition(":")
     return find("metrics", name)(option, models=models)
 
 
 def scorer(order: Order) -> Callable[[Path, Path], dict[str, Any]]:
-    """The job of a worker: a recording, and where what is known of it goes.
+    """Return the job of a worker: a function of a recording's path and the path of its scores.
 
     Raises:
-        ValueError: a codec or metric that there is not.
+        ValueError: a codec or metric does not exist.
     """
     return Scorer(order).score
 
 
 class Scorer:
-    """Plays and scores, one recording at a time."""
+    """Worker that codes and scores one recording at a time."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
         self.players = [player(spec, order.device) for spec in order.subjects]
         self.metrics = {spec: metric_of(spec, order.models) for spec in order.metrics}
-        # As they stand before the first score: a metric may add what it met in a text.
+        # Recorded before the first score, since scoring a text may extend a protocol.
         self.protocols = {spec: metric.protocol for spec, metric in self.metrics.items()}
         self.missing: dict[str, str] = {}  # metric -> why it cannot run in this process
 
     def score(self, source: Path, target: Path) -> dict[str, Any]:
-        """One recording: `seconds`, and `error` if it cannot be read.
+        """Code and score one recording, as far as its scores are not cached.
+
+        Returns:
+            `seconds`, the length of the recording.
 
         Raises:
-            ValueError: it cannot be read; that is kept as the error of every subject.
+            ValueError: the recording cannot be read; that is stored as the error of every subject.
         """
         order, known = self.order, Known.load(target)
         try:
@@ -123,7 +129,7 @@ class Scorer:
             known.save(target)
             raise
         digest = fingerprint(original.samples, original.rate).hex()
-        if known.source != digest:  # another file of this name, or more or less of it
+        if known.source != digest:  # the file or the length to score has changed
             known = Known(original.seconds, digest)
             for path in (order.out / "tokens").glob(f"{escape(target.stem)}.*"):
                 path.unlink()
@@ -139,7 +145,7 @@ class Scorer:
         return {"seconds": original.seconds}
 
     def _output(self, who: Player, original: Audio, target: Path, known: Known) -> Audio | None:
-        """What it came back as, read from where it is kept; None if it failed."""
+        """Return the output of a subject, from the cache where it is there; None if it failed."""
         name, order = who.spec.name, self.order
         path, stamp = kept(order.out, who.spec, target), who.stamp(order.names[target])
         before = known.outputs.get(name, {})
@@ -172,7 +178,7 @@ class Scorer:
         text: str,
         known: Known,
     ) -> None:
-        """Score with one metric what has no score of it yet."""
+        """Add the scores of one metric for outputs that have none yet."""
 
         def has(name: str) -> bool:
             return known.scores.get(name, {}).get(spec, {}).get("needs") == needs
@@ -196,13 +202,14 @@ class Scorer:
     def _scores(
         self, metric: Metric, outputs: list[Audio], original: Audio, text: str
     ) -> Sequence[Score | Exception]:
-        """The scores of outputs of one recording; of a shorter one, of what both have."""
+        """Return the scores of outputs of one recording; of a shorter output, on the part both
+        have."""
         references = [original[: len(o)] if metric.aligned else original for o in outputs]
         try:
             return metric.score_many(outputs, references, [text] * len(outputs))
         except (ImportError, MissingModelError):
             raise
-        except Exception:  # a metric that crashes is a row with its reason, for that output only
+        except Exception:  # one at a time, so that a crash is the error of that output only
             log.debug("%s", type(metric).__name__, exc_info=True)
         scores: list[Score | Exception] = []
         for output, reference in zip(outputs, references, strict=True):
@@ -214,22 +221,24 @@ class Scorer:
 
 
 def _row(score: Score | Exception) -> dict[str, Any]:
+    """Return a score as a row of the clip's file."""
     if isinstance(score, Score):
         return {"total": score.total, "count": score.count, "error": ""}
     return {"total": None, "count": None, "error": _reason(score)}
 
 
 def _reason(error: Exception) -> str:
+    """Return an error as the reason of a row, with its kind unless it is a ValueError."""
     kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
     return f"{kind}{error}"[:300]
 
 
 def kept(out: Path, spec: Spec, target: Path) -> Path:
-    """Where the audio of a subject is, for the recording whose scores are at `target`."""
+    """Return the path of the audio of a subject for the recording whose scores are at `target`."""
     return out / "audio" / spec.folder / f"{target.stem}.flac"
 
 
 def clip_name(name: str) -> str:
-    """A file name without suffix for a recording: its stem, made unique."""
+    """Return a unique file name without suffix for a recording, from its stem and a digest."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return f"{Path(name).stem[:60]}-{digest}"

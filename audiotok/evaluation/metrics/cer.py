@@ -1,4 +1,4 @@
-"""CER, character error rate: as WER, by letters; for languages that do not part their words."""
+"""CER, character error rate: as WER, by characters; for languages without spaces between words."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from audiotok.evaluation.scripts import joined, unspaced
 
 
 class Cer(Wer):
-    """Character error rate by the `jiwer` package; a space between words is a character."""
+    """Character error rate by the `jiwer` package; a space between words counts as a character."""
 
     name = "CER"
     by_characters = ""
     pooling = "errors over characters of the text, spaces too, of all recordings together"
 
     def compare(self, wanted: str, made: str) -> Score:
-        """See `Wer.compare`; no space is a character where the script puts none between words."""
+        """See `Wer.compare`; spaces do not count where the script puts none between words."""
         if unspaced(wanted):
             wanted, made = joined(wanted), joined(made)
         found = needed("jiwer").process_characters(wanted, made)

@@ -1,4 +1,4 @@
-"""DistillMOS: what listeners would say, without the original (Stahl and Gamper 2025)."""
+"""DistillMOS: mean opinion score predicted without a reference (Stahl and Gamper 2025)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from audiotok.evaluation.metrics.base import Listener, needed, version
 class Distillmos(Listener):
     """Predicted opinion, 1 to 5, by the `distillmos` package, which carries its weights (MIT).
 
-    Recordings past 7.7 s are heard in pieces of that length, of which it takes the mean.
+    Recordings longer than 7.7 s are evaluated in segments of that length, and the package averages
+    them.
     """
 
     def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
@@ -34,8 +35,8 @@ class Distillmos(Listener):
 
 @cache
 def _network() -> Any:
-    _torchaudio.load()  # as distillmos imports it
+    _torchaudio.load()  # distillmos imports torchaudio
     library = needed("distillmos")
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints where its weights are
+    with contextlib.redirect_stdout(io.StringIO()):  # the package prints the path of its weights
         network = library.ConvTransformerSQAModel()
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""DNSMOS: what listeners of denoised speech would say, without the original."""
+"""DNSMOS: mean opinion score of denoised speech, predicted without a reference."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from audiotok.audio.audio import Audio
 from audiotok.evaluation.metrics.base import Metric, Score, heard, needed, version
 
 KEYS = {"ovrl": "ovrl_mos", "sig": "sig_mos", "bak": "bak_mos", "p808": "p808_mos"}
-# All four come of one run, which whoever asks for another variant need not repeat.
+# One run of the model gives all four variants, so its results are cached.
 _memory = Memory[dict[str, float]](10_000)
 
 
 class Dnsmos(Metric):
     """Predicted opinion, 1 to 5, by Microsoft's `speechmos` package, which carries its weights.
 
-    Variants: `ovrl` overall (the usual one), `sig` speech and `bak` background of P.835 (Reddy et
-    al. 2022, arXiv:2110.01763), `p808` overall of P.808 (Reddy et al. 2021, arXiv:2010.15258). Made
-    to judge noise suppressors: it hardly hears what coding does.
+    Variants: `ovrl` overall (the default), `sig` speech and `bak` background of P.835 (Reddy et al.
+    2022, arXiv:2110.01763), `p808` overall of P.808 (Reddy et al. 2021, arXiv:2010.15258). The
+    model was trained to rate noise suppressors and is hardly sensitive to coding artefacts.
     """
 
     better = "higher"
@@ -36,7 +36,7 @@ class Dnsmos(Metric):
         )
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """See `Metric.score`; the reference is not heard."""
+        """See `Metric.score`; the reference is not used."""
         wave = heard(output, 16000)
         key = fingerprint(wave, 16000)
         found = _memory.get(key)

@@ -1,4 +1,4 @@
-"""Mel distance: how far two log-mel spectrograms lie apart, in dB or as papers have it."""
+"""Mel distance: difference of two log-mel spectrograms, in dB or as published with codecs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ from audiotok.nn.spectrogram import (
 
 
 def log_mel(samples: Tensor, rate: int, *, bands: int = 80, floor: float = 1e-5) -> Tensor:
-    """Log10 mel magnitudes `[bands frames]` of samples `[t]`: window 40 ms, hop 10 ms."""
+    """Return log10 mel magnitudes `[bands frames]` of samples `[t]`: window 40 ms, hop 10 ms.
+
+    Args:
+        samples: waveform `[t]`.
+        rate: sampling rate in Hz.
+        bands: number of HTK mel bands.
+        floor: smallest magnitude.
+    """
     size = rate // 25
     stft = torch.stft(
         samples,
@@ -59,8 +66,8 @@ PUBLISHED: dict[str, tuple[MelSettings, str]] = {
 class Mel(Metric):
     """Mean absolute difference of log-mel magnitudes in dB, at the output's rate.
 
-    `mel:speechtokenizer`, `mel:dac` and `mel:vocos` are the distances that these were trained by,
-    in their units (`spectrogram.MelSettings`), before the weight of the loss.
+    `mel:speechtokenizer`, `mel:dac` and `mel:vocos` are the distances that those codecs were
+    trained with, in their units (`spectrogram.MelSettings`), before the weight of the loss.
     """
 
     better = "lower"
@@ -79,7 +86,7 @@ class Mel(Metric):
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`."""
         made, wanted = pair(output, reference)
-        if wanted.any():  # silence has a distance, an offset alone one that says nothing
+        if wanted.any():  # digital silence can be compared; a constant offset cannot
             sounding("mel", reference=reference)
         if self.settings:
             apart = mel_distance(made[None], wanted[None], output.rate, self.settings)

@@ -1,4 +1,4 @@
-"""MER, match error rate: as WER, but over errors and right words, so never past 100 %."""
+"""MER, match error rate: as WER, but over errors and hits, so that it never exceeds 100 %."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NISQA: what listeners would say and why, without the original (Mittag et al. 2021)."""
+"""NISQA: mean opinion score and its dimensions without a reference (Mittag et al. 2021)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from audiotok.evaluation.metrics.base import (
 FILE = "nisqa.tar"
 PAGE = "github.com/gabrielmittag/NISQA, weights/nisqa.tar"
 ORDER = ("mos", "noisiness", "discontinuity", "coloration", "loudness")
-_memory = Memory[dict[str, float]](10_000)  # all five come of one run
+_memory = Memory[dict[str, float]](10_000)  # one run of the model gives all five variants
 
 
 class Nisqa(Metric):
     """Predicted opinion, 1 to 5, by NISQA 2.0 in the `torchmetrics` package.
 
-    Variants: `mos` (the usual one), `noisiness`, `discontinuity`, `coloration`, `loudness`; more is
-    better in each. The weights, which no package of ours carries, are for non-commercial use (CC
-    BY-NC-SA 4.0): `models["nisqa"]` is the path of nisqa.tar.
+    Variants: `mos` (the default), `noisiness`, `discontinuity`, `coloration`, `loudness`; higher is
+    better in each. The weights come with no package and are for non-commercial use (CC BY-NC-SA
+    4.0): `models["nisqa"]` is the path of nisqa.tar.
     """
 
     better = "higher"
@@ -47,7 +47,7 @@ class Nisqa(Metric):
         )
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """See `Metric.score`; the reference is not heard."""
+        """See `Metric.score`; the reference is not used."""
         wave = heard(output, 48000)
         library = self._library()
         key = fingerprint(wave, 48000)
@@ -67,7 +67,7 @@ class Nisqa(Metric):
         library: Any = needed("torchmetrics.functional.audio.nisqa", packages)
         given = self.models.get("nisqa")
         path = Path(given or Path(library.NISQA_DIR) / FILE).expanduser()
-        if path.name != FILE or not path.is_file():  # it would go and fetch it
+        if path.name != FILE or not path.is_file():  # torchmetrics would download it
             raise MissingModelError(
                 f"NISQA: no weights {path}: get them at {PAGE} (CC BY-NC-SA 4.0: non-commercial), "
                 f'put them there or give the path of {FILE} as the model "nisqa"'

@@ -1,4 +1,4 @@
-"""PESQ, a model of the opinion of listeners (ITU-T P.862): wide band 1.04 to 4.64, or narrow."""
+"""PESQ, a model of listeners' opinion (ITU-T P.862): 1.04 to 4.64 for wide band."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from audiotok.evaluation.metrics.base import Metric, Score, needed, pair, soundi
 class Pesq(Metric):
     """Wide-band PESQ (P.862.2) by the `pesq` package, at 16 kHz.
 
-    The variant `nb` is the narrow band of telephones (P.862.1), at 8 kHz: 1.02 to 4.55.
+    The variant `nb` is narrow-band PESQ for telephone speech (P.862.1), at 8 kHz: 1.02 to 4.55.
     """
 
     better = "higher"
@@ -24,7 +24,7 @@ class Pesq(Metric):
         self.protocol = f"{version('pesq')} package, {band}, mono mean"
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """See `Metric.score`; at least a quarter of a second with speech in it is needed."""
+        """See `Metric.score`; at least 0.25 s with speech is needed."""
         pesq = needed("pesq")
         rate, band = (8000, "nb") if self.option == "nb" else (16000, "wb")
         made, wanted = pair(output, reference, rate=rate)

@@ -1,4 +1,4 @@
-"""Speaker similarity: the cosine of who speaks in the output and who in the reference."""
+"""Speaker similarity: cosine of the speaker embeddings of output and reference."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from audiotok.evaluation.speaker.base import embedder
 
 
 class Speaker(Metric):
-    """Cosine of two embeddings, -1 to 1 (SECS, SIM-o), by `models["embedder"]`.
+    """Cosine of two speaker embeddings, -1 to 1 (SECS, SIM-o), by `models["embedder"]`.
 
-    Values of different embedders do not compare: two strangers are at 0.7 by one, at 0 by another.
+    Values of different speaker encoders are not comparable: two strangers have 0.7 by one encoder
+    and 0 by another.
     """
 
     better = "higher"
@@ -25,7 +26,7 @@ class Speaker(Metric):
         self.protocol = f"cosine with the reference's vector; {self.embedder.protocol}"
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """See `Metric.score`; both are heard by themselves, so lengths may differ."""
+        """See `Metric.score`; each recording is embedded alone, so lengths may differ."""
         vectors = []
         for name, audio in (("output", output), ("reference", reference)):
             if audio.silent:

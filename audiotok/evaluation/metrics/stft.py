@@ -1,4 +1,4 @@
-"""STFT distance: how far the magnitudes of two spectrograms lie apart, over several windows."""
+"""STFT distance: difference of magnitude spectrograms over several window lengths."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ PROTOCOLS = {
 class Stft(Metric):
     """Multi-resolution STFT distance at the output's rate, windows in samples as published.
 
-    `stft` is `stft:mrstft` (Yamamoto et al. 2020, arXiv:1910.11480, equations 3 to 6), which says
-    the same of a recording and of a louder copy of both but for the floor; `stft:dac` is what the
-    paper of DAC reports (Kumar et al. 2023, after Engel et al. 2020, arXiv:2001.04643).
+    `stft` is `stft:mrstft` (Yamamoto et al. 2020, arXiv:1910.11480, equations 3 to 6), which does
+    not change when both recordings become louder by the same factor, but for its floor; `stft:dac`
+    is the distance reported by the paper of DAC (Kumar et al. 2023, after Engel et al. 2020,
+    arXiv:2001.04643).
     """
 
     better = "lower"
@@ -49,6 +50,7 @@ class Stft(Metric):
 
 
 def _mrstft(made: Tensor, wanted: Tensor) -> float:
+    """Return the distance of Yamamoto et al. between waveforms `[1 t]`."""
     total = 0.0
     for size, width, hop in STFT_SCALES:
         bins = both(made, wanted, hann(width, made.device, fft=size), hop)
@@ -58,6 +60,7 @@ def _mrstft(made: Tensor, wanted: Tensor) -> float:
 
 
 def _dac(made: Tensor, wanted: Tensor) -> float:
+    """Return the distance of DAC's paper between waveforms `[1 t]`."""
     total = 0.0
     for size in (2048, 512):
         one, other = (energy(x) for x in both(made, wanted, hann(size, made.device), size // 4))

@@ -1,4 +1,4 @@
-"""WIL, word information lost: 1 - (hits / words said) x (hits / words heard)."""
+"""WIL, word information lost: 1 - (hits / words in the text) x (hits / words in the transcript)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from audiotok.evaluation.metrics.wer import Wer, aligned
 class Wil(Wer):
     """Word information lost (Morris et al. 2004) by the `jiwer` package.
 
-    It is a product of two ratios, so no ratio of sums stands for a corpus: the mean over
-    recordings does, each counting once.
+    The value is a product of two ratios, so no ratio of sums stands for a corpus; the mean over
+    recordings is used, each counting once.
     """
 
     name = "WIL"

@@ -1,4 +1,4 @@
-"""The report as Markdown: the main table, protocols, pairs, findings and failures."""
+"""Report as Markdown: the main table, protocols, pairs, findings and failures."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def text(value: object) -> str:
-    """The text in one line, with nothing in it that Markdown or HTML obeys."""
+    """Return a text in one line, with the special characters of Markdown and HTML escaped."""
     line = flat(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> list[str]:
-    """Lines of a table; columns past the first `left` are numbers."""
+    """Return the lines of a table; columns past the first `left` are numbers.
+
+    Args:
+        head: names of the columns.
+        rows: cells, already escaped.
+        left: number of columns of text.
+    """
     rule = [":--" if i < left else "--:" for i in range(len(head))]
     return ["| " + " | ".join(row) + " |" for row in [head, rule, *rows]]
 
 
 def markdown(view: View, title: str) -> str:
-    """All of it."""
+    """Return the whole report as Markdown."""
     results = view.results
     lines = [f"# {text(title)}", ""]
     lines += [f"- {text(key)}: {text(value)}" for key, value in results.about.items()]
@@ -56,6 +62,7 @@ def markdown(view: View, title: str) -> str:
 
 
 def _cell(cell: Cell) -> str:
+    """Return a cell of the main table."""
     if cell.state != "value":
         return text(cell.text)
     number = f"**{cell.text}**" if cell.best else f"{cell.text} ≈" if cell.tied else cell.text
@@ -64,6 +71,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _pairs(view: View) -> list[str]:
+    """Return the lines of the section of paired differences."""
     if not view.results.pairs:
         return []
     rows = []
@@ -78,6 +86,7 @@ def _pairs(view: View) -> list[str]:
 
 
 def _findings(view: View) -> list[str]:
+    """Return the lines of the sections of tasks."""
     lines: list[str] = []
     for task, findings in view.tasks().items():
         present = {name for row in findings.values() for name in row}
@@ -96,6 +105,7 @@ def _findings(view: View) -> list[str]:
 
 
 def _finding(finding: Finding | None, digits: int, *, best: bool) -> str:
+    """Return the cell of a finding."""
     if finding is None:
         return ""
     if finding.value is None:
@@ -108,6 +118,7 @@ def _finding(finding: Finding | None, digits: int, *, best: bool) -> str:
 
 
 def _failures(view: View) -> list[str]:
+    """Return the lines of the section of failures."""
     rows = []
     for subject in view.results.subjects:
         for about in view.results.metrics:

@@ -1,4 +1,4 @@
-"""The numbers as tables for other programs: CSV, and Parquet where pyarrow is installed."""
+"""Results as tables for other programs: CSV, and Parquet where pyarrow is installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ MEANS = (
 
 
 def score_rows(view: View) -> Iterator[tuple[Any, ...]]:
-    """A row for every subject, recording and metric, in `SCORES`' columns; None where no number."""
+    """Yield a row for every subject, recording and metric, in `SCORES`' columns; None for no
+    number."""
     results = view.results
     for subject in results.subjects:
         for clip in results.clips:
@@ -32,7 +33,7 @@ def score_rows(view: View) -> Iterator[tuple[Any, ...]]:
 
 
 def mean_rows(view: View) -> Iterator[tuple[Any, ...]]:
-    """A row for every subject and metric, in `MEANS`' columns; None where there is no number."""
+    """Yield a row for every subject and metric, in `MEANS`' columns; None for no number."""
     for subject in view.results.subjects:
         for about in view.results.metrics:
             cell = view.cell(subject, about)
@@ -49,7 +50,7 @@ def mean_rows(view: View) -> Iterator[tuple[Any, ...]]:
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    """Write a CSV that is safe to open in a spreadsheet; None is an empty field."""
+    """Write a CSV that is safe to open in a spreadsheet; None becomes an empty field."""
     with complete(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -57,12 +58,13 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[tuple[Any, ...]
 
 
 def write_parquet(path: Path, view: View) -> bool:
-    """Write the scores as Parquet; False, and no such file, where pyarrow is not installed."""
+    """Write the scores as Parquet and return True, or remove the file where pyarrow is not
+    installed."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        path.unlink(missing_ok=True)  # of an earlier run: it would tell of other scores
+        path.unlink(missing_ok=True)  # a file of an earlier run has other scores
         return False
     kinds = dict.fromkeys(SCORES, pyarrow.string())
     kinds |= dict.fromkeys(("value", "total", "count"), pyarrow.float64())

@@ -1,4 +1,4 @@
-"""GE2E speaker embeddings by the `resemblyzer` package, which brings its weights."""
+"""GE2E speaker embeddings by the `resemblyzer` package, which carries its weights."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from audiotok.evaluation.speaker.base import Embedder, local, unit
 
 
 class Resemblyzer(Embedder):
-    """256 features, none negative, so that strangers are alike too: 0.5 to 0.8 is usual.
+    """GE2E encoder with 256 features, none negative, so that strangers have a cosine of 0.5 to 0.8.
 
-    The package makes quiet recordings louder and cuts long silences before it listens. Source: Wan
-    et al. 2018, arXiv:1710.10467. A model is a checkpoint of the package's own kind.
+    The package makes quiet recordings louder and cuts long silences before it embeds. Source: Wan
+    et al. 2018, arXiv:1710.10467. A model is a checkpoint in the package's own format.
     """
 
     @property
@@ -31,7 +31,7 @@ class Resemblyzer(Embedder):
     @cached_property
     def _package(self) -> Any:
         with warnings.catch_warnings():
-            # The package asks for a corner of scipy by its old name.
+            # The package imports from scipy by a deprecated name.
             warnings.simplefilter("ignore", DeprecationWarning)
             return needed("resemblyzer")
 

@@ -1,4 +1,4 @@
-"""How a codec uses its codebooks: entropy by codebook and position, dead and duplicate entries."""
+"""Use of codebooks: entropy by codebook and position, dead and duplicate entries."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from audiotok.nn.quantizers.base import Codebook
 from audiotok.tokens.statistics import entropy, shortfall, tally
 
 FIRST = 10  # frames that count as the beginning of a recording
-NEAR = 0.01  # of the entries' r.m.s. distance from their mean: nearer ones are duplicates
-LARGEST = 8192  # entries of which all distances are taken
+NEAR = 0.01  # duplicates are nearer than this share of the r.m.s. distance from the mean
+LARGEST = 8192  # most entries for which all pairwise distances are computed
 
 
 class Codes(Task):
-    """Statistics of the codes of the corpus, all recordings together."""
+    """Statistics of the codes of the corpus, pooled over all recordings."""
 
     protocol = (
         "plug-in entropies of single codes, in bits, over all frames of the corpus; by position "
@@ -31,7 +31,7 @@ class Codes(Task):
     )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Entropy, usage, rate and repeats; see `Task.run`."""
+        """Return entropies, usage, rates and repeats; see `Task.run`."""
         made = bench.codes()
         whole = np.concatenate(made, 1)
         sizes = bench.codec.sizes[: bench.codebooks]
@@ -47,6 +47,7 @@ class Codes(Task):
         return found + self._positions(made, bench.seed)
 
     def _book(self, of: str, counts: np.ndarray, bits: float, size: int) -> list[Finding]:
+        """Return the entropy and usage of one codebook."""
         n, used = int(counts.sum()), len(counts)
         most = f"of {math.log2(size):.2f}; the estimate is low by about {shortfall(counts):.3f}"
         dead = f"of {size}" + (f"; only {n} frames were seen" if n < 20 * size else "")
@@ -58,6 +59,7 @@ class Codes(Task):
         ]
 
     def _duplicates(self, codec: Codec, codebooks: int) -> list[Finding]:
+        """Return the number of duplicate entries of each codebook."""
         found = []
         for k, entries in enumerate(tables(codec)[:codebooks]):
             name = f"duplicate entries of codebook {k + 1}"
@@ -69,6 +71,7 @@ class Codes(Task):
         return found
 
     def _rates(self, bench: Bench, bits: float) -> list[Finding]:
+        """Return the rate of the entropies in kbps, and its share below the nominal rate."""
         rate = float(bench.codec.frame_rate) / 1000
         nominal = rate * sum(map(math.log2, bench.codec.sizes[: bench.codebooks]))
         note = f"of {nominal:.3f} nominal; each codebook by itself, its own neighbours unseen"
@@ -79,6 +82,7 @@ class Codes(Task):
         ]
 
     def _repeats(self, made: list[np.ndarray]) -> list[Finding]:
+        """Return the share of frames whose codes equal those of the frame before."""
         found = []
         kinds = {"of codebook 1": slice(0, 1), "of all codebooks at once": slice(None)}
         for of, rows in kinds.items():
@@ -90,7 +94,8 @@ class Codes(Task):
         return found
 
     def _positions(self, made: list[np.ndarray], seed: int) -> list[Finding]:
-        """Entropy of the beginning and the rest, and of the thirds, on equally many frames."""
+        """Return the entropies of the beginning and the rest, and of thirds, on equally many
+        frames."""
         parts = {
             f"first {FIRST} frames": [c[:, :FIRST] for c in made],
             f"after {FIRST} frames": [c[:, FIRST:] for c in made],
@@ -123,7 +128,7 @@ def _share(nominal: float, real: float) -> float:
 
 @torch.no_grad()
 def tables(codec: Codec) -> list[Float[Tensor, "size d"]]:
-    """The entries of each codebook, in the order of the codes; none if they are not all tables."""
+    """Return the entries `[size d]` of each codebook, in order; none if not all are tables."""
     books = [m for m in codec.quantizer.modules() if isinstance(m, Codebook)]
     if len(books) != codec.codebooks:
         return []
@@ -136,7 +141,7 @@ def tables(codec: Codec) -> list[Float[Tensor, "size d"]]:
 
 
 def duplicates(entries: Float[Tensor, "size d"]) -> int:
-    """Entries with another one nearer than `NEAR`."""
+    """Return the number of entries `[size d]` with another one nearer than `NEAR`."""
     spread = (entries - entries.mean(0)).square().sum(1).mean().sqrt()
     gaps = torch.cdist(entries, entries, compute_mode="donot_use_mm_for_euclid_dist")
     gaps.fill_diagonal_(float("inf"))

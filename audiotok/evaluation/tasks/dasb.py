@@ -1,4 +1,5 @@
-"""DASB's protocol in small: a label or the text, read off frozen codes by a small readout."""
+"""DASB's protocol at small scale: a label or the text, decoded from frozen codes by a small
+readout."""
 
 from __future__ import annotations
 
@@ -30,13 +31,13 @@ from audiotok.evaluation.tasks.base import Bench, Task, apart
 from audiotok.tokens.statistics import distance
 
 HEADS = {"x-vector": False, "linear": True}
-LETTERS = 3  # that a keyword has at least: "the" and "a" are hardly said
+LETTERS = 3  # least letters of a keyword: shorter words are reduced in speech
 RATES = ((0.0, 1.5, "low"), (2.9, 6.0, "medium"), (24.0, 24.5, "high"))  # kbps, DASB's classes
 
 
 @dataclass(frozen=True)
 class Example:
-    """Codes `[k f]`, what they are to be read as, and who said them."""
+    """Codes `[k f]` with their label and their speaker."""
 
     codes: np.ndarray
     label: str
@@ -44,18 +45,18 @@ class Example:
 
 
 class Dasb(Task):
-    """DASB-inspired (Mousavi et al. 2024, arXiv:2406.14294): readouts of frozen codes.
+    """DASB-inspired readouts of frozen codes (Mousavi et al. 2024, arXiv:2406.14294).
 
     Args:
-        option: what is read: `speaker` (the usual one); `keyword`: the column of that name, or
-            else the commonest words, cut out of the codes of English recordings by forced
-            alignment; `classify=COLUMN`: any column of the manifest, such as `emotion` or
-            `language`; `asr`: characters by CTC. Then perhaps the size, `=small` (the usual one)
-            or `=paper`, as in `asr=paper`.
+        option: label to read. `speaker` (the default); `keyword`: the column of that name, or else
+            the most frequent words, cut out of the codes of English recordings by forced alignment;
+            `classify=COLUMN`: any column of the manifest, such as `emotion` or `language`; `asr`:
+            characters by CTC. Then optionally the size, `=small` (the default) or `=paper`, as in
+            `asr=paper`.
     """
 
     WORDS = 10  # keywords
-    LEAST = 4  # examples of a class
+    LEAST = 4  # least examples of a class
     BUDGETS: ClassVar[dict[str, tuple[Budget, Budget, int]]] = {  # of classes, of asr; seeds
         "small": (Budget(128, 128, 300, 16, 1e-3), Budget(128, 256, 200, 8, 2e-3), 1),
         "paper": (Budget(1024, 512, 20000, 4, 2e-4), Budget(1024, 1024, 140000, 4, 2e-4), 3),
@@ -84,7 +85,8 @@ class Dasb(Task):
         )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Accuracy or word errors, chance, and the codebooks' weights; see `Task.run`."""
+        """Return accuracies or word error rates, chance, and the codebooks' weights; see
+        `Task.run`."""
         kbps = float(bench.codec.frame_rate) * float(
             np.log2(bench.codec.sizes[: bench.codebooks]).sum() / 1000
         )
@@ -96,6 +98,7 @@ class Dasb(Task):
     # -- classes ----------------------------------------------------------------------------------
 
     def _classify(self, bench: Bench) -> list[Finding]:
+        """Return the accuracy of each head on a label of whole recordings."""
         examples = self._examples(bench)
         many = Counter(example.label for example in examples)
         examples = [e for e in examples if many[e.label] >= self.LEAST]
@@ -138,6 +141,7 @@ class Dasb(Task):
         return found
 
     def _examples(self, bench: Bench) -> list[Example]:
+        """Return codes and labels of the recordings, or of keywords cut out of them."""
         column = self.kind
         if column == "keyword" and not any(r.fields.get("keyword") for r in bench.recordings):
             return self._words(bench)
@@ -156,7 +160,7 @@ class Dasb(Task):
         ]
 
     def _words(self, bench: Bench) -> list[Example]:
-        """The commonest words, cut out of the codes of whole recordings."""
+        """Return the most frequent words, cut out of the codes of whole recordings."""
         rate, found = float(bench.codec.frame_rate), []
         for recording in bench.over(bench.recordings, "align words"):
             if not recording.fields.get("language", "en").startswith("en"):
@@ -174,7 +178,10 @@ class Dasb(Task):
         return [example for example in found if example.label in common]
 
     def _split(self, examples: Sequence[Example], seed: int) -> tuple[list[int], list[int]]:
-        """By speaker; where the speaker is the label, or there is one, a quarter of each class."""
+        """Return indices to train and test on: by speaker, or a quarter of each class.
+
+        Classes are split where the speaker is the label, or where there is only one speaker.
+        """
         speakers = [e.speaker for e in examples]
         if self.kind != "speaker" and len(set(speakers)) > 1:
             return apart(speakers, seed)
@@ -189,6 +196,7 @@ class Dasb(Task):
         return split
 
     def _weights(self, weights: Tensor, of: str) -> list[Finding]:
+        """Return the attention weight of each codebook."""
         note = "attention over codebooks: they sum to 1"
         return [
             self.found(f"weight of codebook {k + 1}{of}", weight, note=note)
@@ -198,6 +206,7 @@ class Dasb(Task):
     # -- text -------------------------------------------------------------------------------------
 
     def _transcribe(self, bench: Bench) -> list[Finding]:
+        """Return word and character error rates of a CTC readout."""
         texted = [(r, characters(r.text)) for r in bench.over(bench.recordings, "encode")]
         said = [(r, text) for r, text in texted if text and bench.encode(r).frames]
         if not said:
@@ -243,5 +252,6 @@ class Dasb(Task):
 def _label_loss(
     codes: Sequence[np.ndarray], wanted: Tensor, model: nn.Module, chosen: list[int]
 ) -> Tensor:
+    """Return the cross entropy of the labels of some recordings."""
     batch, lengths = padded([codes[i] for i in chosen], wanted.device)
     return F.cross_entropy(model(batch, lengths)[0], wanted[chosen])

@@ -1,4 +1,4 @@
-"""How far codes change when the audio, the arithmetic or the batch changes a little."""
+"""Sensitivity of codes to small changes of the audio, the arithmetic or the batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task, noisy
 
-SIDE = 4  # recordings side by side
+SIDE = 4  # recordings in a batch
 SHIFT = 8  # frames of silence put first
 Change = Callable[[Audio, Sequence[int]], Audio]
 
@@ -30,7 +30,7 @@ class Drift(Task):
     )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Shares by change; see `Task.run`."""
+        """Return shares by change; see `Task.run`."""
         found = []
         other = 44100 if bench.codec.sample_rate != 44100 else 48000
         for name, (change, shift) in changes(bench.codec.frame_size, other).items():
@@ -44,6 +44,7 @@ class Drift(Task):
         return [*found, *self._batch(bench)]
 
     def _changed(self, name: str, rows: list[tuple[np.ndarray, np.ndarray]]) -> list[Finding]:
+        """Return the shares of codes that differ in pairs of codes `[k f]`."""
         found = []
         for of, books in (("codebook 1", slice(0, 1)), ("all codebooks", slice(None))):
             pairs = [(a[books], b[books]) for a, b in rows]
@@ -58,6 +59,7 @@ class Drift(Task):
         return found
 
     def _arithmetic(self, bench: Bench, name: str, dtype: torch.dtype) -> list[Finding]:
+        """Return the shares of codes that change with weights or arithmetic of lower precision."""
         rounded = f"weights rounded to {name}"
         found = self._with(bench, rounded, rounded_to(bench.codec, dtype))
         cast = f"autocast to {name}"
@@ -69,6 +71,7 @@ class Drift(Task):
             return [*found, self.absent(f"changed by {cast}", f"not run: {line}")]
 
     def _with(self, bench: Bench, name: str, codec: Codec) -> list[Finding]:
+        """Return the shares of codes that change with another codec of the same codebooks."""
         rows = []
         for recording in bench.over(bench.recordings, name):
             made = codec.encode(bench.audio(recording), codebooks=bench.codebooks).codes
@@ -76,7 +79,8 @@ class Drift(Task):
         return self._changed(name, rows)
 
     def _batch(self, bench: Bench) -> list[Finding]:
-        """By themselves, one after the other (what a CPU does), and side by side."""
+        """Return the shares of codes that change in batches: one by one (as on a CPU), and in
+        groups."""
         alone = [bench.encode(recording).codes for recording in bench.recordings]
         found = []
         for name, group in (("a batch", None), (f"{SIDE} side by side", SIDE)):
@@ -90,7 +94,7 @@ class Drift(Task):
 
 
 def changes(frame: int, other: int) -> dict[str, tuple[Change, int]]:
-    """Name -> what is done to audio, and by how many frames that shifts its codes."""
+    """Return changes of audio by name, each with the number of frames it delays the codes by."""
     half = frame // 2
     return {
         f"resampling to {other} Hz and back": (lambda a, _: _back(a, other), 0),
@@ -106,16 +110,17 @@ def changes(frame: int, other: int) -> dict[str, tuple[Change, int]]:
 
 
 def _back(audio: Audio, other: int) -> Audio:
+    """Return the audio resampled to another rate in Hz and back."""
     return audio.resample(other).resample(audio.rate)[: len(audio)]
 
 
 def late(audio: Audio, samples: int) -> Audio:
-    """After so many samples of silence."""
+    """Return the audio after so many samples of silence."""
     return Audio(F.pad(audio.samples, (samples, 0)), audio.rate)
 
 
 def rounded_to(codec: Codec, dtype: torch.dtype) -> Codec:
-    """A copy whose weights have been in half precision, as in a file of it."""
+    """Return a copy of the codec with weights rounded to half precision, as in a file of it."""
     other = copy.deepcopy(codec)
     state = {
         key: value.to(dtype).to(value.dtype) if value.is_floating_point() else value

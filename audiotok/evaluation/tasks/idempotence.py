@@ -1,4 +1,4 @@
-"""Whether what was decoded is coded as it was: encode(decode(codes)) == codes, once and again."""
+"""Idempotence of coding, encode(decode(codes)) == codes, after one round and after several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ ROUNDS = 5
 
 
 class Idempotence(Task):
-    """Codes that survive decoding and encoding; a codec that keeps all can be chained at will."""
+    """Share of codes that survive decoding and encoding; a codec that keeps all is free of tandem
+    loss."""
 
     protocol = (
         f"share of codes equal to the first ones after 1 to {ROUNDS} rounds of decode and encode "
@@ -19,7 +20,7 @@ class Idempotence(Task):
     )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Shares by codebook and round; see `Task.run`."""
+        """Return shares by codebook and round; see `Task.run`."""
         kept = np.zeros((len(bench.recordings), ROUNDS, bench.codebooks))  # codes as at first
         settled = np.zeros_like(kept)  # as a round before
         frames = np.zeros(len(bench.recordings))

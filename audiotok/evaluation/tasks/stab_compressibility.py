@@ -1,4 +1,4 @@
-"""How short strings of codes pack: Huffman codes, and byte-pair encoding."""
+"""Compressibility of codes: Huffman codes, and byte-pair encoding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGEST = 0xE0000 - FIRST
 
 
 class StabCompressibility(Task):
-    """STAB-inspired (Vashishth et al. 2024, arXiv:2409.02384)."""
+    """STAB-inspired compressibility of codes (Vashishth et al. 2024, arXiv:2409.02384)."""
 
     protocol = (
         "STAB-inspired. Huffman: mean code length of single codes over the corpus that it was made "
@@ -30,7 +30,7 @@ class StabCompressibility(Task):
     )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Lengths; see `Task.run`."""
+        """Return code lengths by Huffman coding and by BPE; see `Task.run`."""
         made = bench.codes()
         whole = np.concatenate(made, 1)
         sizes = bench.codec.sizes[: bench.codebooks]
@@ -60,6 +60,8 @@ class StabCompressibility(Task):
             return [*found, self.absent("BPE", f"not run: {error}")]
 
     def _bpe(self, rows: list[np.ndarray], rate: float, size: int) -> list[Finding]:
+        """Return sequence lengths and entropies of codebook 1 after BPE learnt on every other
+        recording."""
         train, test = [r for r in rows[::2] if len(r)], [r for r in rows[1::2] if len(r)]
         if not train or not test:
             return [self.absent("BPE", "not run: fewer than two recordings")]
@@ -87,7 +89,12 @@ class StabCompressibility(Task):
 
 
 def merged(train: list[np.ndarray], test: list[np.ndarray], merges: int) -> list[list[int]]:
-    """Ids of `test` after so many merges of neighbours, most frequent first in `train`.
+    """Return the ids of `test` by a BPE that was learnt on `train`.
+
+    Args:
+        train: codes `[f]` of the recordings to learn from.
+        test: codes `[f]` of the recordings to encode.
+        merges: number of merges.
 
     Raises:
         ImportError: `tokenizers` is not installed.
@@ -106,4 +113,5 @@ def merged(train: list[np.ndarray], test: list[np.ndarray], merges: int) -> list
 
 
 def _written(row: np.ndarray) -> str:
+    """Return codes as a string of one character each."""
     return "".join(chr(FIRST + c) for c in row.tolist())

@@ -1,4 +1,4 @@
-"""Whether codes stay the same where they should: another speaker, another context."""
+"""Invariance of codes to the speaker and to the context."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from audiotok.tokens.statistics import apartness, tally
 
 PAIRS = 300  # of recordings, at most
 BINS = (0, 1, 2, 4, 8, 16, 32, 64)  # frames from a cut
-SHORTEST = 16  # frames of a recording that can be cut
+SHORTEST = 16  # frames of the shortest recording that is cut
 
 
 class StabInvariance(Task):
-    """STAB-inspired (Vashishth et al. 2024, arXiv:2409.02384, whose formulas were not at hand).
+    """STAB-inspired invariance (Vashishth et al. 2024, arXiv:2409.02384, whose formulas were not at
+    hand).
 
-    A codec whose codes never change is as invariant as can be and of no use, so beside every
-    invariance stands how alike unrelated codes are; their difference is what counts.
+    A codec whose codes never change is perfectly invariant and of no use, so the similarity of
+    unrelated codes is reported beside every invariance; compare by their difference.
     """
 
     protocol = (
@@ -33,11 +34,12 @@ class StabInvariance(Task):
     )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Speaker and context invariance; see `Task.run`."""
+        """Return speaker and context invariance; see `Task.run`."""
         made = [codes[0] for codes in bench.codes()]
         return self._speaker(bench, made) + self._context(bench, made)
 
     def _speaker(self, bench: Bench, made: list[np.ndarray]) -> list[Finding]:
+        """Return the similarity of codes of one text by two speakers, and of unrelated codes."""
         name = "alike: same text, other speaker"
         random = np.random.default_rng(bench.seed)
         same, other = pairs_of(bench, random)
@@ -62,6 +64,7 @@ class StabInvariance(Task):
         ]
 
     def _context(self, bench: Bench, made: list[np.ndarray]) -> list[Finding]:
+        """Return the share of equal codes when a section is encoded alone and in context."""
         frame, bins = bench.codec.frame_size, len(BINS) - 1
         sides = ("after the cut's start", "before the cut's end")
         equal = np.zeros((2, bins, len(made)))
@@ -101,7 +104,8 @@ class StabInvariance(Task):
 def pairs_of(
     bench: Bench, random: np.random.Generator
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Recordings of one text by two speakers, and as many of two texts by two speakers."""
+    """Return pairs of recordings: of one text by two speakers, and as many of two texts by two
+    speakers."""
     by_text = defaultdict(list)
     for i, recording in enumerate(bench.recordings):
         text = "".join(c for c in recording.text.lower() if c.isalnum())
@@ -112,7 +116,7 @@ def pairs_of(
     same = [(i, j) for g in groups for i in g for j in g if i < j and who[i] != who[j]]
     if len(same) > PAIRS:
         same = [same[i] for i in random.choice(len(same), PAIRS, replace=False)]
-    # Pairs of the very recordings that are in the others, so that their lengths are alike.
+    # These pairs use the same recordings as the others, so that lengths are distributed alike.
     one, two = [i for i, _ in same], [j for _, j in same]
     of = {i: g for g, members in enumerate(groups) for i in members}
     other = []
@@ -125,5 +129,6 @@ def pairs_of(
 
 
 def _frames(b: int) -> str:
+    """Return the label of a bin of distances."""
     low, high = BINS[b], BINS[b + 1] - 1
     return f"{low} to {high} frames" if high > low else f"{low} frame{'s' if low != 1 else ''}"

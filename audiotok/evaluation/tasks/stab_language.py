@@ -1,4 +1,4 @@
-"""How like a language strings of codes are: rank and frequency, predictability, other languages."""
+"""Language-like statistics of codes: rank and frequency, predictability, dependence on language."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task, apart
 from audiotok.tokens.statistics import cross_entropy, mutual_information, tally
 
-DRAWS = 20  # deals of the languages that the chance level is a mean of
+DRAWS = 20  # random permutations of the languages, whose mean is the chance level
 
 
 class StabLanguage(Task):
-    """STAB-inspired (Vashishth et al. 2024, arXiv:2409.02384)."""
+    """STAB-inspired statistics of codes as a language (Vashishth et al. 2024, arXiv:2409.02384)."""
 
     protocol = (
         "STAB-inspired; codebook 1 with its repeats. Slope: least squares of log frequency on log "
@@ -26,7 +26,7 @@ class StabLanguage(Task):
     )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Slope, entropy rates and divergence; see `Task.run`."""
+        """Return slope, entropy rates and divergence; see `Task.run`."""
         made = [codes[0] for codes in bench.codes()]
         counts = tally(np.concatenate(made))
         slope = rank_slope(counts)
@@ -40,6 +40,7 @@ class StabLanguage(Task):
         return [*found, self._languages(bench, made)]
 
     def _rates(self, bench: Bench, made: list[np.ndarray]) -> list[Finding]:
+        """Return the entropy rates of n-gram models on held-out speakers or recordings."""
         who = [recording.speaker for recording in bench.recordings]
         by = "speakers" if len(set(who)) > 1 else "recordings"
         groups = who if len(set(who)) > 1 else [str(i) for i in range(len(made))]
@@ -66,6 +67,7 @@ class StabLanguage(Task):
         return [*found, self.found(name, value, unit="bits a code", n=n, note=note)]
 
     def _languages(self, bench: Bench, made: list[np.ndarray]) -> Finding:
+        """Return the mutual information of language and codes, minus its value by chance."""
         name = "information of the language on codebook 1"
         spoken = [recording.fields.get("language", "") for recording in bench.recordings]
         kept = [i for i, language in enumerate(spoken) if language]
@@ -84,11 +86,13 @@ class StabLanguage(Task):
 
 
 def _lengths(made: Sequence[np.ndarray], kept: Sequence[int]) -> list[int]:
+    """Return the number of frames of the chosen recordings."""
     return [len(made[i]) for i in kept]
 
 
 def rank_slope(counts: np.ndarray) -> float | None:
-    """Slope of log count on log rank over counts from 2 up; None if there are not two of them."""
+    """Return the slope of log count on log rank over counts of at least 2, or None if fewer than
+    two."""
     ranked = np.sort(counts[counts > 1])[::-1]
     if len(ranked) < 2:
         return None

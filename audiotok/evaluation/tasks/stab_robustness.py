@@ -1,4 +1,4 @@
-"""How far strings of codes move under noise, speed, pitch and cuts that leave the words alone."""
+"""Robustness of codes to noise, speed, pitch and cuts that leave the words unchanged."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task, noisy
 from audiotok.tokens.statistics import deduplicated, distance
 
-AT_MOST = 50  # recordings, from all over the corpus
+AT_MOST = 50  # recordings, evenly spaced in the corpus
 GRID = 50  # Hz: rates are rounded to it, so that resampling has a common factor
-SPAN = 1024  # samples of a window of the vocoder
+SPAN = 1024  # samples in a window of the phase vocoder
 Change = Callable[[Audio, Sequence[int]], Audio]
 
 
 class StabRobustness(Task):
-    """STAB-inspired (Vashishth et al. 2024, arXiv:2409.02384); unit edit distance as in Gat et al.
-    (2023, arXiv:2209.15483)."""
+    """STAB-inspired robustness (Vashishth et al. 2024, arXiv:2409.02384).
+
+    The unit edit distance is as in Gat et al. (2023, arXiv:2209.15483).
+    """
 
     protocol = (
         "STAB-inspired; unit edit distance of codebook 1: insertions, deletions and substitutions "
@@ -34,7 +36,7 @@ class StabRobustness(Task):
     )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Unit edit distances; see `Task.run`."""
+        """Return unit edit distances; see `Task.run`."""
         every = np.linspace(0, len(bench.recordings) - 1, AT_MOST).round().astype(int)
         chosen = [bench.recordings[i] for i in sorted(set(every.tolist()))]
         made = [bench.encode(recording).codes[0] for recording in chosen]
@@ -58,6 +60,7 @@ class StabRobustness(Task):
     def _distance(
         self, name: str, rows: list[tuple[np.ndarray, np.ndarray]], better: str = "lower"
     ) -> Finding:
+        """Return the pooled edit distance of pairs of codes `[f]`, both without repeats."""
         strings = [(deduplicated(a), deduplicated(b)) for a, b in rows]
         totals = [float(distance(a, b)) for a, b in strings]
         counts = [float(len(a)) for a, _ in strings]
@@ -65,7 +68,7 @@ class StabRobustness(Task):
 
 
 def changes(frame: int) -> dict[str, tuple[Change, int]]:
-    """Name -> what is done to audio, and how many frames that takes off the start."""
+    """Return changes of audio by name, each with the number of frames it removes from the start."""
     made: dict[str, tuple[Change, int]] = {}
     for snr in (20, 15, 10, 5, 0):
         made[f"noise at {snr} dB SNR"] = (lambda a, seed, snr=snr: noisy(a, snr, seed)), 0
@@ -80,12 +83,15 @@ def changes(frame: int) -> dict[str, tuple[Change, int]]:
 
 
 def faster(audio: Audio, speed: float) -> Audio:
-    """Played at another speed, as a tape is: pitch moves along."""
+    """Return the audio played at another speed, with its pitch moved along, as on a tape."""
     return Audio(audio.samples, round(audio.rate * speed)).resample(audio.rate)
 
 
 def pitched(audio: Audio, steps: float) -> Audio:
-    """So many semitones higher, to a cent, and as long: stretched, then played faster."""
+    """Return the audio with its pitch raised by semitones, to a cent, and its length unchanged.
+
+    The audio is stretched by a phase vocoder, then played faster.
+    """
     speed = max(1, round(audio.rate * 2 ** (steps / 12) / GRID)) * GRID / audio.rate
     window = torch.hann_window(SPAN)
     about = {"n_fft": SPAN, "hop_length": SPAN // 4, "window": window}

@@ -1,4 +1,4 @@
-"""How well codes go with the text: mutual information by a readout, and its word error rate."""
+"""Alignment of codes with the text: mutual information by a readout, and its word error rate."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from audiotok.tokens.statistics import distance
 
 
 class TextAlignment(Task):
-    """SLMTokBench's first axis (Zhang et al. 2023, arXiv:2308.16692, section 2).
+    """Text alignment, SLMTokBench's first axis (Zhang et al. 2023, arXiv:2308.16692, section 2).
 
-    A readout q(text | codes), two BiLSTMs and CTC over characters, learns from the recordings of
+    A readout q(text | codes), two BiLSTMs and CTC over characters, is trained on the recordings of
     some speakers. On the others, with log q over the text's length:
 
         information = mean_i [ log q(y_i | x_i) - mean_j log q(y_j | x_i) ]     vCLUB, in bits
 
-    which bounds from above as far as q is right, so compare at equal q only. WER* is that of q's
-    likeliest characters.
+    It is an upper bound only as far as q is accurate, so compare at equal q. WER* is that of q's
+    most likely characters.
 
     Args:
-        option: "small" (the usual one) or "paper", the size of q.
+        option: "small" (the default) or "paper", the size of q.
     """
 
-    NEGATIVES = 16  # texts y_j that each recording is held against
+    NEGATIVES = 16  # texts y_j that each recording is compared with
     BUDGETS: ClassVar[dict[str, Budget]] = {
         "small": Budget(width=128, hidden=256, steps=200, batch=8, rate=2e-3),
         "paper": Budget(width=1024, hidden=1024, steps=60000, batch=16, rate=2e-4),
@@ -61,7 +61,7 @@ class TextAlignment(Task):
         )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Information and WER* of codebook 1 and of all; see `Task.run`."""
+        """Return information and WER* of codebook 1 and of all codebooks; see `Task.run`."""
         said = [(r, characters(r.text)) for r in bench.over(bench.recordings, "encode")]
         chosen = [(r, text) for r, text in said if text and bench.encode(r).frames]
         if not chosen:
@@ -107,6 +107,7 @@ class TextAlignment(Task):
         alphabet: list[str],
         note: str,
     ) -> list[Finding]:
+        """Return the findings of a trained readout on the test recordings."""
         random = np.random.default_rng(bench.seed)
         bits, errors, words, excluded, pairs, unfit = [], [], [], 0, 0, 0
         for i, text in enumerate(texts):
@@ -147,11 +148,11 @@ class TextAlignment(Task):
 
 
 def told(log_probs: Tensor, texts: Sequence[list[int]]) -> float:
-    """By how many bits a character the first text is likelier than the others on the mean.
+    """Return the log-likelihood ratio of the first text to the mean of others, in bits a character.
 
     Args:
-        log_probs: `[1 f v]` of one recording.
-        texts: its own, then others; all fit.
+        log_probs: log probabilities `[1 f v]` of one recording.
+        texts: its own text, then others; all fit.
     """
     n = len(texts)
     many = log_probs.expand(n, -1, -1)
