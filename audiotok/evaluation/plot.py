@@ -62,9 +62,8 @@ def draw(before: Audio, after: Audio, path: str | Path, *, title: str) -> None:
     part = part_of(Path(path))
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="Glyph"
-            )  # the font lacks a character of the title
+            # The font may lack a character of the title.
+            warnings.filterwarnings("ignore", message="Glyph")
             figure.savefig(part, dpi=110, format="png")
         part.replace(path)
     finally:

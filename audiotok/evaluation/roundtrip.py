@@ -48,26 +48,26 @@ def roundtrip(
     if str(source) == "-":
         raise ValueError("-: stdin can be read only once; save it to a file first")
     tokens, wav, png = (out / f"{source.stem}{suffix}" for suffix in (".tok", ".wav", ".png"))
-    for made in (tokens, wav, png):
-        if made.exists() and source.exists() and made.samefile(source):
-            raise ValueError(f"{source}: would be overwritten by its copy; give another --out")
-        if made.exists() and not force:
-            raise ValueError(f"{made}: exists already; --force overwrites it")
+    for output in (tokens, wav, png):
+        if output.exists() and source.exists() and output.samefile(source):
+            raise ValueError(f"{source}: would be overwritten by its copy; give another folder")
+        if output.exists() and not force:
+            raise ValueError(f"{output}: exists already; --force overwrites it")
     encoded = encode_file(codec, source, tokens, codebooks=codebooks, force=force)
     decoded = decode_file(codec, tokens, wav, force=force)
-    before = Audio.load(source, end=LONGEST).mono().resample(codec.sample_rate)
-    after = Audio.load(wav, end=LONGEST)
+    original = Audio.load(source, end=LONGEST).mono().resample(codec.sample_rate)
+    decoded_audio = Audio.load(wav, end=LONGEST)
     scores: dict[str, Any] = {}
     for name in METRICS:
         metric = find("metrics", name)()
         try:
-            scores[name] = round(metric.score(after, before).value, 4)
+            scores[name] = round(metric.score(decoded_audio, original).value, 4)
         except (ImportError, ValueError) as error:
             scores[name] = f"not run: {error}"
     title = f"{source.name[:60]}: {codec.name}, {encoded.codebooks} codebooks, "
     picture: Path | None = png
     try:
-        draw(before, after, png, title=title + f"{encoded.nominal_kbps:.2f} kbps")
+        draw(original, decoded_audio, png, title=title + f"{encoded.nominal_kbps:.2f} kbps")
     except ImportError as error:
         log.warning("%s", error)
         picture = None

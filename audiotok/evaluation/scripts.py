@@ -43,7 +43,7 @@ def hide_marks(text: str, *, latin: bool = True) -> str:
     lower = unicodedata.normalize("NFC", text.lower())
     if latin:
         lower = lower.replace("i\u0307", "i")  # Python's lower case of the Turkish capital İ
-    made, base = list[str](), ""
+    characters, base = list[str](), ""
     for letter in lower:
         alone = latin or not letter.isalpha() or _is_latin(letter)
         for part in letter if alone else unicodedata.normalize("NFD", letter):
@@ -53,8 +53,8 @@ def hide_marks(text: str, *, latin: bool = True) -> str:
                 continue  # selects a glyph, not a letter
             elif base and (latin or not _is_latin(base)) and ord(part) <= 0x1FFFD:
                 part = chr(_HIDDEN + ord(part))
-            made.append(part)
-    return "".join(made)
+            characters.append(part)
+    return "".join(characters)
 
 
 def show_marks(text: str) -> str:

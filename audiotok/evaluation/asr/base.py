@@ -27,8 +27,9 @@ class Recognizer:
     usual: str
 
     def __init__(self, model: str = "", *, language: str = "en") -> None:
-        self.model, self.language = model or self.usual, language
-        self._heard = Memory[str](REMEMBERED)
+        self.model = model or self.usual
+        self.language = language
+        self._cache = Memory[str](REMEMBERED)
 
     @property
     def protocol(self) -> str:
@@ -51,8 +52,7 @@ class Recognizer:
         raise NotImplementedError
 
     def transcripts(self, audios: Sequence[Audio]) -> list[str]:
-        """Return transcripts as `transcribe` does, from the cache for recordings transcribed
-        before.
+        """Return transcripts as `transcribe` does, cached for recordings transcribed before.
 
         Raises:
             ValueError: a recording has no samples; otherwise as `transcribe`.
@@ -61,11 +61,11 @@ class Recognizer:
             if not len(audio):
                 raise ValueError("a recording without samples cannot be transcribed")
         keys = [fingerprint(audio.samples, audio.rate) for audio in audios]
-        found = {key: text for key in keys if (text := self._heard.get(key)) is not None}
-        new = {key: audio for key, audio in zip(keys, audios, strict=True) if key not in found}
+        texts = {key: text for key in keys if (text := self._cache.get(key)) is not None}
+        new = {key: audio for key, audio in zip(keys, audios, strict=True) if key not in texts}
         for key, text in zip(new, self.transcribe(list(new.values())) if new else (), strict=True):
-            found[key] = self._heard.put(key, text)
-        return [found[key] for key in keys]
+            texts[key] = self._cache.put(key, text)
+        return [texts[key] for key in keys]
 
 
 @cache

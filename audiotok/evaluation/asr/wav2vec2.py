@@ -77,5 +77,5 @@ def greedy(best: Int[Tensor, " f"], labels: tuple[str, ...]) -> str:
         best: index of the best label in each frame `[f]`.
         labels: character of each label.
     """
-    kept = torch.unique_consecutive(best)
-    return "".join(labels[i] for i in kept.tolist() if i).replace("|", " ").strip()
+    collapsed = torch.unique_consecutive(best)
+    return "".join(labels[i] for i in collapsed.tolist() if i).replace("|", " ").strip()

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from audiotok.audio.audio import Audio
 
 
-class Anchor:
+class Baseline:
     """Codec run by another program, or a reference row such as the original or noise.
 
     Attributes:
@@ -33,9 +33,8 @@ class Anchor:
         self.option = option
         self.facts: dict[str, Any] = {}
 
-    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
-        """Return the output for a recording `[1 t]`, at its rate and of its length, but for
-        `slack`.
+    def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """Return the output for a recording `[1 t]`, at its rate and, but for `slack`, its length.
 
         Args:
             audio: the recording.
@@ -70,14 +69,16 @@ def run(package: str, *command: object) -> str:
     words = [str(word) for word in command]
     if shutil.which(words[0]) is None:
         raise ImportError(f"the program {words[0]} is not installed: apt-get install {package}")
-    done = subprocess.run(words, capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-        raise ValueError(f"{words[0]} failed ({done.returncode}): {last[:200]}")
-    return done.stdout or done.stderr
+    completed = subprocess.run(words, capture_output=True, text=True, errors="replace")
+    if completed.returncode:
+        last = (completed.stderr.strip() or completed.stdout.strip() or "no message").splitlines()[
+            -1
+        ]
+        raise ValueError(f"{words[0]} failed ({completed.returncode}): {last[:200]}")
+    return completed.stdout or completed.stderr
 
 
-def version_of(program: str, *words: str) -> str:
+def program_version(program: str, *words: str) -> str:
     """Return the first line of a program's version, or that it is not installed."""
     if shutil.which(program) is None:
         return "not installed"
@@ -85,23 +86,22 @@ def version_of(program: str, *words: str) -> str:
     return lines[0] if lines else "unknown"
 
 
-def fitted(made: Audio, audio: Audio, *, seconds: float) -> Audio:
-    """Return an output at the rate and length of the recording, cut or padded with zeros at its
-    end.
+def fit_length(output: Audio, audio: Audio, *, seconds: float) -> Audio:
+    """Return an output at the rate and length of the recording, cut or padded at its end.
 
     Args:
-        made: the output.
+        output: the output.
         audio: the recording.
         seconds: largest difference of lengths.
 
     Raises:
         ValueError: the lengths differ by more than `seconds`.
     """
-    made = made.mono().resample(audio.rate)
-    short = len(audio) - len(made)
-    if abs(short) > seconds * audio.rate:
+    output = output.mono().resample(audio.rate)
+    missing = len(audio) - len(output)
+    if abs(missing) > seconds * audio.rate:
         raise ValueError(
-            f"came back as {made.seconds:.3f} s, the recording has {audio.seconds:.3f} s; at most "
-            f"{seconds * 1000:.0f} ms are made up for"
+            f"came back as {output.seconds:.3f} s, the recording has {audio.seconds:.3f} s; "
+            f"at most {seconds * 1000:.0f} ms are made up for"
         )
-    return Audio(F.pad(made.samples, (0, max(0, short)))[:, : len(audio)], audio.rate)
+    return Audio(F.pad(output.samples, (0, max(0, missing)))[:, : len(audio)], audio.rate)

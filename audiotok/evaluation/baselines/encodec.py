@@ -12,13 +12,13 @@ import torch
 from audiotok._platform.optional import MissingModelError, needed, version
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.baselines.base import Anchor, fitted
+from audiotok.evaluation.baselines.base import Baseline, fit_length
 
 RATES = ("1.5", "3", "6", "12", "24")
 FILE = "encodec_24khz-d7cc33bc.th"
 
 
-class Encodec(Anchor):
+class Encodec(Baseline):
     """EnCodec at a rate in kbps, without its language model, as `encodec:6` (arXiv:2210.13438).
 
     The bytes are those of its .ecdc file, with the header.
@@ -55,11 +55,11 @@ class Encodec(Anchor):
         network.set_target_bandwidth(float(self.option))
         return network.eval()
 
-    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
-        """See `Anchor.through`."""
+    def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Baseline.process`."""
         wave = audio.mono().resample(24000).samples
         network = self._network
         with torch.no_grad():
             size = len(self._package.compress(network, wave, use_lm=False))
-            made = network.decode(network.encode(wave[None]))[0]
-        return fitted(Audio(made, 24000), audio, seconds=0.02), size
+            output = network.decode(network.encode(wave[None]))[0]
+        return fit_length(Audio(output, 24000), audio, seconds=0.02), size

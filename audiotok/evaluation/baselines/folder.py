@@ -7,12 +7,12 @@ from pathlib import Path, PurePath
 
 from audiotok.audio.audio import Audio
 from audiotok.audio.walk import inside
-from audiotok.evaluation.baselines.base import Anchor
+from audiotok.evaluation.baselines.base import Baseline
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif", ".wv"}
 
 
-class Folder(Anchor):
+class Folder(Baseline):
     """Outputs of another program in a folder, as `folder:DIR`.
 
     The file for `a/b.flac` is DIR/a/b with any audio suffix, or else the only file below DIR that
@@ -44,29 +44,29 @@ class Folder(Anchor):
         if not name:
             raise ValueError(f"a recording without a name has no file in {self.folder}")
         for key in (PurePath(name).with_suffix("").as_posix(), PurePath(name).stem):
-            found = self.files.get(key, [])
-            if len(found) == 1:
-                return found[0]
-            if found:
-                named = ", ".join(str(path.relative_to(self.folder)) for path in found[:3])
+            matches = self.files.get(key, [])
+            if len(matches) == 1:
+                return matches[0]
+            if matches:
+                named = ", ".join(str(path.relative_to(self.folder)) for path in matches[:3])
                 raise ValueError(f"{name}: more than one file in {self.folder} is it: {named}")
         raise ValueError(f"{name}: no such file in {self.folder}")
 
-    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
-        """See `Anchor.through`; a file at another rate is resampled."""
+    def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Baseline.process`; a file at another rate is resampled."""
         path = self.find(name)
-        made = Audio.load(path).mono().resample(audio.rate)
-        if abs(len(made) - len(audio)) > self.slack * audio.rate:
+        output = Audio.load(path).mono().resample(audio.rate)
+        if abs(len(output) - len(audio)) > self.slack * audio.rate:
             raise ValueError(
-                f"{path}: is {made.seconds:.3f} s long, the recording {audio.seconds:.3f} s; they "
-                f"may differ by {self.slack * 1000:.0f} ms"
+                f"{path}: is {output.seconds:.3f} s long, the recording {audio.seconds:.3f} s; "
+                f"they may differ by {self.slack * 1000:.0f} ms"
             )
-        return made, None
+        return output, None
 
     def stamp(self, name: str) -> str:
-        """See `Anchor.stamp`: a file that was replaced is scored again."""
+        """See `Baseline.stamp`: a file that was replaced is scored again."""
         try:
-            found = self.find(name).stat()
+            status = self.find(name).stat()
         except (ValueError, OSError):
             return "none"
-        return f"{found.st_size} {found.st_mtime_ns}"
+        return f"{status.st_size} {status.st_mtime_ns}"

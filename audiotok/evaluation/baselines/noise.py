@@ -8,10 +8,10 @@ import torch
 
 from audiotok._platform.cache import fingerprint
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.baselines.base import Anchor
+from audiotok.evaluation.baselines.base import Baseline
 
 
-class Noise(Anchor):
+class Noise(Baseline):
     """White noise 10 dB below the recording for `noise:10`; for `noise` noise of its level, alone.
 
     The noise is seeded by the samples, so a recording always has the same.
@@ -27,8 +27,8 @@ class Noise(Anchor):
             raise ValueError(f"noise:{option}: the option is an SNR in dB: noise:10") from None
         self.facts = {"noise": "white, Gaussian" + (f", SNR {option} dB" if option else ", alone")}
 
-    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
-        """See `Anchor.through`; the noise of a silent recording is silent too."""
+    def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Baseline.process`; the noise of a silent recording is silent too."""
         audio = audio.mono()
         seed = int.from_bytes(fingerprint(audio.samples, audio.rate)[:7], "big")
         noise = torch.randn(audio.samples.shape, generator=torch.Generator().manual_seed(seed))

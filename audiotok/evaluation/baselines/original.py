@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.baselines.base import Anchor
+from audiotok.evaluation.baselines.base import Baseline
 
 
-class Original(Anchor):
+class Original(Baseline):
     """Original recordings, to show the scores of metrics without any coding."""
 
     def __init__(self, option: str = "") -> None:
@@ -14,6 +14,6 @@ class Original(Anchor):
         if option:
             raise ValueError(f"original:{option}: it has no options")
 
-    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
-        """See `Anchor.through`."""
+    def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Baseline.process`."""
         return audio, None

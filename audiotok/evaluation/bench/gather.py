@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from audiotok.evaluation.bench.recipe import BenchRecipe
-from audiotok.evaluation.bench.subjects import Coded, Player
+from audiotok.evaluation.bench.subjects import CodecSystem, System
 from audiotok.evaluation.bench.summary import means, pairs, usage
-from audiotok.evaluation.bench.work import Known, Order, kept, metric_of
+from audiotok.evaluation.bench.work import ClipRecord, ScoringJob, audio_path, load_metric
 from audiotok.evaluation.results import About, Clip, Finding, Results, ScoreRow, Subject
 from audiotok.tokens.tokens import Tokens
 
@@ -27,113 +27,116 @@ ROWS = ("original", "resampled", "noise")  # baselines that are no codec and not
 
 def gather(
     recipe: BenchRecipe,
-    order: Order,
-    players: Sequence[Player],
-    known: Mapping[Path, Known],
+    job: ScoringJob,
+    systems: Sequence[System],
+    records: Mapping[Path, ClipRecord],
     findings: Sequence[Finding],
 ) -> Results:
-    """Return the results of all recordings, in the order of `known`.
+    """Return the results of all recordings, in the order of `records`.
 
     Args:
         recipe: recipe of the bench.
-        order: subjects, metrics and paths.
-        players: loaded subjects.
-        known: content of the clips' files, by path.
+        job: subjects, metrics and paths.
+        systems: loaded subjects.
+        records: content of the clips' files, by path.
         findings: findings of tasks.
     """
-    rows = [row for target, one in known.items() for row in _rows(order, target.stem, one)]
-    codecs = [p.spec.name for p in players if p.spec.anchor not in ROWS]
+    rows = [row for target, one in records.items() for row in _rows(job, target.stem, one)]
+    codecs = [p.spec.name for p in systems if p.spec.baseline not in ROWS]
     return Results(
-        about=_about(recipe, known.values()),
-        clips=[_clip(order, target, one) for target, one in known.items()],
-        metrics=[_metric(order, spec, known.values()) for spec in order.metrics],
-        subjects=[_counted(p, order, known) for p in players],
+        about=_about(recipe, records.values()),
+        clips=[_clip(job, target, one) for target, one in records.items()],
+        metrics=[_metric(job, spec, records.values()) for spec in job.metrics],
+        subjects=[_subject(p, job, records) for p in systems],
         scores=rows,
         means=means(rows, seed=recipe.seed),
         pairs=pairs(rows, codecs, seed=recipe.seed),
         findings=list(findings),
-        audio={p.spec.name: _audio(p, order, known) for p in players},
+        audio={p.spec.name: _audio(p, job, records) for p in systems},
     )
 
 
-def _rows(order: Order, clip: str, known: Known) -> list[ScoreRow]:
+def _rows(job: ScoringJob, clip: str, record: ClipRecord) -> list[ScoreRow]:
     """Return a row for each subject and metric; a metric that cannot run has none."""
-    found = []
-    for name in (spec.name for spec in order.subjects):
-        error = known.outputs.get(name, {"error": "not reached"}).get("error", "")
-        for metric in order.metrics:
-            score = known.scores.get(name, {}).get(metric)
+    rows = []
+    for name in (spec.name for spec in job.subjects):
+        error = record.outputs.get(name, {"error": "not reached"}).get("error", "")
+        for metric in job.metrics:
+            score = record.scores.get(name, {}).get(metric)
             if error:
-                found.append(ScoreRow(name, clip, metric, None, None, error))
+                rows.append(ScoreRow(name, clip, metric, None, None, error))
             elif score:
                 of = score["total"], score["count"], score["error"]
-                found.append(ScoreRow(name, clip, metric, *of))
-            elif metric not in known.not_run:
-                found.append(ScoreRow(name, clip, metric, None, None, "not reached"))
-    return found
+                rows.append(ScoreRow(name, clip, metric, *of))
+            elif metric not in record.not_run:
+                rows.append(ScoreRow(name, clip, metric, None, None, "not reached"))
+    return rows
 
 
-def _clip(order: Order, target: Path, known: Known) -> Clip:
+def _clip(job: ScoringJob, target: Path, record: ClipRecord) -> Clip:
     """Return the description of a recording."""
-    recording = order.clips[target]
+    recording = job.clips[target]
     return Clip(
         target.stem,
-        order.names[target],
-        known.seconds,
+        job.names[target],
+        record.seconds,
         recording.speaker,
         recording.fields.get("language", ""),
         recording.text,
     )
 
 
-def _metric(order: Order, spec: str, known: Iterable[Known]) -> About:
+def _metric(job: ScoringJob, spec: str, records: Iterable[ClipRecord]) -> About:
     """Return the description of a metric, with the reason if it could not run."""
-    metric = metric_of(spec, order.models)
-    told = list(dict.fromkeys(one.protocols[spec] for one in known if spec in one.protocols))
-    reasons = [one.not_run[spec] for one in known if spec in one.not_run]
+    metric = load_metric(spec, job.models)
+    protocols = list(dict.fromkeys(one.protocols[spec] for one in records if spec in one.protocols))
+    reasons = [one.not_run[spec] for one in records if spec in one.not_run]
     # There are several if a library changed between two runs.
-    protocol = " | of other recordings: ".join(told)
+    protocol = " | of other recordings: ".join(protocols)
     return About(spec, metric.better, metric.unit, protocol, reasons[0] if reasons else "")
 
 
-def _counted(player: Player, order: Order, known: Mapping[Path, Known]) -> Subject:
+def _subject(system: System, job: ScoringJob, records: Mapping[Path, ClipRecord]) -> Subject:
     """Return the description of a subject with its rate in kbps, and its use of codebooks."""
-    name = player.spec.name
-    outputs = [(one.outputs.get(name, {}), one.seconds) for one in known.values()]
+    name = system.spec.name
+    outputs = [(one.outputs.get(name, {}), one.seconds) for one in records.values()]
     written = [(out["bytes"], s) for out, s in outputs if out.get("bytes") is not None]
-    subject = player.described()
-    apart = [abs(out["apart"]) for out, _ in outputs if out.get("apart")]
-    if apart:
-        note = f"{len(apart)} of {len(outputs)}, by at most {max(apart)} samples; scored: the rest"
+    subject = system.describe()
+    differences = [abs(out["apart"]) for out, _ in outputs if out.get("apart")]
+    if differences:
+        note = (
+            f"{len(differences)} of {len(outputs)}, by at most {max(differences)} samples; "
+            "scored: the rest"
+        )
         subject = replace(subject, facts={**subject.facts, "lengths that differ": note})
     if written:
         bits = 8 * sum(size for size, _ in written)
         subject = replace(subject, kbps=bits / sum(s for _, s in written) / 1000)
-    if isinstance(player, Coded):
-        codes = [t.codes for target in known if (t := _tokens(player, order, target))]
+    if isinstance(system, CodecSystem):
+        codes = [t.codes for target in records if (t := _tokens(system, job, target))]
         subject = replace(subject, usage=usage(codes, subject.sizes))
     return subject
 
 
-def _tokens(player: Coded, order: Order, target: Path) -> Tokens | None:
+def _tokens(system: CodecSystem, job: ScoringJob, target: Path) -> Tokens | None:
     """Return the cached tokens of a recording, if there are any."""
-    path = player.kept(order.out / "tokens" / target.stem)
+    path = system.tokens_path(job.out / "tokens" / target.stem)
     return Tokens.load(path) if path.exists() else None
 
 
-def _audio(player: Player, order: Order, known: Mapping[Path, Known]) -> dict[str, str]:
+def _audio(system: System, job: ScoringJob, records: Mapping[Path, ClipRecord]) -> dict[str, str]:
     """Return paths of a subject's audio by recording, relative to the folder."""
-    name = player.spec.name
+    name = system.spec.name
     return {
-        target.stem: kept(order.out, player.spec, target).relative_to(order.out).as_posix()
-        for target, one in known.items()
+        target.stem: audio_path(job.out, system.spec, target).relative_to(job.out).as_posix()
+        for target, one in records.items()
         if name in one.outputs and not one.outputs[name]["error"]
     }
 
 
-def _about(recipe: BenchRecipe, known: Iterable[Known]) -> dict[str, Any]:
+def _about(recipe: BenchRecipe, records: Iterable[ClipRecord]) -> dict[str, Any]:
     """Return date, command, machine, versions and data, on which the numbers depend."""
-    seconds = [one.seconds for one in known]
+    seconds = [one.seconds for one in records]
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -166,7 +169,7 @@ def _commit() -> str:
     """Return the commit of the checkout that this runs from; "" where it is installed."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+        process = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
     except OSError:
         return ""
-    return done.stdout.strip()
+    return process.stdout.strip()

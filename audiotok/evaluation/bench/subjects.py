@@ -17,7 +17,7 @@ from audiotok._platform.registry import find, names
 from audiotok.audio.audio import Audio
 from audiotok.codecs.load import load_once
 from audiotok.codecs.models.base import Codec
-from audiotok.evaluation.baselines.base import Anchor
+from audiotok.evaluation.baselines.base import Baseline
 from audiotok.evaluation.results import Subject
 from audiotok.tokens.tokens import Tokens
 
@@ -29,20 +29,20 @@ class Spec:
     name: str
     codec: str = ""  # a name or a checkpoint; "" for a baseline
     codebooks: int | None = None  # None: all
-    anchor: str = ""
+    baseline: str = ""
     option: str = ""
 
     @property
     def kind(self) -> str:
         """Kind of the subject, as in `results.Subject`."""
-        return "codec" if self.codec else "folder" if self.anchor == "folder" else "anchor"
+        return "codec" if self.codec else "folder" if self.baseline == "folder" else "anchor"
 
     @classmethod
     def parse(cls, name: str) -> Spec:
         """Return the subject that `name` means; a codec is only looked up when it is loaded."""
         head, _, tail = name.partition(":")
         if head in names("anchors"):
-            return cls(name, anchor=head, option=tail)
+            return cls(name, baseline=head, option=tail)
         codec, at, count = name.rpartition("@")
         if at and count.isdecimal():
             return cls(name, codec=codec, codebooks=int(count))
@@ -62,7 +62,7 @@ class Output:
     bytes: int | None  # bytes written, with the container; None where none are
 
 
-class Player:
+class System:
     """Loaded subject that produces outputs.
 
     Attributes:
@@ -80,47 +80,47 @@ class Player:
         """Return a text that changes when the output for one recording may."""
         return self.id
 
-    def output(self, audio: Audio, name: str, keep: Path) -> Output:
+    def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
         """Return the output for a recording.
 
         Args:
             audio: the recording, mono.
             name: its path relative to the corpus.
-            keep: path without suffix for its cached tokens.
+            cache_stem: path without suffix for its cached tokens.
 
         Raises:
             ValueError: the recording cannot be coded; the message says why.
         """
         raise NotImplementedError
 
-    def described(self) -> Subject:
+    def describe(self) -> Subject:
         """Return the subject's description, without the counts of a bench."""
         raise NotImplementedError
 
 
-class Played(Player):
+class BaselineSystem(System):
     """Baseline as a subject."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
-        self.anchor: Anchor = find("anchors", spec.anchor)(spec.option)
-        self.slack = self.anchor.slack
+        self.baseline: Baseline = find("anchors", spec.baseline)(spec.option)
+        self.slack = self.baseline.slack
 
     def stamp(self, name: str) -> str:
-        """See `Player.stamp`."""
-        return f"{self.id} {self.anchor.stamp(name)}".strip()
+        """See `System.stamp`."""
+        return f"{self.id} {self.baseline.stamp(name)}".strip()
 
-    def output(self, audio: Audio, name: str, keep: Path) -> Output:
-        """See `Player.output`."""
-        return Output(*self.anchor.through(audio, name))
+    def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
+        """See `System.output`."""
+        return Output(*self.baseline.process(audio, name))
 
-    def described(self) -> Subject:
-        """See `Player.described`."""
-        nominal = self.anchor.nominal_kbps
-        return Subject(self.spec.name, self.spec.kind, nominal, None, dict(self.anchor.facts))
+    def describe(self) -> Subject:
+        """See `System.described`."""
+        nominal = self.baseline.nominal_kbps
+        return Subject(self.spec.name, self.spec.kind, nominal, None, dict(self.baseline.facts))
 
 
-class Coded(Player):
+class CodecSystem(System):
     """Codec with its first codebooks as a subject.
 
     Raises:
@@ -138,18 +138,17 @@ class Coded(Player):
         weights = f"{self.codec.fingerprint} {self.codec.decoder_fingerprint}"
         self.id = f"{weights} {self.codebooks}"
 
-    def output(self, audio: Audio, name: str, keep: Path) -> Output:
-        """See `Player.output`."""
-        tokens = self.tokens(audio, keep).first(self.codebooks)
-        path = self.kept(keep).with_suffix(f".{self.codebooks}.tok")
+    def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
+        """See `System.output`."""
+        tokens = self.tokens(audio, cache_stem).first(self.codebooks)
+        path = self.tokens_path(cache_stem).with_suffix(f".{self.codebooks}.tok")
         if not path.exists():
             tokens.save(path)
         return Output(self.codec.decode(tokens, original_rate=True), path.stat().st_size)
 
-    def tokens(self, audio: Audio, keep: Path) -> Tokens:
-        """Return all codebooks of a recording, from the cache where they are, which all rates
-        share."""
-        path = self.kept(keep)
+    def tokens(self, audio: Audio, cache_stem: Path) -> Tokens:
+        """Return all codebooks of a recording, cached because all rates share them."""
+        path = self.tokens_path(cache_stem)
         try:
             return Tokens.load(path)
         except (ValueError, OSError):
@@ -158,12 +157,12 @@ class Coded(Player):
         tokens.save(path, force=True)
         return tokens
 
-    def kept(self, keep: Path) -> Path:
+    def tokens_path(self, cache_stem: Path) -> Path:
         """Return the path of the cached tokens with all codebooks."""
-        return keep.with_name(f"{keep.name}.{self.codec.fingerprint}.tok")
+        return cache_stem.with_name(f"{cache_stem.name}.{self.codec.fingerprint}.tok")
 
-    def described(self) -> Subject:
-        """See `Player.described`."""
+    def describe(self) -> Subject:
+        """See `System.described`."""
         codec, first = self.codec, self.codec.sizes[: self.codebooks]
         facts: dict[str, Any] = {
             "fingerprint": codec.fingerprint,
@@ -178,6 +177,6 @@ class Coded(Player):
         return Subject(self.spec.name, "codec", nominal, None, facts, sizes=list(first))
 
 
-def player(spec: Spec, device: str = "cpu") -> Player:
+def load_system(spec: Spec, device: str = "cpu") -> System:
     """Return the loaded subject."""
-    return Coded(spec, device) if spec.codec else Played(spec)
+    return CodecSystem(spec, device) if spec.codec else BaselineSystem(spec)

@@ -22,7 +22,7 @@ def means(rows: Sequence[ScoreRow], *, draws: int = DRAWS, seed: int = 0) -> lis
         draws: draws of the bootstrap.
         seed: random seed of the bootstrap.
     """
-    found = []
+    summaries = []
     for (subject, metric), mine in _by_subject(rows).items():
         scored = {clip: row for clip, row in mine.items() if row.value is not None}
         failed = Counter(row.error for row in mine.values() if row.value is None)
@@ -31,15 +31,14 @@ def means(rows: Sequence[ScoreRow], *, draws: int = DRAWS, seed: int = 0) -> lis
             totals, counts = _columns(scored, list(scored))
             value = float(totals.sum() / counts.sum())
             low, high = bootstrap(totals, counts, draws=draws, seed=seed)
-        found.append(Mean(subject, metric, value, low, high, len(scored), dict(failed)))
-    return found
+        summaries.append(Mean(subject, metric, value, low, high, len(scored), dict(failed)))
+    return summaries
 
 
 def pairs(
     rows: Sequence[ScoreRow], among: Sequence[str], *, draws: int = DRAWS, seed: int = 0
 ) -> list[Pair]:
-    """Return the difference of every two subjects in every metric, on the recordings that both
-    have.
+    """Return the difference of every two subjects in every metric, on the recordings both have.
 
     Args:
         rows: scores.
@@ -48,7 +47,7 @@ def pairs(
         seed: random seed of the bootstrap.
     """
     by_subject = _by_subject(rows)
-    found = []
+    differences = []
     for metric in dict.fromkeys(row.metric for row in rows):
         for a, b in combinations(among, 2):
             ours, theirs = by_subject.get((a, metric), {}), by_subject.get((b, metric), {})
@@ -60,8 +59,10 @@ def pairs(
             if not both:
                 continue
             columns = _columns(ours, both), _columns(theirs, both)
-            found.append(Pair(metric, a, b, *paired(*columns, draws=draws, seed=seed), n=len(both)))
-    return found
+            differences.append(
+                Pair(metric, a, b, *paired(*columns, draws=draws, seed=seed), n=len(both))
+            )
+    return differences
 
 
 def usage(codes: Sequence[np.ndarray], sizes: Sequence[int]) -> list[list[int]]:
@@ -71,21 +72,21 @@ def usage(codes: Sequence[np.ndarray], sizes: Sequence[int]) -> list[list[int]]:
         codes: codes `[k f]` of each recording; rows past `sizes` are left out.
         sizes: entries in each codebook.
     """
-    found = []
+    sorted_counts = []
     for row, size in enumerate(sizes):
         counts = np.zeros(size, np.int64)
         for one in codes:
             counts += np.bincount(one[row], minlength=size)
-        found.append(np.sort(counts)[::-1].tolist())
-    return found
+        sorted_counts.append(np.sort(counts)[::-1].tolist())
+    return sorted_counts
 
 
 def _by_subject(rows: Sequence[ScoreRow]) -> dict[tuple[str, str], dict[str, ScoreRow]]:
     """Return scores by subject and metric, then by recording."""
-    found: dict[tuple[str, str], dict[str, ScoreRow]] = {}
+    grouped: dict[tuple[str, str], dict[str, ScoreRow]] = {}
     for row in rows:
-        found.setdefault((row.subject, row.metric), {})[row.clip] = row
-    return found
+        grouped.setdefault((row.subject, row.metric), {})[row.clip] = row
+    return grouped
 
 
 def _columns(rows: Mapping[str, ScoreRow], clips: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

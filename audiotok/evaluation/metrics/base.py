@@ -14,14 +14,14 @@ from audiotok._platform.optional import MissingModelError, needed, version
 from audiotok.audio.audio import Audio
 
 __all__ = [
-    "Listener",
     "Metric",
     "MissingModelError",
+    "OpinionMetric",
     "Score",
-    "heard",
+    "check_not_silent",
+    "listener_input",
     "needed",
     "pair",
-    "sounding",
     "version",
 ]
 
@@ -92,7 +92,8 @@ class Metric:
         if option and option not in self.options:
             known = f"only {', '.join(self.options)}" if self.options else "it has none"
             raise ValueError(f"metric {type(self).__name__} has no variant {option!r}: {known}")
-        self.option, self.models = option, dict(models or {})
+        self.option = option
+        self.models = dict(models or {})
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """Return the score of one recording.
@@ -129,19 +130,19 @@ class Metric:
         Raises:
             ImportError, MissingModelError: as in `score`: no recording could be scored.
         """
-        found: list[Score | ValueError] = []
+        scores: list[Score | ValueError] = []
         texts = texts or [None] * len(outputs)
         for output, reference, text in zip(outputs, references, texts, strict=True):
             try:
-                found.append(self.score(output, reference, text))
+                scores.append(self.score(output, reference, text))
             except MissingModelError:
                 raise
             except ValueError as error:
-                found.append(error)
-        return found
+                scores.append(error)
+        return scores
 
 
-class Listener(Metric):
+class OpinionMetric(Metric):
     """Metric that predicts the opinion of listeners from outputs alone, without a reference.
 
     Outputs of one length are evaluated in batches, and none is padded.
@@ -159,10 +160,10 @@ class Listener(Metric):
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; the reference is not used."""
-        (found,) = self.score_many([output], [reference])
-        if isinstance(found, ValueError):
-            raise found
-        return found
+        (result,) = self.score_many([output], [reference])
+        if isinstance(result, ValueError):
+            raise result
+        return result
 
     @torch.inference_mode()
     def score_many(
@@ -172,27 +173,27 @@ class Listener(Metric):
         texts: Sequence[str | None] | None = None,
     ) -> list[Score | ValueError]:
         """See `Metric.score_many`."""
-        found: dict[int, Score | ValueError] = {}
-        alike: dict[int, list[tuple[int, Tensor]]] = {}
+        scores: dict[int, Score | ValueError] = {}
+        by_length: dict[int, list[tuple[int, Tensor]]] = {}
         for i, output in enumerate(outputs):
             try:
-                wave = heard(output, self.rate)
-                alike.setdefault(len(wave), []).append((i, wave))
+                wave = listener_input(output, self.rate)
+                by_length.setdefault(len(wave), []).append((i, wave))
             except ValueError as error:
-                found[i] = error
-        for length, some in alike.items():
+                scores[i] = error
+        for length, group in by_length.items():
             size = max(1, self.batch * self.rate // length)
-            for batch in (some[at : at + size] for at in range(0, len(some), size)):
+            for batch in (group[at : at + size] for at in range(0, len(group), size)):
                 values = self.opinions(torch.stack([wave for _, wave in batch])).tolist()
                 for (i, _), value in zip(batch, values, strict=True):
                     try:
-                        found[i] = Score(value, 1)
+                        scores[i] = Score(value, 1)
                     except ValueError as error:
-                        found[i] = error
-        return [found[i] for i in range(len(outputs))]
+                        scores[i] = error
+        return [scores[i] for i in range(len(outputs))]
 
 
-def sounding(metric: str, **recordings: Audio) -> None:
+def check_not_silent(metric: str, **recordings: Audio) -> None:
     """Raise unless none of the given recordings is silent.
 
     Recordings are checked at their own rate, because resampling turns the ends of a constant offset
@@ -210,9 +211,8 @@ def sounding(metric: str, **recordings: Audio) -> None:
             raise ValueError(f"{metric}: the {name} is silent")
 
 
-def heard(output: Audio, rate: int) -> Tensor:
-    """Return mono samples `[t]` at `rate`, clipped at full scale as in a file, for an opinion
-    model.
+def listener_input(output: Audio, rate: int) -> Tensor:
+    """Return mono samples `[t]` at `rate` for an opinion model, clipped at full scale as in a file.
 
     Raises:
         ValueError: the output has no samples or is silent: a model would make up an opinion.
@@ -237,11 +237,11 @@ def pair(output: Audio, reference: Audio, *, rate: int | None = None) -> tuple[T
         ValueError: the lengths differ by more than one sample, or there are no samples.
     """
     rate = rate or output.rate
-    made = output.mono().resample(rate).samples[0]
-    wanted = reference.mono().resample(rate).samples[0]
-    if abs(len(made) - len(wanted)) > 1:
-        raise ValueError(f"the output has {len(made)} samples, the reference {len(wanted)}")
-    length = min(len(made), len(wanted))
+    estimate = output.mono().resample(rate).samples[0]
+    target = reference.mono().resample(rate).samples[0]
+    if abs(len(estimate) - len(target)) > 1:
+        raise ValueError(f"the output has {len(estimate)} samples, the reference {len(target)}")
+    length = min(len(estimate), len(target))
     if not length:
         raise ValueError("no samples to compare")
-    return made[:length], wanted[:length]
+    return estimate[:length], target[:length]

@@ -14,10 +14,10 @@ class Cer(Wer):
     by_characters = ""
     pooling = "errors over characters of the text, spaces too, of all recordings together"
 
-    def compare(self, wanted: str, made: str) -> Score:
+    def compare(self, reference: str, hypothesis: str) -> Score:
         """See `Wer.compare`; spaces do not count where the script puts none between words."""
-        if unspaced(wanted):
-            wanted, made = joined(wanted), joined(made)
-        found = needed("jiwer").process_characters(wanted, made)
-        errors = found.substitutions + found.deletions + found.insertions
-        return Score(100 * errors, found.hits + found.substitutions + found.deletions)
+        if unspaced(reference):
+            reference, hypothesis = joined(reference), joined(hypothesis)
+        counts = needed("jiwer").process_characters(reference, hypothesis)
+        errors = counts.substitutions + counts.deletions + counts.insertions
+        return Score(100 * errors, counts.hits + counts.substitutions + counts.deletions)

@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiotok.audio import _torchaudio
-from audiotok.evaluation.metrics.base import Listener, needed, version
+from audiotok.evaluation.metrics.base import OpinionMetric, needed, version
 
 
-class Distillmos(Listener):
+class Distillmos(OpinionMetric):
     """Predicted opinion, 1 to 5, by the `distillmos` package, which carries its weights (MIT).
 
     Recordings longer than 7.7 s are evaluated in segments of that length, and the package averages
@@ -28,7 +28,7 @@ class Distillmos(Listener):
         self.protocol = f"{version('distillmos')}, weights v7, 16 kHz, mono mean, no reference"
 
     def opinions(self, waves: Float[Tensor, "b t"]) -> Float[Tensor, " b"]:
-        """See `Listener.opinions`."""
+        """See `OpinionMetric.opinions`."""
         network = _network()
         return network(waves.to(next(network.parameters()).device)).flatten()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from audiotok._platform.cache import Memory, fingerprint
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, heard, needed, version
+from audiotok.evaluation.metrics.base import Metric, Score, listener_input, needed, version
 
 KEYS = {"ovrl": "ovrl_mos", "sig": "sig_mos", "bak": "bak_mos", "p808": "p808_mos"}
 # One run of the model gives all four variants, so its results are cached.
@@ -37,10 +37,10 @@ class Dnsmos(Metric):
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; the reference is not used."""
-        wave = heard(output, 16000)
+        wave = listener_input(output, 16000)
         key = fingerprint(wave, 16000)
-        found = _memory.get(key)
-        if found is None:
-            made = needed("speechmos.dnsmos", "speechmos").run(wave.cpu().numpy(), sr=16000)
-            found = _memory.put(key, {name: float(made[of]) for name, of in KEYS.items()})
-        return Score(found[self.option], 1)
+        scores = _memory.get(key)
+        if scores is None:
+            ratings = needed("speechmos.dnsmos", "speechmos").run(wave.cpu().numpy(), sr=16000)
+            scores = _memory.put(key, {name: float(ratings[of]) for name, of in KEYS.items()})
+        return Score(scores[self.option], 1)

@@ -44,7 +44,8 @@ class F0(Metric):
     def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
         super().__init__(option, models=models)
         self.variant = option or "rmse"
-        self.better, self.unit = BETTER[self.variant], "cents" if self.variant == "rmse" else ""
+        self.better = BETTER[self.variant]
+        self.unit = "cents" if self.variant == "rmse" else ""
         tracker = self.models.get("f0", "pyin")
         if tracker not in TRACKERS:
             known = ", ".join(TRACKERS)
@@ -65,49 +66,47 @@ class F0(Metric):
         )
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """See `Metric.score`; output and reference must share a voiced frame, except for
-        `f0:voicing`."""
+        """See `Metric.score`; both must share a voiced frame, except for `f0:voicing`."""
         waves = (x.numpy() for x in pair(output, reference, rate=RATE))
-        made, wanted = (self._pitch(wave) for wave in waves)
-        voiced = ~np.isnan(made), ~np.isnan(wanted)
+        estimate, target = (self._pitch(wave) for wave in waves)
+        voiced = ~np.isnan(estimate), ~np.isnan(target)
         if self.variant == "voicing":
             return Score(_f1(*voiced), 1)
-        together = voiced[0] & voiced[1]
-        if not together.any():
+        voiced_in_both = voiced[0] & voiced[1]
+        if not voiced_in_both.any():
             raise ValueError("F0: no frame is voiced in both the output and the reference")
-        made, wanted = made[together], wanted[together]
+        estimate, target = estimate[voiced_in_both], target[voiced_in_both]
         if self.variant == "rmse":
-            cents = 1200 * np.log2(made / wanted)
+            cents = 1200 * np.log2(estimate / target)
             return Score(float(np.sqrt(np.mean(cents**2))), 1)
-        if np.ptp(made) == 0 or np.ptp(wanted) == 0:
+        if np.ptp(estimate) == 0 or np.ptp(target) == 0:
             raise ValueError("F0: it does not vary, so that nothing can be correlated")
-        return Score(float(np.corrcoef(made, wanted)[0, 1]), 1)
+        return Score(float(np.corrcoef(estimate, target)[0, 1]), 1)
 
     def _pitch(self, wave: np.ndarray) -> Pitch:
         """Return the F0 of a waveform `[t]` at 16 kHz, from the cache where it is there."""
         if len(wave) < FRAME:
             raise ValueError(f"F0: {len(wave) / RATE:.3f} s are too short, 64 ms are needed")
         key = self.tracker, fingerprint(torch.from_numpy(wave), RATE)
-        found = _KNOWN.get(key)
-        return _KNOWN.put(key, self.track(wave)) if found is None else found
+        pitch = _KNOWN.get(key)
+        return _KNOWN.put(key, self.track(wave)) if pitch is None else pitch
 
 
 # A reference is the same for every output, and its F0 for every variant of the metric.
 _KNOWN: Memory[Pitch] = Memory(REMEMBERED)
 
 
-def _f1(made: np.ndarray, wanted: np.ndarray) -> float:
+def _f1(estimate: np.ndarray, target: np.ndarray) -> float:
     """Return the F1 of voiced frames `[f]` in the output against those in the reference."""
-    both = np.sum(made & wanted)
-    either = np.sum(made) + np.sum(wanted)
+    both = np.sum(estimate & target)
+    either = np.sum(estimate) + np.sum(target)
     if not either:
         raise ValueError("F0: no frame is voiced in the output nor in the reference")
     return float(2 * both / either)
 
 
 def _pyin(wave: np.ndarray) -> Pitch:
-    """Return F0 by pYIN (Mauch and Dixon 2014): autocorrelation, with voicing by a hidden Markov
-    model."""
+    """Return F0 by pYIN (Mauch and Dixon 2014), with voicing by a hidden Markov model."""
     librosa = needed("librosa")
     pitch, voiced, _ = librosa.pyin(
         wave, fmin=LOWEST, fmax=HIGHEST, sr=RATE, frame_length=FRAME, hop_length=HOP

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, pair, sounding
+from audiotok.evaluation.metrics.base import Metric, Score, check_not_silent, pair
 from audiotok.nn.spectrogram import (
     MEL_DAC,
     MEL_SPEECHTOKENIZER,
@@ -85,11 +85,11 @@ class Mel(Metric):
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`."""
-        made, wanted = pair(output, reference)
-        if wanted.any():  # digital silence can be compared; a constant offset cannot
-            sounding("mel", reference=reference)
+        estimate, target = pair(output, reference)
+        if target.any():  # digital silence can be compared; a constant offset cannot
+            check_not_silent("mel", reference=reference)
         if self.settings:
-            apart = mel_distance(made[None], wanted[None], output.rate, self.settings)
-            return Score(float(apart), 1)
-        difference = log_mel(made, output.rate) - log_mel(wanted, output.rate)
+            distance = mel_distance(estimate[None], target[None], output.rate, self.settings)
+            return Score(float(distance), 1)
+        difference = log_mel(estimate, output.rate) - log_mel(target, output.rate)
         return Score(float(20 * difference.abs().mean()), 1)

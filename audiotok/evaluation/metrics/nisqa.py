@@ -13,7 +13,7 @@ from audiotok.evaluation.metrics.base import (
     Metric,
     MissingModelError,
     Score,
-    heard,
+    listener_input,
     needed,
     version,
 )
@@ -48,19 +48,19 @@ class Nisqa(Metric):
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; the reference is not used."""
-        wave = heard(output, 48000)
+        wave = listener_input(output, 48000)
         library = self._library()
         key = fingerprint(wave, 48000)
-        found = _memory.get(key)
-        if found is None:
+        scores = _memory.get(key)
+        if scores is None:
             try:
-                made = library.non_intrusive_speech_quality_assessment(wave.cpu(), 48000)
+                ratings = library.non_intrusive_speech_quality_assessment(wave.cpu(), 48000)
             except pickle.UnpicklingError:
                 raise MissingModelError(f"{self.models.get('nisqa', FILE)}: not NISQA's") from None
             except RuntimeError as error:
                 raise ValueError(f"NISQA: {error}") from None
-            found = _memory.put(key, dict(zip(ORDER, made.tolist(), strict=True)))
-        return Score(found[self.option], 1)
+            scores = _memory.put(key, dict(zip(ORDER, ratings.tolist(), strict=True)))
+        return Score(scores[self.option], 1)
 
     def _library(self) -> Any:
         packages = "torchmetrics librosa requests"

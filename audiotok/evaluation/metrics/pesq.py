@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, needed, pair, sounding, version
+from audiotok.evaluation.metrics.base import Metric, Score, check_not_silent, needed, pair, version
 
 
 class Pesq(Metric):
@@ -27,10 +27,10 @@ class Pesq(Metric):
         """See `Metric.score`; at least 0.25 s with speech is needed."""
         pesq = needed("pesq")
         rate, band = (8000, "nb") if self.option == "nb" else (16000, "wb")
-        made, wanted = pair(output, reference, rate=rate)
-        sounding("PESQ", output=output, reference=reference)
+        estimate, target = pair(output, reference, rate=rate)
+        check_not_silent("PESQ", output=output, reference=reference)
         try:
-            value = pesq.pesq(rate, wanted.numpy(), made.numpy(), band)
+            value = pesq.pesq(rate, target.numpy(), estimate.numpy(), band)
         except pesq.PesqError as error:
             what = error.args[0] if error.args else error
             what = what.decode() if isinstance(what, bytes) else str(what)

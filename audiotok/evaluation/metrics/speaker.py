@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.metrics.base import Metric, Score
-from audiotok.evaluation.speaker.base import embedder
+from audiotok.evaluation.speaker.base import speaker_encoder
 
 
 class Speaker(Metric):
@@ -22,8 +22,8 @@ class Speaker(Metric):
 
     def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
         super().__init__(option, models=models)
-        self.embedder = embedder(self.models.get("embedder", ""))
-        self.protocol = f"cosine with the reference's vector; {self.embedder.protocol}"
+        self.encoder = speaker_encoder(self.models.get("embedder", ""))
+        self.protocol = f"cosine with the reference's vector; {self.encoder.protocol}"
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; each recording is embedded alone, so lengths may differ."""
@@ -31,5 +31,5 @@ class Speaker(Metric):
         for name, audio in (("output", output), ("reference", reference)):
             if audio.silent:
                 raise ValueError(f"speaker: the {name} is silent or has no samples")
-            vectors.append(self.embedder.vector(audio))
+            vectors.append(self.encoder.vector(audio))
         return Score(float((vectors[0] @ vectors[1]).clamp(-1, 1)), 1)

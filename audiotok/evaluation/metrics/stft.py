@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, pair, sounding
+from audiotok.evaluation.metrics.base import Metric, Score, check_not_silent, pair
 from audiotok.nn.spectrogram import STFT_SCALES, both, energy, hann, stft_distances
 
 PROTOCOLS = {
@@ -42,28 +42,30 @@ class Stft(Metric):
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; more than 1024 samples are needed, half the longest window."""
-        made, wanted = pair(output, reference)
-        if self.variant == "mrstft" or wanted.any():  # the convergence of silence is infinite
-            sounding("STFT", reference=reference)
+        estimate, target = pair(output, reference)
+        if self.variant == "mrstft" or target.any():  # the convergence of silence is infinite
+            check_not_silent("STFT", reference=reference)
         distance = _dac if self.variant == "dac" else _mrstft
-        return Score(distance(made[None], wanted[None]), 1)
+        return Score(distance(estimate[None], target[None]), 1)
 
 
-def _mrstft(made: Tensor, wanted: Tensor) -> float:
+def _mrstft(estimate: Tensor, target: Tensor) -> float:
     """Return the distance of Yamamoto et al. between waveforms `[1 t]`."""
     total = 0.0
     for size, width, hop in STFT_SCALES:
-        bins = both(made, wanted, hann(width, made.device, fft=size), hop)
+        bins = both(estimate, target, hann(width, estimate.device, fft=size), hop)
         convergence, logarithms = stft_distances(*bins, floor=1e-4, clamped=True)
         total += float(convergence + logarithms)
     return total / len(STFT_SCALES)
 
 
-def _dac(made: Tensor, wanted: Tensor) -> float:
+def _dac(estimate: Tensor, target: Tensor) -> float:
     """Return the distance of DAC's paper between waveforms `[1 t]`."""
     total = 0.0
     for size in (2048, 512):
-        one, other = (energy(x) for x in both(made, wanted, hann(size, made.device), size // 4))
+        one, other = (
+            energy(x) for x in both(estimate, target, hann(size, estimate.device), size // 4)
+        )
         quiet = 1e-5
         logarithms = one.clamp(min=quiet).log10() - other.clamp(min=quiet).log10()
         total += float(logarithms.abs().mean() + (one.sqrt() - other.sqrt()).abs().mean())

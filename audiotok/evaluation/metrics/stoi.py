@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, needed, pair, sounding, version
+from audiotok.evaluation.metrics.base import Metric, Score, check_not_silent, needed, pair, version
 
 
 class Stoi(Metric):
@@ -26,14 +26,14 @@ class Stoi(Metric):
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; about 0.5 s of speech is needed."""
         pystoi = needed("pystoi")
-        made, wanted = pair(output, reference, rate=16000)
-        sounding("STOI", reference=reference)
+        estimate, target = pair(output, reference, rate=16000)
+        check_not_silent("STOI", reference=reference)
         extended = self.option == "extended"
         with warnings.catch_warnings():
             # The package warns and returns 1e-5 where it should raise.
             warnings.filterwarnings("error", message="Not enough STFT frames")
             try:
-                value = pystoi.stoi(wanted.numpy(), made.numpy(), 16000, extended=extended)
+                value = pystoi.stoi(target.numpy(), estimate.numpy(), 16000, extended=extended)
             except (RuntimeWarning, IndexError):  # IndexError: less than one frame
                 raise ValueError("STOI: too little speech to score") from None
         return Score(float(value), 1)

@@ -15,20 +15,19 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import remove_parametrizations
 
 from audiotok.data.features.wav2vec2 import Wav2vec2
-from audiotok.evaluation.metrics.base import Listener, MissingModelError
+from audiotok.evaluation.metrics.base import MissingModelError, OpinionMetric
 from audiotok.nn.finite import check_finite
 from audiotok.nn.pretrained import hub
-from audiotok.nn.pretrained import reader as foreign
+from audiotok.nn.pretrained import reader as weights_reader
 
 PAGE = "github.com/sarulab-speech/UTMOS22 (epoch=3-step=7459.ckpt)"
 SOURCE = hub.Source(
     file="utmos22_strong_step7459_v1.pt",
     url="https://github.com/tarepan/SpeechMOS/releases/download/v1.0.0/utmos22_strong_step7459_v1.pt",
 )
-DOMAIN, JUDGE = (
-    0,
-    288,
-)  # rows of the tables of 3 data sets and 3000 listeners, as in the authors' demo
+# Rows of the tables of 3 data sets and 3000 listeners, as in the authors' demo.
+DOMAIN = 0
+LISTENER = 288
 # torchaudio's wav2vec2_base, without its dropout.
 BASE: dict[str, Any] = {
     "extractor_mode": "group_norm",
@@ -44,7 +43,7 @@ BASE: dict[str, Any] = {
 }
 
 
-class Utmos(Listener):
+class Utmos(OpinionMetric):
     """Predicted opinion, 1 to 5, by the strong learner of UTMOS22.
 
     `models["utmos"]` is the path of its weights: the authors' Lightning checkpoint, or SpeechMOS's
@@ -58,14 +57,13 @@ class Utmos(Listener):
     )
 
     def opinions(self, waves: Float[Tensor, "b t"]) -> Float[Tensor, " b"]:
-        """See `Listener.opinions`."""
+        """See `OpinionMetric.opinions`."""
         network = load(self.models.get("utmos") or "")
         return network(waves.to(network.judge.device))
 
 
 class StrongLearner(nn.Module):
-    """wav2vec 2.0 base with embeddings of a listener and a data set, a bidirectional LSTM and two
-    layers.
+    """wav2vec 2.0 with embeddings of a listener and a data set, a BiLSTM and two linear layers.
 
     The published model predicts the opinions of 3000 listeners in three data sets; only one of each
     is kept.
@@ -85,8 +83,8 @@ class StrongLearner(nn.Module):
     def forward(self, wave: Float[Tensor, "b t"]) -> Float[Tensor, " b"]:
         """Return the opinions of waveforms `[b t]` at 16 kHz, all of one length."""
         *_, x = self.hearing.states(wave)
-        about = torch.cat([self.domain, self.judge]).expand(*x.shape[:2], -1)
-        x = self.projection(self.lstm(torch.cat([x, about], 2))[0])
+        conditions = torch.cat([self.domain, self.judge]).expand(*x.shape[:2], -1)
+        x = self.projection(self.lstm(torch.cat([x, conditions], 2))[0])
         return x.mean((1, 2)) * 2 + 3
 
 
@@ -126,18 +124,17 @@ PARTS = (
 )
 TABLES: tuple[tuple[str, tuple[int, int], int, str, str], ...] = (
     ("feature_extractors.1.embedding.weight", (3, 128), DOMAIN, "domain_emb", "domain"),
-    ("output_layers.0.judge_embedding.weight", (3000, 128), JUDGE, "judge_emb", "judge"),
+    ("output_layers.0.judge_embedding.weight", (3000, 128), LISTENER, "judge_emb", "judge"),
 )
 
 
-def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of either kind of file by the names used here, weight normalisation folded
-    in.
+def map_state_dict(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of either kind of file by the names used here, weight norm folded in.
 
     Raises:
         ValueError: a table of listeners or data sets is missing or of another shape.
     """
-    weights = foreign.fold(dict(weights))
+    weights = weights_reader.fold(dict(weights))
     ours: dict[str, Tensor] = {}
     for theirs, shape, row, copied, name in TABLES:
         table, copy = weights.pop(theirs, None), weights.pop(copied, None)
@@ -153,7 +150,7 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 continue
             name = name.removeprefix(theirs if name.startswith(theirs) else copied)
             if part == "hearing.network.":
-                name = _first(RENAMED, name)
+                name = _replace_prefix(RENAMED, name)
             name = part + name
             break
         ours[name] = value
@@ -162,7 +159,7 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
-def _first(patterns: tuple[tuple[str, str], ...], name: str) -> str:
+def _replace_prefix(patterns: tuple[tuple[str, str], ...], name: str) -> str:
     """Return the name changed by the first of the patterns that matches, or as it is."""
     for pattern, put in patterns:
         changed, times = re.subn(f"^{pattern}", put, name)
@@ -180,13 +177,13 @@ def load(path: str = "") -> StrongLearner:
             get it.
     """
     try:
-        file = Path(path).expanduser() if path else _fetched()
-        with inert(file):
-            weights, _ = foreign.read(file)
+        file = Path(path).expanduser() if path else _cached_or_downloaded()
+        with inert_globals(file):
+            weights, _ = weights_reader.read(file)
         network = StrongLearner()
-        network.load_state_dict(renamed(weights))
+        network.load_state_dict(map_state_dict(weights))
         check_finite(network.state_dict(), file)
-    except (hub.HubError, foreign.ForeignError) as error:
+    except (hub.HubError, weights_reader.ForeignError) as error:
         raise MissingModelError(
             f'UTMOS: {error}; or give the path of the checkpoint of {PAGE} as the model "utmos"'
         ) from None
@@ -197,7 +194,7 @@ def load(path: str = "") -> StrongLearner:
     return network.eval().requires_grad_(False).to(device)
 
 
-def _fetched() -> Path:
+def _cached_or_downloaded() -> Path:
     """Return the path of the weights in the cache, downloaded first where they are not there."""
     path = hub.cache_folder() / "utmos" / SOURCE.name
     try:
@@ -207,7 +204,7 @@ def _fetched() -> Path:
 
 
 @contextmanager
-def inert(path: Path) -> Iterator[None]:
+def inert_globals(path: Path) -> Iterator[None]:
     """Let `torch.load` read a Lightning checkpoint, still with `weights_only`.
 
     Beside the weights it holds the options of its training run as objects of other packages. Empty
@@ -231,8 +228,8 @@ def _stand_in(name: str) -> type:
     def nothing(*_: Any, **__: Any) -> None:
         """Ignore the state that a pickle gives the object."""
 
-    def made(cls: type, *_: Any, **__: Any) -> Any:
+    def create(cls: type, *_: Any, **__: Any) -> Any:
         return object.__new__(cls)
 
-    content = {"__new__": made, "__init__": nothing, "__setstate__": nothing}
+    content = {"__new__": create, "__init__": nothing, "__setstate__": nothing}
     return type(word, (), {"__module__": module, "__setitem__": nothing, **content})

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, needed, pair, sounding, version
+from audiotok.evaluation.metrics.base import Metric, Score, check_not_silent, needed, pair, version
 
 # Rate in Hz, and the mapping from similarity to opinion.
 KINDS = {
@@ -36,11 +36,11 @@ class Visqol(Metric):
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; about 1 s is needed."""
         rate, _ = KINDS[self.option]
-        made, wanted = (wave.double().numpy() for wave in pair(output, reference, rate=rate))
-        sounding("ViSQOL", output=output, reference=reference)
+        estimate, target = (wave.double().numpy() for wave in pair(output, reference, rate=rate))
+        check_not_silent("ViSQOL", output=output, reference=reference)
         program = _program(self.option)
         try:
-            value = program.measure_from_arrays(wanted, made, rate).moslqo
+            value = program.measure_from_arrays(target, estimate, rate).moslqo
         except (ValueError, RuntimeError, IndexError) as error:
             raise ValueError(f"ViSQOL: {' '.join(str(error).split())}") from None
         return Score(float(value), 1)

@@ -15,17 +15,8 @@ from audiotok.evaluation.scripts import hide_marks, joined, only_latin, show_mar
 log = logging.getLogger("audiotok")
 
 BY_CHARACTERS = "; texts without spaces between words are counted by characters, which is CER"
-UNSPACED = (
-    "bo",
-    "jv",
-    "km",
-    "lo",
-    "my",
-    "ja",
-    "th",
-    "yue",
-    "zh",
-)  # codes of languages without spaces between words
+# Codes of languages without spaces between words.
+UNSPACED = ("bo", "jv", "km", "lo", "my", "ja", "th", "yue", "zh")
 
 
 class Wer(Metric):
@@ -49,7 +40,7 @@ class Wer(Metric):
     parts = ("recognizer", "language")
     unit = "%"
     options = ("differential",)
-    aligned = False
+    align_words = False
     name = "WER"
     by_characters = BY_CHARACTERS
     pooling = "errors over words of the text, of all recordings together"
@@ -79,16 +70,16 @@ class Wer(Metric):
             if reference.silent:  # Whisper would hallucinate the same words in both
                 raise ValueError(f"{self.name}: the reference is silent")
             (text,) = self.recognizer.transcripts([reference])
-        wanted = clean(text or "").strip()
+        reference_text = clean(text or "").strip()
         if not any(
-            letter.isalnum() for letter in wanted
+            letter.isalnum() for letter in reference_text
         ):  # the normaliser leaves a full stop of "..."
             where = "the recognizer hears in the reference" if self.option else "of the text"
             raise ValueError(f"{self.name}: nothing is left {where} once it is normalised")
-        (made,) = self.recognizer.transcripts([output])
-        if unspaced(wanted):
+        (transcript,) = self.recognizer.transcripts([output])
+        if unspaced(reference_text):
             self._say_characters()
-        return self.compare(wanted, clean(made).strip())
+        return self.compare(reference_text, clean(transcript).strip())
 
     def score_many(
         self,
@@ -96,28 +87,25 @@ class Wer(Metric):
         references: Sequence[Audio],
         texts: Sequence[str | None] | None = None,
     ) -> list[Score | ValueError]:
-        """See `Metric.score_many`; the recognizer transcribes all outputs at once and caches the
-        texts."""
+        """See `Metric.score_many`; all outputs are transcribed at once, texts are cached."""
         some = (text for text in texts or () if (text or "").strip())
         if self.option or next(some, None):
             self.recognizer.transcripts([output for output in outputs if len(output)])
         return super().score_many(outputs, references, texts)
 
-    def compare(self, wanted: str, made: str) -> Score:
-        """Return the score of normalised words, or of characters where the script does not separate
-        words.
+    def compare(self, reference: str, hypothesis: str) -> Score:
+        """Return the score of normalised words, or of characters in scripts without spaces.
 
         Args:
-            wanted: the reference text.
-            made: the transcript of the output.
+            reference: the reference text.
+            hypothesis: the transcript of the output.
         """
-        found = aligned(wanted, made)
-        errors = found.substitutions + found.deletions + found.insertions
-        return Score(100 * errors, found.hits + found.substitutions + found.deletions)
+        counts = align_words(reference, hypothesis)
+        errors = counts.substitutions + counts.deletions + counts.insertions
+        return Score(100 * errors, counts.hits + counts.substitutions + counts.deletions)
 
     def _say_characters(self) -> None:
-        """Add to the protocol, and log once, that scores of this language are counted by
-        characters."""
+        """Note in the protocol, and log once, that this language is scored by characters."""
         if self.by_characters and self.by_characters not in self.protocol:
             self.protocol += self.by_characters
             _warn_once(self.name, self.language)
@@ -126,15 +114,15 @@ class Wer(Metric):
 @cache
 def _warn_once(name: str, language: str) -> None:
     """Log that texts of a language are counted by characters, once for each metric."""
-    said = "%s (%s): texts without spaces between words are counted by characters: this is CER"
-    log.warning(said, name, language)
+    message = "%s (%s): texts without spaces between words are counted by characters: this is CER"
+    log.warning(message, name, language)
 
 
-def aligned(wanted: str, made: str) -> Any:
+def align_words(reference: str, hypothesis: str) -> Any:
     """Return jiwer's alignment of words, or of characters where no spaces separate words."""
-    if unspaced(wanted):
-        return needed("jiwer").process_characters(joined(wanted), joined(made))
-    return needed("jiwer").process_words(wanted, made)
+    if unspaced(reference):
+        return needed("jiwer").process_characters(joined(reference), joined(hypothesis))
+    return needed("jiwer").process_words(reference, hypothesis)
 
 
 @cache

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeResult:
     """Result of a probe on groups that it was not trained on."""
 
     accuracy: float  # share of test frames that are classified correctly
@@ -30,12 +30,12 @@ def probe(
     labels: Int[Tensor, " n"],
     groups: Int[Tensor, " n"],
     *,
-    held: float = 0.25,
+    held_out: float = 0.25,
     decay: float = 1e-4,
     rounds: int = 100,
     draws: int = 1000,
     seed: int = 0,
-) -> Probed:
+) -> ProbeResult:
     """Train multinomial logistic regression on standardised features and test it on other groups.
 
     Frames of one speaker resemble each other, so both the split and the interval are by group.
@@ -44,7 +44,7 @@ def probe(
         features: one row a frame `[n d]`.
         labels: labels 0, 1, ... `[n]`.
         groups: speakers, or another unit that training and test must not share; any integers `[n]`.
-        held: share of groups to test on; at least one is tested, and at least one is not.
+        held_out: share of groups to test on; at least one is tested, and at least one is not.
         decay: weight decay, the factor of squared weights in the loss.
         rounds: largest number of L-BFGS iterations.
         draws: draws of the bootstrap.
@@ -57,25 +57,25 @@ def probe(
     if len(names) < 2:
         raise ValueError(f"a probe trains and tests on different groups; here is {len(names)}")
     random = torch.Generator().manual_seed(seed)
-    n = min(len(names) - 1, max(1, round(held * len(names))))
-    place = torch.randperm(len(names), generator=random)[group]  # the first n are held out
-    test = place < n
+    n = min(len(names) - 1, max(1, round(held_out * len(names))))
+    position = torch.randperm(len(names), generator=random)[group]  # the first n are held out
+    test = position < n
     seen = F.one_hot(labels[~test], int(labels.max()) + 1).float()
-    model = _fitted(features[~test], seen, decay=decay, rounds=rounds)
+    model = _fit(features[~test], seen, decay=decay, rounds=rounds)
     right = (model(features[test]).argmax(1) == labels[test]).double()
-    total = torch.zeros(n, dtype=torch.double).index_add_(0, place[test], torch.ones_like(right))
-    hits = torch.zeros(n, dtype=torch.double).index_add_(0, place[test], right)
+    total = torch.zeros(n, dtype=torch.double).index_add_(0, position[test], torch.ones_like(right))
+    hits = torch.zeros(n, dtype=torch.double).index_add_(0, position[test], right)
     drawn = torch.randint(n, (draws, n), generator=random)
     means = hits[drawn].sum(1) / total[drawn].sum(1)
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.double)).tolist()
     chance = (labels[test] == labels[~test].mode().values).double().mean().item()
-    return Probed(
+    return ProbeResult(
         right.mean().item(), low, high, chance, int((~test).sum()), int(test.sum()), groups=n
     )
 
 
 @dataclass(frozen=True)
-class Crossed:
+class CrossValidation:
     """Result of cross-validated probes: each group is tested by a probe trained on other groups.
 
     Values are sums over a group's frames, in the order of the sorted groups, so that two systems
@@ -87,7 +87,7 @@ class Crossed:
     frames: Float[Tensor, " g"]
 
 
-def crossed(
+def cross_validate(
     features: Float[Tensor, "k d"],
     labels: Int[Tensor, " n"],
     groups: Int[Tensor, " n"],
@@ -97,7 +97,7 @@ def crossed(
     decay: float = 1e-4,
     rounds: int = 100,
     seed: int = 0,
-) -> Crossed:
+) -> CrossValidation:
     """Cross-validate `probe`: every group is tested once.
 
     The mean of `bits` is a lower bound, but for chance, of the information that features have on
@@ -131,7 +131,7 @@ def crossed(
         test = fold == i
         seen = torch.zeros(len(features), classes)
         seen.index_put_((index[~test], labels[~test]), torch.ones(1), accumulate=True)
-        model = _fitted(features, seen, decay=decay, rounds=rounds)
+        model = _fit(features, seen, decay=decay, rounds=rounds)
         chances = model(features).double().log_softmax(1)[index[test]]
         right[test] = (chances.argmax(1) == labels[test]).double()
         # Add-one smoothing gives labels that are not in training a probability.
@@ -142,10 +142,10 @@ def crossed(
         torch.zeros(len(names)).double().index_add_(0, group, of)
         for of in (right, bits, torch.ones_like(right))
     ]
-    return Crossed(*summed)
+    return CrossValidation(*summed)
 
 
-def _fitted(
+def _fit(
     features: Float[Tensor, "k d"],
     seen: Float[Tensor, "k classes"],
     *,
@@ -166,8 +166,8 @@ def _fitted(
     optimiser = torch.optim.LBFGS(
         model.parameters(), max_iter=rounds, history_size=10, line_search_fn="strong_wolfe"
     )
-    there = often[:, 0] > 0
-    x, y = (features[there] - mean) / std, seen[there]
+    seen_rows = often[:, 0] > 0
+    x, y = (features[seen_rows] - mean) / std, seen[seen_rows]
 
     def loss() -> Tensor:
         optimiser.zero_grad()

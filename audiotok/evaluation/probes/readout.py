@@ -48,8 +48,7 @@ class Budget:
 def padded(
     codes: Sequence[np.ndarray], device: torch.device | str = "cpu"
 ) -> tuple[Codes, Lengths]:
-    """Return codes `[k f]` of several recordings as one tensor `[b k f]`, and their lengths in
-    frames."""
+    """Return codes `[k f]` of several recordings as one tensor `[b k f]`, and their lengths."""
     lengths = torch.tensor([c.shape[1] for c in codes])
     batch = torch.zeros(len(codes), len(codes[0]), int(lengths.max()), dtype=torch.long)
     for row, mine in zip(batch, codes, strict=True):
@@ -114,8 +113,8 @@ class Classifier(nn.Module):
         count = lengths[:, None].clamp(min=1)
         mean = x.sum(2) / count
         spread = ((x - mean[:, :, None]).square() * real[:, None]).sum(2) / count
-        told = (weights * real[:, None]).sum((0, 2)) / real.sum()
-        return self.out(torch.cat([mean, (spread + 1e-6).sqrt()], 1)), told
+        codebook_weights = (weights * real[:, None]).sum((0, 2)) / real.sum()
+        return self.out(torch.cat([mean, (spread + 1e-6).sqrt()], 1)), codebook_weights
 
 
 class BiLstm(nn.Module):
@@ -161,9 +160,9 @@ class Transcriber(nn.Module):
         """Return log probabilities `[b f v]`, and the mean weight of each codebook `[k]`."""
         x, weights = self.embedding(codes)
         real = _real(lengths, x.shape[1])
-        told = (weights * real[:, None]).sum((0, 2)) / real.sum()
+        codebook_weights = (weights * real[:, None]).sum((0, 2)) / real.sum()
         y = self.second(self.first(x, lengths), lengths)
-        return self.out(y).log_softmax(2), told
+        return self.out(y).log_softmax(2), codebook_weights
 
 
 def _real(lengths: Lengths, frames: int) -> Bool[Tensor, "b f"]:
@@ -172,8 +171,7 @@ def _real(lengths: Lengths, frames: int) -> Bool[Tensor, "b f"]:
 
 
 def fits(text: Sequence[int], frames: int) -> bool:
-    """Return whether CTC can align a text to so many frames: repeated characters need a blank
-    between."""
+    """Return whether CTC can align a text to so many frames, with blanks between repeats."""
     repeats = sum(a == b for a, b in pairwise(text))
     return len(text) > 0 and len(text) + repeats <= frames
 
@@ -181,8 +179,7 @@ def fits(text: Sequence[int], frames: int) -> bool:
 def log_likelihood(
     log_probs: Float[Tensor, "b f v"], lengths: Lengths, texts: Sequence[Sequence[int]]
 ) -> Float[Tensor, " b"]:
-    """Return the log probability in nats of each text, over all its alignments; -inf where none
-    fits.
+    """Return the log probability in nats of each text, over all its alignments; -inf if none fits.
 
     Args:
         log_probs: log probabilities `[b f v]`.
@@ -221,8 +218,8 @@ def characters(text: str) -> str:
     """Return a text in lower case: letters, digits, apostrophes, and single spaces for all else."""
     text = unicodedata.normalize("NFKC", text).lower().replace(QUOTE, "'")
     # Combining marks are kept: in many scripts they are vowels.
-    kept = [c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text]
-    return " ".join("".join(kept).split())
+    letters = [c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text]
+    return " ".join("".join(letters).split())
 
 
 def read(log_probs: Float[Tensor, "f v"]) -> list[int]:

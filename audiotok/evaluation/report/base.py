@@ -80,42 +80,42 @@ class View:
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        self.abouts = {about.name: about for about in results.metrics}
+        self.infos = {info.name: info for info in results.metrics}
         self.means: dict[tuple[str, str], Mean] = {(m.subject, m.metric): m for m in results.means}
         self.rows: dict[tuple[str, str, str], ScoreRow] = {
             (row.subject, row.clip, row.metric): row for row in results.scores
         }
         self._pairs = {(p.metric, frozenset((p.a, p.b))): p for p in results.pairs}
-        self.places = {about.name: self._places(about.name) for about in results.metrics}
-        self._best = {about.name: self._bests(about) for about in results.metrics}
+        self.places = {info.name: self._places(info.name) for info in results.metrics}
+        self._best = {info.name: self._bests(info) for info in results.metrics}
 
     def _places(self, metric: str) -> int:
         """Return the decimal places of a metric's means."""
         return places(mean.value for (_, name), mean in self.means.items() if name == metric)
 
-    def _bests(self, about: About) -> set[str]:
+    def _bests(self, info: About) -> set[str]:
         """Return the competing subjects with the best mean of a metric."""
-        found = {
+        values = {
             subject.name: mean.value
             for subject in self.results.subjects
             if competes(subject)
-            and (mean := self.means.get((subject.name, about.name))) is not None
+            and (mean := self.means.get((subject.name, info.name))) is not None
             and mean.value is not None
         }
-        if len(found) < 2 or about.not_run:
+        if len(values) < 2 or info.not_run:
             return set()
-        top = (max if about.better == "higher" else min)(found.values())
-        return {name for name, value in found.items() if value == top}
+        top = (max if info.better == "higher" else min)(values.values())
+        return {name for name, value in values.items() if value == top}
 
     def number(self, metric: str, value: float) -> str:
         """Return a number of a metric as text, with the decimal places of its column."""
         return f"{value:.{self.places[metric]}f}"
 
-    def cell(self, subject: Subject, about: About) -> Cell:
+    def cell(self, subject: Subject, info: About) -> Cell:
         """Return the cell of a subject in a metric; it never has a number that was not measured."""
-        if about.not_run:
+        if info.not_run:
             return Cell("not run", "not run")
-        mean = self.means.get((subject.name, about.name))
+        mean = self.means.get((subject.name, info.name))
         if mean is None or (mean.value is None and not mean.failed):
             return Cell("no score", "no score")
         if mean.value is None:
@@ -123,18 +123,18 @@ class View:
             return Cell("failed", f"failed ({first})", failed=mean.failed)
         span = ""
         if mean.low is not None and mean.high is not None:
-            low, high = self.number(about.name, mean.low), self.number(about.name, mean.high)
+            low, high = self.number(info.name, mean.low), self.number(info.name, mean.high)
             span = f"{low} to {high}"
-        best = subject.name in self._best[about.name]
+        best = subject.name in self._best[info.name]
         return Cell(
             "value",
-            self.number(about.name, mean.value),
+            self.number(info.name, mean.value),
             mean.value,
             span,
             mean.n,
             mean.failed,
             best,
-            not best and competes(subject) and self._ties(subject.name, about.name),
+            not best and competes(subject) and self._ties(subject.name, info.name),
         )
 
     def _ties(self, subject: str, metric: str) -> bool:
@@ -147,18 +147,18 @@ class View:
         if not tells(pair):
             few = f"only {pair.n} recordings: " if pair.n < FEW else ""
             return f"{few}cannot be told apart"
-        about = self.abouts.get(pair.metric)
-        if about is None:
+        info = self.infos.get(pair.metric)
+        if info is None:
             return "differ"
         higher = pair.a if pair.difference > 0 else pair.b
         lower = pair.b if pair.difference > 0 else pair.a
-        return f"{higher if about.better == 'higher' else lower} is better"
+        return f"{higher if info.better == 'higher' else lower} is better"
 
     def score(self, subject: str, clip: str, metric: str) -> tuple[float | None, str]:
         """Return the score of a recording and "", or None and the reason why there is none."""
-        about = self.abouts[metric]
-        if about.not_run:
-            return None, f"not run: {about.not_run}"
+        info = self.infos[metric]
+        if info.not_run:
+            return None, f"not run: {info.not_run}"
         row = self.rows.get((subject, clip, metric))
         if row is None:
             return None, "no score was recorded"
@@ -171,8 +171,7 @@ class View:
         return sum(clip.seconds for clip in self.results.clips) / 3600
 
     def warnings(self) -> list[str]:
-        """Return warnings for the reader: few recordings, or predicted opinions without a word
-        error rate."""
+        """Return warnings on few recordings, and on opinions without a word error rate."""
         count = len(self.results.clips)
         few = [f"Only {count} recordings: their intervals tell nothing of others."]
         return (few if 0 < count < FEW else []) + self._bare_opinions()
@@ -183,7 +182,7 @@ class View:
         words = [a for a in self.results.metrics if a.name.split(":")[0] == "wer" and not a.not_run]
         if not opinions:
             return []
-        names = ", ".join(about.name for about in opinions)
+        names = ", ".join(info.name for info in opinions)
         if not words:
             return [
                 f"No WER beside {names}: a predicted opinion of the sound says nothing of "
@@ -192,18 +191,18 @@ class View:
         bare = [
             subject.name
             for subject in self.results.subjects
-            if any(self.cell(subject, about).value is not None for about in opinions)
-            and all(self.cell(subject, about).value is None for about in words)
+            if any(self.cell(subject, info).value is not None for info in opinions)
+            and all(self.cell(subject, info).value is None for info in words)
         ]
         return [f"No WER beside {names} for: {', '.join(bare)}."] if bare else []
 
     def tasks(self) -> dict[str, dict[str, dict[str, Finding]]]:
         """Return findings by task, name and subject."""
-        found: dict[str, dict[str, dict[str, Finding]]] = {}
+        grouped: dict[str, dict[str, dict[str, Finding]]] = {}
         for finding in self.results.findings:
-            rows = found.setdefault(finding.task, {})
+            rows = grouped.setdefault(finding.task, {})
             rows.setdefault(finding.name, {})[finding.subject] = finding
-        return found
+        return grouped
 
 
 def tells(pair: Pair) -> bool:
@@ -211,9 +210,9 @@ def tells(pair: Pair) -> bool:
     return pair.n >= FEW and not pair.low <= 0 <= pair.high
 
 
-def _is_opinion(about: About) -> bool:
+def _is_opinion(info: About) -> bool:
     """Return whether a metric predicts the opinion of listeners."""
-    return about.unit.upper().startswith("MOS") or about.name.split(":")[0] in OPINIONS
+    return info.unit.upper().startswith("MOS") or info.name.split(":")[0] in OPINIONS
 
 
 def best_of(row: dict[str, Finding]) -> set[str]:

@@ -28,28 +28,28 @@ BANDS = 64
 
 
 def chosen(view: View, count: int) -> list[Clip]:
-    """Return the recordings to embed: the worst 3 of the first codec by the first metric, then
+    """Return the recordings to embed: the worst 3 of the first codec by the first metric, and
     others.
 
     The others are evenly spaced between the rest's worst and best. Where there are no scores they
     are evenly spaced in the corpus. Only recordings with stored audio are considered.
     """
-    kept = {name for clips in view.results.audio.values() for name in clips}
-    clips = [clip for clip in view.results.clips if clip.name in kept]
+    with_audio = {name for clips in view.results.audio.values() for name in clips}
+    clips = [clip for clip in view.results.clips if clip.name in with_audio]
     subjects = [s.name for s in view.results.subjects if competes(s)]
     codecs = [s.name for s in view.results.subjects if s.kind == "codec"]
-    found: dict[str, float] = {}
-    for about in view.results.metrics:
+    scores: dict[str, float] = {}
+    for info in view.results.metrics:
         for subject in (codecs or subjects)[:1]:
             for clip in clips:
-                value, _ = view.score(subject, clip.name, about.name)
+                value, _ = view.score(subject, clip.name, info.name)
                 if value is not None:
-                    found[clip.name] = -value if about.better == "lower" else value
-        if found:
+                    scores[clip.name] = -value if info.better == "lower" else value
+        if scores:
             break
     first: list[Clip] = []
-    if found:
-        clips.sort(key=lambda clip: found.get(clip.name, math.inf))
+    if scores:
+        clips.sort(key=lambda clip: scores.get(clip.name, math.inf))
         first = clips[: min(WORST, max(count, 0))]
     rest = clips[len(first) :]
     more = min(count - len(first), len(rest))
@@ -62,11 +62,11 @@ def embedded(view: View, folder: Path, count: int) -> Iterator[dict[str, Any]]:
 
     Yields:
         `clip` and `subjects` (indexes into the results; -1: an original without a row), `audio` and
-            `missing` (data or the reason, one of them None), `spectra` (pictures: decoded,
-            difference; None), `original` (a picture or None), `cut` (whether only the first
-            `LONGEST` seconds are here), `seconds`.
+        `missing` (data or the reason, one of them None), `spectra` (pictures: decoded, difference;
+        None), `original` (a picture or None), `cut` (whether only the first `LONGEST` seconds are
+        here), `seconds`.
     """
-    left, many = BUDGET, False  # the first recording is embedded whatever its size
+    left, any_embedded = BUDGET, False  # the first recording is embedded whatever its size
     order = {clip.name: i for i, clip in enumerate(view.results.clips)}
     for clip in chosen(view, count):
         entry = _entry(view, folder, clip)
@@ -78,9 +78,9 @@ def embedded(view: View, folder: Path, count: int) -> Iterator[dict[str, Any]]:
             for text in (item if isinstance(item, list) else [item])
             if text
         )
-        if left < 0 and many:
+        if left < 0 and any_embedded:
             return
-        many = True
+        any_embedded = True
         yield entry
 
 
@@ -98,11 +98,11 @@ def _entry(view: View, folder: Path, clip: Clip) -> dict[str, Any]:
         data, reason, pictures = None, "its audio was not kept", None
         if path is not None:
             try:
-                heard = Audio.load(folder / path, end=LONGEST)
-                data, reason = _data(folder / path, heard, clip.seconds), None
+                recording = Audio.load(folder / path, end=LONGEST)
+                data, reason = _data(folder / path, recording, clip.seconds), None
                 if name == ORIGINAL:
-                    rate = heard.rate
-                after = _spectrum(heard, rate or heard.rate)
+                    rate = recording.rate
+                after = _spectrum(recording, rate or recording.rate)
                 if name == ORIGINAL:
                     before, picture = after, png(_shrunk(after)[::-1], -60, 30)
                 else:
@@ -127,10 +127,10 @@ def _data(path: Path, audio: Audio, seconds: float) -> str:
     """Return a recording as base64 FLAC: the stored file unchanged where it is short enough."""
     if path.suffix == ".flac" and seconds <= LONGEST:
         return b64encode(path.read_bytes()).decode()
-    made = io.BytesIO()
+    buffer = io.BytesIO()
     samples = audio.samples.clamp(-1, 1).T.numpy()
-    soundfile.write(made, samples, audio.rate, format="FLAC", subtype="PCM_16")
-    return b64encode(made.getvalue()).decode()
+    soundfile.write(buffer, samples, audio.rate, format="FLAC", subtype="PCM_16")
+    return b64encode(buffer.getvalue()).decode()
 
 
 def _spectrum(audio: Audio, rate: int) -> NDArray[np.floating]:

@@ -41,7 +41,7 @@ def markdown(view: View, title: str) -> str:
     heads = [f"{text(a.name)} {ARROWS[a.better]} {text(a.unit)}".strip() for a in results.metrics]
     rows = []
     for subject in results.subjects:
-        cells = [_cell(view.cell(subject, about)) for about in results.metrics]
+        cells = [_cell(view.cell(subject, info)) for info in results.metrics]
         name = text(subject.name) if competes(subject) else f"*{text(subject.name)}*"
         rows.append([name, kbps(subject.kbps), kbps(subject.nominal_kbps), *cells])
     lines += ["## Scores", ""]
@@ -54,9 +54,9 @@ def markdown(view: View, title: str) -> str:
         "## Protocols",
         "",
     ]
-    for about in results.metrics:
-        state = f" **Not run:** {text(about.not_run)}." if about.not_run else ""
-        lines.append(f"- **{text(about.name)}** ({about.better} is better): {text(about.protocol)}")
+    for info in results.metrics:
+        state = f" **Not run:** {text(info.not_run)}." if info.not_run else ""
+        lines.append(f"- **{text(info.name)}** ({info.better} is better): {text(info.protocol)}")
         lines[-1] += f".{state}" if state else ""
     return "\n".join([*lines, *_pairs(view), *_findings(view), *_failures(view), ""])
 
@@ -121,10 +121,10 @@ def _failures(view: View) -> list[str]:
     """Return the lines of the section of failures."""
     rows = []
     for subject in view.results.subjects:
-        for about in view.results.metrics:
-            cell = view.cell(subject, about)
+        for info in view.results.metrics:
+            cell = view.cell(subject, info)
             if cell.failed:
-                names = [text(subject.name), text(about.name)]
+                names = [text(subject.name), text(info.name)]
                 rows.append([*names, str(cell.failures), str(cell.n), text(reasons(cell.failed))])
     if not rows:
         return ["", "## Failures", "", "None."]

@@ -59,12 +59,12 @@ def page(view: View, folder: Path, *, clips: int, title: str) -> str:
         results=view.results,
         hours=view.hours(),
         speakers=len({clip.speaker for clip in view.results.clips if clip.speaker}),
-        head=[{"about": about, "arrow": ARROWS[about.better]} for about in view.results.metrics],
+        head=[{"about": info, "arrow": ARROWS[info.better]} for info in view.results.metrics],
         rows=_rows(view),
         pairs=_pairs(view),
         tasks=_tasks(view),
         usage=_usage(view),
-        ran=[about for about in view.results.metrics if not about.not_run],
+        ran=[info for info in view.results.metrics if not info.not_run],
         data=_data(view, entries, title),
         entries=entries,
         asked=clips,
@@ -101,7 +101,7 @@ def _rows(view: View) -> list[dict[str, Any]]:
         {
             "subject": subject,
             "competes": competes(subject),
-            "cells": [view.cell(subject, about) for about in view.results.metrics],
+            "cells": [view.cell(subject, info) for info in view.results.metrics],
             "facts": {key: _plain(value) for key, value in subject.facts.items()},
         }
         for subject in view.results.subjects
@@ -151,12 +151,12 @@ def _tasks(view: View) -> list[dict[str, Any]]:
 
 def _usage(view: View) -> list[dict[str, Any]]:
     """Return the usage of codebooks of each subject."""
-    found = [{"name": s.name, "rows": strips(s)} for s in view.results.subjects if s.usage]
-    most = max((len(entry["rows"]) for entry in found), default=0)
-    for entry in found:  # the first of those with the most codebooks is shown expanded
+    subjects = [{"name": s.name, "rows": strips(s)} for s in view.results.subjects if s.usage]
+    most = max((len(entry["rows"]) for entry in subjects), default=0)
+    for entry in subjects:  # the first of those with the most codebooks is shown expanded
         entry["open"] = len(entry["rows"]) == most
         most = -1 if entry["open"] else most
-    return found
+    return subjects
 
 
 def _data(view: View, entries: list[dict[str, Any]], title: str) -> dict[str, Any]:
@@ -167,20 +167,27 @@ def _data(view: View, entries: list[dict[str, Any]], title: str) -> dict[str, An
         row = {"name": subject.name, "kind": subject.kind, "kbps": subject.kbps}
         subjects.append(row | {"competes": competes(subject), "family": family(subject.name)})
     metrics = []
-    for about in results.metrics:
-        row = {"name": about.name, "better": about.better, "unit": about.unit}
-        metrics.append(row | {"places": view.places[about.name], "ran": not about.not_run})
+    for info in results.metrics:
+        row = {"name": info.name, "better": info.better, "unit": info.unit}
+        metrics.append(row | {"places": view.places[info.name], "ran": not info.not_run})
     means, scores, errors = [], [], []
-    for about in results.metrics:
-        cells = [view.means.get((s.name, about.name)) for s in results.subjects]
-        ran = not about.not_run
+    for info in results.metrics:
+        cells = [view.means.get((s.name, info.name)) for s in results.subjects]
+        ran = not info.not_run
         means.append([[m.value, m.low, m.high] if m and ran else None for m in cells])
-        found = [
-            [view.score(s.name, clip.name, about.name) for clip in results.clips] if ran else []
+        results_by_subject = [
+            [view.score(s.name, clip.name, info.name) for clip in results.clips] if ran else []
             for s in results.subjects
         ]
-        scores.append([[None if v is None else float(f"{v:.6g}") for v, _ in row] for row in found])
-        errors.append([{i: why for i, (v, why) in enumerate(r) if v is None} for r in found])
+        scores.append(
+            [
+                [None if v is None else float(f"{v:.6g}") for v, _ in row]
+                for row in results_by_subject
+            ]
+        )
+        errors.append(
+            [{i: why for i, (v, why) in enumerate(r) if v is None} for r in results_by_subject]
+        )
     return {
         "title": title,
         "about": results.about,

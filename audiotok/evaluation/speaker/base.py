@@ -17,7 +17,7 @@ USUAL = "resemblyzer"
 REMEMBERED = 2000  # vectors
 
 
-class Embedder:
+class SpeakerEncoder:
     """Speaker encoder, loaded when it is first used; cosines of its vectors measure similarity.
 
     Attributes:
@@ -29,7 +29,7 @@ class Embedder:
 
     def __init__(self, model: str = "") -> None:
         self.model = model or self.usual
-        self._seen = Memory[Tensor](REMEMBERED)
+        self._cache = Memory[Tensor](REMEMBERED)
 
     @property
     def protocol(self) -> str:
@@ -56,12 +56,12 @@ class Embedder:
         if audio.silent:
             raise ValueError("nobody speaks: the recording is silent or has no samples")
         key = fingerprint(audio.samples, audio.rate)
-        found = self._seen.get(key)
-        return self._seen.put(key, self.embed(audio)) if found is None else found
+        cached = self._cache.get(key)
+        return self._cache.put(key, self.embed(audio)) if cached is None else cached
 
 
 @cache
-def embedder(spec: str = "") -> Embedder:
+def speaker_encoder(spec: str = "") -> SpeakerEncoder:
     """Return the speaker encoder that `NAME:MODEL` names, one for the whole process.
 
     Args:

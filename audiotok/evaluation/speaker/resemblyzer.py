@@ -12,10 +12,10 @@ from torch import Tensor
 
 from audiotok._platform.optional import needed, version
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.speaker.base import Embedder, local, unit
+from audiotok.evaluation.speaker.base import SpeakerEncoder, local, unit
 
 
-class Resemblyzer(Embedder):
+class Resemblyzer(SpeakerEncoder):
     """GE2E encoder with 256 features, none negative, so that strangers have a cosine of 0.5 to 0.8.
 
     The package makes quiet recordings louder and cuts long silences before it embeds. Source: Wan
@@ -24,7 +24,7 @@ class Resemblyzer(Embedder):
 
     @property
     def protocol(self) -> str:
-        """See `Embedder`."""
+        """See `SpeakerEncoder`."""
         model = f"model {self.name}" if self.model else "its own weights"
         return f"{version('Resemblyzer')}, {model}, its silence cutting, 16 kHz, mono mean"
 
@@ -41,7 +41,7 @@ class Resemblyzer(Embedder):
         return self._package.VoiceEncoder("cpu", verbose=False, weights_fpath=path)
 
     def embed(self, audio: Audio) -> Float[Tensor, " d"]:
-        """See `Embedder.embed`."""
+        """See `SpeakerEncoder.embed`."""
         wave = audio.mono().resample(16000).samples[0].clamp(-1, 1)
         if not wave.any():
             raise ValueError("resemblyzer: the recording is silent")

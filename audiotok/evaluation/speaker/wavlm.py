@@ -12,11 +12,11 @@ from torch import Tensor
 
 from audiotok._platform.optional import MissingModelError, needed, version
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.speaker.base import Embedder, unit
+from audiotok.evaluation.speaker.base import SpeakerEncoder, unit
 from audiotok.nn.finite import NotFiniteError, check_finite
 
 
-class Wavlm(Embedder):
+class Wavlm(SpeakerEncoder):
     """WavLM with an x-vector head: `microsoft/wavlm-base-plus-sv`, or another by name or folder.
 
     Source: Chen et al. 2022, arXiv:2110.13900. Its page takes two recordings for the same speaker's
@@ -28,7 +28,7 @@ class Wavlm(Embedder):
 
     @property
     def protocol(self) -> str:
-        """See `Embedder`."""
+        """See `SpeakerEncoder`."""
         return f"{version('transformers')}, model {self.name}, x-vector, 16 kHz, mono mean"
 
     @cached_property
@@ -63,7 +63,7 @@ class Wavlm(Embedder):
         return network.eval(), bool(getattr(reader, "do_normalize", False))
 
     def embed(self, audio: Audio) -> Float[Tensor, " d"]:
-        """See `Embedder.embed`; 0.5 s is needed."""
+        """See `SpeakerEncoder.embed`; 0.5 s is needed."""
         wave = audio.mono().resample(16000).samples
         if wave.shape[1] < 8000 or not wave.any():
             raise ValueError("wavlm: the recording is silent or shorter than 0.5 s")

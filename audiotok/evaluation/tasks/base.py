@@ -52,10 +52,10 @@ class Bench:
         Raises:
             ValueError: there is not a single frame.
         """
-        made = [self.encode(r).codes for r in self.over(self.recordings, "encode")]
-        if not sum(codes.shape[1] for codes in made):
+        codes_by_recording = [self.encode(r).codes for r in self.over(self.recordings, "encode")]
+        if not sum(codes.shape[1] for codes in codes_by_recording):
             raise ValueError("no frames: give recordings that are not empty")
-        return made
+        return codes_by_recording
 
     def original(self, recording: Recording) -> Audio:
         """Return a recording at its own rate, cut to the length that was encoded."""
@@ -68,7 +68,7 @@ class Bench:
         mixed = audio if audio.channels == self.codec.channels else audio.mono()
         return mixed.resample(self.codec.sample_rate)
 
-    def again(self, audio: Audio) -> np.ndarray:
+    def encode_audio(self, audio: Audio) -> np.ndarray:
         """Return the codes `[k f]` of any audio."""
         return self.codec.encode(audio, codebooks=self.codebooks).codes
 
@@ -101,22 +101,22 @@ class Task:
         """Name of the task, as a recipe gives it."""
         return type(self).__module__.rpartition(".")[2]
 
-    def found(self, name: str, value: float | None, **about: Any) -> Finding:
+    def finding(self, name: str, value: float | None, **fields: Any) -> Finding:
         """Return a finding of this task.
 
         Args:
             name: name of the quantity.
             value: its value; None if it was not measured.
-            **about: other fields of `Finding`.
+            **fields: other fields of `Finding`.
         """
-        return Finding(self.name, name, None if value is None else float(value), **about)
+        return Finding(self.name, name, None if value is None else float(value), **fields)
 
     def absent(self, name: str, why: str) -> Finding:
         """Return a finding without a value, with the reason in its note."""
-        return self.found(name, None, note=why)
+        return self.finding(name, None, note=why)
 
     def mean(
-        self, name: str, totals: Sequence[float], counts: Sequence[float], **about: Any
+        self, name: str, totals: Sequence[float], counts: Sequence[float], **fields: Any
     ) -> Finding:
         """Return a mean pooled over recordings (or pairs, or groups), with its 95 % interval.
 
@@ -124,34 +124,36 @@ class Task:
             name: name of the finding.
             totals: total of each recording.
             counts: count that each total is over; recordings with a count of zero are left out.
-            **about: other fields of `Finding`; a `scale` multiplies mean and interval.
+            **fields: other fields of `Finding`; a `scale` multiplies mean and interval.
         """
-        scale = about.pop("scale", 1.0)
+        scale = fields.pop("scale", 1.0)
         over = np.asarray(counts, float)
-        kept = over > 0
-        if not kept.any():
+        counted = over > 0
+        if not counted.any():
             return self.absent(name, "nothing to measure it on")
-        sums, over = np.asarray(totals, float)[kept], over[kept]
+        sums, over = np.asarray(totals, float)[counted], over[counted]
         low, high = bootstrap(sums, over)
         value = scale * sums.sum() / over.sum()
-        about = {"n": int(kept.sum()), **about}
-        return self.found(name, value, low=scale * low, high=scale * high, **about)
+        fields = {"n": int(counted.sum()), **fields}
+        return self.finding(name, value, low=scale * low, high=scale * high, **fields)
 
 
-def noisy(audio: Audio, snr: float, seed: Sequence[int]) -> Audio:
+def add_white_noise(audio: Audio, snr: float, seed: Sequence[int]) -> Audio:
     """Return the audio with white noise, `snr` dB below the mean power of the whole recording."""
     drawn = np.random.default_rng(seed).standard_normal(audio.samples.shape)
     noise = torch.from_numpy(drawn.astype(np.float32))
     return Audio(add_noise(audio.samples[None], noise[None], snr)[0], audio.rate)
 
 
-def apart(groups: Sequence[str], seed: int, *, held: float = 0.25) -> tuple[list[int], list[int]]:
+def split_by_group(
+    groups: Sequence[str], seed: int, *, held_out: float = 0.25
+) -> tuple[list[int], list[int]]:
     """Return indices to train and to test on, which share no group (speaker).
 
     Args:
         groups: group of each recording.
         seed: random seed of the split.
-        held: share of the groups to test on; at least one is tested, and at least one is not.
+        held_out: share of the groups to test on; at least one is tested, and at least one is not.
 
     Raises:
         ValueError: there are fewer than two groups.
@@ -163,7 +165,7 @@ def apart(groups: Sequence[str], seed: int, *, held: float = 0.25) -> tuple[list
             f"{len(names)}: give a manifest with at least two in `speaker`"
         )
     order = np.random.default_rng(seed).permutation(len(names))
-    test = {names[i] for i in order[: min(len(names) - 1, max(1, round(held * len(names))))]}
+    test = {names[i] for i in order[: min(len(names) - 1, max(1, round(held_out * len(names))))]}
     split: tuple[list[int], list[int]] = ([], [])
     for i, group in enumerate(groups):
         split[group in test].append(i)

@@ -70,13 +70,13 @@ class Cost(Task):
         tokens = [codec.encode(audio, codebooks=bench.codebooks) for audio in audios]
         seconds = [audio.seconds for audio in audios]
         coding = [partial(codec.encode, audio, codebooks=bench.codebooks) for audio in audios]
-        found = [
+        findings = [
             self._factor("encode", bench, coding, seconds),
             self._factor("decode", bench, [partial(codec.decode, t) for t in tokens], seconds),
             *self._memory(bench, max(audios, key=len)),
-            self.found("parameters", codec.parameters_total, better="lower"),
+            self.finding("parameters", codec.parameters_total, better="lower"),
         ]
-        return [*found, *self._operations(codec)]
+        return [*findings, *self._operations(codec)]
 
     def _factor(
         self, what: str, bench: Bench, calls: Sequence[Callable[[], object]], seconds: list[float]
@@ -88,7 +88,7 @@ class Cost(Task):
         low, high = bootstrap(np.asarray(took), np.asarray(seconds))
         value = sum(took) / sum(seconds)
         note = f"{1 / value:.1f} times faster than real time; {bench.codec.device}"
-        return self.found(name, value, better="lower", low=low, high=high, n=n, note=note)
+        return self.finding(name, value, better="lower", low=low, high=high, n=n, note=note)
 
     def _memory(self, bench: Bench, audio: Audio) -> list[Finding]:
         """Return the peak memory of a process that encodes and decodes one recording."""
@@ -108,11 +108,11 @@ class Cost(Task):
             why = done.stderr.strip().splitlines()[-1:] or [f"signal {-done.returncode}"]
             return [self.absent(name, f"not run: {why[0][:200]}")]
         before, after = (int(line) / 1024 for line in done.stdout.split())
-        about = {"unit": "MiB", "better": "lower"}
+        fields = {"unit": "MiB", "better": "lower"}
         note = f"encode and decode {audio.seconds:.1f} s; {before:.0f} with the codec loaded"
         return [
-            self.found(name, after, note=note, **about),
-            self.found(f"{name} above the loaded codec", after - before, **about),
+            self.finding(name, after, note=note, **fields),
+            self.finding(f"{name} above the loaded codec", after - before, **fields),
         ]
 
     def _operations(self, codec: Codec) -> list[Finding]:
@@ -126,11 +126,11 @@ class Cost(Task):
         scale = codec.sample_rate / samples / 2e6  # a multiply and an add are two FLOPs
         whole = scale * flops(lambda: codec(wave))
         encoder = scale * flops(lambda: codec.latents(wave))
-        about = {"unit": "MMAC/s", "better": "lower"}
+        fields = {"unit": "MMAC/s", "better": "lower"}
         note = "multiply-adds, in millions, for a second of audio"
         return [
-            self.found("operations", whole, note=note, **about),
-            self.found("operations of the encoder", encoder, note=note, **about),
+            self.finding("operations", whole, note=note, **fields),
+            self.finding("operations of the encoder", encoder, note=note, **fields),
         ]
 
 

@@ -13,7 +13,7 @@ import torch
 from audiotok.audio.delimited import read_rows
 from audiotok.data.alignment import PROTOCOL, Span, align
 from audiotok.data.manifest import Recording
-from audiotok.evaluation.probes.probe import Probed, probe
+from audiotok.evaluation.probes.probe import ProbeResult, probe
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task
 from audiotok.tokens.statistics import entropy, mutual_information, tally
@@ -54,14 +54,14 @@ class Information(Task):
 
     def run(self, bench: Bench) -> list[Finding]:
         """Return mutual information and probe accuracies; see `Task.run`."""
-        found = []
-        made = bench.codes()
+        findings = []
+        all_codes = bench.codes()
         try:
             spans, left_out = self._spans(bench)
-            found += self._phones(bench, made, spans, left_out)
+            findings += self._phones(bench, all_codes, spans, left_out)
         except ImportError as error:  # findings on speakers need no phones
-            found.append(self.absent("information on phones", f"not run: {error}"))
-        return [*found, *self._speakers(bench, made)]
+            findings.append(self.absent("information on phones", f"not run: {error}"))
+        return [*findings, *self._speakers(bench, all_codes)]
 
     # -- phones -----------------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@ class Information(Task):
         return spans, "; ".join(f"{n} recordings left out: {why}" for why, n in reasons.items())
 
     def _phones(
-        self, bench: Bench, made: list[np.ndarray], spans: list[list[Span]], note: str
+        self, bench: Bench, all_codes: list[np.ndarray], spans: list[list[Span]], note: str
     ) -> list[Finding]:
         """Return the findings on phones."""
         if not any(spans):
@@ -92,9 +92,9 @@ class Information(Task):
         rate = float(bench.codec.frame_rate)
         names = sorted({span.label for mine in spans for span in mine})
         codes, labels, who = [], [], []
-        speakers = numbered([r.speaker for r in bench.recordings])
-        for mine, of, speaker in zip(made, spans, speakers, strict=True):
-            label = labelled(of, names, mine.shape[1], rate)
+        speakers = integer_labels([r.speaker for r in bench.recordings])
+        for mine, of, speaker in zip(all_codes, spans, speakers, strict=True):
+            label = frame_labels(of, names, mine.shape[1], rate)
             codes.append(mine[:, label >= 0])
             labels.append(label[label >= 0])
             who.append(np.full(len(labels[-1]), speaker))
@@ -104,13 +104,13 @@ class Information(Task):
         random = np.random.default_rng(bench.seed)
         n = len(data.phones)
         turned = [np.roll(data.phones, t) for t in random.integers(n // 8, n - n // 8, DRAWS)]
-        found = [
-            self._told("phones", k, row, data.phones, turned, note)
+        findings = [
+            self._information("phones", k, row, data.phones, turned, note)
             for k, row in enumerate(data.codes)
         ]
-        return [*found, self._phone_probe(data, bench.seed)]
+        return [*findings, self._phone_probe(data, bench.seed)]
 
-    def _told(
+    def _information(
         self,
         what: str,
         k: int,
@@ -125,14 +125,14 @@ class Information(Task):
         most = entropy(tally(labels))
         share = 100 * (plain - chance) / most if most else 0.0
         above = 100 * (plain - chance) / (most - chance) if most > chance else 0.0
-        about = (
+        details = (
             f"{plain:.3f} less {chance:.3f} by chance; {share:.1f} % of the label's {most:.3f} "
             f"bits, {above:.1f} % of what chance leaves of them{'; ' if note else ''}{note}"
         )
         name = f"information of codebook {k + 1} on {what}"
         better = "higher" if what == "phones" else ""
-        return self.found(
-            name, plain - chance, unit="bits", better=better, n=len(labels), note=about
+        return self.finding(
+            name, plain - chance, unit="bits", better=better, n=len(labels), note=details
         )
 
     def _phone_probe(self, data: Labelled, seed: int) -> Finding:
@@ -142,36 +142,42 @@ class Information(Task):
             return self.absent(name, "frames of a single speaker, who cannot be held out")
         _, kinds = np.unique(data.codes[0], return_inverse=True)
         features = torch.nn.functional.one_hot(torch.from_numpy(kinds)).float()
-        got = probe(
+        result = probe(
             features, torch.from_numpy(data.phones), torch.from_numpy(data.speakers), seed=seed
         )
-        return self._probed(name, got, "speakers", "higher")
+        return self._probed(name, result, "speakers", "higher")
 
-    def _probed(self, name: str, got: Probed, groups: str, better: str) -> Finding:
+    def _probed(self, name: str, result: ProbeResult, groups: str, better: str) -> Finding:
         """Return the finding of a probe's accuracy."""
-        note = f"chance {100 * got.chance:.1f} %; {got.groups} {groups} held out"
-        about = {"unit": "%", "low": 100 * got.low, "high": 100 * got.high, "n": got.tested}
-        return self.found(name, 100 * got.accuracy, better=better, note=note, **about)
+        note = f"chance {100 * result.chance:.1f} %; {result.groups} {groups} held out"
+        fields = {
+            "unit": "%",
+            "low": 100 * result.low,
+            "high": 100 * result.high,
+            "n": result.tested,
+        }
+        return self.finding(name, 100 * result.accuracy, better=better, note=note, **fields)
 
     # -- speakers ---------------------------------------------------------------------------------
 
-    def _speakers(self, bench: Bench, made: list[np.ndarray]) -> list[Finding]:
+    def _speakers(self, bench: Bench, all_codes: list[np.ndarray]) -> list[Finding]:
         """Return the findings on speakers."""
         many = Counter(r.speaker for r in bench.recordings if r.speaker)
-        kept = [i for i, r in enumerate(bench.recordings) if many[r.speaker] > 1]
-        if len({bench.recordings[i].speaker for i in kept}) < 2:
+        chosen = [i for i, r in enumerate(bench.recordings) if many[r.speaker] > 1]
+        if len({bench.recordings[i].speaker for i in chosen}) < 2:
             why = "no two speakers with two recordings each in the manifest's `speaker`"
             return [self.absent("information on the speaker", why)]
-        who = numbered([bench.recordings[i].speaker for i in kept])
-        frames = [made[i].shape[1] for i in kept]
-        codes = np.concatenate([made[i] for i in kept], 1)
+        who = integer_labels([bench.recordings[i].speaker for i in chosen])
+        frames = [all_codes[i].shape[1] for i in chosen]
+        codes = np.concatenate([all_codes[i] for i in chosen], 1)
         random = np.random.default_rng(bench.seed)
         labels = np.repeat(who, frames)
-        dealt = [np.repeat(random.permutation(who), frames) for _ in range(DRAWS)]
-        found = [
-            self._told("the speaker", k, row, labels, dealt, "") for k, row in enumerate(codes)
+        permuted = [np.repeat(random.permutation(who), frames) for _ in range(DRAWS)]
+        findings = [
+            self._information("the speaker", k, row, labels, permuted, "")
+            for k, row in enumerate(codes)
         ]
-        return [*found, self._speaker_probe([made[i][0] for i in kept], who, bench)]
+        return [*findings, self._speaker_probe([all_codes[i][0] for i in chosen], who, bench)]
 
     def _speaker_probe(self, rows: list[np.ndarray], who: np.ndarray, bench: Bench) -> Finding:
         """Return the accuracy of a probe of the speaker on counts of codes in a second."""
@@ -187,13 +193,13 @@ class Information(Task):
         name = "speakers right, from a second of codebook 1"
         if len(set(groups)) < 2:
             return self.absent(name, f"fewer than two recordings of {SECOND:g} s")
-        got = probe(
+        result = probe(
             torch.from_numpy(np.stack(features)).float(),
             torch.tensor(np.asarray(labels)),
             torch.tensor(groups),
             seed=bench.seed,
         )
-        return self._probed(name, got, "recordings", "")
+        return self._probed(name, result, "recordings", "")
 
 
 def _path(recording: Recording) -> str:
@@ -201,12 +207,14 @@ def _path(recording: Recording) -> str:
     return recording.fields.get("path", str(recording.path))
 
 
-def numbered(names: Sequence[str]) -> np.ndarray:
+def integer_labels(names: Sequence[str]) -> np.ndarray:
     """Return names as integers 0, 1, ... in their sorted order."""
     return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
 
 
-def labelled(spans: Sequence[Span], names: Sequence[str], frames: int, rate: float) -> np.ndarray:
+def frame_labels(
+    spans: Sequence[Span], names: Sequence[str], frames: int, rate: float
+) -> np.ndarray:
     """Return the label of every frame whose middle lies in a span, -1 elsewhere.
 
     Args:

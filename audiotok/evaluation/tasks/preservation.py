@@ -19,7 +19,7 @@ class Preservation(Task):
 
     def run(self, bench: Bench) -> list[Finding]:
         """Return word error rates and speaker similarities; see `Task.run`."""
-        found = []
+        findings = []
         kinds = {"codebook 1": 1, f"codebooks 1 to {bench.codebooks}": bench.codebooks}
         if bench.codebooks == 1:
             del kinds[f"codebooks 1 to {bench.codebooks}"]
@@ -27,12 +27,12 @@ class Preservation(Task):
             try:
                 metric = find("metrics", name)(models=bench.models)
                 if name == "wer":
-                    found.append(self._scored(bench, metric, "wer of the originals", None))
+                    findings.append(self._scored(bench, metric, "wer of the originals", None))
                 for of, codebooks in kinds.items():
-                    found.append(self._scored(bench, metric, f"{name} of {of}", codebooks))
+                    findings.append(self._scored(bench, metric, f"{name} of {of}", codebooks))
             except (ImportError, ValueError) as error:  # the other metric may run
-                found.append(self.absent(name, f"not run: {error}"))
-        return found
+                findings.append(self.absent(name, f"not run: {error}"))
+        return findings
 
     def _scored(self, bench: Bench, metric: Metric, name: str, codebooks: int | None) -> Finding:
         """Return a metric of the audio decoded from the first codebooks; None: of the originals."""
@@ -52,7 +52,7 @@ class Preservation(Task):
             totals.append(score.total)
             counts.append(score.count)
         note = "; ".join(f"{n} not scored: {why}" for why, n in failed.items())
-        about = {"unit": metric.unit, "better": metric.better}
+        fields = {"unit": metric.unit, "better": metric.better}
         return self.mean(
-            name, totals, counts, note=f"{metric.protocol}{'; ' if note else ''}{note}", **about
+            name, totals, counts, note=f"{metric.protocol}{'; ' if note else ''}{note}", **fields
         )
