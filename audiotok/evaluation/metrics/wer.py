@@ -40,7 +40,7 @@ class Wer(Metric):
     parts = ("recognizer", "language")
     unit = "%"
     options = ("differential",)
-    align_words = False
+    aligned = False
     name = "WER"
     by_characters = BY_CHARACTERS
     pooling = "errors over words of the text, of all recordings together"
