@@ -1,4 +1,4 @@
-"""A picture of what a codec did to a recording: waveforms and mel spectrograms."""
+"""Plot of a codec's effect on a recording: waveforms and mel spectrograms."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from audiotok._platform.atomic import part_of
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.metrics.mel import log_mel
 
-LONGEST = 60  # seconds; a longer recording is drawn up to here
+LONGEST = 60  # seconds that are drawn of a longer recording
 
 
 def draw(before: Audio, after: Audio, path: str | Path, *, title: str) -> None:
-    """Write a PNG: for each of the two, its waveform over its mel spectrogram.
+    """Write a PNG with the waveform and the mel spectrogram of both recordings.
 
-    It appears under its name when it is complete.
+    The file appears under its name when it is complete.
+
+    Args:
+        before: the original recording.
+        after: the decoded recording; both are drawn at its rate.
+        path: file to write.
+        title: title over the plots, as plain text.
 
     Raises:
         ImportError: matplotlib is not installed.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     try:
         from matplotlib.figure import Figure
@@ -56,7 +62,8 @@ def draw(before: Audio, after: Audio, path: str | Path, *, title: str) -> None:
     part = part_of(Path(path))
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # a title the font cannot write
+            # The font may lack a character of the title.
+            warnings.filterwarnings("ignore", message="Glyph")
             figure.savefig(part, dpi=110, format="png")
         part.replace(path)
     finally:

@@ -197,9 +197,9 @@ def test_the_main_table_has_no_number_where_nothing_was_measured(html: str):
 def test_the_best_is_marked_among_codecs_only(folder: Path):
     view = View(benched(folder))
     subjects = {subject.name: subject for subject in view.results.subjects}
-    best = {n for n, s in subjects.items() if view.cell(s, view.abouts["wer"]).best}
+    best = {n for n, s in subjects.items() if view.cell(s, view.infos["wer"]).best}
     assert best == {"opus:6"}  # noise has fewer errors here, and does not compete
-    tied = {n for n, s in subjects.items() if view.cell(s, view.abouts["pesq"]).tied}
+    tied = {n for n, s in subjects.items() if view.cell(s, view.infos["pesq"]).tied}
     assert tied == {"speech@4"}  # the planted interval that holds 0
 
 

@@ -18,7 +18,7 @@ from audiotok.codecs import checkpoint
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.speech import Config, Speech
 from audiotok.data.alignment import Alignment, Span
-from audiotok.evaluation import disentanglement as contrast
+from audiotok.evaluation import disentanglement
 from audiotok.evaluation.disentanglement import Spoken, measured, originals, table
 from audiotok.evaluation.metrics.base import Metric, Score
 
@@ -84,7 +84,7 @@ class Half(Metric):
         return Score(0.5, 1)
 
 
-def value(sums: contrast.Sums, measure: str) -> float:
+def value(sums: disentanglement.Sums, measure: str) -> float:
     totals, counts = sums[measure]
     return totals.sum() / counts.sum()
 
@@ -92,7 +92,7 @@ def value(sums: contrast.Sums, measure: str) -> float:
 def test_codes_that_are_the_phone_and_codes_that_are_the_speaker(
     spoken: list[Spoken], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(contrast, "embedder", lambda name: Level())
+    monkeypatch.setattr(disentanglement, "speaker_encoder", lambda name: Level())
     more: dict[str, Any] = {"embedders": ["level"], "metrics": {"half": Half()}}
     told = measured(Made(spoken, phone, 4), spoken, **more)
     voice = measured(Made(spoken, speaker, 8), spoken, **more)
@@ -128,7 +128,7 @@ def test_phones_of_too_few_are_refused(spoken: list[Spoken]):
 
 
 def test_pooled_is_of_both_pairs():
-    def sums(*values: float) -> contrast.Sums:
+    def sums(*values: float) -> disentanglement.Sums:
         return {"right": (np.array(values), np.ones(len(values)))}
 
     pairs = [(sums(1.0, 3.0), sums(0.0, 2.0)), (sums(3.0, 5.0), sums(0.0, 2.0))]

@@ -1,4 +1,4 @@
-"""Tasks of a bench: what the codes of each codec are good for; kept, as scores are."""
+"""Tasks of a bench on the codes of each codec; their findings are cached, as scores are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
 from audiotok.data.manifest import Recording
 from audiotok.evaluation.bench.recipe import BenchRecipe
-from audiotok.evaluation.bench.subjects import Coded, Player
+from audiotok.evaluation.bench.subjects import CodecSystem, System
 from audiotok.evaluation.bench.work import clip_name
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench
@@ -28,101 +28,115 @@ from audiotok.tokens.tokens import Tokens
 log = logging.getLogger("audiotok")
 
 
-def examine(
+def run_tasks(
     recipe: BenchRecipe,
-    players: Sequence[Player],
+    systems: Sequence[System],
     recordings: Mapping[str, Recording],
     out: Path,
     *,
     console: Console,
 ) -> list[Finding]:
-    """Findings of every task about every codec at every rate asked for, on what can be read.
+    """Return the findings of every task on every codec at every rate, on the readable recordings.
 
-    A task that cannot be done, or fails, is a finding without a value that says why.
+    A task that cannot run, or fails, gives a finding without a value whose note says why.
+
+    Args:
+        recipe: recipe of the bench.
+        systems: subjects; tasks run on those that are codecs.
+        recordings: recordings by name.
+        out: folder of the bench, which caches tokens and findings.
+        console: console for the progress.
     """
-    found: list[Finding] = []
-    coded = [player for player in players if isinstance(player, Coded)]
+    all_findings: list[Finding] = []
+    coded = [system for system in systems if isinstance(system, CodecSystem)]
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for spec in recipe.tasks:
-            for player in coded:
-                path = out / "tasks" / f"{_key(recipe, spec, player, recordings)}.json"
-                findings = _kept(path)
+            for system in coded:
+                path = out / "tasks" / f"{_key(recipe, spec, system, recordings)}.json"
+                findings = _read(path)
                 if findings is None:
-                    findings = _examined(recipe, spec, player, recordings, out, progress)
-                    _keep(path, findings)
-                found += [dataclasses.replace(f, subject=player.spec.name) for f in findings]
-    return found
+                    findings = _run_task(recipe, spec, system, recordings, out, progress)
+                    _write(path, findings)
+                all_findings += [dataclasses.replace(f, subject=system.spec.name) for f in findings]
+    return all_findings
 
 
-def _examined(
+def _run_task(
     recipe: BenchRecipe,
     spec: str,
-    player: Coded,
+    system: CodecSystem,
     recordings: Mapping[str, Recording],
     out: Path,
     progress: Progress,
 ) -> list[Finding]:
+    """Return the findings of one task on one codec."""
     name, _, option = spec.partition(":")
     task = find("tasks", name)(option)
     names = {id(recording): key for key, recording in recordings.items()}
 
     def encode(recording: Recording) -> Tokens:
-        keep = out / "tokens" / clip_name(names[id(recording)])
+        cache_stem = out / "tokens" / clip_name(names[id(recording)])
         audio = Audio.load(recording.path, end=recipe.data.longest).mono()
-        return player.tokens(audio, keep).first(player.codebooks)
+        return system.tokens(audio, cache_stem).first(system.codebooks)
 
-    def shown(items: Sequence[object], what: str) -> Sequence[object]:
-        return list(progress.track(items, description=f"{spec} of {player.spec.name}: {what}"))
+    def track(items: Sequence[object], what: str) -> Sequence[object]:
+        return list(progress.track(items, description=f"{spec} of {system.spec.name}: {what}"))
 
     bench = Bench(
-        player.codec,
-        player.codebooks,
+        system.codec,
+        system.codebooks,
         list(recordings.values()),
         encode,
         recipe.models,
         recipe.seed,
-        shown,
+        track,
     )
     try:
         return task.run(bench)
     except (ImportError, MissingModelError) as error:
         return [Finding(spec, "not run", None, note=f"not run: {error}")]
-    except Exception as error:  # one task must not cost the findings of the others
+    except Exception as error:  # a failing task must not lose the findings of the others
         log.debug("%s", spec, exc_info=True)
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         return [Finding(spec, "failed", None, note=f"failed: {kind}{error}")]
 
 
-def _key(recipe: BenchRecipe, spec: str, player: Coded, recordings: Mapping[str, Recording]) -> str:
-    """Names what findings depend on."""
+def _key(
+    recipe: BenchRecipe, spec: str, system: CodecSystem, recordings: Mapping[str, Recording]
+) -> str:
+    """Return a file name that depends on everything that the findings depend on."""
     corpus = [
         [name, *_stamp(recording.path), sorted(recording.fields.items())]
         for name, recording in sorted(recordings.items())
     ]
-    about = [spec, player.id, corpus, sorted(recipe.models.items()), recipe.seed]
-    digest = hashlib.sha256(json.dumps([*about, recipe.data.longest]).encode()).hexdigest()[:8]
-    return f"{player.spec.folder}.{spec.replace(':', '_').replace('/', '_')[:60]}.{digest}"
+    dependencies = [spec, system.id, corpus, sorted(recipe.models.items()), recipe.seed]
+    digest = hashlib.sha256(json.dumps([*dependencies, recipe.data.longest]).encode()).hexdigest()[
+        :8
+    ]
+    return f"{system.spec.folder}.{spec.replace(':', '_').replace('/', '_')[:60]}.{digest}"
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Changes when a file does."""
+    """Return the size and the time of a file, which change when it does."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return 0, 0
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
-def _kept(path: Path) -> list[Finding] | None:
+def _read(path: Path) -> list[Finding] | None:
+    """Return cached findings; None where there are none, or where a task could not run."""
     try:
         rows = [Finding(**row) for row in jsonfile.parse(path.read_bytes(), str(path))]
     except (OSError, ValueError, TypeError):
         return None
-    # What could not be done may be possible now.
+    # A task that could not run may be possible now.
     return None if any(row.note.startswith(("not run", "failed")) for row in rows) else rows
 
 
-def _keep(path: Path, findings: Sequence[Finding]) -> None:
+def _write(path: Path, findings: Sequence[Finding]) -> None:
+    """Write findings to the cache."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with complete(path) as part:
         rows = [dataclasses.asdict(finding) for finding in findings]
