@@ -131,18 +131,18 @@ class Journal:
                 )
         return lines
 
-    def sounds(self, step: int, name: str, made: Audio, reference: Audio | None = None) -> None:
+    def sounds(self, step: int, name: str, decoded: Audio, reference: Audio | None = None) -> None:
         """Write a held-out recording to TensorBoard, as sound and as spectrogram.
 
         Args:
             step: the step of the run.
             name: the recording's name in TensorBoard.
-            made: the decoded recording.
+            decoded: the decoded recording.
             reference: the recording itself, or None to leave it out.
         """
         if self._board is None:
             return
-        for label, audio in (("reference", reference), ("decoded", made)):
+        for label, audio in (("reference", reference), ("decoded", decoded)):
             if audio is not None:
                 wave = audio.samples[:1].clamp(-1, 1)
                 tag = f"{label}/{name}"

@@ -198,7 +198,8 @@ class Run:
         for optimizer in (self.modules.optimizer, self.modules.discriminator_optimizer):
             retune(optimizer, self.options)
         torch.set_rng_state(saved["random"].cpu())
-        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.step = saved["step"]
+        self.seconds = saved["seconds"]
         self.best = math.inf if chosen_anew(changed) else saved["best"]
 
     def _fixed(self) -> list[str]:
