@@ -113,9 +113,8 @@ def encode_page(
             bits[k] += _cost(*parts[-1])
             models.see(chunk, repeats)
     coder = _coder()
-    for symbols, counts in reversed(
-        parts
-    ):  # the coder is a stack: the last symbols in are the first out
+    # The coder is a stack: the last symbols in are the first out.
+    for symbols, counts in reversed(parts):
         if len(symbols):
             coder.encode_reverse(symbols, _model(counts))
     return coder.get_compressed(), bits

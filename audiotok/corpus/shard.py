@@ -90,9 +90,8 @@ class Shard:
         path = self.path(".npy")
         try:
             index = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (
-            Exception
-        ) as error:  # numpy evaluates the header, so a damaged one can raise any error
+        except Exception as error:
+            # Numpy evaluates the header, so a damaged one can raise any error.
             why = one_line(error) or type(error).__name__
             raise CorpusError(f"{path}: the index cannot be read ({why}); restore it") from None
         if index.dtype != INDEX or index.shape != (len(self),):

@@ -56,9 +56,8 @@ def usage(corpus: Corpus, *, pairs: int = 2048) -> Usage:
         for begin in range(0, len(shard), 1024):
             end = min(begin + 1024, len(shard))
             codes = shard.codes(begin, end)
-            inner = np.ones(
-                codes.shape[1], bool
-            )  # frames that are not the first of their recording
+            # Frames that are not the first of their recording.
+            inner = np.ones(codes.shape[1], bool)
             starts = shard.bounds[begin:end] - shard.bounds[begin]
             inner[starts[starts < len(inner)]] = False
             steps += int(inner.sum())
@@ -78,9 +77,8 @@ def usage(corpus: Corpus, *, pairs: int = 2048) -> Usage:
     for k, size in enumerate(sizes):
         counts, pair = singles[k], doubles[k].reshape(-1, size) if len(doubles[k]) else None
         given = None
-        if (
-            pair is not None and steps >= pair.size
-        ):  # with fewer frames the estimate would be far too low
+        # With fewer frames the estimate would be far too low.
+        if pair is not None and steps >= pair.size:
             given = entropy(pair.ravel()) - entropy(pair.sum(1))
         n = max(1, int(counts.sum()))
         books.append(

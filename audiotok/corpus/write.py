@@ -32,6 +32,7 @@ from audiotok.tokens.tokens import Tokens
 
 SHARD_BYTES = 1 << 28  # bytes of codes in a shard, 256 MiB
 LISTS = ("quarantine.tsv", "duplicates.tsv")  # files beside the shards
+# Fields of a row that audiotok writes.
 FACTS = (
     "id",
     "seconds",
@@ -40,7 +41,7 @@ FACTS = (
     "rate",
     "audio",
     "checksum",
-)  # fields of a row that audiotok writes
+)
 
 
 def checksum(codes: np.ndarray) -> int:

@@ -37,9 +37,8 @@ class BuildProgress:
         self._count = done
         self._cpu_first = 0.0
         self._shown = console.is_terminal
-        self._times = (
-            "x real time" if console.width >= 100 else "x"
-        )  # short, so that the time left fits
+        # Short, so that the time left fits.
+        self._times = "x real time" if console.width >= 100 else "x"
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

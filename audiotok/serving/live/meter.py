@@ -49,9 +49,8 @@ def meter() -> Iterator[Callable[[Level], None]]:
             latency = f"{level.latency * 1e3:.0f} ms + frame {level.took}"
             text = f"  {level.level:5.0f} dB  {level.nominal_kbps:.2f} kbps  {latency}"
             dropped = f"  dropped {level.dropped}" if level.dropped else ""
-            cells = max(
-                1, min(30, said.width - len(text) - len(dropped))
-            )  # fits one line of 80 columns
+            # Fits one line of 80 columns.
+            cells = max(1, min(30, said.width - len(text) - len(dropped)))
             full = max(0, min(cells, round((level.level + 60) / 60 * cells)))  # from -60 dB up
             bar = ("█" * full, style), ("·" * (cells - full), "dim")
             live.update(Text.assemble(*bar, text, (dropped, "yellow")), refresh=True)

@@ -136,9 +136,8 @@ def talk(
     options: dict[str, Any] = {"samplerate": rate, "channels": codec.channels}
     options |= {"blocksize": size, "dtype": "float32", "latency": "low"}
     playing, samples, frames = False, 0, 0
-    waiting = torch.zeros(
-        codec.channels, 0
-    )  # decoded samples, less than a block of the loudspeaker
+    # Decoded samples, less than a block of the loudspeaker.
+    waiting = torch.zeros(codec.channels, 0)
     with _explained(sound):
         devices = [sound.InputStream(device=source, callback=listen, **options)]
         if play:  # starts first, so that no audio accumulates before it

@@ -122,9 +122,8 @@ class _InWindows(_InTorch):
         self.codec = codec
         self.block = codec.block
         self._context = context
-        self.first_frames = max(
-            2, codec.first_frames
-        )  # the number of codebooks is fixed by the first audio
+        # The number of codebooks is fixed by the first audio.
+        self.first_frames = max(2, codec.first_frames)
         self.latency = Stream(codec, context=context).latency.algorithmic
         self._stream = Stream
         self._device = codec.device

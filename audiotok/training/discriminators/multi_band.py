@@ -28,6 +28,7 @@ class Config:
 
     channels: int = 1  # channels of audio
     windows: tuple[int, ...] = (2048, 1024, 512)  # samples; the hop is a quarter
+    # Edges of the bands; 1 is half the sample rate.
     edges: tuple[float, ...] = (
         0.0,
         0.1,
@@ -35,7 +36,7 @@ class Config:
         0.5,
         0.75,
         1.0,
-    )  # of the bands; 1 is half the sample rate
+    )
     width: int = 32  # features of every layer
 
 
