@@ -70,7 +70,7 @@ class Running:
     def empty(self) -> bool:
         """Whether nothing is left of anybody."""
         engine = self.room.engine
-        return not (self.room.guests or engine.conversations) and engine.idle
+        return not (self.room.sessions or engine.conversations) and engine.idle
 
 
 @contextmanager

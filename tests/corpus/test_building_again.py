@@ -22,11 +22,11 @@ from audiotok._platform.lock import LockedError, alone
 from audiotok.codecs.checkpoint import save
 from audiotok.codecs.load import load_once
 from audiotok.corpus import Corpus, CorpusError
-from audiotok.corpus.build import Built, build
+from audiotok.corpus.build import BuildSummary, build
 from audiotok.corpus.build import run as running
 from audiotok.corpus.build import worker as staging
 from audiotok.corpus.build.executors.local import Local
-from audiotok.corpus.build.worker import Stage, Work
+from audiotok.corpus.build.worker import Work, Worker
 from audiotok.corpus.change import merge
 from audiotok.corpus.check import whole
 from audiotok.corpus.inputs import INPUTS
@@ -41,7 +41,7 @@ class Here(Local):
     """An engine of one stage in this process, where tests can change what it does."""
 
     def run(self, work: Work, tasks: Any, workers: int) -> Iterator[Any]:
-        stage = Stage(work)
+        stage = Worker(work)
         for task in tasks:
             if task is not None:
                 yield from stage.all([task])
@@ -54,7 +54,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "find", lambda f, n: Here if n == "here" else find(f, n))
 
 
-def built(source: Path | str, out: Path, *, engine: str = "here", **options: Any) -> Built:
+def built(source: Path | str, out: Path, *, engine: str = "here", **options: Any) -> BuildSummary:
     work = Work(codec=str(small()), waits=WAITS)
     options = {"most_bad": 1.0, "console": Console(file=io.StringIO())} | options
     return build(str(source), out, work, engine=engine, workers=1, **options)

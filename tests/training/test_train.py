@@ -340,7 +340,7 @@ def test_two_processes_keep_one_model(playing: Path, tmp_path: Path):
         "run = Run(read_recipe(sys.argv[1]), Path(sys.argv[2]), 'cpu')\n"
         "assert run.machine.num_processes == 2, run.machine.num_processes\n"
         "run.go(0)\n"
-        "torch.save(run.players.state_dict(), f'{sys.argv[2]}/{run.machine.process_index}.pt')\n"
+        "torch.save(run.modules.state_dict(), f'{sys.argv[2]}/{run.machine.process_index}.pt')\n"
         "torch.distributed.destroy_process_group()\n"
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -362,20 +362,20 @@ def test_two_processes_keep_one_model(playing: Path, tmp_path: Path):
     assert float(rows(out)[-1]["held_mel"]) == pytest.approx(one, rel=0.1)
 
 
-# -- players and losses -----------------------------------------------------------------------
+# -- modules and losses -----------------------------------------------------------------------
 
 
 def test_discriminators_begin_when_the_recipe_says(playing: Path, tmp_path: Path):
     run = Run(read_recipe(playing, ["train.every=1"]), tmp_path / "run", "cpu")
-    assert run.players.judges
-    begin = [p.clone() for p in run.players.judges.parameters()]
+    assert run.modules.discriminators
+    begin = [p.clone() for p in run.modules.discriminators.parameters()]
     learnt = []
     move = run._update
 
     def watched() -> dict[str, Tensor]:
         norms = move()
-        assert run.players.judges
-        now = list(run.players.judges.parameters())
+        assert run.modules.discriminators
+        now = list(run.modules.discriminators.parameters())
         learnt.append(any(not torch.equal(a, b) for a, b in zip(begin, now, strict=True)))
         return norms
 
@@ -406,10 +406,10 @@ def test_accumulated_batches_are_one_larger_batch_in_expectation(recipe: Path, t
     for name, share in (("one", 1), ("two", 2)):
         settings = [f"train.accumulate={share}", "train.whole=1.0"]
         run = Run(read_recipe(recipe, settings), tmp_path / name, "cpu")
-        run.players.codec.quantizer.eval()
+        run.modules.codec.quantizer.eval()
         for step in range(2):
             run.work(run.batches[step], 0, step)
-        found[name] = [p.grad for p in run.players.codec.parameters() if p.grad is not None]
+        found[name] = [p.grad for p in run.modules.codec.parameters() if p.grad is not None]
     for one, two in zip(found["one"], found["two"], strict=True):
         assert torch.allclose(one / 2, two, rtol=1e-4, atol=1e-7)
 
@@ -421,7 +421,7 @@ def test_a_loss_may_ask_only_crops_that_use_enough_codebooks(recipe: Path, tmp_p
         settings = ["loss.phase=1.0", f"loss_from.phase={least}"]
         settings += ["train.whole=0.0", "train.seed=2"]
         run = Run(read_recipe(recipe, settings), tmp_path / str(least), "cpu")
-        codec, batch = run.players.codec.eval(), run.batches[0]
+        codec, batch = run.modules.codec.eval(), run.batches[0]
         told = run.work(batch, 0, 0)
         with torch.no_grad():
             made, _ = codec(batch.wave, keep)
@@ -434,7 +434,7 @@ def test_a_loss_may_ask_only_crops_that_use_enough_codebooks(recipe: Path, tmp_p
 def test_every_stage_sends_its_commitment_to_the_encoder(recipe: Path, tmp_path: Path):
     run = Run(read_recipe(recipe), tmp_path / "run", "cpu")
     run.go(0)
-    sizes = stage_gradients(run.players.average, run.fixed[:4])
+    sizes = stage_gradients(run.modules.average, run.fixed[:4])
     assert sizes.keys() == {"gradient_stage_1", "gradient_stage_2"}
     assert all(size > 0 for size in sizes.values())
     assert "gradient_stage_2" in rows(tmp_path / "run")[-1]
@@ -444,7 +444,7 @@ def test_weights_to_start_from(recipe: Path, tmp_path: Path):
     best = train(read_recipe(recipe), tmp_path / "first")
     settings = [f"train.start_from={best}", "train.seed=5"]
     run = Run(read_recipe(recipe, settings), tmp_path / "second", "cpu")
-    assert_same(dict(run.players.codec.state_dict()), dict(load(best).state_dict()))
+    assert_same(dict(run.modules.codec.state_dict()), dict(load(best).state_dict()))
     assert wrong(
         recipe, tmp_path / "third", f"train.start_from={best}", "config.size=8"
     ).startswith(f"train.start_from: {best}: ")
@@ -542,7 +542,7 @@ def test_a_teacher_is_learnt_from(taught: Path, tmp_path: Path, axis: str, setti
     # Nothing else is learnt from it than encoder and head; and those are.
     fresh = Run(read_recipe(taught, settings), tmp_path / "fresh", "cpu", {"own": Own()})
     codec = saved(out)["players"]["codec"]
-    for name, value in fresh.players.codec.named_parameters():
+    for name, value in fresh.modules.codec.named_parameters():
         part = name.split(".")[0]
         if value.ndim == 2 and part != "decoder":
             assert not torch.equal(value, codec[name]), name
@@ -667,10 +667,10 @@ def test_a_dry_run_measures_and_writes_nothing(playing: Path, tmp_path: Path):
     facts = estimate(read_recipe(playing))
     assert sorted(tmp_path.rglob("*")) == before
     run = Run(read_recipe(playing), tmp_path / "run", "cpu")
-    codec, judges = run.players.codec, run.players.judges
+    codec, discriminators = run.modules.codec, run.modules.discriminators
     assert facts["parameters"] == codec.parameters_total
-    assert judges
-    assert facts["discriminators"] == sum(p.numel() for p in judges.parameters())
+    assert discriminators
+    assert facts["discriminators"] == sum(p.numel() for p in discriminators.parameters())
     # A matrix product costs two operations a weight and frame, 50 frames a second; attention's
     # and the search's products come on top.
     weights = sum(p.numel() for p in codec.parameters() if p.ndim == 2)

@@ -1,58 +1,61 @@
-"""Whose turn it is: those who are live, or a recording, and how far that may hold them up."""
+"""Scheduling of steps: live conversations first, and recordings in the time that is left."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
-SHARE = 0.05  # of the time that passes, recordings may hold up those who are live
-MOST = 0.01  # seconds of it that are kept for later
+SHARE = 0.05  # of the time that recordings may delay live conversations
+MOST = 0.01  # seconds of delay that may be saved up
 
 
 class Allowance:
-    """The time for which recordings may yet hold up live conversations.
+    """Time for which recordings may still delay live conversations.
 
-    It grows with the time that passes and shrinks by the time that a live message really waited for
-    a recording's step. So recordings take what the live leave idle, and a twentieth of the time
-    where they leave nothing: neither starves, however many there are of each.
+    It grows with time and shrinks by the time that live messages have waited for a step of a
+    recording. So recordings get the idle time, and a twentieth of the time where there is none:
+    neither kind starves, however many there are of each.
 
     Args:
-        now: seconds, of any clock.
-        share: of the time that passes.
-        most: seconds that it grows to.
+        now: current time in seconds, of any clock.
+        share: growth in seconds per second.
+        most: upper limit in seconds.
     """
 
     def __init__(self, now: float, *, share: float = SHARE, most: float = MOST) -> None:
-        self._share, self._most = share, most
-        self._seconds, self._now = most, now
+        self._share = share
+        self._most = most
+        self._seconds = most
+        self._now = now
 
     def wait(self, now: float, *, waits: bool) -> float:
-        """Return the seconds until a recording may be stepped, 0 if it may be now.
+        """Return the seconds until a recording may be stepped; 0 for at once.
 
         Args:
-            now: seconds, of the same clock.
-            waits: whether a live message waits, which the step would hold up for certain; then the
-                whole allowance must be there.
+            now: current time in seconds, of the same clock.
+            waits: whether a live message waits, which the step would certainly delay; then the
+                whole allowance is required.
         """
-        passed, self._now = max(0.0, now - self._now), now
+        passed = max(0.0, now - self._now)
+        self._now = now
         self._seconds = min(self._most, self._seconds + self._share * passed)
         return max(0.0, (self._most if waits else 0.0) - self._seconds) / self._share
 
     def spend(self, seconds: float) -> None:
-        """Take off what a live message waited for a recording."""
+        """Subtract the seconds that a live message has waited for a recording."""
         self._seconds -= seconds
 
 
 @runtime_checkable
 class Waiting(Protocol):
-    """A message that waits for its turn; times are seconds of one clock."""
+    """Message that waits for its step; times are seconds of one clock."""
 
     arrived: float
-    stepped: float  # when it last had one
+    stepped: float  # time of its last step
 
     @property
     def live(self) -> bool:
-        """True for speech as it is spoken, False for a recording."""
+        """Whether it is live speech, and not a recording."""
         ...
 
 
@@ -60,28 +63,31 @@ Job = TypeVar("Job", bound=Waiting)
 
 
 class Turns:
-    """Choose who is stepped next: none starves, and recordings hold up the live for a twentieth of
-    the time at most.
+    """Scheduler of steps, in which recordings delay live messages for at most 5 % of the time.
 
     Args:
-        gather: seconds that a live message may wait for others to be stepped with.
-        now: seconds of the clock that all times are of.
+        gather: seconds that a live message may wait for others, to be stepped together.
+        now: current time in seconds, of the clock of all times.
     """
 
     def __init__(self, gather: float, now: float) -> None:
-        self._gather, self._allowance = gather, Allowance(now)
-        self._free = now  # when the last step of those who are live ended
+        self._gather = gather
+        self._allowance = Allowance(now)
+        self._free = now  # end of the last step of live messages
 
     def choose(
         self, waiting: Sequence[Job], expected: int, now: float
     ) -> tuple[list[Job], float | None]:
-        """Return all that are live, or the recording whose turn it is; or nobody, and the seconds
-        to wait for somebody (None: until one comes).
+        """Choose the messages of the next step.
 
         Args:
-            waiting: messages, in the order of their arrival.
-            expected: live conversations that are open.
-            now: the time.
+            waiting: messages in the order of their arrival.
+            expected: number of open live conversations.
+            now: current time in seconds.
+
+        Returns:
+            All live messages, or one recording's, or none; and the seconds to wait where there are
+            none (None: until a message arrives).
         """
         live = [job for job in waiting if job.live]
         recordings = [job for job in waiting if not job.live]
@@ -103,15 +109,15 @@ class Turns:
     def stepped(
         self, jobs: Sequence[Job], waiting: Sequence[Job], start: float, end: float
     ) -> None:
-        """Take notice of a step.
+        """Record a step.
 
         Args:
-            jobs: that were in it.
-            waiting: that are left.
-            start: of the step.
-            end: of it.
+            jobs: messages that were in it.
+            waiting: messages that are left.
+            start: start of the step in seconds.
+            end: end of the step in seconds.
         """
         if jobs[0].live:
             self._free = end
-        elif held := [job.arrived for job in waiting if job.live]:
-            self._allowance.spend(end - max(start, min(held)))
+        elif arrivals := [job.arrived for job in waiting if job.live]:
+            self._allowance.spend(end - max(start, min(arrivals)))
