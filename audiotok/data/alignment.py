@@ -119,10 +119,12 @@ def plain(text: str) -> list[str]:
 
 @cache
 def _decoder() -> Any:
+    """Return the decoder of this process, which takes seconds to load."""
     return needed("pocketsphinx").Decoder(lm=None, loglevel="FATAL")
 
 
 def _run(decoder: Any, pcm: bytes) -> None:
+    """Process 16-bit samples as one utterance."""
     decoder.start_utt()
     decoder.process_raw(pcm, full_utt=True)
     decoder.end_utt()

@@ -109,6 +109,7 @@ def augmented(
 
 
 def _shares(options: Augment) -> np.ndarray:
+    """Return the shares of crops that get gain, flip, band and noise."""
     return np.array([options.gain, options.flip, options.band, options.noise])
 
 

@@ -88,6 +88,7 @@ class Batch:
         return self._each(lambda x: x.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch with all its tensors changed."""
         wave = change(self.wave)
         return replace(
             self,

@@ -183,6 +183,7 @@ class Features:
         return torch.from_numpy(self._load(recording).astype(np.float32))
 
     def _load(self, recording: int) -> np.ndarray:
+        """Return the stored features of a recording as a memory map."""
         file = self.files[recording]
         if file is None:
             raise ValueError(f"recording {recording} has no features; ask `has` first")
@@ -256,6 +257,7 @@ def _files(
 
 
 def _hash(content: bytes) -> str:
+    """Return a hash of 32 hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 

@@ -155,6 +155,7 @@ def check_whole(row: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _is_zero(value: Any) -> bool:
+    """Return whether a value is the number 0, possibly as text."""
     try:
         return float(value) == 0 and not isinstance(value, bool)
     except (TypeError, ValueError, OverflowError):
@@ -162,6 +163,7 @@ def _is_zero(value: Any) -> bool:
 
 
 def _part_only(where: str, name: str, value: Any) -> str:
+    """Return the message for a row that asks for a part of its file."""
     return (
         f"{where}: `{name}` is {shown(value)}, which means a part of the file, and here files are "
         "read whole; cut the file first, or leave the column out"
@@ -314,4 +316,5 @@ def _save(rows: list[dict[str, str]], out: Path) -> None:
 
 
 def _plain(text: str) -> str:
+    """Return text without tabs and line breaks, which a TSV file cannot hold."""
     return " ".join(text.split()) if any(mark in text for mark in "\t\r\n") else text

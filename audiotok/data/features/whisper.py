@@ -162,6 +162,7 @@ def log_mel(wave: Batch, steps: int, bands: int) -> Float[Tensor, "b {bands} {st
 
 @cache
 def _mel_bank(bands: int) -> Tensor:
+    """Return the mel filter bank of Whisper, `[bins bands]`."""
     return _torchaudio.load().functional.melscale_fbanks(
         WINDOW // 2 + 1, 0.0, 8000.0, bands, 16000, norm="slaney", mel_scale="slaney"
     )

@@ -13,7 +13,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -190,7 +190,13 @@ def files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def digest_of(item: Item) -> bytes:
-    """Return 8 bytes that identify a recording, by which builds notice a changed listing."""
+    """Return 8 bytes that identify a recording, by which builds notice a changed listing.
+
+    Builds store them, so the text that is hashed does not depend on the name of the locator's
+    class.
+    """
     locator = replace(item.place, data=None)
-    text = repr((item.id, locator, sorted(item.row.items(), key=lambda pair: pair[0])))
+    shown = ", ".join(f"{f.name}={getattr(locator, f.name)!r}" for f in fields(locator) if f.repr)
+    row = sorted(item.row.items(), key=lambda pair: pair[0])
+    text = f"({item.id!r}, Place({shown}), {row!r})"
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
