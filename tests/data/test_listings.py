@@ -26,7 +26,7 @@ from audiotok.audio.audio import AudioFileError
 from audiotok.corpus import Corpus
 from audiotok.corpus.build.run import listing_of
 from audiotok.data.locator import ListingError, Place, opened
-from audiotok.data.sources.base import ALL, Item
+from audiotok.data.sources.base import ALL, Item, digest_of
 
 
 def listed(
@@ -630,3 +630,11 @@ def test_a_corpus_of_what_lies_in_s3_is_that_of_the_disk(tmp_path: Path, s3: str
     assert len(there) == 6
     files = [folder / "quarantine.tsv" for folder in (there.path, here.path)]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_digests_in_builds_of_earlier_versions_stay_valid():
+    locator = Place("a.wav", "/x/a.wav", start=1.5, end=2.0, channel=1, offset=7, data=b"xx")
+    full = Item("a", locator, {"text": "it's", "speaker": 3, "n": None}, 2.0)
+    bare = Item("b", Place("b"))
+    assert digest_of(full).hex() == "7526b47c3c447ce0"
+    assert digest_of(bare).hex() == "0c2422d9564fb3c5"

@@ -1,4 +1,4 @@
-"""A folder of audio, here or behind a URL; its speakers and transcripts where corpora keep them."""
+"""A folder of audio, local or at a URL, with speakers and transcripts where corpora keep them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audiotok.data.sources.base import ALL, Item, Listing, Split, every, walk
 
 
 class Folder(Listing):
-    """Every audio file below a folder; the id is the path below it."""
+    """Every audio file below a folder; the id is the path relative to the folder."""
 
     about = "a folder of audio, here or s3://bucket/prefix/"
 
@@ -30,7 +30,7 @@ class Folder(Listing):
             name = file[len(root) :].lstrip("/\\").replace("\\", "/")
             try:
                 speaker, text = ("", "") if is_url(file) else tell(Path(file))
-            except (ValueError, OSError) as error:  # of a file of transcripts
+            except (ValueError, OSError) as error:  # raised by a file of transcripts
                 raise ListingError(str(error)) from None
             row = {"speaker": speaker} if speaker else {}
             row |= {"text": text} if text else {}
