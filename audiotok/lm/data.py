@@ -290,9 +290,8 @@ def nar_batch(
     for codes, text, starts, _ in parts:
         q = int(random.integers(1, rows)) if codebook is None else codebook
         whole, front = sequence(layout, codes, text, starts=starts)
-        whole = whole[
-            :, : front + 1 + codes.shape[1]
-        ]  # without `end`, because the number of frames is known
+        # `end` is left out, because the number of frames is known.
+        whole = whole[:, : front + 1 + codes.shape[1]]
         seen = int(random.integers(0, codes.shape[1] // 2 + 1)) if codebook is None else prompt
         target = np.full_like(whole, IGNORED)
         target[q, front + 1 + seen :] = whole[q, front + 1 + seen :]

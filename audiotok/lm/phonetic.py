@@ -24,9 +24,8 @@ PHONES = (
 )
 AROUND = (-2, -1, 0, 1, 2)  # phones that are inputs of a frame, relative to its own
 LONGEST = 32  # number of distinct positions within a phone, in frames
-PHONE_INPUT_SIZES = (len(PHONES),) * len(AROUND) + (
-    LONGEST,
-)  # number of ids of each row of the inputs
+# Number of ids of each row of the inputs.
+PHONE_INPUT_SIZES = (len(PHONES),) * len(AROUND) + (LONGEST,)
 PAUSE = 0.06  # seconds; a shorter gap between two phones is counted to the first
 
 

@@ -18,17 +18,14 @@ class LmData:
     train: str = "train"  # value of a row's `split` to train on; "" takes all rows
     validate: str = "dev"  # value of a row's `split` to validate on
     packed: str = ""  # path of an npy export: train on its packed contexts of `frames` ids
-    where: dict[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # field of a row -> values of it to keep
+    where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # field -> values to keep
     text: bool = False  # condition on a row's `text`, as UTF-8 bytes
     spans: str = ""  # file of `audiotok lm align`: condition each frame on its phones
-    frames: Annotated[int, ONE_OR_MORE] = (
-        500  # longest segment; longer recordings are cut, or left out if there is text or spans
-    )
-    hidden: Annotated[float, BELOW_ONE] = (
-        0.0  # share of input codes to mask, so that the model relies on the text
-    )
+    # Length of the longest segment, in frames. A longer recording is cut, or left out if the model
+    # is conditioned on text or phones.
+    frames: Annotated[int, ONE_OR_MORE] = 500
+    # Share of input codes that are masked, so that the model relies on the text.
+    hidden: Annotated[float, BELOW_ONE] = 0.0
     batch: Annotated[int, ONE_OR_MORE] = 8  # recordings, or contexts, per step and process
 
 
@@ -36,9 +33,7 @@ class LmData:
 class LayoutOptions:
     """Options of the layout that turns codes into ids."""
 
-    codebooks: Annotated[int, NONE_OR_MORE] = (
-        0  # number of codebooks to use, from the first; 0 is all
-    )
+    codebooks: Annotated[int, NONE_OR_MORE] = 0  # number to use, from the first; 0 uses all
     pattern: str = "flat"
     options: dict[str, Any] = field(default_factory=dict)  # arguments of the pattern
     runs: Literal["keep", "drop", "durations"] = "keep"

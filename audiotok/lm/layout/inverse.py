@@ -10,7 +10,7 @@ from audiotok.lm.layout.base import BEGIN, END, NONE, PAD, Vocabulary
 from audiotok.lm.patterns.base import Rows, Serial
 
 
-class Decoded(NamedTuple):
+class DecodedIds(NamedTuple):
     """Result of decoding ids.
 
     Attributes:
@@ -24,7 +24,7 @@ class Decoded(NamedTuple):
     problems: tuple[str, ...]
 
 
-def in_series(layout: Vocabulary, ids: np.ndarray, marks: bool) -> Decoded:
+def in_series(layout: Vocabulary, ids: np.ndarray, marks: bool) -> DecodedIds:
     """Decode ids `[n]` of one row.
 
     Args:
@@ -61,7 +61,7 @@ def in_series(layout: Vocabulary, ids: np.ndarray, marks: bool) -> Decoded:
     rows = np.zeros(have.size, np.int64)
     rows[cells[:good]] = units[:good] - layout.firsts[books[:good]]
     shape = (order.codebooks, frames)
-    return Decoded(_whole(rows.reshape(shape), have.reshape(shape)), total, tuple(problems))
+    return DecodedIds(_whole(rows.reshape(shape), have.reshape(shape)), total, tuple(problems))
 
 
 def _within(ids: np.ndarray, marks: bool, problems: list[str]) -> tuple[np.ndarray, int]:
@@ -82,7 +82,7 @@ def _within(ids: np.ndarray, marks: bool, problems: list[str]) -> tuple[np.ndarr
     return ids[: ends[0]], int((after >= NONE).sum())
 
 
-def in_rows(layout: Vocabulary, ids: np.ndarray, marks: bool) -> Decoded:
+def in_rows(layout: Vocabulary, ids: np.ndarray, marks: bool) -> DecodedIds:
     """Decode ids `[rows n]`.
 
     Args:
@@ -123,7 +123,7 @@ def in_rows(layout: Vocabulary, ids: np.ndarray, marks: bool) -> Decoded:
     rows = np.zeros(have.size, np.int64)
     rows[seen[seen >= 0]] = ids[:, :good][seen >= 0] - NONE
     shape = (order.codebooks, frames)
-    return Decoded(_whole(rows.reshape(shape), have.reshape(shape)), total, tuple(problems))
+    return DecodedIds(_whole(rows.reshape(shape), have.reshape(shape)), total, tuple(problems))
 
 
 def _frames(order: Rows, ids: np.ndarray, marks: bool, problems: list[str]) -> int:
