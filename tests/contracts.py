@@ -429,7 +429,7 @@ def assert_groups(codec: Codec, audios: Sequence[Audio], group: int) -> int:
 
 
 def near_ties(codec: Codec, audio: Audio, one: np.ndarray, other: np.ndarray) -> int:
-    """Return the number of frames of codes `[k f]` that differ, asserting that each is a near-tie."""
+    """Return how many frames of codes `[k f]` differ, asserting that each is a near-tie."""
     differ = np.flatnonzero((one != other).any(0))
     if not len(differ):
         return 0
