@@ -18,7 +18,7 @@ from audiotok.corpus import Corpus
 from audiotok.corpus.base import About
 from audiotok.corpus.write import row_of, write_corpus
 from audiotok.lm.exporters import base
-from audiotok.lm.exporters.base import ExportError, export
+from audiotok.lm.exporters.base import CorpusExportError, export
 from audiotok.lm.layout import Layout
 from audiotok.tokens.tokens import Tokens
 
@@ -205,15 +205,15 @@ def test_an_interrupted_export_goes_on(
 
 def test_what_does_not_fit_is_refused(corpus: Corpus, tmp_path: Path):
     export(find("exporters", "jsonl"), corpus, tmp_path / "a")
-    with pytest.raises(ExportError, match="another layout"):
+    with pytest.raises(CorpusExportError, match="another layout"):
         export(find("exporters", "jsonl"), corpus, tmp_path / "a", layout=LAYOUTS["flat"])
-    with pytest.raises(ExportError, match="one row"):
+    with pytest.raises(CorpusExportError, match="one row"):
         export(find("exporters", "megatron"), corpus, tmp_path / "b", layout=LAYOUTS["delay"])
-    with pytest.raises(ExportError, match="codebooks"):
+    with pytest.raises(CorpusExportError, match="codebooks"):
         export(find("exporters", "npy"), corpus, tmp_path / "b", layout=Layout(sizes=(9,)))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
-    with pytest.raises(ExportError, match="not empty"):
+    with pytest.raises(CorpusExportError, match="not empty"):
         export(find("exporters", "npy"), corpus, tmp_path / "full")
 
 
