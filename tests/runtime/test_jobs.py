@@ -23,7 +23,7 @@ from audiotok._platform.atomic import part_of, sweep
 from audiotok.cli.console import UsageError
 from audiotok.runtime.batch.plan import AUDIO, Plan, find, plan
 from audiotok.runtime.batch.run import run
-from audiotok.runtime.batch.workers import explained, one, pooled
+from audiotok.runtime.batch.workers import explain_error, run_one, run_pool
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -190,18 +190,18 @@ def test_an_error_is_one_line_that_names_a_file(tmp_path: Path):
     }
     for line, error in said.items():
         expected = line if line[0] != "x" else "in.wav: x: Is a directory"
-        assert explained(error, pair) == expected
+        assert explain_error(error, pair) == expected
 
     def interrupted(source: Path, target: Path) -> dict[str, Any]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        one(interrupted, pair)
+        run_one(interrupted, pair)
 
 
 def test_processes_do_the_same_and_one_that_dies_takes_only_its_file(tmp_path: Path):
     todo = pairs(tmp_path, "a", "bad", "kill", "b", "c", "kill2", "d")
-    done = {source.name: row for (source, _), row in pooled(shouter, todo, 2)}
+    done = {source.name: row for (source, _), row in run_pool(shouter, todo, 2)}
     assert done.keys() == {source.name for source, _ in todo}
     assert files(tmp_path) == ["a.out", "b.out", "c.out", "d.out"]
     assert done["bad"] == {"error": f"{tmp_path}/bad: no good"}
@@ -215,12 +215,12 @@ def test_processes_do_the_same_and_one_that_dies_takes_only_its_file(tmp_path: P
 @pytest.mark.parametrize(("build", "says"), [(broken, "no codec"), (lethal, "fewer --jobs")])
 def test_processes_that_cannot_start_end_it(tmp_path: Path, build: Any, says: str):
     with pytest.raises(ValueError, match=says):
-        list(pooled(build, pairs(tmp_path, "a", "b"), 2))
+        list(run_pool(build, pairs(tmp_path, "a", "b"), 2))
 
 
 def test_closing_ends_the_processes(tmp_path: Path):
     before = set(active_children())
-    with closing(pooled(shouter, pairs(tmp_path, "a", "b", "c"), 1)) as rows:
+    with closing(run_pool(shouter, pairs(tmp_path, "a", "b", "c"), 1)) as rows:
         next(rows)
         assert len(set(active_children()) - before) == 1
     assert set(active_children()) <= before

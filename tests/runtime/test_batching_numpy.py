@@ -13,7 +13,7 @@ from test_backends import as_exported
 from audiotok.codecs.models.base import Codec
 from audiotok.runtime.batching_numpy import ROWS, Crowd
 from audiotok.runtime.exported import Exported
-from audiotok.runtime.signature import entered
+from audiotok.runtime.signature import store_outputs
 
 
 def made(name: str) -> Codec:
@@ -118,7 +118,7 @@ def test_what_a_step_adds_goes_round_the_ring(frames: int, each: int):
     at = np.array([0, 0])
     for begin in range(0, 36, frames * each):
         new = np.stack([seen, 100 + seen])[:, None, begin : begin + frames * each, None]
-        entered({"x": ring}, {"new.x": new.astype(float)}, slice(None), at, frames)
+        store_outputs({"x": ring}, {"new.x": new.astype(float)}, slice(None), at, frames)
         at = at + frames
     right, end = np.empty(5), each * int(at[0])
     right[np.arange(end - 5, end) % 5] = seen[end - 5 : end]
