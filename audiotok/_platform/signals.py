@@ -26,14 +26,14 @@ def no_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Patience(AbstractContextManager["Patience"]):
+class DeferredInterrupts(AbstractContextManager["DeferredInterrupts"]):
     """Context in which Ctrl-C and SIGTERM take effect only within `allowed`.
 
     Work outside `allowed` is always done to its end; a signal that comes meanwhile is raised at
     the next `allowed`.
 
-    >>> with Patience() as patience:
-    ...     with patience.allowed():
+    >>> with DeferredInterrupts() as interrupts:
+    ...     with interrupts.allowed():
     ...         data = file.read()  # KeyboardInterrupt is raised here, or on entering
     ...     consume(data)
 
@@ -45,7 +45,7 @@ class Patience(AbstractContextManager["Patience"]):
         self._allowed = False
         self._pending = False
 
-    def __enter__(self) -> Patience:
+    def __enter__(self) -> DeferredInterrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._on_signal)

@@ -82,7 +82,7 @@ def read_start(path: Path | str, file: IO[bytes] | BufferedIOBase) -> FileStart:
     return FileStart(header, len(start) + length, runs, crc if runs else 0)
 
 
-class Run(NamedTuple):
+class BlockRun(NamedTuple):
     """A sequence of blocks in the file, all with the same number of frames but the last."""
 
     offset: int  # byte of its first block
@@ -200,7 +200,7 @@ class TokenReader:
             raise TokenFileDamagedError(f"{self.path}: {error}; {WAY_OUT}") from error
         return codes
 
-    def _read_ends(self) -> tuple[End, list[Run]]:
+    def _read_ends(self) -> tuple[End, list[BlockRun]]:
         """Follow the end records from the last to the first; return the last one and all runs.
 
         Every run must fill the bytes between two end records exactly.
@@ -230,7 +230,7 @@ class TokenReader:
             if frames < 0 or not step:
                 why = "bytes are missing, or do not belong here"
                 break
-            runs.append(Run(offset, before.frames, frames, step, end.key))
+            runs.append(BlockRun(offset, before.frames, frames, step, end.key))
             if not end.previous:
                 return last, runs[::-1]
             at, end = end.previous, before
