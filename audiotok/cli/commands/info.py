@@ -1,4 +1,4 @@
-"""`audiotok info`: what a file or a codec is."""
+"""`audiotok info`: facts about a file or a codec."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import typer
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Json
 
-PANEL = "Looking"
+PANEL = "Codecs and files"
 
 
 def info(
-    what: Annotated[str, typer.Argument(help="A .tok file, an audio file, a codec, a checkpoint.")],
+    what: Annotated[
+        str, typer.Argument(help=".tok file, audio file, codec, checkpoint or exported folder.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Say what a file or a codec is, without decoding it.
+    """Print the facts about a file or a codec, without decoding it.
 
     \b
     Examples:
@@ -42,7 +44,7 @@ def info(
 
 
 def _of_codec(what: str) -> dict[str, Any] | None:
-    """What a codec or a checkpoint is; None for an audio file."""
+    """Return the facts about a codec or a checkpoint; None for an audio file."""
     from audiotok._platform.registry import presets
     from audiotok.codecs.checkpoint import describe
     from audiotok.nn.pretrained.hub import SUFFIXES

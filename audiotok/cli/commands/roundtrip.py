@@ -1,4 +1,4 @@
-"""`audiotok roundtrip`: there and back, with scores and a picture."""
+"""`audiotok roundtrip`: encoding and decoding of a file, with scores and a picture."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PANEL = "Tokens"
 
 
 def roundtrip(
-    path: Annotated[str, typer.Argument(help="An audio file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A folder.")] = Path("roundtrip"),
+    path: Annotated[str, typer.Argument(help="Audio file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")] = Path("roundtrip"),
     codec: CodecName = "speech",
     codebooks: Codebooks = None,
     backend: Backend = None,
@@ -23,7 +23,7 @@ def roundtrip(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Encode a file, decode it, score what came back, and draw both.
+    """Encode a file, decode it, score the decoded audio, and draw both.
 
     \b
     Examples:
