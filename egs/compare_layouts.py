@@ -14,9 +14,9 @@ from rich.table import Table
 from audiotok.corpus import Corpus
 from audiotok.lm.data import Recordings
 from audiotok.lm.file import load_model
-from audiotok.lm.loop import held_out
+from audiotok.lm.loop import held_out_bits
 from audiotok.lm.recipe import LmData
-from audiotok.lm.score import ngram_bits, preferred
+from audiotok.lm.score import ngram_bits, prefers_original
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("corpus")
@@ -38,9 +38,9 @@ for path in chosen.models:
         f"{layout.pattern} of {len(layout.sizes)}" + (", pieces" if layout.learned else ""),
         f"{sum(layout.vocabulary):,}",
         f"{ids / seconds:.1f}",
-        f"{held_out(model, layout, validation)['held_bits_a_second']:.1f}",
+        f"{held_out_bits(model, layout, validation)['held_bits_a_second']:.1f}",
         f"{gram / seconds:.1f}",
-        f"{np.mean(preferred(model, layout, whole, 'shuffled')):.2f}",
-        f"{np.mean(preferred(model, layout, whole, 'spliced')):.2f}",
+        f"{np.mean(prefers_original(model, layout, whole, 'shuffled')):.2f}",
+        f"{np.mean(prefers_original(model, layout, whole, 'spliced')):.2f}",
     )
 Console().print(table)

@@ -19,7 +19,12 @@ from audiotok import Audio
 from audiotok._platform.registry import find
 from audiotok.data.alignment import align
 from audiotok.data.manifest import read_manifest
-from audiotok.evaluation.disentanglement import Spoken, measured, originals, table
+from audiotok.evaluation.disentanglement import (
+    LabelledRecording,
+    comparison_table,
+    measure_codec,
+    measure_originals,
+)
 
 
 def main() -> None:
@@ -38,21 +43,21 @@ def main() -> None:
         except ValueError as error:  # its voice is evaluated all the same
             phones = []
             reasons[str(error).partition(":")[0]] += 1
-        spoken.append(Spoken(audio, recording.speaker, phones))
+        spoken.append(LabelledRecording(audio, recording.speaker, phones))
     for what, of in (("all", spoken), ("with phones", [s for s in spoken if s.phones])):
         print(f"{what}: {len(of)} recordings of {len({s.speaker for s in of})} speakers")
     for why, n in reasons.items():
         print(f"phones of {n} recordings are not known: {why}")
-    for what, (totals, _) in originals(spoken, given.embedder).items():
+    for what, (totals, _) in measure_originals(spoken, given.embedder).items():
         print(f"nothing coded: {what} {totals.mean():.3f}")
     metrics = {name: find("metrics", name)() for name in ("pesq", "stoi", "mel")}
     sums = []
     for path in track(given.weights, "measuring"):
         codec = audiotok.load(path)
-        sums.append(measured(codec, spoken, embedders=given.embedder, metrics=metrics))
+        sums.append(measure_codec(codec, spoken, embedders=given.embedder, metrics=metrics))
         print(f"{path}: {codec.fingerprint}")
     pairs = list(zip(sums[::2], sums[1::2], strict=True))
-    print(*table(pairs, ("distilled", "plain")), sep="\n")
+    print(*comparison_table(pairs, ("distilled", "plain")), sep="\n")
 
 
 if __name__ == "__main__":

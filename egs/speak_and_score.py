@@ -15,7 +15,7 @@ from audiotok._platform.registry import find
 from audiotok.corpus import Corpus
 from audiotok.evaluation.metrics.base import Score
 from audiotok.lm.file import load_model
-from audiotok.lm.generate import Sampling, fill_up, generate
+from audiotok.lm.generate import Sampling, generate, predict_codebooks
 from audiotok.lm.phonetic import Reader
 
 parser = argparse.ArgumentParser()
@@ -44,7 +44,9 @@ for i, entry in enumerate(entries[:: max(1, len(entries) // chosen.count)][: cho
     options["sampling"] = Sampling(temperature=chosen.temperature, top_k=40, seed=i)
     full = layout.decode(np.hstack(list(generate(model, layout, **options))))
     if second is not None:
-        full = fill_up(second, rows, full, text=reader.timed() if reader else text, prompt=prompt)
+        full = predict_codebooks(
+            second, rows, full, text=reader.timed() if reader else text, prompt=prompt
+        )
     reference = codec.decode(entry.tokens)
     for name, each in zip(totals, (full, codes[: len(rows.sizes)]), strict=True):
         audio = codec.decode(rows.tokens(each))

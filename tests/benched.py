@@ -8,10 +8,10 @@ import numpy as np
 import soundfile
 
 from audiotok.evaluation.results import (
-    About,
     Clip,
     Finding,
     Mean,
+    MetricInfo,
     Pair,
     Results,
     ScoreRow,
@@ -59,10 +59,10 @@ def benched(folder: Path, *, codecs: int = 5, clips: int = 12, kept: int = 4) ->
         for i in range(clips)
     ]
     metrics = [
-        About("pesq", "higher", "", "pesq package, wide band"),
-        About("wer", "lower", "%", "whisper-base, its normaliser"),
-        About("stoi", "higher", "", "pystoi package"),
-        About("utmos", "higher", "MOS", "UTMOS22 strong", "weights are not here <b>"),
+        MetricInfo("pesq", "higher", "", "pesq package, wide band"),
+        MetricInfo("wer", "lower", "%", "whisper-base, its normaliser"),
+        MetricInfo("stoi", "higher", "", "pystoi package"),
+        MetricInfo("utmos", "higher", "MOS", "UTMOS22 strong", "weights are not here <b>"),
     ]
     scores, means = [], []
     for s, subject in enumerate(subjects):

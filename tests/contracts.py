@@ -148,7 +148,7 @@ def assert_lags(layer: Layer, x: Tensor, *, mirrors: bool = False, examples: int
         ends = [min(end, sum(pieces[: i + 1])) for i in range(len(pieces))]
         state, made, given = layer.start(len(x)), [], 0
         whole = layer(x[:, :, :end])
-        reached = [layer.reach(j, j)[1] for j in range(whole.shape[2])]
+        reached = [layer.input_span(j, j)[1] for j in range(whole.shape[2])]
         for begin, stop in zip([0, *ends], ends, strict=False):
             before = _copied(state)
             y, after = layer.step(x[:, :, begin:stop], state)
@@ -184,7 +184,7 @@ def assert_causal(layer: Layer, x: Tensor, *, poison: float = NAN, first: int = 
     made = torch.arange(y.shape[2]) < (ends // unit * layer.produces)[:, None]
     assert not (_differ(y, z) & made).any(), "an output changed with a later input"
     for j in range(y.shape[2]):
-        assert layer.reach(j, j)[1] < (j // layer.produces + 1) * unit
+        assert layer.input_span(j, j)[1] < (j // layer.produces + 1) * unit
 
 
 @torch.no_grad()
@@ -205,7 +205,7 @@ def assert_reach(layer: Layer, x: Tensor, *, poison: float = NAN, inside: bool =
     outputs, asked = sees.shape[1], 0
     for first in range(outputs):
         for last in {first, min(first + 3, outputs - 1)}:
-            lo, hi = layer.reach(first, last)
+            lo, hi = layer.input_span(first, last)
             if inside and not (lo >= 0 and hi < inputs):
                 continue
             asked += 1
@@ -235,7 +235,7 @@ def assert_padding(layer: Layer, x: Tensor, *, poison: float = NAN, inside: bool
     for n in {1, units - 2}:
         end = n * layer.consumes
         alone, rest = layer(x[:, :, :end]), x[:, :, end:]
-        spans = [layer.reach(j, j) for j in range(alone.shape[2])]
+        spans = [layer.input_span(j, j) for j in range(alone.shape[2])]
         blind = [j for j, (lo, hi) in enumerate(spans) if hi < end and (lo >= 0 or not inside)]
         for padding in (torch.zeros_like(rest), _poisoned(rest, poison)):
             padded = layer(torch.cat([x[:, :, :end], padding], 2))
@@ -521,12 +521,12 @@ def assert_prefixes(codec: Codec, audio: Audio) -> None:
 
 
 def assert_no_future(codec: Codec) -> None:
-    """Assert that codes and decoded samples depend on no more than the look-ahead of `codec.lead`.
+    """Assert that codes and decoded samples depend on no more than `codec.look_ahead`.
 
-    Codes of a frame must not depend on samples from `lead` samples after its end on, and decoded
-    samples not on frames that start `lead` samples or more after them. Later codes and samples must
-    change. Frames that a codec mirrors before the start are excluded, since they depend on later
-    ones.
+    Codes of a frame must not depend on samples from `look_ahead` samples after its end on, and
+    decoded samples not on frames that start `look_ahead` samples or more after them. Later codes
+    and samples must change. Frames that a codec mirrors before the start are excluded, since they
+    depend on later ones.
     """
     block = codec.block
     frames = block + 20
@@ -535,7 +535,7 @@ def assert_no_future(codec: Codec) -> None:
     wave = codec.decode(tokens).samples
     mirrored = codec.first_frames - 1
     for i in (mirrored, mirrored + 1, block - 2, block - 1, block, frames - 2):
-        end = (i + 1) * codec.frame_size + codec.lead
+        end = (i + 1) * codec.frame_size + codec.look_ahead
         samples = audio.samples.clone()
         samples[:, end:] = 0.5 * torch.randn(samples[:, end:].shape)
         codes = codec.encode(Audio(samples, audio.rate)).codes
@@ -547,7 +547,7 @@ def assert_no_future(codec: Codec) -> None:
             continue
         codes = tokens.codes.copy()
         codes[:, i:] = (codes[:, i:] + 1) % np.array(codec.sizes)[:, None]
-        start = max(0, i * codec.frame_size - codec.lead)
+        start = max(0, i * codec.frame_size - codec.look_ahead)
         other = codec.decode(replace(tokens, codes=codes)).samples
         assert torch.equal(other[:, :start], wave[:, :start])
         assert not torch.equal(
@@ -629,9 +629,12 @@ def _latents(codec: Codec, wave: Tensor) -> Tensor:
     if not codec.fills_up:
         return codec.finish_latent(wave[None], None)[0]
     short = -wave.shape[1] % codec.frame_size
-    wave = F.pad(wave, (codec.frame_size - codec.lead if codec.lead else 0, short + codec.lead))
+    wave = F.pad(
+        wave,
+        (codec.frame_size - codec.look_ahead if codec.look_ahead else 0, short + codec.look_ahead),
+    )
     latent = codec.step_latent(wave[None], codec.start_latent(1))[0][0]
-    return latent[:, 1:] if codec.lead else latent
+    return latent[:, 1:] if codec.look_ahead else latent
 
 
 def _cut(x: Tensor, sizes: list[int]) -> list[Tensor]:

@@ -12,7 +12,7 @@ import torch
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.speech import Config, Speech
-from audiotok.corpus.base import About
+from audiotok.corpus.base import CorpusInfo
 from audiotok.corpus.write import row_of, write_corpus
 from audiotok.data.manifest import Recording
 from audiotok.evaluation.results import Finding
@@ -190,7 +190,7 @@ def corpus_of(
             )
             yield row_of(name, tokens, 0, rows[name]), tokens
 
-    about = About(
+    about = CorpusInfo(
         codec=codec.name,
         fingerprint=codec.fingerprint,
         sizes=tuple(codec.sizes[: len(next(iter(codes.values())))]),

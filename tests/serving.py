@@ -23,8 +23,8 @@ from audiotok.serving.client import Client
 for _library in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
     pytest.importorskip(_library)
 
-from audiotok.serving.server.room import Room, Settings  # noqa: E402
-from audiotok.serving.server.run import Server, built, listen  # noqa: E402
+from audiotok.serving.server.run import Server, listen, make_server  # noqa: E402
+from audiotok.serving.server.sessions import SessionManager, Settings  # noqa: E402
 
 
 class Running:
@@ -45,7 +45,7 @@ class Running:
     ) -> None:
         self.codec = codec or load(small())
         self.apart = 1e-5 if exported else 0
-        self.server: Server = built(
+        self.server: Server = make_server(
             as_exported(self.codec, rings=True) if exported else self.codec,
             settings,
             context=context,
@@ -62,7 +62,7 @@ class Running:
         return f"ws://127.0.0.1:{self.port}"
 
     @property
-    def room(self) -> Room:
+    def room(self) -> SessionManager:
         """Sessions of the server."""
         return self.server.config.app.state.room  # type: ignore[union-attr]
 

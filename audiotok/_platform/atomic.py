@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def part_of(path: Path) -> Path:
+def partial_path(path: Path) -> Path:
     """Return a new temporary name beside `path`: `.NAME.HOST.PID.RANDOM.part`."""
     return path.with_name(
         f".{path.name[:30]}.{platform.node()[:60]}.{os.getpid()}.{secrets.token_hex(4)}.part"
@@ -20,9 +20,9 @@ def part_of(path: Path) -> Path:
 
 
 @contextmanager
-def complete(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary file name; rename it to `path` on success, remove it on an exception."""
-    part = part_of(path)
+    part = partial_path(path)
     try:
         yield part
         part.replace(path)
@@ -31,19 +31,19 @@ def complete(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def complete_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder; on success rename it to `path`, replacing what is there.
 
     On an exception the temporary folder is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep([path.parent])
-    part = part_of(path)
+    remove_stale_parts([path.parent])
+    part = partial_path(path)
     part.mkdir()
     try:
         yield part
         if path.exists():
-            old = part_of(path)
+            old = partial_path(path)
             path.rename(old)
             part.rename(path)
             shutil.rmtree(old)
@@ -53,7 +53,7 @@ def complete_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def sweep(folders: Iterable[Path]) -> None:
+def remove_stale_parts(folders: Iterable[Path]) -> None:
     """Remove the temporary parts that ended processes of this machine left in these folders.
 
     Parts of living processes stay, and so do those of other machines, which may share a folder.

@@ -24,7 +24,7 @@ def fingerprint(samples: Tensor, rate: int) -> bytes:
     return digest.digest()
 
 
-class Memory(Generic[Value]):
+class BoundedCache(Generic[Value]):
     """A thread-safe cache of the last `size` values that were put in.
 
     The oldest entry is dropped first; reading an entry does not make it younger.

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-said = Console(stderr=True)
+stderr_console = Console(stderr=True)
 JOINERS = "\u200c\u200d"  # zero-width (non-)joiners, which Persian, Hindi ... need; harmless
 FORMULAS = "=+-@\uff1d\uff0b\uff0d\uff20"  # characters that begin a formula in a spreadsheet
 
@@ -57,6 +57,6 @@ def labelled(label: str, style: str, message: str) -> Text:
     return Text.assemble((label, style), " ", plain(message))
 
 
-def error(message: object, *, console: Console = said) -> None:
+def error(message: object, *, console: Console = stderr_console) -> None:
     """Print an error on one line of stderr, or of another console."""
     console.print(labelled("error", "red", one_line(message)), soft_wrap=True)

@@ -13,7 +13,7 @@ class LockedError(ValueError):
 
 
 @contextmanager
-def alone(folder: Path, name: str = ".lock", *, wait: bool = False) -> Iterator[None]:
+def locked_folder(folder: Path, name: str = ".lock", *, wait: bool = False) -> Iterator[None]:
     """Hold an exclusive lock on a folder while the context lasts.
 
     The operating system releases the lock when this process ends, in whatever way; the lock file

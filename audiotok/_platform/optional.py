@@ -10,7 +10,7 @@ class MissingModelError(ValueError):
     """Error of weights that are not on this machine; what needs them is not run, but not failed."""
 
 
-def needed(library: str, package: str = "", *, extra: str = "metrics") -> ModuleType:
+def optional_import(library: str, package: str = "", *, extra: str = "metrics") -> ModuleType:
     """Return a library of an optional extra, imported.
 
     Args:

@@ -58,7 +58,7 @@ class Audio:
         if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype != torch.float32 or not len(x):
             kind = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"samples must be a float32 tensor [channels samples], not {kind}")
-        levels.checked_shape(*x.shape)
+        levels.check_shape(*x.shape)
         if self.rate != int(self.rate) or self.rate < 1:
             raise ValueError(f"the sample rate must be a whole number of Hz, not {self.rate}")
         bad = ~x.isfinite()
@@ -160,7 +160,7 @@ class Audio:
         if self.channels == 1:
             return self
         mixed = mix(self.samples)
-        levels.checked_mix(self.samples, mixed)
+        levels.check_mix(self.samples, mixed)
         return Audio(mixed, self.rate)
 
     def split(self) -> list[Audio]:

@@ -64,7 +64,7 @@ def probe(path: Path) -> Probe:
         return Probe(decoder.rate, decoder.channels, samples)
 
 
-def probed(
+def probe_all(
     paths: Sequence[Path], *, console: Console | None = None
 ) -> Generator[Probe | AudioFileError, None, None]:
     """Yield the `probe` of each file, or its error, in the order of the files.
@@ -116,7 +116,7 @@ def shares(texts: Iterable[str]) -> dict[str, float]:
     return splits
 
 
-def described(
+def with_splits_and_texts(
     folder: Path, paths: Sequence[Path], splits: Mapping[str, float]
 ) -> Iterator[tuple[Path, dict[str, str]]]:
     """Yield each file with its `split`, and its `speaker` and `text` if the folder has them.
@@ -138,20 +138,22 @@ def described(
     Raises:
         ValueError: a transcript is not UTF-8.
     """
-    known = list(map(teller(cache, folder), paths))
+    known = list(map(transcript_reader(cache, folder), paths))
     inner = [path.relative_to(folder) for path in paths]
     groups = [
         speaker or path.parent.as_posix() for path, (speaker, _) in zip(inner, known, strict=True)
     ]
     if len(set(groups)) * min(splits.values(), default=0) < 1:
         groups = [path.as_posix() for path in inner]
-    chosen = drawn(set(groups), splits)
+    chosen = draw_splits(set(groups), splits)
     for path, group, (speaker, text) in zip(paths, groups, known, strict=True):
         yield path, {"split": chosen[group], "speaker": speaker, "text": text}
 
 
-def teller(remember: Callable[[Any], Any], root: Path) -> Callable[[Path], tuple[str, str]]:
-    """Return a function that reads speaker and text of a recording; see `described`.
+def transcript_reader(
+    remember: Callable[[Any], Any], root: Path
+) -> Callable[[Path], tuple[str, str]]:
+    """Return a function that reads speaker and text of a recording; see `with_splits_and_texts`.
 
     It returns "" for either where the folders of the recording do not have it.
 
@@ -185,7 +187,7 @@ def _names(folder: Path) -> set[str]:
     return set()
 
 
-def drawn(groups: set[str], splits: Mapping[str, float]) -> dict[str, str]:
+def draw_splits(groups: set[str], splits: Mapping[str, float]) -> dict[str, str]:
     """Return group -> split, drawn by a hash of the group's name.
 
     Args:

@@ -32,7 +32,7 @@ def energy(samples: Any) -> float:
     return float(flat @ flat)
 
 
-def checked_mix(samples: Any, mixed: Any) -> None:
+def check_mix(samples: Any, mixed: Any) -> None:
     """Raise if channels cancel each other in their mean.
 
     Args:
@@ -46,7 +46,7 @@ def checked_mix(samples: Any, mixed: Any) -> None:
         raise ValueError(CANCELS)
 
 
-def checked_level(low: float, high: float) -> None:
+def check_level(low: float, high: float) -> None:
     """Raise if samples are too large for floats with full scale 1.
 
     Args:
@@ -64,7 +64,7 @@ def checked_level(low: float, high: float) -> None:
         )
 
 
-def checked_shape(channels: int, samples: int) -> None:
+def check_shape(channels: int, samples: int) -> None:
     """Raise if the axes of `[channels samples]` seem to be exchanged.
 
     Raises:

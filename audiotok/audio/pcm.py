@@ -8,7 +8,7 @@ from io import BufferedIOBase
 
 import numpy as np
 
-from audiotok.audio.levels import checked_level
+from audiotok.audio.levels import check_level
 
 FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}  # by ffmpeg's names
 READ = 1 << 15  # bytes read at most at a time: about a second of 16-bit audio at 16 kHz
@@ -40,7 +40,7 @@ def to_samples(data: bytes, encoding: str, channels: int = 1) -> np.ndarray:
         raise PcmError("a sample is not a finite number")
     if raw.size:
         try:
-            checked_level(float(raw.min()), float(raw.max()))
+            check_level(float(raw.min()), float(raw.max()))
         except ValueError as error:
             raise PcmError(str(error)) from None
     return np.array(raw, np.float32, order="C")

@@ -71,7 +71,7 @@ class Source:
                 f"(first at {bad / self.rate:.3f} s); mend the file or cut them out"
             )
         try:
-            levels.checked_level(least, most)
+            levels.check_level(least, most)
         except ValueError as error:
             raise AudioFileError(f"{self.name}: {error}") from None
 
@@ -227,7 +227,7 @@ def resampled(
 
         from audiotok.audio.resample import Resampler
     except ImportError:
-        numpy_resampler = resample_numpy.Resampler(old, new, channels)
+        numpy_resampler = resample_numpy.NumpyResampler(old, new, channels)
         yield from map(numpy_resampler.step, pieces)
         yield numpy_resampler.finish()
         return

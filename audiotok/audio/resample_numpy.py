@@ -45,7 +45,7 @@ def _filter(old: int, new: int) -> tuple[np.ndarray, int, int]:
     return np.ascontiguousarray(weight.T), width, repeats * old
 
 
-class Resampler:
+class NumpyResampler:
     """Streaming resampler from `old` to `new` Hz, in constant memory.
 
     `step` takes any number of samples `[c t]` and returns those that are ready; `finish` returns

@@ -74,7 +74,7 @@ def is_file(entry: os.DirEntry[str] | Path) -> bool:
         return True
 
 
-def inside(
+def files_below(
     folder: Path, suffixes: Iterable[str], refused: Callable[[OSError], object] | None = None
 ) -> list[Path]:
     """Return the files of `walk` as a list.
@@ -94,7 +94,7 @@ def inside(
     return [Path(path) for path in walk(str(folder), suffixes, refused or stop)]
 
 
-def matching(pattern: str, refused: Callable[[OSError], object] = lambda _: None) -> list[str]:
+def glob_files(pattern: str, refused: Callable[[OSError], object] = lambda _: None) -> list[str]:
     """Return the files that match a glob, sorted; `**` matches any number of folders.
 
     Pipes are left out, and below a `**` everything that `walk` leaves out: Python's own `**`

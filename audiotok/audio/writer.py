@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
-from audiotok._platform.atomic import part_of
+from audiotok._platform.atomic import partial_path
 from audiotok.audio.decoders import CHUNK, AudioFileError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Sink:
         self._peak = 0.0
         self.force = force
         self.comment = comment
-        self._part = part_of(self.path)
+        self._part = partial_path(self.path)
 
     def __enter__(self) -> Sink:
         try:

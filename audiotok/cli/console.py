@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from audiotok._platform.console import UsageError, error, labelled, one_line, plain, said
+from audiotok._platform.console import UsageError, error, labelled, one_line, plain, stderr_console
 
 stdout_console = Console()
 
@@ -24,7 +24,9 @@ class StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`."""
         label = record.levelname.lower()
-        said.print(labelled(label, "yellow", one_line(record.getMessage())), soft_wrap=True)
+        stderr_console.print(
+            labelled(label, "yellow", one_line(record.getMessage())), soft_wrap=True
+        )
 
 
 def log_to_stderr() -> None:
@@ -114,7 +116,7 @@ def report(
         quiet: whether to print nothing on stdout.
     """
     if failed and len(rows) + skipped + failed > 1:
-        said.print(f"{failed} of {len(rows) + skipped + failed} failed", highlight=False)
+        stderr_console.print(f"{failed} of {len(rows) + skipped + failed} failed", highlight=False)
     if quiet:
         return
     if len(rows) == 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiotok._platform.registry import presets
-from audiotok.codecs.load import load_by
+from audiotok.codecs.load import load_in_backend
 from audiotok.runtime.batch.workers import Job
 from audiotok.runtime.files import decode_file, encode_file
 from audiotok.tokens import TokenReader
@@ -21,11 +21,11 @@ def encoder(codec: str, device: str, backend: str | None = None, **options: Any)
 
     Args:
         codec: a name, a checkpoint or an exported folder.
-        device: as for `load_by`.
-        backend: as for `load_by`.
+        device: as for `load_in_backend`.
+        backend: as for `load_in_backend`.
         options: as for `encode_file`.
     """
-    model = load_by(codec, device, backend)
+    model = load_in_backend(codec, device, backend)
     return lambda source, target: encode_file(model, source, target, **options).row()
 
 
@@ -34,8 +34,8 @@ def decoder(codec: str | None, device: str, backend: str | None = None, **option
 
     Args:
         codec: a name, a checkpoint or an exported folder; None for the codec that the file names.
-        device: as for `load_by`.
-        backend: as for `load_by`.
+        device: as for `load_in_backend`.
+        backend: as for `load_in_backend`.
         options: as for `decode_file`.
     """
 
@@ -55,11 +55,11 @@ def codec_for(
     Args:
         tokens: the file.
         codec: a name, a checkpoint or an exported folder; None for the codec that the file names.
-        device: as for `load_by`.
-        backend: as for `load_by`.
+        device: as for `load_in_backend`.
+        backend: as for `load_in_backend`.
 
     Raises:
-        ValueError: the codec is unknown, or as `load_by`.
+        ValueError: the codec is unknown, or as `load_in_backend`.
     """
     if codec is None:
         with TokenReader(tokens) as reader:
@@ -69,7 +69,7 @@ def codec_for(
                 f"{tokens}: tokens of codec {codec!r}, which is not here (`audiotok codecs` lists "
                 "those that are); give its checkpoint, or its exported folder, with --codec"
             )
-    return load_by(codec, device, backend)
+    return load_in_backend(codec, device, backend)
 
 
 def _known(name: str) -> bool:

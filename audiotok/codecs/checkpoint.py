@@ -20,7 +20,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.nn.finite import NotFiniteError, check_finite, not_finite
 from audiotok.nn.pretrained import hub, state_dicts
 from audiotok.nn.pretrained import reader as checkpoint_reader
-from audiotok.nn.pretrained.state_dicts import DialectError, Weights
+from audiotok.nn.pretrained.state_dicts import StateDictError, Weights
 
 log = logging.getLogger("audiotok")
 
@@ -245,7 +245,7 @@ def _load_external(path: Path, name: str | None) -> Codec:
     """Load a file of another program."""
     try:
         tensors, metadata = checkpoint_reader.read(path)
-    except checkpoint_reader.ForeignError as error:
+    except checkpoint_reader.WeightsFileError as error:
         raise CheckpointError(str(error)) from None
     kinds = {
         d: kind for kind in (find("codecs", n) for n in names("codecs")) for d in kind.dialects
@@ -299,7 +299,7 @@ def _with_weights(codec: Codec, weights: Weights, origin: Mapping[str, str], pat
         check_finite(weights, path, names=origin)
     except NotFiniteError as error:
         raise CheckpointError(str(error)) from None
-    except DialectError as error:
+    except StateDictError as error:
         raise CheckpointError(f"{path}: weights do not fit codec {codec.name!r}: {error}") from None
     codec.load_state_dict(weights)
     return codec

@@ -31,7 +31,7 @@ Verdict = Literal["pass", "fail", "does not apply"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """A result of one check: its name, the verdict, and a measurement or a reason."""
 
     check: str
@@ -47,7 +47,7 @@ class InapplicableError(Exception):
     """A check that does not apply to this codec or machine; the message gives the reason."""
 
 
-def conform(codec: Codec, audio: Audio | None = None) -> Iterator[Finding]:
+def conform(codec: Codec, audio: Audio | None = None) -> Iterator[CheckResult]:
     """Run every check on a codec and yield the result of each as it ends.
 
     Args:
@@ -75,7 +75,7 @@ def conform(codec: Codec, audio: Audio | None = None) -> Iterator[Finding]:
         except (ValueError, RuntimeError, IndexError, TypeError) as error:
             verdict = "fail"
             message = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        yield Finding(name, verdict, message)
+        yield CheckResult(name, verdict, message)
 
 
 def bursts(rate: int, seconds: float) -> Audio:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from audiotok._platform.console import UsageError
 from audiotok._platform.registry import find
 from audiotok.nn.pretrained.hub import cache_folder
-from audiotok.runtime.exported import FORMAT, Exported, ExportError, is_exported, read_about
+from audiotok.runtime.exported import FORMAT, Exported, ExportError, is_exported, read_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +92,7 @@ def load(
     folder = Path(name_or_path)
     if not is_exported(folder):
         folder = _exported(name_or_path, name)
-    description = read_about(folder)
+    description = read_metadata(folder)
     if name is not None and name != description["codec"]:
         raise ExportError(f"{folder}: holds {description['codec']!r}, not {name!r}")
     graphs = description["graphs"].items()
@@ -118,7 +118,7 @@ def load_once(codec: str, device: str) -> Codec:
         raise UsageError(f"device {device}: {str(error).splitlines()[0]}") from None
 
 
-def load_by(codec: str, device: str, backend: str | None) -> Codec | Exported:
+def load_in_backend(codec: str, device: str, backend: str | None) -> Codec | Exported:
     """Return the codec of a name or path in a backend, the same instance throughout this process.
 
     Args:
@@ -165,6 +165,6 @@ def _exported(name_or_path: str | Path, name: str | None) -> Path:
 def _is_current(folder: Path) -> bool:
     """Return whether an export in the cache is complete and of the current format."""
     try:
-        return read_about(folder)["format"] == FORMAT
+        return read_metadata(folder)["format"] == FORMAT
     except ExportError:
         return False

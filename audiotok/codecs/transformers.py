@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load, save
@@ -26,7 +26,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.tokens.tokens import Tokens
 
 _torchaudio.load()  # transformers imports torchaudio, which may not load by itself
-transformers: Any = needed("transformers", extra="teachers")
+transformers: Any = optional_import("transformers", extra="teachers")
 WEIGHTS = "model.safetensors"
 
 

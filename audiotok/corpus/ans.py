@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.atomic import complete
-from audiotok._platform.optional import needed
+from audiotok._platform.atomic import atomic_file
+from audiotok._platform.optional import optional_import
 from audiotok.corpus.base import CorpusError
 from audiotok.tokens import Header, TokenReader
 from audiotok.tokens.format import explained
@@ -75,12 +75,12 @@ class _Models:
 
 
 def _model(counts: np.ndarray) -> Any:
-    stream: Any = needed("constriction", extra="corpus").stream
+    stream: Any = optional_import("constriction", extra="corpus").stream
     return stream.model.Categorical(scaled(counts).astype(np.float32), perfect=False)
 
 
 def _coder(words: np.ndarray | None = None) -> Any:
-    stream: Any = needed("constriction", extra="corpus").stream
+    stream: Any = optional_import("constriction", extra="corpus").stream
     return stream.stack.AnsCoder() if words is None else stream.stack.AnsCoder(words)
 
 
@@ -197,7 +197,7 @@ def write_ans(reader: TokenReader, path: Path) -> np.ndarray:
     facts["weights"] = len(table)
     text = json.dumps(facts, separators=(",", ":")).encode()
     bits = np.zeros(header.rows)
-    with explained(path, "write"), complete(path) as part, part.open("wb") as file:
+    with explained(path, "write"), atomic_file(path) as part, part.open("wb") as file:
         file.write(HEAD.pack(MAGIC, len(text), zlib.crc32(text)) + text)
         file.write(table)
         index = file.tell()

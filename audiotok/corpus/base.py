@@ -72,7 +72,7 @@ class ShardFiles:
 
 
 @dataclass(frozen=True)
-class About:
+class CorpusInfo:
     """Content of corpus.json, without its format."""
 
     codec: str
@@ -117,7 +117,7 @@ def hashed(name: str) -> int:
     return int.from_bytes(digest, "little")
 
 
-def about_bytes(about: About) -> bytes:
+def info_bytes(about: CorpusInfo) -> bytes:
     """Return the content of corpus.json.
 
     Its checksum is computed with `UNKNOWN` in place of the checksum.
@@ -127,7 +127,7 @@ def about_bytes(about: About) -> bytes:
     return data.replace(UNKNOWN.encode(), sha256(data).hexdigest().encode(), 1)
 
 
-def read_about(folder: Path) -> About:
+def read_info(folder: Path) -> CorpusInfo:
     """Read corpus.json of a folder.
 
     Raises:
@@ -151,7 +151,7 @@ def read_about(folder: Path) -> About:
         raise CorpusError(f"{error}; restore it") from None
 
 
-def _about(facts: Any, data: bytes, path: str) -> About:
+def _about(facts: Any, data: bytes, path: str) -> CorpusInfo:
     """Return the content of corpus.json after checking every field."""
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), str):
         raise ValueError(f"{path}: not what describes a corpus")
@@ -174,7 +174,7 @@ def _about(facts: Any, data: bytes, path: str) -> About:
         name: whole(facts.get(name, 0), f"{path}: {name}", least=0, most=1 << 53)
         for name in ("sample_rate", "frame_size", "channels", "quarantined")
     }
-    about = About(
+    about = CorpusInfo(
         codec=facts["codec"],
         fingerprint=facts["fingerprint"],
         sizes=tuple(whole(size, f"{path}: a size") for size in facts["sizes"]),

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.atomic import complete_folder
+from audiotok._platform.atomic import atomic_folder
 from audiotok._platform.console import cell
-from audiotok.audio.folder import drawn
-from audiotok.corpus.base import About, CorpusError, ShardFiles
+from audiotok.audio.folder import draw_splits
+from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles
 from audiotok.corpus.read import Corpus
 from audiotok.corpus.shard import Shard
 from audiotok.corpus.write import (
@@ -21,8 +21,8 @@ from audiotok.corpus.write import (
     link,
     publish,
     shard_name,
-    write_about,
     write_corpus,
+    write_info,
     write_quarantine,
 )
 from audiotok.tokens.tokens import Tokens
@@ -30,7 +30,7 @@ from audiotok.tokens.tokens import Tokens
 Entries = Iterator[tuple[dict[str, Any], Tokens]]
 
 
-def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False) -> About:
+def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False) -> CorpusInfo:
     """Merge corpora in the given order; shards are linked (or copied) and not rewritten.
 
     Args:
@@ -73,7 +73,7 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False
         job = {"merged": [corpus.about.job for corpus in corpora]}
         quarantined = sum(corpus.about.quarantined for corpus in corpora)
         info = replace(first, shards=tuple(shards), quarantined=quarantined, job=job)
-        info = write_about(folder, info)
+        info = write_info(folder, info)
     return info
 
 
@@ -135,7 +135,7 @@ def _quarantined(folder: Path) -> list[tuple[str, str, str]]:
 
 def split(
     corpus: Corpus, out: str | Path, shares: Mapping[str, float], *, by: str = "speaker"
-) -> dict[str, About]:
+) -> dict[str, CorpusInfo]:
     """Split a corpus by speaker into several; the speakers that are left go to "train".
 
     Speakers are drawn by a hash of their name, so the split is the same everywhere, and new
@@ -154,7 +154,7 @@ def split(
         CorpusError: `out` exists.
     """
     groups = (_group(row, by) for shard in corpus.shards for row in shard.rows())
-    chosen = drawn(set(groups), shares)
+    chosen = draw_splits(set(groups), shares)
     splits = {}
     with _new(out) as folder:
         for name in ("train", *shares):
@@ -191,7 +191,7 @@ def duplicates(corpus: Corpus) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def dedup(corpus: Corpus, out: str | Path) -> About:
+def dedup(corpus: Corpus, out: str | Path) -> CorpusInfo:
     """Write a corpus without its `duplicates`, keeping the first of each.
 
     duplicates.tsv in the new folder lists the removed ids, each with the id that it equals.
@@ -219,7 +219,7 @@ def dedup(corpus: Corpus, out: str | Path) -> About:
             names = [str(corpus[number].id) for number in (i, first)]
             lines.append("\t".join(map(cell, names)))
         publish(folder / "duplicates.tsv", ("\n".join(lines) + "\n").encode())
-        info = write_about(folder, info)
+        info = write_info(folder, info)
     return info
 
 
@@ -228,7 +228,7 @@ def _kept(
     folder: Path,
     keep: Callable[[Shard, int, dict[str, Any]], bool],
     job: dict[str, Any],
-) -> About:
+) -> CorpusInfo:
     """Write a corpus of the kept recordings, in shards up to the size of the largest here."""
 
     def entries() -> Entries:
@@ -252,5 +252,5 @@ def _new(out: str | Path) -> Iterator[Path]:
     out = Path(out)
     if out.exists():
         raise CorpusError(f"{out}: exists already; name a new folder")
-    with complete_folder(out) as folder:
+    with atomic_folder(out) as folder:
         yield folder

@@ -122,6 +122,6 @@ def _agrees(shard: Shard, i: int, name: str, row: dict[str, Any], codes: np.ndar
     )
 
 
-def whole(path: str | Path) -> bool:
+def is_sound(path: str | Path) -> bool:
     """Return whether a corpus has no damage."""
     return not any(faults for _, faults in verify(path))

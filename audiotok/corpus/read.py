@@ -9,7 +9,7 @@ from typing import overload
 
 import numpy as np
 
-from audiotok.corpus.base import hashed, read_about
+from audiotok.corpus.base import hashed, read_info
 from audiotok.corpus.shard import Entry, Shard
 
 
@@ -30,7 +30,7 @@ class Corpus:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.about = read_about(self.path)
+        self.about = read_info(self.path)
         header = self.about.header
         self.shards = [Shard(self.path, files, header) for files in self.about.shards]
         self._starts = np.cumsum([0, *(len(shard) for shard in self.shards)])

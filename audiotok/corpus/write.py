@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok._platform.console import cell
 from audiotok.corpus.base import (
     INDEX,
-    About,
     CorpusError,
+    CorpusInfo,
     ShardFiles,
-    about_bytes,
     hashed,
     header_of,
+    info_bytes,
 )
 from audiotok.tokens import Header, TokenWriter
 from audiotok.tokens.format import explained
@@ -70,7 +70,9 @@ def row_of(name: str, tokens: Tokens, audio: int, more: dict[str, Any]) -> dict[
     }
 
 
-def tokens_of(about: About, codes: np.ndarray, samples: int, rate: int, original: int) -> Tokens:
+def tokens_of(
+    about: CorpusInfo, codes: np.ndarray, samples: int, rate: int, original: int
+) -> Tokens:
     """Return codes as tokens of a corpus's codec.
 
     Args:
@@ -166,11 +168,11 @@ class ShardCutter:
 
 def write_corpus(
     folder: Path,
-    about: About,
+    about: CorpusInfo,
     entries: Iterable[tuple[dict[str, Any], Tokens]],
     *,
     limit: int = SHARD_BYTES,
-) -> About:
+) -> CorpusInfo:
     """Write a whole corpus of rows and tokens.
 
     Args:
@@ -207,7 +209,7 @@ def write_corpus(
         else:  # the last recording filled the shard before
             for suffix in shard.bytes:
                 (folder / f"{name}{suffix}").unlink()
-    return write_about(folder, replace(about, shards=tuple(files)))
+    return write_info(folder, replace(about, shards=tuple(files)))
 
 
 def shard_name(number: int) -> str:
@@ -215,7 +217,7 @@ def shard_name(number: int) -> str:
     return f"shard-{number:06d}"
 
 
-def write_about(folder: Path, about: About) -> About:
+def write_info(folder: Path, about: CorpusInfo) -> CorpusInfo:
     """Write corpus.json, which makes the corpus complete.
 
     Returns:
@@ -223,7 +225,7 @@ def write_about(folder: Path, about: About) -> About:
     """
     lists = {name: sha256(folder / name) for name in LISTS if (folder / name).is_file()}
     written = replace(about, lists=lists)
-    publish(folder / "corpus.json", about_bytes(written))
+    publish(folder / "corpus.json", info_bytes(written))
     sync(folder)
     return written
 
@@ -258,7 +260,7 @@ def fresh(folder: Path) -> None:
 @contextmanager
 def _published(path: Path) -> Iterator[Any]:
     """Open a file that appears under its name when it is complete and on the disk."""
-    with explained(path, "write"), complete(path) as part, part.open("wb") as file:
+    with explained(path, "write"), atomic_file(path) as part, part.open("wb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.nn import functional as F
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.audio.audio import Audio
 
 RATE = 16000  # sample rate of the acoustic model, Hz
@@ -21,7 +21,7 @@ PROTOCOL = "forced alignment by pocketsphinx's en-us model (39 phones, 10 ms ste
 
 
 @dataclass(frozen=True)
-class Span:
+class TimedSpan:
     """A labelled phone or word from `start` to `end`, in seconds."""
 
     label: str
@@ -33,8 +33,8 @@ class Span:
 class Alignment:
     """Phones and words of a recording in spoken order, without silences and noises."""
 
-    phones: list[Span]
-    words: list[Span]
+    phones: list[TimedSpan]
+    words: list[TimedSpan]
 
 
 def align(audio: Audio, text: str) -> Alignment:
@@ -82,7 +82,7 @@ def align(audio: Audio, text: str) -> Alignment:
     return Alignment(phones, spoken)
 
 
-def pronounced(text: str) -> list[str]:
+def pronounce(text: str) -> list[str]:
     """Return the phones of an English text, with SIL at its pauses and at both ends.
 
     Of each word the first pronunciation in the dictionary is taken.
@@ -120,7 +120,7 @@ def plain(text: str) -> list[str]:
 @cache
 def _decoder() -> Any:
     """Return the decoder of this process, which takes seconds to load."""
-    return needed("pocketsphinx").Decoder(lm=None, loglevel="FATAL")
+    return optional_import("pocketsphinx").Decoder(lm=None, loglevel="FATAL")
 
 
 def _run(decoder: Any, pcm: bytes) -> None:
@@ -130,8 +130,8 @@ def _run(decoder: Any, pcm: bytes) -> None:
     decoder.end_utt()
 
 
-def _span(entry: Any, label: str) -> Span:
+def _span(entry: Any, label: str) -> TimedSpan:
     """Return the span of an entry in seconds of the recording, less the silence added to it."""
     ends = (entry.start, entry.start + entry.duration)
     start, end = (max(0.0, at * STEP - EDGE) for at in ends)
-    return Span(label, round(start, 6), round(end, 6))
+    return TimedSpan(label, round(start, 6), round(end, 6))

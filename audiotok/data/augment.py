@@ -66,7 +66,7 @@ class Augment:
             raise ValueError(f"augment: band_low must be above 0 Hz, not {self.band_low}")
 
 
-def augmented(
+def augment_crop(
     wave: Wave,
     options: Augment,
     random: Generator,

@@ -16,15 +16,15 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from audiotok.audio.decoders import AudioFileError
-from audiotok.data.augment import Augment, augmented
-from audiotok.data.cache import Pool
-from audiotok.data.direct import Files
+from audiotok.data.augment import Augment, augment_crop
+from audiotok.data.cache import SampleCache
+from audiotok.data.direct import FileSamples
 
 TRIES = 10  # crops drawn in place of one whose file cannot be read, before it is an error
 
 
 @runtime_checkable
-class Features(Protocol):
+class FeatureSource(Protocol):
     """Features of recordings by a pretrained model: a vector for each frame."""
 
     width: int  # d
@@ -40,7 +40,7 @@ class Features(Protocol):
 
 
 @dataclass(frozen=True)
-class Config:
+class BatchConfig:
     """Sizes and seed of the crops in a batch."""
 
     batch: int  # crops for each rank
@@ -103,7 +103,7 @@ class Batch:
 class _CropSampler:
     """A sampler of crops that draws each recording in proportion to its length."""
 
-    def __init__(self, source: Pool | Files, lengths: np.ndarray, grid: int) -> None:
+    def __init__(self, source: SampleCache | FileSamples, lengths: np.ndarray, grid: int) -> None:
         self.source = source
         self.grid = grid
         self.ends = np.cumsum(lengths)
@@ -162,12 +162,12 @@ class Batches(Dataset[Batch]):
 
     def __init__(
         self,
-        source: Pool | Files,
-        config: Config,
+        source: SampleCache | FileSamples,
+        config: BatchConfig,
         *,
         augment: Augment | None = None,
-        noises: Pool | Files | None = None,
-        features: Features | None = None,
+        noises: SampleCache | FileSamples | None = None,
+        features: FeatureSource | None = None,
     ) -> None:
         self.source = source
         self.config = config
@@ -243,7 +243,7 @@ class Batches(Dataset[Batch]):
         noise = None
         if self._noises is not None:
             noise = partial(self._noise, self._noises, skipped)
-        wave, clean = augmented(wave, self.augment, random, rate=self.source.rate, noise=noise)
+        wave, clean = augment_crop(wave, self.augment, random, rate=self.source.rate, noise=noise)
         return wave, clean, recording, start
 
     @staticmethod

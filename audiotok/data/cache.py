@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from audiotok._platform.atomic import complete, sweep
+from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok.audio.decoders import AudioFileError
 from audiotok.audio.reader import open_audio
 from audiotok.data.manifest import Recording, Unreadable, key
@@ -27,7 +27,7 @@ BLOCK = 2**18  # samples decoded at a time
 FORMAT = 2  # version of the cache's content; part of its file name
 
 
-class Pool:
+class SampleCache:
     """Recordings as 16-bit samples one after another in a memory-mapped file.
 
     Training reads every recording dozens of times, and decodes it once. An instance can be sent to
@@ -56,7 +56,7 @@ class Pool:
         cache: str | Path,
         *,
         console: Console | None = None,
-    ) -> Pool:
+    ) -> SampleCache:
         """Decode all recordings to mono at `rate` Hz, or take the cache of an earlier run.
 
         Memory does not grow with the number of recordings. An interrupted run leaves nothing. Of
@@ -76,8 +76,8 @@ class Pool:
         data, index = name.with_suffix(".i16"), name.with_suffix(".npy")
         if not index.is_file():
             data.parent.mkdir(parents=True, exist_ok=True)
-            sweep([data.parent])
-            with complete(index) as index_part, complete(data) as data_part:
+            remove_stale_parts([data.parent])
+            with atomic_file(index) as index_part, atomic_file(data) as data_part:
                 starts = _decode(recordings, rate, data_part, console or Console(stderr=True))
                 with index_part.open("wb") as out:
                     np.save(out, np.array(starts))

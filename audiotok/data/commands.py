@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from audiotok._platform.lock import alone
+from audiotok._platform.lock import locked_folder
 from audiotok.audio.decoders import AudioFileError
 
 KEPT = 8  # outputs stored for further stretches of the same recordings
@@ -86,7 +86,7 @@ def run_once(command: str, into: str, name: str, folder: Path, *, allowed: bool)
         raise CommandError(name)
     kept = folder / hashlib.sha256(command.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     failed = kept.with_suffix(".failed")
-    with alone(folder, f"{kept.name}.lock", wait=True):
+    with locked_folder(folder, f"{kept.name}.lock", wait=True):
         if failed.exists():
             raise AudioFileError(f"{name}: {failed.read_text('utf-8')}")
         try:

@@ -11,15 +11,15 @@ from jaxtyping import Float32
 from rich.console import Console
 from torch import Tensor
 
-from audiotok._platform.atomic import complete, sweep
+from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok.audio.decoders import AudioFileError
-from audiotok.audio.folder import Probe, probed
+from audiotok.audio.folder import Probe, probe_all
 from audiotok.audio.reader import open_audio
 from audiotok.audio.resample import ROLLOFF, ROWS, ZERO_CROSSINGS, Resampler
 from audiotok.data.manifest import Recording, Unreadable, key
 
 
-class Files:
+class FileSamples:
     """Recordings read from their files on demand, for corpora too large for a cache.
 
     A piece equals the same piece of the whole file, mixed down and resampled, to 1e-5. WAV, FLAC
@@ -47,7 +47,7 @@ class Files:
         cache: str | Path,
         *,
         console: Console | None = None,
-    ) -> Files:
+    ) -> FileSamples:
         """Read the header of every file, or take the headers that an earlier run read.
 
         Args:
@@ -63,10 +63,10 @@ class Files:
         index = Path(cache) / f"{key(recordings, rate)}.probes.npy"
         if not index.is_file():
             index.parent.mkdir(parents=True, exist_ok=True)
-            sweep([index.parent])
+            remove_stale_parts([index.parent])
             paths, bad = [r.path for r in recordings], Unreadable(len(recordings))
             probes = np.array([(rate, 0)] * len(paths), np.int64)
-            for i, probe in enumerate(probed(paths, console=console)):
+            for i, probe in enumerate(probe_all(paths, console=console)):
                 try:
                     if not isinstance(probe, Probe):
                         raise probe
@@ -74,7 +74,7 @@ class Files:
                     probes[i] = probe.rate, probe.samples
                 except ValueError as error:
                     bad.add(paths[i], error)
-            with complete(index) as part, part.open("wb") as out:
+            with atomic_file(index) as part, part.open("wb") as out:
                 np.save(out, probes)
         return cls(recordings, rate, probes=np.load(index))
 

@@ -30,7 +30,7 @@ from rich.progress import track
 from torch import Tensor
 
 from audiotok._platform import jsonfile
-from audiotok._platform.atomic import part_of, sweep
+from audiotok._platform.atomic import partial_path, remove_stale_parts
 from audiotok.audio.audio import Audio, AudioFileError
 from audiotok.data.features.base import Choice, Teacher
 from audiotok.data.manifest import Recording
@@ -40,7 +40,7 @@ log = logging.getLogger("audiotok")
 BAD = 0.1  # share of recordings that may be unreadable; with more, something else is wrong
 
 
-class Features:
+class FeatureCache:
     """Cached features of recordings, indexed by position in the list given.
 
     An instance can be sent to other processes. Each crop maps its file anew, so memory does not
@@ -66,7 +66,7 @@ class Features:
         layer: Choice,
         cache: str | Path,
         console: Console | None = None,
-    ) -> Features:
+    ) -> FeatureCache:
         """Compute the features that the cache does not hold yet, and open it.
 
         The order is random and different in every process: several share the work, and a part of it
@@ -86,7 +86,7 @@ class Features:
         teacher.check_layer(layer)
         folder = Path(cache) / f"{teacher.name}-{layer}-{teacher.fingerprint}"
         folder.mkdir(parents=True, exist_ok=True)
-        sweep([folder, *(path for path in folder.iterdir() if path.is_dir())])
+        remove_stale_parts([folder, *(path for path in folder.iterdir() if path.is_dir())])
         description = {
             "teacher": teacher.name,
             "layer": layer,
@@ -127,7 +127,7 @@ class Features:
         folder: str | Path,
         *,
         console: Console | None = None,
-    ) -> Features:
+    ) -> FeatureCache:
         """Open one folder of a cache for these recordings, without the teacher.
 
         Args:
@@ -263,7 +263,7 @@ def _hash(content: bytes) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file that appears when it is complete."""
-    part = part_of(path)
+    part = partial_path(path)
     try:
         part.write_bytes(content)
         part.replace(path)

@@ -24,7 +24,7 @@ from audiotok.data.batches import Batch, Batches
 
 log = logging.getLogger("audiotok")
 
-AHEAD = 4  # batches that each process has ready, beside the one being sent
+PREFETCH = 4  # batches that each process has ready, beside the one being sent
 
 
 def loader(
@@ -121,7 +121,7 @@ def _work(pipe: Connection, batches: Batches, steps: range) -> None:
     """Send batches through a pipe until the steps are done or the receiver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    ready: Queue[bytes | None] = Queue(AHEAD)
+    ready: Queue[bytes | None] = Queue(PREFETCH)
     sender = Thread(target=_send, args=(pipe, ready))
     sender.start()
     try:

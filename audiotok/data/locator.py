@@ -15,11 +15,11 @@ import numpy as np
 
 from audiotok._platform.console import one_line, plain
 from audiotok._platform.jsonfile import parse
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.audio.audio import AudioFileError, Source, open_audio
 from audiotok.audio.decoders import Decoder
 from audiotok.data.commands import CommandError, run, run_once, withheld
-from audiotok.data.passing import PassingError, passes
+from audiotok.data.transient import TransientError, is_transient
 
 LONGEST = 1e9  # longest duration of a recording, seconds (31 years)
 OVERSHOOT = 0.5  # seconds by which a part may end after its file does, as Kaldi allows
@@ -35,7 +35,7 @@ class ListingError(ValueError):
 
 
 @dataclass(frozen=True)
-class Place:
+class AudioLocator:
     """A locator of a recording's audio: a file, a part of one, a URL, bytes, or a command.
 
     Attributes:
@@ -106,7 +106,7 @@ def reading(path: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def opened(locator: Place, *, commands: bool = False, scratch: str = "") -> Iterator[Source]:
+def opened(locator: AudioLocator, *, commands: bool = False, scratch: str = "") -> Iterator[Source]:
     """Open the audio of a recording for reading by blocks, as a context manager.
 
     Args:
@@ -141,7 +141,7 @@ def opened(locator: Place, *, commands: bool = False, scratch: str = "") -> Iter
             raise AudioFileError(str(error).replace(path, locator.name)) from None
 
 
-def _one_channel(source: Source, locator: Place) -> Source:
+def _one_channel(source: Source, locator: AudioLocator) -> Source:
     """Return the channel of a source that a locator names."""
     channel = locator.channel or 0
     if channel >= source.channels:
@@ -152,7 +152,7 @@ def _one_channel(source: Source, locator: Place) -> Source:
     return Source(Decoder(locator.name, source.rate, 1, source.samples, 0, chunks), ExitStack())
 
 
-def _copy_to_file(locator: Place, stack: ExitStack, commands: bool, scratch: str) -> str:
+def _copy_to_file(locator: AudioLocator, stack: ExitStack, commands: bool, scratch: str) -> str:
     """Copy the bytes of a recording to a temporary file, for decoders that open by name."""
     suffix = Path(locator.name.partition("?")[0]).suffix[:10]
     copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="audiotok-", suffix=suffix))  # noqa: SIM115
@@ -184,21 +184,21 @@ def _copy_to_file(locator: Place, stack: ExitStack, commands: bool, scratch: str
     return copy.name
 
 
-def _check_length(locator: Place, length: Any, received: int) -> None:
+def _check_length(locator: AudioLocator, length: Any, received: int) -> None:
     """Raise PassingError where a connection ended before all expected bytes were received."""
     expected = locator.size
     if expected is None and isinstance(length, int):
         expected = length - locator.offset
     if is_url(locator.path) and expected is not None and received < expected:
-        raise PassingError(f"only {received:,} of {expected:,} bytes came")
+        raise TransientError(f"only {received:,} of {expected:,} bytes came")
 
 
-def _from_lhotse(locator: Place, commands: bool) -> Source:
+def _from_lhotse(locator: AudioLocator, commands: bool) -> Source:
     """Load a cut by lhotse: one that is more than a part of a single file."""
     cut = parse(locator.cut, locator.name)
     if not commands and _has_command(cut):
         raise CommandError(locator.name)
-    lhotse: Any = needed("lhotse", extra="corpus")
+    lhotse: Any = optional_import("lhotse", extra="corpus")
     try:
         with withheld(locator.name, allowed=commands):
             cut = lhotse.serialization.deserialize_item(cut)
@@ -230,14 +230,14 @@ def _has_command(cut: Any) -> bool:
     return False
 
 
-def may_pass(error: Exception, locator: Place) -> bool:
+def may_be_transient(error: Exception, locator: AudioLocator) -> bool:
     """Return whether reading a recording may succeed when it is tried again.
 
     A decoder calls a file damaged where the disk did not return its bytes, so the file is read once
     more to find out.
     """
     path = locator.path
-    if passes(error, remote=is_url(path)):
+    if is_transient(error, remote=is_url(path)):
         return True
     if not path or is_url(path):
         return False
@@ -246,11 +246,11 @@ def may_pass(error: Exception, locator: Place) -> bool:
             while file.read(1 << 20):
                 pass
     except OSError as refused:
-        return passes(refused)
+        return is_transient(refused)
     return False
 
 
-def reason(error: Exception, locator: Place) -> str:
+def reason(error: Exception, locator: AudioLocator) -> str:
     """Return why a recording has no codes, in one line that is the same on every machine."""
     text = one_line(error)
     if isinstance(error, MemoryError):

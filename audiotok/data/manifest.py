@@ -14,13 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
-from audiotok._platform.atomic import complete, sweep
+from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok._platform.jsonfile import parse, shown
 from audiotok.audio.columns import PATHS, in_folder, path_of, with_our_names
 from audiotok.audio.decoders import AUDIO, AudioFileError
 from audiotok.audio.delimited import header_of, read_rows
-from audiotok.audio.folder import Probe, described, probed
-from audiotok.audio.walk import inside
+from audiotok.audio.folder import Probe, probe_all, with_splits_and_texts
+from audiotok.audio.walk import files_below
 
 log = logging.getLogger("audiotok")
 
@@ -80,7 +80,7 @@ def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recordi
     """
     path = Path(path)
     if path.is_dir():
-        rows = described(path, inside(path, AUDIO), SPLITS)
+        rows = with_splits_and_texts(path, files_below(path, AUDIO), SPLITS)
         recordings = [Recording(file, {"path": str(file), **fields}) for file, fields in rows]
     elif path.is_file():
         if path.suffix.lower() in AUDIO:
@@ -239,7 +239,8 @@ def write_manifest(
 ) -> Summary:
     """Search a folder for audio, read the header of every file, and list those that can be read.
 
-    See `folder.described` for where transcripts are looked for and how splits are drawn.
+    See `folder.with_splits_and_texts` for where transcripts are looked for and how splits are
+    drawn.
 
     Args:
         folder: folder to search; hidden files are left out.
@@ -259,12 +260,12 @@ def write_manifest(
         raise ValueError(f"{out}: exists already; --force overwrites it")
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    paths = inside(folder, AUDIO)
+    paths = files_below(folder, AUDIO)
     if not paths:
         raise ValueError(f"{folder}: no audio file in this folder")
     probes: dict[Path, Probe] = {}
     errors: list[tuple[str, str]] = []
-    for path, probe in zip(paths, probed(paths, console=console), strict=True):
+    for path, probe in zip(paths, probe_all(paths, console=console), strict=True):
         if isinstance(probe, AudioFileError):
             errors.append((str(path), str(probe)))
         elif out.suffix.lower() == ".tsv" and any(mark in str(path) for mark in "\t\r\n"):
@@ -279,7 +280,9 @@ def write_manifest(
     rows: list[dict[str, str]] = []
     counts = Counter[str]()
     seconds = 0.0
-    for path, fields in described(folder, list(probes), SPLITS if splits is None else splits):
+    for path, fields in with_splits_and_texts(
+        folder, list(probes), SPLITS if splits is None else splits
+    ):
         rate, channels, samples = probes[path]
         seconds += samples / rate
         counts[fields["split"]] += 1
@@ -301,8 +304,8 @@ def _relative(folder: Path, path: Path) -> str:
 def _save(rows: list[dict[str, str]], out: Path) -> None:
     """Write the manifest to a file that appears when it is complete."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    sweep([out.parent])
-    with complete(out) as part, part.open("w", newline="", encoding="utf-8") as lines:
+    remove_stale_parts([out.parent])
+    with atomic_file(out) as part, part.open("w", newline="", encoding="utf-8") as lines:
         if out.suffix.lower() in JSON:
             for row in rows:
                 fields = {name: row[name] for name in COLUMNS if row[name]}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
-from audiotok.data.alignment import Span
+from audiotok.data.alignment import TimedSpan
 from audiotok.evaluation.metrics.base import Metric
 from audiotok.evaluation.probes.probe import cross_validate
 from audiotok.evaluation.probes.statistics import paired
@@ -35,17 +35,17 @@ WORDS = {"own": "own", "others": "others", "closer": "closer than others", "iden
 
 
 @dataclass(frozen=True)
-class Spoken:
+class LabelledRecording:
     """Recording with its speaker, and its phones if they are known."""
 
     audio: Audio
     speaker: str
-    phones: list[Span]
+    phones: list[TimedSpan]
 
 
-def measured(
+def measure_codec(
     codec: Codec,
-    spoken: Iterable[Spoken],
+    spoken: Iterable[LabelledRecording],
     *,
     embedders: Sequence[str] = (),
     metrics: dict[str, Metric] | None = None,
@@ -105,8 +105,8 @@ def measured(
     return sums | _voices(codec, firsts, embedders) | _scores(codec, firsts, metrics or {})
 
 
-def originals(spoken: Sequence[Spoken], embedders: Sequence[str]) -> Sums:
-    """Return the measures of voices by `measured` on uncoded audio, as an upper bound.
+def measure_originals(spoken: Sequence[LabelledRecording], embedders: Sequence[str]) -> Sums:
+    """Return the measures of voices by `measure_codec` on uncoded audio, as an upper bound.
 
     Args:
         spoken: recordings; the first of each speaker is used.
@@ -124,15 +124,15 @@ def originals(spoken: Sequence[Spoken], embedders: Sequence[str]) -> Sums:
     return sums
 
 
-def first_of_each(spoken: Sequence[Spoken]) -> list[Spoken]:
+def first_of_each(spoken: Sequence[LabelledRecording]) -> list[LabelledRecording]:
     """Return the first recording of each speaker, in the order of their names."""
-    firsts: dict[str, Spoken] = {}
+    firsts: dict[str, LabelledRecording] = {}
     for one in spoken:
         firsts.setdefault(one.speaker, one)
     return [firsts[speaker] for speaker in sorted(firsts)]
 
 
-def _voices(codec: Codec, spoken: Sequence[Spoken], embedders: Sequence[str]) -> Sums:
+def _voices(codec: Codec, spoken: Sequence[LabelledRecording], embedders: Sequence[str]) -> Sums:
     """Return the measures of voices in the audio and in the codes of codebook 1."""
     vectors_by_name = defaultdict[str, list[list[Tensor]]](list)
     for one in spoken:
@@ -163,7 +163,7 @@ def _named(name: str, kind: str, result: Voices) -> Sums:
     }
 
 
-def _scores(codec: Codec, spoken: Sequence[Spoken], metrics: dict[str, Metric]) -> Sums:
+def _scores(codec: Codec, spoken: Sequence[LabelledRecording], metrics: dict[str, Metric]) -> Sums:
     """Return scores of first recordings decoded from all codebooks."""
     sums: Sums = {}
     decoded = [codec.decode(codec.encode(one.audio)) for one in spoken] if metrics else []
@@ -174,7 +174,7 @@ def _scores(codec: Codec, spoken: Sequence[Spoken], metrics: dict[str, Metric]) 
     return sums
 
 
-def table(pairs: Sequence[tuple[Sums, Sums]], names: tuple[str, str]) -> list[str]:
+def comparison_table(pairs: Sequence[tuple[Sums, Sums]], names: tuple[str, str]) -> list[str]:
     """Return both codecs' values and their difference, by pair and pooled, as lines of Markdown.
 
     Each pair is of one seed. Intervals are 95 % by `statistics.paired` over speakers. The pooled

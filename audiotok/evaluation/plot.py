@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotok._platform.atomic import part_of
+from audiotok._platform.atomic import partial_path
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.metrics.mel import log_mel
 
@@ -59,7 +59,7 @@ def draw(before: Audio, after: Audio, path: str | Path, *, title: str) -> None:
         mel.set(ylabel="mel band")
         figure.colorbar(image, ax=mel, label="dB", pad=0.01)
     axes[-1].set(xlabel="seconds")
-    part = part_of(Path(path))
+    part = partial_path(Path(path))
     try:
         with warnings.catch_warnings():
             # The font may lack a character of the title.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from audiotok._platform import jsonfile
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 
 VERSION = 1
 
@@ -38,7 +38,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class About:
+class MetricInfo:
     """Metric with its unit and the conditions that its numbers depend on."""
 
     name: str  # name with its option: "pesq", "dnsmos:sig"
@@ -129,7 +129,7 @@ class Results:
 
     about: dict[str, Any]
     clips: list[Clip]
-    metrics: list[About]
+    metrics: list[MetricInfo]
     subjects: list[Subject]
     scores: list[ScoreRow]
     means: list[Mean]
@@ -141,7 +141,7 @@ class Results:
     def save(self, path: str | Path) -> None:
         """Write JSON; the file appears under its name when it is complete."""
         table = {"version": VERSION, **dataclasses.asdict(self)}
-        with complete(Path(path)) as part:
+        with atomic_file(Path(path)) as part:
             part.write_text(json.dumps(table, ensure_ascii=False, allow_nan=False), "utf-8")
 
     @classmethod
@@ -157,7 +157,7 @@ class Results:
                 raise ValueError("of another version")
             kinds = {
                 "clips": Clip,
-                "metrics": About,
+                "metrics": MetricInfo,
                 "subjects": Subject,
                 "scores": ScoreRow,
                 "means": Mean,

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiotok._platform.atomic import complete
-from audiotok._platform.optional import needed
+from audiotok._platform.atomic import atomic_file
+from audiotok._platform.optional import optional_import
 from audiotok.lm.layout import Layout, LayoutError
 from audiotok.lm.layout.base import SPECIALS
 from audiotok.lm.layout.units import MAX_UNITS, units_to_text
@@ -64,7 +64,7 @@ def learn_pieces(
     marks = [f"<|audio_{name}|>" for name in SPECIALS]
     if size < units + len(marks) or units > MAX_UNITS:
         raise LayoutError(f"{size} ids: {units} units and {len(marks)} marks need one each")
-    library = needed("tokenizers", extra="lm")
+    library = optional_import("tokenizers", extra="lm")
     shared: dict[str, Any] = {
         "vocab_size": size,
         "special_tokens": marks,
@@ -112,7 +112,7 @@ def save_tokenizer(layout: Layout, path: str | Path) -> None:
     """
     if layout.pieces is None:
         raise LayoutError("this layout has no pieces")
-    with complete(Path(path)) as part:
+    with atomic_file(Path(path)) as part:
         part.write_text(json.dumps(layout.pieces, ensure_ascii=True), "utf-8")
 
 
@@ -130,7 +130,7 @@ def extend_tokenizer(tokenizer: Any, layout: Layout) -> Layout:
         LayoutError: the layout has several rows, or the tokenizer has some of the names already.
         ImportError: `tokenizers` is not installed.
     """
-    library = needed("tokenizers", extra="lm")
+    library = optional_import("tokenizers", extra="lm")
     names = layout.names()
     inner = getattr(tokenizer, "backend_tokenizer", tokenizer)
     vocabulary = inner.get_vocab(with_added_tokens=True)

@@ -18,12 +18,12 @@ from audiotok.lm.bpe import learn_pieces
 from audiotok.lm.layout import Layout
 from audiotok.lm.layout.base import MASK, NONE, PAD
 from audiotok.lm.patterns.base import Rows, Serial
-from audiotok.lm.phonetic import PHONE_INPUT_SIZES, Timed, phone_ends, phone_inputs, timed
+from audiotok.lm.phonetic import PHONE_INPUT_SIZES, TimedPhones, phone_ends, phone_inputs, timed
 from audiotok.lm.recipe import LmData, LmRecipe
 from audiotok.lm.spans import read_spans
 
 TEXT = 256  # ids of text, one per byte
-Transcript = str | Timed | None  # text, phones with their frames, or neither
+Transcript = str | TimedPhones | None  # text, phones with their frames, or neither
 IGNORED = -100  # target of a position that the loss leaves out
 
 
@@ -315,12 +315,12 @@ def _batch(
     batch = SequenceBatch(
         torch.from_numpy(ids), torch.from_numpy(targets), torch.tensor(lengths), frames
     )
-    if not any(isinstance(part.transcript, Timed) for part in parts):
+    if not any(isinstance(part.transcript, TimedPhones) for part in parts):
         return batch
     phones = np.zeros((len(parts), len(PHONE_INPUT_SIZES), ids.shape[2]), np.int64)
     ends = np.full((len(parts), ids.shape[2]), IGNORED)
     for i, (codes, transcript, *_) in enumerate(parts):
-        assert isinstance(transcript, Timed)
+        assert isinstance(transcript, TimedPhones)
         here = slice(before, before + codes.shape[1])
         phones[i, :, here] = phone_inputs(*transcript)
         ends[i, here] = phone_ends(transcript.lengths)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from audiotok._platform import jsonfile
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
 from audiotok.lm.layout import Layout
@@ -37,7 +37,7 @@ def save_model(model: Transformer, layout: Layout, path: Path, *, card: str = ""
         "layout": json.dumps(asdict(layout)),
         "card": card,
     }
-    with complete(path) as part:
+    with atomic_file(path) as part:
         # save_file is not used, because only the owner may read the files that it writes.
         weights = {key: value.contiguous() for key, value in model.state_dict().items()}
         part.write_bytes(to_bytes(weights, metadata))

@@ -14,7 +14,7 @@ from audiotok.lm.layout import DecodeStream, EncodeStream, Grammar, Layout
 from audiotok.lm.layout.base import END, NONE, PAD
 from audiotok.lm.model import Cache, Transformer
 from audiotok.lm.patterns.base import Rows
-from audiotok.lm.phonetic import Reader, Timed
+from audiotok.lm.phonetic import Reader, TimedPhones
 from audiotok.runtime.stream import Stream
 
 
@@ -178,7 +178,7 @@ def _draw(logits: Tensor, legal: np.ndarray, sampling: Sampling, random: torch.G
 
 
 @torch.no_grad()
-def fill_up(
+def predict_codebooks(
     model: Transformer,
     layout: Layout,
     codes: np.ndarray,
@@ -207,7 +207,7 @@ def fill_up(
         raise ValueError(
             f"a model with causal = false fills up {len(layout.sizes)} codebooks, not {len(codes)}"
         )
-    if isinstance(text, Timed) != model.config.phones:
+    if isinstance(text, TimedPhones) != model.config.phones:
         raise ValueError("phones are for a model that is conditioned on them, and needed there")
     known = 0 if prompt is None else prompt.shape[1]
     filled = np.zeros((len(layout.sizes), codes.shape[1]), np.int64)

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiotok._platform.lock import alone
+from audiotok._platform.lock import locked_folder
 from audiotok.corpus import Corpus
 from audiotok.lm.contexts import Contexts
 from audiotok.lm.data import (
@@ -45,8 +45,8 @@ from audiotok.lm.recipe import LmRecipe
 from audiotok.lm.resume import fixed, run_facts
 from audiotok.nn.finite import check_finite
 from audiotok.training.journal import Journal, Sums, finite
-from audiotok.training.machine import accelerator, any_process, casting, move, save_state
-from audiotok.training.players import adamw, follow
+from audiotok.training.machine import accelerator, any_process, casting, optimizer_step, save_state
+from audiotok.training.modules import adamw, follow
 from audiotok.training.resume import chosen_anew, retune
 from audiotok.training.schedule import learning_rate
 
@@ -72,7 +72,7 @@ def train(recipe: LmRecipe, out: str | Path, *, device: str = "cpu", minutes: fl
         LockedError: another process trains into `out`.
     """
     first = os.environ.get("RANK", "0") == "0"  # among the processes that train together
-    with alone(Path(out)) if first else nullcontext():
+    with locked_folder(Path(out)) if first else nullcontext():
         run = LmTrainer(recipe, Path(out), device)
         run.go(minutes)
     return run.best_path
@@ -235,7 +235,9 @@ class LmTrainer:
                     (loss / options.accumulate).backward()
                     sums.add({"loss": loss.detach()}, 1 / options.accumulate)
                 rate = learning_rate(self.step, options)
-                norm = move(self.machine, self.model, self.optimizer, rate=rate, clip=options.clip)
+                norm = optimizer_step(
+                    self.machine, self.model, self.optimizer, rate=rate, clip=options.clip
+                )
                 follow(self.average, self.model, self.step, options.ema)
                 sums.add({"gradient": norm})
                 self.step += 1
@@ -260,7 +262,7 @@ class LmTrainer:
                 "speed": sums.count / elapsed,
                 "rate": learning_rate(self.step, self.options),
                 **sums.means(),
-                **held_out(self.average, self.layout, self.validation, limit=VALIDATED),
+                **held_out_bits(self.average, self.layout, self.validation, limit=VALIDATED),
             }
             row = finite(row)
             journal.row(row)
@@ -304,7 +306,7 @@ def target_nats(model: Transformer, batch: SequenceBatch) -> tuple[Tensor, Tenso
 
 
 @torch.no_grad()
-def held_out(
+def held_out_bits(
     model: Transformer, layout: Layout, recordings: Recordings, *, limit: int = 0, batch: int = 8
 ) -> dict[str, float]:
     """Return the bits that recordings cost, per second of audio and per id.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiotok.data.alignment import SILENCE, Alignment, pronounced
+from audiotok.data.alignment import SILENCE, Alignment, pronounce
 
 # Phones of pocketsphinx's dictionary (CMU's), after an id that means "no phone".
 PHONES = (
@@ -29,16 +29,16 @@ PHONE_INPUT_SIZES = (len(PHONES),) * len(AROUND) + (LONGEST,)
 PAUSE = 0.06  # seconds; a shorter gap between two phones is counted to the first
 
 
-class Timed(NamedTuple):
+class TimedPhones(NamedTuple):
     """Phones of a recording `[m]`, and the duration of each in frames `[m]`."""
 
     phones: np.ndarray
     lengths: np.ndarray
 
-    def first(self, frames: int) -> Timed:
+    def first(self, frames: int) -> TimedPhones:
         """Return the phones that end within the first `frames` frames."""
         count = int(np.searchsorted(np.cumsum(self.lengths), frames, "right"))
-        return Timed(self.phones[:count], self.lengths[:count])
+        return TimedPhones(self.phones[:count], self.lengths[:count])
 
 
 def numbers(phones: Sequence[str]) -> np.ndarray:
@@ -53,7 +53,7 @@ def numbers(phones: Sequence[str]) -> np.ndarray:
         raise ValueError(f"not phones of the dictionary: {set(phones) - set(PHONES)}") from None
 
 
-def timed(alignment: Alignment, frames: int, frame_rate: float) -> Timed:
+def timed(alignment: Alignment, frames: int, frame_rate: float) -> TimedPhones:
     """Return the phones of a recording with the silences between and around them, in frames.
 
     Args:
@@ -83,7 +83,7 @@ def timed(alignment: Alignment, frames: int, frame_rate: float) -> Timed:
     lengths = np.diff(np.append(edges, frames))
     if not names or lengths[-1] < 1:
         raise ValueError(f"{len(names)} phones do not fit {frames} frames")
-    return Timed(numbers(names), lengths)
+    return TimedPhones(numbers(names), lengths)
 
 
 def phone_inputs(phones: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -122,7 +122,7 @@ class Reader:
     """
 
     def __init__(
-        self, phones: np.ndarray, *, longest: int = 40, before: Timed | None = None
+        self, phones: np.ndarray, *, longest: int = 40, before: TimedPhones | None = None
     ) -> None:
         self.phones = phones
         self.longest = longest
@@ -132,14 +132,14 @@ class Reader:
             self.lengths = before.lengths.tolist() + self.lengths
 
     @classmethod
-    def of(cls, text: str, *, before: Timed | None = None) -> Reader:
-        """Return a reader of an English text; see `audiotok.data.alignment.pronounced`.
+    def of(cls, text: str, *, before: TimedPhones | None = None) -> Reader:
+        """Return a reader of an English text; see `audiotok.data.alignment.pronounce`.
 
         Args:
             text: the text.
             before: phones of a prompt, which precede it.
         """
-        return cls(numbers(pronounced(text)), before=before)
+        return cls(numbers(pronounce(text)), before=before)
 
     @property
     def done(self) -> bool:
@@ -179,8 +179,8 @@ class Reader:
         if ends or self.lengths[-1] >= self.longest:
             self.lengths.append(0)
 
-    def timed(self) -> Timed:
+    def timed(self) -> TimedPhones:
         """Return all phones, with the number of frames generated so far of each."""
         lengths = np.zeros(len(self.phones), np.int64)
         lengths[: len(self.lengths)] = self.lengths[: len(self.phones)]
-        return Timed(self.phones, lengths)
+        return TimedPhones(self.phones, lengths)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audiotok.corpus import Corpus
 from audiotok.lm.recipe import LmRecipe
-from audiotok.training.resume import Begun
+from audiotok.training.resume import RunFacts
 
 SIZES = ("layout", *(f"model.{name}" for name in ("width", "depth", "heads", "causal", "phones")))
 ORDER = (  # facts that the position in packed contexts depends on
@@ -25,7 +25,7 @@ def run_facts(
     validation: Sequence[int],
     *,
     processes: int,
-) -> Begun:
+) -> RunFacts:
     """Return the facts that a run starts with.
 
     Args:
@@ -44,7 +44,7 @@ def run_facts(
     else:
         training_data = f"{len(training)} recordings ({_digest(shards, training)})"
     validation_data = f"{len(validation)} recordings ({_digest(shards, validation)})"
-    return Begun.of(
+    return RunFacts.of(
         recipe,
         training_data=training_data,
         validation_data=validation_data,

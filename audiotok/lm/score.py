@@ -103,7 +103,7 @@ def corrupted(
     return np.concatenate(pieces, 1) if pieces else codes
 
 
-def preferred(
+def prefers_original(
     model: Transformer,
     layout: Layout,
     recordings: Sequence[np.ndarray],

@@ -19,7 +19,7 @@ import torch
 
 from audiotok._platform import jsonfile
 from audiotok.audio.audio import Audio
-from audiotok.data.alignment import Alignment, Span, align, plain
+from audiotok.data.alignment import Alignment, TimedSpan, align, plain
 from audiotok.data.locator import opened
 from audiotok.data.sources.base import Item
 from audiotok.lm.interleave import TimedWord
@@ -30,7 +30,7 @@ def write_spans(
     items: Iterable[Item],
     path: Path,
     *,
-    told: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
     commands: bool = False,
 ) -> tuple[int, list[str]]:
     """Align recordings with their text by pocketsphinx, and append the alignments to a file.
@@ -40,7 +40,7 @@ def write_spans(
     Args:
         items: recordings of a source (`audiotok.data.sources`); those without text are skipped.
         path: the file, to which a line per recording is appended.
-        told: called with the id of each recording that is done.
+        progress: called with the id of each recording that is done.
         commands: whether shell commands of the source may run.
 
     Returns:
@@ -61,7 +61,7 @@ def write_spans(
                 known[item.id] = _aligned(item, text, commands, folder)
                 file.write(json.dumps(known[item.id], ensure_ascii=False) + "\n")
                 file.flush()
-            told(item.id)
+            progress(item.id)
     errors = [f"{name}: {row['error']}" for name, row in known.items() if "error" in row]
     return len(known) - len(errors), errors
 
@@ -69,7 +69,7 @@ def write_spans(
 def _aligned(item: Item, text: str, commands: bool, scratch: str) -> dict[str, Any]:
     """Return the line of a recording: its alignment, or the error."""
     try:
-        with opened(item.place, commands=commands, scratch=scratch) as source:
+        with opened(item.locator, commands=commands, scratch=scratch) as source:
             audio = Audio(torch.cat(list(source.blocks()), 1), source.rate)
         alignment = align(audio, text)
     except (ValueError, OSError, RuntimeError) as error:
@@ -87,7 +87,9 @@ def read_spans(path: str | Path) -> dict[str, Alignment]:
     """
     try:
         return {
-            name: Alignment(*([Span(*span) for span in row[part]] for part in ("phones", "words")))
+            name: Alignment(
+                *([TimedSpan(*span) for span in row[part]] for part in ("phones", "words"))
+            )
             for name, row in _lines(Path(path)).items()
             if "error" not in row
         }

@@ -2,8 +2,8 @@
 
 samples      |---- frame 0 ----|---- frame 1 ----|
 encoder      reads `frame_size - lead` zeros first and drops the frame they produce, so that it
-             codes a frame once it has seen `lead` samples past the end of that frame
-decoder      outputs samples `lead` late, once the next frame has been overlapped with them
+             codes a frame once it has seen `look_ahead` samples past the end of that frame
+decoder      outputs samples `look_ahead` late, once the next frame has been overlapped with them
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Network(nn.Module):
     Attributes:
         frame_size: samples per frame, an integer from which all rates are derived.
         channels: audio channels that are coded together.
-        lead: look-ahead in samples: what the encoder sees past the end of a frame, and by how much
+        look_ahead: in samples, what the encoder sees past the end of a frame, and by how much
             the output of the decoder lags.
-        causal: whether a frame depends on no sample later than `lead` past its end. If not, the
-            output lags: a step returns the frames that are determined by then, possibly none
-            before the end.
+        causal: whether a frame depends on no sample later than `look_ahead` past its end. If
+            not, the output lags: a step returns the frames that are determined by then, possibly
+            none before the end.
         exact_chunks: whether a recording cut at any places gives the codes of the whole, to the
             bit. True for every codec here; a codec of your own that cannot do so sets it to False.
         block: frames per step offline: 1 to 3 s of audio, so that activations stay in a CPU's
@@ -49,7 +49,7 @@ class Network(nn.Module):
 
     frame_size: int
     channels: int = 1
-    lead: int = 0
+    look_ahead: int = 0
     causal: bool = True
     exact_chunks: bool = True
     block: int = 128
@@ -95,7 +95,7 @@ class Network(nn.Module):
         """Decode the first `frames` frames of `latent [b d f]`; the rest is padding.
 
         Returns:
-            The samples `[b c t]`, which lag by `lead`, and the state.
+            The samples `[b c t]`, which lag by `look_ahead`, and the state.
         """
         padding = latent.shape[2] - frames
         wave, state = self.ends()[1].step(latent, state)
@@ -107,8 +107,9 @@ class Network(nn.Module):
         return decoder(latent) if state is None else decoder.finish(latent, state)
 
     def flush_wave(self, state: State) -> Wave:
-        """Return the `lead` samples `[b c lead]` that the decoder holds after the last frame."""
-        raise ValueError(f"{type(self).__name__} has lead {self.lead} but no flush_wave")
+        """Return the samples `[b c look_ahead]` that the decoder holds after the last frame."""
+        name = type(self).__name__
+        raise ValueError(f"{name} looks {self.look_ahead} samples ahead but has no flush_wave")
 
     # -- the whole ----------------------------------------------------------------------------
 
@@ -128,27 +129,27 @@ class Network(nn.Module):
             return self.finish_wave(quantized.latent, None), quantized
         frames = quantized.latent.shape[2]
         output, state = self.step_wave(quantized.latent, self.start_wave(len(wave)), frames)
-        if self.lead:
-            output = torch.cat([output[:, :, self.lead :], self.flush_wave(state)], 2)
+        if self.look_ahead:
+            output = torch.cat([output[:, :, self.look_ahead :], self.flush_wave(state)], 2)
         return output, quantized
 
     def latents(self, wave: Wave) -> Latent:
         """Return the latents `[b d f]` that `forward` quantizes, one for each frame of `wave`."""
         if not self.fills_up:
             return self.finish_latent(wave, None)
-        wave = F.pad(wave, (self.ahead, self.lead))
+        wave = F.pad(wave, (self.start_padding, self.look_ahead))
         latent, _ = self.step_latent(wave, self.start_latent(len(wave)))
-        return latent[:, :, self.early :]
+        return latent[:, :, self.padding_frames :]
 
     @property
-    def ahead(self) -> int:
+    def start_padding(self) -> int:
         """Zeros that precede the first sample, so that each frame also contains its look-ahead."""
-        return self.frame_size - self.lead if self.lead else 0
+        return self.frame_size - self.look_ahead if self.look_ahead else 0
 
     @property
-    def early(self) -> int:
-        """Frames to drop at the start, which the zeros of `ahead` produce."""
-        return 1 if self.lead else 0
+    def padding_frames(self) -> int:
+        """Frames to drop at the start, which the zeros of `start_padding` produce."""
+        return 1 if self.look_ahead else 0
 
     # -- receptive field and delay -----------------------------------------------------------------
 
@@ -166,9 +167,9 @@ class Network(nn.Module):
         Where a codec mirrors the ends of a recording, frames near an end also depend on the samples
         that are mirrored.
         """
-        first, last = self.ends()[0].reach(0, 0)
-        # The encoder's frames lie `lead` samples later than the recording's.
-        return -first - self.lead, last - self.frame_size + 1 + self.lead
+        first, last = self.ends()[0].input_span(0, 0)
+        # The encoder's frames lie `look_ahead` samples later than the recording's.
+        return -first - self.look_ahead, last - self.frame_size + 1 + self.look_ahead
 
     @property
     def constant_memory(self) -> bool:
@@ -177,13 +178,13 @@ class Network(nn.Module):
         If not, a layer needs the whole recording: a backward LSTM, or attention or normalisation
         over the clip. Chunks are exact all the same, but the input of that layer is kept.
         """
-        return all(math.isfinite(end.reach(0, 0)[1]) for end in self.ends())
+        return all(math.isfinite(end.input_span(0, 0)[1]) for end in self.ends())
 
     @property
     def delay(self) -> float:
         """Most samples by which decoding lags behind the arrival of audio; inf if unbounded."""
         if self.causal:
-            return self.first_frames * self.frame_size + 2 * self.lead
+            return self.first_frames * self.frame_size + 2 * self.look_ahead
         if not self.constant_memory:
             return math.inf
 
@@ -191,11 +192,11 @@ class Network(nn.Module):
 
         def needs(sample: int) -> int:
             """Return the last frame that a decoded sample depends on."""
-            return int(decoder.reach(sample, sample)[1])
+            return int(decoder.input_span(sample, sample)[1])
 
         def wait(sample: int) -> int:
             """Count samples from a sample to the end of the last frame that it depends on."""
-            last = int(encoder.reach(needs(sample), needs(sample))[1])
+            last = int(encoder.input_span(needs(sample), needs(sample))[1])
             return (last // self.frame_size + 1) * self.frame_size - sample
 
         # The delay is longest at the start of a frame, or where the next frame begins to matter.

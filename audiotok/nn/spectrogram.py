@@ -166,7 +166,7 @@ def mel_distance(output: Signal, reference: Signal, rate: int, settings: MelSett
     total = output.new_zeros(())
     for size, hop, bands, width, weight in settings.scales:
         bank = mel_bank(rate, size, bands, output.device, norm=settings.norm, scale=settings.scale)
-        bins = both(output, reference, hann(size, output.device), hop, width=width)
+        bins = bins_of_pair(output, reference, hann(size, output.device), hop, width=width)
         difference = log_difference(*bins, bank, floor=settings.floor, least=settings.least)
         total = total + weight * difference
     return total / math.log(10) if settings.log10 else total
@@ -197,7 +197,7 @@ def stft_distances(
     return convergence.mean(), (got.log() - target.log()).abs().mean()
 
 
-def both(
+def bins_of_pair(
     output: Signal,
     reference: Signal,
     window: Window,

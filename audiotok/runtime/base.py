@@ -23,7 +23,7 @@ class Executor(Protocol):
         channels: audio channels that are coded together.
         lead: look-ahead in samples: what the encoder sees past the end of a frame, and by how much
             the output of the decoder lags.
-        causal: whether a frame depends on no sample later than `lead` past its end.
+        causal: whether a frame depends on no sample later than `look_ahead` past its end.
         block: frames per step offline.
         first_frames: least number of frames in the first step.
         fills_up: whether silence may follow a recording without changing any of its codes.
@@ -32,7 +32,7 @@ class Executor(Protocol):
 
     frame_size: int
     channels: int
-    lead: int
+    look_ahead: int
     causal: bool
     block: int
     first_frames: int
@@ -40,13 +40,13 @@ class Executor(Protocol):
     quantizer: Any
 
     @property
-    def ahead(self) -> int:
+    def start_padding(self) -> int:
         """Zeros that precede the first sample, so that each frame also contains its look-ahead."""
         ...
 
     @property
-    def early(self) -> int:
-        """Frames to drop at the start, which the zeros of `ahead` produce."""
+    def padding_frames(self) -> int:
+        """Frames to drop at the start, which the zeros of `start_padding` produce."""
         ...
 
     def frames(self, samples: int, /) -> int:
@@ -78,7 +78,7 @@ class Executor(Protocol):
         ...
 
     def flush_wave(self, state: State, /) -> Wave:
-        """Return the `lead` samples that the decoder still holds after the last frame."""
+        """Return the `look_ahead` samples that the decoder still holds after the last frame."""
         ...
 
 

@@ -18,21 +18,21 @@ import numpy as np
 
 from audiotok.runtime.exported import Exported
 from audiotok.runtime.sessions_numpy import GraphDecoding, GraphEncoding
-from audiotok.runtime.signature import GraphSession, Plan, State, store_outputs
+from audiotok.runtime.signature import GraphPlan, GraphSession, State, store_outputs
 
 DENSE = 0.75  # share of rows up to the last that must be ready for a run without copies
 ROWS = 16  # initial size of a table
 
 
 @dataclass(frozen=True, eq=False)
-class Voice:
+class GraphStream:
     """Conversation: a session that encodes and a session that decodes."""
 
     encoding: GraphEncoding
     decoding: GraphDecoding
 
 
-class Crowd:
+class GraphStreamBatch:
     """Conversations that start and stop at any time; each gets the codes that it gets alone.
 
     >>> crowd = Crowd(audiotok.load("speech-onnx/", backend="onnx"))
@@ -71,44 +71,44 @@ class Crowd:
         """Algorithmic latency: most seconds from the arrival of a sample to its decoded value."""
         return self.codec.about["latency_ms"] / 1000
 
-    def open(self, block: int = 1) -> Voice:
+    def open(self, block: int = 1) -> GraphStream:
         """Start a conversation.
 
         Args:
             block: frames per step; only conversations of one frame per step run together.
         """
-        voice = Voice(self.codec.encoding(block=block), self.codec.decoding(block=block))
+        voice = GraphStream(self.codec.encoding(block=block), self.codec.decoding(block=block))
         if block == 1:  # others take their steps alone, and keep their own states
             for session in (voice.encoding, voice.decoding):
                 self._tables[session.direction].admit(session)
         return voice
 
-    def close(self, voice: Voice) -> None:
+    def close(self, voice: GraphStream) -> None:
         """End a conversation, and free its memory."""
         for session in (voice.encoding, voice.decoding):
             self._tables[session.direction].release(session)
 
-    def encode(self, pieces: Mapping[Voice, np.ndarray]) -> dict[Voice, np.ndarray]:
+    def encode(self, pieces: Mapping[GraphStream, np.ndarray]) -> dict[GraphStream, np.ndarray]:
         """Encode samples `[c t]` of each conversation to the codes `[k f]` that they complete."""
         return self._step_together([voice.encoding for voice in pieces], pieces)
 
-    def decode(self, codes: Mapping[Voice, np.ndarray]) -> dict[Voice, np.ndarray]:
+    def decode(self, codes: Mapping[GraphStream, np.ndarray]) -> dict[GraphStream, np.ndarray]:
         """Decode codes `[k f]` of each conversation to the samples `[c t]` that they complete."""
         return self._step_together([voice.decoding for voice in codes], codes)
 
-    def finish_encode(self, voice: Voice) -> np.ndarray:
+    def finish_encode(self, voice: GraphStream) -> np.ndarray:
         """Return the remaining codes `[k f]`; the last frame is filled up with silence."""
         return voice.encoding.finish()[0]
 
-    def finish_decode(self, voice: Voice) -> np.ndarray:
+    def finish_decode(self, voice: GraphStream) -> np.ndarray:
         """Return the remaining samples `[c t]`, up to the end of the last frame."""
         return voice.decoding.finish()[0]
 
     # -- inside ------------------------------------------------------------------------------------
 
     def _step_together(
-        self, sessions: Sequence[GraphSession], pieces: Mapping[Voice, np.ndarray]
-    ) -> dict[Voice, np.ndarray]:
+        self, sessions: Sequence[GraphSession], pieces: Mapping[GraphStream, np.ndarray]
+    ) -> dict[GraphStream, np.ndarray]:
         for session, piece in zip(sessions, pieces.values(), strict=True):
             session.append(piece[None])
         outputs: list[list[np.ndarray]] = [[] for _ in sessions]
@@ -156,7 +156,7 @@ class Crowd:
 class _Table:
     """States of many signals, one row each; the lowest free rows are used first."""
 
-    def __init__(self, plan: Plan, direction: str) -> None:
+    def __init__(self, plan: GraphPlan, direction: str) -> None:
         self.state = plan.start(direction, ROWS)
         self._free = list(range(ROWS))
         self._rows: dict[GraphSession, int] = {}

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotok._platform import jsonfile
-from audiotok.audio.levels import checked_level, checked_mix, checked_shape
+from audiotok.audio.levels import check_level, check_mix, check_shape
 from audiotok.audio.reader import mix, resampled
 from audiotok.runtime.backends.base import Backend
 from audiotok.runtime.initializers import not_finite
 from audiotok.runtime.sessions_numpy import GraphDecoding, GraphEncoding
-from audiotok.runtime.signature import Plan
+from audiotok.runtime.signature import GraphPlan
 from audiotok.tokens.tokenizer import Tokenizer
 from audiotok.tokens.tokens import Tokens
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from audiotok.audio.audio import Audio
 
 FORMAT = "audiotok export 2"
-FIRST = "audiotok export 1"  # format without rings; still read except where `read_about` refuses
+FIRST = "audiotok export 1"  # format without rings; still read except where `read_metadata` refuses
 ABOUT = "codec.json"
 
 
@@ -47,7 +47,7 @@ def is_exported(path: str | Path) -> bool:
         return False
 
 
-def read_about(folder: str | Path) -> dict[str, Any]:
+def read_metadata(folder: str | Path) -> dict[str, Any]:
     """Read codec.json, and check that each file it lists is intact and holds finite weights.
 
     Raises:
@@ -109,7 +109,7 @@ def _check_values(content: dict[str, Any]) -> None:
             jsonfile.whole(size, "a size of a state", least=0, most=2**31)
 
 
-def plan_of(content: dict[str, Any]) -> Plan:
+def plan_of(content: dict[str, Any]) -> GraphPlan:
     """Return the plan in the content of codec.json."""
     plan = content["plan"]
     states = {
@@ -117,10 +117,10 @@ def plan_of(content: dict[str, Any]) -> Plan:
         for way in ("encoder", "decoder")
     }
     rings = tuple(plan.get("rings", ()))  # missing in exports from before there were rings
-    return Plan(**plan | states | {"rings": rings})
+    return GraphPlan(**plan | states | {"rings": rings})
 
 
-def plan_to_json(plan: Plan) -> dict[str, Any]:
+def plan_to_json(plan: GraphPlan) -> dict[str, Any]:
     """Return a plan as JSON for codec.json, as `plan_of` reads it."""
     return asdict(plan)
 
@@ -214,15 +214,15 @@ class Exported(Tokenizer):
         x = np.atleast_2d(np.asarray(samples, np.float32))
         if x.ndim != 2 or not len(x) or rate != int(rate) or rate < 1:
             raise ValueError(f"samples must be [channels samples] at a rate, not {x.shape} {rate}")
-        checked_shape(*x.shape)
+        check_shape(*x.shape)
         if not np.isfinite(x).all():
             raise ValueError(f"{int((~np.isfinite(x)).sum())} samples are NaN or infinite")
         if x.size:
-            checked_level(float(x.min()), float(x.max()))
+            check_level(float(x.min()), float(x.max()))
         codebooks, length = self.kept(codebooks), x.shape[1]
         if self.streams(len(x), split=split) * self.channels < len(x):
             mixed = mix(x)
-            checked_mix(x, mixed)
+            check_mix(x, mixed)
             x = mixed
         x = _resample(x, rate, self.sample_rate)
         codes = [

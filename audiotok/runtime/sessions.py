@@ -23,7 +23,7 @@ from audiotok.runtime.base import Executor
 from audiotok.runtime.session import CodingSession
 
 
-def together(session: CodingSession, signals: Sequence[Tensor]) -> list[Tensor]:
+def code_together(session: CodingSession, signals: Sequence[Tensor]) -> list[Tensor]:
     """Code signals of different lengths as one batch, and return the output of each.
 
     A signal leaves the batch at its end: nothing is padded, so that it ends as it does alone.
@@ -70,14 +70,14 @@ class Encoding(CodingSession):
         codebooks: int | None = None,
         block: int | None = None,
     ) -> None:
-        super().__init__(codec, batch, block, codec.early)
+        super().__init__(codec, batch, block, codec.padding_frames)
         self.codebooks = codec.quantizer.check(codebooks)
         self.samples = self.frames = 0
 
     def append(self, x: Wave) -> None:
         """See `CodingSession.append`."""
-        if not self.samples and self.codec.ahead and not self._input.size:
-            super().append(x.new_zeros(self._batch, self.codec.channels, self.codec.ahead))
+        if not self.samples and self.codec.start_padding and not self._input.size:
+            super().append(x.new_zeros(self._batch, self.codec.channels, self.codec.start_padding))
         super().append(x)
         self.samples += x.shape[2]
 
@@ -147,7 +147,7 @@ class Decoding(CodingSession):
         samples: int | None = None,
         block: int | None = None,
     ) -> None:
-        super().__init__(codec, batch, block, codec.lead)
+        super().__init__(codec, batch, block, codec.look_ahead)
         self.samples = samples
         self.given = 0
 
@@ -157,7 +157,7 @@ class Decoding(CodingSession):
         outputs = []
         if self._input.size or (self.state is not None and not self.codec.causal):
             outputs.append(self._step() if self.codec.fills_up else self._finish())
-        if self.codec.lead and self.state is not None:
+        if self.codec.look_ahead and self.state is not None:
             outputs.append(self.trim(self.codec.flush_wave(self.state)))
         return self.join(outputs)
 

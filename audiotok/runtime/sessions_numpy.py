@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from audiotok.runtime.backends.base import Backend
-from audiotok.runtime.signature import GraphSession, Plan
+from audiotok.runtime.signature import GraphPlan, GraphSession
 
 
 class GraphEncoding(GraphSession):
@@ -37,7 +37,7 @@ class GraphEncoding(GraphSession):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: GraphPlan,
         graphs: Backend,
         batch: int = 1,
         *,
@@ -131,7 +131,7 @@ class GraphDecoding(GraphSession):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: GraphPlan,
         graphs: Backend,
         batch: int = 1,
         *,

@@ -13,7 +13,7 @@ State = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Plan:
+class GraphPlan:
     """Alignment of a codec's frames in time, and its initial states (see `Network`).
 
     Attributes:
@@ -69,7 +69,7 @@ def store_outputs(
 
     Args:
         state: arrays `[rows ...]` by name.
-        outputs: arrays by name, "next." and "new." as in `Plan`.
+        outputs: arrays by name, "next." and "new." as in `GraphPlan`.
         rows: rows of the state that took the step.
         positions: number of frames that each of them had before.
         frames: number of frames in the step.
@@ -102,7 +102,7 @@ class GraphSession:
     takes: str
     gives: str
 
-    def __init__(self, plan: Plan, graphs: Backend, batch: int, block: int | None) -> None:
+    def __init__(self, plan: GraphPlan, graphs: Backend, batch: int, block: int | None) -> None:
         self.plan = plan
         self.batch = batch
         self.block = block or plan.block

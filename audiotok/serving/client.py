@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.serving.server import protocol
-from audiotok.serving.server.protocol import Hello, Mode
-from audiotok.serving.server.talk import (
+from audiotok.serving.server.conversation import (
     OPEN_SECONDS,
     ClientError,
     ConversationState,
@@ -34,12 +33,13 @@ from audiotok.serving.server.talk import (
     options,
     tokens_of,
 )
+from audiotok.serving.server.protocol import Hello, Mode
 from audiotok.tokens.tokens import Tokens
 
-__all__ = ["AsyncClient", "AsyncConversation", "Client", "ClientError", "Conversation", "Received"]
+__all__ = ["AsyncClient", "AsyncConversation", "Client", "ClientError", "ClientSession", "Received"]
 
 
-class Conversation:
+class ClientSession:
     """Open conversation of a client; see `Client.start`."""
 
     def __init__(self, client: Client, state: ConversationState) -> None:
@@ -116,7 +116,7 @@ class Client:
     """
 
     def __init__(self, url: str, *, token: str | None = None) -> None:
-        connect = needed("websockets.sync.client", "websockets", extra="serve").connect
+        connect = optional_import("websockets.sync.client", "websockets", extra="serve").connect
         self.address = address_of(url)
         self._open = ExitStack()
         with explained(self.address):
@@ -158,7 +158,7 @@ class Client:
         codebooks: int | None = None,
         format: str = "f32le",
         live: bool = True,
-    ) -> Iterator[Conversation]:
+    ) -> Iterator[ClientSession]:
         """Start a conversation, piece by piece; the next can start when it has finished.
 
         Args:
@@ -170,7 +170,7 @@ class Client:
         state = begin(self.hello, mode, codebooks, format, live)
         with explained(self.address):
             self.send(state.start())
-        yield Conversation(self, state)
+        yield ClientSession(self, state)
 
     def encode(self, samples: np.ndarray, *, codebooks: int | None = None) -> Tokens:
         """Encode a recording.
@@ -199,7 +199,7 @@ class Client:
 
 
 class AsyncConversation:
-    """Asynchronous `Conversation`, whose answers are read while pieces are sent."""
+    """Asynchronous `ClientSession`, whose answers are read while pieces are sent."""
 
     def __init__(self, client: AsyncClient, state: ConversationState) -> None:
         self._client = client
@@ -220,7 +220,7 @@ class AsyncConversation:
         """End the conversation; answers still arrive.
 
         Args:
-            samples: as for `Conversation.finish`.
+            samples: as for `ClientSession.finish`.
         """
         more = {} if samples is None else {"samples": samples}
         with explained(self._client.address):
@@ -250,7 +250,7 @@ class AsyncClient:
         self._token = token
 
     async def __aenter__(self) -> AsyncClient:
-        connect = needed("websockets.asyncio.client", "websockets", extra="serve").connect
+        connect = optional_import("websockets.asyncio.client", "websockets", extra="serve").connect
         with explained(self.address):
             self._socket = await connect(self.address, **options(self._token))
             self.hello = Hello.read(protocol.text(await self._socket.recv()))

@@ -45,13 +45,13 @@ from audiotok.tokens.format import (
 )
 from audiotok.tokens.pipe import TokenSink, TokenSource
 from audiotok.tokens.reader import TokenReader, frame_range
-from audiotok.tokens.recovery import Piece, Report, salvage, verify
+from audiotok.tokens.recovery import DamageReport, Piece, salvage, verify
 from audiotok.tokens.writer import TokenWriter
 
 __all__ = [
+    "DamageReport",
     "Header",
     "Piece",
-    "Report",
     "TokenFileDamagedError",
     "TokenFileError",
     "TokenFileExistsError",

@@ -19,7 +19,7 @@ import numpy as np
 MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 2, 0
 BLOCK_TAG, END_TAG, NEXT_TAG = b"BLK:", b"END.", b"NEXT"
 PREFIX, BLOCK, END = struct.Struct("<6sBBII"), struct.Struct("<4sIII"), struct.Struct("<4sIIIQQQ")
-NOBODY = bytes(3)  # placeholder for the identity of a run whose codes are not known yet
+NO_IDENTITY = bytes(3)  # placeholder for the identity of a run whose codes are not known yet
 MAX_HEADER = 1 << 16  # bytes of JSON
 MAX_FRAMES = (1 << 32) - 1
 MAX_ROWS = 4096  # codebooks x streams
@@ -285,7 +285,7 @@ def seed_of(header: bytes) -> int:
 
 def identity_of(content: bytes) -> bytes:
     """Return the identity of a run, computed from its content."""
-    return zlib.crc32(content).to_bytes(4, "little")[: len(NOBODY)]
+    return zlib.crc32(content).to_bytes(4, "little")[: len(NO_IDENTITY)]
 
 
 def key_of(identity: bytes, before: int) -> int:

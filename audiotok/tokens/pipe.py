@@ -19,7 +19,7 @@ from audiotok.tokens.format import (
     END_TAG,
     MAX_FRAMES,
     NEXT_TAG,
-    NOBODY,
+    NO_IDENTITY,
     End,
     Header,
     TokenFileDamagedError,
@@ -68,7 +68,7 @@ class TokenSink:
         self._waiting = np.zeros((header.rows, 0), np.int64)
         start = header.to_bytes()
         self._seed = seed_of(start)
-        identity = identity or secrets.token_bytes(len(NOBODY))
+        identity = identity or secrets.token_bytes(len(NO_IDENTITY))
         self._key = key_of(identity, self._seed)
         self._write(start + identity)
 
@@ -168,7 +168,7 @@ class TokenSource:
     def _run(self) -> None:
         """Read the identity at the beginning of a run; format 1 has none."""
         if self._start.runs:
-            self._key = key_of(self._read(len(NOBODY)), self._key)
+            self._key = key_of(self._read(len(NO_IDENTITY)), self._key)
 
     def _block(self, tag: bytes) -> np.ndarray:
         """Read the rest of a block and return its codes."""

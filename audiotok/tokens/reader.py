@@ -22,7 +22,7 @@ from audiotok.tokens.format import (
     MAGIC,
     MAJOR,
     MAX_HEADER,
-    NOBODY,
+    NO_IDENTITY,
     PREFIX,
     WAY_OUT,
     End,
@@ -221,10 +221,10 @@ class TokenReader:
                     break
                 before, offset = record, end.previous + END.size
             if self.start.runs:
-                if key_of(self._bytes(offset, len(NOBODY)), before.key) != end.key:
+                if key_of(self._bytes(offset, len(NO_IDENTITY)), before.key) != end.key:
                     why = "the beginning of a run is damaged, or does not belong here"
                     break
-                offset += len(NOBODY)
+                offset += len(NO_IDENTITY)
             frames = end.frames - before.frames
             step = next((n for n in self._steps(offset) if self._size(frames, n) == at - offset), 0)
             if frames < 0 or not step:

@@ -18,7 +18,7 @@ from audiotok.tokens.format import (
     END,
     END_TAG,
     NEXT_TAG,
-    NOBODY,
+    NO_IDENTITY,
     End,
     FileStart,
     Header,
@@ -33,7 +33,7 @@ from audiotok.tokens.reader import TokenReader, open_file, read_start
 
 
 @dataclass(frozen=True)
-class Report:
+class DamageReport:
     """Result of `verify`.
 
     Attributes:
@@ -56,7 +56,7 @@ class Piece(NamedTuple):
     original_samples: int
 
 
-def verify(path: str | Path) -> Report:
+def verify(path: str | Path) -> DamageReport:
     """Check the whole file in constant memory; if the report is `ok`, loading it succeeds.
 
     Raises:
@@ -67,14 +67,14 @@ def verify(path: str | Path) -> Report:
             step = max(1, BATCH // reader.header.rows)
             for first in range(0, reader.frames, step):
                 reader.read(first, min(first + step, reader.frames))
-            return Report(True, (), reader.samples / reader.header.sample_rate)
+            return DamageReport(True, (), reader.samples / reader.header.sample_rate)
     except TokenFileDamagedError as error:
         try:
             header, pieces, damage = salvage(path)
         except TokenFileDamagedError:  # no header
-            return Report(False, (str(error),), 0.0)
+            return DamageReport(False, (str(error),), 0.0)
         samples = sum(piece.samples for piece in pieces)
-        return Report(False, tuple(damage) or (str(error),), samples / header.sample_rate)
+        return DamageReport(False, tuple(damage) or (str(error),), samples / header.sample_rate)
 
 
 def salvage(path: str | Path) -> tuple[Header, list[Piece], list[str]]:
@@ -108,9 +108,9 @@ def _run_key(start: FileStart, data: mmap.mmap, at: int, before: int) -> tuple[i
         at: the byte.
         before: the key of the previous run.
     """
-    if not start.runs or at + len(NOBODY) > len(data):
+    if not start.runs or at + len(NO_IDENTITY) > len(data):
         return before, 0
-    key, size = key_of(data[at : at + len(NOBODY)], before), len(NOBODY)
+    key, size = key_of(data[at : at + len(NO_IDENTITY)], before), len(NO_IDENTITY)
     if block_at(start.header, data, at + size, key):
         return key, size
     for tag in re.compile(b"|".join(map(re.escape, (END_TAG, NEXT_TAG)))).finditer(data, at):

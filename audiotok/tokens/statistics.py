@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 
 String = Int[np.ndarray, " n"]
 Other = Int[np.ndarray, " m"]
 Counts = Int[np.ndarray, " size"]
 
 
-def tally(codes: String) -> Counts:
+def code_counts(codes: String) -> Counts:
     """Return the number of occurrences of each code that occurs, in the order of codes."""
     return np.unique(codes, return_counts=True)[1]
 
@@ -29,7 +29,7 @@ def entropy(counts: Counts) -> float:
     return max(0.0, float(-(shares * np.log2(shares)).sum()))
 
 
-def shortfall(counts: Counts) -> float:
+def entropy_bias(counts: Counts) -> float:
     """Return the bits by which `entropy` is too low, to first order (Miller 1955)."""
     return float((np.count_nonzero(counts) - 1) / (2 * counts.sum() * np.log(2)))
 
@@ -41,8 +41,8 @@ def mutual_information(a: String, b: String) -> float:
     """
     _, first = np.unique(a, return_inverse=True)
     names, second = np.unique(b, return_inverse=True)
-    both = tally(first.astype(np.int64) * len(names) + second)
-    return max(0.0, entropy(tally(a)) + entropy(tally(b)) - entropy(both))
+    both = code_counts(first.astype(np.int64) * len(names) + second)
+    return max(0.0, entropy(code_counts(a)) + entropy(code_counts(b)) - entropy(both))
 
 
 def deduplicated(codes: String) -> np.ndarray:
@@ -61,10 +61,10 @@ def distance(a: Sequence[object] | String, b: Sequence[object] | Other) -> int:
         ImportError: rapidfuzz is not installed.
     """
     strings = (x.tolist() if isinstance(x, np.ndarray) else list(x) for x in (a, b))
-    return needed("rapidfuzz.distance", "rapidfuzz").Levenshtein.distance(*strings)
+    return optional_import("rapidfuzz.distance", "rapidfuzz").Levenshtein.distance(*strings)
 
 
-def apartness(a: String, b: Other) -> float:
+def normalized_edit_distance(a: String, b: Other) -> float:
     """Return the edit distance of two deduplicated sequences over the length of the longer one.
 
     It is 0 for equal sequences, as two empty ones are, and 1 for sequences with nothing in common.

@@ -26,7 +26,7 @@ class WrongTokensError(ValueError):
 
 
 @cache
-def mixing_down(channels: int) -> None:
+def warn_mixing_down(channels: int) -> None:
     """Warn that channels are mixed down; only once for each number of channels."""
     log.warning(
         "%d channels are mixed down to one; --channels split (split=True) codes each", channels
@@ -146,7 +146,7 @@ class Tokenizer:
             return channels // self.channels
         if self.channels == 1 or self.channels == channels:
             if channels > self.channels:
-                mixing_down(channels)
+                warn_mixing_down(channels)
             return 1
         raise ValueError(f"{channels} channels given to {self.name!r}, which codes {self.channels}")
 

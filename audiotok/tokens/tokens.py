@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from audiotok.tokens import (
+    DamageReport,
     Header,
-    Report,
     TokenFileDamagedError,
     TokenReader,
     TokenWriter,
@@ -296,7 +296,7 @@ class Recovery:
     """
 
     pieces: list[tuple[float, Tokens]]
-    report: Report
+    report: DamageReport
 
 
 def _lengths(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotok._platform.atomic import part_of
+from audiotok._platform.atomic import partial_path
 from audiotok.tokens.format import (
     BATCH,
     BLOCK,
@@ -20,7 +20,7 @@ from audiotok.tokens.format import (
     END_TAG,
     MAX_FRAMES,
     NEXT_TAG,
-    NOBODY,
+    NO_IDENTITY,
     End,
     Header,
     TokenFileError,
@@ -58,7 +58,7 @@ class TokenWriter:
         self.path = Path(path)
         self.header = header
         self.force = force
-        self._part = part_of(self.path)
+        self._part = partial_path(self.path)
         self._end = End(0, 0, 0, 0)
         self._old_bytes = 0  # size of the file that is appended to
         self._waiting: list[np.ndarray] = []  # codes of less than a block
@@ -102,7 +102,7 @@ class TokenWriter:
                     self._seed = seed_of(start)
                     self._end = self._end._replace(key=self._seed)
                     self._file.write(start)
-                    self._begin(NOBODY)
+                    self._begin(NO_IDENTITY)
         except BaseException:
             self._abort()
             raise

@@ -18,7 +18,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from audiotok._platform.console import said
+from audiotok._platform.console import stderr_console
 from audiotok.audio.audio import Audio
 from audiotok.training.recipe import Band
 
@@ -46,7 +46,7 @@ class Journal:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=said,
+            console=stderr_console,
             disable=not on,
         )
         self._task = self._progress.add_task("training", total=steps, note="")
@@ -87,7 +87,7 @@ class Journal:
                     self._board.add_scalar(_group(key), value, step)
             self._board.flush()
         shown = " ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, (int, float)))
-        said.print(shown, soft_wrap=True, highlight=False)
+        stderr_console.print(shown, soft_wrap=True, highlight=False)
         for line in self._outside(row):
             log.warning(line)
 

@@ -18,29 +18,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiotok._platform.lock import alone
+from audiotok._platform.lock import locked_folder
 from audiotok.audio.audio import Audio
 from audiotok.codecs import checkpoint
-from audiotok.data.batches import Batches, Config
-from audiotok.data.cache import Pool
-from audiotok.data.direct import Files
+from audiotok.data.batches import BatchConfig, Batches
+from audiotok.data.cache import SampleCache
+from audiotok.data.direct import FileSamples
 from audiotok.data.features.base import Teacher
 from audiotok.data.loader import loader
 from audiotok.data.manifest import Recording, read_manifest
 from audiotok.nn.finite import check_finite
 from audiotok.training.journal import Journal, Sums, finite
 from audiotok.training.losses import RECONSTRUCTION
-from audiotok.training.machine import accelerator, any_process, casting, move, save_state
-from audiotok.training.players import TrainingModules
+from audiotok.training.machine import accelerator, any_process, casting, optimizer_step, save_state
+from audiotok.training.modules import TrainingModules
 from audiotok.training.recipe import Data, Recipe
-from audiotok.training.resume import Begun, chosen_anew, data_of, retune
+from audiotok.training.resume import RunFacts, chosen_anew, data_of, retune
 from audiotok.training.schedule import learning_rate
 from audiotok.training.step import Step, check_losses
 from audiotok.training.targets import Targets, read_features
 from audiotok.training.validation import (
     ClipScorer,
     HeldOutClip,
-    held_out,
+    held_out_losses,
     lower_is_better,
     stage_gradients,
 )
@@ -78,13 +78,13 @@ def train(
     check_losses(recipe)
     out = Path(out)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that train together
-    with alone(out) if first else nullcontext():
-        run = Run(recipe, out, device, teachers)
+    with locked_folder(out) if first else nullcontext():
+        run = CodecTrainer(recipe, out, device, teachers)
         run.go(minutes)
     return run.best_path
 
 
-class Run:
+class CodecTrainer:
     """Run of a recipe, in one process of one or several.
 
     Args:
@@ -142,7 +142,7 @@ class Run:
         data = self.recipe.data
         self.recordings = read_manifest(data.manifest, split=data.train)
         self.held_out = read_manifest(data.manifest, split=data.validate)
-        self.begun = Begun.of(
+        self.begun = RunFacts.of(
             self.recipe,
             config=self.modules.codec.config,
             training_data=data_of(self.recordings),
@@ -166,7 +166,7 @@ class Run:
             self.targets = features and Targets(options, codec, features, self.out)
         frames = max(1, round(data.seconds * codec.frame_rate))
         size = codec.frame_size
-        config = Config(
+        config = BatchConfig(
             batch=data.batch,
             frames=frames,
             frame_size=size,
@@ -177,7 +177,7 @@ class Run:
         self.batches = Batches(
             source, config, augment=data.augment, noises=noises, features=features
         )
-        fixed = Batches(held_out_source, Config(HELD_OUT, 2 * frames, size, seed=1))[0].wave
+        fixed = Batches(held_out_source, BatchConfig(HELD_OUT, 2 * frames, size, seed=1))[0].wave
         self.fixed = fixed.to(self.device)
         longest = sorted(range(len(self.held_out)), key=lambda i: -int(held_out_source.lengths[i]))
         middle = longest[len(longest) // 4 :][: self.options.clips]
@@ -288,7 +288,7 @@ class Run:
 
     def _move(self, module: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> Tensor:
         now = learning_rate(self.step, self.options, rate)
-        return move(self.machine, module, optimizer, rate=now, clip=self.options.clip)
+        return optimizer_step(self.machine, module, optimizer, rate=now, clip=self.options.clip)
 
     def _scored(self, step: int) -> bool:
         """Return whether metrics score held-out recordings after a step."""
@@ -309,7 +309,7 @@ class Run:
                 "speed": crops * data.seconds / seconds,
                 "rate": learning_rate(self.step, options),
                 **sums.means(),
-                **held_out(codec, self.fixed, chosen, self.recipe.loss),
+                **held_out_losses(codec, self.fixed, chosen, self.recipe.loss),
                 **({} if "encoder" in options.frozen else stage_gradients(codec, self.fixed[:8])),
             }
             if self._scored(self.step):
@@ -323,6 +323,6 @@ class Run:
         self.machine.wait_for_everyone()
 
 
-def _samples(recordings: list[Recording], rate: int, data: Data) -> Pool | Files:
-    build = Files.open if data.direct else Pool.build
+def _samples(recordings: list[Recording], rate: int, data: Data) -> SampleCache | FileSamples:
+    build = FileSamples.open if data.direct else SampleCache.build
     return build(recordings, rate, data.cache)

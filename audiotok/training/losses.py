@@ -25,7 +25,7 @@ from audiotok.nn.spectrogram import (
     MEL_VOCOS,
     STFT_SCALES,
     Bins,
-    both,
+    bins_of_pair,
     energy,
     hann,
     log_difference,
@@ -34,7 +34,7 @@ from audiotok.nn.spectrogram import (
     mel_distance,
     stft_distances,
 )
-from audiotok.training.discriminators.base import Opinion
+from audiotok.training.discriminators.base import DiscriminatorOutput
 
 # -- reconstruction -----------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ def _pair(
     pad: Literal["constant", "reflect"] = "reflect",
 ) -> tuple[Bins, Bins]:
     """Return bins of both, channels in the batch, padded by half a window; the second detached."""
-    return both(output.flatten(0, 1), reference.flatten(0, 1), window, hop, pad=pad)
+    return bins_of_pair(output.flatten(0, 1), reference.flatten(0, 1), window, hop, pad=pad)
 
 
 def _even(output: Tensor, reference: Tensor, size: int) -> tuple[Bins, Bins]:
@@ -217,7 +217,9 @@ Gan = Literal["lsgan", "hinge"]
 Reduce = Literal["mean", "sum"]
 
 
-def generator(output: Sequence[Opinion], *, gan: Gan = "lsgan", reduce: Reduce = "mean") -> Scalar:
+def generator(
+    output: Sequence[DiscriminatorOutput], *, gan: Gan = "lsgan", reduce: Reduce = "mean"
+) -> Scalar:
     """Return the adversarial loss of the codec: low where its output scores as a recording.
 
     Args:
@@ -231,8 +233,8 @@ def generator(output: Sequence[Opinion], *, gan: Gan = "lsgan", reduce: Reduce =
 
 
 def discriminator(
-    output: Sequence[Opinion],
-    reference: Sequence[Opinion],
+    output: Sequence[DiscriminatorOutput],
+    reference: Sequence[DiscriminatorOutput],
     *,
     gan: Gan = "lsgan",
     reduce: Reduce = "mean",
@@ -248,14 +250,14 @@ def discriminator(
         reduce: as for `generator`.
     """
     low = 0 if gan == "lsgan" else -1
-    both = zip(output, reference, strict=True)
-    terms = [_distance(o.score, low, gan) + _distance(r.score, 1, gan) for o, r in both]
+    bins_of_pair = zip(output, reference, strict=True)
+    terms = [_distance(o.score, low, gan) + _distance(r.score, 1, gan) for o, r in bins_of_pair]
     return _reduced(terms, reduce)
 
 
 def feature_matching(
-    output: Sequence[Opinion],
-    reference: Sequence[Opinion],
+    output: Sequence[DiscriminatorOutput],
+    reference: Sequence[DiscriminatorOutput],
     *,
     relative: bool = False,
     scores: bool = False,

@@ -61,7 +61,7 @@ def any_process(machine: Accelerator, mine: bool) -> bool:
     return cast("Tensor", votes).item() > 0
 
 
-def move(
+def optimizer_step(
     machine: Accelerator,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,

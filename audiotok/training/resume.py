@@ -30,13 +30,13 @@ BEST = ("train.best", "loss", "validation data", "data.validate", "train.clips")
 
 
 @dataclass
-class Begun:
+class RunFacts:
     """Facts that a run began with, as plain values by dotted names ("train.rate")."""
 
     facts: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, recipe: Any, *, config: Any = None, **facts: Any) -> Begun:
+    def of(cls, recipe: Any, *, config: Any = None, **facts: Any) -> RunFacts:
         """Return the facts of a recipe, of the package and of torch.
 
         Args:

@@ -12,7 +12,7 @@ from torch import Tensor
 from audiotok._platform.registry import find
 from audiotok.codecs.models.base import Codec
 from audiotok.data.batches import Batch
-from audiotok.data.feature_cache import Features
+from audiotok.data.feature_cache import FeatureCache
 from audiotok.data.features.base import Teacher
 from audiotok.data.manifest import Recording
 from audiotok.nn.quantizers.base import Quantized, kmeans, nearest
@@ -23,7 +23,7 @@ SAMPLE = 200  # recordings whose features the units of axis "labels" are cluster
 
 
 class JointFeatures:
-    """Features of several teachers side by side, so that one crop reads them all.
+    """FeatureCache of several teachers side by side, so that one crop reads them all.
 
     Args:
         parts: features of each teacher.
@@ -32,7 +32,7 @@ class JointFeatures:
         ValueError: the teachers have different frame rates.
     """
 
-    def __init__(self, parts: list[Features]) -> None:
+    def __init__(self, parts: list[FeatureCache]) -> None:
         rates = {part.frame_rate for part in parts}
         if len(rates) != 1:
             raise ValueError(f"[distillation]: teachers of unlike frame rates ({rates})")
@@ -68,7 +68,7 @@ def read_features(
     parts = []
     for name, one in options.teachers.items():
         teacher = own[name] if name in own else find("teachers", name).load(one.weights)
-        parts.append(Features.build(recordings, teacher, layer=one.layer, cache=options.cache))
+        parts.append(FeatureCache.build(recordings, teacher, layer=one.layer, cache=options.cache))
     return JointFeatures(parts)
 
 

@@ -20,7 +20,7 @@ Losses = dict[str, Callable[..., Tensor]]
 
 
 @torch.no_grad()
-def held_out(
+def held_out_losses(
     codec: Codec, wave: Tensor, losses: Losses, weights: dict[str, float]
 ) -> dict[str, float]:
     """Return losses with all codebooks on held-out waves, and the share of each codebook in use.

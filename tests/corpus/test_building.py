@@ -21,7 +21,7 @@ from commandline import audiotok, background, ends, group, process, recording, s
 from rich.console import Console
 
 import audiotok as at
-from audiotok._platform.lock import LockedError, alone
+from audiotok._platform.lock import LockedError, locked_folder
 from audiotok.codecs.load import load_once
 from audiotok.corpus import Corpus, CorpusError
 from audiotok.corpus.build import BuildSummary, build
@@ -107,16 +107,16 @@ def test_groups_on_one_device_give_the_same_up_to_near_ties(tmp_path: Path):
     source = talks(tmp_path / "in")
     items = list(running.listing_of(str(source)).items(str(source)))
     tasks = list(enumerate(items))
-    alone = Worker(Work(codec=str(small()), readers=2))
+    locked_folder = Worker(Work(codec=str(small()), readers=2))
     grouped = Worker(Work(codec=str(small()), readers=3, group=4))
-    one, other = dict(alone.all(tasks)), dict(grouped.all(tasks))
+    one, other = dict(locked_folder.all(tasks)), dict(grouped.all(tasks))
     assert one.keys() == other.keys() == dict(tasks).keys()
     for number, coded in one.items():
         mate = other[number]
         assert (coded.error, coded.samples, coded.audio) == (mate.error, mate.samples, mate.audio)
         assert coded.codes.shape == mate.codes.shape
         assert not coded.codes.size or (coded.codes == mate.codes).mean() > 0.98
-    alone.close()
+    locked_folder.close()
     grouped.close()
 
 
@@ -318,12 +318,12 @@ def test_a_file_system_without_locks_is_no_reason_to_stop(
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with alone(tmp_path):
+    with locked_folder(tmp_path):
         pass
 
 
 def _about(source: Path) -> Any:
-    return running.about_of(load_once(str(small()), "cpu"), str(source), (0, 1), None)
+    return running.info_of(load_once(str(small()), "cpu"), str(source), (0, 1), None)
 
 
 def test_what_is_no_corpus_is_never_built_into_or_cleared(faked: Path, tmp_path: Path):

@@ -26,7 +26,7 @@ from audiotok.evaluation.report import write_report
 from audiotok.evaluation.report.base import View
 from audiotok.evaluation.report.image import HEAT, LEVELS, palette, png
 from audiotok.evaluation.report.usage import strips
-from audiotok.evaluation.results import About, Clip, Mean, Results, ScoreRow, Subject
+from audiotok.evaluation.results import Clip, Mean, MetricInfo, Results, ScoreRow, Subject
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +266,7 @@ def test_an_opinion_without_wer_is_said_aloud(tmp_path: Path):
         results = Results(
             {},
             [],
-            [About(name, "higher", "MOS" if name == "utmos" else "", "p") for name in metrics],
+            [MetricInfo(name, "higher", "MOS" if name == "utmos" else "", "p") for name in metrics],
             [Subject("speech@1", "codec", 1, 1)],
             [],
             [

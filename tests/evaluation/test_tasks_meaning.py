@@ -56,7 +56,7 @@ def test_what_cannot_be_aligned_is_said():
 
 
 def test_a_frame_has_the_phone_of_its_middle():
-    spans = [phones.Span("a", 0.0, 0.025), phones.Span("b", 0.035, 0.07)]
+    spans = [phones.TimedSpan("a", 0.0, 0.025), phones.TimedSpan("b", 0.035, 0.07)]
     # Middles at 0.01, 0.03, 0.05, 0.07 s.
     assert frame_labels(spans, ["a", "b"], 4, 50).tolist() == [0, -1, 1, -1]
 

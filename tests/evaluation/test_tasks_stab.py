@@ -52,8 +52,8 @@ def test_codes_that_are_the_texts_are_alike_for_the_texts_sake(tmp_path: Path):
 def test_what_a_cut_takes_from_a_real_codec_is_its_past(tmp_path: Path):
     codec = tiny()
     got = found(StabInvariance(), heard(tmp_path, codec, waves(8, 2.0), TWO))
-    lead = -(-codec.lead // codec.frame_size)  # frames whose future the cut takes
-    assert lead == 1
+    look_ahead = -(-codec.look_ahead // codec.frame_size)  # frames whose future the cut takes
+    assert look_ahead == 1
     name = "equal alone and in context, {} before the cut's end"
     assert value(got, name.format("1 frame")) == 100
     assert value(got, name.format("2 to 3 frames")) == 100

@@ -15,7 +15,7 @@ from commandline import audiotok
 
 from audiotok._platform.registry import find, names
 from audiotok.corpus import Corpus
-from audiotok.corpus.base import About
+from audiotok.corpus.base import CorpusInfo
 from audiotok.corpus.write import row_of, write_corpus
 from audiotok.lm.exporters import base
 from audiotok.lm.exporters.base import CorpusExportError, export
@@ -55,7 +55,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
             row = {"text": f"Straße {i}.", "speaker": f"s{i % 3}"}
             yield row_of(f"dir/a.b {i}", tokens, 0, row), tokens
 
-    about = About("speech", "0" * 16, SIZES, 16000, 320, 1, ())
+    about = CorpusInfo("speech", "0" * 16, SIZES, 16000, 320, 1, ())
     write_corpus(folder, about, entries(), limit=150)
     return Corpus(folder)
 

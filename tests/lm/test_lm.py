@@ -16,26 +16,26 @@ import torch
 from commandline import audiotok
 from corpora import corpus_of
 
-from audiotok._platform.lock import LockedError, alone
+from audiotok._platform.lock import LockedError, locked_folder
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load
 from audiotok.corpus import Corpus
-from audiotok.corpus.base import read_about
-from audiotok.corpus.write import write_about
+from audiotok.corpus.base import read_info
+from audiotok.corpus.write import write_info
 from audiotok.lm.data import IGNORED, TEXT, Recordings, Segment, causal_batch, masked, nar_batch
 from audiotok.lm.entries import initialize_from_entries
 from audiotok.lm.exporters.base import export
 from audiotok.lm.file import codec_of, load_model, save_model
-from audiotok.lm.generate import Sampling, fill_up, generate, spoken
+from audiotok.lm.generate import Sampling, generate, predict_codebooks, spoken
 from audiotok.lm.layout import Layout, LayoutError
 from audiotok.lm.loop import LmTrainer, target_nats, train
 from audiotok.lm.model import Config, Transformer
 from audiotok.lm.ngram import Ngram
 from audiotok.lm.recipe import LayoutOptions, LmData, LmRecipe
-from audiotok.lm.score import bits_of, corrupted, preferred
+from audiotok.lm.score import bits_of, corrupted, prefers_original
 from audiotok.runtime.stream import Stream
-from audiotok.training.players import adamw
+from audiotok.training.modules import adamw
 from audiotok.training.recipe import Train
 
 TINY = Config(width=32, depth=2, heads=2, dropout=0.0)
@@ -90,11 +90,11 @@ def test_filling_on_the_right_changes_nothing():
         random = np.random.default_rng(0)
         parts = [Segment(random.integers(0, 5, (2, n)), "ab" * n) for n in (3, 9)]
         if causal:
-            alone, beside = causal_batch(layout, parts[:1]), causal_batch(layout, parts)
+            locked_folder, beside = causal_batch(layout, parts[:1]), causal_batch(layout, parts)
         else:
-            alone = nar_batch(layout, parts[:1], random, codebook=1)
+            locked_folder = nar_batch(layout, parts[:1], random, codebook=1)
             beside = nar_batch(layout, parts, random, codebook=1)
-        (one, n), (two, m) = target_nats(model, alone), target_nats(model, beside)
+        (one, n), (two, m) = target_nats(model, locked_folder), target_nats(model, beside)
         assert torch.allclose(one[0], two[0], rtol=1e-5)
         assert n[0] == m[0]
 
@@ -285,7 +285,7 @@ def test_training_learns_resumes_and_says_what_it_learned(
     (odd, n), (usual, m) = bits_of(model, layout, [Segment(c) for c in codes])
     assert n == m == 25
     assert usual < odd
-    liked = preferred(model, layout, [codes[1], (codes[1] + 14) % 50] * 5, "shuffled")
+    liked = prefers_original(model, layout, [codes[1], (codes[1] + 14) % 50] * 5, "shuffled")
     assert len(liked) == 10
 
 
@@ -325,7 +325,7 @@ def test_a_corpus_of_other_weights_has_no_entries_to_begin_with(tmp_path: Path):
     about["fingerprint"] = load("speech").former_fingerprints[0]
     assert codec_of(Layout(sizes=(7,), **about)).name == "speech"  # pyright: ignore[reportArgumentType]
     small = corpus_of(tmp_path / "corpus", {"a": np.zeros((1, 9), np.int64)}, rows={"a": {}})
-    write_about(small, replace(read_about(small), sizes=(5,)))
+    write_info(small, replace(read_info(small), sizes=(5,)))
     data = LmData(corpus=str(small), train="", validate="", frames=5)
     made = recipe(small, data=data, layout=LayoutOptions(1), model=replace(TINY, entries=True))
     with pytest.raises(ValueError, match=r"model\.entries = false begins without"):
@@ -351,7 +351,7 @@ def test_pieces_begin_as_the_mean_of_their_units():
 
 
 def test_one_training_at_a_time(corpus: Path, tmp_path: Path):
-    with alone(tmp_path), pytest.raises(LockedError, match="another process works there"):
+    with locked_folder(tmp_path), pytest.raises(LockedError, match="another process works there"):
         train(recipe(corpus), tmp_path)
     assert not (tmp_path / "layout.json").exists()
     train(recipe(corpus), tmp_path)
@@ -457,7 +457,7 @@ def test_further_codebooks_are_filled_up(corpus: Path, tmp_path: Path):
     )
     model, layout = load_model(train(made, tmp_path))
     codes = (np.array([[3], [20], [11]]) + 7 * np.arange(15)) % 50
-    full = fill_up(model, layout, codes[:1], text="word", prompt=codes[:, :5])
+    full = predict_codebooks(model, layout, codes[:1], text="word", prompt=codes[:, :5])
     assert np.array_equal(full[0], codes[0])
     assert np.array_equal(full[:, :5], codes[:, :5])
     assert full.shape == (3, 15)

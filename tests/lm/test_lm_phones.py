@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiotok.corpus import Corpus
-from audiotok.data.alignment import Alignment, Span, pronounced
+from audiotok.data.alignment import Alignment, TimedSpan, pronounce
 from audiotok.lm import spans
 from audiotok.lm.data import Recordings, Segment, causal_batch, nar_batch
 from audiotok.lm.file import load_model
-from audiotok.lm.generate import Sampling, fill_up, generate
+from audiotok.lm.generate import Sampling, generate, predict_codebooks
 from audiotok.lm.interleave import interleaved, split_joined
 from audiotok.lm.layout import Layout
 from audiotok.lm.loop import target_nats, train
@@ -29,7 +29,7 @@ from audiotok.lm.phonetic import (
     PHONE_INPUT_SIZES,
     PHONES,
     Reader,
-    Timed,
+    TimedPhones,
     numbers,
     phone_ends,
     phone_inputs,
@@ -46,9 +46,9 @@ LAYOUT = Layout(sizes=(6, 5), pattern="delay", sample_rate=16000, frame_size=320
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 
 
-def lasting(counts: list[int]) -> Timed:
+def lasting(counts: list[int]) -> TimedPhones:
     phones = np.random.default_rng(len(counts)).integers(1, len(PHONES), len(counts))
-    return Timed(phones, np.array(counts))
+    return TimedPhones(phones, np.array(counts))
 
 
 # -- phones in their frames -----------------------------------------------------------------------
@@ -59,7 +59,7 @@ def test_every_frame_has_a_phone(steps: list[tuple[int, int]]):
     """Gaps and phones in hundredths of a second, a phone of less than a frame among them."""
     found, now = [], 0
     for i, (gap, length) in enumerate(steps):
-        found.append(Span(PHONES[2 + i], (now + gap) / 100, (now + gap + length) / 100))
+        found.append(TimedSpan(PHONES[2 + i], (now + gap) / 100, (now + gap + length) / 100))
         now += gap + length
     frames = now // 2 + 2 * len(steps) + 1
     phones, counts = timed(Alignment(found, []), frames, 50.0)
@@ -187,7 +187,7 @@ def test_a_model_says_the_phones_that_it_reads(taught: tuple[Path, Path], tmp_pa
     assert 2 <= counts.mean() <= 7  # learned from lengths of 3 to 5
 
     # After a prompt, the prompt's phones are told with it, and only the others are read.
-    before = Timed(numbers(["D", "B", "EH"]), np.array([4, 3, 5])).first(11)
+    before = TimedPhones(numbers(["D", "B", "EH"]), np.array([4, 3, 5])).first(11)
     assert before.lengths.tolist() == [4, 3]
     prompt = np.repeat(before.phones, before.lengths) + np.array([[0], [20]])
     second = Reader(numbers(["AA", "D"]), before=before)
@@ -205,7 +205,7 @@ def test_a_model_says_the_phones_that_it_reads(taught: tuple[Path, Path], tmp_pa
         made, layout=LayoutOptions(pattern="parallel"), model=replace(TINY, causal=False)
     )
     second, rows = load_model(train(rest, tmp_path / "second"))
-    full = fill_up(second, rows, codes, text=reader.timed())
+    full = predict_codebooks(second, rows, codes, text=reader.timed())
     assert np.array_equal(full[:2], codes)
     assert (full[2] == expected + 40).mean() > 0.9
 
@@ -229,7 +229,12 @@ def test_phones_are_asked_for_where_they_are_told(taught: tuple[Path, Path], tmp
 
 
 def test_words_as_they_are_written():
-    found = [Span("mr", 0.1, 0.3), Span("jones", 0.3, 0.7), Span("well", 0.8, 1), Span("off", 1, 2)]
+    found = [
+        TimedSpan("mr", 0.1, 0.3),
+        TimedSpan("jones", 0.3, 0.7),
+        TimedSpan("well", 0.8, 1),
+        TimedSpan("off", 1, 2),
+    ]
     words = written_words(Alignment([], found), "\u201cMr. Jones \u2014 well-off!", LAYOUT)
     assert [(w.text, w.first, w.last) for w in words] == [
         ("\u201cMr.", 5, 15),
@@ -252,7 +257,7 @@ def test_a_file_of_spans_grows_and_mends(tmp_path: Path, monkeypatch: pytest.Mon
         asked.append(text)
         if text == "bad":
             raise ValueError("not in the\ndictionary")
-        return Alignment([Span("G", 0.0, 0.5)], [Span("good", 0.0, 0.5)])
+        return Alignment([TimedSpan("G", 0.0, 0.5)], [TimedSpan("good", 0.0, 0.5)])
 
     monkeypatch.setattr(spans, "align", align)
     items = list(listing_of(str(tmp_path)).items(str(tmp_path)))
@@ -295,10 +300,10 @@ def test_a_recording_is_aligned_interleaved_and_comes_apart(tmp_path: Path):
 
 def test_pronunciations():
     pytest.importorskip("pocketsphinx")
-    assert pronounced("Good dog, come!") == (
+    assert pronounce("Good dog, come!") == (
         ["SIL", "G", "UH", "D", "D", "AO", "G", "SIL", "K", "AH", "M", "SIL"]
     )
     with pytest.raises(ValueError, match="dictionary: qwrtz"):
-        pronounced("a qwrtz")
+        pronounce("a qwrtz")
     with pytest.raises(ValueError, match="no words"):
-        pronounced("?!")
+        pronounce("?!")

@@ -260,10 +260,10 @@ def test_bad_sizes_are_refused():
 
 def test_chain_follows_each_bound_by_itself():
     memory, ahead, back = Lstm(2), Conv(2, 2, 5, causal=False), Conv(2, 2, 3)
-    assert Chain([memory, ahead]).reach(10, 20) == (-math.inf, 22)
-    assert Chain([ahead, memory, back]).reach(10, 20) == (-math.inf, 22)
-    assert Chain([ahead, Lstm(2, bidirectional=True)]).reach(0, 0) == (-math.inf, math.inf)
-    assert Chain([Conv(2, 2, 4, stride=2), memory]).reach(5, 5) == (-math.inf, 11)
+    assert Chain([memory, ahead]).input_span(10, 20) == (-math.inf, 22)
+    assert Chain([ahead, memory, back]).input_span(10, 20) == (-math.inf, 22)
+    assert Chain([ahead, Lstm(2, bidirectional=True)]).input_span(0, 0) == (-math.inf, math.inf)
+    assert Chain([Conv(2, 2, 4, stride=2), memory]).input_span(5, 5) == (-math.inf, 11)
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from sizes import SIZES, SMALL, TINY, made, spread
 from audiotok import Audio, Tokens, load
 from audiotok._platform.registry import UnknownPartError
 from audiotok.audio.resample import Resampler
-from audiotok.audio.resample_numpy import Resampler as Bare
+from audiotok.audio.resample_numpy import NumpyResampler as Bare
 from audiotok.codecs.export.folder import described
 from audiotok.codecs.export.graphs import stepwise, whole
 from audiotok.codecs.models import encodec

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from rich.console import Console
 from shouting import broken, lethal, shouter
 
-from audiotok._platform.atomic import part_of, sweep
+from audiotok._platform.atomic import partial_path, remove_stale_parts
 from audiotok.cli.console import UsageError
-from audiotok.runtime.batch.plan import AUDIO, Plan, find, plan
+from audiotok.runtime.batch.plan import AUDIO, FilePlan, find, plan
 from audiotok.runtime.batch.run import run
 from audiotok.runtime.batch.workers import explain_error, run_one, run_pool
 
@@ -159,7 +159,9 @@ def pairs(folder: Path, *names: str) -> list[tuple[Path, Path]]:
 
 def test_run_goes_past_what_fails(tmp_path: Path):
     console = quiet()
-    planned = Plan(pairs(tmp_path, "a", "bad", "done", "b", "bug", "odd"), [("x", "x: not there")])
+    planned = FilePlan(
+        pairs(tmp_path, "a", "bad", "done", "b", "bug", "odd"), [("x", "x: not there")]
+    )
 
     def done(source: Path, target: Path) -> bool:
         if source.name == "odd":
@@ -237,7 +239,7 @@ def ended() -> int:
 
 
 def test_parts_of_the_dead_are_swept_and_no_others(tmp_path: Path):
-    mine = part_of(tmp_path / ("x" * 255))
+    mine = partial_path(tmp_path / ("x" * 255))
     touch(tmp_path, mine.name)  # no name is too long
     assert mine.name.endswith(".part")
     other = mine.name.replace(f".{os.getpid()}.", ".{}.")
@@ -247,12 +249,12 @@ def test_parts_of_the_dead_are_swept_and_no_others(tmp_path: Path):
     touch(tmp_path, dead, away, *odd)
     (tmp_path / dead.replace("xxx.", "yyy.", 1)).mkdir()
     assert dead in files(tmp_path)
-    sweep([tmp_path, tmp_path / "missing"])
+    remove_stale_parts([tmp_path, tmp_path / "missing"])
     assert files(tmp_path) == sorted([mine.name, away, *odd])
 
 
 def test_a_run_sweeps_where_it_writes(tmp_path: Path):
-    dead = part_of(tmp_path / "a.out").name.replace(f".{os.getpid()}.", f".{ended()}.")
+    dead = partial_path(tmp_path / "a.out").name.replace(f".{os.getpid()}.", f".{ended()}.")
     touch(tmp_path, dead)
-    run(shouter, Plan(pairs(tmp_path, "a"), []), done=lambda *_: False, console=quiet())
+    run(shouter, FilePlan(pairs(tmp_path, "a"), []), done=lambda *_: False, console=quiet())
     assert files(tmp_path) == ["a.out"]

@@ -11,7 +11,7 @@ from audiotok.cli import console as show
 
 if TYPE_CHECKING:
     from audiotok.codecs.models.base import Codec
-    from audiotok.runtime.batch.run import Report
+    from audiotok.runtime.batch.run import BatchReport
 
 Kind = TypeVar("Kind")  # a codec in torch, or an exported one
 
@@ -74,7 +74,7 @@ def live_codec(name: str, device: str, *, threads: int = 1) -> Codec:
     return load_once(name, device)
 
 
-def reported(report: Report, past: str, as_json: bool) -> None:
+def reported(report: BatchReport, past: str, as_json: bool) -> None:
     """Print the report of a batch, and exit with code 1 if a file failed.
 
     Args:

@@ -291,7 +291,7 @@ def dedup(
 def compress(folder: Folder, out: New, as_json: Json = False) -> None:
     """Compress a corpus losslessly by entropy coding; it reads the same, but more slowly."""
     from audiotok.corpus import Corpus
-    from audiotok.corpus.squeeze import compress as code
+    from audiotok.corpus.compression import compress as code
 
     saved = code(Corpus(folder), out)
     if as_json:
@@ -309,7 +309,7 @@ def compress(folder: Folder, out: New, as_json: Json = False) -> None:
 def expand(folder: Folder, out: New) -> None:
     """Restore a compressed corpus byte for byte."""
     from audiotok.corpus import Corpus
-    from audiotok.corpus.squeeze import expand as back
+    from audiotok.corpus.compression import expand as back
 
     back(Corpus(folder), out)
 

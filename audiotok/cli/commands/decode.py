@@ -55,7 +55,7 @@ def decode(
     """
     from audiotok.audio.writer import FORMATS
     from audiotok.cli.jobs import codec_for, decoder
-    from audiotok.codecs.load import load_by
+    from audiotok.codecs.load import load_in_backend
     from audiotok.runtime.batch.plan import plan
     from audiotok.runtime.batch.run import run
     from audiotok.runtime.files import is_decoded
@@ -77,6 +77,6 @@ def decode(
         return is_decoded(codec_for(source, codec, own_device, backend), source, target, **options)
 
     if codec is not None:
-        checked(load_by(codec, own_device, backend), codebooks)
+        checked(load_in_backend(codec, own_device, backend), codebooks)
     build = partial(decoder, codec, device, backend, force=force, **options)
     reported(run(build, planned, done=done, jobs=jobs, verb="decoding"), "decoded", as_json)

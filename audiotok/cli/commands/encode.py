@@ -53,13 +53,13 @@ def encode(
       ffmpeg -i film.mkv -f wav - | audiotok encode - -o film.tok
     """
     from audiotok.cli.jobs import encoder
-    from audiotok.codecs.load import load_by
+    from audiotok.codecs.load import load_in_backend
     from audiotok.runtime.batch.plan import AUDIO, plan
     from audiotok.runtime.batch.run import run
     from audiotok.runtime.files import is_encoded
 
     planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
-    model = checked(load_by(codec, device if jobs == 1 else "cpu", backend), codebooks)
+    model = checked(load_in_backend(codec, device if jobs == 1 else "cpu", backend), codebooks)
     options: dict[str, Any] = {"codebooks": codebooks, "split": channels == "split"}
 
     def done(source: Path, target: Path) -> bool:

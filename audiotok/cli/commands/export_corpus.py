@@ -55,7 +55,7 @@ def export_corpus(
     elif pattern or codebooks:
         chosen = Layout.of(source, codebooks=codebooks or None, pattern=pattern or "flat")
     part = find("exporters", to)
-    with Progress(console=show.said) as bar:
+    with Progress(console=show.stderr_console) as bar:
         task = bar.add_task("exporting", total=len(source))
         count = export(
             part, source, out, layout=chosen, progress=lambda n: bar.update(task, completed=n)

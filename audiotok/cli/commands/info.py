@@ -27,14 +27,14 @@ def info(
       audiotok info talk.tok
       audiotok info speech --json
     """
-    from audiotok.runtime.exported import is_exported, read_about
+    from audiotok.runtime.exported import is_exported, read_metadata
     from audiotok.runtime.files import describe_audio, describe_tokens
 
     path = Path(what)
     if path.suffix == ".tok":
         facts = describe_tokens(path)
     elif is_exported(path):
-        facts = read_about(path)
+        facts = read_metadata(path)
     else:
         facts = _of_codec(what) or describe_audio(what)
     if as_json:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from audiotok.codecs.models.base import Codec
-    from audiotok.lm.phonetic import Timed
+    from audiotok.lm.phonetic import TimedPhones
 
 PANEL = "Language models"
 
@@ -85,10 +85,10 @@ def align_words(
 
     source = listing_of(listing, kind)
     total = None if source.costly else sum(1 for _ in source.items(listing))
-    with Progress(console=show.said) as bar:
+    with Progress(console=show.stderr_console) as bar:
         task = bar.add_task("aligning", total=total)
         aligned, errors = write_spans(
-            source.items(listing), out, told=lambda _: bar.advance(task), commands=commands
+            source.items(listing), out, progress=lambda _: bar.advance(task), commands=commands
         )
     for each in errors:
         show.error(each)
@@ -141,7 +141,7 @@ def generate(
     """
     from audiotok.audio.writer import Sink
     from audiotok.lm.file import codec_of, load_model
-    from audiotok.lm.generate import Sampling, fill_up, spoken
+    from audiotok.lm.generate import Sampling, predict_codebooks, spoken
     from audiotok.lm.generate import generate as work
     from audiotok.lm.phonetic import Reader
     from audiotok.runtime.stream import Stream
@@ -178,7 +178,9 @@ def generate(
             codes = layout.decode(np.concatenate(list(columns), -1))
             full = None if prompt_codes is None else prompt_codes[: len(rows.sizes)]
             known = reader.timed() if reader and second.config.phones else None
-            codes = fill_up(second, rows, codes, text=script if second.text else known, prompt=full)
+            codes = predict_codebooks(
+                second, rows, codes, text=script if second.text else known, prompt=full
+            )
             sink.write(codec.decode(rows.tokens(codes)).samples)
     show.line(str(out))
 
@@ -197,7 +199,7 @@ def _prompt(codec: Codec, path: Path, seconds: float) -> np.ndarray:
     return tokens.codes[:, : max(1, round(seconds * float(codec.frame_rate)))]
 
 
-def _phones(codec: Codec, path: Path, text: str) -> Timed:
+def _phones(codec: Codec, path: Path, text: str) -> TimedPhones:
     """Return the times of the phones of a prompt."""
     from audiotok.audio.audio import Audio
     from audiotok.data.alignment import align
@@ -243,9 +245,9 @@ def score(
     from audiotok.corpus import Corpus
     from audiotok.lm.data import Recordings
     from audiotok.lm.file import load_model
-    from audiotok.lm.loop import held_out
+    from audiotok.lm.loop import held_out_bits
     from audiotok.lm.recipe import LmData
-    from audiotok.lm.score import preferred
+    from audiotok.lm.score import prefers_original
 
     known, layout = load_model(model, device=device)
     source = Corpus(corpus)
@@ -257,12 +259,15 @@ def score(
     alignments = str(spans or "") if known.config.phones else ""
     data = LmData(corpus=str(corpus), text=known.text > 0, spans=alignments, frames=frames)
     recordings = Recordings(source, split, data)
-    scores: dict[str, Any] = {"recordings": len(recordings), **held_out(known, layout, recordings)}
+    scores: dict[str, Any] = {
+        "recordings": len(recordings),
+        **held_out_bits(known, layout, recordings),
+    }
     if pairs:
         k = len(layout.sizes)
         codes = [recordings.codes(i)[:k, :frames] for i in range(len(recordings))]
         for kind in ("shuffled", "spliced"):
-            preferences = preferred(known, layout, codes, kind)
+            preferences = prefers_original(known, layout, codes, kind)
             scores[f"prefers_to_{kind}"] = sum(preferences) / len(preferences)
     if as_json:
         show.as_json(scores)

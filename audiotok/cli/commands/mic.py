@@ -63,7 +63,7 @@ def mic(
             show_level(level)
 
         with suppress(KeyboardInterrupt):  # the way to end it
-            microphone.talk(
+            microphone.loopback(
                 model,
                 codebooks=codebooks,
                 source=_device(source),
@@ -71,10 +71,10 @@ def mic(
                 play=play,
                 out=file,
                 seconds=seconds,
-                told=update,
+                on_frame=update,
             )
     if last is not None:
-        show.facts(meter.heard(last))
+        show.facts(meter.microphone_summary(last))
 
 
 def _device(name: str | None) -> int | str | None:

@@ -29,10 +29,10 @@ def roundtrip(
     Examples:
       audiotok roundtrip talk.wav -o roundtrip/
     """
-    from audiotok.codecs.load import load_by
+    from audiotok.codecs.load import load_in_backend
     from audiotok.evaluation.roundtrip import roundtrip as work
 
-    model = checked(load_by(codec, device, backend), codebooks)
+    model = checked(load_in_backend(codec, device, backend), codebooks)
     result = work(model, path, out, codebooks=codebooks, force=force)
     if as_json:
         show.as_json(result)

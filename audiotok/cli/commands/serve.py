@@ -98,13 +98,13 @@ def serve(
       audiotok serve --backend onnx
       AUDIOTOK_TOKEN=... audiotok serve --host 0.0.0.0 --cert cert.pem --key key.pem
     """
-    from audiotok._platform.optional import needed
+    from audiotok._platform.optional import optional_import
 
     for library in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
-        needed(library, library.replace("_", "-"), extra="serve")
+        optional_import(library, library.replace("_", "-"), extra="serve")
     from audiotok.serving.server.protocol import Limits
-    from audiotok.serving.server.room import Settings, exposed
     from audiotok.serving.server.run import serve as run
+    from audiotok.serving.server.sessions import Settings, exposed
 
     for file in (cert, key):
         if file is not None and not os.access(file, os.R_OK):

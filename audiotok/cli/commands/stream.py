@@ -58,7 +58,7 @@ def encode(
     source = _piped(sys.stdin, "stdin", "raw PCM")
     out = _piped(sys.stdout, "stdout", "tokens")
     from audiotok._platform.signals import DeferredInterrupts
-    from audiotok.serving.live.meter import passed
+    from audiotok.serving.live.meter import pipe_summary
     from audiotok.serving.live.pipe import encode_pcm
 
     model = checked(live_codec(codec, device), codebooks)
@@ -75,7 +75,7 @@ def encode(
             around=interrupts.allowed,
         )
     if stats:
-        show.facts(passed(done), console=show.said)
+        show.facts(pipe_summary(done), console=show.stderr_console)
 
 
 @stream.command()
@@ -103,7 +103,7 @@ def decode(
     """
     stdin = _piped(sys.stdin, "stdin", "tokens")
     out = _piped(sys.stdout, "stdout", "raw PCM")
-    from audiotok.serving.live.meter import passed
+    from audiotok.serving.live.meter import pipe_summary
     from audiotok.serving.live.pipe import decode_pcm
     from audiotok.tokens import TokenSource
 
@@ -121,7 +121,7 @@ def decode(
         context=context,
     )
     if stats:
-        show.facts(passed(done), console=show.said)
+        show.facts(pipe_summary(done), console=show.stderr_console)
 
 
 def _piped(file: Any, name: str, content: str) -> BufferedIOBase:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audiotok._platform.atomic import complete_folder
-from audiotok._platform.optional import needed, version
+from audiotok._platform.atomic import atomic_folder
+from audiotok._platform.optional import optional_import, version
 from audiotok.audio.audio import Audio
 from audiotok.codecs.export.graphs import OPSET, Graph, States, stepwise, whole, write
 from audiotok.codecs.export.int8 import quantize
@@ -25,7 +25,7 @@ from audiotok.runtime.exported import (
     is_exported,
     plan_to_json,
 )
-from audiotok.runtime.signature import Plan
+from audiotok.runtime.signature import GraphPlan
 
 
 def export(
@@ -50,7 +50,7 @@ def export(
             search.
         steps: whether to export graphs of any number of frames too, with states in and out.
         rings: whether the states of attention are ring buffers that the caller writes into, which
-            takes 0.6 of the time for many signals side by side (`runtime.signature.Plan`).
+            takes 0.6 of the time for many signals side by side (`runtime.signature.GraphPlan`).
         int8: whether to store large weights as 8-bit integers; codes then differ, and codec.json
             tells by how much.
         audio: recording to compare on; synthetic speech if None.
@@ -66,7 +66,7 @@ def export(
             install it.
     """
     for library in ("onnx", "onnxscript", "onnxruntime"):
-        needed(library, extra="export")
+        optional_import(library, extra="export")
     out = Path(out)
     if out.exists() and not (force and is_exported(out)):
         remedy = "--force overwrites it" if is_exported(out) else "name a folder that is not there"
@@ -78,7 +78,7 @@ def export(
             f"{codec.name} codes overlapping segments apart, the last one shorter (as EnCodec 48"
             " kHz does): no graph of fixed operations does that; it runs in torch"
         )
-    with complete_folder(out) as folder:
+    with atomic_folder(out) as folder:
         description = _write_graphs(
             codec, folder, codebooks=codec.kept(codebooks), steps=steps, rings=rings
         )
@@ -127,11 +127,11 @@ def described(
         states: states of encoder and decoder from `stepwise`; empty if there are no steps.
         codebooks: number of exported codebooks.
     """
-    plan = Plan(
+    plan = GraphPlan(
         frame_size=codec.frame_size,
         channels=codec.channels,
         codebooks=codebooks,
-        lead=codec.lead,
+        lead=codec.look_ahead,
         fills_up=codec.fills_up,
         first_frames=codec.first_frames,
         block=codec.block,

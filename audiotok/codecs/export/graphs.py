@@ -124,9 +124,9 @@ def whole(codec: Codec, codebooks: int) -> list[Graph]:
         if not fresh.fills_up:
             return (fresh.quantizer.encode(fresh.finish_latent(wave, None), codebooks),)
         fill = -wave.shape[2] % fresh.frame_size
-        wave = F.pad(wave, (fresh.ahead, fill + fresh.lead))
+        wave = F.pad(wave, (fresh.start_padding, fill + fresh.look_ahead))
         latent, _ = fresh.step_latent(wave, fresh.start_latent(wave.shape[0]))
-        return (fresh.quantizer.encode(latent[:, :, fresh.early :], codebooks),)
+        return (fresh.quantizer.encode(latent[:, :, fresh.padding_frames :], codebooks),)
 
     def decode(codes: Tensor) -> tuple[Tensor, ...]:
         latent = fresh.quantizer.decode(codes)
@@ -134,8 +134,8 @@ def whole(codec: Codec, codebooks: int) -> list[Graph]:
             return (fresh.finish_wave(latent, None),)
         state = fresh.start_wave(codes.shape[0])
         audio, state = fresh.step_wave(latent, state, codes.shape[2])
-        if fresh.lead:
-            audio = torch.cat([audio[:, :, fresh.lead :], fresh.flush_wave(state)], 2)
+        if fresh.look_ahead:
+            audio = torch.cat([audio[:, :, fresh.look_ahead :], fresh.flush_wave(state)], 2)
         return (audio,)
 
     wave = torch.randn(2, codec.channels, frames * codec.frame_size - 3)
@@ -214,7 +214,7 @@ def stepwise(
             Graph("decoder_begin", begin_decode, fresh, "codes", "audio", codes, {}, d, least),
             Graph("encoder_finish", finish_encode, started, "audio", "codes", short, encoder.named),
         ]
-    if codec.lead:
+    if codec.look_ahead:
         graphs.append(Graph("decoder_flush", flush, started, "", "audio", None, decoder.named))
     return graphs, {"encoder": encoder, "decoder": decoder}
 

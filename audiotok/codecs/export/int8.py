@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 
 LEAST = 4096  # smallest number of elements of a weight that is quantized
 
@@ -27,7 +27,7 @@ def quantize(source: Path, target: Path) -> None:
     Raises:
         ImportError: the onnx package is not installed.
     """
-    onnx: Any = needed("onnx", extra="export")
+    onnx: Any = optional_import("onnx", extra="export")
     model = onnx.load(source)
     graph = model.graph
     weights = {one.name: one for one in graph.initializer}

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiotok.audio.levels import checked_level
+from audiotok.audio.levels import check_level
 from audiotok.nn.autoencoder import Network
-from audiotok.nn.pretrained.hub import Source
-from audiotok.nn.pretrained.state_dicts import Dialect
-from audiotok.runtime.sessions import Decoding, Encoding, together
+from audiotok.nn.pretrained.hub import PublishedWeights
+from audiotok.nn.pretrained.state_dicts import StateDictAdapter
+from audiotok.runtime.sessions import Decoding, Encoding, code_together
 from audiotok.tokens.tokenizer import Tokenizer
 from audiotok.tokens.tokenizer import WrongTokensError as WrongTokensError
 
@@ -59,8 +59,8 @@ class Codec(Tokenizer, Network):
     config: Any
     sample_rate: int
     presets: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    sources: ClassVar[Mapping[str, Source]] = MappingProxyType({})
-    dialects: ClassVar[Sequence[Dialect]] = ()
+    sources: ClassVar[Mapping[str, PublishedWeights]] = MappingProxyType({})
+    dialects: ClassVar[Sequence[StateDictAdapter]] = ()
 
     # -- audio to tokens and back -------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class Codec(Tokenizer, Network):
                 longest = batch[-1].shape[1]
                 batch = [F.pad(wave, (0, longest - wave.shape[1])) for wave in batch]
             encoding = Encoding(self, len(members), codebooks=codebooks)
-            codes = together(encoding, [wave.to(self.device) for wave in batch])
+            codes = code_together(encoding, [wave.to(self.device) for wave in batch])
             for i, mine in zip(members, codes, strict=True):
                 results[i] = mine[:, : self.frames(waves[i].shape[1])].cpu().numpy()
         return results
@@ -151,7 +151,7 @@ class Codec(Tokenizer, Network):
         results: list[Tensor] = [torch.empty(0)] * len(rows)
         for members in _groups(rows, group):
             decoding = Decoding(self, len(members))
-            waves = together(decoding, [rows[i].to(self.device) for i in members])
+            waves = code_together(decoding, [rows[i].to(self.device) for i in members])
             for i, mine in zip(members, waves, strict=True):
                 results[i] = mine.cpu()
         return results
@@ -195,7 +195,7 @@ class Codec(Tokenizer, Network):
     def _channels(self, audio: Audio, split: bool) -> Audio:
         """Return a recording with the channels that the codec takes, mixed down or as they are."""
         if len(audio):
-            checked_level(*map(float, audio.samples.aminmax()))
+            check_level(*map(float, audio.samples.aminmax()))
         streams = self.streams(audio.channels, split=split)
         return audio if streams * self.channels == audio.channels else audio.mono()
 

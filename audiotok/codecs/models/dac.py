@@ -29,10 +29,10 @@ from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.residual_unit import ResidualUnit
 from audiotok.nn.layers.snake import Snake
 from audiotok.nn.layers.transposed_conv import TransposedConv
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
-    Dialect,
     Rule,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -196,16 +196,20 @@ class Dac(Codec):
         "dac_16khz": Config(sample_rate=16000, strides=(2, 4, 5, 8), codebooks=12),
     }
     # The package names these addresses, and no hashes.
-    sources: ClassVar[Mapping[str, Source]] = {
-        "dac_44khz": Source(file="weights.pth", url=f"{_RELEASES}/0.0.1/weights.pth"),
-        "dac_44khz_16kbps": Source(
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "dac_44khz": PublishedWeights(file="weights.pth", url=f"{_RELEASES}/0.0.1/weights.pth"),
+        "dac_44khz_16kbps": PublishedWeights(
             file="weights_44khz_16kbps.pth", url=f"{_RELEASES}/1.0.0/weights_44khz_16kbps.pth"
         ),
-        "dac_24khz": Source(file="weights_24khz.pth", url=f"{_RELEASES}/0.0.4/weights_24khz.pth"),
-        "dac_16khz": Source(file="weights_16khz.pth", url=f"{_RELEASES}/0.0.5/weights_16khz.pth"),
+        "dac_24khz": PublishedWeights(
+            file="weights_24khz.pth", url=f"{_RELEASES}/0.0.4/weights_24khz.pth"
+        ),
+        "dac_16khz": PublishedWeights(
+            file="weights_16khz.pth", url=f"{_RELEASES}/0.0.5/weights_16khz.pth"
+        ),
     }
-    dialects: ClassVar[Sequence[Dialect]] = (
-        Dialect(
+    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+        StateDictAdapter(
             source="descript-audio-codec 1.0.0",
             marks=(
                 "encoder.block.0.weight",
@@ -216,7 +220,7 @@ class Dac(Codec):
             tensors=_PROJECTIONS,
             sizes=_sizes,
         ),
-        Dialect(
+        StateDictAdapter(
             source="transformers 5 DacModel",
             marks=(
                 "encoder.conv1.weight",

@@ -22,13 +22,13 @@ from audiotok.nn.layers.base import Layer
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
 from audiotok.nn.layers.segments import Cut, Join
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
     AVERAGES,
     EUCLIDEAN,
     SEANET,
-    Dialect,
     Rule,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -146,21 +146,21 @@ class Encodec(Codec):
             stride=47520,
         ),
     }
-    sources: ClassVar[Mapping[str, Source]] = {
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
         # File names end in the first digits of their hashes.
-        "encodec_24khz": Source(
+        "encodec_24khz": PublishedWeights(
             file="encodec_24khz-d7cc33bc.th",
             url="https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th",
             sha256="d7cc33bc",
         ),
-        "encodec_48khz": Source(
+        "encodec_48khz": PublishedWeights(
             file="encodec_48khz-7e698e3e.th",
             url="https://dl.fbaipublicfiles.com/encodec/v0/encodec_48khz-7e698e3e.th",
             sha256="7e698e3e",
         ),
     }
-    dialects: ClassVar[Sequence[Dialect]] = tuple(
-        Dialect(
+    dialects: ClassVar[Sequence[StateDictAdapter]] = tuple(
+        StateDictAdapter(
             source=source,
             marks=(
                 f"{conv}.conv.weight",

@@ -31,10 +31,10 @@ from audiotok.nn.layers.feed_forward import FeedForward
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
 from audiotok.nn.layers.transposed_conv import TransposedConv
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
-    Dialect,
     Rule,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -156,9 +156,9 @@ _RULES: Sequence[Rule] = (
 )
 
 
-def _dialect(source: str, marks: Sequence[str], *, pairs: bool) -> Dialect:
+def _dialect(source: str, marks: Sequence[str], *, pairs: bool) -> StateDictAdapter:
     """Return the naming of weights in one of the programs, with or without rows to reorder."""
-    return Dialect(
+    return StateDictAdapter(
         source=source,
         marks=marks,
         prepare=_entries,
@@ -179,10 +179,10 @@ class Mimi(Codec):
     name = "mimi"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"mimi": Config()}
-    sources: ClassVar[Mapping[str, Source]] = {
-        "mimi": Source(file="model.safetensors", repo="kyutai/mimi")
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "mimi": PublishedWeights(file="model.safetensors", repo="kyutai/mimi")
     }
-    dialects: ClassVar[Sequence[Dialect]] = (
+    dialects: ClassVar[Sequence[StateDictAdapter]] = (
         _dialect(
             "moshi 0.2.13",
             (

@@ -31,10 +31,10 @@ from audiotok.nn.layers.fold import Fold, Unfold
 from audiotok.nn.layers.noise_block import NoiseBlock
 from audiotok.nn.layers.snake import Snake
 from audiotok.nn.layers.transposed_conv import TransposedConv
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
-    Dialect,
     Rule,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -158,11 +158,11 @@ class Snac(Codec):
     name = "snac"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"snac_24khz": Config()}
-    sources: ClassVar[Mapping[str, Source]] = {
-        "snac_24khz": Source(file="pytorch_model.bin", repo="hubertsiuzdak/snac_24khz")
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "snac_24khz": PublishedWeights(file="pytorch_model.bin", repo="hubertsiuzdak/snac_24khz")
     }
-    dialects: ClassVar[Sequence[Dialect]] = (
-        Dialect(
+    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+        StateDictAdapter(
             source="snac 1.2.1",
             marks=(
                 "encoder.block.0.weight",

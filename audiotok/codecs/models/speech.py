@@ -67,7 +67,7 @@ class Speech(Codec):
         self.sample_rate = config.sample_rate
         self.frame_size = config.frame_size
         # The windows of encoder and decoder are two frames wide and centred on their frame.
-        self.lead = config.frame_size // 2
+        self.look_ahead = config.frame_size // 2
         bins = config.frame_size + 1
         self.encoder = Chain(
             [

@@ -26,12 +26,12 @@ from audiotok.codecs.models.base import Codec
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
     AVERAGES,
     EUCLIDEAN,
     SEANET,
-    Dialect,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -85,21 +85,21 @@ class Speechtokenizer(Codec):
         "speechtokenizer_snake": Config(snake=True),
         "dm_codec": Config(),
     }
-    sources: ClassVar[Mapping[str, Source]] = {
-        "speechtokenizer": Source(
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "speechtokenizer": PublishedWeights(
             repo="fnlp/SpeechTokenizer", file="speechtokenizer_hubert_avg/SpeechTokenizer.pt"
         ),
-        "speechtokenizer_snake": Source(
+        "speechtokenizer_snake": PublishedWeights(
             repo="fnlp/AnyGPT-speech-modules", file="speechtokenizer/ckpt.dev"
         ),
         # The page named in its README; the file's name on it has not been verified.
-        "dm_codec": Source(
+        "dm_codec": PublishedWeights(
             file="DM-Codec_checkpoint_LM_SM.pt",
             page="https://drive.google.com/file/d/1pvrPcbUTUAlo2_iGLIIf7IFNJPfzmHbh/view",
         ),
     }
-    dialects: ClassVar[Sequence[Dialect]] = (
-        Dialect(
+    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+        StateDictAdapter(
             source="speechtokenizer 1.0.1",
             marks=(
                 "encoder.model.0.conv.conv.weight",

@@ -32,11 +32,11 @@ from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
     SEANET,
-    Dialect,
     Rule,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -152,7 +152,7 @@ class _NoEncoder(Layer):
         """Raise ValueError."""
         raise ValueError("these weights of 'vocos' only decode: encode with 'encodec_24khz'")
 
-    def reach(self, first: int, last: int) -> Span:
+    def input_span(self, first: int, last: int) -> Span:
         """Return an unbounded past: the receptive field of an encoder that is missing."""
         return -float("inf"), (last + 1) * self.consumes - 1
 
@@ -221,11 +221,13 @@ class Vocos(Codec):
     name = "vocos"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"vocos_encodec_24khz": Config(encodes=False)}
-    sources: ClassVar[Mapping[str, Source]] = {
-        "vocos_encodec_24khz": Source(file="pytorch_model.bin", repo="charactr/vocos-encodec-24khz")
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "vocos_encodec_24khz": PublishedWeights(
+            file="pytorch_model.bin", repo="charactr/vocos-encodec-24khz"
+        )
     }
-    dialects: ClassVar[Sequence[Dialect]] = (
-        Dialect(
+    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+        StateDictAdapter(
             source="vocos 0.1.0",
             marks=(
                 "feature_extractor.codebook_weights",

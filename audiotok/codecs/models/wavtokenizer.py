@@ -31,13 +31,13 @@ from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
     AVERAGES,
     EUCLIDEAN,
     SEANET,
-    Dialect,
     Rule,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -218,16 +218,16 @@ class Wavtokenizer(Codec):
     }
     # Lightning's own files, 1 GB and more with optimisers and discriminators in them. Whether they
     # hold tensors alone, as reading them requires, has not been verified.
-    sources: ClassVar[Mapping[str, Source]] = {
-        "wavtokenizer_75hz": Source(
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "wavtokenizer_75hz": PublishedWeights(
             repo="novateur/WavTokenizer", file="WavTokenizer_small_320_24k_4096.ckpt"
         ),
-        "wavtokenizer_40hz": Source(
+        "wavtokenizer_40hz": PublishedWeights(
             repo="novateur/WavTokenizer", file="WavTokenizer_small_600_24k_4096.ckpt"
         ),
     }
-    dialects: ClassVar[Sequence[Dialect]] = (
-        Dialect(
+    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+        StateDictAdapter(
             source="WavTokenizer",
             marks=(
                 "feature_extractor.encodec.encoder.model.0.conv.conv.weight",

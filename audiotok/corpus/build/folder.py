@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from audiotok.corpus.base import About, CorpusError, read_about
+from audiotok.corpus.base import CorpusInfo, CorpusError, read_info
 from audiotok.corpus.inputs import INPUTS
 from audiotok.corpus.write import LISTS
 
@@ -23,7 +23,7 @@ def check(folder: Path) -> None:
         raise CorpusError(f"{folder}: not empty, and no corpus is begun there")
 
 
-def finished(folder: Path, about: About) -> About | None:
+def finished(folder: Path, about: CorpusInfo) -> CorpusInfo | None:
     """Return the finished corpus in a folder, or None if there is none.
 
     Args:
@@ -34,7 +34,7 @@ def finished(folder: Path, about: About) -> About | None:
         CorpusError: the folder holds another corpus.
     """
     try:
-        info = read_about(folder)
+        info = read_info(folder)
     except CorpusError:
         if (folder / "corpus.json").exists() and not (folder / ".build" / "job.json").is_file():
             raise

@@ -127,7 +127,7 @@ def forecast(
 
 def _probed(item: Item, work: Work) -> float:
     try:
-        with opened(item.place, commands=work.commands) as source:
+        with opened(item.locator, commands=work.commands) as source:
             return (source.samples or 0) / source.rate
     except ValueError:
         return 0.0

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from audiotok._platform.console import error, said
+from audiotok._platform.console import error, stderr_console
 from audiotok._platform.registry import find, names
 from audiotok.audio.decoders import AUDIO
 from audiotok.codecs.load import load_once
 from audiotok.codecs.models.base import Codec
-from audiotok.corpus.base import About, CorpusError
-from audiotok.corpus.build.changed import ChangeCheck, chained, other_listing
+from audiotok.corpus.base import CorpusInfo, CorpusError
+from audiotok.corpus.build.changes import ChangeCheck, chained, other_listing
 from audiotok.corpus.build.folder import finished
 from audiotok.corpus.build.progress import BuildProgress
 from audiotok.corpus.build.state import State
@@ -109,9 +109,9 @@ def _listing_of(path: str, kind: str) -> Listing:
     )
 
 
-def about_of(
+def info_of(
     codec: Codec, listing: str, part: Split, codebooks: int | None, audio: str = ""
-) -> About:
+) -> CorpusInfo:
     """Return the content of corpus.json before there are shards.
 
     Args:
@@ -122,7 +122,7 @@ def about_of(
         audio: column or member that is the audio.
     """
     chosen = {"audio": audio} if audio else {}
-    return About(
+    return CorpusInfo(
         codec=codec.name,
         fingerprint=codec.fingerprint,
         sizes=tuple(codec.sizes[: codec.quantizer.check(codebooks)]),
@@ -148,7 +148,7 @@ def build(
     most_bad: float = BAD,
     force: bool = False,
     keep_changed: bool = False,
-    console: Console = said,
+    console: Console = stderr_console,
 ) -> BuildSummary:
     """Encode all recordings of a listing into a corpus, or resume an earlier run that did not end.
 
@@ -184,7 +184,7 @@ def build(
     """
     out, source = Path(out), listing_of(listing, kind, audio)
     codec = load_once(work.codec, "cpu")
-    info = about_of(codec, listing, part, work.codebooks, audio)
+    info = info_of(codec, listing, part, work.codebooks, audio)
     work = replace(work, fingerprint=codec.fingerprint)
     compared = ChangeCheck(listing, keep=keep_changed)
     earlier = None if force else finished(out, info)
@@ -211,7 +211,7 @@ def build(
                         seconds = encoded.samples / info.sample_rate
                         watch.committed(seconds, bool(fault))
                         if fault:
-                            error(f"{item.place.name}: {fault}", console=console)
+                            error(f"{item.locator.name}: {fault}", console=console)
                             _stop_if_too_many(state, most_bad)
         if not state.recordings and part == ALL:
             what = f"could be encoded; see {out}/quarantine.tsv" if state.bad else "is listed there"
@@ -270,8 +270,8 @@ class _Queue:
                 yield None
             if self.stopped:
                 return
-            locator = replace(item.place, data=None)
-            self.started[number] = (replace(item, place=locator), chain)
+            locator = replace(item.locator, data=None)
+            self.started[number] = (replace(item, locator=locator), chain)
             yield number, item
         if number < self.before - 1 or (number == self.before - 1 and chain != self.state.chain):
             raise other_listing(self.compared.listing, self.before)
@@ -288,7 +288,7 @@ class _Queue:
             self.waiting_bytes -= coded.codes.nbytes
             if coded.passing:
                 raise CorpusError(
-                    f"{item.place.name}: {coded.error}; this may pass, so it is not left out: run "
+                    f"{item.locator.name}: {coded.error}; this may pass, so it is not left out: run "
                     "the same again when it can be read, and the build goes on from here"
                 )
             yield item, coded, self.state.commit(item, coded, chain)
@@ -306,7 +306,7 @@ def _too_many(state: State, most: float) -> CorpusError:
     )
 
 
-def _summary(out: Path, info: About) -> BuildSummary:
+def _summary(out: Path, info: CorpusInfo) -> BuildSummary:
     shards = info.shards
     return BuildSummary(
         out=str(out),

@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.atomic import sweep
-from audiotok._platform.lock import alone
-from audiotok.corpus.base import About, CorpusError, hashed
+from audiotok._platform.atomic import remove_stale_parts
+from audiotok._platform.lock import locked_folder
+from audiotok.corpus.base import CorpusInfo, CorpusError, hashed
 from audiotok.corpus.build.folder import check, clear, finished, remove
 from audiotok.corpus.build.log import Log, Record, records
-from audiotok.corpus.build.seals import Bad, CommitRecord, HashSet, is_whole, read_commit
+from audiotok.corpus.build.commits import Bad, CommitRecord, HashSet, is_whole, read_commit
 from audiotok.corpus.build.worker import EncodedRecording
 from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, inputs_bytes, read_inputs
 from audiotok.corpus.write import (
@@ -41,7 +41,7 @@ from audiotok.corpus.write import (
     shard_name,
     sync,
     tokens_of,
-    write_about,
+    write_info,
     write_quarantine,
     write_shard,
 )
@@ -77,12 +77,12 @@ class State:
         TokenFileError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, about: About, *, limit: int, force: bool = False) -> None:
+    def __init__(self, folder: Path, about: CorpusInfo, *, limit: int, force: bool = False) -> None:
         self.folder = folder
         self.about = about
         self.limit = limit
         self.force = force
-        self.finished: About | None = None
+        self.finished: CorpusInfo | None = None
         self.inner = folder / ".build"
         self.header = about.header
         self.next = 0
@@ -101,16 +101,16 @@ class State:
     def __enter__(self) -> State:
         with ExitStack() as stack:
             check(self.folder)
-            stack.enter_context(alone(self.folder, ".build/lock"))
+            stack.enter_context(locked_folder(self.folder, ".build/lock"))
             if self.force:
                 clear(self.folder)
             self.finished = finished(self.folder, self.about)
             if self.finished:  # an earlier run ended while it removed its files
-                sweep([self.folder])
+                remove_stale_parts([self.folder])
                 remove(self.inner)
             else:
                 self._begin()
-                sweep([self.folder, self.inner])
+                remove_stale_parts([self.folder, self.inner])
                 self._read_seals()
                 self._replay()
             self._alone = stack.pop_all()
@@ -232,14 +232,14 @@ class State:
         if coded.input != UNSEEN:
             facts["input"] = tuple(coded.input)
         if error:
-            facts["bad"] = (item.id, item.place.name, error)
+            facts["bad"] = (item.id, item.locator.name, error)
             record = Record(facts, None)
         else:
             lengths = (coded.samples, coded.original_rate, coded.original_samples)
             tokens = tokens_of(self.about, coded.codes, *lengths)
             facts |= {
                 "row": row_of(
-                    item.id, tokens, coded.audio, {"source": item.place.name, **item.row}
+                    item.id, tokens, coded.audio, {"source": item.locator.name, **item.row}
                 ),
                 "samples": coded.samples,
                 "rate": coded.original_rate,
@@ -308,7 +308,7 @@ class State:
         """Return all failures in the listing's order."""
         return [bad for seal in self._seals for bad in seal.bad] + self._failures
 
-    def finish(self) -> About:
+    def finish(self) -> CorpusInfo:
         """Write the last shard and corpus.json, and return its content."""
         assert self._log is not None
         last = self._seals[-1].next if self._seals else 0
@@ -319,6 +319,6 @@ class State:
         write_quarantine(self.folder, self.failures())
         info = replace(self.about, shards=shards, quarantined=self.bad)
         publish(self.folder / INPUTS, inputs_bytes(self.chain, self.looks(0, self.next)))
-        info = write_about(self.folder, info)
+        info = write_info(self.folder, info)
         remove(self.inner)
         return info

@@ -29,8 +29,8 @@ from audiotok.audio.audio import AudioFileError, Source
 from audiotok.codecs.load import load_once
 from audiotok.codecs.models.base import Codec
 from audiotok.corpus.inputs import UNSEEN, FileStamp, look
-from audiotok.data.locator import may_pass, opened, reason
-from audiotok.data.passing import retried
+from audiotok.data.locator import may_be_transient, opened, reason
+from audiotok.data.transient import retry
 from audiotok.data.sources.base import Item
 from audiotok.runtime.sessions import Encoding
 
@@ -195,22 +195,22 @@ class Worker:
         torch.set_num_threads(self.work.threads)  # the setting is per thread
         while (task := self._tasks.get()) is not None:
             read = partial(self._load, *task)
-            self.inbox.put(retried(read, self.work.waits, lambda ready: ready.passing))
+            self.inbox.put(retry(read, self.work.waits, lambda ready: ready.passing))
 
     def _load(self, number: int, item: Item) -> _Ready:
-        ready = _Ready(number, item, input=look(item.place.path))
+        ready = _Ready(number, item, input=look(item.locator.path))
         try:
             with ExitStack() as guard:  # an error passes through the open source, which names it
                 guard.push(ready.stack)
                 self._open(ready)
                 guard.pop_all()
         except Exception as error:  # one recording never stops the others
-            ready.error, ready.passing = reason(error, item.place), may_pass(error, item.place)
+            ready.error, ready.passing = reason(error, item.locator), may_be_transient(error, item.locator)
         return ready
 
     def _open(self, ready: _Ready) -> None:
         codec, work = self.codec, self.work
-        context = opened(ready.item.place, commands=work.commands, scratch=work.scratch)
+        context = opened(ready.item.locator, commands=work.commands, scratch=work.scratch)
         source = ready.stack.enter_context(context)
         codec.streams(source.channels)  # raises if it cannot encode so many
         ready.source = source
@@ -258,8 +258,8 @@ class Worker:
                         EncodedRecording(ready.error) if ready.error else self._encode_one(ready)
                     )
             except Exception as error:
-                ready.passing = may_pass(error, ready.item.place)
-                coded = EncodedRecording(reason(error, ready.item.place))
+                ready.passing = may_be_transient(error, ready.item.locator)
+                coded = EncodedRecording(reason(error, ready.item.locator))
             yield ready.number, coded
 
     @torch.inference_mode()
@@ -281,7 +281,7 @@ class Worker:
             digest.update(_bytes(block))
             parts.append(_small(run.push(block.to(codec.device)[None]), codec.sizes))
         if not run.samples:
-            raise AudioFileError(f"{ready.item.place.name}: holds no samples; record it again")
+            raise AudioFileError(f"{ready.item.locator.name}: holds no samples; record it again")
         parts.append(_small(run.finish(), codec.sizes))
         return _coded(np.concatenate(parts, 1), run.samples, ready, digest)
 

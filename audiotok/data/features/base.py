@@ -269,7 +269,7 @@ def read_ctranslate2(path: Path, prefix: str) -> dict[str, Tensor]:
     return variables
 
 
-def fetched(weights: str | Path, *, needs: str) -> Path:
+def local_weights(weights: str | Path, *, needs: str) -> Path:
     """Return the local path of `weights`: itself if it exists, else its download from the hub.
 
     Args:

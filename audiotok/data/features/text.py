@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
-from audiotok.data.features.base import Choice, FeatureFrames, Teacher, TeacherError, fetched
+from audiotok.data.features.base import Choice, FeatureFrames, Teacher, TeacherError, local_weights
 from audiotok.nn.finite import check_finite
 
 
@@ -90,7 +90,7 @@ class Text(Teacher):
             ImportError: transformers is not installed; the message tells how to install it.
             TeacherError: no such weights.
         """
-        path = fetched(weights, needs="the folder of a BERT checkpoint with its tokenizer")
+        path = local_weights(weights, needs="the folder of a BERT checkpoint with its tokenizer")
         _torchaudio.load()  # transformers imports torchaudio, which may not load by itself
         try:
             from transformers import (  # pyright: ignore[reportMissingImports] - an extra

@@ -18,7 +18,7 @@ from audiotok.data.features.base import (
     SpeechTeacher,
     States,
     TeacherError,
-    fetched,
+    local_weights,
     read_folder,
     read_weights,
 )
@@ -77,7 +77,9 @@ class Wav2vec2(SpeechTeacher):
         if str(weights).startswith(cls.pipelines) and str(weights).isupper():
             path, state = Path(weights), _pipeline(str(weights))
         else:
-            path = fetched(weights, needs=f"the folder of a transformers {cls.kind} checkpoint")
+            path = local_weights(
+                weights, needs=f"the folder of a transformers {cls.kind} checkpoint"
+            )
             if path.is_dir():
                 config, state = read_folder(path)
                 if config.get("model_type") != cls.kind:

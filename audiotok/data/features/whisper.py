@@ -18,7 +18,7 @@ from audiotok.data.features.base import (
     SpeechTeacher,
     States,
     TeacherError,
-    fetched,
+    local_weights,
     read_ctranslate2,
     read_folder,
     read_weights,
@@ -87,7 +87,9 @@ class Whisper(SpeechTeacher):
         Raises:
             TeacherError: no such weights, or not Whisper's.
         """
-        path = fetched(weights, needs="the folder of a Whisper checkpoint, or OpenAI's .pt file,")
+        path = local_weights(
+            weights, needs="the folder of a Whisper checkpoint, or OpenAI's .pt file,"
+        )
         try:
             if path.is_file():
                 state, heads = _openai(path)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from audiotok.audio import walk as files
 from audiotok.audio.decoders import AUDIO
-from audiotok.data.locator import ListingError, Place, is_url, reading
+from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
 
 Split = tuple[int, int]  # part i of n
 ALL: Split = (0, 1)
@@ -30,7 +30,7 @@ class Item:
     """A recording to be encoded: its id, the locator of its audio, and its known fields."""
 
     id: str
-    place: Place
+    locator: AudioLocator
     row: dict[str, Any] = field(default_factory=dict)  # text, speaker and other fields
     seconds: float | None = None  # duration, where the listing has it
 
@@ -183,7 +183,7 @@ def files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:
     magic = not is_url(path) and glob.has_magic(path)
     if path.lower().endswith(suffixes) and not magic:
         return [path]
-    paths = files.matching(path, _refused) if magic else list(walk(path, suffixes))
+    paths = files.glob_files(path, _refused) if magic else list(walk(path, suffixes))
     if not paths:
         raise ListingError(f"{path}: no {suffixes[0]} file there")
     return paths
@@ -195,7 +195,7 @@ def digest_of(item: Item) -> bytes:
     Builds store them, so the text that is hashed does not depend on the name of the locator's
     class.
     """
-    locator = replace(item.place, data=None)
+    locator = replace(item.locator, data=None)
     shown = ", ".join(f"{f.name}={getattr(locator, f.name)!r}" for f in fields(locator) if f.repr)
     row = sorted(item.row.items(), key=lambda pair: pair[0])
     text = f"({item.id!r}, Place({shown}), {row!r})"

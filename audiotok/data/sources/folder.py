@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from audiotok.audio.folder import teller
-from audiotok.data.locator import ListingError, Place, is_url
+from audiotok.audio.folder import transcript_reader
+from audiotok.data.locator import AudioLocator, ListingError, is_url
 from audiotok.data.sources.base import ALL, Item, Listing, Split, every, walk
 
 
@@ -24,7 +24,7 @@ class Folder(Listing):
     def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
         """See `Listing.items`."""
         root, empty = path.rstrip("/") or "/", True
-        tell = teller(lru_cache(32), Path(root))
+        tell = transcript_reader(lru_cache(32), Path(root))
         for file in every(walk(root), part):
             empty = False
             name = file[len(root) :].lstrip("/\\").replace("\\", "/")
@@ -34,6 +34,6 @@ class Folder(Listing):
                 raise ListingError(str(error)) from None
             row = {"speaker": speaker} if speaker else {}
             row |= {"text": text} if text else {}
-            yield Item(name, Place(name, file), row)
+            yield Item(name, AudioLocator(name, file), row)
         if empty and part == ALL:
             raise ListingError(f"{path}: no audio file in this folder")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.data.locator import ListingError, is_url
 from audiotok.data.sources.base import ALL, Item, Listing, Split, every
 from audiotok.data.sources.parquet import choose, is_picture, item_of
@@ -55,7 +55,7 @@ def _read(path: str, data: Any) -> Iterator[Any]:
 
 def _open(path: str, audio: str) -> tuple[Any, str]:
     """Return the dataset with its audio left encoded, and the name of the column of audio."""
-    datasets: Any = needed("datasets", extra="corpus")
+    datasets: Any = optional_import("datasets", extra="corpus")
     name, _, split = path.removeprefix("hf:").partition("@")
     try:
         if path.startswith("hf:"):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from audiotok.data.locator import LONGEST, ListingError, Place, is_url
+from audiotok.data.locator import LONGEST, AudioLocator, ListingError, is_url
 from audiotok.data.sources.base import ALL, Item, Listing, Split, every, joined, text_lines
 
 _SPACE = " \t\r\f\v"  # Kaldi's white space, which has no other spaces of Unicode
@@ -59,7 +59,7 @@ class Kaldi(Listing):
             table.end()
 
 
-def _locators(path: str) -> Iterator[tuple[str, str, Place]]:
+def _locators(path: str) -> Iterator[tuple[str, str, AudioLocator]]:
     """Yield the line, the name and the audio locator of each utterance."""
     scp = joined(path, "wav.scp")
     segments = joined(path, "segments")
@@ -67,7 +67,7 @@ def _locators(path: str) -> Iterator[tuple[str, str, Place]]:
         for where, name, entry in _lines(scp):
             yield where, name, _locator(entry, where)
         return
-    recordings: dict[str, Place] = {}
+    recordings: dict[str, AudioLocator] = {}
     for where, name, entry in _lines(scp):
         if name in recordings:
             raise ListingError(f"{where}: `{name:.40}` stands there twice")
@@ -76,7 +76,7 @@ def _locators(path: str) -> Iterator[tuple[str, str, Place]]:
         yield where, name, _segment(name, rest, where, recordings)
 
 
-def _segment(name: str, rest: str, where: str, recordings: dict[str, Place]) -> Place:
+def _segment(name: str, rest: str, where: str, recordings: dict[str, AudioLocator]) -> AudioLocator:
     """Return the locator of the part of a recording that a line of `segments` names.
 
     Raises:
@@ -95,7 +95,7 @@ def _segment(name: str, rest: str, where: str, recordings: dict[str, Place]) -> 
             )
         channel = int(fields[3])
     try:
-        return Place(
+        return AudioLocator(
             name,
             whole.path,
             start,
@@ -108,17 +108,17 @@ def _segment(name: str, rest: str, where: str, recordings: dict[str, Place]) -> 
         raise ListingError(f"{where}: {error}") from None
 
 
-def _locator(entry: str, where: str) -> Place:
+def _locator(entry: str, where: str) -> AudioLocator:
     """Return the locator of an entry of wav.scp."""
     if entry.endswith("|"):
         command = entry[:-1].strip(_SPACE)
         if not command:
             raise ListingError(f"{where}: a pipe without a command")
-        return Place(entry, command=command)
+        return AudioLocator(entry, command=command)
     inside = re.fullmatch(r"(.+):(\d{1,18})", entry, re.ASCII)
     if inside and not is_url(entry):
-        return Place(entry, inside[1], offset=int(inside[2]))
-    return Place(entry, entry)
+        return AudioLocator(entry, inside[1], offset=int(inside[2]))
+    return AudioLocator(entry, entry)
 
 
 def _number(text: str, where: str) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from audiotok._platform.jsonfile import number, parse, shown, whole
-from audiotok.data.locator import LONGEST, ListingError, Place
+from audiotok.data.locator import LONGEST, AudioLocator, ListingError
 from audiotok.data.sources.base import ALL, Item, Listing, Split, every, text_lines
 
 _CUTS = ("MonoCut", "MultiCut", "MixedCut", "PaddingCut", "Cut")
@@ -61,7 +61,7 @@ def _is_recording(entry: Any) -> bool:
 def _recording(recording: Any, line: str) -> Item:
     """Return the item of a whole recording with all its channels."""
     name, seconds = _name(recording), _time(recording["duration"], "duration")
-    sources, locator = recording["sources"], Place(name, cut=line)
+    sources, locator = recording["sources"], AudioLocator(name, cut=line)
     if len(sources) == 1 and not recording.get("transforms"):
         locator = _locator(name, sources[0]) or locator
     return Item(name, locator, {}, seconds)
@@ -85,7 +85,7 @@ def _item(cut: Any, line: str) -> Item:
             row[key] = values[0]
         elif different:  # none of several values holds for the whole cut
             row[f"{key}s"] = different
-    return Item(name, _part_of_file(cut) or Place(name, cut=line), row, _seconds(cut))
+    return Item(name, _part_of_file(cut) or AudioLocator(name, cut=line), row, _seconds(cut))
 
 
 def _name(entry: Any) -> str:
@@ -126,7 +126,7 @@ def _seconds(cut: Any) -> float:
     )
 
 
-def _part_of_file(cut: Any) -> Place | None:
+def _part_of_file(cut: Any) -> AudioLocator | None:
     """Return the locator of a cut that is only a part of a file, or None."""
     recording = cut.get("recording") or {}
     sources = recording.get("sources") or []
@@ -149,7 +149,7 @@ def _locator(
     start: float = 0.0,
     end: float | None = None,
     channel: int | None = None,
-) -> Place | None:
+) -> AudioLocator | None:
     """Return the locator of a source whose audio audiotok can read itself, or None."""
     value = source["source"]
     stretch: tuple[Any, ...] = (start, end, channel)
@@ -158,10 +158,10 @@ def _locator(
     if not isinstance(value, str) or not value:
         raise ValueError(f"its source is {shown(value)}")
     if source["type"] == "command":
-        return Place(name, "", *stretch, command=value, overshoot=TOLERANCE)
+        return AudioLocator(name, "", *stretch, command=value, overshoot=TOLERANCE)
     if value.startswith("pipe:"):
         return None
-    return Place(name, value, *stretch, overshoot=TOLERANCE)
+    return AudioLocator(name, value, *stretch, overshoot=TOLERANCE)
 
 
 def _samples(seconds: float, rate: int) -> int:

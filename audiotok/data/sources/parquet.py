@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from audiotok._platform.jsonfile import parse
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.audio.columns import with_our_names
-from audiotok.data.locator import ListingError, Place, is_url, reading
+from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
 from audiotok.data.sources.base import (
     ALL,
     Item,
@@ -60,8 +60,8 @@ class Parquet(Listing):
 
 def _rows(path: str, audio: str) -> Iterator[Item]:
     """Yield the items of a file."""
-    arrow: Any = needed("pyarrow", extra="corpus")
-    parquet: Any = needed("pyarrow.parquet", "pyarrow", extra="corpus")
+    arrow: Any = optional_import("pyarrow", extra="corpus")
+    parquet: Any = optional_import("pyarrow.parquet", "pyarrow", extra="corpus")
     try:
         with reading(path) as file:
             table = parquet.ParquetFile(file)
@@ -189,10 +189,10 @@ def item_of(row: dict[str, Any], column: str, otherwise: str, *, named: bool = T
     rest = {key: value for key, value in values.items() if value is not None}
     seconds = length_of(rest)
     if data is None and path:  # the row holds only a path
-        return Item(name, Place(path, path), rest, seconds)
+        return Item(name, AudioLocator(path, path), rest, seconds)
     if not data:
-        return Item(name, Place(path or name, error=f"`{column}` is empty"), rest, seconds)
-    return Item(name, Place(path or name, data=data), rest, seconds)
+        return Item(name, AudioLocator(path or name, error=f"`{column}` is empty"), rest, seconds)
+    return Item(name, AudioLocator(path or name, data=data), rest, seconds)
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from audiotok._platform.jsonfile import parse
 from audiotok.audio.columns import CLIPS, in_folder, is_clip, path_of, with_our_names
 from audiotok.audio.delimited import read_rows
-from audiotok.data.locator import ListingError, Place, is_url
+from audiotok.data.locator import AudioLocator, ListingError, is_url
 from audiotok.data.sources.base import (
     ALL,
     Item,
@@ -89,7 +89,7 @@ def _item(row: dict[str, Any], base: str, audio: str) -> Item:
         inner = f"{CLIPS}/{name}" if is_clip(row, name) else name
     else:
         inner = in_folder(Path(base), row, name)
-    locator = Place(
+    locator = AudioLocator(
         name + stretch,
         joined(base, inner),
         start=cut,

@@ -14,7 +14,7 @@ from audiotok._platform.jsonfile import parse
 from audiotok.audio.columns import with_our_names
 from audiotok.audio.decoders import AUDIO
 from audiotok.audio.folder import TEXTS, is_timed
-from audiotok.data.locator import ListingError, Place, is_url, reading
+from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
 from audiotok.data.sources.base import (
     ALL,
     Item,
@@ -70,7 +70,7 @@ class _Sample:
     archive: str  # path of the tar file
     key: str
     names: dict[str, str] = field(default_factory=dict)  # name of each member by extension
-    audio: dict[str, Place] = field(default_factory=dict)  # locators of audio by extension
+    audio: dict[str, AudioLocator] = field(default_factory=dict)  # locators of audio by extension
     known: dict[str, bytes] = field(default_factory=dict)  # content of other members
 
 
@@ -135,15 +135,15 @@ def _samples(path: str) -> Iterator[_Sample]:
         raise ListingError(f"{path}: damaged, or not a tar file ({error}); fetch it anew") from None
 
 
-def _locator(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo, plain: bool) -> Place:
+def _locator(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo, plain: bool) -> AudioLocator:
     """Return the locator of an audio member."""
     name = f"{path.replace(chr(92), '/').rpartition('/')[2]}/{member.name}"
     if not member.isfile():
         why = "a link, without the file; make the archive with `tar -h --hard-dereference`"
-        return Place(name, error=why)
+        return AudioLocator(name, error=why)
     if plain and not member.issparse():
-        return Place(name, path, offset=member.offset_data, size=member.size)
-    return Place(name, data=_bytes(tar, member))
+        return AudioLocator(name, path, offset=member.offset_data, size=member.size)
+    return AudioLocator(name, data=_bytes(tar, member))
 
 
 def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -159,12 +159,12 @@ def _item(sample: _Sample, audio: str) -> Item:
     if kind is None:
         what = f"no audio `{audio}`" if audio else "no audio"
         error = f"{what} in this sample, only {', '.join(sample.names.values())[:200]}"
-        return Item(sample.key, Place(f"{archive}/{sample.key}", error=error))
+        return Item(sample.key, AudioLocator(f"{archive}/{sample.key}", error=error))
     locator = sample.audio[kind]
     try:
         row = _row(sample, kind.rpartition(".")[0])
     except ValueError as error:
-        return Item(sample.key, Place(locator.name, error=str(error)))
+        return Item(sample.key, AudioLocator(locator.name, error=str(error)))
     return Item(sample.key, locator, row, length_of(row))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from audiotok._platform.cache import Memory, fingerprint
+from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok._platform.optional import MissingModelError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
@@ -29,7 +29,7 @@ class Recognizer:
     def __init__(self, model: str = "", *, language: str = "en") -> None:
         self.model = model or self.usual
         self.language = language
-        self._cache = Memory[str](REMEMBERED)
+        self._cache = BoundedCache[str](REMEMBERED)
 
     @property
     def protocol(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.asr.base import Recognizer, local, mono16, one_line
 
@@ -31,7 +31,7 @@ class FasterWhisper(Recognizer):
     @cached_property
     def network(self) -> Any:
         """The loaded model."""
-        library = needed("faster_whisper", "faster-whisper")
+        library = optional_import("faster_whisper", "faster-whisper")
         path = local(self.model)
         try:
             return library.WhisperModel(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.asr.base import Recognizer, local, mono16, one_line
@@ -36,7 +36,7 @@ class Transformers(Recognizer):
     def network(self) -> Any:
         """The loaded pipeline."""
         _torchaudio.load()  # transformers imports torchaudio
-        library = needed("transformers")
+        library = optional_import("transformers")
         path = local(self.model)
         try:
             return library.pipeline(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.asr.base import Recognizer, local, mono16, one_line
 
@@ -31,7 +31,7 @@ class Whisper(Recognizer):
     @cached_property
     def network(self) -> Any:
         """The loaded model."""
-        library = needed("whisper", "openai-whisper")
+        library = optional_import("whisper", "openai-whisper")
         path = local(self.model)
         if path is None and self.model not in library.available_models():
             raise MissingModelError(

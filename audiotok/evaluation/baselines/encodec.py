@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.baselines.base import Baseline, fit_length
@@ -38,7 +38,9 @@ class Encodec(Baseline):
     @cached_property
     def _package(self) -> ModuleType:
         _torchaudio.load()  # the package imports torchaudio
-        return needed("encodec.compress", "encodec")  # the package exports a function of this name
+        return optional_import(
+            "encodec.compress", "encodec"
+        )  # the package exports a function of this name
 
     @cached_property
     def _network(self) -> Any:

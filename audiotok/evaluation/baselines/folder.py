@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path, PurePath
 
 from audiotok.audio.audio import Audio
-from audiotok.audio.walk import inside
+from audiotok.audio.walk import files_below
 from audiotok.evaluation.baselines.base import Baseline
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif", ".wv"}
@@ -29,7 +29,7 @@ class Folder(Baseline):
         if not option or not self.folder.is_dir():
             raise ValueError(f"folder:{option}: the option is a folder of audio, and there is none")
         self.files: dict[str, list[Path]] = defaultdict(list)  # by path and by stem
-        for path in inside(self.folder, SUFFIXES):
+        for path in files_below(self.folder, SUFFIXES):
             name = path.relative_to(self.folder).with_suffix("").as_posix()
             for key in {name, path.stem}:
                 self.files[key].append(path)

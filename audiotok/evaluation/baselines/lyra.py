@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.baselines.base import Baseline, fit_length
 
@@ -50,7 +50,7 @@ class Lyra(Baseline):
                     f"Lyra: no {path.name} in {str(self.folder)!r}; give the folder model_coeffs "
                     "of the repository google/lyra as lyra:RATE:FOLDER or in the variable LYRA"
                 )
-        library = needed("ai_edge_litert.interpreter", "ai-edge-litert")
+        library = optional_import("ai_edge_litert.interpreter", "ai-edge-litert")
         nets = [library.Interpreter(model_path=str(path)) for path in paths]
         for net in nets:
             net.allocate_tensors()

@@ -19,7 +19,7 @@ from audiotok.evaluation.bench.recipe import BenchRecipe
 from audiotok.evaluation.bench.subjects import CodecSystem, System
 from audiotok.evaluation.bench.summary import means, pairs, usage
 from audiotok.evaluation.bench.work import ClipRecord, ScoringJob, audio_path, load_metric
-from audiotok.evaluation.results import About, Clip, Finding, Results, ScoreRow, Subject
+from audiotok.evaluation.results import Clip, Finding, MetricInfo, Results, ScoreRow, Subject
 from audiotok.tokens.tokens import Tokens
 
 ROWS = ("original", "resampled", "noise")  # baselines that are no codec and not paired
@@ -86,14 +86,14 @@ def _clip(job: ScoringJob, target: Path, record: ClipRecord) -> Clip:
     )
 
 
-def _metric(job: ScoringJob, spec: str, records: Iterable[ClipRecord]) -> About:
+def _metric(job: ScoringJob, spec: str, records: Iterable[ClipRecord]) -> MetricInfo:
     """Return the description of a metric, with the reason if it could not run."""
     metric = load_metric(spec, job.models)
     protocols = list(dict.fromkeys(one.protocols[spec] for one in records if spec in one.protocols))
     reasons = [one.not_run[spec] for one in records if spec in one.not_run]
     # There are several if a library changed between two runs.
     protocol = " | of other recordings: ".join(protocols)
-    return About(spec, metric.better, metric.unit, protocol, reasons[0] if reasons else "")
+    return MetricInfo(spec, metric.better, metric.unit, protocol, reasons[0] if reasons else "")
 
 
 def _subject(system: System, job: ScoringJob, records: Mapping[Path, ClipRecord]) -> Subject:

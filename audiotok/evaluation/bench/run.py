@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from audiotok._platform.atomic import sweep
-from audiotok._platform.console import said
+from audiotok._platform.atomic import remove_stale_parts
+from audiotok._platform.console import stderr_console
 from audiotok._platform.registry import find
 from audiotok.data.manifest import Recording, read_manifest
 from audiotok.evaluation.bench.gather import gather
@@ -21,8 +21,8 @@ from audiotok.evaluation.bench.tasks import run_tasks
 from audiotok.evaluation.bench.work import ClipRecord, ScoringJob, clip_name, load_metric, scorer
 from audiotok.evaluation.report import write_report
 from audiotok.evaluation.results import Results
-from audiotok.runtime.batch.plan import Plan
-from audiotok.runtime.batch.run import Report, run
+from audiotok.runtime.batch.plan import FilePlan
+from audiotok.runtime.batch.run import BatchReport, run
 
 ORIGINAL = "original"  # a row of every bench, as the reference for the others
 
@@ -32,7 +32,7 @@ class Benched:
     """Outcome of a bench."""
 
     results: Results
-    report: Report  # scored recordings and errors
+    report: BatchReport  # scored recordings and errors
     page: Path  # the HTML report
 
 
@@ -42,7 +42,7 @@ def bench(
     *,
     jobs: int = 1,
     device: str = "cpu",
-    console: Console = said,
+    console: Console = stderr_console,
 ) -> Benched:
     """Score every codec of the recipe on its data, and write results and a report into `out`.
 
@@ -87,8 +87,10 @@ def bench(
         recipe.data.longest,
         device,
     )
-    sweep([out, *(folder for folder in out.glob("*/*") if folder.is_dir()), *out.glob("*/")])
-    plan = Plan([(recordings[name].path, target) for target, name in clips.items()], [])
+    remove_stale_parts(
+        [out, *(folder for folder in out.glob("*/*") if folder.is_dir()), *out.glob("*/")]
+    )
+    plan = FilePlan([(recordings[name].path, target) for target, name in clips.items()], [])
     build = partial(scorer, job)
     report = run(build, plan, done=_never, jobs=jobs, console=console, verb="scoring")
     records = {target: ClipRecord.load(target) for target in clips}

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from audiotok._platform import jsonfile
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok._platform.optional import MissingModelError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
@@ -138,6 +138,6 @@ def _read(path: Path) -> list[Finding] | None:
 def _write(path: Path, findings: Sequence[Finding]) -> None:
     """Write findings to the cache."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with complete(path) as part:
+    with atomic_file(path) as part:
         rows = [dataclasses.asdict(finding) for finding in findings]
         part.write_text(json.dumps(rows, ensure_ascii=False), "utf-8")

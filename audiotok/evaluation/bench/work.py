@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from audiotok._platform import jsonfile
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok._platform.cache import fingerprint
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
@@ -74,7 +74,7 @@ class ClipRecord:
     def save(self, path: Path) -> None:
         """Write the file, complete or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with complete(path) as part:
+        with atomic_file(path) as part:
             part.write_text(json.dumps(dataclasses.asdict(self), ensure_ascii=False), "utf-8")
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Score",
     "check_not_silent",
     "listener_input",
-    "needed",
+    "optional_import",
     "pair",
     "version",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audiotok.evaluation.metrics.base import Score, needed
+from audiotok.evaluation.metrics.base import Score, optional_import
 from audiotok.evaluation.metrics.wer import Wer
 from audiotok.evaluation.scripts import joined, unspaced
 
@@ -18,6 +18,6 @@ class Cer(Wer):
         """See `Wer.compare`; spaces do not count where the script puts none between words."""
         if unspaced(reference):
             reference, hypothesis = joined(reference), joined(hypothesis)
-        counts = needed("jiwer").process_characters(reference, hypothesis)
+        counts = optional_import("jiwer").process_characters(reference, hypothesis)
         errors = counts.substitutions + counts.deletions + counts.insertions
         return Score(100 * errors, counts.hits + counts.substitutions + counts.deletions)

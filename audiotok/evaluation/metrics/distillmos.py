@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiotok.audio import _torchaudio
-from audiotok.evaluation.metrics.base import OpinionMetric, needed, version
+from audiotok.evaluation.metrics.base import OpinionMetric, optional_import, version
 
 
 class Distillmos(OpinionMetric):
@@ -36,7 +36,7 @@ class Distillmos(OpinionMetric):
 @cache
 def _network() -> Any:
     _torchaudio.load()  # distillmos imports torchaudio
-    library = needed("distillmos")
+    library = optional_import("distillmos")
     with contextlib.redirect_stdout(io.StringIO()):  # the package prints the path of its weights
         network = library.ConvTransformerSQAModel()
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")

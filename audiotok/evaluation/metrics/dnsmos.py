@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from audiotok._platform.cache import Memory, fingerprint
+from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, listener_input, needed, version
+from audiotok.evaluation.metrics.base import Metric, Score, listener_input, optional_import, version
 
 KEYS = {"ovrl": "ovrl_mos", "sig": "sig_mos", "bak": "bak_mos", "p808": "p808_mos"}
 # One run of the model gives all four variants, so its results are cached.
-_memory = Memory[dict[str, float]](10_000)
+_memory = BoundedCache[dict[str, float]](10_000)
 
 
 class Dnsmos(Metric):
@@ -41,6 +41,8 @@ class Dnsmos(Metric):
         key = fingerprint(wave, 16000)
         scores = _memory.get(key)
         if scores is None:
-            ratings = needed("speechmos.dnsmos", "speechmos").run(wave.cpu().numpy(), sr=16000)
+            ratings = optional_import("speechmos.dnsmos", "speechmos").run(
+                wave.cpu().numpy(), sr=16000
+            )
             scores = _memory.put(key, {name: float(ratings[of]) for name, of in KEYS.items()})
         return Score(scores[self.option], 1)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiotok._platform.cache import Memory, fingerprint
+from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, needed, pair, version
+from audiotok.evaluation.metrics.base import Metric, Score, optional_import, pair, version
 
 RATE = 16000
 FRAME, HOP = 1024, 160  # samples: 64 and 10 ms
@@ -93,7 +93,7 @@ class F0(Metric):
 
 
 # A reference is the same for every output, and its F0 for every variant of the metric.
-_KNOWN: Memory[Pitch] = Memory(REMEMBERED)
+_KNOWN: BoundedCache[Pitch] = BoundedCache(REMEMBERED)
 
 
 def _f1(estimate: np.ndarray, target: np.ndarray) -> float:
@@ -107,7 +107,7 @@ def _f1(estimate: np.ndarray, target: np.ndarray) -> float:
 
 def _pyin(wave: np.ndarray) -> Pitch:
     """Return F0 by pYIN (Mauch and Dixon 2014), with voicing by a hidden Markov model."""
-    librosa = needed("librosa")
+    librosa = optional_import("librosa")
     pitch, voiced, _ = librosa.pyin(
         wave, fmin=LOWEST, fmax=HIGHEST, sr=RATE, frame_length=FRAME, hop_length=HOP
     )
@@ -117,7 +117,7 @@ def _pyin(wave: np.ndarray) -> Pitch:
 def _torchcrepe(wave: np.ndarray, capacity: str) -> Pitch:
     """Return F0 by CREPE (Kim et al. 2018, arXiv:1802.06182) as Vocos and WavTokenizer use it."""
     _torchaudio.load()  # torchcrepe imports torchaudio
-    torchcrepe, librosa = needed("torchcrepe"), needed("librosa")
+    torchcrepe, librosa = optional_import("torchcrepe"), optional_import("librosa")
     # The package dithers its result from numpy's global generator. A fixed seed gives a recording
     # one F0, and restoring the state leaves the random numbers of other code unchanged.
     before = np.random.get_state()  # noqa: NPY002

@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from audiotok._platform.cache import Memory, fingerprint
+from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.metrics.base import (
     Metric,
     MissingModelError,
     Score,
     listener_input,
-    needed,
+    optional_import,
     version,
 )
 
 FILE = "nisqa.tar"
 PAGE = "github.com/gabrielmittag/NISQA, weights/nisqa.tar"
 ORDER = ("mos", "noisiness", "discontinuity", "coloration", "loudness")
-_memory = Memory[dict[str, float]](10_000)  # one run of the model gives all five variants
+_memory = BoundedCache[dict[str, float]](10_000)  # one run of the model gives all five variants
 
 
 class Nisqa(Metric):
@@ -64,7 +64,7 @@ class Nisqa(Metric):
 
     def _library(self) -> Any:
         packages = "torchmetrics librosa requests"
-        library: Any = needed("torchmetrics.functional.audio.nisqa", packages)
+        library: Any = optional_import("torchmetrics.functional.audio.nisqa", packages)
         given = self.models.get("nisqa")
         path = Path(given or Path(library.NISQA_DIR) / FILE).expanduser()
         if path.name != FILE or not path.is_file():  # torchmetrics would download it

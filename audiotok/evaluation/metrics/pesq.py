@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, check_not_silent, needed, pair, version
+from audiotok.evaluation.metrics.base import (
+    Metric,
+    Score,
+    check_not_silent,
+    optional_import,
+    pair,
+    version,
+)
 
 
 class Pesq(Metric):
@@ -25,7 +32,7 @@ class Pesq(Metric):
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; at least 0.25 s with speech is needed."""
-        pesq = needed("pesq")
+        pesq = optional_import("pesq")
         rate, band = (8000, "nb") if self.option == "nb" else (16000, "wb")
         estimate, target = pair(output, reference, rate=rate)
         check_not_silent("PESQ", output=output, reference=reference)

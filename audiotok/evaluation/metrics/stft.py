@@ -8,7 +8,7 @@ from torch import Tensor
 
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.metrics.base import Metric, Score, check_not_silent, pair
-from audiotok.nn.spectrogram import STFT_SCALES, both, energy, hann, stft_distances
+from audiotok.nn.spectrogram import STFT_SCALES, bins_of_pair, energy, hann, stft_distances
 
 PROTOCOLS = {
     "mrstft": (
@@ -53,7 +53,7 @@ def _mrstft(estimate: Tensor, target: Tensor) -> float:
     """Return the distance of Yamamoto et al. between waveforms `[1 t]`."""
     total = 0.0
     for size, width, hop in STFT_SCALES:
-        bins = both(estimate, target, hann(width, estimate.device, fft=size), hop)
+        bins = bins_of_pair(estimate, target, hann(width, estimate.device, fft=size), hop)
         convergence, logarithms = stft_distances(*bins, floor=1e-4, clamped=True)
         total += float(convergence + logarithms)
     return total / len(STFT_SCALES)
@@ -64,7 +64,8 @@ def _dac(estimate: Tensor, target: Tensor) -> float:
     total = 0.0
     for size in (2048, 512):
         one, other = (
-            energy(x) for x in both(estimate, target, hann(size, estimate.device), size // 4)
+            energy(x)
+            for x in bins_of_pair(estimate, target, hann(size, estimate.device), size // 4)
         )
         quiet = 1e-5
         logarithms = one.clamp(min=quiet).log10() - other.clamp(min=quiet).log10()

@@ -6,7 +6,14 @@ import warnings
 from collections.abc import Mapping
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, check_not_silent, needed, pair, version
+from audiotok.evaluation.metrics.base import (
+    Metric,
+    Score,
+    check_not_silent,
+    optional_import,
+    pair,
+    version,
+)
 
 
 class Stoi(Metric):
@@ -25,7 +32,7 @@ class Stoi(Metric):
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; about 0.5 s of speech is needed."""
-        pystoi = needed("pystoi")
+        pystoi = optional_import("pystoi")
         estimate, target = pair(output, reference, rate=16000)
         check_not_silent("STOI", reference=reference)
         extended = self.option == "extended"

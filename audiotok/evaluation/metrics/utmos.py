@@ -21,7 +21,7 @@ from audiotok.nn.pretrained import hub
 from audiotok.nn.pretrained import reader as weights_reader
 
 PAGE = "github.com/sarulab-speech/UTMOS22 (epoch=3-step=7459.ckpt)"
-SOURCE = hub.Source(
+SOURCE = hub.PublishedWeights(
     file="utmos22_strong_step7459_v1.pt",
     url="https://github.com/tarepan/SpeechMOS/releases/download/v1.0.0/utmos22_strong_step7459_v1.pt",
 )
@@ -183,7 +183,7 @@ def load(path: str = "") -> StrongLearner:
         network = StrongLearner()
         network.load_state_dict(map_state_dict(weights))
         check_finite(network.state_dict(), file)
-    except (hub.HubError, weights_reader.ForeignError) as error:
+    except (hub.HubError, weights_reader.WeightsFileError) as error:
         raise MissingModelError(
             f'UTMOS: {error}; or give the path of the checkpoint of {PAGE} as the model "utmos"'
         ) from None

@@ -7,7 +7,14 @@ from functools import cache
 from typing import Any
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, check_not_silent, needed, pair, version
+from audiotok.evaluation.metrics.base import (
+    Metric,
+    Score,
+    check_not_silent,
+    optional_import,
+    pair,
+    version,
+)
 
 # Rate in Hz, and the mapping from similarity to opinion.
 KINDS = {
@@ -48,9 +55,9 @@ class Visqol(Metric):
 
 @cache
 def _program(option: str) -> Any:
-    program = needed("visqol", "visqol-python").VisqolApi()
+    program = optional_import("visqol", "visqol-python").VisqolApi()
     if not option:
         # Without this library the package falls back to the other mapping, 1 or 2 points higher.
-        needed("ai_edge_litert", "ai-edge-litert")
+        optional_import("ai_edge_litert", "ai-edge-litert")
     program.create(mode="audio" if option == "audio" else "speech", use_lattice_model=not option)
     return program

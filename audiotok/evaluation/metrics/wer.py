@@ -9,7 +9,7 @@ from typing import Any
 
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.asr.base import recognizer
-from audiotok.evaluation.metrics.base import Metric, Score, needed, version
+from audiotok.evaluation.metrics.base import Metric, Score, optional_import, version
 from audiotok.evaluation.scripts import hide_marks, joined, only_latin, show_marks, unspaced
 
 log = logging.getLogger("audiotok")
@@ -121,8 +121,8 @@ def _warn_once(name: str, language: str) -> None:
 def align_words(reference: str, hypothesis: str) -> Any:
     """Return jiwer's alignment of words, or of characters where no spaces separate words."""
     if unspaced(reference):
-        return needed("jiwer").process_characters(joined(reference), joined(hypothesis))
-    return needed("jiwer").process_words(reference, hypothesis)
+        return optional_import("jiwer").process_characters(joined(reference), joined(hypothesis))
+    return optional_import("jiwer").process_words(reference, hypothesis)
 
 
 @cache
@@ -133,7 +133,9 @@ def normaliser(language: str) -> Callable[[str], str]:
     every script, in the English one in all but Latin.
     """
     if language == "en":
-        english = needed("whisper_normalizer.english", "whisper-normalizer").EnglishTextNormalizer()
+        english = optional_import(
+            "whisper_normalizer.english", "whisper-normalizer"
+        ).EnglishTextNormalizer()
 
         def clean(text: str) -> str:
             if only_latin(text):
@@ -141,5 +143,5 @@ def normaliser(language: str) -> Callable[[str], str]:
             return show_marks(english(hide_marks(text, latin=False)))
 
         return clean
-    basic = needed("whisper_normalizer.basic", "whisper-normalizer").BasicTextNormalizer()
+    basic = optional_import("whisper_normalizer.basic", "whisper-normalizer").BasicTextNormalizer()
     return lambda text: show_marks(basic(hide_marks(text)))

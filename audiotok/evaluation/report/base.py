@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from audiotok.evaluation.results import About, Finding, Mean, Pair, Results, ScoreRow, Subject
+from audiotok.evaluation.results import Finding, Mean, MetricInfo, Pair, Results, ScoreRow, Subject
 
 ORIGINAL = "original"  # the subject whose audio is the input
 FEW = 10  # recordings: an interval over fewer does not generalise to others
@@ -93,7 +93,7 @@ class View:
         """Return the decimal places of a metric's means."""
         return places(mean.value for (_, name), mean in self.means.items() if name == metric)
 
-    def _bests(self, info: About) -> set[str]:
+    def _bests(self, info: MetricInfo) -> set[str]:
         """Return the competing subjects with the best mean of a metric."""
         values = {
             subject.name: mean.value
@@ -111,7 +111,7 @@ class View:
         """Return a number of a metric as text, with the decimal places of its column."""
         return f"{value:.{self.places[metric]}f}"
 
-    def cell(self, subject: Subject, info: About) -> Cell:
+    def cell(self, subject: Subject, info: MetricInfo) -> Cell:
         """Return the cell of a subject in a metric; it never has a number that was not measured."""
         if info.not_run:
             return Cell("not run", "not run")
@@ -210,7 +210,7 @@ def tells(pair: Pair) -> bool:
     return pair.n >= FEW and not pair.low <= 0 <= pair.high
 
 
-def _is_opinion(info: About) -> bool:
+def _is_opinion(info: MetricInfo) -> bool:
     """Return whether a metric predicts the opinion of listeners."""
     return info.unit.upper().startswith("MOS") or info.name.split(":")[0] in OPINIONS
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok._platform.console import cell
 from audiotok.evaluation.report.base import View, reasons
 
@@ -53,7 +53,7 @@ def mean_rows(view: View) -> Iterator[tuple[Any, ...]]:
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> None:
     """Write a CSV that is safe to open in a spreadsheet; None becomes an empty field."""
-    with complete(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+    with atomic_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(map(cell, row) for row in rows)
@@ -71,6 +71,6 @@ def write_parquet(path: Path, view: View) -> bool:
     kinds |= dict.fromkeys(("value", "total", "count"), pyarrow.float64())
     schema = pyarrow.schema(list(kinds.items()))
     rows = [dict(zip(SCORES, row, strict=True)) for row in score_rows(view)]
-    with complete(path) as part:
+    with atomic_file(path) as part:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), str(part))
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok.evaluation.report.base import View
 from audiotok.evaluation.report.markdown import markdown
 from audiotok.evaluation.report.page import page
@@ -54,7 +54,7 @@ def write_report(results: Results, folder: Path, *, clips: int = 8, title: str =
         "report.md": markdown(view, title),
     }
     for name, content in texts.items():
-        with complete(folder / name) as part:
+        with atomic_file(folder / name) as part:
             part.write_text(content, "utf-8")
     write_csv(folder / "scores.csv", SCORES, score_rows(view))
     write_csv(folder / "means.csv", MEANS, mean_rows(view))

@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from audiotok._platform.cache import Memory, fingerprint
+from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok._platform.optional import MissingModelError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
@@ -29,7 +29,7 @@ class SpeakerEncoder:
 
     def __init__(self, model: str = "") -> None:
         self.model = model or self.usual
-        self._cache = Memory[Tensor](REMEMBERED)
+        self._cache = BoundedCache[Tensor](REMEMBERED)
 
     @property
     def protocol(self) -> str:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiotok._platform.optional import needed, version
+from audiotok._platform.optional import optional_import, version
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.speaker.base import SpeakerEncoder, local, unit
 
@@ -33,7 +33,7 @@ class Resemblyzer(SpeakerEncoder):
         with warnings.catch_warnings():
             # The package imports from scipy by a deprecated name.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return needed("resemblyzer")
+            return optional_import("resemblyzer")
 
     @cached_property
     def _network(self) -> Any:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.speaker.base import SpeakerEncoder, unit
 from audiotok.nn.finite import NotFiniteError, check_finite
@@ -34,7 +34,7 @@ class Wavlm(SpeakerEncoder):
     @cached_property
     def _network(self) -> tuple[Any, bool]:
         """The model, and whether its input is normalised to mean 0 and variance 1."""
-        library = needed("transformers")
+        library = optional_import("transformers")
         path = Path(self.model).expanduser()
         model = str(path) if path.exists() else self.model
         if self.model.startswith(("/", ".", "~")) and not path.exists():

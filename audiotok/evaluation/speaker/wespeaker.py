@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.speaker.base import SpeakerEncoder, local, unit
@@ -36,7 +36,7 @@ class Wespeaker(SpeakerEncoder):
     @cached_property
     def _network(self) -> Any:
         path = local(self.model, WANTED)
-        runtime = needed("onnxruntime")
+        runtime = optional_import("onnxruntime")
         try:
             session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a different kind for each cause

@@ -13,7 +13,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task
 from audiotok.nn.quantizers.base import Codebook
-from audiotok.tokens.statistics import entropy, shortfall, tally
+from audiotok.tokens.statistics import code_counts, entropy, entropy_bias
 
 FIRST = 10  # frames that count as the beginning of a recording
 NEAR = 0.01  # duplicates are nearer than this share of the r.m.s. distance from the mean
@@ -38,7 +38,7 @@ class Codes(Task):
         findings = []
         bits = []
         for k, size in enumerate(sizes):
-            counts = tally(whole[k])
+            counts = code_counts(whole[k])
             bits.append(entropy(counts))
             findings += self._book(f"of codebook {k + 1}", counts, bits[-1], size)
         findings += self._duplicates(bench.codec, bench.codebooks)
@@ -49,7 +49,7 @@ class Codes(Task):
     def _book(self, of: str, counts: np.ndarray, bits: float, size: int) -> list[Finding]:
         """Return the entropy and usage of one codebook."""
         n, used = int(counts.sum()), len(counts)
-        most = f"of {math.log2(size):.2f}; the estimate is low by about {shortfall(counts):.3f}"
+        most = f"of {math.log2(size):.2f}; the estimate is low by about {entropy_bias(counts):.3f}"
         dead = f"of {size}" + (f"; only {n} frames were seen" if n < 20 * size else "")
         return [
             self.finding(f"entropy {of}", bits, unit="bits", better="higher", n=n, note=most),
@@ -112,7 +112,7 @@ class Codes(Task):
         random, findings = np.random.default_rng(seed), []
         for name, codes in joined.items():
             drawn = codes[:, random.choice(codes.shape[1], n, replace=False)]
-            bits = [entropy(tally(row)) for row in drawn]
+            bits = [entropy(code_counts(row)) for row in drawn]
             note = f"on {n} frames: at most {math.log2(n):.2f}"
             for of, value in (("codebook 1", bits[0]), ("a codebook", float(np.mean(bits)))):
                 findings.append(

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from audiotok.audio.delimited import read_rows
-from audiotok.data.alignment import PROTOCOL, Span, align
+from audiotok.data.alignment import PROTOCOL, TimedSpan, align
 from audiotok.data.manifest import Recording
 from audiotok.evaluation.probes.probe import ProbeResult, probe
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task
-from audiotok.tokens.statistics import entropy, mutual_information, tally
+from audiotok.tokens.statistics import code_counts, entropy, mutual_information
 
 DRAWS = 20  # random orders of the labels, whose mean is the chance level
 SECOND = 1.0  # seconds of codes that the speaker is predicted from
@@ -65,7 +65,7 @@ class Information(Task):
 
     # -- phones -----------------------------------------------------------------------------------
 
-    def _spans(self, bench: Bench) -> tuple[list[list[Span]], str]:
+    def _spans(self, bench: Bench) -> tuple[list[list[TimedSpan]], str]:
         """Return the phones of every recording, and a note on recordings that were left out."""
         if self.option:
             table = phones_of(Path(self.option))
@@ -84,7 +84,7 @@ class Information(Task):
         return spans, "; ".join(f"{n} recordings left out: {why}" for why, n in reasons.items())
 
     def _phones(
-        self, bench: Bench, all_codes: list[np.ndarray], spans: list[list[Span]], note: str
+        self, bench: Bench, all_codes: list[np.ndarray], spans: list[list[TimedSpan]], note: str
     ) -> list[Finding]:
         """Return the findings on phones."""
         if not any(spans):
@@ -122,7 +122,7 @@ class Information(Task):
         """Return the information of one codebook on a label, minus that on permuted labels."""
         plain = mutual_information(codes, labels)
         chance = float(np.mean([mutual_information(codes, other) for other in others]))
-        most = entropy(tally(labels))
+        most = entropy(code_counts(labels))
         share = 100 * (plain - chance) / most if most else 0.0
         above = 100 * (plain - chance) / (most - chance) if most > chance else 0.0
         details = (
@@ -213,7 +213,7 @@ def integer_labels(names: Sequence[str]) -> np.ndarray:
 
 
 def frame_labels(
-    spans: Sequence[Span], names: Sequence[str], frames: int, rate: float
+    spans: Sequence[TimedSpan], names: Sequence[str], frames: int, rate: float
 ) -> np.ndarray:
     """Return the label of every frame whose middle lies in a span, -1 elsewhere.
 
@@ -235,18 +235,18 @@ def _from(at: float) -> int:
     return max(0, int(np.ceil(round(at, 6))))
 
 
-def phones_of(path: Path) -> dict[str, list[Span]]:
+def phones_of(path: Path) -> dict[str, list[TimedSpan]]:
     """Return the phones of each recording in an aligner's TSV.
 
     Raises:
         ValueError: the file cannot be read, or lacks a column, or a time is no number.
     """
-    spans: dict[str, list[Span]] = defaultdict(list)
+    spans: dict[str, list[TimedSpan]] = defaultdict(list)
     try:
         with path.open(encoding="utf-8-sig") as lines:
             for _, row in read_rows(lines, str(path)):
                 spans[row["path"]].append(
-                    Span(row["phone"], float(row["start"]), float(row["end"]))
+                    TimedSpan(row["phone"], float(row["start"]), float(row["end"]))
                 )
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None

@@ -7,10 +7,10 @@ from itertools import chain
 
 import numpy as np
 
-from audiotok.evaluation.metrics.base import needed
+from audiotok.evaluation.metrics.base import optional_import
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task
-from audiotok.tokens.statistics import entropy, huffman, tally
+from audiotok.tokens.statistics import code_counts, entropy, huffman
 
 MERGES = (100, 500, 1000)
 # Codes are written as characters for the BPE: planes 1 to 14 have no surrogates and no spaces
@@ -36,7 +36,7 @@ class StabCompressibility(Task):
         sizes = bench.codec.sizes[: bench.codebooks]
         findings, lengths = [], []
         for k, size in enumerate(sizes):
-            counts = tally(whole[k])
+            counts = code_counts(whole[k])
             lengths.append(huffman(counts))
             most = math.log2(size)
             note = f"{lengths[-1]:.3f} bits, of {most:.3f} nominal; entropy {entropy(counts):.3f}"
@@ -67,7 +67,7 @@ class StabCompressibility(Task):
         if size > LARGEST:
             return [self.absent("BPE", f"not run: more than {LARGEST} entries")]
         seconds = sum(map(len, test)) / rate
-        before = entropy(tally(np.concatenate(test))) * rate
+        before = entropy(code_counts(np.concatenate(test))) * rate
         findings = [
             self.finding("entropy of codebook 1", before, unit="bit/s", note="held out, no merges")
         ]
@@ -78,7 +78,7 @@ class StabCompressibility(Task):
             counts = [float(len(row)) for row in test]
             merged_lengths = [float(len(row)) for row in merged_codes]
             findings.append(self.mean(f"BPE length {name}", merged_lengths, counts, **fields))
-            kinds = tally(np.asarray(list(chain.from_iterable(merged_codes))))
+            kinds = code_counts(np.asarray(list(chain.from_iterable(merged_codes))))
             bits = entropy(kinds) * sum(merged_lengths) / seconds
             n = int(sum(merged_lengths))
             note = f"{n} merged codes of {len(kinds)} kinds, whose entropy is low"
@@ -99,7 +99,7 @@ def apply_bpe(train: list[np.ndarray], test: list[np.ndarray], merges: int) -> l
     Raises:
         ImportError: `tokenizers` is not installed.
     """
-    tokenizers = needed("tokenizers")
+    tokenizers = optional_import("tokenizers")
     alphabet = sorted({chr(FIRST + c) for row in chain(train, test) for c in row.tolist()})
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     trainer = tokenizers.trainers.BpeTrainer(

@@ -10,7 +10,7 @@ import numpy as np
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task
-from audiotok.tokens.statistics import apartness, tally
+from audiotok.tokens.statistics import code_counts, normalized_edit_distance
 
 PAIRS = 300  # of recordings, at most
 BINS = (0, 1, 2, 4, 8, 16, 32, 64)  # frames from a cut
@@ -46,8 +46,8 @@ class StabInvariance(Task):
         if not same:
             return [self.absent(name, "no text is said by two speakers in the manifest")]
         fields = {"unit": "%", "scale": 100}
-        alike = [1 - apartness(all_codes[i], all_codes[j]) for i, j in same]
-        chance = [1 - apartness(all_codes[i], all_codes[j]) for i, j in other]
+        alike = [1 - normalized_edit_distance(all_codes[i], all_codes[j]) for i, j in same]
+        chance = [1 - normalized_edit_distance(all_codes[i], all_codes[j]) for i, j in other]
         findings = [self.mean(name, alike, [1.0] * len(alike), better="higher", **fields)]
         if not chance:
             return [*findings, self.absent("alike: other text, other speaker", "no such pair")]
@@ -95,7 +95,7 @@ class StabInvariance(Task):
             for side, name in enumerate(sides)
             for b in range(bins)
         ]
-        shares = tally(np.concatenate(all_codes)) / sum(map(len, all_codes))
+        shares = code_counts(np.concatenate(all_codes)) / sum(map(len, all_codes))
         chance = 100 * float((shares**2).sum())
         note = "two frames of the corpus drawn at random"
         return [

@@ -8,7 +8,7 @@ import numpy as np
 
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task, split_by_group
-from audiotok.tokens.statistics import cross_entropy, mutual_information, tally
+from audiotok.tokens.statistics import code_counts, cross_entropy, mutual_information
 
 DRAWS = 20  # random permutations of the languages, whose mean is the chance level
 
@@ -28,7 +28,7 @@ class StabLanguage(Task):
     def run(self, bench: Bench) -> list[Finding]:
         """Return slope, entropy rates and divergence; see `Task.run`."""
         all_codes = [codes[0] for codes in bench.codes()]
-        counts = tally(np.concatenate(all_codes))
+        counts = code_counts(np.concatenate(all_codes))
         slope = rank_slope(counts)
         n = int(counts.sum())
         findings = [

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.lm.exporters.base import ExportedRecording, Exporter
 
 ROWS = 256  # recordings in a record batch
@@ -25,7 +25,7 @@ class Arrow(Exporter):
 
     def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
-        arrow = needed("pyarrow", extra="exporters")
+        arrow = optional_import("pyarrow", extra="exporters")
         columns, count = schema(self.layout is not None, self._rows), 0
         with (
             arrow.OSFile(str(part), "wb") as file,
@@ -49,7 +49,7 @@ def schema(ids: bool, rows: bool) -> Any:
         ids: whether there is a column of ids.
         rows: whether the ids of a recording are a list of rows.
     """
-    arrow = needed("pyarrow", extra="exporters")
+    arrow = optional_import("pyarrow", extra="exporters")
     many = arrow.list_(arrow.int32())
     fields = [("id", arrow.string()), ("text", arrow.string()), ("seconds", arrow.float64())]
     fields += [("codes", arrow.list_(many))]
@@ -64,7 +64,7 @@ def batches(records: Iterator[ExportedRecording], columns: Any) -> Iterator[Any]
         records: the recordings.
         columns: the Arrow schema.
     """
-    arrow = needed("pyarrow", extra="exporters")
+    arrow = optional_import("pyarrow", extra="exporters")
     while some := list(islice(records, ROWS)):
         values: dict[str, list[Any]] = {
             "id": [record.id for record in some],

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from audiotok._platform import jsonfile
-from audiotok._platform.atomic import complete, sweep
+from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok.corpus import Corpus, Shard
 from audiotok.lm.layout import Layout
 
@@ -136,13 +136,13 @@ def export(
     _check(exporter, corpus, layout)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        sweep([out])
+        remove_stale_parts([out])
         _write_header(exporter, corpus, layout, out)
         writer, total = exporter(corpus, layout, out), 0
         for number, shard in enumerate(corpus.shards):
             path = out / writer.name(number)
             if not path.exists():  # a shard on disk is complete
-                with complete(path) as part:
+                with atomic_file(path) as part:
                     count = writer.write(part, records(shard, layout), number)
                 if count != len(shard):
                     raise CorpusExportError(f"{path}: {count} records of {len(shard)}")
@@ -199,7 +199,7 @@ def _write_header(
     if known is None:
         if layout is not None:
             layout.save(out / "layout.json")
-        with complete(file) as part:
+        with atomic_file(file) as part:
             part.write_text(json.dumps(header, indent=1) + "\n", "utf-8")
     elif known != header:
         differ = [key for key in header if header[key] != known.get(key)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok.lm.exporters.arrow import Arrow
 from audiotok.lm.exporters.base import FORMAT
 
@@ -47,5 +47,5 @@ class Hf(Arrow):
             "_split": None,
         }
         for name, content in (("dataset_info.json", info), ("state.json", state)):
-            with complete(self.out / name) as part:
+            with atomic_file(self.out / name) as part:
                 part.write_text(json.dumps(content, indent=1), "utf-8")

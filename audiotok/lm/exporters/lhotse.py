@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audiotok._platform.atomic import sweep
-from audiotok._platform.optional import needed
+from audiotok._platform.atomic import remove_stale_parts
+from audiotok._platform.optional import optional_import
 from audiotok.lm.exporters.base import ExportedRecording, Exporter
 
 
@@ -22,10 +22,10 @@ class Lhotse(Exporter):
 
     def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
-        lhotse = needed("lhotse", extra="exporters")
+        lhotse = optional_import("lhotse", extra="exporters")
         folder = self.out / f"arrays-{number:06d}"
         folder.mkdir(exist_ok=True)
-        sweep([folder])
+        remove_stale_parts([folder])
         count = 0
         with lhotse.NumpyFilesWriter(folder) as writer, part.open("w", encoding="utf-8") as cuts:
             for record in records:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok.lm.exporters.base import ExportedRecording, Exporter
 
 TYPES = {"uint8": 1, "int32": 4, "uint16": 8}
@@ -40,7 +40,7 @@ class Megatron(Exporter):
         sizes = np.array(lengths, np.int64)
         offsets = (np.cumsum(sizes) - sizes) * dtype.itemsize
         index = (self.out / self.name(number)).with_suffix(".idx")
-        with complete(index) as whole, whole.open("wb") as file:
+        with atomic_file(index) as whole, whole.open("wb") as file:
             file.write(b"MMIDIDX\0\0")
             file.write(struct.pack("<QBQQ", 1, TYPES[name], len(sizes), len(sizes) + 1))
             for array, kind in ((sizes, "<i4"), (offsets, "<i8")):

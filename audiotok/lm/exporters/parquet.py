@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.lm.exporters.arrow import Arrow, batches, schema
 from audiotok.lm.exporters.base import ExportedRecording
 
@@ -17,7 +17,7 @@ class Parquet(Arrow):
 
     def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
-        parquet = needed("pyarrow.parquet", "pyarrow", extra="exporters")
+        parquet = optional_import("pyarrow.parquet", "pyarrow", extra="exporters")
         columns, count = schema(self.layout is not None, self._rows), 0
         with parquet.ParquetWriter(part, columns, compression="zstd") as writer:
             for batch in batches(records, columns):

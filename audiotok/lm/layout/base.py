@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from audiotok._platform import jsonfile
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok._platform.registry import find
 from audiotok.lm.layout.units import MAX_UNITS, Pieces
 from audiotok.lm.patterns.base import Pattern, Rows, Serial
@@ -163,7 +163,7 @@ class Vocabulary:
     def save(self, path: str | Path) -> None:
         """Write the layout as JSON, completely or not at all."""
         content = {"version": VERSION, **asdict(self)}
-        with complete(Path(path)) as part:
+        with atomic_file(Path(path)) as part:
             part.write_text(json.dumps(content, indent=1, ensure_ascii=True) + "\n", "utf-8")
 
     @classmethod

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 
 Ids = Int[np.ndarray, " n"]
 Units = Int[np.ndarray, " m"]
@@ -87,7 +87,7 @@ class Pieces:
         Raises:
             ImportError: `tokenizers` is not installed; the message says how to install it.
         """
-        return needed("tokenizers", extra="lm").Tokenizer.from_str(json.dumps(self.table))
+        return optional_import("tokenizers", extra="lm").Tokenizer.from_str(json.dumps(self.table))
 
     def encode(self, units: Units) -> np.ndarray:
         """Return the pieces `[n]`, counted from 0, of units `[m]`."""

@@ -84,6 +84,6 @@ class Attention(Layer):
         q, k = torch.cat([a * cos - b * sin, a * sin + b * cos], -1).flatten(3).unbind(2)
         return q, k
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the frames of the window."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the frames of the window."""
         return first - self.window + 1, last

@@ -36,8 +36,8 @@ Span = tuple[int | float, int | float]
 class Layer(nn.Module):
     """Map from `[b d t]` to `[b e u]` that can be run whole or in pieces.
 
-    A subclass implements `step` and `reach`, and `start` if it has state. A layer with look-ahead
-    sets `causal = False` and implements `forward` and `finish` as well.
+    A subclass implements `step` and `input_span`, and `start` if it has state. A layer with
+    look-ahead sets `causal = False` and implements `forward` and `finish` as well.
 
     Attributes:
         causal: whether outputs depend on no later input.
@@ -71,7 +71,7 @@ class Layer(nn.Module):
         """
         return self.step(x, state)[0]
 
-    def reach(self, first: int, last: int) -> Span:
+    def input_span(self, first: int, last: int) -> Span:
         """Return the span of inputs that outputs `first` to `last` depend on: the receptive field.
 
         Steps are counted from the start of the signal; those before it or past its end are padding.
@@ -161,16 +161,16 @@ class Chain(Layer):
             x = layer.finish(x, before)
         return x
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the span is traced back through the layers."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the span is traced back through the layers."""
         lo: int | float = first
         hi: int | float = last
         for layer in reversed(list(self)):
             # The bounds are traced independently, and an infinite one stays infinite.
             if isinstance(lo, int):
-                lo = layer.reach(lo, lo)[0]
+                lo = layer.input_span(lo, lo)[0]
             if isinstance(hi, int):
-                hi = layer.reach(hi, hi)[1]
+                hi = layer.input_span(hi, hi)[1]
         return lo, hi
 
     def forward(self, x: Features) -> Output:
@@ -213,8 +213,8 @@ class WholeClip(Layer):
         """See `Layer.forward`."""
         raise NotImplementedError
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; each output depends on every input."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on every input."""
         return -float("inf"), float("inf")
 
 
@@ -259,10 +259,10 @@ class Residual(Layer):
             x = self.shortcut.finish(x, shortcut)
         return y + (x if waiting is None else self.joined(waiting, x))
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the span of body and shortcut together."""
-        lo, hi = self.body.reach(first, last)
-        other = self.shortcut.reach(first, last) if self.shortcut else (first, last)
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the span of body and shortcut together."""
+        lo, hi = self.body.input_span(first, last)
+        other = self.shortcut.input_span(first, last) if self.shortcut else (first, last)
         return min(lo, other[0]), max(hi, other[1])
 
     def forward(self, x: Features) -> Output:
@@ -281,8 +281,8 @@ class Pointwise(Layer):
         """See `Layer.step`; there is no state."""
         return self.module(x), None
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; each output depends on its own input only."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on its own input only."""
         return first, last
 
 
@@ -297,8 +297,8 @@ class Mix(Layer):
         """See `Layer.step`; there is no state."""
         return self.linear(x.transpose(1, 2)).transpose(1, 2), None
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; each output depends on its own input only."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on its own input only."""
         return first, last
 
 
@@ -313,6 +313,6 @@ class Norm(Layer):
         """See `Layer.step`; there is no state."""
         return self.norm(x.transpose(1, 2)).transpose(1, 2), None
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; each output depends on its own input only."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on its own input only."""
         return first, last

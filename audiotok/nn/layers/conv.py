@@ -188,7 +188,7 @@ class Conv(Layer):
         y = F.pad(F.pad(x, (0, short)), (left, right), "reflect")
         return y[:, :, : y.shape[2] - short]
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the span of the kernel, without mirrored inputs near the start."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the kernel, without mirrored inputs near the start."""
         begin = first * self.consumes - self.left
         return begin, last * self.consumes - self.left + self.span - 1

@@ -57,8 +57,8 @@ class Depthwise(Layer):
             y = torch.addcmul(y, frames[:, i : i + t], self.weight[i])
         return y.transpose(1, 2)
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the span of the kernel."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the span of the kernel."""
         return first - self.kernel + 1 + self.right, last + self.right
 
 
@@ -119,6 +119,6 @@ class Convnext(Layer):
         y = self.norm(y.transpose(1, 2))
         return (self.scale * self.down(F.gelu(self.up(y)))).transpose(1, 2)
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the span of the depthwise convolution."""
-        return self.depthwise.reach(first, last)
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the span of the depthwise convolution."""
+        return self.depthwise.input_span(first, last)

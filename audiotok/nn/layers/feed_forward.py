@@ -38,6 +38,6 @@ class FeedForward(Layer):
         y = self.down(F.gelu(self.up(self.norm(frames)))) * self.scale
         return (frames + y).transpose(1, 2), None
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; each output depends on its own input only."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on its own input only."""
         return first, last

@@ -46,8 +46,8 @@ class Fold(Layer):
         frames = x.shape[2] // self.consumes
         return x.unflatten(2, (frames, self.consumes)).permute(0, 3, 1, 2).flatten(1, 2)
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; all steps of the frames."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; all steps of the frames."""
         return first * self.consumes, (last + 1) * self.consumes - 1
 
 
@@ -63,6 +63,6 @@ class Unfold(Layer):
         features = x.shape[1] // self.produces
         return x.unflatten(1, (self.produces, features)).permute(0, 2, 3, 1).flatten(2), None
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the frames that the steps belong to."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the frames that the steps belong to."""
         return first // self.produces, last // self.produces

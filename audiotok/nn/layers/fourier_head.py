@@ -99,8 +99,8 @@ class FourierHead(Layer):
         y = y + F.pad(tail, (0, steps))
         return y[:, :, :steps], y[:, :, steps:]
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the frames whose windows, which begin with a 0, cover the samples."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; frames whose windows, which begin with a 0, cover samples."""
         return (
             -((self.size - 1 - self.trim - first) // self.hop),
             (last + self.trim - 1) // self.hop,

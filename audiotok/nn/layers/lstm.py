@@ -65,6 +65,6 @@ class Lstm(Layer):
             return y
         return y + x.repeat(1, y.shape[1] // x.shape[1], 1)
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; all inputs before, or all inputs if bidirectional."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; all inputs before, or all inputs if bidirectional."""
         return -float("inf"), last if self.causal else float("inf")

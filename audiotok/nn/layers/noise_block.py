@@ -50,8 +50,8 @@ class NoiseBlock(Layer):
             noise = normal(positions, self.seed)[:, None].to(x.dtype)
         return x + self.gain * noise * self.conv(x), after
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; each output depends on its own input only."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on its own input only."""
         return first, last
 
 

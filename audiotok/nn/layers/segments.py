@@ -87,8 +87,8 @@ class Cut(Layer):
         latent = F.pad(latent, (0, self.latents - latent.shape[2]))
         return torch.cat([count[:, None], loudness[:, None], latent.transpose(1, 2).flatten(1)], 1)
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the samples of the segments."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the samples of the segments."""
         return first * self.consumes, last * self.consumes + self.size - 1
 
 
@@ -153,7 +153,7 @@ class Join(Layer):
         y = torch.cat([wave * weight, weight], 1)
         return F.pad(y, (0, self.size - y.shape[2]))
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the frames of the segments that cover the samples."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the frames of the segments that cover the samples."""
         frame, offset = divmod(first, self.produces)
         return frame - (offset < self.size - self.produces), last // self.produces

@@ -25,6 +25,6 @@ class Snake(Layer):
         sine = torch.sin(self.alpha * x)
         return torch.addcmul(x, sine, sine / (self.alpha + 1e-9)), None
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; each output depends on its own input only."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on its own input only."""
         return first, last

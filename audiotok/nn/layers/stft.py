@@ -66,8 +66,8 @@ class Stft(Layer):
         y = torch.cat([magnitude, parts], 3).transpose(2, 3).flatten(2)
         return y.to(x.dtype).transpose(1, 2), samples[:, -self.hop :]
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the hop of each frame and the hop before it."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the hop of each frame and the hop before it."""
         return (first - 1) * self.hop, (last + 1) * self.hop - 1
 
 
@@ -118,6 +118,6 @@ class Istft(Layer):
         window = self.window[self.hop : self.hop + half]
         return (state[:, :half] / window.square())[:, None]
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the frame of each sample and the frame before it."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the frame of each sample and the frame before it."""
         return first // self.hop - 1, last // self.hop

@@ -144,12 +144,12 @@ class TransposedConv(Layer):
             y = self.norm(self.conv(x))
         return y[:, :, self.left : y.shape[2] - (0 if self.causal else self.right)]
 
-    def reach(self, first: int, last: int) -> Span:
-        """See `Layer.reach`; the inputs whose kernels cover the outputs."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the inputs whose kernels cover the outputs."""
         lo: int | float = first + self.left
         hi: int | float = last + self.left
         if self.norm is not None:
-            lo, hi = self.norm.reach(first + self.left, last + self.left)
+            lo, hi = self.norm.input_span(first + self.left, last + self.left)
         if isinstance(lo, int):
             lo = -((self.overlap + self.produces - 1 - lo) // self.produces)
         return lo, hi // self.produces if isinstance(hi, int) else hi

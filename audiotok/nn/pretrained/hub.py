@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from audiotok._platform.atomic import part_of, sweep
+from audiotok._platform.atomic import partial_path, remove_stale_parts
 
 log = logging.getLogger("audiotok")
 
@@ -37,7 +37,7 @@ class HubError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class PublishedWeights:
     """Published location of a codec's weights.
 
     Attributes:
@@ -78,7 +78,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audiotok"
 
 
-def cached(codec: str, source: Source | None) -> Path | None:
+def cached(codec: str, source: PublishedWeights | None) -> Path | None:
     """Return the path of the weights of `codec` in the cache, or None.
 
     This is the file of `source`, or else the only weights file in the folder of the codec.
@@ -96,7 +96,7 @@ def cached(codec: str, source: Source | None) -> Path | None:
     return _huggingface_file(source) if source and source.repo else None
 
 
-def fetch(codec: str, source: Source) -> Path:
+def fetch(codec: str, source: PublishedWeights) -> Path:
     """Return the path of the weights of `codec`, after downloading them unless they are cached.
 
     Raises:
@@ -119,7 +119,7 @@ def fetch(codec: str, source: Source) -> Path:
         raise HubError(f"codec {codec!r} has no weights here: {path}: {error.strerror}") from None
 
 
-def _huggingface_file(source: Source) -> Path | None:
+def _huggingface_file(source: PublishedWeights) -> Path | None:
     """Return the file in the cache of huggingface_hub, or None; also if that is not installed."""
     try:
         from huggingface_hub import try_to_load_from_cache
@@ -146,8 +146,8 @@ def download(address: str, path: Path, *, sha256: str = "") -> Path:
         HubError: the address cannot be reached, or has no such file or a different one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep([path.parent])
-    part, tag = part_of(path), ""
+    remove_stale_parts([path.parent])
+    part, tag = partial_path(path), ""
     for unfinished in path.parent.glob(f".{path.name}.*.unfinished"):
         try:
             unfinished.replace(part)  # only one of several processes succeeds

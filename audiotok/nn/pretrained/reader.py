@@ -36,7 +36,7 @@ def is_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in FOLDER)
 
 
-class ForeignError(ValueError):
+class WeightsFileError(ValueError):
     """Error for a file that holds no weights, or more than weights."""
 
 
@@ -61,19 +61,19 @@ def read(path: str | Path) -> tuple[Weights, dict[str, Any]]:
     if path.is_dir():
         files = [path / name for name in FOLDER if (path / name).is_file()]
         if not files:
-            raise ForeignError(f"{path}: a folder without {' or '.join(FOLDER)}")
+            raise WeightsFileError(f"{path}: a folder without {' or '.join(FOLDER)}")
         path = files[0]
     try:
         with path.open("rb") as file:
             head = file.read(9)
     except FileNotFoundError:
-        raise ForeignError(f"{path}: no such checkpoint; check the path") from None
+        raise WeightsFileError(f"{path}: no such checkpoint; check the path") from None
     except OSError as error:
-        raise ForeignError(f"{path}: cannot be read ({error.strerror})") from None
+        raise WeightsFileError(f"{path}: cannot be read ({error.strerror})") from None
     content = _safetensors(path) if head[8:] == b"{" else _pickled(path)
     weights, metadata = _unwrapped(content, {})
     if not weights:
-        raise ForeignError(f"{path}: holds no weights, that is, no tensors by name")
+        raise WeightsFileError(f"{path}: holds no weights, that is, no tensors by name")
     return fold(_bare(weights)), _config(path) | metadata
 
 
@@ -82,7 +82,7 @@ def _safetensors(path: Path) -> Mapping[str, Any]:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ForeignError(f"{path}: damaged safetensors ({error})") from None
+        raise WeightsFileError(f"{path}: damaged safetensors ({error})") from None
 
 
 def _pickled(path: Path) -> Any:
@@ -92,8 +92,8 @@ def _pickled(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)|class ([\w.]+)", str(error))
         if not named:
-            raise ForeignError(f"{path}: no checkpoint, or damaged ({_line(error)})") from None
-        raise ForeignError(
+            raise WeightsFileError(f"{path}: no checkpoint, or damaged ({_line(error)})") from None
+        raise WeightsFileError(
             f"{path}: needs {named[1] or named[2]} to be read, and no code named in a file is run; "
             "only files of tensors are read"
         ) from None
@@ -101,11 +101,11 @@ def _pickled(path: Path) -> Any:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 if any(name.endswith(".data/extern_modules") for name in archive.namelist()):
-                    raise ForeignError(
+                    raise WeightsFileError(
                         f"{path}: a torch.package, which holds program code, and no code in a "
                         "file is run; only files of tensors are read"
                     ) from None
-        raise ForeignError(f"{path}: no checkpoint, or damaged ({_line(error)})") from None
+        raise WeightsFileError(f"{path}: no checkpoint, or damaged ({_line(error)})") from None
 
 
 def _line(error: Exception) -> str:
@@ -169,11 +169,11 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         config = jsonfile.parse(path.read_bytes(), str(path))
     except OSError as error:
-        raise ForeignError(f"{path}: cannot be read ({error.strerror})") from None
+        raise WeightsFileError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise ForeignError(str(error)) from None
+        raise WeightsFileError(str(error)) from None
     if not isinstance(config, dict):
-        raise ForeignError(f"{path}: not the options of a model, which are a JSON object")
+        raise WeightsFileError(f"{path}: not the options of a model, which are a JSON object")
     return config
 
 

@@ -1,6 +1,6 @@
 """State-dict adapters: mappings from other programs' names of weights to ours.
 
-A codec file lists a `Dialect` for each program that has published weights for it:
+A codec file lists a `StateDictAdapter` for each program that has published weights for it:
 
     their file -> reader.read -> plain tensors, weight normalisation folded, under their names
                -> the adapter whose `marks` are all among those names, and are the most
@@ -23,12 +23,12 @@ Weights = dict[str, Tensor]
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
 
-class DialectError(ValueError):
+class StateDictError(ValueError):
     """Error for weights that do not fit their codec; one line that says which."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Dialect:
+class StateDictAdapter:
     """Adapter from one program's state dict of a codec to ours.
 
     Attributes:
@@ -88,7 +88,7 @@ class Dialect:
                 continue
             ours = self.rename(name)
             if ours in renamed:
-                raise DialectError(f"{origin[ours]} and {name} are both {ours}")
+                raise StateDictError(f"{origin[ours]} and {name} are both {ours}")
             for pattern, change in self.tensors:
                 if re.search(pattern, ours):
                     tensor = change(tensor)
@@ -113,23 +113,27 @@ def _concatenated(renamed: Weights) -> Weights:
             continue
         order = [str(i) for i in range(len(pieces))]
         if sorted(pieces) != sorted(order):
-            raise DialectError(f"only some parts of {name} are there")
+            raise StateDictError(f"only some parts of {name} are there")
         try:
             joined[name] = torch.cat([pieces[number] for number in order])
         except RuntimeError:
             shapes = ", ".join(_shape(pieces[number]) for number in order)
-            raise DialectError(f"parts of {name} of shapes {shapes}") from None
+            raise StateDictError(f"parts of {name} of shapes {shapes}") from None
     return joined
 
 
-def recognise(dialects: Iterable[Dialect], names: Iterable[str]) -> Dialect | None:
+def recognise(
+    dialects: Iterable[StateDictAdapter], names: Iterable[str]
+) -> StateDictAdapter | None:
     """Return the adapter with the most marks among those whose marks are all present, or None."""
     present = set(names)
     known = [dialect for dialect in dialects if dialect.knows(present)]
     return max(known, key=lambda dialect: len(dialect.marks), default=None)
 
 
-def unrecognised(dialects: Iterable[Dialect], names: Sequence[str] | Mapping[str, Any]) -> str:
+def unrecognised(
+    dialects: Iterable[StateDictAdapter], names: Sequence[str] | Mapping[str, Any]
+) -> str:
     """Return a message on why no adapter was recognised.
 
     It gives the first names, and the first missing mark of the nearest adapter if at least half of
@@ -173,7 +177,7 @@ def check(weights: Weights, wanted: Mapping[str, Tensor], origin: Mapping[str, s
     }
     problems = [f"{what}: {_few(group)}" for what, group in groups.items() if group]
     if problems:
-        raise DialectError("; ".join(problems))
+        raise StateDictError("; ".join(problems))
 
 
 def _few(names: Sequence[str]) -> str:

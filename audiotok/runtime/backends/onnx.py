@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.runtime.backends.base import Arrays, Backend
 
 
@@ -23,7 +23,7 @@ class Onnx(Backend):
 
     def prepare(self, file: Path) -> Any:
         """See `Backend.prepare`; this is a session on the CPU."""
-        ort = needed("onnxruntime", extra="onnx")
+        ort = optional_import("onnxruntime", extra="onnx")
         options = ort.SessionOptions()
         options.log_severity_level = 3  # no warnings, which are only about inferred shapes
         options.intra_op_num_threads = self.threads or 0

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.runtime.backends.base import Arrays, Backend, Precision
 
 
@@ -18,7 +18,7 @@ class Openvino(Backend):
 
     def prepare(self, file: Path) -> Any:
         """See `Backend.prepare`; this is a model compiled for one run at a time."""
-        library: Any = needed("openvino", extra="openvino")
+        library: Any = optional_import("openvino", extra="openvino")
         properties = {
             "PERFORMANCE_HINT": "LATENCY",
             # The default is bfloat16 wherever the processor has it, which changes codes.

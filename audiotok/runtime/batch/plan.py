@@ -11,14 +11,14 @@ from pathlib import Path
 
 from audiotok._platform.console import UsageError
 from audiotok.audio.decoders import AUDIO as AUDIO
-from audiotok.audio.walk import inside, matching
+from audiotok.audio.walk import files_below, glob_files
 from audiotok.runtime.batch.workers import Pair
 
 Failure = tuple[str, str]  # a source, and a line that names it and the error
 
 
 @dataclass(frozen=True)
-class Plan:
+class FilePlan:
     """Pairs of source and target, and the sources that cannot be planned."""
 
     pairs: list[Pair]
@@ -44,7 +44,7 @@ def find(paths: Iterable[str], suffixes: Iterable[str]) -> tuple[list[Pair], lis
         path = Path(given)
         refused: list[OSError] = []
         if path.is_dir():
-            pairs = [(p, p.relative_to(path)) for p in inside(path, suffixes, refused.append)]
+            pairs = [(p, p.relative_to(path)) for p in files_below(path, suffixes, refused.append)]
             why = f"no {_listed(suffixes)} file in this folder"
         elif given == "-" or path.exists() or not glob.has_magic(given):
             # A path that cannot be accessed is left to the reader, which explains the error.
@@ -52,7 +52,7 @@ def find(paths: Iterable[str], suffixes: Iterable[str]) -> tuple[list[Pair], lis
             why = "no such file; check the path"
         else:
             root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
-            pairs = [(p, p.relative_to(root)) for p in map(Path, matching(given, refused.append))]
+            pairs = [(p, p.relative_to(root)) for p in map(Path, glob_files(given, refused.append))]
             why = "no file matches"
         errors += [(str(e.filename), _not_listed(e)) for e in refused]
         if not pairs and not refused:
@@ -90,7 +90,7 @@ def plan(
     suffixes: Iterable[str],
     suffix: str,
     makes: Iterable[str] = (),
-) -> Plan:
+) -> FilePlan:
     """Pair each source file with its target.
 
     Args:
@@ -112,7 +112,7 @@ def plan(
         if out.suffix.lower() in makes:
             if not alone:
                 raise UsageError(f"--out {out}: that is one file, for more name a folder")
-            return Plan([_distinct(source, out) for source, _ in pairs], errors)
+            return FilePlan([_distinct(source, out) for source, _ in pairs], errors)
         if out.exists() or (alone and out.suffix):
             kinds = " ".join(makes)
             raise UsageError(f"--out {out}: neither a folder nor a new file ({kinds})")
@@ -127,7 +127,7 @@ def plan(
             errors.append((str(source), f"{source}: {why}"))
         else:
             taken[target] = source
-    return Plan([(source, target) for target, source in taken.items()], errors)
+    return FilePlan([(source, target) for target, source in taken.items()], errors)
 
 
 def _distinct(source: Path, target: Path) -> Pair:

@@ -13,15 +13,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from audiotok._platform.atomic import sweep
-from audiotok._platform.console import error, said
+from audiotok._platform.atomic import remove_stale_parts
+from audiotok._platform.console import error, stderr_console
 from audiotok.runtime.backends.base import limit_threads
-from audiotok.runtime.batch.plan import Failure, Plan
+from audiotok.runtime.batch.plan import Failure, FilePlan
 from audiotok.runtime.batch.workers import Job, Pair, explain_error, run_one, run_pool
 
 
 @dataclass
-class Report:
+class BatchReport:
     """Results of a batch job: rows of finished files, skipped pairs, and failures."""
 
     made: list[dict[str, Any]] = field(default_factory=list)
@@ -36,13 +36,13 @@ class Report:
 
 def run(
     build: Callable[[], Job],
-    planned: Plan,
+    planned: FilePlan,
     *,
     done: Callable[[Path, Path], bool],
     jobs: int = 1,
-    console: Console = said,
+    console: Console = stderr_console,
     verb: str = "working",
-) -> Report:
+) -> BatchReport:
     """Run a job on every pair of a plan, and continue past the pairs that fail.
 
     Args:
@@ -58,7 +58,7 @@ def run(
     Raises:
         ValueError: the job cannot be built.
     """
-    report = Report()
+    report = BatchReport()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -82,7 +82,7 @@ def run(
                 todo.append(pair)
         except (ValueError, OSError) as problem:
             failed(pair[0], explain_error(problem, pair))
-    sweep({target.parent for _, target in todo})
+    remove_stale_parts({target.parent for _, target in todo})
     seconds, shown = 0.0, console.is_terminal and len(todo) > 1
     with (
         Progress(*columns, console=console, transient=True, disable=not shown) as progress,

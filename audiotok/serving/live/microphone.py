@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.codecs.models.base import Codec
 from audiotok.runtime.stream import Stream
 from audiotok.serving.live.latency import Spread, Times
@@ -58,7 +58,7 @@ def library() -> ModuleType:
         ImportError: sounddevice is not installed.
     """
     try:
-        return needed("sounddevice", extra="mic")
+        return optional_import("sounddevice", extra="mic")
     except OSError as error:  # raised by sounddevice without PortAudio
         way = "`apt install libportaudio2`, `brew install portaudio`"
         raise MicrophoneError(f"no PortAudio here ({error}): {way}") from None
@@ -79,7 +79,7 @@ def _explained(sound: ModuleType) -> Iterator[None]:
         raise MicrophoneError(f"no sound device will do: {why}; {way}") from None
 
 
-def talk(
+def loopback(
     codec: Codec,
     *,
     codebooks: int | None = None,
@@ -88,7 +88,7 @@ def talk(
     play: bool = True,
     out: BufferedIOBase | None = None,
     seconds: float = math.inf,
-    told: Callable[[Level], None] = lambda _level: None,
+    on_frame: Callable[[Level], None] = lambda _level: None,
 ) -> Level:
     """Encode the microphone and play the decoded audio, until a time limit or Ctrl-C.
 
@@ -100,7 +100,7 @@ def talk(
         play: whether the decoded audio is played.
         out: file or pipe to which the tokens are written as a .tok file, if any.
         seconds: time limit in seconds.
-        told: function that is called with the state after every frame.
+        on_frame: function that is called with the state after every frame.
 
     Returns:
         The state after the last frame.
@@ -180,7 +180,7 @@ def talk(
                     waiting = waiting[:, size:]
                     playing = True
                 level = status(piece)
-                told(level)
+                on_frame(level)
     finally:
         if sink is not None:
             sink.append(stream.finish_encode().numpy())

@@ -24,7 +24,7 @@ LOOK_AHEAD = ZERO_CROSSINGS / ROLLOFF  # samples of the lower rate that a resamp
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passed:
+class PipeSummary:
     """Summary of the audio that went through a pipe."""
 
     codec: str
@@ -75,7 +75,7 @@ def encode_pcm(
     block: int = 1,
     context: float | None = None,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Passed:
+) -> PipeSummary:
     """Encode raw PCM to a .tok file, writing each frame when its last sample has arrived.
 
     An interrupt ends the recording: the samples so far are encoded, the stream is completed, and
@@ -135,7 +135,7 @@ def decode_pcm(
     encoding: str = "s16le",
     codebooks: int | None = None,
     context: float | None = None,
-) -> Passed:
+) -> PipeSummary:
     """Decode tokens of a pipe to raw PCM, writing each frame when it is decoded.
 
     The PCM has exactly as many samples as were encoded, also at their original rate.
@@ -214,13 +214,13 @@ def _passed(
     stream: Stream,
     times: Times,
     pending: int = 0,
-) -> Passed:
+) -> PipeSummary:
     seconds = samples / codec.sample_rate
     bits = sum(map(math.log2, header.sizes)) * float(codec.frame_rate)
     resampling = (
         0.0 if rate == codec.sample_rate else 0.01 + LOOK_AHEAD / min(rate, codec.sample_rate)
     )
-    return Passed(
+    return PipeSummary(
         codec=codec.name,
         seconds=seconds,
         frames=frames,

@@ -20,8 +20,8 @@ from audiotok.serving.server import protocol
 from audiotok.serving.server.engine import Engine
 from audiotok.serving.server.metrics import Metrics
 from audiotok.serving.server.protocol import Hello
-from audiotok.serving.server.room import Refusal, Room, Settings
 from audiotok.serving.server.session import Session
+from audiotok.serving.server.sessions import Refusal, SessionManager, Settings
 from audiotok.serving.server.steps import Steps
 
 PAGE = Path(__file__).parent / "page"
@@ -68,7 +68,7 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
             quantum=settings.quantum,
             stepped=metrics.stepped,
         )
-        room = app.state.room = Room(settings, engine, hello_of(steps, settings), metrics)
+        room = app.state.room = SessionManager(settings, engine, hello_of(steps, settings), metrics)
         watch = asyncio.create_task(room.watch())
         try:
             yield
@@ -83,7 +83,7 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
 
     @app.get("/healthz")
     async def healthz(request: Request) -> Response:
-        room: Room = request.app.state.room
+        room: SessionManager = request.app.state.room
         status = "draining" if room.draining else "ok"
         facts: dict[str, Any] = {"status": status, "codec": room.hello.codec}
         facts |= {"fingerprint": room.hello.fingerprint, "clients": len(room.sessions)}
@@ -91,7 +91,7 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
-        room: Room = request.app.state.room
+        room: SessionManager = request.app.state.room
         token = protocol.bearer([], request.headers.get("authorization"))
         if refusal := room.unknown(token):
             return _refused(room, refusal)
@@ -99,7 +99,7 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
 
     @app.websocket(protocol.PATH)
     async def stream(socket: WebSocket) -> None:
-        room: Room = socket.app.state.room
+        room: SessionManager = socket.app.state.room
         offered = socket.scope.get("subprotocols", [])
         token = protocol.bearer(offered, socket.headers.get("authorization"))
         if refusal := room.unknown(token) or room.full():
@@ -111,7 +111,7 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
     return app
 
 
-def _refused(room: Room, refusal: Refusal) -> Response:
+def _refused(room: SessionManager, refusal: Refusal) -> Response:
     room.metrics.refused.labels(refusal.why).inc()
     headers = {401: {"www-authenticate": "Bearer"}, 503: {"retry-after": "10"}}
     return PlainTextResponse(refusal.message, refusal.status, headers.get(refusal.status))

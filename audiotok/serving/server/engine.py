@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from audiotok.serving.server.protocol import Mode
+from audiotok.serving.server.scheduling import Scheduler
 from audiotok.serving.server.steps import Steps
-from audiotok.serving.server.turns import Turns
 
 log = logging.getLogger("audiotok")
 
@@ -36,7 +36,7 @@ class EngineError(RuntimeError):
 
 
 @dataclass(eq=False)
-class Conversation:
+class StreamSession:
     """State of one client's conversation."""
 
     mode: Mode
@@ -63,7 +63,7 @@ class Answer:
 class _Job:
     """Message in progress: its remaining input, and its output so far."""
 
-    conversation: Conversation
+    conversation: StreamSession
     rest: np.ndarray  # [c t] samples or [k f] codes
     last: bool  # whether the input ends here
     length: int | None  # length in samples of a decoding that ends
@@ -101,10 +101,10 @@ class Engine:
         self.codec = steps.codec
         self.quantum = quantum
         self._stepped = stepped
-        self._open: set[Conversation] = set()
+        self._open: set[StreamSession] = set()
         self._waiting: list[_Job] = []
-        self._closed: list[Conversation] = []  # to be released by the thread
-        self._turns = Turns(gather, perf_counter())
+        self._closed: list[StreamSession] = []  # to be released by the thread
+        self._turns = Scheduler(gather, perf_counter())
         self._change = threading.Condition()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
@@ -122,7 +122,7 @@ class Engine:
         with self._change:
             return not (self._waiting or self._closed)
 
-    def open(self, mode: Mode, codebooks: int, *, live: bool = True) -> Conversation:
+    def open(self, mode: Mode, codebooks: int, *, live: bool = True) -> StreamSession:
         """Open a conversation.
 
         Args:
@@ -131,12 +131,12 @@ class Engine:
             live: whether it is live speech, and not a recording.
         """
         block = 1 if live else self.steps.block
-        conversation = Conversation(mode, codebooks, codebooks, live, block)
+        conversation = StreamSession(mode, codebooks, codebooks, live, block)
         with self._change:
             self._open.add(conversation)
         return conversation
 
-    def close(self, conversation: Conversation) -> None:
+    def close(self, conversation: StreamSession) -> None:
         """Release a conversation in any state; its waiting messages are cancelled."""
         with self._change:
             self._open.discard(conversation)
@@ -147,7 +147,7 @@ class Engine:
         for job in gone:
             job.done.cancel()
 
-    async def push(self, conversation: Conversation, piece: np.ndarray) -> Answer:
+    async def push(self, conversation: StreamSession, piece: np.ndarray) -> Answer:
         """Step a piece through a conversation, one at a time, and return what it completes.
 
         Args:
@@ -159,7 +159,7 @@ class Engine:
         """
         return await self._enter(conversation, piece, last=False, length=None)
 
-    async def finish(self, conversation: Conversation, samples: int | None = None) -> Answer:
+    async def finish(self, conversation: StreamSession, samples: int | None = None) -> Answer:
         """End a conversation and return the rest.
 
         Args:
@@ -185,7 +185,7 @@ class Engine:
         self._thread.join()
 
     async def _enter(
-        self, conversation: Conversation, piece: np.ndarray, *, last: bool, length: int | None
+        self, conversation: StreamSession, piece: np.ndarray, *, last: bool, length: int | None
     ) -> Answer:
         job = _Job(conversation, piece, last, length, self._loop.create_future())
         with self._change:

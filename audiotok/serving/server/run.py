@@ -17,7 +17,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from audiotok.serving.server.app import application
-from audiotok.serving.server.room import Settings
+from audiotok.serving.server.sessions import Settings
 from audiotok.serving.server.steps import steps_of
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
 
 
-def built(
+def make_server(
     codec: Codec | Exported,
     settings: Settings,
     *,
@@ -296,7 +296,7 @@ def serve(
         ValueError: the codec cannot stream.
         OSError: the server cannot listen on its host and port.
     """
-    server = built(codec, settings, context=context, certificate=certificate, key=key)
+    server = make_server(codec, settings, context=context, certificate=certificate, key=key)
     with listen(settings.host, settings.port) as listener:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         scheme = "https" if certificate else "http"

@@ -18,9 +18,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from audiotok.serving.live.latency import Times
 from audiotok.serving.server import protocol
-from audiotok.serving.server.engine import Answer, Conversation, EngineError
+from audiotok.serving.server.engine import Answer, EngineError, StreamSession
 from audiotok.serving.server.protocol import Binary, ProtocolError, Start
-from audiotok.serving.server.room import Room
+from audiotok.serving.server.sessions import SessionManager
 
 PIECE_SECONDS = 1.0  # part of a message that is processed at once; at least a recording's block
 PART_SECONDS = 1.0  # time for a client to receive the reason for closing
@@ -46,14 +46,14 @@ class Session:
         room: sessions of the server.
     """
 
-    def __init__(self, socket: WebSocket, room: Room) -> None:
+    def __init__(self, socket: WebSocket, room: SessionManager) -> None:
         self.socket = socket
         self.room = room
         self._widths = room.hello.widths
         second = -(-room.hello.sample_rate * PIECE_SECONDS // room.hello.frame_size)
         self._piece_frames = max(int(second), room.engine.steps.block)
         self._task = asyncio.current_task()
-        self._conversation: Conversation | None = None
+        self._conversation: StreamSession | None = None
         self._start: Start | None = None
         self._times = Times(10_000)
         self._fed = False  # whether any input has come since the start
@@ -95,7 +95,7 @@ class Session:
             self.room.leave(self)
             self.room.metrics.sessions.labels(how).inc()
 
-    # -- interface for `Room` ---------------------------------------------------------------------
+    # -- interface for `SessionManager` ------------------------------------------------------------
 
     def check(self, now: float) -> None:
         """See `room.ManagedSession`."""
@@ -189,7 +189,7 @@ class Session:
         self.room.metrics.answers.observe(seconds)
         self._times.add(seconds)
 
-    async def _finish(self, conversation: Conversation, start: Start, samples: int | None) -> None:
+    async def _finish(self, conversation: StreamSession, start: Start, samples: int | None) -> None:
         if samples is not None:
             most = conversation.frames * self.room.hello.frame_size
             if start.mode != "decode" or samples > most:
@@ -205,7 +205,7 @@ class Session:
         )
         self._forget()
 
-    def _started(self) -> tuple[Conversation, Start]:
+    def _started(self) -> tuple[StreamSession, Start]:
         if self._conversation is None or self._start is None:
             raise ProtocolError("nothing was started", code="out_of_order", close=1008)
         return self._conversation, self._start

@@ -21,7 +21,7 @@ from audiotok.nn.spectrogram import stft
 
 
 @dataclass(frozen=True)
-class Opinion:
+class DiscriminatorOutput:
     """Output of one sub-discriminator on a batch.
 
     Attributes:
@@ -32,9 +32,11 @@ class Opinion:
     score: Tensor
     features: list[Tensor]
 
-    def float(self) -> Opinion:
+    def float(self) -> DiscriminatorOutput:
         """Return the same in float32, in which losses are computed."""
-        return Opinion(self.score.float(), [feature.float() for feature in self.features])
+        return DiscriminatorOutput(
+            self.score.float(), [feature.float() for feature in self.features]
+        )
 
 
 class Discriminator(nn.Module):
@@ -54,7 +56,7 @@ class Discriminator(nn.Module):
     config: Any
     shortest: int = 1
 
-    def forward(self, wave: Wave) -> list[Opinion]:
+    def forward(self, wave: Wave) -> list[DiscriminatorOutput]:
         """Return the output of each sub-discriminator; recordings of a batch are independent.
 
         Args:
@@ -75,7 +77,7 @@ class Discriminator(nn.Module):
             )
         return self.discriminate(wave)
 
-    def discriminate(self, wave: Wave) -> list[Opinion]:
+    def discriminate(self, wave: Wave) -> list[DiscriminatorOutput]:
         """Return the output of each sub-discriminator on a waveform that `forward` has checked."""
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from audiotok._platform.shapes import Wave
 from audiotok.training.discriminators.base import (
     Discriminator,
-    Opinion,
+    DiscriminatorOutput,
     SubDiscriminator,
     conv2d,
     levelled,
@@ -48,7 +48,7 @@ class Mpd(Discriminator):
         self.shortest = max(config.periods)  # the last row is padded by reflection
         self.judges = nn.ModuleList(_build(config) for _ in config.periods)
 
-    def discriminate(self, wave: Wave) -> list[Opinion]:
+    def discriminate(self, wave: Wave) -> list[DiscriminatorOutput]:
         """Return the outputs for each period, scores `[b p steps]`."""
         wave = levelled(wave) if self.config.level else wave
         outputs = []
@@ -57,7 +57,7 @@ class Mpd(Discriminator):
             score, features = sub_discriminator(columns)
             part = (len(wave), period)
             maps = [x.unflatten(0, part) for x in features[self.config.skip :]]
-            outputs.append(Opinion(score.unflatten(0, part)[:, :, 0, 0], maps))
+            outputs.append(DiscriminatorOutput(score.unflatten(0, part)[:, :, 0, 0], maps))
         return outputs
 
 

@@ -11,7 +11,7 @@ from audiotok._platform.shapes import Wave
 from audiotok.nn.spectrogram import magnitude, padded, stft
 from audiotok.training.discriminators.base import (
     Discriminator,
-    Opinion,
+    DiscriminatorOutput,
     SubDiscriminator,
     conv2d,
     filled,
@@ -43,12 +43,12 @@ class Mrd(Discriminator):
         self.config = config = config or Config()
         self.judges = nn.ModuleList(_build(config) for _ in config.windows)
 
-    def discriminate(self, wave: Wave) -> list[Opinion]:
+    def discriminate(self, wave: Wave) -> list[DiscriminatorOutput]:
         """Return the outputs for each window, scores `[b frames bins]`."""
         outputs = []
         for size, sub_discriminator in zip(self.config.windows, self.judges, strict=True):
             score, features = sub_discriminator(_magnitudes(filled(wave, size), size))
-            outputs.append(Opinion(score[:, 0], features))
+            outputs.append(DiscriminatorOutput(score[:, 0], features))
         return outputs
 
 

@@ -10,7 +10,7 @@ from audiotok._platform.shapes import Wave
 from audiotok.nn.spectrogram import hann
 from audiotok.training.discriminators.base import (
     Discriminator,
-    Opinion,
+    DiscriminatorOutput,
     SubDiscriminator,
     conv2d,
     filled,
@@ -43,14 +43,14 @@ class MsStft(Discriminator):
         self.config = config = config or Config()
         self.judges = nn.ModuleList(_build(config) for _ in config.windows)
 
-    def discriminate(self, wave: Wave) -> list[Opinion]:
+    def discriminate(self, wave: Wave) -> list[DiscriminatorOutput]:
         """Return the outputs for each window, scores `[b frames bins]`."""
         outputs = []
         for size, sub_discriminator in zip(self.config.windows, self.judges, strict=True):
             # The division by the window's energy makes all window sizes equally loud.
             window = hann(size, wave.device, gain=(3 * size / 8) ** -0.5)
             score, features = sub_discriminator(spectrogram(filled(wave, size), window, size // 4))
-            outputs.append(Opinion(score[:, 0], features))
+            outputs.append(DiscriminatorOutput(score[:, 0], features))
         return outputs
 
 

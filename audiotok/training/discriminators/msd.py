@@ -9,7 +9,11 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from audiotok._platform.shapes import Wave
-from audiotok.training.discriminators.base import Discriminator, Opinion, SubDiscriminator
+from audiotok.training.discriminators.base import (
+    Discriminator,
+    DiscriminatorOutput,
+    SubDiscriminator,
+)
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,13 @@ class Msd(Discriminator):
             raise ValueError(f"width {config.width} is no multiple of the 16 groups")
         self.judges = nn.ModuleList(_build(config, first=i == 0) for i in range(config.scales))
 
-    def discriminate(self, wave: Wave) -> list[Opinion]:
+    def discriminate(self, wave: Wave) -> list[DiscriminatorOutput]:
         """Return the outputs for each scale, scores `[b steps]`."""
         outputs = []
         for i, sub_discriminator in enumerate(self.judges):
             wave = F.avg_pool1d(wave, 4, 2, padding=2) if i else wave
             score, features = sub_discriminator(wave)
-            outputs.append(Opinion(score[:, 0], features))
+            outputs.append(DiscriminatorOutput(score[:, 0], features))
         return outputs
 
 

@@ -13,7 +13,7 @@ from audiotok._platform.shapes import Wave
 from audiotok.nn.spectrogram import hann
 from audiotok.training.discriminators.base import (
     Discriminator,
-    Opinion,
+    DiscriminatorOutput,
     Stack,
     conv2d,
     filled,
@@ -56,7 +56,7 @@ class MultiBand(Discriminator):
         self.config = config = config or Config()
         self.judges = nn.ModuleList(_Bands(config) for _ in config.windows)
 
-    def discriminate(self, wave: Wave) -> list[Opinion]:
+    def discriminate(self, wave: Wave) -> list[DiscriminatorOutput]:
         """Return the outputs for each window, scores `[b frames bins]`; features band by band."""
         wave = levelled(wave)
         return [
@@ -85,13 +85,13 @@ class _Bands(nn.Module):
         )
         self.score = conv2d(width, 1, (3, 3))
 
-    def forward(self, spectrum: Tensor) -> Opinion:
+    def forward(self, spectrum: Tensor) -> DiscriminatorOutput:
         edges = [int(edge * spectrum.shape[3]) for edge in self.edges]
         features, last = [], []
         for (low, high), band in zip(pairwise(edges), self.bands, strict=True):
             features += band(spectrum[..., low:high])
             last.append(features[-1])
-        return Opinion(self.score(torch.cat(last, 3))[:, 0], features)
+        return DiscriminatorOutput(self.score(torch.cat(last, 3))[:, 0], features)
 
 
 def _spectrogram(wave: Wave, size: int) -> Tensor:

@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.corpus.build.executors.base import BuildExecutor
 from audiotok.corpus.build.worker import Outcome, Task, Work, Worker
 
@@ -69,8 +69,8 @@ class Ray(BuildExecutor):
 
 
 def _started() -> Any:
-    ray: Any = needed("ray", "ray[data]", extra="ray")
-    needed("ray.data", "ray[data]", extra="ray")
+    ray: Any = optional_import("ray", "ray[data]", extra="ray")
+    optional_import("ray.data", "ray[data]", extra="ray")
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
     return ray

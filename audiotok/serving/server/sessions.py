@@ -65,7 +65,7 @@ class ManagedSession(Protocol):
         """End the session in good order."""
 
 
-class Room:
+class SessionManager:
     """Sessions of one server.
 
     Args:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.audio.pcm import FORMATS
 from audiotok.serving.server import protocol
 from audiotok.serving.server.protocol import Hello, Limits, Mode, ProtocolError
@@ -182,7 +182,7 @@ def options(token: str | None) -> dict[str, Any]:
 @contextmanager
 def explained(address: str) -> Iterator[None]:
     """Turn errors of websockets into `ClientError`s of one line."""
-    errors = needed("websockets.exceptions", "websockets", extra="serve")
+    errors = optional_import("websockets.exceptions", "websockets", extra="serve")
     try:
         yield
     except errors.InvalidStatus as error:

@@ -62,7 +62,7 @@ class Waiting(Protocol):
 Job = TypeVar("Job", bound=Waiting)
 
 
-class Turns:
+class Scheduler:
     """Scheduler of steps, in which recordings delay live messages for at most 5 % of the time.
 
     Args:

@@ -45,11 +45,11 @@ class ChangeCheck:
 
     def item(self, item: Item, before: FileStamp) -> None:
         """Compare the file of an item with its earlier stamp."""
-        how = changes(before, look(item.place.path)) if before != UNSEEN else ""
+        how = changes(before, look(item.locator.path)) if before != UNSEEN else ""
         if how:
             self.count += 1
             if len(self.changes) < NAMED:
-                self.changes.append(f"{item.place.name}: {how}")
+                self.changes.append(f"{item.locator.name}: {how}")
 
     def say(self) -> None:
         """Report changed files: log a warning, or raise.

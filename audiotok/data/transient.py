@@ -30,11 +30,11 @@ WORDS = (
 Result = TypeVar("Result")
 
 
-class PassingError(OSError):
+class TransientError(OSError):
     """A transient failure that only its message tells apart from a lasting one."""
 
 
-def passes(error: BaseException, *, remote: bool = False) -> bool:
+def is_transient(error: BaseException, *, remote: bool = False) -> bool:
     """Return whether a failure is transient: likely to be gone when the same is tried again.
 
     Args:
@@ -55,7 +55,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _passes(error: BaseException, *, remote: bool) -> bool:
     """Return whether this exception alone is transient."""
-    if isinstance(error, PassingError | ConnectionError | TimeoutError):
+    if isinstance(error, TransientError | ConnectionError | TimeoutError):
         return True
     if isinstance(error, OSError) and error.errno in TRANSIENT:
         return True
@@ -90,7 +90,7 @@ def _code(error: BaseException) -> str:
     return code if isinstance(code, str) else str(getattr(error, "code", ""))
 
 
-def retried(
+def retry(
     work: Callable[[], Result], waits: Iterable[float], again: Callable[[Result], bool]
 ) -> Result:
     """Return the result of some work, repeated after each of these waits while it needs repeating.

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotok._platform.atomic import complete_folder
+from audiotok._platform.atomic import atomic_folder
 from audiotok.corpus.ans import AnsReader, pages, write_ans
-from audiotok.corpus.base import About, CorpusError, ShardFiles
+from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles
 from audiotok.corpus.read import Corpus
-from audiotok.corpus.write import LISTS, link, sha256, write_about
+from audiotok.corpus.write import LISTS, link, sha256, write_info
 from audiotok.tokens import TokenReader, TokenWriter
 
 
@@ -64,7 +64,7 @@ def compress(corpus: Corpus, out: str | Path) -> CompressionSummary:
     )
 
 
-def expand(corpus: Corpus, out: str | Path) -> About:
+def expand(corpus: Corpus, out: str | Path) -> CorpusInfo:
     """Write the corpus that was compressed, equal to the byte.
 
     Args:
@@ -91,12 +91,12 @@ def _expand(old: Path, new: Path) -> None:
 
 def _changed(
     corpus: Corpus, out: Path, old: str, new: str, change: Callable[[Path, Path], None]
-) -> About:
+) -> CorpusInfo:
     """Write a corpus with files of one extension converted; the others are linked or copied."""
     if out.exists():
         raise CorpusError(f"{out}: exists already; name a new folder")
     shards: list[ShardFiles] = []
-    with complete_folder(out) as folder:
+    with atomic_folder(out) as folder:
         for shard in corpus.shards:
             path = folder / f"{shard.name}{new}"
             change(shard.path(old), path)
@@ -110,5 +110,5 @@ def _changed(
         for extra in LISTS:
             if (corpus.path / extra).is_file():
                 shutil.copyfile(corpus.path / extra, folder / extra)
-        info = write_about(folder, replace(corpus.about, shards=tuple(shards)))
+        info = write_info(folder, replace(corpus.about, shards=tuple(shards)))
     return info
