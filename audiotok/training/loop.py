@@ -31,7 +31,7 @@ from audiotok.nn.finite import check_finite
 from audiotok.training.journal import Journal, Sums, finite
 from audiotok.training.losses import RECONSTRUCTION
 from audiotok.training.machine import accelerator, any_process, casting, optimizer_step, save_state
-from audiotok.training.modules import TrainingModules
+from audiotok.training.components import TrainingModules
 from audiotok.training.recipe import Data, Recipe
 from audiotok.training.resume import RunFacts, chosen_anew, data_of, retune
 from audiotok.training.schedule import learning_rate

@@ -135,10 +135,10 @@ def test_a_process_that_is_killed_is_an_error(recordings: list[Recording], tmp_p
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from audiotok.data.batches import Batches, Config
+from audiotok.data.batches import BatchConfig, Batches
 from audiotok.data.loader import loader
 from audiotok.data.manifest import Recording
-from audiotok.data.cache import Pool
+from audiotok.data.cache import SampleCache
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -331,7 +331,7 @@ def test_what_headers_say_is_kept(
 ):
     cache = tmp_path / "cache"
     first = FileSamples.open(recordings, RATE, cache)
-    monkeypatch.setattr("audiotok.data.direct.probed", None)
+    monkeypatch.setattr("audiotok.data.direct.probe_all", None)
     again = FileSamples.open(recordings, RATE, cache)
     assert again.lengths.tolist() == first.lengths.tolist() == [800, 400, 600]
     assert torch.equal(pickle.loads(pickle.dumps(again))[1], first[1])

@@ -35,7 +35,7 @@ from audiotok.lm.ngram import Ngram
 from audiotok.lm.recipe import LayoutOptions, LmData, LmRecipe
 from audiotok.lm.score import bits_of, corrupted, prefers_original
 from audiotok.runtime.stream import Stream
-from audiotok.training.modules import adamw
+from audiotok.training.components import adamw
 from audiotok.training.recipe import Train
 
 TINY = Config(width=32, depth=2, heads=2, dropout=0.0)

@@ -29,7 +29,7 @@ from audiotok.training.journal import Journal, spectrogram
 from audiotok.training.loop import CodecTrainer, train
 from audiotok.training.losses import RECONSTRUCTION
 from audiotok.training.machine import save_state
-from audiotok.training.modules import follow
+from audiotok.training.components import follow
 from audiotok.training.recipe import Band, Train, read_recipe
 from audiotok.training.resume import KEY
 from audiotok.training.schedule import draw_keep, learning_rate
@@ -337,7 +337,7 @@ def test_two_processes_keep_one_model(playing: Path, tmp_path: Path):
         "from pathlib import Path\n"
         "from audiotok.training.recipe import read_recipe\n"
         "from audiotok.training.loop import CodecTrainer\n"
-        "run = Run(read_recipe(sys.argv[1]), Path(sys.argv[2]), 'cpu')\n"
+        "run = CodecTrainer(read_recipe(sys.argv[1]), Path(sys.argv[2]), 'cpu')\n"
         "assert run.machine.num_processes == 2, run.machine.num_processes\n"
         "run.go(0)\n"
         "torch.save(run.modules.state_dict(), f'{sys.argv[2]}/{run.machine.process_index}.pt')\n"

@@ -33,7 +33,7 @@ class Torch(Backend):
         import torch
 
         graph, run = ready
-        names = [*([graph.takes] if graph.takes else []), *graph.states]
+        names = [*([graph.input_name] if graph.input_name else []), *graph.states]
         with torch.no_grad():
             values = run(
                 *(
@@ -41,5 +41,5 @@ class Torch(Backend):
                     for name in names
                 )
             )
-        outputs = [graph.gives, *graph.handed]
+        outputs = [graph.output_name, *graph.state_outputs]
         return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
