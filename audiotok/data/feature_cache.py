@@ -49,10 +49,34 @@ class Features:
         files: each recording's; None where there are no features.
         width: d.
         frame_rate: features per second.
+        mean_of: features in the cache whose mean is one here.
     """
 
-    def __init__(self, files: Sequence[Path | None], *, width: int, frame_rate: Fraction) -> None:
-        self.files, self.width, self.frame_rate = list(files), width, frame_rate
+    def __init__(
+        self,
+        files: Sequence[Path | None],
+        *,
+        width: int,
+        frame_rate: Fraction,
+        mean_of: int = 1,
+    ) -> None:
+        self.files = list(files)
+        self.width = width
+        self.frame_rate = frame_rate
+        self.mean_of = mean_of
+
+    def at(self, frame_rate: Fraction) -> Features:
+        """Return the features at a rate that goes into theirs a whole number of times, means of
+        neighbours; at any other rate, these features as they are.
+
+        Args:
+            frame_rate: features per second.
+        """
+        ratio = self.frame_rate / frame_rate
+        if ratio.denominator != 1:
+            return self
+        mean_of = self.mean_of * ratio.numerator
+        return Features(self.files, width=self.width, frame_rate=frame_rate, mean_of=mean_of)
 
     @classmethod
     def build(
@@ -164,13 +188,14 @@ class Features:
         Raises:
             ValueError: it has no features.
         """
-        kept = self._load(recording)
-        chosen = np.arange(start, start + frames).clip(max=len(kept) - 1)
-        return torch.from_numpy(kept[chosen].astype(np.float32))
+        kept, n = self._load(recording), self.mean_of
+        chosen = np.arange(start * n, (start + frames) * n).clip(max=len(kept) - 1)
+        features = torch.from_numpy(kept[chosen].astype(np.float32))
+        return features if n == 1 else features.unflatten(0, (frames, n)).mean(1)
 
     def __getitem__(self, recording: int) -> Float32[Tensor, "f d"]:
         """All features of a recording."""
-        return torch.from_numpy(self._load(recording).astype(np.float32))
+        return self.crop(recording, 0, -(-len(self._load(recording)) // self.mean_of))
 
     def _load(self, recording: int) -> np.ndarray:
         file = self.files[recording]

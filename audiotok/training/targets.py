@@ -43,7 +43,10 @@ class Joint:
 
 
 def read_features(
-    recordings: list[Recording], options: Distillation, own: Mapping[str, Teacher]
+    recordings: list[Recording],
+    options: Distillation,
+    own: Mapping[str, Teacher],
+    frame_rate: Fraction,
 ) -> Joint:
     """Features of all teachers of a recipe, computed where the cache has none yet.
 
@@ -51,11 +54,13 @@ def read_features(
         recordings: of what.
         options: of the recipe.
         own: teachers that are not parts of the package, by the name they have in the recipe.
+        frame_rate: of the codec, per second; features of a multiple of it are averaged.
     """
     parts = []
     for name, one in options.teachers.items():
         teacher = own[name] if name in own else find("teachers", name).load(one.weights)
-        parts.append(Features.build(recordings, teacher, layer=one.layer, cache=options.cache))
+        part = Features.build(recordings, teacher, layer=one.layer, cache=options.cache)
+        parts.append(part.at(frame_rate))
     return Joint(parts)
 
 
