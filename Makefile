@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` and `make test`. Each sets up everything it needs in .venv.
+# Two commands matter: `make demo` and `make test`. Each sets up what it needs in .venv, no more.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,21 +6,21 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test test-all lint bench clean
 
-demo: $(VENV)/ready
+demo: $(VENV)/user
 	$(BIN)/audiotok roundtrip egs/data/reading.flac -o demo --force
 
-test: $(VENV)/ready lint
+test: $(VENV)/developer lint
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: $(VENV)/ready lint
+test-all: $(VENV)/developer lint
 	$(BIN)/pytest
 
-lint: $(VENV)/ready
+lint: $(VENV)/developer
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: $(VENV)/ready
+bench: $(VENV)/developer
 	$(BIN)/python tests/bench/encode.py
 	$(BIN)/python tests/bench/peers.py
 	$(BIN)/python tests/bench/tokens.py
@@ -29,11 +29,16 @@ bench: $(VENV)/ready
 	$(BIN)/python tests/bench/packing.py
 
 # torch comes first and pinned: left to itself pip takes the newest build, with gigabytes of CUDA.
-$(VENV)/ready: pyproject.toml Makefile
+$(VENV)/user: pyproject.toml Makefile
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "audiotok needs Python 3.10+")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[plot,fidelity]'
+	touch $@
+
+# What only developers need: test runner, linters, a browser's driver, other people's codecs.
+$(VENV)/developer: $(VENV)/user
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 

@@ -1,9 +1,9 @@
-"""Which layer of a teacher tells phones best: a linear probe of every hidden state and their mean.
+"""Choose a teacher's layer: the accuracy of linear phone probes on each hidden state and the mean.
 
     python egs/choose_teacher_layer.py PHONES.tsv DATA WEIGHTS [--teacher whisper] [--limit 250]
 
-PHONES.tsv, from a forced aligner: path (audio up to 30 s, in DATA), speaker, phone, start, end (s).
-Accuracy is on held-out speakers; offset is mean / r.m.s., a constant's score in a cosine over time.
+Columns of PHONES.tsv: path (audio up to 30 s, in DATA), speaker, phone, start, end (seconds).
+Accuracy is on held-out speakers; the offset, mean / r.m.s., is the cosine over time of a constant.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
         rows = list(csv.DictReader(lines, delimiter="\t"))
     phones, speakers = (sorted({row[of] for row in rows}) for of in ("phone", "speaker"))
     spoken = {path: list(of) for path, of in groupby(rows, key=lambda row: row["path"])}
-    kept, labels, who = [], [], []
+    features, labels, groups = [], [], []
     for path in track(random.Random(0).sample(sorted(spoken), min(given.limit, len(spoken)))):
         wave = Audio.load(given.data / path).mono().resample(teacher.sample_rate).samples
         states = teacher.hidden(wave)[:, 0]
@@ -43,17 +43,17 @@ def main() -> None:
         for row in spoken[path]:  # the frames whose middle lies in the phone
             first, last = (round(float(row[at]) * teacher.frame_rate) for at in ("start", "end"))
             label[first:last] = phones.index(row["phone"])
-        kept.append(torch.cat([states, states.mean(0, keepdim=True)])[:, label >= 0].half())
+        features.append(torch.cat([states, states.mean(0, keepdim=True)])[:, label >= 0].half())
         labels.append(label[label >= 0])
-        who.append(torch.full_like(labels[-1], speakers.index(spoken[path][0]["speaker"])))
-    print(f"{teacher.name} {teacher.fingerprint}, {len(kept)} recordings")
+        groups.append(torch.full_like(labels[-1], speakers.index(spoken[path][0]["speaker"])))
+    print(f"{teacher.name} {teacher.fingerprint}, {len(features)} recordings")
     print("| layer | accuracy | 95 % | chance | offset |\n|---|---|---|---|---|")
-    for layer, x in enumerate(torch.cat(kept, 1).float()):
-        got = probe(x, torch.cat(labels), torch.cat(who))
+    for layer, x in enumerate(torch.cat(features, 1).float()):
+        result = probe(x, torch.cat(labels), torch.cat(groups))
         offset = (x.mean(0).abs() / x.square().mean(0).sqrt()).mean()
         name = str(layer) if layer <= teacher.layers else "mean"
-        sure = f"{got.low:.3f}-{got.high:.3f} | {got.chance:.3f}"
-        print(f"| {name} | {got.accuracy:.3f} | {sure} | {offset:.3f} |")
+        interval = f"{result.low:.3f}-{result.high:.3f} | {result.chance:.3f}"
+        print(f"| {name} | {result.accuracy:.3f} | {interval} | {offset:.3f} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Bits a second that held-out recordings cost: language models over several layouts, and 3-grams.
+"""Compare language models over several layouts, and 3-grams, by held-out bits per second of audio.
 
 python egs/compare_layouts.py CORPUS runs/*/best.safetensors     # a corpus with splits train, dev
 """
@@ -14,33 +14,33 @@ from rich.table import Table
 from audiotok.corpus import Corpus
 from audiotok.lm.data import Recordings
 from audiotok.lm.file import load_model
-from audiotok.lm.loop import held_out
+from audiotok.lm.loop import held_out_bits
 from audiotok.lm.recipe import LmData
-from audiotok.lm.score import ngram_bits, preferred
+from audiotok.lm.score import ngram_bits, prefers_original
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("corpus")
 parser.add_argument("models", nargs="+")
-parser.add_argument("--frames", type=int, default=125, help="a recording is scored in stretches")
+parser.add_argument("--frames", type=int, default=125, help="longest segment to score, in frames")
 chosen = parser.parse_args()
 
 corpus = Corpus(chosen.corpus)
 data = LmData(corpus=chosen.corpus, frames=chosen.frames)
-train, held = (Recordings(corpus, split, data) for split in ("train", "dev"))
-seconds = sum(row["frames"] for row in held.rows) / corpus.frame_rate
+train, validation = (Recordings(corpus, split, data) for split in ("train", "dev"))
+seconds = sum(row["frames"] for row in validation.rows) / corpus.frame_rate
 names = ["layout", "ids", "ids a second", "bits a second", "3-gram"]
 table = Table(*names, "over shuffled", "over spliced")
 for path in chosen.models:
     model, layout = load_model(path)
-    gram, ids = ngram_bits(layout, train.every(), held.every())
-    whole = [held.codes(i)[: len(layout.sizes), :500] for i in range(len(held))]
+    gram, ids = ngram_bits(layout, train.all_segments(), validation.all_segments())
+    whole = [validation.codes(i)[: len(layout.sizes), :500] for i in range(len(validation))]
     table.add_row(
         f"{layout.pattern} of {len(layout.sizes)}" + (", pieces" if layout.learned else ""),
         f"{sum(layout.vocabulary):,}",
         f"{ids / seconds:.1f}",
-        f"{held_out(model, layout, held)['held_bits_a_second']:.1f}",
+        f"{held_out_bits(model, layout, validation)['held_bits_a_second']:.1f}",
         f"{gram / seconds:.1f}",
-        f"{np.mean(preferred(model, layout, whole, 'shuffled')):.2f}",
-        f"{np.mean(preferred(model, layout, whole, 'spliced')):.2f}",
+        f"{np.mean(prefers_original(model, layout, whole, 'shuffled')):.2f}",
+        f"{np.mean(prefers_original(model, layout, whole, 'spliced')):.2f}",
     )
 Console().print(table)

@@ -1,10 +1,11 @@
-"""Who uses a large codebook: quantizers of one code a frame on the same frozen latents of speech.
+"""Compare the codebook usage of quantizers of one code per frame on the same latents of speech.
 
     python egs/compare_quantizers.py DATA PLOT.png
 
-DATA is a manifest or a folder of audio; latents are those of the shipped codec's encoder. Every
-tenth recording is held out, for `lost`, the share of the latents' variance that does not come back;
-entries in use and perplexity (2^entropy) are of the others. `equally likely` is drawn at random.
+DATA is a manifest or a folder of audio; the latents are those of the shipped codec's encoder. Every
+tenth recording is held out to measure `lost`, the share of the latents' variance that decoding does
+not restore; entries in use and perplexity (2^entropy) are of the others. The codes of `equally
+likely` are drawn at random.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from audiotok.nn.quantizers.fsq import Fsq
 from audiotok.nn.quantizers.rvq import Rvq
 from audiotok.nn.quantizers.simvq import Simvq
 
-SECONDS, STEPS, BATCH = 900, 200, 512  # of audio to learn from; steps, and frames in each
+SECONDS, STEPS, BATCH = 900, 200, 512  # seconds of training audio; training steps; frames per step
 GRIDS = {10: (8, 5, 5, 5), 13: (8, 8, 5, 5, 5), 16: (8, 8, 8, 5, 5, 5)}
 KINDS: dict[str, Callable[[int, int], Quantizer]] = {
     "VQ, by gradient": lambda d, bits: Plain(d, 2**bits),
-    # In so few steps entries must be found dead sooner than by the usual 0.99.
+    # Faster decay than the usual 0.99, so that dead entries are detected in so few steps.
     "VQ, averages, revival": lambda d, bits: Rvq(d, codebooks=1, size=2**bits, decay=0.95),
     "factorised": lambda d, bits: Rvq(d, codebooks=1, size=2**bits, kind="factorised"),
     "SimVQ": lambda d, bits: Simvq(d, size=2**bits),
@@ -41,7 +42,7 @@ KINDS: dict[str, Callable[[int, int], Quantizer]] = {
 
 
 class Plain(OneCode):
-    """Entries that learn by gradient alone (van den Oord et al. 2017, arXiv:1711.00937)."""
+    """Quantizer trained by gradient alone (van den Oord et al. 2017, arXiv:1711.00937)."""
 
     def __init__(self, features: int, size: int) -> None:
         super().__init__(features, features)
@@ -61,7 +62,7 @@ class Plain(OneCode):
 
 @torch.no_grad()
 def latents(data: str) -> tuple[Tensor, Tensor]:
-    """`[1 d f]` of recordings to learn from, and of others."""
+    """Return the latents `[1 d f]` of the training recordings, and of the held-out ones."""
     codec, parts = audiotok.load("speech"), ([], [])
     recordings = read_manifest(data, split="train")
     for i, recording in enumerate(Random(0).sample(recordings, len(recordings))):
@@ -74,25 +75,25 @@ def latents(data: str) -> tuple[Tensor, Tensor]:
 
 
 def learn(quantizer: Quantizer, x: Tensor) -> None:
-    learnt = list(quantizer.parameters())
-    optimizer = torch.optim.Adam(learnt, 1e-2) if learnt else None
+    parameters = list(quantizer.parameters())
+    optimizer = torch.optim.Adam(parameters, 1e-2) if parameters else None
     for _ in range(STEPS):
         some = x[:, :, torch.randint(x.shape[2], (BATCH,))]
-        made = quantizer(some)
-        if optimizer:  # averages need none
+        output = quantizer(some)
+        if optimizer:  # a codebook of moving averages has no parameters
             optimizer.zero_grad()
-            ((made.latent - some).square().mean() + made.losses["commitment"]).backward()
+            ((output.latent - some).square().mean() + output.losses["commitment"]).backward()
             optimizer.step()
     quantizer.eval().requires_grad_(False)
 
 
 def main(data: str, plot: str) -> None:
-    x, held = latents(data)
-    print(f"{x.shape[2]} frames to learn from, {held.shape[2]} held out, {STEPS} steps\n")
+    x, test = latents(data)
+    print(f"{x.shape[2]} frames to learn from, {test.shape[2]} held out, {STEPS} steps\n")
     print("| | entries | in use | perplexity | lost |\n|---|---|---|---|---|")
     figure, panels = plt.subplots(1, 3, figsize=(13, 3.4), layout="constrained")
-    found = {name: [] for name in [*KINDS, "equally likely"]}
-    for bits, name in product(GRIDS, found):
+    results = {name: [] for name in [*KINDS, "equally likely"]}
+    for bits, name in product(GRIDS, results):
         torch.manual_seed(0)
         size, codes, lost = 2**bits, torch.randint(2**bits, (x.shape[2],)), math.nan
         if name in KINDS:
@@ -101,15 +102,15 @@ def main(data: str, plot: str) -> None:
             learn(quantizer, x)
             (size,) = quantizer.sizes
             codes = torch.cat([quantizer.encode(part)[0, 0] for part in x.split(BATCH, 2)])
-            made = [quantizer.decode(quantizer.encode(part)) for part in held.split(BATCH, 2)]
-            lost = float((torch.cat(made, 2) - held).square().mean() / held.var(2).mean())
+            decoded = [quantizer.decode(quantizer.encode(part)) for part in test.split(BATCH, 2)]
+            lost = float((torch.cat(decoded, 2) - test).square().mean() / test.var(2).mean())
         share = torch.bincount(codes, minlength=size) / len(codes)
         used = float((share > 0).float().mean())
         perplexity = float(torch.special.entr(share).sum().exp())
         print(f"| {name} | {size:,} | {used:.1%} | {perplexity:,.0f} | {lost:.3f} |", flush=True)
-        found[name].append((size, used, perplexity, lost))
+        results[name].append((size, used, perplexity, lost))
     for column, title in enumerate(("in use", "perplexity", "lost")):
-        for name, rows in found.items():
+        for name, rows in results.items():
             style = "o-" if name in KINDS else "k:"
             values = [row[column + 1] for row in rows]
             panels[column].plot([row[0] for row in rows], values, style, label=name)

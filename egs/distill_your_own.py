@@ -1,9 +1,9 @@
-"""Distils a model of your own into the first codebook: a teacher is one class.
+"""Distil a model of your own into the first codebook, with a teacher of one class.
 
     python egs/distill_your_own.py MANIFEST OUT
 
-The teacher here says how loud each frame is in 32 mel bands. Put your model in its place: what it
-needs is `states`, which gives one feature for each 20 ms.
+The teacher in this example returns the level of each frame in 32 mel bands. To use another model,
+implement `states`, which yields a feature vector for every 20 ms.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from audiotok.training.recipe import read_recipe
 
 
 class Loudness(SpeechTeacher):
+    """Teacher of log mel spectra."""
+
     name, width, layers = "loudness", 32, 0
 
     def __init__(self) -> None:
@@ -31,7 +33,7 @@ class Loudness(SpeechTeacher):
         self.bank = torch.nn.Parameter(bank, requires_grad=False)
 
     def states(self, wave: Tensor) -> Iterator[Tensor]:
-        """Samples `[b t]` to log mel spectra `[b f 32]`, 50 a second."""
+        """Yield the log mel spectra `[b f 32]` of samples `[b t]`, 50 frames per second."""
         window = torch.hann_window(640, device=wave.device)
         bins = torch.stft(wave, 640, 320, window=window, pad_mode="constant", return_complex=True)
         frames = -(-wave.shape[1] // 320)

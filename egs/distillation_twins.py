@@ -1,10 +1,10 @@
-"""Twins with and without distillation: phones and voices in codebook 1, and what all of them lose.
+"""Compare codecs with and without distillation: phones and voices in codebook 1, and quality.
 
     python egs/distillation_twins.py MANIFEST DISTILLED PLAIN [DISTILLED PLAIN ...] \
         [--embedder resemblyzer --embedder wespeaker:MODEL.onnx]
 
-Split `test` of MANIFEST has speakers that no twin heard, and English text that pocketsphinx aligns;
-a pair of weights is of one seed. What the rows say: `audiotok/evaluation/disentanglement.py`.
+Split `test` of MANIFEST has speakers outside the training data, and English text for pocketsphinx.
+The weights of a pair share a seed. `audiotok/evaluation/disentanglement.py` explains the rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from audiotok import Audio
 from audiotok._platform.registry import find
 from audiotok.data.alignment import align
 from audiotok.data.manifest import read_manifest
-from audiotok.evaluation.disentanglement import Spoken, measured, originals, table
+from audiotok.evaluation.disentanglement import (
+    LabelledRecording,
+    comparison_table,
+    measure_codec,
+    measure_originals,
+)
 
 
 def main() -> None:
@@ -35,24 +40,24 @@ def main() -> None:
         audio = Audio.load(recording.path).mono().resample(16000)
         try:
             phones = align(audio, recording.text).phones
-        except ValueError as error:  # its voice is heard all the same
+        except ValueError as error:  # its voice is evaluated all the same
             phones = []
             reasons[str(error).partition(":")[0]] += 1
-        spoken.append(Spoken(audio, recording.speaker, phones))
-    for what, of in (("heard", spoken), ("with phones", [s for s in spoken if s.phones])):
+        spoken.append(LabelledRecording(audio, recording.speaker, phones))
+    for what, of in (("all", spoken), ("with phones", [s for s in spoken if s.phones])):
         print(f"{what}: {len(of)} recordings of {len({s.speaker for s in of})} speakers")
     for why, n in reasons.items():
         print(f"phones of {n} recordings are not known: {why}")
-    for what, (totals, _) in originals(spoken, given.embedder).items():
+    for what, (totals, _) in measure_originals(spoken, given.embedder).items():
         print(f"nothing coded: {what} {totals.mean():.3f}")
     metrics = {name: find("metrics", name)() for name in ("pesq", "stoi", "mel")}
     sums = []
     for path in track(given.weights, "measuring"):
         codec = audiotok.load(path)
-        sums.append(measured(codec, spoken, embedders=given.embedder, metrics=metrics))
+        sums.append(measure_codec(codec, spoken, embedders=given.embedder, metrics=metrics))
         print(f"{path}: {codec.fingerprint}")
     pairs = list(zip(sums[::2], sums[1::2], strict=True))
-    print(*table(pairs, ("distilled", "plain")), sep="\n")
+    print(*comparison_table(pairs, ("distilled", "plain")), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A tiny Llama of transformers learns codes with transformers' own Trainer, and speaks.
+"""Train a tiny Llama of transformers on codes, with transformers' Trainer, and generate speech.
 
 audiotok export-corpus tokens --to npy -k 2 -o ids; python egs/llama_with_trainer.py ids
 """

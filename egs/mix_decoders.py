@@ -1,11 +1,11 @@
-"""Mixes the decoders of two checkpoints that give the same codes, weight by weight.
+"""Interpolate the decoders of two checkpoints that give the same codes, weight by weight.
 
     python egs/mix_decoders.py BEFORE.safetensors AFTER.safetensors 0.75 OUT.safetensors
 
-A decoder that was trained on from another lies in the same valley of the loss, so that weights
-between the two are as good as either and keep some of what each does best (Wortsman et al. 2022,
-arXiv:2109.01903, which mixes classifiers). Here: the waveforms of the one, and
-how the other sounds (recipes/README.md).
+A decoder that was fine-tuned from another is in the same basin of the loss, so weights between the
+two are about as good as either and keep some of the strengths of each (Wortsman et al. 2022,
+arXiv:2109.01903, for classifiers). Here one decoder has the better waveforms, and the other the
+better sound (recipes/README.md).
 """
 
 from __future__ import annotations
@@ -18,10 +18,16 @@ from audiotok.codecs.checkpoint import load, read_card, save
 
 
 def mix(before: str, after: str, share: float, out: str) -> None:
-    """Write `share` of the second decoder and the rest of the first beside their common encoder.
+    """Write a checkpoint with the common encoder and a weighted mean of the two decoders.
+
+    Args:
+        before: the first checkpoint.
+        after: the second checkpoint.
+        share: weight of the second decoder, from 0 to 1.
+        out: the checkpoint to write.
 
     Raises:
-        ValueError: the two do not give the same codes, or the share is none.
+        ValueError: the two do not give the same codes, or the share is out of range.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"a share is 0 to 1, not {share}")
@@ -36,8 +42,8 @@ def mix(before: str, after: str, share: float, out: str) -> None:
     card = read_card(after)["card"]
     card["mixed"] = f"{share:g} of {second.decoder_fingerprint}, {1 - share:g} of {decoder}"
     save(codec, out, card=card)
-    made = load(out)
-    print(f"{out}: codes {made.fingerprint}, decoder {made.decoder_fingerprint}")
+    mixture = load(out)
+    print(f"{out}: codes {mixture.fingerprint}, decoder {mixture.decoder_fingerprint}")
 
 
 if __name__ == "__main__":

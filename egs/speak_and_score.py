@@ -1,4 +1,4 @@
-"""What a language model says, scored: words, opinion, voice; beside the codec's own copy.
+"""Score generated speech (words, quality, voice) beside the codec's decoded recordings.
 
 python egs/speak_and_score.py MODEL CORPUS [--rest MODEL]
 """
@@ -15,7 +15,7 @@ from audiotok._platform.registry import find
 from audiotok.corpus import Corpus
 from audiotok.evaluation.metrics.base import Score
 from audiotok.lm.file import load_model
-from audiotok.lm.generate import Sampling, fill_up, generate
+from audiotok.lm.generate import Sampling, generate, predict_codebooks
 from audiotok.lm.phonetic import Reader
 
 parser = argparse.ArgumentParser()
@@ -29,9 +29,9 @@ chosen = parser.parse_args()
 model, layout = load_model(chosen.model)
 second, rows = load_model(chosen.rest) if chosen.rest else (None, layout)
 codec = load(layout.codec)
-held = (each for each in Corpus(chosen.corpus) if each.row["split"] == "dev")
+validation = (each for each in Corpus(chosen.corpus) if each.row["split"] == "dev")
 most = chosen.frames if model.text or model.config.phones else 1 << 30
-entries = [each for each in held if chosen.prompt < each.tokens.frames <= most]
+entries = [each for each in validation if chosen.prompt < each.tokens.frames <= most]
 wanted = ["dnsmos", "distillmos", "speaker"] + ["wer"] * (not chosen.prompt)
 metrics = {n: find("metrics", n)(models={"recognizer": chosen.recognizer}) for n in wanted}
 totals: dict[str, dict[str, Score]] = {"model": {}, "codec": {}}
@@ -42,18 +42,20 @@ for i, entry in enumerate(entries[:: max(1, len(entries) // chosen.count)][: cho
     begin = None if prompt is None else prompt[: len(layout.sizes)]
     options: Any = {"prompt": begin, "reader": reader, "text": text, "longest": chosen.frames}
     options["sampling"] = Sampling(temperature=chosen.temperature, top_k=40, seed=i)
-    made = layout.decode(np.hstack(list(generate(model, layout, **options))))
+    full = layout.decode(np.hstack(list(generate(model, layout, **options))))
     if second is not None:
-        made = fill_up(second, rows, made, text=reader.timed() if reader else text, prompt=prompt)
+        full = predict_codebooks(
+            second, rows, full, text=reader.timed() if reader else text, prompt=prompt
+        )
     reference = codec.decode(entry.tokens)
-    for name, said in zip(totals, (made, codes[: len(rows.sizes)]), strict=True):
-        audio = codec.decode(rows.tokens(said))
+    for name, each in zip(totals, (full, codes[: len(rows.sizes)]), strict=True):
+        audio = codec.decode(rows.tokens(each))
         audio.save(f"spoken_{i}_{name}.wav", force=True)
-        heard = audio[chosen.prompt * codec.frame_size :]
-        for metric, judge in metrics.items():
-            done = totals[name].get(metric, Score(0, 0))
+        output = audio[chosen.prompt * codec.frame_size :]
+        for metric, scorer in metrics.items():
+            total = totals[name].get(metric, Score(0, 0))
             try:
-                totals[name][metric] = done + judge.score(heard, reference, words)
+                totals[name][metric] = total + scorer.score(output, reference, words)
             except (ImportError, ValueError) as error:
                 print(f"{i} {name} {metric}: {error}")
 for name, scores in totals.items():

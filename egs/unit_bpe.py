@@ -1,4 +1,4 @@
-"""Do pieces of units help? Sequence length and what a model pays, against vocabulary size.
+"""Measure how pieces of units change sequence length and bits per second, by vocabulary size.
 
 python egs/unit_bpe.py CORPUS -o unit_bpe.png            # a corpus with a split column: train, dev
 """
@@ -35,16 +35,16 @@ seconds = sum(c.shape[1] for c in codes["dev"]) / corpus.frame_rate
 units = sum(len(plain.encode(c)) - 1 for c in codes["dev"])
 
 names = ["ids", "units an id", "ids a second", "3-gram: perplexity of an id", "bits a second"]
-table, found = Table(*names), []
+table, results = Table(*names), []
 for size in [plain.vocabulary[0], *chosen.sizes]:
     layout = plain
     if size > plain.vocabulary[0]:
         layout = learn_pieces(plain, codes["train"], size=size, kind=chosen.kind)
     model = Ngram(layout.vocabulary[0]).fit(layout.encode(c) for c in codes["train"])
-    held = [layout.encode(c) for c in codes["dev"]]
-    ids, bits = sum(len(h) - 1 for h in held), sum(map(model.bits, held))
+    dev = [layout.encode(c) for c in codes["dev"]]
+    ids, bits = sum(len(d) - 1 for d in dev), sum(map(model.bits, dev))
     row = (layout.vocabulary[0], units / ids, ids / seconds, 2 ** (bits / ids), bits / seconds)
-    found.append(row)
+    results.append(row)
     table.add_row(*(f"{x:,.0f}" if x > 1000 else f"{x:.2f}" for x in row))
 Console().print(table)
 
@@ -53,7 +53,7 @@ if chosen.out:
 
     figure, axes = plt.subplots(1, 3, figsize=(10, 3), constrained_layout=True)
     for axis, column in zip(axes, (2, 3, 4), strict=True):
-        axis.plot([row[0] for row in found], [row[column] for row in found], "o-")
+        axis.plot([row[0] for row in results], [row[column] for row in results], "o-")
         axis.set_xscale("log", base=2)
         axis.set(xlabel="ids in the vocabulary", title=names[column])
     figure.savefig(chosen.out, dpi=120)

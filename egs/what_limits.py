@@ -1,9 +1,9 @@
-"""Is it magnitudes or phases that a codec gets wrong? Scores its output with the original's put in.
+"""Measure whether a codec's errors are in magnitudes or phases, by replacing each in its output.
 
     python egs/what_limits.py DATA [--codec speech] [--split test] [--limit 20]
 
-DATA is a manifest or a folder of audio. Spectra have windows of 40 ms at a hop of a quarter. The
-cosine of the phase error is weighted by magnitude: 1 is the waveform, 0 is chance.
+DATA is a manifest or a folder of audio. Spectra have windows of 40 ms, a hop of 10 ms. The cosine
+of the phase error is weighted by magnitude: 1 is a perfect waveform, 0 is chance.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def main() -> None:
         waves = (codec.decode(codec.encode(audio)).samples[0], audio.samples[0])
         ours, theirs = (torch.stft(wave, **shape, return_complex=True) for wave in waves)
         mixed = torch.polar(theirs.abs(), ours.angle())
-        made = {"as it is": ours, "the original's magnitudes": mixed}
+        spectra = {"as it is": ours, "the original's magnitudes": mixed}
         hertz = torch.linspace(0, codec.sample_rate / 2, len(ours))[:, None]
         for low, high in BANDS:
             inside = (hertz >= low) & (hertz < high)
             angle, name = torch.where(inside, theirs.angle(), ours.angle()), f"{low} to {high} Hz"
-            made[f"the original's phases, {name}"] = torch.polar(ours.abs(), angle)
+            spectra[f"the original's phases, {name}"] = torch.polar(ours.abs(), angle)
             cosine, weight = (ours.angle() - theirs.angle()).cos(), theirs.abs() * inside
             totals["cosine", name] += Score((cosine * weight).sum().item(), weight.sum().item())
-        for name, bins in made.items():
+        for name, bins in spectra.items():
             wave = torch.istft(bins, **shape, length=audio.samples.shape[1])
             for key, metric in metrics.items():
                 totals[key, name] += metric.score(audiotok.Audio(wave[None], audio.rate), audio)

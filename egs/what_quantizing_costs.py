@@ -1,9 +1,9 @@
-"""Is it the rate or the network that limits a codec? Decodes its latents without quantizing them.
+"""Measure whether the rate or the network limits a codec, by decoding its unquantized latents.
 
     python egs/what_quantizing_costs.py DATA [--codec speech] [--split test] [--limit 20]
 
-DATA is a manifest or a folder. Where latents as they are sound no better, more bits would not help.
-`lost` is the share of their power that the codes do not bring back; directions are principal ones.
+DATA is a manifest or a folder. If unquantized latents sound no better, more bits would not help.
+`lost` is the share of their power that codes do not restore; directions are principal components.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ def main() -> None:
         audio = audiotok.Audio.load(recording.path).mono().resample(codec.sample_rate)
         whole = F.pad(audio.samples[None], (0, -len(audio) % codec.frame_size))
         with torch.no_grad():
-            made, quantized = codec(whole)
+            decoded, quantized = codec(whole)
             hook = codec.quantizer.register_forward_hook(lambda _, x, y: Quantized(x[0], y.codes))
-            as_it_is, kept = codec(whole)
+            as_it_is, unquantized = codec(whole)
             hook.remove()
-        latents.append(kept.latent[0])
-        error = (quantized.latent - kept.latent).square().sum().item()
-        totals["lost, all codebooks"] += Score(error, kept.latent.square().sum().item())
-        for name, wave in (("quantized", made), ("as it is", as_it_is)):
+        latents.append(unquantized.latent[0])
+        error = (quantized.latent - unquantized.latent).square().sum().item()
+        totals["lost, all codebooks"] += Score(error, unquantized.latent.square().sum().item())
+        for name, wave in (("quantized", decoded), ("as it is", as_it_is)):
             output = audiotok.Audio(wave[0, :, : len(audio)], audio.rate)
             for key, metric in metrics.items():
                 totals[f"{key}, {name}"] += metric.score(output, audio)
     for name, score in totals.items():
         print(f"{name}: {score.value:.3f}")
-    held = torch.linalg.eigvalsh(torch.cat(latents, 1).double().cov()).flip(0).cumsum(0)
+    variance = torch.linalg.eigvalsh(torch.cat(latents, 1).double().cov()).flip(0).cumsum(0)
     for share in (0.9, 0.99, 0.999):
-        count = int((held < share * held[-1]).sum()) + 1
-        print(f"directions that hold {share:.1%} of the variance: {count} of {len(held)}")
+        count = int((variance < share * variance[-1]).sum()) + 1
+        print(f"directions that hold {share:.1%} of the variance: {count} of {len(variance)}")
 
 
 if __name__ == "__main__":

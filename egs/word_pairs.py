@@ -1,7 +1,7 @@
-"""Words and pseudo-words in one voice: which of the two does a model find likelier (sWUGGY)?
+"""Measure how often a model prefers a word to a pseudo-word in the same voice (sWUGGY).
 
-Words of the corpus's texts, and each with one phone (not the first) changed so that pocketsphinx's
-dictionary does not have it, spoken by any program that takes phones:
+The words are from the corpus's texts. In a pseudo-word one phone, not the first, is changed so that
+it is not in pocketsphinx's dictionary. Any program that takes phones can speak them:
 
 python egs/word_pairs.py MODEL CORPUS --say 'flite -voice slt -p "{phones}" -o {out}'
 """
@@ -21,7 +21,7 @@ from audiotok import Audio, load
 from audiotok.corpus import Corpus
 from audiotok.data.alignment import plain
 from audiotok.evaluation.probes.statistics import bootstrap
-from audiotok.lm.data import Stretch
+from audiotok.lm.data import Segment
 from audiotok.lm.file import load_model
 from audiotok.lm.score import bits_of
 
@@ -30,7 +30,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("model")
 parser.add_argument("corpus")
 parser.add_argument("--say", required=True, help="a command with {phones} and {out}")
-parser.add_argument("--count", type=int, default=200, help="of words")
+parser.add_argument("--count", type=int, default=200, help="number of words")
 chosen = parser.parse_args()
 lines = Path(get_model_path("en-us/cmudict-en-us.dict")).read_text().splitlines()
 book = {line.split()[0]: line.split()[1:] for line in lines}
@@ -51,11 +51,11 @@ codec, codes = load(layout.codec), []
 for word, *both in pairs:
     for kind, phones in zip(("word", "pseudo"), both, strict=True):
         path = Path(f"{word}_{kind}.wav")
-        told = " ".join(["pau", *phones, "pau"]).lower()
-        command = [part.format(phones=told, out=path) for part in shlex.split(chosen.say)]
+        spoken = " ".join(["pau", *phones, "pau"]).lower()
+        command = [part.format(phones=spoken, out=path) for part in shlex.split(chosen.say)]
         subprocess.run(command, check=True)
         codes.append(codec.encode(Audio.load(path)).codes[: len(layout.sizes)])
-bits = bits_of(model, layout, [Stretch(each) for each in codes])
+bits = bits_of(model, layout, [Segment(each) for each in codes])
 good = [a[0] / a[1] < b[0] / b[1] for a, b in zip(bits[::2], bits[1::2], strict=True)]
 low, high = bootstrap(np.array(good, float), np.ones(len(good)))
 print(f"{np.mean(good):.3f} of {len(good)} words likelier ({low:.3f} to {high:.3f}; chance is 0.5)")

@@ -1,4 +1,4 @@
-"""Results of a bench that never was: every kind of row a report must draw, with audio to hear."""
+"""Synthetic results of a bench, with every kind of row that a report shows, and audio files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import soundfile
 
 from audiotok.evaluation.results import (
-    About,
     Clip,
     Finding,
     Mean,
+    MetricInfo,
     Pair,
     Results,
     ScoreRow,
@@ -25,10 +25,16 @@ RATE = 8000
 
 
 def benched(folder: Path, *, codecs: int = 5, clips: int = 12, kept: int = 4) -> Results:
-    """Five codecs, the original and noise; two planted failures, a metric that never ran.
+    """Return results of codecs, the original and noise, with two failures and a skipped metric.
 
-    Every codec's mean of recording i in pesq is 1 + codec + i / 100, so the last codec is best and
-    recording 0 the worst. Of the first `kept` recordings there is audio: 1 s tones.
+    The pesq score of recording i by codec c is 1 + c + i / 100, so that the last codec is best and
+    recording 0 is worst.
+
+    Args:
+        folder: folder to write audio to, tones of 1 second.
+        codecs: number of codecs.
+        clips: number of recordings.
+        kept: number of recordings with audio, from the first.
     """
     draw = np.random.default_rng(0)
     ours = [f"speech@{i + 1}" for i in range(codecs - 1)] + ["opus:6"]
@@ -53,10 +59,10 @@ def benched(folder: Path, *, codecs: int = 5, clips: int = 12, kept: int = 4) ->
         for i in range(clips)
     ]
     metrics = [
-        About("pesq", "higher", "", "pesq package, wide band"),
-        About("wer", "lower", "%", "whisper-base, its normaliser"),
-        About("stoi", "higher", "", "pystoi package"),
-        About("utmos", "higher", "MOS", "UTMOS22 strong", "weights are not here <b>"),
+        MetricInfo("pesq", "higher", "", "pesq package, wide band"),
+        MetricInfo("wer", "lower", "%", "whisper-base, its normaliser"),
+        MetricInfo("stoi", "higher", "", "pystoi package"),
+        MetricInfo("utmos", "higher", "MOS", "UTMOS22 strong", "weights are not here <b>"),
     ]
     scores, means = [], []
     for s, subject in enumerate(subjects):
@@ -97,7 +103,7 @@ def benched(folder: Path, *, codecs: int = 5, clips: int = 12, kept: int = 4) ->
             wave = 0.3 * np.sin(2 * np.pi * (300 + 100 * i) * time) + s * draw.normal(0, 0.01, RATE)
             soundfile.write(folder / path, wave, RATE)
             audio.setdefault(subject.name, {})[clip.name] = str(path)
-    if kept > 1:  # promised and not there
+    if kept > 1:  # listed in the results, but missing on disk
         (folder / audio["speech@2"]["clip-1"]).unlink()
     about = {"when": "2026-01-02", "command": "audiotok bench <x>", "machine": "m", "commit": "c0"}
     return Results(about, listed, metrics, subjects, scores, means, pairs, findings, audio)

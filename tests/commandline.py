@@ -1,4 +1,4 @@
-"""Running the command line: in this process where that will do, in its own where it must."""
+"""Helpers that run the command line, in this process or in one of its own."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from audiotok.codecs.models.speech import Config, Speech
 
 COMMAND = [sys.executable, "-m", "audiotok"]
 
-# For a process of its own: the most bytes that it had in memory. In ru_maxrss Linux counts what the
-# process had that started it, which after many tests is much.
+# Source code of `peak`, which returns the peak memory of its process in bytes. On Linux ru_maxrss
+# includes the memory of the parent process, which is large after many tests.
 PEAK = """
 import resource, sys
 def peak():
@@ -42,7 +42,7 @@ def peak():
 
 
 class Done(NamedTuple):
-    """What a command left: its exit code and its words."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -50,17 +50,23 @@ class Done(NamedTuple):
 
     @property
     def json(self) -> Any:
+        """Standard output, parsed as JSON."""
         return json.loads(self.out)
 
     @property
     def lines(self) -> list[str]:
-        """Lines on stderr; each is about one thing."""
+        """Lines of standard error, which must have no traceback."""
         assert "Traceback" not in self.err
         return self.err.splitlines()
 
 
 def audiotok(*arguments: str | Path, stdin: bytes = b"") -> Done:
-    """Runs a command in this process."""
+    """Run a command in this process.
+
+    Args:
+        *arguments: arguments after `audiotok`.
+        stdin: bytes of standard input.
+    """
     out, err = io.StringIO(), io.StringIO()
     code: Any = None
     terminate = signal.getsignal(signal.SIGTERM)
@@ -85,12 +91,18 @@ def audiotok(*arguments: str | Path, stdin: bytes = b"") -> Done:
 
 
 def environment() -> dict[str, str]:
+    """Return the environment for a command in a process of its own."""
     root = str(Path(__file__).parents[1])
     return {**os.environ, "COLUMNS": "80", "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
 
 
 def process(*arguments: str | Path, before: Callable[[], None] | None = None) -> Done:
-    """Runs a command in a process of its own, after `before` in it."""
+    """Run a command in a process of its own.
+
+    Args:
+        *arguments: arguments after `audiotok`.
+        before: called in the new process before the command.
+    """
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
         env=environment(),
@@ -105,7 +117,7 @@ def process(*arguments: str | Path, before: Callable[[], None] | None = None) ->
 
 
 def background(*arguments: str | Path) -> subprocess.Popen[str]:
-    """Starts a command in a process group of its own, as a terminal does."""
+    """Start a command in the background, in a process group of its own as in a terminal."""
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         env=environment(),
@@ -119,12 +131,12 @@ def background(*arguments: str | Path) -> subprocess.Popen[str]:
 
 
 def _hears_ctrl_c() -> None:
-    # A shell starts what it runs in the background deaf to SIGINT, and children inherit that.
+    """Restore SIGINT, which a shell ignores in background jobs and their children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
-    """Waits until something is so; fails if the process ends first."""
+    """Wait until a condition holds and return its value; fail if the process ends first."""
     end = time.monotonic() + 120
     while not (found := condition()):
         assert process.poll() is None, process.communicate()
@@ -134,7 +146,7 @@ def until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
 
 
 def group(leader: int) -> list[int]:
-    """Living processes of a process group."""
+    """Return the ids of the living processes of a process group."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -148,10 +160,9 @@ def group(leader: int) -> list[int]:
 
 
 def ends(leader: int) -> bool:
-    """Whether all of a process group end by themselves; one that does not stays for good.
+    """Return whether all processes of a group end by themselves within 30 seconds.
 
-    multiprocessing's own resource tracker goes when it sees that its parent has gone, which is a
-    moment after that.
+    The resource tracker of multiprocessing ends shortly after its parent has ended.
     """
     end = time.monotonic() + 30
     while group(leader) and time.monotonic() < end:
@@ -160,7 +171,14 @@ def ends(leader: int) -> bool:
 
 
 def noise(seconds: float, rate: int = 16000, channels: int = 1, seed: int = 0) -> np.ndarray:
-    """Samples [t c] below full scale."""
+    """Return white noise below full scale, samples `[t c]`.
+
+    Args:
+        seconds: duration in seconds.
+        rate: sample rate in Hz.
+        channels: number of channels.
+        seed: random seed.
+    """
     draw = np.random.default_rng(seed).standard_normal((round(seconds * rate), channels))
     return (0.1 * draw).clip(-0.99, 0.99).astype("f4")
 
@@ -168,14 +186,14 @@ def noise(seconds: float, rate: int = 16000, channels: int = 1, seed: int = 0) -
 def recording(
     path: Path, seconds: float = 0.5, rate: int = 16000, channels: int = 1, seed: int = 0
 ) -> Path:
-    """A file of noise."""
+    """Write a file of noise and return its path; see `noise` for the other arguments."""
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, noise(seconds, rate, channels, seed), rate)
     return path
 
 
 def files(folder: Path) -> list[str]:
-    """All files below a folder, hidden ones too."""
+    """Return the relative paths of all files below a folder, hidden ones included, sorted."""
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
 
 
@@ -195,7 +213,7 @@ SMALL = Config(
 
 @cache
 def small(seed: int = 0) -> Path:
-    """The checkpoint of a small codec, made once."""
+    """Return the checkpoint of a small codec of random weights, written once per seed."""
     folder = Path(mkdtemp(prefix="small-", dir=os.environ["HOME"]))
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What holds in every test: shapes are checked, the network is shut, chance is seeded."""
+"""Configuration of all tests: shapes are checked, the network is blocked, seeds are set."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 
 import pytest
 
-# Before anything that reads them is imported: a test leaves nothing in a person's own folders.
+# Set before any import that reads them, so that tests write nothing to the user's own folders.
 HOME = tempfile.mkdtemp(prefix="audiotok-tests-")
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCH_HOME", "HF_HOME"):
     os.environ[name] = HOME
-# What librosa compiles takes a minute, so it is kept between runs.
+# Compiling librosa's functions takes a minute, so the result is cached between runs.
 os.environ["NUMBA_CACHE_DIR"] = os.path.join(tempfile.gettempdir(), f"audiotok-numba-{os.getuid()}")  # noqa: PTH118
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from beartype import BeartypeConf, beartype  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
-# An int is a float to every type checker (PEP 484), so also to this one.
+# Accept an int where a float is expected, as type checkers do (PEP 484).
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
-# Before audiotok is imported: every annotation in it is checked at run time from here on.
+# Installed before audiotok is imported, so that all its annotations are checked at run time.
 install_import_hook("audiotok", f"{__name__}.checked")
 pytest.register_assert_rewrite("contracts")
 
@@ -36,6 +36,8 @@ torch.set_num_threads(1)
 
 
 def _at_home(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a `connect` that refuses addresses other than this machine's."""
+
     def guarded(self: socket.socket, address: Any) -> Any:
         host = address[0] if isinstance(address, tuple) else "localhost"  # a unix socket's path
         if host not in ("127.0.0.1", "::1", "localhost"):
@@ -47,6 +49,7 @@ def _at_home(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_network() -> Iterator[None]:
+    """Block connections to other machines."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", _at_home(socket.socket.connect))
         patch.setattr(socket.socket, "connect_ex", _at_home(socket.socket.connect_ex))
@@ -55,11 +58,12 @@ def _no_network() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _denormals() -> Iterator[None]:
-    """Training switches them off for its process, which is pytest's."""
+    """Switch denormals back on after a test, since training switches them off for the process."""
     yield
     torch.set_flush_denormal(False)
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
+    """Seed torch before each test."""
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The promises that parts make, each written once; test_<family>.py runs them over every part.
+"""Contracts of families of parts; the tests of a family run them on every part.
 
 Layers      assert_lengths  assert_streams  assert_finishes  assert_lags  assert_causal
             assert_reach  assert_padding
@@ -27,6 +27,7 @@ from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.base import Layer
 from audiotok.nn.quantizers.base import Quantizer
+from audiotok.nn.quantizers.grouped_rvq import GroupedRvq
 from audiotok.nn.quantizers.multi_scale_rvq import MultiScaleRvq
 from audiotok.nn.quantizers.rvq import Factorised, Rvq
 from audiotok.nn.quantizers.segment_rvq import HEAD, SegmentRvq
@@ -38,7 +39,7 @@ NAN = float("nan")
 
 
 def assert_close(one: Tensor, other: Tensor, tolerance: float = 1e-5) -> None:
-    """Equal shape, and equal to a fraction of the largest value."""
+    """Assert equal shapes, and values equal up to a fraction of the largest value."""
     assert one.shape == other.shape, f"{tuple(one.shape)} is not {tuple(other.shape)}"
     if one.numel():
         worst = (one - other).abs().max().item()
@@ -48,14 +49,16 @@ def assert_close(one: Tensor, other: Tensor, tolerance: float = 1e-5) -> None:
 # -- layers -----------------------------------------------------------------------------------
 #
 # `x [b d t]` is an input of the right width, t a multiple of `layer.consumes`, b at least 3.
-# `poison` stands where nothing may look: NaN, which spreads to whatever sees it. Softmax spreads
-# it even to what gives it weight zero, so attention takes a large number instead.
+# `poison` replaces inputs that must not be used. NaN spreads to every output that depends on it; in
+# a softmax it spreads even from weight zero, so attention is tested with a large number instead.
 
 
 @torch.no_grad()
 def assert_lengths(layer: Layer, x: Tensor, *, short: int = 0) -> None:
-    """Each `consumes` inputs give `produces` outputs (less `short` in all); a causal layer steps by
-    nothing, and refuses a part."""
+    """Assert that each `consumes` inputs give `produces` outputs, less `short` outputs in all.
+
+    A causal layer must accept a step of no inputs, and refuse inputs that are not a multiple.
+    """
     unit = layer.consumes
     y = layer(x)
     for n in {1, 2, 3, x.shape[2] // unit}:
@@ -71,11 +74,13 @@ def assert_lengths(layer: Layer, x: Tensor, *, short: int = 0) -> None:
 
 
 def assert_streams(layer: Layer, x: Tensor, *, first: int = 0, examples: int = 12) -> None:
-    """Stepping through any pieces, empty ones too, gives what the whole gives; states are values.
+    """Assert that steps of any sizes, 0 included, give the offline result and keep states intact.
 
     Args:
-        first: inputs that the first step needs at least.
-        examples: cuttings to try.
+        layer: a causal layer.
+        x: input `[b d t]`.
+        first: minimum number of inputs of the first step.
+        examples: number of random divisions to try.
     """
     unit = layer.consumes
     least, most = -(-first // unit), x.shape[2] // unit
@@ -104,7 +109,14 @@ def assert_streams(layer: Layer, x: Tensor, *, first: int = 0, examples: int = 1
 
 @torch.no_grad()
 def assert_finishes(layer: Layer, x: Tensor, *, first: int = 0, partial: bool = True) -> None:
-    """Steps and a last one are the whole, wherever it is cut and, if `partial`, where it ends."""
+    """Assert that steps and `finish` give the offline result, at any division.
+
+    Args:
+        layer: a causal layer.
+        x: input `[b d t]`.
+        first: minimum number of inputs of the first step.
+        partial: whether the input may end within a unit.
+    """
     unit = layer.consumes
     least = max(1, -(-first // unit)) * unit
     ends = {least + n for n in (1, unit - 1, unit, unit + 1, 3 * unit)} if unit > 1 else {least + 1}
@@ -119,8 +131,15 @@ def assert_finishes(layer: Layer, x: Tensor, *, first: int = 0, partial: bool = 
 
 
 def assert_lags(layer: Layer, x: Tensor, *, mirrors: bool = False, examples: int = 25) -> None:
-    """Of a layer that looks ahead: steps of any sizes and a last one are the whole, at any length,
-    and no step keeps back an output that its inputs determine, unless it mirrors the ends.
+    """Assert that a layer with look-ahead streams exactly, at any length and division.
+
+    A step must return every output that the inputs so far determine.
+
+    Args:
+        layer: a layer with look-ahead.
+        x: input `[b d t]`.
+        mirrors: whether the layer mirrors the ends, and so may return outputs later.
+        examples: number of random divisions to try.
     """
 
     @settings(max_examples=examples, deadline=None)
@@ -130,7 +149,7 @@ def assert_lags(layer: Layer, x: Tensor, *, mirrors: bool = False, examples: int
         ends = [min(end, sum(pieces[: i + 1])) for i in range(len(pieces))]
         state, made, given = layer.start(len(x)), [], 0
         whole = layer(x[:, :, :end])
-        reached = [layer.reach(j, j)[1] for j in range(whole.shape[2])]
+        reached = [layer.input_span(j, j)[1] for j in range(whole.shape[2])]
         for begin, stop in zip([0, *ends], ends, strict=False):
             before = _copied(state)
             y, after = layer.step(x[:, :, begin:stop], state)
@@ -148,9 +167,13 @@ def assert_lags(layer: Layer, x: Tensor, *, mirrors: bool = False, examples: int
 
 @torch.no_grad()
 def assert_causal(layer: Layer, x: Tensor, *, poison: float = NAN, first: int = 0) -> None:
-    """Outputs of the first n units depend on nothing past them, for every n above `first` inputs.
+    """Assert that the outputs of the first n units do not depend on later inputs, for every n.
 
-    `first` is for a mirrored start, which is heard again in what it mirrors.
+    Args:
+        layer: a causal layer.
+        x: input `[b d t]`.
+        poison: value of inputs that must not be used.
+        first: number of inputs to exclude, because a mirrored start depends on later ones.
     """
     assert layer.causal
     unit, total = layer.consumes, x.shape[2]
@@ -162,16 +185,19 @@ def assert_causal(layer: Layer, x: Tensor, *, poison: float = NAN, first: int = 
     made = torch.arange(y.shape[2]) < (ends // unit * layer.produces)[:, None]
     assert not (_differ(y, z) & made).any(), "an output changed with a later input"
     for j in range(y.shape[2]):
-        assert layer.reach(j, j)[1] < (j // layer.produces + 1) * unit
+        assert layer.input_span(j, j)[1] < (j // layer.produces + 1) * unit
 
 
 @torch.no_grad()
 def assert_reach(layer: Layer, x: Tensor, *, poison: float = NAN, inside: bool = False) -> None:
-    """The declared receptive field is the measured one: each input is poisoned in turn.
+    """Assert that the declared receptive field is the measured one, poisoning each input in turn.
 
     Args:
-        inside: whether to ask only for outputs that see no padding, because padding is made of
-            the signal.
+        layer: the layer.
+        x: input `[b d t]`.
+        poison: value of the poisoned input.
+        inside: whether to test only outputs that do not depend on padding, for layers whose padding
+            is computed from the signal.
     """
     inputs = x.shape[2]
     whole = x[:1].expand(inputs, -1, -1)
@@ -180,13 +206,13 @@ def assert_reach(layer: Layer, x: Tensor, *, poison: float = NAN, inside: bool =
     outputs, asked = sees.shape[1], 0
     for first in range(outputs):
         for last in {first, min(first + 3, outputs - 1)}:
-            lo, hi = layer.reach(first, last)
+            lo, hi = layer.input_span(first, last)
             if inside and not (lo >= 0 and hi < inputs):
                 continue
             asked += 1
             at = sees[:, first : last + 1].any(1).nonzero().flatten()
             measured = (at.min().item(), at.max().item())
-            # A kernel that begins in the padding may skip the first input if it is dilated.
+            # A dilated kernel that starts in the padding may not use the first input.
             begin = 0 if lo == -math.inf else lo if lo >= 0 else measured[0]
             end = inputs - 1 if hi == math.inf else hi if hi < inputs else measured[1]
             assert measured == (begin, end), f"outputs {first}..{last} see {measured}"
@@ -195,16 +221,22 @@ def assert_reach(layer: Layer, x: Tensor, *, poison: float = NAN, inside: bool =
 
 @torch.no_grad()
 def assert_padding(layer: Layer, x: Tensor, *, poison: float = NAN, inside: bool = False) -> None:
-    """What follows the signal does not matter to an output that cannot see it, nor do neighbours.
+    """Assert that outputs do not depend on padding outside their receptive field, nor on the batch.
 
-    Nothing, zeros or poison may follow; a batch of three gives what each gives alone, even if one
-    of them is poison.
+    The signal is followed by nothing, zeros or poison. Each sequence of a batch of three must give
+    what it gives alone, even if another one is NaN.
+
+    Args:
+        layer: the layer.
+        x: input `[b d t]`.
+        poison: value of poisoned padding.
+        inside: whether to test only outputs that do not depend on padding at the start.
     """
     units = x.shape[2] // layer.consumes
     for n in {1, units - 2}:
         end = n * layer.consumes
         alone, rest = layer(x[:, :, :end]), x[:, :, end:]
-        spans = [layer.reach(j, j) for j in range(alone.shape[2])]
+        spans = [layer.input_span(j, j) for j in range(alone.shape[2])]
         blind = [j for j, (lo, hi) in enumerate(spans) if hi < end and (lo >= 0 or not inside)]
         for padding in (torch.zeros_like(rest), _poisoned(rest, poison)):
             padded = layer(torch.cat([x[:, :, :end], padding], 2))
@@ -218,27 +250,31 @@ def assert_padding(layer: Layer, x: Tensor, *, poison: float = NAN, inside: bool
 
 
 def _poisoned(x: Tensor, poison: float) -> Tensor:
+    """Return noise scaled by `poison`, of the shape of x."""
     return poison * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
 
 
 def _differ(one: Tensor, other: Tensor) -> Tensor:
-    """`[b t]`, where any feature differs by more than rounding."""
+    """Return where any feature differs by more than rounding, bool `[b t]`."""
     return ~torch.isclose(one, other, rtol=1e-5, atol=1e-6).all(1)
 
 
 def _copied(state: Any) -> Any:
+    """Return a copy of a state."""
     if isinstance(state, tuple):
         return tuple(_copied(s) for s in state)
     return state.clone() if isinstance(state, Tensor) else state
 
 
 def _shapes(state: Any) -> Any:
+    """Return the shapes and types of a state's tensors."""
     if isinstance(state, tuple):
         return [_shapes(s) for s in state]
     return (state.shape, state.dtype) if isinstance(state, Tensor) else None
 
 
 def _same(one: Any, other: Any) -> bool:
+    """Return whether two states are equal."""
     if isinstance(one, tuple):
         return all(_same(a, b) for a, b in zip(one, other, strict=True))
     return torch.equal(one, other) if isinstance(one, Tensor) else one is other
@@ -248,9 +284,11 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def assert_quantizes(quantizer: Quantizer, latent: Tensor) -> None:
-    """Codes are what decoding, training and autocast agree on; any prefix of them decodes.
+    """Assert that encoding, decoding, training and autocast agree, for any number of codebooks.
 
-    `quantizer` is in eval mode, `latent [b d f]` float32, b at least 2.
+    Args:
+        quantizer: a quantizer in eval mode.
+        latent: latents `[b d f]`, float32, b at least 2.
     """
     b, d, f = latent.shape
     before = {key: value.clone() for key, value in quantizer.state_dict().items()}
@@ -309,7 +347,7 @@ def assert_quantizes(quantizer: Quantizer, latent: Tensor) -> None:
 
 
 def assert_refines(quantizer: Quantizer, latent: Tensor, *, after: int = 0) -> None:
-    """Every further codebook, after the first `after`, brings the decoded latent nearer."""
+    """Assert that each codebook after the first `after` reduces the error of the decoded latent."""
     codes = quantizer.encode(latent)
     errors = [
         (latent - quantizer.decode(codes[:, :n])).square().mean().item()
@@ -320,6 +358,7 @@ def assert_refines(quantizer: Quantizer, latent: Tensor, *, after: int = 0) -> N
 
 
 def _unchanged(module: torch.nn.Module, before: dict[str, Tensor]) -> bool:
+    """Return whether the state dict of a module equals an earlier one."""
     return all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
 
 
@@ -329,7 +368,7 @@ def _unchanged(module: torch.nn.Module, before: dict[str, Tensor]) -> bool:
 
 
 def assert_lengths_exact(codec: Codec, lengths: Sequence[int]) -> None:
-    """Every begun frame counts, and decoding gives back as many samples as went in."""
+    """Assert that incomplete frames count, and that decoding restores the length in samples."""
     for n in lengths:
         tokens = codec.encode(noise(codec, n))
         assert (tokens.samples, tokens.frames) == (n, -(-n // codec.frame_size))
@@ -339,7 +378,7 @@ def assert_lengths_exact(codec: Codec, lengths: Sequence[int]) -> None:
 
 
 def assert_cuttable(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
-    """Codes and samples are the same to the bit however the input is cut on its way in."""
+    """Assert that codes and samples are bit-identical for any division of the input."""
     assert codec.exact_chunks
     tokens = codec.encode(audio)
     codes, wave = torch.from_numpy(tokens.codes.copy())[None], codec.decode(tokens).samples[None]
@@ -361,7 +400,7 @@ def assert_cuttable(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
 
 
 def assert_batches(codec: Codec, audios: Sequence[Audio]) -> None:
-    """On a CPU a batch gives each recording the tokens, and the audio, that it gets alone."""
+    """Assert that on a CPU a batch gives each recording the tokens and audio that it gets alone."""
     alone = [codec.encode(audio) for audio in audios]
     assert codec.encode_batch(audios) == alone
     for one, other in zip(codec.decode_batch(alone), map(codec.decode, alone), strict=True):
@@ -372,10 +411,13 @@ def assert_batches(codec: Codec, audios: Sequence[Audio]) -> None:
 
 
 def assert_groups(codec: Codec, audios: Sequence[Audio], group: int) -> int:
-    """Side by side, codes differ from those alone only where two entries are equally near.
+    """Assert that codes of a padded group differ from those alone only at near-ties.
 
-    Rounding depends on the shape of a matrix product. A frame's first code that differs must be a
-    near-tie: 1e-4 of the latent's length would change it. Gives how many frames differ.
+    Rounding depends on the shape of a matrix product. The first code of a frame that differs must
+    be a near-tie: a change of the latent by 1e-4 of its length would change it.
+
+    Returns:
+        The number of frames that differ.
     """
     alone, beside = codec.encode_batch(audios), codec.encode_batch(audios, group=group)
     differ = 0
@@ -388,7 +430,7 @@ def assert_groups(codec: Codec, audios: Sequence[Audio], group: int) -> int:
 
 
 def near_ties(codec: Codec, audio: Audio, one: np.ndarray, other: np.ndarray) -> int:
-    """How many frames of codes `[k f]` differ, each of which must be a near-tie."""
+    """Return how many frames of codes `[k f]` differ, asserting that each is a near-tie."""
     differ = np.flatnonzero((one != other).any(0))
     if not len(differ):
         return 0
@@ -402,7 +444,10 @@ def near_ties(codec: Codec, audio: Audio, one: np.ndarray, other: np.ndarray) ->
 
 @torch.no_grad()
 def _margin(codec: Codec, latent: Tensor, one: np.ndarray, other: np.ndarray) -> float:
-    """How far `latent [d]` is from where the last of two codes change places, over its length."""
+    """Return the distance of `latent [d]` to the boundary between two codes, over its length.
+
+    The codes `[k]` of one and other differ in the last codebook.
+    """
     stage, rest, latent = _searched(codec.quantizer, latent, torch.tensor(one[:-1]))
     entries = torch.as_tensor(stage.entries)
     if isinstance(stage, Factorised):
@@ -414,8 +459,15 @@ def _margin(codec: Codec, latent: Tensor, one: np.ndarray, other: np.ndarray) ->
 
 
 def _searched(quantizer: Quantizer, latent: Tensor, codes: Tensor) -> tuple[Any, Tensor, Tensor]:
-    """The codebook after codes `[k]`, what it searches, and the latent which that is part of."""
+    """Return the codebook after codes `[k]`, the vector it quantizes, and that vector's latent."""
     k = len(codes)
+    if isinstance(quantizer, GroupedRvq):
+        first, left = 0, 0
+        for part, width in zip(quantizer.rvqs(), quantizer.widths, strict=True):
+            if k < first + part.codebooks:
+                return _searched(part, latent[left : left + width], codes[first:])
+            first += part.codebooks
+            left += width
     if isinstance(quantizer, SplitRvq):
         first = quantizer.semantic.rvq.codebooks
         part = quantizer.semantic if k < first else quantizer.acoustic
@@ -439,7 +491,7 @@ def _searched(quantizer: Quantizer, latent: Tensor, codes: Tensor) -> tuple[Any,
 
 
 def assert_live(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
-    """A stream of pieces of any size gives what the whole gives, up to near-ties and rounding."""
+    """Assert that a stream gives the offline result, up to near-ties and rounding."""
     tokens = codec.encode(audio)
     whole = torch.from_numpy(tokens.codes.copy())
     decoded = codec.decode(tokens).samples
@@ -464,7 +516,7 @@ def assert_live(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
 
 
 def assert_prefixes(codec: Codec, audio: Audio) -> None:
-    """Fewer codebooks are the first ones of all, and decode."""
+    """Assert that fewer codebooks are the first of all codebooks, and that they decode."""
     tokens = codec.encode(audio)
     heard = []
     for n in range(1, codec.codebooks + 1):
@@ -477,9 +529,13 @@ def assert_prefixes(codec: Codec, audio: Audio) -> None:
 
 
 def assert_no_future(codec: Codec) -> None:
-    """A frame's codes depend on nothing `lead` samples past its end, decoded samples on no frame
-    that begins `lead` samples past them; what lies behind that changes. Frames that a codec mirrors
-    before the start are heard again in what they mirror."""
+    """Assert that codes and decoded samples depend on no more than `codec.look_ahead`.
+
+    Codes of a frame must not depend on samples from `look_ahead` samples after its end on, and
+    decoded samples not on frames that start `look_ahead` samples or more after them. Later codes
+    and samples must change. Frames that a codec mirrors before the start are excluded, since they
+    depend on later ones.
+    """
     block = codec.block
     frames = block + 20
     audio = noise(codec, frames * codec.frame_size)
@@ -487,19 +543,19 @@ def assert_no_future(codec: Codec) -> None:
     wave = codec.decode(tokens).samples
     mirrored = codec.first_frames - 1
     for i in (mirrored, mirrored + 1, block - 2, block - 1, block, frames - 2):
-        end = (i + 1) * codec.frame_size + codec.lead
+        end = (i + 1) * codec.frame_size + codec.look_ahead
         samples = audio.samples.clone()
         samples[:, end:] = 0.5 * torch.randn(samples[:, end:].shape)
         codes = codec.encode(Audio(samples, audio.rate)).codes
         assert np.array_equal(codes[:, : i + 1], tokens.codes[:, : i + 1])
-        after = slice(i + 1, i + 4)  # one frame may keep its codes by chance
+        after = slice(i + 1, i + 4)  # a single frame may have the same codes by chance
         assert not np.array_equal(codes[:, after], tokens.codes[:, after])
 
         if i == mirrored > 0:
             continue
         codes = tokens.codes.copy()
         codes[:, i:] = (codes[:, i:] + 1) % np.array(codec.sizes)[:, None]
-        start = max(0, i * codec.frame_size - codec.lead)
+        start = max(0, i * codec.frame_size - codec.look_ahead)
         other = codec.decode(replace(tokens, codes=codes)).samples
         assert torch.equal(other[:, :start], wave[:, :start])
         assert not torch.equal(
@@ -508,24 +564,26 @@ def assert_no_future(codec: Codec) -> None:
 
 
 def assert_latency(codec: Codec) -> None:
-    """The declared latency is the measured one: what a decoded sample waits for, sample by sample,
-    at most."""
+    """Assert that the declared latency is the longest delay of a decoded sample.
+
+    The delay is measured by streaming one sample at a time.
+    """
     latency = round(codec.latency * codec.sample_rate)
     audio = noise(codec, latency + 4 * codec.frame_size)
     stream, heard, waits = Stream(codec), 0, []
     for arrived, sample in enumerate(audio.samples.split(1, 1), 1):
         made = stream.decode(stream.encode(sample)).shape[1]
         if made:
-            waits.append(arrived - heard)  # the first of these samples waited longest
+            waits.append(arrived - heard)  # the first of these samples has the longest delay
         heard += made
     assert len(waits) > 2
     assert max(waits) == latency
 
 
 def assert_receptive_field(codec: Codec) -> None:
-    """The declared receptive field is the measured one: samples that a latent has a gradient to."""
+    """Assert that the declared receptive field is that of the gradient of a latent."""
     before, after = codec.receptive_field
-    frame, unbounded = codec.frame_size, 5  # frames to try where there is no bound
+    frame, unbounded = codec.frame_size, 5  # frames to test where the receptive field is unbounded
     i = unbounded if before == math.inf else math.ceil(before / frame) + 1
     past = unbounded if after == math.inf else math.ceil(after / frame) + 2
     wave = noise(codec, (i + 1 + past) * frame).samples.requires_grad_()
@@ -537,9 +595,9 @@ def assert_receptive_field(codec: Codec) -> None:
 
 
 def assert_trains(codec: Codec) -> None:
-    """What training runs gives every parameter a gradient, weights split or not.
+    """Assert that training gives every parameter a gradient, with and without split weights.
 
-    Leaves the codec in training mode, its weights split where it has such.
+    The codec is left in training mode, with split weights where it has such.
     """
     codec.train().requires_grad_()
     wave = torch.stack([noise(codec, 30 * codec.frame_size, seed=i).samples for i in range(2)])
@@ -561,7 +619,7 @@ def assert_trains(codec: Codec) -> None:
 
 
 def noise(codec: Codec, samples: int, seed: int = 0) -> Audio:
-    """Noise that swells and fades, at the codec's rate."""
+    """Return noise of a slowly varying level, at the codec's sample rate."""
     random = torch.Generator().manual_seed(seed + samples)
     x = torch.randn(codec.channels, samples, generator=random)
     swell = 0.1 + 0.1 * torch.sin(torch.arange(samples) / 3000 + seed)
@@ -570,21 +628,25 @@ def noise(codec: Codec, samples: int, seed: int = 0) -> Audio:
 
 @torch.no_grad()
 def latents(codec: Codec, audio: Audio) -> Tensor:
-    """What the encoder makes of a recording, `[d f]`, as in training: all at once."""
+    """Return the latents `[d f]` of a recording, encoded in one step as in training."""
     return _latents(codec, audio.samples)
 
 
 def _latents(codec: Codec, wave: Tensor) -> Tensor:
+    """Return the latents `[d f]` of samples `[c t]`, with gradients."""
     if not codec.fills_up:
         return codec.finish_latent(wave[None], None)[0]
     short = -wave.shape[1] % codec.frame_size
-    wave = F.pad(wave, (codec.frame_size - codec.lead if codec.lead else 0, short + codec.lead))
+    wave = F.pad(
+        wave,
+        (codec.frame_size - codec.look_ahead if codec.look_ahead else 0, short + codec.look_ahead),
+    )
     latent = codec.step_latent(wave[None], codec.start_latent(1))[0][0]
-    return latent[:, 1:] if codec.lead else latent
+    return latent[:, 1:] if codec.look_ahead else latent
 
 
 def _cut(x: Tensor, sizes: list[int]) -> list[Tensor]:
-    """Pieces of these sizes as far as they go, then the rest."""
+    """Return pieces `[b c n]` of the given sizes, as far as x lasts, and then the rest."""
     pieces = []
     for size in sizes:
         pieces.append(x[:, :, :size])

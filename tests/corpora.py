@@ -1,4 +1,4 @@
-"""Benches of made-up codes, and codecs simple enough that a task's answers are known."""
+"""Benches of synthetic codes, and codecs for which the results of a task are known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.speech import Config, Speech
-from audiotok.corpus.base import About
+from audiotok.corpus.base import CorpusInfo
 from audiotok.corpus.write import row_of, write_corpus
 from audiotok.data.manifest import Recording
 from audiotok.evaluation.results import Finding
@@ -34,16 +34,16 @@ TINY: dict[str, Any] = {
 
 
 def tiny(codebooks: int = 2, size: int = 8, *, kind: type[Speech] = Speech) -> Speech:
-    """A small codec of random weights."""
+    """Return a small codec of random weights, in eval mode."""
     torch.manual_seed(0)
     codec = kind(Config(codebooks=codebooks, size=size, **TINY))
     return codec.eval().requires_grad_(False)
 
 
 class Steps(Speech):
-    """Codes each frame by its mean alone: 8 coarse steps from -1 to 1, and 8 fine ones in each.
+    """Codec of each frame's mean alone: 8 coarse steps from -1 to 1, and 8 fine ones in each.
 
-    It decodes to frames of one value, so it is idempotent, and no frame knows of another.
+    It decodes to frames of constant value, so it is idempotent, and frames are independent.
     """
 
     def encode(self, audio: Audio, *, codebooks: int | None = None, split: bool = False) -> Tokens:
@@ -64,7 +64,7 @@ class Steps(Speech):
 
 
 class Constant(Steps):
-    """Always the same codes."""
+    """Codec whose codes are always 0."""
 
     def encode(self, audio: Audio, *, codebooks: int | None = None, split: bool = False) -> Tokens:
         tokens = super().encode(audio, codebooks=codebooks)
@@ -78,7 +78,14 @@ def coded(
     size: int = 8,
     seed: int = 0,
 ) -> Bench:
-    """A bench of these codes `[k f]`, whatever the audio."""
+    """Return a bench of silent recordings with the given codes.
+
+    Args:
+        rows: codes `[k f]` of each recording.
+        fields: manifest fields of each recording.
+        size: size of the codebooks.
+        seed: random seed of the bench.
+    """
     codec = tiny(len(rows[0]), size)
     fields = fields or [{} for _ in rows]
     recordings = [Recording(Path(f"{i}.wav"), of) for i, of in enumerate(fields)]
@@ -97,7 +104,15 @@ def heard(
     fields: Sequence[dict[str, str]] | None = None,
     **more: Any,
 ) -> Bench:
-    """A bench of these recordings, as the codec codes them."""
+    """Return a bench of recordings, encoded by a codec.
+
+    Args:
+        folder: folder to write the recordings to.
+        codec: the codec.
+        audios: the recordings.
+        fields: manifest fields of each recording.
+        **more: further arguments of `Bench`.
+    """
     recordings = []
     for i, audio in enumerate(audios):
         path = folder / f"{i}.wav"
@@ -112,7 +127,7 @@ def heard(
 
 
 def waves(n: int, seconds: float = 1.3) -> list[Audio]:
-    """Slow random waves, full of different frames."""
+    """Return n recordings of slow random waves, whose frames differ."""
     made = []
     for i in range(n):
         random = np.random.default_rng(i)
@@ -124,7 +139,7 @@ def waves(n: int, seconds: float = 1.3) -> list[Audio]:
 
 
 def found(task: Task, bench: Bench) -> dict[str, Finding]:
-    """Findings by name; each is of the task, and no two have one name."""
+    """Run a task and return its findings by name, asserting that they are well-formed."""
     findings = task.run(bench)
     assert {finding.task for finding in findings} == {task.name}
     named = {finding.name: finding for finding in findings}
@@ -138,7 +153,7 @@ def found(task: Task, bench: Bench) -> dict[str, Finding]:
 
 
 def value(findings: dict[str, Finding], name: str) -> float:
-    """The number of a finding that has one."""
+    """Return the value of a finding, asserting that it has one."""
     number = findings[name].value
     assert number is not None, findings[name].note
     return number
@@ -147,7 +162,16 @@ def value(findings: dict[str, Finding], name: str) -> float:
 def corpus_of(
     folder: Path, codes: Mapping[str, np.ndarray], *, rows: Mapping[str, dict[str, str]]
 ) -> Path:
-    """A corpus of codes `[k f]` by id, as if the shipped codec had made them; shards are small."""
+    """Write a corpus of small shards, with codes attributed to the shipped codec.
+
+    Args:
+        folder: folder to write to.
+        codes: codes `[k f]` by id.
+        rows: row fields by id.
+
+    Returns:
+        The folder.
+    """
     codec = load("speech")
 
     def entries() -> Iterator[tuple[dict[str, Any], Tokens]]:
@@ -166,7 +190,7 @@ def corpus_of(
             )
             yield row_of(name, tokens, 0, rows[name]), tokens
 
-    about = About(
+    about = CorpusInfo(
         codec=codec.name,
         fingerprint=codec.fingerprint,
         sizes=tuple(codec.sizes[: len(next(iter(codes.values())))]),

@@ -1,4 +1,4 @@
-"""Other people's packages, one module at a time, without what their `__init__` asks for."""
+"""Imports of single modules of other packages, without the dependencies of the packages."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from torch import nn
 
 from audiotok.audio import _torchaudio
 
-# What audiotools imports and its spectra do not use.
+# Packages that audiotools imports, but does not need for spectra.
 UNUSED = ("julius", "ffmpy", "flatten_dict")
 
 
 @contextmanager
 def modules(*packages: str) -> Iterator[None]:
-    """Within, modules of these packages import without the packages' own `__init__`.
+    """Import modules of packages without running the packages' `__init__`, within the context.
 
-    Afterwards `sys.modules` is what it was. Skips the test where a package is not installed.
+    `sys.modules` is restored at the end. The test is skipped if a package is not installed.
+
+    Args:
+        *packages: names of the packages.
     """
     _torchaudio.load()
     before = dict(sys.modules)
@@ -42,7 +45,7 @@ def modules(*packages: str) -> Iterator[None]:
     sys.modules.setdefault("importlib_resources", resources)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old weight_norm, old escapes
+            warnings.simplefilter("ignore")  # for deprecated weight_norm and invalid escapes
             yield
     finally:
         for name in set(sys.modules) - set(before):
@@ -52,7 +55,7 @@ def modules(*packages: str) -> Iterator[None]:
 
 
 def audiotools() -> types.ModuleType:
-    """`audiotools` with its signals and spectra alone; within `modules("audiotools", ...)`."""
+    """Return `audiotools` with its signals and spectra, within `modules("audiotools", ...)`."""
     signal = import_module("audiotools.core.audio_signal")
     package = sys.modules["audiotools"]
     vars(package).update(
@@ -64,6 +67,8 @@ def audiotools() -> types.ModuleType:
 
 
 class _Anything(types.ModuleType):
+    """Module that has a class for every name."""
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)

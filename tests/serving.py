@@ -1,4 +1,4 @@
-"""A server in a thread, with a small codec, and clients that misbehave."""
+"""Helpers for tests of the server: a server in a thread, and messages of clients."""
 
 from __future__ import annotations
 
@@ -23,19 +23,29 @@ from audiotok.serving.client import Client
 for _library in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
     pytest.importorskip(_library)
 
-from audiotok.serving.server.room import Room, Settings  # noqa: E402
-from audiotok.serving.server.run import Server, built, listen  # noqa: E402
+from audiotok.serving.server.run import Server, listen, make_server  # noqa: E402
+from audiotok.serving.server.sessions import SessionManager, Settings  # noqa: E402
 
 
 class Running:
-    """A server that runs."""
+    """Running server in a thread.
+
+    Args:
+        settings: settings of the server.
+        exported: whether to serve an exported codec.
+        codec: the codec; None for a small one.
+        context: context of the decoder in seconds.
+
+    Attributes:
+        apart: tolerance of its samples against those of `codec`.
+    """
 
     def __init__(
         self, settings: Settings, exported: bool, codec: Codec | None, context: float | None
     ) -> None:
         self.codec = codec or load(small())
-        self.apart = 1e-5 if exported else 0  # samples, from those of `codec`
-        self.server: Server = built(
+        self.apart = 1e-5 if exported else 0
+        self.server: Server = make_server(
             as_exported(self.codec, rings=True) if exported else self.codec,
             settings,
             context=context,
@@ -48,13 +58,16 @@ class Running:
 
     @property
     def url(self) -> str:
+        """WebSocket URL of the server."""
         return f"ws://127.0.0.1:{self.port}"
 
     @property
-    def room(self) -> Room:
+    def room(self) -> SessionManager:
+        """Sessions of the server."""
         return self.server.config.app.state.room  # type: ignore[union-attr]
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
+        """Return the status and the body of an HTTP request."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
@@ -64,13 +77,13 @@ class Running:
                 return error.code, error.read().decode()
 
     def leave(self) -> None:
-        """As a signal does."""
+        """Stop the server as SIGTERM does."""
         self.server.handle_exit(15, None)
 
     def empty(self) -> bool:
-        """Whether nothing is left of anybody."""
+        """Return whether no state of any client is left."""
         engine = self.room.engine
-        return not (self.room.guests or engine.conversations) and engine.idle
+        return not (self.room.sessions or engine.conversations) and engine.idle
 
 
 @contextmanager
@@ -81,7 +94,14 @@ def serving(
     context: float | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
-    """A server, of an exported codec if so; at the end nothing may be left of its clients."""
+    """Run a server within the context, and assert at its end that no state of clients is left.
+
+    Args:
+        exported: whether to serve an exported codec.
+        codec: the codec; None for a small one.
+        context: context of the decoder in seconds.
+        **settings: further `Settings`.
+    """
     running = Running(Settings(**{"drain_seconds": 0.2, **settings}), exported, codec, context)
     try:
         yield running
@@ -95,7 +115,7 @@ def serving(
 
 
 def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """Waits until something is so."""
+    """Wait until a condition holds and return its value; fail after `seconds` seconds."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it did not come to that"
@@ -104,19 +124,19 @@ def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 def speech(seconds: float = 0.6, seed: int = 0) -> np.ndarray:
-    """Samples [1 t]."""
+    """Return noise `[1 t]` at 16 kHz."""
     return noise(seconds, seed=seed).T.copy()
 
 
 def start(client: Client, mode: str = "encode", **more: Any) -> None:
-    """The message alone."""
+    """Send the message that starts a session, without waiting for the answer."""
     hello = client.hello
     about = {"mode": mode, "codec": hello.codec, "fingerprint": hello.fingerprint, **more}
     client.send(json.dumps({"type": "start", **about}))
 
 
 def answer(client: Client) -> Any:
-    """The next text message."""
+    """Return the next text message of the server, parsed; audio and codes before it are dropped."""
     while isinstance(message := client.receive(timeout=20), bytes):
         pass
     return json.loads(message)

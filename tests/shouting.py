@@ -1,4 +1,4 @@
-"""Jobs for worker processes to do, in a file that is quick to import."""
+"""Jobs for worker processes, in a module that is quick to import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def shout(source: Path, target: Path) -> dict[str, Any]:
-    """A job that does what the name of its file says."""
+    """Write the name of the source in capitals; fail or end the process if the name says so."""
     if "bad" in source.name:
         raise ValueError(f"{source}: no good")
     if "bug" in source.name:
@@ -21,12 +21,15 @@ def shout(source: Path, target: Path) -> dict[str, Any]:
 
 
 def shouter() -> Any:
+    """Return the job."""
     return shout
 
 
 def broken() -> Any:
+    """Raise, as the setup of a worker may."""
     raise ValueError("no codec of that name")
 
 
 def lethal() -> Any:
+    """End the process, as the setup of a worker may."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,7 +1,8 @@
-"""Every codec in a size that runs fast, with weights that say something of the signal."""
+"""Every codec in a small size, with weights for which codes depend on the signal."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,10 +34,20 @@ SMALL = Config(
     size=64,
     semantic=8,
 )
-# The published networks in sizes that run fast; a stride of 5 is DAC's that cuts too much.
+FOLDED = replace(
+    SMALL,
+    frame_size=640,
+    fold=2,
+    own_features=4,
+    own_encoder=16,
+    own_blocks=2,
+    quantizer="grouped_rvq",
+    quantizer_options={"groups": [[4, 1], [12, 3]], "size": 64, "shielded": 1},
+)
+# The published networks in small sizes; an odd stride such as 5 is where DAC crops too much.
 TINY: dict[str, Any] = {"strides": (2, 4, 5), "latent": 16, "size": 64}
 SIZES: dict[str, list[Any]] = {
-    "speech": [Config(), SMALL],
+    "speech": [Config(), SMALL, FOLDED],
     "encodec": [
         encodec.Config(width=4, codebooks=3, **TINY),
         encodec.Config(
@@ -80,13 +91,16 @@ CODECS = [(name, config) for name in names("codecs") for config in SIZES.get(nam
 
 
 def ready(codec: Codec) -> Codec:
+    """Return the codec in eval mode, without gradients."""
     return codec.eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def spread(codec: Codec) -> None:
-    """Weights that say more of the signal than new ones, and codebooks from latents of noise: else
-    all frames are near-ties, and have one code."""
+    """Scale a codec's weights, and initialize its codebooks from latents of noise, in place.
+
+    Otherwise all frames of a new codec are near-ties with the same code.
+    """
     for module in codec.encoder.modules() if codec.name != "dac" else ():
         if isinstance(module, nn.Conv1d) and module.bias is not None:
             module.weight.mul_(1.8)
@@ -96,11 +110,12 @@ def spread(codec: Codec) -> None:
 
 
 def is_large(codec: Codec) -> bool:
+    """Return whether a codec has more than a million parameters."""
     return codec.parameters_total > 1e6
 
 
 def made(name: str, config: Any) -> Codec:
-    """A codec that is ready to code, its weights always the same."""
+    """Return a codec of a name and a configuration, in eval mode, its weights always the same."""
     torch.manual_seed(0)
     codec = find("codecs", name)(config)
     if name != "speech":

@@ -1,1 +1,1 @@
-"""What every room stands on: files, processes, the console, names of parts."""
+"""Infrastructure that every package uses: files, processes, the console, the part registry."""

@@ -1,4 +1,4 @@
-"""The name of a file until it is complete, and what is left of files that never were."""
+"""Atomic writing of files and folders through temporary `.part` names; removal of stale ones."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def part_of(path: Path) -> Path:
-    """A new name beside `path` that says who is writing: `.NAME.HOST.PID.RANDOM.part`."""
+def partial_path(path: Path) -> Path:
+    """Return a new temporary name beside `path`: `.NAME.HOST.PID.RANDOM.part`."""
     return path.with_name(
         f".{path.name[:30]}.{platform.node()[:60]}.{os.getpid()}.{secrets.token_hex(4)}.part"
     )
 
 
 @contextmanager
-def complete(path: Path) -> Iterator[Path]:
-    """A name to write to: it becomes `path` if all goes well, and else is no more."""
-    part = part_of(path)
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary file name; rename it to `path` on success, remove it on an exception."""
+    part = partial_path(path)
     try:
         yield part
         part.replace(path)
@@ -31,16 +31,19 @@ def complete(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def complete_folder(path: Path) -> Iterator[Path]:
-    """A folder to write to: it becomes `path`, in the place of what is there, if all goes well."""
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder; on success rename it to `path`, replacing what is there.
+
+    On an exception the temporary folder is removed and `path` stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep([path.parent])
-    part = part_of(path)
+    remove_stale_parts([path.parent])
+    part = partial_path(path)
     part.mkdir()
     try:
         yield part
         if path.exists():
-            old = part_of(path)
+            old = partial_path(path)
             path.rename(old)
             part.rename(path)
             shutil.rmtree(old)
@@ -50,19 +53,19 @@ def complete_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def sweep(folders: Iterable[Path]) -> None:
-    """Removes from these folders what processes of this machine left that are no more.
+def remove_stale_parts(folders: Iterable[Path]) -> None:
+    """Remove the temporary parts that ended processes of this machine left in these folders.
 
-    Parts of other machines, which may share the folder, and of living processes stay.
+    Parts of living processes stay, and so do those of other machines, which may share a folder.
     """
-    if os.name != "posix":  # elsewhere asking after a process can end it
+    if os.name != "posix":  # on Windows `os.kill(pid, 0)` terminates the process
         return
-    mine = re.compile(rf"\..*\.{re.escape(platform.node()[:60])}\.(\d+)\.[0-9a-f]{{8}}\.part")
+    own_part = re.compile(rf"\..*\.{re.escape(platform.node()[:60])}\.(\d+)\.[0-9a-f]{{8}}\.part")
     for folder in folders:
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
-                found = mine.fullmatch(entry.name)
-                if found and not _alive(int(found[1])):
+                match = own_part.fullmatch(entry.name)
+                if match and not _alive(int(match[1])):
                     with suppress(OSError):
                         if entry.is_dir(follow_symlinks=False):
                             shutil.rmtree(entry)
@@ -71,6 +74,7 @@ def sweep(folders: Iterable[Path]) -> None:
 
 
 def _alive(process: int) -> bool:
+    """Return whether a process of this number is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Remembers what was found out about a recording, so that it need not be worked out again."""
+"""A bounded cache of results per recording, and the fingerprint of a recording to key it by."""
 
 from __future__ import annotations
 
@@ -9,32 +9,43 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 def fingerprint(samples: Tensor, rate: int) -> bytes:
-    """Names a recording by what it holds: its samples, their shape, and their rate."""
+    """Return a 16-byte hash of a recording: its samples, their shape, and their rate.
+
+    Args:
+        samples: the recording, of any shape.
+        rate: sample rate in Hz.
+    """
     digest = hashlib.blake2b(f"{rate} {list(samples.shape)} ".encode(), digest_size=16)
     digest.update(samples.detach().cpu().contiguous().numpy().tobytes())
     return digest.digest()
 
 
-class Memory(Generic[Found]):
-    """The last `size` things that were put in, by their keys; threads may share it."""
+class BoundedCache(Generic[Value]):
+    """A thread-safe cache of the last `size` values that were put in.
+
+    The oldest entry is dropped first; reading an entry does not make it younger.
+
+    Args:
+        size: the most entries to keep.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._kept: dict[Hashable, Found] = {}
+        self._values: dict[Hashable, Value] = {}
         self._lock = Lock()
 
-    def get(self, key: Hashable) -> Found | None:
-        """What was put in under this key, or None: never, or too long ago."""
-        return self._kept.get(key)
+    def get(self, key: Hashable) -> Value | None:
+        """Return the value of a key, or None if it was never put in or has been dropped."""
+        return self._values.get(key)
 
-    def put(self, key: Hashable, found: Found) -> Found:
-        """Keep it, and let go of the oldest where there are too many."""
+    def put(self, key: Hashable, value: Value) -> Value:
+        """Store a value under a key, drop the oldest entries beyond `size`; return the value."""
         with self._lock:
-            self._kept[key] = found
-            while len(self._kept) > self.size:
-                del self._kept[next(iter(self._kept))]
-        return found
+            self._values[key] = value
+            while len(self._values) > self.size:
+                del self._values[next(iter(self._values))]
+        return value

@@ -1,8 +1,8 @@
-"""Reads TOML into dataclasses, strictly: every key must be known, every number in its range.
+"""Strict reading of TOML into dataclasses: every key must be known, every number in its range.
 
-A number's range is part of its type, `seconds: Annotated[float, ABOVE_ZERO]`. A number outside
-would end in another library's words hours later, or never be noticed: a `train.steps` of -1 trains
-nothing, and says that it is done.
+A number's range is part of its type, `seconds: Annotated[float, ABOVE_ZERO]`. Without the check a
+number outside it would raise an unrelated error in another library hours later, or pass unnoticed:
+a `train.steps` of -1 trains nothing and reports success.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ T = TypeVar("T")
 
 
 class Range(NamedTuple):
-    """The least and the greatest value of an option, both allowed unless `above`.
+    """The range of values that an option may take, ends included unless `above`.
 
     Attributes:
-        least: the smallest.
-        most: the greatest.
+        least: the smallest value.
+        most: the greatest value.
         above: whether `least` itself is not allowed.
     """
 
@@ -65,9 +65,9 @@ BELOW_ONE = Range(0, 1 - 2**-53)
 NONE_OR_MORE = Range(0)
 ONE_OR_MORE = Range(1)
 ABOVE_ZERO = Range(0, above=True)
-SEED = Range(0, 2**63 - 1)  # torch's and numpy's
+SEED = Range(0, 2**63 - 1)  # the seeds that both torch and numpy take
 
-DEEPEST = 20  # tables and lists in each other; recipes here have three
+DEEPEST = 20  # levels of nested tables and lists; the recipes in this repository have three
 
 
 def _deep(table: dict[str, Any]) -> bool:
@@ -84,10 +84,16 @@ def _deep(table: dict[str, Any]) -> bool:
 
 
 def read_toml(kind: type[T], path: str | Path | None, settings: Sequence[str] | None = None) -> T:
-    """Read a recipe as a dataclass, with `section.key=value` settings put over it (values in TOML).
+    """Read a TOML recipe as a dataclass, with `section.key=value` settings applied over it.
 
-    A recipe that begins with `extends = "other.toml"` (a path beside it) says only what differs
-    from that one: tables are merged, other values replaced.
+    A recipe that begins with `extends = "other.toml"` (a path relative to its folder) holds only
+    what differs from that one: tables are merged, other values replaced.
+
+    Args:
+        kind: the dataclass to fill in.
+        path: the recipe; None for an empty one.
+        settings: `section.key=value` each, with the value in TOML; a value that is not TOML is
+            taken as text.
 
     Raises:
         ValueError: no such file, not TOML, an unknown or mistyped key, a number out of its range
@@ -111,7 +117,7 @@ def read_toml(kind: type[T], path: str | Path | None, settings: Sequence[str] | 
 
 
 def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
-    """A recipe's table over that of the recipe it extends."""
+    """Return a recipe's table, merged over those of the recipes it extends (`below`: so far)."""
     if path in below:
         raise ValueError(f"{path}: extends itself")
     try:
@@ -122,7 +128,7 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     except RecursionError:
         raise ValueError(f"{path}: not a recipe: nested too deeply") from None
-    except ValueError as error:  # TOML's, UTF-8's, and Python's own of thousands of digits
+    except ValueError as error:  # from TOML, from UTF-8, or from an integer of thousands of digits
         raise ValueError(f"{path}: not TOML: {error}") from None
     if _deep(table):
         raise ValueError(f"{path}: tables nested more than {DEEPEST} levels deep")
@@ -135,6 +141,7 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Merge tables recursively; `key = false` in `over` removes a key that is no boolean."""
     both = under | over
     for key in under.keys() & over.keys():
         if isinstance(under[key], dict) and isinstance(over[key], dict):
@@ -145,6 +152,7 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
+    """Return the value of a setting: TOML where it parses, else the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except RecursionError:
@@ -154,7 +162,7 @@ def _value(text: str) -> Any:
 
 
 def _fill(kind: type[T], table: dict[str, Any], where: str) -> T:
-    """A dataclass from a table."""
+    """Return a dataclass filled in from a table; `where` begins the messages of errors."""
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     hints = get_type_hints(kind)
     for key in table:
@@ -162,31 +170,31 @@ def _fill(kind: type[T], table: dict[str, Any], where: str) -> T:
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
             raise ValueError(f"{where}: unknown key {key!r}{hint}")
-    made: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, f in fields.items():
         if name in table:
-            made[name] = _fit(hints[name], table[name], where, name)
+            values[name] = _fit(hints[name], table[name], where, name)
         elif f.default is f.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where}: key {name!r} is missing")
-    options = kind(**made)
+    options = kind(**values)
     _check_ranges(options, where)
     return options
 
 
 def range_of(hint: Any) -> Range | None:
-    """Return the range that a number's type `Annotated[float, Range]` names; None without."""
+    """Return the range in a number's type `Annotated[float, Range]`, or None if it has none."""
     return next((part for part in get_args(hint)[1:] if isinstance(part, Range)), None)
 
 
 def _check_ranges(options: Any, where: str) -> None:
-    """Raise unless every number of one table of a recipe is finite and in its range.
+    """Raise unless every number of a recipe's table is finite and in its range.
 
     Args:
         options: a dataclass, filled in.
         where: the file and the table, with which the message begins.
 
     Raises:
-        ValueError: names the option, what it may be, and what it is.
+        ValueError: a number is outside its range; names the option, its range and the number.
     """
     hints = get_type_hints(type(options), include_extras=True)
     for field in dataclasses.fields(options):
@@ -204,7 +212,7 @@ def _check_ranges(options: Any, where: str) -> None:
 
 
 def _fit(hint: Any, value: Any, where: str, name: str) -> Any:
-    """`value` as the type `hint` of the field `name`, or the reason why not."""
+    """Return `value` converted to the type `hint` of the field `name`; raise if it does not fit."""
     origin, inside = get_origin(hint), get_args(hint)
 
     def refuse(wanted: str) -> ValueError:
@@ -243,6 +251,7 @@ def _fit(hint: Any, value: Any, where: str, name: str) -> Any:
 
 
 def _called(hint: Any) -> str:
+    """Return the name of a type, for messages."""
     if get_origin(hint) is Literal:
         return " or ".join(repr(choice) for choice in get_args(hint))
     return hint.__name__

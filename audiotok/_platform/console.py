@@ -1,5 +1,7 @@
-"""The console on stderr, and text from outside (names of files, transcripts, errors) made fit to
-be shown on it."""
+"""The console on stderr, and sanitizing of outside text before it is printed.
+
+Names of files, transcripts and errors may hold line breaks, escape sequences or formulas.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +10,28 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-said = Console(stderr=True)
-JOINERS = "\u200c\u200d"  # between letters of Persian, Hindi ...; invisible and harmless
-FORMULAS = "=+-@\uff1d\uff0b\uff0d\uff20"  # what begins a formula in a spreadsheet
+stderr_console = Console(stderr=True)
+JOINERS = "\u200c\u200d"  # zero-width (non-)joiners, which Persian, Hindi ... need; harmless
+FORMULAS = "=+-@\uff1d\uff0b\uff0d\uff20"  # characters that begin a formula in a spreadsheet
 
 
 def plain(text: str) -> str:
-    """Return the text in one line, with nothing in it that a terminal obeys."""
+    """Return the text with every unprintable character escaped, line breaks included."""
     return "".join(c if c.isprintable() or c in JOINERS else repr(c)[1:-1] for c in text)
 
 
 def one_line(message: object) -> str:
-    """Return a message of any shape in one line."""
+    """Return a message in one line, its line breaks replaced by spaces."""
     return " ".join(str(message).split("\n")).strip()
 
 
 def flat(value: object) -> str:
-    """Return `plain` text whose white space, line breaks too, is single spaces."""
+    """Return `plain` text in which every run of white space, line breaks included, is one space."""
     return plain(" ".join(str(value).split()))
 
 
 def cell(value: Any) -> Any:
-    """Return what may stand in a cell of a table that people open in a spreadsheet.
+    """Return a value that is safe in a cell of a table that people open in a spreadsheet.
 
     Text that would be taken for a formula gets an apostrophe before it, which spreadsheets do not
     show; numbers and None stay as they are.
@@ -41,14 +43,20 @@ def cell(value: Any) -> Any:
 
 
 class UsageError(ValueError):
-    """Options or arguments that do not go together: exit code 2."""
+    """Error of options or arguments that do not go together; the command exits with code 2."""
 
 
 def labelled(label: str, style: str, message: str) -> Text:
-    """Return the message after a coloured word; brackets in it are no markup."""
+    """Return a message after a label in colour; brackets in it are not read as markup.
+
+    Args:
+        label: the word before the message, as "error".
+        style: the label's colour, as rich calls it.
+        message: the text.
+    """
     return Text.assemble((label, style), " ", plain(message))
 
 
-def error(message: object, *, console: Console = said) -> None:
-    """Print an error in one line on stderr."""
+def error(message: object, *, console: Console = stderr_console) -> None:
+    """Print an error on one line of stderr, or of another console."""
     console.print(labelled("error", "red", one_line(message)), soft_wrap=True)

@@ -1,7 +1,7 @@
-"""Strict reading of JSON that somebody else wrote: one line says what is wrong with it, and where.
+"""Strict reading of JSON from outside: errors are one line with the reason and the position.
 
-Python's own reader takes NaN and Infinity, turns 1e400 into infinity, keeps the last of two equal
-keys, and ends in RecursionError on deeply nested text.
+Python's own reader accepts NaN and Infinity, turns 1e400 into infinity, keeps the last of two equal
+keys, and raises RecursionError on deeply nested text.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-DEEPEST = 100  # levels of nesting; what is written for people to read has fewer than ten
-DIGITS = 300  # of a whole number; beyond 308 it is no float
+DEEPEST = 100  # levels of nesting; JSON that people read has fewer than ten
+DIGITS = 300  # the longest whole number; one of more than 308 digits fits no float
 
 
 def parse(text: str | bytes, where: str) -> Any:
@@ -20,7 +20,7 @@ def parse(text: str | bytes, where: str) -> Any:
 
     Args:
         text: the value, as text or as UTF-8.
-        where: the file, and the line of it where it has several; the message begins with it.
+        where: the file, and the line if it has one value a line; messages begin with it.
 
     Raises:
         ValueError: it is not UTF-8, not JSON, nested more than 100 levels deep, names a key twice
@@ -34,7 +34,7 @@ def parse(text: str | bytes, where: str) -> Any:
         raise ValueError(_too_deep(where)) from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: not UTF-8 (byte {error.start})") from None
-    except ValueError as error:  # json's own, and those of the checks below
+    except ValueError as error:  # from json itself, or from the checks below
         raise ValueError(f"{where}: not JSON ({error})") from None
     if text.count("[") + text.count("{") > DEEPEST and _deep(value):
         raise ValueError(_too_deep(where))
@@ -42,16 +42,16 @@ def parse(text: str | bytes, where: str) -> Any:
 
 
 def number(value: object, what: str, *, least: float = -math.inf, most: float = math.inf) -> float:
-    """Return a value of JSON that must be a finite number from `least` to `most`, as a float.
+    """Return a JSON value as a float; raise unless it is a finite number from `least` to `most`.
 
     Args:
-        value: the value; a boolean or a string is no number.
-        what: the file and the name of the value, with which the message begins.
+        value: the value; booleans and strings are not numbers.
+        what: the file and the name of the value; the message begins with it.
         least: the smallest number allowed.
         most: the largest number allowed.
 
     Raises:
-        ValueError: it is something else. The message is one line.
+        ValueError: it is not. The message is one line.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
@@ -63,16 +63,16 @@ def number(value: object, what: str, *, least: float = -math.inf, most: float = 
 
 
 def whole(value: object, what: str, *, least: float = -math.inf, most: float = math.inf) -> int:
-    """Return a value of JSON that must be a whole number from `least` to `most`.
+    """Return a JSON value; raise unless it is a whole number from `least` to `most`.
 
     Args:
-        value: the value; a boolean, a string or 1.0 is no whole number.
-        what: the file and the name of the value, with which the message begins.
+        value: the value; booleans, strings and 1.0 are not whole numbers.
+        what: the file and the name of the value; the message begins with it.
         least: the smallest number allowed.
         most: the largest number allowed.
 
     Raises:
-        ValueError: it is something else. The message is one line.
+        ValueError: it is not. The message is one line.
     """
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return value
@@ -80,10 +80,10 @@ def whole(value: object, what: str, *, least: float = -math.inf, most: float = m
 
 
 def shown(value: object) -> str:
-    """Return the beginning of a value as JSON, on one line, for a message."""
+    """Return the first 40 characters of a value as JSON, on one line, for a message."""
     try:
         text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):  # no JSON, or a number of thousands of digits
+    except (TypeError, ValueError, RecursionError):  # not JSON, or a number of thousands of digits
         text = f"a value of type {type(value).__name__}"
     return " ".join((text if len(text) <= 40 else f"{text[:37]}...").split())
 
@@ -100,7 +100,7 @@ def _too_deep(where: str) -> str:
 
 
 def _deep(value: Any) -> bool:
-    """Return whether lists and objects stand in each other more than `DEEPEST` levels deep."""
+    """Return whether lists and objects are nested more than `DEEPEST` levels deep."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(DEEPEST):
         inner: Iterable[Any] = (
@@ -130,12 +130,13 @@ def _refused(name: str) -> float:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    """Return an object of JSON; raise if it has a key twice."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
         raise ValueError(f"the key {shown(twice)} stands twice in one object")
-    return made
+    return table
 
 
 _DECODER = json.JSONDecoder(

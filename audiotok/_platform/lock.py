@@ -1,4 +1,4 @@
-"""One process at a time where two would undo each other's work."""
+"""File locks: one process at a time in a folder where two would destroy each other's work."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from pathlib import Path
 
 
 class LockedError(ValueError):
-    """Another process is at work there."""
+    """Error of a folder that another process has locked."""
 
 
 @contextmanager
-def alone(folder: Path, name: str = ".lock", *, wait: bool = False) -> Iterator[None]:
-    """While it lasts, no other process gets through here with the same file `name` of a folder.
+def locked_folder(folder: Path, name: str = ".lock", *, wait: bool = False) -> Iterator[None]:
+    """Hold an exclusive lock on a folder while the context lasts.
 
-    The system lets go of it when this process ends, in whatever way; the file stays.
+    The operating system releases the lock when this process ends, in whatever way; the lock file
+    stays. Where the system or the file system has no locks, there is none.
 
     Args:
-        folder: where the file is; it is made.
-        name: of the file.
-        wait: whether to wait for its turn, threads of this process included.
+        folder: the folder to lock; created if missing.
+        name: name of the lock file in it.
+        wait: whether to wait until the lock is free, also of threads of this process.
 
     Raises:
-        LockedError: another process holds it, and this one does not wait.
+        LockedError: another process holds the lock, and `wait` is False.
     """
     with _locked(folder, folder / name, wait=wait):
         yield
@@ -34,14 +35,14 @@ def alone(folder: Path, name: str = ".lock", *, wait: bool = False) -> Iterator[
 def _locked(folder: Path, file: Path, *, wait: bool) -> Iterator[None]:
     while True:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("ab") as held:
+        with file.open("ab") as lock_file:
             try:
                 import fcntl
-            except ImportError:  # another system
+            except ImportError:  # Windows has no fcntl
                 yield
                 return
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                fcntl.flock(lock_file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise LockedError(
                     f"{folder}: another process works there; wait for it, or use another folder"
@@ -49,8 +50,8 @@ def _locked(folder: Path, file: Path, *, wait: bool) -> Iterator[None]:
             except OSError:  # a file system without locks
                 yield
                 return
-            try:  # whoever had it may have removed the file when it was done
-                same = os.path.samestat(os.fstat(held.fileno()), file.stat())
+            try:  # the last holder may have removed the file, and this lock would be on no file
+                same = os.path.samestat(os.fstat(lock_file.fileno()), file.stat())
             except FileNotFoundError:
                 same = False
             if same:

@@ -1,4 +1,4 @@
-"""What is not here: a library that is not installed, weights that nobody has put down."""
+"""Optional imports: libraries and model weights that may not be installed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from types import ModuleType
 
 
 class MissingModelError(ValueError):
-    """Weights that are not here: what needs them is not run at all, which is not its failure."""
+    """Error of weights that are not on this machine; what needs them is not run, but not failed."""
 
 
-def needed(library: str, package: str = "", *, extra: str = "metrics") -> ModuleType:
-    """A library of an extra.
+def optional_import(library: str, package: str = "", *, extra: str = "metrics") -> ModuleType:
+    """Return a library of an optional extra, imported.
 
     Args:
-        library: as it is imported.
-        package: as it is installed, where that is another name.
-        extra: which one it belongs to.
+        library: the name that it is imported by.
+        package: the name that pip installs it by; the same if empty.
+        extra: the extra of audiotok that it belongs to.
 
     Raises:
-        ImportError: it is not installed; says how to.
+        ImportError: it cannot be imported; the message says how to install it.
     """
     try:
         return import_module(library)
@@ -29,7 +29,7 @@ def needed(library: str, package: str = "", *, extra: str = "metrics") -> Module
 
 
 def version(package: str) -> str:
-    """Name and version of an installed package, as protocols print them."""
+    """Return name and version of a package, as the protocols of metrics print them."""
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:

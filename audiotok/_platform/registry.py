@@ -1,6 +1,6 @@
-"""Finds a part by its file name: `find("codecs", "speech")` is `Speech` of codecs/speech.py.
+"""Lookup of a part by its file name: `find("codecs", "speech")` is `Speech` of codecs/speech.py.
 
-A part may come in presets, which have names of their own: `find_preset("codecs", "dac_16khz")`.
+A part may define presets, which have names of their own: `find_preset("codecs", "dac_16khz")`.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ FAMILIES = {
     "tasks": "evaluation.tasks",
     "teachers": "data.features",
 }
-"""Families of interchangeable parts, and the folder of each."""
+"""Family of interchangeable parts -> its package within audiotok."""
 
 
 class UnknownPartError(ValueError):
-    """A name that no file of the family carries."""
+    """Error of a name for which the family has no part."""
 
 
 def names(family: str = "codecs") -> list[str]:
-    """Names of all parts of a family (a plural folder of the package), sorted.
+    """Return the names of all parts of a family (a key of `FAMILIES`), sorted.
 
     Raises:
         UnknownPartError: there is no such family.
@@ -49,7 +49,7 @@ def names(family: str = "codecs") -> list[str]:
 
 
 def find(family: str, name: str) -> type[Any]:
-    """The class that the part `name` of `family` defines: `split_rvq` gives `SplitRvq`.
+    """Return the class of the part `name` of `family`: `split_rvq` gives `SplitRvq`.
 
     Only the file asked for is imported.
 
@@ -64,16 +64,17 @@ def find(family: str, name: str) -> type[Any]:
 
 
 def presets(family: str = "codecs") -> dict[str, str]:
-    """What can be asked for by name, and the part that makes it; every part is imported.
+    """Return the names that can be asked for, each with the part that provides it.
 
-    A part that lists `presets` goes by their names, any other by its own.
+    A part that lists `presets` is known by their names, any other by its own. Every part of the
+    family is imported.
     """
     parts = {part: getattr(find(family, part), "presets", None) for part in names(family)}
-    return {preset: part for part, made in parts.items() for preset in made or (part,)}
+    return {preset: part for part, listed in parts.items() for preset in listed or (part,)}
 
 
 def find_preset(family: str, name: str) -> tuple[type[Any], Any]:
-    """The class of a preset and its Config; of a part without presets, its class and None.
+    """Return the class of a preset and its Config; of a part without presets, its class and None.
 
     Raises:
         UnknownPartError: no such name; the message lists the known ones and the nearest.

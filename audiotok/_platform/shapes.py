@@ -1,10 +1,10 @@
-"""The alphabet of tensor shapes, written once: what each letter in an annotation means.
+"""Tensor shapes: the meaning of each letter in annotations, and the types that layers share.
 
 b  batch          recordings handled together
 c  channels       of audio
 t  samples        steps of audio time; never frames
 d  features       the width of a latent
-e u               width and steps of what a layer makes of `[b d t]`
+e u               width and steps of a layer's output for `[b d t]`
 f  frames         steps of token time
 k  codebooks      codes per frame
 
@@ -27,5 +27,5 @@ Codes = Int[Tensor, "b k f"]
 Scalar = Float[Tensor, ""]
 
 State = Any
-"""What a layer carries from step to step: a tensor, None, or a tuple of states; every tensor's
-first axis is the batch."""
+"""Streaming state of a layer: a tensor, None, or a tuple of states; every tensor's first axis is
+the batch."""

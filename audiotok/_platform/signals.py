@@ -1,4 +1,4 @@
-"""Ctrl-C: where it may strike, and the processes that it is not meant for."""
+"""Signals: Ctrl-C kept from child processes, and deferred to points where it does no harm."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 @contextmanager
 def no_interrupt() -> Iterator[None]:
-    """Processes started within are not reached by Ctrl-C, not even before they can ignore it."""
+    """Keep Ctrl-C from the processes that are started within, from their first moment on."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # The first process brings this one along, which would let interrupts through again.
+    # Starting the first process starts the resource tracker too, which unblocks SIGINT again.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -26,25 +26,29 @@ def no_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Patience(AbstractContextManager["Patience"]):
-    """Ctrl-C and SIGTERM strike only where it is `allowed`; what lies between is done whole.
+class DeferredInterrupts(AbstractContextManager["DeferredInterrupts"]):
+    """Context in which Ctrl-C and SIGTERM take effect only within `allowed`.
 
-    >>> with Patience() as patience:
-    ...     with patience.allowed():
-    ...         data = file.read()  # KeyboardInterrupt comes here, or on the way in
+    Work outside `allowed` is always done to its end; a signal that comes meanwhile is raised at
+    the next `allowed`.
+
+    >>> with DeferredInterrupts() as interrupts:
+    ...     with interrupts.allowed():
+    ...         data = file.read()  # KeyboardInterrupt is raised here, or on entering
     ...     consume(data)
 
-    Outside the main thread, which alone hears signals, it does nothing.
+    Outside the main thread, the only one that receives signals, it does nothing.
     """
 
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
-        self._open = self._asked = False
+        self._allowed = False
+        self._pending = False
 
-    def __enter__(self) -> Patience:
+    def __enter__(self) -> DeferredInterrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._heard)
+                self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -53,17 +57,21 @@ class Patience(AbstractContextManager["Patience"]):
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """Here it may strike; raises KeyboardInterrupt at once if it has been heard."""
-        self._open = True
+        """Let signals raise KeyboardInterrupt while the context lasts.
+
+        Raises:
+            KeyboardInterrupt: a signal comes, or came before, on entering.
+        """
+        self._allowed = True
         try:
-            if self._asked:
-                self._asked = False
+            if self._pending:
+                self._pending = False
                 raise KeyboardInterrupt
             yield
         finally:
-            self._open = False
+            self._allowed = False
 
-    def _heard(self, _number: int, _frame: FrameType | None) -> None:
-        if self._open:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._allowed:
             raise KeyboardInterrupt
-        self._asked = True
+        self._pending = True

@@ -1,1 +1,1 @@
-"""Samples, and files of them: decoded, resampled, read and written by pieces."""
+"""Audio samples and audio files: decoding, resampling, reading and writing in blocks."""

@@ -1,9 +1,9 @@
-"""Imports torchaudio even where its compiled extension does not fit the installed torch.
+"""Import of torchaudio even where its compiled extension does not fit the installed torch.
 
 The torchaudio wheel on PyPI is built for CUDA: beside a CPU-only torch its extension cannot find
-the CUDA libraries and `import torchaudio` raises OSError. Nothing here needs that extension: the
-Python parts (resample, mel, kaldi fbank, pipelines) work once an empty `torchaudio._extension`
-stands in for it. A torchaudio that loads by itself is left alone.
+the CUDA libraries and `import torchaudio` raises OSError. audiotok does not need that extension:
+the Python parts (resample, mel, kaldi fbank, pipelines) work with an empty `torchaudio._extension`
+in its place. A torchaudio that loads by itself is used as it is.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ from typing import Any
 
 
 def load() -> types.ModuleType:
-    """The torchaudio module; from then on `import torchaudio` works everywhere in the process.
+    """Return the torchaudio module; afterwards `import torchaudio` works in the whole process.
 
     Raises:
         ImportError: torchaudio is not installed, or fails for another reason than its extension.
     """
     try:
         return importlib.import_module("torchaudio")
-    except (OSError, ImportError, RuntimeError) as error:  # RuntimeError: two CUDA versions
+    except (
+        OSError,
+        ImportError,
+        RuntimeError,
+    ) as error:  # RuntimeError: its CUDA version is not torch's
         if not _came_from_extension(error):
             raise
     for name in [n for n in sys.modules if n == "torchaudio" or n.startswith("torchaudio.")]:
-        del sys.modules[name]  # half imported
+        del sys.modules[name]  # only partly imported
     stub = _Stub("torchaudio._extension")
     sys.modules[stub.__name__] = stub
     module = importlib.import_module("torchaudio")
@@ -36,6 +40,7 @@ def load() -> types.ModuleType:
 
 
 def _came_from_extension(error: BaseException) -> bool:
+    """Return whether an error was raised within torchaudio's extension."""
     trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_globals.get("__name__", "").startswith("torchaudio._extension"):
@@ -45,7 +50,7 @@ def _came_from_extension(error: BaseException) -> bool:
 
 
 class _Stub(types.ModuleType):
-    """What other torchaudio modules ask their extension for, answered 'not available'."""
+    """Stand-in for torchaudio's extension that says of every feature that it is not available."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_IS_"):
@@ -58,6 +63,7 @@ class _Stub(types.ModuleType):
 
 
 def _unavailable(function: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Return a function that raises RuntimeError when called, in place of one of torchaudio."""
     name = getattr(function, "__name__", "this function")
 
     def fail(*args: Any, **kwargs: Any) -> Any:

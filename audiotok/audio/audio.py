@@ -1,8 +1,10 @@
-"""Audio: samples and their rate; load, save, resample. Files of any length: `open_audio`.
+"""A recording in memory: samples and their rate; load, save, resample, mix, split and join.
 
-The channel policy in one place: `mono` mixes down by the mean of the channels, `split` takes them
-apart; mixing comes before resampling. What a codec with fewer channels does is its caller's choice
-between these two.
+`open_audio` reads files of any length in blocks instead.
+
+The channel policy: `mono` mixes down to the mean of the channels, `split` separates them; mixing
+comes before resampling. For a codec with fewer channels than a recording, the caller chooses
+between the two.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from audiotok.audio.writer import Sink
 __all__ = ["Audio", "AudioFileError", "Sink", "Source", "open_audio"]
 
 
-EXACT = 1e-24  # of the energy: what rounding in double precision leaves
+EXACT = 1e-24  # share of the energy that rounding in double precision leaves
 
 
 def is_silent(samples: Tensor) -> bool:
-    """Tell whether samples `[... t]` are all 0, or never leave an offset."""
+    """Return whether samples `[... t]` are all 0, or constant along time (a mere offset)."""
     wave = samples.double()
     centred = wave - wave.mean(-1, keepdim=True)
     return not wave.numel() or bool(centred.square().sum() <= EXACT * wave.square().sum())
@@ -35,24 +37,28 @@ def is_silent(samples: Tensor) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """A recording in memory: `samples` `[c t]`, float32 with full scale at 1, and `rate` in Hz.
+    """A recording in memory: samples and their rate.
 
-    `audio[a:b]` cuts by samples; `len(audio)` counts them. No samples at all is a legal value.
+    `audio[a:b]` cuts by samples; `len(audio)` counts them. A recording may have no samples.
+
+    Args:
+        samples: `[c t]` float32, with full scale at 1.
+        rate: sample rate in Hz.
 
     Raises:
-        ValueError: not 2-D float32, no channel, channels and samples exchanged, NaN or infinite
-            samples, or a rate below 1 Hz.
+        ValueError: samples that are not 2-D float32, no channel, channels and samples exchanged,
+            NaN or infinite samples, or a rate that is not a whole number of at least 1 Hz.
     """
 
-    samples: Tensor  # `[c t]`; checked below, so that what is wrong is said in one line
+    samples: Tensor  # `[c t]`; checked in `__post_init__`, whose errors are one line each
     rate: int
 
     def __post_init__(self):
         x = self.samples
         if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype != torch.float32 or not len(x):
-            came = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"samples must be a float32 tensor [channels samples], not {came}")
-        levels.checked_shape(*x.shape)
+            kind = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"samples must be a float32 tensor [channels samples], not {kind}")
+        levels.check_shape(*x.shape)
         if self.rate != int(self.rate) or self.rate < 1:
             raise ValueError(f"the sample rate must be a whole number of Hz, not {self.rate}")
         bad = ~x.isfinite()
@@ -64,17 +70,17 @@ class Audio:
 
     @property
     def channels(self) -> int:
-        """How many channels."""
+        """Number of channels."""
         return self.samples.shape[0]
 
     @property
     def seconds(self) -> float:
-        """Duration."""
+        """Duration in seconds."""
         return len(self) / self.rate
 
     @property
     def silent(self) -> bool:
-        """True if all samples are 0, or each channel is one constant (an offset alone)."""
+        """Whether all samples are 0, or each channel is constant (a mere offset)."""
         return is_silent(self.samples)
 
     def __len__(self) -> int:
@@ -93,10 +99,14 @@ class Audio:
         start: float | int | None = None,
         end: float | int | None = None,
     ) -> Audio:
-        """Reads a file, or stdin for "-", whole or from `start` to `end` (seconds).
+        """Read a file, or stdin for "-", whole or from `start` to `end`.
 
-        Reads what libsndfile reads, and with ffmpeg or torchcodec installed what they read. An
-        `end` past the end of the file is that end.
+        All formats of libsndfile are read, and with ffmpeg or torchcodec installed all of theirs.
+
+        Args:
+            path: the file.
+            start: seconds; None for the beginning.
+            end: seconds; None for the end, as is any time past it.
 
         Raises:
             AudioFileError: missing, empty, not audio, truncated, NaN or infinite samples, or a
@@ -109,15 +119,15 @@ class Audio:
     def save(
         self, path: str | os.PathLike[str], *, subtype: str | None = None, force: bool = False
     ) -> None:
-        """Writes a file whose extension says its format: wav, flac, ogg, opus, mp3, aiff ...
+        """Write a file in the format that its extension names: wav, flac, ogg, opus, mp3, aiff ...
 
-        It appears under its name when it is complete. Samples past full scale are clipped, and
-        counted in one warning, unless `subtype` is "FLOAT" or "DOUBLE".
+        The file appears under its name when it is complete. Samples past full scale are clipped,
+        and counted in one warning, unless `subtype` is "FLOAT" or "DOUBLE".
 
         Args:
-            path: where to.
+            path: the file to write.
             subtype: libsndfile's name of the encoding, e.g. "PCM_24" or "FLOAT"; 16 bits if None.
-            force: overwrite what is there.
+            force: whether to overwrite an existing file.
 
         Raises:
             AudioFileError: the file exists, its format is unknown or cannot hold this audio, or
@@ -127,7 +137,10 @@ class Audio:
             sink.write(self.samples)
 
     def resample(self, rate: int) -> Audio:
-        """The same recording at another rate (Hz): exactly `ceil(samples * new / old)` samples.
+        """Return the recording at another rate, exactly `ceil(samples * new / old)` samples of it.
+
+        Args:
+            rate: the new sample rate in Hz.
 
         Raises:
             ValueError: a rate below 1 Hz, or that shares no useful factor with this one.
@@ -139,27 +152,27 @@ class Audio:
         return Audio(torch.cat([*parts, resampler.finish()], 1), rate)
 
     def mono(self) -> Audio:
-        """The mean of the channels.
+        """Return the mean of the channels as a recording of one channel.
 
         Raises:
-            ValueError: they cancel each other, so that all but silence would come.
+            ValueError: the channels cancel each other, so that the mean is all but silent.
         """
         if self.channels == 1:
             return self
         mixed = mix(self.samples)
-        levels.checked_mix(self.samples, mixed)
+        levels.check_mix(self.samples, mixed)
         return Audio(mixed, self.rate)
 
     def split(self) -> list[Audio]:
-        """Each channel as a recording of its own."""
+        """Return each channel as a recording of its own."""
         return [Audio(x[None], self.rate) for x in self.samples]
 
     @staticmethod
     def cat(parts: Iterable[Audio]) -> Audio:
-        """One recording after the other.
+        """Return recordings joined in time, one after the other.
 
         Raises:
-            ValueError: nothing to join, or other rates or channels than the first part has.
+            ValueError: there are none, or they differ in rate or channels.
         """
         parts = list(parts)
         kinds = {(part.rate, part.channels) for part in parts}

@@ -1,4 +1,4 @@
-"""An open recording, and the error that names its file: shared by all readers of audio files."""
+"""Types that all decoders of audio files share: the open recording, and errors that name a file."""
 
 from __future__ import annotations
 
@@ -11,28 +11,45 @@ from typing import Any
 
 import numpy as np
 
-CHUNK = 16384  # samples decoded at a time; what is lost before the cut of a damaged file
+CHUNK = 16384  # samples decoded at a time; at most so many are lost before damage in a file
 
 
 class AudioFileError(ValueError):
-    """An audio file that cannot be read or written; one line with its name and the way out."""
+    """Error of an unreadable or unwritable audio file: one line with its name and a remedy."""
 
 
 @dataclass
 class Decoder:
-    """An open recording: what its header says, and its samples in order."""
+    """An open recording: the facts of its header, and its samples in order.
+
+    Attributes:
+        name: the file, for messages.
+        rate: sample rate in Hz.
+        channels: number of channels.
+        samples: length of the whole recording; None where the header does not say.
+        first: index of the first sample that `chunks` gives.
+        chunks: float32 `[t c]`; raises AudioFileError where the file is cut.
+        integers: whether the file holds integers, so that all samples are in -1..1.
+    """
 
     name: str
-    rate: int  # Hz
+    rate: int
     channels: int
-    samples: int | None  # in the whole recording; None where the header does not say
-    first: int  # index of the first sample that `chunks` gives
-    chunks: Iterator[np.ndarray]  # float32 [t c]; raises AudioFileError where the file is cut
-    integers: bool = False  # whether the file holds integers, so that all samples are in -1..1
+    samples: int | None
+    first: int
+    chunks: Iterator[np.ndarray]
+    integers: bool = False
 
 
 def cut_off(name: str, samples: int, rate: int, why: str) -> AudioFileError:
-    """Return the error of a file that ends, or cannot be decoded, after so many samples."""
+    """Return the error of a file that ends, or cannot be decoded, after so many samples.
+
+    Args:
+        name: the file.
+        samples: samples that were decoded.
+        rate: sample rate in Hz.
+        why: the reason, for the message.
+    """
     seconds, way = _readable(samples, rate)
     return AudioFileError(f"{name}: truncated or damaged after {seconds:.2f} s ({why}); {way}")
 
@@ -40,13 +57,13 @@ def cut_off(name: str, samples: int, rate: int, why: str) -> AudioFileError:
 def joined(
     name: str, samples: int, before: tuple[int, int], after: tuple[int, int]
 ) -> AudioFileError:
-    """Return the error of a file that goes on with another rate or other channels.
+    """Return the error of a file in which a recording of another rate or channel count follows.
 
     Args:
-        name: of the file.
-        samples: of the first part.
-        before: its rate in Hz and its channels.
-        after: those of what follows.
+        name: the file.
+        samples: samples of the first recording.
+        before: rate in Hz and channels of the first recording.
+        after: rate in Hz and channels of the next one.
     """
     seconds, way = _readable(samples, before[0])
     one, other = (f"{rate} Hz with {channels} channels" for rate, channels in (before, after))
@@ -57,19 +74,20 @@ def joined(
 
 
 def _readable(samples: int, rate: int) -> tuple[float, str]:
-    seconds = samples * 100 // rate / 100  # rounded down: this much is there
+    """Return the seconds that can be read of a file, and the advice on how to go on."""
+    seconds = samples * 100 // rate / 100  # rounded down, so that reading to there succeeds
     way = f"Audio.load(path, end={seconds:.2f}) reads that part" if seconds else "get it anew"
     return seconds, way
 
 
 class FileView(io.RawIOBase):
-    """Some of the bytes of a file as a file of its own, a few of them put right on the way.
+    """A read-only view of a range of a file's bytes, with some of them replaced.
 
     Args:
         path: the file.
-        first: the first byte to show.
-        last: the byte to end before; None: the end of the file.
-        patches: offset in the view -> bytes to show there instead.
+        first: the first byte of the range.
+        last: the byte after the range; None for the end of the file.
+        patches: offset in the view -> bytes to read there instead.
     """
 
     def __init__(
@@ -81,7 +99,8 @@ class FileView(io.RawIOBase):
     ) -> None:
         super().__init__()
         self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed by `close`
-        self._first, self._patches = first, dict(patches or {})
+        self._first = first
+        self._patches = dict(patches or {})
         self._size = (Path(path).stat().st_size if last is None else last) - first
         self._at = 0
 
@@ -113,10 +132,10 @@ class FileView(io.RawIOBase):
         count = max(0, min(len(buffer), self._size - self._at))
         self._file.seek(self._first + self._at)
         data = bytearray(self._file.read(count))
-        for offset, right in self._patches.items():
-            low, high = max(offset, self._at), min(offset + len(right), self._at + len(data))
+        for offset, patch in self._patches.items():
+            low, high = max(offset, self._at), min(offset + len(patch), self._at + len(data))
             if low < high:
-                data[low - self._at : high - self._at] = right[low - offset : high - offset]
+                data[low - self._at : high - self._at] = patch[low - offset : high - offset]
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)

@@ -1,4 +1,4 @@
-"""Opens any audio file as a stream of chunks: through libsndfile, else ffmpeg, else torchcodec."""
+"""Decoding of any audio file in chunks: by libsndfile, else by ffmpeg, else by torchcodec."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from audiotok.audio.ffmpeg import open_ffmpeg
 from audiotok.audio.libsndfile import open_libsndfile, reason
 from audiotok.audio.torchcodec import DoesNotLoadError, open_torchcodec
 
-RATES = range(1000, 1_000_001)  # Hz; a header outside of it is damaged
-# Extensions that a folder is searched for; files named one by one may have any.
+RATES = range(1000, 1_000_001)  # Hz; a header with another rate is damaged
+# Extensions that are taken from a folder; files named one by one may have any.
 _SNDFILE = "wav flac ogg opus oga mp3 aiff aif aifc au caf w64 rf64 snd sph voc"
-_OTHERS = "m4a aac webm mp4 mkv mov wma amr 3gp spx ogv"  # through ffmpeg or torchcodec
+_OTHERS = "m4a aac webm mp4 mkv mov wma amr 3gp spx ogv"  # by ffmpeg or torchcodec
 AUDIO = tuple(f".{name}" for name in f"{_SNDFILE} {_OTHERS}".split())
 _HEADERLESS = (".raw", ".pcm")
 
 
 class HeaderlessError(AudioFileError):
-    """Raw samples: nothing in the file says their rate."""
+    """Error of raw samples, for which no header gives a rate and a format."""
 
 
 def open_decoder(
     path: str | os.PathLike[str], stack: ExitStack, *, start: float | int = 0.0
 ) -> Decoder:
-    """Opens a file, or stdin for "-"; `stack` owns everything that must be closed.
+    """Open a file, or stdin for "-", for decoding from front to back.
 
     Args:
         path: the file.
-        stack: closes files, processes and temporary files when it is closed.
-        start: seconds that need not be decoded; `Decoder.first` says what was skipped.
+        stack: owns files, processes and temporary files, and closes them when it is closed.
+        start: seconds that need not be decoded; `Decoder.first` gives the samples skipped.
 
     Raises:
         AudioFileError: missing, empty, not audio, or damaged.
@@ -53,7 +53,7 @@ def open_decoder(
     try:
         decoder = open_libsndfile(file, name, stack, start)
     except soundfile.LibsndfileError as error:
-        decoder = _foreign(file, name, stack, error)
+        decoder = _open_fallback(file, name, stack, error)
     if decoder.rate not in RATES:
         raise AudioFileError(
             f"{name}: the header says {decoder.rate} Hz, which no recording has; it is damaged"
@@ -61,15 +61,17 @@ def open_decoder(
     return decoder
 
 
-def _foreign(path: str, name: str, stack: ExitStack, error: soundfile.LibsndfileError) -> Decoder:
-    """Opens what libsndfile refuses by what else is installed, if it may be sound."""
+def _open_fallback(
+    path: str, name: str, stack: ExitStack, error: soundfile.LibsndfileError
+) -> Decoder:
+    """Open a file that libsndfile refuses by ffmpeg or torchcodec, unless it is no audio."""
     if headers.is_shortened(path):
         raise AudioFileError(
             f"{name}: compressed by Shorten, which sph2pipe undoes: `sph2pipe -f wav in out.wav`"
         )
     # 1: unknown format, 4 and 18: known format with an unknown codec, 7: named .mp3 but is not.
-    whole = error.code in (1, 4, 7, 18) or ogg.is_ogg(path) or headers.is_foreign_wav(path)
-    if not whole:
+    intact = error.code in (1, 4, 7, 18) or ogg.is_ogg(path) or headers.has_uncommon_codec(path)
+    if not intact:
         raise AudioFileError(f"{name}: damaged header ({reason(error)})") from None
     if _is_text(path):
         raise AudioFileError(f"{name}: this is text, not audio; give an audio file instead")
@@ -95,8 +97,8 @@ def _foreign(path: str, name: str, stack: ExitStack, error: soundfile.Libsndfile
 
 
 def _cut(decoder: Decoder) -> Iterator[np.ndarray]:
-    """The chunks of a file whose end is missing, and that it is: some decoders do not say."""
-    done = 0
+    """Yield the chunks of a file whose end is missing, then raise: some decoders do not."""
+    done = 0  # samples
     for chunk in decoder.chunks:
         done += len(chunk)
         yield chunk
@@ -104,7 +106,7 @@ def _cut(decoder: Decoder) -> Iterator[np.ndarray]:
 
 
 def _regular_file(path: str | os.PathLike[str], name: str, stack: ExitStack) -> str:
-    """A file that can be opened by name and sought in: pipes and stdin are copied to disk."""
+    """Return the path of a file that can be seeked in; pipes and stdin are copied to disk."""
     try:
         if name == "<stdin>":
             return _spooled(sys.stdin.buffer, name, stack)
@@ -126,6 +128,7 @@ def _regular_file(path: str | os.PathLike[str], name: str, stack: ExitStack) -> 
 
 
 def _spooled(source: IO[bytes], name: str, stack: ExitStack) -> str:
+    """Return the path of a temporary copy of a stream."""
     copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="audiotok-"))  # noqa: SIM115
     shutil.copyfileobj(source, copy, 2**20)
     copy.flush()
@@ -135,5 +138,6 @@ def _spooled(source: IO[bytes], name: str, stack: ExitStack) -> str:
 
 
 def _is_text(path: str) -> bool:
+    """Return whether the first bytes of a file are printable text."""
     with Path(path).open("rb") as file:
         return all(byte >= 32 or byte in b"\t\n\r\f" for byte in file.read(512))

@@ -1,8 +1,8 @@
-"""Tables as delimited text: tabs know no quoting, commas are quoted as RFC 4180 has it.
+"""Tables as delimited text: TSV without quoting, CSV quoted as in RFC 4180.
 
-A field of a TSV file is what stands between two tabs, quotation marks and all, as databases,
-corpora of speech and `cut` have it. Quoting there would join rows wherever a text holds a single
-quotation mark.
+A field of a TSV file is the text between two tabs, quotation marks included, as in databases,
+corpora of speech and the `cut` program. Quoting there would join rows wherever a text holds a
+single quotation mark.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ log = logging.getLogger("audiotok")
 def read_rows(
     lines: Iterable[str], name: str, *, comma: bool = False
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield each row below the header as column -> field, with the number of its first line.
+    """Yield the number of each row's first line, and the row as column -> field.
 
-    Fields that a row lacks at its end are empty. Blank lines and columns without a name are left
+    Fields missing at the end of a row are empty. Blank lines and columns without a name are left
     out.
 
     Args:
         lines: all lines of the text, the header first.
-        name: the file, with which messages begin.
-        comma: whether commas part the fields (CSV); else tabs do (TSV).
+        name: the file; messages begin with it.
+        comma: whether commas separate the fields (CSV); else tabs do (TSV).
 
     Raises:
         ValueError: the header names a column twice, a row has more fields than the header, or a
             quotation mark of a CSV file is not closed. The message names the line.
     """
     header: list[str] | None = None
-    doubted = False
+    warned = False
     for number, fields in _commas(lines, name) if comma else _tabs(lines):
         if header is None:
             header = [field.strip() for field in fields]
@@ -43,8 +43,8 @@ def read_rows(
             continue
         if len(fields) > len(header):
             raise ValueError(f"{name}, line {number}: more fields than the header's {len(header)}")
-        if not (comma or doubted) and any(map(_quoted, fields)):
-            doubted = True
+        if not (comma or warned) and any(map(_quoted, fields)):
+            warned = True
             log.warning(
                 "%s, line %d: a field is quoted as in CSV; between tabs its marks are text and are "
                 "kept (name the file .csv and part it by commas, or write it without quoting)",
@@ -56,7 +56,12 @@ def read_rows(
 
 
 def header_of(lines: Iterable[str], name: str, *, comma: bool = False) -> list[str]:
-    """Return the names of a table's columns; none if there is no line.
+    """Return the names of a table's columns; an empty list if there is no line.
+
+    Args:
+        lines: all lines of the text, the header first.
+        name: the file; messages begin with it.
+        comma: whether commas separate the fields (CSV); else tabs do (TSV).
 
     Raises:
         ValueError: the first line is not CSV.
@@ -66,12 +71,14 @@ def header_of(lines: Iterable[str], name: str, *, comma: bool = False) -> list[s
 
 
 def _tabs(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the fields of each line that is not blank."""
     for number, line in enumerate(lines, 1):
         if line.strip():
             yield number, line.rstrip("\r\n").split("\t")
 
 
 def _commas(lines: Iterable[str], name: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the fields of each CSV row that is not blank, and the number of its first line."""
     reader = csv.reader(iter(lines), strict=True)
     while True:
         first = reader.line_num + 1
@@ -90,7 +97,7 @@ def _commas(lines: Iterable[str], name: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _quoted(field: str) -> bool:
-    """Return whether a field has the marks of a CSV writer: around it, and doubled within."""
+    """Return whether a field looks quoted by a CSV writer: marks around it, and doubled within."""
     if len(field) < 4 or field[0] != '"' or field[-1] != '"':
         return False
     inner = field[1:-1]

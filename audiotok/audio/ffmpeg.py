@@ -1,4 +1,4 @@
-"""Audio tracks through the ffmpeg program, where it is installed."""
+"""Decoding of audio tracks by the ffmpeg program, where it is installed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from audiotok.audio.base import CHUNK, AudioFileError, Decoder, cut_off
 
 
 def open_ffmpeg(path: str, name: str, stack: ExitStack) -> Decoder | None:
-    """Open the first audio track of a file; None where ffmpeg is not installed.
+    """Open the first audio track of a file; return None where ffmpeg is not installed.
+
+    Args:
+        path: the file to decode.
+        name: the file, for messages.
+        stack: owns the process and its log.
 
     Raises:
-        AudioFileError: ffmpeg cannot read it either, or there is no sound in it.
+        AudioFileError: ffmpeg cannot read the file, or it has no audio track.
     """
     ffmpeg, ffprobe = shutil.which("ffmpeg"), shutil.which("ffprobe")
     if ffmpeg is None or ffprobe is None:
         return None
-    # "file:" and the whitelist: neither a file's name nor its content can make ffmpeg go online.
+    # "file:" and the whitelist keep a file's name and its content from making ffmpeg go online.
     source = ["-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
     show = ["-select_streams", "a:0", "-show_entries", "stream=sample_rate,channels", "-of", "json"]
     probe = subprocess.run(
@@ -48,7 +53,7 @@ def open_ffmpeg(path: str, name: str, stack: ExitStack) -> Decoder | None:
         stdout=subprocess.PIPE,
         stderr=log,
     )
-    stack.enter_context(process)  # closes the pipe and waits
+    stack.enter_context(process)  # closes the pipe and waits for the process
     stack.callback(process.kill)
 
     def chunks() -> Iterator[np.ndarray]:
@@ -62,7 +67,7 @@ def open_ffmpeg(path: str, name: str, stack: ExitStack) -> Decoder | None:
         failed = process.wait() != 0
         log.seek(0)
         lines = log.read().decode(errors="replace").splitlines()
-        if failed or any("ended prematurely" in line for line in lines):  # what matroska says
+        if failed or any("ended prematurely" in line for line in lines):  # of a cut matroska file
             why = re.sub(r"^\[.*?\] ", "", lines[-1]) if lines else "ffmpeg failed"
             why = why.replace(f"file:{path}", name)
             if not done:

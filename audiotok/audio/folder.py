@@ -1,4 +1,4 @@
-"""A folder of audio: its files, what their headers say, and what lies beside them."""
+"""A folder of audio files: their headers, transcripts and speakers, and random splits of them."""
 
 from __future__ import annotations
 
@@ -23,24 +23,32 @@ from audiotok.audio.decoders import AudioFileError, open_decoder
 from audiotok.audio.delimited import read_rows
 from audiotok.audio.walk import is_file
 
-TEXTS = (".normalized.txt", ".txt", ".lab")  # of a recording of the same name, the first there is
-# Labels of HTK (start end phone) and Festival (# on a line of its own) say when, not what.
+TEXTS = (".normalized.txt", ".txt", ".lab")  # suffixes of transcripts, the preferred one first
+# Labels of HTK (start end phone) and Festival (# on its own line) hold times, not transcripts.
 _TIMED = re.compile(r"\s*[\d.]+\s+[\d.]+\s+\S|.*^#\s*$", re.MULTILINE | re.DOTALL)
 
 
 class Probe(NamedTuple):
-    """What a file holds."""
+    """Format and length of an audio file.
 
-    rate: int  # Hz
+    Attributes:
+        rate: sample rate in Hz.
+        channels: number of channels.
+        samples: number of samples a channel.
+    """
+
+    rate: int
     channels: int
     samples: int
 
 
 def probe(path: Path) -> Probe:
-    """A file's rate, channels and length from its header; decoded where that does not say.
+    """Return a file's rate, channels and length.
+
+    They are read from the header; the file is decoded where the header does not say its length.
 
     Raises:
-        AudioFileError: it cannot be read, or holds no samples.
+        AudioFileError: the file cannot be read, or holds no samples.
     """
     try:
         str(path).encode()
@@ -56,10 +64,15 @@ def probe(path: Path) -> Probe:
         return Probe(decoder.rate, decoder.channels, samples)
 
 
-def probed(
+def probe_all(
     paths: Sequence[Path], *, console: Console | None = None
 ) -> Generator[Probe | AudioFileError, None, None]:
-    """`probe` of each file, in order, in threads; with progress on a terminal (default stderr)."""
+    """Yield the `probe` of each file, or its error, in the order of the files.
+
+    Args:
+        paths: the files, which are read in threads.
+        console: shows progress if it is a terminal; stderr if None.
+    """
 
     def attempt(path: Path) -> Probe | AudioFileError:
         try:
@@ -70,157 +83,166 @@ def probed(
     console = console or Console(stderr=True)
     threads = ThreadPoolExecutor()
     try:
-        found = threads.map(attempt, paths)
+        probes = threads.map(attempt, paths)
         yield from track(
-            found,
+            probes,
             "looking at files",
             total=len(paths),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-    finally:  # Ctrl-C too: what has not begun never does
+    finally:  # on Ctrl-C too, cancel the files that have not been started
         threads.shutdown(cancel_futures=True)
 
 
 def shares(texts: Iterable[str]) -> dict[str, float]:
-    """Splits as a person writes them: `dev=0.05` is the split and its share.
+    """Return splits given as text, `dev=0.05`, as name -> share.
 
     Raises:
-        ValueError: not so written, a share that is none, or nothing left for "train".
+        ValueError: another form, a share not between 0 and 1, or nothing left for "train".
     """
-    found: dict[str, float] = {}
+    splits: dict[str, float] = {}
     for text in texts:
         name, _, number = text.partition("=")
         try:
-            found[name] = float(number)
+            splits[name] = float(number)
         except ValueError:
-            found[name] = -1.0
-        if not name or name == "train" or not 0 < found[name] < 1:
+            splits[name] = -1.0
+        if not name or name == "train" or not 0 < splits[name] < 1:
             raise ValueError(f"--split {text}: write it as dev=0.05; the rest is `train`")
-    if sum(found.values()) >= 1:
-        raise ValueError(f"--split: {found} leave nothing for `train`")
-    return found
+    if sum(splits.values()) >= 1:
+        raise ValueError(f"--split: {splits} leave nothing for `train`")
+    return splits
 
 
-def described(
+def with_splits_and_texts(
     folder: Path, paths: Sequence[Path], splits: Mapping[str, float]
 ) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Each file with its `split`, `speaker` and `text` as far as the folder tells them.
+    """Yield each file with its `split`, and its `speaker` and `text` if the folder has them.
 
-    Transcripts are taken from where corpora keep them: `*.trans.txt` (LibriSpeech, whose names
-    begin with the speaker), `metadata.csv` (LJSpeech; or Hugging Face's audiofolder, with
-    `file_name`, also as .jsonl), or a .normalized.txt (LibriTTS), .txt or .lab file of the same
-    name. A split gets whole speakers, where those are not known whole
-    folders, and where there are too few of them for its share single files; each is drawn by a hash
-    of its name: the same on every machine, and speakers that are added later move no others.
+    Transcripts are read from the files in which corpora keep them: `*.trans.txt` (LibriSpeech,
+    whose names begin with the speaker), `metadata.csv` (LJSpeech; or Hugging Face's audiofolder,
+    with `file_name`, also as .jsonl), or a .normalized.txt (LibriTTS), .txt or .lab file of the
+    same name.
+
+    A split gets whole speakers; whole folders where speakers are not known; and single files where
+    there are too few of either for its share. Each is drawn by a hash of its name: the draw is the
+    same on every machine, and speakers that are added later do not move others.
 
     Args:
-        folder: what the paths lie in.
+        folder: the folder that contains the paths.
         paths: audio files.
         splits: name -> share; the rest is "train".
 
     Raises:
         ValueError: a transcript is not UTF-8.
     """
-    known = list(map(teller(cache, folder), paths))
-    places = [path.relative_to(folder) for path in paths]
+    known = list(map(transcript_reader(cache, folder), paths))
+    inner = [path.relative_to(folder) for path in paths]
     groups = [
-        speaker or place.parent.as_posix()
-        for place, (speaker, _) in zip(places, known, strict=True)
+        speaker or path.parent.as_posix() for path, (speaker, _) in zip(inner, known, strict=True)
     ]
     if len(set(groups)) * min(splits.values(), default=0) < 1:
-        groups = [place.as_posix() for place in places]
-    chosen = drawn(set(groups), splits)
+        groups = [path.as_posix() for path in inner]
+    chosen = draw_splits(set(groups), splits)
     for path, group, (speaker, text) in zip(paths, groups, known, strict=True):
         yield path, {"split": chosen[group], "speaker": speaker, "text": text}
 
 
-def teller(remember: Callable[[Any], Any], root: Path) -> Callable[[Path], tuple[str, str]]:
-    """Say speaker and text of a recording, as far as its folder tells; see `described`.
+def transcript_reader(
+    remember: Callable[[Any], Any], root: Path
+) -> Callable[[Path], tuple[str, str]]:
+    """Return a function that reads speaker and text of a recording; see `with_splits_and_texts`.
+
+    It returns "" for either where the folders of the recording do not have it.
 
     Args:
         remember: `functools.cache`, or `lru_cache(n)` where there are many folders.
-        root: what the recordings lie in.
+        root: the folder that contains the recordings.
     """
-    # Remembered by this teller only: the next may find other files.
+    # Cached by this function only: the files may have changed when the next one is made.
     table = remember(_transcripts)
     names = remember(_names)
     named = remember(_by_file_name)
 
     def tell(path: Path) -> tuple[str, str]:
-        found = table(path.parent).get(path.stem) or table(path.parent.parent).get(path.stem)
+        row = table(path.parent).get(path.stem) or table(path.parent.parent).get(path.stem)
         for folder in path.parents:
-            if found:
-                return found
+            if row:
+                return row
             rows = named(folder)
-            found = rows.get(path.relative_to(folder).as_posix()) if rows else None
+            row = rows.get(path.relative_to(folder).as_posix()) if rows else None
             if folder == root:
                 break
-        return found or ("", _beside(path, names(path.parent)))
+        return row or ("", _beside(path, names(path.parent)))
 
     return tell
 
 
 def _names(folder: Path) -> set[str]:
-    """The files in a folder; a pipe of a transcript's name is none."""
+    """Return the names of the files in a folder, without pipes and the like."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         return {entry.name for entry in entries if is_file(entry)}
     return set()
 
 
-def drawn(groups: set[str], splits: Mapping[str, float]) -> dict[str, str]:
-    """Each group's split, by a hash of its name; the rest is "train"."""
+def draw_splits(groups: set[str], splits: Mapping[str, float]) -> dict[str, str]:
+    """Return group -> split, drawn by a hash of the group's name.
 
-    def place(group: str) -> float:  # 0 to 1
+    Args:
+        groups: names of speakers, folders or files.
+        splits: name -> share; the rest is "train".
+    """
+
+    def position(group: str) -> float:  # 0 to 1
         digest = hashlib.sha256(group.encode("utf-8", "surrogateescape")).digest()
         return int.from_bytes(digest[:8], "big") / 2**64
 
     def split(group: str) -> str:
         low = 0.0
         for name, share in splits.items():
-            if low <= place(group) < low + share:
+            if low <= position(group) < low + share:
                 return name
             low += share
         return "train"
 
-    chosen = {group: split(group) for group in sorted(groups, key=place)}
-    for name in (
-        ("train", *splits) if chosen else ()
-    ):  # few groups, unlucky hashes: still none stays empty
+    chosen = {group: split(group) for group in sorted(groups, key=position)}
+    # With few groups a split can come out empty: it then gets one of the largest split.
+    for name in ("train", *splits) if chosen else ():
         count = Counter(chosen.values())
-        crowded, most = count.most_common(1)[0]
+        largest, most = count.most_common(1)[0]
         if not count[name] and (most > 1 or name == "train"):
-            chosen[next(group for group in chosen if chosen[group] == crowded)] = name
+            chosen[next(group for group in chosen if chosen[group] == largest)] = name
     return chosen
 
 
 def _transcripts(folder: Path) -> dict[str, tuple[str, str]]:
-    """What tables in a folder say of the recordings in it: name -> speaker, text."""
-    found: dict[str, tuple[str, str]] = {}
+    """Return name -> speaker, text of the recordings that tables in a folder describe."""
+    rows: dict[str, tuple[str, str]] = {}
     metadata = folder / "metadata.csv"
     if metadata.is_file() and not _is_audiofolder(metadata):
         for line in _read(metadata).split("\n"):
             name, *texts = line.split("|")
             texts = [text.strip() for text in texts if text.strip()]
             if texts:  # the last is the normalised one
-                found[name] = "", texts[-1]
+                rows[name] = "", texts[-1]
     for listing in sorted(folder.glob("*.trans.txt")):
         if listing.is_file():
             for line in _read(listing).split("\n"):
                 name, _, text = line.partition(" ")
-                found[name] = name.partition("-")[0], text.strip()
-    return found
+                rows[name] = name.partition("-")[0], text.strip()
+    return rows
 
 
 def _is_audiofolder(metadata: Path) -> bool:
-    """Return whether a metadata.csv is Hugging Face's audiofolder's and not LJSpeech's."""
+    """Return whether a metadata.csv is that of Hugging Face's audiofolder, not of LJSpeech."""
     first = _read(metadata).lstrip().partition("\n")[0]
     return "file_name" in [name.strip(' "\r') for name in first.split(",")]
 
 
 def _by_file_name(folder: Path) -> dict[str, tuple[str, str]]:
-    """Read audiofolder's metadata: path from this folder on -> speaker, text."""
+    """Return path relative to a folder -> speaker, text of audiofolder's metadata in it."""
     table, objects = folder / "metadata.csv", folder / "metadata.jsonl"
     rows: list[dict[str, Any]] = []
     if table.is_file() and _is_audiofolder(table):
@@ -230,17 +252,17 @@ def _by_file_name(folder: Path) -> dict[str, tuple[str, str]]:
         lines = enumerate(_read(objects).split("\n"), 1)
         parsed = [parse(line, f"{objects}, line {n}") for n, line in lines if line.strip()]
         rows = [row for row in parsed if isinstance(row, dict)]
-    found: dict[str, tuple[str, str]] = {}
+    known: dict[str, tuple[str, str]] = {}
     for row in map(with_our_names, rows):
         speaker, text = (
             "" if row.get(name) is None else str(row[name]) for name in ("speaker", "text")
         )
-        found[str(row.get("file_name", "")).removeprefix("./")] = speaker, text
-    return found
+        known[str(row.get("file_name", "")).removeprefix("./")] = speaker, text
+    return known
 
 
 def _beside(path: Path, names: set[str]) -> str:
-    """The text of a file of the same name, if that is among those in its folder."""
+    """Return the transcript in a file of the same name; "" if `names` of the folder has none."""
     for suffix in TEXTS:
         if path.stem + suffix in names:
             text = _read(path.with_name(path.stem + suffix))
@@ -250,7 +272,12 @@ def _beside(path: Path, names: set[str]) -> str:
 
 
 def is_timed(suffix: str, text: str) -> bool:
-    """Return whether a file says when something is said, not what: labels of HTK or Festival."""
+    """Return whether a text is time labels of HTK or Festival instead of a transcript.
+
+    Args:
+        suffix: of the file.
+        text: of the file.
+    """
     return suffix == ".lab" and _TIMED.match(text) is not None
 
 

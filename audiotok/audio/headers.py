@@ -1,7 +1,7 @@
-"""Headers of WAV, CAF and SPHERE where libsndfile's word is not the last.
+"""Headers of WAV, CAF and SPHERE, for cases that libsndfile does not handle.
 
 Programs that write to a pipe, and recorders that were stopped, leave sizes of 0 or of the largest
-number there is: the samples then go on to the end of the file.
+number that fits: the samples then extend to the end of the file.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-_UNKNOWN = range(0x7FFFF000, 0x100000000)  # sizes that stand for one that was not known
+_UNKNOWN = range(0x7FFFF000, 0x100000000)  # placeholders for a size that was not known
 _PLAIN = (1, 3, 6, 7, 0xFFFE)  # PCM, float, A-law, mu-law, extensible: libsndfile reads them all
 SLACK = 8  # bytes that a size may be wrong by: padding, or a header that was counted
 
 
 class Chunk(NamedTuple):
-    """A chunk of a file."""
+    """A chunk of a RIFF or CAF file."""
 
     name: bytes
-    at: int  # of its first byte of content
-    size: int  # as it says
+    at: int  # offset of its content's first byte
+    size: int  # bytes of content by its header
 
 
 def magic(path: str) -> bytes:
@@ -31,15 +31,15 @@ def magic(path: str) -> bytes:
 
 
 def wav_data(path: str) -> Chunk | None:
-    """Return the chunk that holds the samples of a WAV file; None if there is none."""
+    """Return the chunk that holds the samples of a WAV file, or None if there is none."""
     return next((chunk for chunk in _riff(path) if chunk.name == b"data"), None)
 
 
 def unwritten_sizes(path: str) -> dict[int, bytes] | None:
-    """Return what to read instead of sizes that were never written; None where none is missing.
+    """Return corrections for sizes in the header that were never written.
 
     Returns:
-        offset -> bytes, for `FileView`.
+        Offset -> bytes to read there instead, for `FileView`; None where no size is missing.
     """
     size = Path(path).stat().st_size
     kind = magic(path)
@@ -49,7 +49,7 @@ def unwritten_sizes(path: str) -> dict[int, bytes] | None:
             file.seek(4)
             whole = int.from_bytes(file.read(4), "little")
         if data is None or data.size or size <= data.at or abs(whole + 8 - size) <= 1:
-            return None  # the whole is as long as it says, so it says the truth of its samples
+            return None  # the file has the length in its header, so its other sizes are right too
         return {data.at - 4: struct.pack("<I", min(size - data.at, 0xFFFFFFFF))}
     if kind == b"caff":
         for chunk in _caf(path):
@@ -58,8 +58,8 @@ def unwritten_sizes(path: str) -> dict[int, bytes] | None:
     return None
 
 
-def is_foreign_wav(path: str) -> bool:
-    """Tell whether a WAV file holds a codec that not every reader of WAV knows."""
+def has_uncommon_codec(path: str) -> bool:
+    """Return whether a WAV file holds a codec other than PCM, float, A-law and mu-law."""
     for chunk in _riff(path):
         if chunk.name == b"fmt ":
             with Path(path).open("rb") as file:
@@ -69,7 +69,7 @@ def is_foreign_wav(path: str) -> bool:
 
 
 def is_cut_wav(path: str) -> bool:
-    """Tell whether a WAV file ends before its samples do."""
+    """Return whether a WAV file is shorter than the samples that its header announces."""
     data = wav_data(path)
     if data is None or data.size in _UNKNOWN:
         return False
@@ -77,13 +77,14 @@ def is_cut_wav(path: str) -> bool:
 
 
 def is_shortened(path: str) -> bool:
-    """Tell whether this is a SPHERE file compressed by Shorten, as corpora of the LDC are."""
+    """Return whether a file is SPHERE compressed by Shorten, as in corpora of the LDC."""
     with Path(path).open("rb") as file:
         head = file.read(1024)
     return head.startswith(b"NIST_1A") and b"embedded-shorten" in head
 
 
 def _riff(path: str) -> Iterator[Chunk]:
+    """Yield the chunks of a WAV file; none if it is another kind of file."""
     with Path(path).open("rb") as file:
         head = file.read(12)
         if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
@@ -97,6 +98,7 @@ def _riff(path: str) -> Iterator[Chunk]:
 
 
 def _caf(path: str) -> Iterator[Chunk]:
+    """Yield the chunks of a CAF file, up to one whose size was never written."""
     with Path(path).open("rb") as file:
         file.seek(8)
         at = 8

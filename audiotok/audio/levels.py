@@ -1,15 +1,15 @@
-"""Samples that are no audio as they stand: channels that cancel, integers that nobody scaled.
+"""Checks of samples: channels that cancel each other, integers that were not scaled to -1..1.
 
-Both are cheap to see over a whole recording, and silently make tokens of something else.
+Both are cheap to detect over a whole recording, and would silently give tokens of something else.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-UNSCALED = 256.0  # 48 dB above full scale: no gain, but integers taken for floats
+UNSCALED = 256.0  # 48 dB above full scale: unscaled integers, as no gain is that large
 CANCELLED = 1e-3  # -30 dB: the mean of channels that have nothing in common loses 3 dB for two
-CROWD = 64  # channels that a recording may have whatever its length
+MAX_CHANNELS = 64  # channels allowed in a recording that has fewer samples than channels
 CANCELS = (
     "the channels cancel each other, their mean is all but silent; take one of them alone, or code "
     "each by itself (split=True)"
@@ -17,36 +17,44 @@ CANCELS = (
 
 
 def cancels(before: float, after: float) -> bool:
-    """Tell whether mixing channels down has left next to nothing of them.
+    """Return whether mixing down lost nearly all energy of the channels.
 
     Args:
-        before: the energy of all channels over their number.
+        before: the energy of all channels divided by their number.
         after: the energy of their mean.
     """
     return after < CANCELLED * before
 
 
 def energy(samples: Any) -> float:
-    """Return the sum of squares of an array or tensor."""
+    """Return the sum of squares of an array or tensor of any shape."""
     flat = samples.reshape(-1)
     return float(flat @ flat)
 
 
-def checked_mix(samples: Any, mixed: Any) -> None:
-    """Raise unless something of the channels `[c t]` is in their mean.
+def check_mix(samples: Any, mixed: Any) -> None:
+    """Raise if channels cancel each other in their mean.
+
+    Args:
+        samples: the channels `[c t]`.
+        mixed: their mean `[1 t]`.
 
     Raises:
-        ValueError: they cancel each other.
+        ValueError: the mean has almost no energy.
     """
     if cancels(energy(samples) / len(samples), energy(mixed)):
         raise ValueError(CANCELS)
 
 
-def checked_level(low: float, high: float) -> None:
-    """Raise unless the least and the largest sample can be those of floats of full scale 1.
+def check_level(low: float, high: float) -> None:
+    """Raise if samples are too large for floats with full scale 1.
+
+    Args:
+        low: the smallest sample.
+        high: the largest sample.
 
     Raises:
-        ValueError: they are of the size of integers.
+        ValueError: they look like integers that were not scaled.
     """
     peak = max(-low, high)
     if peak > UNSCALED:
@@ -56,13 +64,13 @@ def checked_level(low: float, high: float) -> None:
         )
 
 
-def checked_shape(channels: int, samples: int) -> None:
-    """Raise where the axes of `[channels samples]` seem to be exchanged.
+def check_shape(channels: int, samples: int) -> None:
+    """Raise if the axes of `[channels samples]` seem to be exchanged.
 
     Raises:
-        ValueError: more channels than samples, and than any recording has.
+        ValueError: more channels than samples, and more than `MAX_CHANNELS`.
     """
-    if channels > CROWD and channels > samples > 0:
+    if channels > MAX_CHANNELS and channels > samples > 0:
         raise ValueError(
             f"{channels} channels of {samples} samples each: samples must be [channels samples]; "
             "turn these over with x.T"

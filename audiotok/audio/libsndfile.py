@@ -1,4 +1,4 @@
-"""Audio files through libsndfile, also where several recordings are joined into one file."""
+"""Decoding of audio files by libsndfile, also of several recordings joined into one file."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import soundfile
 from audiotok.audio import headers, mp3, ogg
 from audiotok.audio.base import CHUNK, AudioFileError, Decoder, FileView, cut_off, joined
 
-_UNKNOWN = 2**62  # libsndfile says 2**63 - 1 frames where the header does not say
+_UNKNOWN = 2**62  # libsndfile gives 2**63 - 1 frames for an unknown length
 # Codecs where seeking is exact; the rest (mp3, vorbis, opus, adpcm) are read from the start.
 _SEEKABLE = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 
 
 class _Forward(soundfile.SoundFile):
-    """A SoundFile read from front to back.
+    """A SoundFile that is read from front to back without seeking.
 
-    soundfile seeks to where it already is after every read; in an mp3 that loses the decoder's
-    state, and reading by blocks gives other samples than reading at once.
+    After every read soundfile seeks to the current position; in an mp3 that loses the decoder's
+    state, so that reading in blocks gives other samples than reading at once.
     """
 
     @classmethod
     def viewed(cls, view: Any) -> _Forward:
-        """The same of a `FileView`: soundfile takes it, but its types do not say so."""
+        """Open a `FileView`: soundfile accepts it, but its type annotations do not."""
         return cls(view)
 
     def seekable(self) -> bool:
@@ -38,10 +38,16 @@ class _Forward(soundfile.SoundFile):
 
 
 def open_libsndfile(path: str, name: str, stack: ExitStack, start: float | int) -> Decoder:
-    """Open a file that libsndfile reads; see `decoders.open_decoder`.
+    """Open a file by libsndfile.
+
+    Args:
+        path: the file to decode.
+        name: the file, for messages.
+        stack: owns everything that must be closed.
+        start: seconds that need not be decoded; skipped where the codec seeks exactly.
 
     Raises:
-        soundfile.LibsndfileError: it does not read it.
+        soundfile.LibsndfileError: libsndfile cannot read it.
     """
     file = _opened(path, stack)
     if file.subtype.startswith("MPEG") and os.name != "nt":
@@ -49,7 +55,7 @@ def open_libsndfile(path: str, name: str, stack: ExitStack, start: float | int) 
         size = Path(path).stat().st_size
         first, last = (data.at, min(data.at + data.size, size)) if data else (0, size)
         begins = mp3.next_start(path, first, last)
-        # One of free format can only be read by path.
+        # A recording of free format can only be read by path.
         if begins is not None and not begins.free:
             # By path libsndfile guesses the length of an mp3 without a Xing header and stops there,
             # dropping more than half of a variable-rate one; from a pipe it reads to the end.
@@ -69,13 +75,13 @@ def open_libsndfile(path: str, name: str, stack: ExitStack, start: float | int) 
     chunks = _chunks(file, name, first, samples, missing)
     if file.format == "OGG":
         chunks = _ogg_chunks(path, name, file, first, samples)
-    whole = file.subtype.startswith("PCM_")
-    return Decoder(name, file.samplerate, file.channels, samples, first, chunks, integers=whole)
+    integers = file.subtype.startswith("PCM_")
+    return Decoder(name, file.samplerate, file.channels, samples, first, chunks, integers=integers)
 
 
 def _opened(path: str, stack: ExitStack) -> _Forward:
-    """Open a file, with the sizes put right that its writer never wrote."""
-    # soundfile takes a file named .raw for headerless, whatever is in it.
+    """Open a file, with sizes in its header corrected that its writer never wrote."""
+    # soundfile takes any file named .raw for headerless, so such a file is opened as a view.
     headerless = Path(path).suffix.lower() == ".raw"
     patches: dict[int, bytes] | None = {} if headerless else None
     try:
@@ -98,6 +104,15 @@ def _opened(path: str, stack: ExitStack) -> _Forward:
 def _chunks(
     file: soundfile.SoundFile, name: str, done: int, samples: int | None, missing: bool
 ) -> Iterator[np.ndarray]:
+    """Yield the chunks `[t c]` of a file; raise AudioFileError if it ends early.
+
+    Args:
+        file: the open file.
+        name: the file, for messages.
+        done: samples before the first one that will be read.
+        samples: length by the header; None if unknown.
+        missing: whether the file is known to be cut.
+    """
     while True:
         try:
             chunk = file.read(CHUNK, dtype="float32", always_2d=True)
@@ -115,17 +130,17 @@ def _chunks(
 
 
 def reason(error: soundfile.LibsndfileError) -> str:
-    """Return libsndfile's words for what is wrong."""
-    if error.code == 24:  # libsndfile's own words are "SF_INFO struct incomplete"
+    """Return the message of an error of libsndfile."""
+    if error.code == 24:  # libsndfile's own message is "SF_INFO struct incomplete"
         return "an impossible sample rate or channel count"
     return error.error_string.removeprefix("Error : ").rstrip(".")
 
 
 def _missing_bytes(log: str) -> bool:
-    """Return whether libsndfile's log of a header says that the file ends before its samples do."""
+    """Return whether libsndfile's log of a header says that samples are missing at the end."""
     for line in re.finditer(r"(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", log):
         promised, present = int(line[1]), int(line[2])
-        # A program that writes to a pipe cannot know the size and puts in the largest there is.
+        # Programs that write to a pipe do not know the size and write the largest number.
         placeholder = 0x7FFFF000 <= promised <= 0xFFFFFFFF and present > 0
         if promised > present + 8 and not placeholder:
             return True
@@ -139,11 +154,11 @@ def _missing_bytes(log: str) -> bool:
 def _ogg_chunks(
     path: str, name: str, file: soundfile.SoundFile, done: int, samples: int | None
 ) -> Iterator[np.ndarray]:
-    """The chunks of a file of one link, and the news if it had more after all."""
+    """Yield the chunks of an Ogg file of one link; raise if it has several after all."""
     for chunk in _chunks(file, name, done, samples, not ogg.is_whole(path)):
         done += len(chunk)
         yield chunk
-    count = len(ogg.links(path))  # headers of pages that were just read
+    count = len(ogg.links(path))  # reads only the pages' headers, which are in the cache by now
     if count > 1:
         raise AudioFileError(
             f"{name}: {count} recordings joined into one file under one serial number, which no "
@@ -152,7 +167,7 @@ def _ogg_chunks(
 
 
 def _chained(path: str, name: str, stack: ExitStack, links: list[tuple[int, int]]) -> Decoder:
-    """The recordings of a chained Ogg file, one after the other."""
+    """Return a decoder of the recordings of a chained Ogg file, one after the other."""
     kinds: list[tuple[int, int]] = []
     lengths: list[int] = []
     for link in links:
@@ -165,10 +180,10 @@ def _chained(path: str, name: str, stack: ExitStack, links: list[tuple[int, int]
         for kind, length, link in zip(kinds, lengths, links, strict=True):
             if kind != kinds[0]:
                 raise joined(name, done, kinds[0], kind)
-            with ExitStack() as mine:
-                stack.callback(mine.close)
-                file = mine.enter_context(
-                    _Forward.viewed(mine.enter_context(FileView(path, *link)))
+            with ExitStack() as inner:
+                stack.callback(inner.close)
+                file = inner.enter_context(
+                    _Forward.viewed(inner.enter_context(FileView(path, *link)))
                 )
                 cut = not ogg.is_whole(path, *link)
                 for chunk in _chunks(file, name, done, done + length, cut):
@@ -185,15 +200,15 @@ def _chained(path: str, name: str, stack: ExitStack, links: list[tuple[int, int]
 def _mp3(
     path: str, name: str, stack: ExitStack, first: int, begins: mp3.Mp3Start, last: int
 ) -> Decoder:
-    """The recordings of an mp3 file, which are often one.
+    """Return a decoder of the recordings of an mp3 file, of which there is often only one.
 
-    A reader stops where a Xing or Info tag says that the recording ends, and at a frame of another
-    kind. What the pipe still holds then is what comes after it.
+    libsndfile stops where a Xing or Info tag says that the recording ends, and at a frame of
+    another kind. The bytes that are then left in the pipe belong to the next recording.
 
     Args:
         path: the file.
-        name: for messages.
-        stack: closes what is open.
+        name: the file, for messages.
+        stack: owns everything that must be closed.
         first: the byte to read from.
         begins: the first frame.
         last: the byte to end before.
@@ -217,7 +232,7 @@ def _mp3(
             if length is not None and read < length:
                 promised = f"its header promises {(done - read + length) / kind[0]:.2f} s"
                 raise cut_off(name, done, kind[0], promised)
-            # The header of the frame that stopped it has been taken from the pipe.
+            # The 4 header bytes of the frame at which it stopped are already out of the pipe.
             following = mp3.next_start(path, part.finish() - 4, last)
             part.close()
             if following is None or following.at <= at:
@@ -234,10 +249,16 @@ def _mp3(
 
 
 class _Pipe:
-    """Bytes of a file read by libsndfile through a pipe, to a known byte.
+    """A range of a file's bytes, read by libsndfile through a pipe.
+
+    Args:
+        path: the file.
+        first: the first byte of the range.
+        last: the byte after the range.
+        stack: owns everything that must be closed.
 
     Raises:
-        soundfile.LibsndfileError: it does not read them.
+        soundfile.LibsndfileError: libsndfile cannot read them.
     """
 
     def __init__(self, path: str, first: int, last: int, stack: ExitStack) -> None:
@@ -245,7 +266,7 @@ class _Pipe:
         self._out, into = os.pipe()
 
         def feed() -> None:
-            # Closing the reading end early (an error, or enough was read) breaks the pipe.
+            # The pipe breaks when the reader closes its end before it has read all.
             with (
                 suppress(BrokenPipeError),
                 os.fdopen(into, "wb") as pipe,
@@ -263,12 +284,12 @@ class _Pipe:
         self.file = self._stack.enter_context(_Forward(self._out, closefd=False))
 
     def finish(self) -> int:
-        """Take what is left from the pipe; return the byte that the reader stopped before."""
+        """Drain the pipe; return the offset in the file at which the reader stopped."""
         left = 0
         while data := os.read(self._out, 1 << 16):
             left += len(data)
         return self._last - left
 
     def close(self) -> None:
-        """Close it; `stack` does so too."""
+        """Close the pipe; `stack` does so too."""
         self._stack.close()

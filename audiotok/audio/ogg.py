@@ -1,7 +1,7 @@
-"""Ogg as a container (RFC 3533): where the links of a chained file are, and whether one is whole.
+"""The Ogg container (RFC 3533): the links of a chained file, and whether a link is complete.
 
-A chained file is recordings one after the other, as `cat a.opus b.opus` and internet radio make
-them; each link begins with pages marked as beginnings, and has serial numbers of its own.
+A chained file holds recordings one after the other, as `cat a.opus b.opus` and internet radio
+produce them; each link begins with pages marked as beginnings, and has its own serial numbers.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ BEGINS, ENDS = 2, 4  # flags of a page
 
 
 def is_ogg(path: str) -> bool:
-    """Tell whether a file begins as Ogg does."""
+    """Return whether a file begins with the magic bytes of Ogg."""
     with Path(path).open("rb") as file:
         return file.read(4) == b"OggS"
 
 
 def is_chained(path: str) -> bool:
-    """Tell from the first and the last page whether a file may have more than one link.
+    """Return whether the serial numbers of the first and the last page differ.
 
-    False for links that share a serial number, which the standard forbids; `links` finds those too.
+    Links that share a serial number, which the standard forbids, are missed; `links` finds them.
     """
     with Path(path).open("rb") as file:
         head = file.read(HEADER)
@@ -34,13 +34,13 @@ def is_chained(path: str) -> bool:
 
 
 def links(path: str) -> list[tuple[int, int]]:
-    """Return the first byte of each link, and the byte it ends before; by the pages' headers."""
+    """Return the first byte of each link and the byte after it, by the headers of the pages."""
     starts: list[int] = []
     with (
         Path(path).open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
-        size, at, begun = len(data), 0, False
+        size, at, beginning = len(data), 0, False
         while at + HEADER <= size:
             if data[at : at + 4] != b"OggS":
                 at = data.find(b"OggS", at)
@@ -48,9 +48,9 @@ def links(path: str) -> list[tuple[int, int]]:
                     break
                 continue
             begins = bool(data[at + 5] & BEGINS)
-            if begins and not begun:
+            if begins and not beginning:
                 starts.append(at)
-            begun = begins
+            beginning = begins
             body = at + HEADER + data[at + 26]
             after = body + sum(data[at + HEADER : body])
             if after < size and data[after : after + 4] != b"OggS":  # a page that was cut
@@ -64,10 +64,15 @@ def links(path: str) -> list[tuple[int, int]]:
 
 
 def is_whole(path: str, first: int = 0, last: int | None = None) -> bool:
-    """Tell whether a link ends with a whole page.
+    """Return whether a link ends with a complete page.
 
-    A page that is marked as the last may have anything behind it. Some programs never set the mark
-    (sphn, which moshi writes with; recorders that were stopped): then nothing may follow the page.
+    Anything may follow a page that is marked as the last. Some writers never set the mark (sphn,
+    with which moshi writes; recorders that were stopped): then nothing may follow the page.
+
+    Args:
+        path: the file.
+        first: the first byte of the link.
+        last: the byte after the link; None for the end of the file.
     """
     last = Path(path).stat().st_size if last is None else last
     with Path(path).open("rb") as file:
@@ -80,6 +85,7 @@ def is_whole(path: str, first: int = 0, last: int | None = None) -> bool:
 
 
 def _tail(file: Any, last: int, first: int = 0) -> bytes:
+    """Return the last bytes before `last`, enough for two pages."""
     start = max(first, last - 2 * PAGE)
     file.seek(start)
     return file.read(last - start)

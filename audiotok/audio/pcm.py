@@ -1,4 +1,4 @@
-"""Raw PCM, as it comes through pipes and sockets: bytes to samples and back, with numpy alone."""
+"""Raw PCM, as pipes and sockets carry it: bytes to samples and back; needs numpy only."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from io import BufferedIOBase
 
 import numpy as np
 
-from audiotok.audio.levels import checked_level
+from audiotok.audio.levels import check_level
 
-FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}  # as ffmpeg calls them
-READ = 1 << 15  # bytes at most in one piece: a second of 16 kHz
+FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}  # by ffmpeg's names
+READ = 1 << 15  # bytes read at most at a time: about a second of 16-bit audio at 16 kHz
 
 
 class PcmError(ValueError):
-    """Bytes that are not the samples they were said to be."""
+    """Error of bytes that are not samples of the given encoding."""
 
 
 def to_samples(data: bytes, encoding: str, channels: int = 1) -> np.ndarray:
-    """Samples [c t] float32 of whole interleaved ones; 16-bit ones are in -1..1.
+    """Return bytes of interleaved PCM as samples `[c t]` float32; integers are scaled to -1..1.
+
+    Args:
+        data: a whole number of samples of all channels.
+        encoding: a key of `FORMATS`.
+        channels: number of interleaved channels.
 
     Raises:
-        PcmError: not a whole number of samples, or one that is not a finite number, or of the
-            size of an integer.
+        PcmError: not a whole number of samples, or a sample that is not finite, or as large as an
+            unscaled integer.
     """
     kind = FORMATS[encoding]
     if len(data) % (kind.itemsize * channels):
@@ -35,32 +40,37 @@ def to_samples(data: bytes, encoding: str, channels: int = 1) -> np.ndarray:
         raise PcmError("a sample is not a finite number")
     if raw.size:
         try:
-            checked_level(float(raw.min()), float(raw.max()))
+            check_level(float(raw.min()), float(raw.max()))
         except ValueError as error:
             raise PcmError(str(error)) from None
     return np.array(raw, np.float32, order="C")
 
 
 def to_bytes(samples: np.ndarray, encoding: str) -> bytes:
-    """The bytes of samples [c t] float32, interleaved; 16-bit ones are rounded, and clipped."""
+    """Return samples `[c t]` float32 as interleaved PCM; 16-bit samples are rounded and clipped.
+
+    Args:
+        samples: full scale is 1.
+        encoding: a key of `FORMATS`.
+    """
     if FORMATS[encoding].kind == "i":
         samples = (samples * 32768).round().clip(-32768, 32767)
     return np.ascontiguousarray(samples.T).astype(FORMATS[encoding]).tobytes()
 
 
 class PcmReader:
-    """Samples of a pipe as they come.
+    """Reader of raw PCM from a pipe, piece by piece as it arrives.
 
     Attributes:
-        samples: how many have come.
+        samples: number of samples a channel read so far.
 
     Args:
         file: binary and buffered.
         encoding: a key of `FORMATS`.
-        channels: interleaved in the bytes.
-        rate: Hz, for messages.
-        name: for messages.
-        around: entered while it waits.
+        channels: number of interleaved channels.
+        rate: sample rate in Hz, for messages.
+        name: the pipe, for messages.
+        around: returns a context in which to wait for bytes, e.g. one that allows Ctrl-C.
     """
 
     def __init__(
@@ -73,41 +83,45 @@ class PcmReader:
         name: str = "stdin",
         around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self._file, self._encoding, self._channels = file, encoding, channels
-        self._rate, self._name, self._around = rate, name, around
+        self._file = file
+        self._encoding = encoding
+        self._channels = channels
+        self._rate = rate
+        self._name = name
+        self._around = around
         self.samples = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Pieces [c t] float32, each what was there.
+        """Yield the samples `[c t]` float32 that are available, waiting for at least one.
 
         Raises:
-            PcmError: a WAV file, half a sample at the end, or a sample that is no number.
+            PcmError: a file with a header, half a sample at the end, or a non-finite sample.
         """
         unit = FORMATS[self._encoding].itemsize * self._channels
-        held = b""
+        buffer = b""
         while True:
             with self._around():
                 data = self._file.read1(READ)
             if not data:
                 break
-            held += data
-            if not self.samples and held[:4] in (b"RIFF", b"fLaC", b"OggS"):
+            buffer += data
+            if not self.samples and buffer[:4] in (b"RIFF", b"fLaC", b"OggS"):
                 raise PcmError(
                     f"{self._name}: a file with a header, not raw PCM: put `ffmpeg -i - -ac "
                     f"{self._channels} -ar {self._rate} -f {self._encoding} -` before it"
                 )
-            whole = len(held) // unit * unit
-            now, held = held[:whole], held[whole:]
-            if now:
+            whole = len(buffer) // unit * unit
+            ready, buffer = buffer[:whole], buffer[whole:]
+            if ready:
                 try:
-                    piece = to_samples(now, self._encoding, self._channels)
+                    piece = to_samples(ready, self._encoding, self._channels)
                 except PcmError as error:
                     at = self.samples / self._rate
                     raise PcmError(f"{self._name}: {error} (after {at:.2f} s)") from None
                 self.samples += piece.shape[1]
                 yield piece
-        if held:
+        if buffer:
             raise PcmError(
-                f"{self._name}: {len(held)} bytes at the end are no whole sample of "
+                f"{self._name}: {len(buffer)} bytes at the end are no whole sample of "
                 f"{self._channels} x {self._encoding}: cut short, or of another format"
             )

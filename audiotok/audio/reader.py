@@ -1,4 +1,4 @@
-"""Source: a recording read from a file by blocks, mixed down and resampled on the way."""
+"""Reading of a recording from a file in blocks, mixed down and resampled on the way."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from audiotok.audio import levels
-from audiotok.audio import resample_numpy as bare
+from audiotok.audio import levels, resample_numpy
 from audiotok.audio.decoders import CHUNK, AudioFileError, Decoder, open_decoder
 
 if TYPE_CHECKING:
@@ -20,14 +19,24 @@ if TYPE_CHECKING:
 
 
 class Source:
-    """A recording being read once, front to back, in constant memory; a context manager.
+    """A recording open for reading once, from front to back, in constant memory.
+
+    It is a context manager; `open_audio` makes one.
 
     Attributes:
-        name: for messages.
-        rate: Hz.
-        channels: in the file.
-        samples: what `blocks` will give at this rate, or None where the header does not say.
-        read: what was read so far, at this rate.
+        name: the file, for messages.
+        rate: sample rate of the file in Hz.
+        channels: number of channels in the file.
+        samples: number of samples that `blocks` gives at `rate`; None where the header does not
+            say.
+        read: number of samples read so far, at `rate`.
+
+    Args:
+        decoder: the open file.
+        stack: owns everything that must be closed.
+        first: the first sample to give.
+        last: the sample after the last one to give; None for the end of the file.
+        least: number of samples that the file must have if `last` is given.
     """
 
     def __init__(
@@ -38,9 +47,14 @@ class Source:
         last: int | None = None,
         least: int = 0,
     ):
-        self.name, self.rate, self.channels = decoder.name, decoder.rate, decoder.channels
-        self._decoder, self._stack, self._first, self._last = decoder, stack, first, last
-        self._least = least  # samples that the file must have
+        self.name = decoder.name
+        self.rate = decoder.rate
+        self.channels = decoder.channels
+        self._decoder = decoder
+        self._stack = stack
+        self._first = first
+        self._last = last
+        self._least = least
         self.samples = decoder.samples
         self.read = 0
         if self.samples is not None:
@@ -48,7 +62,7 @@ class Source:
             self.samples = max(0, end - first)
 
     def _check(self, piece: np.ndarray, at: int) -> None:
-        """Raises unless samples `[c t]` from `at` on are finite, and no integers."""
+        """Raise unless samples `[c t]` from `at` on are finite, and not unscaled integers."""
         least, most = float(piece.min()), float(piece.max())  # NaN if there is one
         if not np.isfinite([least, most]).all():
             bad = at + int(np.flatnonzero((~np.isfinite(piece)).any(0))[0])
@@ -57,7 +71,7 @@ class Source:
                 f"(first at {bad / self.rate:.3f} s); mend the file or cut them out"
             )
         try:
-            levels.checked_level(least, most)
+            levels.check_level(least, most)
         except ValueError as error:
             raise AudioFileError(f"{self.name}: {error}") from None
 
@@ -73,13 +87,13 @@ class Source:
         self.close()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._stack.close()
 
     def blocks(
         self, samples: int = CHUNK, *, rate: int | None = None, mono: bool = False
     ) -> Iterator[Tensor]:
-        """What `arrays` gives as tensors `[c t]`."""
+        """Return the blocks of `arrays` as tensors `[c t]`; see there for arguments and errors."""
         import torch
 
         return map(torch.from_numpy, self.arrays(samples, rate=rate, mono=mono))
@@ -87,19 +101,20 @@ class Source:
     def arrays(
         self, samples: int = CHUNK, *, rate: int | None = None, mono: bool = False
     ) -> Iterator[np.ndarray]:
-        """The recording in blocks `[c t]` of `samples`, the last one shorter.
+        """Return the recording in blocks `[c t]` float32 of `samples`, the last one shorter.
 
-        Joined, they are bit for bit `Audio.load(...)`, then `.mono()`, then `.resample(rate)`;
-        where torch is not installed, a resampled one is so to 1e-6.
+        Joined, they equal `Audio.load(...)`, then `.mono()`, then `.resample(rate)` bit for bit;
+        resampled where torch is not installed, they equal it to within 1e-6.
 
         Args:
-            samples: in a block, counted at the rate that comes out.
-            rate: Hz to resample to.
-            mono: mix the channels down.
+            samples: number of samples in a block, counted at the output rate.
+            rate: output rate in Hz; None for the rate of the file.
+            mono: whether to mix the channels down to their mean.
 
         Raises:
             AudioFileError: the file is truncated or damaged, holds NaN or infinite samples or
-                integers in the place of floats, or its channels cancel each other in their mean.
+                unscaled integers, or its channels cancel each other in their mean.
+            ValueError: a block of no samples, or a rate without a useful factor in common.
         """
         if samples < 1:
             raise ValueError(f"a block must have at least 1 sample, not {samples}")
@@ -109,7 +124,7 @@ class Source:
         return _recut(pieces, samples)
 
     def _mixed(self) -> Iterator[np.ndarray]:
-        """The mean of the channels, if something is left of them in it."""
+        """Yield the mean of the channels; raise at the end if they cancel each other."""
         before = after = 0.0
         for piece in self._pieces():
             mixed = mix(piece)
@@ -120,7 +135,7 @@ class Source:
             raise AudioFileError(f"{self.name}: {levels.CANCELS}")
 
     def _pieces(self) -> Iterator[np.ndarray]:
-        """The chunks of the decoder, cut to the span asked for and checked."""
+        """Yield the chunks of the decoder as `[c t]`, cut to the requested range and checked."""
         at = self._decoder.first
         for chunk in self._decoder.chunks:
             low = max(0, self._first - at)
@@ -142,7 +157,11 @@ class Source:
         self.check_end(at)
 
     def check_end(self, samples: int) -> None:
-        """Raise `AudioFileError` if the file's `samples` are too few for what was asked for."""
+        """Raise `AudioFileError` if the file ends too long before the requested end.
+
+        Args:
+            samples: length of the file.
+        """
         if samples < self._least and self._last is not None:
             raise AudioFileError(
                 f"{self.name}: asked for to {self._last / self.rate:.2f} s, "
@@ -157,20 +176,20 @@ def open_audio(
     end: float | int | None = None,
     overshoot: float = math.inf,
 ) -> Source:
-    """Opens a file, or stdin for "-", to be read by blocks, whole or `start` to `end` (seconds).
+    """Open a file, or stdin for "-", to read it in blocks, whole or from `start` to `end`.
 
     >>> with open_audio("ten hours.flac") as source:
     ...     for block in source.blocks(16000, rate=16000, mono=True):
 
     Args:
-        path: of the file.
-        start: the first sample, half of one rounded up.
-        end: the sample after the last, rounded alike.
+        path: the file.
+        start: seconds; None for the beginning. Rounded to the nearest sample, halves up.
+        end: seconds; None for the end. Rounded alike.
         overshoot: seconds by which `end` may be past the end of the audio.
 
     Raises:
-        AudioFileError: missing, empty, not audio, a damaged header, or an end that says it is
-            shorter than what is asked for; where no header says it, the blocks raise it.
+        AudioFileError: the file is missing, empty, not audio, has a damaged header, or ends before
+            `end`; where the header does not give the length, reading the blocks raises that.
         ValueError: `start` is negative or after `end`.
     """
     begin = start or 0.0
@@ -191,14 +210,14 @@ def open_audio(
 
 
 def _sample(seconds: float, rate: int) -> int:
-    """The sample at a time, halves rounded up as Kaldi and lhotse do."""
+    """Return the sample at a time, halves rounded up as in Kaldi and lhotse."""
     return math.floor(round(seconds * rate, 8) + 0.5)
 
 
 def resampled(
     pieces: Iterable[np.ndarray], old: int, new: int, channels: int
 ) -> Iterator[np.ndarray]:
-    """Pieces `[c t]` at `old` Hz as pieces at `new` Hz: by torch, or without it by numpy.
+    """Yield pieces `[c t]` at `old` Hz resampled to `new` Hz: by torch, or without it by numpy.
 
     Raises:
         ValueError: rates that share no useful factor.
@@ -208,9 +227,9 @@ def resampled(
 
         from audiotok.audio.resample import Resampler
     except ImportError:
-        without = bare.Resampler(old, new, channels)
-        yield from map(without.step, pieces)
-        yield without.finish()
+        numpy_resampler = resample_numpy.NumpyResampler(old, new, channels)
+        yield from map(numpy_resampler.step, pieces)
+        yield numpy_resampler.finish()
         return
     resampler = Resampler(old, new, channels)
     for piece in pieces:
@@ -219,19 +238,19 @@ def resampled(
 
 
 def _recut(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """The same samples in pieces of `size`, the last one shorter."""
+    """Yield the same samples in pieces of `size`, the last one shorter."""
     waiting: list[np.ndarray] = []
-    held = 0
+    buffered = 0
     for piece in pieces:
         waiting.append(piece)
-        held += piece.shape[1]
-        if held >= size:
+        buffered += piece.shape[1]
+        if buffered >= size:
             joined = np.concatenate(waiting, 1)
             full = joined.shape[1] // size * size
             for at in range(0, full, size):
                 yield joined[:, at : at + size]
-            waiting, held = [joined[:, full:]], joined.shape[1] - full
-    if held:
+            waiting, buffered = [joined[:, full:]], joined.shape[1] - full
+    if buffered:
         yield np.concatenate(waiting, 1)
 
 
@@ -239,7 +258,10 @@ Samples = TypeVar("Samples")  # an array or a tensor
 
 
 def mix(samples: Samples) -> Samples:
-    """The mean of the channels `[c t]` -> `[1 t]`; each sample alone, so blocks give the same."""
+    """Return the mean `[1 t]` of the channels `[c t]`.
+
+    Each sample depends on its own time only, so mixing in blocks gives the same.
+    """
     channels: Any = samples
     mixed = channels[0]
     for channel in channels[1:]:

@@ -1,8 +1,8 @@
-"""Resampling with numpy alone, for where torch is not installed; the samples of `resample` to 1e-6.
+"""Streaming resampling with numpy alone, where torch is not installed; equals `resample` to 1e-6.
 
 The filter is the same: a windowed sinc of 64 zero crossings, Kaiser's window with beta 14.77, -3 dB
-near 0.95 of Nyquist. Work is done on fixed windows of input, so the result is the same to the bit
-for any cutting.
+near 0.95 of Nyquist. It is applied to fixed windows of input, so the result is bit-identical for
+any cutting.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ import numpy as np
 ZERO_CROSSINGS = 64
 ROLLOFF = 0.9475937167399596
 BETA = 14.769656459379492
-MAX_TAPS = 2**24  # past it two rates share no useful factor
-ROWS = 64  # output samples of a window, for a matrix product and not a vector's
+MAX_TAPS = 2**24  # more than these mean that the two rates share no useful factor
+ROWS = 64  # output samples a window, at least: a matrix product is faster than a vector's
 
 
 @lru_cache(maxsize=8)
 def _filter(old: int, new: int) -> tuple[np.ndarray, int, int]:
-    """Of two rates without a common factor: weights `[taps rows]`, each column an output sample of
-    one window of input; how far a window reaches past its hop on either side; the hop."""
+    """Return the filter for two rates without a common factor.
+
+    Returns:
+        Weights `[taps rows]`, each column of which gives an output sample of one window of input;
+        the input samples by which a window extends past its hop on either side; the hop.
+    """
     base = min(old, new) * ROLLOFF
     width = math.ceil(ZERO_CROSSINGS * old / base)
     if new * (2 * width + old) > MAX_TAPS:
@@ -41,11 +45,17 @@ def _filter(old: int, new: int) -> tuple[np.ndarray, int, int]:
     return np.ascontiguousarray(weight.T), width, repeats * old
 
 
-class Resampler:
-    """Audio at `old` Hz into audio at `new` Hz, piece by piece, in constant memory.
+class NumpyResampler:
+    """Streaming resampler from `old` to `new` Hz, in constant memory.
 
-    `step` takes any number of samples `[c t]` and gives those that are ready; `finish` gives the
-    rest: together exactly `ceil(samples * new / old)`.
+    `step` takes any number of samples `[c t]` and returns those that are ready; `finish` returns
+    the rest: together exactly `ceil(samples * new / old)`.
+
+    Args:
+        old: input rate in Hz.
+        new: output rate in Hz.
+        channels: number of channels.
+        block: input samples processed at a time.
 
     Raises:
         ValueError: rates that are not positive, or share no useful common factor.
@@ -54,37 +64,44 @@ class Resampler:
     def __init__(self, old: int, new: int, channels: int = 1, *, block: int = 131072) -> None:
         if old < 1 or new < 1 or channels < 1 or block < 1:
             raise ValueError(f"cannot resample {channels} channels from {old} Hz to {new} Hz")
-        self.old, self.new = old // math.gcd(old, new), new // math.gcd(old, new)
-        self._weight, self._width, self._hop = _filter(self.old, self.new)
-        self._block = max(1, block // self._hop) * self._hop
-        self._window = self._block + 2 * self._width
-        self._held = np.zeros((channels, self._width), np.float32)
-        self._taken = self._made = 0
+        common = math.gcd(old, new)
+        self.old = old // common
+        self.new = new // common
+        weight, width, hop = _filter(self.old, self.new)
+        self._weight = weight
+        self._hop = hop
+        self._block = max(1, block // hop) * hop
+        self._window = self._block + 2 * width
+        self._buffer = np.zeros((channels, width), np.float32)
+        self._consumed = 0  # input samples
+        self._produced = 0  # output samples
 
     def step(self, piece: np.ndarray) -> np.ndarray:
-        """The next samples in; those that are ready out (often none)."""
-        self._taken += piece.shape[1]
+        """Take the next samples `[c t]`; return those that are ready, often none."""
+        self._consumed += piece.shape[1]
         return self._run(piece)
 
     def finish(self) -> np.ndarray:
-        """The samples that were still waiting for what comes after them (silence, it turns out)."""
-        lacking = -(-self._taken * self.new // self.old) - self._made
+        """Return the samples that waited for later input, which is taken to be silence."""
+        lacking = -(-self._consumed * self.new // self.old) - self._produced
         if lacking <= 0:
-            return self._held[:, :0]
+            return self._buffer[:, :0]
         blocks = math.ceil(lacking * self.old / (self._block * self.new))
-        zeros = (blocks - 1) * self._block + self._window - self._held.shape[1]
-        return self._run(np.zeros((len(self._held), max(0, zeros)), np.float32))[:, :lacking]
+        zeros = (blocks - 1) * self._block + self._window - self._buffer.shape[1]
+        return self._run(np.zeros((len(self._buffer), max(0, zeros)), np.float32))[:, :lacking]
 
     def _run(self, piece: np.ndarray) -> np.ndarray:
-        held = np.concatenate([self._held, piece], 1)
-        count = max(0, (held.shape[1] - self._window) // self._block + 1)
-        made = [self._convolved(held[:, i * self._block :]) for i in range(count)]
-        self._held = held[:, count * self._block :]
-        out = np.concatenate([held[:, :0], *made], 1)
-        self._made += out.shape[1]
+        """Return the output of all complete windows of the buffer and a piece."""
+        samples = np.concatenate([self._buffer, piece], 1)
+        count = max(0, (samples.shape[1] - self._window) // self._block + 1)
+        outputs = [self._convolved(samples[:, i * self._block :]) for i in range(count)]
+        self._buffer = samples[:, count * self._block :]
+        out = np.concatenate([samples[:, :0], *outputs], 1)
+        self._produced += out.shape[1]
         return out
 
     def _convolved(self, x: np.ndarray) -> np.ndarray:
+        """Return the output samples of the window at the start of `x`."""
         taps = len(self._weight)
         rows = np.lib.stride_tricks.sliding_window_view(x[:, : self._window], taps, 1)
         return (rows[:, :: self._hop] @ self._weight).reshape(len(x), -1)

@@ -1,4 +1,4 @@
-"""Audio tracks through the torchcodec package, where it is installed and loads."""
+"""Decoding of audio tracks by the torchcodec package, where it is installed and loads."""
 
 from __future__ import annotations
 
@@ -6,23 +6,32 @@ from audiotok.audio.base import CHUNK, AudioFileError, Decoder
 
 
 class DoesNotLoadError(Exception):
-    """torchcodec is installed, and does not load; says why."""
+    """Error of a torchcodec that is installed but does not load; the message is the reason."""
 
 
 def open_torchcodec(path: str, name: str) -> Decoder | None:
-    """Open the first audio track of a file; None where torchcodec is not installed.
+    """Open the first audio track of a file; return None where torchcodec is not installed.
 
-    It is decoded whole: torchcodec 0.13 repeats samples where two ranges of a webm file meet.
+    The track is decoded whole: torchcodec 0.13 repeats samples where two ranges of a webm file
+    meet.
+
+    Args:
+        path: the file to decode.
+        name: the file, for messages.
 
     Raises:
-        AudioFileError: it cannot read the file.
-        DoesNotLoadError: it lacks something itself.
+        AudioFileError: torchcodec cannot read the file.
+        DoesNotLoadError: torchcodec does not load.
     """
     try:
         from torchcodec.decoders import AudioDecoder  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         return None
-    except (ImportError, OSError, RuntimeError) as error:  # built for another torch, or no ffmpeg
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+    ) as error:  # it is built for another torch, or ffmpeg is missing
         raise DoesNotLoadError(_root(error)) from None
     try:
         wave = AudioDecoder(path).get_all_samples()
@@ -36,7 +45,7 @@ def open_torchcodec(path: str, name: str) -> Decoder | None:
 
 
 def _root(error: BaseException) -> str:
-    """Say what began it, in one line: torch's own words hide the library that is missing."""
+    """Return the first cause of an error in one line: torch's message hides the missing library."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""The files below a folder, or of a glob: no pipes, and no link is followed in circles."""
+"""Files below a folder or matching a glob, without pipes and without circles of links."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 def walk(
     folder: str, suffixes: Iterable[str], refused: Callable[[OSError], object]
 ) -> Iterator[str]:
-    """Yield the files below a folder that have one of these extensions, by the order of names.
+    """Yield the files below a folder that have one of these extensions, in the order of names.
 
-    Left out are hidden files and folders, and what is no file: pipes, sockets, devices. Links are
-    followed, but for one to a folder that it stands in. One that leads nowhere is yielded: whoever
-    opens it says so.
+    Hidden files and folders are left out, and so are pipes, sockets and devices. Links are
+    followed, except to a folder that contains them. A broken link is yielded, so that opening it
+    raises an error.
 
     Args:
-        folder: where to look.
+        folder: the folder to search.
         suffixes: extensions in lower case, each with its dot.
-        refused: called with the error of a folder that cannot be listed; the rest goes on.
+        refused: called with the error of a folder that cannot be listed; the search goes on.
     """
     known = tuple(suffixes)
     above: list[tuple[int, int]] = []  # device and inode of the folders that are being listed
@@ -36,17 +36,17 @@ def walk(
         else:
             try:
                 status = os.stat(path)  # noqa: PTH116 - a Path each is slow
-                place = status.st_dev, status.st_ino
-                if place not in above:
+                inode = status.st_dev, status.st_ino
+                if inode not in above:
                     entries = _entries(path, known)
-                    above.append(place)
+                    above.append(inode)
                     stack.append(entries)
             except OSError as error:
                 refused(error)
 
 
 def _entries(folder: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
-    """The folders and the files of these extensions in a folder, in order: path, is it a folder."""
+    """Return path and whether it is a folder, of the folders and matching files in a folder."""
     kept: list[tuple[str, str, bool]] = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -67,20 +67,25 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_file(entry: os.DirEntry[str] | Path) -> bool:
-    """Return whether this is a file, or a link to nothing: its reader shall say so. No pipe is."""
+    """Return whether an entry is a regular file, or a broken link, which its reader reports."""
     try:
         return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry))  # noqa: PTH110
     except OSError:  # a link to itself
         return True
 
 
-def inside(
+def files_below(
     folder: Path, suffixes: Iterable[str], refused: Callable[[OSError], object] | None = None
 ) -> list[Path]:
-    """Return the files that `walk` finds.
+    """Return the files of `walk` as a list.
+
+    Args:
+        folder: the folder to search.
+        suffixes: extensions in lower case, each with its dot.
+        refused: called with the error of a folder that cannot be listed; None to raise it.
 
     Raises:
-        ValueError: a folder cannot be listed, and nothing is there to be told of it.
+        ValueError: a folder cannot be listed, and `refused` is None.
     """
 
     def stop(error: OSError) -> None:
@@ -89,11 +94,11 @@ def inside(
     return [Path(path) for path in walk(str(folder), suffixes, refused or stop)]
 
 
-def matching(pattern: str, refused: Callable[[OSError], object] = lambda _: None) -> list[str]:
-    """Return the files that a glob means, in order; `**` is any number of folders.
+def glob_files(pattern: str, refused: Callable[[OSError], object] = lambda _: None) -> list[str]:
+    """Return the files that match a glob, sorted; `**` matches any number of folders.
 
-    Pipes are left out, and below a `**` all that `walk` leaves out: Python's own `**` follows links
-    in circles.
+    Pipes are left out, and below a `**` everything that `walk` leaves out: Python's own `**`
+    follows circles of links.
 
     Args:
         pattern: the glob.
@@ -101,8 +106,8 @@ def matching(pattern: str, refused: Callable[[OSError], object] = lambda _: None
     """
     parts = Path(pattern).parts
     if "**" not in parts:
-        found = glob.glob(pattern)  # noqa: PTH207
-        return sorted(path for path in found if is_file(Path(path)))
+        paths = glob.glob(pattern)  # noqa: PTH207
+        return sorted(path for path in paths if is_file(Path(path)))
     fixed = parts.index("**")
     files: set[str] = set()
     for root in glob.glob(os.path.join(*parts[:fixed])) if fixed else [""]:  # noqa: PTH118, PTH207

@@ -1,4 +1,4 @@
-"""Sink: a recording written to a file by blocks, complete or not at all."""
+"""Writing of a recording to a file in blocks; the file appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
-from audiotok._platform.atomic import part_of
+from audiotok._platform.atomic import partial_path
 from audiotok.audio.decoders import CHUNK, AudioFileError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("audiotok")
 
-# extension -> libsndfile's format and the encoding it gets unless `subtype` says otherwise
+# extension -> libsndfile's format, and the encoding unless `subtype` names another
 FORMATS = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -35,29 +35,29 @@ FORMATS = {
     ".w64": ("W64", "PCM_16"),
 }
 
-# Bits of the encodings that are rounded here.
+# Bits of the encodings that `_rounded` rounds to.
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24}
 _BITS |= {"ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24}
 
 
 class Sink:
-    """An audio file being written front to back, in constant memory; a context manager.
+    """An audio file open for writing from front to back, in constant memory.
 
-    It appears under its name when it is complete: an exception (Ctrl-C too) leaves nothing.
-    Samples past full scale are clipped, and counted in one warning, unless `subtype` is "FLOAT"
-    or "DOUBLE".
+    It is a context manager. The file appears under its name when it is complete: an exception
+    (Ctrl-C too) leaves nothing. Samples past full scale are clipped, and counted in one warning,
+    unless `subtype` is "FLOAT" or "DOUBLE".
 
     Args:
-        path: where to; the extension says the format: wav, flac, ogg, opus, mp3, aiff ...
-        rate: Hz.
-        channels: how many.
+        path: the file to write; its extension names the format: wav, flac, ogg, opus, mp3 ...
+        rate: sample rate in Hz.
+        channels: number of channels.
         subtype: libsndfile's name of the encoding, e.g. "PCM_24" or "FLOAT"; 16 bits if None.
-        force: overwrite what is there.
-        comment: kept in the file where its format has a place for it.
+        force: whether to overwrite an existing file.
+        comment: stored in the file where its format has a field for it.
 
     Raises:
         AudioFileError: the file exists, its format is unknown or cannot hold this audio, or the
-            disk is full or refuses; here, on entering, in `write` or on leaving.
+            disk is full or refuses; raised here, on entering, in `write` or on leaving.
     """
 
     def __init__(
@@ -70,13 +70,15 @@ class Sink:
         force: bool = False,
         comment: str = "",
     ) -> None:
-        self.path, self.rate, self.channels = Path(path), rate, channels
+        self.path = Path(path)
+        self.rate = rate
+        self.channels = channels
         if self.path.suffix.lower() not in FORMATS:
             raise AudioFileError(f"{path}: unknown format; known: {' '.join(FORMATS)}")
-        there = False
-        with suppress(PermissionError):  # which opening the file explains better
-            there = self.path.exists()
-        if there and not force:
+        exists = False
+        with suppress(PermissionError):  # opening the file gives a better message
+            exists = self.path.exists()
+        if exists and not force:
             raise AudioFileError(f"{path}: exists already; force=True (--force) overwrites it")
         self.format, usual = FORMATS[self.path.suffix.lower()]
         self.subtype = subtype or usual
@@ -85,10 +87,12 @@ class Sink:
             raise AudioFileError(
                 f"{path}: {self.format} cannot hold {self.subtype}; it can: {known}"
             )
-        self.samples = 0  # written so far
-        self._clipped, self._peak = 0, 0.0
-        self.force, self.comment = force, comment
-        self._part = part_of(self.path)
+        self.samples = 0  # a channel, written so far
+        self._clipped = 0
+        self._peak = 0.0
+        self.force = force
+        self.comment = comment
+        self._part = partial_path(self.path)
 
     def __enter__(self) -> Sink:
         try:
@@ -103,7 +107,7 @@ class Sink:
         return self
 
     def write(self, samples: np.ndarray | Tensor) -> None:
-        """Adds samples `[c t]`; see the class for what is raised."""
+        """Add samples `[c t]`; for errors see the class."""
         if not isinstance(samples, np.ndarray):
             samples = samples.detach().cpu().numpy()
         self.samples += samples.shape[1]
@@ -131,7 +135,7 @@ class Sink:
                     self._file.close()
                 return
             self._file.close()
-            if not self.force and self.path.exists():  # it came in the meantime
+            if not self.force and self.path.exists():  # another process wrote it in the meantime
                 raise AudioFileError(f"{self.path}: exists already; --force overwrites it")
             if not self.samples and self.format in ("FLAC", "MP3", "OGG"):
                 raise AudioFileError(
@@ -146,27 +150,29 @@ class Sink:
             log.warning("%s: %d samples clipped (peak %.2f)", self.path, self._clipped, self._peak)
 
     def _discard(self) -> None:
-        with suppress(OSError):  # not there, or in a folder that may not be entered
+        """Remove the unfinished file."""
+        with suppress(OSError):  # it does not exist, or its folder may not be entered
             self._part.unlink()
 
     def _failed(self, error: Exception) -> AudioFileError:
+        """Remove the unfinished file and return the error that describes the failure."""
         self._discard()
         return _not_written(self.path, error, self.rate, self.channels)
 
 
 def _rounded(samples: np.ndarray, subtype: str) -> np.ndarray:
-    """Samples as the nearest integers of an encoding: libsndfile rounds down, half a step low."""
+    """Return samples as the nearest integers of an encoding: libsndfile itself rounds down."""
     bits = _BITS.get(subtype)
     if bits is None:
         return samples
     full = 2 ** (bits - 1)
-    kind = np.int16 if bits <= 16 else np.int32  # libsndfile keeps the upper bits of either
+    kind = np.int16 if bits <= 16 else np.int32  # libsndfile takes the upper bits of either
     steps = (samples.astype(np.float64) * full).round().clip(max=full - 1)
     return (steps * 2 ** (8 * kind().itemsize - bits)).astype(kind)
 
 
 def _not_written(path: Path, error: Exception, rate: int, channels: int) -> AudioFileError:
-    """What went wrong in writing, in one line."""
+    """Return the error that describes in one line why writing failed."""
     if isinstance(error, PermissionError):
         return AudioFileError(f"{path}: no permission to write in {path.parent}")
     if not path.parent.is_dir():

@@ -1,1 +1,1 @@
-"""The command line: commands, what they print, and the jobs that they run on files."""
+"""The command line: its commands, their output, and the jobs that they run on files."""

@@ -1,4 +1,4 @@
-"""What the command line says: results on stdout, one line for each thing to know on stderr."""
+"""Output of the command line: results on stdout; warnings and errors on stderr, a line each."""
 
 from __future__ import annotations
 
@@ -13,37 +13,39 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from audiotok._platform.console import UsageError, error, labelled, one_line, plain, said
+from audiotok._platform.console import UsageError, error, labelled, one_line, plain, stderr_console
 
-shown = Console()
+stdout_console = Console()
 
 
-class Warned(logging.Handler):
-    """Log records as one line each on stderr, above a progress bar if there is one."""
+class StderrHandler(logging.Handler):
+    """Log handler that prints one line a record on stderr, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`."""
         label = record.levelname.lower()
-        said.print(labelled(label, "yellow", one_line(record.getMessage())), soft_wrap=True)
+        stderr_console.print(
+            labelled(label, "yellow", one_line(record.getMessage())), soft_wrap=True
+        )
 
 
 def log_to_stderr() -> None:
-    """Sends the package's warnings to stderr; repeating it changes nothing."""
-    logging.getLogger("audiotok").handlers = [Warned()]
+    """Send the package's warnings to stderr; repeated calls change nothing."""
+    logging.getLogger("audiotok").handlers = [StderrHandler()]
 
 
 def as_json(value: Any) -> None:
-    """JSON on stdout."""
+    """Print a value as JSON on stdout."""
     print(json.dumps(value, indent=1))
 
 
 def line(text: str) -> None:
-    """A line on stdout."""
-    shown.print(Text(plain(text)), soft_wrap=True)
+    """Print a line on stdout."""
+    stdout_console.print(Text(plain(text)), soft_wrap=True)
 
 
-def facts(pairs: dict[str, Any], *, console: Console = shown) -> None:
-    """Names and values on stdout, a line each."""
+def facts(pairs: dict[str, Any], *, console: Console = stdout_console) -> None:
+    """Print names and values, a line each, on stdout or another console."""
     width = max(map(len, pairs), default=0)
     for key, value in pairs.items():
         console.print(
@@ -52,7 +54,7 @@ def facts(pairs: dict[str, Any], *, console: Console = shown) -> None:
 
 
 def estimated(facts: dict[str, Any]) -> dict[str, str]:
-    """What `train.estimate` measured, in words."""
+    """Return the results of `training.estimate` as names and values to print."""
     f = facts
     return {
         "codec": f["codec"],
@@ -69,7 +71,7 @@ def estimated(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def encoding(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of `runtime.files.Made` in words."""
+    """Return the report of encoding a file (of `encode_file`) as names and values to print."""
     streams = f"{row['streams']} x " if row["streams"] > 1 else ""
     return {
         "file": row["target"],
@@ -84,7 +86,7 @@ def encoding(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def roundtrip(result: dict[str, Any]) -> dict[str, Any]:
-    """What `evaluation.roundtrip.roundtrip` returns, in words."""
+    """Return the result of `evaluation.roundtrip` as names and values to print."""
     decoded = result["decode"]
     return {
         **encoding(result["encode"]),
@@ -95,33 +97,41 @@ def roundtrip(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def damaged(row: dict[str, Any]) -> str:
-    """A row of `verify --json` in words."""
+    """Return a row of `verify --json` as a sentence."""
     text = "; ".join(row["damage"])
     text = text if row["file"] in text else f"{row['file']}: {text}"
     return f"{text} ({row['recoverable_seconds']:.2f} s can be recovered)"
 
 
 def report(
-    made: list[dict[str, Any]], skipped: int, failed: int, past: str, *, quiet: bool = False
+    rows: list[dict[str, Any]], skipped: int, failed: int, past: str, *, quiet: bool = False
 ) -> None:
-    """What came of a batch; its errors were said as they came. Quiet: nothing on stdout."""
-    if failed and len(made) + skipped + failed > 1:
-        said.print(f"{failed} of {len(made) + skipped + failed} failed", highlight=False)
+    """Print the result of a batch, whose errors have been printed as they occurred.
+
+    Args:
+        rows: a report of each file that was written.
+        skipped: number of files that were up to date.
+        failed: number of files that failed.
+        past: the verb, "encoded" or "decoded".
+        quiet: whether to print nothing on stdout.
+    """
+    if failed and len(rows) + skipped + failed > 1:
+        stderr_console.print(f"{failed} of {len(rows) + skipped + failed} failed", highlight=False)
     if quiet:
         return
-    if len(made) == 1:
-        facts(encoding(made[0]))
-    elif made:
-        seconds = sum(row["seconds"] for row in made)
-        line(f"{past} {len(made)} files, {seconds / 60:.1f} minutes of audio")
+    if len(rows) == 1:
+        facts(encoding(rows[0]))
+    elif rows:
+        seconds = sum(row["seconds"] for row in rows)
+        line(f"{past} {len(rows)} files, {seconds / 60:.1f} minutes of audio")
     if skipped:
         line(f"{skipped} done already, skipped")
 
 
-def entry(kind: str, name: str, about: str) -> None:
-    """A line of a list on stdout."""
-    shown.print(
-        Text.assemble((f"{kind:7}", "dim"), (plain(name), "cyan"), "  ", plain(about)),
+def entry(kind: str, name: str, description: str) -> None:
+    """Print a line of a list on stdout: kind, name and description."""
+    stdout_console.print(
+        Text.assemble((f"{kind:7}", "dim"), (plain(name), "cyan"), "  ", plain(description)),
         soft_wrap=True,
     )
 
@@ -130,23 +140,29 @@ VERDICTS = {"pass": "green", "fail": "red"}
 
 
 def finding(check: str, verdict: str, text: str) -> None:
-    """What a check came to, a line on stdout."""
+    """Print the result of a conformance check, a line on stdout."""
     style = VERDICTS.get(verdict, "yellow")
-    shown.print(
+    stdout_console.print(
         Text.assemble((f"{check:16}", "cyan"), (f"{verdict:16}", style), plain(text)),
         soft_wrap=True,
     )
 
 
 def certificate(name: str, fingerprint: str, failed: list[str]) -> None:
-    """What all checks came to."""
+    """Print whether a codec passed all conformance checks.
+
+    Args:
+        name: of the codec.
+        fingerprint: of its weights.
+        failed: names of the checks that it failed.
+    """
     word, style = ("conforms", "green") if not failed else ("does not conform", "red")
     why = f": {', '.join(failed)}" if failed else ""
-    shown.print(Text.assemble(plain(f"{name} ({fingerprint}) "), (word, style), why))
+    stdout_console.print(Text.assemble(plain(f"{name} ({fingerprint}) "), (word, style), why))
 
 
 def codecs(rows: list[dict[str, Any]]) -> None:
-    """A table of codecs, within 80 columns."""
+    """Print a table of codecs, within 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("name", no_wrap=True)
     for name in ("rate", "frames/s", "codebooks", "kbps", "params"):
@@ -164,11 +180,11 @@ def codecs(rows: list[dict[str, Any]]) -> None:
             "yes" if row["causal"] else "no",
             "yes" if row["weights"] else "no",
         )
-    shown.print(table)
+    stdout_console.print(table)
 
 
 def outcome(app: Callable[..., Any]) -> int:
-    """Runs a typer app and gives its exit code; what goes wrong is one line on stderr."""
+    """Run a typer app and return its exit code; print errors as one line on stderr."""
     try:
         return app(standalone_mode=False, prog_name="audiotok") or 0
     except typer.Exit as end:
@@ -181,56 +197,61 @@ def outcome(app: Callable[..., Any]) -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError, ImportError) as problem:
-        # Exported codecs run where torch is not installed; this does not.
-        bare = isinstance(problem, ModuleNotFoundError) and problem.name == "torch"
-        error(f"this needs torch ({problem}): pip install torch" if bare else problem)
+        # Exported codecs run without torch, so it may be missing where this command needs it.
+        no_torch = isinstance(problem, ModuleNotFoundError) and problem.name == "torch"
+        error(f"this needs torch ({problem}): pip install torch" if no_torch else problem)
         return 1
     except Exception as problem:
-        # A usage error of click's; typer from 0.16 on brings a click of its own.
+        # A usage error of click, told by its attributes: typer from 0.16 on has a click of its own.
         code, text = getattr(problem, "exit_code", None), getattr(problem, "format_message", None)
         if code is None or text is None:
             raise
         context = getattr(problem, "ctx", None)
-        asked = text()
-        if asked:  # else it was no arguments, and help is there already
-            error(f"{asked} See `{context.command_path if context else 'audiotok'} --help`.")
+        message = text()
+        if message:  # it is empty for a command without arguments, whose help is printed already
+            error(f"{message} See `{context.command_path if context else 'audiotok'} --help`.")
         return code
 
 
-NAME = 26  # columns of a name; of a longer one the end is shown
+NAME = 26  # columns of a name; a longer one is cut at its start
 CELL = 16  # columns of a value with its interval
-REASONS = 12  # why something has no score, at most so many
+REASONS = 12  # the most reasons for missing scores that are printed
 
 
 def bench(results: Any) -> None:
-    """Tables of `results.Results`, a row a subject, and a line for each thing that has no score."""
-    ran = [about for about in results.metrics if not about.not_run]
+    """Print tables of `results.Results`, a row a codec, and a line for each missing score."""
+    ran = [metric for metric in results.metrics if not metric.not_run]
     of = {(mean.subject, mean.metric): mean for mean in results.means}
-    abreast = max(1, (shown.width - NAME - 6) // CELL)
-    for first in range(0, len(ran), abreast):
-        some = ran[first : first + abreast]
+    columns = max(1, (stdout_console.width - NAME - 6) // CELL)
+    for first in range(0, len(ran), columns):
+        metrics = ran[first : first + columns]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("codec", no_wrap=True)
         table.add_column("kbps", justify="right", no_wrap=True)
-        for about in some:
-            unit = f", {about.unit}" if about.unit else ""
-            table.add_column(f"{about.name}{unit}", justify="right")
+        for metric in metrics:
+            unit = f", {metric.unit}" if metric.unit else ""
+            table.add_column(f"{metric.name}{unit}", justify="right")
         for subject in results.subjects:
             name = plain(subject.name)
             name = name if len(name) <= NAME else f"…{name[1 - NAME :]}"
             rate = "" if subject.kbps is None else f"{subject.kbps:.2f}"
-            table.add_row(Text(name), rate, *(_mean(of.get((subject.name, m.name))) for m in some))
-        shown.print(table)
-    for about in results.metrics:
-        if about.not_run:
-            line(f"{about.name}: not run: {about.not_run}")
+            table.add_row(
+                Text(name), rate, *(_mean(of.get((subject.name, m.name))) for m in metrics)
+            )
+        stdout_console.print(table)
+    for metric in results.metrics:
+        if metric.not_run:
+            line(f"{metric.name}: not run: {metric.not_run}")
     _not_scored(results)
     _findings(results)
 
 
 def _not_scored(results: Any) -> None:
-    """A line for each reason; of what could not be read there was one when it came up."""
-    ran = [about.name for about in results.metrics if not about.not_run]
+    """Print a line for each reason of missing scores, without files that could not be read.
+
+    Those have been reported when they were read.
+    """
+    ran = [metric.name for metric in results.metrics if not metric.not_run]
     reasons: dict[str, dict[str, list[str]]] = {}
     for mean in results.means:
         for reason, count in mean.failed.items():
@@ -240,8 +261,8 @@ def _not_scored(results: Any) -> None:
     lines = []
     for reason, rows in reasons.items():
         metrics = dict.fromkeys(metric for some in rows.values() for metric in some)
-        what = "nothing" if len(metrics) == len(ran) > 1 else f"no {', '.join(metrics)}"
-        lines.append(f"{what} of {', '.join(rows)}: {reason}")
+        missing = "nothing" if len(metrics) == len(ran) > 1 else f"no {', '.join(metrics)}"
+        lines.append(f"{missing} of {', '.join(rows)}: {reason}")
     for text in lines[:REASONS]:
         line(text)
     if len(lines) > REASONS:
@@ -249,14 +270,14 @@ def _not_scored(results: Any) -> None:
 
 
 def _findings(results: Any) -> None:
-    """A table for each task, a column a codec, and a line for each thing that was not found."""
+    """Print a table for each task, a column a codec, and a line for each value that is missing."""
     tasks: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
-    for found in results.findings:
-        if found.value is None:
-            line(f"{found.task}, {found.name} of {found.subject}: {found.note}")
+    for result in results.findings:
+        if result.value is None:
+            line(f"{result.task}, {result.name} of {result.subject}: {result.note}")
         else:
-            rows = tasks.setdefault(found.task, {})
-            rows.setdefault((found.name, found.unit), {})[found.subject] = f"{found.value:.4g}"
+            rows = tasks.setdefault(result.task, {})
+            rows.setdefault((result.name, result.unit), {})[result.subject] = f"{result.value:.4g}"
     for task, rows in tasks.items():
         subjects = list(dict.fromkeys(subject for row in rows.values() for subject in row))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -267,11 +288,11 @@ def _findings(results: Any) -> None:
             label = f"{name}, {unit}" if unit else name
             cells = (row.get(subject, "") for subject in subjects)
             table.add_row(Text(plain(label)), *cells)
-        shown.print(table)
+        stdout_console.print(table)
 
 
 def _mean(mean: Any) -> str:
-    """A value with half of its interval, and how many it leaves out."""
+    """Return a mean with half the width of its interval, and its count if scores are missing."""
     if mean is None or mean.value is None:
         return "failed"
     spread = (mean.high - mean.low) / 2

@@ -1,4 +1,4 @@
-"""What is done to each file of a batch: encoding it, or decoding it by the codec that it names."""
+"""Jobs of a batch: encoding a file, or decoding a file by the codec that it names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiotok._platform.registry import presets
-from audiotok.codecs.load import load_by
+from audiotok.codecs.load import load_in_backend
 from audiotok.runtime.batch.workers import Job
 from audiotok.runtime.files import decode_file, encode_file
 from audiotok.tokens import TokenReader
@@ -17,13 +17,27 @@ if TYPE_CHECKING:
 
 
 def encoder(codec: str, device: str, backend: str | None = None, **options: Any) -> Job:
-    """The job of encoding a file; options as for `encode_file`."""
-    model = load_by(codec, device, backend)
+    """Return the job of encoding a file.
+
+    Args:
+        codec: a name, a checkpoint or an exported folder.
+        device: as for `load_in_backend`.
+        backend: as for `load_in_backend`.
+        options: as for `encode_file`.
+    """
+    model = load_in_backend(codec, device, backend)
     return lambda source, target: encode_file(model, source, target, **options).row()
 
 
 def decoder(codec: str | None, device: str, backend: str | None = None, **options: Any) -> Job:
-    """The job of decoding a file, by the codec it names if None; options as for `decode_file`."""
+    """Return the job of decoding a file.
+
+    Args:
+        codec: a name, a checkpoint or an exported folder; None for the codec that the file names.
+        device: as for `load_in_backend`.
+        backend: as for `load_in_backend`.
+        options: as for `decode_file`.
+    """
 
     def decode(source: Path, target: Path) -> dict[str, Any]:
         return decode_file(
@@ -36,15 +50,16 @@ def decoder(codec: str | None, device: str, backend: str | None = None, **option
 def codec_for(
     tokens: Path, codec: str | None, device: str, backend: str | None = None
 ) -> Codec | Exported:
-    """Return the codec that decodes a .tok file, loaded once a process.
+    """Return the codec that decodes a .tok file; it is loaded once a process.
 
     Args:
         tokens: the file.
-        codec: a name or a checkpoint; None for the codec that the file names.
-        device, backend: as for `load_by`.
+        codec: a name, a checkpoint or an exported folder; None for the codec that the file names.
+        device: as for `load_in_backend`.
+        backend: as for `load_in_backend`.
 
     Raises:
-        ValueError: as `load_by`, or a codec that is not here.
+        ValueError: the codec is unknown, or as `load_in_backend`.
     """
     if codec is None:
         with TokenReader(tokens) as reader:
@@ -54,11 +69,11 @@ def codec_for(
                 f"{tokens}: tokens of codec {codec!r}, which is not here (`audiotok codecs` lists "
                 "those that are); give its checkpoint, or its exported folder, with --codec"
             )
-    return load_by(codec, device, backend)
+    return load_in_backend(codec, device, backend)
 
 
 def _known(name: str) -> bool:
-    """Whether there is a codec of this name; without torch none can be looked up."""
+    """Return whether there is a codec of this name; False without torch, as none can be listed."""
     try:
         return name in presets("codecs")
     except ImportError:

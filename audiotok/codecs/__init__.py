@@ -1,1 +1,1 @@
-"""The codecs there are, their weights, and how to get one."""
+"""Codecs: their networks, their weights, and functions that load, check and export them."""

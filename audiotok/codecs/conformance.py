@@ -1,7 +1,8 @@
-"""Conformance: does a codec keep the promises that every codec here makes? A certificate.
+"""Conformance: a certificate of whether a codec keeps the promises that every codec makes.
 
-Each check runs the codec through its public face only, so it holds for a codec that ships, one you
-trained, and one of others' weights. A check that cannot apply says why and is no failure.
+Each check runs the codec through its public interface only, so it holds for a codec that ships, one
+you trained, and one with other weights. A check that cannot apply gives the reason and is no
+failure.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from audiotok.runtime.sessions import Decoding, Encoding
 from audiotok.runtime.stream import Stream
 from audiotok.tokens.tokens import Tokens
 
-NEAR_TIES = 1e-3  # of all frames: rounding may decide between two entries that are equally near
-TOLERANCE = 1e-4  # of the loudest sample
+NEAR_TIES = 1e-3  # share of frames in which rounding may decide between two equally near entries
+TOLERANCE = 1e-4  # largest difference of samples, relative to the loudest sample
 
 Verdict = Literal["pass", "fail", "does not apply"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a check came to: its name, the verdict, and what was measured or why not."""
+class CheckResult:
+    """A result of one check: its name, the verdict, and a measurement or a reason."""
 
     check: str
     verdict: Verdict
@@ -39,19 +40,19 @@ class Finding:
 
 
 class PromiseError(Exception):
-    """A promise that is not kept; the message says what was seen."""
+    """A promise that is not kept; the message describes the difference."""
 
 
 class InapplicableError(Exception):
-    """A check that this codec, or this machine, gives no ground for; the message says why."""
+    """A check that does not apply to this codec or machine; the message gives the reason."""
 
 
-def conform(codec: Codec, audio: Audio | None = None) -> Iterator[Finding]:
-    """Try every promise, one finding each, as they come.
+def conform(codec: Codec, audio: Audio | None = None) -> Iterator[CheckResult]:
+    """Run every check on a codec and yield the result of each as it ends.
 
     Args:
-        codec: in eval mode, wherever it is.
-        audio: what to try it on, at least 3 s; bursts of noise if None.
+        codec: codec in eval mode, on any device.
+        audio: recording to run the checks on, at least 3 s; bursts of noise if None.
 
     Raises:
         ValueError: the audio is too short.
@@ -66,19 +67,24 @@ def conform(codec: Codec, audio: Audio | None = None) -> Iterator[Finding]:
     for name, check in CHECKS.items():
         verdict: Verdict = "pass"
         try:
-            said = check(codec, audio)
+            message = check(codec, audio)
         except PromiseError as failure:
-            verdict, said = "fail", str(failure)
+            verdict, message = "fail", str(failure)
         except InapplicableError as reason:
-            verdict, said = "does not apply", str(reason)
+            verdict, message = "does not apply", str(reason)
         except (ValueError, RuntimeError, IndexError, TypeError) as error:
             verdict = "fail"
-            said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        yield Finding(name, verdict, said)
+            message = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        yield CheckResult(name, verdict, message)
 
 
 def bursts(rate: int, seconds: float) -> Audio:
-    """Noise whose loudness and colour come and go a few times a second, the same every time."""
+    """Return noise whose loudness and colour vary a few times a second, the same every time.
+
+    Args:
+        rate: Hz.
+        seconds: duration.
+    """
     random = torch.Generator().manual_seed(0)
     samples = int(rate * seconds)
     time = torch.arange(samples) / rate
@@ -90,26 +96,29 @@ def bursts(rate: int, seconds: float) -> Audio:
 
 
 def _weights(codec: Codec, audio: Audio) -> str:
-    found = not_finite(codec.state_dict())
-    if found:
-        raise PromiseError(f"{found[0]} holds {found[1]}")
+    """Check that all weights are finite."""
+    bad = not_finite(codec.state_dict())
+    if bad:
+        raise PromiseError(f"{bad[0]} holds {bad[1]}")
     return f"{codec.parameters_total} parameters, all finite"
 
 
 def _lengths(codec: Codec, audio: Audio) -> str:
+    """Check that recordings of many lengths give the right number of frames and samples."""
     frame = codec.frame_size
-    tried = [0, 1, frame - 1, frame, frame + 1, 3 * frame + frame // 2, 12345 % len(audio)]
-    for n in tried:
+    lengths = [0, 1, frame - 1, frame, frame + 1, 3 * frame + frame // 2, 12345 % len(audio)]
+    for n in lengths:
         tokens = codec.encode(audio[:n])
         if tokens.frames != -(-n // frame):
             raise PromiseError(f"{n} samples give {tokens.frames} frames, not {-(-n // frame)}")
-        given = len(codec.decode(tokens))
-        if given != n:
-            raise PromiseError(f"{n} samples come back as {given}")
-    return f"{len(tried)} lengths come back exactly"
+        decoded = len(codec.decode(tokens))
+        if decoded != n:
+            raise PromiseError(f"{n} samples come back as {decoded}")
+    return f"{len(lengths)} lengths come back exactly"
 
 
 def _determinism(codec: Codec, audio: Audio) -> str:
+    """Check that encoding and decoding twice give the same result."""
     one, other = codec.encode(audio), codec.encode(audio)
     if one != other:
         raise PromiseError(f"{_differing(one, other)} frames differ between two runs")
@@ -119,6 +128,7 @@ def _determinism(codec: Codec, audio: Audio) -> str:
 
 
 def _round_trip(codec: Codec, audio: Audio) -> str:
+    """Check that tokens survive a file, and that decoded samples are finite."""
     tokens = codec.encode(audio)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.tok"
@@ -135,6 +145,7 @@ def _round_trip(codec: Codec, audio: Audio) -> str:
 
 
 def _batch(codec: Codec, audio: Audio) -> str:
+    """Check that recordings in a batch give what each gives alone."""
     audios = [audio, audio[: len(audio) // 2 + 77], audio[: 5 * codec.frame_size + 1], audio[:1]]
     alone = [codec.encode(a) for a in audios]
     differ = 0
@@ -142,13 +153,14 @@ def _batch(codec: Codec, audio: Audio) -> str:
         batch = codec.encode_batch(audios, group=group)
         differ = sum(_differing(a, b) for a, b in zip(alone, batch, strict=True))
         _near_ties(differ, sum(a.frames for a in alone), f"in a batch, {group} at a time,")
-    heard = codec.decode_batch(alone, group=len(audios))
-    for one, tokens in zip(heard, alone, strict=True):
+    decoded = codec.decode_batch(alone, group=len(audios))
+    for one, tokens in zip(decoded, alone, strict=True):
         _close(one.samples, codec.decode(tokens).samples, "decoded in a batch")
     return f"{len(audios)} unlike lengths side by side: {differ} frames differ from those alone"
 
 
 def _chunks(codec: Codec, audio: Audio) -> str:
+    """Check that pieces of any size give the codes and samples of the whole."""
     if not codec.exact_chunks:
         raise InapplicableError("it says itself that chunks give other codes than the whole")
     tokens = codec.encode(audio)
@@ -156,55 +168,60 @@ def _chunks(codec: Codec, audio: Audio) -> str:
     wave, random = codec.decode(tokens).samples, np.random.default_rng(0)
     for most in (997, 3 * codec.block * codec.frame_size // 2):
         encoding, decoding = Encoding(codec), Decoding(codec, samples=len(audio))
-        made = [encoding.push(x[None]) for x in _cut(audio.samples.to(codec.device), most, random)]
-        if not torch.equal(torch.cat([*made, encoding.finish()], 2), codes):
+        pieces = _cut(audio.samples.to(codec.device), most, random)
+        encoded = [encoding.push(x[None]) for x in pieces]
+        if not torch.equal(torch.cat([*encoded, encoding.finish()], 2), codes):
             raise PromiseError(f"pieces of up to {most} samples give other codes")
         frames = max(1, most // codec.frame_size)
-        heard = [decoding.push(x[None]) for x in _cut(codes[0], frames, random)]
-        if not torch.equal(torch.cat([*heard, decoding.finish()], 2)[0].cpu(), wave):
+        decoded = [decoding.push(x[None]) for x in _cut(codes[0], frames, random)]
+        if not torch.equal(torch.cat([*decoded, decoding.finish()], 2)[0].cpu(), wave):
             raise PromiseError(f"pieces of up to {frames} frames give other samples")
     memory = "memory does not grow" if codec.constant_memory else "a layer keeps the whole"
     return f"any cutting gives the same bits; {memory}"
 
 
 def _stream(codec: Codec, audio: Audio) -> str:
+    """Check that a stream gives the codes and samples of the whole."""
     if not math.isfinite(codec.latency):
         raise InapplicableError("it needs the end of a recording before it begins")
     audio = audio[: 3 * codec.sample_rate]
     tokens, stream = codec.encode(audio), Stream(codec)
     samples = audio.samples.to(codec.device)
-    made = [stream.encode(x) for x in _cut(samples, 3 * codec.frame_size, np.random.default_rng(1))]
-    codes = torch.cat([*made, stream.finish_encode()], 1).cpu().numpy()
+    pieces = _cut(samples, 3 * codec.frame_size, np.random.default_rng(1))
+    encoded = [stream.encode(x) for x in pieces]
+    codes = torch.cat([*encoded, stream.finish_encode()], 1).cpu().numpy()
     live = replace(tokens, codes=codes)
     _near_ties(_differing(tokens, live), tokens.frames, "in a stream")
     whole = torch.from_numpy(tokens.codes.copy()).to(codec.device)
-    heard = torch.cat([stream.decode(whole), stream.finish_decode()], 1)[:, : len(audio)]
-    _close(heard.cpu(), codec.decode(tokens).samples, "decoded in a stream")
+    decoded = torch.cat([stream.decode(whole), stream.finish_decode()], 1)[:, : len(audio)]
+    _close(decoded.cpu(), codec.decode(tokens).samples, "decoded in a stream")
     return f"latency {1000 * codec.latency:.1f} ms; {_differing(tokens, live)} frames differ"
 
 
 def _receptive_field(codec: Codec, audio: Audio) -> str:
+    """Check that audio after the declared receptive field does not change a frame."""
     before, after = codec.receptive_field
     frame, tokens = codec.frame_size, codec.encode(audio)
     seconds = [x / codec.sample_rate for x in (before, after)]
-    said = f"{seconds[0]:.3f} s before a frame, {seconds[1]:.3f} s after it"
+    message = f"{seconds[0]:.3f} s before a frame, {seconds[1]:.3f} s after it"
     middle = tokens.frames // 2
     past = (middle + 1) * frame + after
     if not math.isfinite(after) or past + frame >= len(audio):
-        return said
+        return message
     samples = audio.samples.clone()
     samples[:, int(past) :] = -samples[:, int(past) :]
     other = codec.encode(Audio(samples, audio.rate))
-    kept = (other.codes == tokens.codes)[:, : middle + 1].all(0)
-    _near_ties(int((~kept).sum()), middle + 1, "with other audio past the declared field")
-    return said
+    same = (other.codes == tokens.codes)[:, : middle + 1].all(0)
+    _near_ties(int((~same).sum()), middle + 1, "with other audio past the declared field")
+    return message
 
 
 def _precision(codec: Codec, audio: Audio) -> str:
+    """Check that float64 gives the codes of float32, and measure bfloat16."""
     tokens, samples = codec.encode(audio), audio.samples.to(codec.device)
     if codec.device.type == "mps":
         raise InapplicableError("this device has no float64")
-    codec.encoder.double()  # and back, which is exact; the search is in float32 always
+    codec.encoder.double()  # exactly reversible; codebooks are always searched in float32
     try:
         encoding = Encoding(codec)
         codes = torch.cat([encoding.push(samples[None].double()), encoding.finish()], 2)[0]
@@ -219,16 +236,17 @@ def _precision(codec: Codec, audio: Audio) -> str:
 
 
 def _devices(codec: Codec, audio: Audio) -> str:
-    here, there = codec.device, "cuda" if torch.cuda.is_available() else ""
-    if not there:
+    """Check that a CPU and a GPU give the same codes."""
+    device, other_device = codec.device, "cuda" if torch.cuda.is_available() else ""
+    if not other_device:
         raise InapplicableError("no other device is here")
     tokens = codec.to("cpu").encode(audio)
     try:
-        other = codec.to(there).encode(audio)
+        other = codec.to(other_device).encode(audio)
     finally:
-        codec.to(here)
-    _near_ties(_differing(tokens, other), tokens.frames, f"on {there}")
-    return f"{_differing(tokens, other)} frames differ between cpu and {there}"
+        codec.to(device)
+    _near_ties(_differing(tokens, other), tokens.frames, f"on {other_device}")
+    return f"{_differing(tokens, other)} frames differ between cpu and {other_device}"
 
 
 CHECKS: dict[str, Callable[[Codec, Audio], str]] = {
@@ -246,6 +264,7 @@ CHECKS: dict[str, Callable[[Codec, Audio], str]] = {
 
 
 def _cut(x: torch.Tensor, most: int, random: np.random.Generator) -> Iterator[torch.Tensor]:
+    """Yield pieces of random sizes, up to `most`, along the last axis."""
     while x.shape[1]:
         size = int(random.integers(0, most + 1))
         yield x[:, :size]
@@ -253,18 +272,20 @@ def _cut(x: torch.Tensor, most: int, random: np.random.Generator) -> Iterator[to
 
 
 def _differing(one: Tokens, other: Tokens) -> int:
-    """Frames that are not the same in both; all of them where there are not as many."""
+    """Return the number of frames that differ; all of them where the numbers of frames differ."""
     if one.codes.shape != other.codes.shape:
         return max(one.frames, other.frames)
     return int((one.codes != other.codes).any(0).sum())
 
 
 def _near_ties(differ: int, frames: int, where: str) -> None:
+    """Raise PromiseError if more frames differ than near-ties explain."""
     if differ > max(1, NEAR_TIES * frames):
         raise PromiseError(f"{where} {differ} of {frames} frames have other codes")
 
 
 def _close(one: torch.Tensor, other: torch.Tensor, what: str) -> None:
+    """Raise PromiseError if samples differ by more than the tolerance."""
     worst = float((one - other).abs().max()) if one.shape == other.shape else math.inf
     if not worst <= TOLERANCE * max(1e-3, float(other.abs().max())):
         raise PromiseError(f"{what}, samples are off by {worst:.1e}")

@@ -1,4 +1,4 @@
-"""`load`: a codec by name, by the path of its weights, or by its exported folder."""
+"""One function to load a codec: by name, by the path of its weights, or by its exported folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from audiotok._platform.console import UsageError
 from audiotok._platform.registry import find
 from audiotok.nn.pretrained.hub import cache_folder
-from audiotok.runtime.exported import FORMAT, Exported, ExportError, is_exported, read_about
+from audiotok.runtime.exported import FORMAT, Exported, ExportError, is_exported, read_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -52,29 +52,29 @@ def load(
     threads: int | None = None,
     precision: Precision = "float32",
 ) -> Codec | Exported:
-    """A codec ready to use, by name (`"encodec_24khz"`), the path of a checkpoint, or the folder
-    of an exported codec.
+    """Load a codec ready to use: by name, by the path of a checkpoint, or from an exported folder.
 
-    Weights that neither ship nor are in the cache are downloaded (`hub`). A checkpoint may be ours
-    or that of another program (`state_dicts`): its codec is recognised from its tensors.
+    Weights that neither ship nor are in the cache are downloaded (`hub`). A checkpoint may be of
+    audiotok or of another program (`state_dicts`): its codec is recognised from its tensors.
 
     Args:
-        name_or_path: a codec's name; else a file, a Hugging Face repository's folder, or what
-            `audiotok export` wrote, which needs a backend other than torch, and no torch.
-        name: the codec that a file is meant for, where its weights fit several (DM-Codec's are
+        name_or_path: a codec's name (`"encodec_24khz"`); else a file, a Hugging Face repository's
+            folder, or a folder that `audiotok export` wrote, which needs a backend other than
+            torch, and no torch.
+        name: name of the codec in a file whose weights fit several (DM-Codec's are
             SpeechTokenizer's in all but their values).
-        device: where to put it; torch only.
-        backend: what executes it: "torch", "onnx" (onnxruntime) or "openvino". A codec that is not
-            exported yet is, once, into the cache; that takes a minute or two.
-        threads: that a backend other than torch may use (as many as there are cores if None).
-        precision: that such a backend computes in; "bfloat16" is OpenVINO's, and changes codes.
+        device: device on which to place it; torch only.
+        backend: backend that runs it: "torch", "onnx" (onnxruntime) or "openvino". A codec that is
+            not exported yet is exported once, into the cache; that takes a minute or two.
+        threads: number of threads of a backend other than torch (one per core if None).
+        precision: precision of such a backend; "bfloat16" is OpenVINO's, and changes codes.
 
     Raises:
-        CheckpointError: no weights, or a file that does not fit; says what to do.
+        CheckpointError: no weights, or a file that does not fit; the message tells what to do.
         ExportError: an exported folder that is damaged, or a codec that cannot be exported.
-        HubError: weights that cannot be downloaded; says which file to put where.
-        ImportError: the backend's library is not installed; says how to.
-        UnknownPartError: no such name or backend; lists the known ones.
+        HubError: weights that cannot be downloaded; the message tells which file to put where.
+        ImportError: the backend's library is not installed; the message tells how to install it.
+        UnknownPartError: no such name or backend; the message lists the known ones.
     """
     if backend == "torch":
         if is_exported(name_or_path):
@@ -92,46 +92,57 @@ def load(
     folder = Path(name_or_path)
     if not is_exported(folder):
         folder = _exported(name_or_path, name)
-    about = read_about(folder)
-    if name is not None and name != about["codec"]:
-        raise ExportError(f"{folder}: holds {about['codec']!r}, not {name!r}")
-    graphs = about["graphs"].items()
+    description = read_metadata(folder)
+    if name is not None and name != description["codec"]:
+        raise ExportError(f"{folder}: holds {description['codec']!r}, not {name!r}")
+    graphs = description["graphs"].items()
     files: dict[str, Any] = {n: folder / Path(graph["file"]).name for n, graph in graphs}
-    return Exported(about, kind(files, threads=threads, precision=precision))
+    return Exported(description, kind(files, threads=threads, precision=precision))
 
 
 @cache
 def load_once(codec: str, device: str) -> Codec:
-    """Return the codec of a name or checkpoint in torch, the same one whenever it is asked for in
-    this process.
+    """Return the torch codec of a name or checkpoint, the same instance throughout this process.
+
+    Args:
+        codec: name or path, as for `load`.
+        device: device on which to place it.
 
     Raises:
-        CheckpointError: it is not there, or damaged.
+        CheckpointError: it does not exist, or is damaged.
         UsageError: there is no such device.
     """
     try:
         return load(codec, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch's words for a device it has not
+    except (RuntimeError, AssertionError) as error:  # torch's errors for an unknown device
         raise UsageError(f"device {device}: {str(error).splitlines()[0]}") from None
 
 
-def load_by(codec: str, device: str, backend: str | None) -> Codec | Exported:
-    """Return the same by a backend: if None, torch, or onnxruntime for an exported codec.
+def load_in_backend(codec: str, device: str, backend: str | None) -> Codec | Exported:
+    """Return the codec of a name or path in a backend, the same instance throughout this process.
+
+    Args:
+        codec: name or path, as for `load`.
+        device: device on which to place it.
+        backend: name of the backend; if None, torch, or onnxruntime for an exported codec.
 
     Raises:
         ValueError: as `load_once`, or the backend cannot run it.
     """
     backend = backend or ("onnx" if is_exported(codec) else "torch")
-    return load_once(codec, device) if backend == "torch" else _executed(codec, backend, device)
+    if backend == "torch":
+        return load_once(codec, device)
+    return _load_exported(codec, backend, device)
 
 
 @cache
-def _executed(codec: str, backend: str, device: str) -> Exported:
+def _load_exported(codec: str, backend: str, device: str) -> Exported:
+    """Return the codec in a backend other than torch, the same instance each time."""
     return load(codec, backend=backend, device=device)
 
 
 def _exported(name_or_path: str | Path, name: str | None) -> Path:
-    """The codec in the cache, exported if it is not there yet, is old or damaged."""
+    """Return the cached export of a codec; export it if there is none, or an old or damaged one."""
     try:
         from audiotok.codecs.checkpoint import load as load_weights
         from audiotok.codecs.export.folder import export
@@ -143,7 +154,7 @@ def _exported(name_or_path: str | Path, name: str | None) -> Path:
     codec = load_weights(name_or_path, name=name)
     weights = f"{codec.fingerprint}-{codec.decoder_fingerprint}"
     folder = cache_folder() / "exported" / f"{codec.name}-{weights}"
-    if not _fit(folder):
+    if not _is_current(folder):
         again = ", once" if not folder.exists() else " again: what is there is old or damaged"
         doing = "%s is exported into %s%s; that takes a minute or two"
         log.warning(doing, codec.name, folder, again)
@@ -151,9 +162,9 @@ def _exported(name_or_path: str | Path, name: str | None) -> Path:
     return folder
 
 
-def _fit(folder: Path) -> bool:
-    """Whether an export in the cache is whole, and of today's form."""
+def _is_current(folder: Path) -> bool:
+    """Return whether an export in the cache is complete and of the current format."""
     try:
-        return read_about(folder)["format"] == FORMAT
+        return read_metadata(folder)["format"] == FORMAT
     except ExportError:
         return False

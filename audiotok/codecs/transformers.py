@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load, save
@@ -26,13 +26,13 @@ from audiotok.codecs.models.base import Codec
 from audiotok.tokens.tokens import Tokens
 
 _torchaudio.load()  # transformers imports torchaudio, which may not load by itself
-transformers: Any = needed("transformers", extra="teachers")
+transformers: Any = optional_import("transformers", extra="teachers")
 WEIGHTS = "model.safetensors"
 
 
 @dataclass
 class Encoded(transformers.utils.ModelOutput):
-    """What `AudiotokModel.encode` gives.
+    """The output of `AudiotokModel.encode`.
 
     Attributes:
         audio_codes: `[b k f]`; 0 after the end of a recording.
@@ -45,7 +45,7 @@ class Encoded(transformers.utils.ModelOutput):
 
 @dataclass
 class Decoded(transformers.utils.ModelOutput):
-    """What `AudiotokModel.decode` gives.
+    """The output of `AudiotokModel.decode`.
 
     Attributes:
         audio_values: `[b c t]`; 0 after the end of a recording.
@@ -55,15 +55,20 @@ class Decoded(transformers.utils.ModelOutput):
 
 
 @dataclass
-class Passed(transformers.utils.ModelOutput):
-    """What `AudiotokModel.forward` gives: both."""
+class RoundTrip(transformers.utils.ModelOutput):
+    """The output of `AudiotokModel.forward`: codes and decoded audio.
+
+    Attributes:
+        audio_codes: `[b k f]`; 0 after the end of a recording.
+        audio_values: `[b c t]`; 0 after the end of a recording.
+    """
 
     audio_codes: Any = None
     audio_values: Any = None
 
 
 class AudiotokConfig(transformers.PretrainedConfig):
-    """Facts about a codec; its sizes are with its weights."""
+    """The properties of a codec; its config is stored with its weights."""
 
     model_type = "audiotok"
 
@@ -77,28 +82,31 @@ class AudiotokConfig(transformers.PretrainedConfig):
         codebook_sizes: Sequence[int] = (),
         **kwargs: Any,
     ) -> None:
-        self.codec, self.fingerprint = codec, fingerprint
-        self.sampling_rate, self.audio_channels = sampling_rate, audio_channels
-        self.frame_size, self.codebook_sizes = frame_size, list(codebook_sizes)
+        self.codec = codec
+        self.fingerprint = fingerprint
+        self.sampling_rate = sampling_rate
+        self.audio_channels = audio_channels
+        self.frame_size = frame_size
+        self.codebook_sizes = list(codebook_sizes)
         super().__init__(**kwargs)
 
     @property
     def num_quantizers(self) -> int:
-        """Codebooks."""
+        """Number of codebooks."""
         return len(self.codebook_sizes)
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.sampling_rate / self.frame_size
 
 
 class AudiotokModel(transformers.PreTrainedModel):
-    """Audio to codes and back, each recording of a batch as it is alone.
+    """A codec as a model: audio to codes and back, each recording of a batch as it is alone.
 
     Args:
-        config: facts.
-        codec: what does the work; the shipped weights of `config.codec` if None.
+        config: properties of the codec.
+        codec: the codec; if None, the one with the shipped weights of `config.codec`.
     """
 
     config_class = AudiotokConfig
@@ -111,7 +119,7 @@ class AudiotokModel(transformers.PreTrainedModel):
 
     @classmethod
     def of(cls, name_or_path: str | Path) -> AudiotokModel:
-        """Any codec that `audiotok.load` knows, by name or path."""
+        """Return a model of any codec that `audiotok.load` knows, by name or path."""
         codec = load(name_or_path)
         config = AudiotokConfig(
             codec=codec.name,
@@ -124,7 +132,12 @@ class AudiotokModel(transformers.PreTrainedModel):
         return cls(config, codec).eval()
 
     def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
-        """Writes config, weights (an audiotok checkpoint) and a feature extractor to a folder."""
+        """Write config, weights (an audiotok checkpoint) and a feature extractor to a folder.
+
+        Args:
+            save_directory: the folder.
+            _: options of transformers, which are ignored.
+        """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         save(self.codec, folder / WEIGHTS, dtype=torch.float32)
@@ -138,7 +151,12 @@ class AudiotokModel(transformers.PreTrainedModel):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | Path, *_: Any, **kwargs: Any
     ) -> AudiotokModel:
-        """Reads a folder that `save_pretrained` wrote; nothing is fetched and no code is run.
+        """Read a folder that `save_pretrained` wrote, without downloads and without running code.
+
+        Args:
+            pretrained_model_name_or_path: the folder.
+            _: arguments of transformers, which are ignored.
+            kwargs: `config` to take in place of the folder's; others are ignored.
 
         Raises:
             OSError: it is no such folder.
@@ -157,12 +175,12 @@ class AudiotokModel(transformers.PreTrainedModel):
         padding_mask: Tensor | None = None,
         num_quantizers: int | None = None,
     ) -> Encoded:
-        """Waves `[b c t]` or `[b t]` at the codec's rate to codes.
+        """Encode waves `[b c t]` or `[b t]` at the codec's rate.
 
         Args:
             input_values: samples.
             padding_mask: `[b t]`, 1 where samples are real; they come first.
-            num_quantizers: the first so many codebooks; all if None.
+            num_quantizers: number of codebooks, from the first; all if None.
         """
         waves = input_values[:, None] if input_values.ndim == 2 else input_values
         lengths = [waves.shape[2]] * len(waves)
@@ -172,29 +190,29 @@ class AudiotokModel(transformers.PreTrainedModel):
             Audio(wave[:, : int(n)].float().cpu(), self.config.sampling_rate)
             for wave, n in zip(waves, lengths, strict=True)
         ]
-        made = self.codec.encode_batch(audios, codebooks=num_quantizers)
-        longest = max((tokens.frames for tokens in made), default=0)
-        rows = len(made[0].codes) if made else 0
-        codes = torch.zeros(len(made), rows, longest, dtype=torch.long)
-        mask = torch.zeros(len(made), longest, dtype=torch.bool)
-        for i, tokens in enumerate(made):
+        encoded = self.codec.encode_batch(audios, codebooks=num_quantizers)
+        longest = max((tokens.frames for tokens in encoded), default=0)
+        rows = len(encoded[0].codes) if encoded else 0
+        codes = torch.zeros(len(encoded), rows, longest, dtype=torch.long)
+        mask = torch.zeros(len(encoded), longest, dtype=torch.bool)
+        for i, tokens in enumerate(encoded):
             codes[i, :, : tokens.frames] = torch.from_numpy(tokens.codes.copy())
             mask[i, : tokens.frames] = True
         return Encoded(codes.to(waves.device), mask.to(waves.device))
 
     @torch.no_grad()
     def decode(self, audio_codes: Tensor, codes_mask: Tensor | None = None) -> Decoded:
-        """Codes `[b k f]` to waves; a frame gives `frame_size` samples.
+        """Decode codes `[b k f]` to waves of `frame_size` samples a frame.
 
         Args:
             audio_codes: codes.
-            codes_mask: bool `[b f]`; they come first.
+            codes_mask: bool `[b f]`, True where frames are real; they come first.
         """
         config, device = self.config, audio_codes.device
         frames = [audio_codes.shape[2]] * len(audio_codes)
         if codes_mask is not None:
             frames = codes_mask.sum(1).tolist()
-        made = [
+        batch = [
             Tokens(
                 codes=codes[:, :n].cpu().numpy(),
                 size=tuple(config.codebook_sizes[: len(codes)]),
@@ -209,7 +227,7 @@ class AudiotokModel(transformers.PreTrainedModel):
             )
             for codes, n in zip(audio_codes, frames, strict=True)
         ]
-        waves = [audio.samples for audio in self.codec.decode_batch(made)]
+        waves = [audio.samples for audio in self.codec.decode_batch(batch)]
         longest = max((wave.shape[1] for wave in waves), default=0)
         values = torch.zeros(len(waves), config.audio_channels, longest)
         for i, wave in enumerate(waves):
@@ -221,16 +239,22 @@ class AudiotokModel(transformers.PreTrainedModel):
         input_values: Tensor,
         padding_mask: Tensor | None = None,
         num_quantizers: int | None = None,
-    ) -> Passed:
-        """There and back; waves are as long as they came in."""
+    ) -> RoundTrip:
+        """Encode and decode waves, which come back at the length of the input.
+
+        Args:
+            input_values: samples `[b c t]` or `[b t]` at the codec's rate.
+            padding_mask: `[b t]`, 1 where samples are real; they come first.
+            num_quantizers: number of codebooks, from the first; all if None.
+        """
         encoded = self.encode(input_values, padding_mask, num_quantizers)
         decoded = self.decode(encoded.audio_codes, encoded.codes_mask)
         values = decoded.audio_values[..., : input_values.shape[-1]]
-        return Passed(encoded.audio_codes, values)
+        return RoundTrip(encoded.audio_codes, values)
 
 
 class AudiotokFeatureExtractor(transformers.EncodecFeatureExtractor):
-    """Waves to `input_values` `[b c t]` and `padding_mask` `[b t]`: EnCodec's, at another rate."""
+    """EnCodec's feature extractor: waves to `input_values` `[b c t]` and `padding_mask` `[b t]`."""
 
 
 transformers.AutoConfig.register("audiotok", AudiotokConfig, exist_ok=True)

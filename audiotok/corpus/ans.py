@@ -1,19 +1,19 @@
-"""Codes of a shard, entropy-coded without loss: integer models, the same bytes on every machine.
+"""Lossless entropy coding of a shard's codes with integer models, equal on every machine.
 
     magic 8 | length 4 | CRC 4 | JSON: header, frames, pages, which codebooks have flags
-    weights    of each codebook, 4 bytes an entry: how often the shard has it; all together deflated
+    weights    counts of each codebook's entries in the shard, 4 bytes each, deflated together
     pages      offset 8, words 4, CRC 4 of each
     words      32 bits each, of constriction's ANS coder (Duda 2013, arXiv:1311.2540)
 
 A page is `PAGE` frames and is read by itself. In it each codebook in turn is coded `STEP` frames at
-a time, by a model that starts from the weights and counts what has come since:
+a time, by a model that starts from the weights and adds counts of the codes so far:
 
-    frequency of an entry   1 + count * (2^24 - entries) // (sum of counts), what is left over to
-                            the first of the largest; they sum to 2^24
+    frequency of an entry   1 + count * (2^24 - entries) // (sum of counts); the remainder goes to
+                            the first of the largest, so that they sum to 2^24
 
-Where that is shorter, flags say first which codes repeat the one before; only the others follow.
-All of it is integers: constriction is given whole numbers that sum to 2^24 less the entries, which
-its rounding leaves as they are. EnCodec's own coder computes its frequencies in floating point,
+Where that is shorter, flags first mark the codes that repeat the previous one; only the other codes
+follow. Everything is in integers: constriction is given whole numbers that sum to 2^24 less the
+entries, which its rounding leaves unchanged. EnCodec's own coder computes frequencies in floats,
 and what one machine wrote another cannot always read (encodec issue 94).
 """
 
@@ -29,21 +29,24 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.atomic import complete
-from audiotok._platform.optional import needed
+from audiotok._platform.atomic import atomic_file
+from audiotok._platform.optional import optional_import
 from audiotok.corpus.base import CorpusError
 from audiotok.tokens import Header, TokenReader
 from audiotok.tokens.format import explained
 
 MAGIC, HEAD, ENTRY = b"\x93ATOKAN1", struct.Struct("<8sII"), struct.Struct("<QII")
 PAGE, STEP = 1 << 13, 256  # frames
-PRIOR = 1 << 16  # what the shard's weights count for in a page: so many codes
-TOTAL = 1 << 24  # of constriction's frequencies
-FLAGS = np.array([1, 1], np.int64)  # codes that do not repeat, and that do: before any has come
+PRIOR = 1 << 16  # number of codes that the shard's weights count for in a page
+TOTAL = 1 << 24  # sum of constriction's frequencies
+FLAGS = np.array([1, 1], np.int64)  # initial counts of codes that do not repeat, and that do
 
 
 def scaled(counts: np.ndarray) -> np.ndarray:
-    """Counts scaled to whole numbers that sum to 2^24 less their number: frequencies less 1."""
+    """Return counts scaled to whole numbers that sum to 2^24 less their number.
+
+    The frequency of an entry is one more than its scaled count.
+    """
     free = TOTAL - len(counts)
     weights = counts * free // int(counts.sum())
     weights[int(weights.argmax())] += free - int(weights.sum())
@@ -51,17 +54,18 @@ def scaled(counts: np.ndarray) -> np.ndarray:
 
 
 def prior(weights: np.ndarray) -> np.ndarray:
-    """What the counts of a page begin with: `PRIOR` codes spread as the shard's, and one each."""
+    """Return the initial counts of a page: `PRIOR` codes spread like the shard's, and one each."""
     return 1 + weights * PRIOR // max(1, int(weights.sum()))
 
 
 class _Models:
-    """The models of one codebook in one page, as codes come."""
+    """Adaptive models of one codebook in one page."""
 
     def __init__(self, weights: np.ndarray, flagged: bool) -> None:
-        self.counts, self.flagged = prior(weights), flagged
+        self.counts = prior(weights)
+        self.flagged = flagged
         self.flags = FLAGS.copy()
-        self.last = -1  # the code before
+        self.last = -1  # the previous code
 
     def see(self, codes: np.ndarray, repeats: np.ndarray) -> None:
         kept = codes[~repeats] if self.flagged else codes
@@ -71,42 +75,46 @@ class _Models:
 
 
 def _model(counts: np.ndarray) -> Any:
-    stream: Any = needed("constriction", extra="corpus").stream
+    stream: Any = optional_import("constriction", extra="corpus").stream
     return stream.model.Categorical(scaled(counts).astype(np.float32), perfect=False)
 
 
 def _coder(words: np.ndarray | None = None) -> Any:
-    stream: Any = needed("constriction", extra="corpus").stream
+    stream: Any = optional_import("constriction", extra="corpus").stream
     return stream.stack.AnsCoder() if words is None else stream.stack.AnsCoder(words)
 
 
 def encode_page(
     codes: np.ndarray, weights: list[np.ndarray], flagged: list[bool]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Words `[n]` uint32 of a page of codes [k f], and the bits that each codebook takes of them.
+    """Encode a page of codes.
 
     Args:
-        codes: up to `PAGE` frames.
-        weights: of each codebook's entries.
-        flagged: codebooks whose repeats are flagged.
+        codes: codes `[k f]` of up to `PAGE` frames.
+        weights: counts of each codebook's entries in the shard.
+        flagged: for each codebook, whether its repeats are flagged.
+
+    Returns:
+        Words `[n]` uint32, and the number of bits that each codebook takes `[k]`.
     """
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     bits = np.zeros(len(codes))
     for k, row in enumerate(codes):
         models = _Models(weights[k], flagged[k])
         for first in range(0, len(row), STEP):
-            mine = row[first : first + STEP]
-            repeats = mine == np.append(models.last, mine[:-1])
-            kept = mine
+            chunk = row[first : first + STEP]
+            repeats = chunk == np.append(models.last, chunk[:-1])
+            kept = chunk
             if flagged[k]:
                 parts.append((repeats.astype(np.int32), models.flags.copy()))
                 bits[k] += _cost(*parts[-1])
-                kept = mine[~repeats]
+                kept = chunk[~repeats]
             parts.append((kept.astype(np.int32), models.counts.copy()))
             bits[k] += _cost(*parts[-1])
-            models.see(mine, repeats)
+            models.see(chunk, repeats)
     coder = _coder()
-    for symbols, counts in reversed(parts):  # a stack: what goes in last comes out first
+    # The coder is a stack: the last symbols in are the first out.
+    for symbols, counts in reversed(parts):
         if len(symbols):
             coder.encode_reverse(symbols, _model(counts))
     return coder.get_compressed(), bits
@@ -119,7 +127,17 @@ def _cost(symbols: np.ndarray, counts: np.ndarray) -> float:
 def decode_page(
     words: np.ndarray, frames: int, weights: list[np.ndarray], flagged: list[bool]
 ) -> np.ndarray:
-    """Codes [k f] int64 of what `encode_page` gave."""
+    """Decode a page.
+
+    Args:
+        words: words of `encode_page`.
+        frames: number of frames in the page.
+        weights: as for `encode_page`.
+        flagged: as for `encode_page`.
+
+    Returns:
+        Codes `[k f]` int64.
+    """
     coder = _coder(words)
     codes = np.empty((len(weights), frames), np.int64)
     for k, row in enumerate(codes):
@@ -135,14 +153,21 @@ def decode_page(
             known = np.append(
                 models.last, coder.decode(_model(models.counts), fresh) if fresh else []
             )
-            mine = known[np.cumsum(~repeats)].astype(np.int64)
-            row[first : first + size] = mine
-            models.see(mine, repeats)
+            chunk = known[np.cumsum(~repeats)].astype(np.int64)
+            row[first : first + size] = chunk
+            models.see(chunk, repeats)
     return codes
 
 
 def write_ans(reader: TokenReader, path: Path) -> np.ndarray:
-    """Codes a .tok file anew; the bits that each of its codebooks takes.
+    """Write the codes of a .tok file with entropy coding.
+
+    Args:
+        reader: reader of the .tok file.
+        path: the file to write.
+
+    Returns:
+        The number of bits that each codebook takes `[k]`.
 
     Raises:
         ImportError: constriction is not installed.
@@ -159,7 +184,7 @@ def write_ans(reader: TokenReader, path: Path) -> np.ndarray:
         for k, size in enumerate(header.sizes):
             weights[k] += np.bincount(codes[k], minlength=size)
             others[k] += np.bincount(codes[k, 1:][~same[k]], minlength=size)
-    flagged = [  # floats decide here, and what they decided is written down
+    flagged = [  # a decision by floats is safe here, since the file records it
         _entropy(np.array([repeats[k], frames - repeats[k]])) + _entropy(others[k])
         < _entropy(weights[k])
         for k in range(header.rows)
@@ -168,11 +193,11 @@ def write_ans(reader: TokenReader, path: Path) -> np.ndarray:
     pages = -(-frames // PAGE)
     table = b"".join(np.minimum(each, (1 << 32) - 1).astype("<u4").tobytes() for each in weights)
     table = zlib.compress(table, 9)
-    about = {"header": asdict(header), "frames": frames, "pages": pages, "flagged": flagged}
-    about["weights"] = len(table)
-    text = json.dumps(about, separators=(",", ":")).encode()
+    facts = {"header": asdict(header), "frames": frames, "pages": pages, "flagged": flagged}
+    facts["weights"] = len(table)
+    text = json.dumps(facts, separators=(",", ":")).encode()
     bits = np.zeros(header.rows)
-    with explained(path, "write"), complete(path) as part, part.open("wb") as file:
+    with explained(path, "write"), atomic_file(path) as part, part.open("wb") as file:
         file.write(HEAD.pack(MAGIC, len(text), zlib.crc32(text)) + text)
         file.write(table)
         index = file.tell()
@@ -191,16 +216,23 @@ def write_ans(reader: TokenReader, path: Path) -> np.ndarray:
 
 
 def _entropy(counts: np.ndarray) -> float:
-    """Bits of all that was counted, by an ideal coder."""
+    """Return the bits of all counted symbols under an ideal coder."""
     some = counts[counts > 0]
     return float(-(some * np.log2(some / some.sum())).sum()) if len(some) else 0.0
 
 
 class AnsReader:
-    """A file of `write_ans`, read as a `TokenReader` is.
+    """Reader of a file of `write_ans`, with the methods of `TokenReader`.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        header: header of the .tok file.
+        frames: number of frames.
 
     Raises:
-        CorpusError: it is damaged, or something else.
+        CorpusError: the file is damaged, or of another kind.
     """
 
     def __init__(self, path: Path) -> None:
@@ -211,13 +243,14 @@ class AnsReader:
             text = self._file.read(length)
             if magic != MAGIC or zlib.crc32(text) != crc:
                 raise CorpusError(f"{path}: damaged, or not entropy-coded codes; restore it")
-            about = json.loads(text)
-            self.header = Header(**about["header"] | {"sizes": tuple(about["header"]["sizes"])})
-            self.frames, self.flagged = about["frames"], about["flagged"]
-            weights = zlib.decompress(self._file.read(about["weights"]))
+            facts = json.loads(text)
+            self.header = Header(**facts["header"] | {"sizes": tuple(facts["header"]["sizes"])})
+            self.frames = facts["frames"]
+            self.flagged = facts["flagged"]
+            weights = zlib.decompress(self._file.read(facts["weights"]))
             joined = np.frombuffer(weights, "<u4").astype(np.int64)
             self.weights = np.split(joined, np.cumsum(self.header.sizes)[:-1])
-            table = self._file.read(ENTRY.size * about["pages"])
+            table = self._file.read(ENTRY.size * facts["pages"])
             self._pages = list(ENTRY.iter_unpack(table))
         except CorpusError:
             self._file.close()
@@ -231,7 +264,7 @@ class AnsReader:
         self._last: tuple[int, np.ndarray] | None = None
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """Codes [k f] int64 of frames `first` to `last` (not included); whole pages are decoded.
+        """Return codes `[k f]` int64 of frames `first` to `last` (exclusive); decodes whole pages.
 
         Raises:
             CorpusError: a page is damaged.
@@ -264,6 +297,6 @@ class AnsReader:
 
 
 def pages(reader: AnsReader) -> Iterator[np.ndarray]:
-    """All codes, a page at a time."""
+    """Yield all codes `[k f]`, a page at a time."""
     for first in range(0, reader.frames, PAGE):
         yield reader.read(first, min(first + PAGE, reader.frames))

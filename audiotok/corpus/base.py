@@ -1,23 +1,23 @@
-"""A token corpus on disk and its reader: numpy alone, random access, whole shards at memory speed.
+"""Format of a token corpus on disk, read with numpy alone: random access, and whole shards.
 
-    corpus.json          what all have in common, and the length and checksum of every file, its own
-                         checksum included
+    corpus.json          facts that all recordings share, and length and checksum of every file,
+                         with a checksum of its own
     shard-000000.tok     the codes of its recordings, end to end, as one ordinary .tok file
-    shard-000000.jsonl   a row a recording: id, seconds, text, speaker, whatever the manifest said
-    shard-000000.npy     a record a recording (`INDEX`): where its codes and its row stand
+    shard-000000.jsonl   one row for each recording: id, seconds, and the fields of the manifest
+    shard-000000.npy     one record for each recording (`INDEX`): positions of its codes and its row
     shard-000000.ans     instead of .tok where the codes are entropy-coded (`corpus compress`)
     quarantine.tsv       recordings that could not be encoded, and why (only if there are any)
 
     .tok     |---- recording 0 ----|-- recording 1 --|------- recording 2 -------|   frames
     .npy      first 0, frames 22    first 22, ...     first 40, ...
 
-A shard is a .tok file, so `audiotok verify`, `info` and `Tokens.recover` work on it, and any
-stretch of it is read by `TokenReader`. Frames of a recording begin on a frame, never within one;
-its exact length in samples stands in the index. Recordings are in the manifest's order.
+A shard is a .tok file, so `audiotok verify`, `info` and `Tokens.recover` work on it, and
+`TokenReader` reads any stretch of it. Each recording starts with a whole frame; its exact length in
+samples is in the index. Recordings are in the manifest's order.
 
 >>> corpus = Corpus("tokens")
 >>> corpus.codec, corpus.fingerprint, corpus.sizes, len(corpus), corpus.seconds
->>> corpus[17].tokens, corpus["talk-3"].row["text"]     # by place, by id
+>>> corpus[17].tokens, corpus["talk-3"].row["text"]     # by number, by id
 >>> for shard in corpus.shards[rank::world]:            # each process its own shards
 ...     codes, bounds = shard.codes(), shard.bounds     # [k F] of all its recordings, [n + 1]
 ...     first = codes[:, bounds[0] : bounds[1]]         # recording 0, without a copy
@@ -38,16 +38,16 @@ from audiotok.tokens import Header
 
 FORMAT = "audiotok corpus 2"
 OLDER = "audiotok corpus 1"  # without checksums of corpus.json and of lists
-CODES = (".tok", ".ans")  # extensions of files of codes
-UNKNOWN = "0" * 64  # stands for the checksum of corpus.json where that is taken
+CODES = (".tok", ".ans")  # extensions of files with codes
+UNKNOWN = "0" * 64  # placeholder of the checksum in corpus.json while it is computed
 INDEX = np.dtype(
     [
-        ("first", "<u8"),  # frame of the shard
+        ("first", "<u8"),  # first frame in the shard
         ("frames", "<u4"),
         ("original_rate", "<u4"),  # Hz
         ("samples", "<u8"),  # at the codec's rate
         ("original_samples", "<u8"),  # at the original rate
-        ("row", "<u8"),  # byte of the .jsonl file
+        ("row", "<u8"),  # offset in the .jsonl file, in bytes
         ("id", "<u8"),  # `hashed` id
         ("audio", "<u8"),  # hash of the samples that the codec was given
         ("crc", "<u4"),  # CRC-32 of the codes, frame after frame, as little-endian 32-bit integers
@@ -56,12 +56,12 @@ INDEX = np.dtype(
 
 
 class CorpusError(ValueError):
-    """A corpus that cannot be read or written; one line that names it and the way out."""
+    """Error of a corpus that cannot be read or written; one line with the path and a remedy."""
 
 
 @dataclass(frozen=True)
-class Files:
-    """What corpus.json says of a shard."""
+class ShardFiles:
+    """Files of a shard, as described in corpus.json."""
 
     name: str
     recordings: int
@@ -72,8 +72,8 @@ class Files:
 
 
 @dataclass(frozen=True)
-class About:
-    """What corpus.json holds, but for its format."""
+class CorpusInfo:
+    """Content of corpus.json, without its format."""
 
     codec: str
     fingerprint: str
@@ -81,14 +81,14 @@ class About:
     sample_rate: int
     frame_size: int
     channels: int
-    shards: tuple[Files, ...]
+    shards: tuple[ShardFiles, ...]
     quarantined: int = 0
-    job: dict[str, Any] = field(default_factory=dict)  # what it was built of, and how
+    job: dict[str, Any] = field(default_factory=dict)  # source and options of the build
     lists: dict[str, str] = field(default_factory=dict)  # quarantine.tsv ... -> checksum
 
     @property
     def header(self) -> Header:
-        """Of all .tok files: the codec's, at its own rate."""
+        """Header of all .tok files, at the codec's own sample rate."""
         return header_of(
             Header(
                 codec=self.codec,
@@ -103,32 +103,35 @@ class About:
 
 
 def header_of(header: Header) -> Header:
-    """The header of a shard of recordings that have this one, whatever their rates.
+    """Return the header of a shard of recordings with this header, whatever their original rates.
 
-    Blocks are of 4 KiB or more, so that they cost at most 0.4 %.
+    Blocks have 4 KiB or more, so that they add at most 0.4 %.
     """
     plain = replace(header, original_rate=header.sample_rate, block_frames=0)
     return replace(plain, block_frames=4 * plain.block_frames)
 
 
 def hashed(name: str) -> int:
-    """64 bits of an id, the same on every machine."""
+    """Return a 64-bit hash of an id, the same on every machine."""
     digest = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
-def about_bytes(about: About) -> bytes:
-    """Return the content of corpus.json; its checksum is of itself with `UNKNOWN` in its place."""
+def info_bytes(about: CorpusInfo) -> bytes:
+    """Return the content of corpus.json.
+
+    Its checksum is computed with `UNKNOWN` in place of the checksum.
+    """
     facts = {"format": FORMAT, "checksum": UNKNOWN, **asdict(about)}
     data = json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n"
     return data.replace(UNKNOWN.encode(), sha256(data).hexdigest().encode(), 1)
 
 
-def read_about(folder: Path) -> About:
-    """Read corpus.json.
+def read_info(folder: Path) -> CorpusInfo:
+    """Read corpus.json of a folder.
 
     Raises:
-        CorpusError: it is not there, damaged, or of a newer audiotok.
+        CorpusError: the file is missing, damaged, or written by a newer audiotok.
     """
     path = folder / "corpus.json"
     try:
@@ -148,8 +151,8 @@ def read_about(folder: Path) -> About:
         raise CorpusError(f"{error}; restore it") from None
 
 
-def _about(facts: Any, data: bytes, path: str) -> About:
-    """Check all that corpus.json says before anything is done with it."""
+def _about(facts: Any, data: bytes, path: str) -> CorpusInfo:
+    """Return the content of corpus.json after checking every field."""
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), str):
         raise ValueError(f"{path}: not what describes a corpus")
     written, known = facts["format"], facts.get("checksum")
@@ -171,7 +174,7 @@ def _about(facts: Any, data: bytes, path: str) -> About:
         name: whole(facts.get(name, 0), f"{path}: {name}", least=0, most=1 << 53)
         for name in ("sample_rate", "frame_size", "channels", "quarantined")
     }
-    about = About(
+    about = CorpusInfo(
         codec=facts["codec"],
         fingerprint=facts["fingerprint"],
         sizes=tuple(whole(size, f"{path}: a size") for size in facts["sizes"]),
@@ -181,13 +184,13 @@ def _about(facts: Any, data: bytes, path: str) -> About:
         **numbers,
     )
     try:
-        about.header  # noqa: B018 - raises where these are no codec's
+        about.header  # noqa: B018 - raises unless these fit a codec
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return about
 
 
-def _files(facts: Any, path: str) -> Files:
+def _files(facts: Any, path: str) -> ShardFiles:
     if not isinstance(facts, dict) or not isinstance(facts.get("name"), str):
         raise ValueError(f"{path}: a shard is {shown(facts)}")
     name, lengths = facts["name"], facts.get("bytes")
@@ -205,7 +208,7 @@ def _files(facts: Any, path: str) -> Files:
         raise ValueError(f"{path}: checksums of {name} are missing")
     for suffix, length in lengths.items():
         whole(length, f"{path}: bytes of {name}{suffix}", least=0)
-    return Files(name=name, bytes=lengths, sha256=sums, **counts)
+    return ShardFiles(name=name, bytes=lengths, sha256=sums, **counts)
 
 
 def _sums(facts: Any, path: str) -> dict[str, str]:

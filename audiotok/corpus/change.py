@@ -1,4 +1,4 @@
-"""New corpora out of old ones: joined, split, without what is there twice."""
+"""Corpora made from other corpora: merged, split, or without duplicates."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.atomic import complete_folder
+from audiotok._platform.atomic import atomic_folder
 from audiotok._platform.console import cell
-from audiotok.audio.folder import drawn
-from audiotok.corpus.base import About, CorpusError, Files
+from audiotok.audio.folder import draw_splits
+from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles
 from audiotok.corpus.read import Corpus
 from audiotok.corpus.shard import Shard
 from audiotok.corpus.write import (
@@ -21,8 +21,8 @@ from audiotok.corpus.write import (
     link,
     publish,
     shard_name,
-    write_about,
     write_corpus,
+    write_info,
     write_quarantine,
 )
 from audiotok.tokens.tokens import Tokens
@@ -30,17 +30,20 @@ from audiotok.tokens.tokens import Tokens
 Entries = Iterator[tuple[dict[str, Any], Tokens]]
 
 
-def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False) -> About:
-    """One corpus of several, in the order given; shards are linked, or else copied, not rewritten.
+def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False) -> CorpusInfo:
+    """Merge corpora in the given order; shards are linked (or copied) and not rewritten.
 
     Args:
-        paths: of corpora.
+        paths: folders of the corpora.
         out: a new folder.
-        partial: some parts of a listing may be missing.
+        partial: whether parts of a listing may be missing.
+
+    Returns:
+        The content of the new corpus.json.
 
     Raises:
-        CorpusError: they are of different codecs or weights, have an id in common, a part of a
-            listing is missing, or `out` is there already.
+        CorpusError: the corpora have different codecs or weights or a common id, a part of a
+            listing is missing, or `out` exists.
     """
     corpora = [Corpus(path) for path in paths]
     if not corpora:
@@ -56,7 +59,7 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False
         raise CorpusError(
             f"missing: {missing}; name their corpora too, or say that the merge is partial"
         )
-    shards: list[Files] = []
+    shards: list[ShardFiles] = []
     failures: list[tuple[str, str, str]] = []
     with _new(out) as folder:
         for corpus in corpora:
@@ -69,33 +72,36 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False
         write_quarantine(folder, failures)
         job = {"merged": [corpus.about.job for corpus in corpora]}
         quarantined = sum(corpus.about.quarantined for corpus in corpora)
-        made = replace(first, shards=tuple(shards), quarantined=quarantined, job=job)
-        made = write_about(folder, made)
-    return made
+        info = replace(first, shards=tuple(shards), quarantined=quarantined, job=job)
+        info = write_info(folder, info)
+    return info
 
 
 def missing_parts(jobs: Sequence[dict[str, Any]]) -> str:
-    """Say which parts of a listing corpora were not built of; "" if of all, or of none.
+    """Return a description of the parts of listings that are missing among corpora.
 
     Args:
-        jobs: what the corpora were built of, as corpus.json says it; merged ones too.
+        jobs: `job` of each corpus.json, of merged corpora too.
+
+    Returns:
+        Missing parts by listing; "" if there are none, or no corpus is a part.
     """
-    there: dict[tuple[str, int], set[int]] = {}
+    known_parts: dict[tuple[str, int], set[int]] = {}
     for job in _leaves(jobs):
         i, _, n = str(job.get("part", "")).partition("/")
         if i.isdecimal() and n.isdecimal():
-            there.setdefault((str(job.get("listing")), int(n)), set()).add(int(i))
-    said = []
-    for (listing, n), parts in there.items():
+            known_parts.setdefault((str(job.get("listing")), int(n)), set()).add(int(i))
+    descriptions = []
+    for (listing, n), parts in known_parts.items():
         missing = [f"{i}/{n}" for i in range(n) if i not in parts]
         if missing:
             more = f" and {len(missing) - 9} more" if len(missing) > 9 else ""
-            said.append(f"part {', '.join(missing[:9])}{more} of {listing}")
-    return " and ".join(said)
+            descriptions.append(f"part {', '.join(missing[:9])}{more} of {listing}")
+    return " and ".join(descriptions)
 
 
 def _leaves(jobs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Jobs of builds in those of merged corpora; what was split or thinned out is none."""
+    """Yield the jobs of builds, also those inside the jobs of merged corpora."""
     for job in jobs:
         inner = job.get("merged")
         if isinstance(inner, list):
@@ -129,29 +135,33 @@ def _quarantined(folder: Path) -> list[tuple[str, str, str]]:
 
 def split(
     corpus: Corpus, out: str | Path, shares: Mapping[str, float], *, by: str = "speaker"
-) -> dict[str, About]:
-    """Several corpora, each with whole speakers; the rest is "train".
+) -> dict[str, CorpusInfo]:
+    """Split a corpus by speaker into several; the speakers that are left go to "train".
 
-    Drawn by a hash of the speaker's name: the same everywhere, and new speakers move no others.
+    Speakers are drawn by a hash of their name, so the split is the same everywhere, and new
+    speakers do not move others.
 
     Args:
-        corpus: what to split.
+        corpus: the corpus to split.
         out: a new folder; each split becomes a folder in it.
-        shares: name -> share of speakers.
-        by: the field of the rows that is kept together; recordings without it go by their id.
+        shares: name of a split -> share of the speakers.
+        by: field of the rows whose values are kept together; recordings without it go by id.
+
+    Returns:
+        Name of a split -> content of its corpus.json.
 
     Raises:
-        CorpusError: `out` is there already.
+        CorpusError: `out` exists.
     """
     groups = (_group(row, by) for shard in corpus.shards for row in shard.rows())
-    chosen = drawn(set(groups), shares)
-    made = {}
+    chosen = draw_splits(set(groups), shares)
+    splits = {}
     with _new(out) as folder:
         for name in ("train", *shares):
             kept = lambda shard, i, row, name=name: chosen[_group(row, by)] == name  # noqa: E731
             job = {"split": name, "by": by, "shares": dict(shares), "of": corpus.about.job}
-            made[name] = _kept(corpus, folder / name, kept, job)
-    return made
+            splits[name] = _kept(corpus, folder / name, kept, job)
+    return splits
 
 
 def _group(row: dict[str, Any], by: str) -> str:
@@ -160,47 +170,57 @@ def _group(row: dict[str, Any], by: str) -> str:
 
 
 def duplicates(corpus: Corpus) -> list[tuple[int, int]]:
-    """Recordings whose audio is that of an earlier one to the last sample: (its place, the first).
+    """Find recordings whose audio equals that of an earlier recording, sample for sample.
 
-    Compared are the samples that the codec was given, by a 64-bit hash, and the codes.
+    Compared are the samples that the codec encoded, by a 64-bit hash, and the codes.
+
+    Returns:
+        Pairs (number of the recording, number of the first with the same audio), sorted.
     """
     fields = ("audio", "samples", "crc")
     parts = [np.stack([s.index[f].astype(np.uint64) for f in fields]) for s in corpus.shards]
     keys = np.concatenate([np.zeros((3, 0), np.uint64), *parts], 1)
     order = np.lexsort((np.arange(keys.shape[1]), *keys))
-    found = []
+    pairs = []
     first = -1
     for before, i in zip(np.append(-1, order[:-1]), order, strict=False):
         if before >= 0 and (keys[:, before] == keys[:, i]).all():
-            found.append((int(i), int(first)))
+            pairs.append((int(i), int(first)))
         else:
             first = i
-    return sorted(found)
+    return sorted(pairs)
 
 
-def dedup(corpus: Corpus, out: str | Path) -> About:
-    """The corpus without its `duplicates`; of each the first stays.
+def dedup(corpus: Corpus, out: str | Path) -> CorpusInfo:
+    """Write a corpus without its `duplicates`, keeping the first of each.
 
-    duplicates.tsv in the new folder says what went, and what it was the same as.
+    duplicates.tsv in the new folder lists the removed ids, each with the id that it equals.
+
+    Args:
+        corpus: the corpus.
+        out: a new folder.
+
+    Returns:
+        The content of the new corpus.json.
 
     Raises:
-        CorpusError: `out` is there already.
+        CorpusError: `out` exists.
     """
-    twice = dict(duplicates(corpus))
+    repeated = dict(duplicates(corpus))
     starts = dict(zip(map(id, corpus.shards), corpus._starts, strict=False))
 
     def kept(shard: Shard, i: int, row: dict[str, Any]) -> bool:
-        return int(starts[id(shard)]) + i not in twice
+        return int(starts[id(shard)]) + i not in repeated
 
     with _new(out) as folder:
-        made = _kept(corpus, folder, kept, {"dedup": corpus.about.job})
+        info = _kept(corpus, folder, kept, {"dedup": corpus.about.job})
         lines = ["id\tsame_as"]
-        for i, first in twice.items():
-            names = [str(corpus[place].id) for place in (i, first)]
+        for i, first in repeated.items():
+            names = [str(corpus[number].id) for number in (i, first)]
             lines.append("\t".join(map(cell, names)))
         publish(folder / "duplicates.tsv", ("\n".join(lines) + "\n").encode())
-        made = write_about(folder, made)
-    return made
+        info = write_info(folder, info)
+    return info
 
 
 def _kept(
@@ -208,8 +228,8 @@ def _kept(
     folder: Path,
     keep: Callable[[Shard, int, dict[str, Any]], bool],
     job: dict[str, Any],
-) -> About:
-    """A corpus of the recordings that are kept, in shards as large as the largest here."""
+) -> CorpusInfo:
+    """Write a corpus of the kept recordings, in shards up to the size of the largest here."""
 
     def entries() -> Entries:
         for shard in corpus.shards:
@@ -219,11 +239,11 @@ def _kept(
             shard.close()
 
     most = max((_bytes(files) for files in corpus.about.shards), default=SHARD_BYTES)
-    about = replace(corpus.about, shards=(), quarantined=0, job=job)
-    return write_corpus(folder, about, entries(), limit=most)
+    info = replace(corpus.about, shards=(), quarantined=0, job=job)
+    return write_corpus(folder, info, entries(), limit=most)
 
 
-def _bytes(files: Files) -> int:
+def _bytes(files: ShardFiles) -> int:
     return files.bytes.get(".tok", files.bytes.get(".ans", 0))
 
 
@@ -232,5 +252,5 @@ def _new(out: str | Path) -> Iterator[Path]:
     out = Path(out)
     if out.exists():
         raise CorpusError(f"{out}: exists already; name a new folder")
-    with complete_folder(out) as folder:
+    with atomic_folder(out) as folder:
         yield folder

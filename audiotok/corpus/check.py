@@ -1,4 +1,4 @@
-"""What a corpus holds, and whether every byte of it is as it was written."""
+"""Description and verification of a corpus."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from audiotok.corpus.write import checksum, sha256
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
-    """A corpus as plain data: codec, rates, lengths, sizes."""
-    about = corpus.about
-    size = sum(sum(files.bytes.values()) for files in about.shards)
-    codes = sum(n for f in about.shards for suffix, n in f.bytes.items() if suffix in CODES)
+    """Return a description of a corpus as plain data: codec, rates, lengths, sizes."""
+    info = corpus.about
+    size = sum(sum(files.bytes.values()) for files in info.shards)
+    codes = sum(n for f in info.shards for suffix, n in f.bytes.items() if suffix in CODES)
     seconds = max(corpus.seconds, 1e-9)
     lengths = np.concatenate([np.zeros(0), *(s.index["samples"] for s in corpus.shards)])
     return {
         "corpus": str(corpus.path),
-        "codec": about.codec,
-        "fingerprint": about.fingerprint,
+        "codec": info.codec,
+        "fingerprint": info.fingerprint,
         "codebooks": corpus.codebooks,
-        "sizes": list(about.sizes),
-        "sample_rate": about.sample_rate,
-        "frame_size": about.frame_size,
+        "sizes": list(info.sizes),
+        "sample_rate": info.sample_rate,
+        "frame_size": info.frame_size,
         "frame_rate": round(corpus.frame_rate, 4),
         "recordings": len(corpus),
         "hours": round(corpus.seconds / 3600, 4),
-        "shortest": round(float(lengths.min(initial=np.inf)) / about.sample_rate, 3)
+        "shortest": round(float(lengths.min(initial=np.inf)) / info.sample_rate, 3)
         if len(lengths)
         else 0.0,
-        "longest": round(float(lengths.max(initial=0)) / about.sample_rate, 3),
+        "longest": round(float(lengths.max(initial=0)) / info.sample_rate, 3),
         "frames": corpus.frames,
         "tokens": corpus.frames * corpus.codebooks,
-        "shards": len(about.shards),
+        "shards": len(info.shards),
         "bytes": size,
         "kbps_of_codes": round(8 * codes / seconds / 1000, 4),
         "kbps_in_all": round(8 * size / seconds / 1000, 4),
-        "quarantined": about.quarantined,
-        "job": about.job,
+        "quarantined": info.quarantined,
+        "job": info.job,
     }
 
 
 def verify(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield every shard's name and what is wrong with it, a line a file; every byte is read.
+    """Yield the name of every shard and a list of its faults, reading every byte.
 
-    Files are held against the checksums of corpus.json, which is held against its own; where they
-    are right, codes against those of their rows, and rows against the index. corpus.json and the
-    lists are named only where they are damaged.
+    Files are compared with the checksums of corpus.json, which has its own. Where they match, codes
+    are compared with the checksums of their rows, and rows with the index. corpus.json and the
+    lists are yielded only if they are damaged.
     """
     folder = Path(folder)
     try:
@@ -71,14 +71,14 @@ def verify(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def damage(corpus: Corpus) -> Iterator[tuple[str, list[str]]]:
-    """Yield what `verify` does of a corpus's shards."""
+    """Yield the name of every shard and a list of its faults, as `verify` does."""
     for shard in corpus.shards:
         yield shard.name, list(_damage(shard))
         shard.close()
 
 
 def _changed(path: Path, expected: str, length: int | None = None) -> str:
-    """Say what is wrong with a file; "" if nothing."""
+    """Return the fault of a file; "" if there is none."""
     try:
         size = path.stat().st_size
         if length is not None and size != length:
@@ -91,12 +91,12 @@ def _changed(path: Path, expected: str, length: int | None = None) -> str:
 
 
 def _damage(shard: Shard) -> Iterator[str]:
-    found = [
+    faults = [
         _changed(shard.path(suffix), expected, shard.files.bytes[suffix])
         for suffix, expected in shard.files.sha256.items()
     ]
-    if any(found):
-        yield from filter(None, found)
+    if any(faults):
+        yield from filter(None, faults)
         return
     try:
         wrong = [
@@ -104,7 +104,7 @@ def _damage(shard: Shard) -> Iterator[str]:
             for number, entry in enumerate(shard)
             if not _agrees(shard, number, entry.id, entry.row, entry.tokens.codes)
         ]
-    except Exception as error:  # as they were written, but not as audiotok writes them
+    except Exception as error:  # the checksums match, but audiotok did not write these files
         yield one_line(error) or type(error).__name__
         return
     if wrong:
@@ -113,15 +113,15 @@ def _damage(shard: Shard) -> Iterator[str]:
 
 
 def _agrees(shard: Shard, i: int, name: str, row: dict[str, Any], codes: np.ndarray) -> bool:
-    at = shard.index[i]
+    record = shard.index[i]
     return (
-        int(at["crc"]) == checksum(codes) == int(row["checksum"], 16)
-        and int(at["id"]) == hashed(name)
-        and (int(at["frames"]), int(at["samples"])) == (row["frames"], row["samples"])
+        int(record["crc"]) == checksum(codes) == int(row["checksum"], 16)
+        and int(record["id"]) == hashed(name)
+        and (int(record["frames"]), int(record["samples"])) == (row["frames"], row["samples"])
         and codes.shape[1] == row["frames"]
     )
 
 
-def whole(path: str | Path) -> bool:
-    """Whether a corpus has no damage at all."""
-    return not any(found for _, found in verify(path))
+def is_sound(path: str | Path) -> bool:
+    """Return whether a corpus has no damage."""
+    return not any(faults for _, faults in verify(path))

@@ -1,8 +1,8 @@
-"""Sizes and times of the files that were encoded, by which a change is noticed.
+"""Sizes and times of the encoded files, by which changed files are noticed.
 
     .inputs    magic 8 | CRC 4 | chain 16 | a record of dtype `INPUT` for each item of the listing
 
-It is not of the corpus: nothing of what the codes are follows from it, and it may be deleted.
+The file is no part of the corpus: the codes do not depend on it, and it may be deleted.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ INPUT = np.dtype([("bytes", "<i8"), ("time", "<i8")])  # nanoseconds
 MAGIC, HEAD = b"\x93ATINP1\n", struct.Struct("<8sI16s")
 
 
-class Look(NamedTuple):
-    """Size and time of a file, which cost nothing to ask for."""
+class FileStamp(NamedTuple):
+    """Size and time of the last change of a file."""
 
-    bytes: int = -1  # -1: not known, as of what is no file here; -2: it was not there
-    time: int = 0  # of its last change, nanoseconds
-
-
-UNSEEN, MISSING = Look(), Look(-2)
+    bytes: int = -1  # -1: not known, as for a URL; -2: the file was missing
+    time: int = 0  # time of the last change, nanoseconds
 
 
-def look(path: str) -> Look:
-    """Look at a file; at a URL, or at no path, nothing can be seen."""
+UNSEEN, MISSING = FileStamp(), FileStamp(-2)
+
+
+def look(path: str) -> FileStamp:
+    """Return the stamp of a file; that of a URL, or of no path, is `UNSEEN`."""
     if not path or "://" in path:
         return UNSEEN
     try:
-        found = Path(path).stat()
+        status = Path(path).stat()
     except FileNotFoundError:
         return MISSING
     except (OSError, ValueError):
         return UNSEEN
-    return Look(found.st_size, found.st_mtime_ns)
+    return FileStamp(status.st_size, status.st_mtime_ns)
 
 
-def changes(before: Look, now: Look) -> str:
-    """Say how a file has changed; "" if it has not, as far as that can be seen."""
+def changes(before: FileStamp, now: FileStamp) -> str:
+    """Return a description of how a file has changed; "" if it has not, or that is not known."""
     if UNSEEN in (before, now) or before == now:
         return ""
     if MISSING in (before, now):
@@ -54,19 +54,24 @@ def changes(before: Look, now: Look) -> str:
     return "written again"
 
 
-def inputs_bytes(chain: str, looks: Iterable[Look]) -> bytes:
+def inputs_bytes(chain: str, looks: Iterable[FileStamp]) -> bytes:
     """Return the content of an `INPUTS` file.
 
     Args:
         chain: hash of all items, 16 characters at most.
-        looks: of each item, in order.
+        looks: stamp of each item's file, in order.
     """
     rest = chain.encode().ljust(16) + np.array([tuple(each) for each in looks], INPUT).tobytes()
     return HEAD.pack(MAGIC, zlib.crc32(rest), rest[:16]) + rest[16:]
 
 
-def read_inputs(path: Path) -> tuple[str, list[Look]] | None:
-    """Read an `INPUTS` file; None: it is not there, or damaged."""
+def read_inputs(path: Path) -> tuple[str, list[FileStamp]] | None:
+    """Read an `INPUTS` file.
+
+    Returns:
+        The hash of all items and the stamp of each item's file; None if the file is missing or
+        damaged.
+    """
     try:
         data = path.read_bytes()
         magic, crc, chain = HEAD.unpack_from(data)
@@ -75,12 +80,12 @@ def read_inputs(path: Path) -> tuple[str, list[Look]] | None:
     records = data[HEAD.size :]
     if magic != MAGIC or zlib.crc32(chain + records) != crc or len(records) % INPUT.itemsize:
         return None
-    looks = [Look(*each) for each in np.frombuffer(records, INPUT).tolist()]
+    looks = [FileStamp(*each) for each in np.frombuffer(records, INPUT).tolist()]
     return chain.decode("ascii", "replace").rstrip(), looks
 
 
 def inputs_damage(folder: Path) -> str:
-    """Say whether the `INPUTS` file of a corpus is damaged; "" if it is whole, or not there."""
+    """Return the fault of a corpus's `INPUTS` file; "" if it is sound or missing."""
     path = folder / INPUTS
     sound = not path.exists() or read_inputs(path) is not None
     return "" if sound else f"{INPUTS}: damaged; delete it (changed recordings go unnoticed then)"

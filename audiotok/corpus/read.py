@@ -1,4 +1,4 @@
-"""A corpus open to read: by place, by id, by shard."""
+"""Reader of a corpus: by number, by id, by shard."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from typing import overload
 
 import numpy as np
 
-from audiotok.corpus.base import hashed, read_about
+from audiotok.corpus.base import hashed, read_info
 from audiotok.corpus.shard import Entry, Shard
 
 
 class Corpus:
-    """A token corpus, open to read; see `audiotok.corpus.base`. Few shards are open at a time.
+    """Reader of a token corpus; see `audiotok.corpus.base`. Few shards are open at a time.
+
+    Args:
+        path: folder of the corpus.
 
     Attributes:
-        path: the folder.
-        about: all that corpus.json says.
-        shards: each can be read by itself.
+        path: folder of the corpus.
+        about: content of corpus.json.
+        shards: the shards, each of which can be read by itself.
 
     Raises:
-        CorpusError: no corpus is there, it is not finished, or a newer audiotok wrote it.
+        CorpusError: there is no corpus, it is not finished, or a newer audiotok wrote it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.about = read_about(self.path)
+        self.about = read_info(self.path)
         header = self.about.header
         self.shards = [Shard(self.path, files, header) for files in self.about.shards]
         self._starts = np.cumsum([0, *(len(shard) for shard in self.shards)])
@@ -39,46 +42,46 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """Of the codec's weights."""
+        """Fingerprint of the codec's weights."""
         return self.about.fingerprint
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Entries in each codebook."""
+        """Number of entries in each codebook."""
         return self.about.sizes
 
     @property
     def codebooks(self) -> int:
-        """Codes in a frame."""
+        """Number of codebooks, which is that of codes in a frame."""
         return len(self.sizes)
 
     @property
     def sample_rate(self) -> int:
-        """Hz, of the codec."""
+        """Sample rate of the codec in Hz."""
         return self.about.sample_rate
 
     @property
     def frame_size(self) -> int:
-        """Samples a frame."""
+        """Samples per frame."""
         return self.about.frame_size
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.sample_rate / self.frame_size
 
     @property
     def frames(self) -> int:
-        """Of all recordings."""
+        """Frames of all recordings."""
         return sum(files.frames for files in self.about.shards)
 
     @property
     def seconds(self) -> float:
-        """Of audio, in all recordings."""
+        """Seconds of audio in all recordings."""
         return sum(files.samples for files in self.about.shards) / self.sample_rate
 
     def close(self) -> None:
-        """Closes all files; they open again when they are needed."""
+        """Close all files; they are opened again when needed."""
         for shard in self.shards:
             shard.close()
 
@@ -95,10 +98,10 @@ class Corpus:
     @overload
     def __getitem__(self, which: str) -> Entry: ...
     def __getitem__(self, which: int | str) -> Entry:
-        """The entry of a place (negative: from the end) or of an id.
+        """Return the entry of a number (negative: from the end) or of an id.
 
         Raises:
-            IndexError: there is no such place.
+            IndexError: there is no such number.
             KeyError: there is no such id.
         """
         if isinstance(which, str):
@@ -107,15 +110,15 @@ class Corpus:
         return shard[i]
 
     def locate(self, i: int) -> tuple[Shard, int]:
-        """The shard of recording i, and its place there."""
+        """Return the shard of recording i, and its number in that shard."""
         i = range(len(self))[i]
         shard = int(np.searchsorted(self._starts, i, "right")) - 1
         return self.shards[shard], i - int(self._starts[shard])
 
     def codes(self, i: int) -> np.ndarray:
-        """Codes [k f] int64 of recording i, and nothing else of it."""
-        shard, place = self.locate(i)
-        return shard.codes(place, place + 1)
+        """Return codes `[k f]` int64 of recording i alone."""
+        shard, number = self.locate(i)
+        return shard.codes(number, number + 1)
 
     def _named(self, name: str) -> Entry:
         hashes, order = self._by_id
@@ -130,7 +133,7 @@ class Corpus:
 
     @cached_property
     def _by_id(self) -> tuple[np.ndarray, np.ndarray]:
-        """Hashes of all ids, sorted, and whose they are."""
+        """Sorted hashes of all ids, and the number of the recording of each."""
         none = np.zeros(0, np.uint64)
         hashes = np.concatenate([none, *(shard.index["id"] for shard in self.shards)])
         order = np.argsort(hashes, kind="stable")

@@ -1,4 +1,4 @@
-"""A shard of a corpus: read whole, a stretch at a time, or a recording at a time."""
+"""Reader of a shard of a corpus: whole, in stretches, or recording by recording."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from audiotok._platform.console import one_line
 from audiotok.corpus.ans import AnsReader
-from audiotok.corpus.base import INDEX, CorpusError, Files
+from audiotok.corpus.base import INDEX, CorpusError, ShardFiles
 from audiotok.tokens import Header, TokenReader
 from audiotok.tokens.tokens import Tokens
 
@@ -25,31 +25,39 @@ READ = 1 << 16  # frames that iteration reads at a time
 
 @dataclass(frozen=True)
 class Entry:
-    """One recording of a corpus."""
+    """Recording of a corpus: id, tokens and row."""
 
     id: str
     tokens: Tokens
-    row: dict[str, Any]  # as it stands in the .jsonl file: text, speaker ...
+    row: dict[str, Any]  # fields of the .jsonl file: text, speaker ...
 
 
 class Shard:
-    """Some hundred megabytes of a corpus; to be read whole, or a recording at a time.
+    """Reader of a shard, some hundred megabytes of a corpus.
 
-    Safe to share between threads and to carry into forked or spawned processes.
+    A shard can be shared between threads, and passed to forked or spawned processes.
+
+    Args:
+        folder: folder of the corpus.
+        files: description of the shard's files.
+        header: header of the corpus.
 
     Raises:
-        CorpusError: its index is missing or of another length.
+        CorpusError: the index is missing or has another length (raised when it is first used).
     """
 
-    def __init__(self, folder: Path, files: Files, header: Header) -> None:
-        self.folder, self.files, self.header = folder, files, header
+    def __init__(self, folder: Path, files: ShardFiles, header: Header) -> None:
+        self.folder = folder
+        self.files = files
+        self.header = header
         self.name = files.name
         self._reader: TokenReader | AnsReader | None = None
         self._lines: IO[bytes] | None = None
-        self._process, self._lock = os.getpid(), threading.Lock()
+        self._process = os.getpid()
+        self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Closes its files; they open again when they are needed."""
+        """Close the files; they are opened again when needed."""
         for file in (self._reader and self._reader._file, self._lines):
             if file:
                 file.close()
@@ -73,16 +81,17 @@ class Shard:
         return f"<Shard {self.name}: {len(self)} recordings, {self.files.frames} frames>"
 
     def path(self, suffix: str) -> Path:
-        """One of its files, by its extension: .tok (or .ans), .jsonl, .npy."""
+        """Return the path of the file with an extension: .tok (or .ans), .jsonl, .npy."""
         return self.folder / f"{self.name}{suffix}"
 
     @cached_property
     def index(self) -> np.ndarray:
-        """A record of dtype `INDEX` for each recording, mapped from the disk."""
+        """Records of dtype `INDEX`, one for each recording, memory-mapped."""
         path = self.path(".npy")
         try:
             index = np.load(path, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # numpy evaluates the header: a damaged one raises anything
+        except Exception as error:
+            # Numpy evaluates the header, so a damaged one can raise any error.
             why = one_line(error) or type(error).__name__
             raise CorpusError(f"{path}: the index cannot be read ({why}); restore it") from None
         if index.dtype != INDEX or index.shape != (len(self),):
@@ -91,14 +100,14 @@ class Shard:
 
     @cached_property
     def bounds(self) -> np.ndarray:
-        """`[n + 1]` int64: recording i is frames bounds[i] to bounds[i + 1] of `codes()`."""
+        """Frame bounds `[n + 1]` int64: recording i has frames bounds[i] to bounds[i + 1]."""
         bounds = np.append(self.index["first"], self.files.frames).astype(np.int64)
         if bounds[0] != 0 or not np.array_equal(np.diff(bounds), self.index["frames"]):
             raise CorpusError(f"{self.path('.npy')}: the index is damaged; restore it")
         return bounds
 
     def codes(self, first: int = 0, last: int | None = None) -> np.ndarray:
-        """Codes [k f] int64 of recordings `first` to `last` (not included), end to end.
+        """Return codes `[k f]` int64 of recordings `first` to `last` (exclusive), concatenated.
 
         Raises:
             IndexError: there are no such recordings.
@@ -111,7 +120,7 @@ class Shard:
             return reader.read(int(self.bounds[first]), int(self.bounds[last]))
 
     def row(self, i: int) -> dict[str, Any]:
-        """The row of recording i.
+        """Return the row of recording i.
 
         Raises:
             CorpusError: the .jsonl file is damaged.
@@ -126,12 +135,17 @@ class Shard:
             return self._parsed(line)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """All rows, in order."""
+        """Yield all rows in order."""
         with _read(self.path(".jsonl")), self.path(".jsonl").open("rb") as lines:
             yield from map(self._parsed, lines)
 
     def tokens(self, i: int, codes: np.ndarray | None = None) -> Tokens:
-        """The tokens of recording i; `codes` are its codes where they have been read already."""
+        """Return the tokens of recording i.
+
+        Args:
+            i: number of the recording in the shard.
+            codes: its codes `[k f]`, if they have been read already.
+        """
         at, header = self.index[i], self.header
         return Tokens(
             codes=self.codes(i, i + 1) if codes is None else codes,
@@ -152,7 +166,7 @@ class Shard:
         return Entry(row["id"], self.tokens(i), row)
 
     def __iter__(self) -> Iterator[Entry]:
-        """Every entry in order, some megabytes of codes read at a time."""
+        """Yield every entry in order, reading some megabytes of codes at a time."""
         begin, rows = 0, self.rows()
         while begin < len(self):
             end = int(np.searchsorted(self.bounds, self.bounds[begin] + READ, "right")) - 1
@@ -175,16 +189,17 @@ class Shard:
             pass
         raise CorpusError(f"{self.path('.jsonl')}: a row is damaged; restore it")
 
-    def _open(self) -> _Held:
-        if self._process != os.getpid():  # forked: the file's place would be shared
-            self._process, self._lock = os.getpid(), threading.Lock()
+    def _open(self) -> _LockedReader:
+        if self._process != os.getpid():  # after a fork the file's position would be shared
+            self._process = os.getpid()
+            self._lock = threading.Lock()
             self.close()
-        return _Held(self)
+        return _LockedReader(self)
 
 
 @contextmanager
 def _read(path: Path) -> Iterator[None]:
-    """Turns an operating system error into one line about `path`."""
+    """Turn an operating system error into a `CorpusError` about `path`."""
     try:
         yield
     except OSError as error:
@@ -192,8 +207,8 @@ def _read(path: Path) -> Iterator[None]:
 
 
 @dataclass
-class _Held:
-    """A shard's open reader, for one thread at a time."""
+class _LockedReader:
+    """Context manager of a shard's open reader, for one thread at a time."""
 
     shard: Shard
 
@@ -203,7 +218,7 @@ class _Held:
         try:
             if shard._reader is None:
                 packed = ".ans" in shard.files.bytes
-                with _read(shard.path(".ans")):  # a TokenReader says it itself
+                with _read(shard.path(".ans")):  # TokenReader raises errors of its own
                     shard._reader = (
                         AnsReader(shard.path(".ans")) if packed else TokenReader(shard.path(".tok"))
                     )

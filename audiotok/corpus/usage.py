@@ -1,4 +1,4 @@
-"""How a corpus uses its codebooks, and what its recordings are like."""
+"""Statistics of a corpus: use of its codebooks, lengths and fields of its recordings."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from audiotok.tokens.statistics import entropy
 
 
 @dataclass(frozen=True)
-class Book:
-    """One codebook over the whole corpus."""
+class CodebookUsage:
+    """Use of one codebook over the whole corpus."""
 
-    codebook: int  # the first is 1
+    codebook: int  # number, from 1
     size: int
     used: int  # entries that occur
-    entropy: float  # bits of a code by itself
-    given_last: float | None  # bits of a code if the one before is known; None: too few frames
+    entropy: float  # entropy of a code by itself, bits
+    given_last: float | None  # entropy given the previous code, bits; None: too few frames
     most: float  # share of the commonest entry
     repeats: float  # share of frames with the code of the frame before
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Of a whole corpus."""
+    """Statistics of a whole corpus."""
 
     frames: int
-    books: list[Book]
-    kbps: float  # nominal
-    entropy_kbps: float  # of single codes
-    lengths: dict[str, float]  # seconds: percentiles
+    books: list[CodebookUsage]
+    kbps: float  # nominal bitrate
+    entropy_kbps: float  # bitrate by the entropy of single codes
+    lengths: dict[str, float]  # name of a percentile -> seconds
     fields: dict[str, int]  # field of the rows -> recordings that have it
     speakers: int
 
 
 def usage(corpus: Corpus, *, pairs: int = 2048) -> Usage:
-    """Counts every code of a corpus.
+    """Count every code of a corpus.
 
     Args:
-        corpus: what to look at.
-        pairs: entries of a codebook up to which pairs of codes are counted: the table of larger
-            ones would fill the memory.
+        corpus: the corpus.
+        pairs: largest codebook of which pairs of codes are counted; tables of larger ones would not
+            fit into memory.
     """
     rows, sizes = corpus.codebooks, corpus.sizes
     singles = [np.zeros(size, np.int64) for size in sizes]
@@ -56,7 +56,8 @@ def usage(corpus: Corpus, *, pairs: int = 2048) -> Usage:
         for begin in range(0, len(shard), 1024):
             end = min(begin + 1024, len(shard))
             codes = shard.codes(begin, end)
-            inner = np.ones(codes.shape[1], bool)  # frames with one of their recording before them
+            # Frames that are not the first of their recording.
+            inner = np.ones(codes.shape[1], bool)
             starts = shard.bounds[begin:end] - shard.bounds[begin]
             inner[starts[starts < len(inner)]] = False
             steps += int(inner.sum())
@@ -76,11 +77,12 @@ def usage(corpus: Corpus, *, pairs: int = 2048) -> Usage:
     for k, size in enumerate(sizes):
         counts, pair = singles[k], doubles[k].reshape(-1, size) if len(doubles[k]) else None
         given = None
-        if pair is not None and steps >= pair.size:  # else the estimate is far too low
+        # With fewer frames the estimate would be far too low.
+        if pair is not None and steps >= pair.size:
             given = entropy(pair.ravel()) - entropy(pair.sum(1))
         n = max(1, int(counts.sum()))
         books.append(
-            Book(
+            CodebookUsage(
                 codebook=k + 1,
                 size=size,
                 used=int((counts > 0).sum()),

@@ -1,4 +1,4 @@
-"""Writing a corpus: recordings in, shards of bounded size out, each complete or not at all."""
+"""Writer of a corpus in shards of bounded size, each complete or not there at all."""
 
 from __future__ import annotations
 
@@ -15,39 +15,48 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok._platform.console import cell
 from audiotok.corpus.base import (
     INDEX,
-    About,
     CorpusError,
-    Files,
-    about_bytes,
+    CorpusInfo,
+    ShardFiles,
     hashed,
     header_of,
+    info_bytes,
 )
 from audiotok.tokens import Header, TokenWriter
 from audiotok.tokens.format import explained
 from audiotok.tokens.tokens import Tokens
 
-SHARD_BYTES = 1 << 28  # of codes in a shard: 256 MiB
-LISTS = ("quarantine.tsv", "duplicates.tsv")  # beside the shards
-FACTS = ("id", "seconds", "samples", "frames", "rate", "audio", "checksum")  # ours in a row
+SHARD_BYTES = 1 << 28  # bytes of codes in a shard, 256 MiB
+LISTS = ("quarantine.tsv", "duplicates.tsv")  # files beside the shards
+# Fields of a row that audiotok writes.
+FACTS = (
+    "id",
+    "seconds",
+    "samples",
+    "frames",
+    "rate",
+    "audio",
+    "checksum",
+)
 
 
 def checksum(codes: np.ndarray) -> int:
-    """CRC-32 of codes [k f], frame after frame, as little-endian 32-bit integers."""
+    """Return the CRC-32 of codes `[k f]`, frame by frame, as little-endian 32-bit integers."""
     return zlib.crc32(codes.T.astype("<i4").tobytes())
 
 
 def row_of(name: str, tokens: Tokens, audio: int, more: dict[str, Any]) -> dict[str, Any]:
-    """The row of a recording: facts first, then what the manifest said.
+    """Return the row of a recording: the fields of `FACTS`, then those of the manifest.
 
     Args:
-        name: the id.
-        tokens: the codes.
-        audio: 64-bit hash of the samples that the codec was given.
-        more: further fields; those of the names in `FACTS` give way.
+        name: id of the recording.
+        tokens: its tokens.
+        audio: 64-bit hash of the samples that the codec encoded.
+        more: fields of the manifest; those named in `FACTS` are left out.
     """
     return {
         "id": name,
@@ -61,8 +70,18 @@ def row_of(name: str, tokens: Tokens, audio: int, more: dict[str, Any]) -> dict[
     }
 
 
-def tokens_of(about: About, codes: np.ndarray, samples: int, rate: int, original: int) -> Tokens:
-    """Return codes as tokens of what made a corpus, which were so many samples at a rate."""
+def tokens_of(
+    about: CorpusInfo, codes: np.ndarray, samples: int, rate: int, original: int
+) -> Tokens:
+    """Return codes as tokens of a corpus's codec.
+
+    Args:
+        about: content of corpus.json.
+        codes: codes `[k f]`.
+        samples: length in samples at the codec's rate.
+        rate: original sample rate in Hz.
+        original: length in samples at the original rate.
+    """
     return Tokens(
         codes=codes,
         size=about.sizes,
@@ -79,16 +98,22 @@ def tokens_of(about: About, codes: np.ndarray, samples: int, rate: int, original
 
 def write_shard(
     folder: Path, name: str, header: Header, entries: Iterable[tuple[dict[str, Any], Tokens]]
-) -> Files:
-    """Writes the files of a shard over whatever has these names; rows as `row_of` makes them.
+) -> ShardFiles:
+    """Write the files of a shard, replacing files of these names.
+
+    Args:
+        folder: folder of the corpus.
+        name: name of the shard.
+        header: header of the recordings.
+        entries: rows of `row_of` with their tokens, in order.
 
     Raises:
         TokenFileError: the disk is full, or the folder cannot be written.
-        ValueError: tokens of another codec.
+        ValueError: tokens are of another codec.
     """
     header = header_of(header)
     paths = {suffix: folder / f"{name}{suffix}" for suffix in (".tok", ".jsonl", ".npy")}
-    index, count = bytearray(), 0  # as written: a list of tuples would take ten times as much
+    index, count = bytearray(), 0  # packed: a list of tuples would take ten times the memory
     frames = samples = at = 0
     with explained(paths[".tok"], "write"), ExitStack() as stack:
         rows = stack.enter_context(_published(paths[".jsonl"]))
@@ -97,10 +122,10 @@ def write_shard(
             if header_of(tokens.header) != header:
                 raise CorpusError(f"{row['id']}: tokens of {tokens.codec} {tokens.fingerprint}")
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-            where = (frames, tokens.frames, tokens.original_rate, tokens.samples)
-            where += (tokens.original_samples, at, hashed(row["id"]))
-            where += (int(row["audio"], 16), int(row["checksum"], 16))
-            index += np.array([where], INDEX).tobytes()
+            record = (frames, tokens.frames, tokens.original_rate, tokens.samples)
+            record += (tokens.original_samples, at, hashed(row["id"]))
+            record += (int(row["audio"], 16), int(row["checksum"], 16))
+            index += np.array([record], INDEX).tobytes()
             count += 1
             writer.append(tokens.codes)
             rows.write(line)
@@ -109,7 +134,7 @@ def write_shard(
             records = np.frombuffer(bytes(index), INDEX)
             np.lib.format.write_array(file, records, (1, 0), allow_pickle=False)
     sync(folder)
-    return Files(
+    return ShardFiles(
         name=name,
         recordings=count,
         frames=frames,
@@ -119,49 +144,56 @@ def write_shard(
     )
 
 
-class Shards:
-    """Cuts a sequence of recordings into shards by the size of their codes alone.
+class ShardCutter:
+    """Decides where shards end, by the size of the codes alone.
 
     Args:
-        header: of the recordings.
+        header: header of the recordings.
         limit: bytes of codes that fill a shard; the recording that reaches it is its last.
     """
 
     def __init__(self, header: Header, limit: int = SHARD_BYTES) -> None:
-        self.bits, self.limit, self.held = header.frame_bits, limit, 0
+        self.bits = header.frame_bits
+        self.limit = limit
+        self.filled = 0
 
     def fills(self, frames: int) -> bool:
-        """Counts a recording of so many frames; whether the shard ends with it."""
-        self.held += frames * self.bits
-        if self.held < 8 * self.limit:
+        """Add a recording of so many frames, and return whether the shard ends with it."""
+        self.filled += frames * self.bits
+        if self.filled < 8 * self.limit:
             return False
-        self.held = 0
+        self.filled = 0
         return True
 
 
 def write_corpus(
     folder: Path,
-    about: About,
+    about: CorpusInfo,
     entries: Iterable[tuple[dict[str, Any], Tokens]],
     *,
     limit: int = SHARD_BYTES,
-) -> About:
-    """A whole corpus of rows and tokens in one go; see `write_shard` for what is raised.
+) -> CorpusInfo:
+    """Write a whole corpus of rows and tokens.
 
     Args:
         folder: a new or empty folder.
-        about: all but the shards.
-        entries: in order.
+        about: content of corpus.json without the shards.
+        entries: rows of `row_of` with their tokens, in order.
         limit: bytes of codes in a shard.
 
+    Returns:
+        The content of corpus.json.
+
     Raises:
-        CorpusError: something is in the folder.
+        CorpusError: the folder is not empty.
+        TokenFileError: as `write_shard`.
+        ValueError: as `write_shard`.
     """
     fresh(folder)
     header, rest, files = about.header, iter(entries), []
     ended = False
 
-    def one(cut: Shards) -> Iterator[tuple[dict[str, Any], Tokens]]:
+    def one(cut: ShardCutter) -> Iterator[tuple[dict[str, Any], Tokens]]:
         nonlocal ended
         for row, tokens in rest:
             yield row, tokens
@@ -171,35 +203,35 @@ def write_corpus(
 
     while not ended:
         name = shard_name(len(files))
-        shard = write_shard(folder, name, header, one(Shards(header, limit)))
+        shard = write_shard(folder, name, header, one(ShardCutter(header, limit)))
         if shard.recordings or not files:
             files.append(shard)
         else:  # the last recording filled the shard before
             for suffix in shard.bytes:
                 (folder / f"{name}{suffix}").unlink()
-    return write_about(folder, replace(about, shards=tuple(files)))
+    return write_info(folder, replace(about, shards=tuple(files)))
 
 
 def shard_name(number: int) -> str:
-    """What shard number `number` is called."""
+    """Return the name of a shard."""
     return f"shard-{number:06d}"
 
 
-def write_about(folder: Path, about: About) -> About:
-    """Writes corpus.json: from then on the corpus is complete.
+def write_info(folder: Path, about: CorpusInfo) -> CorpusInfo:
+    """Write corpus.json, which makes the corpus complete.
 
     Returns:
-        what it says: with the checksums of the lists that lie in the folder.
+        Its content, with checksums of the lists in the folder.
     """
     lists = {name: sha256(folder / name) for name in LISTS if (folder / name).is_file()}
-    made = replace(about, lists=lists)
-    publish(folder / "corpus.json", about_bytes(made))
+    written = replace(about, lists=lists)
+    publish(folder / "corpus.json", info_bytes(written))
     sync(folder)
-    return made
+    return written
 
 
 def write_quarantine(folder: Path, failures: Iterable[tuple[str, str, str]]) -> None:
-    """Writes quarantine.tsv: id, source and reason of what has no codes; none if nothing failed."""
+    """Write quarantine.tsv with id, source and reason of each failure; without any, remove it."""
     path = folder / "quarantine.tsv"
     lines = ["\t".join(cell(str(each)) for each in row) for row in failures]
     if lines:
@@ -209,16 +241,16 @@ def write_quarantine(folder: Path, failures: Iterable[tuple[str, str, str]]) -> 
 
 
 def publish(path: Path, data: bytes) -> None:
-    """A small file, complete and on the disk, or as it was."""
+    """Write a small file atomically, and flush it to the disk."""
     with _published(path) as file:
         file.write(data)
 
 
 def fresh(folder: Path) -> None:
-    """Makes the folder.
+    """Make the folder.
 
     Raises:
-        CorpusError: something is in it.
+        CorpusError: the folder is not empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
@@ -227,15 +259,15 @@ def fresh(folder: Path) -> None:
 
 @contextmanager
 def _published(path: Path) -> Iterator[Any]:
-    """A file that appears when it is complete and on the disk."""
-    with explained(path, "write"), complete(path) as part, part.open("wb") as file:
+    """Open a file that appears under its name when it is complete and on the disk."""
+    with explained(path, "write"), atomic_file(path) as part, part.open("wb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
 
 
 def sync(folder: Path) -> None:
-    """Puts new names on the disk too, where a folder can be opened."""
+    """Flush the names in a folder to the disk, where a folder can be opened."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -245,7 +277,7 @@ def sync(folder: Path) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """A file under another name too; a copy where the file system cannot."""
+    """Link a file under another name, or copy it where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:
@@ -253,7 +285,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a file."""
+    """Return the SHA-256 checksum of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while data := file.read(1 << 20):

@@ -1,1 +1,1 @@
-"""What a codec trains on: recordings as crops, batches and a teacher's features."""
+"""Recordings for training and evaluation: sources, crops, batches and pretrained features."""

@@ -1,4 +1,4 @@
-"""Which phone and which word is said when: forced alignment of English by pocketsphinx."""
+"""Forced alignment of English speech: the times of its words and phones, by pocketsphinx."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 
 from torch.nn import functional as F
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.audio.audio import Audio
 
-RATE = 16000  # Hz, of the acoustic model
-STEP = 0.01  # s, of an alignment
-EDGE = 0.5  # s of silence put at either end: without any, speech to the very end cannot be aligned
+RATE = 16000  # sample rate of the acoustic model, Hz
+STEP = 0.01  # seconds from one frame of an alignment to the next
+EDGE = 0.5  # seconds of silence added at either end: speech that runs to the end fails without
 SILENCE = "SIL"
 PROTOCOL = "forced alignment by pocketsphinx's en-us model (39 phones, 10 ms steps, no silences)"
 
 
 @dataclass(frozen=True)
-class Span:
-    """A phone or word, from `start` to `end` seconds."""
+class TimedSpan:
+    """A labelled phone or word from `start` to `end`, in seconds."""
 
     label: str
     start: float
@@ -31,14 +31,21 @@ class Span:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Phones and words in the order they are said; silences and noises are left out."""
+    """Phones and words of a recording in spoken order, without silences and noises."""
 
-    phones: list[Span]
-    words: list[Span]
+    phones: list[TimedSpan]
+    words: list[TimedSpan]
 
 
 def align(audio: Audio, text: str) -> Alignment:
-    """When each word of the text, and each phone of it, is said.
+    """Return the times of each word of a text, and of each of its phones, in a recording.
+
+    Args:
+        audio: the recording, at any rate; it is mixed down and resampled to 16 kHz.
+        text: the English text spoken in it.
+
+    Returns:
+        Phones and words with their times in seconds, to 10 ms.
 
     Raises:
         ValueError: no words, a word that the dictionary lacks (a number in digits, a name), or the
@@ -60,14 +67,14 @@ def align(audio: Audio, text: str) -> Alignment:
         _run(decoder, pcm)  # words
         decoder.set_alignment()
         _run(decoder, pcm)  # phones within them
-        found = decoder.get_alignment()
+        alignment = decoder.get_alignment()
     except RuntimeError as error:
-        _decoder.cache_clear()  # this one is left in the middle of a recording
+        _decoder.cache_clear()  # this decoder is left in the middle of a recording
         raise ValueError(f"the text does not fit the recording: {error}") from None
-    if found is None:
+    if alignment is None:
         raise ValueError("the text does not fit the recording: no alignment was found")
     phones, spoken = [], []
-    for word in found:
+    for word in alignment:
         if word.name[0] in "<[+":  # silence, noise
             continue
         spoken.append(_span(word, re.sub(r"\(\d+\)$", "", word.name)))
@@ -75,8 +82,10 @@ def align(audio: Audio, text: str) -> Alignment:
     return Alignment(phones, spoken)
 
 
-def pronounced(text: str) -> list[str]:
-    """The phones of an English text by the dictionary's first pronunciations, SIL where it pauses.
+def pronounce(text: str) -> list[str]:
+    """Return the phones of an English text, with SIL at its pauses and at both ends.
+
+    Of each word the first pronunciation in the dictionary is taken.
 
     Raises:
         ValueError: no words, or one that the dictionary lacks.
@@ -86,11 +95,11 @@ def pronounced(text: str) -> list[str]:
     phones, unknown = [SILENCE], []
     for written in text.split():
         for word in plain(written):
-            found = decoder.lookup_word(word)
-            if found is None:
+            phones_of_word = decoder.lookup_word(word)
+            if phones_of_word is None:
                 unknown.append(word)
             else:
-                phones += found.split()
+                phones += phones_of_word.split()
         if re.search(r"[,.;:!?\u2013\u2014]\W*$|^\W+$", written) and phones[-1] != SILENCE:
             phones.append(SILENCE)
     if unknown:
@@ -101,7 +110,7 @@ def pronounced(text: str) -> list[str]:
 
 
 def plain(text: str) -> list[str]:
-    """The words of a text as a dictionary has them: lower case, without punctuation."""
+    """Return the words of a text as a dictionary lists them: lower case, without punctuation."""
     text = (
         unicodedata.normalize("NFKC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     )
@@ -110,17 +119,19 @@ def plain(text: str) -> list[str]:
 
 @cache
 def _decoder() -> Any:
-    return needed("pocketsphinx").Decoder(lm=None, loglevel="FATAL")
+    """Return the decoder of this process, which takes seconds to load."""
+    return optional_import("pocketsphinx").Decoder(lm=None, loglevel="FATAL")
 
 
 def _run(decoder: Any, pcm: bytes) -> None:
+    """Process 16-bit samples as one utterance."""
     decoder.start_utt()
     decoder.process_raw(pcm, full_utt=True)
     decoder.end_utt()
 
 
-def _span(found: Any, label: str) -> Span:
-    """Times as the recording has them, without the silence before it."""
-    ends = (found.start, found.start + found.duration)
+def _span(entry: Any, label: str) -> TimedSpan:
+    """Return the span of an entry in seconds of the recording, less the silence added to it."""
+    ends = (entry.start, entry.start + entry.duration)
     start, end = (max(0.0, at * STEP - EDGE) for at in ends)
-    return Span(label, round(start, 6), round(end, 6))
+    return TimedSpan(label, round(start, 6), round(end, 6))

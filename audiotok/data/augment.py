@@ -1,7 +1,7 @@
-"""Augmentation: crops made quieter or louder, upside down, dull or noisy.
+"""Augmentation of training crops: gain, polarity, bandwidth and noise.
 
-Sums and transforms are NumPy's: torch's depend on the number of threads in their last bits, and
-batches have to be the same however many processes make them.
+Sums and transforms are NumPy's: the last bits of torch's depend on the number of threads, and
+batches have to be the same however many processes prepare them.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from torch import Tensor
 
 from audiotok._platform.config import ABOVE_ZERO, ANY, SHARE
 
-QUIETEST = 1e-3  # a peak below it is taken for this one: silence is not blown up
-WIDTH = 200.0  # Hz over which `low_pass` goes from all to nothing
-LOWEST = 20.0  # Hz below which coloured noise gets no stronger
+QUIETEST = 1e-3  # lowest peak that gain is computed from, so that silence is not amplified
+WIDTH = 200.0  # width of the transition band of `low_pass`, Hz
+LOWEST = 20.0  # Hz below which the spectrum of coloured noise is flat
 
 Wave = Float32[Tensor, "*b t"]
 
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to crops, each alone: how many of them, and how much of it.
+    """Probabilities and ranges of the changes made to training crops, each drawn independently.
 
-    Gain, polarity and band are done to what goes into the codec and to what should come out alike,
-    for a codec must reproduce them. So is noise, unless `denoise`.
+    Gain, polarity and bandwidth change the input of the codec and its target alike, for a codec
+    must reproduce them. So does noise, unless `denoise` is set.
     """
 
     gain: Annotated[float, SHARE] = (
-        0.5  # share of crops that are set to a random peak; the rest keep their own
+        0.5  # share of crops that are scaled to a random peak; the rest keep their own
     )
     gain_low: Annotated[float, ANY] = -26.0  # lowest peak, dB of full scale
-    gain_high: Annotated[float, ANY] = 0.0  # highest
-    flip: Annotated[float, SHARE] = 0.0  # share with the polarity flipped
+    gain_high: Annotated[float, ANY] = 0.0  # highest peak, dB of full scale
+    flip: Annotated[float, SHARE] = 0.0  # share of crops with the polarity flipped
     band: Annotated[float, SHARE] = (
-        0.0  # share low-passed at a random frequency, uniform in octaves
+        0.0  # share of crops low-passed at a random frequency, uniform in octaves
     )
-    band_low: Annotated[float, ABOVE_ZERO] = 3400.0  # lowest cutoff, Hz: the telephone's
-    band_high: Annotated[float, ABOVE_ZERO] = 8000.0  # highest
-    noise: Annotated[float, SHARE] = 0.0  # share with noise added
+    band_low: Annotated[float, ABOVE_ZERO] = 3400.0  # lowest cutoff, Hz: telephone speech
+    band_high: Annotated[float, ABOVE_ZERO] = 8000.0  # highest cutoff, Hz
+    noise: Annotated[float, SHARE] = 0.0  # share of crops with noise added
     snr_low: Annotated[float, ANY] = 5.0  # lowest ratio of speech to noise, dB
-    snr_high: Annotated[float, ANY] = 30.0  # highest
-    noises: str = ""  # manifest or folder of noises; synthetic ones, white to brown, if empty
-    denoise: bool = False  # the codec should leave out the noise, not reproduce what it hears
+    snr_high: Annotated[float, ANY] = 30.0  # highest ratio, dB
+    noises: str = ""  # manifest or folder of noises; synthetic noise, white to brown, if empty
+    denoise: bool = False  # whether the target is the clean crop rather than the noisy one
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -66,7 +66,7 @@ class Augment:
             raise ValueError(f"augment: band_low must be above 0 Hz, not {self.band_low}")
 
 
-def augmented(
+def augment_crop(
     wave: Wave,
     options: Augment,
     random: Generator,
@@ -74,19 +74,18 @@ def augmented(
     rate: int,
     noise: Callable[[Generator, int], Tensor] | None = None,
 ) -> tuple[Wave, Wave]:
-    """A crop changed as chance will have it.
+    """Return a crop with random changes applied, as the input and the target of a codec.
 
     Args:
-        wave: a crop, or crops that share their fate.
-        options: what may be done.
-        random: decides; the same one gives the same result. How often one thing is done does not
-            change what is drawn for another, but for what noise consists of.
+        wave: a crop `[t]`, or crops `[b t]` that are all changed the same way.
+        options: which changes may be made, and how strong they are.
+        random: source of all draws; the same one gives the same result. How often one change is
+            made does not affect the draws for another, except for the samples of the noise.
         rate: Hz.
-        noise: gives so many samples of noise; synthetic if None.
+        noise: function that returns the given number of noise samples; synthetic noise if None.
 
     Returns:
-        What goes into the codec, and what should come out: the same tensor unless
-        `options.denoise`.
+        The input of the codec, and its target: the same tensor unless `options.denoise`.
     """
     gain, flip, band, noisy = (random.random(4) < _shares(options)).tolist()
     level, cutoff, snr, colour = random.random(4).tolist()
@@ -103,45 +102,50 @@ def augmented(
         added = noise(random, length) if noise else coloured(length, 2 * colour, random, rate=rate)
         ratio = options.snr_low + (options.snr_high - options.snr_low) * snr
         wave = add_noise(wave, added, ratio)
-        # Past full scale both are turned down, which keeps the ratio as clipping would not.
+        # Beyond full scale both are scaled down: clipping would change the ratio.
         loudest = wave.abs().amax().clamp(min=1.0)
         wave, clean = wave / loudest, clean / loudest
     return wave, clean if options.denoise else wave
 
 
 def _shares(options: Augment) -> np.ndarray:
+    """Return the shares of crops that get gain, flip, band and noise."""
     return np.array([options.gain, options.flip, options.band, options.noise])
 
 
 def peak(wave: Wave, decibels: float) -> Wave:
-    """The wave with its peak at so many dB of full scale; not amplified by more than 26 dB."""
+    """Return the wave with its peak at `decibels` of full scale, amplified by at most 26 dB."""
     highest = wave.abs().amax(-1, keepdim=True).clamp(min=QUIETEST)
     return wave * (10 ** (decibels / 20) / highest).clamp(max=20.0)
 
 
 def low_pass(wave: Wave, cutoff: float, *, rate: int) -> Wave:
-    """The wave without what lies above `cutoff` Hz (-6 dB there), in phase.
+    """Return the wave without frequencies above `cutoff` Hz (-6 dB there), with zero phase.
 
-    The edges are taken to go on as they are, as those of a piece out of a recording do rather than
-    begin with a bang.
+    The first and last samples are taken to continue beyond the edges: a crop of a recording does
+    not begin with a step.
     """
     if cutoff - WIDTH / 2 >= rate / 2:
         return wave
-    margin = rate // 50  # by then what the filter answers to a click has died away
+    margin = rate // 50  # samples after which the impulse response of the filter has decayed
     padded = np.pad(wave.numpy(), [*[(0, 0)] * (wave.ndim - 1), (margin, margin)], "edge")
     length = padded.shape[-1]
     above = (np.fft.rfftfreq(length, 1 / rate) - cutoff) / WIDTH
     response = 0.5 - 0.5 * np.sin(np.pi * above.clip(-0.5, 0.5))
-    made = np.fft.irfft(np.fft.rfft(padded) * response, n=length)
-    return torch.from_numpy(made[..., margin:-margin].astype(np.float32))
+    filtered = np.fft.irfft(np.fft.rfft(padded) * response, n=length)
+    return torch.from_numpy(filtered[..., margin:-margin].astype(np.float32))
 
 
 def coloured(
     length: int, exponent: float, random: Generator, *, rate: int
 ) -> Float32[Tensor, " t"]:
-    """Noise whose power falls with frequency to the `exponent`, of variance near 1.
+    """Return noise `[t]` of variance near 1 whose power falls with frequency to the `exponent`.
 
-    0 is white, 1 pink (-3 dB an octave), 2 brown (-6 dB).
+    Args:
+        length: samples.
+        exponent: 0 for white noise, 1 for pink (-3 dB an octave), 2 for brown (-6 dB an octave).
+        random: source of the samples.
+        rate: Hz.
     """
     spectrum = np.fft.rfft(random.standard_normal(length))
     frequency = np.fft.rfftfreq(length, 1 / rate)
@@ -150,7 +154,10 @@ def coloured(
 
 
 def add_noise(wave: Wave, noise: Wave, decibels: float) -> Wave:
-    """The wave with noise so many dB below it in power; nothing to a silent one, or of one."""
+    """Return the wave with noise added whose power is `decibels` below that of the wave.
+
+    A silent wave, and a silent noise, leave the wave as it is.
+    """
     power, other = (np.square(x.numpy(), dtype=np.float64).mean(-1) for x in (wave, noise))
     scale = np.sqrt(power / np.maximum(other, 1e-12) * 10 ** (-decibels / 10))
     return wave + torch.from_numpy(scale[..., None].astype(np.float32)) * noise

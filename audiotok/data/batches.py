@@ -1,4 +1,4 @@
-"""Batches for training: random crops of recordings, which seed and step alone decide."""
+"""Training batches: random crops of recordings, determined by seed and step alone."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from audiotok.audio.decoders import AudioFileError
-from audiotok.data.augment import Augment, augmented
-from audiotok.data.cache import Pool
-from audiotok.data.direct import Files
+from audiotok.data.augment import Augment, augment_crop
+from audiotok.data.cache import SampleCache
+from audiotok.data.direct import FileSamples
 
-TRIES = 10  # crops drawn in place of one whose file cannot be read, before that is an error
+TRIES = 10  # crops drawn in place of one whose file cannot be read, before it is an error
 
 
 @runtime_checkable
-class Features(Protocol):
-    """What a teacher makes of recordings, a vector for each frame."""
+class FeatureSource(Protocol):
+    """Features of recordings by a pretrained model: a vector for each frame."""
 
     width: int  # d
     frame_rate: Fraction  # per second
 
     def has(self, recording: int, /) -> bool:
-        """Whether there are features of this recording."""
+        """Return whether a recording, given by its index, has features."""
         ...
 
     def crop(self, recording: int, start: int, frames: int, /) -> Tensor:
-        """The features `[f d]` of so many frames from frame `start` on."""
+        """Return the features `[f d]` of `frames` frames of a recording from frame `start` on."""
         ...
 
 
 @dataclass(frozen=True)
-class Config:
-    """Which crops make a batch."""
+class BatchConfig:
+    """Sizes and seed of the crops in a batch."""
 
-    batch: int  # crops, for each rank
-    frames: int  # in a crop
+    batch: int  # crops for each rank
+    frames: int  # frames in a crop
     frame_size: int  # samples in a frame
     seed: int = 0
-    rank: int = 0  # which of the processes that train together this is
-    world: int = 1  # how many they are
-    taught: bool = True  # where there are features, only recordings that have them take part
+    rank: int = 0  # index of this process among those that train together
+    world: int = 1  # number of processes that train together
+    taught: bool = True  # whether to draw only recordings that have features, if any have
 
     def __post_init__(self) -> None:
         for name in ("batch", "frames", "frame_size", "world"):
@@ -64,30 +64,31 @@ class Config:
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops, and what is known of each."""
+    """A batch of crops, with the recording, text and features of each."""
 
-    wave: Float32[Tensor, "b 1 t"]  # what the codec hears
-    clean: Float32[Tensor, "b 1 t"]  # what it should say: the same tensor unless it is to denoise
-    features: Float32[Tensor, "b f d"] | None  # a teacher's
-    taught: Bool[Tensor, " b"] | None  # whether there are features; elsewhere they are zero
-    real: Bool[Tensor, "b f"]  # frames that lie inside the recording, not in the silence after it
-    recordings: list[int]
-    starts: list[int]  # samples
-    text: list[str]  # what is said in the whole recording, where that is known
-    skipped: list[str]  # what was wrong with files that other crops were drawn for
+    wave: Float32[Tensor, "b 1 t"]  # input of the codec
+    clean: Float32[Tensor, "b 1 t"]  # target of the codec: the same tensor unless denoising
+    features: Float32[Tensor, "b f d"] | None  # features by a pretrained model
+    taught: Bool[Tensor, " b"] | None  # whether a crop has features; they are zero where not
+    real: Bool[Tensor, "b f"]  # True for frames of the recording, False for padding after it
+    recordings: list[int]  # index of each crop's recording
+    starts: list[int]  # start of each crop, samples
+    text: list[str]  # transcript of the whole recording, or ""
+    skipped: list[str]  # errors of unreadable files that other crops were drawn in place of
 
     def __len__(self) -> int:
         return len(self.recordings)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch with its tensors on a device."""
+        """Return the batch with its tensors on a device."""
         return self._each(lambda x: x.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The batch in memory that a GPU copies from by itself; torch's DataLoader calls this."""
+        """Return the batch in page-locked memory, as torch's DataLoader asks of a batch."""
         return self._each(lambda x: x.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch with all its tensors changed."""
         wave = change(self.wave)
         return replace(
             self,
@@ -99,25 +100,26 @@ class Batch:
         )
 
 
-class _Drawn:
-    """Draws crops of recordings, each recording as often as it is long."""
+class _CropSampler:
+    """A sampler of crops that draws each recording in proportion to its length."""
 
-    def __init__(self, source: Pool | Files, lengths: np.ndarray, grid: int) -> None:
-        self.source, self.grid = source, grid
+    def __init__(self, source: SampleCache | FileSamples, lengths: np.ndarray, grid: int) -> None:
+        self.source = source
+        self.grid = grid
         self.ends = np.cumsum(lengths)
-        self.any = bool(len(lengths) and self.ends[-1])
+        self.nonempty = bool(len(lengths) and self.ends[-1])
 
     def crop(
         self, random: np.random.Generator, length: int, skipped: list[str]
     ) -> tuple[Tensor, int, int]:
-        """A crop `[t]`, padded with silence, its recording and its start in that.
+        """Draw a crop and return it `[t]`, padded with silence, with its recording and start.
 
-        What is wrong with a file that cannot be read is added to `skipped`, and another one drawn.
+        Where a file cannot be read, the reason is added to `skipped` and another crop is drawn.
         """
         for attempt in range(TRIES):
             i = int(np.searchsorted(self.ends, random.integers(self.ends[-1]), side="right"))
-            places = max(0, int(self.source.lengths[i]) - length) // self.grid + 1
-            start = self.grid * int(random.integers(places))
+            starts = max(0, int(self.source.lengths[i]) - length) // self.grid + 1
+            start = self.grid * int(random.integers(starts))
             try:
                 wave = self.source.read(i, start, length)
             except AudioFileError as error:
@@ -130,28 +132,29 @@ class _Drawn:
 
 
 class Batches(Dataset[Batch]):
-    """Batches by step: `batches[step]` is the same whenever and wherever it is asked for.
+    """Batches by step: `batches[step]` is the same whenever and wherever it is read.
 
     So training resumes exactly, with any number of processes reading ahead. Crop `j` of a step
     comes from a random generator of its own, seeded by (seed, step, j), and rank `r` of `world` has
     the crops from `r * batch` on: together the ranks have what one process would with batches of
     `world * batch`.
 
-    A recording is drawn as often as it is long, so that speakers and languages keep the share they
-    have in the corpus, and a crop of it starts anywhere where the whole crop lies inside. The price
-    is that the first and last crop's length of a long recording is heard less often than its middle
-    (its very first sample is in one crop only), and a recording shorter than a crop, which is
-    padded with silence, less often than its length. (Starts that are uniform over all samples and
-    run off the end instead make half a crop's length of every recording silence: a tenth of all,
-    with crops of 1 s of utterances of 5 s.) With features a crop starts with a frame, so that each
-    vector is of the samples it stands beside. Recordings shorter than a frame are never drawn.
+    A recording is drawn in proportion to its length, so that speakers and languages keep the share
+    they have in the corpus, and a crop of it starts anywhere where the whole crop lies inside. The
+    price is that the first and last crop's length of a long recording is drawn less often than its
+    middle (its very first sample is in one crop only), and a recording shorter than a crop, which
+    is padded with silence, less often than its length. (Starts that are uniform over all samples
+    and run off the end instead make half a crop's length of every recording silence: a tenth of
+    all, with crops of 1 s of utterances of 5 s.) With features a crop starts at a frame, so that
+    each vector belongs to the samples of its own frame. Recordings shorter than a frame are never
+    drawn.
 
     Args:
-        source: where the samples are.
-        config: which crops.
-        augment: what is done to them; None: nothing, for validation.
-        noises: noise to add, at the same rate; synthetic if None.
-        features: a teacher's, of the recordings of `source` in their order.
+        source: the samples of the recordings.
+        config: sizes and seed of the crops.
+        augment: changes made to the crops; None for none, as in validation.
+        noises: noise to add, at the same rate; synthetic noise if None.
+        features: features of the recordings of `source`, in their order.
 
     Raises:
         ValueError: no recording can be drawn, or noises or features have another rate.
@@ -159,14 +162,16 @@ class Batches(Dataset[Batch]):
 
     def __init__(
         self,
-        source: Pool | Files,
-        config: Config,
+        source: SampleCache | FileSamples,
+        config: BatchConfig,
         *,
         augment: Augment | None = None,
-        noises: Pool | Files | None = None,
-        features: Features | None = None,
+        noises: SampleCache | FileSamples | None = None,
+        features: FeatureSource | None = None,
     ) -> None:
-        self.source, self.config, self.augment = source, config, augment
+        self.source = source
+        self.config = config
+        self.augment = augment
         self.features = features
         self.length = config.frames * config.frame_size
         lengths = np.where(source.lengths < config.frame_size, 0, source.lengths)
@@ -182,16 +187,16 @@ class Batches(Dataset[Batch]):
                 )
             if config.taught:
                 lengths = np.where(self._taught, lengths, 0)
-        self._drawn = _Drawn(source, lengths, grid)
-        if not self._drawn.any:
+        self._sampler = _CropSampler(source, lengths, grid)
+        if not self._sampler.nonempty:
             raise ValueError(
                 f"none of {len(source)} recordings can be drawn: each is shorter than a frame of "
                 f"{config.frame_size} samples{why}"
             )
         self._noises = None
         if noises is not None:
-            self._noises = _Drawn(noises, noises.lengths, 1)
-            if noises.rate != source.rate or not self._noises.any:
+            self._noises = _CropSampler(noises, noises.lengths, 1)
+            if noises.rate != source.rate or not self._noises.nonempty:
                 raise ValueError(
                     f"{len(noises)} noises at {noises.rate} Hz: there must be some, "
                     f"at {source.rate} Hz"
@@ -230,22 +235,22 @@ class Batches(Dataset[Batch]):
         )
 
     def _crop(self, step: int, j: int, skipped: list[str]) -> tuple[Tensor, Tensor, int, int]:
-        """What goes in, what should come out, the recording, and where in it."""
+        """Return the input and the target of crop `j`, its recording, and its start in samples."""
         random = np.random.default_rng((self.config.seed, step, j))
-        wave, recording, start = self._drawn.crop(random, self.length, skipped)
+        wave, recording, start = self._sampler.crop(random, self.length, skipped)
         if self.augment is None:
             return wave, wave, recording, start
         noise = None
         if self._noises is not None:
             noise = partial(self._noise, self._noises, skipped)
-        wave, clean = augmented(wave, self.augment, random, rate=self.source.rate, noise=noise)
+        wave, clean = augment_crop(wave, self.augment, random, rate=self.source.rate, noise=noise)
         return wave, clean, recording, start
 
     @staticmethod
     def _noise(
-        noises: _Drawn, skipped: list[str], random: np.random.Generator, length: int
+        noises: _CropSampler, skipped: list[str], random: np.random.Generator, length: int
     ) -> Tensor:
-        """A piece of a noise, over and over if it is short."""
+        """Return `length` samples of a noise, repeated if it is shorter."""
         wave, i, _ = noises.crop(random, length, skipped)
         own = int(noises.source.lengths[i])
         return wave if own >= length else wave[:own].repeat(-(-length // own))[:length]

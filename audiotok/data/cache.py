@@ -1,4 +1,4 @@
-"""Recordings decoded once into a cache: all samples of a corpus in one memory-mapped file."""
+"""A cache of decoded recordings: all samples of a corpus in one memory-mapped file."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from audiotok._platform.atomic import complete, sweep
+from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok.audio.decoders import AudioFileError
 from audiotok.audio.reader import open_audio
 from audiotok.data.manifest import Recording, Unreadable, key
 
 BLOCK = 2**18  # samples decoded at a time
-FORMAT = 2  # of what is in the cache; part of its name
+FORMAT = 2  # version of the cache's content; part of its file name
 
 
-class Pool:
+class SampleCache:
     """Recordings as 16-bit samples one after another in a memory-mapped file.
 
-    Training reads every recording dozens of times; decoded once, reading costs nothing after. It
-    can be sent to other processes, which map the same file.
+    Training reads every recording dozens of times, and decodes it once. An instance can be sent to
+    other processes, which map the same file.
 
     Attributes:
         rate: Hz.
@@ -42,8 +42,10 @@ class Pool:
     def __init__(
         self, samples: np.ndarray, starts: np.ndarray, *, rate: int, recordings: list[Recording]
     ) -> None:
-        self.samples, self.starts = samples, starts
-        self.rate, self.recordings = rate, recordings
+        self.samples = samples
+        self.starts = starts
+        self.rate = rate
+        self.recordings = recordings
         self.lengths = np.diff(starts)
 
     @classmethod
@@ -54,17 +56,17 @@ class Pool:
         cache: str | Path,
         *,
         console: Console | None = None,
-    ) -> Pool:
+    ) -> SampleCache:
         """Decode all recordings to mono at `rate` Hz, or take the cache of an earlier run.
 
-        Memory does not grow with the recordings. Interrupted, it leaves nothing. Of several
-        processes one should go first; two at once do the work twice, to the same effect.
+        Memory does not grow with the number of recordings. An interrupted run leaves nothing. Of
+        several processes one should go first; two at once do the work twice, to the same effect.
 
         Args:
-            recordings: what to decode.
+            recordings: the recordings to decode.
             rate: Hz.
-            cache: a folder; 2 bytes a sample are written to it.
-            console: where progress goes; stderr if None.
+            cache: folder to which 2 bytes a sample are written.
+            console: where progress is shown; stderr if None.
 
         Raises:
             ValueError: more than a tenth of the files cannot be read. Fewer are warned of, and
@@ -74,18 +76,18 @@ class Pool:
         data, index = name.with_suffix(".i16"), name.with_suffix(".npy")
         if not index.is_file():
             data.parent.mkdir(parents=True, exist_ok=True)
-            sweep([data.parent])
-            with complete(index) as index_part, complete(data) as data_part:
+            remove_stale_parts([data.parent])
+            with atomic_file(index) as index_part, atomic_file(data) as data_part:
                 starts = _decode(recordings, rate, data_part, console or Console(stderr=True))
                 with index_part.open("wb") as out:
                     np.save(out, np.array(starts))
-            # Left in this order, the index comes last: without it the cache counts as not there.
+            # The index is completed last: without it the cache counts as absent.
         starts = np.load(index)
         return cls(np.memmap(data, np.int16, "r"), starts, rate=rate, recordings=recordings)
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
-        if isinstance(self.samples, np.memmap):  # else every sample would be sent
+        if isinstance(self.samples, np.memmap):  # otherwise every sample would be sent
             state["samples"] = self.samples.filename
         return state
 
@@ -98,32 +100,33 @@ class Pool:
         return len(self.lengths)
 
     def __getitem__(self, i: int) -> Float32[Tensor, " t"]:
-        """Recording i, in -1..1."""
+        """Return recording `i` `[t]`, in -1..1."""
         return self.read(i, 0, int(self.lengths[i]))
 
     def read(self, i: int, start: int, length: int) -> Float32[Tensor, " t"]:
-        """So many samples of recording i from `start` on; fewer where it ends."""
+        """Return up to `length` samples of recording `i` from `start` on, fewer at its end."""
         first, end = int(self.starts[i]) + start, int(self.starts[i + 1])
         piece = self.samples[first : min(end, first + length)]
         return torch.from_numpy(piece.astype(np.float32) / 32768)
 
 
 def _decode(recordings: list[Recording], rate: int, path: Path, console: Console) -> list[int]:
-    """Writes all recordings into one file; where each begins, and the last ends.
+    """Decode all recordings into one file; return where each begins and the last one ends.
 
-    Threads decode some files ahead of the one being written, each until its queue is full: neither
-    many files nor a long one fill the memory. (Decoding and resampling run outside Python's lock.)
+    Threads decode some files ahead of the one being written, each until its queue is full:
+    neither many files nor a long one fill the memory. (Decoding and resampling run outside Python's
+    lock.)
     """
     starts, bad = [0], Unreadable(len(recordings))
     threads, stop = os.cpu_count() or 1, Event()
     todo = iter(recordings)
-    ahead: deque[tuple[Path, Queue[bytes | Exception | None]]] = deque()
+    pending: deque[tuple[Path, Queue[bytes | Exception | None]]] = deque()
 
     def begin(workers: ThreadPoolExecutor) -> None:
         recording = next(todo, None)
         if recording is not None:
-            ahead.append((recording.path, Queue(2)))
-            workers.submit(_decode_one, *ahead[-1], rate, stop)
+            pending.append((recording.path, Queue(2)))
+            workers.submit(_decode_one, *pending[-1], rate, stop)
 
     with path.open("wb") as out, ThreadPoolExecutor(threads) as workers:
         try:
@@ -136,7 +139,7 @@ def _decode(recordings: list[Recording], rate: int, path: Path, console: Console
                 transient=True,
                 disable=not console.is_terminal,
             ):
-                file, queue = ahead.popleft()
+                file, queue = pending.popleft()
                 try:
                     starts.append(starts[-1] + _write(queue, out))
                 except ValueError as error:
@@ -151,7 +154,7 @@ def _decode(recordings: list[Recording], rate: int, path: Path, console: Console
 
 
 def _write(queue: Queue[bytes | Exception | None], out: BinaryIO) -> int:
-    """Writes what comes until None does; the samples. Raises what comes and is an exception."""
+    """Write the blocks of a queue up to None and return the samples; raise an exception in it."""
     samples = 0
     while (item := queue.get()) is not None:
         if isinstance(item, Exception):
@@ -164,7 +167,7 @@ def _write(queue: Queue[bytes | Exception | None], out: BinaryIO) -> int:
 
 
 def _decode_one(path: Path, queue: Queue[bytes | Exception | None], rate: int, stop: Event) -> None:
-    """Puts a file into a queue by blocks, and None or what went wrong last."""
+    """Put the blocks of a file into a queue, then None, or the exception that ended it."""
 
     def put(item: bytes | Exception | None) -> None:
         while not stop.is_set():

@@ -1,4 +1,4 @@
-"""Shell commands that a file names: they run with the user's word, and nothing else starts them.
+"""Shell commands in listings: run only with the user's permission, and kept from running without.
 
 Every command that stands in a listing goes through here: those of Kaldi and of Lhotse that audiotok
 starts itself (`run`, `run_once`), and those that another library would start while it loads what a
@@ -19,11 +19,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from audiotok._platform.lock import alone
+from audiotok._platform.lock import locked_folder
 from audiotok.audio.decoders import AudioFileError
 
-KEPT = 8  # outputs that are kept for the next stretch of the same recording
-# What starts a program, and the decoders that libraries start with a file's name and nothing else.
+KEPT = 8  # outputs stored for further stretches of the same recordings
+# Audit events of starting a program, and the decoders that libraries start with only a file name.
 _STARTS = {
     "os.exec",
     "os.posix_spawn",
@@ -37,7 +37,7 @@ _DECODERS = {"avconv", "ffmpeg", "ffprobe"}
 
 
 class CommandError(AudioFileError):
-    """Audio that a shell command makes, which nobody allowed to run."""
+    """A recording produced by a shell command that the user has not allowed to run."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -46,51 +46,51 @@ class CommandError(AudioFileError):
 
 
 def run(command: str, into: IO[bytes], name: str, *, allowed: bool) -> None:
-    """Run a command of a file, and write what it writes.
+    """Run a shell command of a listing and write its output to a file.
 
     Args:
-        command: for the shell.
-        into: a file, which is truncated to that.
-        name: of the recording, for messages.
-        allowed: whether the user has said that commands of this file may run.
+        command: command line for the shell.
+        into: file that receives its standard output.
+        name: name of the recording, for messages.
+        allowed: whether the user has allowed commands of this listing to run.
 
     Raises:
-        CommandError: they may not.
+        CommandError: commands are not allowed.
         AudioFileError: the command fails.
     """
     if not allowed:
         raise CommandError(name)
-    done = subprocess.run(
+    completed = subprocess.run(
         command, shell=True, stdout=into, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
     )
-    if done.returncode:
-        why = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+    if completed.returncode:
+        why = completed.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise AudioFileError(f"{name}: its command failed ({' '.join(why)[:200]})")
 
 
 def run_once(command: str, into: str, name: str, folder: Path, *, allowed: bool) -> None:
-    """Run a command of a file, unless it was: what it wrote is kept, and so is its failure.
+    """Run a shell command of a listing once, and reuse its output or its failure afterwards.
 
     Args:
-        command: for the shell.
-        into: the path that its output gets.
-        name: of the recording, for messages.
-        folder: where outputs are kept, by all processes that share it; the last `KEPT` of them.
-        allowed: whether the user has said that commands of this file may run.
+        command: command line for the shell.
+        into: path that receives its output.
+        name: name of the recording, for messages.
+        folder: folder of the last `KEPT` outputs, shared by all processes of a job.
+        allowed: whether the user has allowed commands of this listing to run.
 
     Raises:
-        CommandError: they may not.
+        CommandError: commands are not allowed.
         AudioFileError: the command fails, or failed before.
     """
     if not allowed:
         raise CommandError(name)
     kept = folder / hashlib.sha256(command.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     failed = kept.with_suffix(".failed")
-    with alone(folder, f"{kept.name}.lock", wait=True):
+    with locked_folder(folder, f"{kept.name}.lock", wait=True):
         if failed.exists():
             raise AudioFileError(f"{name}: {failed.read_text('utf-8')}")
         try:
-            _linked(kept, into)
+            _link(kept, into)
             return
         except FileNotFoundError:
             pass
@@ -101,13 +101,13 @@ def run_once(command: str, into: str, name: str, folder: Path, *, allowed: bool)
                 failed.write_text(str(error).removeprefix(f"{name}: "), "utf-8")
                 Path(part.name).unlink()
                 raise
-        _linked(Path(part.name), into)
+        _link(Path(part.name), into)
         Path(part.name).replace(kept)
-    _thin(folder)
+    _evict(folder)
 
 
-def _linked(kept: Path, into: str) -> None:
-    """Give what is kept another name, under which it stays when it is not kept any longer."""
+def _link(kept: Path, into: str) -> None:
+    """Link a stored output to another path, where it stays when the store removes it."""
     link = f"{into}.link"
     try:
         os.link(kept, link)
@@ -121,8 +121,8 @@ def _linked(kept: Path, into: str) -> None:
         os.utime(kept)
 
 
-def _thin(folder: Path) -> None:
-    """Remove the outputs that were not asked for the longest."""
+def _evict(folder: Path) -> None:
+    """Remove the stored outputs that were used the longest time ago."""
     ages: list[tuple[float, Path]] = []
     for path in folder.iterdir():
         if not path.suffix:
@@ -133,6 +133,8 @@ def _thin(folder: Path) -> None:
 
 
 class _Gate(threading.local):
+    """Per-thread state of the audit hook: whether it refuses programs, and whether it has."""
+
     shut = False
     tried = False
 
@@ -142,31 +144,34 @@ _installed = threading.Lock()
 
 
 def _watch(event: str, args: tuple[Any, ...]) -> None:
+    """Refuse, as an audit hook, the start of a program in a thread whose gate is shut."""
     if event in _STARTS and _gate.shut:
         program = args[0] if args else ""
         if isinstance(program, str | bytes) and Path(os.fsdecode(program)).stem in _DECODERS:
             return
         _gate.tried = True
-        raise CommandError("this")  # `withheld` names the recording
+        raise CommandError("this")  # replaced by `withheld`, which knows the recording's name
 
 
 @contextmanager
 def withheld(name: str, *, allowed: bool) -> Iterator[None]:
-    """Let no library start a program in this thread, but for decoders, unless it is allowed.
+    """Let no library start a program in this thread, except decoders, unless commands are allowed.
 
     Args:
-        name: of the recording, for messages.
-        allowed: whether the user has said that commands of this file may run.
+        name: name of the recording, for messages.
+        allowed: whether the user has allowed commands of this listing to run.
 
     Raises:
-        CommandError: something tried to.
+        CommandError: a library tried to start a program.
     """
     if allowed:
         yield
         return
     if _installed.acquire(blocking=False):  # once a process: a hook cannot be removed
         sys.addaudithook(_watch)
-    before, _gate.shut, _gate.tried = _gate.shut, True, False
+    was_shut = _gate.shut
+    _gate.shut = True
+    _gate.tried = False
     try:
         yield
     except Exception:
@@ -174,6 +179,6 @@ def withheld(name: str, *, allowed: bool) -> Iterator[None]:
             raise CommandError(name) from None
         raise
     finally:
-        _gate.shut = before
+        _gate.shut = was_shut
     if _gate.tried:
         raise CommandError(name)

@@ -1,4 +1,4 @@
-"""Recordings read from their files a piece at a time, for corpora that no cache can hold."""
+"""Recordings read from their files a piece at a time, for corpora too large for a cache."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from jaxtyping import Float32
 from rich.console import Console
 from torch import Tensor
 
-from audiotok._platform.atomic import complete, sweep
+from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok.audio.decoders import AudioFileError
-from audiotok.audio.folder import Probe, probed
+from audiotok.audio.folder import Probe, probe_all
 from audiotok.audio.reader import open_audio
 from audiotok.audio.resample import ROLLOFF, ROWS, ZERO_CROSSINGS, Resampler
 from audiotok.data.manifest import Recording, Unreadable, key
 
 
-class Files:
-    """Recordings read from their files when they are asked for, for what no cache can hold.
+class FileSamples:
+    """Recordings read from their files on demand, for corpora too large for a cache.
 
-    A piece is what the same piece of the whole file, mixed down and resampled, would be, to 1e-5.
-    WAV, FLAC and the like are read where the piece is; formats that cannot be entered exactly in
-    the middle (mp3, ogg, opus, m4a) from their beginning, which long ones make slow.
+    A piece equals the same piece of the whole file, mixed down and resampled, to 1e-5. WAV, FLAC
+    and the like are read from the piece's position; formats that cannot be entered exactly in the
+    middle (mp3, ogg, opus, m4a) from their beginning, which is slow for long recordings.
 
     Attributes:
         rate: Hz.
@@ -32,9 +32,11 @@ class Files:
         lengths: samples of each at `rate`, `[n]`.
     """
 
-    def __init__(self, recordings: list[Recording], rate: int, *, found: np.ndarray) -> None:
-        self.rate, self.recordings = rate, recordings
-        self._rates, self._samples = found[:, 0], found[:, 1]  # in the files
+    def __init__(self, recordings: list[Recording], rate: int, *, probes: np.ndarray) -> None:
+        self.rate = rate
+        self.recordings = recordings
+        self._rates = probes[:, 0]
+        self._samples = probes[:, 1]
         self.lengths = -(-self._samples * rate // self._rates)
 
     @classmethod
@@ -45,14 +47,14 @@ class Files:
         cache: str | Path,
         *,
         console: Console | None = None,
-    ) -> Files:
-        """Look at the header of every file, or take what an earlier run saw.
+    ) -> FileSamples:
+        """Read the header of every file, or take the headers that an earlier run read.
 
         Args:
-            recordings: what to read.
-            rate: Hz of what `read` gives.
-            cache: a folder for what the headers say.
-            console: where progress goes; stderr if None.
+            recordings: the recordings to read.
+            rate: sample rate of what `read` returns, Hz.
+            cache: folder for the content of the headers.
+            console: where progress is shown; stderr if None.
 
         Raises:
             ValueError: more than a tenth of the files cannot be read. Fewer are warned of, and
@@ -61,49 +63,49 @@ class Files:
         index = Path(cache) / f"{key(recordings, rate)}.probes.npy"
         if not index.is_file():
             index.parent.mkdir(parents=True, exist_ok=True)
-            sweep([index.parent])
+            remove_stale_parts([index.parent])
             paths, bad = [r.path for r in recordings], Unreadable(len(recordings))
-            found = np.array([(rate, 0)] * len(paths), np.int64)
-            for i, probe in enumerate(probed(paths, console=console)):
+            probes = np.array([(rate, 0)] * len(paths), np.int64)
+            for i, probe in enumerate(probe_all(paths, console=console)):
                 try:
                     if not isinstance(probe, Probe):
                         raise probe
                     Resampler(probe.rate, rate)  # raises where the rates share no factor
-                    found[i] = probe.rate, probe.samples
+                    probes[i] = probe.rate, probe.samples
                 except ValueError as error:
                     bad.add(paths[i], error)
-            with complete(index) as part, part.open("wb") as out:
-                np.save(out, found)
-        return cls(recordings, rate, found=np.load(index))
+            with atomic_file(index) as part, part.open("wb") as out:
+                np.save(out, probes)
+        return cls(recordings, rate, probes=np.load(index))
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, i: int) -> Float32[Tensor, " t"]:
-        """Recording i, in -1..1."""
+        """Return recording `i` `[t]`, in -1..1."""
         return self.read(i, 0, int(self.lengths[i]))
 
     def read(self, i: int, start: int, length: int) -> Float32[Tensor, " t"]:
-        """So many samples of recording i from `start` on; fewer where it ends.
+        """Return up to `length` samples of recording `i` from `start` on, fewer at its end.
 
         Raises:
-            AudioFileError: the file is damaged there, or no longer what it was.
+            AudioFileError: the file is damaged there, or has changed since its header was read.
         """
         old, samples = int(self._rates[i]), int(self._samples[i])
         factor = math.gcd(old, self.rate)
         down, up = old // factor, self.rate // factor  # `down` samples become `up`
-        # What the filter sees on either side of a sample. The first sample that is read has to be
-        # one that an output falls on: they do every `down` samples.
-        reach = 0 if down == up else math.ceil(ZERO_CROSSINGS * down / (min(down, up) * ROLLOFF))
-        first = max(0, (start * down // up - reach) // down * down)
-        last = min(samples, -(-(start + length) * down // up) + reach + 1)
+        # Samples that the filter needs on either side. The first sample read has to coincide with
+        # an output sample, as every `down`-th one does.
+        margin = 0 if down == up else math.ceil(ZERO_CROSSINGS * down / (min(down, up) * ROLLOFF))
+        first = max(0, (start * down // up - margin) // down * down)
+        last = min(samples, -(-(start + length) * down // up) + margin + 1)
         path = self.recordings[i].path
         with open_audio(path, start=first / old, end=last / old) as audio:
             wave = torch.cat([torch.zeros(1, 0), *audio.blocks(mono=True)], 1)
         if audio.rate != old or wave.shape[1] < last - first:
             raise AudioFileError(f"{path}: has changed since it was looked at; start again")
         if down != up:
-            # In one block, the least that holds it all.
+            # One block, the smallest that holds the whole piece.
             block = wave.shape[1] + down * max(1, ROWS // up)
             resampler = Resampler(old, self.rate, block=block)
             wave = torch.cat([resampler.step(wave), resampler.finish()], 1)

@@ -1,4 +1,4 @@
-"""Makes batches ahead of training, in processes that end with it."""
+"""A loader that prepares batches ahead of training, in processes that end with it."""
 
 from __future__ import annotations
 
@@ -24,46 +24,51 @@ from audiotok.data.batches import Batch, Batches
 
 log = logging.getLogger("audiotok")
 
-AHEAD = 4  # batches each process has ready, beside the one on its way
+PREFETCH = 4  # batches that each process has ready, beside the one being sent
 
 
 def loader(
     batches: Batches, *, first: int, last: int, workers: int = 0
 ) -> Generator[Batch, None, None]:
-    """The batches of steps `first` to `last` - 1, in order; the same for any number of processes.
+    """Yield the batches of steps `first` to `last` - 1, in order.
 
-    Closing it (as `contextlib.closing` does) ends the processes; so does its end, an exception, and
-    the death of this process, however it dies. They hear no Ctrl-C: this process decides.
+    They are the same for any number of processes.
+
+    Closing the generator (as `contextlib.closing` does) ends the processes; so does its end, an
+    exception, and the death of this process, however it dies. They ignore Ctrl-C: this process
+        decides.
 
     (torch's DataLoader needs shared memory, which containers have little of, and raises the death
     of a process in the middle of whatever the training does by then.)
 
     Args:
-        batches: of which.
-        first: step to begin with.
+        batches: the batches by step.
+        first: first step.
         last: step to stop before.
-        workers: processes that read ahead; 0: each batch is made when it is asked for.
+        workers: processes that prepare batches ahead; with 0 each is prepared when it is asked for.
 
     Raises:
         ValueError: files cannot be read, or a process ended.
     """
-    steps, said = range(first, last), set[str]()
-    with closing(_ahead(batches, steps, workers) if workers else _now(batches, steps)) as made:
-        for batch in made:
+    steps, logged = range(first, last), set[str]()
+    source = _prefetched(batches, steps, workers) if workers else _in_process(batches, steps)
+    with closing(source):
+        for batch in source:
             for line in batch.skipped:
-                if line not in said:
+                if line not in logged:
                     log.warning("%s; another crop is taken instead", line)
-                said.add(line)
+                logged.add(line)
             yield batch
 
 
-def _now(batches: Batches, steps: range) -> Generator[Batch, None, None]:
+def _in_process(batches: Batches, steps: range) -> Generator[Batch, None, None]:
+    """Yield the batches of these steps, each prepared when it is asked for."""
     for step in steps:
         yield batches[step]
 
 
-def _ahead(batches: Batches, steps: range, workers: int) -> Generator[Batch, None, None]:
-    """Each process makes every so-manieth batch; they are taken in turn."""
+def _prefetched(batches: Batches, steps: range, workers: int) -> Generator[Batch, None, None]:
+    """Yield the batches in order from several processes, of which each prepares every n-th."""
     workers = min(workers, len(steps))
     started: list[_Worker] = []
     try:
@@ -82,7 +87,7 @@ def _ahead(batches: Batches, steps: range, workers: int) -> Generator[Batch, Non
 
 
 class _Worker:
-    """A process, and the pipe that its batches come through."""
+    """A process that prepares batches, and the pipe they arrive through."""
 
     def __init__(self, batches: Batches, steps: range) -> None:
         context = get_context("spawn")  # a forked process hangs in torch where its parent used it
@@ -92,8 +97,13 @@ class _Worker:
         theirs.close()
 
     def take(self) -> Batch:
+        """Return the next batch of the process, or raise the exception it sent.
+
+        Raises:
+            ValueError: the process ended.
+        """
         try:
-            made = pickle.loads(self.pipe.recv_bytes())
+            received = pickle.loads(self.pipe.recv_bytes())
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
@@ -102,16 +112,16 @@ class _Worker:
                 f"a process that reads training data ended {how} (out of memory?); "
                 "run again with fewer workers"
             ) from None
-        if isinstance(made, Exception):
-            raise made
-        return made
+        if isinstance(received, Exception):
+            raise received
+        return received
 
 
 def _work(pipe: Connection, batches: Batches, steps: range) -> None:
-    """What a process does: batches into the pipe until the steps or the other end are gone."""
+    """Send batches through a pipe until the steps are done or the receiver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    ready: Queue[bytes | None] = Queue(AHEAD)
+    ready: Queue[bytes | None] = Queue(PREFETCH)
     sender = Thread(target=_send, args=(pipe, ready))
     sender.start()
     try:
@@ -119,22 +129,23 @@ def _work(pipe: Connection, batches: Batches, steps: range) -> None:
             ready.put(_packed(batches[step]))
     except ValueError as error:
         ready.put(_packed(error))
-    except Exception:  # our fault: with all there is to know of it
+    except Exception:  # a programming error: send the whole traceback
         ready.put(_packed(RuntimeError(f"in a process that reads data:\n{traceback.format_exc()}")))
     ready.put(None)
     sender.join()
 
 
 def _send(pipe: Connection, ready: Queue[bytes | None]) -> None:
+    """Send the items of a queue through a pipe up to None; end the process if nobody receives."""
     try:
         while (item := ready.get()) is not None:
             pipe.send_bytes(item)
-    except OSError:  # nobody listens any more
+    except OSError:  # the receiver is gone
         os._exit(0)
 
 
 class _Pickler(pickle.Pickler):
-    """Sends tensors as arrays: their own way is through shared memory, or slow."""
+    """A pickler that sends tensors as arrays: torch's own way needs shared memory, or is slow."""
 
     def reducer_override(self, obj: Any, /) -> Any:
         if isinstance(obj, Tensor):
@@ -143,6 +154,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _packed(item: Batch | Exception) -> bytes:
+    """Return a batch or an exception as bytes."""
     buffer = io.BytesIO()
     _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(item)
     return buffer.getvalue()

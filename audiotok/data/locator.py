@@ -1,4 +1,4 @@
-"""Where the audio of a recording is: a file, a stretch of one, a URL, its bytes; and opening it."""
+"""Locators of audio (a file, a part of one, a URL, bytes in memory) and how to open them."""
 
 from __future__ import annotations
 
@@ -15,44 +15,59 @@ import numpy as np
 
 from audiotok._platform.console import one_line, plain
 from audiotok._platform.jsonfile import parse
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.audio.audio import AudioFileError, Source, open_audio
 from audiotok.audio.decoders import Decoder
 from audiotok.data.commands import CommandError, run, run_once, withheld
-from audiotok.data.passing import PassingError, passes
+from audiotok.data.transient import TransientError, is_transient
 
-LONGEST = 1e9  # seconds that any recording lasts, 31 years
-OVERSHOOT = 0.5  # seconds by which a stretch may end after its file does, as Kaldi has it
-SOURCES = ("file", "url", "memory", "shar")  # kinds of lhotse's that run nothing
+LONGEST = 1e9  # longest duration of a recording, seconds (31 years)
+OVERSHOOT = 0.5  # seconds by which a part may end after its file does, as Kaldi allows
+SOURCES = ("file", "url", "memory", "shar")  # types of lhotse's sources that run no command
 
 
 class ListingError(ValueError):
-    """A listing that cannot be read; one line that names it and the way out."""
+    """A listing that cannot be read; the message is one line with its name and a remedy."""
 
     def __init__(self, message: str) -> None:
-        # What is quoted of a listing may hold line breaks of Unicode, and what terminals obey.
+        # Text quoted from a listing may hold Unicode line breaks and terminal control codes.
         super().__init__(plain(message))
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the audio of an item is: a file, a stretch of one, or its bytes."""
+class AudioLocator:
+    """A locator of a recording's audio: a file, a part of one, a URL, bytes, or a command.
 
-    name: str  # for messages, and as `source` in the row
-    path: str = ""  # of a file, or a URL that fsspec knows
-    start: float = 0.0  # seconds
-    end: float | None = None  # up to `overshoot` past the end of the file, it is that end
-    channel: int | None = None  # the only one that is meant
-    offset: int = 0  # bytes of the file before the audio
-    size: int | None = None  # bytes of the audio; None: to the end of the file
-    data: bytes | None = None  # the encoded audio itself
-    command: str = ""  # a shell command that writes the audio (Kaldi)
-    cut: str = ""  # a cut of Lhotse's as JSON, that lhotse itself must load
-    overshoot: float = field(default=OVERSHOOT, repr=False)  # seconds; lhotse has another
-    error: str = ""  # why there is no audio to open, where the listing knows it already
+    Attributes:
+        name: name of the recording in messages, and the `source` of its row in a corpus.
+        path: path of a file, or a URL that fsspec knows.
+        start: start of the part that is meant, seconds.
+        end: end of the part, seconds; None for the end of the file.
+        channel: index of the only channel that is meant; None for all channels.
+        offset: bytes of the file before the audio.
+        size: bytes of the audio; None for all up to the end of the file.
+        data: the encoded audio itself.
+        command: a shell command that writes the audio (Kaldi).
+        cut: a cut of Lhotse as JSON, which only lhotse can load.
+        overshoot: seconds by which `end` may lie beyond the end of the file, which is then meant.
+        error: reason why there is no audio to open, where the listing already shows it.
+    """
+
+    name: str
+    path: str = ""
+    start: float = 0.0
+    end: float | None = None
+    channel: int | None = None
+    offset: int = 0
+    size: int | None = None
+    data: bytes | None = None
+    command: str = ""
+    cut: str = ""
+    overshoot: float = field(default=OVERSHOOT, repr=False)
+    error: str = ""
 
     def __post_init__(self):
-        """Raise ValueError unless it is a stretch and a channel that a file can have."""
+        """Raise ValueError unless the part and the channel are possible ones."""
         end = LONGEST if self.end is None else self.end
         if not 0 <= self.start < end <= LONGEST:
             raise ValueError(f"cannot cut from {self.start} s to {self.end} s")
@@ -61,13 +76,13 @@ class Place:
 
 
 def is_url(path: str) -> bool:
-    """Whether a path is fsspec's to open: `s3://...`, not `C:\\...`."""
+    """Return whether a path is a URL for fsspec: `s3://...` is one, `C:\\...` is not."""
     return re.match(r"[a-z][a-z0-9+.-]+://", path) is not None
 
 
 @contextmanager
 def reading(path: str) -> Iterator[IO[bytes]]:
-    """A file or URL open to read.
+    """Open a file or URL for reading bytes, as a context manager.
 
     Raises:
         ListingError: it cannot be opened, or the library that knows the URL is missing.
@@ -76,8 +91,8 @@ def reading(path: str) -> Iterator[IO[bytes]]:
         if is_url(path):
             import fsspec
 
-            opened: Any = fsspec.open(path, "rb")
-            with opened as file:
+            handle: Any = fsspec.open(path, "rb")
+            with handle as file:
                 yield file
         else:
             with Path(path).open("rb") as file:
@@ -91,133 +106,138 @@ def reading(path: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def opened(place: Place, *, commands: bool = False, scratch: str = "") -> Iterator[Source]:
-    """The audio of a place, open to be read by blocks.
+def opened(locator: AudioLocator, *, commands: bool = False, scratch: str = "") -> Iterator[Source]:
+    """Open the audio of a recording for reading by blocks, as a context manager.
 
     Args:
-        place: where it is.
+        locator: locator of the audio.
         commands: whether shell commands may run; they come from whoever wrote the listing.
-        scratch: a folder where the output of a command is kept, which so runs once for all
-            stretches of a recording; "" runs it for each.
+        scratch: folder in which the output of a command is stored, so that it runs once for all
+            parts of a recording; with "" it runs for each.
 
     Raises:
-        AudioFileError: it cannot be read; the line begins with the place's name.
+        AudioFileError: it cannot be read; the message begins with the recording's name.
     """
-    if place.error:
-        raise AudioFileError(f"{place.name}: {place.error}")
+    if locator.error:
+        raise AudioFileError(f"{locator.name}: {locator.error}")
     with ExitStack() as stack:
-        if place.cut:
-            yield _from_lhotse(place, commands)
+        if locator.cut:
+            yield _from_lhotse(locator, commands)
             return
-        path = place.path
+        path = locator.path
         if path == "-":
-            raise AudioFileError(f"{place.name}: no listing can read stdin; name a file")
-        whole = place.data is None and not place.command and not place.offset and not place.size
+            raise AudioFileError(f"{locator.name}: no listing can read stdin; name a file")
+        whole = (
+            locator.data is None and not locator.command and not locator.offset and not locator.size
+        )
         if is_url(path) or not whole:
-            path = _copied(place, stack, commands, scratch)
+            path = _copy_to_file(locator, stack, commands, scratch)
         try:
             source = stack.enter_context(
-                open_audio(path, start=place.start, end=place.end, overshoot=place.overshoot)
+                open_audio(path, start=locator.start, end=locator.end, overshoot=locator.overshoot)
             )
-            yield source if place.channel is None else _only(source, place)
-        except AudioFileError as error:  # the same words on every machine
-            raise AudioFileError(str(error).replace(path, place.name)) from None
+            yield source if locator.channel is None else _one_channel(source, locator)
+        except AudioFileError as error:  # temporary paths would differ from machine to machine
+            raise AudioFileError(str(error).replace(path, locator.name)) from None
 
 
-def _only(source: Source, place: Place) -> Source:
-    """One channel of a source."""
-    channel = place.channel or 0
+def _one_channel(source: Source, locator: AudioLocator) -> Source:
+    """Return the channel of a source that a locator names."""
+    channel = locator.channel or 0
     if channel >= source.channels:
-        has = f"has {source.channels} channels"
-        raise AudioFileError(f"{place.name}: {has}, and number {channel + 1} is wanted")
+        raise AudioFileError(
+            f"{locator.name}: has {source.channels} channels, and number {channel + 1} is wanted"
+        )
     chunks = (np.ascontiguousarray(block[[channel]].T.numpy()) for block in source.blocks())
-    return Source(Decoder(place.name, source.rate, 1, source.samples, 0, chunks), ExitStack())
+    return Source(Decoder(locator.name, source.rate, 1, source.samples, 0, chunks), ExitStack())
 
 
-def _copied(place: Place, stack: ExitStack, commands: bool, scratch: str) -> str:
-    """The bytes of a place in a temporary file, for decoders that open by name."""
-    suffix = Path(place.name.partition("?")[0]).suffix[:10]
+def _copy_to_file(locator: AudioLocator, stack: ExitStack, commands: bool, scratch: str) -> str:
+    """Copy the bytes of a recording to a temporary file, for decoders that open by name."""
+    suffix = Path(locator.name.partition("?")[0]).suffix[:10]
     copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="audiotok-", suffix=suffix))  # noqa: SIM115
-    if place.data is not None:
-        copy.write(place.data)
-    elif place.command:
-        part = place.start or place.end is not None or place.channel is not None
-        if part and Path(scratch or "?").is_dir():  # a worker elsewhere has no such folder
-            run_once(place.command, copy.name, place.name, Path(scratch), allowed=commands)
+    if locator.data is not None:
+        copy.write(locator.data)
+    elif locator.command:
+        # A worker on another machine has no such folder.
+        part = locator.start or locator.end is not None or locator.channel is not None
+        if part and Path(scratch or "?").is_dir():
+            run_once(locator.command, copy.name, locator.name, Path(scratch), allowed=commands)
         else:
-            run(place.command, copy, place.name, allowed=commands)
+            run(locator.command, copy, locator.name, allowed=commands)
     else:
         try:
-            with reading(place.path) as file:
-                file.seek(place.offset)
-                if place.size is None:
+            with reading(locator.path) as file:
+                file.seek(locator.offset)
+                if locator.size is None:
                     shutil.copyfileobj(file, copy, 1 << 20)
                 else:
-                    copy.write(file.read(place.size))
-                _check_all_came(place, getattr(file, "size", None), copy.tell())
+                    copy.write(file.read(locator.size))
+                _check_length(locator, getattr(file, "size", None), copy.tell())
         except ListingError as error:
             raise AudioFileError(str(error)) from None
         except OSError as error:
-            raise AudioFileError(f"{place.name}: cannot be read ({error})") from None
+            raise AudioFileError(f"{locator.name}: cannot be read ({error})") from None
     copy.flush()
     if not Path(copy.name).stat().st_size:
-        raise AudioFileError(f"{place.name}: the file is empty (0 bytes)")
+        raise AudioFileError(f"{locator.name}: the file is empty (0 bytes)")
     return copy.name
 
 
-def _check_all_came(place: Place, length: Any, came: int) -> None:
-    """Raises PassingError where a connection ended before the bytes that were promised."""
-    expected = place.size
+def _check_length(locator: AudioLocator, length: Any, received: int) -> None:
+    """Raise PassingError where a connection ended before all expected bytes were received."""
+    expected = locator.size
     if expected is None and isinstance(length, int):
-        expected = length - place.offset
-    if is_url(place.path) and expected is not None and came < expected:
-        raise PassingError(f"only {came:,} of {expected:,} bytes came")
+        expected = length - locator.offset
+    if is_url(locator.path) and expected is not None and received < expected:
+        raise TransientError(f"only {received:,} of {expected:,} bytes came")
 
 
-def _from_lhotse(place: Place, commands: bool) -> Source:
-    """What lhotse makes of a cut that is more than a stretch of a file."""
-    cut = parse(place.cut, place.name)
+def _from_lhotse(locator: AudioLocator, commands: bool) -> Source:
+    """Load a cut by lhotse: one that is more than a part of a single file."""
+    cut = parse(locator.cut, locator.name)
     if not commands and _has_command(cut):
-        raise CommandError(place.name)
-    lhotse: Any = needed("lhotse", extra="corpus")
+        raise CommandError(locator.name)
+    lhotse: Any = optional_import("lhotse", extra="corpus")
     try:
-        with withheld(place.name, allowed=commands):
+        with withheld(locator.name, allowed=commands):
             cut = lhotse.serialization.deserialize_item(cut)
             samples = np.atleast_2d(cut.load_audio()).astype(np.float32)
     except CommandError:
         raise
-    except Exception as error:  # lhotse raises what its readers raise
+    except Exception as error:  # lhotse passes on any exception of its readers
         why = " ".join(str(error).split())[:300]
-        raise AudioFileError(f"{place.name}: lhotse cannot load it ({why})") from None
+        raise AudioFileError(f"{locator.name}: lhotse cannot load it ({why})") from None
     chunks = iter([np.ascontiguousarray(samples.T)])
     rate, length = int(cut.sampling_rate), samples.shape[1]
-    return Source(Decoder(place.name, rate, len(samples), length, 0, chunks), ExitStack())
+    return Source(Decoder(locator.name, rate, len(samples), length, 0, chunks), ExitStack())
 
 
 def _has_command(cut: Any) -> bool:
-    """Return whether a source of a cut, however deep in it, is a command, or might be one."""
-    waiting = [cut]
-    while waiting:
-        each = waiting.pop()
+    """Return whether a source in a cut, at any depth, is or may be a shell command."""
+    pending = [cut]
+    while pending:
+        each = pending.pop()
         if isinstance(each, dict):
             source = each.get("source")
             if "channels" in each and source is not None and each.get("type") not in SOURCES:
                 return True
             if isinstance(source, str) and source.startswith("pipe:"):
                 return True
-            waiting.extend(each.values())
+            pending.extend(each.values())
         elif isinstance(each, list):
-            waiting.extend(each)
+            pending.extend(each)
     return False
 
 
-def may_pass(error: Exception, place: Place) -> bool:
-    """Return whether a recording may well be read if it is tried again.
+def may_be_transient(error: Exception, locator: AudioLocator) -> bool:
+    """Return whether reading a recording may succeed when it is tried again.
 
-    What decodes a file calls it damaged where the disk would not give it, so that is asked.
+    A decoder calls a file damaged where the disk did not return its bytes, so the file is read once
+    more to find out.
     """
-    path = place.path
-    if passes(error, remote=is_url(path)):
+    path = locator.path
+    if is_transient(error, remote=is_url(path)):
         return True
     if not path or is_url(path):
         return False
@@ -226,15 +246,15 @@ def may_pass(error: Exception, place: Place) -> bool:
             while file.read(1 << 20):
                 pass
     except OSError as refused:
-        return passes(refused)
+        return is_transient(refused)
     return False
 
 
-def reason(error: Exception, place: Place) -> str:
-    """Say why a recording has no codes, in one line, the same on every machine."""
+def reason(error: Exception, locator: AudioLocator) -> str:
+    """Return why a recording has no codes, in one line that is the same on every machine."""
     text = one_line(error)
     if isinstance(error, MemoryError):
         text = "not enough memory"
     elif not isinstance(error, (ValueError, OSError, ImportError)):
         text = f"{type(error).__name__}: {text[:300]}"
-    return text.removeprefix(f"{place.name}: ")
+    return text.removeprefix(f"{locator.name}: ")

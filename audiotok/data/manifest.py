@@ -1,4 +1,4 @@
-"""Manifests: lists of recordings and of what is known of each; read, or made of a folder."""
+"""Manifests: lists of recordings with text, speaker and split, read or written from a folder."""
 
 from __future__ import annotations
 
@@ -14,65 +14,65 @@ from typing import Any
 
 from rich.console import Console
 
-from audiotok._platform.atomic import complete, sweep
+from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok._platform.jsonfile import parse, shown
 from audiotok.audio.columns import PATHS, in_folder, path_of, with_our_names
 from audiotok.audio.decoders import AUDIO, AudioFileError
 from audiotok.audio.delimited import header_of, read_rows
-from audiotok.audio.folder import Probe, described, probed
-from audiotok.audio.walk import inside
+from audiotok.audio.folder import Probe, probe_all, with_splits_and_texts
+from audiotok.audio.walk import files_below
 
 log = logging.getLogger("audiotok")
 
 BAD = 0.1  # share of the files of a corpus that may be unreadable
-SPLITS = {"dev": 0.05}  # what a folder is split by unless told; the rest is "train"
-COLUMNS = ["path", "split", "speaker", "seconds", "rate", "channels", "text"]  # as written
-NUMBERS = ("seconds", "rate", "channels")  # of these, the ones that JSON has as numbers
+SPLITS = {"dev": 0.05}  # default splits of a folder; the rest is "train"
+COLUMNS = ["path", "split", "speaker", "seconds", "rate", "channels", "text"]  # in written order
+NUMBERS = ("seconds", "rate", "channels")  # columns that are numbers in JSON
 JSON = (".jsonl", ".json", ".ndjson")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A line of a manifest: the file and what is known of it."""
+    """A recording of a manifest: its file and the other fields of its row."""
 
     path: Path
     fields: dict[str, str]
 
     @property
     def text(self) -> str:
-        """What is said; empty where the manifest does not tell."""
+        """Transcript of the recording; empty where the manifest has none."""
         return self.fields.get("text", "")
 
     @property
     def speaker(self) -> str:
-        """Who speaks; empty where the manifest does not tell."""
+        """Speaker of the recording; empty where the manifest names none."""
         return self.fields.get("speaker", "")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a folder."""
+    """Counts and errors of a manifest that was written from a folder."""
 
     recordings: int
     seconds: float
     texts: int  # recordings with a transcript
-    splits: dict[str, int]  # name -> recordings
-    errors: list[tuple[str, str]]  # files left out, each with a line that names it and says why
+    splits: dict[str, int]  # recordings by name of a split
+    errors: list[tuple[str, str]]  # files left out, each with the reason
 
 
 def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recording]:
-    """The recordings a manifest lists, or those in a folder.
+    """Return the recordings that a manifest lists, or those in a folder.
 
-    A `.jsonl` file has an object a line, a `.csv` file is quoted as RFC 4180 has it; any other is
-    TSV with a header line, where quotation marks are text. Each has `path`, absolute or relative to
-    the manifest, and may have `split`, `text`, `speaker`, `language`, `seconds` and what else there
-    is to know. What NeMo, Common Voice and Hugging Face's audiofolder call these is understood.
-    A folder is searched and split as `write_manifest` does. Every row is a whole file: one that
-    asks for a part of it is refused.
+    A `.jsonl` file has an object a line, a `.csv` file is quoted as in RFC 4180; any other is TSV
+    with a header line, where quotation marks are text. Each row has `path`, absolute or relative to
+    the manifest, and may have `split`, `text`, `speaker`, `language`, `seconds` and any other
+    field. The names of these fields in NeMo, Common Voice and Hugging Face's audiofolder are
+    understood. A folder is searched and split as `write_manifest` does. Every row is a whole file:
+    one that asks for a part of it is refused.
 
     Args:
         path: the manifest or folder.
-        split: keep only recordings whose `split` says so.
+        split: return only the recordings of this `split`; all if None.
 
     Raises:
         ValueError: no such file, not UTF-8, a line that cannot be understood or asks for a part of
@@ -80,7 +80,7 @@ def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recordi
     """
     path = Path(path)
     if path.is_dir():
-        rows = described(path, inside(path, AUDIO), SPLITS)
+        rows = with_splits_and_texts(path, files_below(path, AUDIO), SPLITS)
         recordings = [Recording(file, {"path": str(file), **fields}) for file, fields in rows]
     elif path.is_file():
         if path.suffix.lower() in AUDIO:
@@ -94,17 +94,17 @@ def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recordi
         raise ValueError(
             f"{path}: no such manifest (a .tsv or .jsonl file with `path`, or a folder of audio)"
         )
-    kept = [r for r in recordings if split is None or r.fields.get("split") == split]
-    if not kept:
-        there = sorted({r.fields.get("split", "") for r in recordings} - {""})
-        known = f"; it has {', '.join(there)}" if there else ""
+    selected = [r for r in recordings if split is None or r.fields.get("split") == split]
+    if not selected:
+        splits = sorted({r.fields.get("split", "") for r in recordings} - {""})
+        known = f"; it has {', '.join(splits)}" if splits else ""
         what = "no audio in this folder" if path.is_dir() and not recordings else "no recording"
         raise ValueError(f"{path}: {what}" + (f" of split {split!r}{known}" if split else ""))
-    return kept
+    return selected
 
 
 def _table(path: Path) -> Iterator[dict[str, str]]:
-    """Rows of a TSV or CSV file."""
+    """Yield the rows of a TSV or CSV file."""
     comma = path.suffix.lower() == ".csv"
     with path.open(encoding="utf-8-sig") as lines:
         header = header_of(lines, str(path), comma=comma)
@@ -116,7 +116,7 @@ def _table(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _objects(path: Path) -> Iterator[dict[str, str]]:
-    """Rows of a JSONL file; what is not text is kept as JSON, null is not there."""
+    """Yield the rows of a JSONL file; values other than text stay JSON, and null is left out."""
     with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -134,7 +134,7 @@ def _objects(path: Path) -> Iterator[dict[str, str]]:
 
 
 def check_whole(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return a row of a manifest, unless it asks for a part of its file.
+    """Return a row of a manifest, or raise if it asks for a part of its file.
 
     Args:
         row: `start` and `end`, `offset` and `duration` (NeMo), or `channel` ask for one; a start or
@@ -142,7 +142,7 @@ def check_whole(row: dict[str, Any], where: str) -> dict[str, Any]:
         where: the file and line, with which the message begins.
 
     Raises:
-        ValueError: it does.
+        ValueError: the row asks for a part.
     """
     for name in ("start", "end", "offset", "channel"):
         value = row.get(name)
@@ -155,6 +155,7 @@ def check_whole(row: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _is_zero(value: Any) -> bool:
+    """Return whether a value is the number 0, possibly as text."""
     try:
         return float(value) == 0 and not isinstance(value, bool)
     except (TypeError, ValueError, OverflowError):
@@ -162,6 +163,7 @@ def _is_zero(value: Any) -> bool:
 
 
 def _part_only(where: str, name: str, value: Any) -> str:
+    """Return the message for a row that asks for a part of its file."""
     return (
         f"{where}: `{name}` is {shown(value)}, which means a part of the file, and here files are "
         "read whole; cut the file first, or leave the column out"
@@ -169,7 +171,7 @@ def _part_only(where: str, name: str, value: Any) -> str:
 
 
 def _with_path(row: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
-    """The row with its file under `path`, its text and speaker under theirs."""
+    """Return a row with its file under `path`, and its text and speaker under our names."""
     check_whole(row, where)
     try:
         column, name = path_of(row)
@@ -180,30 +182,42 @@ def _with_path(row: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
 
 
 def key(recordings: list[Recording], *more: int) -> str:
-    """A name for what is made of these files: it changes with them (names, sizes, times)."""
+    """Return a hash of the recordings' files (names, sizes, times) and of further numbers.
 
-    def seen(path: Path) -> list[object]:
+    It names cached data that is computed from the files, and changes with them.
+
+    Args:
+        recordings: the recordings, in order.
+        more: numbers that the cached data also depends on.
+    """
+
+    def version(path: Path) -> list[object]:
         try:
             status = path.stat()
-        except OSError:  # whoever opens it will say so
+        except OSError:  # raised again when the file is opened
             return [str(path)]
         return [str(path), status.st_size, status.st_mtime_ns]
 
-    listed = json.dumps([*more, *(seen(r.path) for r in recordings)])
-    return hashlib.sha256(listed.encode()).hexdigest()[:16]
+    content = json.dumps([*more, *(version(r.path) for r in recordings)])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class Unreadable:
-    """Counts the files that cannot be read, with a warning for each, until they are too many."""
+    """A counter of unreadable files that warns of each, and raises when they are too many."""
 
     def __init__(self, files: int) -> None:
-        self.files, self.count = files, 0
+        self.files = files
+        self.count = 0
 
     def add(self, path: Path, error: ValueError) -> None:
-        """One more.
+        """Count an unreadable file and warn of it.
+
+        Args:
+            path: the file.
+            error: the reason why it cannot be read.
 
         Raises:
-            ValueError: they are more than a tenth: it is the manifest that is wrong.
+            ValueError: more than a tenth of the files are unreadable, so the manifest is wrong.
         """
         self.count += 1
         line = str(error) if str(path) in str(error) else f"{path}: {error}"
@@ -223,16 +237,18 @@ def write_manifest(
     force: bool = False,
     console: Console | None = None,
 ) -> Summary:
-    """Search a folder for audio, look at every file, and list what can be read.
+    """Search a folder for audio, read the header of every file, and list those that can be read.
 
-    See `folder.described` for where transcripts are looked for and how splits are drawn.
+    See `folder.with_splits_and_texts` for where transcripts are looked for and how splits are
+    drawn.
 
     Args:
-        folder: where to look, hidden files left out.
+        folder: folder to search; hidden files are left out.
         out: a .tsv or .jsonl file; it appears when it is complete.
-        splits: name -> share of speakers (folders, files); the rest is "train". 5 % "dev" if None.
-        force: overwrite what is there.
-        console: where progress goes; stderr if None.
+        splits: share of the speakers (folders, files) by name of a split; the rest is "train". 5 %
+            "dev" if None.
+        force: whether to overwrite an existing file.
+        console: where progress is shown; stderr if None.
 
     Raises:
         ValueError: `out` exists and not `force` or has another extension, or no file can be read.
@@ -244,19 +260,19 @@ def write_manifest(
         raise ValueError(f"{out}: exists already; --force overwrites it")
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    paths = inside(folder, AUDIO)
+    paths = files_below(folder, AUDIO)
     if not paths:
         raise ValueError(f"{folder}: no audio file in this folder")
     probes: dict[Path, Probe] = {}
     errors: list[tuple[str, str]] = []
-    for path, found in zip(paths, probed(paths, console=console), strict=True):
-        if isinstance(found, AudioFileError):
-            errors.append((str(path), str(found)))
+    for path, probe in zip(paths, probe_all(paths, console=console), strict=True):
+        if isinstance(probe, AudioFileError):
+            errors.append((str(path), str(probe)))
         elif out.suffix.lower() == ".tsv" and any(mark in str(path) for mark in "\t\r\n"):
             why = "a tab or line break in the name; rename it, or write a .jsonl manifest"
             errors.append((str(path), f"{str(path)!r}: {why}"))
         else:
-            probes[path] = found
+            probes[path] = probe
     if not probes:
         raise ValueError(
             f"{folder}: none of {len(paths)} files can be read; the first: {errors[0][1]}"
@@ -264,19 +280,21 @@ def write_manifest(
     rows: list[dict[str, str]] = []
     counts = Counter[str]()
     seconds = 0.0
-    for path, fields in described(folder, list(probes), SPLITS if splits is None else splits):
+    for path, fields in with_splits_and_texts(
+        folder, list(probes), SPLITS if splits is None else splits
+    ):
         rate, channels, samples = probes[path]
         seconds += samples / rate
         counts[fields["split"]] += 1
         facts = {"seconds": f"{samples / rate:.3f}", "rate": str(rate), "channels": str(channels)}
-        rows.append({"path": _from(out.parent, path), **fields, **facts})
+        rows.append({"path": _relative(out.parent, path), **fields, **facts})
     _save(rows, out)
     texts = sum(bool(row["text"]) for row in rows)
     return Summary(len(rows), seconds, texts, dict(counts), errors)
 
 
-def _from(folder: Path, path: Path) -> str:
-    """The path as seen from the folder; absolute where no way leads there (another drive)."""
+def _relative(folder: Path, path: Path) -> str:
+    """Return a path relative to the folder; absolute where there is none (another drive)."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
@@ -284,21 +302,22 @@ def _from(folder: Path, path: Path) -> str:
 
 
 def _save(rows: list[dict[str, str]], out: Path) -> None:
-    """Writes the manifest, complete or not at all."""
+    """Write the manifest to a file that appears when it is complete."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    sweep([out.parent])
-    with complete(out) as part, part.open("w", newline="", encoding="utf-8") as lines:
+    remove_stale_parts([out.parent])
+    with atomic_file(out) as part, part.open("w", newline="", encoding="utf-8") as lines:
         if out.suffix.lower() in JSON:
             for row in rows:
-                kept = {name: row[name] for name in COLUMNS if row[name]}
-                numbers = {name: json.loads(kept[name]) for name in NUMBERS}
-                lines.write(json.dumps(kept | numbers, ensure_ascii=False) + "\n")
-        else:  # between tabs nothing is quoted: what parts fields or lines becomes a space
+                fields = {name: row[name] for name in COLUMNS if row[name]}
+                numbers = {name: json.loads(fields[name]) for name in NUMBERS}
+                lines.write(json.dumps(fields | numbers, ensure_ascii=False) + "\n")
+        else:  # TSV has no quoting: tabs and line breaks in a field become spaces
             lines.write("\t".join(COLUMNS) + "\n")
             for row in rows:
-                fields = (row[name] if name == "path" else _plain(row[name]) for name in COLUMNS)
-                lines.write("\t".join(fields) + "\n")
+                cells = (row[name] if name == "path" else _plain(row[name]) for name in COLUMNS)
+                lines.write("\t".join(cells) + "\n")
 
 
 def _plain(text: str) -> str:
+    """Return text without tabs and line breaks, which a TSV file cannot hold."""
     return " ".join(text.split()) if any(mark in text for mark in "\t\r\n") else text

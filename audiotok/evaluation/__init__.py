@@ -1,1 +1,1 @@
-"""How good a codec is: metrics, tasks, baselines, benches and their reports."""
+"""Evaluation of codecs: metrics, tasks, baselines, benches and their reports."""

@@ -1,4 +1,4 @@
-"""A picture of what a codec did to a recording: waveforms and mel spectrograms."""
+"""Plot of a codec's effect on a recording: waveforms and mel spectrograms."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotok._platform.atomic import part_of
+from audiotok._platform.atomic import partial_path
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.metrics.mel import log_mel
 
-LONGEST = 60  # seconds; a longer recording is drawn up to here
+LONGEST = 60  # seconds that are drawn of a longer recording
 
 
 def draw(before: Audio, after: Audio, path: str | Path, *, title: str) -> None:
-    """Write a PNG: for each of the two, its waveform over its mel spectrogram.
+    """Write a PNG with the waveform and the mel spectrogram of both recordings.
 
-    It appears under its name when it is complete.
+    The file appears under its name when it is complete.
+
+    Args:
+        before: the original recording.
+        after: the decoded recording; both are drawn at its rate.
+        path: file to write.
+        title: title over the plots, as plain text.
 
     Raises:
         ImportError: matplotlib is not installed.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     try:
         from matplotlib.figure import Figure
@@ -53,10 +59,11 @@ def draw(before: Audio, after: Audio, path: str | Path, *, title: str) -> None:
         mel.set(ylabel="mel band")
         figure.colorbar(image, ax=mel, label="dB", pad=0.01)
     axes[-1].set(xlabel="seconds")
-    part = part_of(Path(path))
+    part = partial_path(Path(path))
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # a title the font cannot write
+            # The font may lack a character of the title.
+            warnings.filterwarnings("ignore", message="Glyph")
             figure.savefig(part, dpi=110, format="png")
         part.replace(path)
     finally:

@@ -1,14 +1,14 @@
-"""What a bench found, as plain data: read and written as JSON, drawn by `report`.
+"""Results of a bench as plain data, read and written as JSON.
 
 Results
-  about       when, by which command, on which machine and commit
-  recordings  what was scored
-  metrics     what they are and depend on, or why they were not run
-  subjects    codecs and anchors, with their rates
+  about       date, command, machine and commit
+  recordings  the recordings that were scored
+  metrics     metrics with their protocols, or why they were not run
+  subjects    codecs and baselines, with their rates
   scores      one for each subject, recording and metric: a value, or why there is none
-  means       of scores, with intervals
+  means       means of scores, with intervals
   pairs       differences between two subjects on the recordings both have
-  findings    what tasks say of a subject's codes
+  findings    results of tasks on a subject's codes
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from audiotok._platform import jsonfile
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording that was scored."""
+    """Recording that was scored."""
 
     name: str  # unique
-    path: str  # of the original, as it was read
+    path: str  # path of the original, as it was read
     seconds: float
     speaker: str = ""
     language: str = ""
@@ -38,10 +38,10 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class About:
-    """A metric, and what its numbers depend on."""
+class MetricInfo:
+    """Metric with its unit and the conditions that its numbers depend on."""
 
-    name: str  # as it was asked for: "pesq", "dnsmos:sig"
+    name: str  # name with its option: "pesq", "dnsmos:sig"
     better: str  # "higher" or "lower"
     unit: str  # "dB", "%", "MOS", "" ...
     protocol: str
@@ -50,21 +50,21 @@ class About:
 
 @dataclass(frozen=True)
 class Subject:
-    """What was scored: a codec at a rate, an anchor, a folder."""
+    """Subject of the scores: a codec at a rate, a baseline or a folder."""
 
     name: str  # unique: "speech@4", "opus:6", "original"
     kind: str  # "codec", "anchor" or "folder"
     nominal_kbps: float | None  # frames/s x the information of a frame; None where none is stated
-    kbps: float | None  # of the bytes written, container and all; None where nothing is written
+    kbps: float | None  # rate of the bytes written, with the container; None where none are
     facts: dict[str, Any] = field(default_factory=dict)  # fingerprint, parameters, versions ...
-    # Of a codec: for each codebook how often each of its entries was used, commonest entry first.
+    # For a codec: how often each entry of each codebook was used, most frequent first.
     usage: list[list[int]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)  # entries in each codebook
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A metric of one output: a sum and what it is over, or why there is none."""
+    """Score of one output in one metric: a sum and what it is over, or why there is none."""
 
     subject: str
     clip: str
@@ -83,7 +83,7 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Mean:
-    """A metric over the recordings of a subject that could be scored."""
+    """Mean of a metric over the recordings of a subject that could be scored."""
 
     subject: str
     metric: str
@@ -96,7 +96,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Pair:
-    """The paired difference of two subjects in a metric: `a` less `b`."""
+    """Paired difference of two subjects in a metric: `a` minus `b`."""
 
     metric: str
     a: str
@@ -109,47 +109,47 @@ class Pair:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a task says of the codes of a codec."""
+    """Result of a task on the codes of a codec."""
 
     task: str
-    name: str  # what was measured: "phones right", "entropy of codebook 1"
+    name: str  # name of the quantity: "phones right", "entropy of codebook 1"
     value: float | None  # None: not measured, `note` says why
     unit: str = ""
     better: str = ""  # "higher", "lower", or "" where neither is
     low: float | None = None  # 95 % interval
     high: float | None = None
-    n: int | None = None  # what the number is over: recordings, frames; `note` says
+    n: int | None = None  # number of recordings or frames it is over; `note` says which
     note: str = ""
     subject: str = ""  # set by the bench
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that a bench found."""
+    """All results of a bench."""
 
     about: dict[str, Any]
     clips: list[Clip]
-    metrics: list[About]
+    metrics: list[MetricInfo]
     subjects: list[Subject]
     scores: list[ScoreRow]
     means: list[Mean]
     pairs: list[Pair]
     findings: list[Finding]
-    # Where decoded audio is kept, relative to the file: audio/SUBJECT/CLIP.flac
+    # Paths of decoded audio relative to the file of results: audio/SUBJECT/CLIP.flac
     audio: dict[str, dict[str, str]] = field(default_factory=dict)  # subject -> clip -> path
 
     def save(self, path: str | Path) -> None:
-        """Write JSON; it appears under its name when it is complete."""
+        """Write JSON; the file appears under its name when it is complete."""
         table = {"version": VERSION, **dataclasses.asdict(self)}
-        with complete(Path(path)) as part:
+        with atomic_file(Path(path)) as part:
             part.write_text(json.dumps(table, ensure_ascii=False, allow_nan=False), "utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
-        """Read what `save` wrote.
+        """Read results that `save` wrote.
 
         Raises:
-            ValueError: not such a file.
+            ValueError: the file cannot be read, or does not hold results.
         """
         try:
             table = jsonfile.parse(Path(path).read_bytes(), str(path))
@@ -157,7 +157,7 @@ class Results:
                 raise ValueError("of another version")
             kinds = {
                 "clips": Clip,
-                "metrics": About,
+                "metrics": MetricInfo,
                 "subjects": Subject,
                 "scores": ScoreRow,
                 "means": Mean,

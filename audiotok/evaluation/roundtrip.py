@@ -1,4 +1,4 @@
-"""One file there and back: encoded, decoded, scored and drawn."""
+"""Round trip of one file: encode, decode, score and plot it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from audiotok.runtime.files import decode_file, encode_file
 log = logging.getLogger("audiotok")
 
 LONGEST = 60.0  # seconds scored and drawn
-METRICS = ("mel", "pesq", "si_sdr", "stoi")  # that need no model; `audiotok bench` has the others
+METRICS = ("mel", "pesq", "si_sdr", "stoi")  # metrics that need no model
 
 
 def roundtrip(
@@ -27,40 +27,47 @@ def roundtrip(
     codebooks: int | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Write NAME.tok, NAME.wav and NAME.png into `out`, and score the decoded audio.
+    """Write NAME.tok, NAME.wav and NAME.png into a folder, and score the decoded audio.
+
+    Args:
+        codec: the codec to use.
+        source: audio file to encode; not stdin.
+        out: folder of the outputs.
+        codebooks: number of codebooks to use, from the first; None: all.
+        force: overwrite outputs that exist.
 
     Returns:
-        `encode` and `decode` (rows of `files.Made`), `scores` by metric, a text where a metric
+        `encode` and `decode` (rows of `files.Made`), `scores` by metric, or a text where a metric
         could not run, and the path of the `picture`, None without matplotlib. Scores and picture
-        are of the first minute.
+        cover the first minute.
 
     Raises:
-        ValueError: the source cannot be read, or an output exists and not `force`.
+        ValueError: the source cannot be read, or an output exists and `force` is not set.
     """
     source, out = Path(source), Path(out)
     if str(source) == "-":
         raise ValueError("-: stdin can be read only once; save it to a file first")
     tokens, wav, png = (out / f"{source.stem}{suffix}" for suffix in (".tok", ".wav", ".png"))
-    for made in (tokens, wav, png):
-        if made.exists() and source.exists() and made.samefile(source):
-            raise ValueError(f"{source}: would be overwritten by its copy; give another --out")
-        if made.exists() and not force:
-            raise ValueError(f"{made}: exists already; --force overwrites it")
+    for output in (tokens, wav, png):
+        if output.exists() and source.exists() and output.samefile(source):
+            raise ValueError(f"{source}: would be overwritten by its copy; give another folder")
+        if output.exists() and not force:
+            raise ValueError(f"{output}: exists already; --force overwrites it")
     encoded = encode_file(codec, source, tokens, codebooks=codebooks, force=force)
     decoded = decode_file(codec, tokens, wav, force=force)
-    before = Audio.load(source, end=LONGEST).mono().resample(codec.sample_rate)
-    after = Audio.load(wav, end=LONGEST)
+    original = Audio.load(source, end=LONGEST).mono().resample(codec.sample_rate)
+    decoded_audio = Audio.load(wav, end=LONGEST)
     scores: dict[str, Any] = {}
     for name in METRICS:
         metric = find("metrics", name)()
         try:
-            scores[name] = round(metric.score(after, before).value, 4)
+            scores[name] = round(metric.score(decoded_audio, original).value, 4)
         except (ImportError, ValueError) as error:
             scores[name] = f"not run: {error}"
     title = f"{source.name[:60]}: {codec.name}, {encoded.codebooks} codebooks, "
     picture: Path | None = png
     try:
-        draw(before, after, png, title=title + f"{encoded.nominal_kbps:.2f} kbps")
+        draw(original, decoded_audio, png, title=title + f"{encoded.nominal_kbps:.2f} kbps")
     except ImportError as error:
         log.warning("%s", error)
         picture = None

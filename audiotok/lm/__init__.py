@@ -1,1 +1,1 @@
-"""A language model over codes."""
+"""Language models over codec codes: vocabularies, layouts, exports, training and generation."""

@@ -1,7 +1,8 @@
-"""Vocabularies of pieces of units: BPE and Unigram by the `tokenizers` library, and text's own.
+"""Subword vocabularies over codec units, and codec ids as additions to a text tokenizer.
 
-Acoustic BPE (Shen et al. 2024, arXiv:2310.14580) and codec-bpe: frequent strings of units become
-one id each, as in text. What is learned goes into the `Layout`, and is a tokenizer.json.
+BPE and Unigram models are trained by the `tokenizers` library. As in acoustic BPE (Shen et al.
+2024, arXiv:2310.14580) and codec-bpe, a frequent sequence of units becomes a single id, called a
+piece. The trained model is kept in the `Layout`, in the format of a tokenizer.json.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiotok._platform.atomic import complete
-from audiotok._platform.optional import needed
+from audiotok._platform.atomic import atomic_file
+from audiotok._platform.optional import optional_import
 from audiotok.lm.layout import Layout, LayoutError
 from audiotok.lm.layout.base import SPECIALS
-from audiotok.lm.layout.units import MOST, written
+from audiotok.lm.layout.units import MAX_UNITS, units_to_text
 from audiotok.lm.patterns.base import Serial
 from audiotok.tokens.tokens import Tokens
 
-CHUNK = 256  # units that a trainer sees together: one long recording is as many short ones
+CHUNK = 256  # units of one training text; longer recordings are split, which bounds memory
 
 
 def learn_pieces(
@@ -36,34 +37,38 @@ def learn_pieces(
     longest: int = 16,
     progress: bool = False,
 ) -> Layout:
-    """The layout with pieces learned from recordings.
+    """Return the layout with pieces learned from recordings.
 
-    `flat` learns pieces across codebooks, `ar_nar` pieces within each of them; `runs = "drop"`
-    or one codebook gives the units of HuBERT's tradition.
+    With the pattern `flat` pieces may span codebooks; with `ar_nar` each piece lies within one
+    codebook. `runs = "drop"` or a single codebook gives deduplicated units as used with HuBERT.
 
     Args:
-        layout: of one row, without pieces.
-        codes: recordings; read once, a recording at a time.
-        size: ids in all, the marks and every single unit included.
-        kind: the model.
-        longest: units of one piece at most.
-        progress: whether the library shows how far it is.
+        layout: a layout of one row, without pieces.
+        codes: the recordings, as `Tokens` or codes `[k f]`; read once, one at a time.
+        size: size of the vocabulary, including the marks and every single unit.
+        kind: the subword model.
+        longest: maximum number of units in a piece.
+        progress: whether the library shows a progress bar.
+
+    Returns:
+        A copy of the layout with its `pieces`.
 
     Raises:
-        LayoutError: a layout in rows or with pieces, or a size below that of single units.
+        LayoutError: the layout has several rows or has pieces already, or `size` is smaller than
+            the number of marks and single units.
         ImportError: `tokenizers` is not installed.
     """
     if not layout.serial or layout.learned is not None:
         raise LayoutError("pieces are learned for a layout of one row that has none yet")
     units = int(layout.firsts[-1])
     marks = [f"<|audio_{name}|>" for name in SPECIALS]
-    if size < units + len(marks) or units > MOST:
+    if size < units + len(marks) or units > MAX_UNITS:
         raise LayoutError(f"{size} ids: {units} units and {len(marks)} marks need one each")
-    library = needed("tokenizers", extra="lm")
+    library = optional_import("tokenizers", extra="lm")
     shared: dict[str, Any] = {
         "vocab_size": size,
         "special_tokens": marks,
-        "initial_alphabet": list(written(np.arange(units))),
+        "initial_alphabet": list(units_to_text(np.arange(units))),
         "show_progress": progress,
     }
     if kind == "bpe":
@@ -79,59 +84,60 @@ def learn_pieces(
 
 
 def _texts(layout: Layout, codes: Iterable[Tokens | np.ndarray]) -> Iterator[str]:
+    """Yield the units of each recording as text, `CHUNK` units at a time."""
     order = layout.order
     assert isinstance(order, Serial)
     for each in codes:
         rows = layout.ordered(layout.checked(each))
         units = (rows + layout.firsts[:-1, None]).ravel()[order.cells(rows.shape[1])[0]]
         for start in range(0, len(units), CHUNK):
-            yield written(units[start : start + CHUNK])
+            yield units_to_text(units[start : start + CHUNK])
 
 
 def _complete(table: dict[str, Any], units: int, marks: int) -> None:
-    """Every unit as a piece of its own: Unigram leaves out those that it never saw."""
+    """Add every single unit as a piece: Unigram omits units that it never saw."""
     vocab = table["model"]["vocab"]
     if isinstance(vocab, dict):
         return
     least = min(score for _, score in vocab[marks:]) if len(vocab) > marks else 0.0
-    there = {text for text, _ in vocab}
-    vocab += [[unit, least - 10.0] for unit in written(np.arange(units)) if unit not in there]
+    known = {text for text, _ in vocab}
+    vocab += [[unit, least - 10.0] for unit in units_to_text(np.arange(units)) if unit not in known]
 
 
 def save_tokenizer(layout: Layout, path: str | Path) -> None:
-    """Writes the pieces as a tokenizer.json, which the `tokenizers` library and transformers read.
+    """Write the pieces as a tokenizer.json, which the `tokenizers` library and transformers read.
 
     Raises:
-        LayoutError: the layout has none.
+        LayoutError: the layout has no pieces.
     """
     if layout.pieces is None:
         raise LayoutError("this layout has no pieces")
-    with complete(Path(path)) as part:
+    with atomic_file(Path(path)) as part:
         part.write_text(json.dumps(layout.pieces, ensure_ascii=True), "utf-8")
 
 
 def extend_tokenizer(tokenizer: Any, layout: Layout) -> Layout:
-    """Adds a layout's ids to a text tokenizer, in place, under their names `<|a0_0123|>`.
+    """Add a layout's ids to a text tokenizer, in place, under their names `<|a0_0123|>`.
 
     Args:
-        tokenizer: of the `tokenizers` library, or a fast one of transformers.
-        layout: of one row.
+        tokenizer: a tokenizer of the `tokenizers` library, or a fast tokenizer of transformers.
+        layout: a layout of one row.
 
     Returns:
-        The layout with the offset at which its ids now are.
+        The layout with its `offset` set to the tokenizer's first new id.
 
     Raises:
-        LayoutError: ids are in rows, or some of the names were there already.
+        LayoutError: the layout has several rows, or the tokenizer has some of the names already.
         ImportError: `tokenizers` is not installed.
     """
-    library = needed("tokenizers", extra="lm")
+    library = optional_import("tokenizers", extra="lm")
     names = layout.names()
     inner = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    there = inner.get_vocab(with_added_tokens=True)
-    known = [name for name in names if name in there]
+    vocabulary = inner.get_vocab(with_added_tokens=True)
+    known = [name for name in names if name in vocabulary]
     if known:
         raise LayoutError(f"the tokenizer has {known[0]!r} already, of {len(known)} names")
-    first = max(there.values(), default=-1) + 1
+    first = max(vocabulary.values(), default=-1) + 1
     tokens = [library.AddedToken(name, special=True, normalized=False) for name in names]
     tokenizer.add_tokens(tokens)
     if [inner.token_to_id(name) for name in (names[0], names[-1])] != [
@@ -144,19 +150,19 @@ def extend_tokenizer(tokenizer: Any, layout: Layout) -> Layout:
 
 @torch.no_grad()
 def resize_embeddings(model: nn.Module, size: int, *, seed: int = 0) -> None:
-    """Makes room for `size` ids in a model's embedding and output, in place.
+    """Resize a model's input and output embeddings to `size` ids, in place.
 
-    New rows lie near the mean of the old ones (Hewitt 2021; a tenth of their deviation from it),
-    so that a new id is at first as likely as an average one.
+    New rows are drawn around the mean of the old ones, with a tenth of their standard deviation
+    (Hewitt 2021), so that a new id is at first as likely as an average id.
 
     Args:
-        model: of transformers (its own `resize_token_embeddings` is then used), or any module with
+        model: a model of transformers, or any module with `resize_token_embeddings`,
             `get_input_embeddings` and `get_output_embeddings`.
-        size: at least what there is.
-        seed: of what is drawn.
+        size: the new number of ids, not below the present one.
+        seed: random seed for drawing the new rows.
 
     Raises:
-        ValueError: the model has no such methods, or more ids already.
+        ValueError: the model has no such methods, or more than `size` ids.
     """
     find: Any = getattr(model, "get_input_embeddings", None)
     if find is None:
@@ -175,6 +181,7 @@ def resize_embeddings(model: nn.Module, size: int, *, seed: int = 0) -> None:
 
 
 def _draw(weight: Tensor, before: int, random: torch.Generator) -> None:
+    """Draw the rows of an embedding from `before` on around the mean of those before."""
     old = weight[:before].float()
     drawn = torch.randn(len(weight) - before, weight.shape[1], generator=random).to(weight.device)
     weight[before:] = (old.mean(0) + 0.1 * old.std(0) * drawn).to(weight.dtype)

@@ -1,4 +1,4 @@
-"""Batches of packed contexts, for a model of codes alone: what `audiotok export-corpus` wrote."""
+"""Training batches of packed contexts, read from an export that `audiotok export-corpus` wrote."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from itertools import islice
 import torch
 
 from audiotok.corpus import Corpus
-from audiotok.lm.data import IGNORED, Batch, plain_layout
+from audiotok.lm.data import IGNORED, SequenceBatch, plain_layout
 from audiotok.lm.packing import Packed
 from audiotok.lm.recipe import LmRecipe
 
 
 class Contexts:
-    """Batches `[b 1 n]` of whole recordings and parts of them, end to end.
+    """Source of batches `[b 1 n]` of ids, in which recordings are concatenated without padding.
 
     Args:
-        recipe: `data.packed` is the export, `data.frames` is n, `data.batch` is b.
-        rank: of this process.
-        world: how many processes there are.
+        recipe: the recipe; `data.packed` is the export, `data.frames` is n, `data.batch` is b.
+        rank: number of this process.
+        world: number of processes.
 
     Attributes:
-        layout: of the ids.
+        layout: the layout of the ids.
 
     Raises:
-        ValueError: no export, or one of other codes or of another layout than the recipe's.
+        ValueError: there is no such export, its codes or layout are not those of the recipe, or
+            the recipe asks for text, spans or a filter of rows.
     """
 
     def __init__(self, recipe: LmRecipe, rank: int, world: int) -> None:
@@ -39,23 +40,23 @@ class Contexts:
             raise ValueError(
                 f"{data.packed}: codes of other weights, or in another layout, than the recipe's"
             )
-        self._left = iter(self._packed)
+        self._iterator = iter(self._packed)
 
     def seek(self, batches: int) -> None:
-        """Goes to where it is after so many batches from the start on."""
+        """Skip to the position after the first `batches` batches of the first epoch."""
         self._packed.seek(batches * self.data.batch)
-        self._left = iter(self._packed)
+        self._iterator = iter(self._packed)
 
-    def batch(self) -> Batch:
-        """The next batch, if need be of the next epoch."""
-        made = list(islice(self._left, self.data.batch))
-        while len(made) < self.data.batch:
-            self._left = iter(self._packed)
-            made += islice(self._left, self.data.batch - len(made))
-        whole = torch.stack(made)
+    def batch(self) -> SequenceBatch:
+        """Return the next batch, which may span two epochs."""
+        contexts = list(islice(self._iterator, self.data.batch))
+        while len(contexts) < self.data.batch:
+            self._iterator = iter(self._packed)
+            contexts += islice(self._iterator, self.data.batch - len(contexts))
+        whole = torch.stack(contexts)
         ids, targets = whole[:, None, :-1], whole[:, None, 1:].clone()
-        for name in ("begin", "pad"):  # nobody is to say that a recording begins
+        for name in ("begin", "pad"):  # the model is not trained to predict these
             targets[targets == self.layout.special(name)] = IGNORED
         lengths = torch.full((len(whole),), ids.shape[2])
         frames = int((targets != IGNORED).sum()) // len(self.layout.sizes)
-        return Batch(ids, targets, lengths, frames)
+        return SequenceBatch(ids, targets, lengths, frames)

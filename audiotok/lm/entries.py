@@ -1,7 +1,9 @@
-"""Embeddings that begin as the codec's codebook entries: what sounds alike is near from the start.
+"""Initialization of a model's embeddings by the codec's codebook entries.
 
-Codes of a residual codebook are nearly uniform, and each comes a few hundred times in an hour: by
-number alone a model is slow to learn them. What the decoder adds up, its first layer then adds up.
+Codes of a residual codebook are almost uniformly distributed, and each occurs only a few hundred
+times in an hour of audio, so a model that knows them by number alone learns slowly. With this
+initialization codes that sound alike have similar embeddings from the start, and the model's first
+layer sums the same vectors as the codec's decoder.
 """
 
 from __future__ import annotations
@@ -15,34 +17,39 @@ from audiotok.lm.layout import Layout
 from audiotok.lm.layout.base import NONE
 from audiotok.lm.model import Transformer
 
-SCALE = 0.1  # root mean square of an entry's coordinates, beside 0.02 of what is drawn
-FRAMES = 8  # of a code: quantizers of several rates take groups of frames
+SCALE = 0.1  # root mean square of an entry's coordinates; randomly drawn weights have 0.02
+FRAMES = 8  # frames that each code is repeated for: multi-scale quantizers decode groups of frames
 
 
 @torch.no_grad()
 def entries(codec: Codec, codebook: int) -> Tensor:
-    """What each code of a codebook adds to the latent, about their mean: `[size d]`."""
+    """Return what each code of a codebook adds to the latent, `[size d]`, centred on their mean.
+
+    Args:
+        codec: the codec.
+        codebook: number of the codebook, from 0.
+    """
     size = codec.sizes[codebook]
     codes = torch.zeros(size, codec.codebooks, FRAMES, dtype=torch.long, device=codec.device)
     codes[:, codebook] = torch.arange(size, device=codec.device)[:, None]
-    made = codec.quantizer.decode(codes)[..., 0].float()
-    return made - made.mean(0)
+    latents = codec.quantizer.decode(codes)[..., 0].float()
+    return latents - latents.mean(0)
 
 
 @torch.no_grad()
-def begin_with_entries(model: Transformer, layout: Layout, codec: Codec) -> None:
-    """Gives a model's embeddings, and what it compares its output with, the codec's entries.
+def initialize_from_entries(model: Transformer, layout: Layout, codec: Codec) -> None:
+    """Set a model's input and output embeddings of codes to the codec's codebook entries, in place.
 
-    Where they have more coordinates than the model is wide, the directions in which they vary most
-    are kept. Pieces begin as the mean of their units; marks, text and durations stay as drawn.
+    Entries with more coordinates than the model's width are projected on their principal
+    directions. A piece starts as the mean of its units; marks, text and durations stay as drawn.
 
     Args:
-        model: a new one, of the layout.
-        layout: of codes of this codec.
-        codec: that made them.
+        model: a new model of the layout.
+        layout: a layout of the codec's codes.
+        codec: the codec that the codes are of.
 
     Raises:
-        ValueError: the codec has other codebooks.
+        ValueError: the codec has other codebooks, or pieces are made of codes and durations.
     """
     k, width = len(layout.sizes), model.config.width
     books = [entries(codec, q % codec.codebooks) for q in range(k)]

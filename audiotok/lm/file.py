@@ -1,4 +1,4 @@
-"""A language model in one safetensors file: weights, sizes, and the layout it speaks."""
+"""Reading and writing of a language model: one safetensors file of weights, sizes and layout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from audiotok._platform import jsonfile
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
 from audiotok.lm.layout import Layout
@@ -22,38 +22,50 @@ KIND = "audiotok lm 1"
 
 
 def save_model(model: Transformer, layout: Layout, path: Path, *, card: str = "") -> None:
-    """Writes it: complete or not at all."""
-    about = {
+    """Write a model and its layout to a safetensors file, completely or not at all.
+
+    Args:
+        model: the model.
+        layout: the layout of its ids.
+        path: the file.
+        card: a text about the model that is kept in the file.
+    """
+    metadata = {
         "format": KIND,
         "config": json.dumps(asdict(model.config)),
         "text": str(model.text),
         "layout": json.dumps(asdict(layout)),
         "card": card,
     }
-    with complete(path) as part:
-        # Not save_file, whose files only their owner may read.
+    with atomic_file(path) as part:
+        # save_file is not used, because only the owner may read the files that it writes.
         weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-        part.write_bytes(to_bytes(weights, about))
+        part.write_bytes(to_bytes(weights, metadata))
 
 
 def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, Layout]:
-    """Reads what `save_model` wrote; in eval mode.
+    """Read a model, in eval mode, and its layout from a file of `save_model`.
+
+    Args:
+        path: the file.
+        device: a torch device.
 
     Raises:
-        ValueError: not there, damaged, NaN or infinite, or another kind of file.
+        ValueError: the file is not there, damaged or of another kind, or a weight is NaN or
+            infinite.
     """
     try:
         with safe_open(path, "pt", device=device) as file:
-            about = file.metadata() or {}
+            metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        if about.get("format") != KIND:
+        if metadata.get("format") != KIND:
             raise ValueError(f"{path}: not a language model of audiotok lm train")
-        layout = jsonfile.parse(about["layout"], f"{path}: layout")
+        layout = jsonfile.parse(metadata["layout"], f"{path}: layout")
         layout = Layout(**layout | {"sizes": tuple(layout["sizes"])})
         model = Transformer(
             layout.vocabulary,
-            int(about["text"]),
-            Config(**jsonfile.parse(about["config"], f"{path}: config")),
+            int(metadata["text"]),
+            Config(**jsonfile.parse(metadata["config"], f"{path}: config")),
         )
         model.load_state_dict(weights)
         check_finite(weights, path)
@@ -66,10 +78,10 @@ def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, L
 
 
 def codec_of(layout: Layout) -> Codec:
-    """The codec that a layout's codes are of.
+    """Load the codec that a layout's codes are of.
 
     Raises:
-        ValueError: there are other weights of it here.
+        ValueError: the installed weights of the codec give other codes.
     """
     codec = load(layout.codec)
     if not codec.has_codes_of(layout.fingerprint):

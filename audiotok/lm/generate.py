@@ -1,4 +1,4 @@
-"""Ids from a language model, none of which can leave the layout, and audio as they come."""
+"""Generation of ids that always form a sequence of the layout, and their decoding to audio."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiotok.lm.data import Said, Stretch, sequence, stroke_batch
+from audiotok.lm.data import Segment, Transcript, nar_batch, sequence
 from audiotok.lm.layout import DecodeStream, EncodeStream, Grammar, Layout
 from audiotok.lm.layout.base import END, NONE, PAD
 from audiotok.lm.model import Cache, Transformer
 from audiotok.lm.patterns.base import Rows
-from audiotok.lm.phonetic import Reader, Timed
+from audiotok.lm.phonetic import Reader, TimedPhones
 from audiotok.runtime.stream import Stream
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next id is drawn."""
+    """Options for drawing the next id."""
 
-    temperature: float = 1.0  # 0 takes the likeliest
-    top_k: int = 0  # of the likeliest so many; 0 of all
-    top_p: float = 1.0  # of the likeliest that together have this probability
+    temperature: float = 1.0  # 0 takes the most likely id
+    top_k: int = 0  # draw among the top_k most likely ids; 0 draws among all
+    top_p: float = 1.0  # draw among the most likely ids that have this total probability
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -44,25 +44,26 @@ def generate(
     shortest: int = 1,
     sampling: Sampling = Sampling(),
 ) -> Iterator[np.ndarray]:
-    """Ids one after another, from `begin` to `end`: what `Layout.decode` takes.
+    """Yield ids step by step, from `begin` to `end`; `Layout.decode` reads them concatenated.
 
     Args:
-        model: causal.
-        layout: that it was trained on.
-        text: what is to be said, the prompt's text first, if the model reads text.
-        reader: of the phones that are to be said, if the model is told of phones; after those of
-            the prompt, if there is one.
-        prompt: codes `[k f]` that it goes on from.
-        longest: frames after which it is made to end, as the pattern counts them.
-        shortest: frames before which it may not.
-        sampling: how ids are drawn.
+        model: a causal model.
+        layout: the layout of the model.
+        text: the text to speak, preceded by the text of the prompt, if the model reads text.
+        reader: the phones to speak, if the model is conditioned on phones; its `before` has the
+            phones of the prompt.
+        prompt: codes `[k f]` to continue.
+        longest: number of frames after which the sequence is ended, as the pattern counts them.
+        shortest: number of frames before which the sequence may not end.
+        sampling: options for drawing ids.
 
     Yields:
-        `[1]`, or a column `[rows 1]`; the prompt's own first, all at once.
+        Ids `[1]`, or a column `[rows 1]`; first `begin` and the ids of the prompt, all at once.
 
     Raises:
-        ValueError: text without a model that reads it, a prompt that this layout cannot begin, or
-            one that a reader does not know the phones of.
+        ValueError: the model is not causal, text or phones are given to a model without them or
+            missing for a model with them, the layout cannot continue a prompt, or the reader does
+            not have the phones of the prompt.
     """
     if not model.config.causal:
         raise ValueError("this model fills up codebooks; it does not go on from codes")
@@ -71,14 +72,16 @@ def generate(
             "this model reads text: give some" if model.text else "this model reads no text"
         )
     if (reader is not None) != model.config.phones:
-        raise ValueError("a reader of phones is for a model that is told of them, and needed there")
-    heard = 0 if prompt is None else prompt.shape[1]
-    if reader is not None and reader.frames != heard:
         raise ValueError(
-            f"a prompt of {heard} frames, and phones of {reader.frames}: Reader.of(text, before="
-            "what is said in the prompt)"
+            "a reader of phones is for a model that is conditioned on them, and needed there"
         )
-    begin, grammar = _begun(layout, prompt), Grammar(layout)
+    prompt_frames = 0 if prompt is None else prompt.shape[1]
+    if reader is not None and reader.frames != prompt_frames:
+        raise ValueError(
+            f"a prompt of {prompt_frames} frames, and phones of {reader.frames} frames before the "
+            "text: Reader.of(text, before=the phones of the prompt)"
+        )
+    begin, grammar = _prompt_ids(layout, prompt), Grammar(layout)
     for column in begin.T:
         grammar.push(column)
     yield begin
@@ -88,14 +91,16 @@ def generate(
     random = torch.Generator(device).manual_seed(sampling.seed)
     cache: Cache | None = None
     while not grammar.done:
-        told = None
+        phones = None
         if reader is not None:
-            told = torch.from_numpy(reader.now(ids.shape[1]))[None].to(device)
-        hidden, cache = model.hidden(torch.from_numpy(ids)[None].to(device), told=told, cache=cache)
+            phones = torch.from_numpy(reader.inputs(ids.shape[1]))[None].to(device)
+        hidden, cache = model.hidden(
+            torch.from_numpy(ids)[None].to(device), phones=phones, cache=cache
+        )
         if reader is not None and reader.done:
             longest = 0
         legal = np.atleast_2d(grammar.legal())
-        _bounded(legal, layout, grammar.codes, longest, shortest)
+        _bound_length(legal, layout, grammar.codes, longest, shortest)
         drawn = [
             _draw(model.logits(hidden[:, -1:], row)[0, 0], legal[row], sampling, random)
             for row in range(len(legal))
@@ -104,17 +109,17 @@ def generate(
         if layout.serial:
             grammar.push(int(column[0]))
         else:
-            column = grammar.settle(_known(layout, prompt, grammar.codes, column))
+            column = grammar.settle(_with_prompt(layout, prompt, grammar.codes, column))
             grammar.push(column)
         ids = column[:, None]
         if reader is not None and model.turn is not None:
             chances = model.turn(hidden[0, -1]).float().softmax(-1)
-            reader.said(bool(torch.multinomial(chances, 1, generator=random)))
+            reader.advance(bool(torch.multinomial(chances, 1, generator=random)))
         yield column if layout.serial else ids
 
 
-def _begun(layout: Layout, prompt: np.ndarray | None) -> np.ndarray:
-    """`begin`, and the ids that a prompt is sure to have."""
+def _prompt_ids(layout: Layout, prompt: np.ndarray | None) -> np.ndarray:
+    """Return `begin` and the ids that a prompt determines, whatever follows it."""
     stream = EncodeStream(layout)
     codes = np.zeros((len(layout.sizes), 0), np.int64) if prompt is None else prompt
     if prompt is not None and not layout.order.streams:
@@ -126,23 +131,27 @@ def _begun(layout: Layout, prompt: np.ndarray | None) -> np.ndarray:
     return stream.push(codes)
 
 
-def _known(layout: Layout, prompt: np.ndarray | None, step: int, column: np.ndarray) -> np.ndarray:
-    """A column with the codes of the prompt that rows which are late have still to say."""
+def _with_prompt(
+    layout: Layout, prompt: np.ndarray | None, step: int, column: np.ndarray
+) -> np.ndarray:
+    """Return a column in which delayed rows still have their codes of the prompt."""
     order = layout.order
     if prompt is None or not isinstance(order, Rows) or layout.runs != "keep":
         return column
     frames = step - order.delays
-    late = (frames >= 0) & (frames < prompt.shape[1])
-    said = prompt[np.arange(len(prompt)), np.clip(frames, 0, prompt.shape[1] - 1)] + NONE
-    return np.where(late, said, column)
+    delayed = (frames >= 0) & (frames < prompt.shape[1])
+    ids = prompt[np.arange(len(prompt)), np.clip(frames, 0, prompt.shape[1] - 1)] + NONE
+    return np.where(delayed, ids, column)
 
 
-def _bounded(legal: np.ndarray, layout: Layout, made: int, longest: int, shortest: int) -> None:
-    """Ends what is long enough as soon as may be, and nothing that is too short."""
+def _bound_length(
+    legal: np.ndarray, layout: Layout, codes: int, longest: int, shortest: int
+) -> None:
+    """Allow nothing but `end` from `longest` frames on, and no `end` before `shortest`."""
     end = layout.special("end") if layout.serial else END
     if not legal[0, end]:
         return
-    frames = made // len(layout.books) if layout.order.streams and layout.serial else made
+    frames = codes // len(layout.books) if layout.order.streams and layout.serial else codes
     if frames >= longest:
         legal[0] = False
         legal[0, end] = True
@@ -151,6 +160,7 @@ def _bounded(legal: np.ndarray, layout: Layout, made: int, longest: int, shortes
 
 
 def _draw(logits: Tensor, legal: np.ndarray, sampling: Sampling, random: torch.Generator) -> int:
+    """Draw a legal id of one row."""
     if legal[PAD] and legal.sum() == 1:
         return PAD
     allowed = torch.from_numpy(legal[: len(logits)]).to(logits.device)
@@ -168,58 +178,60 @@ def _draw(logits: Tensor, legal: np.ndarray, sampling: Sampling, random: torch.G
 
 
 @torch.no_grad()
-def fill_up(
+def predict_codebooks(
     model: Transformer,
     layout: Layout,
     codes: np.ndarray,
     *,
-    text: Said = None,
+    text: Transcript = None,
     prompt: np.ndarray | None = None,
 ) -> np.ndarray:
-    """All codebooks from the first: VALL-E's second model, the likeliest code of each.
+    """Predict the remaining codebooks from the first, by a non-autoregressive model (VALL-E).
+
+    Each codebook takes the most likely codes, given those before it.
 
     Args:
-        model: not causal.
-        layout: parallel, of all codebooks.
-        codes: `[n f]`, of the first n codebooks, the prompt's frames first, if there is one.
-        text: what is said in them; `Reader.timed` for a model that is told of phones.
+        model: a model that is not causal.
+        layout: a layout of the parallel pattern, of all codebooks.
+        codes: codes `[n f]` of the first n codebooks, those of the prompt included.
+        text: the text of the codes; for a model with phones the result of `Reader.timed`.
         prompt: codes `[k p]` of the first p frames.
 
     Returns:
-        `[k f]`.
+        Codes `[k f]`.
 
     Raises:
-        ValueError: a causal model, or codes that do not fit.
+        ValueError: the model is causal, the codes do not fit, or phones are missing or not read.
     """
     if model.config.causal or not 0 < len(codes) <= len(layout.sizes):
         raise ValueError(
             f"a model with causal = false fills up {len(layout.sizes)} codebooks, not {len(codes)}"
         )
-    if isinstance(text, Timed) != model.config.phones:
-        raise ValueError("phones are for a model that is told of them, and needed there")
+    if isinstance(text, TimedPhones) != model.config.phones:
+        raise ValueError("phones are for a model that is conditioned on them, and needed there")
     known = 0 if prompt is None else prompt.shape[1]
-    made = np.zeros((len(layout.sizes), codes.shape[1]), np.int64)
-    made[: len(codes)] = codes
+    filled = np.zeros((len(layout.sizes), codes.shape[1]), np.int64)
+    filled[: len(codes)] = codes
     if prompt is not None:
-        made[:, :known] = prompt
+        filled[:, :known] = prompt
     device = next(model.parameters()).device
-    for q in range(len(codes), len(made) if codes.shape[1] > known else 0):
+    for q in range(len(codes), len(filled) if codes.shape[1] > known else 0):
         random = np.random.default_rng(0)
-        batch = stroke_batch(layout, [Stretch(made, text or None)], random, stage=q, prompt=known)
-        batch = batch.to(device)
-        hidden, _ = model.hidden(batch.ids, told=batch.told, lengths=batch.lengths)
+        segment = Segment(filled, text or None)
+        batch = nar_batch(layout, [segment], random, codebook=q, prompt=known).to(device)
+        hidden, _ = model.hidden(batch.ids, phones=batch.phones, lengths=batch.lengths)
         logits = model.logits(hidden[0, -(codes.shape[1] - known) :], q)[:, NONE:]
-        made[q, known:] = logits.argmax(-1).cpu().numpy()
-    return made
+        filled[q, known:] = logits.argmax(-1).cpu().numpy()
+    return filled
 
 
 def spoken(columns: Iterable[np.ndarray], layout: Layout, stream: Stream) -> Iterator[Tensor]:
-    """Samples `[c t]` as ids come: audio starts before the sequence ends.
+    """Decode ids to audio while they are generated, and yield samples `[c t]`.
 
     Args:
-        columns: what `generate` yields.
-        layout: of the ids.
-        stream: of the codec that decodes them.
+        columns: ids, as `generate` yields them.
+        layout: the layout of the ids.
+        stream: a stream of the codec of the layout.
     """
     codes = DecodeStream(layout)
     for column in columns:

@@ -1,12 +1,13 @@
-"""Speech and text in one sequence of a text model's ids, and apart again.
+"""Sequences of speech and text in the vocabulary of a text model, and their separation again.
 
-    tts           text <begin> codes <end> eos            speech is learned, text is given
-    asr           <begin> codes <end> text eos            the other way round
-    interleaved   text <begin> codes <end> text ...       spans of words, said or written
-    alternating   13 of text, 26 of speech, 13 ...        as they would stream
+    tts           text <begin> codes <end> eos            the loss is on speech
+    asr           <begin> codes <end> text eos            the loss is on text
+    interleaved   text <begin> codes <end> text ...       spans of words, as speech or as text
+    alternating   13 of text, 26 of speech, 13 ...        fixed numbers of ids, for streaming
 
-Word by word as in Spirit LM (arXiv:2402.05755) and Ichigo (arXiv:2410.15316), by fixed numbers as
-in GLM-4-Voice (arXiv:2412.02612). The layout's ids come after the text's: `extend_tokenizer`.
+Spans of words are as in Spirit LM (arXiv:2402.05755) and Ichigo (arXiv:2410.15316), fixed numbers
+as in GLM-4-Voice (arXiv:2412.02612). The layout's ids follow those of the text: see
+`audiotok.lm.bpe.extend_tokenizer`.
 """
 
 from __future__ import annotations
@@ -21,124 +22,142 @@ import numpy as np
 from audiotok.lm.layout import Layout, LayoutError
 
 T = TypeVar("T")
-Write = Callable[[str], Sequence[int]]  # a text to its ids, without marks
+Write = Callable[[str], Sequence[int]]  # tokenizes a text to ids, without special tokens
 
 
-class Example(NamedTuple):
-    """Ids of one sequence and which of them a model learns to say."""
+class TrainingExample(NamedTuple):
+    """Training sequence, and which of its ids the loss is on.
 
-    ids: np.ndarray  # [n]
-    learned: np.ndarray  # bool [n]
+    Attributes:
+        ids: ids `[n]`.
+        learned: whether the loss is on each id, bool `[n]`.
+    """
+
+    ids: np.ndarray
+    learned: np.ndarray
 
     @property
     def labels(self) -> np.ndarray:
-        """For transformers' models, which shift them: -100 where nothing is learned."""
+        """Labels for models of transformers, which shift them: -100 where there is no loss."""
         return np.where(self.learned, self.ids, -100)
 
 
 @dataclass(frozen=True)
-class Word:
-    """A word and the frames, `first` to `last` (not included), in which it is said."""
+class TimedWord:
+    """Word, and the frames in which it is spoken, from `first` to before `last`."""
 
     text: str
     first: int
     last: int
 
 
-def _joined(parts: Sequence[tuple[Sequence[int] | np.ndarray, bool]]) -> Example:
+def _joined(parts: Sequence[tuple[Sequence[int] | np.ndarray, bool]]) -> TrainingExample:
+    """Concatenate parts, each with whether the loss is on it."""
     ids = [np.asarray(part, np.int64) for part, _ in parts]
-    learned = [np.full(len(part), said) for part, said in parts]
+    learned = [np.full(len(part), with_loss) for part, with_loss in parts]
     none = np.zeros(0, np.int64)
-    return Example(np.concatenate([none, *ids]), np.concatenate([none.astype(bool), *learned]))
+    return TrainingExample(
+        np.concatenate([none, *ids]), np.concatenate([none.astype(bool), *learned])
+    )
 
 
-def tts(layout: Layout, write: Write, text: str, codes: np.ndarray, *, eos: int) -> Example:
-    """Text, then speech that says it.
+def tts(layout: Layout, write: Write, text: str, codes: np.ndarray, *, eos: int) -> TrainingExample:
+    """Return a text-to-speech example: text, then its speech, which the loss is on.
 
     Args:
-        layout: whose ids come after the text's.
+        layout: a layout with an offset, so that its ids follow those of the text.
         write: `lambda text: tokenizer.encode(text, add_special_tokens=False)`.
-        text: what is said.
-        codes: `[k f]`.
-        eos: the text model's id for the end.
+        text: the text of the recording.
+        codes: codes `[k f]` of the recording.
+        eos: the text model's end-of-sequence id.
     """
     return _joined([(write(text), False), (layout.encode(codes), True), ([eos], True)])
 
 
-def asr(layout: Layout, write: Write, text: str, codes: np.ndarray, *, eos: int) -> Example:
-    """Speech, then what was said; arguments as for `tts`."""
+def asr(layout: Layout, write: Write, text: str, codes: np.ndarray, *, eos: int) -> TrainingExample:
+    """Return a speech recognition example: speech, then its text, which the loss is on.
+
+    The arguments are those of `tts`.
+    """
     return _joined([(layout.encode(codes), False), (write(text), True), ([eos], True)])
 
 
 def interleaved(
     layout: Layout,
     write: Write,
-    words: Sequence[Word],
+    words: Sequence[TimedWord],
     codes: np.ndarray,
     *,
     eos: int,
     spoken: float = 0.5,
     span: tuple[int, int] = (1, 6),
     seed: int = 0,
-) -> Example:
-    """Spans of words, each written or said, in turn; all is learned.
+) -> TrainingExample:
+    """Return an example of spans of words, alternately text and speech; the loss is on all.
 
-    Frames between words go with the word before, those before the first with the first, so that
-    all of a recording of spoken spans alone is its codes.
+    Frames between two words belong to the first of the two, and frames before the first word to
+    that word, so that spans together cover all frames of the recording.
 
     Args:
-        layout: whose ids come after the text's.
-        write: a text to its ids.
-        words: in order; for spans of sentences give sentences, and `span = (1, 1)`.
-        codes: `[k f]` of the recording.
-        eos: the text model's id for the end.
-        spoken: how likely a recording begins with speech.
-        span: fewest and most words of a span.
-        seed: of what is drawn.
+        layout: a layout with an offset, so that its ids follow those of the text.
+        write: tokenizes a text to ids, without special tokens.
+        words: the words in order; for spans of sentences, pass sentences and `span = (1, 1)`.
+        codes: codes `[k f]` of the recording.
+        eos: the text model's end-of-sequence id.
+        spoken: probability that the first span is speech.
+        span: minimum and maximum number of words of a span.
+        seed: random seed for drawing the spans.
 
     Raises:
-        LayoutError: words that overlap, or are not within the recording.
+        LayoutError: words overlap, or are outside the recording.
     """
     edges = [0, *(word.first for word in words[1:]), codes.shape[1]]
     if any(a > b for a, b in pairwise(edges)) or not words:
         raise LayoutError(f"words at frames {edges[:8]} of a recording of {codes.shape[1]}")
     random = np.random.default_rng(seed)
-    loud, i = bool(random.random() < spoken), 0
+    is_speech, i = bool(random.random() < spoken), 0
     parts: list[tuple[Sequence[int] | np.ndarray, bool]] = []
     while i < len(words):
         j = min(len(words), i + int(random.integers(span[0], span[1] + 1)))
-        if loud:
+        if is_speech:
             parts.append((layout.encode(codes[:, edges[i] : edges[j]]), True))
         else:
             parts.append((write(" ".join(word.text for word in words[i:j])), True))
-        loud, i = not loud, j
+        is_speech, i = not is_speech, j
     return _joined([*parts, ([eos], True)])
 
 
 def alternating(
     text: Sequence[int], speech: Sequence[int] | np.ndarray, *, texts: int = 13, codes: int = 26
 ) -> np.ndarray:
-    """So many ids of text, so many of speech, in turn; what is left of the longer one at the end.
+    """Return text ids and speech ids alternately, in chunks, and then the rest of the longer one.
 
     Args:
-        text: ids.
-        speech: ids, of a layout that streams, `begin` and `end` included.
-        texts: of text at a time.
-        codes: of speech at a time.
+        text: ids of the text.
+        speech: ids of a layout that streams, `begin` and `end` included.
+        texts: number of text ids in a chunk.
+        codes: number of speech ids in a chunk.
     """
-    made: list[np.ndarray] = [np.zeros(0, np.int64)]
-    written, said = np.asarray(text, np.int64), np.asarray(speech, np.int64)
-    while len(written) or len(said):
-        made += [written[:texts], said[:codes]]
-        written, said = written[texts:], said[codes:]
-    return np.concatenate(made)
+    parts: list[np.ndarray] = [np.zeros(0, np.int64)]
+    text_ids, speech_ids = np.asarray(text, np.int64), np.asarray(speech, np.int64)
+    while len(text_ids) or len(speech_ids):
+        parts += [text_ids[:texts], speech_ids[:codes]]
+        text_ids, speech_ids = text_ids[texts:], speech_ids[codes:]
+    return np.concatenate(parts)
 
 
-def apart(layout: Layout, ids: np.ndarray) -> list[np.ndarray]:
-    """What `tts`, `asr` or `interleaved` joined: text ids `[n]` and codes `[k f]`, in order.
+def split_joined(layout: Layout, ids: np.ndarray) -> list[np.ndarray]:
+    """Split a sequence of `tts`, `asr` or `interleaved` into its parts, in order.
+
+    Args:
+        layout: the layout of the speech.
+        ids: ids `[n]`.
+
+    Returns:
+        For each part, the ids `[n]` of text or the codes `[k f]` of speech.
 
     Raises:
-        LayoutError: speech that is cut short or damaged.
+        LayoutError: speech is cut short or damaged.
     """
     ids = np.asarray(ids)
     first = layout.special("begin")
@@ -160,23 +179,27 @@ def apart(layout: Layout, ids: np.ndarray) -> list[np.ndarray]:
     return parts
 
 
-def untangled(layout: Layout, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What `alternating` mixed: ids of text, and codes `[k f]`.
+def split_alternating(layout: Layout, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split a sequence of `alternating` into the ids of text `[n]` and the codes of speech `[k f]`.
+
+    Args:
+        layout: the layout of the speech.
+        ids: ids `[n]`.
 
     Raises:
-        LayoutError: speech that is cut short or damaged.
+        LayoutError: the speech is cut short or damaged.
     """
     ids = np.asarray(ids)
     own = (ids >= layout.offset) & (ids < layout.vocabulary[0])
     return ids[~own], layout.decode(ids[own])
 
 
-def said(layout: Layout, codes: np.ndarray) -> str:
-    """Codes as a text of their names, which an extended tokenizer reads as their ids.
+def codes_as_text(layout: Layout, codes: np.ndarray) -> str:
+    """Return the names of the ids of codes, which an extended tokenizer turns into those ids.
 
-    This is what a chat template of Llama or Qwen takes as a message's content:
+    The text can be the content of a message in a chat template of Llama or Qwen:
 
-    >>> messages = [{"role": "user", "content": said(layout, codes) + " What was that?"}]
+    >>> messages = [{"role": "user", "content": codes_as_text(layout, codes) + " Really?"}]
     >>> ids = tokenizer.apply_chat_template(messages)
     """
     names = layout.names()
@@ -184,14 +207,14 @@ def said(layout: Layout, codes: np.ndarray) -> str:
 
 
 class Mixture(Iterator[T]):
-    """Items of several sources in given shares, which hold at any point to an item or two.
+    """Iterator over items of several sources in given shares, exact to an item or two at any point.
 
     Args:
-        sources: name -> items; one that ends ends the mixture.
-        shares: name -> share, of any sum.
+        sources: iterator of items by name; the mixture ends with the first one that ends.
+        shares: share by name; they need not sum to 1.
 
     Raises:
-        ValueError: shares of other names, or none above 0.
+        ValueError: the names of shares and sources differ, or a share is not above 0.
     """
 
     def __init__(self, sources: Mapping[str, Iterator[T]], shares: Mapping[str, float]) -> None:
@@ -210,9 +233,9 @@ class Mixture(Iterator[T]):
         return item
 
     def state_dict(self) -> dict[str, Any]:
-        """How many of each were given; sources keep their own states."""
+        """Return the number of items taken from each source; sources keep their own states."""
         return {"given": dict(self.given)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on with those shares."""
+        """Continue from the counts of a `state_dict`."""
         self.given = dict(state["given"])

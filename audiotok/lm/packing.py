@@ -1,12 +1,12 @@
-"""Ids of a corpus, packed end to end into contexts: a torch dataset for training.
+"""Torch dataset of a corpus's ids, concatenated and cut into contexts of equal length.
 
-Reads what `audiotok export-corpus --to npy` wrote, through memory maps: memory stays flat however
-large the corpus is. Shards, and recordings within each, come in an order that seed and epoch alone
-decide; every process, and every worker of a loader, takes its own shards.
+It reads an export of `audiotok export-corpus --to npy` through memory maps, so that memory does not
+grow with the corpus. The order of shards, and of recordings within a shard, depends on seed and
+epoch alone; each process, and each worker of a data loader, reads shards of its own.
 
     recordings   |begin a a a end|begin b b end|begin c c c c end| ...
     contexts     |-------- n + 1 ids --------|
-                                             |-------- n + 1 ids --------|     (one id in common)
+                                             |-------- n + 1 ids --------|     (sharing one id)
 """
 
 from __future__ import annotations
@@ -27,40 +27,44 @@ from audiotok.lm.layout import Layout
 
 
 @dataclass
-class Place:
-    """How far a reader is."""
+class Position:
+    """Position of a reader."""
 
     epoch: int = 0
-    shard: int = 0  # of its own, in this epoch's order
-    contexts: int = 0  # of this shard that were given
+    shard: int = 0  # index into the reader's shards, in this epoch's order
+    contexts: int = 0  # contexts of this shard that were read
 
 
-MESSAGE = 1 << 18  # ids that a worker sends at a time
+MESSAGE = 1 << 18  # ids of a message of a worker
 
 
 class Packed(IterableDataset[Tensor]):
-    """Contexts `[n + 1]` int64: `x[:-1]` is seen, `x[1:]` is said.
+    """Dataset of contexts `[n + 1]`, int64: `x[:-1]` are inputs and `x[1:]` targets.
 
-    An epoch gives every id of a shard but what is left of it after its last whole context, less
-    than one.
+    An epoch covers every id of a shard except the incomplete context at its end.
 
     >>> data = Packed("ids", context=1024, seed=0, rank=rank, world=world)
     >>> loader = DataLoader(data, batch_size=16)
     >>> state = data.state_dict()          # in the training process, between two contexts
-    >>> data.load_state_dict(state)        # goes on with the very next one
+    >>> data.load_state_dict(state)        # continues with the next one
 
-    Processes that read beside the training one, and a place among batches of theirs: `batches`.
+    See `batches` for batches that worker processes read, and for resuming among those.
 
     Args:
         folder: an export to npy.
-        context: n.
-        seed: of the order.
-        shuffle: False keeps the corpus's order.
-        rank: of this process.
-        world: how many processes there are.
+        context: n, the number of inputs of a context.
+        seed: random seed of the order.
+        shuffle: whether to shuffle; False keeps the order of the corpus.
+        rank: number of this process.
+        world: number of processes.
+
+    Attributes:
+        layout: the layout of the ids.
+        shards: folders of the shards, in the order of the corpus.
 
     Raises:
-        ValueError: no such export, fewer shards than readers, or a shard that is damaged.
+        ValueError: there is no such export, there are fewer shards than readers, or a shard is
+            damaged.
     """
 
     def __init__(
@@ -73,42 +77,46 @@ class Packed(IterableDataset[Tensor]):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.folder, self.context, self.seed, self.shuffle = Path(folder), context, seed, shuffle
+        self.folder = Path(folder)
+        self.context = context
+        self.seed = seed
+        self.shuffle = shuffle
         if context < 1 or not 0 <= rank < world:
             raise ValueError(
                 f"context {context}, rank {rank} of {world}: context >= 1, rank < world"
             )
         try:
-            about = jsonfile.parse((self.folder / "export.json").read_bytes(), "export.json")
-            known = about["to"] == "npy"
+            header = jsonfile.parse((self.folder / "export.json").read_bytes(), "export.json")
+            known = header["to"] == "npy"
         except (OSError, ValueError, KeyError, TypeError):
             known = False
         self.shards = sorted(self.folder.glob("shard-*.ids"))
         if not known or not self.shards:
             raise ValueError(f"{folder}: no export; audiotok export-corpus --to npy makes one")
         self.layout = Layout.load(self.folder / "layout.json")
-        self.rank, self.world = rank, world
-        self._place = Place()
+        self.rank = rank
+        self.world = world
+        self._position = Position()
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it is, to be kept with a checkpoint."""
-        return {**asdict(self._place), "seed": self.seed, "context": self.context}
+        """Return the position, to be kept in a checkpoint."""
+        return {**asdict(self._position), "seed": self.seed, "context": self.context}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there.
+        """Continue from the position of a `state_dict`.
 
         Raises:
-            ValueError: a state of another seed or context.
+            ValueError: the state is of another seed or context.
         """
         if (state["seed"], state["context"]) != (self.seed, self.context):
             raise ValueError("a state of another seed or context would go on in another order")
-        self._place = Place(state["epoch"], state["shard"], state["contexts"])
+        self._position = Position(state["epoch"], state["shard"], state["contexts"])
 
     def seek(self, contexts: int) -> None:
-        """Goes to where a reader is that has given so many contexts from the start on.
+        """Move to the position after the first `contexts` contexts of the first epoch.
 
         Raises:
-            ValueError: no shard of this reader holds a whole context.
+            ValueError: no shard of this reader holds a complete context.
         """
         counts: dict[int, int] = {}
         epoch = 0
@@ -122,55 +130,58 @@ class Packed(IterableDataset[Tensor]):
                 raise ValueError(f"{self.folder}: shards of less than {self.context + 1} ids")
             for i, number in enumerate(mine):
                 if contexts < counts[number]:
-                    self._place = Place(epoch, i, contexts)
+                    self._position = Position(epoch, i, contexts)
                     return
                 contexts -= counts[number]
             epoch += 1
 
     def __iter__(self) -> Iterator[Tensor]:
-        place = self._place
-        mine = self._mine(place.epoch)
-        while place.shard < len(mine):
-            stream = self._contexts(mine[place.shard], place.epoch, place.contexts)
+        position = self._position
+        mine = self._mine(position.epoch)
+        while position.shard < len(mine):
+            stream = self._contexts(mine[position.shard], position.epoch, position.contexts)
             for context in stream:
-                place.contexts += 1
+                position.contexts += 1
                 yield context
-            place.shard, place.contexts = place.shard + 1, 0
-        place.epoch, place.shard = place.epoch + 1, 0
+            position.shard += 1
+            position.contexts = 0
+        position.epoch += 1
+        position.shard = 0
 
     def endless(self, skip: int = 0) -> Iterator[Tensor]:
-        """Contexts `[n + 1]`, epoch after epoch, after the first `skip`."""
+        """Yield contexts `[n + 1]` of epoch after epoch, from context number `skip` on."""
         self.seek(skip)
         while True:
             yield from self
 
     def batches(self, batch: int, *, workers: int = 0, skip: int = 0) -> Iterator[Tensor]:
-        """Batches `[batch, n + 1]`, epoch after epoch, read by other processes if there are any.
+        """Yield batches `[batch, n + 1]` of epoch after epoch, read by worker processes if any.
 
-        What a worker sends costs a millisecond whatever its size, which is more than it takes to
-        read a batch of 16 contexts of 1024: so each sends many batches at a time.
+        A message of a worker costs about a millisecond whatever its size, more than reading a batch
+        of 16 contexts of 1024 ids, so a message holds many batches.
 
         >>> for step, ids in enumerate(data.batches(16, workers=2, skip=first), first): ...
 
         Args:
-            batch: contexts of a batch.
-            workers: processes that read; 0 reads in this one, and is fast enough for most models.
-            skip: goes on after so many batches of the same size and number of workers.
+            batch: number of contexts in a batch.
+            workers: number of processes that read; 0 reads in this process, which is fast enough
+                for most models.
+            skip: number of batches to skip, of the same size and number of workers.
 
         Raises:
-            ValueError: a number that cannot be, or fewer shards than readers.
+            ValueError: a number is out of range, or there are fewer shards than readers.
         """
         if batch < 1 or workers < 0 or skip < 0:
             raise ValueError(f"batch {batch}, workers {workers}, skip {skip}: 1, 0, 0 at least")
-        each = max(1, MESSAGE // (batch * self.context))  # batches of a message
-        turn = each * max(1, workers)  # of a message of each worker
+        each = max(1, MESSAGE // (batch * self.context))  # batches per message
+        turn = each * max(1, workers)  # batches in one message from each worker
         blocks = _Blocks(self.endless, each * batch, skip // turn)
         loader = DataLoader(blocks, batch_size=None, num_workers=workers)
         every = (ids.long() for block in loader for ids in block.view(each, batch, -1))
         yield from islice(every, skip % turn, None)
 
     def _mine(self, epoch: int) -> list[int]:
-        """Shards of this reader, in order."""
+        """Return the numbers of this reader's shards in the order of an epoch."""
         order = np.arange(len(self.shards))
         if self.shuffle:
             order = np.random.default_rng((self.seed, epoch)).permutation(order)
@@ -185,7 +196,7 @@ class Packed(IterableDataset[Tensor]):
         return order[self.rank * parts + part :: readers].tolist()
 
     def _read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of a shard, mapped, and where its recordings begin and end."""
+        """Return the ids of a shard as a memory map, and the bounds of its recordings."""
         shard = self.shards[number]
         try:
             ids = np.load(shard / "ids.npy", mmap_mode="r", allow_pickle=False)
@@ -197,7 +208,7 @@ class Packed(IterableDataset[Tensor]):
         return ids, bounds
 
     def _contexts(self, number: int, epoch: int, skip: int) -> Iterator[Tensor]:
-        """Contexts of a shard after the first `skip`."""
+        """Yield the contexts of a shard from number `skip` on."""
         ids, bounds = self._read(number)
         order = np.arange(len(bounds) - 1)
         if self.shuffle:
@@ -206,22 +217,24 @@ class Packed(IterableDataset[Tensor]):
         ends = np.cumsum(lengths)  # in the order of this epoch
         total, n = int(ends[-1]) if len(ends) else 0, self.context
         for start in range(skip * n, total - n, n):
-            made = np.empty(n + 1, np.int64)
+            context = np.empty(n + 1, np.int64)
             filled, i = 0, int(np.searchsorted(ends, start, "right"))
             while filled <= n:
                 within = start + filled - int(ends[i] - lengths[i])
                 a = int(bounds[order[i]]) + within
                 take = min(n + 1 - filled, int(lengths[i]) - within)
-                made[filled : filled + take] = ids[a : a + take]
+                context[filled : filled + take] = ids[a : a + take]
                 filled, i = filled + take, i + 1
-            yield torch.from_numpy(made)
+            yield torch.from_numpy(context)
 
 
 class _Blocks(IterableDataset[Tensor]):
-    """Blocks `[size, n + 1]` int32 without end, after the first `skip` of each worker."""
+    """Endless blocks `[size, n + 1]`, int32, from block number `skip` of each worker on."""
 
     def __init__(self, contexts: Callable[[int], Iterator[Tensor]], size: int, skip: int) -> None:
-        self.contexts, self.size, self.skip = contexts, size, skip
+        self.contexts = contexts
+        self.size = size
+        self.skip = skip
 
     def __iter__(self) -> Iterator[Tensor]:
         contexts = self.contexts(self.skip * self.size)

@@ -1,10 +1,10 @@
-"""Text as phones, each told in the very frames in which it is said (VALL-E R, arXiv:2406.07855).
+"""Conditioning on phones, each in the frames in which it is spoken (VALL-E R, arXiv:2406.07855).
 
-    phones   SIL SIL | G  G | UH UH UH | D ...     of frame i, and those around it
-    codes    begin c   c  c   c  c  c    c ...     the model says frame i's, and whether the phone
-                                                   ends with it
+    phones   SIL SIL | G  G | UH UH UH | D ...     input: the phone of frame i and its neighbours
+    codes    begin c   c  c   c  c  c    c ...     output: the codes of frame i, and whether its
+                                                   phone ends with it
 
-So the model need not find its place in the text, and can neither skip nor repeat a word.
+So the model does not have to learn an alignment, and can neither skip nor repeat a word.
 """
 
 from __future__ import annotations
@@ -14,37 +14,38 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiotok.data.alignment import SILENCE, Alignment, pronounced
+from audiotok.data.alignment import SILENCE, Alignment, pronounce
 
-# Of pocketsphinx's dictionary (CMU's), after what stands for "no phone".
+# Phones of pocketsphinx's dictionary (CMU's), after an id that means "no phone".
 PHONES = (
     *("", SILENCE, "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F"),
     *("G", "HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T"),
     *("TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
 )
-AROUND = (-2, -1, 0, 1, 2)  # phones that a frame is told of, counted from its own
-LONGEST = 32  # frames of a phone that are told apart
-TOLD = (len(PHONES),) * len(AROUND) + (LONGEST,)  # ids of each row of what is told
-PAUSE = 0.06  # s; less between two phones goes to the first
+AROUND = (-2, -1, 0, 1, 2)  # phones that are inputs of a frame, relative to its own
+LONGEST = 32  # number of distinct positions within a phone, in frames
+# Number of ids of each row of the inputs.
+PHONE_INPUT_SIZES = (len(PHONES),) * len(AROUND) + (LONGEST,)
+PAUSE = 0.06  # seconds; a shorter gap between two phones is counted to the first
 
 
-class Timed(NamedTuple):
-    """Phones `[m]` of a recording, and how many frames `[m]` each lasts."""
+class TimedPhones(NamedTuple):
+    """Phones of a recording `[m]`, and the duration of each in frames `[m]`."""
 
     phones: np.ndarray
     lengths: np.ndarray
 
-    def first(self, frames: int) -> Timed:
-        """The phones that are whole within so many frames."""
+    def first(self, frames: int) -> TimedPhones:
+        """Return the phones that end within the first `frames` frames."""
         count = int(np.searchsorted(np.cumsum(self.lengths), frames, "right"))
-        return Timed(self.phones[:count], self.lengths[:count])
+        return TimedPhones(self.phones[:count], self.lengths[:count])
 
 
 def numbers(phones: Sequence[str]) -> np.ndarray:
-    """Ids `[m]` of phones.
+    """Return the ids `[m]` of phones.
 
     Raises:
-        ValueError: one that is none.
+        ValueError: a name that is not in `PHONES`.
     """
     try:
         return np.array([PHONES.index(phone) for phone in phones], np.int64)
@@ -52,11 +53,16 @@ def numbers(phones: Sequence[str]) -> np.ndarray:
         raise ValueError(f"not phones of the dictionary: {set(phones) - set(PHONES)}") from None
 
 
-def timed(alignment: Alignment, frames: int, frame_rate: float) -> Timed:
-    """The phones of a recording, and the silences between and around them.
+def timed(alignment: Alignment, frames: int, frame_rate: float) -> TimedPhones:
+    """Return the phones of a recording with the silences between and around them, in frames.
+
+    Args:
+        alignment: the phones of the recording, in seconds.
+        frames: number of frames of the recording.
+        frame_rate: frames per second.
 
     Raises:
-        ValueError: the phones do not fit the recording.
+        ValueError: there are no phones, or more than the recording has frames for.
     """
     names: list[str] = []
     starts: list[float] = []
@@ -73,88 +79,108 @@ def timed(alignment: Alignment, frames: int, frame_rate: float) -> Timed:
         starts.append(end)
     edges = np.round(np.array([0.0, *starts[1:]]) * frame_rate).astype(np.int64)
     order = np.arange(len(edges))
-    edges = np.maximum.accumulate(edges - order) + order  # a frame each at least
+    edges = np.maximum.accumulate(edges - order) + order  # at least a frame each
     lengths = np.diff(np.append(edges, frames))
     if not names or lengths[-1] < 1:
         raise ValueError(f"{len(names)} phones do not fit {frames} frames")
-    return Timed(numbers(names), lengths)
+    return TimedPhones(numbers(names), lengths)
 
 
-def told(phones: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """What each frame is told `[r f]`: the phones around, and how long its own has lasted."""
+def phone_inputs(phones: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the phone inputs `[p f]`: neighbouring phones, and the position within the phone.
+
+    Args:
+        phones: ids of phones `[m]`.
+        lengths: duration of each phone in frames `[m]`.
+    """
     which = np.repeat(np.arange(len(phones)), lengths)
     since = np.arange(len(which)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    reach = max(map(abs, AROUND))
-    wide = np.pad(phones, reach)
-    around = [wide[which + reach + step] for step in AROUND]
+    radius = max(map(abs, AROUND))
+    padded = np.pad(phones, radius)
+    around = [padded[which + radius + step] for step in AROUND]
     return np.stack([*around, np.minimum(since, LONGEST - 1)])
 
 
-def turns(lengths: np.ndarray) -> np.ndarray:
-    """Whether each frame `[f]` is the last of its phone."""
-    made = np.zeros(int(lengths.sum()), np.int64)
-    made[np.cumsum(lengths) - 1] = 1
-    return made
+def phone_ends(lengths: np.ndarray) -> np.ndarray:
+    """Return `[f]`: 1 for the last frame of each phone, 0 for the others."""
+    ends = np.zeros(int(lengths.sum()), np.int64)
+    ends[np.cumsum(lengths) - 1] = 1
+    return ends
 
 
 class Reader:
-    """Where a model is in the phones that it says.
+    """Position in a sequence of phones during generation.
 
     Args:
-        phones: ids `[m]`.
-        longest: frames after which a phone ends whatever the model says.
-        before: what was said before them, in a prompt.
+        phones: ids of the phones to generate `[m]`.
+        longest: frames after which a phone ends even if the model does not end it.
+        before: phones of a prompt, which precede them.
+
+    Attributes:
+        phones: ids of all phones, the prompt's included.
+        lengths: frames generated so far of each phone that has been started.
     """
 
     def __init__(
-        self, phones: np.ndarray, *, longest: int = 40, before: Timed | None = None
+        self, phones: np.ndarray, *, longest: int = 40, before: TimedPhones | None = None
     ) -> None:
-        self.phones, self.longest = phones, longest
+        self.phones = phones
+        self.longest = longest
         self.lengths: list[int] = [0] if len(phones) else []
         if before is not None:
             self.phones = np.concatenate([before.phones, phones])
             self.lengths = before.lengths.tolist() + self.lengths
 
     @classmethod
-    def of(cls, text: str, *, before: Timed | None = None) -> Reader:
-        """Of an English text; see `audiotok.data.alignment.pronounced`."""
-        return cls(numbers(pronounced(text)), before=before)
+    def of(cls, text: str, *, before: TimedPhones | None = None) -> Reader:
+        """Return a reader of an English text; see `audiotok.data.alignment.pronounce`.
+
+        Args:
+            text: the text.
+            before: phones of a prompt, which precede it.
+        """
+        return cls(numbers(pronounce(text)), before=before)
 
     @property
     def done(self) -> bool:
-        """Whether all has been said."""
+        """Whether all phones have ended."""
         return len(self.lengths) > len(self.phones) or not len(self.phones)
 
     @property
     def frames(self) -> int:
-        """Said so far."""
+        """Number of frames generated so far, the prompt's included."""
         return sum(self.lengths)
 
-    def now(self, frames: int = 1) -> np.ndarray:
-        """What the frame to come and those before it are told, `[r frames]`; zeros after the last.
+    def inputs(self, frames: int = 1) -> np.ndarray:
+        """Return the phone inputs `[p frames]` of the last frames, the next one included.
+
+        They are zeros after the last phone.
 
         Args:
-            frames: at most one more than were said.
+            frames: number of frames, at most one more than were generated.
         """
         if self.done:
-            return np.zeros((len(TOLD), frames), np.int64)
+            return np.zeros((len(PHONE_INPUT_SIZES), frames), np.int64)
         counts = np.array([*self.lengths[:-1], self.lengths[-1] + 1])
-        reach = max(AROUND)
-        here = self.phones[: len(counts) + reach]
-        lengths = np.zeros(len(here), np.int64)
+        known = self.phones[: len(counts) + max(AROUND)]
+        lengths = np.zeros(len(known), np.int64)
         lengths[: len(counts)] = counts
-        return told(here, lengths)[:, -frames:]
+        return phone_inputs(known, lengths)[:, -frames:]
 
-    def said(self, ends: bool) -> None:
-        """A frame was said, and maybe the phone's last."""
+    def advance(self, ends: bool) -> None:
+        """Count a frame as generated.
+
+        Args:
+            ends: whether its phone ends with it.
+        """
         if self.done:
             return
         self.lengths[-1] += 1
         if ends or self.lengths[-1] >= self.longest:
             self.lengths.append(0)
 
-    def timed(self) -> Timed:
-        """All phones, and how many frames each lasted so far."""
+    def timed(self) -> TimedPhones:
+        """Return all phones, with the number of frames generated so far of each."""
         lengths = np.zeros(len(self.phones), np.int64)
         lengths[: len(self.lengths)] = self.lengths[: len(self.phones)]
-        return Timed(self.phones, lengths)
+        return TimedPhones(self.phones, lengths)

@@ -1,4 +1,4 @@
-"""What a recipe of a language model says; `audiotok.training.recipe` reads it."""
+"""Recipe of a language model; `audiotok.training.recipe` reads it from a TOML file."""
 
 from __future__ import annotations
 
@@ -12,39 +12,38 @@ from audiotok.training.recipe import Band, Train
 
 @dataclass(frozen=True)
 class LmData:
-    """What to train on."""
+    """Training data of a language model."""
 
-    corpus: str  # a token corpus
-    train: str = "train"  # value of a row's `split` to train on; "" is all
-    validate: str = "dev"  # value to watch
-    packed: str = ""  # train on this export to npy, contexts of `frames` ids without gaps between
-    where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # field of a row -> values
-    text: bool = False  # condition on a row's `text`, letter by letter
-    spans: str = ""  # a file of `audiotok lm align`: condition on phones, in their frames
-    frames: Annotated[int, ONE_OR_MORE] = (
-        500  # of a recording at most: a longer one is cut, or left out where there is text
-    )
-    hidden: Annotated[float, BELOW_ONE] = (
-        0.0  # share of codes that are masked: what comes next is then told by the text
-    )
-    batch: Annotated[int, ONE_OR_MORE] = 8  # recordings, or contexts, a step and process
+    corpus: str  # path of a token corpus
+    train: str = "train"  # value of a row's `split` to train on; "" takes all rows
+    validate: str = "dev"  # value of a row's `split` to validate on
+    packed: str = ""  # path of an npy export: train on its packed contexts of `frames` ids
+    where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # field -> values to keep
+    text: bool = False  # condition on a row's `text`, as UTF-8 bytes
+    spans: str = ""  # file of `audiotok lm align`: condition each frame on its phones
+    # Length of the longest segment, in frames. A longer recording is cut, or left out if the model
+    # is conditioned on text or phones.
+    frames: Annotated[int, ONE_OR_MORE] = 500
+    # Share of input codes that are masked, so that the model relies on the text.
+    hidden: Annotated[float, BELOW_ONE] = 0.0
+    batch: Annotated[int, ONE_OR_MORE] = 8  # recordings, or contexts, per step and process
 
 
 @dataclass(frozen=True)
 class LayoutOptions:
-    """How codes become ids."""
+    """Options of the layout that turns codes into ids."""
 
-    codebooks: Annotated[int, NONE_OR_MORE] = 0  # use the first so many; 0 is all
+    codebooks: Annotated[int, NONE_OR_MORE] = 0  # number to use, from the first; 0 uses all
     pattern: str = "flat"
-    options: dict[str, Any] = field(default_factory=dict)  # of the pattern
+    options: dict[str, Any] = field(default_factory=dict)  # arguments of the pattern
     runs: Literal["keep", "drop", "durations"] = "keep"
-    pieces: Annotated[int, NONE_OR_MORE] = 0  # size of a vocabulary of pieces; 0 is none
-    kind: Literal["bpe", "unigram"] = "bpe"  # of pieces
+    pieces: Annotated[int, NONE_OR_MORE] = 0  # size of a vocabulary of pieces; 0 uses no pieces
+    kind: Literal["bpe", "unigram"] = "bpe"  # model that pieces are learned by
 
 
 @dataclass(frozen=True)
 class LmRecipe:
-    """A recipe of a language model."""
+    """Everything that a training run of a language model needs to know."""
 
     data: LmData
     layout: LayoutOptions = field(default_factory=LayoutOptions)

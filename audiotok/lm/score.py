@@ -1,4 +1,4 @@
-"""What a language model thinks of recordings: bits a second, and which of two it finds likelier."""
+"""Scoring of recordings by a language model: bits, and comparisons with corrupted copies."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from audiotok.lm.data import IGNORED, Parts, Stretch, causal_batch
+from audiotok.lm.data import IGNORED, Segment, causal_batch
 from audiotok.lm.layout import Layout
-from audiotok.lm.loop import lost
+from audiotok.lm.loop import target_nats
 from audiotok.lm.model import Transformer
 from audiotok.lm.ngram import Ngram
 
@@ -20,52 +20,60 @@ from audiotok.lm.ngram import Ngram
 def bits_of(
     model: Transformer,
     layout: Layout,
-    parts: Parts,
+    parts: Sequence[Segment],
     *,
     batch: int = 8,
 ) -> list[tuple[float, float]]:
-    """For each stretch: bits, and ids that they are for.
+    """Return, for each segment, its bits and the number of ids that they are for.
 
     Args:
-        model: causal.
-        layout: of the model.
-        parts: with text where the model reads it.
-        batch: stretches at a time.
+        model: a causal model.
+        layout: the layout of the model.
+        parts: the segments, with text if the model reads text.
+        batch: number of segments per forward pass.
     """
     device = next(model.parameters()).device
-    made: list[tuple[float, float]] = []
+    scores: list[tuple[float, float]] = []
     for a in range(0, len(parts), batch):
-        nats, count = lost(model, causal_batch(layout, parts[a : a + batch]).to(device))
-        made += zip((nats / math.log(2)).tolist(), count.tolist(), strict=True)
-    return made
+        nats, count = target_nats(model, causal_batch(layout, parts[a : a + batch]).to(device))
+        scores += zip((nats / math.log(2)).tolist(), count.tolist(), strict=True)
+    return scores
 
 
-def ngram_bits(layout: Layout, learn: Parts, held: Parts, *, order: int = 3) -> tuple[float, int]:
-    """What held-out stretches cost an n-gram of each row by itself: bits, and ids they are for.
+def ngram_bits(
+    layout: Layout, training: Sequence[Segment], validation: Sequence[Segment], *, order: int = 3
+) -> tuple[float, int]:
+    """Return the bits of held-out segments by n-gram models, and the number of ids they are for.
 
-    Asked for the very ids that a network is asked for.
+    Each row has a model of its own, which predicts the same ids as a transformer does.
+
+    Args:
+        layout: the layout.
+        training: segments to train on.
+        validation: segments to score.
+        order: order of the n-grams.
     """
     models = [Ngram(n, order=order) for n in layout.vocabulary]
-    for model, row in zip(models, _rows(layout, learn), strict=True):
+    for model, row in zip(models, _rows(layout, training), strict=True):
         model.fit(row)
     bits, count = 0.0, 0
-    for model, row in zip(models, _rows(layout, held), strict=True):
+    for model, row in zip(models, _rows(layout, validation), strict=True):
         bits += sum(model.bits(ids) for ids in row)
         count += sum(len(ids) - 1 for ids in row)
     return bits, count
 
 
-def _rows(layout: Layout, parts: Parts) -> list[list[np.ndarray]]:
-    """Of each row, and each stretch, its first id and those that are asked for."""
-    made: list[list[np.ndarray]] = [[] for _ in layout.vocabulary]
+def _rows(layout: Layout, parts: Sequence[Segment]) -> list[list[np.ndarray]]:
+    """Return, for each row and segment, the first id and then the targets."""
+    rows: list[list[np.ndarray]] = [[] for _ in layout.vocabulary]
     for part in parts:
-        batch = causal_batch(layout, [part._replace(said=None)])
-        for row, begin, target in zip(made, batch.ids[0, :, 0], batch.targets[0], strict=True):
+        batch = causal_batch(layout, [part._replace(transcript=None)])
+        for row, begin, target in zip(rows, batch.ids[0, :, 0], batch.targets[0], strict=True):
             row.append(np.r_[begin.numpy(), target[target != IGNORED].numpy()])
-    return made
+    return rows
 
 
-def spoilt(
+def corrupted(
     codes: np.ndarray,
     other: np.ndarray,
     kind: Literal["shuffled", "spliced"],
@@ -73,14 +81,14 @@ def spoilt(
     *,
     piece: int = 10,
 ) -> np.ndarray:
-    """The same length of codes, with something in it that nobody says (cf. sWUGGY).
+    """Return codes of the same length that do not occur in speech (cf. sWUGGY).
 
     Args:
-        codes: `[k f]` of a recording.
-        other: of another, that pieces are taken from.
-        kind: pieces of it in another order, or every third from the other.
-        random: draws order and places.
-        piece: frames of a piece.
+        codes: codes `[k f]` of a recording.
+        other: codes `[k f]` of another recording, to take pieces from.
+        kind: "shuffled" permutes the pieces, "spliced" replaces every third by one of `other`.
+        random: draws the permutation and the positions.
+        piece: length of a piece in frames.
     """
     pieces = [codes[:, a : a + piece] for a in range(0, codes.shape[1], piece)]
     whole = [i for i, each in enumerate(pieces) if each.shape[1] == piece]
@@ -95,7 +103,7 @@ def spoilt(
     return np.concatenate(pieces, 1) if pieces else codes
 
 
-def preferred(
+def prefers_original(
     model: Transformer,
     layout: Layout,
     recordings: Sequence[np.ndarray],
@@ -103,16 +111,27 @@ def preferred(
     *,
     seed: int = 0,
 ) -> list[bool]:
-    """Of each recording, whether the model finds it likelier than itself `spoilt`; chance is half.
+    """Return, for each recording, whether the model prefers it to its `corrupted` copy.
+
+    It prefers the one with fewer bits per id. Chance is one half.
+
+    Args:
+        model: a causal model.
+        layout: the layout of the model.
+        recordings: codes `[k f]` of each recording.
+        kind: the kind of corruption.
+        seed: random seed of the corruption.
 
     Raises:
-        ValueError: fewer than two recordings.
+        ValueError: there are fewer than two recordings.
     """
     if len(recordings) < 2:
         raise ValueError("pairs need two recordings or more: pieces are taken from another one")
     random = np.random.default_rng(seed)
-    spoils = [spoilt(codes, recordings[i - 1], kind, random) for i, codes in enumerate(recordings)]
-    # That it ends is not asked: they may be cut.
-    good = bits_of(model, layout, [Stretch(codes, ends=False) for codes in recordings])
-    bad = bits_of(model, layout, [Stretch(codes, ends=False) for codes in spoils])
+    corruptions = [
+        corrupted(codes, recordings[i - 1], kind, random) for i, codes in enumerate(recordings)
+    ]
+    # `end` is not scored, because recordings may be cut.
+    good = bits_of(model, layout, [Segment(codes, ends=False) for codes in recordings])
+    bad = bits_of(model, layout, [Segment(codes, ends=False) for codes in corruptions])
     return [a[0] / a[1] < b[0] / b[1] for a, b in zip(good, bad, strict=True)]

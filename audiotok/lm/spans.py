@@ -1,8 +1,9 @@
-"""When each word and phone of a corpus is said, in a file of JSON lines that is made once.
+"""Alignments of a corpus: the start and end of each word and phone, in a file of JSON lines.
 
     {"id": "a/0001", "words": [["good", 0.31, 0.55], ...], "phones": [["G", 0.31, 0.38], ...]}
 
-`id` is what `audiotok corpus build` calls the recording. One that cannot be aligned has `error`.
+`id` is the id of the recording in `audiotok corpus build`; times are in seconds. A recording that
+cannot be aligned has `error` instead.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import torch
 
 from audiotok._platform import jsonfile
 from audiotok.audio.audio import Audio
-from audiotok.data.alignment import Alignment, Span, align, plain
+from audiotok.data.alignment import Alignment, TimedSpan, align, plain
 from audiotok.data.locator import opened
 from audiotok.data.sources.base import Item
-from audiotok.lm.interleave import Word
+from audiotok.lm.interleave import TimedWord
 from audiotok.lm.layout import Layout
 
 
@@ -29,59 +30,66 @@ def write_spans(
     items: Iterable[Item],
     path: Path,
     *,
-    told: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
     commands: bool = False,
 ) -> tuple[int, list[str]]:
-    """Aligns recordings with their text, by pocketsphinx; what a file has already is left.
+    """Align recordings with their text by pocketsphinx, and append the alignments to a file.
+
+    Recordings that the file has already are not aligned again.
 
     Args:
-        items: of a listing (`audiotok.data.sources`); those without text are passed over.
-        path: the file, which grows a line a recording.
-        told: called with the id of each that is done.
-        commands: whether shell commands of the listing may run.
+        items: recordings of a source (`audiotok.data.sources`); those without text are skipped.
+        path: the file, to which a line per recording is appended.
+        progress: called with the id of each recording that is done.
+        commands: whether shell commands of the source may run.
 
     Returns:
-        How many are aligned in all, and a line for each that could not be.
+        The number of aligned recordings in the file, and an error message for each recording that
+        could not be aligned.
 
     Raises:
-        ValueError: the file is there and is something else.
-        ImportError: pocketsphinx is not installed; says how to.
+        ValueError: the file exists and is not of this format.
+        ImportError: pocketsphinx is not installed; the message says how to install it.
     """
     known = _lines(path) if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = tempfile.TemporaryDirectory(prefix="audiotok-")
-    with scratch as kept, path.open("a", encoding="utf-8") as file:
+    with scratch as folder, path.open("a", encoding="utf-8") as file:
         for item in items:
             text = str(item.row.get("text") or "")
             if item.id not in known and text:
-                known[item.id] = _aligned(item, text, commands, kept)
+                known[item.id] = _aligned(item, text, commands, folder)
                 file.write(json.dumps(known[item.id], ensure_ascii=False) + "\n")
                 file.flush()
-            told(item.id)
+            progress(item.id)
     errors = [f"{name}: {row['error']}" for name, row in known.items() if "error" in row]
     return len(known) - len(errors), errors
 
 
 def _aligned(item: Item, text: str, commands: bool, scratch: str) -> dict[str, Any]:
+    """Return the line of a recording: its alignment, or the error."""
     try:
-        with opened(item.place, commands=commands, scratch=scratch) as source:
+        with opened(item.locator, commands=commands, scratch=scratch) as source:
             audio = Audio(torch.cat(list(source.blocks()), 1), source.rate)
-        found = align(audio, text)
+        alignment = align(audio, text)
     except (ValueError, OSError, RuntimeError) as error:
         return {"id": item.id, "error": " ".join(str(error).split())}
-    words, phones = ([astuple(span) for span in part] for part in (found.words, found.phones))
+    words = [astuple(span) for span in alignment.words]
+    phones = [astuple(span) for span in alignment.phones]
     return {"id": item.id, "words": words, "phones": phones}
 
 
 def read_spans(path: str | Path) -> dict[str, Alignment]:
-    """What `write_spans` wrote, by id; those that could not be aligned are not there.
+    """Read the alignments that `write_spans` wrote, by id, without those that failed.
 
     Raises:
-        ValueError: no such file, or not of spans.
+        ValueError: there is no such file, or it is not of this format.
     """
     try:
         return {
-            name: Alignment(*([Span(*span) for span in row[part]] for part in ("phones", "words")))
+            name: Alignment(
+                *([TimedSpan(*span) for span in row[part]] for part in ("phones", "words"))
+            )
             for name, row in _lines(Path(path)).items()
             if "error" not in row
         }
@@ -90,7 +98,7 @@ def read_spans(path: str | Path) -> dict[str, Alignment]:
 
 
 def _lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Rows by id. A last line that was cut short is cut off, so that writing goes on after it."""
+    """Read the lines of a file by id, and truncate the file after its last complete line."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -98,39 +106,40 @@ def _lines(path: Path) -> dict[str, dict[str, Any]]:
     whole = raw[: raw.rfind(b"\n") + 1]
     try:
         rows = [jsonfile.parse(line, str(path)) for line in whole.splitlines()]
-        found = {row["id"]: row for row in rows}
+        by_id = {row["id"]: row for row in rows}
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: not of `audiotok lm align`; give another --out") from None
+        raise ValueError(f"{path}: not of `audiotok lm align`; give another file") from None
     if len(whole) < len(raw):
         with path.open("r+b") as file:
             file.truncate(len(whole))
-    return found
+    return by_id
 
 
-def written_words(alignment: Alignment, text: str, layout: Layout) -> list[Word]:
-    """The words of a text as they are written, each with its frames: what `interleaved` takes.
+def written_words(alignment: Alignment, text: str, layout: Layout) -> list[TimedWord]:
+    """Return the words of a text as written, each with its frames, for `interleaved`.
 
     Args:
-        alignment: of the recording.
-        text: what is said; what no dictionary has (a dash) goes with the word before.
-        layout: says how long a frame is.
+        alignment: the alignment of the recording.
+        text: the text of the recording; a token without a word (a dash) is appended to the word
+            before it.
+        layout: the layout, for its frame rate.
 
     Raises:
-        ValueError: a text of other words than were aligned.
+        ValueError: the number of words is not that of the alignment.
     """
     if len(plain(text)) != len(alignment.words):
         raise ValueError(
             f"{len(plain(text))} words, and {len(alignment.words)} were aligned: another text?"
         )
     rate, at = layout.sample_rate / layout.frame_size, 0
-    words: list[Word] = []
+    words: list[TimedWord] = []
     for written in text.split():
         count = len(plain(written))
         if count:
             spans = alignment.words[at : at + count]
             first, last = (int(seconds * rate) for seconds in (spans[0].start, spans[-1].end))
-            words.append(Word(written, first, last))
+            words.append(TimedWord(written, first, last))
         elif words:
-            words[-1] = Word(f"{words[-1].text} {written}", words[-1].first, words[-1].last)
+            words[-1] = TimedWord(f"{words[-1].text} {written}", words[-1].first, words[-1].last)
         at += count
     return words

@@ -1,1 +1,1 @@
-"""Building blocks of codecs and feature extractors, and weights of other programs."""
+"""Layers, quantizers and base network of codecs, and pretrained weights of other programs."""

@@ -1,4 +1,4 @@
-"""Checks that weights are finite: one NaN would make all codes 0, or silence, without a word.
+"""Checks that weights are finite: a single NaN would make all codes 0, or silence, unnoticed.
 
 check_finite(weights, path)     # 10 million floats take about a millisecond
 """
@@ -12,34 +12,38 @@ from torch import Tensor
 
 
 class NotFiniteError(ValueError):
-    """Weights that hold NaN or infinity; the message names the first such tensor."""
+    """Error for weights that hold NaN or infinity; the message names the first such tensor."""
 
 
 def check_finite(weights: Any, where: object, *, names: Mapping[str, str] | None = None) -> None:
     """Raise unless all tensors hold finite numbers only.
 
     Args:
-        weights: tensors by name, or mappings and lists of such, as in a training checkpoint.
-        where: the file they are from, for the message.
-        names: what the file calls a tensor, where that is not its name in `weights`.
+        weights: tensors by name, or nested mappings and lists of them, as in a training checkpoint.
+        where: the file that the weights are from, for the message.
+        names: name of a tensor in that file, where it differs from the name in `weights`.
 
     Raises:
-        NotFiniteError: one does not.
+        NotFiniteError: a tensor holds NaN or infinity.
     """
-    found = not_finite(weights)
-    if found:
-        name, said = found
+    defect = not_finite(weights)
+    if defect:
+        name, values = defect
         raise NotFiniteError(
-            f"{where}: tensor {(names or {}).get(name, name)!r} holds {said}: damaged, or of a "
+            f"{where}: tensor {(names or {}).get(name, name)!r} holds {values}: damaged, or of a "
             "training that diverged; take another or an earlier checkpoint"
         )
 
 
 def not_finite(weights: Any) -> tuple[str, str] | None:
-    """The first tensor that holds NaN or infinity, with how many of its values do; else None."""
+    """Return the first tensor that holds NaN or infinity, or None.
+
+    Returns:
+        The dotted name of the tensor, and a text that counts the values that are not finite.
+    """
     for name, tensor in _tensors(weights, ""):
-        # A sum is finite, or overflows, or says that a part is not; it is 40 times as fast as
-        # asking each part.
+        # A finite sum proves that all values are finite, and is 40 times as fast as testing each
+        # value; a sum that overflows leads to the slow test.
         if not tensor.is_floating_point() or tensor.float().sum().isfinite():
             continue
         bad = int((~tensor.isfinite()).sum())
@@ -51,7 +55,7 @@ def not_finite(weights: Any) -> tuple[str, str] | None:
 
 
 def _tensors(weights: Any, above: str) -> Iterator[tuple[str, Tensor]]:
-    """The tensors in nested mappings and lists, with their dotted names."""
+    """Yield the tensors in nested mappings and lists, with their dotted names."""
     if isinstance(weights, Tensor):
         yield above, weights
         return

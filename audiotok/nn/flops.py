@@ -1,4 +1,4 @@
-"""How many operations a call takes, as torch counts them."""
+"""Count of floating-point operations of a call, as torch counts them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @torch.no_grad()
 def flops(call: Callable[[], object]) -> int:
-    """FLOPs of a call without gradients: matrix products and convolutions, a multiply-add as two.
+    """Count the FLOPs of a call without gradients; a multiply-add counts as two.
 
-    FFTs, recurrent layers' own kernels and what is done element by element are not counted.
+    Only matrix products and convolutions are counted: not FFTs, the kernels of recurrent layers or
+    elementwise operations.
     """
     with FlopCounterMode(display=False) as counted:
         call()

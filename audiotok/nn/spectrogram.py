@@ -1,9 +1,9 @@
-"""Spectra to train and to measure by: the short-time Fourier transform with a quick gradient, mel
-filters, and the distances of published settings.
+"""Spectral losses and metrics: a short-time Fourier transform with a fast gradient, mel filters,
+and the distances of published settings.
 
 A spectral loss is among the costliest parts of a training step on a CPU, and three quarters of it
 is the gradient of `torch.stft`: a full complex transform, a generic overlap-add, and sums over an
-axis of two. The two functions here that write their own gradient halve the cost of a loss.
+axis of two. The two functions here with a gradient of their own halve the cost of a loss.
 """
 
 from __future__ import annotations
@@ -29,9 +29,17 @@ Window = Float[Tensor, " size"]
 
 
 def stft(x: Signal, window: Window, hop: int) -> Bins:
-    """Bins of frames that are `window` long and `hop` apart; the first begins at sample 0.
+    """Return the spectrum of frames that are `hop` apart; the first begins at sample 0.
 
-    Samples after the last whole frame are left out, and so is padding: `padded` comes before.
+    Samples after the last whole frame are left out. There is no padding: see `padded`.
+
+    Args:
+        x: signals `[n t]`.
+        window: window `[size]`, as long as the transform.
+        hop: samples from one frame to the next.
+
+    Returns:
+        Complex bins `[n f size//2+1]`.
 
     Raises:
         ValueError: `x` is shorter than the window.
@@ -42,20 +50,20 @@ def stft(x: Signal, window: Window, hop: int) -> Bins:
 
 
 def energy(bins: Bins) -> Float[Tensor, "n f bins"]:
-    """Squared magnitudes, whose gradient is zero at zero."""
+    """Return squared magnitudes, whose gradient is zero at zero."""
     return _Energy.apply(bins)  # type: ignore[return-value]
 
 
 def magnitude(bins: Bins, *, floor: float = 1e-6) -> Float[Tensor, "n f bins"]:
-    """Magnitudes no smaller than `floor`, so that the gradient is finite at silence."""
+    """Return magnitudes no smaller than `floor`, so that the gradient is finite at silence."""
     return (energy(bins) + floor**2).sqrt()
 
 
 def padded(x: Signal, width: int, mode: Literal["constant", "reflect"]) -> Padded:
-    """`width` samples more on either side: zeros, or the signal mirrored.
+    """Pad signals by `width` samples on either side, with zeros or the mirrored signal.
 
     Raises:
-        ValueError: too short to mirror.
+        ValueError: the signal is too short to mirror.
     """
     if mode == "reflect" and x.shape[1] <= width:
         raise ValueError(f"{x.shape[1]} samples cannot be mirrored by {width}: use longer crops")
@@ -64,7 +72,7 @@ def padded(x: Signal, width: int, mode: Literal["constant", "reflect"]) -> Padde
 
 @cache
 def hann(size: int, device: torch.device, *, fft: int = 0, gain: float = 1.0) -> Window:
-    """A periodic Hann window times `gain`, in the middle of `fft` samples if that is more."""
+    """Return a periodic Hann window times `gain`, centred in `fft` samples if that is more."""
     window = gain * torch.hann_window(size, device=device)
     before = (fft - size) // 2 if fft > size else 0
     return F.pad(window, (before, max(fft, size) - size - before))
@@ -80,19 +88,19 @@ def mel_bank(
     norm: Literal["slaney"] | None = "slaney",
     scale: Literal["slaney", "htk"] = "slaney",
 ) -> Float[Tensor, "bins bands"]:
-    """Triangular mel filters from 0 Hz to half the rate, for bins of a window of `size`.
+    """Return triangular mel filters `[bins bands]` from 0 Hz to half the sample rate.
 
     Args:
-        rate: Hz.
-        size: of the transform, in samples.
-        bands: how many.
-        device: where they are wanted.
+        rate: sample rate in Hz.
+        size: length of the transform in samples.
+        bands: number of filters.
+        device: device of the result.
         norm: "slaney" divides each filter by its width in Hz (librosa's default).
         scale: Slaney's mel scale, linear below 1 kHz (librosa's default), or HTK's.
     """
     functional = _torchaudio.load().functional
     with warnings.catch_warnings():
-        # Some published settings have empty bands, which the losses that use them say.
+        # Some published settings have empty bands; the losses that use them document it.
         warnings.filterwarnings("ignore", "At least one mel filterbank has all zero values")
         bank = functional.melscale_fbanks(
             size // 2 + 1, 0.0, rate / 2, bands, rate, norm=norm, mel_scale=scale
@@ -102,14 +110,16 @@ def mel_bank(
 
 @dataclass(frozen=True)
 class MelSettings:
-    """How log-mel magnitudes are made and compared in one publication.
+    """Settings of a published distance between log-mel magnitudes.
 
     Attributes:
-        scales: (window and transform, hop, bands, padding on either side, weight), in samples.
-        norm, scale: as for `mel_bank`.
-        floor: of a band's magnitude.
-        least: of a bin's, which a band's sum of them must not lift above `floor`.
-        log10: decimal logarithms, not natural ones.
+        scales: for each resolution: window and transform, hop, number of bands, padding on either
+            side, weight; lengths in samples.
+        norm: as for `mel_bank`.
+        scale: as for `mel_bank`.
+        floor: least magnitude of a band.
+        least: least magnitude of a bin, so small that the sum over a band stays below `floor`.
+        log10: whether logarithms are decimal instead of natural.
     """
 
     scales: tuple[tuple[int, int, int, int, float], ...]
@@ -152,39 +162,42 @@ STFT_SCALES = ((1024, 600, 120), (2048, 1200, 240), (512, 240, 50))
 
 
 def mel_distance(output: Signal, reference: Signal, rate: int, settings: MelSettings) -> Scalar:
-    """Mean absolute difference of log-mel magnitudes, summed over scales by their weights."""
+    """Return the mean absolute difference of log-mel magnitudes, a weighted sum over scales."""
     total = output.new_zeros(())
     for size, hop, bands, width, weight in settings.scales:
         bank = mel_bank(rate, size, bands, output.device, norm=settings.norm, scale=settings.scale)
-        bins = both(output, reference, hann(size, output.device), hop, width=width)
-        apart = log_difference(*bins, bank, floor=settings.floor, least=settings.least)
-        total = total + weight * apart
+        bins = bins_of_pair(output, reference, hann(size, output.device), hop, width=width)
+        difference = log_difference(*bins, bank, floor=settings.floor, least=settings.least)
+        total = total + weight * difference
     return total / math.log(10) if settings.log10 else total
 
 
 def stft_distances(
-    made: Bins, wanted: Bins, *, floor: float, clamped: bool = False
+    output: Bins, reference: Bins, *, floor: float, clamped: bool = False
 ) -> tuple[Scalar, Scalar]:
-    """Spectral convergence, and the mean absolute difference of natural log magnitudes.
+    """Return spectral convergence and the mean absolute difference of natural log magnitudes.
 
-    Convergence is taken by recording and then averaged, so that a loud one does not drown the
-    others of its batch. Source: Yamamoto et al. 2020, arXiv:1910.11480, equations 4 and 5.
+    Convergence is taken for each recording and then averaged, so that a loud recording does not
+    outweigh the others of its batch. Source: Yamamoto et al. 2020, arXiv:1910.11480, equations 4
+    and 5.
 
     Args:
-        made, wanted: bins of the output and of the reference.
-        floor: magnitudes near it are lifted smoothly, or cut off at it if `clamped`, whose
-            gradient is zero there: for measuring.
+        output: bins of the output `[n f bins]`.
+        reference: bins of the reference `[n f bins]`.
+        floor: least magnitude; magnitudes near it are lifted smoothly.
+        clamped: cut magnitudes off at `floor` instead, where the gradient is then zero: for
+            metrics.
     """
     if clamped:
-        made, wanted = (energy(x).clamp(min=floor**2).sqrt() for x in (made, wanted))
+        got, target = (energy(x).clamp(min=floor**2).sqrt() for x in (output, reference))
     else:
-        made, wanted = (magnitude(x, floor=floor) for x in (made, wanted))
-    apart = torch.linalg.vector_norm(made - wanted, dim=(1, 2))
-    convergence = apart / torch.linalg.vector_norm(wanted, dim=(1, 2))
-    return convergence.mean(), (made.log() - wanted.log()).abs().mean()
+        got, target = (magnitude(x, floor=floor) for x in (output, reference))
+    difference = torch.linalg.vector_norm(got - target, dim=(1, 2))
+    convergence = difference / torch.linalg.vector_norm(target, dim=(1, 2))
+    return convergence.mean(), (got.log() - target.log()).abs().mean()
 
 
-def both(
+def bins_of_pair(
     output: Signal,
     reference: Signal,
     window: Window,
@@ -193,33 +206,49 @@ def both(
     width: int | None = None,
     pad: Literal["constant", "reflect"] = "reflect",
 ) -> tuple[Bins, Bins]:
-    """Bins of both, padded by `width` on either side (half a window), the second not learnt."""
+    """Return the bins of output and reference, without a gradient for the reference.
+
+    Args:
+        output: signals `[n t]`.
+        reference: signals `[n t]`.
+        window: window `[size]`.
+        hop: samples from one frame to the next.
+        width: padding on either side in samples; half a window if None.
+        pad: kind of padding, as for `padded`.
+    """
     width = len(window) // 2 if width is None else width
-    made = stft(padded(output, width, pad), window, hop)
+    bins = stft(padded(output, width, pad), window, hop)
     with torch.no_grad():
-        return made, stft(padded(reference, width, pad), window, hop)
+        return bins, stft(padded(reference, width, pad), window, hop)
 
 
 def log_difference(
-    made: Bins, wanted: Bins, bank: Tensor, *, floor: float, least: float = 1e-6
+    output: Bins, reference: Bins, bank: Tensor, *, floor: float, least: float = 1e-6
 ) -> Scalar:
-    """Mean absolute difference of natural log mel magnitudes, none below `floor`.
+    """Return the mean absolute difference of natural log-mel magnitudes.
 
-    Magnitudes of bins are no smaller than `least`, which a band's sum of them must not lift above
-    `floor`.
+    Args:
+        output: bins of the output `[n f bins]`.
+        reference: bins of the reference `[n f bins]`.
+        bank: mel filters `[bins bands]`.
+        floor: least magnitude of a band.
+        least: least magnitude of a bin, so small that the sum over a band stays below `floor`.
     """
-    with torch.autocast(made.device.type, enabled=False):  # bf16 would round the quiet bands away
-        made, wanted = (
-            (magnitude(x, floor=least) @ bank).clamp(min=floor).log() for x in (made, wanted)
+    with torch.autocast(output.device.type, enabled=False):  # bf16 would lose the quiet bands
+        got, target = (
+            (magnitude(x, floor=least) @ bank).clamp(min=floor).log() for x in (output, reference)
         )
-    return (made - wanted).abs().mean()
+    return (got - target).abs().mean()
 
 
 class _Stft(torch.autograd.Function):
+    """Short-time Fourier transform whose gradient is computed by real transforms."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: Tensor, hop: int) -> Tensor:
         ctx.save_for_backward(window)
-        ctx.hop, ctx.samples = hop, x.shape[1]
+        ctx.hop = hop
+        ctx.samples = x.shape[1]
         return torch.fft.rfft(x.unfold(1, len(window), hop) * window)
 
     @staticmethod
@@ -232,7 +261,7 @@ class _Stft(torch.autograd.Function):
         once[0] = 1.0
         once[(size + 1) // 2 :] = 1.0  # the last bin, where size is even
         frames = torch.fft.irfft(slope * once, n=size, norm="forward") * window
-        # Overlap-add: each frame as whole hops, and the hops of one place in all frames at once.
+        # Overlap-add: frames are cut into hops, and the i-th hops of all frames are added at once.
         hops = -(-size // hop)
         pieces = F.pad(frames, (0, hops * hop - size)).view(n, f, hops, hop)
         total = pieces.new_zeros(n, f + hops - 1, hop)
@@ -243,6 +272,8 @@ class _Stft(torch.autograd.Function):
 
 
 class _Energy(torch.autograd.Function):
+    """Squared magnitude with a gradient of its own."""
+
     @staticmethod
     def forward(ctx: Any, bins: Tensor) -> Tensor:
         ctx.save_for_backward(bins)

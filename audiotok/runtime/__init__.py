@@ -1,1 +1,1 @@
-"""A signal through a network a step at a time, alone or beside others."""
+"""Runtime: sessions, streams and batches that run a codec in steps, in torch or exported."""

@@ -1,4 +1,4 @@
-"""Protocols of what the runtime runs: the steps of a codec, and a codec as it is used by name."""
+"""Protocols of the objects that the runtime runs: an executor of steps, and a whole codec."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Executor(Protocol):
-    """Runs a codec in steps with carried state; `nn.autoencoder.Network` does so in torch.
+    """Executor of a codec in steps with a state; `nn.autoencoder.Network` is one in torch.
 
     Attributes:
-        frame_size: samples a frame.
-        channels: of the audio it codes.
-        lead: samples that the encoder sees past the end of a frame, and the decoder lags.
-        causal: whether a frame depends on nothing `lead` samples past its end.
-        block: frames a step, offline.
-        first_frames: frames that the first step needs at least.
-        fills_up: whether silence may follow a recording and change none of its codes.
-        quantizer: latents to codes and back (`encode`, `decode`, `check`).
+        frame_size: samples per frame.
+        channels: audio channels that are coded together.
+        lead: look-ahead in samples: what the encoder sees past the end of a frame, and by how much
+            the output of the decoder lags.
+        causal: whether a frame depends on no sample later than `look_ahead` past its end.
+        block: frames per step offline.
+        first_frames: least number of frames in the first step.
+        fills_up: whether silence may follow a recording without changing any of its codes.
+        quantizer: quantizer from latents to codes and back (`encode`, `decode`, `check`).
     """
 
     frame_size: int
     channels: int
-    lead: int
+    look_ahead: int
     causal: bool
     block: int
     first_frames: int
@@ -39,17 +40,17 @@ class Executor(Protocol):
     quantizer: Any
 
     @property
-    def ahead(self) -> int:
-        """Zeros before the first sample, so that a frame ends `lead` samples past its own end."""
+    def start_padding(self) -> int:
+        """Zeros that precede the first sample, so that each frame also contains its look-ahead."""
         ...
 
     @property
-    def early(self) -> int:
-        """Frames that come of those zeros and are dropped."""
+    def padding_frames(self) -> int:
+        """Frames to drop at the start, which the zeros of `start_padding` produce."""
         ...
 
     def frames(self, samples: int, /) -> int:
-        """Return the frames that so many samples take."""
+        """Return the number of frames in `samples` samples; a frame begun counts as one."""
         ...
 
     def start_latent(self, batch: int, /) -> State:
@@ -57,11 +58,11 @@ class Executor(Protocol):
         ...
 
     def step_latent(self, wave: Wave, state: State, /) -> tuple[Latent, State]:
-        """Continue encoding by whole frames of samples."""
+        """Encode further whole frames of samples `[b c t]` to latents `[b d f]`."""
         ...
 
     def finish_latent(self, wave: Wave, state: State, /) -> Latent:
-        """Return the latents of the last samples."""
+        """Return the latents `[b d f]` of the last samples `[b c t]`."""
         ...
 
     def start_wave(self, batch: int, /) -> State:
@@ -69,53 +70,53 @@ class Executor(Protocol):
         ...
 
     def step_wave(self, latent: Latent, state: State, frames: int, /) -> tuple[Wave, State]:
-        """Continue decoding by the first `frames` frames of `latent`; the rest is padding."""
+        """Decode the first `frames` frames of `latent [b d f]` to samples; the rest is padding."""
         ...
 
     def finish_wave(self, latent: Latent, state: State, /) -> Wave:
-        """Return the samples of the last frames."""
+        """Return the samples `[b c t]` of the last frames `[b d f]`."""
         ...
 
     def flush_wave(self, state: State, /) -> Wave:
-        """Return the `lead` samples that the decoder still holds after the last frame."""
+        """Return the `look_ahead` samples that the decoder still holds after the last frame."""
         ...
 
 
 @runtime_checkable
 class RunnableCodec(Executor, Protocol):
-    """A codec in torch, as streams, windows and file jobs use it; `codecs.base.Codec` is one."""
+    """Codec in torch, as streams, windows and file jobs use it; `codecs.base.Codec` is one."""
 
     name: str
     sample_rate: int
 
     @property
     def codebooks(self) -> int:
-        """Codes in a frame."""
+        """Codes per frame."""
         ...
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames a second, exactly."""
+        """Exact number of frames per second."""
         ...
 
     @property
     def latency(self) -> float:
-        """Algorithmic latency in seconds; infinite if the first sample waits for the last."""
+        """Algorithmic latency in seconds; infinite if the codec needs the whole recording."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """The device of the weights."""
+        """Device of the weights."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that name what makes its codes."""
+        """Hash of 16 hexadecimal digits that identifies what determines the codes."""
         ...
 
     @property
     def decoder_fingerprint(self) -> str:
-        """16 hexadecimal digits that name what makes sound of codes."""
+        """Hash of 16 hexadecimal digits that identifies what determines the decoded audio."""
         ...
 
     def encode(self, audio: Audio, /) -> Tokens:
@@ -127,21 +128,21 @@ class RunnableCodec(Executor, Protocol):
         ...
 
     def kept(self, codebooks: int | None, /) -> int:
-        """Return `codebooks`, all of them if None; ValueError if there are not so many."""
+        """Return the number of codebooks to use (all if None); ValueError if there are fewer."""
         ...
 
     def streams(self, channels: int, /, *, split: bool = False) -> int:
-        """Return how many times a recording of so many channels is coded."""
+        """Return the number of separately coded streams of a recording with these channels."""
         ...
 
     def header(self, original_rate: int, /, *, streams: int, codebooks: int) -> Header:
-        """Return what the .tok file of a recording says before its codes."""
+        """Return the header of the .tok file of a recording."""
         ...
 
     def check_tokens(self, tokens: Tokens | Header, /) -> None:
-        """Raise WrongTokensError unless this codec decodes them."""
+        """Raise WrongTokensError unless this codec can decode the tokens."""
         ...
 
     def has_codes_of(self, fingerprint: str, /) -> bool:
-        """Return whether codes made by weights of this fingerprint mean the same here."""
+        """Return whether codes of a codec with this fingerprint have the same meaning here."""
         ...

@@ -1,12 +1,12 @@
-"""Many conversations through one codec, a step of all that are ready at a time.
+"""Continuous batching: many sessions of one codec, whose ready members take a step together.
 
-    stream 0   |--|--|..        a step takes what is ready of each:   |--|  0
-    stream 1   |--|                                                   |--|  1   one matrix product
-    stream 2   ......           (not ready: its state stays as it is)
+    stream 0   |--|--|..        a step takes the next input of each:   |--|  0
+    stream 1   |--|                                                    |--|  1   one matrix product
+    stream 2   ......           (not ready: its state is unchanged)
 
-States lie side by side in memory as long as the same streams step together; one that falls behind
-or leaves takes its row along. So a stream steps with whom it likes, and gets what it gets alone, up
-to the rounding of a matrix product of another height.
+States stay stacked in one tensor as long as the same streams step together; a stream that falls
+behind or leaves copies its row. So a stream may step with any others, and its results are those it
+has alone, up to the rounding of a matrix product of another height.
 """
 
 from __future__ import annotations
@@ -17,33 +17,36 @@ import torch
 from torch import Tensor
 
 from audiotok.runtime import states
-from audiotok.runtime.session import Passage
+from audiotok.runtime.session import CodingSession
 
 
 @torch.no_grad()
-def abreast(passages: Sequence[Passage], pieces: Sequence[Tensor]) -> list[Tensor]:
-    """What a further piece completes of each signal, all that are ready side by side.
+def step_together(sessions: Sequence[CodingSession], pieces: Sequence[Tensor]) -> list[Tensor]:
+    """Process a further piece of each signal, with all steps that are ready run as batches.
 
     Args:
-        passages: encodings or decodings of one codec, a signal each; none twice.
-        pieces: `[1 d n]`, one for each, of any length.
+        sessions: encodings or decodings of one codec with one signal each, all different.
+        pieces: one piece `[1 d n]` for each, of any length.
+
+    Returns:
+        The outputs that the piece of each session completes.
     """
-    for passage, piece in zip(passages, pieces, strict=True):
-        passage.hold(piece)
-    made: list[list[Tensor]] = [[] for _ in passages]
-    while ready := [i for i, passage in enumerate(passages) if passage.ready()]:
-        alike: dict[Hashable, list[int]] = {}
+    for session, piece in zip(sessions, pieces, strict=True):
+        session.append(piece)
+    outputs: list[list[Tensor]] = [[] for _ in sessions]
+    while ready := [i for i, session in enumerate(sessions) if session.ready()]:
+        groups: dict[Hashable, list[int]] = {}
         for i in ready:
-            alike.setdefault((passages[i].kind, states.form(passages[i].row)), []).append(i)
-        for some in alike.values():
-            _step([passages[i] for i in some], [made[i] for i in some])
-    return [passage.join(parts) for passage, parts in zip(passages, made, strict=True)]
+            groups.setdefault((sessions[i].batch_key, states.form(sessions[i].row)), []).append(i)
+        for group in groups.values():
+            _step([sessions[i] for i in group], [outputs[i] for i in group])
+    return [session.join(parts) for session, parts in zip(sessions, outputs, strict=True)]
 
 
-def _step(passages: Sequence[Passage], made: Sequence[list[Tensor]]) -> None:
-    x = torch.cat([passage.take() for passage in passages])
-    y, state = passages[0].run(x, states.beside([passage.row for passage in passages]))
-    parts = states.rows(state, len(passages))
-    for i, (passage, mine) in enumerate(zip(passages, made, strict=True)):
-        passage.row = parts[i]
-        mine.append(passage.give(y[i : i + 1]))
+def _step(sessions: Sequence[CodingSession], outputs: Sequence[list[Tensor]]) -> None:
+    x = torch.cat([session.take_input() for session in sessions])
+    y, state = sessions[0].run(x, states.stack([session.row for session in sessions]))
+    parts = states.split_rows(state, len(sessions))
+    for i, (session, own) in enumerate(zip(sessions, outputs, strict=True)):
+        session.row = parts[i]
+        own.append(session.trim(y[i : i + 1]))

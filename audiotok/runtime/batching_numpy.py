@@ -1,11 +1,11 @@
-"""Many conversations with an exported codec, a step of all that are ready at a time, in numpy.
+"""Continuous batching of many conversations with an exported codec, in numpy.
 
-    row 0   |##|  steps     What a conversation remembers is a row of tables. Rows that are ready
-    row 1   |##|  steps     are run where they lie, and what was run in vain between them is
-    row 2   |..|  waits     dropped: its row stays as it is. Few among many are copied out.
-    row 3   |##|  steps
+    row 0   |##|  steps     The state of a conversation is a row of a table. If most rows are ready,
+    row 1   |##|  steps     the table is run as it is, and the outputs of rows that were not ready
+    row 2   |..|  waits     are discarded, so that their states are unchanged. If only a few rows
+    row 3   |##|  steps     are ready, copies of them are run.
 
-`stream.StreamBatch` is the same for a codec in torch.
+`stream.StreamBatch` is the counterpart for a codec in torch.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from audiotok.runtime.exported import Exported
-from audiotok.runtime.sessions_numpy import Decoding, Encoding
-from audiotok.runtime.signature import Passage, Plan, State, entered
+from audiotok.runtime.sessions_numpy import GraphDecoding, GraphEncoding
+from audiotok.runtime.signature import GraphPlan, GraphSession, State, store_outputs
 
-DENSE = 0.75  # of the rows up to the last must be ready to be run where they lie
-ROWS = 16  # of a table at first
+DENSE = 0.75  # share of rows up to the last that must be ready for a run without copies
+ROWS = 16  # initial size of a table
 
 
 @dataclass(frozen=True, eq=False)
-class Voice:
-    """One conversation: its way there, and its way back."""
+class GraphStream:
+    """Conversation: a session that encodes and a session that decodes."""
 
-    encoding: Encoding
-    decoding: Decoding
+    encoding: GraphEncoding
+    decoding: GraphDecoding
 
 
-class Crowd:
-    """Conversations that start and stop when they like; each gets the codes that it gets alone.
+class GraphStreamBatch:
+    """Conversations that start and stop at any time; each gets the codes that it gets alone.
 
     >>> crowd = Crowd(audiotok.load("speech-onnx/", backend="onnx"))
     >>> one, other = crowd.open(), crowd.open()
@@ -41,10 +41,10 @@ class Crowd:
     >>> sound = crowd.decode(codes)
 
     Args:
-        codec: exported with steps; with rings it takes 0.6 of the time.
+        codec: codec that was exported with steps; with rings a step takes 0.6 of the time.
 
     Raises:
-        ValueError: it was exported whole.
+        ValueError: the codec was exported without steps.
     """
 
     def __init__(self, codec: Exported) -> None:
@@ -58,146 +58,151 @@ class Crowd:
 
     @property
     def block(self) -> int:
-        """Frames a step that a recording goes fastest in."""
+        """Frames per step with which a recording is coded fastest."""
         return self.codec.plan.block
 
     @property
     def first_frames(self) -> int:
-        """Frames that the first step needs at least."""
+        """Least number of frames in the first step."""
         return self.codec.plan.first_frames
 
     @property
     def latency(self) -> float:
-        """Seconds from a sample's arrival to its decoded self, at most, computing apart."""
+        """Algorithmic latency: most seconds from the arrival of a sample to its decoded value."""
         return self.codec.about["latency_ms"] / 1000
 
-    def open(self, block: int = 1) -> Voice:
-        """A new conversation that is stepped so many frames at a time."""
-        voice = Voice(self.codec.encoding(block=block), self.codec.decoding(block=block))
-        if block == 1:  # others are stepped alone, and keep their own states
-            for passage in (voice.encoding, voice.decoding):
-                self._tables[passage.way].expect(passage)
+    def open(self, block: int = 1) -> GraphStream:
+        """Start a conversation.
+
+        Args:
+            block: frames per step; only conversations of one frame per step run together.
+        """
+        voice = GraphStream(self.codec.encoding(block=block), self.codec.decoding(block=block))
+        if block == 1:  # others take their steps alone, and keep their own states
+            for session in (voice.encoding, voice.decoding):
+                self._tables[session.direction].admit(session)
         return voice
 
-    def close(self, voice: Voice) -> None:
-        """Forget one."""
-        for passage in (voice.encoding, voice.decoding):
-            self._tables[passage.way].leave(passage)
+    def close(self, voice: GraphStream) -> None:
+        """End a conversation, and free its memory."""
+        for session in (voice.encoding, voice.decoding):
+            self._tables[session.direction].release(session)
 
-    def encode(self, pieces: Mapping[Voice, np.ndarray]) -> dict[Voice, np.ndarray]:
-        """Samples `[c t]` of each to the codes `[k f]` that they complete."""
-        return self._abreast([voice.encoding for voice in pieces], pieces)
+    def encode(self, pieces: Mapping[GraphStream, np.ndarray]) -> dict[GraphStream, np.ndarray]:
+        """Encode samples `[c t]` of each conversation to the codes `[k f]` that they complete."""
+        return self._step_together([voice.encoding for voice in pieces], pieces)
 
-    def decode(self, codes: Mapping[Voice, np.ndarray]) -> dict[Voice, np.ndarray]:
-        """Codes `[k f]` of each to the samples `[c t]` that they complete."""
-        return self._abreast([voice.decoding for voice in codes], codes)
+    def decode(self, codes: Mapping[GraphStream, np.ndarray]) -> dict[GraphStream, np.ndarray]:
+        """Decode codes `[k f]` of each conversation to the samples `[c t]` that they complete."""
+        return self._step_together([voice.decoding for voice in codes], codes)
 
-    def finish_encode(self, voice: Voice) -> np.ndarray:
-        """The codes `[k f]` of what is left; the last frame is filled up with silence."""
+    def finish_encode(self, voice: GraphStream) -> np.ndarray:
+        """Return the remaining codes `[k f]`; the last frame is filled up with silence."""
         return voice.encoding.finish()[0]
 
-    def finish_decode(self, voice: Voice) -> np.ndarray:
-        """The samples `[c t]` that are left, up to the end of the last frame."""
+    def finish_decode(self, voice: GraphStream) -> np.ndarray:
+        """Return the remaining samples `[c t]`, up to the end of the last frame."""
         return voice.decoding.finish()[0]
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _abreast(
-        self, passages: Sequence[Passage], pieces: Mapping[Voice, np.ndarray]
-    ) -> dict[Voice, np.ndarray]:
-        for passage, piece in zip(passages, pieces.values(), strict=True):
-            passage.hold(piece[None])
-        made: list[list[np.ndarray]] = [[] for _ in passages]
-        while ready := [i for i, passage in enumerate(passages) if passage.ready()]:
-            alike = [i for i in ready if self._alike(passages[i])]
-            for i in set(ready) - set(alike):
-                made[i].append(passages[i].step())
-            if alike:
-                results = self._step([passages[i] for i in alike])
-                for i, result in zip(alike, results, strict=True):
-                    made[i].append(result)
-        parts = zip(pieces, passages, made, strict=True)
-        return {voice: passage.join(mine)[0] for voice, passage, mine in parts}
+    def _step_together(
+        self, sessions: Sequence[GraphSession], pieces: Mapping[GraphStream, np.ndarray]
+    ) -> dict[GraphStream, np.ndarray]:
+        for session, piece in zip(sessions, pieces.values(), strict=True):
+            session.append(piece[None])
+        outputs: list[list[np.ndarray]] = [[] for _ in sessions]
+        while ready := [i for i, session in enumerate(sessions) if session.ready()]:
+            batch = [i for i in ready if self._is_batched(sessions[i])]
+            for i in set(ready) - set(batch):
+                outputs[i].append(sessions[i].step())
+            if batch:
+                results = self._step([sessions[i] for i in batch])
+                for i, result in zip(batch, results, strict=True):
+                    outputs[i].append(result)
+        parts = zip(pieces, sessions, outputs, strict=True)
+        return {voice: session.join(own)[0] for voice, session, own in parts}
 
-    def _alike(self, passage: Passage) -> bool:
-        """Whether it is stepped with others; how a codec begins that mirrors it does alone."""
-        return passage.block == 1 and (passage.begun or self.codec.plan.fills_up)
+    def _is_batched(self, session: GraphSession) -> bool:
+        """Return whether a session steps with others; a mirrored first step is run alone."""
+        return session.block == 1 and (session.begun or self.codec.plan.fills_up)
 
-    def _step(self, passages: Sequence[Passage]) -> list[np.ndarray]:
-        x = np.concatenate([passage.take() for passage in passages])
-        first = passages[0]
-        run, table = f"{first.way}_step", self._tables[first.way]
-        rows = np.array([table.row(passage) for passage in passages])
-        at = np.array([passage.stepped for passage in passages])
+    def _step(self, sessions: Sequence[GraphSession]) -> list[np.ndarray]:
+        x = np.concatenate([session.take_input() for session in sessions])
+        first = sessions[0]
+        graph, table = f"{first.direction}_step", self._tables[first.direction]
+        rows = np.array([table.row(session) for session in sessions])
+        positions = np.array([session.stepped for session in sessions])
         end = int(rows.max()) + 1
         if len(rows) >= DENSE * end:
             wide = np.zeros((end, *x.shape[1:]), x.dtype)
             wide[rows] = x
-            made = self.codec.graphs.run(run, {first.takes: wide, **table.first(end)})
-            y = made[first.gives][rows]
+            outputs = self.codec.graphs.run(graph, {first.takes: wide, **table.view(end)})
+            y = outputs[first.gives][rows]
             order = np.argsort(rows)
-            rows, at = rows[order], at[order]
+            rows, positions = rows[order], positions[order]
             if len(rows) < end:
-                made = {name: value[rows] for name, value in made.items()}
+                outputs = {name: value[rows] for name, value in outputs.items()}
         else:
-            made = self.codec.graphs.run(run, {first.takes: x, **table.some(rows)})
-            y = made[first.gives]
-        entered(table.state, made, slice(end) if len(rows) == end else rows, at, 1)
-        for passage in passages:
-            passage.stepped += 1
-        return [passage.give(y[i : i + 1]) for i, passage in enumerate(passages)]
+            outputs = self.codec.graphs.run(graph, {first.takes: x, **table.copied(rows)})
+            y = outputs[first.gives]
+        every = len(rows) == end
+        store_outputs(table.state, outputs, slice(end) if every else rows, positions, 1)
+        for session in sessions:
+            session.stepped += 1
+        return [session.trim(y[i : i + 1]) for i, session in enumerate(sessions)]
 
 
 class _Table:
-    """States of many signals, a row each; the lowest rows that are free are taken first."""
+    """States of many signals, one row each; the lowest free rows are used first."""
 
-    def __init__(self, plan: Plan, way: str) -> None:
-        self.state = plan.start(way, ROWS)
+    def __init__(self, plan: GraphPlan, direction: str) -> None:
+        self.state = plan.start(direction, ROWS)
         self._free = list(range(ROWS))
-        self._rows: dict[Passage, int] = {}
+        self._rows: dict[GraphSession, int] = {}
 
-    def expect(self, passage: Passage) -> None:
-        """Give it a row when it begins."""
-        passage.start = lambda: self._enter(passage)
+    def admit(self, session: GraphSession) -> None:
+        """Make a session use a row of the table from its first step on."""
+        session.start = lambda: self._allocate(session)
 
-    def row(self, passage: Passage) -> int:
-        """Its row; it begins now if it has not."""
-        passage.begin()
-        return self._rows[passage]
+    def row(self, session: GraphSession) -> int:
+        """Return the row of a session, which is allocated if it has none."""
+        session.begin()
+        return self._rows[session]
 
-    def leave(self, passage: Passage) -> None:
-        """Its row is free."""
-        row = self._rows.pop(passage, None)
+    def release(self, session: GraphSession) -> None:
+        """Free the row of a session."""
+        row = self._rows.pop(session, None)
         if row is not None:
             heapq.heappush(self._free, row)
 
-    def first(self, rows: int) -> State:
-        """So many rows, where they lie."""
+    def view(self, rows: int) -> State:
+        """Return the first rows without copying them."""
         return {name: values[:rows] for name, values in self.state.items()}
 
-    def some(self, rows: np.ndarray) -> State:
-        """A copy of some."""
+    def copied(self, rows: np.ndarray) -> State:
+        """Return a copy of some rows."""
         return {name: values[rows] for name, values in self.state.items()}
 
-    def _enter(self, passage: Passage) -> State:
+    def _allocate(self, session: GraphSession) -> State:
         if not self._free:
             self._grow()
-        self._rows[passage] = row = heapq.heappop(self._free)
-        mine = self._view(row)
-        for values in mine.values():
+        self._rows[session] = row = heapq.heappop(self._free)
+        own = self._view(row)
+        for values in own.values():
             values[:] = 0
-        return mine
+        return own
 
     def _view(self, row: int) -> State:
         return {name: values[row : row + 1] for name, values in self.state.items()}
 
     def _grow(self) -> None:
-        """Twice as many rows; whoever has one looks at the new."""
-        have = len(next(iter(self.state.values())))
-        self._free = list(range(have, 2 * have))
+        """Double the number of rows, and point the sessions to the new arrays."""
+        size = len(next(iter(self.state.values())))
+        self._free = list(range(size, 2 * size))
         for name, values in self.state.items():
-            more = np.zeros((2 * have, *values.shape[1:]), values.dtype)
-            more[:have] = values
-            self.state[name] = more
-        for passage, row in self._rows.items():
-            passage.move(self._view(row))
+            doubled = np.zeros((2 * size, *values.shape[1:]), values.dtype)
+            doubled[:size] = values
+            self.state[name] = doubled
+        for session, row in self._rows.items():
+            session.move(self._view(row))

@@ -1,10 +1,10 @@
-"""Exported: a codec that `audiotok export` wrote, run by a backend, with numpy as all it needs.
+"""Exported codec, as written by `audiotok export`: it is run by a backend and needs only numpy.
 
 >>> codec = audiotok.load("speech-onnx/", backend="onnx")
 >>> tokens = codec.encode_array(samples, rate=48000)     # samples: numpy [channels samples]
 >>> samples = codec.decode_array(tokens)                 # at codec.sample_rate
 
-Its tokens are those of the codec that it was exported from, and either decodes the other's.
+Its tokens are those of the codec that it was exported from, and each decodes those of the other.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotok._platform import jsonfile
-from audiotok.audio.levels import checked_level, checked_mix, checked_shape
+from audiotok.audio.levels import check_level, check_mix, check_shape
 from audiotok.audio.reader import mix, resampled
 from audiotok.runtime.backends.base import Backend
 from audiotok.runtime.initializers import not_finite
-from audiotok.runtime.sessions_numpy import Decoding, Encoding
-from audiotok.runtime.signature import Plan
+from audiotok.runtime.sessions_numpy import GraphDecoding, GraphEncoding
+from audiotok.runtime.signature import GraphPlan
 from audiotok.tokens.tokenizer import Tokenizer
 from audiotok.tokens.tokens import Tokens
 
@@ -31,49 +31,49 @@ if TYPE_CHECKING:
     from audiotok.audio.audio import Audio
 
 FORMAT = "audiotok export 2"
-FIRST = "audiotok export 1"  # before rings; read still, but for what `read_about` refuses
+FIRST = "audiotok export 1"  # format without rings; still read except where `read_metadata` refuses
 ABOUT = "codec.json"
 
 
 class ExportError(ValueError):
-    """A folder that holds no exported codec, or a damaged one; a codec that cannot be exported."""
+    """Error for a folder without an intact exported codec, or a codec that cannot be exported."""
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether this is a folder that `audiotok export` wrote, as far as it may be looked into."""
+    """Return whether this is a readable folder of an exported codec."""
     try:
         return (Path(path) / ABOUT).is_file()
     except OSError:
         return False
 
 
-def read_about(folder: str | Path) -> dict[str, Any]:
-    """Read codec.json, and check that each file it lists is whole and holds finite weights.
+def read_metadata(folder: str | Path) -> dict[str, Any]:
+    """Read codec.json, and check that each file it lists is intact and holds finite weights.
 
     Raises:
-        ExportError: no such folder, or it is damaged; says which file.
+        ExportError: there is no exported codec or it is damaged; says which file.
     """
     folder = Path(folder)
     try:
-        about = jsonfile.parse((folder / ABOUT).read_bytes(), str(folder / ABOUT))
-        old = about["format"] == FIRST
-        if about["format"] != FORMAT and not old:
-            said = f"written as {about['format']!r}, not {FORMAT!r}"
-            raise ExportError(f"{folder}: {said}: export it again")
-        if old and about["codec"] == "mimi" and about["plan"]["steps"]:
-            said = "exported by an older audiotok, whose first frames of Mimi were wrong"
-            raise ExportError(f"{folder}: {said}: export it again")
-        for graph in about["graphs"].values():
+        content = jsonfile.parse((folder / ABOUT).read_bytes(), str(folder / ABOUT))
+        old = content["format"] == FIRST
+        if content["format"] != FORMAT and not old:
+            problem = f"written as {content['format']!r}, not {FORMAT!r}"
+            raise ExportError(f"{folder}: {problem}: export it again")
+        if old and content["codec"] == "mimi" and content["plan"]["steps"]:
+            problem = "exported by an older audiotok, whose first frames of Mimi were wrong"
+            raise ExportError(f"{folder}: {problem}: export it again")
+        for graph in content["graphs"].values():
             file = folder / Path(graph["file"]).name
-            content = file.read_bytes()
-            if hashlib.sha256(content).hexdigest() != graph["sha256"]:
+            model = file.read_bytes()
+            if hashlib.sha256(model).hexdigest() != graph["sha256"]:
                 raise ExportError(f"{file}: damaged (its hash is another): export it again")
-            name = not_finite(content)
+            name = not_finite(model)
             if name:
-                said = f"tensor {name!r} holds NaN or infinity"
-                raise ExportError(f"{file}: {said}: export a checkpoint that does not")
-        _check_values(about)
-        return about
+                problem = f"tensor {name!r} holds NaN or infinity"
+                raise ExportError(f"{file}: {problem}: export a checkpoint that does not")
+        _check_values(content)
+        return content
     except FileNotFoundError as error:
         missing = f"no exported codec: {Path(error.filename).name} is not there"
         raise ExportError(f"{folder}: {missing}; `audiotok export` writes one") from None
@@ -85,93 +85,109 @@ def read_about(folder: str | Path) -> dict[str, Any]:
         raise ExportError(f"{folder / ABOUT}: damaged ({error}): export it again") from None
 
 
-def _check_values(about: dict[str, Any]) -> None:
+def _check_values(content: dict[str, Any]) -> None:
     """Raise ValueError unless everything that `Exported` reads has the type it needs."""
-    plan = about["plan"]
+    plan = content["plan"]
     counts = {name: plan[name] for name in ("frame_size", "channels", "codebooks", "block")}
-    for name, value in {"sample_rate": about["sample_rate"], **counts}.items():
+    for name, value in {"sample_rate": content["sample_rate"], **counts}.items():
         jsonfile.whole(value, name, least=1, most=2**31)
     for name in ("lead", "first_frames"):
         jsonfile.whole(plan[name], name, least=0, most=2**31)
-    for size in about["sizes"]:
+    for size in content["sizes"]:
         jsonfile.whole(size, "a codebook's size", least=1, most=2**31)
-    texts = [(name, about[name]) for name in ("codec", "fingerprint")]
-    # What was exported before there were two fingerprints has neither.
-    texts.append(("decoder_fingerprint", about.get("decoder_fingerprint", "")))
-    texts += [("a former fingerprint", text) for text in about.get("former_fingerprints", [])]
+    texts = [(name, content[name]) for name in ("codec", "fingerprint")]
+    # Exports from before there were two fingerprints lack the other keys.
+    texts.append(("decoder_fingerprint", content.get("decoder_fingerprint", "")))
+    texts += [("a former fingerprint", text) for text in content.get("former_fingerprints", [])]
     for name, value in texts:
         if not isinstance(value, str):
             raise ValueError(f"{name} is {jsonfile.shown(value)}, not text")
-    made = plan_of(about)
-    for kind, shape in (*made.encoder.values(), *made.decoder.values()):
+    states = plan_of(content)
+    for kind, shape in (*states.encoder.values(), *states.decoder.values()):
         np.dtype(kind)
         for size in shape:
             jsonfile.whole(size, "a size of a state", least=0, most=2**31)
 
 
-def plan_of(about: dict[str, Any]) -> Plan:
-    """The plan in codec.json."""
+def plan_of(content: dict[str, Any]) -> GraphPlan:
+    """Return the plan in the content of codec.json."""
+    plan = content["plan"]
     states = {
-        way: {name: (kind, tuple(shape)) for name, (kind, shape) in about["plan"][way].items()}
+        way: {name: (kind, tuple(shape)) for name, (kind, shape) in plan[way].items()}
         for way in ("encoder", "decoder")
     }
-    rings = tuple(about["plan"].get("rings", ()))  # not in exports of before there were any
-    return Plan(**about["plan"] | states | {"rings": rings})
+    rings = tuple(plan.get("rings", ()))  # missing in exports from before there were rings
+    return GraphPlan(**plan | states | {"rings": rings})
 
 
-def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """What `plan_of` reads."""
+def plan_to_json(plan: GraphPlan) -> dict[str, Any]:
+    """Return a plan as JSON for codec.json, as `plan_of` reads it."""
     return asdict(plan)
 
 
 class Exported(Tokenizer):
-    """A codec of graphs that a backend runs; `encode` and `decode` as a `Codec` has them.
+    """Codec whose graphs a backend runs; it has the `encode` and `decode` of a `Codec`.
 
     Args:
-        about: what codec.json says.
-        graphs: what runs them.
+        about: content of codec.json.
+        graphs: backend with the graphs of the codec.
     """
 
     def __init__(self, about: dict[str, Any], graphs: Backend) -> None:
-        self.about, self.plan, self.graphs = about, plan_of(about), graphs
-        self.name, self.sample_rate = about["codec"], about["sample_rate"]
-        self.frame_size, self.channels = self.plan.frame_size, self.plan.channels
+        self.about = about
+        self.plan = plan_of(about)
+        self.graphs = graphs
+        self.name = about["codec"]
+        self.sample_rate = about["sample_rate"]
+        self.frame_size = self.plan.frame_size
+        self.channels = self.plan.channels
         self.former_fingerprints = tuple(about.get("former_fingerprints", ()))
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Entries in each codebook."""
+        """Number of entries in each codebook."""
         return tuple(self.about["sizes"])
 
     @property
     def fingerprint(self) -> str:
-        """That of the weights it was exported from."""
+        """Fingerprint of the codec it was exported from."""
         return self.about["fingerprint"]
 
     @property
     def decoder_fingerprint(self) -> str:
-        """That of the weights it was exported from."""
-        # Before there were two, one named encoder and decoder.
+        """Decoder fingerprint of the codec it was exported from."""
+        # In older exports, one fingerprint is that of encoder and decoder.
         return self.about.get("decoder_fingerprint", self.fingerprint)
 
     @property
     def constant_memory(self) -> bool:
-        """Whether long audio takes no more memory than short: it was exported stepwise."""
+        """Whether long audio takes no more memory than short audio, as the export has steps."""
         return self.plan.steps
 
     def encoding(
         self, batch: int = 1, *, codebooks: int | None = None, block: int | None = None
-    ) -> Encoding:
-        """Takes waves `[b c t]` at the codec's rate piece by piece, and gives codes `[b k f]`: with
-        `block` 1 a frame as soon as it is there."""
+    ) -> GraphEncoding:
+        """Start a session that takes waves `[b c t]` in pieces and returns codes `[b k f]`.
+
+        Args:
+            batch: number of recordings.
+            codebooks: number of codebooks to use, from the first (all if None).
+            block: frames per step, 1 for the lowest latency; those of the codec if None.
+        """
         kept = self.kept(codebooks)
-        return Encoding(self.plan, self.graphs, batch, codebooks=kept, block=block)
+        return GraphEncoding(self.plan, self.graphs, batch, codebooks=kept, block=block)
 
     def decoding(
         self, batch: int = 1, *, samples: int | None = None, block: int | None = None
-    ) -> Decoding:
-        """Takes codes `[b k f]` piece by piece, and gives waves `[b c t]`."""
-        return Decoding(self.plan, self.graphs, batch, samples=samples, block=block)
+    ) -> GraphDecoding:
+        """Start a session that takes codes `[b k f]` in pieces and returns waves `[b c t]`.
+
+        Args:
+            batch: number of recordings.
+            samples: exact length of the recordings where it is known.
+            block: frames per step, 1 for the lowest latency; those of the codec if None.
+        """
+        return GraphDecoding(self.plan, self.graphs, batch, samples=samples, block=block)
 
     # -- arrays -----------------------------------------------------------------------------------
 
@@ -183,32 +199,32 @@ class Exported(Tokenizer):
         codebooks: int | None = None,
         split: bool = False,
     ) -> Tokens:
-        """The tokens of one recording.
+        """Encode one recording.
 
         Args:
-            samples: `[c t]` or `[t]`, full scale at 1.
-            rate: theirs, Hz; resampled to the codec's.
-            codebooks: how many to keep (all if None).
+            samples: `[c t]` or `[t]`, with full scale at 1.
+            rate: sample rate in Hz; the samples are resampled to the rate of the codec.
+            codebooks: number of codebooks to keep, from the first (all if None).
             split: code each channel by itself, instead of their mean.
 
         Raises:
-            ValueError: samples of another shape, NaN or infinite, or of the size of integers;
-                channels that cancel each other; more codebooks than there are.
+            ValueError: samples have another shape, are NaN or infinite, or have the scale of
+                integers; channels cancel each other; there are not so many codebooks.
         """
         x = np.atleast_2d(np.asarray(samples, np.float32))
         if x.ndim != 2 or not len(x) or rate != int(rate) or rate < 1:
             raise ValueError(f"samples must be [channels samples] at a rate, not {x.shape} {rate}")
-        checked_shape(*x.shape)
+        check_shape(*x.shape)
         if not np.isfinite(x).all():
             raise ValueError(f"{int((~np.isfinite(x)).sum())} samples are NaN or infinite")
         if x.size:
-            checked_level(float(x.min()), float(x.max()))
+            check_level(float(x.min()), float(x.max()))
         codebooks, length = self.kept(codebooks), x.shape[1]
         if self.streams(len(x), split=split) * self.channels < len(x):
             mixed = mix(x)
-            checked_mix(x, mixed)
+            check_mix(x, mixed)
             x = mixed
-        x = _at(x, rate, self.sample_rate)
+        x = _resample(x, rate, self.sample_rate)
         codes = [
             np.concatenate([run.push(wave[None]), run.finish()], 2)[0]
             for wave in np.split(x, len(x) // self.channels)
@@ -223,10 +239,11 @@ class Exported(Tokenizer):
         )
 
     def decode_array(self, tokens: Tokens) -> np.ndarray:
-        """The samples `[c t]` of one recording: exactly as many as went in.
+        """Decode one recording to samples `[c t]`, exactly as many as were encoded.
 
         Raises:
-            WrongTokensError: another codec's, or other weights'.
+            WrongTokensError: the tokens are of another codec or other weights.
+            ValueError: they have more codebooks than this export.
         """
         self.check_tokens(tokens)
         if tokens.codebooks > self.codebooks:
@@ -241,7 +258,7 @@ class Exported(Tokenizer):
             waves.append(np.concatenate([run.push(codes), run.finish()], 2)[0])
         return np.concatenate(waves)
 
-    # -- as a Codec; `Audio` needs torch ----------------------------------------------------------
+    # -- interface of a Codec; `Audio` needs torch ------------------------------------------------
 
     def encode(self, audio: Audio, *, codebooks: int | None = None, split: bool = False) -> Tokens:
         """See `Codec.encode`."""
@@ -256,7 +273,7 @@ class Exported(Tokenizer):
 
         samples, rate = self.decode_array(tokens), self.sample_rate
         if original_rate and tokens.original_rate != rate:
-            samples = _at(samples, rate, tokens.original_rate)
+            samples = _resample(samples, rate, tokens.original_rate)
             rate = tokens.original_rate
             short = max(0, tokens.original_samples - samples.shape[1])
             samples = np.pad(samples, ((0, 0), (0, short)))[:, : tokens.original_samples]
@@ -265,16 +282,16 @@ class Exported(Tokenizer):
     def encode_batch(
         self, audios: Sequence[Audio], *, codebooks: int | None = None
     ) -> list[Tokens]:
-        """The tokens of each recording; each runs alone, as on a CPU that fills the cores."""
+        """Encode recordings one after the other, as each by itself uses all cores of a CPU."""
         return [self.encode(audio, codebooks=codebooks) for audio in audios]
 
     def decode_batch(self, batch: Sequence[Tokens]) -> list[Audio]:
-        """The audio of each recording."""
+        """Decode recordings one after the other."""
         return [self.decode(tokens) for tokens in batch]
 
 
-def _at(samples: np.ndarray, old: int, new: int) -> np.ndarray:
-    """`[c t]` at `old` Hz as `[c ceil(t * new / old)]` at `new` Hz."""
+def _resample(samples: np.ndarray, old: int, new: int) -> np.ndarray:
+    """Resample samples `[c t]` at `old` Hz to `[c ceil(t * new / old)]` at `new` Hz."""
     if old == new:
         return samples
     return np.concatenate(list(resampled([samples], old, new, len(samples))), 1)

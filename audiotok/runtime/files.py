@@ -1,4 +1,4 @@
-"""One file to another: audio to .tok and back, a block at a time, complete or not at all."""
+"""Conversion of files: audio to .tok and back in blocks, with the target complete or absent."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
     from audiotok.runtime.base import RunnableCodec
     from audiotok.tokens.tokenizer import Tokenizer
 
-SECONDS = 60  # of audio that decoding holds at a time
+SECONDS = 60  # length of the blocks of audio in decoding
 
 
 @dataclass(frozen=True)
-class Made:
-    """What came of one file."""
+class FileReport:
+    """Facts about one file that was encoded or decoded."""
 
     source: str
     target: str
-    seconds: float  # of audio
+    seconds: float  # length of the audio
     frames: int
-    codebooks: int  # of a stream
-    streams: int  # channels that were coded apart
+    codebooks: int  # in each stream
+    streams: int  # number of channels that are coded separately
     nominal_kbps: float  # information in the codes
-    file_kbps: float | None  # bytes of the .tok file, header and all; None: no audio in it
-    took: float  # seconds of work
+    file_kbps: float | None  # size of the whole .tok file; None if it holds no audio
+    took: float  # time of the conversion in seconds
 
     def row(self) -> dict[str, Any]:
-        """For `--json`, with `speed` in seconds of audio a second of work."""
+        """Return the facts as JSON, with `speed` in seconds of audio per second of work."""
         return {**asdict(self), "speed": round(self.seconds / max(self.took, 1e-9), 2)}
 
 
@@ -60,16 +60,24 @@ def encode_file(
     codebooks: int | None = None,
     split: bool = False,
     force: bool = False,
-) -> Made:
-    """Encode an audio file ("-": stdin) of any length to a .tok file, in constant memory.
+) -> FileReport:
+    """Encode an audio file of any length to a .tok file, in constant memory.
 
-    The codes are, to the bit, those of `codec.encode(Audio.load(source))`. Folders above the
-    target are made.
+    The codes are, to the bit, those of `codec.encode(Audio.load(source))`. Missing folders above
+    the target are created.
+
+    Args:
+        codec: codec to encode with.
+        source: an audio file, or "-" for stdin.
+        target: path of the .tok file.
+        codebooks: number of codebooks to keep, from the first (all if None).
+        split: code each channel by itself, instead of their mean.
+        force: overwrite the target.
 
     Raises:
         AudioFileError: the source cannot be read, or holds no samples.
-        TokenFileError: the target exists and not `force`, or it cannot be written.
-        ValueError: more codebooks or channels than the codec can take.
+        TokenFileError: the target exists and `force` is False, or it cannot be written.
+        ValueError: the codec has not so many codebooks, or cannot code so many channels.
     """
     began = time.perf_counter()
     codebooks = codec.kept(codebooks)
@@ -91,7 +99,7 @@ def encode_file(
                 samples=samples - whole,
                 original_samples=audio.read - header.to_original(whole),
             )
-    return _made(source, target, Path(target), began)
+    return _report(source, target, Path(target), began)
 
 
 def decode_file(
@@ -102,44 +110,44 @@ def decode_file(
     codebooks: int | None = None,
     original_rate: bool = False,
     force: bool = False,
-) -> Made:
+) -> FileReport:
     """Decode a .tok file of any length to an audio file, in constant memory.
 
-    Folders above the target are made.
+    Missing folders above the target are created.
 
     Args:
-        codec: the codec that made the tokens.
+        codec: codec that the tokens are of.
         source: a .tok file.
-        target: an audio file; its extension says the format.
-        codebooks: use only the first so many of those in the file (all if None).
+        target: path of the audio file, whose extension determines the format.
+        codebooks: number of codebooks to use, from the first (all in the file if None).
         original_rate: resample to the rate and length of the original recording.
         force: overwrite the target.
 
     Raises:
-        WrongTokensError: another codec's, or other weights'.
+        WrongTokensError: the tokens are of another codec or other weights.
         TokenFileError: the source is missing or damaged.
-        AudioFileError: the target exists and not `force`, or it cannot be written.
+        AudioFileError: the target exists and `force` is False, or it cannot be written.
     """
     began = time.perf_counter()
     with TokenReader(source) as reader:
         header = reader.header
         codec.check_tokens(header)
-        back = original_rate and header.original_rate != codec.sample_rate
-        rate = header.original_rate if back else codec.sample_rate
-        length = reader.original_samples if back else reader.samples
+        resamples = original_rate and header.original_rate != codec.sample_rate
+        rate = header.original_rate if resamples else codec.sample_rate
+        length = reader.original_samples if resamples else reader.samples
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         comment = _comment(codec, header, codebooks)
         with Sink(target, rate, header.channels, force=force, comment=comment) as writer:
             pieces = _waves(codec, reader, codebooks)
-            if back:
+            if resamples:
                 pieces = resampled(pieces, codec.sample_rate, rate, header.channels)
             given = 0
             for piece in pieces:
                 writer.write(piece[:, : length - given])
                 given += piece.shape[1]
-            # Rounding between rates may leave it a sample short.
+            # Rounding in resampling may leave the audio a sample short.
             writer.write(np.zeros((header.channels, max(0, length - given)), np.float32))
-    return _made(source, target, Path(source), began)
+    return _report(source, target, Path(source), began)
 
 
 def is_encoded(
@@ -150,10 +158,17 @@ def is_encoded(
     codebooks: int | None = None,
     split: bool = False,
 ) -> bool:
-    """Whether the target is there and is what `encode_file` would make with these options.
+    """Return whether the target exists and is what `encode_file` would write.
+
+    Args:
+        codec: as for `encode_file`.
+        source: as for `encode_file`.
+        target: as for `encode_file`.
+        codebooks: as for `encode_file`.
+        split: as for `encode_file`.
 
     Raises:
-        TokenFileError: something else is there.
+        TokenFileError: the target is something else.
     """
     target = Path(target)
     if not target.exists():
@@ -165,14 +180,14 @@ def is_encoded(
         raise TokenFileExistsError(f"{error}; --force overwrites it") from None
     kept = codec.kept(codebooks)
     same = header.codec == codec.name and codec.has_codes_of(header.fingerprint)
-    apart = header.streams > 1
+    is_split = header.streams > 1
     if not same or len(header.sizes) != kept:
-        made = f"made by {header.codec} {header.fingerprint} with {len(header.sizes)} codebooks"
-    elif apart != split and (apart or _channels(source) > codec.channels):
-        made = f"with channels {'split' if apart else 'mixed'}"
+        contents = f"made by {header.codec} {header.fingerprint} with {len(header.sizes)} codebooks"
+    elif is_split != split and (is_split or _channels(source) > codec.channels):
+        contents = f"with channels {'split' if is_split else 'mixed'}"
     else:
         return True
-    raise TokenFileExistsError(f"{target}: exists already, {made}; --force overwrites it")
+    raise TokenFileExistsError(f"{target}: exists already, {contents}; --force overwrites it")
 
 
 def _channels(source: str | Path) -> int:
@@ -188,10 +203,18 @@ def is_decoded(
     codebooks: int | None = None,
     original_rate: bool = False,
 ) -> bool:
-    """Whether the target is there and is what `decode_file` would make with these options.
+    """Return whether the target exists and is what `decode_file` would write.
+
+    Args:
+        codec: as for `decode_file`.
+        source: as for `decode_file`.
+        target: as for `decode_file`.
+        codebooks: as for `decode_file`.
+        original_rate: as for `decode_file`.
 
     Raises:
-        AudioFileError: something else is there, or a format that cannot say what it is of.
+        AudioFileError: the target is something else, or its format cannot hold a comment by which
+            to tell.
     """
     target = Path(target)
     if not target.exists():
@@ -212,7 +235,7 @@ def is_decoded(
 
 
 def _comment(codec: RunnableCodec | Tokenizer, header: Header, codebooks: int | None) -> str:
-    """Written into a decoded file, where its format can hold it."""
+    """Return the comment of a decoded file, where its format can hold one."""
     kept = min(len(header.sizes), codebooks or len(header.sizes))
     weights = f"{header.fingerprint} {codec.decoder_fingerprint}"
     return f"decoded by audiotok: {header.codec} {weights}, {kept} codebooks"
@@ -221,7 +244,7 @@ def _comment(codec: RunnableCodec | Tokenizer, header: Header, codebooks: int | 
 def _waves(
     codec: RunnableCodec | Exported, reader: TokenReader, codebooks: int | None
 ) -> Iterator[np.ndarray]:
-    """The decoded channels `[c t]` of the whole file, some frames at a time."""
+    """Yield the decoded channels `[c t]` of the whole file in blocks."""
     header = reader.header
     rows = len(header.sizes)
     keep = min(rows, codec.kept(codebooks))
@@ -235,14 +258,14 @@ def _waves(
 
 
 def _rows(parts: list[np.ndarray]) -> np.ndarray:
-    """What each stream gives, `[1 d n]`, stacked as a file has it."""
+    """Stack the outputs `[1 d n]` of all streams to `[streams*d n]`."""
     return np.concatenate(parts, 1)[0]
 
 
-def _made(source: str | Path, target: str | Path, tokens: Path, began: float) -> Made:
+def _report(source: str | Path, target: str | Path, tokens: Path, began: float) -> FileReport:
     took = time.perf_counter() - began
     facts = describe_tokens(tokens)
-    return Made(
+    return FileReport(
         source=str(source),
         target=str(target),
         codebooks=len(facts["sizes"]),
@@ -253,10 +276,10 @@ def _made(source: str | Path, target: str | Path, tokens: Path, began: float) ->
 
 
 def describe_tokens(path: str | Path) -> dict[str, Any]:
-    """What a .tok file holds, as plain data: its header, its length and its rates.
+    """Return header, length and bit rates of a .tok file, as JSON.
 
     Raises:
-        TokenFileError: it cannot be read.
+        TokenFileError: the file cannot be read.
     """
     path = Path(path)
     with TokenReader(path) as reader:
@@ -276,10 +299,10 @@ def describe_tokens(path: str | Path) -> dict[str, Any]:
 
 
 def describe_audio(path: str | Path) -> dict[str, Any]:
-    """What the header of an audio file says; None where it does not say.
+    """Return the header of an audio file as JSON, with None for what it lacks.
 
     Raises:
-        AudioFileError: it cannot be read.
+        AudioFileError: the file cannot be read.
     """
     with open_audio(path) as audio:
         samples = audio.samples

@@ -1,7 +1,8 @@
-"""The weights in an ONNX file, found with numpy alone: the onnx package is for writing exports.
+"""Reader of the weights in an ONNX file that needs only numpy (the onnx package writes exports).
 
-An ONNX file is a protocol buffer: fields, each a number, a kind and a content. Of its hundreds this
-knows the ones on the way to a tensor's name and values (onnx.proto3 of ONNX 1.23):
+An ONNX file is a protocol buffer: a sequence of fields, each with a number, a type and a content.
+This reader knows only the fields on the path to names and values of tensors (onnx.proto3 of ONNX
+1.23):
 
     ModelProto.graph 7 -> GraphProto.initializer 5 -> TensorProto: dims 1, data_type 2,
     float_data 4, name 8, raw_data 9, double_data 10
@@ -15,18 +16,18 @@ import numpy as np
 
 _GRAPH, _INITIALIZER = 7, 5
 _TYPE, _FLOATS, _NAME, _RAW, _DOUBLES = 2, 4, 8, 9, 10
-_KINDS = {1: "<f4", 10: "<f2", 11: "<f8"}  # of data_type; 16 is bfloat16
+_KINDS = {1: "<f4", 10: "<f2", 11: "<f8"}  # numpy types of data_type; 16 is bfloat16
 _BFLOAT16 = 16
 
 
 def not_finite(model: bytes) -> str | None:
-    """The first weight in an ONNX file that holds NaN or infinity, by name; else None.
+    """Return the name of the first weight in an ONNX file that holds NaN or infinity, or None.
 
-    Infinity alone, in a tensor of one value, is a constant of the program (what masks attention)
-    and no weight.
+    A tensor of one value that is infinity is a constant of the program (to mask attention) and no
+    weight.
 
     Raises:
-        ValueError: it is no ONNX file, or cut off.
+        ValueError: this is no ONNX file, or it is cut off.
     """
     for kind, graph in _fields(memoryview(model)):
         if kind != _GRAPH or isinstance(graph, int):
@@ -44,28 +45,28 @@ def not_finite(model: bytes) -> str | None:
 
 
 def _tensor(content: memoryview) -> tuple[str, np.ndarray]:
-    """Name and values of a TensorProto; no values where it is not of numbers with a point."""
+    """Return name and values of a TensorProto; no values unless it is of floating point."""
     facts = dict(_fields(content))
     kind, name, raw = facts.get(_TYPE, 0), facts.get(_NAME, b""), facts.get(_RAW)
     none = np.zeros(0, np.float32)
     if isinstance(name, int) or not isinstance(kind, int):
         raise ValueError("a tensor without a name or a type")
-    said = bytes(name).decode("utf-8", "replace")
+    label = bytes(name).decode("utf-8", "replace")
     try:
         if kind == _BFLOAT16 and isinstance(raw, memoryview):
-            return said, (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+            return label, (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
         if kind in _KINDS and isinstance(raw, memoryview):
-            return said, np.frombuffer(raw, _KINDS[kind])
+            return label, np.frombuffer(raw, _KINDS[kind])
         for field, dtype in ((_FLOATS, "<f4"), (_DOUBLES, "<f8")):
             if isinstance(packed := facts.get(field), memoryview):
-                return said, np.frombuffer(packed, dtype)
+                return label, np.frombuffer(packed, dtype)
     except ValueError as error:
-        raise ValueError(f"tensor {said!r}: {error}") from None
-    return said, none
+        raise ValueError(f"tensor {label!r}: {error}") from None
+    return label, none
 
 
 def _fields(content: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Numbers and contents of the fields of a message."""
+    """Yield the numbers and contents of the fields of a message."""
     at = 0
     while at < len(content):
         key, at = _varint(content, at)
@@ -84,7 +85,7 @@ def _fields(content: memoryview) -> Iterator[tuple[int, memoryview | int]]:
 
 
 def _varint(content: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where the next field begins."""
+    """Return a number stored as 7 bits per byte, and the position after it."""
     value = shift = 0
     while at < len(content) and shift < 64:
         byte = content[at]

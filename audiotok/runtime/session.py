@@ -1,4 +1,4 @@
-"""A signal on its way through a codec: how far it is, what it holds, and a step of it in parts."""
+"""Coding session in torch: a batch of signals, its input buffer and state, and a step in parts."""
 
 from __future__ import annotations
 
@@ -11,121 +11,132 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok.runtime import states
-from audiotok.runtime.buffer import Held
+from audiotok.runtime.buffer import InputBuffer
 from audiotok.runtime.states import Row
 
 if TYPE_CHECKING:
     from audiotok._platform.shapes import State
     from audiotok.runtime.base import Executor
 
-P = TypeVar("P", bound="Passage")
+S = TypeVar("S", bound="CodingSession")
 
 
-class Passage:
-    """What coding and decoding have in common: a batch of signals, how far it is, what it holds.
+class CodingSession:
+    """Common part of encoding and decoding: a batch of signals, its position, input and state.
 
     Args:
-        codec: what codes.
-        batch: how many signals run side by side.
-        block: frames a step; those of the codec if None.
-        skip: of what comes first, how much is dropped.
+        codec: executor of the codec.
+        batch: number of signals that run together.
+        block: frames per step; those of the codec if None.
+        skip: number of outputs to drop at the start.
+
+    Attributes:
+        row: state after the last step, possibly shared with other sessions (`states.Row`); None
+            before the first step.
     """
 
-    counts: ClassVar[tuple[str, ...]] = ()  # attributes that say how far it is
+    counters: ClassVar[tuple[str, ...]] = ()  # attributes that hold the position in the signal
 
     def __init__(self, codec: Executor, batch: int, block: int | None, skip: int) -> None:
-        self.codec, self.block = codec, block or codec.block
-        self.row: State | Row = None  # no state until the first step; `state` is its own
-        self._batch, self.skip = batch, skip
-        self._held, self._device = Held(), torch.device("cpu")
+        self.codec = codec
+        self.block = block or codec.block
+        self.row: State | Row = None
+        self.skip = skip
+        self._batch = batch
+        self._input = InputBuffer()
+        self._device = torch.device("cpu")
 
     @torch.no_grad()
     def push(self, x: Tensor, /) -> Tensor:
-        """What a further piece completes; often nothing."""
-        self.hold(x)
-        made = []
+        """Return the outputs that a further piece `[b d n]` completes; often none."""
+        self.append(x)
+        outputs = []
         while self.ready():
-            made.append(self._step())
-        return self.join(made)
+            outputs.append(self._step())
+        return self.join(outputs)
 
     def finish(self) -> Tensor:
-        """The rest."""
+        """Return the remaining outputs at the end of the signal."""
         raise NotImplementedError
 
     @property
     def state(self) -> State:
-        """After the last step, of this batch alone; None before the first."""
+        """State after the last step, of this batch alone; None before the first step."""
         if isinstance(self.row, Row):
-            self.row = self.row.alone()
+            self.row = self.row.own_state()
         return self.row
 
-    # -- a step in parts, so that those of many passages can run side by side (`batching`) ---------
+    # -- a step in parts, so that those of many sessions can run together (`batching`) -------------
 
-    def hold(self, x: Tensor) -> None:
-        """Keep a further piece."""
+    def append(self, x: Tensor) -> None:
+        """Add a further piece to the input buffer."""
         self._device = x.device
-        self._held.push(x)
+        self._input.push(x)
 
     def ready(self) -> bool:
-        """Whether there is enough for a step."""
-        return self._held.size >= self.size()
+        """Return whether there is enough input for a step."""
+        return self._input.size >= self.step_size()
 
-    def size(self) -> int:
-        """Samples, or frames, of the next step."""
+    def step_size(self) -> int:
+        """Return the input size of the next step: samples to encode, frames to decode."""
         raise NotImplementedError
 
     @property
-    def kind(self) -> Hashable:
-        """What those that step side by side have in common, beside the form of their states."""
+    def batch_key(self) -> Hashable:
+        """Key that sessions must share to step together, besides the form of their states."""
         raise NotImplementedError
 
-    def take(self) -> Tensor:
-        """What the next step takes, `[b d size]`; zeros where too little is left."""
-        held = self._held.take(self.size())
-        return F.pad(held, (0, self.size() - held.shape[2]))
+    def take_input(self) -> Tensor:
+        """Take the input `[b d step_size]` of the next step, filled up with zeros at the end."""
+        x = self._input.take(self.step_size())
+        return F.pad(x, (0, self.step_size() - x.shape[2]))
 
     def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """A step of the codec, from the start if there is no state."""
+        """Run a step of the codec, from the start if the state is None."""
         raise NotImplementedError
 
-    def give(self, made: Tensor) -> Tensor:
-        """What of a step's result belongs to the signal."""
+    def trim(self, output: Tensor) -> Tensor:
+        """Return the part of the output of a step that belongs to the signal."""
         raise NotImplementedError
 
-    def join(self, made: list[Tensor]) -> Tensor:
-        """Results one after the other; of the right shape if there are none."""
+    def join(self, outputs: list[Tensor]) -> Tensor:
+        """Concatenate outputs; an empty tensor of the right shape if there are none."""
         raise NotImplementedError
 
     def _step(self) -> Tensor:
-        made, self.row = self.run(self.take(), self.state)
-        return self.give(made)
+        output, self.row = self.run(self.take_input(), self.state)
+        return self.trim(output)
 
-    def _due(self) -> int:
+    def _step_frames(self) -> int:
         return self.block if self.row is not None else max(self.block, self.codec.first_frames)
 
-    # -- leaving and coming back -------------------------------------------------------------------
+    # -- snapshots and parts of a batch ------------------------------------------------------------
 
-    def kept(self, tensors: dict[str, Tensor], name: str) -> dict[str, Any]:
-        """What `regain` needs: tensors put into `tensors` under names that begin with `name`, and
-        the rest as JSON."""
-        said = {"state": states.tree(self.state, tensors, f"{name}.state"), "held": None}
-        if self._held.width:
-            said["held"] = f"{name}.held"
-            tensors[f"{name}.held"] = self._held.first(self._held.size)
-        return said | {count: getattr(self, count) for count in self.counts}
+    def dump(self, tensors: dict[str, Tensor], name: str) -> dict[str, Any]:
+        """Return the session's position and state as JSON for `restore`.
 
-    def regain(self, said: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Be, from new, where a passage was that `kept` this."""
-        self.row = states.grown(said["state"], tensors)
-        if said["held"]:
-            self._held.push(tensors[said["held"]])
-        for count in self.counts:
-            setattr(self, count, said[count])
+        Args:
+            tensors: mapping to which the tensors of the session are added.
+            name: prefix of their names.
+        """
+        content = {"state": states.to_tree(self.state, tensors, f"{name}.state"), "held": None}
+        if self._input.width:
+            content["held"] = f"{name}.held"
+            tensors[f"{name}.held"] = self._input.peek(self._input.size)
+        return content | {counter: getattr(self, counter) for counter in self.counters}
 
-    def only(self: P, members: slice) -> P:
-        """The same of some signals of the batch, to go on with apart."""
+    def restore(self, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Set the position and state of a new session to those that `dump` returned."""
+        self.row = states.from_tree(content["state"], tensors)
+        if content["held"]:
+            self._input.push(tensors[content["held"]])
+        for counter in self.counters:
+            setattr(self, counter, content[counter])
+
+    def select(self: S, members: slice) -> S:
+        """Return a session of some signals of the batch, to be continued separately."""
         other = copy(self)
-        other._held = self._held.only(members)
-        other.row = states.members(self.state, members)
+        other._input = self._input.select(members)
+        other.row = states.select(self.state, members)
         other._batch = len(range(self._batch)[members])
         return other

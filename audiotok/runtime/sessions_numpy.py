@@ -1,10 +1,11 @@
-"""A recording in pieces through the graphs of an exported codec, in numpy (`sessions` in torch).
+"""Sessions that run the graphs of an exported codec in pieces, in numpy (`sessions` in torch).
 
-    pieces pushed    |--|-------|----|-|----------|   any sizes
-    steps            |-----------|-----------|----|   of `block` frames; the last of what is left
+    pieces           |--|-------|----|-|----------|   of any sizes
+    steps            |-----------|-----------|----|   of `block` frames; the last may be shorter
 
-Steps lie at the same places however a recording is cut, so its codes are the same to the bit. What
-ends within its first step runs as a whole. An export without steps holds all until the end.
+Steps are at the same positions however a recording is cut, so its codes are the same to the bit. A
+recording that ends within its first step runs as a whole. Without steps in the export, all input is
+buffered until the end.
 """
 
 from __future__ import annotations
@@ -12,25 +13,31 @@ from __future__ import annotations
 import numpy as np
 
 from audiotok.runtime.backends.base import Backend
-from audiotok.runtime.signature import Passage, Plan
+from audiotok.runtime.signature import GraphPlan, GraphSession
 
 
-class Encoding(Passage):
-    """Waves `[b c t]` in, codes `[b k f]` out; recordings of one length side by side.
+class GraphEncoding(GraphSession):
+    """Session from waves `[b c t]` to codes `[b k f]`, for recordings of the same length.
 
     Args:
-        plan: of the codec.
-        graphs: its own.
-        batch: how many recordings.
-        codebooks: to keep of each frame's codes (all if None).
-        block: frames a step; those of the codec if None.
+        plan: plan of the codec.
+        graphs: backend with the graphs of the codec.
+        batch: number of recordings.
+        codebooks: number of codes of each frame to keep, from the first (all if None).
+        block: frames per step; those of the codec if None.
+
+    Attributes:
+        samples: number of samples so far.
+        frames: number of frames returned so far.
     """
 
-    way, takes, gives = "encoder", "audio", "codes"
+    direction = "encoder"
+    takes = "audio"
+    gives = "codes"
 
     def __init__(
         self,
-        plan: Plan,
+        plan: GraphPlan,
         graphs: Backend,
         batch: int = 1,
         *,
@@ -40,86 +47,91 @@ class Encoding(Passage):
         super().__init__(plan, graphs, batch, block)
         self.codebooks = codebooks or plan.codebooks
         self.samples = self.frames = 0
-        # Zeros before the first sample of what is stepped, and the frame that comes of them.
-        self._ahead = plan.frame_size - plan.lead if plan.lead else 0
-        self._early = 1 if plan.lead else 0
+        # Zeros before the first sample if there are steps, and the frame that they produce.
+        self._zeros = plan.frame_size - plan.lead if plan.lead else 0
+        self._skip = 1 if plan.lead else 0
 
     def push(self, wave: np.ndarray, /) -> np.ndarray:
-        """The codes that these samples complete; often none."""
+        """Return the codes that these samples complete; often none."""
         return self._push(np.asarray(wave, np.float32))
 
-    def hold(self, x: np.ndarray) -> None:
-        """See `Passage.hold`."""
-        super().hold(x)
+    def append(self, x: np.ndarray) -> None:
+        """See `GraphSession.append`."""
+        super().append(x)
         self.samples += x.shape[2]
 
     def ready(self) -> bool:
-        """See `Passage.ready`."""
-        ahead = self._ahead if self._state is None else 0
-        return self.plan.steps and self._size + ahead >= self._need() * self.plan.frame_size
+        """See `GraphSession.ready`."""
+        size = self._size + (self._zeros if self._state is None else 0)
+        return self.plan.steps and size >= self._step_frames() * self.plan.frame_size
 
-    def take(self) -> np.ndarray:
-        """See `Passage.take`."""
-        size = self._need() * self.plan.frame_size
-        if self._state is None and self._ahead:
-            zeros = np.zeros((self.batch, self.plan.channels, self._ahead), np.float32)
-            self._held.insert(0, zeros)
-            self._size += self._ahead
+    def take_input(self) -> np.ndarray:
+        """See `GraphSession.take_input`."""
+        size = self._step_frames() * self.plan.frame_size
+        if self._state is None and self._zeros:
+            zeros = np.zeros((self.batch, self.plan.channels, self._zeros), np.float32)
+            self._pieces.insert(0, zeros)
+            self._size += self._zeros
         return self._take(size)
 
     def _frames(self, x: np.ndarray) -> int:
         return x.shape[2] // self.plan.frame_size
 
     def finish(self) -> np.ndarray:
-        """The codes of what is left: every begun frame counts."""
+        """Return the codes of the remaining samples; a frame begun counts as one."""
         left = -(-self.samples // self.plan.frame_size) - self.frames
         if not left:
             return self.join([])
         if self._state is None:
-            self._early = 0  # the whole leads in and out by itself
-            return self.join([self.give(self._run("", self._take(self._size), {}))])
+            self._skip = 0  # the graph of a whole recording pads by itself
+            return self.join([self.trim(self._run("", self._take(self._size), {}))])
         frame = self.plan.frame_size
         if self.plan.fills_up:
             short = left * frame - self._size
-            super().hold(np.zeros((self.batch, self.plan.channels, max(0, short)), np.float32))
-            return self.join([self.give(self._step(self._take(left * frame)))])
-        made = []
+            super().append(np.zeros((self.batch, self.plan.channels, max(0, short)), np.float32))
+            return self.join([self.trim(self._step(self._take(left * frame)))])
+        outputs = []
         if self._size >= frame:
-            made.append(self.give(self._step(self._take(self._size // frame * frame))))
+            outputs.append(self.trim(self._step(self._take(self._size // frame * frame))))
         if self._size:
-            made.append(self.give(self._run("_finish", self._take(frame), self._state)))
-        return self.join(made)
+            outputs.append(self.trim(self._run("_finish", self._take(frame), self._state)))
+        return self.join(outputs)
 
-    def give(self, made: np.ndarray) -> np.ndarray:
-        """See `Passage.give`."""
+    def trim(self, output: np.ndarray) -> np.ndarray:
+        """See `GraphSession.trim`."""
         left = -(-self.samples // self.plan.frame_size) - self.frames
-        codes = made[:, : self.codebooks, self._early :][:, :, :left]
-        self._early = 0
+        codes = output[:, : self.codebooks, self._skip :][:, :, :left]
+        self._skip = 0
         self.frames += codes.shape[2]
         return codes
 
-    def join(self, made: list[np.ndarray]) -> np.ndarray:
-        """See `Passage.join`."""
+    def join(self, outputs: list[np.ndarray]) -> np.ndarray:
+        """See `GraphSession.join`."""
         none = np.zeros((self.batch, self.codebooks, 0), np.int64)
-        return np.concatenate([none, *made], 2)
+        return np.concatenate([none, *outputs], 2)
 
 
-class Decoding(Passage):
-    """Codes `[b k f]` in, waves `[b c t]` out; of any prefix of the codebooks.
+class GraphDecoding(GraphSession):
+    """Session from codes `[b k f]` of any prefix of the codebooks to waves `[b c t]`.
 
     Args:
-        plan: of the codec.
-        graphs: its own.
-        batch: how many recordings.
-        samples: their exact length where it is known; nothing is given past it.
-        block: frames a step; those of the codec if None.
+        plan: plan of the codec.
+        graphs: backend with the graphs of the codec.
+        batch: number of recordings.
+        samples: exact length of the recordings where it is known, after which the output ends.
+        block: frames per step; those of the codec if None.
+
+    Attributes:
+        given: number of samples returned so far.
     """
 
-    way, takes, gives = "decoder", "codes", "audio"
+    direction = "decoder"
+    takes = "codes"
+    gives = "audio"
 
     def __init__(
         self,
-        plan: Plan,
+        plan: GraphPlan,
         graphs: Backend,
         batch: int = 1,
         *,
@@ -127,51 +139,53 @@ class Decoding(Passage):
         block: int | None = None,
     ) -> None:
         super().__init__(plan, graphs, batch, block)
-        self.samples, self.given = samples, 0
+        self.samples = samples
+        self.given = 0
         self._skip = plan.lead
 
     def push(self, codes: np.ndarray, /) -> np.ndarray:
-        """The samples that these frames complete."""
+        """Return the samples that these frames complete."""
         return self._push(codes)
 
-    def hold(self, x: np.ndarray) -> None:
-        """See `Passage.hold`."""
-        missing = self.plan.codebooks - x.shape[1]  # -1 is no code
+    def append(self, x: np.ndarray) -> None:
+        """See `GraphSession.append`."""
+        missing = self.plan.codebooks - x.shape[1]  # -1 stands for a missing code
         if missing:
             x = np.concatenate([x, np.full((len(x), missing, x.shape[2]), -1)], 1)
-        super().hold(x)
+        super().append(x)
 
     def ready(self) -> bool:
-        """See `Passage.ready`."""
-        return self.plan.steps and self._size >= self._need()
+        """See `GraphSession.ready`."""
+        return self.plan.steps and self._size >= self._step_frames()
 
-    def take(self) -> np.ndarray:
-        """See `Passage.take`."""
-        return self._take(self._need())
+    def take_input(self) -> np.ndarray:
+        """See `GraphSession.take_input`."""
+        return self._take(self._step_frames())
 
     def finish(self) -> np.ndarray:
-        """The samples that are left."""
-        made = []
+        """Return the remaining samples."""
+        outputs = []
         if self._state is None:
             self._skip = 0
             if self._size:
-                made.append(self.give(self._run("", self._take(self._size), {})))
-            return self.join(made)
+                outputs.append(self.trim(self._run("", self._take(self._size), {})))
+            return self.join(outputs)
         if self._size:
-            made.append(self.give(self._step(self._take(self._size))))
+            outputs.append(self.trim(self._step(self._take(self._size))))
         if self.plan.lead:
-            made.append(self.give(self._run("_flush", None, self._state)))
-        return self.join(made)
+            outputs.append(self.trim(self._run("_flush", None, self._state)))
+        return self.join(outputs)
 
-    def give(self, made: np.ndarray) -> np.ndarray:
-        """See `Passage.give`."""
-        wave, self._skip = made[:, :, self._skip :], 0
+    def trim(self, output: np.ndarray) -> np.ndarray:
+        """See `GraphSession.trim`."""
+        wave = output[:, :, self._skip :]
+        self._skip = 0
         if self.samples is not None:
             wave = wave[:, :, : self.samples - self.given]
         self.given += wave.shape[2]
         return wave
 
-    def join(self, made: list[np.ndarray]) -> np.ndarray:
-        """See `Passage.join`."""
+    def join(self, outputs: list[np.ndarray]) -> np.ndarray:
+        """See `GraphSession.join`."""
         none = np.zeros((self.batch, self.plan.channels, 0), np.float32)
-        return np.concatenate([none, *made], 2)
+        return np.concatenate([none, *outputs], 2)

@@ -1,4 +1,4 @@
-"""How an exported codec is stepped: the plan of its graphs, its states, a signal on its way."""
+"""Signature of an exported codec: the plan of its graphs, and the base class of its sessions."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ State = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How the frames of a codec line up in time and what it starts from (see `Network`).
+class GraphPlan:
+    """Alignment of a codec's frames in time, and its initial states (see `Network`).
 
     Attributes:
-        frame_size: samples a frame.
-        channels: of audio.
-        codebooks: codes a frame.
-        lead: samples that the encoder sees past the end of a frame, and the decoder lags.
-        fills_up: whether silence may follow a recording and change none of its codes.
-        first_frames: frames that the first step needs at least.
-        block: frames a step.
+        frame_size: samples per frame.
+        channels: audio channels.
+        codebooks: codes per frame.
+        lead: look-ahead in samples: what the encoder sees past the end of a frame, and by how much
+            the output of the decoder lags.
+        fills_up: whether silence may follow a recording without changing any of its codes.
+        first_frames: least number of frames in the first step.
+        block: frames per step.
         steps: whether there are graphs of steps.
-        rings: names of states `[b h slots d]` that a step only reads. A state goes into a step by
-            its name and comes out as "next.NAME", to take its place; of a ring comes "new.NAME"
-            `[b h n d]`, as many columns for each frame (Mimi: two), that belongs into slot
-            (columns so far) mod slots and those after it (`entered` puts it there).
-        encoder, decoder: dtype, and shape for one signal, of each state, which starts at zero;
-            none where a codec begins by graphs of their own.
+        rings: names of ring-buffer states `[b h slots d]`, which a step only reads. Any other state
+            is an input by its name and an output as "next.NAME", which replaces it; a ring has an
+            output "new.NAME" `[b h n d]`, a fixed number of columns per frame (Mimi: two), to be
+            stored from slot (columns so far) mod slots on (`store_outputs` does so).
+        encoder: dtype, and shape for one signal, of each state of the encoder, which starts at
+            zero; none where a codec begins with graphs of their own.
+        decoder: the same for the decoder.
     """
 
     frame_size: int
@@ -45,138 +47,147 @@ class Plan:
     encoder: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     decoder: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
 
-    def start(self, way: str, batch: int) -> State:
-        """The states of `way` ("encoder", "decoder") before the first step of `batch` signals."""
-        kinds = getattr(self, way).items()
+    def start(self, direction: str, batch: int) -> State:
+        """Return the states before the first step.
+
+        Args:
+            direction: "encoder" or "decoder".
+            batch: number of signals.
+        """
+        kinds = getattr(self, direction).items()
         return {name: np.zeros((batch, *shape), dtype) for name, (dtype, shape) in kinds}
 
 
-def entered(
+def store_outputs(
     state: State,
-    made: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
     rows: np.ndarray | slice,
-    at: np.ndarray,
+    positions: np.ndarray,
     frames: int,
 ) -> None:
-    """Put what a step made into the state it came from, in place.
+    """Store the outputs of a step in the state that it started from, in place.
 
     Args:
-        state: by name, `[rows ...]` each.
-        made: by name, "next." and "new." as in `Plan`.
-        rows: of the state, those that were stepped.
-        at: frames that each of them had had before.
-        frames: of the step.
+        state: arrays `[rows ...]` by name.
+        outputs: arrays by name, "next." and "new." as in `GraphPlan`.
+        rows: rows of the state that took the step.
+        positions: number of frames that each of them had before.
+        frames: number of frames in the step.
     """
-    for name, value in made.items():
-        kind, _, name = name.partition(".")
+    for output, value in outputs.items():
+        kind, _, name = output.partition(".")
         if kind == "next":
             state[name][rows] = value
         elif kind == "new":
             ring = state[name]
             which = np.arange(len(ring))[rows, None] if isinstance(rows, slice) else rows[:, None]
             n, slots = value.shape[2], ring.shape[2]
-            late = max(0, n - slots)  # what would be written over at once
-            to = (at[:, None] * (n // frames) + np.arange(late, n)) % slots
+            late = max(0, n - slots)  # columns that later ones would overwrite at once
+            to = (positions[:, None] * (n // frames) + np.arange(late, n)) % slots
             ring[which, :, to] = value[:, :, late:].transpose(0, 2, 1, 3)
 
 
-class Passage:
-    """What coding and decoding have in common; `way` names their graphs.
+class GraphSession:
+    """Common part of encoding and decoding with graphs: position, input and state of signals.
 
     Attributes:
-        stepped: frames that went through steps.
-        start: makes the state before the first; it is written into.
+        direction: "encoder" or "decoder", which the names of the graphs begin with.
+        takes: name of the input of the graphs.
+        gives: name of their output.
+        stepped: number of frames that went through steps.
+        start: function that creates the state before the first step, which is updated in place.
     """
 
-    way: str
+    direction: str
     takes: str
     gives: str
 
-    def __init__(self, plan: Plan, graphs: Backend, batch: int, block: int | None) -> None:
-        self.plan, self.batch, self.block = plan, batch, block or plan.block
-        self.start: Callable[[], State] = lambda: plan.start(self.way, batch)
+    def __init__(self, plan: GraphPlan, graphs: Backend, batch: int, block: int | None) -> None:
+        self.plan = plan
+        self.batch = batch
+        self.block = block or plan.block
+        self.start: Callable[[], State] = lambda: plan.start(self.direction, batch)
         self.stepped = 0
         self._graphs = graphs
         self._state: State | None = None  # until the first step
-        self._held: list[np.ndarray] = []
-        self._size = 0  # of what is held, along time
+        self._pieces: list[np.ndarray] = []
+        self._size = 0  # length of all pieces
 
-    # -- a step in parts, so that those of many can run side by side (`batching_numpy`) -----------
+    # -- a step in parts, so that those of many can run together (`batching_numpy`) ----------------
 
-    def hold(self, x: np.ndarray) -> None:
-        """Keep a further piece."""
-        self._held.append(x)
+    def append(self, x: np.ndarray) -> None:
+        """Add a further piece to the input buffer."""
+        self._pieces.append(x)
         self._size += x.shape[2]
 
     def ready(self) -> bool:
-        """Whether there is enough for a step."""
+        """Return whether there is enough input for a step."""
         raise NotImplementedError
 
-    def take(self) -> np.ndarray:
-        """What the next step takes."""
+    def take_input(self) -> np.ndarray:
+        """Take the input of the next step from the input buffer."""
         raise NotImplementedError
 
-    def give(self, made: np.ndarray) -> np.ndarray:
-        """What of a step's result belongs to the signal."""
+    def trim(self, output: np.ndarray) -> np.ndarray:
+        """Return the part of the output of a step that belongs to the signal."""
         raise NotImplementedError
 
-    def join(self, made: list[np.ndarray]) -> np.ndarray:
-        """Results one after the other; of the right shape if there are none."""
+    def join(self, outputs: list[np.ndarray]) -> np.ndarray:
+        """Concatenate outputs; an empty array of the right shape if there are none."""
         raise NotImplementedError
 
     def step(self) -> np.ndarray:
-        """The next step, alone."""
-        return self.give(self._step(self.take()))
+        """Run the next step by itself, and return its output."""
+        return self.trim(self._step(self.take_input()))
 
     @property
     def begun(self) -> bool:
-        """Whether there was a step."""
+        """Whether there is a state, which the first step creates."""
         return self._state is not None
 
     def begin(self) -> State:
-        """The state, of before the first step if there was none."""
+        """Return the state, which is created if there is none."""
         if self._state is None:
             self._state = self.start()
         return self._state
 
     def move(self, state: State) -> None:
-        """Its state lies elsewhere now."""
+        """Replace the arrays of the state by others of the same content."""
         self._state = state
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _need(self) -> int:
-        """Frames of the next step."""
+    def _step_frames(self) -> int:
         return self.block if self._state is not None else max(self.block, self.plan.first_frames)
 
     def _push(self, x: np.ndarray) -> np.ndarray:
-        self.hold(x)
-        made = []
+        self.append(x)
+        outputs = []
         while self.ready():
-            made.append(self.step())
-        return self.join(made)
+            outputs.append(self.step())
+        return self.join(outputs)
 
     def _take(self, size: int) -> np.ndarray:
-        joined = self._held[0] if len(self._held) == 1 else np.concatenate(self._held, 2)
-        self._held = [joined[:, :, size:]]
+        joined = self._pieces[0] if len(self._pieces) == 1 else np.concatenate(self._pieces, 2)
+        self._pieces = [joined[:, :, size:]]
         self._size = joined.shape[2] - min(size, joined.shape[2])
         return joined[:, :, :size]
 
     def _run(self, graph: str, x: np.ndarray | None, state: State) -> np.ndarray:
         inputs = state if x is None else {self.takes: np.ascontiguousarray(x), **state}
-        return self._graphs.run(f"{self.way}{graph}", inputs)[self.gives]
+        return self._graphs.run(f"{self.direction}{graph}", inputs)[self.gives]
 
     def _step(self, x: np.ndarray) -> np.ndarray:
-        """What whole frames of input give."""
+        """Run a step on whole frames of input."""
         mirrored = not (self.begun or self.plan.fills_up)
         state = self.begin()
         graph, inputs = ("_begin", {}) if mirrored else ("_step", state)
         inputs = {self.takes: np.ascontiguousarray(x), **inputs}
-        made = self._graphs.run(f"{self.way}{graph}", inputs)
+        outputs = self._graphs.run(f"{self.direction}{graph}", inputs)
         frames = self._frames(x)
-        entered(state, made, slice(None), np.full(self.batch, self.stepped), frames)
+        store_outputs(state, outputs, slice(None), np.full(self.batch, self.stepped), frames)
         self.stepped += frames
-        return made[self.gives]
+        return outputs[self.gives]
 
     def _frames(self, x: np.ndarray) -> int:
         return x.shape[2]

@@ -1,4 +1,4 @@
-"""A stream's state as bytes: tensors as safetensors, the rest as JSON, a checksum before both."""
+"""Snapshots of streams as bytes: a checksum, then tensors as safetensors and the rest as JSON."""
 
 from __future__ import annotations
 
@@ -13,39 +13,50 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from audiotok.runtime.base import RunnableCodec
-from audiotok.runtime.session import Passage
+from audiotok.runtime.session import CodingSession
 
 if TYPE_CHECKING:
     from audiotok.runtime.windows import Windowed
 
-Kept = tuple[Any, dict[str, Tensor]]
+Dump = tuple[Any, dict[str, Tensor]]  # JSON of a session, and the tensors it names
 
 MAGIC = b"audiotok stream 1\n"
 _DIGEST = 32  # bytes of SHA-256
 
 
 def pack(
-    codec: RunnableCodec, about: dict[str, Any], passages: Sequence[Passage | Windowed]
+    codec: RunnableCodec, options: dict[str, Any], sessions: Sequence[CodingSession | Windowed]
 ) -> bytes:
-    """Passages of a codec, and what its owner says of them, as bytes."""
+    """Return the options and sessions of a stream as bytes.
+
+    Args:
+        codec: codec of the sessions.
+        options: options of the stream, as JSON.
+        sessions: sessions of the stream.
+    """
     tensors: dict[str, Tensor] = {}
-    said = {
+    content = {
         "codec": codec.name,
         "fingerprint": _weights(codec),
-        "about": about,
-        "passages": [passage.kept(tensors, f"p{i}") for i, passage in enumerate(passages)],
+        "about": options,
+        "passages": [session.dump(tensors, f"p{i}") for i, session in enumerate(sessions)],
     }
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    tensors["said"] = torch.frombuffer(bytearray(json.dumps(said).encode()), dtype=torch.uint8)
+    text = bytearray(json.dumps(content).encode())
+    tensors["said"] = torch.frombuffer(text, dtype=torch.uint8)
     body = save(tensors)
     return MAGIC + hashlib.sha256(body).digest() + body
 
 
-def unpack(codec: RunnableCodec, data: bytes) -> tuple[dict[str, Any], list[Kept]]:
-    """What `pack` packed: what its owner said, and for `fill` the rest.
+def unpack(codec: RunnableCodec, data: bytes) -> tuple[dict[str, Any], list[Dump]]:
+    """Return the options of a packed stream, and its sessions for `fill`.
+
+    Args:
+        codec: codec of the stream.
+        data: result of `pack`.
 
     Raises:
-        ValueError: damaged, or of another codec or other weights.
+        ValueError: the data are damaged, or of another codec or other weights.
     """
     begin = len(MAGIC) + _DIGEST
     body = data[begin:]
@@ -57,22 +68,22 @@ def unpack(codec: RunnableCodec, data: bytes) -> tuple[dict[str, Any], list[Kept
         tensors = load(body)
     except SafetensorError as error:
         raise ValueError(f"a damaged snapshot of a stream: {error}") from None
-    said = json.loads(tensors.pop("said").numpy().tobytes())
-    if (said["codec"], said["fingerprint"]) != (codec.name, _weights(codec)):
+    content = json.loads(tensors.pop("said").numpy().tobytes())
+    if (content["codec"], content["fingerprint"]) != (codec.name, _weights(codec)):
         raise ValueError(
-            f"a stream of codec {said['codec']!r} with weights {said['fingerprint']}, not of"
+            f"a stream of codec {content['codec']!r} with weights {content['fingerprint']}, not of"
             f" {codec.name!r} with {_weights(codec)}"
         )
     tensors = {name: tensor.to(codec.device) for name, tensor in tensors.items()}
-    return said["about"], [(passage, tensors) for passage in said["passages"]]
+    return content["about"], [(session, tensors) for session in content["passages"]]
 
 
 def _weights(codec: RunnableCodec) -> str:
-    """Name all weights: a stream may be in the middle of encoding and of decoding."""
+    """Return both fingerprints: a stream may be in the middle of encoding and of decoding."""
     return f"{codec.fingerprint} {codec.decoder_fingerprint}"
 
 
-def fill(passages: Sequence[Passage | Windowed], kept: Sequence[Kept]) -> None:
-    """Put passages, new ones, where those that were packed were."""
-    for passage, (said, tensors) in zip(passages, kept, strict=True):
-        passage.regain(said, tensors)
+def fill(sessions: Sequence[CodingSession | Windowed], dumps: Sequence[Dump]) -> None:
+    """Restore new sessions from those that were packed."""
+    for session, (content, tensors) in zip(sessions, dumps, strict=True):
+        session.restore(content, tensors)

@@ -1,4 +1,4 @@
-"""States of many signals: side by side in one tree of tensors, apart again, and as plain tensors.
+"""States of many signals: stacked into one tree of tensors, split again, and as plain tensors.
 
 A state is None, a tensor whose first axis is the batch, or a tuple of states (`layers/base.py`).
 """
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One signal's part of a state that several share: not cut out before it is needed apart.
+    """One signal's part of a shared state, which is copied only when it is needed separately.
 
     Attributes:
-        shared: the state of all.
-        index: whose part this is.
-        of: how many there are.
-        form: `form` of each part.
+        shared: stacked state of all signals.
+        index: row of this signal.
+        of: number of rows.
+        form: form of the state of this signal (see the function `form`).
     """
 
     shared: State
@@ -32,20 +32,23 @@ class Row:
     of: int
     form: Hashable
 
-    def alone(self) -> State:
-        """The state of this signal; it keeps nothing of the others alive."""
-        return _each(lambda leaf: leaf[self.index : self.index + 1].clone(), self.shared)
+    def own_state(self) -> State:
+        """Return a copy of this signal's state, which does not keep the shared state alive."""
+        return _map(lambda leaf: leaf[self.index : self.index + 1].clone(), self.shared)
 
 
-def rows(state: State, count: int) -> list[Row]:
-    """The parts of a state of `count` signals."""
-    alike, flags = _shapes(state), _flags(state)
-    return [Row(state, i, count, (alike, tuple(f[i] for f in flags))) for i in range(count)]
+def split_rows(state: State, count: int) -> list[Row]:
+    """Return the rows of a state of `count` signals."""
+    shapes, flags = _shapes(state), _flags(state)
+    return [Row(state, i, count, (shapes, tuple(f[i] for f in flags))) for i in range(count)]
 
 
 def form(state: State | Row) -> Hashable:
-    """What the states of two signals must share to lie side by side: their tree, shapes and types,
-    and their flags, which a layer may take to be the same for all."""
+    """Return the properties that the states of two signals must share to be stacked.
+
+    These are the tree, the shapes and types, and the flags, which a layer may take to be the same
+    for all signals.
+    """
     if isinstance(state, Row):
         return state.form
     return _shapes(state), tuple(flag[0] for flag in _flags(state))
@@ -58,7 +61,7 @@ def _shapes(state: State) -> Hashable:
 
 
 def _flags(state: State) -> list[list[bool]]:
-    """What says of each signal whether it has begun, say: `[b]` of bool."""
+    """Return the boolean tensors `[b]` of a state, such as whether a signal is new."""
     if isinstance(state, tuple):
         return [flag for part in state for flag in _flags(part)]
     if state is None or state.dtype != torch.bool or state.ndim != 1:
@@ -66,52 +69,58 @@ def _flags(state: State) -> list[list[bool]]:
     return [state.tolist()]
 
 
-def beside(states: Sequence[State | Row]) -> State:
-    """States of one form, a signal each, as one.
+def stack(states: Sequence[State | Row]) -> State:
+    """Stack states of the same form, of one signal each.
 
-    Those that already lie side by side, in this order and with no other, are left where they are.
+    If they are exactly the rows of one shared state, in order, that state is returned uncopied.
     """
     first = states[0]
     if isinstance(first, Row) and all(
         isinstance(state, Row) and state.shared is first.shared for state in states
     ):
-        at = [state.index for state in states]
-        if at == list(range(first.of)):
+        rows = [state.index for state in states]
+        if rows == list(range(first.of)):
             return first.shared
-        return _each(lambda leaf: leaf[torch.tensor(at, device=leaf.device)], first.shared)
-    apart = [state.alone() if isinstance(state, Row) else state for state in states]
-    return apart[0] if len(apart) == 1 else _beside(apart)
+        return _map(lambda leaf: leaf[torch.tensor(rows, device=leaf.device)], first.shared)
+    separate = [state.own_state() if isinstance(state, Row) else state for state in states]
+    return separate[0] if len(separate) == 1 else _stack(separate)
 
 
-def members(state: State, which: slice) -> State:
-    """The state of some signals."""
-    return _each(lambda leaf: leaf[which], state)
+def select(state: State, members: slice) -> State:
+    """Return the state of some signals."""
+    return _map(lambda leaf: leaf[members], state)
 
 
-def _each(change: Callable[[Tensor], Tensor], state: State) -> State:
+def _map(change: Callable[[Tensor], Tensor], state: State) -> State:
     if isinstance(state, tuple):
-        return tuple(_each(change, part) for part in state)
+        return tuple(_map(change, part) for part in state)
     return state if state is None else change(state)
 
 
-def _beside(states: Sequence[State]) -> State:
+def _stack(states: Sequence[State]) -> State:
     if isinstance(states[0], tuple):
-        return tuple(_beside(parts) for parts in zip(*states, strict=True))
+        return tuple(_stack(parts) for parts in zip(*states, strict=True))
     return None if states[0] is None else torch.cat(list(states))
 
 
-def tree(state: State, tensors: dict[str, Tensor], name: str) -> Any:
-    """A state as JSON, its tensors put into `tensors` under names that begin with `name`."""
+def to_tree(state: State, tensors: dict[str, Tensor], name: str) -> Any:
+    """Return a state as JSON, with names in the place of tensors.
+
+    Args:
+        state: state to convert.
+        tensors: mapping to which the tensors are added by name.
+        name: prefix of their names.
+    """
     if isinstance(state, tuple):
-        return [tree(part, tensors, f"{name}.{i}") for i, part in enumerate(state)]
+        return [to_tree(part, tensors, f"{name}.{i}") for i, part in enumerate(state)]
     if state is None:
         return None
     tensors[name] = state.contiguous()
     return name
 
 
-def grown(node: Any, tensors: dict[str, Tensor]) -> State:
-    """The state that `tree` took apart."""
+def from_tree(node: Any, tensors: dict[str, Tensor]) -> State:
+    """Return the state that `to_tree` converted."""
     if isinstance(node, list):
-        return tuple(grown(part, tensors) for part in node)
+        return tuple(from_tree(part, tensors) for part in node)
     return None if node is None else tensors[node]

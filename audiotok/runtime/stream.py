@@ -1,6 +1,6 @@
-"""Stream: one conversation with a codec, coded as it comes; StreamBatch: many side by side.
+"""Streaming with a codec: `Stream` is one conversation, `StreamBatch` runs many together.
 
-A stream owns all state, so one codec serves any number of streams and threads.
+A stream holds all state, so one codec serves any number of streams and threads.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from torch import Tensor
 
 from audiotok.runtime import snapshot
 from audiotok.runtime.base import RunnableCodec
-from audiotok.runtime.batching import abreast
-from audiotok.runtime.session import Passage
+from audiotok.runtime.batching import step_together
+from audiotok.runtime.session import CodingSession
 from audiotok.runtime.sessions import Decoding, Encoding
 from audiotok.runtime.windows import WindowedDecoding, WindowedEncoding
 
 
 @dataclass(frozen=True)
 class Latency:
-    """How late decoded sound is, in seconds.
+    """Latency of decoded audio, in seconds.
 
     Attributes:
-        algorithmic: from a sample's arrival to its decoded self, at most, computing apart.
-        p50, p99: of computing a frame; nan before the first.
-        frames: of the latest that were timed.
+        algorithmic: longest time from the arrival of a sample to its decoded value, without
+            computation.
+        p50: median time to compute a frame; nan before the first.
+        p99: 99th percentile of the time to compute a frame; nan before the first.
+        frames: number of recent frames that these are taken over.
     """
 
     algorithmic: float
@@ -39,11 +41,12 @@ class Latency:
 
 
 class Stream:
-    """Encode and decode a piece at a time, frame by frame, with the codec's latency.
+    """Encode and decode in pieces, frame by frame, with the codec's latency.
 
-    Codes and samples are those of the whole recording for any cutting into pieces. A codec that
-    mirrors its first frames (EnCodec) gives nothing until `codec.first_frames` of them are there,
-    then every frame as it comes. One that looks ahead (DAC) lags by as much (`stream.latency`).
+    Codes and samples are those of the whole recording, however it is cut into pieces. A codec that
+    mirrors its first frames (EnCodec) returns nothing until `codec.first_frames` of them have
+    arrived, then every frame as it arrives. A codec with look-ahead (DAC) lags by as much
+    (`stream.latency`).
 
     >>> stream = Stream(codec)
     >>> for piece in microphone:                 # samples [c t], any t
@@ -52,16 +55,16 @@ class Stream:
     >>> codes, samples = stream.finish()         # the rest: as many samples in all as went in
 
     Args:
-        codec: one of finite `codec.latency`, or any with a `context`.
-        codebooks: how many to use (all if None).
-        block: frames a step. `codec.block` gives the arithmetic of `codec.encode`, to the bit, and
-            its delay; 1 gives each frame at once, whose codes may differ in near-ties.
-        context: seconds before and after each frame that are looked at, for a codec that needs the
-            whole recording (`audiotok.runtime.windows`): what comes is not what the whole gives.
+        codec: codec whose `latency` is finite, or any codec with a `context`.
+        codebooks: number of codebooks to use, from the first (all if None).
+        block: frames per step. `codec.block` has the arithmetic of `codec.encode`, to the bit, and
+            its delay; 1 returns each frame at once, whose codes may differ in near-ties.
+        context: seconds before and after each frame that the codec sees, for a codec that needs the
+            whole recording (`audiotok.runtime.windows`): the result is an approximation.
 
     Raises:
-        ValueError: the codec needs the end of a recording before it begins, and no `context` is
-            given; or one is given where none is needed.
+        ValueError: the codec needs the whole recording and `context` is None, or `context` is given
+            for a codec that does not.
     """
 
     def __init__(
@@ -81,12 +84,15 @@ class Stream:
                 " cannot stream exactly; context=SECONDS (--context) lets it look at so much before"
                 " and after each frame (`audiotok.runtime.windows.loss` measures what that costs)"
             )
-        self.codec, self.codebooks, self.block, self.context = codec, codebooks, block, context
+        self.codec = codec
+        self.codebooks = codebooks
+        self.block = block
+        self.context = context
         self._times: dict[str, deque[tuple[float, int]]] = {}
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new conversation."""
+        """Start a new conversation."""
         self._encoding: Encoding | WindowedEncoding
         self._decoding: Decoding | WindowedDecoding
         if self.context is None:
@@ -98,104 +104,125 @@ class Stream:
             self._decoding = WindowedDecoding(self.codec, frames)
         self._times = {"encode": deque(maxlen=1000), "decode": deque(maxlen=1000)}
 
-    # -- piece by piece ---------------------------------------------------------------------------
+    # -- encode and decode ------------------------------------------------------------------------
 
     def encode(self, samples: Tensor) -> Tensor:
-        """Samples `[c t]` at the codec's rate to the codes `[k f]` that they complete."""
+        """Encode samples `[c t]` at the codec's rate to the codes `[k f]` that they complete."""
         begin = time.perf_counter()
         codes = self._encoding.push(samples[None])[0]
         self.timed("encode", time.perf_counter() - begin, codes.shape[1])
         return codes
 
     def finish_encode(self) -> Tensor:
-        """The codes `[k f]` of what is left; the last frame is filled up with silence."""
+        """Return the remaining codes `[k f]`; the last frame is filled up with silence."""
         return self._encoding.finish()[0]
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes `[k f]` to the samples `[c t]` that they complete."""
+        """Decode codes `[k f]` to the samples `[c t]` that they complete."""
         begin = time.perf_counter()
         samples = self._decoding.push(codes[None])[0]
         self.timed("decode", time.perf_counter() - begin, codes.shape[1])
         return samples
 
     def finish_decode(self, samples: int | None = None) -> Tensor:
-        """The samples `[c t]` that are left.
+        """Return the remaining samples `[c t]`.
 
         Args:
-            samples: how many there are in all, where that is known: nothing is given past them. Up
-                to the end of the last frame if None.
+            samples: total number of samples where it is known, after which the output ends; if
+                None, it ends with the last frame.
         """
         self._decoding.samples = samples
         return self._decoding.finish()[0]
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """The codes `[k f]` and the samples `[c t]` that are left of a conversation whose every
-        code was decoded: exactly as many samples in all as went in."""
+        """Return the remaining codes `[k f]` and samples `[c t]` of a conversation.
+
+        All codes so far must have been decoded. The total number of samples out is that of samples
+        in.
+        """
         codes = self.finish_encode()
         self._decoding.samples = self._encoding.samples
-        heard = [self._decoding.push(codes[None])[0], self._decoding.finish()[0]]
-        return codes, torch.cat(heard, 1)
+        samples = [self._decoding.push(codes[None])[0], self._decoding.finish()[0]]
+        return codes, torch.cat(samples, 1)
 
-    # -- looking, leaving and coming back ---------------------------------------------------------
+    # -- latency and snapshots --------------------------------------------------------------------
 
     @property
     def latency(self) -> Latency:
-        """Algorithmic, and what computing the latest frames took, encoded and decoded."""
+        """Algorithmic latency, and computation times of recent frames, encoded and decoded."""
         took = [sum(pair) for pair in zip(*map(self._each, self._times), strict=False)]
         took = sorted(took or self._each("encode") or self._each("decode"))
         last = len(took) - 1
         p50, p99 = (took[round(q * last)] if took else math.nan for q in (0.5, 0.99))
         seconds = self.codec.latency
         if isinstance(self._encoding, WindowedEncoding):
-            # A middle's codes wait for the context after it, decoding for the next middle and its.
+            # The codes of a middle wait for one context; decoding waits for two more.
             seconds = 3 * self._encoding.context / float(self.codec.frame_rate)
         return Latency(seconds, p50, p99, len(took))
 
-    def _each(self, way: str) -> list[float]:
-        return [seconds / frames for seconds, frames in self._times[way] for _ in range(frames)]
+    def _each(self, direction: str) -> list[float]:
+        times = self._times[direction]
+        return [seconds / frames for seconds, frames in times for _ in range(frames)]
 
-    def timed(self, way: str, seconds: float, frames: int) -> None:
-        """Keep what so many frames took; pieces that complete none are part of the next."""
-        times = self._times[way]
+    def timed(self, direction: str, seconds: float, frames: int) -> None:
+        """Record the computation time of frames.
+
+        The time of a piece that completes no frame is added to that of the next piece.
+
+        Args:
+            direction: "encode" or "decode".
+            seconds: computation time.
+            frames: number of frames that were completed.
+        """
+        times = self._times[direction]
         if times and not times[-1][1]:
             seconds += times.pop()[0]
         times.append((seconds, frames))
 
-    def passage(self, way: str, codec: RunnableCodec) -> Passage:
-        """What encodes, or decodes, for `StreamBatch` to step.
+    def session(self, direction: str, codec: RunnableCodec) -> CodingSession:
+        """Return the session that encodes or decodes, for `StreamBatch`.
+
+        Args:
+            direction: "encode" or "decode".
+            codec: codec that the stream must have.
 
         Raises:
-            ValueError: it is another codec's, or goes in windows.
+            ValueError: the stream is of another codec, or runs in windows.
         """
-        passage = self._encoding if way == "encode" else self._decoding
-        if self.codec is not codec or not isinstance(passage, Passage):
+        session = self._encoding if direction == "encode" else self._decoding
+        if self.codec is not codec or not isinstance(session, CodingSession):
             raise ValueError(
                 f"a stream of {self.codec.name!r} with context {self.context} cannot step beside"
                 f" others of {codec.name!r}: all must be of the same loaded codec, with no context"
             )
-        return passage
+        return session
 
     def snapshot(self) -> bytes:
-        """All of its state, to go on from with `Stream.restore`, in another process too."""
-        about = {"codebooks": self.codebooks, "block": self.block, "context": self.context}
-        return snapshot.pack(self.codec, about, [self._encoding, self._decoding])
+        """Return the whole state as bytes for `Stream.restore`, in this or another process."""
+        options = {"codebooks": self.codebooks, "block": self.block, "context": self.context}
+        return snapshot.pack(self.codec, options, [self._encoding, self._decoding])
 
     @classmethod
     def restore(cls, codec: RunnableCodec, data: bytes) -> Stream:
-        """The stream whose `snapshot` this is, on the codec's device.
+        """Create a stream from the result of `snapshot`, on the codec's device.
+
+        Args:
+            codec: codec of the stream.
+            data: result of `snapshot`.
 
         Raises:
-            ValueError: damaged, or of another codec or other weights.
+            ValueError: the data are damaged, or of another codec or other weights.
         """
-        about, passages = snapshot.unpack(codec, data)
-        stream = cls(codec, **about)
-        snapshot.fill([stream._encoding, stream._decoding], passages)
+        options, sessions = snapshot.unpack(codec, data)
+        stream = cls(codec, **options)
+        snapshot.fill([stream._encoding, stream._decoding], sessions)
         return stream
 
 
 class StreamBatch:
-    """Many streams of one codec that start and stop when they like: those that are ready step side
-    by side, and each gets the codes it gets alone.
+    """Continuous batching of streams of one codec, which start and stop at any time.
+
+    Streams that are ready take a step together, and each gets the codes that it gets alone.
 
     >>> batch = StreamBatch(codec)
     >>> one, other = batch.open(), batch.open()
@@ -204,31 +231,34 @@ class StreamBatch:
     >>> rest = one.finish()                      # and `other` goes on
 
     Args:
-        codec: one of finite `codec.latency`.
-        codebooks: how many to use (all if None).
+        codec: codec whose `latency` is finite.
+        codebooks: number of codebooks to use, from the first (all if None).
     """
 
     def __init__(self, codec: RunnableCodec, *, codebooks: int | None = None) -> None:
-        self.codec, self.codebooks = codec, codebooks
+        self.codec = codec
+        self.codebooks = codebooks
 
     def open(self) -> Stream:
-        """A new stream; any other `Stream` of the codec may step with it too."""
+        """Start a stream; any other `Stream` of the codec may step with it too."""
         return Stream(self.codec, codebooks=self.codebooks)
 
     def encode(self, pieces: Mapping[Stream, Tensor]) -> dict[Stream, Tensor]:
-        """Samples `[c t]` of each stream to the codes `[k f]` that they complete."""
-        return self._abreast("encode", pieces)
+        """Encode samples `[c t]` of each stream to the codes `[k f]` that they complete."""
+        return self._step_together("encode", pieces)
 
     def decode(self, codes: Mapping[Stream, Tensor]) -> dict[Stream, Tensor]:
-        """Codes `[k f]` of each stream to the samples `[c t]` that they complete."""
-        return self._abreast("decode", codes)
+        """Decode codes `[k f]` of each stream to the samples `[c t]` that they complete."""
+        return self._step_together("decode", codes)
 
-    def _abreast(self, way: str, pieces: Mapping[Stream, Tensor]) -> dict[Stream, Tensor]:
+    def _step_together(
+        self, direction: str, pieces: Mapping[Stream, Tensor]
+    ) -> dict[Stream, Tensor]:
         begin = time.perf_counter()
-        passages = [stream.passage(way, self.codec) for stream in pieces]
-        made = abreast(passages, [piece[None] for piece in pieces.values()])
+        sessions = [stream.session(direction, self.codec) for stream in pieces]
+        outputs = step_together(sessions, [piece[None] for piece in pieces.values()])
         seconds = time.perf_counter() - begin
-        for (stream, x), y in zip(pieces.items(), made, strict=True):
-            # A stream waits for the whole step, whoever else is in it.
-            stream.timed(way, seconds, (y[0] if way == "encode" else x).shape[1])
-        return {stream: y[0] for stream, y in zip(pieces, made, strict=True)}
+        for (stream, x), y in zip(pieces.items(), outputs, strict=True):
+            # Each stream waits for the whole step, so that its time counts for all of them.
+            stream.timed(direction, seconds, (y[0] if direction == "encode" else x).shape[1])
+        return {stream: y[0] for stream, y in zip(pieces, outputs, strict=True)}

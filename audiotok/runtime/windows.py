@@ -1,10 +1,10 @@
-"""A codec that needs the whole recording, in windows all the same: what it then hears is less.
+"""Streaming in windows of codecs that need the whole recording, as an approximation.
 
     frames   |--- context ---|-- middle --|--- context ---|   a window is coded as a recording of
     kept                     |------------|                   its own; its middle is kept
 
-Codes and samples are not those of the whole: `loss` measures by how much. For SpeechTokenizer (a
-memory that runs from the end) and WavTokenizer (attention over the clip).
+Codes and samples differ from those of the whole recording; `loss` measures by how much. This is for
+SpeechTokenizer (bidirectional LSTM) and WavTokenizer (attention over the clip).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from audiotok._platform.shapes import Codes, Wave
 from audiotok.runtime.base import RunnableCodec
-from audiotok.runtime.buffer import Held
+from audiotok.runtime.buffer import InputBuffer
 from audiotok.runtime.sessions import Decoding, Encoding
 
 if TYPE_CHECKING:
@@ -26,63 +26,74 @@ if TYPE_CHECKING:
 
 
 class Windowed:
-    """What coding and decoding in windows have in common.
+    """Common part of encoding and decoding one signal in windows.
 
     Args:
-        codec: what codes.
-        context: frames before and after the middle of a window, which is as long.
-        unit: how much of what comes makes a frame: samples, or one.
+        codec: codec that runs on each window.
+        context: frames before and after the middle of a window, which has as many.
+        unit: size of a frame of input: samples to encode, 1 to decode.
     """
 
     def __init__(self, codec: RunnableCodec, context: int, unit: int) -> None:
         if context < 1:
             raise ValueError(f"a context of {context} frames: at least one is needed")
-        self.codec, self.context, self._unit = codec, context, unit
-        self._held = Held()
-        self._done = 0  # frames that are held and coded: the context before the middle
+        self.codec = codec
+        self.context = context
+        self._unit = unit
+        self._input = InputBuffer()
+        self._done = 0  # frames in the buffer that are already coded: context before the middle
 
     def push(self, x: Tensor, /) -> Tensor:
-        """What a further piece `[1 d n]` completes; often nothing."""
-        self._held.push(x)
-        made = []
-        while self._held.size >= (self._done + 2 * self.context) * self._unit:
-            window = self._held.first((self._done + 2 * self.context) * self._unit)
-            made.append(self._coded(window, self._done, self.context))
+        """Return the outputs that a further piece `[1 d n]` completes; often none."""
+        self._input.push(x)
+        outputs = []
+        while self._input.size >= (self._done + 2 * self.context) * self._unit:
+            window = self._input.peek((self._done + 2 * self.context) * self._unit)
+            outputs.append(self._coded(window, self._done, self.context))
             done = self._done + self.context
-            self._held.take((done - self.context) * self._unit)
+            self._input.take((done - self.context) * self._unit)
             self._done = self.context
-        return self._joined(made)
+        return self._joined(outputs)
 
     def finish(self) -> Tensor:
-        """The rest."""
-        if self._held.size <= self._done * self._unit:
+        """Return the remaining outputs at the end of the signal."""
+        if self._input.size <= self._done * self._unit:
             return self._joined([])
-        return self._joined([self._coded(self._held.first(self._held.size), self._done, None)])
+        return self._joined([self._coded(self._input.peek(self._input.size), self._done, None)])
 
     def _coded(self, window: Tensor, begin: int, frames: int | None) -> Tensor:
-        """What becomes of some frames of a window that is coded as a whole; to its end if None."""
+        """Code a whole window, and return `frames` frames of it from `begin` on (all if None)."""
         raise NotImplementedError
 
-    def _joined(self, made: list[Tensor]) -> Tensor:
+    def _joined(self, outputs: list[Tensor]) -> Tensor:
         raise NotImplementedError
 
-    def kept(self, tensors: dict[str, Tensor], name: str) -> dict[str, Any]:
-        """See `Passage.kept`."""
-        said: dict[str, Any] = {"held": None, "done": self._done}
-        if self._held.width:
-            said["held"] = name
-            tensors[name] = self._held.first(self._held.size)
-        return said
+    def dump(self, tensors: dict[str, Tensor], name: str) -> dict[str, Any]:
+        """See `CodingSession.dump`."""
+        content: dict[str, Any] = {"held": None, "done": self._done}
+        if self._input.width:
+            content["held"] = name
+            tensors[name] = self._input.peek(self._input.size)
+        return content
 
-    def regain(self, said: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """See `Passage.regain`."""
-        if said["held"]:
-            self._held.push(tensors[said["held"]])
-        self._done = said["done"]
+    def restore(self, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """See `CodingSession.restore`."""
+        if content["held"]:
+            self._input.push(tensors[content["held"]])
+        self._done = content["done"]
 
 
 class WindowedEncoding(Windowed):
-    """Waves `[1 c t]` in, codes `[1 k f]` out, a window at a time."""
+    """Session from waves `[1 c t]` to codes `[1 k f]` in windows.
+
+    Args:
+        codec: codec that runs on each window.
+        context: frames before and after the middle of a window.
+        codebooks: number of codebooks to use, from the first (all if None).
+
+    Attributes:
+        samples: number of samples so far.
+    """
 
     def __init__(self, codec: RunnableCodec, context: int, *, codebooks: int | None = None) -> None:
         super().__init__(codec, context, codec.frame_size)
@@ -99,26 +110,35 @@ class WindowedEncoding(Windowed):
         codes = torch.cat([encoding.push(window), encoding.finish()], 2)[:, :, begin:]
         return codes[:, :, :frames]
 
-    def _joined(self, made: list[Tensor]) -> Tensor:
+    def _joined(self, outputs: list[Tensor]) -> Tensor:
         none = torch.zeros(1, self.codebooks, 0, dtype=torch.int64, device=self.codec.device)
-        return torch.cat([none, *made], 2)
+        return torch.cat([none, *outputs], 2)
 
-    def kept(self, tensors: dict[str, Tensor], name: str) -> dict[str, Any]:
-        """See `Passage.kept`."""
-        return super().kept(tensors, name) | {"samples": self.samples}
+    def dump(self, tensors: dict[str, Tensor], name: str) -> dict[str, Any]:
+        """See `CodingSession.dump`."""
+        return super().dump(tensors, name) | {"samples": self.samples}
 
-    def regain(self, said: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """See `Passage.regain`."""
-        super().regain(said, tensors)
-        self.samples = said["samples"]
+    def restore(self, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """See `CodingSession.restore`."""
+        super().restore(content, tensors)
+        self.samples = content["samples"]
 
 
 class WindowedDecoding(Windowed):
-    """Codes `[1 k f]` in, waves `[1 c t]` out, a window at a time."""
+    """Session from codes `[1 k f]` to waves `[1 c t]` in windows.
+
+    Args:
+        codec: codec that runs on each window.
+        context: frames before and after the middle of a window.
+
+    Attributes:
+        samples: exact length of the recording, after which the output ends; None if unknown.
+        given: number of samples returned so far.
+    """
 
     def __init__(self, codec: RunnableCodec, context: int) -> None:
         super().__init__(codec, context, 1)
-        self.samples: int | None = None  # of the recording, where that is known
+        self.samples: int | None = None
         self.given = 0
 
     def _coded(self, window: Codes, begin: int, frames: int | None) -> Tensor:
@@ -126,33 +146,33 @@ class WindowedDecoding(Windowed):
         wave = torch.cat([decoding.push(window), decoding.finish()], 2)[:, :, begin * size :]
         return wave if frames is None else wave[:, :, : frames * size]
 
-    def _joined(self, made: list[Tensor]) -> Tensor:
+    def _joined(self, outputs: list[Tensor]) -> Tensor:
         none = torch.zeros(1, self.codec.channels, 0, device=self.codec.device)
-        wave = torch.cat([none, *made], 2)
+        wave = torch.cat([none, *outputs], 2)
         if self.samples is not None:
             wave = wave[:, :, : max(0, self.samples - self.given)]
         self.given += wave.shape[2]
         return wave
 
-    def kept(self, tensors: dict[str, Tensor], name: str) -> dict[str, Any]:
-        """See `Passage.kept`."""
-        return super().kept(tensors, name) | {"given": self.given}
+    def dump(self, tensors: dict[str, Tensor], name: str) -> dict[str, Any]:
+        """See `CodingSession.dump`."""
+        return super().dump(tensors, name) | {"given": self.given}
 
-    def regain(self, said: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """See `Passage.regain`."""
-        super().regain(said, tensors)
-        self.given = said["given"]
+    def restore(self, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """See `CodingSession.restore`."""
+        super().restore(content, tensors)
+        self.given = content["given"]
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What windows cost a recording.
+    """Difference between a recording coded in windows and coded as a whole.
 
     Attributes:
-        codes: share of the codes that are other than those of the whole.
-        first: the same of the first codebook alone.
-        snr: dB of what the whole decodes to over its difference from what windows encode and
-            decode to; inf if there is none.
+        codes: share of codes that differ.
+        first: share of codes of the first codebook that differ.
+        snr: ratio in dB of the power of the audio decoded as a whole to that of its difference
+            from the audio coded in windows; inf if they are equal.
     """
 
     codes: float
@@ -161,15 +181,15 @@ class Loss:
 
 
 def loss(codec: RunnableCodec, audio: Audio, context: float) -> Loss:
-    """Compare a recording in windows with itself as a whole.
+    """Compare a recording coded in windows with the same recording coded as a whole.
 
     Args:
-        codec: any.
-        audio: at the codec's rate.
-        context: seconds on either side.
+        codec: any codec.
+        audio: recording at the codec's sample rate.
+        context: seconds before and after the middle of a window.
 
     Raises:
-        ValueError: no samples, or no context.
+        ValueError: there are no samples, or the context is less than a frame.
     """
     if not len(audio):
         raise ValueError("a recording without samples has no windows")
@@ -179,10 +199,10 @@ def loss(codec: RunnableCodec, audio: Audio, context: float) -> Loss:
     decoding.samples = len(audio)
     wave = audio.samples[None].to(codec.device)
     codes = torch.cat([encoding.push(wave), encoding.finish()], 2)
-    made = torch.cat([decoding.push(codes), decoding.finish()], 2)[0]
-    other = torch.from_numpy(whole.codes.copy()) != codes[0].cpu()
-    heard = codec.decode(whole).samples
-    power = heard.square().sum().item()
-    wrong = (heard - made.cpu()).square().sum().item()
-    snr = 10 * math.log10(power / wrong) if wrong else math.inf
-    return Loss(other.float().mean().item(), other[0].float().mean().item(), snr)
+    windowed = torch.cat([decoding.push(codes), decoding.finish()], 2)[0]
+    differs = torch.from_numpy(whole.codes.copy()) != codes[0].cpu()
+    reference = codec.decode(whole).samples
+    power = reference.square().sum().item()
+    error = (reference - windowed.cpu()).square().sum().item()
+    snr = 10 * math.log10(power / error) if error else math.inf
+    return Loss(differs.float().mean().item(), differs[0].float().mean().item(), snr)

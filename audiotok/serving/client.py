@@ -1,14 +1,14 @@
-"""A client of `audiotok serve`: a codec that runs somewhere else, with numpy and websockets alone.
+"""Client of `audiotok serve`, a codec on another machine; it needs numpy and websockets alone.
 
 >>> with Client("ws://127.0.0.1:8765") as client:
 ...     tokens = client.encode(samples)          # samples [c t] float32 at client.hello.sample_rate
 ...     samples = client.decode(tokens.first(4))
-...     with client.start("both", codebooks=4) as talk:
+...     with client.start("both", codebooks=4) as conversation:
 ...         for piece in microphone:
-...             heard = talk.push(piece)         # what has come back by now
-...         heard = talk.finish()                # the rest
+...             received = conversation.push(piece)    # all that has arrived so far
+...         received = conversation.finish()           # the rest
 
-`AsyncClient` is the same with `await`. What goes wrong is a `ClientError` of one line.
+`AsyncClient` is the same with `await`. Errors are `ClientError`s of one line.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.serving.server import protocol
-from audiotok.serving.server.protocol import Hello, Mode
-from audiotok.serving.server.talk import (
+from audiotok.serving.server.conversation import (
     OPEN_SECONDS,
     ClientError,
-    Heard,
-    Talk,
+    ConversationState,
+    Received,
     address_of,
     begin,
     checked,
@@ -34,82 +33,94 @@ from audiotok.serving.server.talk import (
     options,
     tokens_of,
 )
+from audiotok.serving.server.protocol import Hello, Mode
 from audiotok.tokens.tokens import Tokens
 
-__all__ = ["AsyncClient", "AsyncConversation", "Client", "ClientError", "Conversation", "Heard"]
+__all__ = ["AsyncClient", "AsyncConversation", "Client", "ClientError", "ClientSession", "Received"]
 
 
-class Conversation:
-    """A conversation that is going on; see `Client.start`."""
+class ClientSession:
+    """Open conversation of a client; see `Client.start`."""
 
-    def __init__(self, client: Client, talk: Talk) -> None:
-        self._client, self._talk = client, talk
+    def __init__(self, client: Client, state: ConversationState) -> None:
+        self._client = client
+        self._state = state
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the server said at the end: samples, frames, p50_ms, p99_ms."""
-        return self._talk.summary
+        """Fields of the server's last message: samples, frames, p50_ms, p99_ms."""
+        return self._state.summary
 
     @property
     def draining(self) -> bool:
-        """Whether the server said that it will go away."""
-        return self._talk.draining
+        """Whether the server has announced that it will stop."""
+        return self._state.draining
 
-    def push(self, piece: np.ndarray) -> Heard:
-        """Sends samples [c t], or codes [k f] to decode; gives what has come back by now.
+    def push(self, piece: np.ndarray) -> Received:
+        """Send samples or codes, and return what has arrived since the last call.
+
+        Args:
+            piece: samples `[c t]`, or codes `[k f]` to decode.
 
         Raises:
-            ClientError: the server ended it.
+            ClientError: the server ended the conversation.
         """
         with explained(self._client.address):
-            for message in self._talk.messages(piece):
+            for message in self._state.messages(piece):
                 self._client.send(message)
                 self._take_ready()
-        return self._talk.heard()
+        return self._state.received()
 
     def decode_with(self, codebooks: int) -> None:
-        """From here on decode with so many codebooks ("both" only)."""
+        """Decode with so many codebooks from now on (mode "both" only)."""
         with explained(self._client.address):
             self._client.send(protocol.dumps("codebooks", codebooks=codebooks))
 
-    def finish(self, samples: int | None = None) -> Heard:
-        """Ends it; gives the rest, of a decoding cut to so many samples in all."""
+    def finish(self, samples: int | None = None) -> Received:
+        """End the conversation, and return the rest.
+
+        Args:
+            samples: length in samples to which a decoding is cut; None for all frames.
+
+        Raises:
+            ClientError: the server ended the conversation.
+        """
         more = {} if samples is None else {"samples": samples}
         with explained(self._client.address):
             self._client.send(protocol.dumps("end", **more))
-            while not self._talk.take(self._client.receive()):
+            while not self._state.take(self._client.receive()):
                 pass
-        return self._talk.heard()
+        return self._state.received()
 
     def _take_ready(self) -> None:
         while True:
             try:
-                self._talk.take(self._client.receive(timeout=0))
+                self._state.take(self._client.receive(timeout=0))
             except TimeoutError:
                 return
 
 
 class Client:
-    """A connection to a server.
-
-    Attributes:
-        hello: what the server is: codec, fingerprint, sample_rate, codebooks ...
+    """Connection to a server.
 
     Args:
-        url: its address, such as ws://127.0.0.1:8765.
-        token: the bearer token that it asks for.
+        url: address of the server, such as ws://127.0.0.1:8765.
+        token: bearer token, if the server requires one.
+
+    Attributes:
+        hello: the server's greeting: codec, fingerprint, sample_rate, codebooks ...
 
     Raises:
-        ClientError: it cannot be reached, refuses, or speaks another protocol.
+        ClientError: the server cannot be reached, refuses, or has another protocol.
         ImportError: the websockets package is not installed.
     """
 
     def __init__(self, url: str, *, token: str | None = None) -> None:
-        connect = needed("websockets.sync.client", "websockets", extra="serve").connect
+        connect = optional_import("websockets.sync.client", "websockets", extra="serve").connect
         self.address = address_of(url)
         self._open = ExitStack()
         with explained(self.address):
-            # All that comes is kept until it is asked for: whoever sends does not read meanwhile.
+            # Messages are kept without limit until they are read: a sender does not read meanwhile.
             settings = {**options(token), "max_queue": None}
             self._socket = self._open.enter_context(connect(self.address, **settings))
             self.hello = Hello.read(protocol.text(self._socket.recv(OPEN_SECONDS)))
@@ -125,11 +136,18 @@ class Client:
         self._open.close()
 
     def send(self, message: str | bytes) -> None:
-        """One message, as in `serving.server.protocol`."""
+        """Send a message of `serving.server.protocol`."""
         self._socket.send(message)
 
     def receive(self, timeout: float | None = None) -> str | bytes:
-        """The next message; TimeoutError if none came in so many seconds."""
+        """Return the next message.
+
+        Args:
+            timeout: seconds to wait; None for no limit.
+
+        Raises:
+            TimeoutError: no message has arrived in that time.
+        """
         return self._socket.recv(timeout)
 
     @contextmanager
@@ -140,76 +158,99 @@ class Client:
         codebooks: int | None = None,
         format: str = "f32le",
         live: bool = True,
-    ) -> Iterator[Conversation]:
-        """A conversation, piece by piece; the next one can start when it is finished.
+    ) -> Iterator[ClientSession]:
+        """Start a conversation, piece by piece; the next can start when it has finished.
 
         Args:
             mode: "encode", "decode" or "both".
-            codebooks: that are given back, or will be decoded (all if None).
-            format: of audio on the wire: "f32le" is exact, "s16le" half as long.
-            live: whether each frame is answered at once; a recording goes faster in blocks.
+            codebooks: number of codebooks to return or to decode; all if None.
+            format: format of audio on the wire, "f32le" (exact) or "s16le" (half the size).
+            live: whether each frame is answered at once; a recording is faster in blocks.
         """
-        talk = begin(self.hello, mode, codebooks, format, live)
+        state = begin(self.hello, mode, codebooks, format, live)
         with explained(self.address):
-            self.send(talk.start())
-        yield Conversation(self, talk)
+            self.send(state.start())
+        yield ClientSession(self, state)
 
     def encode(self, samples: np.ndarray, *, codebooks: int | None = None) -> Tokens:
-        """The tokens of a recording, samples [c t] float32 at `hello.sample_rate`."""
-        with self.start("encode", codebooks=codebooks, live=False) as talk:
-            first, rest = talk.push(samples), talk.finish()
+        """Encode a recording.
+
+        Args:
+            samples: samples `[c t]` float32 at `hello.sample_rate`.
+            codebooks: number of codebooks to return; all if None.
+
+        Raises:
+            ClientError: the server ended the conversation.
+        """
+        with self.start("encode", codebooks=codebooks, live=False) as conversation:
+            first, rest = conversation.push(samples), conversation.finish()
         return tokens_of(self.hello, np.hstack([first.codes, rest.codes]), samples.shape[1])
 
     def decode(self, tokens: Tokens) -> np.ndarray:
-        """The samples [c t] of a recording, exactly as many as were encoded."""
+        """Decode a recording to samples `[c t]`, exactly as many as were encoded.
+
+        Raises:
+            ClientError: the tokens are of another codec, or the server ended the conversation.
+        """
         checked(self.hello, tokens)
-        with self.start("decode", codebooks=tokens.codebooks, live=False) as talk:
-            first, rest = talk.push(tokens.codes), talk.finish(tokens.samples)
+        with self.start("decode", codebooks=tokens.codebooks, live=False) as conversation:
+            first, rest = conversation.push(tokens.codes), conversation.finish(tokens.samples)
         return np.hstack([first.samples, rest.samples])[:, : tokens.samples]
 
 
 class AsyncConversation:
-    """`Conversation` with await: what comes back is read while pieces are sent."""
+    """Asynchronous `ClientSession`, whose answers are read while pieces are sent."""
 
-    def __init__(self, client: AsyncClient, talk: Talk) -> None:
-        self._client, self._talk = client, talk
+    def __init__(self, client: AsyncClient, state: ConversationState) -> None:
+        self._client = client
+        self._state = state
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the server said at the end: samples, frames, p50_ms, p99_ms."""
-        return self._talk.summary
+        """Fields of the server's last message: samples, frames, p50_ms, p99_ms."""
+        return self._state.summary
 
     async def send(self, piece: np.ndarray) -> None:
-        """Samples [c t], or codes [k f] to decode."""
+        """Send samples `[c t]`, or codes `[k f]` to decode."""
         with explained(self._client.address):
-            for message in self._talk.messages(piece):
+            for message in self._state.messages(piece):
                 await self._client.send(message)
 
     async def end(self, samples: int | None = None) -> None:
-        """That was all."""
+        """End the conversation; answers still arrive.
+
+        Args:
+            samples: as for `ClientSession.finish`.
+        """
         more = {} if samples is None else {"samples": samples}
         with explained(self._client.address):
             await self._client.send(protocol.dumps("end", **more))
 
-    async def __aiter__(self) -> AsyncIterator[Heard]:
-        """What comes back, as it comes, to the end."""
+    async def __aiter__(self) -> AsyncIterator[Received]:
+        """Yield codes and samples as they arrive, to the end."""
         with explained(self._client.address):
             over = False
             while not over:
-                over = self._talk.take(await self._client.receive())
-                yield self._talk.heard()
+                over = self._state.take(await self._client.receive())
+                yield self._state.received()
 
 
 class AsyncClient:
-    """`Client` with await, used in an `async with`."""
+    """Asynchronous `Client`, used in an `async with`.
+
+    Args:
+        url: as for `Client`.
+        token: as for `Client`.
+    """
 
     hello: Hello
 
     def __init__(self, url: str, *, token: str | None = None) -> None:
-        self.address, self._token = address_of(url), token
+        self.address = address_of(url)
+        self._token = token
 
     async def __aenter__(self) -> AsyncClient:
-        connect = needed("websockets.asyncio.client", "websockets", extra="serve").connect
+        connect = optional_import("websockets.asyncio.client", "websockets", extra="serve").connect
         with explained(self.address):
             self._socket = await connect(self.address, **options(self._token))
             self.hello = Hello.read(protocol.text(await self._socket.recv()))
@@ -219,11 +260,11 @@ class AsyncClient:
         await self._socket.close()
 
     async def send(self, message: str | bytes) -> None:
-        """One message, as in `serving.server.protocol`."""
+        """Send a message of `serving.server.protocol`."""
         await self._socket.send(message)
 
     async def receive(self) -> str | bytes:
-        """The next message."""
+        """Return the next message."""
         return await self._socket.recv()
 
     @asynccontextmanager
@@ -236,7 +277,7 @@ class AsyncClient:
         live: bool = True,
     ) -> AsyncIterator[AsyncConversation]:
         """See `Client.start`."""
-        talk = begin(self.hello, mode, codebooks, format, live)
+        state = begin(self.hello, mode, codebooks, format, live)
         with explained(self.address):
-            await self.send(talk.start())
-        yield AsyncConversation(self, talk)
+            await self.send(state.start())
+        yield AsyncConversation(self, state)

@@ -3,22 +3,23 @@
     header  magic 6 | major 1 | minor 1 | length 4 | CRC 4 | JSON, `length` bytes
     run     identity 3, before the first block
     block   "BLK:"  | CRC 4 | first frame 4 | frames 4 | codes, packed, padded to a whole byte
-    block   ...       every block of a run but its last holds as many frames, `block_frames` or (of
-    block   ...       what came through a pipe, `TokenSink`) fewer: the place of any frame is
-    block   ...       computed, not searched
+    block   ...       every block of a run but its last holds the same number of frames,
+    block   ...       `block_frames` or (in streams of `TokenSink`) fewer: the offset of any frame
+    block   ...       is computed, not searched
     end     "END."  | CRC 4 | frames 4 | key 4 | samples 8 | original samples 8 | previous end 8
 
 Numbers are little-endian. A CRC (zlib's CRC-32) covers every byte of its record but the tag and
 itself; the header's covers magic to length too. Codes go frame after frame, within a frame
 codebook after codebook, each in exactly ceil(log2 size) bits, lowest bit first.
 
-No record passes for one of another file. The key of a run is the CRC of its identity, going on from
-the header's CRC (later runs: from the key before); a block's CRC goes on from its run's key, an
-end's from the header's CRC. The identity follows from the codes, so that the same codes are the
-same bytes: it begins the CRC of all blocks' CRCs under an identity of 0, 4 bytes each, and of
-samples and original samples, 8 bytes each. (That of an appended run is of the codes that came
-first; what came through a pipe, whose end nobody knew, has one that was drawn.) Format 1 (major 1),
-which is still read and appended to, has no identities: all CRCs begin at 0, as keys do.
+A record of one file is invalid in any other. The key of a run is the CRC of its identity, going on
+from the header's CRC (later runs: from the key before); a block's CRC goes on from its run's key,
+an end's from the header's CRC. The identity follows from the codes, so that the same codes are the
+same bytes: it is the first 3 bytes of the CRC of all blocks' CRCs under an identity of 0, 4 bytes
+each, and of samples and original samples, 8 bytes each. (That of an appended run is computed from
+the codes appended first; a stream through a pipe, which must write it before its codes are known,
+has a random one.) Format 1 (major 1), which is still read and appended to, has no identities: all
+CRCs and keys begin at 0.
 
 Appending never rewrites a block. It adds a run of blocks and an end that points to the previous
 one, then turns the previous tag into "NEXT", which can no longer end a file:
@@ -29,7 +30,7 @@ one, then turns the previous tag into "NEXT", which can no longer end a file:
 
 Past the header a file costs its codes, 16 bytes a block (of at least 1 KiB of codes) and 43 bytes
 a run: 8 codebooks of 1024 at 50 frames/s (4 kbps) cost 4.10 kbps or less from 10 s on, 4.2 at
-3 s, 4.5 at 1 s. A stream that is to be heard at once has a frame a block: 16 bytes more for each.
+3 s, 4.5 at 1 s. A stream of low latency has one frame a block: 16 bytes more for each.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ from audiotok.tokens.format import (
 )
 from audiotok.tokens.pipe import TokenSink, TokenSource
 from audiotok.tokens.reader import TokenReader, frame_range
-from audiotok.tokens.recovery import Piece, Report, salvage, verify
+from audiotok.tokens.recovery import DamageReport, Piece, salvage, verify
 from audiotok.tokens.writer import TokenWriter
 
 __all__ = [
+    "DamageReport",
     "Header",
     "Piece",
-    "Report",
     "TokenFileDamagedError",
     "TokenFileError",
     "TokenFileExistsError",

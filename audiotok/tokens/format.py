@@ -1,4 +1,4 @@
-"""What stands where: errors, the header, packed codes, blocks and ends."""
+"""The records of a .tok file: header, packed codes, blocks and ends; errors; see the package."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import numpy as np
 MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 2, 0
 BLOCK_TAG, END_TAG, NEXT_TAG = b"BLK:", b"END.", b"NEXT"
 PREFIX, BLOCK, END = struct.Struct("<6sBBII"), struct.Struct("<4sIII"), struct.Struct("<4sIIIQQQ")
-NOBODY = bytes(3)  # the identity of a run whose codes are not known yet
+NO_IDENTITY = bytes(3)  # placeholder for the identity of a run whose codes are not known yet
 MAX_HEADER = 1 << 16  # bytes of JSON
 MAX_FRAMES = (1 << 32) - 1
 MAX_ROWS = 4096  # codebooks x streams
 MAX_SIZE = 1 << 25  # so that a code and its shift within a byte fit in 32 bits
-BATCH = 1 << 18  # codes packed or unpacked at a time: bounds memory and stays in the cache
+BATCH = 1 << 18  # codes packed or unpacked at a time: bounds memory, and fits the CPU cache
 LIMITS = {
     "sample_rate": (1, 10_000_000),
     "original_rate": (1, 10_000_000),
@@ -37,20 +37,25 @@ WAY_OUT = "`Tokens.recover(path)` reads what is left, or encode the recording ag
 
 
 class TokenFileError(ValueError):
-    """A .tok file cannot be read or written; one line that names the file and the way out."""
+    """Error of a .tok file that cannot be read or written: one line with its name and a remedy."""
 
 
 class TokenFileDamagedError(TokenFileError):
-    """The bytes of a .tok file are not what was written."""
+    """Error of a .tok file whose bytes are not those that were written."""
 
 
 class TokenFileExistsError(TokenFileError, FileExistsError):
-    """Something is there already, and `force` was not given."""
+    """Error of writing to a path that exists, without `force`."""
 
 
 @contextmanager
 def explained(path: Path, doing: str) -> Iterator[None]:
-    """Turns an operating system error into one line about `path`."""
+    """Turn errors of the operating system into a TokenFileError of one line about `path`.
+
+    Args:
+        path: the file.
+        doing: the verb of the message, "read" or "write".
+    """
     try:
         yield
     except TokenFileError:
@@ -65,7 +70,19 @@ def explained(path: Path, doing: str) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What all codes of a recording have in common: everything but the codes and their length.
+    """Facts about a recording's codes: all that a file stores but the codes and their length.
+
+    Attributes:
+        codec: name of the codec.
+        fingerprint: of the codec's weights.
+        sizes: entries in each codebook of one stream.
+        sample_rate: of the codec, in Hz.
+        frame_size: samples a frame, at `sample_rate`.
+        original_rate: sample rate of the recording before it was resampled, in Hz.
+        channels: channels of the decoded audio.
+        streams: independently coded sets of codebooks.
+        block_frames: frames a block, a multiple of 8; 0 is replaced by the smallest power of 2
+            for which a block has at least 1 KiB of codes.
 
     Raises:
         ValueError: a field is of the wrong type or out of its range (`LIMITS`).
@@ -73,13 +90,13 @@ class Header:
 
     codec: str
     fingerprint: str
-    sizes: tuple[int, ...]  # entries in each codebook of one stream
+    sizes: tuple[int, ...]
     sample_rate: int
     frame_size: int
     original_rate: int
     channels: int = 1
     streams: int = 1
-    block_frames: int = field(default=0, compare=False)  # 0: chosen so that a block is >= 1 KiB
+    block_frames: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("codec", "fingerprint"):
@@ -106,33 +123,42 @@ class Header:
 
     @property
     def rows(self) -> int:
-        """Rows of `codes`: streams x codebooks."""
+        """Number of rows of `codes`: streams x codebooks."""
         return len(self.sizes) * self.streams
 
     @cached_property
     def widths(self) -> list[int]:
-        """Bits in a code of each row of one frame."""
+        """Bits of a code in each row of one frame."""
         return [(size - 1).bit_length() for size in self.sizes] * self.streams
 
     @cached_property
     def frame_bits(self) -> int:
-        """Bits in a frame."""
+        """Bits of a frame, without padding."""
         return sum(self.widths)
 
     def block_bytes(self, frames: int) -> int:
-        """Bytes that a block of so many frames takes."""
+        """Return the size in bytes of a block of so many frames."""
         return BLOCK.size + (frames * self.frame_bits + 7) // 8
 
     def seconds(self, frames: int) -> float:
-        """Where frame number `frames` begins."""
+        """Return the duration in seconds of so many frames, at which the next one begins."""
         return frames * self.frame_size / self.sample_rate
 
     def to_original(self, samples: int) -> int:
-        """Samples at the original rate in so many at `sample_rate`, rounded."""
+        """Convert a number of samples at `sample_rate` to the original rate, rounded."""
         return (samples * self.original_rate + self.sample_rate // 2) // self.sample_rate
 
     def check_length(self, frames: int, samples: int, original_samples: int) -> None:
-        """Raises ValueError unless these many frames are what these many samples take."""
+        """Raise unless a length in frames and a length in samples fit together.
+
+        Args:
+            frames: number of frames.
+            samples: length at `sample_rate`.
+            original_samples: length at `original_rate`.
+
+        Raises:
+            ValueError: so many samples do not take so many frames, or a length is negative.
+        """
         if type(samples) is not int or samples < 0 or -(-samples // self.frame_size) != frames:
             need = f"{frames} frames of {self.frame_size}"
             raise ValueError(f"samples is {samples}, which {need} do not stand for")
@@ -140,7 +166,7 @@ class Header:
             raise ValueError(f"original_samples is {original_samples}; it must be 0 or more")
 
     def check(self, codes: np.ndarray) -> None:
-        """Raises ValueError unless `codes` is an integer array [k f] within the codebooks."""
+        """Raise ValueError unless `codes` are integers `[k f]` within the codebooks."""
         if not isinstance(codes, np.ndarray) or not np.issubdtype(codes.dtype, np.integer):
             kind = codes.dtype if isinstance(codes, np.ndarray) else type(codes).__name__
             raise ValueError(f"codes must be a numpy array of integers, not {kind}")
@@ -155,14 +181,18 @@ class Header:
                 raise ValueError(f"code {code} in codebook {row}: codes there are 0 to {size - 1}")
 
     def to_bytes(self) -> bytes:
-        """The header as it stands at the start of a file."""
+        """Return the header as the bytes at the start of a file."""
         text = json.dumps(asdict(self), separators=(",", ":")).encode()
         start = PREFIX.pack(MAGIC, MAJOR, MINOR, len(text), 0)[:-4]
         return start + struct.pack("<I", zlib.crc32(start + text)) + text
 
     @classmethod
     def from_json(cls, text: bytes) -> Header:
-        """Reads what `to_bytes` wrote; unknown keys (of a newer minor version) are ignored."""
+        """Read the JSON that `to_bytes` wrote; unknown keys (of a newer minor version) are ignored.
+
+        Raises:
+            ValueError: not JSON, or a field is missing, mistyped or out of its range.
+        """
         values: Any = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError("it is not an object")
@@ -178,16 +208,18 @@ class Header:
 
 
 def pack(codes: np.ndarray, widths: list[int]) -> bytes:
-    """Packs codes [k f] at widths[k] bits a code: frame after frame, lowest bit first."""
+    """Pack codes `[k f]` at `widths[k]` bits a code: frame after frame, lowest bit first."""
     rows, frames = codes.shape
-    if frames < 8:  # of speech as it is spoken: one number
+    if frames < 8:  # short blocks of live streams: faster as one integer
         number = bit = 0
         for frame in codes.T.tolist():
             for code, width in zip(frame, widths, strict=True):
                 number |= code << bit
                 bit += width
         return number.to_bytes((bit + 7) // 8, "little")
-    groups = -(-frames // 8)  # eight frames are a whole number of bytes: one vector over groups
+    groups = -(
+        -frames // 8
+    )  # eight frames are a whole number of bytes, so groups are packed in parallel
     padded = np.zeros((rows, groups * 8), np.uint64)
     padded[:, :frames] = codes
     columns = padded.reshape(rows, groups, 8)
@@ -205,9 +237,15 @@ def pack(codes: np.ndarray, widths: list[int]) -> bytes:
 
 
 def unpack(data: bytes, widths: list[int], frames: int) -> np.ndarray:
-    """The codes [k f] int64 that `pack` packed."""
+    """Unpack the codes `[k f]` int64 that `pack` packed.
+
+    Args:
+        data: the packed codes.
+        widths: bits of a code in each row.
+        frames: number of frames in the data.
+    """
     data += bytes(4)
-    # The 32 bits that start at each byte, without copying: a code spans at most 24 + 7 of them.
+    # A view of the 32 bits that start at each byte; a code spans at most 25 + 7 of them.
     words = np.ndarray((len(data) - 3,), "<u4", buffer=data, strides=(1,))
     starts = np.cumsum([0, *widths[:-1]])[:, None] + np.arange(frames) * sum(widths)
     shifts = (starts & 7).astype(np.uint32)
@@ -216,55 +254,57 @@ def unpack(data: bytes, widths: list[int], frames: int) -> np.ndarray:
 
 
 class FileStart(NamedTuple):
-    """The header of a file, and what the checksums after it go on from."""
+    """The header of a file, and the values from which the later checksums continue."""
 
     header: Header
-    bytes: int
+    bytes: int  # size of the header with its prefix
     runs: bool  # whether each run begins with its identity (format 2)
-    seed: int  # what the checksums of ends, and the key of the first run, go on from
+    seed: int  # from which the checksums of ends and the key of the first run continue
 
 
 class End(NamedTuple):
-    """An end record: the length of all that comes before it."""
+    """An end record: the length of everything before it."""
 
     frames: int
     samples: int
     original_samples: int
-    previous: int  # where the end before this one stands; 0: there is none
-    key: int = 0  # of the run that it ends; 0 in format 1
+    previous: int  # offset of the previous end record; 0 if there is none
+    key: int = 0  # key of the run that it ends; 0 in format 1
 
     def to_bytes(self, seed: int) -> bytes:
-        """Return the record as it stands in a file whose `FileStart` has this seed."""
+        """Return the record as bytes, for a file whose `FileStart` has this seed."""
         lengths = (self.samples, self.original_samples, self.previous)
         fields = END.pack(END_TAG, 0, self.frames, self.key, *lengths)[8:]
         return END_TAG + struct.pack("<I", zlib.crc32(fields, seed)) + fields
 
 
 def seed_of(header: bytes) -> int:
-    """Return the seed that `Header.to_bytes` gives the records after it: its checksum."""
+    """Return the seed for the records after a header (of `Header.to_bytes`): its checksum."""
     return PREFIX.unpack_from(header)[4]
 
 
 def identity_of(content: bytes) -> bytes:
-    """Return the identity of a run that follows from its content."""
-    return zlib.crc32(content).to_bytes(4, "little")[: len(NOBODY)]
+    """Return the identity of a run, computed from its content."""
+    return zlib.crc32(content).to_bytes(4, "little")[: len(NO_IDENTITY)]
 
 
 def key_of(identity: bytes, before: int) -> int:
-    """Return the key of a run: what the checksums of its blocks go on from.
+    """Return the key of a run, from which the checksums of its blocks continue.
 
-    `before` is the key of the run before, or the seed of the file's `FileStart`.
+    Args:
+        identity: of the run.
+        before: the key of the previous run, or the seed of the file's `FileStart`.
     """
     return zlib.crc32(identity, before)
 
 
 def block_bytes(header: Header, first: int, codes: np.ndarray, key: int) -> list[bytes]:
-    """Return blocks of codes [k f] whose first frame is number `first` of the recording.
+    """Return codes as the bytes of one block or more.
 
     Args:
         header: of the file.
-        first: frames before these.
-        codes: of one block or more.
+        first: number of frames in the recording before these.
+        codes: `[k f]`.
         key: of the run.
     """
     packed, frames, step = pack(codes, header.widths), codes.shape[1], header.block_frames
@@ -278,7 +318,14 @@ def block_bytes(header: Header, first: int, codes: np.ndarray, key: int) -> list
 
 
 def block_at(header: Header, data: Any, offset: int, key: int) -> tuple[int, int] | None:
-    """First frame and frames of the block at `offset` of a buffer; None: no sound block there."""
+    """Return first frame and number of frames of the block at an offset; None if none is intact.
+
+    Args:
+        header: of the file.
+        data: a buffer.
+        offset: byte in the buffer.
+        key: of the run.
+    """
     if offset + BLOCK.size > len(data):
         return None
     tag, crc, first, frames = BLOCK.unpack_from(data, offset)
@@ -291,12 +338,19 @@ def block_at(header: Header, data: Any, offset: int, key: int) -> tuple[int, int
 def end_at(
     start: FileStart, data: Any, offset: int = 0, tags: Any = (END_TAG, NEXT_TAG)
 ) -> End | None:
-    """The end record at `offset` of a buffer; None: no sound record there."""
+    """Return the end record at an offset of a buffer; None if there is no intact one.
+
+    Args:
+        start: header and seed of the file.
+        data: a buffer.
+        offset: byte in the buffer.
+        tags: the tags that are accepted.
+    """
     if offset + END.size > len(data):
         return None
     tag, crc, frames, key, samples, original, previous = END.unpack_from(data, offset)
     end = End(frames, samples, original, previous, key)
     if tag not in tags or zlib.crc32(data[offset + 8 : offset + END.size], start.seed) != crc:
         return None
-    sound = -(-end.samples // start.header.frame_size) == end.frames and (start.runs or not key)
-    return end if sound and end.original_samples < 1 << 63 else None
+    valid = -(-end.samples // start.header.frame_size) == end.frames and (start.runs or not key)
+    return end if valid and end.original_samples < 1 << 63 else None

@@ -1,7 +1,6 @@
-"""A .tok file through a pipe: written frame by frame, read as it comes, nowhere seeking.
+"""Streaming of .tok files through pipes: written and read block by block, without seeking.
 
-What `TokenSink` writes is a .tok file like any other once it has ended, of short blocks; what
-`TokenSource` reads may be any .tok file.
+`TokenSink` writes a regular .tok file of short blocks; `TokenSource` reads any .tok file.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from audiotok.tokens.format import (
     END_TAG,
     MAX_FRAMES,
     NEXT_TAG,
-    NOBODY,
+    NO_IDENTITY,
     End,
     Header,
     TokenFileDamagedError,
@@ -34,17 +33,21 @@ from audiotok.tokens.reader import read_start
 
 
 class TokenSink:
-    """Writes tokens to an open file as they come, each so many frames at once.
+    """Writer of tokens to an open file, one block after the other as codes arrive.
+
+    Attributes:
+        frames: number of frames written so far.
+        bytes: number of bytes written so far.
 
     Args:
         file: binary; flushed after each block, never closed.
         header: of the recording.
-        block: frames a block; 1 to `header.block_frames`. More cost less and come later.
-        identity: 3 bytes that no other stream has; drawn if None.
+        block: frames a block, 1 to `header.block_frames`; more cost fewer bytes and add latency.
+        identity: 3 bytes that no other stream has; random if None.
 
     Raises:
-        ValueError: such a block there is not.
-        OSError: what the file raises (BrokenPipeError when nobody reads on).
+        ValueError: `block` is out of its range.
+        OSError: writing to the file fails (BrokenPipeError when its reader has gone).
     """
 
     def __init__(
@@ -57,42 +60,55 @@ class TokenSink:
     ) -> None:
         if not 1 <= block <= header.block_frames:
             raise ValueError(f"a block has 1 to {header.block_frames} frames, not {block}")
-        self.header, self.block, self.frames, self.bytes = header, block, 0, 0
+        self.header = header
+        self.block = block
+        self.frames = 0
+        self.bytes = 0
         self._file = file
         self._waiting = np.zeros((header.rows, 0), np.int64)
         start = header.to_bytes()
         self._seed = seed_of(start)
-        identity = identity or secrets.token_bytes(len(NOBODY))
+        identity = identity or secrets.token_bytes(len(NO_IDENTITY))
         self._key = key_of(identity, self._seed)
         self._write(start + identity)
 
     def append(self, codes: np.ndarray) -> None:
-        """Codes [k f] of whole frames."""
+        """Add codes `[k f]`; blocks are written as soon as they are full.
+
+        Raises:
+            ValueError: codes that do not fit the header, or too many frames.
+        """
         self.header.check(codes)
         if self.frames + self._waiting.shape[1] + codes.shape[1] > MAX_FRAMES:
             raise ValueError(f"more than {MAX_FRAMES} frames; begin another stream")
         self._waiting = np.concatenate([self._waiting, codes], axis=1)
         while self._waiting.shape[1] >= self.block:
-            self._give(self.block)
+            self._write_block(self.block)
 
     def finish(self, samples: int, original_samples: int | None = None) -> None:
-        """The rest and the end: how long the recording was, at the codec's and at its own rate.
+        """Write the remaining codes and the end record.
+
+        Args:
+            samples: length of the recording at the codec's rate.
+            original_samples: length at its original rate; in proportion if None.
 
         Raises:
-            ValueError: the frames do not stand for so many samples.
+            ValueError: so many samples do not take so many frames.
         """
         if original_samples is None:
             original_samples = self.header.to_original(samples)
         frames = self.frames + self._waiting.shape[1]
         self.header.check_length(frames, samples, original_samples)
         if self._waiting.shape[1]:
-            self._give(self._waiting.shape[1])
+            self._write_block(self._waiting.shape[1])
         end = End(frames, samples, original_samples, 0, self._key)
         self._write(end.to_bytes(self._seed))
 
-    def _give(self, frames: int) -> None:
-        now, self._waiting = self._waiting[:, :frames], self._waiting[:, frames:]
-        self._write(b"".join(block_bytes(self.header, self.frames, now, self._key)))
+    def _write_block(self, frames: int) -> None:
+        """Write the first so many of the waiting frames."""
+        codes = self._waiting[:, :frames]
+        self._waiting = self._waiting[:, frames:]
+        self._write(b"".join(block_bytes(self.header, self.frames, codes, self._key)))
         self.frames += frames
 
     def _write(self, data: bytes) -> None:
@@ -102,27 +118,40 @@ class TokenSink:
 
 
 class TokenSource:
-    """Reads tokens from an open file as they come: `header`, then `blocks`, then the length.
+    """Reader of tokens from an open file as they arrive: `header`, then `blocks`, then the length.
+
+    Attributes:
+        header: of the recording.
+        frames: number of frames read so far.
+        bytes: number of bytes read so far.
+        samples: length at the codec's rate; -1 until the end has been read.
+        original_samples: length at the original rate; -1 until the end has been read.
 
     Args:
         file: binary; read no further than its end record.
-        name: for messages.
+        name: the file, for messages.
 
-    Raises (here and from `blocks`):
-        TokenFileDamagedError: not tokens, cut short, or changed.
+    Raises:
+        TokenFileDamagedError: not tokens, cut short, or changed; `blocks` raises it too.
         TokenFileError: a newer audiotok wrote it.
     """
 
     def __init__(self, file: BufferedIOBase, name: str = "stdin") -> None:
-        self.name, self._file = name, file
+        self.name = name
+        self._file = file
         self._start = read_start(name, file)
-        self.header, self.bytes = self._start.header, self._start.bytes
+        self.header = self._start.header
+        self.bytes = self._start.bytes
         self._key = self._start.seed
         self.frames = 0
-        self.samples = self.original_samples = -1  # until the end
+        self.samples = self.original_samples = -1
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Codes [k f] of one block after the other; after the last, `samples` is known."""
+        """Yield the codes `[k f]` of each block; `samples` is known after the last one.
+
+        Raises:
+            TokenFileDamagedError: the stream is cut short or damaged.
+        """
         self._run()
         while (tag := self._read(4)) != END_TAG:
             if tag == BLOCK_TAG:
@@ -133,14 +162,16 @@ class TokenSource:
             else:
                 raise self._broken("is damaged")
         end = self._end(tag)
-        self.samples, self.original_samples = end.samples, end.original_samples
+        self.samples = end.samples
+        self.original_samples = end.original_samples
 
     def _run(self) -> None:
-        """Reads what a run begins with; in format 1 that is nothing."""
+        """Read the identity at the beginning of a run; format 1 has none."""
         if self._start.runs:
-            self._key = key_of(self._read(len(NOBODY)), self._key)
+            self._key = key_of(self._read(len(NO_IDENTITY)), self._key)
 
     def _block(self, tag: bytes) -> np.ndarray:
+        """Read the rest of a block and return its codes."""
         head = tag + self._read(BLOCK.size - 4)
         _, crc, first, frames = BLOCK.unpack(head)
         if first != self.frames or not 1 <= frames <= self.header.block_frames:
@@ -157,12 +188,14 @@ class TokenSource:
         return codes
 
     def _end(self, tag: bytes) -> End:
+        """Read the rest of an end record."""
         end = end_at(self._start, tag + self._read(END.size - 4))
         if end is None or (end.frames, end.key) != (self.frames, self._key):
             raise self._broken("is damaged (end record)")
         return end
 
     def _read(self, size: int) -> bytes:
+        """Read exactly so many bytes."""
         data = self._file.read(size)
         if len(data) < size:
             raise self._broken("is cut short")

@@ -1,4 +1,4 @@
-"""Reading: a file opened to any stretch of its codes, checked as far as it is read."""
+"""Reading of .tok files: any range of frames, with the checksums of the blocks that are read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from audiotok.tokens.format import (
     MAGIC,
     MAJOR,
     MAX_HEADER,
-    NOBODY,
+    NO_IDENTITY,
     PREFIX,
     WAY_OUT,
     End,
@@ -39,7 +39,11 @@ from audiotok.tokens.format import (
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Opens a regular file to read; a pipe or a device, which could hang, is refused."""
+    """Open a regular file for reading; refuse a pipe or a device, which could block forever.
+
+    Raises:
+        TokenFileError: it cannot be opened, or is no regular file.
+    """
     with explained(path, "read"):
         if not stat.S_ISREG(path.stat().st_mode):
             raise TokenFileError(f"{path}: cannot read: not a regular file")
@@ -47,11 +51,20 @@ def open_file(path: Path) -> IO[bytes]:
 
 
 def read_start(path: Path | str, file: IO[bytes] | BufferedIOBase) -> FileStart:
-    """Read the header at the start of a file, of this format or an older one."""
+    """Read the header at the start of a file, of this format or an older one.
+
+    Args:
+        path: the file, for messages.
+        file: open at its beginning.
+
+    Raises:
+        TokenFileDamagedError: not a .tok file, or its header is damaged.
+        TokenFileError: a newer audiotok wrote it.
+    """
     start = file.read(PREFIX.size)
     if start[: len(MAGIC)] != MAGIC or len(start) < PREFIX.size:
-        what = "not a .tok file" if start else "an empty file"
-        raise TokenFileDamagedError(f"{path}: {what}; give a file that `audiotok encode` made")
+        problem = "not a .tok file" if start else "an empty file"
+        raise TokenFileDamagedError(f"{path}: {problem}; give a file that `audiotok encode` made")
     _, major, _, length, crc = PREFIX.unpack(start)
     if major > MAJOR:
         raise TokenFileError(
@@ -69,18 +82,27 @@ def read_start(path: Path | str, file: IO[bytes] | BufferedIOBase) -> FileStart:
     return FileStart(header, len(start) + length, runs, crc if runs else 0)
 
 
-class Run(NamedTuple):
-    """Blocks on end in the file, all of as many frames but the last."""
+class BlockRun(NamedTuple):
+    """A sequence of blocks in the file, all with the same number of frames but the last."""
 
-    offset: int
-    first: int  # frame
+    offset: int  # byte of its first block
+    first: int  # number of its first frame
     frames: int
-    step: int  # frames of a block: `block_frames`, or fewer in what came through a pipe
-    key: int  # of the checksums of its blocks
+    step: int  # frames a block: `block_frames`, or fewer in a stream of `TokenSink`
+    key: int  # from which the checksums of its blocks continue
 
 
 class TokenReader:
-    """An open .tok file: its `header`, its length, and `read` for any stretch of its codes.
+    """An open .tok file: its `header`, its length, and `read` for any range of its codes.
+
+    It is a context manager, which closes the file.
+
+    Attributes:
+        header: of the recording.
+        frames: number of frames.
+        samples: length at the codec's rate.
+        original_samples: length at the original rate.
+        bytes: size of the file.
 
     Raises:
         TokenFileDamagedError: not a .tok file, or it is cut short, extended or changed.
@@ -108,7 +130,11 @@ class TokenReader:
         self._file.close()
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """Codes [k f] int64 of frames `first` to `last` (not included); reads only their blocks.
+        """Return codes `[k f]` int64, read-only, of a range of frames; read only their blocks.
+
+        Args:
+            first: the first frame.
+            last: the frame after the last one.
 
         Raises:
             ValueError: the recording has no such frames.
@@ -131,20 +157,29 @@ class TokenReader:
                 wanted.append((full, 1, rest))
             for block, count, each in wanted:
                 at = start + block * step
-                place = offset + block * header.block_bytes(step)
-                got = self._blocks(place, count, at, each, key)
+                byte = offset + block * header.block_bytes(step)
+                decoded = self._blocks(byte, count, at, each, key)
                 a, b = max(at, first), min(at + count * each, last)
-                codes[:, a - first : b - first] = got[:, a - at : b - at]
+                codes[:, a - first : b - first] = decoded[:, a - at : b - at]
         codes.flags.writeable = False
         return codes
 
     def _bytes(self, offset: int, count: int) -> bytes:
+        """Return up to so many bytes at an offset of the file."""
         with explained(self.path, "read"):
             self._file.seek(offset)
             return self._file.read(count)
 
     def _blocks(self, offset: int, count: int, first: int, frames: int, key: int) -> np.ndarray:
-        """Codes of `count` blocks on end, each of so many frames."""
+        """Return the codes `[k f]` of `count` successive blocks, each of so many frames.
+
+        Args:
+            offset: byte of the first block.
+            count: number of blocks.
+            first: number of the first frame.
+            frames: frames in each block.
+            key: of the run.
+        """
         header, size = self.header, self.header.block_bytes(frames)
         data = self._bytes(offset, count * size)
         for i in range(count):
@@ -154,9 +189,9 @@ class TokenReader:
                 where = f"the block at byte {offset + i * size} ({when}) is damaged (checksum)"
                 raise TokenFileDamagedError(f"{self.path}: {where}; {WAY_OUT}")
         payload = np.frombuffer(data, np.uint8).reshape(count, size)[:, BLOCK.size :]
-        if frames * header.frame_bits % 8:  # each is padded to a whole byte
-            alone = [unpack(one.tobytes(), header.widths, frames) for one in payload]
-            codes = np.concatenate(alone, axis=1)
+        if frames * header.frame_bits % 8:  # each block is padded to a whole byte
+            blocks = [unpack(one.tobytes(), header.widths, frames) for one in payload]
+            codes = np.concatenate(blocks, axis=1)
         else:
             codes = unpack(payload.tobytes(), header.widths, count * frames)
         try:
@@ -165,8 +200,11 @@ class TokenReader:
             raise TokenFileDamagedError(f"{self.path}: {error}; {WAY_OUT}") from error
         return codes
 
-    def _read_ends(self) -> tuple[End, list[Run]]:
-        """Follows the ends from the last to the first; every run must fit its place exactly."""
+    def _read_ends(self) -> tuple[End, list[BlockRun]]:
+        """Follow the end records from the last to the first; return the last one and all runs.
+
+        Every run must fill the bytes between two end records exactly.
+        """
         header, at, runs, start = self.header, self.bytes - END.size, [], self.start.bytes
         why = "the end is missing: the file is cut short, or an append was interrupted"
         last = end_at(self.start, self._bytes(max(0, at), END.size), tags=(END_TAG,))
@@ -177,29 +215,29 @@ class TokenReader:
             before, offset = End(0, 0, 0, 0, self.start.seed), start
             if end.previous:
                 inside = start <= end.previous <= at - END.size
-                found = end_at(self.start, self._bytes(end.previous, END.size)) if inside else None
-                if not found or found.samples != found.frames * header.frame_size:
+                record = end_at(self.start, self._bytes(end.previous, END.size)) if inside else None
+                if not record or record.samples != record.frames * header.frame_size:
                     why = "an end record is damaged"
                     break
-                before, offset = found, end.previous + END.size
+                before, offset = record, end.previous + END.size
             if self.start.runs:
-                if key_of(self._bytes(offset, len(NOBODY)), before.key) != end.key:
+                if key_of(self._bytes(offset, len(NO_IDENTITY)), before.key) != end.key:
                     why = "the beginning of a run is damaged, or does not belong here"
                     break
-                offset += len(NOBODY)
+                offset += len(NO_IDENTITY)
             frames = end.frames - before.frames
             step = next((n for n in self._steps(offset) if self._size(frames, n) == at - offset), 0)
             if frames < 0 or not step:
                 why = "bytes are missing, or do not belong here"
                 break
-            runs.append(Run(offset, before.frames, frames, step, end.key))
+            runs.append(BlockRun(offset, before.frames, frames, step, end.key))
             if not end.previous:
                 return last, runs[::-1]
             at, end = end.previous, before
         raise TokenFileDamagedError(f"{self.path}: {why}; {WAY_OUT}")
 
     def _steps(self, offset: int) -> Iterator[int]:
-        """What the blocks of a run may hold: what a file's do, or what the first of them does."""
+        """Yield the possible frames a block of a run: by the header, or by its first block."""
         yield self.header.block_frames
         if len(first := self._bytes(offset, BLOCK.size)) == BLOCK.size:
             frames = BLOCK.unpack(first)[3]
@@ -207,7 +245,7 @@ class TokenReader:
                 yield frames
 
     def _size(self, frames: int, step: int) -> int:
-        """Bytes of so many frames in blocks of `step`."""
+        """Return the bytes that so many frames take in blocks of `step`."""
         full, rest = divmod(frames, step)
         size = full * self.header.block_bytes(step)
         return size + (self.header.block_bytes(rest) if rest else 0)
@@ -216,9 +254,15 @@ class TokenReader:
 def frame_range(
     header: Header, samples: int, start: float | int | None, end: float | int | None
 ) -> tuple[int, int]:
-    """First and last (not included) of the frames that any sample from `start` to `end` s is in.
+    """Return the first frame of a time range, and the frame after its last one.
 
-    None is the recording's own start or end; what lies past its end is left out.
+    Every frame that contains a sample of the range belongs to it.
+
+    Args:
+        header: of the recording.
+        samples: length of the recording at the codec's rate.
+        start: seconds; None for the start of the recording.
+        end: seconds; None for its end, as is any time past it.
 
     Raises:
         ValueError: not 0 <= start <= end.

@@ -1,4 +1,4 @@
-"""Damage: finding it to the last byte, and what can be read in spite of it."""
+"""Verification of .tok files, and recovery of the intact blocks of damaged ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from audiotok.tokens.format import (
     END,
     END_TAG,
     NEXT_TAG,
-    NOBODY,
+    NO_IDENTITY,
     End,
     FileStart,
     Header,
@@ -33,8 +33,14 @@ from audiotok.tokens.reader import TokenReader, open_file, read_start
 
 
 @dataclass(frozen=True)
-class Report:
-    """What `verify` found: `damage` in plain words, and how much audio can still be read."""
+class DamageReport:
+    """Result of `verify`.
+
+    Attributes:
+        ok: whether the whole file is intact.
+        damage: a sentence about each damaged part.
+        recoverable_seconds: seconds of audio that can still be read.
+    """
 
     ok: bool
     damage: tuple[str, ...]
@@ -42,37 +48,40 @@ class Report:
 
 
 class Piece(NamedTuple):
-    """A stretch of a damaged file without a gap."""
+    """Successive intact frames of a damaged file."""
 
-    first: int  # frame
-    codes: np.ndarray
+    first: int  # number of the first frame
+    codes: np.ndarray  # [k f]
     samples: int
     original_samples: int
 
 
-def verify(path: str | Path) -> Report:
-    """Reads the whole file in constant memory; `ok` promises that loading it succeeds.
+def verify(path: str | Path) -> DamageReport:
+    """Check the whole file in constant memory; if the report is `ok`, loading it succeeds.
 
     Raises:
-        TokenFileError: it cannot be opened, or a newer audiotok wrote it.
+        TokenFileError: the file cannot be opened, or a newer audiotok wrote it.
     """
     try:
         with TokenReader(path) as reader:
             step = max(1, BATCH // reader.header.rows)
             for first in range(0, reader.frames, step):
                 reader.read(first, min(first + step, reader.frames))
-            return Report(True, (), reader.samples / reader.header.sample_rate)
+            return DamageReport(True, (), reader.samples / reader.header.sample_rate)
     except TokenFileDamagedError as error:
         try:
             header, pieces, damage = salvage(path)
         except TokenFileDamagedError:  # no header
-            return Report(False, (str(error),), 0.0)
+            return DamageReport(False, (str(error),), 0.0)
         samples = sum(piece.samples for piece in pieces)
-        return Report(False, tuple(damage) or (str(error),), samples / header.sample_rate)
+        return DamageReport(False, tuple(damage) or (str(error),), samples / header.sample_rate)
 
 
 def salvage(path: str | Path) -> tuple[Header, list[Piece], list[str]]:
-    """Finds every sound block of a file, wherever it stands, and says what lies between them.
+    """Find every intact block of a file, at any offset, and describe the damage between them.
+
+    Returns:
+        The header; each gapless piece; a sentence about each damaged part.
 
     Raises:
         TokenFileDamagedError: the header cannot be read.
@@ -88,14 +97,20 @@ def salvage(path: str | Path) -> tuple[Header, list[Piece], list[str]]:
             return header, *_salvage(start, data)
 
 
-def _begun(start: FileStart, data: mmap.mmap, at: int, before: int) -> tuple[int, int]:
-    """Return the key of the run that begins at a byte, and how many bytes its identity takes.
+def _run_key(start: FileStart, data: mmap.mmap, at: int, before: int) -> tuple[int, int]:
+    """Return the key of the run that begins at a byte, and the number of bytes of its identity.
 
-    Where that is damaged, the end of the run says its key too.
+    Where the identity is damaged, the key is taken from the end record of the run.
+
+    Args:
+        start: header and seed of the file.
+        data: the file.
+        at: the byte.
+        before: the key of the previous run.
     """
-    if not start.runs or at + len(NOBODY) > len(data):
+    if not start.runs or at + len(NO_IDENTITY) > len(data):
         return before, 0
-    key, size = key_of(data[at : at + len(NOBODY)], before), len(NOBODY)
+    key, size = key_of(data[at : at + len(NO_IDENTITY)], before), len(NO_IDENTITY)
     if block_at(start.header, data, at + size, key):
         return key, size
     for tag in re.compile(b"|".join(map(re.escape, (END_TAG, NEXT_TAG)))).finditer(data, at):
@@ -105,17 +120,18 @@ def _begun(start: FileStart, data: mmap.mmap, at: int, before: int) -> tuple[int
 
 
 def _salvage(start: FileStart, data: mmap.mmap) -> tuple[list[Piece], list[str]]:
+    """Return the gapless pieces of a file, and a sentence about each damaged part."""
     header = start.header
     tags = re.compile(b"|".join(map(re.escape, (BLOCK_TAG, END_TAG, NEXT_TAG))))
-    found: list[tuple[int, list[np.ndarray], End | None]] = []
+    pieces: list[tuple[int, list[np.ndarray], End | None]] = []
     damage: list[str] = []
-    key, size = _begun(start, data, start.bytes, start.seed)
-    sound = start.bytes + size  # where the last sound record stops
-    at = sound
-    expected = stop = 0  # frames: the next one, and where the last piece stops
+    key, size = _run_key(start, data, start.bytes, start.seed)
+    intact = start.bytes + size  # the byte after the last intact record
+    at = intact
+    expected = stop = 0  # the next frame, and the frame after the last piece
     finished = False
-    # A candidate costs a checksum; the budget keeps a file full of false tags from costing more
-    # than a few readings of it.
+    # Each candidate costs a checksum; the budget, in bytes, limits the time for a file full of
+    # false tags to a few times that of reading it.
     budget = 4 * len(data) + (1 << 20)
     while at < len(data) and budget > 0:
         size, first, codes = 0, expected, None
@@ -136,34 +152,35 @@ def _salvage(start: FileStart, data: mmap.mmap) -> tuple[list[Piece], list[str]]
             tag = tags.search(data, at + 1)
             at = tag.start() if tag else len(data)
             continue
-        if at > sound or first > expected:
+        if at > intact or first > expected:
             when = f"{header.seconds(expected):.2f} s to {header.seconds(first):.2f} s"
             lost = f"{when} is lost" if first > expected else "no audio is lost"
-            damage.append(f"bytes {sound} to {at} are damaged or missing: {lost}")
+            damage.append(f"bytes {intact} to {at} are damaged or missing: {lost}")
         if codes is not None:
-            if not found or first != stop:
-                found.append((first, [], None))
-            found[-1][1].append(codes)
+            if not pieces or first != stop:
+                pieces.append((first, [], None))
+            pieces[-1][1].append(codes)
             expected = stop = first + codes.shape[1]
         elif end:
-            if found and first == stop:
-                found[-1] = (*found[-1][:2], end)
+            if pieces and first == stop:
+                pieces[-1] = (*pieces[-1][:2], end)
             expected = first
-        at = sound = at + size
-        if end:  # the next run begins, if its codes follow; an append may have been interrupted
-            after, size = _begun(start, data, at, key)
+        at = intact = at + size
+        if end:  # another run may begin here; or an append was interrupted, and no codes follow
+            after, size = _run_key(start, data, at, key)
             if not finished or block_at(header, data, at + size, after):
                 key, at = after, at + size
-                sound = at
-    if sound < len(data):
+                intact = at
+    if intact < len(data):
         lost = f"what came after {header.seconds(expected):.2f} s, if anything, is lost"
-        damage.append(f"bytes {sound} to {len(data)} are damaged or do not belong: {lost}")
+        damage.append(f"bytes {intact} to {len(data)} are damaged or do not belong: {lost}")
     elif not finished:
         damage.append(f"the end is missing at byte {len(data)}: the file is cut short")
-    return [_piece(header, *each) for each in found], damage
+    return [_piece(header, *each) for each in pieces], damage
 
 
 def _piece(header: Header, first: int, chunks: list[np.ndarray], end: End | None) -> Piece:
+    """Return a piece, with its length from an end record if that directly follows it."""
     codes, start = np.concatenate(chunks, axis=1), first * header.frame_size
     samples = codes.shape[1] * header.frame_size
     original = header.to_original(start + samples) - header.to_original(start)

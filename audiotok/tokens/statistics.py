@@ -1,4 +1,4 @@
-"""Strings of codes: how much information is in them, how alike two are, how short they pack."""
+"""Statistics of code sequences: entropy, mutual information, edit distance, compressed length."""
 
 from __future__ import annotations
 
@@ -8,76 +8,80 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 
 String = Int[np.ndarray, " n"]
 Other = Int[np.ndarray, " m"]
 Counts = Int[np.ndarray, " size"]
 
 
-def tally(codes: String) -> Counts:
-    """How often each code that occurs does."""
+def code_counts(codes: String) -> Counts:
+    """Return the number of occurrences of each code that occurs, in the order of codes."""
     return np.unique(codes, return_counts=True)[1]
 
 
 def entropy(counts: Counts) -> float:
-    """Entropy in bits of the shares that counts are: the plug-in estimate, which is low by about
-    (entries seen - 1) / (2 n ln 2) for n counted (Miller 1955)."""
+    """Return the entropy in bits of a distribution given by counts: the plug-in estimate.
+
+    It is low by about (entries seen - 1) / (2 n ln 2) for n counted (Miller 1955).
+    """
     shares = counts[counts > 0] / counts.sum()
     return max(0.0, float(-(shares * np.log2(shares)).sum()))
 
 
-def shortfall(counts: Counts) -> float:
-    """By how many bits `entropy` is low, to first order (Miller 1955): what to add to it."""
+def entropy_bias(counts: Counts) -> float:
+    """Return the bits by which `entropy` is too low, to first order (Miller 1955)."""
     return float((np.count_nonzero(counts) - 1) / (2 * counts.sum() * np.log(2)))
 
 
 def mutual_information(a: String, b: String) -> float:
-    """What two labels of the same frames tell of each other, in bits: the plug-in estimate.
+    """Return the mutual information in bits of two labels of the same frames: the plug-in estimate.
 
-    It is high by chance where labels are many and frames few; `b` in another order shows how much.
+    It is too high where labels are many and frames few; shuffling `b` shows by how much.
     """
     _, first = np.unique(a, return_inverse=True)
     names, second = np.unique(b, return_inverse=True)
-    both = tally(first.astype(np.int64) * len(names) + second)
-    return max(0.0, entropy(tally(a)) + entropy(tally(b)) - entropy(both))
+    both = code_counts(first.astype(np.int64) * len(names) + second)
+    return max(0.0, entropy(code_counts(a)) + entropy(code_counts(b)) - entropy(both))
 
 
 def deduplicated(codes: String) -> np.ndarray:
-    """The string with every run of one code as one code."""
+    """Return the sequence with every run of equal codes replaced by one code."""
     keep = np.ones(len(codes), bool)
     keep[1:] = codes[1:] != codes[:-1]
     return codes[keep]
 
 
 def distance(a: Sequence[object] | String, b: Sequence[object] | Other) -> int:
-    """Insertions, deletions and substitutions from one string to the other (Levenshtein 1966).
+    """Return the edit distance of two sequences (Levenshtein 1966).
+
+    It is the least number of insertions, deletions and substitutions.
 
     Raises:
         ImportError: rapidfuzz is not installed.
     """
     strings = (x.tolist() if isinstance(x, np.ndarray) else list(x) for x in (a, b))
-    return needed("rapidfuzz.distance", "rapidfuzz").Levenshtein.distance(*strings)
+    return optional_import("rapidfuzz.distance", "rapidfuzz").Levenshtein.distance(*strings)
 
 
-def apartness(a: String, b: Other) -> float:
-    """Edit distance of two strings without repeats, over the longer one: 0 equal, 1 nothing alike.
+def normalized_edit_distance(a: String, b: Other) -> float:
+    """Return the edit distance of two deduplicated sequences over the length of the longer one.
 
-    Two empty strings are equal.
+    It is 0 for equal sequences, as two empty ones are, and 1 for sequences with nothing in common.
     """
     one, other = deduplicated(a), deduplicated(b)
     return distance(one, other) / max(1, len(one), len(other))
 
 
 def huffman(counts: Counts) -> float:
-    """Mean length in bits of the best prefix code (Huffman 1952): H <= length < H + 1.
+    """Return the mean length in bits of the best prefix code (Huffman 1952): H <= length < H + 1.
 
-    A code that is always the same takes no bits.
+    A sequence of one code that never changes takes no bits.
     """
     heap = [int(count) for count in counts if count > 0]
     heapq.heapify(heap)
     total, bits = sum(heap), 0
-    while len(heap) > 1:  # each merge puts one bit before all that is in it
+    while len(heap) > 1:  # each merge adds one bit to all codes in it
         merged = heapq.heappop(heap) + heapq.heappop(heap)
         bits += merged
         heapq.heappush(heap, merged)
@@ -85,25 +89,27 @@ def huffman(counts: Counts) -> float:
 
 
 def cross_entropy(train: Sequence[np.ndarray], test: Sequence[np.ndarray], order: int) -> float:
-    """Bits a code of `test` under an n-gram model of `train`.
+    """Return the bits a code of `test` under an n-gram model of `train`.
 
-    Probabilities of longer contexts are interpolated with those of shorter ones by how many
-    different codes followed (Witten and Bell 1991), down to the unigram, which ends at a uniform
-    one over the codes of both.
+    Probabilities of longer contexts are interpolated with those of shorter ones by the number of
+    different codes that followed (Witten and Bell 1991), down to the unigram, and that with a
+    uniform distribution over the codes of both.
 
     Args:
-        train: strings of integers.
-        test: strings of integers.
-        order: 1 is unigram, 2 bigram ...
+        train: sequences of integer codes.
+        test: sequences of integer codes.
+        order: 1 for a unigram model, 2 for a bigram model ...
 
     Raises:
-        ValueError: an empty side.
+        ValueError: `train` or `test` has no codes.
     """
     if not sum(map(len, train)) or not sum(map(len, test)):
         raise ValueError("an n-gram model needs strings to learn from and others to be tested on")
     size = len(np.unique(np.concatenate([*train, *test])))
     grams: dict[tuple[int, ...], int] = {}
-    seen: dict[tuple[int, ...], list[int]] = {}  # context -> how often, by how many different
+    seen: dict[
+        tuple[int, ...], list[int]
+    ] = {}  # context -> occurrences, and different codes that followed
     for codes in (string.tolist() for string in train):
         for i in range(len(codes)):
             for n in range(min(order, i + 1)):

@@ -1,6 +1,6 @@
-"""What a codec is, whatever executes it: its rates, whose tokens it takes, how it takes channels.
+"""The interface of a codec that does not depend on its backend: rates, tokens, channel policy.
 
-Needs numpy only, as an exported codec does.
+It needs numpy only, as exported codecs run without torch.
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ log = logging.getLogger("audiotok")
 
 
 class WrongTokensError(ValueError):
-    """Tokens that another codec, or other weights of the same codec, made."""
+    """Error of tokens that are of another codec, or of other weights of the same codec."""
 
 
 @cache
-def mixing_down(channels: int) -> None:
-    """Says that channels are mixed down, once for each number of them."""
+def warn_mixing_down(channels: int) -> None:
+    """Warn that channels are mixed down; only once for each number of channels."""
     log.warning(
         "%d channels are mixed down to one; --channels split (split=True) codes each", channels
     )
 
 
 def kept(codebooks: int | None, there: int) -> int:
-    """How many of the codebooks that are there: all of them if None.
+    """Return the number of codebooks to use, checked.
+
+    Args:
+        codebooks: the requested number; None for all.
+        there: the number that exists.
 
     Raises:
-        ValueError: more than there are, or less than one.
+        ValueError: more than exist, or less than one.
     """
     if codebooks is None:
         return there
@@ -47,14 +51,14 @@ def kept(codebooks: int | None, there: int) -> int:
 
 
 class Tokenizer:
-    """Audio to tokens and back.
+    """A codec, from audio to tokens and back: the part that is the same for every backend.
 
     Attributes:
-        name: the codec's id.
-        sample_rate: Hz.
-        frame_size: samples a frame; integer, the truth that rates derive from.
-        channels: of the audio it codes.
-        former_fingerprints: others under which tokens of the same codes were written before.
+        name: the codec's name.
+        sample_rate: sample rate of the codec in Hz.
+        frame_size: samples a frame, an integer from which the rates derive.
+        channels: channels of the audio that it codes.
+        former_fingerprints: older fingerprints, whose tokens have the same codes.
     """
 
     name: str
@@ -65,51 +69,51 @@ class Tokenizer:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Entries in each codebook."""
+        """Number of entries in each codebook."""
         raise NotImplementedError
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that name what makes its codes: encoder and codebooks.
+        """16 hexadecimal digits that identify the weights of encoder and codebooks.
 
-        A decoder that was trained on for the same codes leaves it as it is, so that tokens and
-        corpora keep their worth.
+        Further training of the decoder alone does not change it, so that tokens and corpora stay
+        valid.
         """
         raise NotImplementedError
 
     @property
     def decoder_fingerprint(self) -> str:
-        """16 hexadecimal digits that name what makes sound of codes: its decoder."""
+        """16 hexadecimal digits that identify the weights of the decoder."""
         raise NotImplementedError
 
     @property
     def codebooks(self) -> int:
-        """Codes in a frame."""
+        """Number of codes in a frame."""
         return len(self.sizes)
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames a second, exactly."""
+        """Frames per second, as an exact fraction."""
         return Fraction(self.sample_rate, self.frame_size)
 
     @property
     def kbps(self) -> float:
-        """Nominal rate with all codebooks: frames/s x the information of a frame."""
+        """Nominal bit rate in kbit/s with all codebooks: frames per second x bits a frame."""
         return float(self.frame_rate) * sum(math.log2(size) for size in self.sizes) / 1000
 
     def kept(self, codebooks: int | None) -> int:
-        """`codebooks`, all of them if None.
+        """Return the number of codebooks to use, checked; all of them if None.
 
         Raises:
-            ValueError: more than there are, or less than one.
+            ValueError: more than the codec has, or less than one.
         """
         return kept(codebooks, self.codebooks)
 
     def check_tokens(self, tokens: Tokens | Header) -> None:
-        """Raise unless this codec decodes them: the same encoder and codebooks made them.
+        """Raise unless this codec can decode tokens: the same encoder and codebooks wrote them.
 
         Raises:
-            WrongTokensError: another codec's, or other weights'.
+            WrongTokensError: they are of another codec, or of other weights.
         """
         if tokens.codec != self.name:
             raise WrongTokensError(
@@ -123,13 +127,17 @@ class Tokenizer:
             )
 
     def has_codes_of(self, fingerprint: str) -> bool:
-        """Return whether codes made by weights of this fingerprint mean the same here."""
+        """Return whether codes of weights with this fingerprint mean the same to this codec."""
         return fingerprint in (self.fingerprint, *self.former_fingerprints)
 
     def streams(self, channels: int, *, split: bool = False) -> int:
-        """How many times a recording of so many channels is coded: the channel policy.
+        """Return the number of streams in which a recording is coded: the channel policy.
 
-        A mono codec codes the mean of the channels, and says so once; or each, if `split`.
+        A mono codec codes the mean of the channels, and warns of it once; or each one, if `split`.
+
+        Args:
+            channels: number of channels of the recording.
+            split: whether to code channels apart, as many at a time as the codec takes.
 
         Raises:
             ValueError: channels that this codec cannot take.
@@ -138,7 +146,7 @@ class Tokenizer:
             return channels // self.channels
         if self.channels == 1 or self.channels == channels:
             if channels > self.channels:
-                mixing_down(channels)
+                warn_mixing_down(channels)
             return 1
         raise ValueError(f"{channels} channels given to {self.name!r}, which codes {self.channels}")
 
@@ -151,7 +159,15 @@ class Tokenizer:
         original_rate: int,
         original_samples: int,
     ) -> Tokens:
-        """Codes `[streams*codebooks f]` of a recording as `Tokens`, with the lengths they need."""
+        """Return the codes of a recording as `Tokens` of this codec.
+
+        Args:
+            codes: `[streams*codebooks f]`.
+            codebooks: number of codebooks in each stream.
+            samples: length at the codec's rate.
+            original_rate: sample rate of the recording in Hz.
+            original_samples: length at that rate.
+        """
         streams = len(codes) // codebooks
         return Tokens(
             codes=codes,
@@ -168,8 +184,14 @@ class Tokenizer:
         )
 
     def header(self, original_rate: int, *, streams: int, codebooks: int) -> Header:
-        """What the .tok file of a recording says before its codes."""
-        none = np.zeros((streams * codebooks, 0), np.int64)
+        """Return the header of the .tok file of a recording.
+
+        Args:
+            original_rate: sample rate of the recording in Hz.
+            streams: number of streams.
+            codebooks: number of codebooks in each stream.
+        """
+        empty = np.zeros((streams * codebooks, 0), np.int64)
         lengths = {"samples": 0, "original_samples": 0}
-        made = self.tokens_of(none, codebooks=codebooks, original_rate=original_rate, **lengths)
-        return made.header
+        tokens = self.tokens_of(empty, codebooks=codebooks, original_rate=original_rate, **lengths)
+        return tokens.header

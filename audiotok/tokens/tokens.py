@@ -1,4 +1,4 @@
-"""Tokens: one recording's codes and what reads them; `audiotok.tokens` is how they are stored."""
+"""Tokens: one recording's codes in memory; `audiotok.tokens` describes the files that hold them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from audiotok.tokens import (
+    DamageReport,
     Header,
-    Report,
     TokenFileDamagedError,
     TokenReader,
     TokenWriter,
@@ -20,33 +20,34 @@ from audiotok.tokens import (
     verify,
 )
 
-# What a recording's header in a file says in the same words as Tokens.
+# Fields that `Tokens` and `Header` have in common, under the same names.
 _SHARED = ("codec", "fingerprint", "sample_rate", "frame_size", "original_rate")
 _SHARED += ("channels", "streams")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Tokens:
-    """One recording's codes [k f], and all that is needed to store, cut and decode them.
+    """One recording's codes `[k f]`, and all that is needed to store, cut and decode them.
 
-    `channels` is what decoding gives back, `streams` how many independently coded sets of
-    codebooks `codes` stacks: a mono codec has 1 and 1, a codec that codes stereo jointly 2 and 1,
-    a mono codec given each of two channels 2 and 2. Rows go stream by stream:
+    `channels` counts the channels of the decoded audio, `streams` the independently coded sets of
+    codebooks that are stacked in `codes`: 1 and 1 for a mono codec, 2 and 1 for a codec that codes
+    stereo jointly, 2 and 2 for a mono codec that coded each of two channels. Rows go stream by
+    stream:
 
         codes   stream 0: codebook 0, codebook 1 ...   | frames ->
                 stream 1: codebook 0, codebook 1 ...   v
 
-    A frame stands for `frame_size` samples, the last for what is left: there are always
-    ceil(samples / frame_size). Equal by value; arithmetic on time is in integer samples.
+    A frame stands for `frame_size` samples, the last one for the rest: there are always
+    ceil(samples / frame_size). Tokens are compared by value; times are exact, in integer samples.
 
     Raises:
-        ValueError: a field is out of its range, codes do not fit their codebooks, or there are
-            not the frames that `samples` takes.
+        ValueError: a field is out of its range, codes do not fit their codebooks, or the number
+            of frames does not fit `samples`.
     """
 
     codes: np.ndarray  # [k f] integers, streams x codebooks rows; kept as read-only int64
     size: int | tuple[int, ...]  # entries in every codebook, or in each one of a stream
-    codec: str  # name of the codec that made them
+    codec: str  # name of the codec that encoded them
     fingerprint: str  # of its weights
     sample_rate: int  # Hz, of the codec
     frame_size: int  # samples at sample_rate
@@ -71,7 +72,7 @@ class Tokens:
         header.check(self.codes)
         header.check_length(self.codes.shape[1], self.samples, self.original_samples)
         codes = np.ascontiguousarray(self.codes, np.int64)
-        if codes.flags.writeable:  # what cannot change needs no copy
+        if codes.flags.writeable:  # a read-only array need not be copied
             codes = codes.copy() if codes is self.codes or codes.base is not None else codes
             codes.flags.writeable = False
         object.__setattr__(self, "codes", codes)
@@ -79,41 +80,41 @@ class Tokens:
 
     @property
     def header(self) -> Header:
-        """All but the codes and their length: what a `TokenWriter` is given."""
+        """Facts that a file stores besides the codes and their length, for a `TokenWriter`."""
         return self.__dict__["_header"]
 
     @property
     def frames(self) -> int:
-        """Steps in time."""
+        """Number of frames."""
         return self.codes.shape[1]
 
     @property
     def codebooks(self) -> int:
-        """Codebooks of one stream."""
+        """Number of codebooks of one stream."""
         return len(self.header.sizes)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Entries in each codebook of one stream."""
+        """Number of entries in each codebook of one stream."""
         return self.header.sizes
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.sample_rate / self.frame_size
 
     @property
     def seconds(self) -> float:
-        """Length of the audio."""
+        """Duration of the audio in seconds."""
         return self.samples / self.sample_rate
 
     @property
     def kbps(self) -> float:
-        """Nominal rate of all streams: frames/s x the information of a frame, without overhead."""
+        """Nominal bit rate of all streams in kbit/s: frames per second x bits a frame."""
         return self.frame_rate * self.streams * sum(map(math.log2, self.sizes)) / 1000
 
     def first(self, codebooks: int) -> Tokens:
-        """The first so many codebooks of each stream: coarser audio at a lower rate.
+        """Return the first so many codebooks of each stream: coarser audio at a lower bit rate.
 
         Raises:
             ValueError: not 1 to `self.codebooks`.
@@ -125,10 +126,13 @@ class Tokens:
         return replace(self, codes=flat, size=self.sizes[:codebooks])
 
     def cut(self, start: float | int | None = None, end: float | int | None = None) -> Tokens:
-        """The frames that any sample from `start` to `end` seconds is in; None: from or to the end.
+        """Return the frames that contain any sample from `start` to `end`.
 
-        Frames are whole, so the cut may begin and end up to a frame outside what was asked.
-        Past the recording's end there is nothing.
+        Frames are whole, so the cut may begin and end up to a frame outside the range.
+
+        Args:
+            start: seconds; None for the start of the recording.
+            end: seconds; None for its end, as is any time past it.
 
         Raises:
             ValueError: not 0 <= start <= end.
@@ -138,7 +142,7 @@ class Tokens:
         return self._of(self.header, self.codes[:, first:last], *length)
 
     def cat(self, *others: Tokens) -> Tokens:
-        """These tokens, then the others.
+        """Return these tokens with others joined after them in time.
 
         Raises:
             ValueError: they differ in more than codes and length, or one that is not the last
@@ -146,7 +150,7 @@ class Tokens:
         """
         parts = (self, *others)
         for part, following in zip(parts, others, strict=False):
-            _alike("join", self, following)
+            _check_same_header("join", self, following)
             if part.samples != part.frames * part.frame_size:
                 within = f"{part.samples} samples end within a frame of {part.frame_size}"
                 raise ValueError(f"cannot join: {within}; only the last part may")
@@ -158,7 +162,7 @@ class Tokens:
         )
 
     def channel(self, number: int) -> Tokens:
-        """One stream by itself: channel `number` of a recording whose channels were coded apart.
+        """Return one stream: channel `number` of a recording whose channels were coded apart.
 
         Raises:
             ValueError: there is no such stream.
@@ -171,7 +175,7 @@ class Tokens:
 
     @classmethod
     def stack(cls, parts: Sequence[Tokens]) -> Tokens:
-        """Channels that were coded apart, as one recording; `channel` takes them out again.
+        """Return channels that were coded apart as one recording; `channel` is the inverse.
 
         Raises:
             ValueError: no parts, or they differ in more than codes.
@@ -179,7 +183,7 @@ class Tokens:
         if not parts:
             raise ValueError("nothing to stack: give the Tokens of at least one channel")
         for part in parts:
-            _alike("stack", parts[0], part)
+            _check_same_header("stack", parts[0], part)
             one, first = ((each.samples, each.original_samples) for each in (part, parts[0]))
             if one != first:
                 raise ValueError(f"cannot stack {part.samples} samples on {parts[0].samples}")
@@ -192,24 +196,28 @@ class Tokens:
         )
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Writes a .tok file: complete or not at all.
+        """Write a .tok file, complete or not at all.
+
+        Args:
+            path: the file to write.
+            force: whether to overwrite an existing file.
 
         Raises:
-            TokenFileExistsError: something is at `path` and not `force`.
+            TokenFileExistsError: `path` exists, and `force` is False.
             TokenFileError: it cannot be written.
         """
         with TokenWriter(path, self.header, force=force) as writer:
             writer.append(self.codes, samples=self.samples, original_samples=self.original_samples)
 
     def append(self, path: str | Path) -> None:
-        """Adds these tokens to the .tok file at `path`, in place; see `TokenWriter.reopen`.
+        """Append these tokens to the .tok file at `path`, in place; see `TokenWriter.reopen`.
 
         Raises:
-            ValueError: the file is of something else, or ends within a frame.
+            ValueError: the file has another header, or ends within a frame.
             TokenFileError: it cannot be read or written.
         """
         writer = TokenWriter.reopen(path)
-        _alike(f"append to {path}", writer, self)
+        _check_same_header(f"append to {path}", writer, self)
         with writer:
             writer.append(self.codes, samples=self.samples, original_samples=self.original_samples)
 
@@ -217,10 +225,15 @@ class Tokens:
     def load(
         cls, path: str | Path, *, start: float | int | None = None, end: float | int | None = None
     ) -> Tokens:
-        """Reads a .tok file, or the blocks of `start` to `end` seconds of it, as `cut` would.
+        """Read a .tok file, or only the frames that `cut` would return.
+
+        Args:
+            path: the file.
+            start: seconds; None for the start of the recording.
+            end: seconds; None for its end, as is any time past it.
 
         Raises:
-            TokenFileError: it cannot be read, or what is read of it is damaged.
+            TokenFileError: the file cannot be read, or the part to be read is damaged.
             ValueError: not 0 <= start <= end.
         """
         with TokenReader(path) as reader:
@@ -232,10 +245,10 @@ class Tokens:
 
     @classmethod
     def recover(cls, path: str | Path) -> Recovery:
-        """What can still be read of a damaged .tok file, each piece with its place in time.
+        """Return the readable pieces of a damaged .tok file, each with its time.
 
         Raises:
-            TokenFileError: nothing is left, or the file cannot be opened.
+            TokenFileError: no piece can be read, or the file cannot be opened.
         """
         report = verify(path)
         if report.ok:
@@ -243,11 +256,12 @@ class Tokens:
         header, pieces, _ = salvage(path)
         if not pieces:
             raise TokenFileDamagedError(f"{path}: nothing is left; encode the recording again")
-        found = [(header.seconds(piece.first), cls._of(header, *piece[1:])) for piece in pieces]
-        return Recovery(found, report)
+        timed = [(header.seconds(piece.first), cls._of(header, *piece[1:])) for piece in pieces]
+        return Recovery(timed, report)
 
     @classmethod
     def _of(cls, header: Header, codes: np.ndarray, samples: int, original: int) -> Tokens:
+        """Return tokens of a header, codes and their lengths."""
         return cls(
             codes=codes,
             size=header.sizes,
@@ -268,24 +282,29 @@ class Tokens:
 
     def __repr__(self) -> str:
         shape = f"{self.streams} x {self.codebooks}" if self.streams > 1 else f"{self.codebooks}"
-        what = f"{self.seconds:.2f} s, {shape} codebooks x {self.frames} frames"
-        return f"<Tokens of {self.codec}: {what}, {self.kbps:.2f} kbps>"
+        extent = f"{self.seconds:.2f} s, {shape} codebooks x {self.frames} frames"
+        return f"<Tokens of {self.codec}: {extent}, {self.kbps:.2f} kbps>"
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was left of a damaged file: (start in seconds, Tokens) of each piece, and the damage."""
+    """Readable pieces of a damaged file, and its damage.
+
+    Attributes:
+        pieces: start in seconds and tokens of each piece, in order.
+        report: of `verify`.
+    """
 
     pieces: list[tuple[float, Tokens]]
-    report: Report
+    report: DamageReport
 
 
 def _lengths(
     first: int, last: int, frame_size: int, samples: int, original_samples: int
 ) -> tuple[int, int]:
-    """Samples, and original samples in proportion, of frames `first` to `last`.
+    """Return samples, and original samples in proportion, of frames `first` to `last`.
 
-    Lengths of adjoining stretches add up exactly to the whole.
+    Lengths of adjacent ranges add up exactly to the whole.
     """
     a, b = (min(frame * frame_size, samples) for frame in (first, last))
     start = a * original_samples // max(1, samples)
@@ -293,7 +312,8 @@ def _lengths(
     return b - a, stop - start
 
 
-def _alike(verb: str, one: Tokens | TokenWriter, other: Tokens) -> None:
+def _check_same_header(verb: str, one: Tokens | TokenWriter, other: Tokens) -> None:
+    """Raise ValueError unless two headers are equal; `verb` is for the message."""
     for field in fields(Header):
         a, b = getattr(one.header, field.name), getattr(other.header, field.name)
         if field.compare and a != b:

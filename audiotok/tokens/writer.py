@@ -1,4 +1,4 @@
-"""Writing: whole or not at all, as the codes come, and at the end of what is there."""
+"""Writing of .tok files as codes arrive, complete or not at all; appending to finished ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotok._platform.atomic import part_of
+from audiotok._platform.atomic import partial_path
 from audiotok.tokens.format import (
     BATCH,
     BLOCK,
@@ -20,7 +20,7 @@ from audiotok.tokens.format import (
     END_TAG,
     MAX_FRAMES,
     NEXT_TAG,
-    NOBODY,
+    NO_IDENTITY,
     End,
     Header,
     TokenFileError,
@@ -35,45 +35,57 @@ from audiotok.tokens.reader import TokenReader
 
 
 class TokenWriter:
-    """Writes a .tok file as its codes come, in constant memory; use it in a `with`.
+    """Writer of a .tok file as its codes arrive, in constant memory; a context manager.
 
-    All goes to a temporary `.NAME.*.part` beside the file, which takes its name only when it is
+    The codes go to a temporary `.NAME.*.part` beside the file, which gets its name only when it is
     complete and on the disk; an exception (Ctrl-C too) removes it. `reopen` appends in place.
 
-    What tells the blocks of one file from those of another follows from the codes alone, so that
-    the same codes are the same bytes: it is known at the end, and put into all checksums then.
+    The identity of a file's blocks follows from the codes alone, so that the same codes give the
+    same bytes: it is known only at the end, and then put into all checksums.
 
-    Raises (on entering, `append` or leaving):
-        TokenFileExistsError: something is at `path` and not `force`.
-        TokenFileError: it cannot be written there; a full disk says so.
+    Args:
+        path: the file to write.
+        header: of the recording.
+        force: whether to overwrite an existing file.
+
+    Raises:
+        TokenFileExistsError: `path` exists, and `force` is False; raised on entering or leaving.
+        TokenFileError: the file cannot be written, or the disk is full; raised on entering, in
+            `append` or on leaving.
     """
 
     def __init__(self, path: str | Path, header: Header, *, force: bool = False) -> None:
-        self.path, self.header, self.force = Path(path), header, force
-        self._part = part_of(self.path)
-        self._end, self._old_bytes = End(0, 0, 0, 0), 0
+        self.path = Path(path)
+        self.header = header
+        self.force = force
+        self._part = partial_path(self.path)
+        self._end = End(0, 0, 0, 0)
+        self._old_bytes = 0  # size of the file that is appended to
         self._waiting: list[np.ndarray] = []  # codes of less than a block
         self._written = 0  # frames
-        self._runs, self._seed = True, 0  # as in `FileStart`
-        self._before: int | None = None  # key of the run before; None: no run is begun
-        self._sums = array("I")  # of its blocks
+        self._runs = True  # as in `FileStart`
+        self._seed = 0  # as in `FileStart`
+        self._before: int | None = None  # key of the previous run; None before a run begins
+        self._sums = array("I")  # checksums of the blocks written
 
     @classmethod
     def reopen(cls, path: str | Path) -> TokenWriter:
-        """A writer that appends to a finished file, in place; one writer at a time.
+        """Return a writer that appends to a finished file, in place; one writer at a time.
 
-        Blocks are never rewritten: after a crash `Tokens.recover` has all that was there. On an
-        exception the file is made as it was.
+        Blocks are never rewritten: after a crash `Tokens.recover` reads everything that was in
+        the file. After an exception the file is as before.
 
         Raises:
             TokenFileError: the file cannot be read.
-            ValueError: it ends within a frame, so nothing can follow.
+            ValueError: the file ends within a frame, so that no codes can follow.
         """
         with TokenReader(path) as reader:
             writer = cls(path, reader.header)
             writer._end = reader.end._replace(previous=reader.bytes - END.size)
-            writer._runs, writer._seed = reader.start.runs, reader.start.seed
-            writer._old_bytes, writer._written = reader.bytes, reader.frames
+            writer._runs = reader.start.runs
+            writer._seed = reader.start.seed
+            writer._old_bytes = reader.bytes
+            writer._written = reader.frames
             writer._check_whole()
             return writer
 
@@ -90,7 +102,7 @@ class TokenWriter:
                     self._seed = seed_of(start)
                     self._end = self._end._replace(key=self._seed)
                     self._file.write(start)
-                    self._begin(NOBODY)
+                    self._begin(NO_IDENTITY)
         except BaseException:
             self._abort()
             raise
@@ -99,13 +111,18 @@ class TokenWriter:
     def append(
         self, codes: np.ndarray, *, samples: int | None = None, original_samples: int | None = None
     ) -> None:
-        """Adds codes [k f] that stand for `samples` samples (all of their frames if None).
+        """Add codes `[k f]`.
 
-        `original_samples` counts at the original rate (None: in proportion). Codes that stand
-        for less than their frames must be the last.
+        Args:
+            codes: integers, within the codebooks.
+            samples: length at the codec's rate; that of whole frames if None. Only the last codes
+                may have less.
+            original_samples: length at the original rate; in proportion if None.
 
         Raises:
-            ValueError: codes, or lengths, that cannot follow.
+            ValueError: codes do not fit the header, lengths do not fit the codes, the codes before
+                ended within a frame, or there are too many frames.
+            TokenFileError: the file cannot be written.
         """
         header, end = self.header, self._end
         header.check(codes)
@@ -134,7 +151,7 @@ class TokenWriter:
                     self._identify()
                 self._file.write(self._end.to_bytes(self._seed))
                 self._sync()
-                if self._old_bytes:  # now, and only now, the old end may stop being one
+                if self._old_bytes:  # the new end is on the disk, so the old one may be invalidated
                     self._file.seek(self._old_bytes - END.size)
                     self._file.write(NEXT_TAG)
                     self._sync()
@@ -147,18 +164,19 @@ class TokenWriter:
             raise
 
     def _check_whole(self) -> None:
+        """Raise ValueError if the codes so far end within a frame."""
         if self._end.samples != self._end.frames * self.header.frame_size:
             raise ValueError(f"{self.path}: nothing can follow codes that end within a frame")
 
     def _write(self, least: int) -> None:
-        """Writes what waits, if it is at least so many frames; full blocks unless that is 1."""
+        """Write the waiting codes if they are `least` frames or more; full blocks only unless 1."""
         waiting = self._end.frames - self._written
-        begun = self._before is not None
-        if waiting < least and (begun or least > 1):
+        in_run = self._before is not None
+        if waiting < least and (in_run or least > 1):
             return
-        none = np.zeros((self.header.rows, 0), np.int64)
-        codes = np.concatenate([none, *self._waiting], axis=1)
-        if not begun:  # appended codes are never rewritten: what is there says whose they are
+        empty = np.zeros((self.header.rows, 0), np.int64)
+        codes = np.concatenate([empty, *self._waiting], axis=1)
+        if not in_run:  # appended blocks are not rewritten: the first codes give the identity
             self._begin(identity_of(codes.astype("<i4").tobytes()))
         step = self.header.block_frames
         whole = waiting if least == 1 else waiting - waiting % step
@@ -173,16 +191,16 @@ class TokenWriter:
         self._written += whole
 
     def _begin(self, identity: bytes) -> None:
-        """Begins a run; in a file of format 1 it has no identity."""
+        """Begin a run with its identity; runs of format 1 have none."""
         self._before = self._end.key
         if self._runs:
             self._file.write(identity)
             self._end = self._end._replace(key=key_of(identity, self._before))
 
     def _identify(self) -> None:
-        """Gives the run of a new file the identity of its codes, and its blocks its key.
+        """Write the identity of a new file's run, and the checksums of its blocks under its key.
 
-        A CRC is linear: another key changes those of all blocks of one length by the same bits.
+        A CRC is linear: another key flips the same bits in those of all blocks of one length.
         """
         assert self._before is not None
         lengths = struct.pack("<QQ", self._end.samples, self._end.original_samples)
@@ -207,28 +225,30 @@ class TokenWriter:
         self._end = self._end._replace(key=key)
 
     def _sync(self) -> None:
+        """Put everything written so far on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def _refuse(self) -> None:
+        """Raise if the path is taken and may not be overwritten."""
         if self.path.exists() and not self.path.is_file():
             raise TokenFileError(f"{self.path}: cannot write: not a regular file")
         if not self.force and self.path.exists():
             raise TokenFileExistsError(f"{self.path}: exists already; force=True overwrites it")
 
     def _publish(self) -> None:
-        """Gives the complete file its name."""
+        """Give the complete file its name."""
         self._refuse()
         if not self.force:
-            with suppress(OSError):  # a link cannot overwrite what came in the meantime
+            with suppress(OSError):  # a link cannot overwrite a file written in the meantime
                 os.link(self._part, self.path)
                 self._part.unlink()
                 return
-            self._refuse()  # else: this file system knows no links
+            self._refuse()  # without links in this file system, check again and rename
         self._part.replace(self.path)
 
     def _sync_folder(self) -> None:
-        """Puts the new name on the disk too, where a folder can be opened."""
+        """Put the new name on the disk too, where folders can be opened."""
         with suppress(OSError):
             folder = os.open(self.path.parent, os.O_RDONLY)
             try:
@@ -237,7 +257,7 @@ class TokenWriter:
                 os.close(folder)
 
     def _abort(self) -> None:
-        """Leaves things as they were."""
+        """Restore the state before writing: remove the unfinished file, or undo the append."""
         with suppress(OSError, AttributeError):
             self._file.close()
         with suppress(OSError):

@@ -7,8 +7,9 @@ from torch import Tensor
 
 
 class Balancer:
-    """Scales the gradient of each loss at the output to its share (Défossez et al. 2022,
-    arXiv:2210.13438, section 3.4, equation 4).
+    """Balancer that scales the gradient of each loss at the output to the loss's share.
+
+    Défossez et al. 2022, arXiv:2210.13438, section 3.4, equation 4:
 
         g_i  gradient of loss i with respect to the output;  <|g_i|>  moving average of its norm
         gradient given back = sum over i of  norm * w_i / sum(w) * g_i / <|g_i|>
@@ -17,24 +18,26 @@ class Balancer:
     magnitude in training.
 
     Args:
-        weights: name of a loss -> its share.
-        norm: of the whole gradient.
-        decay: of the moving averages.
+        weights: name of a loss -> its share of the gradient.
+        norm: norm of the whole gradient.
+        decay: decay of the moving averages, per step.
     """
 
     def __init__(
         self, weights: dict[str, float], *, norm: float = 1.0, decay: float = 0.999
     ) -> None:
-        self.weights, self.norm, self.decay = weights, norm, decay
+        self.weights = weights
+        self.norm = norm
+        self.decay = decay
         self.sums: dict[str, float] = {}
         self.counts: dict[str, float] = {}
 
     def gradient(self, losses: dict[str, Tensor], output: Tensor) -> Tensor:
-        """The balanced gradient at `output`; go on with `output.backward(gradient)`.
+        """Return the balanced gradient at `output`; go on with `output.backward(gradient)`.
 
         Args:
-            losses: scalars that depend on `output`.
-            output: of any shape, in the graph of every loss.
+            losses: scalars that depend on `output`, by name.
+            output: tensor of any shape, in the graph of every loss.
         """
         whole = sum(self.weights[name] for name in losses)
         total = torch.zeros_like(output)
@@ -50,9 +53,10 @@ class Balancer:
         return total
 
     def state_dict(self) -> dict[str, dict[str, float]]:
-        """The moving averages."""
+        """Return the moving averages."""
         return {"sums": dict(self.sums), "counts": dict(self.counts)}
 
     def load_state_dict(self, state: dict[str, dict[str, float]]) -> None:
-        """Moving averages of an earlier run."""
-        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+        """Set the moving averages to those of an earlier run."""
+        self.sums = dict(state["sums"])
+        self.counts = dict(state["counts"])

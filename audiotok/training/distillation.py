@@ -1,9 +1,9 @@
-"""Losses that teach codebooks content: what a codebook decodes to is drawn to a teacher's features.
+"""Distillation losses: they draw the output of single codebooks towards a teacher's features.
 
 Students and teachers are `[b d f]`: a projection of what one codebook adds to the latent, and
-features of the same recordings at the codec's frame rate. Every frame takes part, or every frame
-that `mask [b f]` calls real (a crop may hold padding past a recording's end). Teachers are checked
-when they come, because the published trainer of SpeechTokenizer takes `[1 f d]` without complaint
+features of the same recordings at the codec's frame rate. Every frame counts, or every frame
+that `mask [b f]` marks as real (a crop may hold padding past a recording's end). The shape of a
+teacher's features is checked, because the published trainer of SpeechTokenizer accepts `[1 f d]`
 and then compares one frame across the batch.
 """
 
@@ -19,25 +19,26 @@ from torch.nn import functional as F
 
 from audiotok._platform.shapes import Latent, Scalar
 
-# Annotated loosely where a wrong shape is to meet a message and not a type checker.
+# Shapes are annotated loosely where a wrong one should raise our message, not the type checker's.
 
 
 def distil_d_axis(student: Latent, teacher: Tensor, *, mask: Tensor | None = None) -> Scalar:
-    """-log sigmoid(cos), the cosine over time of each feature, mean over features and recordings.
+    """Return -log sigmoid(cos), with the cosine over time, averaged over features and recordings.
 
-    Equal inputs give 0.3133, unrelated ones 0.693, opposite ones 1.3133. It asks of each feature
-    that it rises and falls with the teacher's, and leaves its scale free.
+    Equal inputs give 0.3133, unrelated ones 0.693, opposite ones 1.3133. Each feature has to rise
+    and fall with the teacher's; its scale is free.
 
     Source: SpeechTokenizer (Zhang et al. 2024, arXiv:2308.16692), section 3.3, "continuous
     representation distillation"; its weight there is 120.
 
     Args:
-        student: `[b d f]`.
-        teacher: `[b d f]`, up to one frame more or fewer (`fit_frames`); it gets no gradient.
-        mask: `[b f]`, true where a frame is real. A recording with none does not count.
+        student: projection `[b d f]` of a codebook's output.
+        teacher: features `[b d f]`, up to one frame more or fewer (`fit_frames`); they get no
+            gradient.
+        mask: `[b f]`, true where a frame is real. A recording without real frames does not count.
 
     Raises:
-        ValueError: another rank, batch or width, or frames that differ by more than one.
+        ValueError: rank, batch or width differ, or the numbers of frames by more than one.
     """
     student, teacher, real = _fitted(student, teacher, mask)
     loss = -F.logsigmoid(_cosine(student * real, teacher * real, 2)).mean(1)
@@ -47,29 +48,38 @@ def distil_d_axis(student: Latent, teacher: Tensor, *, mask: Tensor | None = Non
 def distil_t_axis(
     student: Latent, teacher: Tensor, *, similarity: float = 1.0, mask: Tensor | None = None
 ) -> Scalar:
-    """Mean absolute difference plus `similarity` times -log sigmoid(cos), the cosine over features
-    of each frame, mean over frames: SpeechTokenizer's other axis (its code, trainer/loss.py).
+    """Return the mean absolute difference plus `similarity` times -log sigmoid(cos), with the
+    cosine over the features of each frame, averaged over frames.
 
-    Args, Raises: as `distil_d_axis`.
+    Source: SpeechTokenizer's other axis (its code, trainer/loss.py).
+
+    Args:
+        student: as for `distil_d_axis`.
+        teacher: as for `distil_d_axis`.
+        similarity: weight of the cosine term.
+        mask: as for `distil_d_axis`.
+
+    Raises:
+        ValueError: as `distil_d_axis`.
     """
     student, teacher, real = _fitted(student, teacher, mask)
-    apart = (student - teacher).abs().mean(1)
-    return _mean(apart - similarity * F.logsigmoid(_cosine(student, teacher, 1)), real[:, 0])
+    difference = (student - teacher).abs().mean(1)
+    return _mean(difference - similarity * F.logsigmoid(_cosine(student, teacher, 1)), real[:, 0])
 
 
 def distil_pseudo_label(logits: Latent, units: Tensor, *, mask: Tensor | None = None) -> Scalar:
-    """Cross-entropy of a teacher's units, mean over frames: with n units, ln n by chance.
+    """Return the cross-entropy of a teacher's units, averaged over frames (ln n by chance).
 
     Source: SpeechTokenizer, section 3.3, "pseudo-label prediction" (units are k-means classes of
     a layer of HuBERT).
 
     Args:
-        logits: `[b n f]`.
-        units: `[b f]`, integers below n, up to one frame more or fewer.
+        logits: scores of the n units, `[b n f]`.
+        units: the teacher's units `[b f]`, integers below n, up to one frame more or fewer.
         mask: `[b f]`, true where a frame is real.
 
     Raises:
-        ValueError: another rank or batch, frames that differ by more than one, or units that are
+        ValueError: rank or batch differ, the numbers of frames by more than one, or units are
             not integers below n.
     """
     if units.ndim != 2 or len(units) != len(logits):
@@ -88,7 +98,7 @@ def distil_pseudo_label(logits: Latent, units: Tensor, *, mask: Tensor | None = 
 
 @dataclass(frozen=True)
 class Target:
-    """What one teacher says of a batch, and which codebooks are to learn it."""
+    """One teacher's features of a batch, and the codebooks that learn them."""
 
     features: Tensor  # [b d f]
     weight: float = 1.0
@@ -97,14 +107,14 @@ class Target:
 
 
 def distil_combined(students: Mapping[int, Latent], targets: Sequence[Target]) -> Scalar:
-    """Sum over teachers of `weight` times `distil_d_axis`, mean over that teacher's codebooks.
+    """Return the sum over teachers of `weight` times the mean of `distil_d_axis` over codebooks.
 
-    DM-Codec's (Ahasan et al. 2024, arXiv:2410.15017, section 3.3): a language model alone, or with
-    a speech model, each with codebooks of its own ("LM 1, SM 1:8"). Every codebook listed is
+    Source: DM-Codec (Ahasan et al. 2024, arXiv:2410.15017, section 3.3): a language model alone, or
+    with a speech model, each with codebooks of its own ("LM 1, SM 1:8"). Every codebook listed is
     distilled; the published code takes the first of a list only.
 
     Args:
-        students: by codebook, a projection `[b d f]` of what it adds to the latent.
+        students: codebook number -> projection `[b d f]` of what it adds to the latent.
         targets: one for each teacher.
 
     Raises:
@@ -129,9 +139,9 @@ def distil_combined(students: Mapping[int, Latent], targets: Sequence[Target]) -
 
 
 def implied_cosine(loss: float) -> float:
-    """The cosine at which -log sigmoid(cos) is `loss`: 1 at 0.3133, 0 at 0.693, -1 at 1.3133.
+    """Return the cosine at which -log sigmoid(cos) is `loss` (1 at 0.3133, 0 at 0.693).
 
-    Of a mean it is a mean too, nearly: the curve is almost straight between -1 and 1.
+    For a mean loss this is close to the mean cosine: the curve is nearly straight from -1 to 1.
 
     Raises:
         ValueError: `loss` is not above zero.
@@ -142,26 +152,26 @@ def implied_cosine(loss: float) -> float:
 
 
 def fit_frames(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Both cut at the end to the frames that both have, time last.
+    """Return both tensors, time last, cut at the end to the number of frames that both have.
 
-    One frame of difference is a matter of windows: HuBERT makes 149 of 48,000 samples, a codec
-    150. Two or more mean features of another crop or rate.
+    A difference of one frame comes from windows: HuBERT makes 149 of 48,000 samples, a codec 150.
+    A difference of two or more means features of another crop or rate.
 
     Raises:
-        ValueError: they differ by more than one frame.
+        ValueError: the numbers of frames differ by more than one.
     """
-    mine, theirs = student.shape[-1], teacher.shape[-1]
-    if abs(mine - theirs) > 1:
+    student_frames, teacher_frames = student.shape[-1], teacher.shape[-1]
+    if abs(student_frames - teacher_frames) > 1:
         raise ValueError(
-            f"the teacher has {theirs} frames and the codec {mine}; one more or fewer is trimmed,"
-            " more means another crop or frame rate"
+            f"the teacher has {teacher_frames} frames and the codec {student_frames};"
+            " one more or fewer is trimmed, more means another crop or frame rate"
         )
-    frames = min(mine, theirs)
+    frames = min(student_frames, teacher_frames)
     return student[..., :frames], teacher[..., :frames]
 
 
 def _fitted(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one length and in full precision, with which frames are real `[b 1 f]`."""
+    """Return both with equal length and in float32, and the mask of real frames `[b 1 f]`."""
     if teacher.ndim != 3 or teacher.shape[:2] != student.shape[:2]:
         b, d = student.shape[:2]
         raise ValueError(
@@ -184,13 +194,13 @@ def _trimmed(
     return student, teacher, mask[:, None, : student.shape[2]].to(before.device, torch.float32)
 
 
-def _cosine(one: Tensor, other: Tensor, axis: int) -> Tensor:
+def _cosine(a: Tensor, b: Tensor, axis: int) -> Tensor:
     # A feature that is zero throughout has no direction: its cosine is 0 and its slope is bounded.
-    return F.cosine_similarity(one, other, dim=axis, eps=1e-5)
+    return F.cosine_similarity(a, b, dim=axis, eps=1e-5)
 
 
 def _mean(loss: Tensor, real: Tensor) -> Tensor:
-    """Mean over what is real; zero where nothing is."""
+    """Return the mean over real elements; zero where there are none."""
     return (loss * real).sum() / real.sum().clamp(min=1)
 
 

@@ -1,7 +1,7 @@
 """The training loop: resumes from its last checkpoint, validates, keeps averaged weights.
 
-out/last.pt            everything that a run needs to go on
-out/best.safetensors   averaged weights, where `train.best` was best
+out/last.pt            the state that a resumed run needs
+out/best.safetensors   averaged weights at the best value of `train.best`
 out/log.csv            see `journal`
 """
 
@@ -18,34 +18,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiotok._platform.lock import alone
+from audiotok._platform.lock import locked_folder
 from audiotok.audio.audio import Audio
 from audiotok.codecs import checkpoint
-from audiotok.data.batches import Batches, Config
-from audiotok.data.cache import Pool
-from audiotok.data.direct import Files
+from audiotok.data.batches import BatchConfig, Batches
+from audiotok.data.cache import SampleCache
+from audiotok.data.direct import FileSamples
 from audiotok.data.features.base import Teacher
 from audiotok.data.loader import loader
 from audiotok.data.manifest import Recording, read_manifest
 from audiotok.nn.finite import check_finite
 from audiotok.training.journal import Journal, Sums, finite
 from audiotok.training.losses import RECONSTRUCTION
-from audiotok.training.machine import accelerator, any_process, casting, move, save_state
-from audiotok.training.players import Players
+from audiotok.training.machine import accelerator, any_process, casting, optimizer_step, save_state
+from audiotok.training.modules import TrainingModules
 from audiotok.training.recipe import Data, Recipe
-from audiotok.training.resume import Begun, chosen_anew, data_of, retune
+from audiotok.training.resume import RunFacts, chosen_anew, data_of, retune
 from audiotok.training.schedule import learning_rate
 from audiotok.training.step import Step, check_losses
 from audiotok.training.targets import Targets, read_features
 from audiotok.training.validation import (
     ClipScorer,
-    HeldClip,
-    held_out,
+    HeldOutClip,
+    held_out_losses,
     lower_is_better,
     stage_gradients,
 )
 
-HELD = 64  # crops of two lengths that held-out losses are taken of
+HELD_OUT = 64  # crops, twice as long as in training, for held-out losses
 
 
 def train(
@@ -56,17 +56,17 @@ def train(
     minutes: float = 0,
     teachers: Mapping[str, Teacher] | None = None,
 ) -> Path:
-    """Train to `out/last.pt`, with averaged weights in `out/best.safetensors`.
+    """Train into `out/last.pt`, with averaged weights in `out/best.safetensors`.
 
-    Run again with the same `out` to go on where it stopped. Under `accelerate launch` or
+    Run again with the same `out` to go on from the last checkpoint. Under `accelerate launch` or
     `torchrun` every process takes its own batches, and gradients and codebooks are averaged.
 
     Args:
-        recipe: what to train.
-        out: a folder.
+        recipe: the training recipe.
+        out: folder of the run.
         device: a torch device.
-        minutes: stop after so many, checkpointed; 0 for no limit.
-        teachers: your own, by the names they have in the recipe.
+        minutes: time limit in minutes, after which a checkpoint is written; 0 for none.
+        teachers: teachers from outside the package, by the names they have in the recipe.
 
     Returns:
         The path of the averaged weights.
@@ -78,14 +78,21 @@ def train(
     check_losses(recipe)
     out = Path(out)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that train together
-    with alone(out) if first else nullcontext():
-        run = Run(recipe, out, device, teachers)
+    with locked_folder(out) if first else nullcontext():
+        run = CodecTrainer(recipe, out, device, teachers)
         run.go(minutes)
     return run.best_path
 
 
-class Run:
-    """One run of a recipe in one process of one or many."""
+class CodecTrainer:
+    """Run of a recipe, in one process of one or several.
+
+    Args:
+        recipe: the training recipe.
+        out: folder of the run.
+        device: a torch device.
+        teachers: as for `train`.
+    """
 
     def __init__(
         self,
@@ -94,57 +101,62 @@ class Run:
         device: str,
         teachers: Mapping[str, Teacher] | None = None,
     ) -> None:
-        # Denormals in the optimiser's state cost eight times the time of a step on a CPU.
+        # Denormal numbers in the optimizer's state make a step on a CPU eight times slower.
         torch.set_flush_denormal(True)
-        self.recipe, self.out, self.options = recipe, out, recipe.train
+        self.recipe = recipe
+        self.out = out
+        self.options = recipe.train
         self.machine = accelerator(device)
         self.device = self.machine.device
         self.main = self.machine.is_main_process
-        self.last, self.best_path = out / "last.pt", out / "best.safetensors"
+        self.last = out / "last.pt"
+        self.best_path = out / "best.safetensors"
         if self.main:
             out.mkdir(parents=True, exist_ok=True)
-        self.players = Players(recipe, self.device)
+        self.modules = TrainingModules(recipe, self.device)
         self.scorer = ClipScorer(self.options.metrics, recipe.models, self.options.codebooks)
-        self.step, self.best, self.seconds = 0, math.inf, 0.0
+        self.step = 0
+        self.best = math.inf
+        self.seconds = 0.0
         self._manifests()
         self._resume()
         self._read(teachers or {})
         self.work = Step(
             recipe,
-            self.players,
+            self.modules,
             self.targets,
             cast=casting(self.machine, self.options.precision),
             rank=self.machine.process_index,
         )
         self.work.name = lambda recording: str(self.recordings[recording].path)
         if self.options.compile:
-            # In place, so that the names of the weights stay.
-            self.players.codec.encoder.compile()
-            self.players.codec.decoder.compile()
-            if self.players.judges:
-                self.players.judges.compile()
+            # `compile()` works in place, which keeps the names of the weights.
+            self.modules.codec.encoder.compile()
+            self.modules.codec.decoder.compile()
+            if self.modules.discriminators:
+                self.modules.discriminators.compile()
 
     # -- data -----------------------------------------------------------------------------------
 
     def _manifests(self) -> None:
         data = self.recipe.data
         self.recordings = read_manifest(data.manifest, split=data.train)
-        self.held = read_manifest(data.manifest, split=data.validate)
-        self.begun = Begun.of(
+        self.held_out = read_manifest(data.manifest, split=data.validate)
+        self.begun = RunFacts.of(
             self.recipe,
-            config=self.players.codec.config,
+            config=self.modules.codec.config,
             training_data=data_of(self.recordings),
-            validation_data=data_of(self.held),
+            validation_data=data_of(self.held_out),
             processes=self.machine.num_processes,
         )
 
     def _read(self, teachers: Mapping[str, Teacher]) -> None:
-        data, codec = self.recipe.data, self.players.codec
+        data, codec = self.recipe.data, self.modules.codec
         options, rate = self.recipe.distillation, codec.sample_rate
-        # One process fills the caches, the others find them full.
+        # One process fills the caches, then the others read them.
         with self.machine.main_process_first():
             source = _samples(self.recordings, rate, data)
-            held_source = _samples(self.held, rate, data)
+            held_out_source = _samples(self.held_out, rate, data)
             noises = None
             if data.augment.noises:
                 noises = _samples(read_manifest(data.augment.noises), rate, data)
@@ -154,7 +166,7 @@ class Run:
             self.targets = features and Targets(options, codec, features, self.out)
         frames = max(1, round(data.seconds * codec.frame_rate))
         size = codec.frame_size
-        config = Config(
+        config = BatchConfig(
             batch=data.batch,
             frames=frames,
             frame_size=size,
@@ -165,12 +177,13 @@ class Run:
         self.batches = Batches(
             source, config, augment=data.augment, noises=noises, features=features
         )
-        fixed = Batches(held_source, Config(HELD, 2 * frames, size, seed=1))[0].wave
+        fixed = Batches(held_out_source, BatchConfig(HELD_OUT, 2 * frames, size, seed=1))[0].wave
         self.fixed = fixed.to(self.device)
-        longest = sorted(range(len(self.held)), key=lambda i: -int(held_source.lengths[i]))
+        longest = sorted(range(len(self.held_out)), key=lambda i: -int(held_out_source.lengths[i]))
         middle = longest[len(longest) // 4 :][: self.options.clips]
         self.clips = [
-            HeldClip(Audio(held_source[i][None], rate), self.held[i].text) for i in middle
+            HeldOutClip(Audio(held_out_source[i][None], rate), self.held_out[i].text)
+            for i in middle
         ]
 
     # -- checkpoints ----------------------------------------------------------------------------
@@ -181,15 +194,16 @@ class Run:
         saved = torch.load(self.last, map_location=self.device, weights_only=True)
         changed = self.begun.check(saved, self.last, fixed=self._fixed(), say=self.main)
         check_finite(saved["players"], self.last)
-        self.players.load_state_dict(saved["players"], self.last)
-        for optimizer in (self.players.optimizer, self.players.judging):
+        self.modules.load_state_dict(saved["players"], self.last)
+        for optimizer in (self.modules.optimizer, self.modules.discriminator_optimizer):
             retune(optimizer, self.options)
         torch.set_rng_state(saved["random"].cpu())
-        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.step = saved["step"]
+        self.seconds = saved["seconds"]
         self.best = math.inf if chosen_anew(changed) else saved["best"]
 
     def _fixed(self) -> list[str]:
-        """Return the facts that this run cannot change: sizes, and the source of clusters."""
+        """Return the facts that a resumed run cannot change: sizes, and the source of clusters."""
         units = ["distillation"] if self.recipe.distillation.axis == "labels" else []
         return ["codec", "config", "discriminators", *units]
 
@@ -200,9 +214,9 @@ class Run:
             better = value if lower_is_better(best) else -value
             if better <= self.best:
                 self.best = better
-                checkpoint.save(self.players.averaged(), self.best_path, card=row)
+                checkpoint.save(self.modules.averaged(), self.best_path, card=row)
         saved = {
-            "players": self.players.state_dict(),
+            "players": self.modules.state_dict(),
             "random": torch.get_rng_state(),
             "step": self.step,
             "best": self.best,
@@ -217,8 +231,12 @@ class Run:
     # -- the loop -------------------------------------------------------------------------------
 
     def go(self, minutes: float) -> None:
-        """Train until the last step, or for so many minutes."""
-        options, began = self.options, time.monotonic()
+        """Train until the last step, or for a limited time.
+
+        Args:
+            minutes: time limit in minutes; 0 for none.
+        """
+        options, start = self.options, time.monotonic()
         share, step = options.accumulate, self.step
         if step >= options.steps:
             return
@@ -244,55 +262,60 @@ class Run:
                 self.step += 1
                 sums.count += 1
                 journal.moved(self.step)
-                over = minutes > 0 and time.monotonic() - began > 60 * minutes
-                late = any_process(self.machine, over)
-                if self.step % options.every == 0 or self.step == options.steps or late:
-                    self._stop_to_look(journal, sums)
+                over_here = minutes > 0 and time.monotonic() - start > 60 * minutes
+                time_over = any_process(self.machine, over_here)
+                if self.step % options.every == 0 or self.step == options.steps or time_over:
+                    self._checkpoint(journal, sums)
                     sums = Sums()
-                if late:
+                if time_over:
                     return
 
     def _update(self) -> dict[str, Tensor]:
-        """Gradients of all processes to one step of every optimizer."""
-        players, options = self.players, self.options
-        norms = {"gradient": self._move(players.codec, players.optimizer, options.rate)}
-        judges, judging = players.judges, players.judging
-        if judges and judging and any(p.grad is not None for p in judges.parameters()):
+        """Make one step of every optimizer, and return the norms of the gradients."""
+        modules, options = self.modules, self.options
+        norms = {"gradient": self._move(modules.codec, modules.optimizer, options.rate)}
+        discriminators = modules.discriminators
+        optimizer = modules.discriminator_optimizer
+        if (
+            discriminators
+            and optimizer
+            and any(p.grad is not None for p in discriminators.parameters())
+        ):
             rate = self.recipe.adversary.rate or options.rate
-            norms["gradient_judges"] = self._move(judges, judging, rate)
-        players.follow(self.step)
+            norms["gradient_judges"] = self._move(discriminators, optimizer, rate)
+        modules.follow(self.step)
         return norms
 
     def _move(self, module: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> Tensor:
         now = learning_rate(self.step, self.options, rate)
-        return move(self.machine, module, optimizer, rate=now, clip=self.options.clip)
+        return optimizer_step(self.machine, module, optimizer, rate=now, clip=self.options.clip)
 
     def _scored(self, step: int) -> bool:
         """Return whether metrics score held-out recordings after a step."""
         options = self.options
         return bool(options.score) and (step % options.score == 0 or step == options.steps)
 
-    def _stop_to_look(self, journal: Journal, sums: Sums) -> None:
-        """Validate, write the log and the checkpoint."""
-        took = sums.lap()
-        self.seconds += took
+    def _checkpoint(self, journal: Journal, sums: Sums) -> None:
+        """Validate, then write the log and the checkpoint."""
+        seconds = sums.lap()
+        self.seconds += seconds
         if self.main:
-            options, codec, data = self.options, self.players.average, self.recipe.data
-            heard = sums.count * options.accumulate * data.batch * self.machine.num_processes
+            options, codec, data = self.options, self.modules.average, self.recipe.data
+            crops = sums.count * options.accumulate * data.batch * self.machine.num_processes
             chosen = {k: f for k, f in RECONSTRUCTION.items() if k in self.recipe.loss}
             row: dict[str, Any] = {
                 "step": self.step,
                 "hours": self.seconds / 3600,
-                "speed": heard * data.seconds / took,
+                "speed": crops * data.seconds / seconds,
                 "rate": learning_rate(self.step, options),
                 **sums.means(),
-                **held_out(codec, self.fixed, chosen, self.recipe.loss),
+                **held_out_losses(codec, self.fixed, chosen, self.recipe.loss),
                 **({} if "encoder" in options.frozen else stage_gradients(codec, self.fixed[:8])),
             }
             if self._scored(self.step):
-                values, made = self.scorer.score(codec, self.clips)
+                values, decoded = self.scorer.score(codec, self.clips)
                 row |= values
-                for i, (clip, output) in enumerate(zip(self.clips[:4], made[:4], strict=True)):
+                for i, (clip, output) in enumerate(zip(self.clips[:4], decoded[:4], strict=True)):
                     journal.sounds(self.step, f"clip {i}", output, clip.audio)
             row = finite(row)
             journal.row(row)
@@ -300,6 +323,6 @@ class Run:
         self.machine.wait_for_everyone()
 
 
-def _samples(recordings: list[Recording], rate: int, data: Data) -> Pool | Files:
-    make = Files.open if data.direct else Pool.build
-    return make(recordings, rate, data.cache)
+def _samples(recordings: list[Recording], rate: int, data: Data) -> SampleCache | FileSamples:
+    build = FileSamples.open if data.direct else SampleCache.build
+    return build(recordings, rate, data.cache)

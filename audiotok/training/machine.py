@@ -18,47 +18,50 @@ Casting = Callable[[], torch.autocast]
 
 
 def accelerator(device: str) -> Accelerator:
-    """What places modules on one device, or several under `accelerate launch` or `torchrun`.
+    """Return the accelerator of one device, or of several under `accelerate launch` or `torchrun`.
+
+    Args:
+        device: a torch device.
 
     Raises:
-        ValueError: the device is not there.
+        ValueError: the device is not available.
     """
     kind = torch.device(device).type
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: there is none here; leave it out for the CPU")
-    # Its mixed precision is for the life of the process: `casting` is for one run.
+    # Mixed precision of accelerate lasts as long as the process; `casting` is for one run.
     return Accelerator(cpu=kind == "cpu", mixed_precision="no")
 
 
 def casting(machine: Accelerator, precision: Literal["fp32", "bf16"]) -> Casting:
-    """Makes the context that networks run in."""
+    """Return a function that makes the autocast context in which networks run."""
     enabled = precision == "bf16"
     return partial(torch.autocast, machine.device.type, torch.bfloat16, enabled=enabled)
 
 
 def average_gradients(machine: Accelerator, parameters: Iterable[nn.Parameter]) -> None:
-    """Mean gradients over processes, in one message.
+    """Average gradients over processes, in one message.
 
     Not torch's DistributedDataParallel: discriminators get their gradients from `autograd.grad`,
     which its hooks do not see. Every process must have gradients of the same parameters.
     """
     if machine.num_processes == 1:
         return
-    slopes = [p.grad for p in parameters if p.grad is not None]
-    mean = cast("Tensor", machine.reduce(torch.cat([s.flatten() for s in slopes]), "mean"))
-    for slope, part in zip(slopes, mean.split([s.numel() for s in slopes]), strict=True):
-        slope.copy_(part.view_as(slope))
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    mean = cast("Tensor", machine.reduce(torch.cat([s.flatten() for s in gradients]), "mean"))
+    for gradient, part in zip(gradients, mean.split([s.numel() for s in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def any_process(machine: Accelerator, mine: bool) -> bool:
-    """Whether any process says so: all have to stop at the same step."""
+    """Return whether `mine` is true in any process, so that all stop at the same step."""
     if machine.num_processes == 1:
         return mine
     votes = machine.reduce(torch.tensor(float(mine), device=machine.device), "sum")
     return cast("Tensor", votes).item() > 0
 
 
-def move(
+def optimizer_step(
     machine: Accelerator,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -66,7 +69,18 @@ def move(
     rate: float,
     clip: float,
 ) -> Tensor:
-    """Gradients of all processes to one step of an optimizer; the norm that they had."""
+    """Average gradients over processes, clip them and make one step of an optimizer.
+
+    Args:
+        machine: the processes.
+        module: the module whose parameters have gradients; they are cleared afterwards.
+        optimizer: optimizer of the module.
+        rate: learning rate of this step.
+        clip: highest norm of the gradient.
+
+    Returns:
+        The norm of the gradient before clipping.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate
     parameters = [p for p in module.parameters() if p.grad is not None]
@@ -78,16 +92,16 @@ def move(
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
-    """Writes what a run goes on from. The old one stays until the new one is whole.
+    """Write the state from which a run resumes; the old file stays until the new one is complete.
 
     Raises:
-        ValueError: there is NaN or infinity in it; the old one stays.
+        ValueError: the state holds NaN or infinity; the old file stays.
     """
-    found = not_finite(state)
-    if found:
+    problem = not_finite(state)
+    if problem:
         raise ValueError(
-            f"{path}: not written, since {found[0]} holds {found[1]}: the training diverged; run "
-            "again to go on from the last checkpoint, at a lower train.rate"
+            f"{path}: not written, since {problem[0]} holds {problem[1]}: the training diverged; "
+            "run again to go on from the last checkpoint, at a lower train.rate"
         )
     part = path.with_suffix(".part")
     with part.open("wb") as file:

@@ -1,7 +1,7 @@
-"""Facts that a run began with, kept in last.pt, and the changes to them when it goes on.
+"""Facts that a run began with, kept in last.pt, and changes to them when it is resumed.
 
 begun = Begun.of(recipe, config=codec.config, processes=2)
-changed = begun.check(saved, path, fixed=("codec", "config"))    # or refuses
+changed = begun.check(saved, path, fixed=("codec", "config"))    # or raises ValueError
 state |= begun.state()                                           # into the next last.pt
 """
 
@@ -24,30 +24,30 @@ from audiotok.training.recipe import Train
 
 log = logging.getLogger("audiotok")
 
-KEY = "begun"  # of a training checkpoint
-IDLE = ("train.start_from", "model.entries")  # play a part only at the beginning
+KEY = "begun"  # key in a training checkpoint
+IDLE = ("train.start_from", "model.entries")  # matter only at the beginning of a run
 BEST = ("train.best", "loss", "validation data", "data.validate", "train.clips")
 
 
 @dataclass
-class Begun:
-    """The facts that a run began with, as plain values by dotted names ("train.rate")."""
+class RunFacts:
+    """Facts that a run began with, as plain values by dotted names ("train.rate")."""
 
     facts: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, recipe: Any, *, config: Any = None, **facts: Any) -> Begun:
-        """Of a recipe.
+    def of(cls, recipe: Any, *, config: Any = None, **facts: Any) -> RunFacts:
+        """Return the facts of a recipe, of the package and of torch.
 
         Args:
             recipe: any dataclass.
-            config: sizes as they came out, in the place of the recipe's `config`.
-            facts: what else there is to know, by name.
+            config: all sizes of the model, in place of the recipe's `config`.
+            **facts: further facts by name.
         """
         table = asdict(recipe) | ({} if config is None else {"config": asdict(config)})
-        told = {name.replace("_", " "): value for name, value in facts.items()}
+        named_facts = {name.replace("_", " "): value for name, value in facts.items()}
         code = {"code": f"{version('audiotok')} {_code()}", "torch": torch.__version__}
-        plain = json.loads(json.dumps({**table, **told, **code}, default=str))
+        plain = json.loads(json.dumps({**table, **named_facts, **code}, default=str))
         return cls(_flat(plain, ""))
 
     def state(self) -> dict[str, str]:
@@ -57,20 +57,20 @@ class Begun:
     def check(
         self, saved: Mapping[str, Any], path: Path, *, fixed: Sequence[str], say: bool = True
     ) -> list[str]:
-        """Hold a training checkpoint against this: a line is logged for each thing that changed.
+        """Compare the facts of a training checkpoint with these, and log a line for each change.
 
         Args:
             saved: the checkpoint.
-            path: where it is from.
-            fixed: names, or beginnings of names, of what a run cannot change, though it may gain
-                or lose it all.
+            path: path of the checkpoint, for messages.
+            fixed: names, or first parts of names, of facts that a run cannot change, though it may
+                gain or lose all of them.
             say: whether to log the lines; one process of several does.
 
         Returns:
-            the names of what changed.
+            Names of the facts that changed.
 
         Raises:
-            ValueError: something changed that a run cannot change.
+            ValueError: a fact changed that a run cannot change.
         """
         if KEY not in saved:
             if say:
@@ -99,36 +99,37 @@ class Begun:
         return names
 
     def _differs(self, name: str, before: Mapping[str, Any]) -> bool:
-        """An option that one of them has not, and that is off in the other, is none."""
-        one, other = before.get(name), self.facts.get(name)
-        return one != other and bool(one or other or (name in before and name in self.facts))
+        """Return whether a fact changed; an option missing in one and off in the other did not."""
+        old, new = before.get(name), self.facts.get(name)
+        return old != new and bool(old or new or (name in before and name in self.facts))
 
     def _line(self, name: str, before: Mapping[str, Any]) -> str:
         return f"{name} was {_shown(before, name)}, now {_shown(self.facts, name)}"
 
 
 def chosen_anew(changed: Iterable[str]) -> bool:
-    """Return whether the best weights so far were judged by something else."""
+    """Return whether the best weights so far were chosen by another criterion."""
     return any(_within(name, BEST) for name in changed)
 
 
 def data_of(recordings: Sequence[Recording]) -> str:
-    """Return what names a list of recordings: how many, and a digest of their order, file names,
-    sizes and fields. A folder that was moved has the same."""
+    """Return a description of a list of recordings: their number and a digest.
+
+    The digest is of order, file names, sizes and fields, and stays the same if a folder is moved.
+    """
     digest = hashlib.sha256()
     for recording in recordings:
         fields = {k: v for k, v in recording.fields.items() if k != "path"}
         try:
             size = recording.path.stat().st_size
         except OSError:
-            size = -1  # whoever reads it will say so
+            size = -1  # reading the recording will raise
         digest.update(json.dumps([recording.path.name, size, fields], sort_keys=True).encode())
     return f"{len(recordings)} recordings ({digest.hexdigest()[:8]})"
 
 
 def retune(optimizer: torch.optim.Optimizer | None, options: Train) -> None:
-    """Give an optimizer of `players.adamw` the options of the recipe: its state came with those it
-    was saved with."""
+    """Set the options of an optimizer of `adamw` to the recipe's, in place of the saved ones."""
     if optimizer is None:
         return
     for group in optimizer.param_groups:
@@ -138,7 +139,7 @@ def retune(optimizer: torch.optim.Optimizer | None, options: Train) -> None:
 
 @cache
 def _code() -> str:
-    """Eight digits of the package's own source."""
+    """Return eight hexadecimal digits of a digest of the package's source."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
@@ -147,15 +148,15 @@ def _code() -> str:
 
 
 def _flat(value: Any, name: str) -> dict[str, Any]:
-    """Values by dotted names; a table without any is there all the same."""
+    """Return nested tables as values by dotted names; an empty table is the value "empty"."""
     if not isinstance(value, dict):
         return {name: value}
     if not value and "." in name:
         return {name: "empty"}
-    made: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, inner in value.items():
-        made |= _flat(inner, f"{name}.{key}" if name else key)
-    return made
+        values |= _flat(inner, f"{name}.{key}" if name else key)
+    return values
 
 
 def _within(name: str, parts: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""What changes from step to step: the learning rate, and how many codebooks a crop uses."""
+"""Values that change from step to step: the learning rate, and the codebooks a crop uses."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from audiotok.training.recipe import Train
 
 
 def learning_rate(step: int, train: Train, rate: float | None = None) -> float:
-    """The rate of step `step`: warm-up, then one of three ways down.
+    """Return the learning rate of a step: a linear warm-up, then one of three schedules.
 
     linear       `rate`, falling to zero over the last `cooldown` steps
     cosine       the same, along half a cosine (Loshchilov and Hutter 2017, arXiv:1608.03983)
     exponential  `rate` x `gamma` ** step (DAC, EnCodec's successors)
 
     Args:
-        step: counted from 0.
-        train: the options.
-        rate: the highest rate, where it is not `train.rate`.
+        step: number of the step, from 0.
+        train: options of the recipe.
+        rate: highest learning rate; None for `train.rate`.
     """
     high = (train.rate if rate is None else rate) * min(1.0, (step + 1) / max(1, train.warmup))
     if train.schedule == "exponential":
@@ -30,8 +30,20 @@ def learning_rate(step: int, train: Train, rate: float | None = None) -> float:
 
 
 def draw_keep(batch: int, codebooks: int, train: Train, *, seed: tuple[int, ...]) -> Tensor:
-    """Codebooks to use for each crop: as `train.keep` shares them out, if it says anything; else
-    all with probability `train.whole`, or 1 to all."""
+    """Draw the number of codebooks to use for each crop of a batch.
+
+    With `train.keep` the numbers have the probabilities that it gives. Otherwise all codebooks are
+    used with probability `train.whole`, else a uniformly random number of them.
+
+    Args:
+        batch: number of crops.
+        codebooks: number of codebooks of the codec.
+        train: options of the recipe.
+        seed: integers that seed the random numbers.
+
+    Returns:
+        Numbers of codebooks, int64 `[b]`.
+    """
     random = torch.Generator().manual_seed(hash(seed) & 0x7FFFFFFF)
     if train.keep:
         shares = torch.tensor(train.keep, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""What codebooks are to learn from teachers: features of the training data, and the loss."""
+"""Targets of distillation: teachers' features of the training data, and the loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from audiotok._platform.registry import find
 from audiotok.codecs.models.base import Codec
 from audiotok.data.batches import Batch
-from audiotok.data.feature_cache import Features
+from audiotok.data.feature_cache import FeatureCache
 from audiotok.data.features.base import Teacher
 from audiotok.data.manifest import Recording
 from audiotok.nn.quantizers.base import Quantized, kmeans, nearest
@@ -22,10 +22,17 @@ from audiotok.training.recipe import Distillation
 SAMPLE = 200  # recordings whose features the units of axis "labels" are clustered from
 
 
-class Joint:
-    """Features of several teachers side by side, so that one crop reads them all."""
+class JointFeatures:
+    """Features of several teachers side by side, so that one crop reads them all.
 
-    def __init__(self, parts: list[Features]) -> None:
+    Args:
+        parts: features of each teacher.
+
+    Raises:
+        ValueError: the teachers have different frame rates.
+    """
+
+    def __init__(self, parts: list[FeatureCache]) -> None:
         rates = {part.frame_rate for part in parts}
         if len(rates) != 1:
             raise ValueError(f"[distillation]: teachers of unlike frame rates ({rates})")
@@ -34,11 +41,17 @@ class Joint:
         self.frame_rate: Fraction = rates.pop()
 
     def has(self, recording: int, /) -> bool:
-        """Whether every teacher has features of this recording."""
+        """Return whether every teacher has features of this recording."""
         return all(part.has(recording) for part in self.parts)
 
     def crop(self, recording: int, start: int, frames: int, /) -> Tensor:
-        """`[f d]`, teachers one after the other in d."""
+        """Return features `[f d]` of a stretch of a recording, teachers one after the other in d.
+
+        Args:
+            recording: number of the recording.
+            start: first frame.
+            frames: number of frames.
+        """
         return torch.cat([part.crop(recording, start, frames) for part in self.parts], 1)
 
 
@@ -47,64 +60,71 @@ def read_features(
     options: Distillation,
     own: Mapping[str, Teacher],
     frame_rate: Fraction,
-) -> Joint:
-    """Features of all teachers of a recipe, computed where the cache has none yet.
+) -> JointFeatures:
+    """Return the features of all teachers of a recipe, computed where the cache has none yet.
 
     Args:
-        recordings: of what.
-        options: of the recipe.
-        own: teachers that are not parts of the package, by the name they have in the recipe.
-        frame_rate: of the codec, per second; features of a multiple of it are averaged.
+        recordings: the training data.
+        options: table `distillation` of the recipe.
+        own: teachers from outside the package, by the name they have in the recipe.
+        frame_rate: frames per second of the codec; features at a multiple of it are averaged.
     """
     parts = []
     for name, one in options.teachers.items():
         teacher = own[name] if name in own else find("teachers", name).load(one.weights)
-        part = Features.build(recordings, teacher, layer=one.layer, cache=options.cache)
+        part = FeatureCache.build(recordings, teacher, layer=one.layer, cache=options.cache)
         parts.append(part.at(frame_rate))
-    return Joint(parts)
+    return JointFeatures(parts)
 
 
 class Targets:
-    """Turns a batch's features into the loss `distillation`.
+    """Loss `distillation` of a batch, computed from the teachers' features.
 
     Args:
-        options: of the recipe.
-        codec: what is distilled; its semantic head maps a codebook's output to the teacher.
-        features: of the training data.
-        out: where the units of axis "labels" are kept, for a resumed run to have the same.
+        options: table `distillation` of the recipe.
+        codec: the codec to distil into; its semantic head maps a codebook's output to the teacher.
+        features: features of the training data.
+        out: folder that keeps the units of axis "labels", so that a resumed run has the same.
+
+    Raises:
+        ValueError: the codec does not fit the teachers.
     """
 
-    def __init__(self, options: Distillation, codec: Codec, features: Joint, out: Path) -> None:
-        self.options, self.widths = options, [part.width for part in features.parts]
+    def __init__(
+        self, options: Distillation, codec: Codec, features: JointFeatures, out: Path
+    ) -> None:
+        self.options = options
+        self.widths = [part.width for part in features.parts]
         self.head = self._checked(codec)
         self.units = self._clusters(features, out) if options.axis == "labels" else None
 
     def _checked(self, codec: Codec) -> Callable[[Tensor], Tensor]:
-        """The codec's semantic head, if all fits."""
+        """Return the codec's semantic head, or raise if it does not fit the teachers."""
         options = self.options
         head = getattr(codec, "distilled", None)
         if head is None:
             raise ValueError(f"codec {codec.name!r} has no semantic head to distil into")
         for name, one in options.teachers.items():
-            there = range(1, codec.codebooks + 1)
-            if not one.codebooks or set(one.codebooks) - set(there):
+            valid = range(1, codec.codebooks + 1)
+            if not one.codebooks or set(one.codebooks) - set(valid):
                 raise ValueError(
                     f"[distillation] teacher {name!r}: codebooks = {list(one.codebooks)}; "
                     f"{codec.name} has 1 to {codec.codebooks}"
                 )
         if options.axis != "d" and len(options.teachers) != 1:
             raise ValueError(f"[distillation] axis = {options.axis!r} takes exactly one teacher")
-        made = codec.config.semantic
+        size = codec.config.semantic
         for name, width in zip(options.teachers, self.widths, strict=True):
-            wanted = options.units if options.axis == "labels" else width
-            if made != wanted:
+            expected = options.units if options.axis == "labels" else width
+            if size != expected:
                 raise ValueError(
-                    f"[distillation] teacher {name!r} needs a semantic head of {wanted}, not "
-                    f"{made}: set config.semantic = {wanted}"
+                    f"[distillation] teacher {name!r} needs a semantic head of {expected}, not "
+                    f"{size}: set config.semantic = {expected}"
                 )
         return head
 
-    def _clusters(self, features: Joint, out: Path) -> Tensor:
+    def _clusters(self, features: JointFeatures, out: Path) -> Tensor:
+        """Return the centres of the units `[units d]`, kept in the run's folder."""
         path = out / "units.pt"
         if path.is_file():
             return torch.load(path, weights_only=True)
@@ -116,11 +136,20 @@ class Targets:
         return centres
 
     def loss(self, quantized: Quantized, batch: Batch) -> Tensor:
-        """The loss of one batch; frames past a recording's end do not count."""
+        """Return the loss of one batch; frames past a recording's end do not count.
+
+        Args:
+            quantized: output of the quantizer.
+            batch: the batch, with features.
+
+        Raises:
+            ValueError: the batch has no features, or the quantizer does not return the output of
+                single codebooks.
+        """
         if batch.features is None or batch.taught is None:
             raise ValueError("the batch has no features to distil from")
         mask = batch.real & batch.taught[:, None]
-        wanted = [part.transpose(1, 2) for part in batch.features.split(self.widths, 2)]
+        targets = [part.transpose(1, 2) for part in batch.features.split(self.widths, 2)]
         options = self.options
         students, teachers = {}, list(options.teachers.values())
         for number in sorted({k for one in teachers for k in one.codebooks}):
@@ -133,13 +162,13 @@ class Targets:
                 students,
                 [
                     losses.Target(features, one.weight, one.codebooks, mask)
-                    for features, one in zip(wanted, teachers, strict=True)
+                    for features, one in zip(targets, teachers, strict=True)
                 ],
             )
         if self.units is not None:
-            flat = wanted[0].transpose(1, 2)
+            flat = targets[0].transpose(1, 2)
             units = nearest(flat.flatten(0, 1), self.units.to(flat)).view(flat.shape[:2])
             terms = [losses.distil_pseudo_label(s, units, mask=mask) for s in students.values()]
         else:
-            terms = [losses.distil_t_axis(s, wanted[0], mask=mask) for s in students.values()]
+            terms = [losses.distil_t_axis(s, targets[0], mask=mask) for s in students.values()]
         return torch.stack(terms).mean()

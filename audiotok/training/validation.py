@@ -1,4 +1,4 @@
-"""How good a codec is while it learns: held-out losses, usage, gradients, and real metrics."""
+"""Validation in training: held-out losses, codebook usage, gradients and metrics."""
 
 from __future__ import annotations
 
@@ -20,53 +20,70 @@ Losses = dict[str, Callable[..., Tensor]]
 
 
 @torch.no_grad()
-def held_out(
+def held_out_losses(
     codec: Codec, wave: Tensor, losses: Losses, weights: dict[str, float]
 ) -> dict[str, float]:
-    """Losses of all codebooks on waves `[b c t]`, and the share of each codebook in use."""
-    made, quantized = codec(wave)
-    values = {k: f(made, wave, rate=codec.sample_rate).item() for k, f in losses.items()}
-    used = [
+    """Return losses with all codebooks on held-out waves, and the share of each codebook in use.
+
+    Args:
+        codec: the codec, in evaluation mode.
+        wave: held-out waves `[b c t]`.
+        losses: loss functions by name.
+        weights: weights of the losses by name.
+
+    Returns:
+        Columns of log.csv -> values.
+    """
+    output, quantized = codec(wave)
+    values = {k: f(output, wave, rate=codec.sample_rate).item() for k, f in losses.items()}
+    shares = [
         len(codes.unique()) / size
         for codes, size in zip(quantized.codes.unbind(1), codec.sizes, strict=True)
     ]
     return {
         "validation": sum(weights[k] * v for k, v in values.items()),
         **{f"held_{k}": v for k, v in values.items()},
-        **{f"usage_{i + 1}": share for i, share in enumerate(used)},
-        "usage_min": min(used),
+        **{f"usage_{i + 1}": share for i, share in enumerate(shares)},
+        "usage_min": min(shares),
     }
 
 
 def stage_gradients(codec: Codec, wave: Tensor) -> dict[str, float]:
-    """Size of the gradient that the commitment of each codebook sends to the encoder.
+    """Return the norm of the gradient that each codebook's commitment loss sends to the encoder.
 
-    None may be zero: where one is, its stage does not train the encoder (`encodec` 0.1.1 has that
-    for all but the first).
+    A codebook whose norm is zero does not train the encoder (in `encodec` 0.1.1 that holds for all
+    but the first).
+
+    Args:
+        codec: the codec.
+        wave: waves `[b c t]`.
+
+    Returns:
+        Columns of log.csv -> norms; empty if the quantizer has no commitment loss.
     """
     with torch.no_grad():
         latent = codec.latents(wave)
     latent = latent.detach().requires_grad_()
     sizes, before = {}, torch.zeros_like(latent)
-    for stage in range(1, codec.codebooks + 1):
-        keep = torch.full((len(wave),), stage, device=wave.device)
+    for count in range(1, codec.codebooks + 1):
+        keep = torch.full((len(wave),), count, device=wave.device)
         loss = codec.quantizer(latent, keep).losses.get("commitment")
         if loss is None:
             return {}
-        # The loss is a mean over the stages in use; `stage` times it is their sum.
-        (total,) = torch.autograd.grad(loss * stage, latent)
-        sizes[f"gradient_stage_{stage}"] = (total - before).norm().item()
+        # The loss is a mean over the codebooks in use; multiplied by their number it is a sum.
+        (total,) = torch.autograd.grad(loss * count, latent)
+        sizes[f"gradient_stage_{count}"] = (total - before).norm().item()
         before = total
     return sizes
 
 
 @dataclass(frozen=True)
-class HeldClip:
-    """A held-out recording that is scored, and heard in TensorBoard.
+class HeldOutClip:
+    """Held-out recording that is scored, and written to TensorBoard.
 
     Attributes:
-        audio: at the codec's rate.
-        text: what is spoken in it; "" where that is not known.
+        audio: the recording at the codec's rate.
+        text: its transcript; "" where that is not known.
     """
 
     audio: Audio
@@ -74,12 +91,12 @@ class HeldClip:
 
 
 class ClipScorer:
-    """Scores held-out recordings as they come back from a codec.
+    """Scorer of held-out recordings, encoded and decoded by a codec.
 
     Args:
-        metrics: by name, with a variant after a colon ("dnsmos:sig").
-        models: which model for which part of a metric.
-        codebooks: how many the recordings are decoded from; all of them if empty.
+        metrics: names of metrics, with a variant after a colon ("dnsmos:sig").
+        models: part of a metric -> name or path of its model.
+        codebooks: numbers of codebooks to decode from; all of them if empty.
 
     Raises:
         ValueError: there is no such metric, or no such variant of it.
@@ -98,14 +115,14 @@ class ClipScorer:
             self._metrics[metric] = find("metrics", name)(option, models=models)
 
     def score(
-        self, codec: Codec, clips: Sequence[HeldClip]
+        self, codec: Codec, clips: Sequence[HeldOutClip]
     ) -> tuple[dict[str, float], list[Audio]]:
-        """Return pooled scores by column, and the recordings as they come back.
+        """Return pooled scores by column, and the recordings as decoded from all codebooks.
 
         A column is `score_METRIC`, followed by `@N` for N codebooks where not all are used; its
-        `_count` says over how much the score was pooled. Metrics that cannot run here are left
-        out, which is logged once, and so are recordings that a metric cannot score (silent, too
-        short, without a text).
+        `_count` is the amount of data over which the score was pooled. Metrics that cannot run here
+        are left out, which is logged once, and so are recordings that a metric cannot score
+        (silent, too short, without a transcript).
         """
         values: dict[str, float] = {}
         full: list[Audio] = []
@@ -127,14 +144,14 @@ class ClipScorer:
         return values, full
 
 
-def _pooled(metric: Metric, decoded: Sequence[Audio], clips: Sequence[HeldClip]) -> Score:
+def _pooled(metric: Metric, decoded: Sequence[Audio], clips: Sequence[HeldOutClip]) -> Score:
     total = Score(0, 0)
     for output, clip in zip(decoded, clips, strict=True):
         try:
             total += metric.score(output, clip.audio, clip.text)
         except MissingModelError:
             raise
-        except ValueError:  # it cannot be scored; the count says how many were
+        except ValueError:  # a recording that cannot be scored is missing from the count
             continue
     return total
 

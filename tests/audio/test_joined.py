@@ -18,7 +18,7 @@ from test_source import needs_ffmpeg, refused, signal, write
 from audiotok.audio import mp3, ogg
 from audiotok.audio.audio import Audio, AudioFileError, open_audio
 from audiotok.audio.folder import probe
-from audiotok.data.locator import Place, opened
+from audiotok.data.locator import AudioLocator, opened
 from audiotok.tokens.tokens import Tokens
 
 KINDS = {"opus": ("OGG", "OPUS"), "ogg": ("OGG", "VORBIS"), "mp3": ("MP3", "MPEG_LAYER_III")}
@@ -59,7 +59,7 @@ def test_every_recording_of_a_joined_file_is_read(tmp_path: Path, kind: str):
     part = Audio.load(path, start=2.5, end=3.5)  # over the joint
     assert torch.equal(part.samples, expected[:, 40000:56000])
     assert torch.equal(Audio.load(path, start=5).samples, expected[:, 80000:])
-    with opened(Place("joined", data=path.read_bytes())) as source:  # as from a tar
+    with opened(AudioLocator("joined", data=path.read_bytes())) as source:  # as from a tar
         assert torch.equal(torch.cat(list(source.blocks()), 1), expected)
     assert audiotok("encode", path, "-o", tmp_path / "a.tok", "--codec", small()).code == 0
     assert Tokens.load(tmp_path / "a.tok").original_samples == 101333

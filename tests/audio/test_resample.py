@@ -93,8 +93,8 @@ def test_what_cannot_be_kept_is_removed():
 
 def test_length_is_exact_where_float32_is_not():
     resampler = Resampler(48000, 44100)
-    resampler._taken = 10 * 3600 * 48000 + 1  # as if ten hours had gone by
-    resampler._made = 10 * 3600 * 44100 - 5
+    resampler._consumed = 10 * 3600 * 48000 + 1  # as if ten hours had gone by
+    resampler._produced = 10 * 3600 * 44100 - 5
     assert resampler.finish().shape == (1, 6)
 
 

@@ -55,7 +55,7 @@ def fake(folder: Path, extension: str, rest: str = "") -> Path:
     return folder
 
 
-LOAD = "from audiotok import _torchaudio; t = _torchaudio.load()\n"
+LOAD = "from audiotok.audio import _torchaudio; t = _torchaudio.load()\n"
 
 
 def test_a_torchaudio_that_loads_is_left_alone(tmp_path: Path):
@@ -83,13 +83,13 @@ def test_the_stub_answers_what_torchaudio_asks(tmp_path: Path):
 def test_other_failures_are_not_hidden(tmp_path: Path, broken: str):
     fake(tmp_path, "", broken)
     code = "try: _torchaudio.load()\nexcept (ImportError, OSError) as e: print(e)"
-    printed = run("from audiotok import _torchaudio\n" + code, tmp_path)
+    printed = run("from audiotok.audio import _torchaudio\n" + code, tmp_path)
     assert "not_installed" in printed or "something else" in printed
 
 
 def test_absent(tmp_path: Path):
     code = (
-        "sys.modules['torchaudio'] = None\nfrom audiotok import _torchaudio\n"
+        "sys.modules['torchaudio'] = None\nfrom audiotok.audio import _torchaudio\n"
         "try: _torchaudio.load()\nexcept ImportError as e: print(e.name)"
     )
     assert run(code) == "torchaudio\n"

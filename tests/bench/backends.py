@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs", "nn"))
 
 import test_codecs_oracles as oracles
 import test_dialects as dialects

@@ -218,11 +218,11 @@ def speed(folder: Path, chosen: argparse.Namespace) -> None:
 
 def reading(folder: Path) -> None:
     """Tokens a second of a corpus of random codes, in this process."""
-    from audiotok.corpus.base import About
+    from audiotok.corpus.base import CorpusInfo
     from audiotok.corpus.write import row_of, write_corpus
 
     tokens = load("speech").encode(Audio.load(READING))
-    about = About(tokens.codec, tokens.fingerprint, tokens.sizes, 16000, 320, 1, ())
+    about = CorpusInfo(tokens.codec, tokens.fingerprint, tokens.sizes, 16000, 320, 1, ())
     entries = ((row_of(str(i), tokens, i, {}), tokens) for i in range(5000))
     write_corpus(folder / "c", about, entries)
     corpus = Corpus(folder / "c")

@@ -25,7 +25,7 @@ import pytest
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs", "nn"))
 
 import test_codecs_mimi as mimis
 import test_codecs_oracles as oracles

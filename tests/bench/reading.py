@@ -23,10 +23,10 @@ import torch
 
 from audiotok._platform.registry import find
 from audiotok.data.augment import Augment
-from audiotok.data.batches import Batches, Config
-from audiotok.data.cache import Pool
-from audiotok.data.direct import Files
-from audiotok.data.loader import AHEAD, loader
+from audiotok.data.batches import BatchConfig, Batches
+from audiotok.data.cache import SampleCache
+from audiotok.data.direct import FileSamples
+from audiotok.data.loader import PREFETCH, loader
 from audiotok.data.manifest import Recording
 
 AUGMENTS = {
@@ -51,7 +51,7 @@ def corpus(folder: Path, minutes: int) -> list[Recording]:
 def speed(batches: Batches, workers: int, seconds: float) -> float:
     """Seconds of audio a second, once what was read ahead at leisure is used up."""
     with closing(loader(batches, first=0, last=10**9, workers=workers)) as loading:
-        for _ in range(max(1, (AHEAD + 2) * workers)):
+        for _ in range(max(1, (PREFETCH + 2) * workers)):
             next(loading)
         began, count = time.perf_counter(), 0
         while time.perf_counter() - began < seconds or count < 4:
@@ -97,14 +97,14 @@ def main() -> None:
     torch.set_flush_denormal(True)
 
     codec = find("codecs", "speech")()
-    config = Config(chosen.batch, round(codec.frame_rate), codec.frame_size)  # crops of 1 s
+    config = BatchConfig(chosen.batch, round(codec.frame_rate), codec.frame_size)  # crops of 1 s
     rate = codec.sample_rate
     with tempfile.TemporaryDirectory() as name:
         recordings = corpus(Path(name), chosen.minutes)
         began = time.perf_counter()
-        pool = Pool.build(recordings, rate, Path(name))
+        pool = SampleCache.build(recordings, rate, Path(name))
         took = time.perf_counter() - began
-        files = Files.open(recordings, rate, Path(name))
+        files = FileSamples.open(recordings, rate, Path(name))
         print(
             f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__} "
             f"on {chosen.device}; {chosen.minutes} min of audio, batches of {chosen.batch} x 1 s"
@@ -113,7 +113,7 @@ def main() -> None:
         print("\nreading alone, x real time")
         print("| from | augmented | " + " | ".join(f"{w} processes" for w in chosen.workers) + " |")
         print("|---|---|" + "---|" * len(chosen.workers))
-        sources: dict[str, Pool | Files] = {"pool": pool, "files": files}
+        sources: dict[str, SampleCache | FileSamples] = {"pool": pool, "files": files}
         for source, samples in sources.items():
             for how, augment in AUGMENTS.items():
                 batches = Batches(samples, config, augment=augment)

@@ -5,9 +5,9 @@
 
 Every stream gets its own stretch of a real recording, a frame at a time, encodes and decodes it.
 Side by side all are stepped at once: in torch (`StreamBatch`), and where onnxruntime is installed
-as exported with rings (`Crowd`; into the cache if no folder is given, once). One after the other,
-each `Stream` by itself. Frames of the codes that are other than those of the whole recording are
-counted (near-ties).
+as exported with rings (`GraphStreamBatch`; into the cache if no folder is given, once). One
+after the other, each `Stream` by itself. Frames of the codes that are
+other than those of the whole recording are counted (near-ties).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from audiotok import Audio, Codec, Stream, StreamBatch, load
-from audiotok.runtime.batching_numpy import Crowd
+from audiotok.runtime.batching_numpy import GraphStreamBatch
 from audiotok.runtime.exported import Exported
 
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
@@ -104,7 +104,7 @@ def _abreast(
 def _crowd(
     codec: Exported, waves: list[Tensor], clock: Callable[[], float]
 ) -> tuple[list[float], list[np.ndarray]]:
-    crowd = Crowd(codec)
+    crowd = GraphStreamBatch(codec)
     voices = [crowd.open() for _ in waves]
     made: list[list[np.ndarray]] = [[] for _ in waves]
     took = []

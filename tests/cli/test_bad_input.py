@@ -36,7 +36,7 @@ from commandline import (
 
 from audiotok import load
 from audiotok.audio.audio import Audio
-from audiotok.tokens.tokenizer import mixing_down
+from audiotok.tokens.tokenizer import warn_mixing_down
 from audiotok.tokens.tokens import Tokens
 
 HOUR = 3600 * 16000
@@ -162,7 +162,7 @@ def test_louder_than_full_scale(tmp_path: Path):
 
 
 def test_eight_channels_are_mixed_down_and_it_is_said_once(tmp_path: Path):
-    mixing_down.cache_clear()
+    warn_mixing_down.cache_clear()
     for name in "ab":
         recording(tmp_path / f"{name}.wav", channels=8)
     done = encode(tmp_path / "a.wav", tmp_path / "b.wav")

@@ -26,7 +26,7 @@ from audiotok.codecs.models.base import Codec, WrongTokensError
 from audiotok.codecs.models.speech import Speech
 from audiotok.runtime.files import decode_file, encode_file
 from audiotok.runtime.stream import Stream
-from audiotok.tokens.tokenizer import mixing_down
+from audiotok.tokens.tokenizer import warn_mixing_down
 from audiotok.tokens.tokens import Tokens
 
 
@@ -175,7 +175,7 @@ def stereo(samples: int = 9000, rate: int = 16000) -> Audio:
 def test_more_channels_are_mixed_down_and_that_is_said_once(
     small: Codec, caplog: pytest.LogCaptureFixture
 ):
-    mixing_down.cache_clear()
+    warn_mixing_down.cache_clear()
     audio = stereo()
     with caplog.at_level(logging.WARNING, "audiotok"):
         tokens = small.encode(audio)

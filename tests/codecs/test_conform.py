@@ -13,7 +13,7 @@ from sizes import SMALL, ready, spread
 
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import save
-from audiotok.codecs.conformance import CHECKS, Finding, PromiseError, bursts, conform
+from audiotok.codecs.conformance import CHECKS, CheckResult, PromiseError, bursts, conform
 from audiotok.codecs.models import dac, speechtokenizer
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.speech import Speech
@@ -22,7 +22,7 @@ SIZES: dict[str, Any] = {"strides": (2, 4, 5), "latent": 16, "size": 64, "codebo
 NONE = "does not apply"
 
 
-def tried(codec: Codec, audio: Audio | None = None) -> dict[str, Finding]:
+def tried(codec: Codec, audio: Audio | None = None) -> dict[str, CheckResult]:
     return {f.check: f for f in conform(codec, audio)}
 
 
@@ -122,7 +122,7 @@ def test_a_codec_of_nan_does_not_conform(part: str):
     key, weight = next(iter(getattr(codec, part).named_parameters()))
     weight.data.view(-1)[0] = torch.nan
     found = tried(codec, bursts(16000, 3.0))
-    assert found["weights"] == Finding(
+    assert found["weights"] == CheckResult(
         "weights", "fail", f"{part}.{key} holds NaN (1 of {weight.numel()} values)"
     )
 

@@ -24,7 +24,7 @@ from sizes import made as made_codec
 from test_backends import assert_same_tokens, voice, without_torch
 
 from audiotok import Audio, Tokens, load
-from audiotok._platform.atomic import complete_folder, part_of, sweep
+from audiotok._platform.atomic import atomic_folder, partial_path, remove_stale_parts
 from audiotok.codecs.checkpoint import save
 from audiotok.codecs.export import folder as folders
 from audiotok.codecs.export.folder import export
@@ -34,7 +34,7 @@ from audiotok.codecs.export.parity import Parity, unexplained
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.speech import Speech
 from audiotok.runtime.backends.onnx import Onnx
-from audiotok.runtime.exported import ABOUT, FIRST, Exported, ExportError, read_about
+from audiotok.runtime.exported import ABOUT, FIRST, Exported, ExportError, read_metadata
 from audiotok.runtime.initializers import not_finite
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -68,7 +68,7 @@ def copied(made: tuple[Codec, Path, Done], tmp_path: Path) -> Path:
 def test_the_command_line_writes_and_says_all(made: tuple[Codec, Path, Done]):
     codec, folder, done = made
     assert done.code == 0, done.err
-    about = read_about(folder)
+    about = read_metadata(folder)
     assert json.loads(done.out) == about
     assert (about["codec"], about["fingerprint"]) == (codec.name, codec.fingerprint)
     assert about["sizes"] == [64] * 4
@@ -240,7 +240,7 @@ def test_segments_are_refused_with_the_reason(tmp_path: Path, steps: bool):
 def test_nothing_is_overwritten_unless_forced(
     made: tuple[Codec, Path, Done], copied: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    before = read_about(copied)
+    before = read_metadata(copied)
     with pytest.raises(ExportError, match="--force overwrites"):
         export(small(), copied)
     with pytest.raises(ExportError, match="name a folder that is not there"):
@@ -248,7 +248,7 @@ def test_nothing_is_overwritten_unless_forced(
     source = made[1]
     monkeypatch.setattr(folders, "write", lambda _, path: shutil.copy(source / path.name, path))
     export(small(), copied, force=True)
-    after = read_about(copied)
+    after = read_metadata(copied)
     assert set(after["graphs"]) == {"encoder", "decoder"}
     assert after["fingerprint"] == before["fingerprint"]
     assert [path.name for path in copied.parent.iterdir()] == [copied.name]
@@ -334,7 +334,7 @@ def test_what_codec_json_says_is_checked(copied: Path, change: Any, said: str):
 
 def age(folder: Path, **changes: str) -> None:
     """An export as the first audiotok that exported wrote it."""
-    about: dict[str, Any] = read_about(folder) | {"format": FIRST} | changes
+    about: dict[str, Any] = read_metadata(folder) | {"format": FIRST} | changes
     about["plan"].pop("rings", None)
     (folder / ABOUT).write_text(json.dumps(about))
 
@@ -417,20 +417,20 @@ def test_eight_bits_are_within_half_a_step(tmp_path: Path):
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path):
     def stopped() -> None:
-        with complete_folder(tmp_path / "a") as part:
+        with atomic_folder(tmp_path / "a") as part:
             (part / "x").write_text("x")
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
         stopped()
     assert not list(tmp_path.iterdir())
-    killed = part_of(tmp_path / "a")
+    killed = partial_path(tmp_path / "a")
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
                           capture_output=True, text=True, check=True)  # fmt: skip
     left = tmp_path / killed.name.replace(f".{os.getpid()}.", f".{int(gone.stdout)}.")
     left.mkdir()
     (left / "x").write_text("x")
-    sweep([tmp_path])
+    remove_stale_parts([tmp_path])
     assert not list(tmp_path.iterdir())
 
 

@@ -21,13 +21,13 @@ from commandline import audiotok, background, ends, group, process, recording, s
 from rich.console import Console
 
 import audiotok as at
-from audiotok._platform.lock import LockedError, alone
+from audiotok._platform.lock import LockedError, locked_folder
 from audiotok.codecs.load import load_once
 from audiotok.corpus import Corpus, CorpusError
-from audiotok.corpus.build import Built, build
+from audiotok.corpus.build import BuildSummary, build
 from audiotok.corpus.build import run as running
-from audiotok.corpus.build.executors.base import Engine
-from audiotok.corpus.build.worker import Coded, Outcome, Stage, Task, Work
+from audiotok.corpus.build.executors.base import BuildExecutor
+from audiotok.corpus.build.worker import EncodedRecording, Outcome, Task, Work, Worker
 from audiotok.corpus.change import merge
 from audiotok.data.locator import ListingError
 from audiotok.tokens import TokenFileError
@@ -107,23 +107,23 @@ def test_groups_on_one_device_give_the_same_up_to_near_ties(tmp_path: Path):
     source = talks(tmp_path / "in")
     items = list(running.listing_of(str(source)).items(str(source)))
     tasks = list(enumerate(items))
-    alone = Stage(Work(codec=str(small()), readers=2))
-    grouped = Stage(Work(codec=str(small()), readers=3, group=4))
-    one, other = dict(alone.all(tasks)), dict(grouped.all(tasks))
+    locked_folder = Worker(Work(codec=str(small()), readers=2))
+    grouped = Worker(Work(codec=str(small()), readers=3, group=4))
+    one, other = dict(locked_folder.all(tasks)), dict(grouped.all(tasks))
     assert one.keys() == other.keys() == dict(tasks).keys()
     for number, coded in one.items():
         mate = other[number]
         assert (coded.error, coded.samples, coded.audio) == (mate.error, mate.samples, mate.audio)
         assert coded.codes.shape == mate.codes.shape
         assert not coded.codes.size or (coded.codes == mate.codes).mean() > 0.98
-    alone.close()
+    locked_folder.close()
     grouped.close()
 
 
 def test_a_long_recording_is_never_in_memory_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = recording(tmp_path / "in" / "long.wav", 3.1, 22050)
     monkeypatch.setattr("audiotok.corpus.build.worker.LONG", 1)
-    stage = Stage(Work(codec=str(small())))
+    stage = Worker(Work(codec=str(small())))
     listing = running.listing_of(str(path.parent))
     coded = stage.all(list(enumerate(listing.items(str(path.parent)))))[0][1]
     stage.close()
@@ -133,7 +133,7 @@ def test_a_long_recording_is_never_in_memory_whole(tmp_path: Path, monkeypatch: 
 # ---- whatever ends it
 
 
-class Fake(Engine):
+class Fake(BuildExecutor):
     """An engine that answers at once, out of order, with codes that follow from the id."""
 
     window = 6
@@ -153,13 +153,13 @@ class Fake(Engine):
         number, item = task
         seed = zlib.crc32(item.id.encode())
         if seed % 5 == 0:
-            return number, Coded(f"bad luck with {seed}")
+            return number, EncodedRecording(f"bad luck with {seed}")
         codes = np.random.default_rng(seed).integers(0, 64, (4, 1 + seed % 30), np.uint16)
         samples = codes.shape[1] * 320
-        return number, Coded("", codes, samples, 16000, samples, seed, 0.0)
+        return number, EncodedRecording("", codes, samples, 16000, samples, seed, 0.0)
 
 
-def fake(source: Path, out: Path, **options: Any) -> Built:
+def fake(source: Path, out: Path, **options: Any) -> BuildSummary:
     options = {"limit": LIMIT, "most_bad": 1.0, "console": Console(file=io.StringIO())} | options
     return build(str(source), out, Work(codec=str(small())), engine="fake", workers=1, **options)
 
@@ -318,12 +318,12 @@ def test_a_file_system_without_locks_is_no_reason_to_stop(
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with alone(tmp_path):
+    with locked_folder(tmp_path):
         pass
 
 
 def _about(source: Path) -> Any:
-    return running.about_of(load_once(str(small()), "cpu"), str(source), (0, 1), None)
+    return running.info_of(load_once(str(small()), "cpu"), str(source), (0, 1), None)
 
 
 def test_what_is_no_corpus_is_never_built_into_or_cleared(faked: Path, tmp_path: Path):
@@ -387,7 +387,7 @@ def test_a_window_bounds_what_waits(faked: Path, tmp_path: Path, monkeypatch: py
 
     def watched(self: Any, *given: Any) -> Iterator[Any]:
         nonlocal most
-        most = max(most, len(self.out))
+        most = max(most, len(self.started))
         yield from put(self, *given)
 
     monkeypatch.setattr(running._Queue, "put", watched)

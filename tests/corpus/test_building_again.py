@@ -18,21 +18,21 @@ from commandline import audiotok, recording, small
 from rich.console import Console
 
 from audiotok import load
-from audiotok._platform.lock import LockedError, alone
+from audiotok._platform.lock import LockedError, locked_folder
 from audiotok.codecs.checkpoint import save
 from audiotok.codecs.load import load_once
 from audiotok.corpus import Corpus, CorpusError
-from audiotok.corpus.build import Built, build
+from audiotok.corpus.build import BuildSummary, build
 from audiotok.corpus.build import run as running
 from audiotok.corpus.build import worker as staging
 from audiotok.corpus.build.executors.local import Local
-from audiotok.corpus.build.worker import Stage, Work
+from audiotok.corpus.build.worker import Work, Worker
 from audiotok.corpus.change import merge
-from audiotok.corpus.check import whole
+from audiotok.corpus.check import is_sound
 from audiotok.corpus.inputs import INPUTS
-from audiotok.data.locator import Place, may_pass
-from audiotok.data.passing import PassingError, passes
+from audiotok.data.locator import AudioLocator, may_be_transient
 from audiotok.data.sources.base import Item
+from audiotok.data.transient import TransientError, is_transient
 
 WAITS = (0.0, 0.0, 0.0)
 
@@ -41,7 +41,7 @@ class Here(Local):
     """An engine of one stage in this process, where tests can change what it does."""
 
     def run(self, work: Work, tasks: Any, workers: int) -> Iterator[Any]:
-        stage = Stage(work)
+        stage = Worker(work)
         for task in tasks:
             if task is not None:
                 yield from stage.all([task])
@@ -54,7 +54,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "find", lambda f, n: Here if n == "here" else find(f, n))
 
 
-def built(source: Path | str, out: Path, *, engine: str = "here", **options: Any) -> Built:
+def built(source: Path | str, out: Path, *, engine: str = "here", **options: Any) -> BuildSummary:
     work = Work(codec=str(small()), waits=WAITS)
     options = {"most_bad": 1.0, "console": Console(file=io.StringIO())} | options
     return build(str(source), out, work, engine=engine, workers=1, **options)
@@ -77,7 +77,7 @@ def failing(
     """Reading a recording fails so many times; a list that counts."""
     opened, count = staging.opened, [0]
 
-    def broken(place: Place, **options: Any) -> Any:
+    def broken(place: AudioLocator, **options: Any) -> Any:
         if place.name == name and count[0] < times:
             count[0] += 1
             raise error()
@@ -122,9 +122,9 @@ def test_a_disk_that_fails_beneath_a_decoder_passes():
     if not Path("/proc/self/mem").exists():
         pytest.skip("no /proc/self/mem")
     damaged = ValueError("damaged header")
-    assert may_pass(damaged, Place("a.wav", "/proc/self/mem"))
-    assert not may_pass(damaged, Place("a.wav", __file__))
-    assert not may_pass(damaged, Place("a.wav", "/nowhere.wav"))
+    assert may_be_transient(damaged, AudioLocator("a.wav", "/proc/self/mem"))
+    assert not may_be_transient(damaged, AudioLocator("a.wav", __file__))
+    assert not may_be_transient(damaged, AudioLocator("a.wav", "/nowhere.wav"))
 
 
 class StatusError(Exception):
@@ -146,7 +146,7 @@ class ClientError(Exception):  # as botocore makes it
         (OSError(errno.ESTALE, "x"), True, True),
         (ConnectionResetError(), True, True),
         (TimeoutError(), True, True),
-        (PassingError("3 of 5 bytes"), True, True),
+        (TransientError("3 of 5 bytes"), True, True),
         (PermissionError(errno.EACCES, "x"), False, True),
         (FileNotFoundError(errno.ENOENT, "x"), False, False),
         (ValueError("damaged header"), False, False),
@@ -161,11 +161,11 @@ class ClientError(Exception):  # as botocore makes it
     ],
 )
 def test_what_passes(error: Exception, here: bool, there: bool):
-    assert passes(error) == here
-    assert passes(error, remote=True) == there
+    assert is_transient(error) == here
+    assert is_transient(error, remote=True) == there
     wrapped = ValueError("cannot be read")
     wrapped.__context__ = error
-    assert passes(wrapped, remote=True) == there
+    assert is_transient(wrapped, remote=True) == there
 
 
 class Server(ThreadingHTTPServer):
@@ -298,7 +298,7 @@ def test_a_file_that_changed_while_a_build_was_interrupted_is_noticed(
         built(source, out, limit=60)
     built(source, out, limit=60, keep_changed=True)
     assert "codes are kept" in caplog.text
-    assert whole(out)
+    assert is_sound(out)
     with pytest.raises(CorpusError, match=r"0\.wav"):  # it stays known
         built(source, out, limit=60)
 
@@ -320,7 +320,7 @@ def test_a_listing_that_changed_after_the_end_is_noticed(here: None, tmp_path: P
 def test_force_locks_before_it_clears(here: None, tmp_path: Path):
     source, out = talks(tmp_path / "in"), tmp_path / "out"
     built(source, out)
-    about = running.about_of(load_once(str(small()), "cpu"), str(source), (0, 1), None)
+    about = running.info_of(load_once(str(small()), "cpu"), str(source), (0, 1), None)
     state = running.State(out, about, limit=1 << 28, force=True)
     with state:
         before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -344,9 +344,9 @@ def test_a_lock_whose_file_was_removed_is_no_lock(tmp_path: Path, monkeypatch: p
             (tmp_path / ".lock").unlink()
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with alone(tmp_path):
+    with locked_folder(tmp_path):
         monkeypatch.setattr(fcntl, "flock", flock)
-        with pytest.raises(LockedError), alone(tmp_path):
+        with pytest.raises(LockedError), locked_folder(tmp_path):
             pass
 
 
@@ -377,7 +377,7 @@ def test_every_worker_of_ray_has_the_weights_of_the_build(tmp_path: Path):
     work = Work(codec=str(small()), fingerprint="0" * 16)
     from audiotok.corpus.build.executors.ray import Ray
 
-    tasks = iter([(0, Item("a", Place("a.wav", str(recording(tmp_path / "a.wav")))))])
+    tasks = iter([(0, Item("a", AudioLocator("a.wav", str(recording(tmp_path / "a.wav")))))])
     with pytest.raises(ValueError, match="give every machine the same file"):
         list(Ray().run(work, tasks, 1))
 

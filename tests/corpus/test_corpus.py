@@ -16,14 +16,14 @@ from commandline import audiotok, recording, small
 from hypothesis import given, settings
 
 from audiotok.corpus import Corpus, CorpusError
-from audiotok.corpus.base import About
+from audiotok.corpus.base import CorpusInfo
 from audiotok.corpus.change import dedup, duplicates, merge, split
-from audiotok.corpus.check import damage, describe, whole
+from audiotok.corpus.check import damage, describe, is_sound
 from audiotok.corpus.usage import usage
-from audiotok.corpus.write import row_of, sha256, write_about, write_corpus
+from audiotok.corpus.write import row_of, sha256, write_corpus, write_info
 from audiotok.tokens.tokens import Tokens
 
-ABOUT = About("toy", "ab12", (64, 64, 32), 16000, 320, 1, ())
+ABOUT = CorpusInfo("toy", "ab12", (64, 64, 32), 16000, 320, 1, ())
 
 
 def tokens(frames: int, seed: int, *, rest: int = 0, rate: int = 16000) -> Tokens:
@@ -114,7 +114,7 @@ def test_an_empty_corpus_is_one(tmp_path: Path):
     none = Corpus(tmp_path / "none")
     assert len(none) == 0
     assert list(none) == []
-    assert whole(none.path)
+    assert is_sound(none.path)
     assert duplicates(none) == []
     assert usage(none).frames == 0
     assert describe(none)["recordings"] == 0
@@ -175,7 +175,7 @@ def test_codes_that_are_not_their_rows_are_found(corpus: Corpus):
     files = corpus.about.shards[0]
     files.sha256[".npy"] = sha256(shard.path(".npy"))
     files.bytes[".npy"] = shard.path(".npy").stat().st_size
-    write_about(corpus.path, corpus.about)
+    write_info(corpus.path, corpus.about)
     found = dict(damage(Corpus(corpus.path)))
     assert found[shard.name] == ["recordings 3: codes, row and index do not agree"]
 
@@ -190,15 +190,15 @@ def test_merge_keeps_all_in_order_and_is_whole(tmp_path: Path, corpus: Corpus):
     assert [(e.id, e.tokens) for e in both] == [
         (row["id"], each) for row, each in [*some(20, "other"), *some(60)]
     ]
-    assert whole(both.path)
+    assert is_sound(both.path)
     shutil.rmtree(tmp_path / "more")
-    assert whole(both.path)
+    assert is_sound(both.path)
 
 
 def test_merge_refuses_what_does_not_go_together(tmp_path: Path, corpus: Corpus):
     with pytest.raises(CorpusError, match="'talk/0' is in"):
         merge([corpus.path, corpus.path], tmp_path / "both")
-    other = About("toy", "cd34", ABOUT.sizes, 16000, 320, 1, ())
+    other = CorpusInfo("toy", "cd34", ABOUT.sizes, 16000, 320, 1, ())
     write_corpus(tmp_path / "other", other, [])
     with pytest.raises(CorpusError, match="made by toy cd34"):
         merge([corpus.path, tmp_path / "other"], tmp_path / "both")
@@ -226,7 +226,7 @@ def test_split_keeps_speakers_whole_and_loses_nothing(tmp_path: Path, corpus: Co
     assert sum(map(len, speakers.values())) == len(set().union(*speakers.values())) == 9
     ids = sorted(e.id for part in parts.values() for e in part)
     assert ids == sorted(e.id for e in corpus)
-    assert all(whole(part.path) for part in parts.values())
+    assert all(is_sound(part.path) for part in parts.values())
     again = split(corpus, tmp_path / "again", {"dev": 0.3, "x": 0.2})
     assert again["dev"].shards == parts["dev"].about.shards
 
@@ -244,7 +244,7 @@ def test_dedup_leaves_the_first(tmp_path: Path):
     thin = Corpus(tmp_path / "d")
     assert [e.id for e in thin] == [f"talk/{i}" for i in range(12) if i not in (5, 7, 9)]
     assert "talk/9\ttalk/2" in (tmp_path / "d" / "duplicates.tsv").read_text()
-    assert whole(thin.path)
+    assert is_sound(thin.path)
 
 
 def test_audio_that_is_the_same_is_found_whatever_its_file(tmp_path: Path):

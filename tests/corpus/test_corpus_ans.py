@@ -15,9 +15,9 @@ from golden import elsewhere
 from hypothesis import given, settings
 
 from audiotok.corpus import Corpus, CorpusError
-from audiotok.corpus.base import About, read_about
+from audiotok.corpus.base import CorpusInfo, read_info
 from audiotok.corpus.change import merge
-from audiotok.corpus.check import whole
+from audiotok.corpus.check import is_sound
 from audiotok.corpus.write import row_of, write_corpus
 from audiotok.tokens.tokens import Tokens
 
@@ -52,7 +52,7 @@ def written(folder: Path, lengths: list[int], limit: int = 4000) -> Corpus:
             original_samples=frames * 320,
         )
         rows.append((row_of(f"r{i}", each, i, {}), each))
-    write_corpus(folder, About("toy", "ab", SIZES, 16000, 320, 1, ()), rows, limit=limit)
+    write_corpus(folder, CorpusInfo("toy", "ab", SIZES, 16000, 320, 1, ()), rows, limit=limit)
     return Corpus(folder)
 
 
@@ -136,7 +136,7 @@ def test_what_another_kind_of_machine_wrote_reads_the_same(tmp_path: Path):
     for path in there.iterdir():
         if path.name != "corpus.json":  # written before that had a checksum
             assert (tmp_path / "here" / path.name).read_bytes() == path.read_bytes()
-    assert read_about(tmp_path / "here") == read_about(there)
+    assert read_info(tmp_path / "here") == read_info(there)
 
 
 def test_frequencies_reach_the_coder_as_they_are():
@@ -178,7 +178,7 @@ def test_a_compressed_corpus_reads_the_same_and_expands_to_the_byte(tmp_path: Pa
     done = audiotok("corpus", "compress", corpus.path, "-o", tmp_path / "z", "--json")
     assert done.code == 0, done.err
     small = Corpus(tmp_path / "z")
-    assert whole(small.path)
+    assert is_sound(small.path)
     assert [(e.id, e.row, e.tokens) for e in small] == [(e.id, e.row, e.tokens) for e in corpus]
     assert small["r17"].tokens == corpus[17].tokens
     sizes = [

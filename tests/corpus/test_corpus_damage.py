@@ -14,13 +14,13 @@ import pytest
 from commandline import audiotok
 
 from audiotok.corpus import Corpus, CorpusError
-from audiotok.corpus.base import INDEX, About, read_about
-from audiotok.corpus.check import verify, whole
-from audiotok.corpus.inputs import INPUTS, Look, inputs_bytes
-from audiotok.corpus.write import row_of, write_about, write_corpus, write_quarantine
+from audiotok.corpus.base import INDEX, CorpusInfo, read_info
+from audiotok.corpus.check import is_sound, verify
+from audiotok.corpus.inputs import INPUTS, FileStamp, inputs_bytes
+from audiotok.corpus.write import row_of, write_corpus, write_info, write_quarantine
 from audiotok.tokens.tokens import Tokens
 
-ABOUT = About("toy", "ab12", (16, 16), 16000, 320, 1, (), job={"listing": "in", "part": "0/1"})
+ABOUT = CorpusInfo("toy", "ab12", (16, 16), 16000, 320, 1, (), job={"listing": "in", "part": "0/1"})
 
 
 def tokens(frames: int, seed: int) -> Tokens:
@@ -45,9 +45,9 @@ def folder(tmp_path: Path) -> Path:
     each = [tokens(5, i) for i in range(4)]
     write_corpus(made, ABOUT, [(row_of(f"r{i}", t, i, {}), t) for i, t in enumerate(each)], limit=8)
     write_quarantine(made, [("bad", "bad.wav", "this is text")])
-    write_about(made, read_about(made))
-    (made / INPUTS).write_bytes(inputs_bytes("00ff", [Look(100, 5), Look(7, 8)]))
-    assert whole(made)
+    write_info(made, read_info(made))
+    (made / INPUTS).write_bytes(inputs_bytes("00ff", [FileStamp(100, 5), FileStamp(7, 8)]))
+    assert is_sound(made)
     assert len(Corpus(made).shards) == 2
     return made
 
@@ -86,7 +86,7 @@ def test_every_flipped_byte_of_every_other_file_is_found(folder: Path):
             assert lines == [line for line in lines if line.startswith(f"{name}: ")]
             assert len(lines) == 1
         path.write_bytes(good)
-    assert whole(folder)
+    assert is_sound(folder)
 
 
 def test_damage_of_many_files_is_a_line_each_and_the_rest_is_looked_at(folder: Path):
@@ -153,11 +153,11 @@ def test_real_damage_is_one_line_to_every_reader(folder: Path, suffix: str, how:
         assert "\n" not in said
     assert list(damaged(folder)) == ["shard-000000"]
     # The same where a program wrote it so, and the checksums are of that.
-    about = read_about(folder)
+    about = read_info(folder)
     shard = about.shards[0]
     shard.bytes[suffix] = len(bad)
     shard.sha256[suffix] = sha256(bad).hexdigest()
-    write_about(folder, about)
+    write_info(folder, about)
     ((part, lines),) = damaged(folder).items()
     assert part == "shard-000000"
     assert len(lines) == 1

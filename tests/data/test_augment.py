@@ -14,7 +14,7 @@ from torch import Tensor
 from audiotok.data.augment import (
     Augment,
     add_noise,
-    augmented,
+    augment_crop,
     coloured,
     low_pass,
     peak,
@@ -41,7 +41,7 @@ def chance(seed: int = 0) -> np.random.Generator:
 def test_what_is_switched_off_changes_nothing():
     wave = sine(300)
     for seed in range(20):
-        heard, wanted = augmented(wave, NOTHING, chance(seed), rate=RATE)
+        heard, wanted = augment_crop(wave, NOTHING, chance(seed), rate=RATE)
         assert heard is wanted
         assert torch.equal(heard, wave)
 
@@ -116,14 +116,16 @@ def test_there_is_no_noise_in_silence_and_none_of_silence():
 
 def test_the_same_chance_gives_the_same_crop():
     wave = sine(300)
-    one, again, other = (augmented(wave, EVERY, chance(seed), rate=RATE)[0] for seed in (3, 3, 4))
+    one, again, other = (
+        augment_crop(wave, EVERY, chance(seed), rate=RATE)[0] for seed in (3, 3, 4)
+    )
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 
 
 def test_without_options_half_are_set_to_a_random_peak():
     wave = sine(300, amplitude=0.0875)
-    heard = [augmented(wave, Augment(), chance(seed), rate=RATE)[0] for seed in range(600)]
+    heard = [augment_crop(wave, Augment(), chance(seed), rate=RATE)[0] for seed in range(600)]
     own = [torch.equal(x, wave) for x in heard]
     assert 0.44 < np.mean(own) < 0.56
     peaks = np.array([20 * math.log10(x.abs().max()) for x in heard])[~np.array(own)]
@@ -141,7 +143,7 @@ def test_each_is_done_to_its_share_of_crops(name: str, share: float):
     given: dict[str, Any] = {"gain": 0.0, name: share}
     options = Augment(**given)
     changed = [
-        not torch.equal(augmented(wave, options, chance(seed), rate=RATE)[0], wave)
+        not torch.equal(augment_crop(wave, options, chance(seed), rate=RATE)[0], wave)
         for seed in range(400)
     ]
     assert abs(np.mean(changed) - share) < 0.08
@@ -152,8 +154,8 @@ def test_doing_one_thing_more_often_changes_no_other():
     wave = sine(300)
     loud = Augment(gain=1, noise=1, denoise=True)
     for seed in range(20):
-        _, without = augmented(wave, Augment(gain=1), chance(seed), rate=RATE)
-        _, clean = augmented(wave, loud, chance(seed), rate=RATE)
+        _, without = augment_crop(wave, Augment(gain=1), chance(seed), rate=RATE)
+        _, clean = augment_crop(wave, loud, chance(seed), rate=RATE)
         ratio = clean.abs().max() / without.abs().max()  # turned down where the noise is past 1
         assert ratio <= 1
         assert torch.allclose(clean, without * ratio, atol=1e-6)
@@ -165,7 +167,7 @@ def test_cutoffs_are_spread_over_the_octaves():
     options = Augment(gain=0, band=1, band_low=1000, band_high=4000)
     cutoffs = []
     for seed in range(300):
-        heard, _ = augmented(click, options, chance(seed), rate=RATE)
+        heard, _ = augment_crop(click, options, chance(seed), rate=RATE)
         spectrum = torch.fft.rfft(heard).abs()
         cutoffs.append((spectrum > 0.5).sum().item() * RATE / 4096)
     assert 990 < min(cutoffs) < 1050
@@ -175,11 +177,11 @@ def test_cutoffs_are_spread_over_the_octaves():
 
 def test_the_codec_reproduces_noise_unless_it_is_to_leave_it_out():
     wave = sine(300)
-    heard, wanted = augmented(wave, Augment(gain=0, noise=1), chance(), rate=RATE)
+    heard, wanted = augment_crop(wave, Augment(gain=0, noise=1), chance(), rate=RATE)
     assert heard is wanted
     assert not torch.equal(heard, wave)
     options = Augment(gain=0, flip=1, noise=1, snr_low=10, snr_high=10, denoise=True)
-    heard, wanted = augmented(wave, options, chance(), rate=RATE)
+    heard, wanted = augment_crop(wave, options, chance(), rate=RATE)
     assert torch.allclose(wanted, -wave), "what else is done is done to both"
     assert abs(decibels(wanted, heard - wanted) - 10) < 0.01
 
@@ -187,7 +189,7 @@ def test_the_codec_reproduces_noise_unless_it_is_to_leave_it_out():
 def test_past_full_scale_both_are_turned_down():
     wave = sine(300, amplitude=1.0)
     options = Augment(gain=0, noise=1, snr_low=0, snr_high=0, denoise=True)
-    heard, wanted = augmented(wave, options, chance(), rate=RATE)
+    heard, wanted = augment_crop(wave, options, chance(), rate=RATE)
     assert math.isclose(heard.abs().max(), 1, rel_tol=1e-6)
     assert torch.allclose(wanted, wave * wanted.abs().max() / wave.abs().max(), atol=1e-6)
     assert wanted.abs().max() < 0.9
@@ -203,7 +205,7 @@ def test_noise_of_ones_own():
 
     wave = sine(3000)
     options = Augment(gain=0, noise=1, snr_low=20, snr_high=20)
-    heard, _ = augmented(wave, options, chance(), rate=RATE, noise=hum)
+    heard, _ = augment_crop(wave, options, chance(), rate=RATE, noise=hum)
     assert asked == [RATE]
     assert torch.allclose(heard - wave, 0.1 * sine(50), atol=1e-5)
 

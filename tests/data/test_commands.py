@@ -248,6 +248,6 @@ def test_the_gate_is_told_of_every_place(tmp_path: Path):
     """`opened` is the one way to the audio of a place, and it does not allow by itself."""
     (item,) = listed(kaldi(tmp_path, wav_scp=f"a touch {tmp_path}/RAN |\n"))
     assert isinstance(item, Item)
-    with pytest.raises(CommandError, match=UNASKED), opened(item.place):
+    with pytest.raises(CommandError, match=UNASKED), opened(item.locator):
         pass
     assert not (tmp_path / "RAN").exists()

@@ -16,22 +16,22 @@ from torch import Tensor
 
 from audiotok.audio.decoders import AudioFileError
 from audiotok.data.augment import Augment
-from audiotok.data.batches import Batch, Batches, Config
-from audiotok.data.cache import Pool
-from audiotok.data.direct import Files
+from audiotok.data.batches import Batch, BatchConfig, Batches
+from audiotok.data.cache import SampleCache
+from audiotok.data.direct import FileSamples
 from audiotok.data.manifest import Recording
 
 RATE, FRAME = 8000, 10
 TENSORS = ("wave", "clean", "real", "features", "taught")
-CONFIG = Config(batch=6, frames=4, frame_size=FRAME)
+CONFIG = BatchConfig(batch=6, frames=4, frame_size=FRAME)
 
 
-def pool_of(*lengths: int) -> Pool:
+def pool_of(*lengths: int) -> SampleCache:
     """Recordings in which every sample says where it is: 1, 2, 3 ... from the first on."""
     starts = np.cumsum([0, *lengths])
     recordings = [Recording(Path(f"{i}.wav"), {"text": f"text {i}"}) for i in range(len(lengths))]
     samples = np.arange(1, starts[-1] + 1, dtype=np.int16)
-    return Pool(samples, starts, rate=RATE, recordings=recordings)
+    return SampleCache(samples, starts, rate=RATE, recordings=recordings)
 
 
 POOL = pool_of(5000, 3000, 4000, 200)
@@ -191,9 +191,9 @@ def recordings(tmp_path: Path) -> list[Recording]:
 
 
 def test_pool_and_files_give_the_same_crops(recordings: list[Recording], tmp_path: Path):
-    config = Config(batch=30, frames=5, frame_size=320)
-    pool = Batches(Pool.build(recordings, 16000, tmp_path), config)
-    files = Batches(Files.open(recordings, 16000, tmp_path), config)
+    config = BatchConfig(batch=30, frames=5, frame_size=320)
+    pool = Batches(SampleCache.build(recordings, 16000, tmp_path), config)
+    files = Batches(FileSamples.open(recordings, 16000, tmp_path), config)
     for step in range(3):
         one, other = pool[step], files[step]
         assert (one.starts, one.recordings, one.text) == (
@@ -208,8 +208,8 @@ def test_pool_and_files_give_the_same_crops(recordings: list[Recording], tmp_pat
 def test_another_crop_is_drawn_for_a_file_that_cannot_be_read(
     recordings: list[Recording], tmp_path: Path
 ):
-    config = Config(batch=12, frames=5, frame_size=320)
-    files = Files.open(recordings, 16000, tmp_path)
+    config = BatchConfig(batch=12, frames=5, frame_size=320)
+    files = FileSamples.open(recordings, 16000, tmp_path)
     before = Batches(files, config)[0]
     recordings[1].path.unlink()
     after = Batches(files, config)[0]
@@ -230,7 +230,7 @@ def test_another_crop_is_drawn_for_a_file_that_cannot_be_read(
 
 
 def test_noise_of_ones_own_is_cut_and_repeated_at_random():
-    short = Pool(
+    short = SampleCache(
         np.array([1, -1, 2], np.int16), np.array([0, 3]), rate=RATE, recordings=POOL.recordings[:1]
     )
     options = Augment(gain=0, noise=1, snr_low=0, snr_high=0, denoise=True)
@@ -246,8 +246,8 @@ def test_noise_of_ones_own_is_cut_and_repeated_at_random():
 
 
 def test_noises_that_do_not_go_with_the_recordings():
-    other = Pool(np.zeros(90, np.int16), np.array([0, 90]), rate=2 * RATE, recordings=[])
-    nothing = Pool(np.zeros(0, np.int16), np.array([0, 0]), rate=RATE, recordings=[])
+    other = SampleCache(np.zeros(90, np.int16), np.array([0, 90]), rate=2 * RATE, recordings=[])
+    nothing = SampleCache(np.zeros(0, np.int16), np.array([0, 0]), rate=RATE, recordings=[])
     for noises in (other, nothing):
         with pytest.raises(ValueError, match=r"1 noises at \d+ Hz: there must be some, at 8000 Hz"):
             Batches(POOL, CONFIG, noises=noises)

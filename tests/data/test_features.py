@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from audiotok import Audio
-from audiotok.data.feature_cache import Features
+from audiotok.data.feature_cache import FeatureCache
 from audiotok.data.features.base import Choice, SpeechTeacher, Teacher
 from audiotok.data.manifest import Recording
 
@@ -58,7 +58,7 @@ def recordings(tmp_path: Path) -> list[Recording]:
 
 def test_what_is_kept_is_what_the_teacher_gave(recordings: list[Recording], tmp_path: Path):
     teacher = Sums()
-    made = Features.build(recordings, teacher, layer=2, cache=tmp_path / "cache")
+    made = FeatureCache.build(recordings, teacher, layer=2, cache=tmp_path / "cache")
     assert (len(made), made.width, made.frame_rate) == (4, 2, 100)
     for i, recording in enumerate(recordings):
         wanted = teacher.features(Audio.load(recording.path), layer=2).detach()
@@ -74,7 +74,7 @@ def test_what_is_kept_is_what_the_teacher_gave(recordings: list[Recording], tmp_
 
 
 def test_a_slower_codec_has_means_of_neighbours(recordings: list[Recording], tmp_path: Path):
-    features = Features.build(recordings, Sums(), layer=2, cache=tmp_path / "cache")
+    features = FeatureCache.build(recordings, Sums(), layer=2, cache=tmp_path / "cache")
     slow = features.at(Fraction(25))
     assert (slow.width, slow.frame_rate, slow.has(0)) == (2, 25, True)
     assert torch.allclose(slow.crop(0, 2, 3), features.crop(0, 8, 12).view(3, 4, 2).mean(1))
@@ -87,36 +87,36 @@ def test_a_slower_codec_has_means_of_neighbours(recordings: list[Recording], tmp
 
 def test_nothing_is_computed_twice(recordings: list[Recording], tmp_path: Path):
     cache = tmp_path / "cache"
-    Features.build(recordings, Sums(), layer=0, cache=cache)
+    FeatureCache.build(recordings, Sums(), layer=0, cache=cache)
     again = Sums()
     os.utime(recordings[0].path)  # a new time, the same content
     moved = recordings[1].path.rename(tmp_path / "moved.wav")
     recordings[1] = Recording(moved, recordings[1].fields)
-    Features.build(recordings, again, layer=0, cache=cache)
+    FeatureCache.build(recordings, again, layer=0, cache=cache)
     assert again.calls == 0
     # What features depend on makes them others: content, layer, weights, teacher.
     recordings[2].path.write_bytes(recordings[3].path.read_bytes())
-    Features.build(recordings[:3], again, layer=0, cache=cache)
+    FeatureCache.build(recordings[:3], again, layer=0, cache=cache)
     assert again.calls == 0  # the content of another recording, which is there
     Audio(torch.full((1, 3200), 0.1), 16000).save(recordings[2].path, force=True)
-    other = Features.build(recordings, again, layer=0, cache=cache)
+    other = FeatureCache.build(recordings, again, layer=0, cache=cache)
     assert again.calls == 1
     assert other[2].shape == (20, 2)
     Audio(torch.full((1, 3200), 0.2), 16000).save(recordings[2].path, force=True)  # as long
-    Features.build(recordings, again, layer=0, cache=cache)
+    FeatureCache.build(recordings, again, layer=0, cache=cache)
     assert again.calls == 2
     others: list[tuple[int, Sums, Choice]] = [(6, again, 1), (10, again, "mean"), (4, Sums(2.0), 0)]
     for calls, teacher, layer in others:
-        Features.build(recordings, teacher, layer=layer, cache=cache)
+        FeatureCache.build(recordings, teacher, layer=layer, cache=cache)
         assert teacher.calls == calls
     again.name = "other"
-    Features.build(recordings, again, layer=0, cache=cache)
+    FeatureCache.build(recordings, again, layer=0, cache=cache)
     assert again.calls == 14
 
 
 def test_a_name_says_teacher_layer_and_weights(recordings: list[Recording], tmp_path: Path):
     teacher = Sums()
-    Features.build(recordings, teacher, layer="mean", cache=tmp_path / "cache")
+    FeatureCache.build(recordings, teacher, layer="mean", cache=tmp_path / "cache")
     folder = tmp_path / "cache" / f"sums-mean-{teacher.fingerprint}"
     assert len(list(folder.glob("??/*.npy"))) == 4
     assert json.loads((folder / "about.json").read_text()) == {
@@ -131,9 +131,9 @@ def test_a_name_says_teacher_layer_and_weights(recordings: list[Recording], tmp_
 
 def test_a_cache_is_opened_without_its_teacher(recordings: list[Recording], tmp_path: Path):
     teacher = Sums()
-    made = Features.build(recordings[:2], teacher, layer=1, cache=tmp_path / "cache")
+    made = FeatureCache.build(recordings[:2], teacher, layer=1, cache=tmp_path / "cache")
     folder = tmp_path / "cache" / f"sums-1-{teacher.fingerprint}"
-    opened = Features.open([recordings[2], recordings[1]], folder)
+    opened = FeatureCache.open([recordings[2], recordings[1]], folder)
     assert [opened.has(i) for i in range(2)] == [False, True]
     assert torch.equal(opened[1], made[1])
     sent = pickle.loads(pickle.dumps(opened))
@@ -141,13 +141,13 @@ def test_a_cache_is_opened_without_its_teacher(recordings: list[Recording], tmp_
     with pytest.raises(ValueError, match="recording 0 has no features; ask `has` first"):
         opened.crop(0, 0, 1)
     with pytest.raises(ValueError, match=r"no cache of features .* give a folder that Features"):
-        Features.open(recordings, tmp_path)
+        FeatureCache.open(recordings, tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "noise", "gone", "shape", "type"])
 def test_a_damaged_file_is_made_again(recordings: list[Recording], tmp_path: Path, damage: str):
     teacher, cache = Sums(), tmp_path / "cache"
-    whole = Features.build(recordings, teacher, layer=0, cache=cache)
+    whole = FeatureCache.build(recordings, teacher, layer=0, cache=cache)
     wanted = whole[1]
     file = whole.files[1]
     assert file
@@ -161,20 +161,25 @@ def test_a_damaged_file_is_made_again(recordings: list[Recording], tmp_path: Pat
     else:
         file.write_bytes({"empty": b"", "cut": content[:-1], "noise": b"x" * 500}[damage])
     folder = cache / f"sums-0-{teacher.fingerprint}"
-    assert [Features.open(recordings, folder).has(i) for i in range(4)] == [True, False, True, True]
+    assert [FeatureCache.open(recordings, folder).has(i) for i in range(4)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
     again = Sums()
-    assert torch.equal(Features.build(recordings, again, layer=0, cache=cache)[1], wanted)
+    assert torch.equal(FeatureCache.build(recordings, again, layer=0, cache=cache)[1], wanted)
     assert again.calls == 1
 
 
 def test_a_damaged_list_of_hashes_is_made_again(recordings: list[Recording], tmp_path: Path):
-    Features.build(recordings, Sums(), layer=0, cache=tmp_path)
+    FeatureCache.build(recordings, Sums(), layer=0, cache=tmp_path)
     index = tmp_path / "hashes.json"
     whole = index.read_text()
     for damaged in ("", "[1, 2]", whole[:-9]):
         index.write_text(damaged)
         again = Sums()
-        Features.build(recordings, again, layer=0, cache=tmp_path)
+        FeatureCache.build(recordings, again, layer=0, cache=tmp_path)
         assert again.calls == 0
         assert index.read_text() == whole
 
@@ -187,9 +192,9 @@ def test_one_that_was_stopped_goes_on(recordings: list[Recording], tmp_path: Pat
             return super().states(wave)
 
     with pytest.raises(KeyboardInterrupt):
-        Features.build(recordings, Stopped(), layer=0, cache=tmp_path)
+        FeatureCache.build(recordings, Stopped(), layer=0, cache=tmp_path)
     again = Sums()
-    made = Features.build(recordings, again, layer=0, cache=tmp_path)
+    made = FeatureCache.build(recordings, again, layer=0, cache=tmp_path)
     assert again.calls == 2
     assert all(made.has(i) for i in range(4))
 
@@ -203,7 +208,7 @@ def test_what_a_killed_process_left_is_swept_away(recordings: list[Recording], t
     command = [sys.executable, "-c", code, str(folder / "x.npy")]
     left = Path(subprocess.run(command, capture_output=True, text=True).stdout.strip())
     left.write_bytes(b"half")
-    Features.build(recordings, teacher, layer=0, cache=tmp_path)
+    FeatureCache.build(recordings, teacher, layer=0, cache=tmp_path)
     assert not left.exists()
 
 
@@ -218,14 +223,14 @@ def test_a_frame_may_be_missing_at_the_end_but_no_more(
 
     teacher = Long(short=short)
     if short in (0, 1):
-        made = Features.build(recordings[:1], teacher, layer=0, cache=tmp_path)
+        made = FeatureCache.build(recordings[:1], teacher, layer=0, cache=tmp_path)
         assert made[0].shape == (30 - short, 2)
         assert made.crop(0, 25, 5).shape == (5, 2)
     else:
         with pytest.raises(
             ValueError, match=r"0\.wav: sums gave (28|32) frames, but 0\.300 s are 30"
         ):
-            Features.build(recordings[:1], teacher, layer=0, cache=tmp_path)
+            FeatureCache.build(recordings[:1], teacher, layer=0, cache=tmp_path)
 
 
 @pytest.mark.parametrize("bad", [1e6, float("inf"), float("nan")])
@@ -233,7 +238,7 @@ def test_what_half_precision_cannot_hold_is_refused(
     recordings: list[Recording], tmp_path: Path, bad: float
 ):
     with pytest.raises(ValueError, match=r"features of sums, layer 0, reach (\S+), which half"):
-        Features.build(recordings, Sums(bad), layer=0, cache=tmp_path)
+        FeatureCache.build(recordings, Sums(bad), layer=0, cache=tmp_path)
 
 
 def test_recordings_that_cannot_be_read_have_no_features(
@@ -242,15 +247,15 @@ def test_recordings_that_cannot_be_read_have_no_features(
     (tmp_path / "text.wav").write_text("no audio")
     many = [Recording(tmp_path / name, {}) for name in ("text.wav", "gone.wav")] + recordings * 5
     with caplog.at_level(logging.WARNING, "audiotok"):
-        made = Features.build(many, Sums(), layer=0, cache=tmp_path / "cache")
+        made = FeatureCache.build(many, Sums(), layer=0, cache=tmp_path / "cache")
     assert [made.has(i) for i in range(4)] == [False, False, True, True]
     # Building says so of each, and opening what was built of one that is gone.
     said = sorted({record.getMessage().split(": ")[0] for record in caplog.records})
     assert said == [str(tmp_path / "gone.wav"), str(tmp_path / "text.wav")]
     with pytest.raises(ValueError, match="2 of 6 recordings have no features"):
-        Features.build(many[:6], Sums(), layer=0, cache=tmp_path / "cache")
+        FeatureCache.build(many[:6], Sums(), layer=0, cache=tmp_path / "cache")
     with pytest.raises(ValueError, match="hidden states 0 to 3"):
-        Features.build(recordings, Sums(), layer=4, cache=tmp_path / "cache")
+        FeatureCache.build(recordings, Sums(), layer=4, cache=tmp_path / "cache")
 
 
 class Letters(Teacher):
@@ -264,12 +269,12 @@ class Letters(Teacher):
 
 
 def test_features_of_text_go_by_the_text(recordings: list[Recording], tmp_path: Path):
-    made = Features.build(recordings, Letters(), layer=0, cache=tmp_path)
+    made = FeatureCache.build(recordings, Letters(), layer=0, cache=tmp_path)
     assert [made.has(i) for i in range(4)] == [True, False, True, True]
     assert (made[0] == 5).all()
     corrected = [
         Recording(r.path, {**r.fields, "text": r.text and "corrected"}) for r in recordings
     ]
-    made = Features.build(corrected, Letters(), layer=0, cache=tmp_path)
+    made = FeatureCache.build(corrected, Letters(), layer=0, cache=tmp_path)
     assert (made[0] == 9).all()
     assert len(list(tmp_path.glob("letters-*/??/*.npy"))) == 6

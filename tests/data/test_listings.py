@@ -25,8 +25,8 @@ from audiotok._platform.registry import names
 from audiotok.audio.audio import AudioFileError
 from audiotok.corpus import Corpus
 from audiotok.corpus.build.run import listing_of
-from audiotok.data.locator import ListingError, Place, opened
-from audiotok.data.sources.base import ALL, Item
+from audiotok.data.locator import AudioLocator, ListingError, opened
+from audiotok.data.sources.base import ALL, Item, digest_of
 
 
 def listed(
@@ -36,7 +36,7 @@ def listed(
 
 
 def heard(item: Item, **options: Any) -> torch.Tensor:
-    with opened(item.place, **options) as source:
+    with opened(item.locator, **options) as source:
         return torch.cat(list(source.blocks()), 1)
 
 
@@ -120,8 +120,8 @@ def test_nothing_is_lost_for_being_zero(tmp_path: Path):
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     one, two, three = listed(tmp_path / "m.jsonl")
     assert (one.id, one.row) == ("0", {"take": 0, "good": False})
-    assert (two.place.end, two.seconds) == (0.5, 0.5)
-    assert (three.place.end, three.place.channel) == (0.25, 0)
+    assert (two.locator.end, two.seconds) == (0.5, 0.5)
+    assert (three.locator.end, three.locator.channel) == (0.25, 0)
 
 
 def test_common_voice_as_it_comes(tmp_path: Path):
@@ -332,14 +332,14 @@ def test_names_are_parted_as_webdataset_does(tmp_path: Path, before: str):
     given = {before + n: d for n, d in members(*WHOLE).items()}
     given[before + "d.e/y.json"] = b'{"text": "why"}'
     path = tar(tmp_path / "s.tar", given)
-    items = [item for item in listed(path) if not item.place.error]
+    items = [item for item in listed(path) if not item.locator.error]
     assert [item.id for item in items] == [f"{before}{n}" for n in ("x", "d.e/y", ".h/z")]
     assert [item.row.get("text") for item in items] == ["x.txt", "why", None]
-    assert torch.equal(heard(items[2]), heard(Item("", Place("x", data=flac(6)))))
+    assert torch.equal(heard(items[2]), heard(Item("", AudioLocator("x", data=flac(6)))))
     webdataset = pytest.importorskip("webdataset")
     samples = list(webdataset.WebDataset(str(path), shardshuffle=False))
     assert [s["__key__"] for s in samples] == [item.id for item in listed(path)]
-    assert [s["wav"] for s in samples if "wav" in s] == [given[i.place.name[6:]] for i in items]
+    assert [s["wav"] for s in samples if "wav" in s] == [given[i.locator.name[6:]] for i in items]
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
@@ -365,7 +365,7 @@ def test_which_member_is_the_audio_may_be_said(tmp_path: Path):
     path = tar(tmp_path / "s.tar", members(*names.split()))
     for audio in ("clean.wav", "clean"):
         x, y, z = listed(path, audio=audio)
-        assert torch.equal(heard(x), heard(Item("", Place("x", data=flac(1)))))
+        assert torch.equal(heard(x), heard(Item("", AudioLocator("x", data=flac(1)))))
         assert (x.row, y.row) == ({"text": "x.clean.txt"}, {"text": "y.txt"})
         with pytest.raises(
             AudioFileError, match=f"no audio `{audio}` in this sample, only z.noisy"
@@ -420,7 +420,7 @@ def test_parquet(tmp_path: Path):
     items = listed(tmp_path / "plain.parquet")
     assert [item.id for item in items] == [f"n{i}" for i in range(40)]
     assert items[3].row == {"text": "t"}
-    assert torch.equal(heard(items[39]), heard(Item("", Place("x.flac", data=clips[39]))))
+    assert torch.equal(heard(items[39]), heard(Item("", AudioLocator("x.flac", data=clips[39]))))
     path = recording(tmp_path / "there.wav")
     audio = [{"bytes": clips[0], "path": "a.flac"}, {"bytes": None, "path": str(path)}]
     parquet.write_table(arrow.table({"audio": audio, "n": [1, 2]}), tmp_path / "hf.parquet")
@@ -450,12 +450,12 @@ def test_which_column_of_parquet_is_the_audio(tmp_path: Path):
         listed(path)
     for name, data in (("clean", one), ("audio", two)):
         item = listed(path, audio=name)[0]
-        assert torch.equal(heard(item), heard(Item("", Place("x", data=data))))
+        assert torch.equal(heard(item), heard(Item("", AudioLocator("x", data=data))))
     with pytest.raises(ListingError, match=r"no column `noisy` of audio bytes, only clean \(bin"):
         listed(path, audio="noisy")
     for picture in (PICTURE, {"bytes": PICTURE, "path": None}, {"bytes": None, "path": "a.JPG"}):
         columns(path, image=picture, sound=one)
-        assert [i.place.data for i in listed(path)] == [one, one]
+        assert [i.locator.data for i in listed(path)] == [one, one]
         columns(path, audio=picture, text="t")
         with pytest.raises(ListingError, match=r"no column of audio bytes, only audio .*text"):
             listed(path)
@@ -473,7 +473,7 @@ def test_what_hugging_face_declares_is_taken(tmp_path: Path):
     note = json.dumps({"info": {"features": features}})
     table = table.replace_schema_metadata({"huggingface": note})
     parquet.write_table(table, tmp_path / "t.parquet")
-    assert listed(tmp_path / "t.parquet")[0].place.data == sound["bytes"]
+    assert listed(tmp_path / "t.parquet")[0].locator.data == sound["bytes"]
 
 
 def test_ids_of_rows(tmp_path: Path):
@@ -484,7 +484,7 @@ def test_ids_of_rows(tmp_path: Path):
     assert [item.id for item in listed(path)] == ["0", "1", "audio.wav"]
     columns(path, 3, audio=sound)  # whose names tell nothing apart
     assert [item.id for item in listed(path)] == ["t.parquet#0", "t.parquet#1", "t.parquet#2"]
-    assert {item.place.name for item in listed(path)} == {"audio.wav"}
+    assert {item.locator.name for item in listed(path)} == {"audio.wav"}
 
 
 def test_what_rows_hold_is_carried_through_as_json(tmp_path: Path):
@@ -554,19 +554,19 @@ def test_columns_and_ids_of_hugging_face_datasets(tmp_path: Path):
     sound = {"bytes": one, "path": "x.flac"}
     plain = saved("plain", audio=sound, image={"bytes": PICTURE, "path": None}, id=0, sentence="so")
     item = listed(plain)[0]  # of no type Audio: what holds bytes, and is no picture
-    assert (item.id, item.row, item.place.data) == ("0", {"text": "so"}, one)
+    assert (item.id, item.row, item.locator.data) == ("0", {"text": "so"}, one)
     with pytest.raises(ListingError, match=r"no column of audio bytes, only audio \(string\)$"):
         listed(saved("text", audio="a.wav"))
     path = saved("both", clean=one, noisy=two)
     with pytest.raises(ListingError, match=r"2 columns may be the audio \(clean, noisy\)"):
         listed(path)
-    assert listed(path, audio="noisy")[1].place.data == two
+    assert listed(path, audio="noisy")[1].locator.data == two
 
 
 def test_channels_that_are_not_there(tmp_path: Path):
     recording(tmp_path / "a.wav", 0.1, channels=2)
     with pytest.raises(AudioFileError, match=r"^a: has 2 channels, and number 3 is wanted"):
-        heard(Item("a", Place("a", str(tmp_path / "a.wav"), channel=2)))
+        heard(Item("a", AudioLocator("a", str(tmp_path / "a.wav"), channel=2)))
 
 
 # ---- behind URLs
@@ -586,7 +586,7 @@ def test_any_file_system_of_fsspec(tmp_path: Path):
     assert same(listed("memory://bucket/m.jsonl")[0], path, 0.1)
     assert listed("memory://bucket/t.tar")[0].id == "k"
     with pytest.raises(AudioFileError, match="no such file"):
-        heard(Item("x", Place("x", "memory://bucket/none.wav")))
+        heard(Item("x", AudioLocator("x", "memory://bucket/none.wav")))
     with pytest.raises(ListingError, match="no such file"):
         listed("memory://bucket/none.jsonl")
 
@@ -630,3 +630,11 @@ def test_a_corpus_of_what_lies_in_s3_is_that_of_the_disk(tmp_path: Path, s3: str
     assert len(there) == 6
     files = [folder / "quarantine.tsv" for folder in (there.path, here.path)]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_digests_in_builds_of_earlier_versions_stay_valid():
+    locator = AudioLocator("a.wav", "/x/a.wav", start=1.5, end=2.0, channel=1, offset=7, data=b"xx")
+    full = Item("a", locator, {"text": "it's", "speaker": 3, "n": None}, 2.0)
+    bare = Item("b", AudioLocator("b"))
+    assert digest_of(full).hex() == "7526b47c3c447ce0"
+    assert digest_of(bare).hex() == "0c2422d9564fb3c5"

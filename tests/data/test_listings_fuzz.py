@@ -69,8 +69,8 @@ def listed(path: Path, kind: str = "auto") -> list[Item] | None:
 def heard(item: Item) -> None:
     """Opens an item; what is wrong with it names it."""
     with ExitStack() as stack:
-        line = complaint(lambda: stack.enter_context(opened(item.place)))
-    assert not line or item.place.name in line or "\n" in item.place.name
+        line = complaint(lambda: stack.enter_context(opened(item.locator)))
+    assert not line or item.locator.name in line or "\n" in item.locator.name
 
 
 @FUZZED

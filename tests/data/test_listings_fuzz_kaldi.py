@@ -124,7 +124,7 @@ def test_kaldi(scp: str, segments: str | None, text: str, speakers: str, lengths
         found = rows(path, "kaldi")
         if found is not None:
             assert len(found) == len(lines(scp if segments is None else segments))
-            assert all(item.id and (item.place.path or item.place.command) for item in found)
+            assert all(item.id and (item.locator.path or item.locator.command) for item in found)
             known = {line.split()[0] for line in lines(text) if len(line.split()) > 1}
             told = {item.id for item in found if "text" in item.row}
             assert told == {item.id for item in found if item.id in known}

@@ -58,7 +58,7 @@ def test_any_white_space_parts_the_words_of_every_table(tmp_path: Path, space: s
         "speaker": "spk",
         "language": "en",
     }
-    assert (item.place.path, item.place.start, item.seconds) == (str(path), 0.25, 0.5)
+    assert (item.locator.path, item.locator.start, item.seconds) == (str(path), 0.25, 0.5)
 
 
 def test_a_space_that_kaldi_does_not_know_is_part_of_the_word(tmp_path: Path):

@@ -21,13 +21,13 @@ from commandline import environment, until
 
 from audiotok.audio.decoders import AudioFileError
 from audiotok.data.augment import Augment
-from audiotok.data.batches import Batches, Config
-from audiotok.data.cache import Pool
-from audiotok.data.direct import Files
+from audiotok.data.batches import BatchConfig, Batches
+from audiotok.data.cache import SampleCache
+from audiotok.data.direct import FileSamples
 from audiotok.data.loader import loader
 from audiotok.data.manifest import Recording
 
-CONFIG = Config(batch=3, frames=5, frame_size=320)
+CONFIG = BatchConfig(batch=3, frames=5, frame_size=320)
 PIPED: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
 AUGMENT = Augment(gain=0.5, flip=0.5, band=0.5, noise=0.5)
 
@@ -51,7 +51,7 @@ def children() -> set[int]:
     }
 
 
-@pytest.mark.parametrize("kind", [Pool.build, Files.open])
+@pytest.mark.parametrize("kind", [SampleCache.build, FileSamples.open])
 def test_any_number_of_processes_gives_the_same_batches(
     kind, recordings: list[Recording], tmp_path: Path
 ):
@@ -75,7 +75,7 @@ def test_any_number_of_processes_gives_the_same_batches(
 
 
 def test_a_fault_of_ours_comes_with_its_traceback(recordings: list[Recording], tmp_path: Path):
-    batches = Batches(Pool.build(recordings, 16000, tmp_path), CONFIG)
+    batches = Batches(SampleCache.build(recordings, 16000, tmp_path), CONFIG)
     batches.length = "long"  # type: ignore[assignment]
     with pytest.raises(
         RuntimeError, match=r"(?s)in a process that reads data:\nTraceback.*TypeError"
@@ -84,13 +84,13 @@ def test_a_fault_of_ours_comes_with_its_traceback(recordings: list[Recording], t
 
 
 def test_nothing_to_load(recordings: list[Recording], tmp_path: Path):
-    batches = Batches(Pool.build(recordings, 16000, tmp_path), CONFIG)
+    batches = Batches(SampleCache.build(recordings, 16000, tmp_path), CONFIG)
     assert list(loader(batches, first=4, last=4, workers=2)) == []
     assert list(loader(batches, first=4, last=4)) == []
 
 
 def test_closing_ends_the_processes(recordings: list[Recording], tmp_path: Path):
-    batches = Batches(Pool.build(recordings, 16000, tmp_path), CONFIG)
+    batches = Batches(SampleCache.build(recordings, 16000, tmp_path), CONFIG)
     before = children()
     with closing(loader(batches, first=0, last=10**6, workers=1)) as loading:
         next(loading)
@@ -101,7 +101,7 @@ def test_closing_ends_the_processes(recordings: list[Recording], tmp_path: Path)
 def test_what_goes_wrong_in_a_process_is_said_in_one_line(
     recordings: list[Recording], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    batches = Batches(Files.open(recordings, 16000, tmp_path), CONFIG)
+    batches = Batches(FileSamples.open(recordings, 16000, tmp_path), CONFIG)
     recordings[0].path.unlink()
     with caplog.at_level(logging.WARNING, "audiotok"):
         read = list(loader(batches, first=0, last=12, workers=1))
@@ -117,7 +117,7 @@ def test_what_goes_wrong_in_a_process_is_said_in_one_line(
 
 
 def test_a_process_that_is_killed_is_an_error(recordings: list[Recording], tmp_path: Path):
-    batches = Batches(Pool.build(recordings, 16000, tmp_path), CONFIG)
+    batches = Batches(SampleCache.build(recordings, 16000, tmp_path), CONFIG)
     before = children()
     with closing(loader(batches, first=0, last=10**6, workers=1)) as loading:
         next(loading)
@@ -142,8 +142,8 @@ from audiotok.data.cache import Pool
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    pool = Pool.build([Recording(folder / f"{i}.wav", {}) for i in range(3)], 16000, folder)
-    batches = Batches(pool, Config(batch=3, frames=5, frame_size=320))
+    pool = SampleCache.build([Recording(folder / f"{i}.wav", {}) for i in range(3)], 16000, folder)
+    batches = Batches(pool, BatchConfig(batch=3, frames=5, frame_size=320))
     print("ready", flush=True)
     for batch in loader(batches, first=0, last=10**9, workers=2):
         print("batch", flush=True)

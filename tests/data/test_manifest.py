@@ -18,7 +18,7 @@ import soundfile
 from audiotok.audio import folder as folders
 from audiotok.audio.decoders import AUDIO, AudioFileError
 from audiotok.audio.folder import probe, shares
-from audiotok.audio.walk import inside, matching
+from audiotok.audio.walk import files_below, glob_files
 from audiotok.data.manifest import Recording, Unreadable, key, read_manifest, write_manifest
 from audiotok.runtime.batch.plan import find
 
@@ -170,7 +170,7 @@ def test_audio_is_found_below_a_folder_and_nothing_else(tmp_path: Path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.wav").mkdir()
-    found = [path.relative_to(tmp_path).as_posix() for path in inside(tmp_path, AUDIO)]
+    found = [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path, AUDIO)]
     assert found == ["a/b/d.mp3", "a/c.FLAC", "b.wav"]
 
 
@@ -188,8 +188,8 @@ def test_pipes_and_loops_of_links_are_left_out_wherever_a_folder_is_searched(tmp
     for name in ("pipe.wav", "a.txt", "x.trans.txt"):
         os.mkfifo(corpus / name)
     names = ["a.wav", "self.wav", "there/b.wav", "there/gone.wav"]
-    assert [p.relative_to(corpus).as_posix() for p in inside(corpus, AUDIO)] == names
-    assert [p.relative_to(corpus).as_posix() for p in map(Path, matching(
+    assert [p.relative_to(corpus).as_posix() for p in files_below(corpus, AUDIO)] == names
+    assert [p.relative_to(corpus).as_posix() for p in map(Path, glob_files(
         f"{corpus}/**/*.wav"
     ))] == names  # fmt: skip
     assert [r.path.name for r in read_manifest(corpus)] == [Path(name).name for name in names]
@@ -342,7 +342,7 @@ def test_who_stops_looking_at_files_waits_for_none(tmp_path: Path, monkeypatch: 
         return folders.Probe(8000, 1, 1)
 
     monkeypatch.setattr(folders, "probe", slow)
-    looking = folders.probed([tmp_path / f"{i}.wav" for i in range(1000)])
+    looking = folders.probe_all([tmp_path / f"{i}.wav" for i in range(1000)])
     next(looking)
     looking.close()
     assert len(seen) < 500
@@ -426,7 +426,7 @@ def test_a_transcript_that_is_not_utf8_is_an_error(tmp_path: Path):
 
 def split_of(corpus: Path, names: list[str], splits: dict[str, float]) -> dict[str, str]:
     paths = [corpus / name for name in names]
-    found = folders.described(corpus, paths, splits)
+    found = folders.with_splits_and_texts(corpus, paths, splits)
     return {path.relative_to(corpus).as_posix(): fields["split"] for path, fields in found}
 
 

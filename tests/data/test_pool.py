@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from audiotok.audio.audio import Audio
 from audiotok.audio.decoders import AudioFileError
 from audiotok.data import cache as pools
-from audiotok.data.cache import Pool
-from audiotok.data.direct import Files
+from audiotok.data.cache import SampleCache
+from audiotok.data.direct import FileSamples
 from audiotok.data.manifest import Recording
 
 RATE = 8000
@@ -54,7 +54,7 @@ def broken(path: Path) -> Recording:
 
 
 def test_a_pool_is_the_recordings_mono_at_one_rate(recordings: list[Recording], tmp_path: Path):
-    pool = Pool.build(recordings, RATE, tmp_path / "cache")
+    pool = SampleCache.build(recordings, RATE, tmp_path / "cache")
     assert len(pool) == 3
     assert pool.rate == RATE
     assert pool.recordings == recordings
@@ -69,20 +69,20 @@ def test_sixteen_bits_come_back_as_they_were(tmp_path: Path):
     """Every value there is; scaling one way by 32767 and back by 32768 would lose most."""
     values = np.arange(-32768, 32768).astype(np.int16)
     soundfile.write(tmp_path / "all.wav", values, RATE)
-    pool = Pool.build([Recording(tmp_path / "all.wav", {})], RATE, tmp_path / "cache")
+    pool = SampleCache.build([Recording(tmp_path / "all.wav", {})], RATE, tmp_path / "cache")
     assert np.array_equal(pool.samples, values)
     assert torch.equal(pool[0], Audio.load(tmp_path / "all.wav").samples[0])
 
 
 def test_what_is_past_full_scale_is_clipped_not_wrapped(tmp_path: Path):
     soundfile.write(tmp_path / "x.wav", np.array([1.0, 1.5, -1.0, -1.5]), RATE, subtype="FLOAT")
-    pool = Pool.build([Recording(tmp_path / "x.wav", {})], RATE, tmp_path / "cache")
+    pool = SampleCache.build([Recording(tmp_path / "x.wav", {})], RATE, tmp_path / "cache")
     assert pool.samples.tolist() == [32767, 32767, -32768, -32768]
 
 
 def test_a_piece_ends_with_its_recording():
     samples = np.arange(12, dtype=np.int16)
-    pool = Pool(samples, np.array([0, 5, 8, 8, 12]), rate=RATE, recordings=[])
+    pool = SampleCache(samples, np.array([0, 5, 8, 8, 12]), rate=RATE, recordings=[])
     for (i, start, length), wanted in {
         (0, 0, 4): [0, 1, 2, 3],
         (0, 3, 4): [3, 4],
@@ -97,7 +97,7 @@ def test_the_cache_is_used_again_for_the_same_recordings_and_rate_only(
     recordings: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     cache = tmp_path / "cache"
-    built = Pool.build(recordings, RATE, cache)
+    built = SampleCache.build(recordings, RATE, cache)
     decoded: list[object] = []
     decode = pools._decode_one
 
@@ -106,15 +106,15 @@ def test_the_cache_is_used_again_for_the_same_recordings_and_rate_only(
         decode(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pools, "_decode_one", counted)
-    again = Pool.build(recordings, RATE, cache)
+    again = SampleCache.build(recordings, RATE, cache)
     assert decoded == []
     assert np.array_equal(again.samples, built.samples)
-    assert len(Pool.build(recordings[:2], RATE, cache)) == 2
+    assert len(SampleCache.build(recordings[:2], RATE, cache)) == 2
     assert len(decoded) == 2
-    Pool.build(recordings, RATE // 2, cache)
+    SampleCache.build(recordings, RATE // 2, cache)
     assert len(decoded) == 5
     noise(recordings[0].path, samples=801)
-    assert Pool.build(recordings, RATE, cache).lengths[0] == 801
+    assert SampleCache.build(recordings, RATE, cache).lengths[0] == 801
 
 
 def test_a_crash_leaves_no_cache_that_counts(
@@ -129,9 +129,9 @@ def test_a_crash_leaves_no_cache_that_counts(
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", killed)
         with pytest.raises(KeyboardInterrupt):
-            Pool.build(recordings, RATE, cache)
+            SampleCache.build(recordings, RATE, cache)
     assert list(cache.iterdir()) == []
-    pool = Pool.build(recordings, RATE, cache)
+    pool = SampleCache.build(recordings, RATE, cache)
     assert pool.starts.tolist() == [0, 800, 1200, 1800]
     assert len(pool.samples) == 1800
     assert len(list(cache.iterdir())) == 2
@@ -165,7 +165,7 @@ def test_ctrl_c_while_decoding_stops_at_once_and_leaves_nothing(
     began = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
-            Pool.build(recordings * 20, RATE, tmp_path / "cache")
+            SampleCache.build(recordings * 20, RATE, tmp_path / "cache")
     finally:
         signal.signal(signal.SIGINT, deaf)
     assert time.monotonic() - began < 5
@@ -202,7 +202,7 @@ def test_memory_holds_a_few_blocks_however_long_a_file_is(
 
     monkeypatch.setattr(pools.Queue, "put", counted)
     monkeypatch.setattr(pools, "_write", slow)
-    pool = Pool.build(long, RATE, tmp_path / "cache")
+    pool = SampleCache.build(long, RATE, tmp_path / "cache")
     assert pool.lengths.tolist() == [200_000] * 5
     # Those of the file being written count until it is done.
     assert most <= 200 + 2 * 4
@@ -215,7 +215,7 @@ def test_bad_files_are_named_and_left_out_and_others_keep_their_places(
     bad = [broken(tmp_path / "cut.wav"), Recording(tmp_path / "gone.wav", {})]
     listed = [*good[:5], bad[0], *good[5:20], bad[1], *good[20:]]
     with caplog.at_level(logging.WARNING, "audiotok"):
-        pool = Pool.build(listed, RATE, tmp_path / "cache")
+        pool = SampleCache.build(listed, RATE, tmp_path / "cache")
     assert len(caplog.messages) == 2
     for message, name in zip(
         caplog.messages, ("cut.wav: truncated", "gone.wav: no such"), strict=True
@@ -233,7 +233,7 @@ def test_bad_files_are_named_and_left_out_and_others_keep_their_places(
 def test_too_many_bad_files_are_an_error(recordings: list[Recording], tmp_path: Path):
     listed = [*recordings, Recording(tmp_path / "gone.wav", {})]
     message = r"gone\.wav: no such file; that makes 1 of 4 recordings, more than 10%"
-    for build in (Pool.build, Files.open):
+    for build in (SampleCache.build, FileSamples.open):
         with pytest.raises(ValueError, match=message):
             build(listed, RATE, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
@@ -247,16 +247,16 @@ def test_what_is_no_file_problem_is_not_taken_for_one(
 
     monkeypatch.setattr(pools, "open_audio", full)
     with pytest.raises(MemoryError):
-        Pool.build(recordings, RATE, tmp_path / "cache")
+        SampleCache.build(recordings, RATE, tmp_path / "cache")
 
 
 def test_a_pool_is_sent_by_name(recordings: list[Recording], tmp_path: Path):
     noise(recordings[0].path, samples=500_000)
-    pool = Pool.build(recordings, RATE, tmp_path / "cache")
+    pool = SampleCache.build(recordings, RATE, tmp_path / "cache")
     sent = pickle.dumps(pool)
     assert len(sent) < 5000
     assert torch.equal(pickle.loads(sent)[0], pool[0])
-    small = Pool(np.arange(9, dtype=np.int16), np.array([0, 9]), rate=RATE, recordings=[])
+    small = SampleCache(np.arange(9, dtype=np.int16), np.array([0, 9]), rate=RATE, recordings=[])
     assert torch.equal(pickle.loads(pickle.dumps(small))[0], small[0])
 
 
@@ -264,7 +264,7 @@ def test_a_pool_is_sent_by_name(recordings: list[Recording], tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def kinds(tmp_path_factory: pytest.TempPathFactory) -> Files:
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> FileSamples:
     """Files of every sort of seeking and resampling."""
     folder = tmp_path_factory.mktemp("kinds")
     recordings = [
@@ -277,18 +277,18 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Files:
         noise(folder / "lossy.mp3", samples=30_000, rate=16000),
         noise(folder / "one.wav", samples=1, rate=16000),
     ]
-    return Files.open(recordings, 16000, folder / "cache")
+    return FileSamples.open(recordings, 16000, folder / "cache")
 
 
-def wholes(files: Files) -> list[torch.Tensor]:
+def wholes(files: FileSamples) -> list[torch.Tensor]:
     return [Audio.load(r.path).mono().resample(files.rate).samples[0] for r in files.recordings]
 
 
-def test_lengths_are_known_before_anything_is_read(kinds: Files):
+def test_lengths_are_known_before_anything_is_read(kinds: FileSamples):
     assert kinds.lengths.tolist() == [len(whole) for whole in wholes(kinds)]
 
 
-def test_any_piece_is_that_of_the_whole_file_resampled(kinds: Files):
+def test_any_piece_is_that_of_the_whole_file_resampled(kinds: FileSamples):
     whole = wholes(kinds)
 
     @settings(max_examples=150, deadline=None)
@@ -310,7 +310,7 @@ def test_a_piece_needs_no_more_of_the_file_than_the_filter_sees(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """An hour at 44.1 kHz: reading all of it would show."""
-    files = Files.open(
+    files = FileSamples.open(
         [noise(tmp_path / "hour.wav", samples=44100 * 60, rate=44100)], 16000, tmp_path / "cache"
     )
     read: list[int] = []
@@ -330,9 +330,9 @@ def test_what_headers_say_is_kept(
     recordings: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     cache = tmp_path / "cache"
-    first = Files.open(recordings, RATE, cache)
+    first = FileSamples.open(recordings, RATE, cache)
     monkeypatch.setattr("audiotok.data.direct.probed", None)
-    again = Files.open(recordings, RATE, cache)
+    again = FileSamples.open(recordings, RATE, cache)
     assert again.lengths.tolist() == first.lengths.tolist() == [800, 400, 600]
     assert torch.equal(pickle.loads(pickle.dumps(again))[1], first[1])
 
@@ -344,7 +344,7 @@ def test_files_that_cannot_be_looked_at_or_resampled_are_left_out(
     odd = noise(tmp_path / "odd.wav", samples=400, rate=999_983)  # a prime
     listed = [Recording(tmp_path / "gone.wav", {}), *good, odd]
     with caplog.at_level(logging.WARNING, "audiotok"):
-        files = Files.open(listed, 16000, tmp_path / "cache")
+        files = FileSamples.open(listed, 16000, tmp_path / "cache")
     assert [i for i in range(30) if not files.lengths[i]] == [0, 29]
     assert "gone.wav: no such file" in caplog.messages[0]
     assert "odd.wav: cannot resample" in caplog.messages[1]
@@ -352,7 +352,7 @@ def test_files_that_cannot_be_looked_at_or_resampled_are_left_out(
 
 def test_a_file_that_is_damaged_or_changed_says_so(tmp_path: Path):
     recordings = [broken(tmp_path / "cut.flac"), noise(tmp_path / "other.wav", samples=9000)]
-    files = Files.open(recordings, 16000, tmp_path / "cache")
+    files = FileSamples.open(recordings, 16000, tmp_path / "cache")
     assert len(files.read(0, 0, 100)) == 100, "its beginning is sound"
     with pytest.raises(AudioFileError, match=r"cut\.flac: .*damaged"):
         files.read(0, int(files.lengths[0]) - 100, 100)

@@ -21,7 +21,13 @@ from torch import Tensor, nn
 from audiotok import Audio
 from audiotok._platform.registry import find, names
 from audiotok.audio import _torchaudio
-from audiotok.data.features.base import SpeechTeacher, Teacher, TeacherError, fetched, read_weights
+from audiotok.data.features.base import (
+    SpeechTeacher,
+    Teacher,
+    TeacherError,
+    local_weights,
+    read_weights,
+)
 from audiotok.data.features.hubert import Hubert
 from audiotok.data.features.text import Text, Word
 from audiotok.data.features.wav2vec2 import Wav2vec2
@@ -160,7 +166,7 @@ def test_a_hub_without_its_package_is_one_clear_line(monkeypatch: pytest.MonkeyP
     with pytest.raises(
         TeacherError, match=r"pip install huggingface_hub.*; or download it on .* and give"
     ):
-        fetched("nobody/nothing", needs="it")
+        local_weights("nobody/nothing", needs="it")
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path):

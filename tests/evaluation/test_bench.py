@@ -71,7 +71,7 @@ def mean(results: Results, subject: str, metric: str = "mel") -> Mean:
 )
 def test_what_a_name_means(name: str, expected: tuple[str, str, int | None, str, str]):
     spec = Spec.parse(name)
-    assert (spec.kind, spec.codec, spec.codebooks, spec.anchor, spec.option) == expected
+    assert (spec.kind, spec.codec, spec.codebooks, spec.baseline, spec.option) == expected
 
 
 def test_recordings_of_one_stem_have_files_of_their_own():

@@ -15,7 +15,7 @@ from torch import nn
 from audiotok._platform.optional import MissingModelError
 from audiotok._platform.registry import UnknownPartError, find, names
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.speaker.base import Embedder, embedder
+from audiotok.evaluation.speaker.base import SpeakerEncoder, speaker_encoder
 
 READING = Path(__file__).parents[2] / "egs/data/reading.flac"
 
@@ -28,20 +28,20 @@ def reading() -> Audio:
 @pytest.mark.parametrize("name", names("embedders"))
 def test_says_what_it_is_before_a_model_is_loaded(name: str):
     part = find("embedders", name)("/nowhere/model")
-    assert isinstance(part, Embedder)
+    assert isinstance(part, SpeakerEncoder)
     assert "16 kHz" in part.protocol
     assert "/nowhere/model" in part.protocol  # of a file that is there, only the name
 
 
 def test_one_embedder_for_a_spec():
-    assert embedder("wespeaker:/a.onnx") is embedder("wespeaker:/a.onnx")
-    assert embedder("wespeaker:/a.onnx") is not embedder("wespeaker:/b.onnx")
-    assert embedder().protocol == embedder("resemblyzer").protocol
+    assert speaker_encoder("wespeaker:/a.onnx") is speaker_encoder("wespeaker:/a.onnx")
+    assert speaker_encoder("wespeaker:/a.onnx") is not speaker_encoder("wespeaker:/b.onnx")
+    assert speaker_encoder().protocol == speaker_encoder("resemblyzer").protocol
     with pytest.raises(UnknownPartError, match="wespeaker"):
-        embedder("wespeak")
+        speaker_encoder("wespeak")
 
 
-class Counting(Embedder):
+class Counting(SpeakerEncoder):
     """Says what the level is, and how often it was asked."""
 
     def __init__(self, model: str = "") -> None:
@@ -60,7 +60,9 @@ class Counting(Embedder):
 
 def test_similarity_is_the_cosine_and_the_reference_is_heard_once(monkeypatch: pytest.MonkeyPatch):
     counting = Counting()
-    monkeypatch.setattr("audiotok.evaluation.metrics.speaker.embedder", lambda spec: counting)
+    monkeypatch.setattr(
+        "audiotok.evaluation.metrics.speaker.speaker_encoder", lambda spec: counting
+    )
     metric = find("metrics", "speaker")()
     buzz = torch.tensor([[0.1, -0.1]]).repeat(1, 50)  # an offset alone would be silence
     reference = Audio(buzz + 0.5, 16000)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 
 from audiotok._platform.registry import find, names
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Listener, Metric, Score, pair
+from audiotok.evaluation.metrics.base import Metric, OpinionMetric, Score, pair
 
 RATE = 16000
 
@@ -263,7 +263,7 @@ def test_a_pair_has_one_length_and_one_rate():
     assert made.dtype == wanted.dtype == torch.float32
 
 
-class Loudest(Listener):
+class Loudest(OpinionMetric):
     """Whose opinion is the peak; NaN of a peak past 0.9."""
 
     batch = 2  # seconds

@@ -258,14 +258,14 @@ def test_utmos_is_built_to_the_published_names_and_shapes(copy: bool, count: int
     assert sum(value.numel() for value in weights.values()) == count
     with torch.device("meta"):
         network = utmos.StrongLearner()
-    network.load_state_dict(utmos.renamed(weights), assign=True)  # strict
+    network.load_state_dict(utmos.map_state_dict(weights), assign=True)  # strict
     # All but what masks, the tables' other rows, and the folded lengths.
     kept = sum(value.numel() for value in network.state_dict().values())
     assert kept == 102772865 - 768 - 128
     some = next(name for name in weights if name.endswith("fc1.bias"))
     with pytest.raises(RuntimeError, match="Missing"):
         network.load_state_dict(
-            utmos.renamed({k: v for k, v in weights.items() if k != some}), assign=True
+            utmos.map_state_dict({k: v for k, v in weights.items() if k != some}), assign=True
         )
 
 
@@ -286,7 +286,7 @@ def test_utmos_reads_both_files_and_runs_nothing_in_them(speech: Audio, tmp_path
     weights = official(copy=False)
     copied = official(copy=True, random=False)
     pairs = zip(copied, weights.items(), strict=True)
-    rows = {"domain_emb": utmos.DOMAIN, "judge_emb": utmos.JUDGE}
+    rows = {"domain_emb": utmos.DOMAIN, "judge_emb": utmos.LISTENER}
     copied = {
         ours: value[rows[ours]][None].clone() if ours in rows else value
         for ours, (_, value) in pairs

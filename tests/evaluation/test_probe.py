@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiotok.evaluation.probes.probe import crossed, probe
+from audiotok.evaluation.probes.probe import cross_validate, probe
 
 
 def classes(n: int = 3000, groups: int = 20, apart: float = 3.0, seed: int = 0):
@@ -60,8 +60,8 @@ def test_the_interval_is_by_group():
     features, labels, groups = classes(6000, groups=12)
     mumbled = groups % 2 == 0
     spoilt = torch.where(mumbled[:, None], features[torch.randperm(6000)], features)
-    wide = probe(spoilt, labels, groups, held=0.5)
-    narrow = probe(features, labels, groups, held=0.5)
+    wide = probe(spoilt, labels, groups, held_out=0.5)
+    narrow = probe(features, labels, groups, held_out=0.5)
     assert wide.high - wide.low > 5 * (narrow.high - narrow.low)
     # Of six groups about half are at 0.9, half at 1/3: a deviation of 0.28 / sqrt(6), four times.
     assert 0.25 < wide.high - wide.low < 0.6
@@ -76,12 +76,12 @@ def test_the_same_seed_gives_the_same_and_one_group_is_refused():
 
 def test_every_group_is_tested_once_by_others():
     features, labels, groups = classes(20000, groups=7)
-    found = crossed(features, labels, groups, folds=3)
+    found = cross_validate(features, labels, groups, folds=3)
     assert found.frames.tolist() == torch.bincount(groups).tolist()
     assert (found.right <= found.frames).all()
     assert found.right.sum() / 20000 == pytest.approx(1 - 4 / 3 * 0.0668072, abs=0.01)
     told = torch.nn.functional.one_hot(groups).float()  # by nothing but the group
-    alone = crossed(told, groups, groups, folds=7, rounds=20)
+    alone = cross_validate(told, groups, groups, folds=7, rounds=20)
     assert alone.right.sum() == 0
 
 
@@ -90,15 +90,15 @@ def test_bits_are_the_information_of_a_label_that_can_be_read_off():
     random = torch.Generator().manual_seed(0)
     labels = torch.randint(4, (40000,), generator=random)
     groups = torch.randint(8, (40000,), generator=random)
-    full = crossed(torch.nn.functional.one_hot(labels).float(), labels, groups)
+    full = cross_validate(torch.nn.functional.one_hot(labels).float(), labels, groups)
     assert full.bits.sum() / full.frames.sum() == pytest.approx(2, abs=0.02)
     guess = torch.randint(4, (40000,), generator=random)
     code = torch.where(torch.rand(40000, generator=random) < 0.5, labels, guess)
-    half = crossed(torch.nn.functional.one_hot(code).float(), labels, groups)
+    half = cross_validate(torch.nn.functional.one_hot(code).float(), labels, groups)
     right, wrong = 0.5 + 0.5 / 4, 0.5 / 4
     expected = 2 + right * np.log2(right) + 3 * wrong * np.log2(wrong)
     assert half.bits.sum() / half.frames.sum() == pytest.approx(expected, abs=0.01)
-    none = crossed(torch.randn(40000, 4, generator=random), labels, groups)
+    none = cross_validate(torch.randn(40000, 4, generator=random), labels, groups)
     assert none.bits.sum() / none.frames.sum() == pytest.approx(0, abs=0.002)
 
 
@@ -106,4 +106,4 @@ def test_folds_that_cannot_be_are_refused():
     given = classes(200, groups=3)
     for folds in (1, 4):
         with pytest.raises(ValueError, match=f"3 groups cannot be dealt into {folds} folds"):
-            crossed(*given, folds=folds)
+            cross_validate(*given, folds=folds)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from audiotok._platform.cache import Memory, fingerprint
+from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok._platform.optional import MissingModelError
 from audiotok._platform.registry import UnknownPartError, find, names
 from audiotok.audio.audio import Audio
@@ -141,7 +141,7 @@ def test_no_samples_are_no_speech_to_recognize():
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch):
-    memory = Memory[int](3)
+    memory = BoundedCache[int](3)
     for i in range(10):
         assert memory.put(i, i * i) == i * i
     assert [memory.get(i) for i in range(10)] == [None] * 7 + [49, 64, 81]

@@ -26,7 +26,7 @@ from audiotok.evaluation.report import write_report
 from audiotok.evaluation.report.base import View
 from audiotok.evaluation.report.image import HEAT, LEVELS, palette, png
 from audiotok.evaluation.report.usage import strips
-from audiotok.evaluation.results import About, Clip, Mean, Results, ScoreRow, Subject
+from audiotok.evaluation.results import Clip, Mean, MetricInfo, Results, ScoreRow, Subject
 
 
 @pytest.fixture(scope="module")
@@ -197,9 +197,9 @@ def test_the_main_table_has_no_number_where_nothing_was_measured(html: str):
 def test_the_best_is_marked_among_codecs_only(folder: Path):
     view = View(benched(folder))
     subjects = {subject.name: subject for subject in view.results.subjects}
-    best = {n for n, s in subjects.items() if view.cell(s, view.abouts["wer"]).best}
+    best = {n for n, s in subjects.items() if view.cell(s, view.infos["wer"]).best}
     assert best == {"opus:6"}  # noise has fewer errors here, and does not compete
-    tied = {n for n, s in subjects.items() if view.cell(s, view.abouts["pesq"]).tied}
+    tied = {n for n, s in subjects.items() if view.cell(s, view.infos["pesq"]).tied}
     assert tied == {"speech@4"}  # the planted interval that holds 0
 
 
@@ -266,7 +266,7 @@ def test_an_opinion_without_wer_is_said_aloud(tmp_path: Path):
         results = Results(
             {},
             [],
-            [About(name, "higher", "MOS" if name == "utmos" else "", "p") for name in metrics],
+            [MetricInfo(name, "higher", "MOS" if name == "utmos" else "", "p") for name in metrics],
             [Subject("speech@1", "codec", 1, 1)],
             [],
             [

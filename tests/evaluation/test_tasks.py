@@ -16,7 +16,7 @@ from audiotok.audio.audio import Audio
 from audiotok.codecs.models.speech import Speech
 from audiotok.evaluation.metrics.base import Metric, MissingModelError, Score
 from audiotok.evaluation.tasks import drift, preservation
-from audiotok.evaluation.tasks.base import apart, noisy
+from audiotok.evaluation.tasks.base import add_white_noise, split_by_group
 from audiotok.evaluation.tasks.codes import Codes
 from audiotok.evaluation.tasks.cost import Cost
 from audiotok.evaluation.tasks.drift import Drift
@@ -39,18 +39,18 @@ def test_every_task_says_what_its_numbers_depend_on_and_refuses_other_options(na
 
 def test_speakers_are_held_out_whole():
     who = [str(i % 7) for i in range(40)]
-    train, test = apart(who, 0)
+    train, test = split_by_group(who, 0)
     assert sorted(train + test) == list(range(40))
     assert len({who[i] for i in test}) == 2
     assert not {who[i] for i in train} & {who[i] for i in test}
-    assert [len(part) for part in apart(["a", "b"], 0)] == [1, 1]
+    assert [len(part) for part in split_by_group(["a", "b"], 0)] == [1, 1]
     with pytest.raises(ValueError, match="at least two in `speaker`"):
-        apart(["a", "a"], 0)
+        split_by_group(["a", "a"], 0)
 
 
 def test_noise_is_as_far_below_as_it_says():
     audio = waves(1)[0]
-    noise = noisy(audio, 12, (0, 1)).samples - audio.samples
+    noise = add_white_noise(audio, 12, (0, 1)).samples - audio.samples
     ratio = audio.samples.square().mean() / noise.square().mean()
     assert 10 * math.log10(ratio) == pytest.approx(12, abs=0.01)
 

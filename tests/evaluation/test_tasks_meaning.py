@@ -16,7 +16,7 @@ from audiotok.data.alignment import align, plain
 from audiotok.evaluation.probes.readout import Budget
 from audiotok.evaluation.tasks.base import Bench
 from audiotok.evaluation.tasks.dasb import Dasb
-from audiotok.evaluation.tasks.information import Information, labelled
+from audiotok.evaluation.tasks.information import Information, frame_labels
 from audiotok.evaluation.tasks.text_alignment import TextAlignment
 
 READING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
@@ -56,9 +56,9 @@ def test_what_cannot_be_aligned_is_said():
 
 
 def test_a_frame_has_the_phone_of_its_middle():
-    spans = [phones.Span("a", 0.0, 0.025), phones.Span("b", 0.035, 0.07)]
+    spans = [phones.TimedSpan("a", 0.0, 0.025), phones.TimedSpan("b", 0.035, 0.07)]
     # Middles at 0.01, 0.03, 0.05, 0.07 s.
-    assert labelled(spans, ["a", "b"], 4, 50).tolist() == [0, -1, 1, -1]
+    assert frame_labels(spans, ["a", "b"], 4, 50).tolist() == [0, -1, 1, -1]
 
 
 # -- information ----------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ import torch
 from corpora import RATE, Constant, Steps, coded, found, heard, tiny, value, waves
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.tasks.stab_compressibility import StabCompressibility, merged
+from audiotok.evaluation.tasks.stab_compressibility import StabCompressibility, apply_bpe
 from audiotok.evaluation.tasks.stab_invariance import StabInvariance
 from audiotok.evaluation.tasks.stab_language import StabLanguage, rank_slope
-from audiotok.evaluation.tasks.stab_robustness import StabRobustness, faster, pitched
+from audiotok.evaluation.tasks.stab_robustness import StabRobustness, change_speed, shift_pitch
 
 EVERY = "alike: {} text, other speaker"
 TWO = [{"text": f"Text, {i // 2}.", "speaker": "ab"[i % 2]} for i in range(8)]
@@ -52,8 +52,8 @@ def test_codes_that_are_the_texts_are_alike_for_the_texts_sake(tmp_path: Path):
 def test_what_a_cut_takes_from_a_real_codec_is_its_past(tmp_path: Path):
     codec = tiny()
     got = found(StabInvariance(), heard(tmp_path, codec, waves(8, 2.0), TWO))
-    lead = -(-codec.lead // codec.frame_size)  # frames whose future the cut takes
-    assert lead == 1
+    look_ahead = -(-codec.look_ahead // codec.frame_size)  # frames whose future the cut takes
+    assert look_ahead == 1
     name = "equal alone and in context, {} before the cut's end"
     assert value(got, name.format("1 frame")) == 100
     assert value(got, name.format("2 to 3 frames")) == 100
@@ -88,7 +88,7 @@ def test_faster_is_shorter_and_higher():
     seconds = torch.arange(RATE) / RATE
     sine = Audio(torch.sin(2 * torch.pi * 400 * seconds)[None], RATE)
     for speed in (0.8, 1.25):
-        made = faster(sine, speed)
+        made = change_speed(sine, speed)
         assert made.rate == RATE
         assert made.seconds == pytest.approx(1 / speed, abs=1e-3)
         peak = np.abs(np.fft.rfft(made.samples[0].numpy())).argmax() / made.seconds
@@ -99,7 +99,7 @@ def test_pitched_is_higher_and_as_long():
     seconds = torch.arange(RATE) / RATE
     sine = Audio(torch.sin(2 * torch.pi * 400 * seconds)[None], RATE)
     for steps in (-4, 1, 4):
-        made = pitched(sine, steps)
+        made = shift_pitch(sine, steps)
         assert len(made) == len(sine)
         peak = np.abs(np.fft.rfft(made.samples[0].numpy())).argmax()  # Hz, as it is a second
         assert peak == pytest.approx(400 * 2 ** (steps / 12), abs=2)
@@ -128,9 +128,9 @@ def test_uniform_codes_cannot_be_packed():
 def test_merges_of_neighbours_halve_a_string_of_pairs():
     pytest.importorskip("tokenizers")
     pairs = [np.array([1, 2] * 20), np.array([1, 2] * 10)]
-    assert [len(row) for row in merged(pairs, pairs, 1)] == [20, 10]
-    assert [len(row) for row in merged(pairs, pairs, 2)] == [10, 5]
-    assert [len(row) for row in merged(pairs, [np.array([2, 1, 7])], 1)] == [3]
+    assert [len(row) for row in apply_bpe(pairs, pairs, 1)] == [20, 10]
+    assert [len(row) for row in apply_bpe(pairs, pairs, 2)] == [10, 5]
+    assert [len(row) for row in apply_bpe(pairs, [np.array([2, 1, 7])], 1)] == [3]
     got = found(StabCompressibility(), coded([np.array([1, 2] * 512)[None]] * 4))
     assert value(got, "BPE length after 100 merges") < 1
 

@@ -91,9 +91,9 @@ def main(out: Path) -> None:
     sys.modules["constriction"] = coder
 
     from audiotok.corpus import Corpus
-    from audiotok.corpus.base import About
+    from audiotok.corpus.base import CorpusInfo
     from audiotok.corpus.check import damage
-    from audiotok.corpus.squeeze import compress
+    from audiotok.corpus.compression import compress
     from audiotok.corpus.write import row_of, write_corpus
     from audiotok.tokens.tokens import Tokens
 
@@ -112,7 +112,7 @@ def main(out: Path) -> None:
         )
         entries.append((row_of(f"r{i}", tokens, i, {"text": f"grün {i}"}), tokens))
     plain = out.with_name(out.name + ".plain")
-    write_corpus(plain, About("toy", "ab", SIZES, 16000, 320, 1, ()), entries)
+    write_corpus(plain, CorpusInfo("toy", "ab", SIZES, 16000, 320, 1, ()), entries)
     print(compress(Corpus(plain), out))
     for folder in (plain, out):  # and read there
         corpus = Corpus(folder)

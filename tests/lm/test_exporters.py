@@ -15,10 +15,10 @@ from commandline import audiotok
 
 from audiotok._platform.registry import find, names
 from audiotok.corpus import Corpus
-from audiotok.corpus.base import About
+from audiotok.corpus.base import CorpusInfo
 from audiotok.corpus.write import row_of, write_corpus
 from audiotok.lm.exporters import base
-from audiotok.lm.exporters.base import ExportError, export
+from audiotok.lm.exporters.base import CorpusExportError, export
 from audiotok.lm.layout import Layout
 from audiotok.tokens.tokens import Tokens
 
@@ -55,7 +55,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
             row = {"text": f"Straße {i}.", "speaker": f"s{i % 3}"}
             yield row_of(f"dir/a.b {i}", tokens, 0, row), tokens
 
-    about = About("speech", "0" * 16, SIZES, 16000, 320, 1, ())
+    about = CorpusInfo("speech", "0" * 16, SIZES, 16000, 320, 1, ())
     write_corpus(folder, about, entries(), limit=150)
     return Corpus(folder)
 
@@ -205,15 +205,15 @@ def test_an_interrupted_export_goes_on(
 
 def test_what_does_not_fit_is_refused(corpus: Corpus, tmp_path: Path):
     export(find("exporters", "jsonl"), corpus, tmp_path / "a")
-    with pytest.raises(ExportError, match="another layout"):
+    with pytest.raises(CorpusExportError, match="another layout"):
         export(find("exporters", "jsonl"), corpus, tmp_path / "a", layout=LAYOUTS["flat"])
-    with pytest.raises(ExportError, match="one row"):
+    with pytest.raises(CorpusExportError, match="one row"):
         export(find("exporters", "megatron"), corpus, tmp_path / "b", layout=LAYOUTS["delay"])
-    with pytest.raises(ExportError, match="codebooks"):
+    with pytest.raises(CorpusExportError, match="codebooks"):
         export(find("exporters", "npy"), corpus, tmp_path / "b", layout=Layout(sizes=(9,)))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
-    with pytest.raises(ExportError, match="not empty"):
+    with pytest.raises(CorpusExportError, match="not empty"):
         export(find("exporters", "npy"), corpus, tmp_path / "full")
 
 

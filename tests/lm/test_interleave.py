@@ -18,14 +18,14 @@ from audiotok.audio import _torchaudio
 from audiotok.lm.bpe import extend_tokenizer, resize_embeddings
 from audiotok.lm.interleave import (
     Mixture,
-    Word,
+    TimedWord,
     alternating,
-    apart,
     asr,
+    codes_as_text,
     interleaved,
-    said,
+    split_alternating,
+    split_joined,
     tts,
-    untangled,
 )
 from audiotok.lm.layout import Layout, LayoutError
 
@@ -48,7 +48,7 @@ def test_speech_is_learned_from_text_and_text_from_speech():
     assert spoken.learned.tolist() == [False] * 3 + [True] * 11
     assert spoken.labels[:3].tolist() == [-100] * 3
     assert heard.learned.tolist() == [False] * 10 + [True] * 4
-    one, two, end = apart(LAYOUT, spoken.ids)
+    one, two, end = split_joined(LAYOUT, spoken.ids)
     assert (one.tolist(), end.tolist()) == (write("abc"), [EOS])
     assert np.array_equal(two, codes)
 
@@ -57,12 +57,12 @@ def test_speech_is_learned_from_text_and_text_from_speech():
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 99), st.booleans())
 def test_spans_follow_one_another_and_come_apart(lengths: list[int], seed: int, loud: bool):
     edges = np.cumsum([0, *lengths]).tolist()
-    words = [Word(f"w{i}", a, b) for i, (a, b) in enumerate(pairwise(edges))]
+    words = [TimedWord(f"w{i}", a, b) for i, (a, b) in enumerate(pairwise(edges))]
     codes = codes_of(edges[-1], seed)
     made = interleaved(
         LAYOUT, write, words, codes, eos=EOS, spoken=float(loud), span=(1, 3), seed=seed
     )
-    parts = apart(LAYOUT, made.ids[:-1])
+    parts = split_joined(LAYOUT, made.ids[:-1])
     at = 0  # word that each part begins with
     for i, part in enumerate(parts):
         if (i % 2 == 0) == loud:
@@ -72,14 +72,14 @@ def test_spans_follow_one_another_and_come_apart(lengths: list[int], seed: int, 
             at = int(following[0][1:]) if following else len(words)
             assert at in ends
         else:
-            told = bytes(part.tolist()).decode().split()
-            assert told == [word.text for word in words[at : at + len(told)]]
-            at += len(told)
+            words_between = bytes(part.tolist()).decode().split()
+            assert words_between == [word.text for word in words[at : at + len(words_between)]]
+            at += len(words_between)
     assert at == len(words)
 
 
 def test_words_that_do_not_fit_are_refused():
-    for words in ([], [Word("a", 0, 2), Word("b", 9, 10)]):
+    for words in ([], [TimedWord("a", 0, 2), TimedWord("b", 9, 10)]):
         with pytest.raises(LayoutError, match="words at frames"):
             interleaved(LAYOUT, write, words, codes_of(4), eos=EOS)
 
@@ -88,7 +88,7 @@ def test_words_that_do_not_fit_are_refused():
 def test_alternating_streams_untangle(text: int, frames: int, texts: int, count: int):
     codes = codes_of(frames)
     ids = alternating(range(text), LAYOUT.encode(codes), texts=texts, codes=count)
-    one, two = untangled(LAYOUT, ids)
+    one, two = split_alternating(LAYOUT, ids)
     assert one.tolist() == list(range(text))
     assert np.array_equal(two, codes)
     if text >= texts:
@@ -99,9 +99,9 @@ def test_alternating_streams_untangle(text: int, frames: int, texts: int, count:
 def test_damaged_speech_is_an_error():
     ids = tts(LAYOUT, write, "abc", codes_of(4), eos=EOS).ids
     with pytest.raises(LayoutError, match="cut short"):
-        apart(LAYOUT, ids[:-3])
+        split_joined(LAYOUT, ids[:-3])
     with pytest.raises(LayoutError, match="outside"):
-        apart(LAYOUT, ids[5:])
+        split_joined(LAYOUT, ids[5:])
 
 
 # As Qwen's (ChatML) and Llama 3's tokenizers have them, without their system prompts.
@@ -148,16 +148,16 @@ def test_a_chat_of_text_and_speech_is_read_and_learned_by_a_llama(kind: str, tmp
     assert layout.offset == before
     assert len(fast) == layout.vocabulary[0]
     codes = codes_of(7)
-    question = f"What did he say?{said(layout, codes)}"
+    question = f"What did he say?{codes_as_text(layout, codes)}"
     messages = [
         {"role": "user", "content": question},
         {"role": "assistant", "content": "He said good morning."},
     ]
     text = fast.apply_chat_template(messages, tokenize=False)
     ids = fast.apply_chat_template(messages, return_dict=False)
-    parts = apart(layout, np.array(ids))
+    parts = split_joined(layout, np.array(ids))
     assert np.array_equal(parts[1], codes)
-    assert fast.decode(parts[0]) + said(layout, codes) + fast.decode(parts[2]) == text
+    assert fast.decode(parts[0]) + codes_as_text(layout, codes) + fast.decode(parts[2]) == text
     asked = fast.apply_chat_template(messages[:1], add_generation_prompt=True, return_dict=False)
     assert ids[: len(asked)] == asked
 

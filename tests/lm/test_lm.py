@@ -16,26 +16,26 @@ import torch
 from commandline import audiotok
 from corpora import corpus_of
 
-from audiotok._platform.lock import LockedError, alone
+from audiotok._platform.lock import LockedError, locked_folder
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load
 from audiotok.corpus import Corpus
-from audiotok.corpus.base import read_about
-from audiotok.corpus.write import write_about
-from audiotok.lm.data import IGNORED, TEXT, Recordings, Stretch, causal_batch, masked, stroke_batch
-from audiotok.lm.entries import begin_with_entries
+from audiotok.corpus.base import read_info
+from audiotok.corpus.write import write_info
+from audiotok.lm.data import IGNORED, TEXT, Recordings, Segment, causal_batch, masked, nar_batch
+from audiotok.lm.entries import initialize_from_entries
 from audiotok.lm.exporters.base import export
 from audiotok.lm.file import codec_of, load_model, save_model
-from audiotok.lm.generate import Sampling, fill_up, generate, spoken
+from audiotok.lm.generate import Sampling, generate, predict_codebooks, spoken
 from audiotok.lm.layout import Layout, LayoutError
-from audiotok.lm.loop import Run, lost, train
+from audiotok.lm.loop import LmTrainer, target_nats, train
 from audiotok.lm.model import Config, Transformer
 from audiotok.lm.ngram import Ngram
 from audiotok.lm.recipe import LayoutOptions, LmData, LmRecipe
-from audiotok.lm.score import bits_of, preferred, spoilt
+from audiotok.lm.score import bits_of, corrupted, prefers_original
 from audiotok.runtime.stream import Stream
-from audiotok.training.players import adamw
+from audiotok.training.modules import adamw
 from audiotok.training.recipe import Train
 
 TINY = Config(width=32, depth=2, heads=2, dropout=0.0)
@@ -88,13 +88,13 @@ def test_filling_on_the_right_changes_nothing():
         layout = Layout(sizes=(7, 5), pattern="parallel")
         model = model_of(layout, causal=causal, text=TEXT)
         random = np.random.default_rng(0)
-        parts = [Stretch(random.integers(0, 5, (2, n)), "ab" * n) for n in (3, 9)]
+        parts = [Segment(random.integers(0, 5, (2, n)), "ab" * n) for n in (3, 9)]
         if causal:
-            alone, beside = causal_batch(layout, parts[:1]), causal_batch(layout, parts)
+            locked_folder, beside = causal_batch(layout, parts[:1]), causal_batch(layout, parts)
         else:
-            alone = stroke_batch(layout, parts[:1], random, stage=1)
-            beside = stroke_batch(layout, parts, random, stage=1)
-        (one, n), (two, m) = lost(model, alone), lost(model, beside)
+            locked_folder = nar_batch(layout, parts[:1], random, codebook=1)
+            beside = nar_batch(layout, parts, random, codebook=1)
+        (one, n), (two, m) = target_nats(model, locked_folder), target_nats(model, beside)
         assert torch.allclose(one[0], two[0], rtol=1e-5)
         assert n[0] == m[0]
 
@@ -113,7 +113,7 @@ def test_nothing_later_is_seen():
 def test_targets_are_the_codes_that_are_to_come():
     layout = Layout(sizes=(7, 5), pattern="delay")
     codes = np.array([[1, 2, 3], [0, 4, 2]])
-    batch = causal_batch(layout, [Stretch(codes, "hi")])
+    batch = causal_batch(layout, [Segment(codes, "hi")])
     # two of text, begin; then each row's codes, the second a step late, `end` in the first alone
     assert batch.targets[0, 0].tolist() == [-100, -100, 6, 7, 8, 2]
     assert batch.targets[0, 1].tolist() == [-100, -100, -100, 5, 9, 7]
@@ -126,7 +126,7 @@ def test_a_stretch_does_not_say_where_it_was_cut(pattern: str):
     frames there were) and no `end`; and only a recording's beginning follows `begin`."""
     layout = Layout(sizes=(7, 5, 6), pattern=pattern)
     codes = np.random.default_rng(0).integers(0, 5, (3, 8))
-    whole, cut = Stretch(codes), Stretch(codes, opens=False, ends=False)
+    whole, cut = Segment(codes), Segment(codes, starts=False, ends=False)
     ids, targets, *_ = causal_batch(layout, [whole, cut])
     assert (ids[0, :, 0] == layout.special("begin")).all()
     assert (ids[1, :, 0] == layout.special("separator")).all()
@@ -148,15 +148,15 @@ def test_a_run_that_was_cut_has_no_duration(pattern: str):
     layout = Layout(sizes=(7, 5), pattern=pattern, runs="durations", longest=9)
     codes = np.repeat([[1, 2, 3], [0, 4, 1]], [4, 3, 5], axis=1)
     flags = product((True, False), repeat=2)
-    whole, *cuts = (Stretch(codes, opens=opens, ends=ends) for opens, ends in flags)
+    whole, *cuts = (Segment(codes, starts=starts, ends=ends) for starts, ends in flags)
     said = causal_batch(layout, [whole]).targets[0]
     row, first = (0, 5 + 7 + 5) if layout.serial else (2, 5)
     for part in cuts:
         targets = causal_batch(layout, [part]).targets[0]
         grouped = not part.ends and pattern in ("ar_nar", "semantic_first")
-        assert (targets != said).sum() == (not part.opens) + 2 * (not part.ends) + grouped
+        assert (targets != said).sum() == (not part.starts) + 2 * (not part.ends) + grouped
         lengths = targets[row][targets[row] >= first] - first + 1
-        assert lengths.tolist() == [4] * part.opens + [3] + [5] * part.ends
+        assert lengths.tolist() == [4] * part.starts + [3] + [5] * part.ends
 
 
 def test_a_stretch_of_pieces_does_not_say_where_it_was_cut():
@@ -166,7 +166,7 @@ def test_a_stretch_of_pieces_does_not_say_where_it_was_cut():
     random = np.random.default_rng(0)
     codes = [random.integers(0, 3, (2, 40)) for _ in range(30)]
     layout = learn_pieces(Layout(sizes=(4, 4), pattern="ar_nar"), codes, size=40)
-    batch = causal_batch(layout, [Stretch(codes[0], ends=False)])
+    batch = causal_batch(layout, [Segment(codes[0], ends=False)])
     out = (batch.targets[0, 0] == IGNORED).nonzero()[:, 0].tolist()
     assert len(out) == 2
     assert batch.ids.shape[2] - 1 == out[1]
@@ -180,22 +180,22 @@ def test_stretches_of_recordings_know_what_was_cut(corpus: Path):
     recordings = Recordings(Corpus(corpus), "", LmData(corpus=str(corpus), frames=16))
     i, random = len(recordings) - 1, np.random.default_rng(0)
     codes = recordings.codes(i)  # of 43 frames
-    parts = recordings.stretches(i)
+    parts = recordings.segments(i)
     assert np.array_equal(np.concatenate([part.codes for part in parts], 1), codes)
-    assert [part.opens for part in parts] == [True, False, False]
+    assert [part.starts for part in parts] == [True, False, False]
     assert [part.ends for part in parts] == [False, False, True]
-    drawn = [recordings.cut(i, random) for _ in range(400)]
+    drawn = [recordings.random_segment(i, random) for _ in range(400)]
     for part in drawn:
         n = part.codes.shape[1]
         assert n == 16 or part.ends
-        assert part.opens == np.array_equal(part.codes, codes[:, :16])
+        assert part.starts == np.array_equal(part.codes, codes[:, :16])
         assert part.ends == np.array_equal(part.codes, codes[:, -n:])
     # An end after any number of frames: else a model learns to count to 16.
     assert {part.codes.shape[1] for part in drawn if part.ends} == set(range(1, 17))
-    for share in (np.mean([part.opens for part in drawn]), np.mean([p.ends for p in drawn])):
+    for share in (np.mean([part.starts for part in drawn]), np.mean([p.ends for p in drawn])):
         assert 0.2 < share < 0.4  # 16 of 43 + 16
     whole = Recordings(Corpus(corpus), "", LmData(corpus=str(corpus), frames=50))
-    assert whole.cut(i, random)[2:] == (True, True)
+    assert whole.random_segment(i, random)[2:] == (True, True)
 
 
 def test_a_model_of_stretches_goes_on_past_their_length(tmp_path: Path):
@@ -216,7 +216,7 @@ def test_a_model_of_stretches_goes_on_past_their_length(tmp_path: Path):
 def test_masking_hides_codes_alone_and_keeps_targets(offset: int):
     patterned = Layout(sizes=(7, 5), pattern="flat" if offset else "delay", offset=offset)
     codes = np.random.default_rng(0).integers(0, 5, (2, 50))
-    batch = causal_batch(patterned, [Stretch(codes, "hi"), Stretch(codes[:, :9], "hello")])
+    batch = causal_batch(patterned, [Segment(codes, "hi"), Segment(codes[:, :9], "hello")])
     made = masked(patterned, batch, 0.5, np.random.default_rng(0))
     changed = made.ids != batch.ids
     assert torch.equal(made.targets, batch.targets)
@@ -229,7 +229,7 @@ def test_masking_hides_codes_alone_and_keeps_targets(offset: int):
 def test_vall_es_second_model_sees_codebooks_before_and_the_prompt():
     layout = Layout(sizes=(7, 5, 6), pattern="parallel")
     codes = np.random.default_rng(0).integers(0, 5, (3, 6))
-    batch = stroke_batch(layout, [Stretch(codes)], np.random.default_rng(0), stage=1, prompt=2)
+    batch = nar_batch(layout, [Segment(codes)], np.random.default_rng(0), codebook=1, prompt=2)
     ids, targets = batch.ids[0, :, 1:], batch.targets[0, :, 1:]
     assert torch.equal(ids[0], torch.from_numpy(codes[0] + 5))
     assert torch.equal(ids[1:, :2], torch.from_numpy(codes[1:, :2] + 5))
@@ -256,7 +256,7 @@ def test_training_learns_resumes_and_says_what_it_learned(
     assert bits[1] < 500
 
     # Interrupted, it ends at the same weights to the bit.
-    run = Run(made, tmp_path / "parts", "cpu")
+    run = LmTrainer(made, tmp_path / "parts", "cpu")
     run.options = replace(options, every=10)
     run.go(0.0001)
     assert 0 < run.step < 60
@@ -282,10 +282,10 @@ def test_training_learns_resumes_and_says_what_it_learned(
         train(replace(made, layout=LayoutOptions(codebooks=1)), tmp_path / "whole")
 
     codes = [np.full((2, 12), 3), (7 * np.arange(12) + np.array([[0], [9]])) % 50]
-    (odd, n), (usual, m) = bits_of(model, layout, [Stretch(c) for c in codes])
+    (odd, n), (usual, m) = bits_of(model, layout, [Segment(c) for c in codes])
     assert n == m == 25
     assert usual < odd
-    liked = preferred(model, layout, [codes[1], (codes[1] + 14) % 50] * 5, "shuffled")
+    liked = prefers_original(model, layout, [codes[1], (codes[1] + 14) % 50] * 5, "shuffled")
     assert len(liked) == 10
 
 
@@ -294,7 +294,7 @@ def test_a_model_begins_with_what_the_codec_adds_up(pattern: str):
     codec = load("speech")
     layout = Layout(sizes=codec.sizes[:3], pattern=pattern)
     wide = Transformer(layout.vocabulary, TEXT, Config(width=256, depth=1, heads=2))
-    begin_with_entries(wide, layout, codec)
+    initialize_from_entries(wide, layout, codec)
     books = [codec.quantizer.stages[q].entries for q in range(3)]  # pyright: ignore
     rows = [
         table(torch.arange(5, n))[:, : books[0].shape[1]]
@@ -314,7 +314,7 @@ def test_a_model_begins_with_what_the_codec_adds_up(pattern: str):
     letters = wide.tables[0](layout.vocabulary[0] + torch.arange(TEXT))
     assert letters.std() < 0.03  # they stay as they were
     with pytest.raises(ValueError, match="codebooks of"):
-        begin_with_entries(wide, Layout(sizes=(7, 5)), codec)
+        initialize_from_entries(wide, Layout(sizes=(7, 5)), codec)
 
 
 def test_a_corpus_of_other_weights_has_no_entries_to_begin_with(tmp_path: Path):
@@ -325,7 +325,7 @@ def test_a_corpus_of_other_weights_has_no_entries_to_begin_with(tmp_path: Path):
     about["fingerprint"] = load("speech").former_fingerprints[0]
     assert codec_of(Layout(sizes=(7,), **about)).name == "speech"  # pyright: ignore[reportArgumentType]
     small = corpus_of(tmp_path / "corpus", {"a": np.zeros((1, 9), np.int64)}, rows={"a": {}})
-    write_about(small, replace(read_about(small), sizes=(5,)))
+    write_info(small, replace(read_info(small), sizes=(5,)))
     data = LmData(corpus=str(small), train="", validate="", frames=5)
     made = recipe(small, data=data, layout=LayoutOptions(1), model=replace(TINY, entries=True))
     with pytest.raises(ValueError, match=r"model\.entries = false begins without"):
@@ -340,7 +340,7 @@ def test_pieces_begin_as_the_mean_of_their_units():
     codes = [random.integers(0, 4, (1, 60)) for _ in range(20)]
     layout = learn_pieces(Layout(sizes=codec.sizes[:1]), codes, size=codec.sizes[0] + 40)
     model = Transformer(layout.vocabulary, 0, Config(width=32, depth=1, heads=2))
-    begin_with_entries(model, layout, codec)
+    initialize_from_entries(model, layout, codec)
     assert layout.learned is not None
     learned = layout.learned
     single = {int(learned.flat[learned.starts[j]]): j for j in range(codec.sizes[0])}
@@ -351,7 +351,7 @@ def test_pieces_begin_as_the_mean_of_their_units():
 
 
 def test_one_training_at_a_time(corpus: Path, tmp_path: Path):
-    with alone(tmp_path), pytest.raises(LockedError, match="another process works there"):
+    with locked_folder(tmp_path), pytest.raises(LockedError, match="another process works there"):
         train(recipe(corpus), tmp_path)
     assert not (tmp_path / "layout.json").exists()
     train(recipe(corpus), tmp_path)
@@ -364,7 +364,7 @@ def test_training_on_packed_contexts_goes_on_with_the_next(corpus: Path, tmp_pat
     options = Train(steps=40, rate=1e-2, warmup=3, cooldown=20, every=20, ema=0.9)
     made = recipe(corpus, data=data, train=options)
     train(made, tmp_path / "whole")
-    run = Run(made, tmp_path / "parts", "cpu")
+    run = LmTrainer(made, tmp_path / "parts", "cpu")
     batch = run.batch(0, 0)
     assert batch.ids.shape == (3, 1, 40)
     assert not (batch.targets == layout.special("begin")).any()
@@ -373,11 +373,11 @@ def test_training_on_packed_contexts_goes_on_with_the_next(corpus: Path, tmp_pat
         batch.ids[:, :, 1:][said[:, :, :-1]], batch.targets[:, :, :-1][said[:, :, :-1]]
     )
     seen = [run.batch(step, 0).ids for step in range(1, 70)]  # more than an epoch
-    run = Run(made, tmp_path / "parts", "cpu")
+    run = LmTrainer(made, tmp_path / "parts", "cpu")
     run.go(0.0001)
     assert 0 < run.step < 40
     assert run.step == 1
-    again = Run(made, tmp_path / "parts", "cpu")
+    again = LmTrainer(made, tmp_path / "parts", "cpu")
     assert all(torch.equal(again.batch(0, 0).ids, ids) for ids in seen)
     train(made, tmp_path / "parts")
     one, other = (
@@ -457,7 +457,7 @@ def test_further_codebooks_are_filled_up(corpus: Path, tmp_path: Path):
     )
     model, layout = load_model(train(made, tmp_path))
     codes = (np.array([[3], [20], [11]]) + 7 * np.arange(15)) % 50
-    full = fill_up(model, layout, codes[:1], text="word", prompt=codes[:, :5])
+    full = predict_codebooks(model, layout, codes[:1], text="word", prompt=codes[:, :5])
     assert np.array_equal(full[0], codes[0])
     assert np.array_equal(full[:, :5], codes[:, :5])
     assert full.shape == (3, 15)
@@ -469,28 +469,28 @@ def test_vall_es_second_model_learns_by_heart_what_it_is_given():
     """Random codes: each later codebook is told by the ones before alone, and is of no other."""
     random = np.random.default_rng(0)
     layout = Layout(sizes=(32, 32, 32), pattern="parallel")
-    parts = [Stretch(random.integers(0, 32, (3, 20))) for _ in range(3)]
+    parts = [Segment(random.integers(0, 32, (3, 20))) for _ in range(3)]
     torch.manual_seed(0)
     sizes = Config(width=64, depth=1, heads=2, dropout=0.0, causal=False)
     model = Transformer(layout.vocabulary, 0, sizes)
     optimizer = adamw(model, Train(rate=5e-3, weight_decay=0.0))
     for _ in range(150):
-        nats, count = lost(model, stroke_batch(layout, parts, random))
+        nats, count = target_nats(model, nar_batch(layout, parts, random))
         (nats.sum() / count.sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    def bits(some: list[Stretch], stage: int) -> float:
-        nats, count = lost(model.eval(), stroke_batch(layout, some, random, stage=stage))
+    def bits(some: list[Segment], codebook: int) -> float:
+        nats, count = target_nats(model.eval(), nar_batch(layout, some, random, codebook=codebook))
         return (nats.sum() / count.sum()).item() / math.log(2)
 
-    for stage in (1, 2):
-        assert bits(parts, stage) < 0.5  # of 5
+    for codebook in (1, 2):
+        assert bits(parts, codebook) < 0.5  # of 5
         mixed = [
-            Stretch(np.concatenate([other.codes[:stage], part.codes[stage:]]))
+            Segment(np.concatenate([other.codes[:codebook], part.codes[codebook:]]))
             for part, other in zip(parts, parts[1:] + parts[:1], strict=True)
         ]
-        assert bits(mixed, stage) > 5
+        assert bits(mixed, codebook) > 5
 
 
 def test_text_is_asked_for_where_it_is_read():
@@ -561,10 +561,10 @@ def test_an_id_that_follows_few_others_is_unlikely_after_new_ones():
 def test_spoilt_recordings_have_the_same_length():
     codes, other = np.arange(35)[None], np.arange(100, 135)[None]
     random = np.random.default_rng(0)
-    shuffled = spoilt(codes, other, "shuffled", random)
+    shuffled = corrupted(codes, other, "shuffled", random)
     assert sorted(shuffled[0]) == list(range(35))
     assert not np.array_equal(shuffled, codes)
-    spliced = spoilt(codes, other, "spliced", random)
+    spliced = corrupted(codes, other, "spliced", random)
     assert spliced.shape == codes.shape
     assert 0 < (spliced >= 100).sum() < 35
 

@@ -16,16 +16,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiotok.corpus import Corpus
-from audiotok.data.alignment import Alignment, Span, pronounced
+from audiotok.data.alignment import Alignment, TimedSpan, pronounce
 from audiotok.lm import spans
-from audiotok.lm.data import Recordings, Stretch, causal_batch, stroke_batch
+from audiotok.lm.data import Recordings, Segment, causal_batch, nar_batch
 from audiotok.lm.file import load_model
-from audiotok.lm.generate import Sampling, fill_up, generate
-from audiotok.lm.interleave import apart, interleaved
+from audiotok.lm.generate import Sampling, generate, predict_codebooks
+from audiotok.lm.interleave import interleaved, split_joined
 from audiotok.lm.layout import Layout
-from audiotok.lm.loop import lost, train
+from audiotok.lm.loop import target_nats, train
 from audiotok.lm.model import Config, Transformer
-from audiotok.lm.phonetic import PHONES, TOLD, Reader, Timed, numbers, timed, told, turns
+from audiotok.lm.phonetic import (
+    PHONE_INPUT_SIZES,
+    PHONES,
+    Reader,
+    TimedPhones,
+    numbers,
+    phone_ends,
+    phone_inputs,
+    timed,
+)
 from audiotok.lm.recipe import LayoutOptions, LmData, LmRecipe
 from audiotok.lm.spans import read_spans, write_spans, written_words
 from audiotok.training.recipe import Train
@@ -37,9 +46,9 @@ LAYOUT = Layout(sizes=(6, 5), pattern="delay", sample_rate=16000, frame_size=320
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 
 
-def said(counts: list[int]) -> Timed:
+def lasting(counts: list[int]) -> TimedPhones:
     phones = np.random.default_rng(len(counts)).integers(1, len(PHONES), len(counts))
-    return Timed(phones, np.array(counts))
+    return TimedPhones(phones, np.array(counts))
 
 
 # -- phones in their frames -----------------------------------------------------------------------
@@ -50,7 +59,7 @@ def test_every_frame_has_a_phone(steps: list[tuple[int, int]]):
     """Gaps and phones in hundredths of a second, a phone of less than a frame among them."""
     found, now = [], 0
     for i, (gap, length) in enumerate(steps):
-        found.append(Span(PHONES[2 + i], (now + gap) / 100, (now + gap + length) / 100))
+        found.append(TimedSpan(PHONES[2 + i], (now + gap) / 100, (now + gap + length) / 100))
         now += gap + length
     frames = now // 2 + 2 * len(steps) + 1
     phones, counts = timed(Alignment(found, []), frames, 50.0)
@@ -64,27 +73,27 @@ def test_every_frame_has_a_phone(steps: list[tuple[int, int]]):
 
 @given(lengths)
 def test_a_reader_is_told_what_a_recording_was_told(counts: list[int]):
-    text = said(counts)
+    text = lasting(counts)
     reader, seen = Reader(text.phones), []
-    for last in turns(text.lengths):
+    for last in phone_ends(text.lengths):
         assert not reader.done
-        seen.append(reader.now())
-        reader.said(bool(last))
+        seen.append(reader.inputs())
+        reader.advance(bool(last))
     assert reader.done
-    assert np.array_equal(np.hstack(seen), told(*text))
+    assert np.array_equal(np.hstack(seen), phone_inputs(*text))
     # What a prompt has is told at once, and the frame to come.
     stop = len(counts) // 2
     on = Reader(text.phones[stop:], before=text.first(sum(counts[:stop])))
     assert on.frames == sum(counts[:stop])
-    assert np.array_equal(on.now(on.frames + 1), told(*text)[:, : on.frames + 1])
+    assert np.array_equal(on.inputs(on.frames + 1), phone_inputs(*text)[:, : on.frames + 1])
     assert np.array_equal(reader.timed().lengths, text.lengths)
-    assert (np.hstack(seen).max(1) < TOLD).all()
+    assert (np.hstack(seen).max(1) < PHONE_INPUT_SIZES).all()
 
 
 def test_a_phone_ends_even_if_the_model_never_says_so():
     reader = Reader(numbers(["SIL", "AA"]), longest=3)
     for _ in range(6):
-        reader.said(False)
+        reader.advance(False)
     assert reader.done
     assert reader.timed().lengths.tolist() == [3, 3]
     with pytest.raises(ValueError, match="not phones"):
@@ -100,35 +109,35 @@ def model_of(**more: bool) -> Transformer:
 
 
 def test_a_cache_changes_nothing_and_no_later_frame_is_seen():
-    text, model = said([3, 2, 4]), model_of()
-    batch = causal_batch(LAYOUT, [Stretch(np.random.default_rng(0).integers(0, 5, (2, 9)), text)])
-    assert batch.told is not None
-    assert batch.turns is not None
-    assert batch.turns[0].tolist() == [0, 0, 1, 0, 1, 0, 0, 0, 1, -100]
-    whole, _ = model.hidden(batch.ids, told=batch.told)
+    text, model = lasting([3, 2, 4]), model_of()
+    batch = causal_batch(LAYOUT, [Segment(np.random.default_rng(0).integers(0, 5, (2, 9)), text)])
+    assert batch.phones is not None
+    assert batch.phone_ends is not None
+    assert batch.phone_ends[0].tolist() == [0, 0, 1, 0, 1, 0, 0, 0, 1, -100]
+    whole, _ = model.hidden(batch.ids, phones=batch.phones)
     made, cache = [], None
     for a, b in ((0, 1), (1, 6), (6, 10)):
-        some = {"told": batch.told[:, :, a:b], "cache": cache}
+        some = {"phones": batch.phones[:, :, a:b], "cache": cache}
         hidden, cache = model.hidden(batch.ids[:, :, a:b], **some)
         made.append(hidden)
     assert torch.allclose(torch.cat(made, 1), whole, atol=1e-5)
-    other = batch.told.clone()
+    other = batch.phones.clone()
     other[:, 2, 5] = 7
-    hidden, _ = model.hidden(batch.ids, told=other)
+    hidden, _ = model.hidden(batch.ids, phones=other)
     assert torch.equal(hidden[:, :5], whole[:, :5])
     assert not torch.allclose(hidden[:, 5], whole[:, 5])
 
 
 def test_filling_on_the_right_changes_nothing():
-    parts = [Stretch(np.zeros((2, n), np.int64), said([n - 2, 2])) for n in (4, 9)]
+    parts = [Segment(np.zeros((2, n), np.int64), lasting([n - 2, 2])) for n in (4, 9)]
     model = model_of()
-    (one, n), (two, m) = (lost(model, causal_batch(LAYOUT, p)) for p in (parts[:1], parts))
+    (one, n), (two, m) = (target_nats(model, causal_batch(LAYOUT, p)) for p in (parts[:1], parts))
     assert torch.allclose(one[0], two[0], rtol=1e-5)
     assert n[0] == m[0]
     rows = replace(LAYOUT, pattern="parallel")
     model, random = model_of(causal=False), np.random.default_rng(0)
     (one, _), (two, _) = (
-        lost(model, stroke_batch(rows, p, random, stage=1)) for p in (parts[:1], parts)
+        target_nats(model, nar_batch(rows, p, random, codebook=1)) for p in (parts[:1], parts)
     )
     assert torch.allclose(one[0], two[0], rtol=1e-5)
 
@@ -178,7 +187,7 @@ def test_a_model_says_the_phones_that_it_reads(taught: tuple[Path, Path], tmp_pa
     assert 2 <= counts.mean() <= 7  # learned from lengths of 3 to 5
 
     # After a prompt, the prompt's phones are told with it, and only the others are read.
-    before = Timed(numbers(["D", "B", "EH"]), np.array([4, 3, 5])).first(11)
+    before = TimedPhones(numbers(["D", "B", "EH"]), np.array([4, 3, 5])).first(11)
     assert before.lengths.tolist() == [4, 3]
     prompt = np.repeat(before.phones, before.lengths) + np.array([[0], [20]])
     second = Reader(numbers(["AA", "D"]), before=before)
@@ -196,7 +205,7 @@ def test_a_model_says_the_phones_that_it_reads(taught: tuple[Path, Path], tmp_pa
         made, layout=LayoutOptions(pattern="parallel"), model=replace(TINY, causal=False)
     )
     second, rows = load_model(train(rest, tmp_path / "second"))
-    full = fill_up(second, rows, codes, text=reader.timed())
+    full = predict_codebooks(second, rows, codes, text=reader.timed())
     assert np.array_equal(full[:2], codes)
     assert (full[2] == expected + 40).mean() > 0.9
 
@@ -208,7 +217,7 @@ def test_phones_are_asked_for_where_they_are_told(taught: tuple[Path, Path], tmp
     with pytest.raises(ValueError, match="prompt of 9 frames, and phones of 0"):
         next(generate(model_of(), LAYOUT, reader=Reader(numbers(["AA"])), prompt=codes))
     with pytest.raises(ValueError, match="spans are needed"):
-        lost(model_of(), causal_batch(LAYOUT, [Stretch(codes)]))
+        target_nats(model_of(), causal_batch(LAYOUT, [Segment(codes)]))
     with pytest.raises(ValueError, match="go together"):
         train(taught_recipe(taught, model=replace(TINY, phones=False)), tmp_path / "a")
     for i, options in enumerate((LayoutOptions(codebooks=2), LayoutOptions(pattern="ar_nar"))):
@@ -220,7 +229,12 @@ def test_phones_are_asked_for_where_they_are_told(taught: tuple[Path, Path], tmp
 
 
 def test_words_as_they_are_written():
-    found = [Span("mr", 0.1, 0.3), Span("jones", 0.3, 0.7), Span("well", 0.8, 1), Span("off", 1, 2)]
+    found = [
+        TimedSpan("mr", 0.1, 0.3),
+        TimedSpan("jones", 0.3, 0.7),
+        TimedSpan("well", 0.8, 1),
+        TimedSpan("off", 1, 2),
+    ]
     words = written_words(Alignment([], found), "\u201cMr. Jones \u2014 well-off!", LAYOUT)
     assert [(w.text, w.first, w.last) for w in words] == [
         ("\u201cMr.", 5, 15),
@@ -243,7 +257,7 @@ def test_a_file_of_spans_grows_and_mends(tmp_path: Path, monkeypatch: pytest.Mon
         asked.append(text)
         if text == "bad":
             raise ValueError("not in the\ndictionary")
-        return Alignment([Span("G", 0.0, 0.5)], [Span("good", 0.0, 0.5)])
+        return Alignment([TimedSpan("G", 0.0, 0.5)], [TimedSpan("good", 0.0, 0.5)])
 
     monkeypatch.setattr(spans, "align", align)
     items = list(listing_of(str(tmp_path)).items(str(tmp_path)))
@@ -278,7 +292,7 @@ def test_a_recording_is_aligned_interleaved_and_comes_apart(tmp_path: Path):
     assert " ".join(word.text for word in words) == text
     codes = np.random.default_rng(0).integers(0, 5, (2, 483))
     made = interleaved(layout, lambda s: list(s.encode()), words, codes, eos=299, spoken=1.0)
-    parts = apart(layout, made.ids)
+    parts = split_joined(layout, made.ids)
     assert np.array_equal(parts[0], codes[:, : parts[0].shape[1]])
     frames = sum(int(counts) for counts in timed(alignment, 483, 50.0).lengths)
     assert frames == 483
@@ -286,10 +300,10 @@ def test_a_recording_is_aligned_interleaved_and_comes_apart(tmp_path: Path):
 
 def test_pronunciations():
     pytest.importorskip("pocketsphinx")
-    assert pronounced("Good dog, come!") == (
+    assert pronounce("Good dog, come!") == (
         ["SIL", "G", "UH", "D", "D", "AO", "G", "SIL", "K", "AH", "M", "SIL"]
     )
     with pytest.raises(ValueError, match="dictionary: qwrtz"):
-        pronounced("a qwrtz")
+        pronounce("a qwrtz")
     with pytest.raises(ValueError, match="no words"):
-        pronounced("?!")
+        pronounce("?!")

@@ -43,7 +43,7 @@ from audiotok.codecs.models import dac, encodec, speechtokenizer, wavtokenizer
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.pretrained import reader as foreign
 from audiotok.nn.pretrained.hub import SUFFIXES
-from audiotok.nn.pretrained.state_dicts import Dialect, DialectError, recognise
+from audiotok.nn.pretrained.state_dicts import StateDictAdapter, StateDictError, recognise
 
 ALL = [dialect for name in names("codecs") for dialect in find("codecs", name).dialects]
 
@@ -711,9 +711,9 @@ def test_sizes_of_no_preset_are_said(
 # -- a dialect's own rules -------------------------------------------------------------------------
 
 
-def dialect(**options: Any) -> Dialect:
+def dialect(**options: Any) -> StateDictAdapter:
     defaults: dict[str, Any] = {"source": "x", "marks": (), "rules": (), "sizes": lambda w, a: {}}
-    return Dialect(**defaults | options)
+    return StateDictAdapter(**defaults | options)
 
 
 def test_parts_are_concatenated_in_order():
@@ -723,15 +723,15 @@ def test_parts_are_concatenated_in_order():
     assert weights["a.qkv"].tolist() == [[2] * 3] * 2 + [[1] * 3] * 2 + [[0] * 3] * 2
     assert origin == {"a.qkv": "a.q"}
     del parts["a.k"]
-    with pytest.raises(DialectError, match=r"^only some parts of a\.qkv are there$"):
+    with pytest.raises(StateDictError, match=r"^only some parts of a\.qkv are there$"):
         joined.translate(parts)
     parts["a.k"] = torch.zeros(2, 4)
-    with pytest.raises(DialectError, match=r"^parts of a\.qkv of shapes 2x3, 2x4, 2x3$"):
+    with pytest.raises(StateDictError, match=r"^parts of a\.qkv of shapes 2x3, 2x4, 2x3$"):
         joined.translate(parts)
 
 
 def test_two_of_one_name():
-    with pytest.raises(DialectError, match=r"^a and b are both c$"):
+    with pytest.raises(StateDictError, match=r"^a and b are both c$"):
         dialect(rules=(("^[ab]$", "c"),)).translate({"a": torch.ones(1), "b": torch.ones(1)})
 
 

@@ -25,7 +25,14 @@ from audiotok._platform.registry import presets
 from audiotok.codecs.checkpoint import CheckpointError, load, save, weights_of
 from audiotok.codecs.models.encodec import Encodec
 from audiotok.nn.pretrained import hub
-from audiotok.nn.pretrained.hub import HubError, Source, cache_folder, cached, download, fetch
+from audiotok.nn.pretrained.hub import (
+    HubError,
+    PublishedWeights,
+    cache_folder,
+    cached,
+    download,
+    fetch,
+)
 
 DATA = bytes(range(256)) * 8192  # 2 MB
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -262,7 +269,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 def test_a_file_put_there_by_hand_will_do(cache: Path):
-    source = Source(file="in/repo/right.th", url="https://example.org/right.th")
+    source = PublishedWeights(file="in/repo/right.th", url="https://example.org/right.th")
     folder = cache / "some"
     assert cached("some", source) is None
     folder.mkdir(parents=True)
@@ -280,13 +287,13 @@ def test_a_file_put_there_by_hand_will_do(cache: Path):
 def test_what_cannot_be_had_says_what_to_put_where(cache: Path, site: Site):
     url = site.url.replace("weights", "waits")
     with pytest.raises(HubError) as caught:
-        fetch("some", Source(file="waits.th", url=url))
+        fetch("some", PublishedWeights(file="waits.th", url=url))
     assert str(caught.value) == (
         f"codec 'some' has no weights here: {url} cannot be had (HTTP 404 Not Found); "
         f"put waits.th into {cache / 'some'}/"
     )
     with pytest.raises(HubError) as caught:
-        fetch("some", Source(file="x.pt", page="https://example.org/x"))
+        fetch("some", PublishedWeights(file="x.pt", page="https://example.org/x"))
     assert str(caught.value) == (
         "codec 'some' has no weights here: get them at https://example.org/x and "
         f"put x.pt into {cache / 'some'}/"
@@ -295,7 +302,7 @@ def test_what_cannot_be_had_says_what_to_put_where(cache: Path, site: Site):
 
 def test_hugging_face_offline(cache: Path, monkeypatch: pytest.MonkeyPatch):
     """One line at once, whether its package, which would try for half a minute, is there or not."""
-    source = Source(repo="some/body", file="sub/w.pt")
+    source = PublishedWeights(repo="some/body", file="sub/w.pt")
     assert source.address == "https://huggingface.co/some/body/resolve/main/sub/w.pt"
     with pytest.raises(HubError) as caught:
         fetch("some", source)
@@ -312,7 +319,7 @@ def test_hugging_faces_own_cache_is_looked_in(
 ):
     constants = pytest.importorskip("huggingface_hub").constants
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    source = Source(repo="some/body", file="sub/w.pt")
+    source = PublishedWeights(repo="some/body", file="sub/w.pt")
     assert cached("some", source) is None
     repository = tmp_path / "hub" / "models--some--body"
     file = repository / "snapshots" / "0a1b" / "sub" / "w.pt"
@@ -326,7 +333,7 @@ def test_hugging_faces_own_cache_is_looked_in(
 def test_no_room(cache: Path, site: Site):
     cache.write_text("a file in the way of a folder")
     with pytest.raises(HubError, match=r"^codec 'some' has no weights here: .*w\.th: "):
-        fetch("some", Source(file="w.th", url=site.url))
+        fetch("some", PublishedWeights(file="w.th", url=site.url))
 
 
 # -- by name ---------------------------------------------------------------------------------------
@@ -340,7 +347,7 @@ def published(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> En
     torch.save(encodec_pair(config)[0].state_dict(), tmp_path / "there.th")
     site.data = (tmp_path / "there.th").read_bytes()
     digest = hashlib.sha256(site.data).hexdigest()[:8]
-    source = Source(file=f"encodec_24khz-{digest}.th", url=site.url, sha256=digest)
+    source = PublishedWeights(file=f"encodec_24khz-{digest}.th", url=site.url, sha256=digest)
     monkeypatch.setattr(Encodec, "sources", {"encodec_24khz": source})
     codec = load(tmp_path / "there.th")
     assert isinstance(codec, Encodec)

@@ -19,7 +19,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from audiotok.nn.quantizers.agrvq import Agrvq
 from audiotok.nn.quantizers.bsq import Bsq
 from audiotok.nn.quantizers.fsq import Fsq
-from audiotok.nn.quantizers.lfq import Lfq, spread, surprise
+from audiotok.nn.quantizers.lfq import Lfq, code_entropy, usage_entropy
 from audiotok.nn.quantizers.product_vq import ProductVq, Spherical
 from audiotok.nn.quantizers.residual_fsq import ResidualFsq
 from audiotok.nn.quantizers.simvq import Simvq
@@ -205,14 +205,14 @@ def brute(logits: Tensor) -> tuple[Tensor, Tensor]:
 @given(bits=st.integers(1, 9), size=st.floats(0.01, 30), seed=st.integers(0, 99))
 def test_entropies_are_those_over_all_codes(bits: int, size: float, seed: int):
     logits = size * points(1, 40, bits, seed)[0]
-    mine, all_codes = surprise(logits), spread(logits, bits)
+    mine, all_codes = code_entropy(logits), usage_entropy(logits, bits)
     wanted = brute(logits)
     assert_close(mine.double(), wanted[0], 1e-4)
     assert_close(all_codes.double(), wanted[1], 1e-4)
-    assert spread(logits, 1) >= all_codes - 1e-4, "bit by bit it is a bound from above"
+    assert usage_entropy(logits, 1) >= all_codes - 1e-4, "bit by bit it is a bound from above"
     whole = bits - bits % 2
-    two = spread(logits[:, :whole], 2) if whole else torch.zeros(())
-    pairs = [spread(logits[:, i : i + 2], 2) for i in range(0, whole, 2)]
+    two = usage_entropy(logits[:, :whole], 2) if whole else torch.zeros(())
+    pairs = [usage_entropy(logits[:, i : i + 2], 2) for i in range(0, whole, 2)]
     assert_close(two, sum(pairs, torch.zeros(())), 1e-4)
 
 

@@ -25,7 +25,7 @@ from sizes import SIZES, SMALL, TINY, made, spread
 from audiotok import Audio, Tokens, load
 from audiotok._platform.registry import UnknownPartError
 from audiotok.audio.resample import Resampler
-from audiotok.audio.resample_numpy import Resampler as Bare
+from audiotok.audio.resample_numpy import NumpyResampler as Bare
 from audiotok.codecs.export.folder import described
 from audiotok.codecs.export.graphs import stepwise, whole
 from audiotok.codecs.models import encodec
@@ -33,7 +33,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.speech import Speech
 from audiotok.runtime.backends.torch import Torch
 from audiotok.runtime.exported import ABOUT, Exported, ExportError
-from audiotok.runtime.sessions_numpy import Decoding, Encoding
+from audiotok.runtime.sessions_numpy import GraphDecoding, GraphEncoding
 from audiotok.tokens.tokenizer import WrongTokensError
 
 ROOT = Path(__file__).parents[2]
@@ -120,9 +120,9 @@ def test_steps_are_the_whole_however_it_is_cut(codec: Codec, exported: Exported)
     audio = voice(codec, (3 * first + 20) * frame + 3)
     wave, tokens = audio.samples.numpy()[None], exported.encode(audio)
     plan = replace(exported.plan, block=4)
-    one = Encoding(plan, exported.graphs)
+    one = GraphEncoding(plan, exported.graphs)
     right = np.concatenate([one.push(wave), one.finish()], 2)
-    two = Decoding(plan, exported.graphs, samples=len(audio))
+    two = GraphDecoding(plan, exported.graphs, samples=len(audio))
     heard = np.concatenate([two.push(right), two.finish()], 2)
     assert (right[0] != tokens.codes).any(0).sum() <= 1
     assert heard.shape == wave.shape
@@ -134,10 +134,10 @@ def test_steps_are_the_whole_however_it_is_cut(codec: Codec, exported: Exported)
         st.lists(st.integers(0, 6 * frame), max_size=20), st.lists(st.integers(0, 9), max_size=12)
     )
     def check(samples: list[int], frames: list[int]) -> None:
-        encoding = Encoding(plan, exported.graphs)
+        encoding = GraphEncoding(plan, exported.graphs)
         made = [encoding.push(piece) for piece in cut(wave, samples)]
         assert np.array_equal(np.concatenate([*made, encoding.finish()], 2), right)
-        decoding = Decoding(plan, exported.graphs, samples=len(audio))
+        decoding = GraphDecoding(plan, exported.graphs, samples=len(audio))
         parts = [decoding.push(piece) for piece in cut(right, frames)]
         assert np.array_equal(np.concatenate([*parts, decoding.finish()], 2), heard)
 

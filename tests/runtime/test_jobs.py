@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from rich.console import Console
 from shouting import broken, lethal, shouter
 
-from audiotok._platform.atomic import part_of, sweep
+from audiotok._platform.atomic import partial_path, remove_stale_parts
 from audiotok.cli.console import UsageError
-from audiotok.runtime.batch.plan import AUDIO, Plan, find, plan
+from audiotok.runtime.batch.plan import AUDIO, FilePlan, find, plan
 from audiotok.runtime.batch.run import run
-from audiotok.runtime.batch.workers import explained, one, pooled
+from audiotok.runtime.batch.workers import explain_error, run_one, run_pool
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -159,7 +159,9 @@ def pairs(folder: Path, *names: str) -> list[tuple[Path, Path]]:
 
 def test_run_goes_past_what_fails(tmp_path: Path):
     console = quiet()
-    planned = Plan(pairs(tmp_path, "a", "bad", "done", "b", "bug", "odd"), [("x", "x: not there")])
+    planned = FilePlan(
+        pairs(tmp_path, "a", "bad", "done", "b", "bug", "odd"), [("x", "x: not there")]
+    )
 
     def done(source: Path, target: Path) -> bool:
         if source.name == "odd":
@@ -190,18 +192,18 @@ def test_an_error_is_one_line_that_names_a_file(tmp_path: Path):
     }
     for line, error in said.items():
         expected = line if line[0] != "x" else "in.wav: x: Is a directory"
-        assert explained(error, pair) == expected
+        assert explain_error(error, pair) == expected
 
     def interrupted(source: Path, target: Path) -> dict[str, Any]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        one(interrupted, pair)
+        run_one(interrupted, pair)
 
 
 def test_processes_do_the_same_and_one_that_dies_takes_only_its_file(tmp_path: Path):
     todo = pairs(tmp_path, "a", "bad", "kill", "b", "c", "kill2", "d")
-    done = {source.name: row for (source, _), row in pooled(shouter, todo, 2)}
+    done = {source.name: row for (source, _), row in run_pool(shouter, todo, 2)}
     assert done.keys() == {source.name for source, _ in todo}
     assert files(tmp_path) == ["a.out", "b.out", "c.out", "d.out"]
     assert done["bad"] == {"error": f"{tmp_path}/bad: no good"}
@@ -215,12 +217,12 @@ def test_processes_do_the_same_and_one_that_dies_takes_only_its_file(tmp_path: P
 @pytest.mark.parametrize(("build", "says"), [(broken, "no codec"), (lethal, "fewer --jobs")])
 def test_processes_that_cannot_start_end_it(tmp_path: Path, build: Any, says: str):
     with pytest.raises(ValueError, match=says):
-        list(pooled(build, pairs(tmp_path, "a", "b"), 2))
+        list(run_pool(build, pairs(tmp_path, "a", "b"), 2))
 
 
 def test_closing_ends_the_processes(tmp_path: Path):
     before = set(active_children())
-    with closing(pooled(shouter, pairs(tmp_path, "a", "b", "c"), 1)) as rows:
+    with closing(run_pool(shouter, pairs(tmp_path, "a", "b", "c"), 1)) as rows:
         next(rows)
         assert len(set(active_children()) - before) == 1
     assert set(active_children()) <= before
@@ -237,7 +239,7 @@ def ended() -> int:
 
 
 def test_parts_of_the_dead_are_swept_and_no_others(tmp_path: Path):
-    mine = part_of(tmp_path / ("x" * 255))
+    mine = partial_path(tmp_path / ("x" * 255))
     touch(tmp_path, mine.name)  # no name is too long
     assert mine.name.endswith(".part")
     other = mine.name.replace(f".{os.getpid()}.", ".{}.")
@@ -247,12 +249,12 @@ def test_parts_of_the_dead_are_swept_and_no_others(tmp_path: Path):
     touch(tmp_path, dead, away, *odd)
     (tmp_path / dead.replace("xxx.", "yyy.", 1)).mkdir()
     assert dead in files(tmp_path)
-    sweep([tmp_path, tmp_path / "missing"])
+    remove_stale_parts([tmp_path, tmp_path / "missing"])
     assert files(tmp_path) == sorted([mine.name, away, *odd])
 
 
 def test_a_run_sweeps_where_it_writes(tmp_path: Path):
-    dead = part_of(tmp_path / "a.out").name.replace(f".{os.getpid()}.", f".{ended()}.")
+    dead = partial_path(tmp_path / "a.out").name.replace(f".{os.getpid()}.", f".{ended()}.")
     touch(tmp_path, dead)
-    run(shouter, Plan(pairs(tmp_path, "a"), []), done=lambda *_: False, console=quiet())
+    run(shouter, FilePlan(pairs(tmp_path, "a"), []), done=lambda *_: False, console=quiet())
     assert files(tmp_path) == ["a.out"]

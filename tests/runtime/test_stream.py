@@ -92,13 +92,13 @@ def test_states_lie_side_by_side_as_long_as_the_same_streams_step(small: Codec):
     streams = [batch.open() for _ in range(3)]
     frame = torch.zeros(1, small.frame_size)
     batch.encode(dict.fromkeys(streams, frame))
-    before = streams[0].passage("encode", small).row
+    before = streams[0].session("encode", small).row
     batch.encode(dict.fromkeys(streams, frame))
-    rows = [stream.passage("encode", small).row for stream in streams]
+    rows = [stream.session("encode", small).row for stream in streams]
     assert len({id(row.shared) for row in rows}) == 1  # pyright: ignore
     assert rows[0] is not before
     batch.encode(dict.fromkeys(streams[:2], frame))
-    assert streams[2].passage("encode", small).row is rows[2]
+    assert streams[2].session("encode", small).row is rows[2]
 
 
 @pytest.mark.parametrize("frames", [0, 1, 7])

@@ -16,7 +16,7 @@ from commandline import audiotok, noise, small
 
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load
-from audiotok.serving.live.microphone import talk
+from audiotok.serving.live.microphone import loopback
 from audiotok.tokens.tokens import Tokens
 
 SPEECH = noise(1.0)
@@ -88,7 +88,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> type[Device]:
 def test_what_is_said_is_encoded_and_heard(device: type[Device], tmp_path: Path):
     codec, levels = load(small()), []
     with (tmp_path / "said.tok").open("wb") as out:
-        last = talk(codec, out=out, seconds=0.6, told=levels.append)
+        last = loopback(codec, out=out, seconds=0.6, on_frame=levels.append)
     tokens = Tokens.load(tmp_path / "said.tok")
     audio = Audio(torch.from_numpy(SPEECH[:9600].T), 16000)
     assert tokens == codec.encode(audio)
@@ -114,7 +114,7 @@ def test_a_slow_loudspeaker_skips_what_is_late(
     monkeypatch.setattr(device, "pace", 0.02)  # as it is spoken, and five blocks for each played
     monkeypatch.setattr(device, "slow", 0.1)
     codec = load(small())
-    last = talk(codec, seconds=0.9)
+    last = loopback(codec, seconds=0.9)
     assert last.dropped > 5
     heard = codec.decode(codec.encode(Audio(torch.from_numpy(SPEECH[:14400].T), 16000)))
     blocks = heard.samples[0].unfold(0, 320, 320).numpy()
@@ -126,7 +126,7 @@ def test_a_slow_loudspeaker_skips_what_is_late(
 
 
 def test_without_a_loudspeaker(device: type[Device]):
-    assert talk(load(small()), seconds=0.3, play=False).seconds == pytest.approx(0.3)
+    assert loopback(load(small()), seconds=0.3, play=False).seconds == pytest.approx(0.3)
     assert not device.played
 
 

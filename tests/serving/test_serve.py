@@ -27,8 +27,8 @@ from audiotok.runtime.stream import Stream
 from audiotok.serving.client import AsyncClient, Client, ClientError
 from audiotok.serving.server import protocol
 from audiotok.serving.server.protocol import Limits
-from audiotok.serving.server.room import Settings
-from audiotok.serving.server.run import built
+from audiotok.serving.server.run import make_server
+from audiotok.serving.server.sessions import Settings
 from audiotok.tokens.tokens import Tokens
 
 
@@ -185,9 +185,9 @@ def test_a_codec_that_needs_the_whole_is_served_in_windows():
         assert np.allclose(back, sound, atol=1e-5)
         assert other.hello.latency == stream.latency.algorithmic == pytest.approx(3 * context)
     with pytest.raises(ValueError, match=r"cannot stream exactly; context=SECONDS \(--context\)"):
-        built(codec, Settings())
+        make_server(codec, Settings())
     with pytest.raises(ValueError, match="leave --context or --backend out"):
-        built(as_exported(codec, steps=False), Settings(), context=1.0)
+        make_server(as_exported(codec, steps=False), Settings(), context=1.0)
 
 
 def test_health_metrics_and_the_page(server: Running):

@@ -24,10 +24,10 @@ from serving import Running, answer, serving, speech, start, until
 from audiotok.audio.audio import Audio
 from audiotok.serving.client import Client
 from audiotok.serving.server import protocol
-from audiotok.serving.server.engine import Conversation, Engine
+from audiotok.serving.server.engine import Engine, StreamSession
 from audiotok.serving.server.metrics import resident
-from audiotok.serving.server.room import Settings
-from audiotok.serving.server.turns import Allowance
+from audiotok.serving.server.scheduling import Allowance
+from audiotok.serving.server.sessions import Settings
 
 FRAME = 320
 LIVE_SECONDS, BLOCK_SECONDS = 0.004, 0.04  # of a step
@@ -92,7 +92,7 @@ async def _live(engine: Engine, end: float, pace: float) -> int:
 async def _recording(engine: Engine, over: asyncio.Event) -> None:
     """One after the other, of 2 s each; the last one is finished."""
     while not over.is_set():
-        conversation: Conversation = engine.open("encode", 1, live=False)
+        conversation: StreamSession = engine.open("encode", 1, live=False)
         for _ in range(2):
             await engine.push(conversation, np.zeros((1, 50 * FRAME), np.float32))
         await engine.finish(conversation)

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from audiotok.serving.client import Client
 from audiotok.serving.server import protocol
 from audiotok.serving.server.protocol import CLIENT, SERVER, Hello, ProtocolError
-from audiotok.serving.server.room import Room, Settings
+from audiotok.serving.server.sessions import SessionManager, Settings
 
 HELLO = Hello(
     codec="speech",
@@ -94,7 +94,7 @@ def test_a_later_server_may_say_more():
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=30) | st.from_regex(r"\[?[0-9a-z.:]*\]?(:\d*)?"), st.booleans())
 def test_any_host_and_origin_is_let_in_or_refused(text: str, loopback: bool):
-    room = Room.__new__(Room)
+    room = SessionManager.__new__(SessionManager)
     room.settings = Settings(host="127.0.0.1" if loopback else "0.0.0.0")
     for host, origin in ((text, None), ("localhost", text), (text, text), (text, f"http://{text}")):
         refusal = room.stranger(host, origin)

@@ -15,7 +15,7 @@ import pytest
 
 import audiotok.serving.server
 from audiotok.corpus import Corpus
-from audiotok.corpus.check import whole
+from audiotok.corpus.check import is_sound
 from audiotok.tokens import (
     Header,
     TokenFileDamagedError,
@@ -25,7 +25,7 @@ from audiotok.tokens import (
     TokenWriter,
     verify,
 )
-from audiotok.tokens.format import BLOCK, BLOCK_TAG, END, NOBODY
+from audiotok.tokens.format import BLOCK, BLOCK_TAG, END, NO_IDENTITY
 from audiotok.tokens.tokens import Tokens
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "format1"
@@ -68,8 +68,8 @@ def written(path: Path, codes: np.ndarray, how: str) -> bytes:
 
 def records(data: bytes) -> list[bytes]:
     """The header and the identity of a file, and each of its records after that."""
-    at = len(HEADER.to_bytes()) + len(NOBODY)
-    made = [data[: at - len(NOBODY)], data[at - len(NOBODY) : at]]
+    at = len(HEADER.to_bytes()) + len(NO_IDENTITY)
+    made = [data[: at - len(NO_IDENTITY)], data[at - len(NO_IDENTITY) : at]]
     while at < len(data):
         size = END.size
         if data[at : at + 4] == BLOCK_TAG:
@@ -77,8 +77,8 @@ def records(data: bytes) -> list[bytes]:
         made.append(data[at : at + size])
         at += size
         if size == END.size and at < len(data):
-            made.append(data[at : at + len(NOBODY)])
-            at += len(NOBODY)
+            made.append(data[at : at + len(NO_IDENTITY)])
+            at += len(NO_IDENTITY)
     assert b"".join(made) == data
     return made
 
@@ -150,12 +150,12 @@ def test_a_damaged_identity_costs_no_codes(tmp_path: Path, damaged: int):
 
 def test_the_same_codes_are_the_same_bytes(tmp_path: Path):
     codes = drawn(4, 50)
-    whole = written(tmp_path / "a.tok", codes, "written")
+    is_sound = written(tmp_path / "a.tok", codes, "written")
     with TokenWriter(tmp_path / "b.tok", HEADER) as writer:
         for cut in np.array_split(codes, 17, axis=1):
             writer.append(cut)
-    assert (tmp_path / "b.tok").read_bytes() == whole
-    assert written(tmp_path / "c.tok", drawn(5, 50), "written")[-36:-32] != whole[-36:-32]
+    assert (tmp_path / "b.tok").read_bytes() == is_sound
+    assert written(tmp_path / "c.tok", drawn(5, 50), "written")[-36:-32] != is_sound[-36:-32]
 
 
 # ---- format 1, as it was written before
@@ -200,7 +200,7 @@ def test_a_corpus_of_format_1_is_read():
         assert np.array_equal(entry.tokens.codes, [(frames * 31 + i) % 1024, (frames + i) % 5])
         assert entry.row["text"] == f"said {i}"
     assert len(corpus) == 6
-    assert whole(corpus.path)
+    assert is_sound(corpus.path)
 
 
 # ---- what the page of `audiotok serve` writes and reads

@@ -13,15 +13,15 @@ from scipy import stats
 from sklearn.metrics import mutual_info_score
 
 from audiotok.tokens.statistics import (
-    apartness,
+    code_counts,
     cross_entropy,
     deduplicated,
     distance,
     entropy,
+    entropy_bias,
     huffman,
     mutual_information,
-    shortfall,
-    tally,
+    normalized_edit_distance,
 )
 
 COUNTS = st.lists(st.integers(1, 1000), min_size=1, max_size=40).map(np.asarray)
@@ -34,8 +34,8 @@ def test_entropy_is_scipys(counts: np.ndarray):
 
 def test_the_shortfall_of_an_entropy_is_what_it_is_low_by():
     random = np.random.default_rng(0)
-    drawn = [tally(random.integers(0, 16, 400)) for _ in range(300)]
-    assert np.mean([entropy(c) + shortfall(c) for c in drawn]) == pytest.approx(4, abs=0.001)
+    drawn = [code_counts(random.integers(0, 16, 400)) for _ in range(300)]
+    assert np.mean([entropy(c) + entropy_bias(c) for c in drawn]) == pytest.approx(4, abs=0.001)
     assert np.mean([entropy(c) for c in drawn]) < 3.98
 
 
@@ -45,7 +45,7 @@ def test_mutual_information_is_scikit_learns():
     b = (a // 2 + noise) % 7
     nats = mutual_info_score(a, b)
     assert mutual_information(a, b) == pytest.approx(nats / np.log(2), abs=1e-9)
-    assert mutual_information(a, a) == pytest.approx(entropy(tally(a)))
+    assert mutual_information(a, a) == pytest.approx(entropy(code_counts(a)))
     assert mutual_information(a, np.zeros_like(a)) == 0
 
 
@@ -76,10 +76,10 @@ def test_distance_is_what_words_errors_are_counted_by():
 
 def test_apartness_goes_from_equal_to_nothing_alike():
     a = np.array([1, 1, 2, 3])
-    assert apartness(a, np.array([1, 2, 2, 3, 3])) == 0
-    assert apartness(a, np.array([7, 8, 9])) == 1
-    assert apartness(a, np.array([1, 2, 3, 4])) == 0.25
-    assert apartness(a[:0], a[:0]) == 0
+    assert normalized_edit_distance(a, np.array([1, 2, 2, 3, 3])) == 0
+    assert normalized_edit_distance(a, np.array([7, 8, 9])) == 1
+    assert normalized_edit_distance(a, np.array([1, 2, 3, 4])) == 0.25
+    assert normalized_edit_distance(a[:0], a[:0]) == 0
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

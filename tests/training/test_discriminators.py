@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from audiotok._platform.registry import find, names
 from audiotok.training import losses
 from audiotok.training.discriminators import mpd, mrd, ms_stft, msd, multi_band
-from audiotok.training.discriminators.base import Discriminator, Opinion
+from audiotok.training.discriminators.base import Discriminator, DiscriminatorOutput
 
 NAMES = names("discriminators")
 SMALL = {"windows": (256, 64), "periods": (2, 3), "scales": 2, "dilations": (1, 2)}
@@ -37,7 +37,7 @@ def noise(batch: int = 3, samples: int = 2000, channels: int = 1) -> Tensor:
     return 0.1 * torch.randn(batch, channels, samples)
 
 
-def parts(opinions: list[Opinion]) -> list[Tensor]:
+def parts(opinions: list[DiscriminatorOutput]) -> list[Tensor]:
     return [x for one in opinions for x in (one.score, *one.features)]
 
 
@@ -209,7 +209,9 @@ def copy_weights(theirs: nn.Module, ours: nn.Module, *, turn: bool = False) -> N
         other.load_state_dict(weights)
 
 
-def assert_opinions(ours: list[Opinion], scores: list[Tensor], features: list[Any]) -> None:
+def assert_opinions(
+    ours: list[DiscriminatorOutput], scores: list[Tensor], features: list[Any]
+) -> None:
     assert len(ours) == len(scores)
     for mine, score, layers in zip(ours, scores, features, strict=True):
         assert_close(mine.score, score)

@@ -16,7 +16,7 @@ from torch import Tensor
 from audiotok._platform.shapes import Scalar
 from audiotok.nn import spectrogram as spectra
 from audiotok.training import losses
-from audiotok.training.discriminators.base import Opinion
+from audiotok.training.discriminators.base import DiscriminatorOutput
 from audiotok.training.losses import RECONSTRUCTION
 
 RATE = 16000
@@ -301,10 +301,12 @@ def test_mel_vocos_is_its_packages():
 # -- adversarial --------------------------------------------------------------------------------
 
 
-def opinions(*scores: float, shift: float = 0.0) -> list[Opinion]:
+def opinions(*scores: float, shift: float = 0.0) -> list[DiscriminatorOutput]:
     """One for each score, with three features."""
     return [
-        Opinion(torch.full((2, 4), s), [torch.full((2, 3), i + s + shift) for i in range(3)])
+        DiscriminatorOutput(
+            torch.full((2, 4), s), [torch.full((2, 3), i + s + shift) for i in range(3)]
+        )
         for s in scores
     ]
 
@@ -340,7 +342,9 @@ def test_feature_matching_in_closed_form():
 def test_adversarial_losses_are_the_published_ones():
     torch.manual_seed(0)
     drawn = [[torch.randn(2, 5) for _ in range(8)] for _ in range(2)]
-    output, reference = ([Opinion(x[0], x[1:4]), Opinion(x[4], x[5:8])] for x in drawn)
+    output, reference = (
+        [DiscriminatorOutput(x[0], x[1:4]), DiscriminatorOutput(x[4], x[5:8])] for x in drawn
+    )
     scores, layers = (
         [[o.score for o in side] for side in (output, reference)],
         [[[*o.features, o.score] for o in side] for side in (output, reference)],
@@ -367,7 +371,7 @@ def test_adversarial_losses_are_the_published_ones():
 
 def test_a_references_features_are_a_target_and_not_to_be_moved():
     made, wanted = (torch.rand(2, 3, requires_grad=True) for _ in range(2))
-    one, other = ([Opinion(x.sum(1), [2 * x])] for x in (made, wanted))
+    one, other = ([DiscriminatorOutput(x.sum(1), [2 * x])] for x in (made, wanted))
     loss = losses.feature_matching(one, other, scores=True, relative=True)
     slopes = torch.autograd.grad(loss, [made, wanted], allow_unused=True)
     assert slopes[0].any()

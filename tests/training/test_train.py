@@ -26,10 +26,10 @@ from audiotok.training import loop
 from audiotok.training.balancer import Balancer
 from audiotok.training.estimate import estimate
 from audiotok.training.journal import Journal, spectrogram
-from audiotok.training.loop import Run, train
+from audiotok.training.loop import CodecTrainer, train
 from audiotok.training.losses import RECONSTRUCTION
 from audiotok.training.machine import save_state
-from audiotok.training.players import follow
+from audiotok.training.modules import follow
 from audiotok.training.recipe import Band, Train, read_recipe
 from audiotok.training.resume import KEY
 from audiotok.training.schedule import draw_keep, learning_rate
@@ -336,11 +336,11 @@ def test_two_processes_keep_one_model(playing: Path, tmp_path: Path):
         "import sys, torch\n"
         "from pathlib import Path\n"
         "from audiotok.training.recipe import read_recipe\n"
-        "from audiotok.training.loop import Run\n"
+        "from audiotok.training.loop import CodecTrainer\n"
         "run = Run(read_recipe(sys.argv[1]), Path(sys.argv[2]), 'cpu')\n"
         "assert run.machine.num_processes == 2, run.machine.num_processes\n"
         "run.go(0)\n"
-        "torch.save(run.players.state_dict(), f'{sys.argv[2]}/{run.machine.process_index}.pt')\n"
+        "torch.save(run.modules.state_dict(), f'{sys.argv[2]}/{run.machine.process_index}.pt')\n"
         "torch.distributed.destroy_process_group()\n"
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -362,20 +362,20 @@ def test_two_processes_keep_one_model(playing: Path, tmp_path: Path):
     assert float(rows(out)[-1]["held_mel"]) == pytest.approx(one, rel=0.1)
 
 
-# -- players and losses -----------------------------------------------------------------------
+# -- modules and losses -----------------------------------------------------------------------
 
 
 def test_discriminators_begin_when_the_recipe_says(playing: Path, tmp_path: Path):
-    run = Run(read_recipe(playing, ["train.every=1"]), tmp_path / "run", "cpu")
-    assert run.players.judges
-    begin = [p.clone() for p in run.players.judges.parameters()]
+    run = CodecTrainer(read_recipe(playing, ["train.every=1"]), tmp_path / "run", "cpu")
+    assert run.modules.discriminators
+    begin = [p.clone() for p in run.modules.discriminators.parameters()]
     learnt = []
     move = run._update
 
     def watched() -> dict[str, Tensor]:
         norms = move()
-        assert run.players.judges
-        now = list(run.players.judges.parameters())
+        assert run.modules.discriminators
+        now = list(run.modules.discriminators.parameters())
         learnt.append(any(not torch.equal(a, b) for a, b in zip(begin, now, strict=True)))
         return norms
 
@@ -405,11 +405,11 @@ def test_accumulated_batches_are_one_larger_batch_in_expectation(recipe: Path, t
     found = {}
     for name, share in (("one", 1), ("two", 2)):
         settings = [f"train.accumulate={share}", "train.whole=1.0"]
-        run = Run(read_recipe(recipe, settings), tmp_path / name, "cpu")
-        run.players.codec.quantizer.eval()
+        run = CodecTrainer(read_recipe(recipe, settings), tmp_path / name, "cpu")
+        run.modules.codec.quantizer.eval()
         for step in range(2):
             run.work(run.batches[step], 0, step)
-        found[name] = [p.grad for p in run.players.codec.parameters() if p.grad is not None]
+        found[name] = [p.grad for p in run.modules.codec.parameters() if p.grad is not None]
     for one, two in zip(found["one"], found["two"], strict=True):
         assert torch.allclose(one / 2, two, rtol=1e-4, atol=1e-7)
 
@@ -420,8 +420,8 @@ def test_a_loss_may_ask_only_crops_that_use_enough_codebooks(recipe: Path, tmp_p
     for least, asked in ((1, keep >= 1), (2, keep == 2), (3, keep == 3)):
         settings = ["loss.phase=1.0", f"loss_from.phase={least}"]
         settings += ["train.whole=0.0", "train.seed=2"]
-        run = Run(read_recipe(recipe, settings), tmp_path / str(least), "cpu")
-        codec, batch = run.players.codec.eval(), run.batches[0]
+        run = CodecTrainer(read_recipe(recipe, settings), tmp_path / str(least), "cpu")
+        codec, batch = run.modules.codec.eval(), run.batches[0]
         told = run.work(batch, 0, 0)
         with torch.no_grad():
             made, _ = codec(batch.wave, keep)
@@ -432,9 +432,9 @@ def test_a_loss_may_ask_only_crops_that_use_enough_codebooks(recipe: Path, tmp_p
 
 
 def test_every_stage_sends_its_commitment_to_the_encoder(recipe: Path, tmp_path: Path):
-    run = Run(read_recipe(recipe), tmp_path / "run", "cpu")
+    run = CodecTrainer(read_recipe(recipe), tmp_path / "run", "cpu")
     run.go(0)
-    sizes = stage_gradients(run.players.average, run.fixed[:4])
+    sizes = stage_gradients(run.modules.average, run.fixed[:4])
     assert sizes.keys() == {"gradient_stage_1", "gradient_stage_2"}
     assert all(size > 0 for size in sizes.values())
     assert "gradient_stage_2" in rows(tmp_path / "run")[-1]
@@ -443,8 +443,8 @@ def test_every_stage_sends_its_commitment_to_the_encoder(recipe: Path, tmp_path:
 def test_weights_to_start_from(recipe: Path, tmp_path: Path):
     best = train(read_recipe(recipe), tmp_path / "first")
     settings = [f"train.start_from={best}", "train.seed=5"]
-    run = Run(read_recipe(recipe, settings), tmp_path / "second", "cpu")
-    assert_same(dict(run.players.codec.state_dict()), dict(load(best).state_dict()))
+    run = CodecTrainer(read_recipe(recipe, settings), tmp_path / "second", "cpu")
+    assert_same(dict(run.modules.codec.state_dict()), dict(load(best).state_dict()))
     assert wrong(
         recipe, tmp_path / "third", f"train.start_from={best}", "config.size=8"
     ).startswith(f"train.start_from: {best}: ")
@@ -540,9 +540,9 @@ def test_a_teacher_is_learnt_from(taught: Path, tmp_path: Path, axis: str, setti
     first, last = (float(row["distillation"]) for row in rows(out))
     assert last < 0.9 * first
     # Nothing else is learnt from it than encoder and head; and those are.
-    fresh = Run(read_recipe(taught, settings), tmp_path / "fresh", "cpu", {"own": Own()})
+    fresh = CodecTrainer(read_recipe(taught, settings), tmp_path / "fresh", "cpu", {"own": Own()})
     codec = saved(out)["players"]["codec"]
-    for name, value in fresh.players.codec.named_parameters():
+    for name, value in fresh.modules.codec.named_parameters():
         part = name.split(".")[0]
         if value.ndim == 2 and part != "decoder":
             assert not torch.equal(value, codec[name]), name
@@ -554,7 +554,7 @@ def test_units_are_those_of_the_first_run(taught: Path, tmp_path: Path):
     train(read_recipe(taught, settings), out, teachers={"own": Own()})
     units = torch.load(out / "units.pt", weights_only=True)
     assert units.shape == (4, 4)
-    run = Run(read_recipe(taught, settings), out, "cpu", {"own": Own()})
+    run = CodecTrainer(read_recipe(taught, settings), out, "cpu", {"own": Own()})
     assert run.targets
     assert run.targets.units is not None
     assert torch.equal(run.targets.units, units)
@@ -563,7 +563,9 @@ def test_units_are_those_of_the_first_run(taught: Path, tmp_path: Path):
 def test_a_teacher_that_does_not_fit(taught: Path, tmp_path: Path):
     def refusal(*given: str, width: int = 4) -> str:
         with pytest.raises(ValueError) as caught:  # noqa: PT011
-            Run(read_recipe(taught, list(given)), tmp_path / "run", "cpu", {"own": Own(width)})
+            CodecTrainer(
+                read_recipe(taught, list(given)), tmp_path / "run", "cpu", {"own": Own(width)}
+            )
         return str(caught.value)
 
     assert refusal(width=5).endswith("not 4: set config.semantic = 5")
@@ -666,11 +668,11 @@ def test_a_dry_run_measures_and_writes_nothing(playing: Path, tmp_path: Path):
     before = sorted(tmp_path.rglob("*"))
     facts = estimate(read_recipe(playing))
     assert sorted(tmp_path.rglob("*")) == before
-    run = Run(read_recipe(playing), tmp_path / "run", "cpu")
-    codec, judges = run.players.codec, run.players.judges
+    run = CodecTrainer(read_recipe(playing), tmp_path / "run", "cpu")
+    codec, discriminators = run.modules.codec, run.modules.discriminators
     assert facts["parameters"] == codec.parameters_total
-    assert judges
-    assert facts["discriminators"] == sum(p.numel() for p in judges.parameters())
+    assert discriminators
+    assert facts["discriminators"] == sum(p.numel() for p in discriminators.parameters())
     # A matrix product costs two operations a weight and frame, 50 frames a second; attention's
     # and the search's products come on top.
     weights = sum(p.numel() for p in codec.parameters() if p.ndim == 2)

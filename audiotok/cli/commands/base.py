@@ -1,4 +1,4 @@
-"""What commands share: the options that mean the same everywhere, and how a batch ends."""
+"""Options that commands have in common, and the report at the end of a batch."""
 
 from __future__ import annotations
 
@@ -11,45 +11,61 @@ from audiotok.cli import console as show
 
 if TYPE_CHECKING:
     from audiotok.codecs.models.base import Codec
-    from audiotok.runtime.batch.run import Report
+    from audiotok.runtime.batch.run import BatchReport
 
-Kind = TypeVar("Kind")  # of codec: in torch, or exported
+Kind = TypeVar("Kind")  # a codec in torch, or an exported one
 
-Paths = Annotated[list[str], typer.Argument(help="Files, folders or globs.")]
+Paths = Annotated[list[str], typer.Argument(help="Files, folders or glob patterns.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="A folder; a file, for a single input. Default: beside it."),
+    typer.Option(
+        "--out", "-o", help="Output folder, or file for a single input. Default: beside the input."
+    ),
 ]
-CodecName = Annotated[str, typer.Option("--codec", help="A codec's name, or a checkpoint's path.")]
+CodecName = Annotated[
+    str, typer.Option("--codec", help="Name of a codec, or path of a checkpoint.")
+]
 Codebooks = Annotated[
-    int | None, typer.Option("--codebooks", "-k", help="Use the first so many codebooks.")
+    int | None,
+    typer.Option(
+        "--codebooks", "-k", help="Number of codebooks to use, from the first. Default: all."
+    ),
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps ...")]
+Device = Annotated[
+    str, typer.Option("--device", help="Device to compute on: cpu, cuda, cuda:1, mps ...")
+]
 Backend = Annotated[
     Literal["torch", "onnx", "openvino"] | None,
-    typer.Option(help="What executes it. Default: torch; onnx for an exported codec."),
+    typer.Option(help="Library that runs the codec. Default: torch; onnx for an exported one."),
 ]
 Context = Annotated[
     float | None,
     typer.Option(
-        min=0.02, help="Seconds around a frame that a codec may look at which needs the whole."
+        min=0.02,
+        help="Seconds of context around a frame, for a codec that needs the whole recording.",
     ),
 ]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of parallel processes.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 def checked(codec: Kind, codebooks: int | None) -> Kind:
-    """The codec, if it has so many codebooks; else a `UsageError`."""
-    it: Any = codec
-    if codebooks is not None and not 1 <= codebooks <= it.codebooks:
-        raise show.UsageError(f"--codebooks {codebooks}: {it.name} has 1 to {it.codebooks}")
+    """Return the codec; raise `UsageError` if it does not have so many codebooks."""
+    model: Any = codec
+    if codebooks is not None and not 1 <= codebooks <= model.codebooks:
+        raise show.UsageError(f"--codebooks {codebooks}: {model.name} has 1 to {model.codebooks}")
     return codec
 
 
 def live_codec(name: str, device: str, *, threads: int = 1) -> Codec:
-    """The codec, to run frame by frame: one is too little work to share between cores."""
+    """Load a codec to run frame by frame; a frame is too little work for several threads.
+
+    Args:
+        name: a codec or a checkpoint.
+        device: where it runs.
+        threads: number of torch's threads in this process.
+    """
     import torch
 
     from audiotok.codecs.load import load_once
@@ -58,8 +74,14 @@ def live_codec(name: str, device: str, *, threads: int = 1) -> Codec:
     return load_once(name, device)
 
 
-def reported(report: Report, past: str, as_json: bool) -> None:
-    """Says what a batch came to; exit code 1 if something failed."""
+def reported(report: BatchReport, past: str, as_json: bool) -> None:
+    """Print the report of a batch, and exit with code 1 if a file failed.
+
+    Args:
+        report: of the batch.
+        past: the verb, "encoded" or "decoded".
+        as_json: whether to print it as JSON.
+    """
     if as_json:
         show.as_json(report.rows())
     show.report(report.made, len(report.skipped), len(report.errors), past, quiet=as_json)

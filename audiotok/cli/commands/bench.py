@@ -1,4 +1,4 @@
-"""`audiotok bench`: scores of codecs, ours and others, on a corpus."""
+"""`audiotok bench`: scores of codecs, shipped or others, on a corpus."""
 
 from __future__ import annotations
 
@@ -18,32 +18,49 @@ Many = list[str] | None
 
 def bench(
     recipe: Annotated[
-        Path | None, typer.Argument(help="A recipe, recipes/bench_NAME.toml; options go over it.")
+        Path | None, typer.Argument(help="Recipe, recipes/bench_NAME.toml; options override it.")
     ] = None,
     codec: Annotated[
-        Many, typer.Option("--codec", help="speech, speech@4, a checkpoint, opus:6, folder:DIR.")
+        Many,
+        typer.Option(
+            "--codec", help="Codecs to score: speech, speech@4, a checkpoint, opus:6, folder:DIR."
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option("--data", help="A folder or manifest.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only this split of the manifest.")] = None,
-    limit: Annotated[int | None, typer.Option(help="So many recordings, drawn at random.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Folder or manifest of recordings.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the manifest to use. Default: all.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Number of recordings, drawn at random. Default: all.")
+    ] = None,
     metrics: Annotated[
-        Many, typer.Option("--metrics", help="pesq,stoi,wer ... (see `audiotok metrics`)")
+        Many, typer.Option("--metrics", help="Metrics: pesq,stoi,wer ... (see `audiotok metrics`)")
     ] = None,
-    tasks: Annotated[Many, typer.Option("--tasks", help="codes,drift,information ...")] = None,
+    tasks: Annotated[
+        Many,
+        typer.Option("--tasks", help="Tasks: codes,drift,information ... (see `audiotok metrics`)"),
+    ] = None,
     model: Annotated[
-        Many, typer.Option("--model", help="PART=NAME or PATH: recognizer=faster_whisper:base.")
+        Many,
+        typer.Option(
+            "--model", help="Model of a metric, PART=NAME or PATH: recognizer=faster_whisper:base."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Output folder. Default: bench.")
+    ] = None,
     settings: Annotated[
-        Many, typer.Option("--set", help="section.key=value, over the recipe.")
+        Many, typer.Option("--set", help="Setting that overrides the recipe: section.key=value.")
     ] = None,
     jobs: Jobs = 1,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Score codecs on a corpus, and write tables and a page to listen to. Run again to go on.
+    """Score codecs on a corpus; write tables and a page to listen to. Run again to resume.
 
-    Options that take several values take them with commas, or again and again.
+    Options that take several values take them separated by commas, or repeated.
 
     \b
     Examples:
@@ -72,25 +89,25 @@ def bench(
         given[f"models.{part}"] = name
     chosen = [f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None]
     known = read_toml(BenchRecipe, recipe, [*chosen, *(settings or [])])
-    done = work(known, out or Path("bench"), jobs=jobs, device=device)
+    finished = work(known, out or Path("bench"), jobs=jobs, device=device)
     if as_json:
-        show.as_json([vars(mean) for mean in done.results.means])
+        show.as_json([vars(mean) for mean in finished.results.means])
     else:
-        show.bench(done.results)
-        show.line(f"report: {done.page}")
-    if done.report.errors:
+        show.bench(finished.results)
+        show.line(f"report: {finished.page}")
+    if finished.report.errors:
         raise typer.Exit(1)
 
 
 def _listed(values: list[str] | None) -> list[str] | None:
-    """Values given with commas or one by one; a path with commas in it that exists is one."""
+    """Return values that were separated by commas or repeated; existing paths are not split."""
     if values is None:
         return None
     return [part for value in values for part in _parted(value.split(",")) if part]
 
 
 def _parted(pieces: list[str]) -> list[str]:
-    """Pieces between commas, those joined again that make a path, `NAME:PATH`, that exists."""
+    """Return pieces between commas, joined again where they form a `NAME:PATH` that exists."""
     parts: list[str] = []
     at = 0
     while at < len(pieces):

@@ -1,15 +1,15 @@
-"""`audiotok codecs`: which codecs there are."""
+"""`audiotok codecs`: a list of the codecs."""
 
 from __future__ import annotations
 
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Json
 
-PANEL = "Looking"
+PANEL = "Codecs and files"
 
 
 def codecs(as_json: Json = False) -> None:
-    """List the codecs: rates, codebooks, size, and whether their weights are here.
+    """List the codecs: rates, codebooks, size, and whether their weights are on this machine.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`audiotok convert`: anybody's checkpoint to one of ours."""
+"""`audiotok convert`: a checkpoint of another program converted to ours."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import typer
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Force, Json
 
-PANEL = "Looking"
+PANEL = "Codecs and files"
 
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="A checkpoint of another program, or its Hugging Face folder.")
+        Path, typer.Argument(help="Checkpoint of another program, or its Hugging Face folder.")
     ],
-    out: Annotated[Path, typer.Argument(help="A .safetensors file.")],
+    out: Annotated[Path, typer.Argument(help="Output .safetensors file.")],
     name: Annotated[
-        str | None, typer.Option(help="The codec it is, if its weights fit several.")
+        str | None, typer.Option(help="Name of the codec, if the weights fit several.")
     ] = None,
     dtype: Annotated[
         Literal["float32", "float16"],
-        typer.Option(help="Half the size, or the codes that the weights are known for."),
+        typer.Option(help="Type of the weights; float16 halves the size, and may change codes."),
     ] = "float32",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint as safetensors with the codec's name and config inside.
 
-    Which program wrote it is seen from the names of its tensors. Code in a file is
-    never run.
+    The program that wrote it is recognized by the names of its tensors. Code in a
+    file is never run.
 
     \b
     Examples:

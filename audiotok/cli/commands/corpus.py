@@ -1,4 +1,4 @@
-"""`audiotok corpus`: token corpora, built and looked after."""
+"""`audiotok corpus`: building, checking and changing token corpora."""
 
 from __future__ import annotations
 
@@ -14,64 +14,88 @@ from audiotok.cli.commands.base import Codebooks, CodecName, Device, Force, Json
 PANEL = "Corpora"
 
 corpus = typer.Typer(no_args_is_help=True, help="Token corpora of any size: build, check, change.")
-Folder = Annotated[Path, typer.Argument(help="A corpus: the folder that `build` made.")]
-New = Annotated[Path, typer.Option("--out", "-o", help="A new folder.")]
+Folder = Annotated[Path, typer.Argument(help="Folder of a corpus, written by `build`.")]
+New = Annotated[Path, typer.Option("--out", "-o", help="Output folder, which must be new.")]
 
 
 @corpus.command()
 def build(
     listing: Annotated[
         str,
-        typer.Argument(help="A folder, manifest, archive or URL; see --kind.", metavar="LISTING"),
+        typer.Argument(
+            help="Folder, manifest, archive or URL of recordings; see --kind.", metavar="LISTING"
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the corpus.")],
     codec: CodecName = "speech",
     codebooks: Codebooks = None,
     kind: Annotated[
         str,
         typer.Option(
-            help="auto, or folder, table (tsv, csv, jsonl), kaldi, lhotse, webdataset, "
-            "huggingface (hf:NAME@SPLIT), parquet."
+            help="Kind of listing: auto, folder, table (tsv, csv, jsonl), kaldi, lhotse, "
+            "webdataset, huggingface (hf:NAME@SPLIT), parquet."
         ),
     ] = "auto",
     audio: Annotated[
-        str, typer.Option(help="Column, or extension of a sample's member, to take of several.")
+        str,
+        typer.Option(
+            help="Column, or extension of a sample's member, that holds the audio, if several do."
+        ),
     ] = "",
     device: Device = "cpu",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes; 0: one a core or GPU.")] = 0,
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", "-j", help="Number of parallel processes; 0: one a core or GPU."),
+    ] = 0,
     readers: Annotated[
-        int, typer.Option(help="Threads a process that read and resample; 0: as the device needs.")
+        int,
+        typer.Option(
+            help="Threads in each process that read and resample; 0: as the device needs."
+        ),
     ] = 0,
     group: Annotated[
-        int, typer.Option(help="Recordings side by side; 0: 1 on a CPU, 16 on a GPU.")
+        int, typer.Option(help="Recordings encoded together; 0: 1 on a CPU, 16 on a GPU.")
     ] = 0,
     part: Annotated[
         str,
-        typer.Option("--shard", help="i/n: only this part, 0/n to (n-1)/n; `merge` joins them."),
+        typer.Option(
+            "--shard", help="Part i/n of the listing to encode, 0/n to (n-1)/n; `merge` joins them."
+        ),
     ] = "0/1",
     shard_mb: Annotated[
-        float, typer.Option(min=1e-6, help="Megabytes of codes in a shard, or a little more.")
+        float,
+        typer.Option(min=1e-6, help="Size of a shard in megabytes of codes, or a little more."),
     ] = 256,
     most_bad: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share that may fail, of all or the first 200 or more."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of recordings that may fail, of all or of the first 200 or more.",
+        ),
     ] = 0.1,
-    engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
+    engine: Annotated[
+        str, typer.Option(help="Executor: local processes, or ray for a Ray cluster.")
+    ] = "local",
     commands: Annotated[
-        bool, typer.Option("--commands", help="Let the listing run shell commands. Read it first.")
+        bool, typer.Option("--commands", help="Allow shell commands in the listing. Read it first.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would come to, and how long it takes.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Only estimate the size of the corpus and the time to build it."
+        ),
     ] = False,
     keep_changed: Annotated[
-        bool, typer.Option("--keep-changed", help="Keep the codes of files that changed since.")
+        bool,
+        typer.Option("--keep-changed", help="Keep the codes of files that have changed since."),
     ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Encode thousands of hours into a token corpus. Run again to go on, whatever ended it.
+    """Encode thousands of hours into a token corpus. Run again to resume after any interruption.
 
-    Bad recordings go to quarantine.tsv, and the run goes on.
+    Recordings that fail are listed in quarantine.tsv, and the run goes on.
 
     \b
     Examples:
@@ -98,10 +122,10 @@ def build(
         "limit": round(shard_mb * (1 << 20)),
     }
     if dry_run:
-        foreseen = forecast(listing, work, workers=jobs, **options)
-        show.as_json(asdict(foreseen)) if as_json else show.facts(foreseen.words())
+        estimate = forecast(listing, work, workers=jobs, **options)
+        show.as_json(asdict(estimate)) if as_json else show.facts(estimate.words())
         return
-    made = run(
+    summary = run(
         listing,
         out,
         work,
@@ -113,12 +137,13 @@ def build(
         **options,
     )
     if as_json:
-        show.as_json({**asdict(made), "speed": round(made.speed, 2)})
+        show.as_json({**asdict(summary), "speed": round(summary.speed, 2)})
     else:
-        show.facts(made.words())
+        show.facts(summary.words())
 
 
 def _part(text: str) -> tuple[int, int]:
+    """Return the part `i/n` of a listing as two numbers."""
     i, _, n = text.partition("/")
     if not (i.isdigit() and n.isdigit() and int(i) < int(n)):
         raise show.UsageError(f"--shard {text}: write it as 0/16 to 15/16")
@@ -127,7 +152,7 @@ def _part(text: str) -> tuple[int, int]:
 
 @corpus.command()
 def info(folder: Folder, as_json: Json = False) -> None:
-    """Say what a corpus holds."""
+    """Print the facts about a corpus: codec, recordings, hours ..."""
     from audiotok.corpus import Corpus
     from audiotok.corpus.check import describe
 
@@ -137,38 +162,42 @@ def info(folder: Folder, as_json: Json = False) -> None:
 
 @corpus.command()
 def verify(
-    folders: Annotated[list[Path], typer.Argument(help="Corpora.")], as_json: Json = False
+    folders: Annotated[list[Path], typer.Argument(help="Folders of corpora.")],
+    as_json: Json = False,
 ) -> None:
-    """Read every byte of corpora, and hold it against checksums, index and rows."""
+    """Check every byte of corpora against checksums, index and rows."""
     from audiotok.corpus.check import verify as check
 
     rows = []
     for folder in folders:
-        for name, found in check(folder):
-            rows.append({"corpus": str(folder), "shard": name, "ok": not found, "damage": found})
-            for each in found:
+        for name, damage in check(folder):
+            rows.append({"corpus": str(folder), "shard": name, "ok": not damage, "damage": damage})
+            for each in damage:
                 show.error(f"{folder}/{name}: {each}")
     shards = [row["ok"] for row in rows if row["shard"].startswith("shard-")]
-    whole = f"{sum(shards)} of {len(shards)} shards are whole"
-    show.as_json(rows) if as_json else show.line(whole)
+    summary = f"{sum(shards)} of {len(shards)} shards are whole"
+    show.as_json(rows) if as_json else show.line(summary)
     if not all(row["ok"] for row in rows):
         raise typer.Exit(1)
 
 
 @corpus.command()
 def merge(
-    folders: Annotated[list[Path], typer.Argument(help="Corpora, in order.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of corpora, in the order in which to join them.")
+    ],
     out: New,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Join them though parts of a listing are missing.")
+        bool,
+        typer.Option("--partial", help="Join corpora even if parts of the listing are missing."),
     ] = False,
 ) -> None:
-    """Join corpora, as of `build --shard 0/n` to `(n-1)/n`, into one."""
+    """Join corpora into one, e.g. those of `build --shard 0/n` to `(n-1)/n`."""
     from audiotok.corpus.change import merge as join
 
-    made = join(folders, out, partial=partial)
-    recordings = sum(files.recordings for files in made.shards)
-    show.line(f"{out}: {recordings:,} recordings in {len(made.shards):,} shards")
+    merged = join(folders, out, partial=partial)
+    recordings = sum(files.recordings for files in merged.shards)
+    show.line(f"{out}: {recordings:,} recordings in {len(merged.shards):,} shards")
 
 
 @corpus.command()
@@ -176,11 +205,16 @@ def split(
     folder: Folder,
     out: New,
     share: Annotated[
-        list[str] | None, typer.Option("--share", help="NAME=SHARE. Default: dev=0.05.")
+        list[str] | None,
+        typer.Option(
+            "--share", help="Split and its share, NAME=SHARE. Repeatable. Default: dev=0.05."
+        ),
     ] = None,
-    by: Annotated[str, typer.Option(help="Field whose values are not torn apart.")] = "speaker",
+    by: Annotated[
+        str, typer.Option(help="Field of rows; recordings with the same value stay in one split.")
+    ] = "speaker",
 ) -> None:
-    """Split a corpus into train, dev ... with whole speakers in each.
+    """Split a corpus into train, dev ... with each speaker in one split only.
 
     \b
     Examples:
@@ -190,10 +224,10 @@ def split(
     from audiotok.corpus import Corpus
     from audiotok.corpus.change import split as divide
 
-    made = divide(Corpus(folder), out, shares(share or ["dev=0.05"]), by=by)
-    for name, about in made.items():
-        recordings = sum(files.recordings for files in about.shards)
-        hours = sum(files.samples for files in about.shards) / about.sample_rate / 3600
+    splits = divide(Corpus(folder), out, shares(share or ["dev=0.05"]), by=by)
+    for name, part in splits.items():
+        recordings = sum(files.recordings for files in part.shards)
+        hours = sum(files.samples for files in part.shards) / part.sample_rate / 3600
         show.line(f"{out}/{name}: {recordings:,} recordings, {hours:,.3f} h")
 
 
@@ -201,14 +235,15 @@ def split(
 def sample(
     folder: Folder,
     out: New,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Recordings.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of recordings.")] = 10,
+    seed: Annotated[int, typer.Option(help="Random seed for drawing recordings.")] = 0,
     codec: Annotated[
-        str | None, typer.Option(help="A checkpoint, where the corpus's codec is not here by name.")
+        str | None,
+        typer.Option(help="Checkpoint to decode with. Default: the codec that the corpus names."),
     ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Decode some recordings of a corpus, drawn at random, to listen to."""
+    """Decode recordings of a corpus, drawn at random, to listen to."""
     import random
 
     from audiotok.codecs.load import load_once
@@ -229,31 +264,34 @@ def sample(
 def dedup(
     folder: Folder,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A new folder; without, they are listed.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Output folder, which must be new. Default: only list duplicates."
+        ),
     ] = None,
 ) -> None:
-    """Find recordings whose audio is the same to the last sample, and leave them out."""
+    """Find recordings whose audio is equal to the last sample, and leave out all but one."""
     from audiotok.corpus import Corpus
-    from audiotok.corpus.change import dedup as thin
+    from audiotok.corpus.change import dedup as without_duplicates
     from audiotok.corpus.change import duplicates
 
     tokens = Corpus(folder)
     if out is not None:
-        made = thin(tokens, out)
-        left = sum(files.recordings for files in made.shards)
+        deduplicated = without_duplicates(tokens, out)
+        left = sum(files.recordings for files in deduplicated.shards)
         show.line(f"{out}: {left:,} of {len(tokens):,} recordings; see duplicates.tsv")
         return
-    found = duplicates(tokens)
-    for i, first in found:
+    pairs = duplicates(tokens)
+    for i, first in pairs:
         show.line(f"{tokens[i].id} is {tokens[first].id}")
-    show.line(f"{len(found):,} of {len(tokens):,} recordings are there already")
+    show.line(f"{len(pairs):,} of {len(tokens):,} recordings are there already")
 
 
 @corpus.command()
 def compress(folder: Folder, out: New, as_json: Json = False) -> None:
-    """Entropy-code a corpus without loss; it reads the same, if more slowly."""
+    """Compress a corpus losslessly by entropy coding; it reads the same, but more slowly."""
     from audiotok.corpus import Corpus
-    from audiotok.corpus.squeeze import compress as code
+    from audiotok.corpus.compression import compress as code
 
     saved = code(Corpus(folder), out)
     if as_json:
@@ -269,34 +307,34 @@ def compress(folder: Folder, out: New, as_json: Json = False) -> None:
 
 @corpus.command()
 def expand(folder: Folder, out: New) -> None:
-    """Make a compressed corpus what it was, to the byte."""
+    """Restore a compressed corpus byte for byte."""
     from audiotok.corpus import Corpus
-    from audiotok.corpus.squeeze import expand as back
+    from audiotok.corpus.compression import expand as back
 
     back(Corpus(folder), out)
 
 
 @corpus.command()
 def stats(folder: Folder, as_json: Json = False) -> None:
-    """Say how a corpus uses its codebooks, and what its recordings are like."""
+    """Print statistics of a corpus: use of codebooks, lengths, speakers and fields."""
     from audiotok.corpus import Corpus
     from audiotok.corpus.usage import usage
 
-    found = usage(Corpus(folder))
+    statistics = usage(Corpus(folder))
     if as_json:
-        show.as_json(asdict(found))
+        show.as_json(asdict(statistics))
         return
     show.facts(
         {
-            "frames": f"{found.frames:,}",
-            "nominal": f"{found.kbps:.3f} kbps",
-            "entropy of single codes": f"{found.entropy_kbps:.3f} kbps",
-            "speakers": f"{found.speakers:,}",
-            **{f"seconds, {name}": value for name, value in found.lengths.items()},
-            **{f"with {name}": f"{count:,}" for name, count in found.fields.items()},
+            "frames": f"{statistics.frames:,}",
+            "nominal": f"{statistics.kbps:.3f} kbps",
+            "entropy of single codes": f"{statistics.entropy_kbps:.3f} kbps",
+            "speakers": f"{statistics.speakers:,}",
+            **{f"seconds, {name}": value for name, value in statistics.lengths.items()},
+            **{f"with {name}": f"{count:,}" for name, count in statistics.fields.items()},
         }
     )
-    for book in found.books:
+    for book in statistics.books:
         after = "" if book.given_last is None else f" ({book.given_last:.2f} after the last code)"
         show.line(
             f"codebook {book.codebook:2}: {book.used:,} of {book.size:,} entries used, "

@@ -1,4 +1,4 @@
-"""`audiotok decode`: tokens to audio files."""
+"""`audiotok decode`: decoding of .tok files to audio files."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ def decode(
     paths: Paths,
     out: Out = None,
     codec: Annotated[
-        str | None, typer.Option(help="A checkpoint; default: the codec the tokens name.")
+        str | None,
+        typer.Option(help="Name of a codec, or path of a checkpoint. Default: the tokens' own."),
     ] = None,
     codebooks: Codebooks = None,
     rate: Annotated[
         Literal["codec", "original"],
-        typer.Option(help="Sample rate: the codec's, or the original recording's."),
+        typer.Option(help="Sample rate of the output: the codec's, or the original recording's."),
     ] = "codec",
-    suffix: Annotated[str, typer.Option("--format", help="wav, flac, ogg, mp3 ...")] = "wav",
+    suffix: Annotated[
+        str, typer.Option("--format", help="Audio format of the output: wav, flac, ogg, mp3 ...")
+    ] = "wav",
     backend: Backend = None,
     device: Device = "cpu",
     jobs: Jobs = 1,
@@ -52,7 +55,7 @@ def decode(
     """
     from audiotok.audio.writer import FORMATS
     from audiotok.cli.jobs import codec_for, decoder
-    from audiotok.codecs.load import load_by
+    from audiotok.codecs.load import load_in_backend
     from audiotok.runtime.batch.plan import plan
     from audiotok.runtime.batch.run import run
     from audiotok.runtime.files import is_decoded
@@ -65,14 +68,15 @@ def decode(
     planned = plan(paths, out, suffixes=[".tok"], suffix=suffix, makes=FORMATS)
     options: dict[str, Any] = {"codebooks": codebooks, "original_rate": rate == "original"}
 
-    mine = device if jobs == 1 else "cpu"
+    # With several jobs the worker processes have the device; this one only checks files.
+    own_device = device if jobs == 1 else "cpu"
 
     def done(source: Path, target: Path) -> bool:
         if force or not target.exists():
             return False
-        return is_decoded(codec_for(source, codec, mine, backend), source, target, **options)
+        return is_decoded(codec_for(source, codec, own_device, backend), source, target, **options)
 
     if codec is not None:
-        checked(load_by(codec, mine, backend), codebooks)
+        checked(load_in_backend(codec, own_device, backend), codebooks)
     build = partial(decoder, codec, device, backend, force=force, **options)
     reported(run(build, planned, done=done, jobs=jobs, verb="decoding"), "decoded", as_json)

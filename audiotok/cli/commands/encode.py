@@ -1,4 +1,4 @@
-"""`audiotok encode`: audio files to tokens."""
+"""`audiotok encode`: encoding of audio files to .tok files."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ PANEL = "Tokens"
 
 
 def encode(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for stdin.")],
+    paths: Annotated[
+        list[str], typer.Argument(help="Files, folders, glob patterns, or - for stdin.")
+    ],
     out: Out = None,
     codec: CodecName = "speech",
     codebooks: Codebooks = None,
     channels: Annotated[
         Literal["mix", "split"],
-        typer.Option(help="A mono codec given stereo: code the mean, or each channel."),
+        typer.Option(help="Coding of stereo by a mono codec: the mean, or each channel."),
     ] = "mix",
     backend: Backend = None,
     device: Device = "cpu",
@@ -41,8 +43,8 @@ def encode(
 ) -> None:
     """Encode audio files to .tok files.
 
-    Folders keep their tree; what is done already is skipped; a bad file is
-    reported and the rest go on.
+    Folders keep their tree; files that are up to date are skipped; a file that
+    fails is reported, and the rest go on.
 
     \b
     Examples:
@@ -51,13 +53,13 @@ def encode(
       ffmpeg -i film.mkv -f wav - | audiotok encode - -o film.tok
     """
     from audiotok.cli.jobs import encoder
-    from audiotok.codecs.load import load_by
+    from audiotok.codecs.load import load_in_backend
     from audiotok.runtime.batch.plan import AUDIO, plan
     from audiotok.runtime.batch.run import run
     from audiotok.runtime.files import is_encoded
 
     planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
-    model = checked(load_by(codec, device if jobs == 1 else "cpu", backend), codebooks)
+    model = checked(load_in_backend(codec, device if jobs == 1 else "cpu", backend), codebooks)
     options: dict[str, Any] = {"codebooks": codebooks, "split": channels == "split"}
 
     def done(source: Path, target: Path) -> bool:

@@ -1,4 +1,4 @@
-"""`audiotok export`: a codec as ONNX."""
+"""`audiotok export`: export of a codec as ONNX."""
 
 from __future__ import annotations
 
@@ -10,37 +10,43 @@ import typer
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Codebooks, Force, Json
 
-PANEL = "Looking"
+PANEL = "Codecs and files"
 
 
 def export(
-    codec: Annotated[str, typer.Argument(help="A codec's name, or a checkpoint's path.")],
-    out: Annotated[Path, typer.Argument(help="A folder to make.")],
-    form: Annotated[Literal["onnx"], typer.Option("--format", help="Of the files.")] = "onnx",
+    codec: Annotated[str, typer.Argument(help="Name of a codec, or path of a checkpoint.")],
+    out: Annotated[Path, typer.Argument(help="Output folder.")],
+    form: Annotated[
+        Literal["onnx"], typer.Option("--format", help="Format of the exported graphs.")
+    ] = "onnx",
     codebooks: Codebooks = None,
     stepwise: Annotated[
-        bool, typer.Option(help="Also graphs that take and give their state, to stream with.")
+        bool,
+        typer.Option(help="Export streaming graphs too, whose state is an input and an output."),
     ] = False,
     rings: Annotated[
         bool,
         typer.Option(
-            help="--stepwise, but what attention remembers is written into by the caller: 0.6 of"
-            " the time for many at once. What `serve --backend onnx` makes for itself."
+            help="Export streaming graphs whose attention caches are written by the caller: 0.6 of"
+            " the time for many sessions at once. `serve --backend onnx` exports these itself."
         ),
     ] = False,
     int8: Annotated[
-        bool, typer.Option(help="Weights in 8 bits: a quarter of the size, somewhat other codes.")
+        bool,
+        typer.Option(help="Quantize weights to 8 bits: a quarter of the size, some codes differ."),
     ] = False,
     audio: Annotated[
-        Path | None, typer.Option(help="A recording to check it on. Default: a made-up voice.")
+        Path | None,
+        typer.Option(help="Recording for the parity check. Default: a synthetic voice."),
     ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write a codec as ONNX, to run without torch: encoder, decoder, and codec.json.
 
-    What is written must do what torch does: equal codes, samples within 1e-4, on
-    several lengths and batches. Else nothing is written, and it says by how much.
+    The export is checked against torch: equal codes, samples within 1e-4, on
+    several lengths and batches. If it fails, the differences are printed and
+    nothing is written.
 
     \b
     Examples:
@@ -51,31 +57,36 @@ def export(
     from audiotok.codecs.checkpoint import load
     from audiotok.codecs.export.folder import export as work
 
-    heard = None if audio is None else Audio.load(audio, end=10.0).mono()
+    recording = None if audio is None else Audio.load(audio, end=10.0).mono()
     options: dict[str, Any] = {"steps": stepwise, "rings": rings, "int8": int8}
-    about = work(load(codec), out, codebooks=codebooks, audio=heard, force=force, **options)
+    description = work(
+        load(codec), out, codebooks=codebooks, audio=recording, force=force, **options
+    )
     if as_json:
-        show.as_json(about)
+        show.as_json(description)
     else:
-        show.facts(_facts(out, about))
+        show.facts(_facts(out, description))
 
 
-def _facts(out: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """What to print of codec.json."""
-    sizes = {name: f"{graph['bytes'] / 1e6:.1f} MB" for name, graph in about["graphs"].items()}
-    parity, int8 = about["parity"], about["int8"]
+def _facts(out: Path, description: dict[str, Any]) -> dict[str, Any]:
+    """Return the names and values of a codec.json that are printed."""
+    sizes = {
+        name: f"{graph['bytes'] / 1e6:.1f} MB" for name, graph in description["graphs"].items()
+    }
+    parity, int8 = description["parity"], description["int8"]
     facts = {
         "folder": out,
-        "codec": f"{about['codec']} {about['fingerprint']}",
+        "codec": f"{description['codec']} {description['fingerprint']}",
         "graphs": ", ".join(f"{name} {size}" for name, size in sizes.items()),
         "parity": _measured(parity),
     }
     return facts | ({} if int8 is None else {"in 8 bits": _measured(int8)})
 
 
-def _measured(found: dict[str, Any]) -> str:
+def _measured(parity: dict[str, Any]) -> str:
+    """Return the measures of a parity check as a sentence."""
     return (
-        f"{found['codes_equal']:,} of {found['codes']:,} codes equal "
-        f"({found['token_drift_percent']} % drift), samples within {found['apart']:.1e} "
-        f"({-found['noise_db']:.0f} dB below the audio)"
+        f"{parity['codes_equal']:,} of {parity['codes']:,} codes equal "
+        f"({parity['token_drift_percent']} % drift), samples within {parity['apart']:.1e} "
+        f"({-parity['noise_db']:.0f} dB below the audio)"
     )

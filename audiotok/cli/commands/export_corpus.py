@@ -1,4 +1,4 @@
-"""`audiotok export-corpus`: a token corpus in the format that somebody trains from."""
+"""`audiotok export-corpus`: export of a token corpus to a format for training."""
 
 from __future__ import annotations
 
@@ -16,19 +16,24 @@ FORMATS = ", ".join(names("exporters"))
 
 
 def export_corpus(
-    corpus: Annotated[Path, typer.Argument(help="A token corpus.")],
-    to: Annotated[str, typer.Option("--to", help=f"{FORMATS}.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A folder.")],
+    corpus: Annotated[Path, typer.Argument(help="Folder of a token corpus.")],
+    to: Annotated[str, typer.Option("--to", help=f"Format: {FORMATS}.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")],
     layout: Annotated[
-        Path | None, typer.Option(help="A layout.json: codes become its ids.")
+        Path | None, typer.Option(help="Layout (a layout.json) by which codes become ids.")
     ] = None,
     pattern: Annotated[
-        str, typer.Option(help="Instead: ids in this order, flat, delay, ar_nar ...")
+        str, typer.Option(help="Order of ids, instead of a layout: flat, delay, ar_nar ...")
     ] = "",
-    codebooks: Annotated[int, typer.Option("--codebooks", "-k", help="Of it; 0: all.")] = 0,
+    codebooks: Annotated[
+        int,
+        typer.Option(
+            "--codebooks", "-k", help="Number of codebooks in the pattern, from the first; 0: all."
+        ),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Export a token corpus: codes, and ids if there is a layout. Run again to go on.
+    """Export a token corpus: codes, and ids if a layout is given. Run again to resume.
 
     \b
     Examples:
@@ -50,7 +55,7 @@ def export_corpus(
     elif pattern or codebooks:
         chosen = Layout.of(source, codebooks=codebooks or None, pattern=pattern or "flat")
     part = find("exporters", to)
-    with Progress(console=show.said) as bar:
+    with Progress(console=show.stderr_console) as bar:
         task = bar.add_task("exporting", total=len(source))
         count = export(
             part, source, out, layout=chosen, progress=lambda n: bar.update(task, completed=n)

@@ -1,4 +1,4 @@
-"""`audiotok info`: what a file or a codec is."""
+"""`audiotok info`: facts about a file or a codec."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ import typer
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Json
 
-PANEL = "Looking"
+PANEL = "Codecs and files"
 
 
 def info(
-    what: Annotated[str, typer.Argument(help="A .tok file, an audio file, a codec, a checkpoint.")],
+    what: Annotated[
+        str, typer.Argument(help=".tok file, audio file, codec, checkpoint or exported folder.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Say what a file or a codec is, without decoding it.
+    """Print the facts about a file or a codec, without decoding it.
 
     \b
     Examples:
       audiotok info talk.tok
       audiotok info speech --json
     """
-    from audiotok.runtime.exported import is_exported, read_about
+    from audiotok.runtime.exported import is_exported, read_metadata
     from audiotok.runtime.files import describe_audio, describe_tokens
 
     path = Path(what)
     if path.suffix == ".tok":
         facts = describe_tokens(path)
     elif is_exported(path):
-        facts = read_about(path)
+        facts = read_metadata(path)
     else:
         facts = _of_codec(what) or describe_audio(what)
     if as_json:
@@ -42,7 +44,7 @@ def info(
 
 
 def _of_codec(what: str) -> dict[str, Any] | None:
-    """What a codec or a checkpoint is; None for an audio file."""
+    """Return the facts about a codec or a checkpoint; None for an audio file."""
     from audiotok._platform.registry import presets
     from audiotok.codecs.checkpoint import describe
     from audiotok.nn.pretrained.hub import SUFFIXES

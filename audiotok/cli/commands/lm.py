@@ -1,4 +1,4 @@
-"""`audiotok lm`: a language model over a token corpus: trained, asked for audio, asked for bits."""
+"""`audiotok lm`: training, generation and scoring with a language model over codes."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ if TYPE_CHECKING:
     import numpy as np
 
     from audiotok.codecs.models.base import Codec
-    from audiotok.lm.phonetic import Timed
+    from audiotok.lm.phonetic import TimedPhones
 
 PANEL = "Language models"
 
 lm = typer.Typer(no_args_is_help=True, help="A language model over codes: train, generate, score.")
-Model = Annotated[Path, typer.Argument(help="best.safetensors of a run.")]
+Model = Annotated[
+    Path, typer.Argument(help="Weights of the model: best.safetensors of a training run.")
+]
 
 
 @lm.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, recipes/lm_NAME.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="Recipe, recipes/lm_NAME.toml.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A folder; default: runs/NAME.")
+        Path | None, typer.Option("--out", "-o", help="Output folder. Default: runs/NAME.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, over the recipe.")
+        list[str] | None,
+        typer.Option("--set", help="Setting that overrides the recipe: section.key=value."),
     ] = None,
     device: Device = "cpu",
-    minutes: Annotated[float, typer.Option(help="Stop after so many; 0: no limit.")] = 0,
+    minutes: Annotated[float, typer.Option(help="Time limit in minutes; 0: no limit.")] = 0,
 ) -> None:
-    """Train a language model from a recipe. Run again to go on where it stopped.
+    """Train a language model from a recipe. Run again to resume.
 
     \b
     Examples:
@@ -54,19 +57,21 @@ def train(
 def align_words(
     listing: Annotated[
         str,
-        typer.Argument(help="A folder, manifest or archive, as `corpus build` takes it."),
+        typer.Argument(help="Folder, manifest or archive of recordings, as for `corpus build`."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A .jsonl file; more is added to it.")],
-    kind: Annotated[str, typer.Option(help="Of listing; see `corpus build`.")] = "auto",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Output .jsonl file; an existing one is continued.")
+    ],
+    kind: Annotated[str, typer.Option(help="Kind of listing; see `corpus build`.")] = "auto",
     commands: Annotated[
-        bool, typer.Option("--commands", help="Let the listing run shell commands. Read it first.")
+        bool, typer.Option("--commands", help="Allow shell commands in the listing. Read it first.")
     ] = False,
 ) -> None:
-    """Say when each word and phone is said in English recordings that have text.
+    """Align English recordings with their text: times of each word and phone.
 
-    What cannot be aligned (a number in digits, a name, another text) is told and passed over. Run
-    again to go on where it stopped. Speech and text are interleaved by it, and lm_phones learns
-    from it.
+    Recordings that cannot be aligned (a number in digits, a name, another text)
+    are reported and left out. Run again to resume. The alignments serve to
+    interleave speech and text, and to train lm_phones.
 
     \b
     Examples:
@@ -80,10 +85,10 @@ def align_words(
 
     source = listing_of(listing, kind)
     total = None if source.costly else sum(1 for _ in source.items(listing))
-    with Progress(console=show.said) as bar:
+    with Progress(console=show.stderr_console) as bar:
         task = bar.add_task("aligning", total=total)
         aligned, errors = write_spans(
-            source.items(listing), out, told=lambda _: bar.advance(task), commands=commands
+            source.items(listing), out, progress=lambda _: bar.advance(task), commands=commands
         )
     for each in errors:
         show.error(each)
@@ -95,31 +100,39 @@ def align_words(
 @lm.command()
 def generate(
     model: Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="An audio file.")],
-    text: Annotated[str, typer.Option(help="What is to be said, after the prompt.")] = "",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output audio file.")],
+    text: Annotated[str, typer.Option(help="Text to speak, after the prompt.")] = "",
     rest: Annotated[
-        Path | None, typer.Option(help="A model that fills up further codebooks (VALL-E's second).")
+        Path | None,
+        typer.Option(help="Weights of a model for the remaining codebooks (VALL-E's second)."),
     ] = None,
     prompt: Annotated[
-        Path | None, typer.Option(help="Audio or a .tok file to go on from; its voice is kept.")
+        Path | None, typer.Option(help="Audio or .tok file to continue, in its voice.")
     ] = None,
     prompt_text: Annotated[
-        str, typer.Option(help="What is said in the prompt; by lm_phones, in all of its file.")
+        str, typer.Option(help="Transcript of the prompt; for lm_phones, of its whole file.")
     ] = "",
-    prompt_seconds: Annotated[float, typer.Option(help="Of the prompt that are used.")] = 3.0,
-    seconds: Annotated[float, typer.Option(help="Of audio at most, the prompt included.")] = 10.0,
+    prompt_seconds: Annotated[float, typer.Option(help="Seconds of the prompt to use.")] = 3.0,
+    seconds: Annotated[
+        float, typer.Option(help="Maximum length of the audio in seconds, with the prompt.")
+    ] = 10.0,
     shortest: Annotated[
-        float, typer.Option(help="Seconds before which it may not end; without text only.")
+        float, typer.Option(help="Minimum length of the audio in seconds; only without text.")
     ] = 0.0,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest id.")] = 0.9,
-    top_k: Annotated[int, typer.Option(help="Draw from so many; 0: all.")] = 50,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    temperature: Annotated[
+        float, typer.Option(help="Sampling temperature; 0 takes the likeliest id.")
+    ] = 0.9,
+    top_k: Annotated[
+        int, typer.Option(help="Number of likeliest ids to sample from; 0: all.")
+    ] = 50,
+    seed: Annotated[int, typer.Option(help="Random seed for sampling.")] = 0,
     device: Device = "cpu",
     force: Force = False,
 ) -> None:
-    """Let a model speak: from text, going on from a prompt, or freely.
+    """Generate audio with a model: from text, as the continuation of a prompt, or freely.
 
-    Audio is written while ids are drawn, unless codebooks are filled up at the end.
+    Audio is written while ids are sampled, unless a second model adds codebooks
+    at the end.
 
     \b
     Examples:
@@ -128,27 +141,27 @@ def generate(
     """
     from audiotok.audio.writer import Sink
     from audiotok.lm.file import codec_of, load_model
-    from audiotok.lm.generate import Sampling, fill_up, spoken
+    from audiotok.lm.generate import Sampling, predict_codebooks, spoken
     from audiotok.lm.generate import generate as work
     from audiotok.lm.phonetic import Reader
     from audiotok.runtime.stream import Stream
 
     speaker, layout = load_model(model, device=device)
     codec = codec_of(layout)
-    heard = _prompt(codec, prompt, prompt_seconds) if prompt else None
-    said, reader = f"{prompt_text} {text}".strip(), None
+    prompt_codes = _prompt(codec, prompt, prompt_seconds) if prompt else None
+    script, reader = f"{prompt_text} {text}".strip(), None
     if speaker.config.phones:
         before = None
-        if prompt and heard is not None:
-            before = _phones(codec, prompt, prompt_text).first(heard.shape[1])
-            heard = heard[:, : int(before.lengths.sum())]
+        if prompt and prompt_codes is not None:
+            before = _phones(codec, prompt, prompt_text).first(prompt_codes.shape[1])
+            prompt_codes = prompt_codes[:, : int(before.lengths.sum())]
         reader = Reader.of(text, before=before)
     columns = work(
         speaker,
         layout,
-        text="" if reader else said,
+        text="" if reader else script,
         reader=reader,
-        prompt=None if heard is None else heard[: len(layout.sizes)],
+        prompt=None if prompt_codes is None else prompt_codes[: len(layout.sizes)],
         longest=round(seconds * float(codec.frame_rate)),
         shortest=max(1, round(shortest * float(codec.frame_rate))),
         sampling=Sampling(temperature=temperature, top_k=top_k, seed=seed),
@@ -163,14 +176,17 @@ def generate(
 
             second, rows = load_model(rest, device=device)
             codes = layout.decode(np.concatenate(list(columns), -1))
-            full = None if heard is None else heard[: len(rows.sizes)]
+            full = None if prompt_codes is None else prompt_codes[: len(rows.sizes)]
             known = reader.timed() if reader and second.config.phones else None
-            codes = fill_up(second, rows, codes, text=said if second.text else known, prompt=full)
+            codes = predict_codebooks(
+                second, rows, codes, text=script if second.text else known, prompt=full
+            )
             sink.write(codec.decode(rows.tokens(codes)).samples)
     show.line(str(out))
 
 
 def _prompt(codec: Codec, path: Path, seconds: float) -> np.ndarray:
+    """Return the codes `[k f]` of so many seconds of a prompt."""
     from audiotok.audio.audio import Audio
     from audiotok.tokens.tokens import Tokens
 
@@ -183,8 +199,8 @@ def _prompt(codec: Codec, path: Path, seconds: float) -> np.ndarray:
     return tokens.codes[:, : max(1, round(seconds * float(codec.frame_rate)))]
 
 
-def _phones(codec: Codec, path: Path, text: str) -> Timed:
-    """When each phone of a prompt is said."""
+def _phones(codec: Codec, path: Path, text: str) -> TimedPhones:
+    """Return the times of the phones of a prompt."""
     from audiotok.audio.audio import Audio
     from audiotok.data.alignment import align
     from audiotok.lm.phonetic import timed
@@ -200,19 +216,26 @@ def _phones(codec: Codec, path: Path, text: str) -> Timed:
 @lm.command()
 def score(
     model: Model,
-    corpus: Annotated[Path, typer.Argument(help="A token corpus.")],
-    split: Annotated[str, typer.Option(help="Value of a row's `split`; empty: all.")] = "",
-    frames: Annotated[int, typer.Option(help="A longer recording is scored in stretches.")] = 500,
+    corpus: Annotated[Path, typer.Argument(help="Folder of a token corpus.")],
+    split: Annotated[str, typer.Option(help="Split of the corpus to score. Default: all.")] = "",
+    frames: Annotated[
+        int, typer.Option(help="Frames scored at a time; longer recordings are divided.")
+    ] = 500,
     spans: Annotated[
-        Path | None, typer.Option(help="Of `lm align`, for a model that is told of phones.")
+        Path | None, typer.Option(help="Alignments of `lm align`, for a model with phones.")
     ] = None,
     pairs: Annotated[
-        bool, typer.Option("--pairs", help="Also: which of a recording and itself spoilt it likes.")
+        bool,
+        typer.Option(
+            "--pairs", help="Also score how often it prefers recordings to corrupted copies."
+        ),
     ] = False,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Bits a second of audio that recordings cost a model: fewer is better, layouts compare.
+    """Score a model by the bits per second of audio that recordings cost it: fewer is better.
+
+    Scores of different layouts of one codec are comparable.
 
     \b
     Examples:
@@ -222,9 +245,9 @@ def score(
     from audiotok.corpus import Corpus
     from audiotok.lm.data import Recordings
     from audiotok.lm.file import load_model
-    from audiotok.lm.loop import held_out
+    from audiotok.lm.loop import held_out_bits
     from audiotok.lm.recipe import LmData
-    from audiotok.lm.score import preferred
+    from audiotok.lm.score import prefers_original
 
     known, layout = load_model(model, device=device)
     source = Corpus(corpus)
@@ -233,17 +256,20 @@ def score(
             f"{corpus}: codes of {source.codec} {source.fingerprint}, and the model "
             f"was made for {layout.codec} {layout.fingerprint}"
         )
-    told = str(spans or "") if known.config.phones else ""
-    data = LmData(corpus=str(corpus), text=known.text > 0, spans=told, frames=frames)
+    alignments = str(spans or "") if known.config.phones else ""
+    data = LmData(corpus=str(corpus), text=known.text > 0, spans=alignments, frames=frames)
     recordings = Recordings(source, split, data)
-    found: dict[str, Any] = {"recordings": len(recordings), **held_out(known, layout, recordings)}
+    scores: dict[str, Any] = {
+        "recordings": len(recordings),
+        **held_out_bits(known, layout, recordings),
+    }
     if pairs:
         k = len(layout.sizes)
         codes = [recordings.codes(i)[:k, :frames] for i in range(len(recordings))]
         for kind in ("shuffled", "spliced"):
-            liked = preferred(known, layout, codes, kind)
-            found[f"prefers_to_{kind}"] = sum(liked) / len(liked)
+            preferences = prefers_original(known, layout, codes, kind)
+            scores[f"prefers_to_{kind}"] = sum(preferences) / len(preferences)
     if as_json:
-        show.as_json(found)
+        show.as_json(scores)
     else:
-        show.facts({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in found.items()})
+        show.facts({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in scores.items()})

@@ -1,4 +1,4 @@
-"""`audiotok manifest`: a list of the audio in a folder, to train on."""
+"""`audiotok manifest`: a list of the recordings in a folder, for training."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ PANEL = "Training"
 
 
 def manifest(
-    folder: Annotated[Path, typer.Argument(help="A folder of audio.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A .tsv or .jsonl file.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of recordings.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output .tsv or .jsonl file.")],
     split: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=SHARE held out, by speaker. Default: dev=0.05."),
+        typer.Option(help="Split and its share by speakers, NAME=SHARE. Default: dev=0.05."),
     ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """List the audio of a folder, with lengths, speakers and transcripts, for training.
+    """List the recordings of a folder, with lengths, speakers and transcripts, for training.
 
-    Transcripts are taken from LibriSpeech's .trans.txt, LJSpeech's metadata.csv, or
-    .txt and .lab files of a recording's name. A bad file is reported and left out.
+    Transcripts are read from LibriSpeech's .trans.txt, LJSpeech's metadata.csv,
+    or .txt and .lab files of a recording's name. Unreadable files are reported
+    and left out.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`audiotok metrics`: what a bench can measure."""
+"""`audiotok metrics`: a list of metrics, tasks and baselines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PANEL = "Evaluation"
 
 
 def metrics(as_json: Json = False) -> None:
-    """List metrics, tasks and anchors, with their variants and what numbers depend on.
+    """List the metrics, tasks and baselines of `bench`, with their variants and protocols.
 
     \b
     Examples:
@@ -23,14 +23,14 @@ def metrics(as_json: Json = False) -> None:
     rows: list[dict[str, Any]] = []
     for name in names("metrics"):
         metric = find("metrics", name)()
-        about = {"unit": metric.unit, "better": metric.better, "protocol": metric.protocol}
-        rows.append({"kind": "metric", "name": name, "variants": list(metric.options), **about})
+        details = {"unit": metric.unit, "better": metric.better, "protocol": metric.protocol}
+        rows.append({"kind": "metric", "name": name, "variants": list(metric.options), **details})
     for name in names("tasks"):
-        about = {"protocol": _first(find("tasks", name).__doc__)}
-        rows.append({"kind": "task", "name": name, **about})
+        protocol = _first(find("tasks", name).__doc__)
+        rows.append({"kind": "task", "name": name, "protocol": protocol})
     for name in names("anchors"):
-        about = {"protocol": _first(find("anchors", name).__doc__)}
-        rows.append({"kind": "anchor", "name": name, **about})
+        protocol = _first(find("anchors", name).__doc__)
+        rows.append({"kind": "anchor", "name": name, "protocol": protocol})
     if as_json:
         show.as_json(rows)
         return
@@ -41,5 +41,5 @@ def metrics(as_json: Json = False) -> None:
 
 
 def _first(text: str | None) -> str:
-    """The first sentence of a docstring, without its full stop."""
+    """Return the first paragraph of a docstring, without its full stop."""
     return " ".join((text or "").split("\n\n")[0].split()).rstrip(".")

@@ -1,4 +1,4 @@
-"""`audiotok mic`: hear yourself through the codec."""
+"""`audiotok mic`: microphone and loudspeaker through a codec, live."""
 
 from __future__ import annotations
 
@@ -19,21 +19,25 @@ def mic(
     codec: CodecName = "speech",
     codebooks: Codebooks = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A .tok file for what is said.")
+        Path | None, typer.Option("--out", "-o", help="Output .tok file for the tokens.")
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--input", help="The microphone: a number, or part of its name.")
+        str | None, typer.Option("--input", help="Microphone: a number, or part of its name.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--output", help="The loudspeaker, likewise.")
+        str | None, typer.Option("--output", help="Loudspeaker: a number, or part of its name.")
     ] = None,
-    play: Annotated[bool, typer.Option(help="Play what is decoded. Use headphones.")] = True,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long.")] = math.inf,
-    listed: Annotated[bool, typer.Option("--list", help="Show the sound devices.")] = False,
+    play: Annotated[bool, typer.Option(help="Play the decoded audio. Use headphones.")] = True,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Duration in seconds. Default: until Ctrl-C.")
+    ] = math.inf,
+    listed: Annotated[
+        bool, typer.Option("--list", help="List the sound devices and exit.")
+    ] = False,
     force: Force = False,
     device: Device = "cpu",
 ) -> None:
-    """Microphone to tokens to loudspeaker, with level, rate and latency. Ctrl-C ends it.
+    """Code the microphone live and play it back, with level, rate and latency. Ctrl-C ends it.
 
     \b
     Examples:
@@ -50,16 +54,16 @@ def mic(
         raise ValueError(f"{out}: exists already; --force overwrites it")
     microphone.library()
     model = checked(live_codec(codec, device), codebooks)
-    with meter.meter() as told, out.open("wb") if out else nullcontext() as file:
+    with meter.meter() as show_level, out.open("wb") if out else nullcontext() as file:
         last = None
 
-        def kept(level: microphone.Level) -> None:
+        def update(level: microphone.Level) -> None:
             nonlocal last
             last = level
-            told(level)
+            show_level(level)
 
-        with suppress(KeyboardInterrupt):  # how one ends it
-            microphone.talk(
+        with suppress(KeyboardInterrupt):  # the way to end it
+            microphone.loopback(
                 model,
                 codebooks=codebooks,
                 source=_device(source),
@@ -67,11 +71,12 @@ def mic(
                 play=play,
                 out=file,
                 seconds=seconds,
-                told=kept,
+                on_frame=update,
             )
     if last is not None:
-        show.facts(meter.heard(last))
+        show.facts(meter.microphone_summary(last))
 
 
 def _device(name: str | None) -> int | str | None:
+    """Return a sound device's number, or part of its name."""
     return int(name) if name and name.isdigit() else name

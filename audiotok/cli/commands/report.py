@@ -1,4 +1,4 @@
-"""`audiotok report`: what a bench found, drawn again."""
+"""`audiotok report`: the report of a bench, written again."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ PANEL = "Evaluation"
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="A folder that `audiotok bench` wrote.")],
-    clips: Annotated[int, typer.Option(min=0, help="Recordings that the page lets one hear.")] = 8,
-    title: Annotated[str, typer.Option(help="Of the page; default: what the bench says.")] = "",
+    folder: Annotated[Path, typer.Argument(help="Folder that `audiotok bench` wrote.")],
+    clips: Annotated[
+        int, typer.Option(min=0, help="Number of recordings to listen to on the page.")
+    ] = 8,
+    title: Annotated[str, typer.Option(help="Title of the page. Default: that of the bench.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Draw the report of a bench again, from its results.json and the audio beside it.
+    """Write the report of a bench again, from its results.json and the audio beside it.
 
-    report.html needs nothing but itself: it can be mailed, and opens without a network.
+    report.html is self-contained: it can be mailed, and opens without a network.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`audiotok roundtrip`: there and back, with scores and a picture."""
+"""`audiotok roundtrip`: encoding and decoding of a file, with scores and a picture."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PANEL = "Tokens"
 
 
 def roundtrip(
-    path: Annotated[str, typer.Argument(help="An audio file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A folder.")] = Path("roundtrip"),
+    path: Annotated[str, typer.Argument(help="Audio file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")] = Path("roundtrip"),
     codec: CodecName = "speech",
     codebooks: Codebooks = None,
     backend: Backend = None,
@@ -23,16 +23,16 @@ def roundtrip(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Encode a file, decode it, score what came back, and draw both.
+    """Encode a file, decode it, score the decoded audio, and draw both.
 
     \b
     Examples:
       audiotok roundtrip talk.wav -o roundtrip/
     """
-    from audiotok.codecs.load import load_by
+    from audiotok.codecs.load import load_in_backend
     from audiotok.evaluation.roundtrip import roundtrip as work
 
-    model = checked(load_by(codec, device, backend), codebooks)
+    model = checked(load_in_backend(codec, device, backend), codebooks)
     result = work(model, path, out, codebooks=codebooks, force=force)
     if as_json:
         show.as_json(result)

@@ -1,4 +1,4 @@
-"""`audiotok serve`: a codec over WebSocket, with a page to try it."""
+"""`audiotok serve`: a server of a codec over WebSocket, with a demo page."""
 
 from __future__ import annotations
 
@@ -24,66 +24,87 @@ log = logging.getLogger("audiotok")
 def serve(
     codec: CodecName = "speech",
     host: Annotated[
-        str, typer.Option(help="To listen on: 0.0.0.0 lets other machines in.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 allows other machines.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8765,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")
+    ] = 8765,
     token: Annotated[
         str | None,
         typer.Option(
-            envvar="AUDIOTOK_TOKEN", help="That clients must bring. Better in the environment."
+            envvar="AUDIOTOK_TOKEN",
+            help="Token that clients must send. Better set in the environment.",
         ),
     ] = None,
     origin: Annotated[
         list[str] | None,
-        typer.Option("--allow-origin", help="Of pages elsewhere that may connect. Repeatable."),
+        typer.Option(
+            "--allow-origin", help="Origin of other web pages that may connect. Repeatable."
+        ),
     ] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", help="Another name of this server. Repeatable."),
+        typer.Option("--allow-host", help="Further host name of this server. Repeatable."),
     ] = None,
-    clients: Annotated[int, typer.Option(min=1, help="At once.")] = 64,
-    message_kb: Annotated[int, typer.Option(min=1, help="Of one message.")] = 256,
-    session: Annotated[float, typer.Option(min=1, help="Seconds of one client.")] = 3600,
-    idle: Annotated[float, typer.Option(min=1, help="Seconds without a message.")] = 60,
+    clients: Annotated[int, typer.Option(min=1, help="Maximum number of clients at a time.")] = 64,
+    message_kb: Annotated[int, typer.Option(min=1, help="Maximum size of a message in KiB.")] = 256,
+    session: Annotated[
+        float, typer.Option(min=1, help="Maximum length of a session in seconds.")
+    ] = 3600,
+    idle: Annotated[
+        float, typer.Option(min=1, help="Seconds without a message after which a session ends.")
+    ] = 60,
     memory_mb: Annotated[
-        int, typer.Option(min=0, help="Of the process: nobody more comes in above it. 0: any.")
+        int,
+        typer.Option(
+            min=0, help="Memory of the process in MB above which clients are refused; 0: no limit."
+        ),
     ] = 0,
     drain: Annotated[
-        float, typer.Option(min=0, help="Seconds that conversations may go on after SIGTERM.")
+        float, typer.Option(min=0, help="Seconds for which sessions may go on after SIGTERM.")
     ] = 2,
     gather_ms: Annotated[
-        float, typer.Option(min=0, help="That a message may wait to be stepped with others.")
+        float,
+        typer.Option(
+            min=0, help="Milliseconds that a message may wait for others to form a batch."
+        ),
     ] = 3,
-    threads: Annotated[int, typer.Option(min=1, help="Of the model.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads of the model.")] = 1,
     context: Context = None,
     cert: Annotated[
-        str | None, typer.Option(help="A PEM file: https, which browsers want for microphones.")
+        str | None,
+        typer.Option(
+            help="Certificate, a PEM file, for https; browsers require it for microphones."
+        ),
     ] = None,
-    key: Annotated[str | None, typer.Option(help="A PEM file: the certificate's key.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Private key of the certificate, a PEM file.")
+    ] = None,
     backend: Backend = None,
     device: Device = "cpu",
 ) -> None:
-    """Serve a codec over WebSocket: audio to tokens and back, for many at once.
+    """Serve a codec over WebSocket: audio to tokens and back, for many clients at once.
 
-    The page at / records, shows and plays. `audiotok.serving.client` is a client; the protocol
-    is in audiotok/serving/server/protocol.py. /healthz and /metrics (Prometheus) are for machines.
-    SIGTERM and Ctrl-C let conversations end; a second one does not.
+    The page at / records, shows and plays. `audiotok.serving.client` is a client;
+    the protocol is in audiotok/serving/server/protocol.py. /healthz and /metrics
+    (Prometheus) are for machines. SIGTERM and Ctrl-C let sessions end; a second
+    one ends them at once.
 
-    --backend onnx holds more clients than torch. A codec that is not exported yet is,
-    when the server first starts with it; that takes a minute.
+    --backend onnx serves more clients than torch. A codec that is not exported
+    yet is exported when the server first starts with it, which takes a minute.
 
     \b
     Examples:
       audiotok serve --backend onnx
       AUDIOTOK_TOKEN=... audiotok serve --host 0.0.0.0 --cert cert.pem --key key.pem
     """
-    from audiotok._platform.optional import needed
+    from audiotok._platform.optional import optional_import
 
     for library in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
-        needed(library, library.replace("_", "-"), extra="serve")
+        optional_import(library, library.replace("_", "-"), extra="serve")
     from audiotok.serving.server.protocol import Limits
-    from audiotok.serving.server.room import Settings, exposed
     from audiotok.serving.server.run import serve as run
+    from audiotok.serving.server.sessions import Settings, exposed
 
     for file in (cert, key):
         if file is not None and not os.access(file, os.R_OK):
@@ -108,15 +129,16 @@ def serve(
 
     def ready(address: str) -> None:
         show.line(f"serving {model.name} ({model.fingerprint}) at {address}")
-        sys.stdout.flush()  # into a pipe too
+        sys.stdout.flush()  # a pipe is not flushed at each line
         if exposed([host]) and token is None:
             log.warning("anybody who reaches %s may use this: set a --token", host)
 
     run(model, settings, context=context, certificate=cert, key=key, ready=ready)
-    gc.freeze()  # the process ends, and would look through all of torch once more for half a second
+    gc.freeze()  # spares the last collection before exit half a second for torch's objects
 
 
 def _model(name: str, device: str, backend: str | None, threads: int) -> Codec | Exported:
+    """Load the codec to serve, with so many threads."""
     from audiotok.codecs.load import load
     from audiotok.runtime.backends.onnx import Onnx
     from audiotok.runtime.exported import is_exported
@@ -126,5 +148,5 @@ def _model(name: str, device: str, backend: str | None, threads: int) -> Codec |
         return live_codec(name, device, threads=threads)
     model = load(name, backend=backend, device=device, threads=threads)
     if isinstance(model.graphs, Onnx):
-        model.graphs.spins = False  # the sockets want a core too
+        model.graphs.spins = False  # busy waiting would take the sockets' core
     return model

@@ -1,4 +1,4 @@
-"""`audiotok stream`: audio to tokens and back through pipes, frame by frame."""
+"""`audiotok stream`: encoding and decoding through pipes, frame by frame."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from audiotok.cli.commands.base import Codebooks, CodecName, Context, Device, ch
 
 PANEL = "Live"
 Format = Annotated[
-    Literal["s16le", "f32le"], typer.Option("--format", help="Of the PCM, as ffmpeg calls it.")
+    Literal["s16le", "f32le"], typer.Option("--format", help="Format of the PCM, by ffmpeg's name.")
 ]
-Rate = Annotated[int | None, typer.Option(min=1, help="Hz of the PCM. Default: the codec's own.")]
+Rate = Annotated[
+    int | None, typer.Option(min=1, help="Sample rate of the PCM in Hz. Default: the codec's.")
+]
 Stats = Annotated[
-    bool, typer.Option("--stats", help="Say at the end, on stderr, how long frames took.")
+    bool, typer.Option("--stats", help="Print the time that frames took at the end, on stderr.")
 ]
 stream = typer.Typer(
-    help="Audio to tokens and back through pipes, frame by frame.",
+    help="Encode and decode through pipes, frame by frame.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -33,16 +35,19 @@ def encode(
     rate: Rate = None,
     encoding: Format = "s16le",
     block: Annotated[
-        int, typer.Option(min=1, help="Frames written at once: more cost less, and come later.")
+        int,
+        typer.Option(
+            min=1, help="Frames in a block of output: more take fewer bytes, but add latency."
+        ),
     ] = 1,
     context: Context = None,
     device: Device = "cpu",
     stats: Stats = False,
 ) -> None:
-    """Encode raw PCM on stdin to tokens on stdout, each frame at once.
+    """Encode raw PCM from stdin to tokens on stdout, each frame as soon as it is complete.
 
-    What comes out is a .tok file: `audiotok decode`, `info` and `verify` read it.
-    Ctrl-C ends it in good order.
+    The output is a .tok file: `audiotok decode`, `info` and `verify` read it.
+    Ctrl-C completes it.
 
     \b
     Examples:
@@ -50,33 +55,36 @@ def encode(
       ffmpeg -i talk.mp3 -f s16le -ac 1 -ar 16000 - | audiotok stream encode --stats > talk.tok
       rec -t raw -e signed -b 16 -c 1 -r 44100 - | audiotok stream encode --rate 44100 | nc host 9
     """
-    came = _piped(sys.stdin, "stdin", "raw PCM")
+    source = _piped(sys.stdin, "stdin", "raw PCM")
     out = _piped(sys.stdout, "stdout", "tokens")
-    from audiotok._platform.signals import Patience
-    from audiotok.serving.live.meter import passed
+    from audiotok._platform.signals import DeferredInterrupts
+    from audiotok.serving.live.meter import pipe_summary
     from audiotok.serving.live.pipe import encode_pcm
 
     model = checked(live_codec(codec, device), codebooks)
-    with Patience() as patience:
+    with DeferredInterrupts() as interrupts:
         done = encode_pcm(
             model,
-            came,
+            source,
             out,
             rate=rate,
             encoding=encoding,
             codebooks=codebooks,
             block=block,
             context=context,
-            around=patience.allowed,
+            around=interrupts.allowed,
         )
     if stats:
-        show.facts(passed(done), console=show.said)
+        show.facts(pipe_summary(done), console=show.stderr_console)
 
 
 @stream.command()
 def decode(
     codec: Annotated[
-        str | None, typer.Option("--codec", help="A checkpoint. Default: the codec of the tokens.")
+        str | None,
+        typer.Option(
+            "--codec", help="Name of a codec, or path of a checkpoint. Default: the tokens' own."
+        ),
     ] = None,
     codebooks: Codebooks = None,
     rate: Rate = None,
@@ -85,7 +93,7 @@ def decode(
     device: Device = "cpu",
     stats: Stats = False,
 ) -> None:
-    """Decode tokens on stdin to raw PCM on stdout, each frame at once.
+    """Decode tokens from stdin to raw PCM on stdout, each frame as soon as it arrives.
 
     \b
     Examples:
@@ -93,16 +101,16 @@ def decode(
       audiotok stream decode --codebooks 2 < talk.tok | ffplay -f s16le -ar 16000 -i -
       ... | audiotok stream encode | audiotok stream decode | play -t raw -e signed -b 16 -r 16000 -
     """
-    came = _piped(sys.stdin, "stdin", "tokens")
+    stdin = _piped(sys.stdin, "stdin", "tokens")
     out = _piped(sys.stdout, "stdout", "raw PCM")
-    from audiotok.serving.live.meter import passed
+    from audiotok.serving.live.meter import pipe_summary
     from audiotok.serving.live.pipe import decode_pcm
     from audiotok.tokens import TokenSource
 
-    source = TokenSource(came)
-    there = len(source.header.sizes)
-    if codebooks is not None and not 1 <= codebooks <= there:
-        raise show.UsageError(f"--codebooks {codebooks}: these tokens have 1 to {there}")
+    source = TokenSource(stdin)
+    available = len(source.header.sizes)
+    if codebooks is not None and not 1 <= codebooks <= available:
+        raise show.UsageError(f"--codebooks {codebooks}: these tokens have 1 to {available}")
     done = decode_pcm(
         live_codec(codec or source.header.codec, device),
         source,
@@ -113,13 +121,13 @@ def decode(
         context=context,
     )
     if stats:
-        show.facts(passed(done), console=show.said)
+        show.facts(pipe_summary(done), console=show.stderr_console)
 
 
-def _piped(file: Any, name: str, what: str) -> BufferedIOBase:
-    """The bytes below it; raises `UsageError` if a person sits where they belong."""
+def _piped(file: Any, name: str, content: str) -> BufferedIOBase:
+    """Return the binary file of stdin or stdout; raise `UsageError` if it is a terminal."""
     if file.isatty():
         raise show.UsageError(
-            f"{name} is a terminal: {what} go through a pipe or a file; see --help"
+            f"{name} is a terminal: {content} go through a pipe or a file; see --help"
         )
     return cast(BufferedIOBase, file.buffer)

@@ -1,4 +1,4 @@
-"""`audiotok train`: a codec from a recipe."""
+"""`audiotok train`: training of a codec from a recipe."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ PANEL = "Training"
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, recipes/NAME.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="Recipe, recipes/NAME.toml.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A folder; default: runs/NAME.")
+        Path | None, typer.Option("--out", "-o", help="Output folder. Default: runs/NAME.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, over the recipe.")
+        list[str] | None,
+        typer.Option("--set", help="Setting that overrides the recipe: section.key=value."),
     ] = None,
     device: Device = "cpu",
-    minutes: Annotated[float, typer.Option(help="Stop after so many; 0: no limit.")] = 0,
+    minutes: Annotated[float, typer.Option(help="Time limit in minutes; 0: no limit.")] = 0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what it would cost, from a few steps.")
+        bool, typer.Option("--dry-run", help="Only estimate time and memory, from a few steps.")
     ] = False,
 ) -> None:
-    """Train a codec from a recipe. Run again to go on where it stopped.
+    """Train a codec from a recipe. Run again to resume.
 
     \b
     Examples:

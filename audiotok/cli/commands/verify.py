@@ -1,4 +1,4 @@
-"""`audiotok verify`: whether token files are whole."""
+"""`audiotok verify`: integrity checks of .tok files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PANEL = "Tokens"
 
 
 def verify(paths: Paths, as_json: Json = False) -> None:
-    """Check .tok files to the last byte, and say what is damaged and what can be recovered.
+    """Check every byte of .tok files; report damage and the seconds that can be recovered.
 
     \b
     Examples:
@@ -25,10 +25,10 @@ def verify(paths: Paths, as_json: Json = False) -> None:
     from audiotok.tokens import TokenFileError
     from audiotok.tokens import verify as check
 
-    found, missing = find(paths, [".tok"])
+    matches, missing = find(paths, [".tok"])
     lost = {"ok": False, "recoverable_seconds": 0.0}
     rows: list[dict[str, Any]] = [{"file": f, **lost, "damage": [line]} for f, line in missing]
-    for file, _ in found:
+    for file, _ in matches:
         try:
             rows.append({"file": str(file), **asdict(check(file))})
         except TokenFileError as error:

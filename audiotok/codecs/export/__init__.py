@@ -1,1 +1,1 @@
-"""A codec as files that other programs run: graphs in ONNX, and what tells a reader all of them."""
+"""Export of codecs as ONNX graphs, with a description that lets other programs run them."""

@@ -1,4 +1,4 @@
-"""A codec as a folder of ONNX files and codec.json, checked before it is there under its name."""
+"""Export of a codec to a folder of ONNX files and codec.json, which appears when it is checked."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audiotok._platform.atomic import complete_folder
-from audiotok._platform.optional import needed, version
+from audiotok._platform.atomic import atomic_folder
+from audiotok._platform.optional import optional_import, version
 from audiotok.audio.audio import Audio
 from audiotok.codecs.export.graphs import OPSET, Graph, States, stepwise, whole, write
 from audiotok.codecs.export.int8 import quantize
@@ -25,7 +25,7 @@ from audiotok.runtime.exported import (
     is_exported,
     plan_to_json,
 )
-from audiotok.runtime.signature import Plan
+from audiotok.runtime.signature import GraphPlan
 
 
 def export(
@@ -39,33 +39,38 @@ def export(
     audio: Audio | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Write a codec as ONNX: `encoder` and `decoder` of whole recordings, dynamic in length and
-    batch, and what codec.json says of them.
+    """Export a codec as ONNX: `encoder` and `decoder` of whole recordings, and codec.json.
+
+    The graphs take any length and any batch.
 
     Args:
-        codec: on any device.
-        out: a folder that is not there yet.
-        codebooks: export the first so many (all if None): searching fewer is cheaper.
-        steps: also graphs of any number of frames with states in and out.
-        rings: steps read what attention sees in rings that the caller writes into, which many
-            signals side by side do in 0.6 of the time (`runtime.signature.Plan`).
-        int8: store large weights as 8-bit integers; codes then differ, by how much is measured.
-        audio: to compare on; something like speech if None.
-        force: replace an exported codec that is there.
+        codec: a codec on any device.
+        out: a folder that does not exist yet.
+        codebooks: number of codebooks to export, from the first (all if None): fewer are cheaper to
+            search.
+        steps: whether to export graphs of any number of frames too, with states in and out.
+        rings: whether the states of attention are ring buffers that the caller writes into, which
+            takes 0.6 of the time for many signals side by side (`runtime.signature.GraphPlan`).
+        int8: whether to store large weights as 8-bit integers; codes then differ, and codec.json
+            tells by how much.
+        audio: recording to compare on; synthetic speech if None.
+        force: whether to replace an exported codec in the folder.
 
     Returns:
-        What codec.json says.
+        The content of codec.json.
 
     Raises:
-        ExportError: it cannot be written as ONNX, or does other than torch does; says by how much.
-        ImportError: onnx, onnxscript or onnxruntime is not installed; says how to.
+        ExportError: it cannot be written as ONNX, or differs from torch; the message tells by how
+            much.
+        ImportError: onnx, onnxscript or onnxruntime is not installed; the message tells how to
+            install it.
     """
     for library in ("onnx", "onnxscript", "onnxruntime"):
-        needed(library, extra="export")
+        optional_import(library, extra="export")
     out = Path(out)
     if out.exists() and not (force and is_exported(out)):
-        way = "--force overwrites it" if is_exported(out) else "name a folder that is not there"
-        raise ExportError(f"{out}: exists already; {way}")
+        remedy = "--force overwrites it" if is_exported(out) else "name a folder that is not there"
+        raise ExportError(f"{out}: exists already; {remedy}")
     if not codec.exact_chunks:
         raise ExportError(f"{codec.name} cannot be cut into pieces exactly, so not exported")
     if any(isinstance(layer, Cut) for layer in codec.modules()):
@@ -73,26 +78,28 @@ def export(
             f"{codec.name} codes overlapping segments apart, the last one shorter (as EnCodec 48"
             " kHz does): no graph of fixed operations does that; it runs in torch"
         )
-    with complete_folder(out) as folder:
-        about = _written(codec, folder, codebooks=codec.kept(codebooks), steps=steps, rings=rings)
-        parity = compare(codec, _opened(about, folder), audio)
+    with atomic_folder(out) as folder:
+        description = _write_graphs(
+            codec, folder, codebooks=codec.kept(codebooks), steps=steps, rings=rings
+        )
+        parity = compare(codec, _open(description, folder), audio)
         if not parity.holds:
             raise ExportError(f"{codec.name} in ONNX is not what it is in torch: {parity}")
-        about["parity"] = parity.to_json()
+        description["parity"] = parity.to_json()
         if int8:
-            about["int8"] = _shrunk(codec, about, folder, audio).to_json()
-        for graph in about["graphs"].values():
+            description["int8"] = _quantize_graphs(codec, description, folder, audio).to_json()
+        for graph in description["graphs"].values():
             file = folder / graph["file"]
             graph["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
             graph["bytes"] = file.stat().st_size
-        (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n", "utf-8")
-    return about
+        (folder / ABOUT).write_text(json.dumps(description, indent=1) + "\n", "utf-8")
+    return description
 
 
-def _written(
+def _write_graphs(
     codec: Codec, folder: Path, *, codebooks: int, steps: bool, rings: bool
 ) -> dict[str, Any]:
-    """The graphs in a folder, and what is to be said of them but for hashes."""
+    """Write the graphs to a folder and return their description without hashes."""
     try:
         graphs, states = whole(codec, codebooks), {}
         if steps or rings:
@@ -112,13 +119,19 @@ def described(
     *,
     codebooks: int,
 ) -> dict[str, Any]:
-    """What codec.json says of a codec and its graphs, but for hashes and how they compare; states
-    are those of `stepwise`, if there are steps."""
-    plan = Plan(
+    """Return the content of codec.json for a codec and its graphs, without hashes and parity.
+
+    Args:
+        codec: the codec.
+        graphs: its graphs.
+        states: states of encoder and decoder from `stepwise`; empty if there are no steps.
+        codebooks: number of exported codebooks.
+    """
+    plan = GraphPlan(
         frame_size=codec.frame_size,
         channels=codec.channels,
         codebooks=codebooks,
-        lead=codec.lead,
+        lead=codec.look_ahead,
         fills_up=codec.fills_up,
         first_frames=codec.first_frames,
         block=codec.block,
@@ -151,31 +164,41 @@ def described(
 
 
 def _dtype(x: Any) -> str:
+    """Return the name of a tensor's type."""
     return str(x.dtype).removeprefix("torch.")
 
 
 def _graph(graph: Graph) -> dict[str, Any]:
-    """Names, types and shapes of a graph: what is free has a name ("batch", "samples")."""
+    """Return names, types and shapes of a graph; a free axis has a name ("batch", "samples")."""
     free = {"audio": "samples", "codes": "frames"}
     kinds = {"audio": "float32", "codes": "int64"}
     inputs: dict[str, Any] = {}
     if graph.example is not None:
-        shape = ["batch", graph.example.shape[1], free[graph.takes]]
-        inputs[graph.takes] = {"dtype": kinds[graph.takes], "shape": shape, "least": graph.least}
+        shape = ["batch", graph.example.shape[1], free[graph.input_name]]
+        inputs[graph.input_name] = {
+            "dtype": kinds[graph.input_name],
+            "shape": shape,
+            "least": graph.min_size,
+        }
     for name, x in graph.states.items():
         inputs[name] = {"dtype": _dtype(x), "shape": ["batch", *x.shape[1:]]}
-    outputs = [graph.gives, *graph.handed]
+    outputs = [graph.output_name, *graph.state_outputs]
     return {"file": f"{graph.name}.onnx", "inputs": inputs, "outputs": outputs}
 
 
-def _opened(about: dict[str, Any], folder: Path) -> Exported:
-    return Exported(about, Onnx({name: folder / f"{name}.onnx" for name in about["graphs"]}))
+def _open(description: dict[str, Any], folder: Path) -> Exported:
+    """Open the graphs of a folder in onnxruntime."""
+    return Exported(
+        description, Onnx({name: folder / f"{name}.onnx" for name in description["graphs"]})
+    )
 
 
-def _shrunk(codec: Codec, about: dict[str, Any], folder: Path, audio: Audio | None) -> Parity:
-    """The graphs in 8 bits, and what that does."""
-    for name in about["graphs"]:
+def _quantize_graphs(
+    codec: Codec, description: dict[str, Any], folder: Path, audio: Audio | None
+) -> Parity:
+    """Quantize the graphs of a folder to 8 bits and return how far they then are from torch."""
+    for name in description["graphs"]:
         file, small = folder / f"{name}.onnx", folder / f"{name}.int8.onnx"
         quantize(file, small)
         small.replace(file)
-    return compare(codec, _opened(about, folder), audio, rounding=False)
+    return compare(codec, _open(description, folder), audio, rounding=False)

@@ -1,11 +1,12 @@
-"""Layers in operations that ONNX has: real numbers, no writing in place, no look at values.
+"""Layers in operations that ONNX has: real numbers, nothing in place, no control flow on data.
 
-Stft, Istft, FourierHead   a product with the Fourier basis, into which the window goes
-Conv                       along one axis; a mirrored one begins or goes on, and never asks; where
-                           the first sample is repeated, a note from zero on of who had it
-TransposedConv             a convolution of stride times as many features
-Lstm                       the operator of that name
-Attention                  positions that begin anew at every step, or rings and a count
+Stft, Istft, FourierHead   product with the windowed Fourier basis
+Conv                       convolution along one axis; a mirrored one either begins or goes on, and
+                           never tests which; where the first sample is repeated, the state holds a
+                           flag of each signal that has begun
+TransposedConv             convolution with stride times as many features
+Lstm                       operator of that name
+Attention                  positions that begin anew at every step, or ring buffers and a count
 codebooks                  -1 is no code, and adds nothing: a decoder takes any prefix of them
 """
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Features, Output
-from audiotok.codecs.export.sequences import FarAttention, OneLstm, RingAttention
+from audiotok.codecs.export.sequences import OnnxLstm, RingAttention, WindowedAttention
 from audiotok.nn.autoencoder import Network
 from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import State
@@ -33,21 +34,22 @@ from audiotok.nn.quantizers.rvq import Euclidean, Factorised
 N = TypeVar("N", bound=Network)
 
 
-def exportable(codec: N, *, going: bool = False, rings: bool = False) -> N:
-    """A copy of the codec, on the CPU, whose layers are of these forms; its numbers are the same
-    but for rounding.
+def exportable(codec: N, *, started: bool = False, rings: bool = False) -> N:
+    """Return a copy of the codec on the CPU whose layers are of these forms.
+
+    Its outputs are the same but for rounding.
 
     Args:
-        codec: in eval mode.
-        going: whether its streams have begun, which a mirrored convolution must know beforehand.
-        rings: whether what attention sees lies in rings (`sequences.Rings`).
+        codec: codec in eval mode.
+        started: whether its streams have begun, which a mirrored convolution must know beforehand.
+        rings: whether keys and values of attention are in ring buffers (`sequences.Rings`).
     """
     copy = deepcopy(codec).cpu()
     for layer in copy.modules():
         form = FORMS.get(type(layer))
-        if going and form is WholeConv:
-            form = GoingConv
-        if rings and form is FarAttention:
+        if started and form is WholeConv:
+            form = StartedConv
+        if rings and form is WindowedAttention:
             form = RingAttention
         if form is not None:
             layer.__class__ = form
@@ -58,12 +60,12 @@ def exportable(codec: N, *, going: bool = False, rings: bool = False) -> N:
 
 
 class RealStft(Stft):
-    """`Stft` as one matrix product."""
+    """An `Stft` computed as one matrix product."""
 
     basis: Tensor
 
     def prepare(self) -> None:
-        """The windowed basis `[2*hop 2*(hop+1)]`: cosines, then sines."""
+        """Compute the windowed basis `[2*hop 2*(hop+1)]`: cosines, then sines."""
         turned = torch.fft.rfft(torch.eye(2 * self.hop, dtype=torch.float64))
         basis = self.window.double()[:, None] * torch.cat([turned.real, turned.imag], 1)
         self.register_buffer("basis", basis.float(), persistent=False)
@@ -82,12 +84,12 @@ class RealStft(Stft):
 
 
 class RealIstft(Istft):
-    """`Istft` as one matrix product."""
+    """An `Istft` computed as one matrix product."""
 
     basis: Tensor
 
     def prepare(self) -> None:
-        """The windowed basis `[2*(hop+1) 2*hop]` of real parts, then of imaginary ones."""
+        """Compute the windowed basis `[2*(hop+1) 2*hop]` of real parts, then of imaginary ones."""
         one = torch.eye(self.hop + 1, dtype=torch.complex128)
         basis = torch.cat([torch.fft.irfft(one), torch.fft.irfft(1j * one)])
         self.register_buffer("basis", (basis * self.window.double()).float(), persistent=False)
@@ -103,12 +105,12 @@ class RealIstft(Istft):
 
 
 class RealFourierHead(FourierHead):
-    """`FourierHead` of a whole clip as one transposed convolution."""
+    """A `FourierHead` of a whole clip computed as one transposed convolution."""
 
     basis: Tensor
 
     def prepare(self) -> None:
-        """The windowed basis `[2*bins 1 size]` of real parts, then of imaginary ones."""
+        """Compute the windowed basis `[2*bins 1 size]` of real parts, then of imaginary ones."""
         one = torch.eye(self.size // 2 + 1, dtype=torch.complex128)
         basis = torch.cat([torch.fft.irfft(one, self.size), torch.fft.irfft(1j * one, self.size)])
         basis = (basis * self.window.double()).float()[:, None]
@@ -127,10 +129,10 @@ class RealFourierHead(FourierHead):
 
 
 class WholeConv(Conv):
-    """`Conv` of a signal from its begin, or (`pad="repeat"`) from wherever its state says."""
+    """A `Conv` of a signal from its start, or (`pad="repeat"`) from wherever its state tells."""
 
     def start(self, batch: int) -> State:
-        """See `Conv.start`; where the first sample is repeated, which signals have had it."""
+        """See `Conv.start`; with `pad="repeat"` the state also flags signals that have begun."""
         if self.pad != "repeat":
             return super().start(batch)
         begun = torch.zeros(batch, dtype=torch.int64, device=self.conv.weight.device)
@@ -147,29 +149,32 @@ class WholeConv(Conv):
 
     @staticmethod
     def joined(before: Tensor, x: Tensor) -> Tensor:
-        """Along time; ONNX has no layouts."""
+        """Return two tensors joined along time; ONNX has no memory layouts."""
         return torch.cat([before, x], 2) if before.shape[2] else x
 
     def _convolved(self, x: Tensor) -> Tensor:
+        """Return the convolution of a signal without padding."""
         c = self.conv
         return F.conv1d(x, c.weight, c.bias, c.stride, 0, c.dilation, c.groups)
 
     def _before(self, x: Tensor, fresh: Tensor) -> Tensor:
+        """See `Conv._before`; a mirrored signal is taken to begin here."""
         if self.pad == "repeat":
             return super()._before(x, fresh)
         return x[:, :, torch.arange(self.left, 0, -1)]
 
     def _padded(self, x: Tensor, left: int, right: int) -> Tensor:
+        """See `Conv._padded`; mirroring works for any length."""
         if self.pad != "reflect":
             return super()._padded(x, left, right)
-        # Lengths are free: which is the larger, or whether one is zero, is found when it runs.
+        # Lengths are free: which one is larger, or zero, is only known when the graph runs.
         short: Any = torch.sym_max(0, torch.sym_max(left, right) + 1 - x.shape[2])
         y = F.pad(F.pad(x, (0, short)), (left, right), "reflect")
         return y[:, :, : left + x.shape[2] + right]
 
 
-class GoingConv(WholeConv):
-    """`Conv` of a signal that has begun: what is before it is in the state."""
+class StartedConv(WholeConv):
+    """A `Conv` of a signal that has begun, so that its state holds the samples before it."""
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Conv.step`."""
@@ -189,28 +194,30 @@ class GoingConv(WholeConv):
 
 
 class FlatTransposedConv(TransposedConv):
-    """`TransposedConv` as a convolution, which writes nothing in place."""
+    """A `TransposedConv` computed as a convolution, which writes nothing in place."""
 
     def _overlapped(self, x: Tensor, past: Tensor) -> tuple[Output, Tensor]:
+        """See `TransposedConv._overlapped`."""
         weight, groups = self.conv.weight, self.conv.groups
-        made = x.shape[2] * self.produces
+        length = x.shape[2] * self.produces
         if groups > 1 or self.overlap % self.produces:
             y = F.conv_transpose1d(x, weight, stride=self.produces, groups=groups)
-            y = y + F.pad(past, (0, made))
-            return self._biased(y[:, :, :made]), y[:, :, made:]
-        # A convolution gives all outputs of an input, `[b outputs*stride t+parts-1]`, whose time is
-        # then inside them: a fifth less time in OpenVINO than a product for each part, added up.
+            y = y + F.pad(past, (0, length))
+            return self._biased(y[:, :, :length]), y[:, :, length:]
+        # A convolution gives all output samples of each input step, `[b outputs*stride
+        # t+parts-1]`, which are then moved to the time axis: OpenVINO takes a fifth less time than
+        # for the sum of a product for each part.
         inputs, outputs, kernel = weight.shape
         parts = kernel // self.produces
         taps = weight.reshape(inputs, outputs, parts, self.produces).permute(1, 3, 0, 2)
         taps = taps.reshape(-1, inputs, parts).flip(2)
         y = F.conv1d(F.pad(x, (parts - 1, parts - 1)), taps)
         y = y.unflatten(1, (outputs, self.produces)).transpose(2, 3).flatten(2)
-        y = y + F.pad(past, (0, made))
-        return self._biased(y[:, :, :made]), y[:, :, made:]
+        y = y + F.pad(past, (0, length))
+        return self._biased(y[:, :, :length]), y[:, :, length:]
 
     def forward(self, x: Features) -> Output:
-        """See `TransposedConv.forward`; `len` would fix the size of the batch."""
+        """See `TransposedConv.forward`; it avoids `len`, which would fix the size of the batch."""
         if self.norm is not None:
             y = self.norm(self.conv(x))
         else:
@@ -220,16 +227,16 @@ class FlatTransposedConv(TransposedConv):
         return y[:, :, self.left : y.shape[2] - (0 if self.causal else self.right)]
 
 
-class NoneEuclidean(Euclidean):
-    """`Euclidean` that finds nothing under -1."""
+class MaskedEuclidean(Euclidean):
+    """A `Euclidean` codebook in which code -1 has an entry of zeros."""
 
     def look_up(self, index: Tensor) -> Tensor:
         """See `Euclidean.look_up`."""
         return super().look_up(index.clamp(min=0)) * (index >= 0)[..., None]
 
 
-class NoneFactorised(Factorised):
-    """`Factorised` that finds nothing under -1."""
+class MaskedFactorised(Factorised):
+    """A `Factorised` codebook in which code -1 has an entry of zeros."""
 
     def look_up(self, index: Tensor) -> Tensor:
         """See `Factorised.look_up`."""
@@ -242,8 +249,8 @@ FORMS: dict[type[nn.Module], type[nn.Module]] = {
     FourierHead: RealFourierHead,
     Conv: WholeConv,
     TransposedConv: FlatTransposedConv,
-    Lstm: OneLstm,
-    Attention: FarAttention,
-    Euclidean: NoneEuclidean,
-    Factorised: NoneFactorised,
+    Lstm: OnnxLstm,
+    Attention: WindowedAttention,
+    Euclidean: MaskedEuclidean,
+    Factorised: MaskedFactorised,
 }

@@ -1,4 +1,4 @@
-"""Weights of an ONNX file as 8-bit integers: a quarter of the size, and somewhat other codes.
+"""Quantization of an ONNX file's weights to 8 bits: a quarter of the size, and some other codes.
 
 Each output feature of a matrix product or convolution has a scale of its own, and its weights are
 turned back into floats when the file is run (`DequantizeLinear`, which every runtime has).
@@ -12,18 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 
-LEAST = 4096  # numbers: smaller weights are not worth it
+LEAST = 4096  # smallest number of elements of a weight that is quantized
 
 
 def quantize(source: Path, target: Path) -> None:
-    """Write `source` to `target` with its large weights in 8 bits.
+    """Copy an ONNX file with its large weights as 8-bit integers.
+
+    Args:
+        source: the file to read.
+        target: the file to write.
 
     Raises:
         ImportError: the onnx package is not installed.
     """
-    onnx: Any = needed("onnx", extra="export")
+    onnx: Any = optional_import("onnx", extra="export")
     model = onnx.load(source)
     graph = model.graph
     weights = {one.name: one for one in graph.initializer}
@@ -52,24 +56,25 @@ def quantize(source: Path, target: Path) -> None:
 
 
 def _axes(graph: Any, weights: dict[str, Any]) -> dict[str, int | None]:
-    """The axis of output features of each weight to quantize; None where its uses disagree."""
-    found: dict[str, int | None] = {}
+    """Return the axis of output features of each weight; None where it is not quantized."""
+    axes: dict[str, int | None] = {}
     for node in graph.node:
-        for place, name in enumerate(node.input):
+        for position, name in enumerate(node.input):
             if name not in weights:
                 continue
-            axis = _axis(node, place, len(weights[name].dims))
+            axis = _axis(node, position, len(weights[name].dims))
             small = int(np.prod(weights[name].dims)) < LEAST
-            small = small or name.endswith("basis")  # of Fourier: no weight, and no small loss
-            if small or weights[name].data_type != 1 or found.get(name, axis) != axis:
+            # A Fourier basis is no weight, and rounding it would cost much quality.
+            small = small or name.endswith("basis")
+            if small or weights[name].data_type != 1 or axes.get(name, axis) != axis:
                 axis = None
-            found[name] = axis
-    return found
+            axes[name] = axis
+    return axes
 
 
-def _axis(node: Any, place: int, axes: int) -> int | None:
-    """Of output features, if input `place` of a node is a weight."""
-    if place != 1 or axes < 2:
+def _axis(node: Any, position: int, axes: int) -> int | None:
+    """Return the axis of output features if input `position` of a node is a weight, or None."""
+    if position != 1 or axes < 2:
         return None
     if node.op_type == "MatMul":
         return axes - 1

@@ -1,4 +1,4 @@
-"""Does an exported codec do what torch does? Codes and samples, over lengths, batches, cuttings."""
+"""Parity of an exported codec with torch: codes and samples, over lengths, batches and pieces."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
 from audiotok.runtime.exported import Exported
 
-NEAR = 1e-4  # samples may be apart by so much
-TIES = 1e-3  # of all frames may differ, where two entries are equally near but for rounding
-NUDGE = 1e-4  # of a latent's length, in each of its features: what changes the code of a near-tie
-DRAWS = 64  # of such noise
-LOOKED_AT = 20  # frames of a recording that differ; where more do, the export is refused anyway
+NEAR = 1e-4  # largest difference of samples that is allowed
+TIES = 1e-3  # share of frames that may differ, where two entries are equally near but for rounding
+NUDGE = 1e-4  # noise in each feature that changes the code of a near-tie, per length of the latent
+DRAWS = 64  # number of random draws of that noise
+LOOKED_AT = 20  # differing frames of a recording to test; with more the export is refused anyway
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported codec is from the one it was made of, in torch.
+    """The differences between an exported codec and the torch codec it comes from.
 
     Attributes:
-        frames: compared.
-        frames_equal: of them, with all codes the same.
-        codes: compared.
-        codes_equal: the same.
+        frames: frames compared.
+        frames_equal: frames with all codes equal.
+        codes: codes compared.
+        codes_equal: codes that are equal.
         apart: the largest difference of two samples, decoded from the same codes.
-        noise_db: the power of that difference below the audio's, of all samples.
-        frames_wrong: with other codes that rounding cannot explain: no near-ties. 0 in 8 bits,
-            where nobody expects that.
+        noise_db: power of the difference of all samples relative to the audio's, dB.
+        frames_wrong: frames that differ by more than rounding explains: no near-ties. It is 0 in
+            8 bits, where differences are expected.
     """
 
     frames: int
@@ -45,38 +45,38 @@ class Parity:
 
     @property
     def drift(self) -> float:
-        """Share of codes that are others."""
+        """Share of codes that differ."""
         return 1 - self.codes_equal / self.codes
 
     @property
     def holds(self) -> bool:
-        """Whether it is the same but for rounding."""
+        """Whether the two are equal but for rounding."""
         few = self.frames - self.frames_equal <= TIES * self.frames
         return few and not self.frames_wrong and self.apart <= NEAR
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the fields as plain data, with the share of differing codes in percent."""
         return {**asdict(self), "token_drift_percent": round(100 * self.drift, 4)}
 
     def __str__(self) -> str:
-        said = (
+        summary = (
             f"{self.codes_equal:,} of {self.codes:,} codes the same ({100 * self.drift:.2f} %"
             f" drift), samples within {self.apart:.1e} ({-self.noise_db:.0f} dB below the audio)"
         )
         wrong = f"; {self.frames_wrong:,} frames differ by more than rounding"
-        return said + (wrong if self.frames_wrong else "")
+        return summary + (wrong if self.frames_wrong else "")
 
 
 def compare(
     codec: Codec, exported: Exported, audio: Audio | None = None, *, rounding: bool = True
 ) -> Parity:
-    """Both on the same audio: as it comes, cut short, side by side, and in pieces.
+    """Compare both codecs on the same audio: as it is, cut short, in a batch, and in pieces.
 
     Args:
-        codec: in torch.
-        exported: what was made of it.
-        audio: to compare on; something like speech if None.
-        rounding: look at each frame that differs, whether rounding alone can do that.
+        codec: the codec in torch.
+        exported: its export.
+        audio: recording to compare on; synthetic speech if None.
+        rounding: whether to test for each frame that differs if rounding alone explains it.
     """
     rate, frame = codec.sample_rate, codec.frame_size
     audio = speechlike(rate, codec.channels) if audio is None else audio.resample(rate)
@@ -87,26 +87,27 @@ def compare(
     tally = _Tally(codec if rounding else None)
     for length in lengths:
         piece = wave[:, :length]
-        codes, made = _torch(codec, exported.codebooks, piece)
+        codes, samples = _torch(codec, exported.codebooks, piece)
         tally.add_codes(codes, _encoded(exported, piece[None], [length]), piece)
-        tally.add_waves(made, _decoded(exported, codes[None], [length * frame]))
-    beside = np.stack([np.roll(wave, i * frame // 2 + i, 1)[:, : 2 * rate] for i in range(3)])
-    pairs = [_torch(codec, exported.codebooks, one) for one in beside]
-    codes = exported.graphs.run("encoder", {"audio": beside})["codes"]
-    made = exported.graphs.run("decoder", {"codes": np.stack([c for c, _ in pairs])})["audio"]
-    for i, (right, heard) in enumerate(pairs):
-        tally.add_codes(right, codes[i, :, : right.shape[1]], beside[i])
-        tally.add_waves(heard, made[i])
+        tally.add_waves(samples, _decoded(exported, codes[None], [length * frame]))
+    batch = np.stack([np.roll(wave, i * frame // 2 + i, 1)[:, : 2 * rate] for i in range(3)])
+    pairs = [_torch(codec, exported.codebooks, one) for one in batch]
+    codes = exported.graphs.run("encoder", {"audio": batch})["codes"]
+    waves = exported.graphs.run("decoder", {"codes": np.stack([c for c, _ in pairs])})["audio"]
+    for i, (right, samples) in enumerate(pairs):
+        tally.add_codes(right, codes[i, :, : right.shape[1]], batch[i])
+        tally.add_waves(samples, waves[i])
     if exported.plan.steps:
         wave = wave[:, : 3 * rate]
-        codes, made = _torch(codec, exported.codebooks, wave)
+        codes, samples = _torch(codec, exported.codebooks, wave)
         cuts = [1, frame, 3 * frame + 1, rate]
         tally.add_codes(codes, _encoded(exported, wave[None], cuts, block=3), wave)
-        tally.add_waves(made, _decoded(exported, codes[None], cuts, block=3))
+        tally.add_waves(samples, _decoded(exported, codes[None], cuts, block=3))
     return tally.result()
 
 
 def _torch(codec: Codec, codebooks: int, wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes and decoded samples of a wave in torch."""
     audio = Audio(torch.from_numpy(wave.copy()), codec.sample_rate)
     tokens = codec.encode(audio, codebooks=codebooks)
     return tokens.codes, codec.decode(tokens).samples.numpy()
@@ -115,36 +116,43 @@ def _torch(codec: Codec, codebooks: int, wave: np.ndarray) -> tuple[np.ndarray, 
 def _encoded(
     exported: Exported, wave: np.ndarray, cuts: list[int], block: int | None = None
 ) -> np.ndarray:
+    """Return the codes that the exported codec gives for a wave in pieces."""
     run = exported.encoding(block=block)
     ends = [0, *np.cumsum(cuts), wave.shape[2]]
-    made = [run.push(wave[:, :, a:b]) for a, b in pairwise(ends)]
-    return np.concatenate([*made, run.finish()], 2)[0]
+    pieces = [run.push(wave[:, :, a:b]) for a, b in pairwise(ends)]
+    return np.concatenate([*pieces, run.finish()], 2)[0]
 
 
 def _decoded(
     exported: Exported, codes: np.ndarray, cuts: list[int], block: int | None = None
 ) -> np.ndarray:
+    """Return the samples that the exported codec gives for codes in pieces."""
     run = exported.decoding(block=block)
     ends = [0, *(n // exported.frame_size for n in np.cumsum(cuts)), codes.shape[2]]
-    made = [run.push(codes[:, :, a:b]) for a, b in pairwise(ends)]
-    return np.concatenate([*made, run.finish()], 2)[0]
+    pieces = [run.push(codes[:, :, a:b]) for a, b in pairwise(ends)]
+    return np.concatenate([*pieces, run.finish()], 2)[0]
 
 
 class _Tally:
-    """Adds up what was compared."""
+    """A running sum of all comparisons."""
 
     def __init__(self, codec: Codec | None) -> None:
-        self.codec, self.wrong_frames = codec, 0
+        self.codec = codec
+        self.wrong_frames = 0
         self.counts = np.zeros(4, np.int64)
-        self.apart, self.wrong, self.power = 0.0, 0.0, 0.0
+        self.apart = 0.0
+        self.wrong = 0.0
+        self.power = 0.0
 
     def add_codes(self, right: np.ndarray, codes: np.ndarray, wave: np.ndarray) -> None:
+        """Add the codes `[k f]` of a wave `[c t]` to the sum."""
         same = right == codes
         self.counts += same.shape[1], same.all(0).sum(), same.size, same.sum()
         if self.codec is not None:
             self.wrong_frames += unexplained(self.codec, wave, right, codes)
 
     def add_waves(self, right: np.ndarray, wave: np.ndarray) -> None:
+        """Add decoded samples `[c t]` to the sum."""
         right = right.astype(np.float64)
         apart = wave[:, : right.shape[1]] - right
         self.apart = max(self.apart, float(np.abs(apart).max()))
@@ -152,6 +160,7 @@ class _Tally:
         self.power += float(np.square(right).sum())
 
     def result(self) -> Parity:
+        """Return the sum of all comparisons."""
         noise = 10 * np.log10(max(self.wrong, 1e-30) / max(self.power, 1e-30))
         frames, equal, codes, codes_equal = (int(count) for count in self.counts)
         apart, wrong = self.apart, self.wrong_frames
@@ -160,9 +169,16 @@ class _Tally:
 
 @torch.no_grad()
 def unexplained(codec: Codec, wave: np.ndarray, right: np.ndarray, codes: np.ndarray) -> int:
-    """Frames, of the first that differ, whose codes `[k f]` are not the right ones of `wave [c t]`
-    though no two entries are equally near: noise of `NUDGE` on the latent does not bring about the
-    first wrong code.
+    """Return how many frames of a wave have codes that differ by more than rounding explains.
+
+    A differing code is a near-tie if noise of `NUDGE` on the latent can bring about the first wrong
+    code. Of the frames that differ only the first `LOOKED_AT` are tested.
+
+    Args:
+        codec: the codec in torch.
+        wave: samples `[c t]`.
+        right: codes `[k f]` in torch.
+        codes: codes `[k f]` of the export.
     """
     differ = np.flatnonzero((right != codes).any(0))
     if not len(differ):
@@ -176,13 +192,19 @@ def unexplained(codec: Codec, wave: np.ndarray, right: np.ndarray, codes: np.nda
         k = int(np.flatnonzero(right[:, f] != codes[:, f])[0]) + 1
         noise = torch.randn(DRAWS, len(latent), 1, generator=random).to(latent)
         near = latent[:, f, None] + NUDGE * latent[:, f].norm() * noise
-        found = codec.quantizer.encode(near, k)[:, :, 0].cpu().numpy()
-        wrong += not (found == codes[:k, f]).all(1).any()
+        nearby = codec.quantizer.encode(near, k)[:, :, 0].cpu().numpy()
+        wrong += not (nearby == codes[:k, f]).all(1).any()
     return wrong
 
 
 def speechlike(rate: int, channels: int = 1, seconds: float = 6.0) -> Audio:
-    """Something like speech: a voice of gliding pitch and formants, noise, silence between."""
+    """Return synthetic speech: a voice of gliding pitch and formants, noise, and silence.
+
+    Args:
+        rate: Hz.
+        channels: number of channels.
+        seconds: duration.
+    """
     random = np.random.default_rng(0)
     t = np.arange(int(seconds * rate)) / rate
     pitch = 120 + 40 * np.sin(1.7 * t) + 15 * np.sin(9 * t)

@@ -1,4 +1,4 @@
-"""Layers that remember, in operations that ONNX has: its own LSTM, attention without positions."""
+"""Layers with memory in operations that ONNX has: its LSTM, and attention without positions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from audiotok.nn.layers.base import State
 from audiotok.nn.layers.lstm import Lstm
 
 
-class FarAttention(Attention):
-    """`Attention` that turns queries and keys by their distance from the start of what is seen: no
-    position that grows for hours, which would need more digits than a float32 has."""
+class WindowedAttention(Attention):
+    """An `Attention` that rotates queries and keys by their distance from the start of the window.
+
+    So no position grows for hours, which would need more digits than a float32 has.
+    """
 
     def start(self, batch: int) -> State:
-        """Keys, as yet unturned, and values of the last window, and which of them are real."""
+        """Return keys (not rotated) and values of the last window, and which of them are real."""
         past, real, _ = super().start(batch)
         return past, real
 
@@ -33,17 +35,18 @@ class FarAttention(Attention):
         kv = torch.cat([past, kv], 1)
         real = torch.cat([real, real.new_ones(b, t)], 1)
         at = torch.arange(kv.shape[1], device=x.device)
-        q = self._far(self._heads(q), at[keep:])
+        q = self._rotated(self._heads(q), at[keep:])
         k, v = kv.split(d, 2)
         distance = at[keep:, None] - at
         seen = (distance >= 0) & (distance < self.window) & real[:, None, None, :]
         y = F.scaled_dot_product_attention(
-            q, self._far(self._heads(k), at), self._heads(v), attn_mask=seen
+            q, self._rotated(self._heads(k), at), self._heads(v), attn_mask=seen
         )
         y = self.out(y.transpose(1, 2).reshape(b, t, d)) * self.scale
         return x + y.transpose(1, 2), (kv[:, t:], real[:, t:])
 
-    def _far(self, x: Tensor, at: Tensor) -> Tensor:
+    def _rotated(self, x: Tensor, at: Tensor) -> Tensor:
+        """Return queries or keys rotated by their positions."""
         turn = at[:, None] * self.angles
         cos, sin = turn.cos(), turn.sin()
         a, b = x.chunk(2, -1)
@@ -51,35 +54,37 @@ class FarAttention(Attention):
 
 
 class Rings(tuple[State, ...]):
-    """States `[b h slots d]` that a step only reads: what it adds, `[b h n d]`, the caller writes
-    into the slots from (columns so far) mod slots on. So nothing of a long memory is moved."""
+    """Ring buffers `[b h slots d]` of states that a step only reads.
+
+    A step returns its new columns `[b h n d]`, and the caller writes them into the slots from
+    (columns so far) mod slots on. So nothing of a long memory is copied.
+    """
 
 
 class RingAttention(Attention):
-    """`Attention` whose keys and values lie in rings; the attention of a step reads them where they
-    are, heads apart."""
+    """An `Attention` whose keys and values are in ring buffers, which a step reads in place."""
 
     def start(self, batch: int) -> State:
-        """Turned keys and values of the last window, and the next position."""
+        """Return rotated keys and values of the last window, and the next position."""
         slots, width = self.window - 1, self.out.in_features // self.heads
         rings = Rings(self.zeros(batch, self.heads, slots, width) for _ in range(2))
         return rings, torch.zeros(batch, dtype=torch.int64, device=self.scale.device)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """See `Attention.step`; of keys and values gives the new ones only."""
+        """See `Attention.step`; it returns only the new keys and values."""
         (keys, values), at = state
         frames = x.transpose(1, 2)
         b, t, d = frames.shape
         q, k, v = (self._heads(part) for part in self.qkv(self.norm(frames)).chunk(3, 2))
         new, slots = torch.arange(t, device=x.device), self.window - 1
         turn = (at[:, None] + new)[:, :, None].double() * self.angles.double()
-        turn = turn - 2 * math.pi * (turn / (2 * math.pi)).floor()  # float32 is exact enough now
+        turn = turn - 2 * math.pi * (turn / (2 * math.pi)).floor()  # so that float32 suffices
         cos, sin = (part[:, None] for part in (turn.float().cos(), turn.float().sin()))
         q, k = (
             torch.cat([a * cos - b * sin, a * sin + b * cos], 3)
             for a, b in (part.chunk(2, 3) for part in (q * q.shape[3] ** -0.5, k))
         )
-        # A slot was filled so many frames before the last one.
+        # Age of each slot, in frames before the last one.
         back = (at[:, None] - 1 - torch.arange(slots, device=x.device)) % slots
         old = back[:, None] + 1 + new[:, None] < self.window
         old = (old & (back < at[:, None])[:, None])[:, None]
@@ -96,12 +101,14 @@ class RingAttention(Attention):
         return x + y.transpose(1, 2), ((k, v), at + t)
 
 
-class OneLstm(Lstm):
-    """`Lstm` as ONNX's operator, a layer at a time; gates in its order: input, output, forget,
-    cell."""
+class OnnxLstm(Lstm):
+    """An `Lstm` as ONNX's operator, one layer at a time.
+
+    Gates are in ONNX's order: input, output, forget, cell.
+    """
 
     def prepare(self) -> None:
-        """Its weights, of each layer those of the directions stacked."""
+        """Register the weights in ONNX's form: for each layer those of its directions, stacked."""
         ways = ("", "_reverse") if self.lstm.bidirectional else ("",)
         for i in range(self.lstm.num_layers):
             kinds: dict[str, list[Tensor]] = {"ih": [], "hh": [], "b": []}
@@ -113,12 +120,12 @@ class OneLstm(Lstm):
                 kinds["ih"].append(part["weight_ih"])
                 kinds["hh"].append(part["weight_hh"])
                 kinds["b"].append(torch.cat([part["bias_ih"], part["bias_hh"]]))
-            for kind, made in kinds.items():
-                self.register_buffer(f"lstm_{kind}_{i}", torch.stack(made), persistent=False)
+            for kind, parts in kinds.items():
+                self.register_buffer(f"lstm_{kind}_{i}", torch.stack(parts), persistent=False)
 
     def _run(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`x [b d t]` with states `[b depth*ways d]` to `[b ways*d t]` and states."""
-        if not torch.compiler.is_exporting():  # the operator is a name, which computes nothing
+        """Run `x [b d t]` from states `[b depth*ways d]` to `[b ways*d t]` and the new states."""
+        if not torch.compiler.is_exporting():  # the symbolic operator computes nothing
             starts = [s.transpose(0, 1).contiguous() for s in (hidden, cell)]
             y, ends = self.lstm(x.transpose(1, 2), tuple(starts))
             return y.transpose(1, 2), ends[0].transpose(0, 1), ends[1].transpose(0, 1)
@@ -161,6 +168,6 @@ class OneLstm(Lstm):
 
 
 def _gates(x: Tensor) -> Tensor:
-    """torch's order of gates (input, forget, cell, output) in that of ONNX."""
+    """Return weights with torch's order of gates (input, forget, cell, output) in ONNX's order."""
     i, f, c, o = x.detach().chunk(4)
     return torch.cat([i, o, f, c])

@@ -1,1 +1,1 @@
-"""Codecs turn audio into codes and back; each file is one."""
+"""Codecs, which turn audio into codes and back, one file each."""

@@ -1,8 +1,8 @@
-"""What every codec promises: audio to tokens and back, of exact length, alone or in a batch.
+"""The base of all codecs: audio to tokens and back, of exact length, alone or in a batch.
 
 Audio of any length runs in blocks of a fixed number of frames with carried state (`sessions`), so
 a recording's codes are the same to the bit whole, in a batch, or from a reader in pieces. A codec
-that looks ahead lags in the same blocks. Memory stays the same however long the audio is, but for
+with look-ahead lags in the same blocks. Memory stays the same however long the audio is, but for
 layers that need the whole of it (`constant_memory`).
 """
 
@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiotok.audio.levels import checked_level
+from audiotok.audio.levels import check_level
 from audiotok.nn.autoencoder import Network
-from audiotok.nn.pretrained.hub import Source
-from audiotok.nn.pretrained.state_dicts import Dialect
-from audiotok.runtime.sessions import Decoding, Encoding, together
+from audiotok.nn.pretrained.hub import PublishedWeights
+from audiotok.nn.pretrained.state_dicts import StateDictAdapter
+from audiotok.runtime.sessions import Decoding, Encoding, code_together
 from audiotok.tokens.tokenizer import Tokenizer
 from audiotok.tokens.tokenizer import WrongTokensError as WrongTokensError
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def _groups(signals: Sequence[Tensor], size: int) -> Iterator[list[int]]:
-    """Indices of at most `size` signals `[d n]` each, like lengths together, the shortest first."""
+    """Yield indices of at most `size` signals `[d n]` of similar lengths, the shortest first."""
     order = sorted(range(len(signals)), key=lambda i: signals[i].shape[1])
     for first in range(0, len(order), size):
         yield order[first : first + size]
@@ -42,15 +42,15 @@ def _groups(signals: Sequence[Tensor], size: int) -> Iterator[list[int]]:
 class Codec(Tokenizer, Network):
     """A codec: `encode` and `decode` one recording, `encode_batch` and `decode_batch` a list.
 
-    A subclass sets what follows and what `Network` asks for.
+    A subclass sets the attributes below and those of `Network`.
 
     Attributes:
         name: the codec's id: its preset's name, or its file name.
-        config_type: the frozen dataclass of its sizes; without arguments, the usual ones.
-        config: the sizes it has, enough to build it again.
+        config_type: frozen dataclass of its sizes, whose defaults are the usual ones.
+        config: its sizes, from which it can be built again.
         sample_rate: Hz.
-        presets: the sizes it was published in, by name; a codec of one has its name.
-        sources: where weights of a preset are published.
+        presets: published sizes by name; a codec of such sizes has that name.
+        sources: where the weights of a preset are published.
         dialects: how other programs name these weights.
     """
 
@@ -59,18 +59,19 @@ class Codec(Tokenizer, Network):
     config: Any
     sample_rate: int
     presets: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    sources: ClassVar[Mapping[str, Source]] = MappingProxyType({})
-    dialects: ClassVar[Sequence[Dialect]] = ()
+    sources: ClassVar[Mapping[str, PublishedWeights]] = MappingProxyType({})
+    dialects: ClassVar[Sequence[StateDictAdapter]] = ()
 
     # -- audio to tokens and back -------------------------------------------------------------
 
     def encode(self, audio: Audio, *, codebooks: int | None = None, split: bool = False) -> Tokens:
-        """The tokens of one recording, resampled to the codec's rate.
+        """Encode one recording, resampled to the codec's rate.
 
         Args:
-            audio: of any rate and length; no samples at all give no frames.
-            codebooks: how many to code (all if None); fewer is coarser and cheaper.
-            split: code each channel by itself, instead of their mean (said once in the log).
+            audio: a recording of any rate and length; no samples at all give no frames.
+            codebooks: number of codebooks, from the first (all if None); fewer are coarser and
+                cheaper.
+            split: whether to code each channel by itself, instead of their mean (logged once).
 
         Raises:
             ValueError: more codebooks than there are; samples of the size of integers; channels
@@ -83,11 +84,11 @@ class Codec(Tokenizer, Network):
         return self._tokens(codes, audio, len(at_rate), codebooks)
 
     def decode(self, tokens: Tokens, *, original_rate: bool = False) -> Audio:
-        """The audio of one recording: exactly as many samples as went in.
+        """Decode one recording, to exactly as many samples as were encoded.
 
         Args:
-            tokens: of this codec; any number of its codebooks.
-            original_rate: resample to the rate of the original recording, and to its length.
+            tokens: tokens of this codec, of any number of its codebooks.
+            original_rate: whether to resample to the rate and length of the original recording.
 
         Raises:
             WrongTokensError: another codec's, or other weights'.
@@ -104,11 +105,11 @@ class Codec(Tokenizer, Network):
     def encode_batch(
         self, audios: Sequence[Audio], *, codebooks: int | None = None, group: int | None = None
     ) -> list[Tokens]:
-        """The tokens of each recording, which are those it gets alone.
+        """Encode a list of recordings; each gets the tokens that it gets alone.
 
         Args:
-            audios: of any lengths and rates; channels are mixed down.
-            codebooks: how many to code (all if None).
+            audios: recordings of any lengths and rates; channels are mixed down.
+            codebooks: number of codebooks, from the first (all if None).
             group: recordings that run side by side. 1 on a CPU, where a recording alone fills
                 the cores and the codes are the same to the bit; 16 on a GPU, where they are the
                 same up to near-ties (two entries equally near but for rounding).
@@ -124,37 +125,39 @@ class Codec(Tokenizer, Network):
         ]
 
     def _group(self) -> int:
+        """Return the default number of recordings that run side by side."""
         return 1 if self.device.type == "cpu" else 16
 
     def _codes(self, waves: Sequence[Tensor], codebooks: int, group: int) -> list[np.ndarray]:
-        """Codes `[k f]` of each wave `[c t]`, `group` of them side by side."""
-        made: list[np.ndarray] = [np.zeros((codebooks, 0), np.int64)] * len(waves)
+        """Return the codes `[k f]` of each wave `[c t]`, running `group` of them side by side."""
+        results: list[np.ndarray] = [np.zeros((codebooks, 0), np.int64)] * len(waves)
         for members in _groups(waves, group):
             batch = [waves[i] for i in members]
-            if self.fills_up:  # silence after the end changes no code, and all end at once
+            if self.fills_up:  # silence after the end changes no code, and all signals end together
                 longest = batch[-1].shape[1]
                 batch = [F.pad(wave, (0, longest - wave.shape[1])) for wave in batch]
             encoding = Encoding(self, len(members), codebooks=codebooks)
-            codes = together(encoding, [wave.to(self.device) for wave in batch])
+            codes = code_together(encoding, [wave.to(self.device) for wave in batch])
             for i, mine in zip(members, codes, strict=True):
-                made[i] = mine[:, : self.frames(waves[i].shape[1])].cpu().numpy()
-        return made
+                results[i] = mine[:, : self.frames(waves[i].shape[1])].cpu().numpy()
+        return results
 
     def _waves(self, codes: Sequence[np.ndarray], group: int) -> list[Tensor]:
-        """Waves `[c t]` of the codes `[k f]` of each recording, `group` of them side by side.
+        """Return the wave `[c t]` of each recording's codes `[k f]`, running `group` side by side.
 
         All codes of a group must be of as many codebooks.
         """
         rows = [torch.from_numpy(mine.copy()) for mine in codes]
-        made: list[Tensor] = [torch.empty(0)] * len(rows)
+        results: list[Tensor] = [torch.empty(0)] * len(rows)
         for members in _groups(rows, group):
             decoding = Decoding(self, len(members))
-            waves = together(decoding, [rows[i].to(self.device) for i in members])
+            waves = code_together(decoding, [rows[i].to(self.device) for i in members])
             for i, mine in zip(members, waves, strict=True):
-                made[i] = mine.cpu()
-        return made
+                results[i] = mine.cpu()
+        return results
 
     def _tokens(self, codes: np.ndarray, audio: Audio, samples: int, codebooks: int) -> Tokens:
+        """Return codes as the tokens of a recording."""
         return self.tokens_of(
             codes,
             codebooks=codebooks,
@@ -164,11 +167,11 @@ class Codec(Tokenizer, Network):
         )
 
     def decode_batch(self, batch: Sequence[Tokens], *, group: int | None = None) -> list[Audio]:
-        """The audio of each recording, which is what it gets alone.
+        """Decode a list of recordings; each gets the samples that it gets alone.
 
         Args:
-            batch: of this codec; each of any number of codebooks.
-            group: as of `encode_batch`.
+            batch: tokens of this codec, each of any number of codebooks.
+            group: recordings that run side by side, as in `encode_batch`.
 
         Raises:
             WrongTokensError: another codec's, or other weights'.
@@ -176,8 +179,8 @@ class Codec(Tokenizer, Network):
         from audiotok.audio.audio import Audio
 
         group = group or self._group()
-        made: list[Audio | None] = [None] * len(batch)
-        # Those of as many codebooks, and of one channel after the other, side by side.
+        audios: list[Audio | None] = [None] * len(batch)
+        # Channels of all recordings with the same number of codebooks run side by side.
         kinds: dict[int, list[tuple[int, int]]] = {}
         for i, tokens in enumerate(batch):
             self.check_tokens(tokens)
@@ -186,48 +189,49 @@ class Codec(Tokenizer, Network):
             waves = self._waves([batch[i].channel(j).codes for i, j in members], group)
             for i, run in groupby(zip(members, waves, strict=True), key=lambda pair: pair[0][0]):
                 wave = torch.cat([wave for _, wave in run])
-                made[i] = Audio(wave[:, : batch[i].samples], self.sample_rate)
-        return [audio for audio in made if audio is not None]
+                audios[i] = Audio(wave[:, : batch[i].samples], self.sample_rate)
+        return [audio for audio in audios if audio is not None]
 
     def _channels(self, audio: Audio, split: bool) -> Audio:
+        """Return a recording with the channels that the codec takes, mixed down or as they are."""
         if len(audio):
-            checked_level(*map(float, audio.samples.aminmax()))
+            check_level(*map(float, audio.samples.aminmax()))
         streams = self.streams(audio.channels, split=split)
         return audio if streams * self.channels == audio.channels else audio.mono()
 
-    # -- what it is ---------------------------------------------------------------------------
+    # -- properties ---------------------------------------------------------------------------
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Entries in each codebook."""
+        """Number of entries in each codebook."""
         return self.quantizer.sizes
 
     @property
     def latency(self) -> float:
-        """Algorithmic latency in seconds: from a sample's arrival to its decoded self, at most.
+        """Algorithmic latency in seconds: the longest time from a sample's arrival to its decoding.
 
-        Infinite if the first sample waits for the last.
+        It is infinite if the first sample waits for the last.
         """
         return self.delay / self.sample_rate
 
     @property
     def parameters_total(self) -> int:
-        """Learnt numbers: parameters, and the entries that codebooks keep as buffers."""
+        """Number of learnt values: parameters, and the entries that codebooks keep as buffers."""
         entries = [b for n, b in self.named_buffers() if n.endswith(".entries")]
         return sum(p.numel() for p in [*self.parameters(), *entries])
 
     @property
     def fingerprint(self) -> str:
-        """See `Tokenizer.fingerprint`: the same whatever the device or file."""
+        """See `Tokenizer.fingerprint`; it is the same on any device and from any file."""
         return self._digests()[0]
 
     @property
     def decoder_fingerprint(self) -> str:
-        """See `Tokenizer.decoder_fingerprint`: the same whatever the device or file."""
+        """See `Tokenizer.decoder_fingerprint`; it is the same on any device and from any file."""
         return self._digests()[1]
 
     def _digests(self) -> tuple[str, str]:
-        """Fingerprints of what makes codes and of what makes sound, computed once."""
+        """Return the fingerprints of the encoding and of the decoding weights, computed once."""
         state = self.state_dict()
         version = tuple((t.data_ptr(), t._version) for t in state.values())
         known = getattr(self, "_fingerprints", None)
@@ -246,5 +250,5 @@ class Codec(Tokenizer, Network):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device

@@ -2,12 +2,12 @@
 
     wave -> strided convolutions -> latent 1024 -> 9 x 1024 -> transposed convolutions -> wave
 
-No recurrence and no attention: a frame depends on a bounded stretch of samples on both sides.
+It has no recurrence and no attention: a frame depends on a bounded span of samples on both sides.
 
 Source: Kumar et al. 2023, arXiv:2306.06546; package descript-audio-codec 1.0.0. At an odd stride
 that decoder cuts one output too many and a recording comes back short (16 and 24 kHz: stride 5, 8
-samples). Here it cuts one less at the end, and the recording is whole; its last 1.5 frames differ
-from the package's, which hears the missing output as silence.
+samples). Here it cuts one less at the end, and the recording is complete; its last 1.5 frames
+differ from the package's, which takes the missing output for silence.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.residual_unit import ResidualUnit
 from audiotok.nn.layers.snake import Snake
 from audiotok.nn.layers.transposed_conv import TransposedConv
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
-    Dialect,
     Rule,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -49,17 +49,18 @@ class Config:
     sample_rate: int = 44100  # Hz
     encoder: int = 64  # width of the encoder at the audio rate; doubles at every stride
     decoder: int = 1536  # width of the decoder at the frame rate; halves at every stride
-    strides: Sequence[int] = (2, 4, 8, 8)  # of the encoder; the frame is their product
-    latent: int = 1024  # width of what is quantized
+    strides: Sequence[int] = (2, 4, 8, 8)  # strides of the encoder; the frame is their product
+    latent: int = 1024  # width of the latent that is quantized
     codebooks: int = 9
     size: int = 1024  # entries in a codebook
-    code_width: int = 8  # features that a codebook is searched in
+    code_width: int = 8  # number of features in which a codebook is searched
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
 
 
 def _units(width: int) -> list[Layer]:
+    """Return the residual units of a block."""
     return [
         ResidualUnit(width, kernel=7, dilation=dilation, activation=Snake, causal=False)
         for dilation in (1, 3, 9)
@@ -67,7 +68,7 @@ def _units(width: int) -> list[Layer]:
 
 
 def _encoder(config: Config) -> Chain:
-    """conv, n x (residual units, Snake, strided conv), Snake, conv."""
+    """Build the encoder: conv, n x (residual units, Snake, strided conv), Snake, conv."""
     width = config.encoder
     layers: list[Layer] = [Conv(1, width, 7, causal=False)]
     for stride in config.strides:
@@ -78,7 +79,7 @@ def _encoder(config: Config) -> Chain:
 
 
 def _decoder(config: Config) -> Chain:
-    """conv, n x (Snake, transposed conv, residual units), Snake, conv, tanh."""
+    """Build the decoder: conv, n x (Snake, transposed conv, residual units), Snake, conv, tanh."""
     width = config.decoder
     layers: list[Layer] = [Conv(config.latent, width, 7, causal=False)]
     for stride in reversed(config.strides):
@@ -89,10 +90,11 @@ def _decoder(config: Config) -> Chain:
     return Chain([*layers, Snake(width), Conv(width, 1, 7, causal=False), Pointwise(nn.Tanh())])
 
 
-def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a codec with these weights."""
     size, code_width = weights["quantizer.stages.0.entries"].shape
     return {
-        **sample_rate(about),
+        **sample_rate(metadata),
         "encoder": len(weights["encoder.layers.0.conv.bias"]),
         "decoder": len(weights["decoder.layers.0.conv.bias"]),
         "strides": encoder_strides(weights),
@@ -103,17 +105,20 @@ def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-# Both programs nest what is here one chain: a convolution, five layers for each stride, an
-# activation and a convolution.
+# Both programs nest modules where this codec has one chain: a convolution, five layers for each
+# stride, an activation and a convolution.
 
 
 def _in_block(match: re.Match[str]) -> str:
-    """`encoder.block.2.block.1.` is layer 7: blocks are counted from 1, their layers from 0."""
+    """Return the name of a layer in a block: `encoder.block.2.block.1.` is layer 7.
+
+    Blocks are counted from 1, their layers from 0.
+    """
     return f"{match[1]}.layers.{5 * int(match[2]) - 4 + int(match[3])}."
 
 
 def _last(match: re.Match[str]) -> str:
-    """After n blocks, numbered 1 to n, an activation n + 1 and a convolution n + 2."""
+    """Return the name of a layer after n blocks 1 to n: activation n + 1, convolution n + 2."""
     number = int(match[2])
     if match[3] == "alpha":
         return f"{match[1]}.layers.{5 * number - 4}.alpha"
@@ -142,25 +147,26 @@ _HF_BLOCK = {
 
 
 def _hf_block(match: re.Match[str]) -> str:
+    """Return the name of a layer in a block of Hugging Face's checkpoint."""
     layer = f"{match[1]}.layers.{1 + 5 * int(match[2]) + _HF_BLOCK[match[1]][match[3]]}."
     return layer + "conv." if match[3] in ("conv1", "conv_t1") else layer
 
 
-def _hf_ends(theirs: Weights) -> Weights:
-    """Hugging Face's last activation and convolution are numbered by how many blocks there are."""
+def _hf_ends(tensors: Weights) -> Weights:
+    """Rename Hugging Face's last activation and convolution, whose numbers depend on the blocks."""
     for part in ("encoder", "decoder"):
-        blocks = count(theirs, rf"{part}\.block\.\d+\.snake1\.alpha")
+        blocks = count(tensors, rf"{part}\.block\.\d+\.snake1\.alpha")
         ends = {
             f"{part}.conv1.": f"{part}.layers.0.conv.",
             f"{part}.snake1.": f"{part}.layers.{1 + 5 * blocks}.",
             f"{part}.conv2.": f"{part}.layers.{2 + 5 * blocks}.conv.",
         }
         for old, new in ends.items():
-            theirs = {
+            tensors = {
                 new + name.removeprefix(old) if name.startswith(old) else name: value
-                for name, value in theirs.items()
+                for name, value in tensors.items()
             }
-    return theirs
+    return tensors
 
 
 _HF: Sequence[Rule] = (
@@ -179,7 +185,7 @@ _RELEASES = "https://github.com/descriptinc/descript-audio-codec/releases/downlo
 
 
 class Dac(Codec):
-    """Convolutions with Snake from the waveform and back; codebooks searched in 8 features."""
+    """A codec of convolutions with Snake on the waveform, and codebooks searched in 8 features."""
 
     name = "dac"
     config_type = Config
@@ -190,16 +196,20 @@ class Dac(Codec):
         "dac_16khz": Config(sample_rate=16000, strides=(2, 4, 5, 8), codebooks=12),
     }
     # The package names these addresses, and no hashes.
-    sources: ClassVar[Mapping[str, Source]] = {
-        "dac_44khz": Source(file="weights.pth", url=f"{_RELEASES}/0.0.1/weights.pth"),
-        "dac_44khz_16kbps": Source(
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "dac_44khz": PublishedWeights(file="weights.pth", url=f"{_RELEASES}/0.0.1/weights.pth"),
+        "dac_44khz_16kbps": PublishedWeights(
             file="weights_44khz_16kbps.pth", url=f"{_RELEASES}/1.0.0/weights_44khz_16kbps.pth"
         ),
-        "dac_24khz": Source(file="weights_24khz.pth", url=f"{_RELEASES}/0.0.4/weights_24khz.pth"),
-        "dac_16khz": Source(file="weights_16khz.pth", url=f"{_RELEASES}/0.0.5/weights_16khz.pth"),
+        "dac_24khz": PublishedWeights(
+            file="weights_24khz.pth", url=f"{_RELEASES}/0.0.4/weights_24khz.pth"
+        ),
+        "dac_16khz": PublishedWeights(
+            file="weights_16khz.pth", url=f"{_RELEASES}/0.0.5/weights_16khz.pth"
+        ),
     }
-    dialects: ClassVar[Sequence[Dialect]] = (
-        Dialect(
+    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+        StateDictAdapter(
             source="descript-audio-codec 1.0.0",
             marks=(
                 "encoder.block.0.weight",
@@ -210,7 +220,7 @@ class Dac(Codec):
             tensors=_PROJECTIONS,
             sizes=_sizes,
         ),
-        Dialect(
+        StateDictAdapter(
             source="transformers 5 DacModel",
             marks=(
                 "encoder.conv1.weight",
@@ -229,7 +239,8 @@ class Dac(Codec):
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or Config()
-        self.sample_rate, self.frame_size = config.sample_rate, prod(config.strides)
+        self.sample_rate = config.sample_rate
+        self.frame_size = prod(config.strides)
         self.encoder = _encoder(config)
         self.quantizer = Rvq(
             config.latent,
@@ -245,6 +256,6 @@ class Dac(Codec):
         return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.frame_size)), state)
 
     def weight_normed(self) -> Iterable[nn.Module]:
-        """All convolutions, and the projections of the codebooks."""
-        stages = [m for m in self.quantizer.modules() if isinstance(m, Factorised)]
-        return [*convolutions(self), *(p for s in stages for p in (s.down, s.up))]
+        """Return all convolutions, and the projections of the codebooks."""
+        books = [m for m in self.quantizer.modules() if isinstance(m, Factorised)]
+        return [*convolutions(self), *(p for book in books for p in (book.down, book.up))]

@@ -2,8 +2,8 @@
 
     wave -> SEANet with LSTM -> latent 128 -> 32 x 1024 -> SEANet with LSTM -> wave
 
-Source: Défossez et al. 2022, arXiv:2210.13438; package encodec 0.1.1, whose codes and samples these
-are, also at the ends of a recording, which it mirrors.
+Source: Défossez et al. 2022, arXiv:2210.13438; package encodec 0.1.1. Codes and samples are equal
+to the package's, also at the ends of a recording, which are mirrored.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from audiotok.nn.layers.base import Layer
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
 from audiotok.nn.layers.segments import Cut, Join
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
     AVERAGES,
     EUCLIDEAN,
     SEANET,
-    Dialect,
     Rule,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -44,31 +44,32 @@ class Config:
     """Sizes of `Encodec`; the defaults are EnCodec 24 kHz."""
 
     sample_rate: int = 24000  # Hz
-    channels: int = 1  # of audio
-    width: int = 32  # of the network at the audio rate; doubles at every stride
-    strides: Sequence[int] = (2, 4, 5, 8)  # of the encoder; the frame is their product
-    kernel: int = 7  # of the first and the last convolution
-    lstm: int = 2  # layers of it
-    latent: int = 128  # width of what is quantized
+    channels: int = 1  # channels of the audio
+    width: int = 32  # width of the network at the audio rate; doubles at every stride
+    strides: Sequence[int] = (2, 4, 5, 8)  # strides of the encoder; the frame is their product
+    kernel: int = 7  # kernel of the first and the last convolution
+    lstm: int = 2  # layers of each LSTM
+    latent: int = 128  # width of the latent that is quantized
     codebooks: int = 32
     size: int = 1024  # entries in a codebook
     causal: bool = True
-    group_norm: bool = False  # over the clip, in the place of weight normalisation (48 kHz)
-    segment: int = 0  # samples coded apart; none if 0, and the whole runs as one
-    stride: int = 0  # from one segment's begin to the next one's: then the frame
+    group_norm: bool = False  # normalise over the clip instead of the weights (48 kHz)
+    segment: int = 0  # samples in a segment that is coded separately; 0 for no segments
+    stride: int = 0  # samples from one segment's start to the next one's: then the frame
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
 
 
-def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a codec with these weights."""
     width, channels, kernel = weights["encoder.layers.0.conv.weight"].shape
     size, latent = weights["quantizer.stages.0.entries"].shape
     group_norm = "encoder.layers.1.norm.weight" in weights
     return {
         # Only EnCodec 48 kHz normalises over the clip, and only it is not causal.
         **({"sample_rate": 48000} if group_norm else {}),
-        **sample_rate(about),
+        **sample_rate(metadata),
         "channels": channels,
         "width": width,
         "strides": encoder_strides(weights),
@@ -79,12 +80,12 @@ def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
         "size": size,
         "causal": not group_norm,
         "group_norm": group_norm,
-        # As published; no weight tells them.
+        # The published values, which the weights do not determine.
         **({"segment": 48000, "stride": 47520} if group_norm else {}),
     }
 
 
-# transformers names the layers as they are here; where they are normalised over the clip, a
+# transformers names the layers as this codec does; where they are normalised over the clip, a
 # normalisation belongs to its convolution there, and is a layer of its own here.
 
 _HF_NORMS: Sequence[Rule] = (
@@ -111,20 +112,20 @@ _HF_NORMS: Sequence[Rule] = (
 )
 
 
-def _last_norm(theirs: Weights) -> Weights:
-    """The norm after the decoder's last convolution is told from those of transposed ones."""
+def _last_norm(tensors: Weights) -> Weights:
+    """Rename the norm after the decoder's last convolution, to tell it from other norms."""
     spelt = r"decoder\.(?:layers|model)\.(\d+)\."
-    found = (re.match(spelt, name) for name in theirs)
-    last = max((int(match[1]) for match in found if match), default=0)
+    matches = (re.match(spelt, name) for name in tensors)
+    last = max((int(match[1]) for match in matches if match), default=0)
     own = re.compile(rf"^decoder\.(?:layers|model)\.{last}\.(?:conv\.)?norm\.")
-    return {own.sub(f"decoder.last.{last}.norm.", name): value for name, value in theirs.items()}
+    return {own.sub(f"decoder.last.{last}.norm.", name): value for name, value in tensors.items()}
 
 
 class Encodec(Codec):
-    """Convolutions from the waveform and back, with LSTMs at the frame rate.
+    """A codec of convolutions on the waveform, with LSTMs at the frame rate.
 
     The first frames are mirrored before the start, so a stream begins when `first_frames` of them
-    are there.
+    have arrived.
 
     EnCodec 48 kHz runs on segments of one second, 0.99 s apart, each scaled to loudness 1: here a
     frame is a segment, of 3 + 150 x 16 codes (`SegmentRvq`), and prefixes that end with a codebook
@@ -145,21 +146,21 @@ class Encodec(Codec):
             stride=47520,
         ),
     }
-    sources: ClassVar[Mapping[str, Source]] = {
-        # Their names end in the first digits of their hashes.
-        "encodec_24khz": Source(
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        # File names end in the first digits of their hashes.
+        "encodec_24khz": PublishedWeights(
             file="encodec_24khz-d7cc33bc.th",
             url="https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th",
             sha256="d7cc33bc",
         ),
-        "encodec_48khz": Source(
+        "encodec_48khz": PublishedWeights(
             file="encodec_48khz-7e698e3e.th",
             url="https://dl.fbaipublicfiles.com/encodec/v0/encodec_48khz-7e698e3e.th",
             sha256="7e698e3e",
         ),
     }
-    dialects: ClassVar[Sequence[Dialect]] = tuple(
-        Dialect(
+    dialects: ClassVar[Sequence[StateDictAdapter]] = tuple(
+        StateDictAdapter(
             source=source,
             marks=(
                 f"{conv}.conv.weight",
@@ -183,8 +184,10 @@ class Encodec(Codec):
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or Config()
-        self.sample_rate, self.channels = config.sample_rate, config.channels
-        self.frame_size, self.causal = prod(config.strides), config.causal
+        self.sample_rate = config.sample_rate
+        self.channels = config.channels
+        self.frame_size = prod(config.strides)
+        self.causal = config.causal
         # The last convolution of the encoder and the first of the decoder run on frames.
         self.first_frames = config.kernel
         sizes = Sizes(
@@ -211,12 +214,14 @@ class Encodec(Codec):
         )
         self.join = Join(self.decoder.forward, channels=config.channels, **cuts)
         self.quantizer = SegmentRvq(config.latent, latents=-(-config.segment // hop), **books)
-        self.frame_size, self.first_frames, self.block = config.stride, 1, 2
+        self.frame_size = config.stride
+        self.first_frames = 1
+        self.block = 2
 
     def ends(self) -> tuple[Layer, Layer]:
         """See `Network.ends`."""
         return (self.cut, self.join) if self.config.segment else super().ends()
 
     def weight_normed(self) -> Iterable[nn.Module]:
-        """All convolutions."""
+        """Return all convolutions, or none where they are normalised over the clip."""
         return () if self.config.group_norm else convolutions(self)

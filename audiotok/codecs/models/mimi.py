@@ -3,13 +3,13 @@
     wave -> SEANet -> transformer -> every 2nd -> latent 512 -> (1 + 31) x 2048
          <- SEANet <- transformer <- twice     <- latent 512 <-/
 
-The first codebook is distilled from WavLM. What attention sees is bounded (10 s at each of its
+The first codebook is distilled from WavLM. The window of attention is bounded (10 s at each of its
 layers), so a stream of any length runs in constant memory and equals the whole.
 
-Source: Défossez et al. 2024, arXiv:2410.00037, section 3.3; package moshi 0.2.13, whose codes and
-samples these are. It too fills up the last frame with silence. Its positions turn features in
-pairs (2i, 2i+1); here pairs are (i, i + half), the same network with rows of the query and key maps
-in another order, as in transformers.
+Source: Défossez et al. 2024, arXiv:2410.00037, section 3.3; package moshi 0.2.13. Codes and samples
+are equal to the package's, which also fills up the last frame with silence. Its positions rotate
+features in pairs (2i, 2i+1); here pairs are (i, i + half), the same network with rows of the query
+and key maps in another order, as in transformers.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from audiotok.nn.layers.feed_forward import FeedForward
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
 from audiotok.nn.layers.transposed_conv import TransposedConv
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
-    Dialect,
     Rule,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -44,7 +44,7 @@ from audiotok.nn.pretrained.state_dicts import (
 )
 from audiotok.nn.quantizers.split_rvq import SplitRvq
 
-HEAD = 64  # features to a head of attention in every published Mimi; weights do not tell
+HEAD = 64  # features of an attention head in every published Mimi; not told by the weights
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,25 @@ class Config:
     """Sizes of `Mimi`; the defaults are the published ones."""
 
     sample_rate: int = 24000  # Hz
-    width: int = 64  # of the network at the audio rate; doubles at every stride
-    strides: Sequence[int] = (4, 5, 6, 8)  # of the encoder
-    halving: int = 2  # latents a frame; the frame is their product
-    latent: int = 512  # width of the transformers and of what is quantized
-    blocks: int = 8  # of attention and perceptron, in the encoder and again in the decoder
+    width: int = 64  # width of the network at the audio rate; doubles at every stride
+    strides: Sequence[int] = (4, 5, 6, 8)  # strides of the encoder
+    halving: int = 2  # latents in a frame, whose samples are the product of this and the strides
+    latent: int = 512  # width of the transformers and of the latent that is quantized
+    blocks: int = 8  # blocks of attention and perceptron in the encoder, and in the decoder
     heads: int = 8  # attention heads
-    window: int = 250  # latents that attention sees
+    window: int = 250  # latents in the window of attention
     hidden: int = 2048  # width inside a perceptron
     codebooks: int = 32
-    semantic: int = 1  # of them
+    semantic: int = 1  # number of semantic codebooks among them
     size: int = 2048  # entries in a codebook
-    code_width: int = 256  # of the codebooks
+    code_width: int = 256  # width of the codebooks
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
 
 
 def _transformer(config: Config) -> Chain:
+    """Build the transformer of the encoder or of the decoder."""
     layers: list[Layer] = []
     for _ in range(config.blocks):
         layers += [
@@ -79,14 +80,15 @@ def _transformer(config: Config) -> Chain:
     return Chain(layers)
 
 
-def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a codec with these weights."""
     begin = "encoder.layers.0."
     seanet = {f"encoder.{n[len(begin) :]}": w for n, w in weights.items() if n.startswith(begin)}
     down = weights["encoder.layers.2.conv.weight"]
     entries = weights["quantizer.semantic.rvq.stages.0.entries"]
     semantic = count(weights, r"quantizer\.semantic\..*\.entries")
     return {
-        **sample_rate(about),
+        **sample_rate(metadata),
         "width": len(weights["encoder.layers.0.layers.0.conv.weight"]),
         "strides": encoder_strides(seanet),
         "halving": down.shape[2] // 2,
@@ -101,26 +103,26 @@ def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _entries(theirs: Weights) -> Weights:
-    """A codebook's entries are kept as sums and counts of what they are means of."""
-    for name in [n for n in theirs if re.search(r"codebook\.embed(ding)?_sum$", n)]:
+def _entries(tensors: Weights) -> Weights:
+    """Compute the entries of codebooks from the sums and counts that checkpoints hold."""
+    for name in [n for n in tensors if re.search(r"codebook\.embed(ding)?_sum$", n)]:
         book = name.rpartition(".")[0]
-        usage = theirs.get(f"{book}.cluster_usage", theirs.get(f"{book}.cluster_size"))
+        usage = tensors.get(f"{book}.cluster_usage", tensors.get(f"{book}.cluster_size"))
         if usage is None:
             raise KeyError(f"{book}.cluster_usage")
-        theirs[f"{book}.entries"] = theirs.pop(name) / usage.clamp(min=1e-5)[:, None]
-    return theirs
+        tensors[f"{book}.entries"] = tensors.pop(name) / usage.clamp(min=1e-5)[:, None]
+    return tensors
 
 
 def _halves(qkv: Tensor) -> Tensor:
-    """Rows of queries and keys from pairs (2i, 2i+1) to pairs (i, i + half), head by head."""
+    """Reorder rows of queries and keys from pairs (2i, 2i+1) to pairs (i, i + half) by head."""
     turned, values = qkv.tensor_split([2 * len(qkv) // 3])
     pairs = turned.unflatten(0, (-1, HEAD // 2, 2))
     return torch.cat([pairs.transpose(1, 2).reshape(turned.shape), values])
 
 
 def _part(match: re.Match[str]) -> str:
-    """Where a tensor of a transformer's block is: in the attention or in the perceptron."""
+    """Return the name of a tensor of a transformer block, in the attention or in the perceptron."""
     side, block, name = match.groups()
     first = re.match(r"self_attn|norm1|layer_scale_1|input_layernorm", name)
     return f"{side}.layers.1.layers.{2 * int(block) + (not first)}.{name}"
@@ -154,8 +156,9 @@ _RULES: Sequence[Rule] = (
 )
 
 
-def _dialect(source: str, marks: Sequence[str], *, pairs: bool) -> Dialect:
-    return Dialect(
+def _dialect(source: str, marks: Sequence[str], *, pairs: bool) -> StateDictAdapter:
+    """Return the naming of weights in one of the programs, with or without rows to reorder."""
+    return StateDictAdapter(
         source=source,
         marks=marks,
         prepare=_entries,
@@ -171,15 +174,15 @@ def _dialect(source: str, marks: Sequence[str], *, pairs: bool) -> Dialect:
 
 
 class Mimi(Codec):
-    """Convolutions, a transformer on their latents, a learnt step to half their rate; and back."""
+    """A codec of convolutions with a transformer on their latents, at half the latents' rate."""
 
     name = "mimi"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"mimi": Config()}
-    sources: ClassVar[Mapping[str, Source]] = {
-        "mimi": Source(file="model.safetensors", repo="kyutai/mimi")
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "mimi": PublishedWeights(file="model.safetensors", repo="kyutai/mimi")
     }
-    dialects: ClassVar[Sequence[Dialect]] = (
+    dialects: ClassVar[Sequence[StateDictAdapter]] = (
         _dialect(
             "moshi 0.2.13",
             (

@@ -3,13 +3,13 @@
     wave -> strided convolutions -> latent 768 -> 3 x 4096 -> transposed convolutions, noise -> wave
                                    4 a frame      1 + 2 + 4 codes a frame
 
-A frame is what a code of the coarsest codebook spans. Its codes are that one, then the two of the
+A frame spans one code of the coarsest codebook. Its codes are that one, then the two of the
 second codebook, then the four of the third, each in time order.
 
-Source: Siuzdak et al. 2024, arXiv:2410.14411; package snac 1.2.1, whose codes these are. It fills
-up the last frame with silence, and so does this. Its decoder draws noise on every call; here the
-noise belongs to the place in the recording (`nn.layers.noise_block`). Its 32 and 44 kHz forms, with
-attention in windows and a fourth codebook, are not here.
+Source: Siuzdak et al. 2024, arXiv:2410.14411; package snac 1.2.1. Codes are equal to the package's,
+which also fills up the last frame with silence. Its decoder draws noise on every call; here the
+noise depends on the position in the recording (`nn.layers.noise_block`). Its 32 and 44 kHz forms,
+with attention in windows and a fourth codebook, are not supported.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from audiotok.nn.layers.fold import Fold, Unfold
 from audiotok.nn.layers.noise_block import NoiseBlock
 from audiotok.nn.layers.snake import Snake
 from audiotok.nn.layers.transposed_conv import TransposedConv
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
-    Dialect,
     Rule,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -52,10 +52,10 @@ class Config:
     sample_rate: int = 24000  # Hz
     encoder: int = 48  # width of the encoder at the audio rate; doubles at every stride
     decoder: int = 1024  # width of the decoder at the latents' rate; halves at every stride
-    strides: Sequence[int] = (2, 4, 8, 8)  # of the encoder; their product is a latent
-    spans: Sequence[int] = (4, 2, 1)  # latents to a code of each codebook; the first is the frame
+    strides: Sequence[int] = (2, 4, 8, 8)  # strides of the encoder; their product is a latent
+    spans: Sequence[int] = (4, 2, 1)  # latents in a code of each codebook; the first is the frame
     size: int = 4096  # entries in a codebook
-    code_width: int = 8  # features that a codebook is searched in
+    code_width: int = 8  # number of features in which a codebook is searched
     noise: float = 1.0  # gain of the decoder's noise; 0 for none
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class Config:
 
 
 def _units(width: int) -> list[Layer]:
-    """Residual units as DAC's, but with depthwise convolutions."""
+    """Return residual units like DAC's, but with depthwise convolutions."""
     return [
         Residual(
             Chain(
@@ -81,7 +81,7 @@ def _units(width: int) -> list[Layer]:
 
 
 def _encoder(config: Config) -> Chain:
-    """conv, n x (residual units, Snake, strided conv), conv."""
+    """Build the encoder: conv, n x (residual units, Snake, strided conv), conv."""
     width = config.encoder
     layers: list[Layer] = [Conv(1, width, 7, causal=False)]
     for stride in config.strides:
@@ -93,7 +93,10 @@ def _encoder(config: Config) -> Chain:
 
 
 def _decoder(config: Config, latent: int) -> Chain:
-    """2 x conv, n x (Snake, transposed conv, noise, residual units), Snake, conv, tanh."""
+    """Build the decoder.
+
+    It is 2 x conv, n x (Snake, transposed conv, noise, residual units), Snake, conv, tanh.
+    """
     width = config.decoder
     layers: list[Layer] = [
         Unfold(config.spans[0]),
@@ -109,29 +112,30 @@ def _decoder(config: Config, latent: int) -> Chain:
     return Chain([*layers, Snake(width), Conv(width, 1, 7, causal=False), Pointwise(nn.Tanh())])
 
 
-def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a codec with these weights."""
     codebooks = count(weights, r"quantizer\.stages\.\d+\.entries")
     size, code_width = weights["quantizer.stages.0.entries"].shape
     return {
-        **sample_rate(about),
+        **sample_rate(metadata),
         "encoder": len(weights["encoder.layers.0.conv.weight"]),
         "decoder": len(weights["decoder.layers.2.conv.weight"]),
         "strides": encoder_strides(weights),
-        "spans": tuple(about.get("vq_strides", [2**i for i in reversed(range(codebooks))])),
+        "spans": tuple(metadata.get("vq_strides", [2**i for i in reversed(range(codebooks))])),
         "size": size,
         "code_width": code_width,
     }
 
 
-# A block is one module there; here its layers lie beside each other: 5 in the encoder, 6 in the
-# decoder, whose blocks begin after 3 layers.
+# A block is one module in the package; here its layers are in one chain: 5 in the encoder, 6 in
+# the decoder, whose blocks begin after 3 layers.
 _RULES: Sequence[Rule] = (
     (r"^quantizer\.quantizers\.", "quantizer.stages."),
     (r"\.in_proj\.", ".down."),
     (r"\.out_proj\.", ".up."),
     (r"\.codebook\.weight$", ".entries"),
     (r"^((?:en|de)coder\..*)\.(weight|bias)$", r"\1.conv.\2"),
-    (r"\.linear\.", ".conv."),  # of a block of noise, whose convolution is a layer
+    (r"\.linear\.", ".conv."),  # in a noise block, whose convolution is a layer
     (r"((?:block|model)\.\d+\.block\.\d+)\.block\.", r"\1.body.layers."),
     (
         r"^encoder\.block\.(\d+)\.block\.(\d+)\.",
@@ -149,16 +153,16 @@ _RULES: Sequence[Rule] = (
 
 
 class Snac(Codec):
-    """Depthwise convolutions with Snake; codebooks at several rates."""
+    """A codec of depthwise convolutions with Snake, and codebooks at several rates."""
 
     name = "snac"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"snac_24khz": Config()}
-    sources: ClassVar[Mapping[str, Source]] = {
-        "snac_24khz": Source(file="pytorch_model.bin", repo="hubertsiuzdak/snac_24khz")
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "snac_24khz": PublishedWeights(file="pytorch_model.bin", repo="hubertsiuzdak/snac_24khz")
     }
-    dialects: ClassVar[Sequence[Dialect]] = (
-        Dialect(
+    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+        StateDictAdapter(
             source="snac 1.2.1",
             marks=(
                 "encoder.block.0.weight",
@@ -195,6 +199,6 @@ class Snac(Codec):
         return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.frame_size)), state)
 
     def weight_normed(self) -> Iterable[nn.Module]:
-        """All convolutions, and the projections of the codebooks."""
-        stages = [m for m in self.quantizer.modules() if isinstance(m, Factorised)]
-        return [*convolutions(self), *(p for s in stages for p in (s.down, s.up))]
+        """Return all convolutions, and the projections of the codebooks."""
+        books = [m for m in self.quantizer.modules() if isinstance(m, Factorised)]
+        return [*convolutions(self), *(p for book in books for p in (book.down, book.up))]

@@ -1,8 +1,8 @@
-"""Our own codec: 16 kHz speech, 50 frames/s, 8 codebooks, 0.5 to 4 kbps, causal, 40 ms latency.
+"""The codec of this package: 16 kHz speech, 50 frames/s, 8 codebooks, 0.5 to 4 kbps, causal.
 
-It works at frame rate: a spectrum goes in, ConvNeXt blocks and a little attention run 50 times a
-second, a spectrum comes out. A SEANet runs its widest convolutions thousands of times a second,
-and costs 10 to 50 times as much.
+It works at the frame rate: ConvNeXt blocks and a little attention turn one spectrum into another
+50 times a second. A SEANet runs its widest convolutions thousands of times a second, and costs 10
+to 50 times as much. The algorithmic latency is 40 ms.
 
     wave -> compressed STFT -> encoder 256 -> latent 96 -> 8 x 1024 -> decoder 384 -> iSTFT -> wave
                                                       \\-> first codebook -> semantic head
@@ -31,29 +31,29 @@ class Config:
     """Sizes of `Speech`."""
 
     sample_rate: int = 16000  # Hz
-    frame_size: int = 320  # samples a frame: 50 frames/s
+    frame_size: int = 320  # samples in a frame: 50 frames/s
     encoder: int = 256  # width of the encoder
     encoder_blocks: int = 5  # ConvNeXt blocks in it
     decoder: int = 384  # width of the decoder
     decoder_blocks: int = 5  # ConvNeXt blocks in it
-    kernel: int = 7  # frames that a block's convolution sees
+    kernel: int = 7  # frames in the kernel of a block's convolution
     expansion: int = 3  # hidden width of a block over its width
-    window: int = 50  # frames that attention sees
+    window: int = 50  # frames in the window of attention
     heads: int = 4  # attention heads
-    latent: int = 96  # width of what is quantized
-    codebooks: int = 8  # of an `rvq`
+    latent: int = 96  # width of the latent that is quantized
+    codebooks: int = 8  # codebooks of an `rvq`
     size: int = 1024  # entries in a codebook of an `rvq`
     semantic: int = 512  # width of the teacher that the first codebook is distilled from
-    fold: int = 1  # spectra that are coded as one frame; a spectrum covers frame_size / fold
+    fold: int = 1  # spectra that are coded as one frame, each of frame_size / fold samples
     own_features: int = 0  # first features of the latent, from an encoder that hears no gain
     own_encoder: int = 192  # width of that encoder
     own_blocks: int = 4  # ConvNeXt blocks in it
-    quantizer: str = "rvq"  # any of `quantizers`
-    quantizer_options: dict[str, Any] = field(default_factory=dict)  # its own, by name
+    quantizer: str = "rvq"  # name of any quantizer
+    quantizer_options: dict[str, Any] = field(default_factory=dict)  # its options by name
 
 
 def _body(width: int, blocks: int, config: Config) -> list[Layer]:
-    """ConvNeXt blocks with attention after the first and before the last of them."""
+    """Return ConvNeXt blocks with attention after the first and before the last of them."""
     convnext = [
         Convnext(width, expansion=config.expansion, kernel=config.kernel) for _ in range(blocks)
     ]
@@ -62,7 +62,7 @@ def _body(width: int, blocks: int, config: Config) -> list[Layer]:
 
 
 class Speech(Codec):
-    """The codec that ships with the package (`Config` for its sizes)."""
+    """A codec at the frame rate, which ships with the package (`Config` for its sizes)."""
 
     name = "speech"
     config_type = Config
@@ -70,12 +70,13 @@ class Speech(Codec):
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or Config()
-        self.sample_rate, self.frame_size = config.sample_rate, config.frame_size
+        self.sample_rate = config.sample_rate
+        self.frame_size = config.frame_size
         if config.frame_size % (2 * config.fold):
             raise ValueError(f"frames of {config.frame_size} samples do not hold {config.fold}")
         hop = config.frame_size // config.fold
         # The windows of encoder and decoder are two spectra wide and centred on their spectrum.
-        self.lead = hop // 2
+        self.look_ahead = hop // 2
         bins = config.fold * 3 * (hop + 1)
         own = config.own_features
         acoustic: list[Layer] = [
@@ -117,11 +118,11 @@ class Speech(Codec):
         self.head = Istft(hop)
 
     def start_wave(self, batch: int) -> State:
-        """The states of decoder and head."""
+        """Return the initial states of decoder and head."""
         return self.decoder.start(batch), self.head.start(batch)
 
     def step_wave(self, latent: Latent, state: State, frames: int) -> tuple[Wave, State]:
-        """See `Codec.step_wave`; the head takes the real frames only, so that it can flush."""
+        """See `Codec.step_wave`; the head takes only the real frames, so that it can flush."""
         spectrum, decoder = self.decoder.step(latent, state[0])
         wave, head = self.head.step(spectrum[:, :, : frames * self.config.fold], state[1])
         return wave, (decoder, head)
@@ -131,5 +132,5 @@ class Speech(Codec):
         return self.head.flush(state[1])
 
     def distilled(self, first: Latent) -> Tensor:
-        """What the first codebook says in the teacher's space: `[b d f]` to `[b f semantic]`."""
+        """Return the first codebook's latents `[b d f]` in the teacher's space `[b f semantic]`."""
         return self.semantic(first.transpose(1, 2))

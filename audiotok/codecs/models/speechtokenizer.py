@@ -3,9 +3,10 @@
     wave -> SEANet with BiLSTM -> latent 1024 -> 8 x 1024 -> SEANet with LSTM -> wave
                                                  \\-> any codebook -> semantic head 768
 
-The first codebook is distilled from HuBERT, so that it says what is said and the others how. In
-DM-Codec, whose network is the same, a text model teaches too, and may teach every codebook. Either
-hears the whole recording (the encoder's LSTM runs both ways), so it cannot stream.
+The first codebook is distilled from HuBERT, so that it holds the content of speech and the others
+its sound. In DM-Codec, whose network is the same, a text model is a teacher too, and may teach
+every codebook. Both need the whole recording (the encoder's LSTM runs both ways), so they cannot
+stream.
 
 Source: Zhang et al. 2023, arXiv:2308.16692, package speechtokenizer 1.0.1; Ahasan et al. 2024,
 arXiv:2410.15017 (DM-Codec).
@@ -25,12 +26,12 @@ from audiotok.codecs.models.base import Codec
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
     AVERAGES,
     EUCLIDEAN,
     SEANET,
-    Dialect,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -45,11 +46,11 @@ class Config:
     """Sizes of `Speechtokenizer`; the defaults are the published ones."""
 
     sample_rate: int = 16000  # Hz
-    width: int = 64  # of the network at the audio rate; doubles at every stride
-    strides: Sequence[int] = (2, 4, 5, 8)  # of the encoder; the frame is their product
-    snake: bool = False  # activations are Snake, not ELU
-    lstm: int = 2  # layers of it; the encoder's run both ways
-    latent: int = 1024  # width of what is quantized
+    width: int = 64  # width of the network at the audio rate; doubles at every stride
+    strides: Sequence[int] = (2, 4, 5, 8)  # strides of the encoder; the frame is their product
+    snake: bool = False  # whether activations are Snake rather than ELU
+    lstm: int = 2  # layers of each LSTM; the encoder's run both ways
+    latent: int = 1024  # width of the latent that is quantized
     codebooks: int = 8
     size: int = 1024  # entries in a codebook
     semantic: int = 768  # width of the teacher that codebooks are distilled from
@@ -58,10 +59,11 @@ class Config:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
 
 
-def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a codec with these weights."""
     size, latent = weights["quantizer.stages.0.entries"].shape
     return {
-        **sample_rate(about),
+        **sample_rate(metadata),
         "width": len(weights["encoder.layers.0.conv.bias"]),
         "strides": encoder_strides(weights),
         "snake": "encoder.layers.2.alpha" in weights,
@@ -74,7 +76,7 @@ def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Speechtokenizer(Codec):
-    """Convolutions from the waveform and back, and a head to distil codebooks by."""
+    """A codec of convolutions on the waveform, with a head by which codebooks are distilled."""
 
     name = "speechtokenizer"
     config_type = Config
@@ -83,21 +85,21 @@ class Speechtokenizer(Codec):
         "speechtokenizer_snake": Config(snake=True),
         "dm_codec": Config(),
     }
-    sources: ClassVar[Mapping[str, Source]] = {
-        "speechtokenizer": Source(
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "speechtokenizer": PublishedWeights(
             repo="fnlp/SpeechTokenizer", file="speechtokenizer_hubert_avg/SpeechTokenizer.pt"
         ),
-        "speechtokenizer_snake": Source(
+        "speechtokenizer_snake": PublishedWeights(
             repo="fnlp/AnyGPT-speech-modules", file="speechtokenizer/ckpt.dev"
         ),
-        # Named by its README; the file's name there has not been seen.
-        "dm_codec": Source(
+        # The page named in its README; the file's name on it has not been verified.
+        "dm_codec": PublishedWeights(
             file="DM-Codec_checkpoint_LM_SM.pt",
             page="https://drive.google.com/file/d/1pvrPcbUTUAlo2_iGLIIf7IFNJPfzmHbh/view",
         ),
     }
-    dialects: ClassVar[Sequence[Dialect]] = (
-        Dialect(
+    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+        StateDictAdapter(
             source="speechtokenizer 1.0.1",
             marks=(
                 "encoder.model.0.conv.conv.weight",
@@ -116,7 +118,8 @@ class Speechtokenizer(Codec):
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or Config()
-        self.sample_rate, self.frame_size = config.sample_rate, prod(config.strides)
+        self.sample_rate = config.sample_rate
+        self.frame_size = prod(config.strides)
         sizes = Sizes(
             latent=config.latent,
             width=config.width,
@@ -131,13 +134,14 @@ class Speechtokenizer(Codec):
         self.semantic = nn.Linear(config.latent, config.semantic)
         self.decoder = Seanet.decoder(sizes)
 
-    def distilled(self, stage: Latent) -> Tensor:
-        """What a codebook says in the teacher's space: `[b d f]` to `[b f semantic]`.
+    def distilled(self, latent: Latent) -> Tensor:
+        """Return a codebook's latents `[b d f]` in the teacher's space, `[b f semantic]`.
 
-        `stage` is `Quantized.first`, or any of `Quantized.stages` (DM-Codec).
+        Args:
+            latent: `Quantized.first`, or any of `Quantized.stages` (DM-Codec).
         """
-        return self.semantic(stage.transpose(1, 2))
+        return self.semantic(latent.transpose(1, 2))
 
     def weight_normed(self) -> Iterable[nn.Module]:
-        """All convolutions."""
+        """Return all convolutions."""
         return convolutions(self)

@@ -1,10 +1,10 @@
-"""Vocos: another decoder for EnCodec's tokens (24 kHz, up to 16 codebooks), of better sound.
+"""Vocos: another decoder for EnCodec's tokens (24 kHz, up to 16 codebooks), with better sound.
 
     wave -> EnCodec's SEANet -> latent 128 -> 16 x 1024 -> ConvNeXt 384 -> iSTFT -> wave
 
-It works at the frame rate. Its normalisations are scaled and shifted by how many codebooks it
-hears: the published one was trained on 2, 4, 8 and 16 (1.5, 3, 6 and 12 kbps), and other numbers
-take the row of the next one up. It decodes what `encodec` encoded, and encodes the same codes.
+It works at the frame rate. Its normalisations are scaled and shifted by the number of codebooks:
+the published one was trained on 2, 4, 8 and 16 (1.5, 3, 6 and 12 kbps), and other numbers
+take the row of the next one up. It decodes the tokens of `encodec`, and encodes the same codes.
 
 Source: Siuzdak 2023, arXiv:2306.00814; package vocos 0.1.0. Encoder and codebooks are EnCodec's
 (Défossez et al. 2022, arXiv:2210.13438), which the published file leaves out but for 16 codebooks.
@@ -32,11 +32,11 @@ from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
     SEANET,
-    Dialect,
     Rule,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -49,7 +49,7 @@ from audiotok.nn.quantizers.rvq import Rvq
 if TYPE_CHECKING:
     from audiotok.tokens.tokens import Header, Tokens
 
-EPS = 1e-6  # of every normalisation in the decoder
+EPS = 1e-6  # epsilon of every normalisation in the decoder
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,16 @@ class Config:
 
     sample_rate: int = 24000  # Hz
     encoder: int = 32  # width of the encoder at the audio rate; doubles at every stride
-    strides: Sequence[int] = (2, 4, 5, 8)  # of the encoder; the frame is their product
-    lstm: int = 2  # layers of it in the encoder
-    latent: int = 128  # width of what is quantized
+    strides: Sequence[int] = (2, 4, 5, 8)  # strides of the encoder; the frame is their product
+    lstm: int = 2  # layers of the encoder's LSTM
+    latent: int = 128  # width of the latent that is quantized
     size: int = 1024  # entries in a codebook
-    codebooks: Sequence[int] = (2, 4, 8, 16)  # that each condition hears; the last has all
+    codebooks: Sequence[int] = (2, 4, 8, 16)  # number of codebooks of each condition; last is all
     decoder: int = 384  # width of the decoder
     blocks: int = 8  # ConvNeXt blocks in it
     expansion: int = 3  # hidden width of a block over its width
-    window: int = 4  # of the inverse Fourier transform, in frames
-    encodes: bool = True  # whether EnCodec's encoder is there; the published file has none
+    window: int = 4  # window of the inverse Fourier transform, in frames
+    encodes: bool = True  # whether it has EnCodec's encoder; the published file has none
     encodec: str = ""  # fingerprint of the EnCodec whose tokens it decodes; any if empty
 
     def __post_init__(self) -> None:
@@ -76,13 +76,13 @@ class Config:
 
 
 class _Counting(Rvq):
-    """Codebooks whose latents say, as one feature more, how many of them are heard."""
+    """Codebooks whose latents have one feature more: the number of codebooks in use."""
 
     def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
         """See `Quantizer.forward`."""
-        made = super().forward(latent, keep)
-        kept = latent.new_full((len(latent),), self.codebooks) if keep is None else keep
-        return replace(made, latent=_counted(made.latent, kept))
+        quantized = super().forward(latent, keep)
+        counts = latent.new_full((len(latent),), self.codebooks) if keep is None else keep
+        return replace(quantized, latent=_counted(quantized.latent, counts))
 
     def decode(self, codes: Codes) -> Latent:
         """See `Quantizer.decode`."""
@@ -91,17 +91,18 @@ class _Counting(Rvq):
 
 
 def _counted(latent: Tensor, codebooks: Tensor) -> Latent:
-    heard = codebooks.to(latent)[:, None, None].expand(-1, 1, latent.shape[2])
-    return torch.cat([latent, heard], 1)
+    """Return latents with the number of codebooks appended as a feature."""
+    feature = codebooks.to(latent)[:, None, None].expand(-1, 1, latent.shape[2])
+    return torch.cat([latent, feature], 1)
 
 
 def _counts(latent: Latent, before: Tensor) -> Tensor:
-    """What `_counted` added, `[b]`; `before` if there is no frame to tell."""
+    """Return the feature that `_counted` appended, `[b]`; `before` if there is no frame."""
     return latent[:, -1, 0] if latent.shape[2] else before
 
 
 def _decoder(config: Config) -> Chain:
-    """conv, norm, ConvNeXt blocks, norm, Fourier head."""
+    """Build the decoder: conv, norm, ConvNeXt blocks, norm, Fourier head."""
     width, hop = config.decoder, prod(config.strides)
     conditions = len(config.codebooks)
     blocks: list[Layer] = [
@@ -131,7 +132,10 @@ def _decoder(config: Config) -> Chain:
 
 
 def _under(module: nn.Module, condition: int) -> nn.Module:
-    """The same module, sharing all weights, under a condition: threads may want different ones."""
+    """Return a copy of a module under a condition, sharing all weights with it.
+
+    Threads may need different conditions at the same time.
+    """
     twin = copy.copy(module)
     twin._modules = {n: m and _under(m, condition) for n, m in module._modules.items()}
     if isinstance(twin, AdaLayerNorm):
@@ -140,20 +144,21 @@ def _under(module: nn.Module, condition: int) -> nn.Module:
 
 
 class _NoEncoder(Layer):
-    """In the place of EnCodec's encoder."""
+    """A layer in place of EnCodec's encoder, which the published weights lack."""
 
     consumes = 320
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Raises ValueError."""
+        """Raise ValueError."""
         raise ValueError("these weights of 'vocos' only decode: encode with 'encodec_24khz'")
 
-    def reach(self, first: int, last: int) -> Span:
-        """Everything before."""
+    def input_span(self, first: int, last: int) -> Span:
+        """Return an unbounded past: the receptive field of an encoder that is missing."""
         return -float("inf"), (last + 1) * self.consumes - 1
 
 
-def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a codec with these weights."""
     width, latent, _ = weights["decoder.layers.0.conv.weight"].shape
     blocks = count(weights, r"decoder\.layers\.\d+\.depthwise\.weight")
     first = weights.get("encoder.layers.0.conv.weight")
@@ -162,7 +167,7 @@ def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
     conditions = len(weights["decoder.layers.1.norm.scale"])
     window = len(weights[f"decoder.layers.{blocks + 3}.linear.weight"]) - 2
     return {
-        **sample_rate(about),
+        **sample_rate(metadata),
         **({} if first is None else {"encoder": len(first)}),
         "strides": strides,
         "latent": latent,
@@ -176,21 +181,24 @@ def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _prepared(theirs: Weights) -> Weights:
-    """All codebooks are one table there, which training does not change; each has 1024 entries, as
-    EnCodec's have, unless EnCodec is there to tell."""
-    table = theirs.pop("feature_extractor.codebook_weights")
-    first = theirs.get("feature_extractor.encodec.quantizer.vq.layers.0._codebook.embed")
+def _prepared(tensors: Weights) -> Weights:
+    """Split the table of all codebooks, and rename the layers after the ConvNeXt blocks.
+
+    The table is not changed in training; each codebook has 1024 entries, as EnCodec's have, unless
+    EnCodec's own codebooks tell otherwise.
+    """
+    table = tensors.pop("feature_extractor.codebook_weights")
+    first = tensors.get("feature_extractor.encodec.quantizer.vq.layers.0._codebook.embed")
     size = Config.size if first is None else len(first)
     for number, entries in enumerate(table.split(size)):
-        theirs[f"quantizer.stages.{number}.entries"] = entries
-        theirs[f"quantizer.stages.{number}.usage"] = torch.ones(len(entries))
-    last = 2 + count(theirs, r"backbone\.convnext\.\d+\.gamma")  # what comes after so many blocks
+        tensors[f"quantizer.stages.{number}.entries"] = entries
+        tensors[f"quantizer.stages.{number}.usage"] = torch.ones(len(entries))
+    last = 2 + count(tensors, r"backbone\.convnext\.\d+\.gamma")  # the layer after the blocks
     ends = {"backbone.final_layer_norm": f"{last}.norm", "head.out": f"{last + 1}.linear"}
     for old, new in ends.items():
         for kind in ("weight", "bias"):
-            theirs[f"decoder.layers.{new}.{kind}"] = theirs.pop(f"{old}.{kind}")
-    return theirs
+            tensors[f"decoder.layers.{new}.{kind}"] = tensors.pop(f"{old}.{kind}")
+    return tensors
 
 
 _RULES: Sequence[Rule] = (
@@ -208,16 +216,18 @@ _RULES: Sequence[Rule] = (
 
 
 class Vocos(Codec):
-    """EnCodec's encoder and codebooks with a vocoder at the frame rate."""
+    """A codec of EnCodec's encoder and codebooks, and a vocoder at the frame rate."""
 
     name = "vocos"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"vocos_encodec_24khz": Config(encodes=False)}
-    sources: ClassVar[Mapping[str, Source]] = {
-        "vocos_encodec_24khz": Source(file="pytorch_model.bin", repo="charactr/vocos-encodec-24khz")
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "vocos_encodec_24khz": PublishedWeights(
+            file="pytorch_model.bin", repo="charactr/vocos-encodec-24khz"
+        )
     }
-    dialects: ClassVar[Sequence[Dialect]] = (
-        Dialect(
+    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+        StateDictAdapter(
             source="vocos 0.1.0",
             marks=(
                 "feature_extractor.codebook_weights",
@@ -239,7 +249,8 @@ class Vocos(Codec):
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or Config()
-        self.sample_rate, self.frame_size = config.sample_rate, prod(config.strides)
+        self.sample_rate = config.sample_rate
+        self.frame_size = prod(config.strides)
         sizes = Sizes(
             latent=config.latent,
             width=config.encoder,
@@ -253,22 +264,25 @@ class Vocos(Codec):
         self.decoder = _decoder(config)
 
     def check_tokens(self, tokens: Tokens | Header) -> None:
-        """Also takes the tokens of EnCodec, unless they are of more codebooks than it has."""
+        """See `Tokenizer.check_tokens`; EnCodec's tokens are accepted too.
+
+        They must not be of more codebooks than this codec has.
+        """
         if not tokens.codec.startswith("encodec"):
             return super().check_tokens(tokens)
         config, most = self.config, self.codebooks
         if config.encodec and tokens.fingerprint != config.encodec:
-            said = f"{tokens.fingerprint}; this vocos is for {config.encodec}"
-            raise WrongTokensError(f"tokens of other weights of {tokens.codec!r} ({said})")
+            why = f"{tokens.fingerprint}; this vocos is for {config.encodec}"
+            raise WrongTokensError(f"tokens of other weights of {tokens.codec!r} ({why})")
         if (tokens.sample_rate, tokens.frame_size) != (self.sample_rate, self.frame_size):
             raise WrongTokensError(f"{tokens.codec!r} is of another rate or frame than vocos")
         if len(tokens.sizes) > most:
-            said = f"tokens of {len(tokens.sizes)} codebooks; vocos decodes up to {most}"
-            raise WrongTokensError(f"{said}: give it tokens.first({most})")
+            why = f"tokens of {len(tokens.sizes)} codebooks; vocos decodes up to {most}"
+            raise WrongTokensError(f"{why}: give it tokens.first({most})")
         return None
 
     def start_wave(self, batch: int) -> State:
-        """The decoder's state, and how many codebooks each recording's codes are of."""
+        """Return the decoder's state, and the number of codebooks of each recording's codes."""
         return self.decoder.start(batch), torch.zeros(batch, device=self.device)
 
     def step_wave(self, latent: Latent, state: State, frames: int) -> tuple[Wave, State]:
@@ -287,11 +301,11 @@ class Vocos(Codec):
         return self._for(counts)(latent[:, :-1])
 
     def _for(self, counts: Tensor) -> Layer:
-        """The decoder under the condition of so many codebooks, the same for all recordings."""
-        heard = int(counts[0])
-        condition = next(i for i, most in enumerate(self.config.codebooks) if heard <= most)
+        """Return the decoder under the condition of these counts, the same for all recordings."""
+        count = int(counts[0])
+        condition = next(i for i, most in enumerate(self.config.codebooks) if count <= most)
         return cast("Layer", _under(self.decoder, condition))
 
     def weight_normed(self) -> Iterable[nn.Module]:
-        """The convolutions of the encoder, if it is there."""
+        """Return the convolutions of the encoder, if it exists."""
         return convolutions(self.encoder)

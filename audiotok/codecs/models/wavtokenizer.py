@@ -2,11 +2,11 @@
 
     wave -> SEANet with LSTM -> latent 512 -> 1 x 4096 -> attention, ConvNeXt, iSTFT -> wave
 
-Attention in the decoder sees the whole recording, and so does group normalisation beside it: it
-cannot stream, and its work grows with the square of the length.
+Attention in the decoder needs the whole recording, and so does the group normalisation beside it:
+the codec cannot stream, and its work grows with the square of the length.
 
 Source: Ji et al. 2024, arXiv:2408.16532; its repository, jishengpeng/WavTokenizer, at 5cf440d.
-Published checkpoints hold 8.8 M parameters more, an EnCodec decoder that nothing runs.
+Published checkpoints hold 8.8 M parameters more, an EnCodec decoder that is never used.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
-from audiotok.nn.pretrained.hub import Source
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
     AVERAGES,
     EUCLIDEAN,
     SEANET,
-    Dialect,
     Rule,
+    StateDictAdapter,
     Weights,
     count,
     encoder_strides,
@@ -47,7 +47,7 @@ from audiotok.nn.pretrained.state_dicts import (
 )
 from audiotok.nn.quantizers.rvq import Rvq
 
-EPS = 1e-6  # of every normalisation in the decoder
+EPS = 1e-6  # epsilon of every normalisation in the decoder
 
 
 @dataclass(frozen=True)
@@ -56,29 +56,30 @@ class Config:
 
     sample_rate: int = 24000  # Hz
     encoder: int = 32  # width of the encoder at the audio rate; doubles at every stride
-    strides: Sequence[int] = (2, 4, 5, 8)  # of the encoder; the frame is their product
-    lstm: int = 2  # layers of it in the encoder
-    latent: int = 512  # width of what is quantized
+    strides: Sequence[int] = (2, 4, 5, 8)  # strides of the encoder; the frame is their product
+    lstm: int = 2  # layers of the encoder's LSTM
+    latent: int = 512  # width of the latent that is quantized
     codebooks: int = 1
     size: int = 4096  # entries in a codebook
     decoder: int = 768  # width of the decoder
     blocks: int = 12  # ConvNeXt blocks in it
     expansion: int = 3  # hidden width of a block over its width
-    groups: int = 32  # that are normalised apart, beside the attention
-    dropout: float = 0.1  # in the residual units beside the attention
+    groups: int = 32  # groups of the group normalisation beside the attention
+    dropout: float = 0.1  # dropout in the residual units beside the attention
     conditions: int = 4  # rows of scales and shifts, of which the first is used
-    window: int = 4  # of the inverse Fourier transform, in frames
+    window: int = 4  # window of the inverse Fourier transform, in frames
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
 
 
 def _norm(config: Config) -> Layer:
+    """Return a group normalisation of the decoder's width."""
     return GroupNorm(config.decoder, groups=config.groups, eps=EPS)
 
 
 def _unit(config: Config) -> Layer:
-    """A residual unit of two convolutions (a ResnetBlock)."""
+    """Return a residual unit of two convolutions (a ResnetBlock)."""
     width = config.decoder
     return Residual(
         Chain(
@@ -96,6 +97,7 @@ def _unit(config: Config) -> Layer:
 
 
 def _convnext(config: Config) -> Layer:
+    """Return a ConvNeXt block with its initial weights."""
     block = Convnext(
         config.decoder,
         expansion=config.expansion,
@@ -111,7 +113,7 @@ def _convnext(config: Config) -> Layer:
 
 
 def _decoder(config: Config) -> Chain:
-    """conv, residual units with attention in the middle, ConvNeXt blocks, Fourier head."""
+    """Build the decoder: conv, residual units around attention, ConvNeXt blocks, Fourier head."""
     width, hop = config.decoder, prod(config.strides)
     attention = Residual(Chain([_norm(config), ClipAttention(width)]))
     return Chain(
@@ -130,7 +132,8 @@ def _decoder(config: Config) -> Chain:
     )
 
 
-def _sizes(weights: Weights, about: Mapping[str, Any]) -> dict[str, Any]:
+def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a codec with these weights."""
     strides = encoder_strides(weights)
     size, latent = weights["quantizer.stages.0.entries"].shape
     conditions, width = weights["decoder.layers.7.norm.scale"].shape
@@ -161,16 +164,18 @@ _CONVNEXT = {
     "pwconv2.weight": "down.weight",
     "pwconv2.bias": "down.bias",
 }
-_RESNET = {"norm1": 0, "conv1": 2, "norm2": 3, "conv2": 6}  # place in a unit's chain
+_RESNET = {"norm1": 0, "conv1": 2, "norm2": 3, "conv2": 6}  # position in a unit's chain
 _ATTENTION = {"norm": "0.norm", "proj_out": "1.out", "q": "1.qkv", "k": "1.qkv", "v": "1.qkv"}
 
 
 def _resnet(match: re.Match[str]) -> str:
-    place = f"decoder.layers.{int(match[1]) + 1}.body.layers.{_RESNET[match[2]]}"
-    return f"{place}.{match[2][:4]}."  # conv or norm
+    """Return the name of a tensor in a residual unit."""
+    layer = f"decoder.layers.{int(match[1]) + 1}.body.layers.{_RESNET[match[2]]}"
+    return f"{layer}.{match[2][:4]}."  # conv or norm
 
 
 def _attention(match: re.Match[str]) -> str:
+    """Return the name of a tensor in the attention."""
     number = {"q": "#0", "k": "#1", "v": "#2"}.get(match[1], "")
     return f"decoder.layers.3.body.layers.{_ATTENTION[match[1]]}.{match[2]}{number}"
 
@@ -188,20 +193,22 @@ _DECODER: Sequence[Rule] = (
 )
 
 
-def _after_blocks(theirs: Weights) -> Weights:
-    """What follows the ConvNeXt blocks is numbered by how many there are."""
-    blocks = count(theirs, r"backbone\.convnext\.\d+\.gamma")
+def _after_blocks(tensors: Weights) -> Weights:
+    """Rename the layers after the ConvNeXt blocks, whose numbers depend on the blocks."""
+    blocks = count(tensors, r"backbone\.convnext\.\d+\.gamma")
     ends = {
         "backbone.final_layer_norm.": f"decoder.layers.{8 + blocks}.norm.",
         "head.out.": f"decoder.layers.{9 + blocks}.linear.",
     }
     for old, new in ends.items():
-        theirs = {re.sub(f"^{re.escape(old)}", new, name): value for name, value in theirs.items()}
-    return theirs
+        tensors = {
+            re.sub(f"^{re.escape(old)}", new, name): value for name, value in tensors.items()
+        }
+    return tensors
 
 
 class Wavtokenizer(Codec):
-    """Convolutions from the waveform, one codebook, and a vocoder that works at the frame rate."""
+    """A codec of convolutions on the waveform, one codebook, and a vocoder at the frame rate."""
 
     name = "wavtokenizer"
     config_type = Config
@@ -209,18 +216,18 @@ class Wavtokenizer(Codec):
         "wavtokenizer_75hz": Config(),
         "wavtokenizer_40hz": Config(strides=(4, 5, 5, 6)),
     }
-    # Lightning's own files, 1 GB and more with optimisers and discriminators in them. Whether those
-    # hold tensors alone, as it takes to be read here, has not been seen.
-    sources: ClassVar[Mapping[str, Source]] = {
-        "wavtokenizer_75hz": Source(
+    # Lightning's own files, 1 GB and more with optimisers and discriminators in them. Whether they
+    # hold tensors alone, as reading them requires, has not been verified.
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "wavtokenizer_75hz": PublishedWeights(
             repo="novateur/WavTokenizer", file="WavTokenizer_small_320_24k_4096.ckpt"
         ),
-        "wavtokenizer_40hz": Source(
+        "wavtokenizer_40hz": PublishedWeights(
             repo="novateur/WavTokenizer", file="WavTokenizer_small_600_24k_4096.ckpt"
         ),
     }
-    dialects: ClassVar[Sequence[Dialect]] = (
-        Dialect(
+    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+        StateDictAdapter(
             source="WavTokenizer",
             marks=(
                 "feature_extractor.encodec.encoder.model.0.conv.conv.weight",
@@ -229,7 +236,7 @@ class Wavtokenizer(Codec):
             ),
             prepare=_after_blocks,
             ignored=(
-                # Discriminators and losses; EnCodec's decoder, which nothing runs; the window.
+                # Discriminators and losses; EnCodec's decoder, which is never used; the window.
                 r"^(?!feature_extractor\.|backbone\.|decoder\.layers\.)",
                 r"^feature_extractor\.encodec\.decoder\.",
                 *AVERAGES,
@@ -249,7 +256,8 @@ class Wavtokenizer(Codec):
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or Config()
-        self.sample_rate, self.frame_size = config.sample_rate, prod(config.strides)
+        self.sample_rate = config.sample_rate
+        self.frame_size = prod(config.strides)
         self.encoder = Seanet.encoder(
             Sizes(
                 latent=config.latent,
@@ -263,5 +271,5 @@ class Wavtokenizer(Codec):
         self.decoder = _decoder(config)
 
     def weight_normed(self) -> Iterable[nn.Module]:
-        """The convolutions of the encoder."""
+        """Return the convolutions of the encoder."""
         return convolutions(self.encoder)

@@ -1,5 +1,5 @@
-"""A listing of recordings becomes a token corpus, exactly once, whatever happens on the way."""
+"""Build of a token corpus from a listing of recordings, which can be interrupted and resumed."""
 
-from audiotok.corpus.build.run import Built, build
+from audiotok.corpus.build.run import BuildSummary, build
 
-__all__ = ["Built", "build"]
+__all__ = ["BuildSummary", "build"]

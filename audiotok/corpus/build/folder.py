@@ -1,4 +1,4 @@
-"""The folder of a build: whether its corpus is there already, and clearing it."""
+"""Folder of a build: check for an existing corpus, and removal of files."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from audiotok.corpus.base import About, CorpusError, read_about
+from audiotok.corpus.base import CorpusInfo, CorpusError, read_info
 from audiotok.corpus.inputs import INPUTS
 from audiotok.corpus.write import LISTS
 
 
 def check(folder: Path) -> None:
-    """Make the folder if it is not there.
+    """Make the folder of a build if it does not exist.
 
     Raises:
-        CorpusError: something else is in it.
+        CorpusError: the folder holds other files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ours = (folder / ".build").is_dir() or (folder / "corpus.json").is_file()
@@ -23,25 +23,29 @@ def check(folder: Path) -> None:
         raise CorpusError(f"{folder}: not empty, and no corpus is begun there")
 
 
-def finished(folder: Path, about: About) -> About | None:
-    """Return the corpus that is there already, if it is what would be built; None: there is none.
+def finished(folder: Path, about: CorpusInfo) -> CorpusInfo | None:
+    """Return the finished corpus in a folder, or None if there is none.
+
+    Args:
+        folder: the folder.
+        about: content of corpus.json that the build would write, without shards.
 
     Raises:
-        CorpusError: another corpus is there.
+        CorpusError: the folder holds another corpus.
     """
     try:
-        made = read_about(folder)
+        info = read_info(folder)
     except CorpusError:
         if (folder / "corpus.json").exists() and not (folder / ".build" / "job.json").is_file():
             raise
         return None
-    if replace(made, shards=(), quarantined=0, lists={}) != about:
+    if replace(info, shards=(), quarantined=0, lists={}) != about:
         raise CorpusError(f"{folder}: another corpus is there; --force begins anew")
-    return made
+    return info
 
 
 def clear(folder: Path) -> None:
-    """Remove a corpus, or what was begun of one, but for the lock, and nothing else."""
+    """Remove the files of a corpus or of an unfinished build, except the lock."""
     (folder / "corpus.json").unlink(missing_ok=True)
     for path in (*folder.glob("shard-*.*"), *(folder / name for name in (*LISTS, INPUTS))):
         path.unlink(missing_ok=True)
@@ -49,15 +53,15 @@ def clear(folder: Path) -> None:
 
 
 def empty(inner: Path) -> None:
-    """Remove the files of a build, but for the lock."""
+    """Remove the files of a build, except the lock."""
     for path in sorted(inner.iterdir()):
         if path.name != "lock":
             path.unlink(missing_ok=True)
 
 
 def remove(inner: Path) -> None:
-    """Remove what only a build needs, the lock last."""
+    """Remove the folder that only a build needs, the lock last."""
     empty(inner)
     (inner / "lock").unlink(missing_ok=True)
-    with suppress(OSError):  # another process, which waits for the lock, has made a new one
+    with suppress(OSError):  # another process that waits for the lock has made a new one
         inner.rmdir()

@@ -1,4 +1,4 @@
-"""What a build would come to: hours, tokens, bytes and time, from the listing and a short trial."""
+"""Forecast of a build from its listing and a short trial: hours, tokens, bytes and time."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import json
 import time
 from dataclasses import dataclass, replace
 
-from audiotok.corpus.build.run import listing_of
-from audiotok.corpus.write import SHARD_BYTES
 from audiotok.corpus.build.executors.base import cores
-from audiotok.data.sources.base import ALL, Item, Split
+from audiotok.corpus.build.run import listing_of
+from audiotok.corpus.build.worker import Work, Worker
+from audiotok.corpus.write import SHARD_BYTES
 from audiotok.data.locator import opened
-from audiotok.corpus.build.worker import Stage, Work
+from audiotok.data.sources.base import ALL, Item, Split
 
 TRIED = 5  # seconds that the trial may take
-PROBED = 200  # recordings whose length is looked up where the listing does not say it
+PROBED = 200  # recordings whose length is read from the file where the listing has none
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What `--dry-run` says; all but `recordings` is estimated where lengths are not listed."""
+    """Forecast of a build; all but `recordings` is estimated where lengths are not listed."""
 
     recordings: int
-    listed: int  # recordings whose length the listing says
+    listed: int  # recordings whose length is listed
     hours: float
     tokens: float
-    gigabytes: float  # codes, index and rows
+    gigabytes: float  # size of codes, index and rows
     shards: int
-    speed: float  # seconds of audio a second, all processes
-    workers: int
-    took: float  # hours
+    speed: float  # seconds of audio per second, of all processes
+    workers: int  # processes
+    took: float  # hours that the build takes
 
     def words(self) -> dict[str, str]:
-        """For people."""
-        about = "" if self.listed == self.recordings else "about "
+        """Return the forecast as labelled text."""
+        prefix = "" if self.listed == self.recordings else "about "
         return {
             "recordings": f"{self.recordings:,}",
-            "audio": f"{about}{self.hours:,.2f} h",
-            "tokens": f"{about}{self.tokens:,.0f}",
-            "size": f"{about}{self.gigabytes:,.3f} GB in {self.shards:,} shards",
+            "audio": f"{prefix}{self.hours:,.2f} h",
+            "tokens": f"{prefix}{self.tokens:,.0f}",
+            "size": f"{prefix}{self.gigabytes:,.3f} GB in {self.shards:,} shards",
             "speed": f"{self.speed:,.0f}x real time with {self.workers} processes (a short trial)",
             "time": f"about {self.took:,.2f} h",
         }
@@ -54,66 +54,69 @@ def forecast(
     part: Split = ALL,
     limit: int = SHARD_BYTES,
 ) -> Forecast:
-    """Reads the listing, encodes a few of its recordings, and writes nothing.
+    """Read a listing and encode a few of its recordings, without writing anything.
 
     Args:
         listing: as for `build`.
         work: the codec, and how a process runs it.
-        kind: of listing.
-        audio: which column or member is the audio, as for `build`.
-        workers: processes.
-        part: of the listing.
+        kind: kind of the listing.
+        audio: column or member that is the audio, as for `build`.
+        workers: number of processes; one per core if 0.
+        part: part of the listing, (i, n).
         limit: bytes of codes in a shard.
 
     Raises:
         ListingError: the listing cannot be read.
-        ValueError: no recording can be read, or no such codec.
+        ValueError: no recording can be read, or there is no such codec.
     """
     source = listing_of(listing, kind, audio)
     number = listed = 0
     seconds = text = 0.0
-    some: list[Item] = []  # spread over the listing, ever thinner
+    sample: list[Item] = []  # recordings spread evenly over the listing
     step = 1
     for number, item in enumerate(source.items(listing, part), 1):
         listed += item.seconds is not None
         seconds += item.seconds or 0.0
         text += 180 + len(json.dumps(item.row))
         if number % step == 0:
-            some.append(item)
-            if len(some) > PROBED:
-                some, step = some[::2], 2 * step
-    if not some:
+            sample.append(item)
+            if len(sample) > PROBED:
+                sample, step = sample[::2], 2 * step
+    if not sample:
         raise ValueError(f"{listing}: no recording is listed there")
-    lengths, stage = [], Stage(replace(work, readers=1, group=1, device=work.device.split(",")[0]))
-    began, done, spent = time.perf_counter(), 0.0, 0.0
-    stage.all([(0, some[0])])  # the first time is slower
-    for item in some:
-        length, took = item.seconds or 0.0, time.perf_counter()
+    lengths, worker = (
+        [],
+        Worker(replace(work, readers=1, group=1, device=work.device.split(",")[0])),
+    )
+    start, done, spent = time.perf_counter(), 0.0, 0.0
+    worker.all([(0, sample[0])])  # the first run is slower
+    for item in sample:
+        length, begin = item.seconds or 0.0, time.perf_counter()
         if spent < TRIED:
-            coded = stage.all([(0, item)])[0][1]
+            coded = worker.all([(0, item)])[0][1]
             if not coded.error:
-                length = coded.samples / stage.codec.sample_rate
-                done, spent = done + length, spent + time.perf_counter() - took
+                length = coded.samples / worker.codec.sample_rate
+                done, spent = done + length, spent + time.perf_counter() - begin
         elif item.seconds is None:
             length = _probed(item, work)
         lengths.append(length)
-        if time.perf_counter() - began > 6 * TRIED:
+        if time.perf_counter() - start > 6 * TRIED:
             break
-    stage.close()
+    worker.close()
     if not done:
         raise ValueError(f"{listing}: none of the first {len(lengths)} recordings can be read")
     if listed < number:
         seconds += (number - listed) * sum(lengths) / max(1, len(lengths))
-    codec, workers = stage.codec, workers or cores()
+    codec, workers = worker.codec, workers or cores()
     frames = seconds * float(codec.frame_rate)
-    bits = sum((size - 1).bit_length() for size in codec.sizes[: stage.codebooks])
+    bits = sum((size - 1).bit_length() for size in codec.sizes[: worker.codebooks])
     codes = frames * bits / 8
     speed = done / spent * workers
     return Forecast(
         recordings=number,
         listed=listed,
         hours=seconds / 3600,
-        tokens=frames * stage.codebooks,
+        tokens=frames * worker.codebooks,
         gigabytes=(codes + text + 60 * number) / 1e9,
         shards=max(1, round(codes / limit + 0.5)),
         speed=speed,
@@ -124,7 +127,7 @@ def forecast(
 
 def _probed(item: Item, work: Work) -> float:
     try:
-        with opened(item.place, commands=work.commands) as source:
+        with opened(item.locator, commands=work.commands) as source:
             return (source.samples or 0) / source.rate
     except ValueError:
         return 0.0

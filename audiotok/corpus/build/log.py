@@ -1,8 +1,9 @@
-"""What a build has done and not yet put into a shard: an append-only file of checked records.
+"""Write-ahead log of a build: an append-only file of outcomes that are not yet in a shard.
 
     record   "REC:" | CRC 4 | length of JSON 4 | length of codes 4 | JSON | codes
 
-The CRC covers all that follows it. A torn or damaged record, and all after it, never was.
+The CRC covers everything after it. A torn or damaged record ends the log: it and all records after
+it are ignored.
 """
 
 from __future__ import annotations
@@ -21,21 +22,25 @@ import numpy as np
 from audiotok.tokens.format import explained
 
 TAG, HEAD = b"REC:", struct.Struct("<4sIII")
-SYNC = 2.0  # seconds after which what was written is put on the disk
+SYNC = 2.0  # seconds between flushes to the disk
 
 
 class Record(NamedTuple):
-    """What came of a recording: facts, and its codes `[k f]` (None if it has none)."""
+    """Outcome of a recording: facts, and its codes `[k f]` (None if it failed)."""
 
     facts: dict[str, Any]
     codes: np.ndarray | None
 
 
 class Log:
-    """A log open to append to; what is damaged at its end is cut off.
+    """Log opened for appending, cut to its sound records.
+
+    Args:
+        path: the file.
+        whole: number of bytes of sound records.
 
     Raises:
-        TokenFileError: it cannot be written.
+        TokenFileError: the file cannot be written.
     """
 
     def __init__(self, path: Path, whole: int) -> None:
@@ -47,7 +52,7 @@ class Log:
         self._synced = time.monotonic()
 
     def append(self, record: Record) -> None:
-        """Adds a record, which is there even if this process is killed in the next moment."""
+        """Add a record, which stays even if this process is killed right after."""
         facts, codes = record
         data = b""
         if codes is not None:
@@ -63,7 +68,7 @@ class Log:
                 self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Puts all on the disk."""
+        """Flush the log to the disk and close it."""
         with explained(self.path, "write"):
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -71,20 +76,20 @@ class Log:
 
 
 def records(path: Path) -> Iterator[tuple[Record, int]]:
-    """The sound records of a log, each with the byte after it."""
+    """Yield the sound records of a log, each with the offset of its end in bytes."""
     if not path.is_file():
         return
-    at = 0
+    end = 0
     with path.open("rb") as file:
         while len(head := file.read(HEAD.size)) == HEAD.size:
             tag, crc, text, codes = HEAD.unpack(head)
             data = file.read(text + codes) if tag == TAG else b""
             if len(data) != text + codes or zlib.crc32(head[8:] + data) != crc:
                 return
-            at += HEAD.size + len(data)
+            end += HEAD.size + len(data)
             facts = json.loads(data[:text].decode("utf-8", "surrogateescape"))
-            made = None
+            decoded = None
             if "shape" in facts:
-                made = np.frombuffer(data, facts.pop("type"), offset=text)
-                made = made.reshape(facts.pop("shape"))
-            yield Record(facts, made), at
+                decoded = np.frombuffer(data, facts.pop("type"), offset=text)
+                decoded = decoded.reshape(facts.pop("shape"))
+            yield Record(facts, decoded), end

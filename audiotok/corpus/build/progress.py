@@ -1,4 +1,4 @@
-"""How a build is going: a bar on a terminal, and figures at the end."""
+"""Progress of a build: a bar on a terminal, and figures at the end."""
 
 from __future__ import annotations
 
@@ -19,26 +19,31 @@ from rich.progress import (
 from audiotok.data.sources.base import Listing, Split
 
 
-class Watch:
-    """Counts what a run does, and shows it on a terminal.
+class BuildProgress:
+    """Counters of a run, shown on a terminal.
 
     Args:
-        console: where to.
-        workers: processes.
-        done: recordings that were there before.
+        console: console for the bar.
+        workers: number of processes.
+        done: number of recordings done in earlier runs.
     """
 
     def __init__(self, console: Console, workers: int, done: int) -> None:
-        self.seconds, self.cpu, self.bad = 0.0, 0.0, 0
-        self.began = self.first = self.last = time.perf_counter()
-        self.workers, self._count, self._cpu_first = workers, done, 0.0
+        self.seconds = 0.0
+        self.cpu = 0.0
+        self.bad = 0
+        self.start = self.first = self.last = time.perf_counter()
+        self.workers = workers
+        self._count = done
+        self._cpu_first = 0.0
         self._shown = console.is_terminal
-        self._times = "x real time" if console.width >= 100 else "x"  # the time left must fit
+        # Short, so that the time left fits.
+        self._times = "x real time" if console.width >= 100 else "x"
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -46,9 +51,11 @@ class Watch:
             transient=True,
             disable=not self._shown,
         )
-        self._bar = self._progress.add_task("building", total=None, said="starting", completed=done)
+        self._bar = self._progress.add_task(
+            "building", total=None, figures="starting", completed=done
+        )
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> BuildProgress:
         self._progress.start()
         return self
 
@@ -61,12 +68,12 @@ class Watch:
         self._progress.stop()
 
     def total(self, listing: Listing, path: str, part: Split) -> None:
-        """Counts the recordings of a listing meanwhile, for the time that is left."""
+        """Count the recordings of a listing in a thread, to estimate the time that is left."""
 
         def count() -> None:
             try:
                 number = sum(1 for _ in listing.items(path, part))
-            except ValueError:  # the build says it
+            except ValueError:  # the build itself raises it
                 return
             self._progress.update(self._bar, total=number)
 
@@ -74,33 +81,42 @@ class Watch:
             threading.Thread(target=count, daemon=True).start()
 
     def outcome(self, busy: float) -> None:
-        """A process has done a recording, with so many seconds of CPU."""
+        """Count a recording that a process has done in so many seconds of processor time."""
         now = time.perf_counter()
         if not self.cpu:
-            self.first, self._cpu_first = now, busy
+            self.first = now
+            self._cpu_first = busy
         self.last = now
         self.cpu += busy
 
     def committed(self, seconds: float, bad: bool) -> None:
-        """A recording of so many seconds is in its place."""
+        """Count a committed recording.
+
+        Args:
+            seconds: its length in seconds.
+            bad: whether it failed.
+        """
         self.seconds += seconds
         self.bad += bad
         self._count += 1
         if self._shown:
-            speed = self.seconds / (time.perf_counter() - self.began)
-            said = f"{self.seconds / 3600:.2f} h, {speed:.0f}{self._times}, {self.bad} errors"
-            said += f", {self.busy:.0%} busy"
-            self._progress.update(self._bar, completed=self._count, said=said)
+            speed = self.seconds / (time.perf_counter() - self.start)
+            figures = f"{self.seconds / 3600:.2f} h, {speed:.0f}{self._times}, {self.bad} errors"
+            figures += f", {self.busy:.0%} busy"
+            self._progress.update(self._bar, completed=self._count, figures=figures)
 
     @property
     def busy(self) -> float:
-        """Share of the processes' time that they computed, from the first outcome to the last; or
-        from the start, where an engine hands over so many at once that this says nothing."""
+        """Share of the processes' time spent computing, from the first outcome to the last.
+
+        It is taken from the start where an executor returns so many outcomes at once that the share
+        would exceed 1.
+        """
         wall = self.last - self.first
         share = (self.cpu - self._cpu_first) / (wall * self.workers) if wall > 0 else 0.0
         return share if share < 1.1 else self.cpu / (self.took * self.workers)
 
     @property
     def took(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self.began
+        """Seconds since the start of the run."""
+        return time.perf_counter() - self.start

@@ -1,4 +1,4 @@
-"""Runs a build: tasks to the engine, outcomes into the state in the listing's order."""
+"""Run of a build: tasks go to the executor, outcomes into the state in the listing's order."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from pathlib import Path
 
 from rich.console import Console
 
-from audiotok._platform.console import error, said
-from audiotok.corpus.build.changed import Compared, chained, other_listing
-from audiotok.corpus.build.folder import finished
-from audiotok.corpus.build.progress import Watch
-from audiotok.corpus.build.state import State
-from audiotok.codecs.models.base import Codec
-from audiotok.corpus.base import About, CorpusError
-from audiotok.corpus.write import SHARD_BYTES
-from audiotok.audio.decoders import AUDIO
-from audiotok.data.sources.base import ALL, Item, Listing, Split
-from audiotok.codecs.load import load_once
+from audiotok._platform.console import error, stderr_console
 from audiotok._platform.registry import find, names
-from audiotok.corpus.build.worker import Coded, Task, Work
+from audiotok.audio.decoders import AUDIO
+from audiotok.codecs.load import load_once
+from audiotok.codecs.models.base import Codec
+from audiotok.corpus.base import CorpusInfo, CorpusError
+from audiotok.corpus.build.changes import ChangeCheck, chained, other_listing
+from audiotok.corpus.build.folder import finished
+from audiotok.corpus.build.progress import BuildProgress
+from audiotok.corpus.build.state import State
+from audiotok.corpus.build.worker import EncodedRecording, Task, Work
+from audiotok.corpus.write import SHARD_BYTES
+from audiotok.data.sources.base import ALL, Item, Listing, Split
 
 log = logging.getLogger("audiotok")
 
-HELD = 1 << 28  # bytes of codes that wait for a recording before them
+WAITING_BYTES = 1 << 28  # bytes of codes that wait for an earlier recording
 BAD = 0.1  # share of the recordings that may fail
-FIRST = 200  # recordings of which the share that failed is not taken before they are done
+FIRST = 200  # recordings that must be done before the share of failures is checked
 
 
 @dataclass(frozen=True)
-class Built:
-    """What a build came to; `run_` is of this run alone."""
+class BuildSummary:
+    """Summary of a build; fields with `run_` count this run alone."""
 
     out: str
     recordings: int
@@ -46,15 +46,15 @@ class Built:
     run_recordings: int = 0
     run_seconds: float = 0.0
     took: float = 0.0  # seconds
-    busy: float = 0.0  # share of the processes' time that they computed
+    busy: float = 0.0  # share of the processes' time spent computing
 
     @property
     def speed(self) -> float:
-        """Seconds of audio a second."""
+        """Seconds of audio encoded per second."""
         return self.run_seconds / max(self.took, 1e-9)
 
     def words(self) -> dict[str, str]:
-        """For people."""
+        """Return the summary as labelled text."""
         facts = {
             "corpus": self.out,
             "recordings": f"{self.recordings:,}",
@@ -73,15 +73,16 @@ class Built:
 
 
 def listing_of(path: str, kind: str = "auto", audio: str = "") -> Listing:
-    """Return the way to read what is at a path.
+    """Return the reader of a listing of recordings.
 
     Args:
         path: a folder, manifest, data directory, archive or URL.
-        kind: a name of `audiotok.data.sources`; "auto" looks.
-        audio: which column, or which member of a sample, is the audio; "" where there is but one.
+        kind: a name of `audiotok.data.sources`; "auto" chooses by the path.
+        audio: column, or member of a sample, that is the audio; "" where there is only one.
 
     Raises:
-        ValueError: there is none, or no such way, or it has no columns or members to choose from.
+        ValueError: the path has no listing, the kind is unknown, or the listing has no columns or
+            members to choose from.
     """
     listing = _listing_of(path, kind)
     if audio and not listing.chooses:
@@ -94,7 +95,7 @@ def listing_of(path: str, kind: str = "auto", audio: str = "") -> Listing:
 def _listing_of(path: str, kind: str) -> Listing:
     if kind != "auto":
         return find("listings", kind)()
-    # What tells most about itself is asked first: a folder may be anything.
+    # The most specific kinds are tried first: a folder may be any of them.
     order = ["huggingface", "kaldi", "lhotse", "webdataset", "parquet", "table", "folder"]
     for name in [*order, *(other for other in names("listings") if other not in order)]:
         part = find("listings", name)
@@ -108,12 +109,20 @@ def _listing_of(path: str, kind: str) -> Listing:
     )
 
 
-def about_of(
+def info_of(
     codec: Codec, listing: str, part: Split, codebooks: int | None, audio: str = ""
-) -> About:
-    """What corpus.json will say, before there is a shard."""
+) -> CorpusInfo:
+    """Return the content of corpus.json before there are shards.
+
+    Args:
+        codec: the codec.
+        listing: path of the listing.
+        part: part of the listing, (i, n).
+        codebooks: number of codebooks to use, from the first; all if None.
+        audio: column or member that is the audio.
+    """
     chosen = {"audio": audio} if audio else {}
-    return About(
+    return CorpusInfo(
         codec=codec.name,
         fingerprint=codec.fingerprint,
         sizes=tuple(codec.sizes[: codec.quantizer.check(codebooks)]),
@@ -139,84 +148,87 @@ def build(
     most_bad: float = BAD,
     force: bool = False,
     keep_changed: bool = False,
-    console: Console = said,
-) -> Built:
-    """Encodes all recordings of a listing into a corpus; goes on where an earlier run ended.
+    console: Console = stderr_console,
+) -> BuildSummary:
+    """Encode all recordings of a listing into a corpus, or resume an earlier run that did not end.
 
-    Whatever ended it: the corpus is the same to the byte as that of a run that nothing disturbed,
-    as long as the listing and the options are the same.
+    However that run ended, the corpus equals that of an undisturbed run to the byte, as long as the
+    listing and the options are the same.
 
     Args:
         listing: a folder, manifest, data directory, archive or URL; see `audiotok.data.sources`.
-        out: a folder.
+        out: folder of the corpus.
         work: the codec, and how a process runs it.
-        kind: of listing; "auto" looks.
-        audio: which column, or which member of a sample, is the audio, where there are several.
-        engine: see `audiotok.corpus.build.executors`.
-        workers: processes; one a core, or one a device, if 0.
-        part: (i, n): only each n-th recording, or file of recordings, from the i-th on.
+        kind: kind of the listing; "auto" chooses by the path.
+        audio: column, or member of a sample, that is the audio, where there are several.
+        engine: name of an executor, see `audiotok.corpus.build.executors`.
+        workers: number of processes; one per core, or one per device, if 0.
+        part: (i, n) for each n-th recording, or file of recordings, from the i-th on.
         limit: bytes of codes in a shard.
-        most_bad: share of the recordings that may fail: of all, when the build ends, and of those
-            done, but not fewer than 200, as it goes on. More stop it.
-        force: begin anew, whatever is in `out`.
-        keep_changed: keep the codes of recordings whose files have changed since.
-        console: where progress and errors go.
+        most_bad: share of the recordings that may fail, of all when the build ends, and of those
+            done (from 200 on) while it runs. More failures stop the build.
+        force: whether to start anew, whatever is in `out`.
+        keep_changed: whether to keep the codes of recordings whose files have changed since.
+        console: console for progress and errors.
+
+    Returns:
+        The summary of the build.
 
     Raises:
         CorpusError: `out` holds something else, too many recordings fail, one cannot be read for
-            a reason that passes, or files have changed since they were encoded.
-        LockedError: another process builds there.
-        ListingError: the listing cannot be read, or is not the one that was begun with.
+            a transient reason, or files have changed since they were encoded.
+        LockedError: another process builds into `out`.
+        ListingError: the listing cannot be read, or is not the one that the build started with.
         TokenFileError: a shard cannot be written.
-        ValueError: no such codec, engine or kind.
+        ValueError: there is no such codec, executor or kind.
     """
     out, source = Path(out), listing_of(listing, kind, audio)
     codec = load_once(work.codec, "cpu")
-    about = about_of(codec, listing, part, work.codebooks, audio)
+    info = info_of(codec, listing, part, work.codebooks, audio)
     work = replace(work, fingerprint=codec.fingerprint)
-    compared = Compared(listing, keep=keep_changed)
-    made = None if force else finished(out, about)
-    if made and not (out / ".build").is_dir():
+    compared = ChangeCheck(listing, keep=keep_changed)
+    earlier = None if force else finished(out, info)
+    if earlier and not (out / ".build").is_dir():
         compared.corpus(out, source, part)
-        if made.quarantined:
-            log.warning("%s: without %d recordings; see quarantine.tsv", out, made.quarantined)
-        return _built(out, made)
+        if earlier.quarantined:
+            log.warning("%s: without %d recordings; see quarantine.tsv", out, earlier.quarantined)
+        return _summary(out, earlier)
     runner = find("engines", engine)()
     workers = workers or runner.workers(work)
-    # Recordings between the next to be committed and the next to be begun.
-    window = max(runner.window, 4 * workers * work.ahead)
-    with State(out, about, limit=limit, force=force) as state, _with_scratch(work) as work:
+    # Number of recordings between the next to be committed and the next to be started.
+    window = max(runner.window, 4 * workers * work.prefetch)
+    with State(out, info, limit=limit, force=force) as state, _with_scratch(work) as work:
         if state.finished:
-            return _built(out, state.finished)
+            return _summary(out, state.finished)
         queue = _Queue(state, source.items(listing, part), compared, window)
-        with Watch(console, workers, state.next) as watch:
+        with BuildProgress(console, workers, state.next) as watch:
             watch.total(source, listing, part)
             outcomes = runner.run(work, queue.tasks(), workers)
             with closing(outcomes):  # pyright: ignore[reportArgumentType]
                 for number, coded in outcomes:
                     watch.outcome(coded.busy)
-                    for item, made, fault in queue.put(number, coded):
-                        seconds = made.samples / about.sample_rate
+                    for item, encoded, fault in queue.put(number, coded):
+                        seconds = encoded.samples / info.sample_rate
                         watch.committed(seconds, bool(fault))
                         if fault:
-                            error(f"{item.place.name}: {fault}", console=console)
+                            error(f"{item.locator.name}: {fault}", console=console)
                             _stop_if_too_many(state, most_bad)
         if not state.recordings and part == ALL:
             what = f"could be encoded; see {out}/quarantine.tsv" if state.bad else "is listed there"
             raise CorpusError(f"{listing}: no recording {what}")
         if state.bad > most_bad * state.next:
             raise _too_many(state, most_bad)
-        done = state.finish()
-    built = _built(out, done)
-    counts = (built.recordings + built.quarantined - queue.before, watch.seconds)
+        info = state.finish()
+    summary = _summary(out, info)
+    counts = (summary.recordings + summary.quarantined - queue.before, watch.seconds)
     return replace(
-        built, run_recordings=counts[0], run_seconds=counts[1], took=watch.took, busy=watch.busy
+        summary, run_recordings=counts[0], run_seconds=counts[1], took=watch.took, busy=watch.busy
     )
 
 
 @contextmanager
 def _with_scratch(work: Work) -> Iterator[Work]:
-    """The work with a folder for what commands write, as long as it lasts, if any may run."""
+    """Yield the work with a temporary folder for the output of shell commands, if any may run."""
     if work.commands:
         with tempfile.TemporaryDirectory(prefix="audiotok-") as folder:
             yield replace(work, scratch=folder)
@@ -225,20 +237,23 @@ def _with_scratch(work: Work) -> Iterator[Work]:
 
 
 class _Queue:
-    """Tasks on their way out, and outcomes on their way back into the listing's order."""
+    """Tasks on their way to the executor, and outcomes to be put back into the listing's order."""
 
     def __init__(
-        self, state: State, items: Iterator[Item], compared: Compared, window: int
+        self, state: State, items: Iterator[Item], compared: ChangeCheck, window: int
     ) -> None:
-        self.state, self.items, self.compared, self.window = state, items, compared, window
-        self.stopped = False  # something could not be read for now: nothing new is begun
+        self.state = state
+        self.items = items
+        self.compared = compared
+        self.window = window
+        self.stopped = False  # a recording could not be read for now, so no task is started
         self.before = state.next
-        self.out: dict[int, tuple[Item, str]] = {}  # begun, not committed
-        self.back: dict[int, Coded] = {}
-        self.held = 0  # bytes
+        self.started: dict[int, tuple[Item, str]] = {}  # started, not committed
+        self.outcomes: dict[int, EncodedRecording] = {}
+        self.waiting_bytes = 0
 
     def tasks(self) -> Iterator[Task | None]:
-        """What is left of the listing; None as long as too much waits for its turn."""
+        """Yield the remaining tasks of the listing; None while too many outcomes wait."""
         chain, number, before = "", -1, self.state.looks(0, self.before)
         for number, item in enumerate(self.items):
             chain = chained(chain, item)
@@ -249,34 +264,38 @@ class _Queue:
                         break
                     self.compared.say()
                 continue
-            while not self.stopped and (len(self.out) >= self.window or self.held >= HELD):
+            while not self.stopped and (
+                len(self.started) >= self.window or self.waiting_bytes >= WAITING_BYTES
+            ):
                 yield None
             if self.stopped:
                 return
-            place = replace(item.place, data=None)
-            self.out[number] = (replace(item, place=place), chain)
+            locator = replace(item.locator, data=None)
+            self.started[number] = (replace(item, locator=locator), chain)
             yield number, item
         if number < self.before - 1 or (number == self.before - 1 and chain != self.state.chain):
             raise other_listing(self.compared.listing, self.before)
 
-    def put(self, number: int, coded: Coded) -> Iterator[tuple[Item, Coded, str]]:
-        """Takes an outcome, and commits all whose turn it is: item, outcome, and what is wrong."""
-        self.back[number] = coded
-        self.held += coded.codes.nbytes
+    def put(
+        self, number: int, coded: EncodedRecording
+    ) -> Iterator[tuple[Item, EncodedRecording, str]]:
+        """Add an outcome, and commit all that are next: yields item, outcome and fault of each."""
+        self.outcomes[number] = coded
+        self.waiting_bytes += coded.codes.nbytes
         self.stopped = self.stopped or coded.passing
-        while (coded := self.back.pop(self.state.next, None)) is not None:  # pyright: ignore
-            item, chain = self.out.pop(self.state.next)
-            self.held -= coded.codes.nbytes
+        while (coded := self.outcomes.pop(self.state.next, None)) is not None:  # pyright: ignore
+            item, chain = self.started.pop(self.state.next)
+            self.waiting_bytes -= coded.codes.nbytes
             if coded.passing:
                 raise CorpusError(
-                    f"{item.place.name}: {coded.error}; this may pass, so it is not left out: run "
+                    f"{item.locator.name}: {coded.error}; this may pass, so it is not left out: run "
                     "the same again when it can be read, and the build goes on from here"
                 )
             yield item, coded, self.state.commit(item, coded, chain)
 
 
 def _stop_if_too_many(state: State, most: float) -> None:
-    if state.bad > most * max(state.next, FIRST):  # while few are done, a share says little
+    if state.bad > most * max(state.next, FIRST):  # the share of few recordings means little
         raise _too_many(state, most)
 
 
@@ -287,14 +306,14 @@ def _too_many(state: State, most: float) -> CorpusError:
     )
 
 
-def _built(out: Path, about: About) -> Built:
-    shards = about.shards
-    return Built(
+def _summary(out: Path, info: CorpusInfo) -> BuildSummary:
+    shards = info.shards
+    return BuildSummary(
         out=str(out),
         recordings=sum(files.recordings for files in shards),
-        seconds=sum(files.samples for files in shards) / about.sample_rate,
+        seconds=sum(files.samples for files in shards) / info.sample_rate,
         frames=sum(files.frames for files in shards),
         shards=len(shards),
-        quarantined=about.quarantined,
+        quarantined=info.quarantined,
         bytes=sum(sum(files.bytes.values()) for files in shards),
     )

@@ -1,15 +1,15 @@
-"""How far a build is, on the disk: what makes it go on where it was, whatever ended it.
+"""State of a build on the disk, from which it resumes however it ended.
 
-    OUT/.build/job.json         what is built; a build of anything else is refused here
-    OUT/.build/000002.log       what was done since the last shard, in the listing's order
-    OUT/.build/000001.inputs    what the files of shard 1 were like when they were encoded
-    OUT/.build/000001.seal      shard 1 is complete: its checksums, and where shard 2 begins
+    OUT/.build/job.json         source and options; a build with others is refused here
+    OUT/.build/000002.log       write-ahead log of outcomes since the last shard, in order
+    OUT/.build/000001.inputs    stamps of the files of shard 1 when they were encoded
+    OUT/.build/000001.seal      commit record of shard 1: its checksums, and the start of shard 2
 
-A shard's content follows from the listing's order and the limit alone, never from when what was
-done. Its files are written and on the disk before its seal is, and its log goes last:
+A shard's content depends on the listing's order and the limit alone, never on the time of outcomes.
+Its files are flushed to the disk before its commit record is, and its log is deleted last:
 
-    log ... log full -> shard files -> seal -> log deleted         killed anywhere: done again from
-                                                                   the last of these that is whole
+    log ... log full -> shard files -> seal -> log deleted         killed anywhere, a build resumes
+                                                                   from the last complete one
 """
 
 from __future__ import annotations
@@ -26,61 +26,74 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.atomic import remove_stale_parts
+from audiotok._platform.lock import locked_folder
+from audiotok.corpus.base import CorpusInfo, CorpusError, hashed
 from audiotok.corpus.build.folder import check, clear, finished, remove
 from audiotok.corpus.build.log import Log, Record, records
-from audiotok.corpus.build.seals import Bad, Seal, Seen, is_whole, read_seal
-from audiotok.corpus.base import About, CorpusError, hashed
-from audiotok.corpus.inputs import INPUTS, UNSEEN, Look, inputs_bytes, read_inputs
+from audiotok.corpus.build.commits import Bad, CommitRecord, HashSet, is_whole, read_commit
+from audiotok.corpus.build.worker import EncodedRecording
+from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, inputs_bytes, read_inputs
 from audiotok.corpus.write import (
-    Shards,
+    ShardCutter,
     publish,
     row_of,
     shard_name,
     sync,
     tokens_of,
-    write_about,
+    write_info,
     write_quarantine,
     write_shard,
 )
-from audiotok._platform.lock import alone
-from audiotok._platform.atomic import sweep
 from audiotok.data.sources.base import Item
-from audiotok.corpus.build.worker import Coded
 from audiotok.tokens.tokens import Tokens
 
 log = logging.getLogger("audiotok")
 
-CHECKED = 2  # shards whose checksums are taken again when a build goes on: the last ones written
+CHECKED = 2  # number of last shards whose checksums are verified when a build resumes
 
 
 class State:
-    """A build in a folder; use it in a `with`.
+    """State of a build in a folder, a context manager.
+
+    Args:
+        folder: folder of the corpus.
+        about: content of corpus.json without shards.
+        limit: bytes of codes in a shard.
+        force: whether to start anew, whatever is in the folder.
 
     Attributes:
-        next: the item of the listing to be committed next.
-        chain: of all items before that.
-        recordings, bad: counts so far.
-        seconds: of audio so far.
-        finished: the corpus, if it is complete already; then nothing else can be asked.
+        next: number of the next item of the listing to commit.
+        chain: hash of all items before that.
+        recordings: number of encoded recordings so far.
+        bad: number of failed recordings so far.
+        seconds: seconds of audio so far.
+        finished: content of corpus.json if the corpus is complete already; nothing else is valid
+            then.
 
     Raises:
         CorpusError: the folder holds something else.
         LockedError: another process builds there.
-        TokenFileError: it cannot be written.
+        TokenFileError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, about: About, *, limit: int, force: bool = False) -> None:
-        self.folder, self.about, self.limit, self.force = folder, about, limit, force
-        self.finished: About | None = None
+    def __init__(self, folder: Path, about: CorpusInfo, *, limit: int, force: bool = False) -> None:
+        self.folder = folder
+        self.about = about
+        self.limit = limit
+        self.force = force
+        self.finished: CorpusInfo | None = None
         self.inner = folder / ".build"
         self.header = about.header
-        self.next, self.chain = 0, ""
-        self.recordings = self.bad = 0
+        self.next = 0
+        self.chain = ""
+        self.recordings = 0
+        self.bad = 0
         self.seconds = 0.0
-        self._seals: list[Seal] = []
-        self._failures: list[Bad] = []  # of the open log
-        self._seen = Seen()
-        self._looks = array("q")  # two numbers of each item before the next
+        self._seals: list[CommitRecord] = []
+        self._failures: list[Bad] = []  # failures of the open log
+        self._seen = HashSet()
+        self._looks = array("q")  # size and time of each item's file so far
         self._sealing: Future[None] | None = None
         self._pool = ThreadPoolExecutor(1)
         self._log: Log | None = None
@@ -88,23 +101,23 @@ class State:
     def __enter__(self) -> State:
         with ExitStack() as stack:
             check(self.folder)
-            stack.enter_context(alone(self.folder, ".build/lock"))
+            stack.enter_context(locked_folder(self.folder, ".build/lock"))
             if self.force:
                 clear(self.folder)
             self.finished = finished(self.folder, self.about)
-            if self.finished:  # it was ended while it cleaned up
-                sweep([self.folder])
+            if self.finished:  # an earlier run ended while it removed its files
+                remove_stale_parts([self.folder])
                 remove(self.inner)
             else:
                 self._begin()
-                sweep([self.folder, self.inner])
+                remove_stale_parts([self.folder, self.inner])
                 self._read_seals()
                 self._replay()
             self._alone = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(Exception):  # what is written counts; the first error is the one to tell
+        with suppress(Exception):  # the first error is the one to report
             if self._log:
                 self._log.close()
         with suppress(Exception):
@@ -112,22 +125,22 @@ class State:
                 self._sealing.result()
         self._pool.shutdown()
         with suppress(Exception):
-            if self.inner.is_dir():  # not finished: so far
+            if self.inner.is_dir():  # unfinished: list the failures so far
                 write_quarantine(self.folder, self.failures())
         self._alone.close()
 
-    # -- going on ---------------------------------------------------------------------------------
+    # -- resuming ---------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         job = {**asdict(self.about), "limit": self.limit}
         path = self.inner / "job.json"
         try:
-            begun = json.loads(path.read_bytes())
-        except (OSError, ValueError):  # not there, or torn before anything was done
+            earlier = json.loads(path.read_bytes())
+        except (OSError, ValueError):  # missing, or torn before the build started
             publish(path, json.dumps(job).encode())
             return
-        if begun != json.loads(json.dumps(job)):
-            differing = [k for k in begun if begun[k] != json.loads(json.dumps(job)).get(k)]
+        if earlier != json.loads(json.dumps(job)):
+            differing = [k for k in earlier if earlier[k] != json.loads(json.dumps(job)).get(k)]
             raise CorpusError(
                 f"{self.folder}: begun with another {', '.join(differing)}; give the same options, "
                 "another folder, or --force to begin anew"
@@ -137,12 +150,12 @@ class State:
         return self.inner / f"{number:06d}.{kind}"
 
     def _read_seals(self) -> None:
-        while (seal := read_seal(self._path(len(self._seals), "seal"))) is not None:
+        while (seal := read_commit(self._path(len(self._seals), "seal"))) is not None:
             self._seals.append(seal)
         for number, seal in enumerate(self._seals):
-            late = number >= len(self._seals) - CHECKED
-            if seal.files and not is_whole(self.folder, seal.files, full=late):
-                if not late:
+            recent = number >= len(self._seals) - CHECKED
+            if seal.files and not is_whole(self.folder, seal.files, full=recent):
+                if not recent:
                     name = self.folder / seal.files.name
                     raise CorpusError(f"{name}: damaged; restore it, or --force begins anew")
                 log.warning("%s: not whole; made again", self.folder / seal.files.name)
@@ -152,10 +165,11 @@ class State:
             self._path(number, "seal").unlink(missing_ok=True)
         for number, seal in enumerate(self._seals):
             _, looks = read_inputs(self._path(number, "inputs")) or ("", [])
-            count = seal.next - self.next  # what is not known is not compared
+            count = seal.next - self.next  # unknown stamps are not compared
             for each in looks if len(looks) == count else [UNSEEN] * count:
                 self._looks.extend(each)
-            self.next, self.chain = seal.next, seal.chain
+            self.next = seal.next
+            self.chain = seal.chain
             self.bad += len(seal.bad)
             if seal.files:
                 self.recordings += seal.files.recordings
@@ -164,11 +178,11 @@ class State:
                 self._seen.extend(index["id"])
 
     def _replay(self) -> None:
-        """Reads the open log; one that is full was being made a shard."""
+        """Read the open log; a full one becomes a shard first."""
         for number in range(len(self._seals)):
             self._path(number, "log").unlink(missing_ok=True)
         while True:
-            self._cut = Shards(self.header, self.limit)
+            self._cut = ShardCutter(self.header, self.limit)
             path, whole, full = self._path(len(self._seals), "log"), 0, False
             for record, end in records(path):
                 if record.facts["n"] != self.next or full:
@@ -184,9 +198,10 @@ class State:
         self._log = Log(path, whole)
 
     def _count(self, record: Record) -> bool:
-        """Counts a record of the log; whether the shard ends with it."""
+        """Count a record of the log, and return whether the shard ends with it."""
         facts = record.facts
-        self.next, self.chain = facts["n"] + 1, facts["chain"]
+        self.next = facts["n"] + 1
+        self.chain = facts["chain"]
         self._looks.extend(facts.get("input", UNSEEN))
         if record.codes is None:
             self.bad += 1
@@ -197,10 +212,19 @@ class State:
         self._seen.add(hashed(facts["row"]["id"]))
         return self._cut.fills(record.codes.shape[1])
 
-    # -- doing ------------------------------------------------------------------------------------
+    # -- committing -------------------------------------------------------------------------------
 
-    def commit(self, item: Item, coded: Coded, chain: str) -> str:
-        """Takes over what came of the next item, for good; why it is quarantined, if it is."""
+    def commit(self, item: Item, coded: EncodedRecording, chain: str) -> str:
+        """Commit the outcome of the next item of the listing.
+
+        Args:
+            item: the item.
+            coded: its outcome.
+            chain: hash of the listing up to the item.
+
+        Returns:
+            The reason why the recording is quarantined; "" if it is not.
+        """
         error = coded.error
         if not error and self._seen.has(hashed(item.id)):
             error = f"another recording before it has this id, {item.id}; ids must differ"
@@ -208,14 +232,14 @@ class State:
         if coded.input != UNSEEN:
             facts["input"] = tuple(coded.input)
         if error:
-            facts["bad"] = (item.id, item.place.name, error)
+            facts["bad"] = (item.id, item.locator.name, error)
             record = Record(facts, None)
         else:
             lengths = (coded.samples, coded.original_rate, coded.original_samples)
             tokens = tokens_of(self.about, coded.codes, *lengths)
             facts |= {
                 "row": row_of(
-                    item.id, tokens, coded.audio, {"source": item.place.name, **item.row}
+                    item.id, tokens, coded.audio, {"source": item.locator.name, **item.row}
                 ),
                 "samples": coded.samples,
                 "rate": coded.original_rate,
@@ -229,12 +253,17 @@ class State:
         return error
 
     def _roll(self, *, wait: bool = False) -> None:
-        """Makes the full log a shard, beside all that goes on; a new log takes its place."""
+        """Turn the full log into a shard, in a thread, and start a new log.
+
+        Args:
+            wait: whether to wait for the shard, without a new log.
+        """
         assert self._log is not None
         self._log.close()
         number = len(self._seals)
-        seal = Seal(None, self.next, self.chain, tuple(self._failures))
-        self._failures, self._cut = [], Shards(self.header, self.limit)
+        seal = CommitRecord(None, self.next, self.chain, tuple(self._failures))
+        self._failures = []
+        self._cut = ShardCutter(self.header, self.limit)
         self._settle()
         self._seals.append(seal)
         self._sealing = self._pool.submit(self._seal, number)
@@ -270,17 +299,17 @@ class State:
         self._seals[number] = seal
         path.unlink()
 
-    def looks(self, first: int, last: int) -> list[Look]:
-        """Return the sizes and times of the files of items `first` to `last` (not included)."""
+    def looks(self, first: int, last: int) -> list[FileStamp]:
+        """Return the stamps of the files of items `first` to `last` (exclusive)."""
         numbers = self._looks[2 * first : 2 * last]
-        return [Look(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        return [FileStamp(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
 
     def failures(self) -> list[Bad]:
-        """All that was quarantined, in the listing's order."""
+        """Return all failures in the listing's order."""
         return [bad for seal in self._seals for bad in seal.bad] + self._failures
 
-    def finish(self) -> About:
-        """Makes a shard of the rest, and the corpus complete."""
+    def finish(self) -> CorpusInfo:
+        """Write the last shard and corpus.json, and return its content."""
         assert self._log is not None
         last = self._seals[-1].next if self._seals else 0
         if self.next > last:
@@ -288,8 +317,8 @@ class State:
         self._settle()
         shards = tuple(seal.files for seal in self._seals if seal.files)
         write_quarantine(self.folder, self.failures())
-        made = replace(self.about, shards=shards, quarantined=self.bad)
+        info = replace(self.about, shards=shards, quarantined=self.bad)
         publish(self.folder / INPUTS, inputs_bytes(self.chain, self.looks(0, self.next)))
-        made = write_about(self.folder, made)
+        info = write_info(self.folder, info)
         remove(self.inner)
-        return made
+        return info

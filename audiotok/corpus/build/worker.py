@@ -1,7 +1,7 @@
-"""What one process of a build does: recordings in, codes out, reading beside computing.
+"""Worker of a build: one process that encodes recordings, reading some while it computes others.
 
     tasks --> reading threads: decode, mix, resample --> ready --> the codec --> outcomes
-               at most `ahead` recordings                like lengths side by side on a GPU,
+               at most `prefetch` recordings                like lengths side by side on a GPU,
                                                          alone on a CPU
 
 A recording's codes are those of `audiotok encode`: to the bit on a CPU, up to near-ties on a GPU.
@@ -26,35 +26,35 @@ import torch
 from torch import Tensor
 
 from audiotok.audio.audio import AudioFileError, Source
-from audiotok.codecs.models.base import Codec
-from audiotok.corpus.inputs import UNSEEN, Look, look
-from audiotok.data.passing import retried
-from audiotok.data.sources.base import Item
 from audiotok.codecs.load import load_once
-from audiotok.data.locator import may_pass, opened, reason
+from audiotok.codecs.models.base import Codec
+from audiotok.corpus.inputs import UNSEEN, FileStamp, look
+from audiotok.data.locator import may_be_transient, opened, reason
+from audiotok.data.transient import retry
+from audiotok.data.sources.base import Item
 from audiotok.runtime.sessions import Encoding
 
 log = logging.getLogger("audiotok")
 
-LONG = 60  # seconds; a longer recording is never in memory whole
-GROUP = 16  # recordings side by side on a GPU
+LONG = 60  # seconds; a longer recording is read in blocks
+GROUP = 16  # recordings in a batch on a GPU
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a process is to do with every recording; picklable.
+    """Options of encoding, for every worker; picklable.
 
     Attributes:
-        codec: a name, or a checkpoint's path.
-        device: of torch.
-        codebooks: the first so many; all if None.
-        readers: threads that decode and resample.
-        group: recordings side by side; 1 on a CPU, else `GROUP`, if 0.
+        codec: name of a codec, or path of a checkpoint.
+        device: a torch device.
+        codebooks: number of codebooks to use, from the first; all if None.
+        readers: number of threads that decode and resample.
+        group: recordings in a batch; 0 for 1 on a CPU, else `GROUP`.
         commands: whether shell commands of listings may run.
-        scratch: a folder that all processes of this machine share while they run; see `opened`.
-        threads: of torch, within one operation.
-        waits: seconds before each new try, where a reading fails for a reason that passes.
-        fingerprint: of the weights that the codec must have; any if empty.
+        scratch: folder that all processes of this machine share while they run; see `opened`.
+        threads: number of torch threads within one operation.
+        waits: seconds before each retry, where reading fails for a transient reason.
+        fingerprint: fingerprint that the codec must have; any if empty.
     """
 
     codec: str
@@ -69,40 +69,40 @@ class Work:
     fingerprint: str = ""
 
     @property
-    def side_by_side(self) -> int:
-        """Recordings in a group."""
+    def batch_size(self) -> int:
+        """Number of recordings in a batch."""
         return self.group or (1 if self.device == "cpu" else GROUP)
 
     @property
-    def ahead(self) -> int:
-        """Recordings that a process has in hand, so that it never waits for the next."""
-        return 2 * self.readers if self.side_by_side == 1 else 4 * self.side_by_side
+    def prefetch(self) -> int:
+        """Number of recordings that a worker is given in advance, so that it never waits."""
+        return 2 * self.readers if self.batch_size == 1 else 4 * self.batch_size
 
 
 Task = tuple[int, Item]
 
 
 @dataclass(frozen=True)
-class Coded:
-    """What came of one recording: its codes, or why there are none."""
+class EncodedRecording:
+    """Outcome of one recording: its codes, or an error."""
 
     error: str = ""
     codes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint16))  # [k f]
-    samples: int = 0  # at the codec's rate
-    original_rate: int = 0
+    samples: int = 0  # length at the codec's rate
+    original_rate: int = 0  # Hz
     original_samples: int = 0
     audio: int = 0  # 64-bit hash of the samples at the codec's rate
-    busy: float = 0.0  # seconds of CPU that this process used since the last outcome
-    passing: bool = False  # whether it may well be read if it is tried again
-    input: Look = UNSEEN  # what its file was like
+    busy: float = 0.0  # seconds of processor time since the worker's last outcome
+    passing: bool = False  # whether the error is transient
+    input: FileStamp = UNSEEN  # stamp of its file
 
 
-Outcome = tuple[int, Coded]
+Outcome = tuple[int, EncodedRecording]
 
 
 @dataclass
 class _Ready:
-    """A recording that has been opened: its wave `[c t]`, or, of a long one, blocks of it."""
+    """Recording that has been read: its wave `[c t]`, or blocks of a long one."""
 
     number: int
     item: Item
@@ -112,17 +112,17 @@ class _Ready:
     stack: ExitStack = field(default_factory=ExitStack)
     error: str = ""
     passing: bool = False
-    input: Look = UNSEEN
+    input: FileStamp = UNSEEN
 
 
-class Stage:
-    """A process's part: recordings are put in, outcomes come out.
+class Worker:
+    """Worker that encodes recordings put into it, with threads that read them.
 
     Args:
-        work: what to do.
+        work: options of encoding.
 
     Raises:
-        ValueError: the codec cannot be loaded, or has other weights than it must have.
+        ValueError: the codec cannot be loaded, or its fingerprint differs.
     """
 
     def __init__(self, work: Work) -> None:
@@ -135,7 +135,8 @@ class Stage:
             raise ValueError(f"{work.codec}: {here}, and {there}")
         self.codebooks = self.codec.quantizer.check(work.codebooks)
         self.inbox: queue.SimpleQueue[_Ready | None] = queue.SimpleQueue()
-        self._given = self._done = 0  # counted by one thread each
+        self._given = 0
+        self._done = 0  # each counter is written by one thread
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._ready: list[_Ready] = []
         self._used = time.process_time()
@@ -145,30 +146,30 @@ class Stage:
             thread.start()
 
     def put(self, task: Task) -> None:
-        """A recording to be done."""
+        """Add a recording to encode."""
         self._given += 1
         self._tasks.put(task)
 
     @property
     def reading(self) -> int:
-        """Recordings on their way to the inbox, or in it."""
+        """Number of recordings that are being read, or wait in the inbox."""
         return self._given - self._done - len(self._ready)
 
     def close(self) -> None:
-        """Ends the reading threads."""
+        """Stop the reading threads."""
         for _ in self._threads:
             self._tasks.put(None)
 
     def step(self) -> Iterator[Outcome] | None:
-        """Waits for a recording, and gives what outcomes it makes possible; None: the end."""
+        """Wait for a recording to be read, and return the outcomes that follow; None at the end."""
         ready = self.inbox.get()
         return None if ready is None else self._step(ready)
 
     def _step(self, ready: _Ready) -> Iterator[Outcome]:
         self._ready.append(ready)
-        group = self.work.side_by_side
-        # Enough to choose from: a group of like lengths wastes little. But nothing waits for what
-        # has not begun to come.
+        group = self.work.batch_size
+        # Twice a batch to choose from: a batch of similar lengths wastes little. When no recording
+        # is being read, the rest is encoded without waiting.
         while len(self._ready) >= (2 * group if group > 1 else 1) or (
             self._ready and not self.reading
         ):
@@ -177,12 +178,13 @@ class Stage:
             for number, coded in self._code(chosen):
                 self._done += 1
                 now = time.process_time()
-                busy, self._used = now - self._used, now
+                busy = now - self._used
+                self._used = now
                 of = known[number]
                 yield number, replace(coded, busy=busy, input=of.input, passing=of.passing)
 
     def all(self, tasks: list[Task]) -> list[Outcome]:
-        """Outcomes of these tasks: for engines that hand over lists."""
+        """Return the outcomes of a list of tasks, for executors that work in lists."""
         for task in tasks:
             self.put(task)
         return [outcome for _ in tasks for outcome in self.step() or ()]
@@ -190,45 +192,45 @@ class Stage:
     # -- reading, in threads ----------------------------------------------------------------------
 
     def _read(self) -> None:
-        torch.set_num_threads(self.work.threads)  # each thread has a number of its own
+        torch.set_num_threads(self.work.threads)  # the setting is per thread
         while (task := self._tasks.get()) is not None:
-            got = partial(self._got, *task)
-            self.inbox.put(retried(got, self.work.waits, lambda ready: ready.passing))
+            read = partial(self._load, *task)
+            self.inbox.put(retry(read, self.work.waits, lambda ready: ready.passing))
 
-    def _got(self, number: int, item: Item) -> _Ready:
-        ready = _Ready(number, item, input=look(item.place.path))
+    def _load(self, number: int, item: Item) -> _Ready:
+        ready = _Ready(number, item, input=look(item.locator.path))
         try:
-            with ExitStack() as guard:  # an error goes through what is open, which names it
+            with ExitStack() as guard:  # an error passes through the open source, which names it
                 guard.push(ready.stack)
                 self._open(ready)
                 guard.pop_all()
-        except Exception as error:  # whatever one recording does, the rest go on
-            ready.error, ready.passing = reason(error, item.place), may_pass(error, item.place)
+        except Exception as error:  # one recording never stops the others
+            ready.error, ready.passing = reason(error, item.locator), may_be_transient(error, item.locator)
         return ready
 
     def _open(self, ready: _Ready) -> None:
         codec, work = self.codec, self.work
-        opening = opened(ready.item.place, commands=work.commands, scratch=work.scratch)
-        source = ready.stack.enter_context(opening)
-        codec.streams(source.channels)  # raises where it cannot code them
+        context = opened(ready.item.locator, commands=work.commands, scratch=work.scratch)
+        source = ready.stack.enter_context(context)
+        codec.streams(source.channels)  # raises if it cannot encode so many
         ready.source = source
         mixes = source.channels > codec.channels
         blocks = source.blocks(rate=codec.sample_rate, mono=mixes)
-        begun: list[Tensor] = []
+        head: list[Tensor] = []
         length = 0
         for block in blocks:
-            begun.append(block)
+            head.append(block)
             length += block.shape[1]
             if length > LONG * codec.sample_rate:
-                ready.blocks = chain(begun, blocks)
+                ready.blocks = chain(head, blocks)
                 return
         ready.stack.close()
-        ready.wave = torch.cat(begun, 1) if begun else torch.zeros(codec.channels, 0)
+        ready.wave = torch.cat(head, 1) if head else torch.zeros(codec.channels, 0)
 
     # -- coding -----------------------------------------------------------------------------------
 
     def _chosen(self, group: int) -> list[_Ready]:
-        """The recordings to code next: the first that came, and those most like it in length."""
+        """Return the recordings to encode next: the first, and those of the most similar length."""
         first = self._ready.pop(0)
         if group == 1 or first.wave is None:
             return [first]
@@ -243,48 +245,52 @@ class Stage:
         whole = [r for r in chosen if r.wave is not None and r.wave.shape[1]]
         if len(whole) > 1:
             try:
-                yield from self._side_by_side(whole)
+                yield from self._encode_batch(whole)
                 chosen = [r for r in chosen if r not in whole]
-            except Exception:  # too much for the memory? one by one, and each with its own error
+            except Exception:  # out of memory perhaps: encode one by one, for an error of each
                 log.debug("a group failed", exc_info=True)
                 if self.codec.device.type == "cuda":
                     torch.cuda.empty_cache()
         for ready in chosen:
             try:
                 with ready.stack:
-                    coded = Coded(ready.error) if ready.error else self._alone(ready)
+                    coded = (
+                        EncodedRecording(ready.error) if ready.error else self._encode_one(ready)
+                    )
             except Exception as error:
-                ready.passing = may_pass(error, ready.item.place)
-                coded = Coded(reason(error, ready.item.place))
+                ready.passing = may_be_transient(error, ready.item.locator)
+                coded = EncodedRecording(reason(error, ready.item.locator))
             yield ready.number, coded
 
     @torch.inference_mode()
-    def _side_by_side(self, chosen: list[_Ready]) -> Iterator[Outcome]:
+    def _encode_batch(self, chosen: list[_Ready]) -> Iterator[Outcome]:
         waves = [r.wave for r in chosen if r.wave is not None]
-        made = self.codec._codes(waves, self.codebooks, len(waves))
-        for ready, wave, codes in zip(chosen, waves, made, strict=True):
+        codes_of_all = self.codec._codes(waves, self.codebooks, len(waves))
+        for ready, wave, codes in zip(chosen, waves, codes_of_all, strict=True):
             digest = hashlib.blake2b(_bytes(wave), digest_size=8)
             yield ready.number, _coded(codes, wave.shape[1], ready, digest)
 
     @torch.inference_mode()
-    def _alone(self, ready: _Ready) -> Coded:
+    def _encode_one(self, ready: _Ready) -> EncodedRecording:
         codec, wave = self.codec, ready.wave
         blocks = ready.blocks if wave is None else iter([wave] if wave.shape[1] else [])
         run = Encoding(codec, codebooks=self.codebooks)
         digest = hashlib.blake2b(digest_size=8)
-        made = []
+        parts = []
         for block in blocks:
             digest.update(_bytes(block))
-            made.append(_small(run.push(block.to(codec.device)[None]), codec.sizes))
+            parts.append(_small(run.push(block.to(codec.device)[None]), codec.sizes))
         if not run.samples:
-            raise AudioFileError(f"{ready.item.place.name}: holds no samples; record it again")
-        made.append(_small(run.finish(), codec.sizes))
-        return _coded(np.concatenate(made, 1), run.samples, ready, digest)
+            raise AudioFileError(f"{ready.item.locator.name}: holds no samples; record it again")
+        parts.append(_small(run.finish(), codec.sizes))
+        return _coded(np.concatenate(parts, 1), run.samples, ready, digest)
 
 
-def _coded(codes: np.ndarray, samples: int, ready: _Ready, digest: hashlib.blake2b) -> Coded:
+def _coded(
+    codes: np.ndarray, samples: int, ready: _Ready, digest: hashlib.blake2b
+) -> EncodedRecording:
     assert ready.source is not None
-    return Coded(
+    return EncodedRecording(
         codes=codes,
         samples=samples,
         original_rate=ready.source.rate,
@@ -294,10 +300,10 @@ def _coded(codes: np.ndarray, samples: int, ready: _Ready, digest: hashlib.blake
 
 
 def _bytes(wave: Tensor) -> bytes:
-    """Samples `[c t]` as they are hashed: channel after channel would depend on where it is cut."""
+    """Return samples `[c t]` as bytes for hashing, interleaved, so that cutting does not matter."""
     return wave.T.contiguous().numpy().tobytes()
 
 
 def _small(codes: Tensor, sizes: tuple[int, ...]) -> np.ndarray:
-    """Codes `[1 k f]` as `[k f]` of the smallest fitting type: they wait in memory, and travel."""
+    """Return codes `[1 k f]` as `[k f]` of the smallest fitting type, to save memory."""
     return codes[0].cpu().numpy().astype(np.uint16 if max(sizes) <= 1 << 16 else np.uint32)

@@ -1,1 +1,1 @@
-"""Teachers: models whose features a codec is distilled from; one file each."""
+"""Feature extractors: pretrained models whose features codecs are distilled from, one file each."""

@@ -1,4 +1,4 @@
-"""What every teacher promises: features of one recording, frame by frame, to distil from."""
+"""The base of all feature extractors: features of a recording, frame by frame."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Batch = Float[Tensor, "b t"]
 States = Float[Tensor, "b f d"]
 FeatureFrames = Float[Tensor, "f d"]
 Choice = int | Literal["mean"]
-"""Which hidden state: 0 is what enters the first layer, n what layer n gives; or their mean."""
+"""A hidden state (0 is the input of the first layer, n the output of layer n), or their mean."""
 
 
 class TeacherError(ValueError):
-    """Weights that are not there, or that are not this teacher's."""
+    """Weights that are missing, or that belong to another model."""
 
 
 class Teacher(nn.Module):
-    """A frozen model that turns a recording into features `[f d]`.
+    """A frozen pretrained model that turns a recording into features `[f d]`.
 
     Attributes:
-        name: the teacher, and what its features depend on beside weights and layer.
+        name: name of the model, and of all its features depend on beside weights and layer.
         frame_rate: features per second.
         width: numbers in one feature, d.
-        layers: how many; there is one hidden state more.
+        layers: number of layers; there is one hidden state more.
         reads_text: whether its features depend on the text rather than on the sound.
     """
 
@@ -49,24 +49,24 @@ class Teacher(nn.Module):
 
     @classmethod
     def load(cls, weights: str | Path) -> Teacher:
-        """A teacher with these weights, in eval mode and without gradients.
+        """Load a model with these weights, in eval mode and without gradients.
 
         Args:
             weights: a path, or a name on a hub.
 
         Raises:
-            TeacherError: no such weights, or another model's; says where to put them.
+            TeacherError: no such weights, or another model's; the message tells where to put them.
         """
         raise NotImplementedError
 
     def features(self, audio: Audio, *, layer: Choice, text: str | None = None) -> FeatureFrames:
-        """Features of one recording of any length, at any rate, in float32, without gradients.
+        """Return the features `[f d]` of one recording, in float32 and without gradients.
 
         Args:
-            audio: the recording.
-            layer: a hidden state, 0 to `layers`, or the mean of all, which is that of
+            audio: a recording of any length, at any rate.
+            layer: a hidden state, 0 to `layers`, or "mean" for the mean of all, as in
                 SpeechTokenizer (Zhang et al. 2024, arXiv:2308.16692, section 3.2) and DM-Codec.
-            text: what is said in it, for a teacher that reads.
+            text: transcript of the recording, for a model that reads text.
 
         Raises:
             ValueError: no such layer, no samples, or no text where it is needed.
@@ -74,7 +74,7 @@ class Teacher(nn.Module):
         raise NotImplementedError
 
     def check_layer(self, layer: Choice) -> None:
-        """Raises ValueError unless there is such a hidden state."""
+        """Raise ValueError unless the model has such a hidden state."""
         if layer != "mean" and not 0 <= layer <= self.layers:
             raise ValueError(
                 f"teacher {self.name!r} has hidden states 0 to {self.layers}, or their mean"
@@ -82,7 +82,7 @@ class Teacher(nn.Module):
             )
 
     def choose(self, states: Iterable[Tensor], layer: Choice) -> Tensor:
-        """One of the hidden states, or their mean; those past it are not computed."""
+        """Return one of the hidden states, or their mean; later states are not computed."""
         if layer != "mean":
             return next(state for i, state in enumerate(states) if i == layer)
         total = sum(states, start=torch.zeros(()))
@@ -90,7 +90,7 @@ class Teacher(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that name these weights, whatever the device or file format."""
+        """Sixteen hexadecimal digits that identify the weights, on any device and from any file."""
         if not hasattr(self, "_fingerprint"):
             digest = hashlib.sha256()
             for key, value in sorted(self.state_dict().items()):
@@ -100,7 +100,11 @@ class Teacher(nn.Module):
         return self._fingerprint
 
     def ready(self, state: dict[str, Tensor], source: Path) -> None:
-        """Take the weights and freeze.
+        """Load the weights into the network and freeze it.
+
+        Args:
+            state: tensors by the names of this network.
+            source: file or folder that they come from, for messages.
 
         Raises:
             TeacherError: they do not fit.
@@ -117,11 +121,11 @@ class Teacher(nn.Module):
 
 
 class SpeechTeacher(Teacher):
-    """A teacher that hears: a subclass writes `states`.
+    """A feature extractor that takes audio; a subclass implements `states`.
 
     Attributes:
-        sample_rate: of what it hears, in Hz.
-        window: the longest piece that it hears at once, in frames.
+        sample_rate: rate of its input, Hz.
+        window: longest piece that it processes at once, in frames.
         overlap: frames that neighbouring pieces of a longer recording share.
     """
 
@@ -130,19 +134,19 @@ class SpeechTeacher(Teacher):
     overlap: int = 200
 
     def states(self, wave: Batch) -> Iterator[States]:
-        """Hidden states 0 to `layers`, in turn, of samples at `sample_rate`."""
+        """Yield hidden states 0 to `layers`, `[b f d]`, of samples `[b t]` at `sample_rate`."""
         raise NotImplementedError
 
     def hidden(self, wave: Batch) -> Float[Tensor, "s b f d"]:
-        """All hidden states of samples at `sample_rate`, `s = layers + 1`."""
+        """Return all hidden states `[s b f d]` of samples at `sample_rate`, with s = layers + 1."""
         return torch.stack(list(self.states(wave)))
 
     @torch.no_grad()
     def features(self, audio: Audio, *, layer: Choice, text: str | None = None) -> FeatureFrames:
         """See `Teacher.features`; the audio is mixed to mono and resampled.
 
-        A recording longer than `window` is heard in pieces of that length. A frame is taken from
-        the piece that holds it further from its edge:
+        A recording longer than `window` is processed in pieces of that length. A frame is taken
+        from the piece that holds it further from its edge:
 
             |----------- piece 1 ---|...|
                                 |...|----------- piece 2 ---|...|
@@ -156,25 +160,26 @@ class SpeechTeacher(Teacher):
         wave = wave.to(next(self.parameters()).device)
         hop = int(self.sample_rate / self.frame_rate)
         step, size, half = self.window - self.overlap, self.window * hop, self.overlap // 2
-        kept, first = [], 0
+        pieces, first = [], 0
         for start in range(0, samples, step * hop):
             piece = self.choose(self.states(wave[:, start : start + size]), layer)[0]
             last = start + size >= samples
-            kept.append(piece[first:] if last else piece[first : step + half])
+            pieces.append(piece[first:] if last else piece[first : step + half])
             if last:
                 break
             first = half
-        return torch.cat(kept)
+        return torch.cat(pieces)
 
 
 def _line(error: Exception) -> str:
-    """torch's messages run over many lines."""
+    """Return a message of torch, which may run over many lines, as one line."""
     return " ".join(str(error).split())[:300]
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """Tensors by name of a .safetensors file, or the content of a PyTorch file; pickles only load
-    as far as PyTorch holds them safe (`weights_only`).
+    """Return the tensors of a .safetensors file by name, or the content of a PyTorch file.
+
+    Pickles are only read as far as PyTorch holds them safe (`weights_only`).
 
     Raises:
         TeacherError: it cannot be read.
@@ -194,7 +199,7 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Config and tensors of a folder that `transformers` wrote, weights in one file or several.
+    """Return config and tensors of a folder that `transformers` wrote, of all its weights files.
 
     Raises:
         TeacherError: a file is missing or cannot be read.
@@ -216,15 +221,19 @@ CT2_TYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16,
 
 
 def read_ctranslate2(path: Path, prefix: str) -> dict[str, Tensor]:
-    """The variables under `prefix` of a CTranslate2 `model.bin`, version 6 of its format.
+    """Return the variables under `prefix` of a CTranslate2 `model.bin`, version 6 of its format.
 
-    Little-endian; a text is its length with the closing zero (u16), bytes, zero:
+    The file is little-endian; a text is its length with the closing zero (u16), bytes, zero:
 
         u32 version   text model   u32 revision   u32 variables
         of each:      text name    u8 axes, u32 of each   u8 type   u32 bytes, content
         u32 aliases   of each: text alias, text name
 
     (`ModelSpec._serialize` in CTranslate2's python/ctranslate2/specs/model_spec.py.)
+
+    Args:
+        path: the `model.bin` file.
+        prefix: beginning of the names of the variables to return.
 
     Raises:
         TeacherError: another version, or the file ends too early.
@@ -243,7 +252,7 @@ def read_ctranslate2(path: Path, prefix: str) -> dict[str, Tensor]:
                 raise TeacherError(f"{path}: CTranslate2 format {version}, not 6: convert it again")
             text()  # the model's kind
             read("I")  # and its revision
-            found = {}
+            variables = {}
             for _ in range(read("I")):
                 name = text()
                 shape = [read("I") for _ in range(read("B"))]
@@ -252,41 +261,41 @@ def read_ctranslate2(path: Path, prefix: str) -> dict[str, Tensor]:
                     file.seek(size, 1)
                     continue
                 content = bytearray(file.read(size))
-                found[name] = torch.frombuffer(content, dtype=dtype).reshape(shape)
+                variables[name] = torch.frombuffer(content, dtype=dtype).reshape(shape)
         except (struct.error, ValueError, IndexError, RuntimeError) as error:
             if isinstance(error, TeacherError):
                 raise
             raise TeacherError(f"{path}: a damaged CTranslate2 model ({error})") from None
-    return found
+    return variables
 
 
-def fetched(weights: str | Path, *, needs: str) -> Path:
-    """The local path of `weights`: itself if it exists, else its download from the hub.
+def local_weights(weights: str | Path, *, needs: str) -> Path:
+    """Return the local path of `weights`: itself if it exists, else its download from the hub.
 
     Args:
         weights: a path, or a model's name on the Hugging Face hub ("owner/name").
-        needs: what has to lie at such a path, for the error.
+        needs: description of the files that belong at such a path, for the message.
 
     Raises:
-        TeacherError: neither; says where to put the files.
+        TeacherError: neither exists; the message tells where to put the files.
     """
     path = Path(weights).expanduser()
     if path.exists():
         return path
-    put = f"download {needs} on a machine that has a network and give its path"
+    remedy = f"download {needs} on a machine that has a network and give its path"
     name = str(weights)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise TeacherError(f"{weights}: no such file or folder; {put}")
+        raise TeacherError(f"{weights}: no such file or folder; {remedy}")
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
         raise TeacherError(
-            f"{name}: no such folder, and the hub needs `pip install huggingface_hub`; or {put}"
+            f"{name}: no such folder, and the hub needs `pip install huggingface_hub`; or {remedy}"
         ) from None
     try:
         kinds = ["*.json", "*.txt", "*.safetensors", "pytorch_model*.bin"]
         return Path(snapshot_download(name, allow_patterns=kinds))
-    except Exception as error:  # the hub raises its own, requests' and OS errors
+    except Exception as error:  # the hub raises its own errors, those of requests and of the OS
         raise TeacherError(
-            f"{name}: not to be had from the hub ({type(error).__name__}); {put}"
+            f"{name}: not to be had from the hub ({type(error).__name__}); {remedy}"
         ) from None

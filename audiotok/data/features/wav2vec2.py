@@ -1,4 +1,4 @@
-"""wav2vec 2.0 (Baevski et al. 2020, arXiv:2006.11477); HuBERT and WavLM are the same network."""
+"""wav2vec 2.0 (Baevski et al. 2020, arXiv:2006.11477), the network of HuBERT and WavLM too."""
 
 from __future__ import annotations
 
@@ -18,55 +18,57 @@ from audiotok.data.features.base import (
     SpeechTeacher,
     States,
     TeacherError,
-    fetched,
+    local_weights,
     read_folder,
     read_weights,
 )
 from audiotok.nn.pretrained.reader import read_config
 
-STRIDES = (5, 2, 2, 2, 2, 2, 2)  # of every published model: a frame is 320 samples
+STRIDES = (5, 2, 2, 2, 2, 2, 2)  # strides of every published model: a frame is 320 samples
 
 
 class Wav2vec2(SpeechTeacher):
     """wav2vec 2.0 of any size: torchaudio's network, with weights of torchaudio or transformers.
 
-    Hidden states are those of transformers 4: 0 is what enters the first layer, and in models that
+    Hidden states are those of transformers 4: 0 is the input of the first layer, and in models that
     normalise before each layer (the large ones) the last one is after the final norm (version 5
-    gives it before). The convolutions do not pad, so 3 s give 149 frames; less than a frame is
+    takes it before). The convolutions do not pad, so 3 s give 149 frames; less than a frame is
     filled up with silence.
     """
 
-    kind: ClassVar[str] = "wav2vec2"  # transformers' name for it
-    pipelines: ClassVar[str] = "WAV2VEC2"  # what names of torchaudio's pipelines begin with
+    kind: ClassVar[str] = "wav2vec2"  # the model's type in transformers
+    pipelines: ClassVar[str] = "WAV2VEC2"  # prefix of the names of torchaudio's pipelines
 
     def __init__(self, options: dict[str, Any], *, normalise: bool) -> None:
-        """Random weights; `load` is what users want.
+        """Build the network with random weights; most users call `load` instead.
 
         Args:
-            options: of torchaudio's `wav2vec2_model`; dropout may be left out.
-            normalise: whether to scale what it hears to mean 0 and variance 1.
+            options: arguments of torchaudio's `wav2vec2_model`; dropout may be left out.
+            normalise: whether to scale the input to mean 0 and variance 1.
         """
         super().__init__()
-        self.name, self.normalise = self.kind + "-normalised" * normalise, normalise
+        self.name = self.kind + "-normalised" * normalise
+        self.normalise = normalise
         self.network = self.build(options)
-        self.width, self.layers = options["encoder_embed_dim"], options["encoder_num_layers"]
+        self.width = options["encoder_embed_dim"]
+        self.layers = options["encoder_num_layers"]
         convolutions = options["extractor_conv_layer_config"]
         hop = math.prod(stride for _, _, stride in convolutions)
         self.frame_rate = Fraction(self.sample_rate, hop)
-        self.least = 1  # samples that one frame sees
+        self.least = 1  # samples in the receptive field of one frame
         for _, kernel, stride in reversed(convolutions):
             self.least = (self.least - 1) * stride + kernel
 
     @classmethod
     def load(cls, weights: str | Path, *, normalise: bool | None = None) -> Wav2vec2:
-        """A pretrained model.
+        """Load a pretrained model.
 
         Args:
             weights: a folder of transformers or its name on the hub ("facebook/hubert-base-ls960"),
                 or a file of torchaudio or the name of its pipeline ("HUBERT_BASE").
-            normalise: whether to scale what it hears to mean 0 and variance 1. If None, as the
-                folder's preprocessor_config.json says; without one, if it is a large model. The
-                two disagree on HuBERT base: trained without, but transformers normalises.
+            normalise: whether to scale the input to mean 0 and variance 1. If None, as the folder's
+                preprocessor_config.json says; without one, if it is a large model. The two disagree
+                on HuBERT base: trained without, but transformers normalises.
 
         Raises:
             TeacherError: no such weights, or another model's.
@@ -75,7 +77,9 @@ class Wav2vec2(SpeechTeacher):
         if str(weights).startswith(cls.pipelines) and str(weights).isupper():
             path, state = Path(weights), _pipeline(str(weights))
         else:
-            path = fetched(weights, needs=f"the folder of a transformers {cls.kind} checkpoint")
+            path = local_weights(
+                weights, needs=f"the folder of a transformers {cls.kind} checkpoint"
+            )
             if path.is_dir():
                 config, state = read_folder(path)
                 if config.get("model_type") != cls.kind:
@@ -83,9 +87,9 @@ class Wav2vec2(SpeechTeacher):
                         f"{path}: a model of type {config.get('model_type')!r}, not {cls.kind!r}"
                     )
                 state = cls.renamed(state)
-                heard = path / "preprocessor_config.json"
-                if normalise is None and heard.is_file():
-                    normalise = read_config(heard).get("do_normalize")
+                preprocessor = path / "preprocessor_config.json"
+                if normalise is None and preprocessor.is_file():
+                    normalise = read_config(preprocessor).get("do_normalize")
             else:
                 state = read_weights(path)
         try:
@@ -95,15 +99,17 @@ class Wav2vec2(SpeechTeacher):
         if normalise is None:
             normalise = bool(options["encoder_layer_norm_first"])
         teacher = cls(options, normalise=normalise)
-        kept = {key: value for key, value in state.items() if not key.startswith("aux.")}
-        teacher.ready({f"network.{key}": value for key, value in kept.items()}, path)
+        state = {key: value for key, value in state.items() if not key.startswith("aux.")}
+        teacher.ready({f"network.{key}": value for key, value in state.items()}, path)
         return teacher
 
     @classmethod
     def options(cls, state: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-        """torchaudio's options for the network that `state` (by torchaudio's names) belongs to.
+        """Return torchaudio's options for the network that a state dict belongs to.
 
-        Nearly all can be seen from the tensors; `config`, of transformers, says the rest.
+        Args:
+            state: tensors by torchaudio's names, whose shapes tell nearly all options.
+            config: the config of transformers for the other options, or an empty dict.
         """
         extractor = "feature_extractor.conv_layers"
         kernels = []
@@ -111,7 +117,7 @@ class Wav2vec2(SpeechTeacher):
             shape = state[f"{extractor}.{len(kernels)}.conv.weight"].shape
             kernels.append((shape[0], shape[2]))
         strides = config.get("conv_stride", STRIDES[: len(kernels)])
-        normed = f"{extractor}.1.layer_norm.weight" in state  # each, not only the first
+        normed = f"{extractor}.1.layer_norm.weight" in state  # in every layer, not only the first
         width = state["encoder.feature_projection.projection.weight"].shape[0]
         layers = "encoder.transformer.layers."
         blocks = {key.split(".")[3] for key in state if key.startswith(layers)}
@@ -139,12 +145,12 @@ class Wav2vec2(SpeechTeacher):
 
     @staticmethod
     def build(options: dict[str, Any]) -> nn.Module:
-        """The network."""
+        """Build the network of torchaudio."""
         return _torchaudio.load().models.wav2vec2_model(**NO_DROPOUT, **options)
 
     @staticmethod
     def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of a model of transformers by torchaudio's names; heads are left out."""
+        """Return the tensors of a transformers model by torchaudio's names, without its heads."""
         ours = {}
         for key, value in state.items():
             for name in ("wav2vec2.", "hubert.", "wavlm."):
@@ -167,10 +173,10 @@ class Wav2vec2(SpeechTeacher):
         x = network.encoder.feature_projection(network.feature_extractor(wave, None)[0])
         transformer = network.encoder.transformer
         x = x + transformer.pos_conv_embed(x)
-        # torchaudio's name for the norm being the first thing in the transformer, not in a layer.
+        # In torchaudio this means that the norm comes first in the transformer, not in each layer.
         if transformer.layer_norm_first:
             x = transformer.layer_norm(x)
-        bias = None  # of WavLM's relative positions, which all layers share
+        bias = None  # bias of WavLM's relative positions, which all layers share
         for layer in transformer.layers:
             yield x
             x, bias = layer(x, position_bias=bias)
@@ -188,7 +194,7 @@ NO_DROPOUT: dict[str, Any] = {
 
 
 def _pipeline(name: str) -> dict[str, Tensor]:
-    """Weights of a pipeline of torchaudio, from its cache or from pytorch.org."""
+    """Return the weights of a torchaudio pipeline, from its cache or from pytorch.org."""
     pipelines = _torchaudio.load().pipelines
     if not hasattr(pipelines, name):
         known = ", ".join(n for n in dir(pipelines) if n.startswith(name.split("_")[0]))

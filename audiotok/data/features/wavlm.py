@@ -12,7 +12,7 @@ from audiotok.data.features.wav2vec2 import NO_DROPOUT, Wav2vec2
 
 
 class Wavlm(Wav2vec2):
-    """wav2vec 2.0's network with gated relative positions in its attention."""
+    """WavLM: wav2vec 2.0's network with gated relative positions in its attention."""
 
     kind: ClassVar[str] = "wavlm"
     pipelines: ClassVar[str] = "WAVLM"
@@ -30,12 +30,12 @@ class Wavlm(Wav2vec2):
 
     @staticmethod
     def build(options: dict[str, Any]) -> nn.Module:
-        """The network."""
+        """Build the network of torchaudio."""
         return _torchaudio.load().models.wavlm_model(**NO_DROPOUT, **options)
 
     @staticmethod
     def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """As in wav2vec 2.0, but torchaudio has query, key and value in one tensor."""
+        """See `Wav2vec2.renamed`; torchaudio has query, key and value in one tensor."""
         ours = Wav2vec2.renamed(state)
         for key in [key for key in ours if key.endswith("attention.q_proj.weight")]:
             attention = key.removesuffix("q_proj.weight")

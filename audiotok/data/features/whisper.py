@@ -18,26 +18,26 @@ from audiotok.data.features.base import (
     SpeechTeacher,
     States,
     TeacherError,
-    fetched,
+    local_weights,
     read_ctranslate2,
     read_folder,
     read_weights,
 )
 
-WINDOW, HOP = 400, 160  # of the mel spectrogram, in samples at 16 kHz
-FRAME = 2 * HOP  # the second convolution halves the rate: 50 frames a second
+WINDOW, HOP = 400, 160  # window and hop of the mel spectrogram, in samples at 16 kHz
+FRAME = 2 * HOP  # samples in a frame: the second convolution halves the rate to 50 frames/s
 POSITIONS = 1500  # 30 s
 
 
 class Whisper(SpeechTeacher):
     """The encoder of any size of Whisper: base has 6 layers of 512 features, 50 a second.
 
-    Weights may come from OpenAI (.pt), transformers or CTranslate2 (faster-whisper). Hidden state
-    0 is what the convolutions give with positions added, the last is after the final norm.
+    Weights may come from OpenAI (.pt), transformers or CTranslate2 (faster-whisper). Hidden state 0
+    is the output of the convolutions with positions added, the last is after the final norm.
 
     Whisper was trained on 30 s, filled up with silence, which costs seven times as much as a clip
-    of 5 s. Its layers tell phones as well without (egs/choose_teacher_layer.py), so `fill`, the
-    seconds to fill up to, is 0 unless told.
+    of 5 s. Its layers tell phones apart as well without (egs/choose_teacher_layer.py), so `fill`,
+    the seconds to fill up to, is 0 by default.
     """
 
     window = POSITIONS
@@ -52,20 +52,23 @@ class Whisper(SpeechTeacher):
         bands: int = 80,
         fill: float = 0.0,
     ) -> None:
-        """Random weights; `load` is what users want.
+        """Build the encoder with random weights; most users call `load` instead.
 
         Args:
-            width: features.
+            width: numbers in a feature.
             layers: transformer blocks.
-            heads: of attention.
-            bands: of the mel spectrogram (128 in large-v3).
+            heads: attention heads.
+            bands: bands of the mel spectrogram (128 in large-v3).
             fill: seconds to fill a shorter recording up to with silence, 0 to 30.
         """
         super().__init__()
         if not 0 <= fill <= 30:
             raise ValueError(f"Whisper hears 30 s: fill must lie in 0..30 seconds, not {fill}")
         self.name = f"whisper-fill{fill:g}"
-        self.width, self.layers, self.bands, self.fill = width, layers, bands, fill
+        self.width = width
+        self.layers = layers
+        self.bands = bands
+        self.fill = fill
         self.conv1 = nn.Conv1d(bands, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
         self.register_buffer("positions", sinusoids(POSITIONS, width))
@@ -74,7 +77,7 @@ class Whisper(SpeechTeacher):
 
     @classmethod
     def load(cls, weights: str | Path, *, fill: float = 0.0) -> Whisper:
-        """The encoder of a checkpoint.
+        """Load the encoder of a checkpoint.
 
         Args:
             weights: an OpenAI .pt file, a folder of transformers or CTranslate2 (`model.bin`), or
@@ -84,7 +87,9 @@ class Whisper(SpeechTeacher):
         Raises:
             TeacherError: no such weights, or not Whisper's.
         """
-        path = fetched(weights, needs="the folder of a Whisper checkpoint, or OpenAI's .pt file,")
+        path = local_weights(
+            weights, needs="the folder of a Whisper checkpoint, or OpenAI's .pt file,"
+        )
         try:
             if path.is_file():
                 state, heads = _openai(path)
@@ -101,7 +106,7 @@ class Whisper(SpeechTeacher):
         return teacher
 
     def states(self, wave: Batch) -> Iterator[States]:
-        """See `SpeechTeacher.states`; `ceil(t / 320)` frames, of at most 30 s."""
+        """See `SpeechTeacher.states`; there are `ceil(t / 320)` frames, of at most 30 s."""
         frames = -(-wave.shape[1] // FRAME)
         if frames > POSITIONS:
             raise ValueError(f"Whisper hears 30 s at once, not {wave.shape[1] / 16000:.2f} s")
@@ -115,18 +120,20 @@ class Whisper(SpeechTeacher):
 
 
 class Block(nn.Module):
-    """Attention over all frames, then two dense layers, each from a norm and added."""
+    """A pre-normalised transformer block: attention over all frames, then two dense layers."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
 
     def forward(self, x: States) -> States:
-        """One block."""
+        """Return the output of the block, `[b f d]`."""
         b, f, d = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(b, f, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, f, d))
@@ -134,12 +141,17 @@ class Block(nn.Module):
 
 
 def log_mel(wave: Batch, steps: int, bands: int) -> Float[Tensor, "b {bands} {steps}"]:
-    """Whisper's own log-mel spectrogram of `wave` followed by silence, `steps` of 10 ms.
+    """Return Whisper's log-mel spectrogram of a wave followed by silence.
 
     The floor lies 8 (80 dB) below the loudest bin of the recording, so a piece's features depend
-    a little on what it was cut from.
+    a little on the recording it was cut from.
+
+    Args:
+        wave: samples `[b t]` at 16 kHz.
+        steps: length of the spectrogram, in steps of 10 ms.
+        bands: mel bands.
     """
-    # As in 30 s of which the recording is the start: mirrored before it, silence behind it.
+    # As if the recording began a clip of 30 s: mirrored before its start, silence after its end.
     wave = F.pad(wave, (0, max(0, steps * HOP + WINDOW // 2 - wave.shape[1])))
     wave = F.pad(wave[:, None], (WINDOW // 2, 0), mode="reflect")[:, 0]
     window = torch.hann_window(WINDOW, device=wave.device)
@@ -152,22 +164,26 @@ def log_mel(wave: Batch, steps: int, bands: int) -> Float[Tensor, "b {bands} {st
 
 @cache
 def _mel_bank(bands: int) -> Tensor:
+    """Return the mel filter bank of Whisper, `[bins bands]`."""
     return _torchaudio.load().functional.melscale_fbanks(
         WINDOW // 2 + 1, 0.0, 8000.0, bands, 16000, norm="slaney", mel_scale="slaney"
     )
 
 
 def sinusoids(positions: int, width: int) -> Tensor:
-    """`[positions width]`: sines, then cosines, of periods from 2 pi to 20000 pi."""
+    """Return position embeddings `[positions width]`: sines, then cosines.
+
+    Their periods run from 2 pi to 20000 pi.
+    """
     rates = torch.exp(-math.log(10000) / (width // 2 - 1) * torch.arange(width // 2))
     angles = torch.arange(positions)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
-# -- other people's files ---------------------------------------------------------------------
+# -- state dicts of other programs ------------------------------------------------------------
 #
-# Each names the same tensors its own way. These replacements, in turn, give our names, with
-# q, k and v for what is one tensor here.
+# Each program names the same tensors differently. These replacements, applied in order, give the
+# names of `Whisper`, except for q, k and v, which are one tensor here.
 
 OPENAI = {
     "ln_post": "norm",
@@ -211,7 +227,13 @@ CTRANSLATE2 = {
 
 
 def renamed(state: dict[str, Tensor], prefix: str, names: dict[str, str]) -> dict[str, Tensor]:
-    """The tensors under `prefix` by our names."""
+    """Return the tensors under `prefix` by the names of `Whisper`.
+
+    Args:
+        state: tensors of a checkpoint by its own names.
+        prefix: prefix of the names of the encoder.
+        names: replacements that turn its names into ours, applied in order.
+    """
     ours = {}
     for key, value in state.items():
         if key.startswith(prefix):
@@ -230,12 +252,14 @@ def renamed(state: dict[str, Tensor], prefix: str, names: dict[str, str]) -> dic
 
 
 def _openai(path: Path) -> tuple[dict[str, Tensor], int]:
+    """Return the state dict and the number of heads of an OpenAI checkpoint."""
     saved = read_weights(path)
     heads = saved["dims"]["n_audio_head"]
     return renamed(saved["model_state_dict"], "encoder.", OPENAI), heads
 
 
 def _transformers(folder: Path) -> tuple[dict[str, Tensor], int]:
+    """Return the state dict and the number of heads of a folder of transformers."""
     config, state = read_folder(folder)
     heads = config["encoder_attention_heads"]
     # WhisperForConditionalGeneration and WhisperModel differ by a prefix.
@@ -244,6 +268,7 @@ def _transformers(folder: Path) -> tuple[dict[str, Tensor], int]:
 
 
 def _ctranslate2(path: Path) -> tuple[dict[str, Tensor], int]:
+    """Return the state dict and the number of heads of a CTranslate2 model."""
     state = read_ctranslate2(path, "encoder/")
     heads = int(state.pop("encoder/num_heads"))
     # Linear weights may be integers with a scale for each row.

@@ -1,1 +1,1 @@
-"""Ways to say which recordings there are: a folder, a manifest, a data directory, an archive."""
+"""Sources of recordings: folders, manifests, data directories, archives and datasets."""

@@ -1,6 +1,6 @@
-"""What a listing gives: items, each an id, the place of its audio, and what is known of it.
+"""The base of all sources: lazy lists of recordings, each an id, a locator and known fields.
 
-A listing is read lazily and always in the same order, so that a build goes on where it stopped.
+A listing is read lazily and always in the same order, so that an interrupted build resumes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from audiotok.audio import walk as files
 from audiotok.audio.decoders import AUDIO
-from audiotok.data.locator import ListingError, Place, is_url, reading
+from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
 
 Split = tuple[int, int]  # part i of n
 ALL: Split = (0, 1)
@@ -27,22 +27,22 @@ ALL: Split = (0, 1)
 
 @dataclass(frozen=True)
 class Item:
-    """A recording to be encoded."""
+    """A recording to be encoded: its id, the locator of its audio, and its known fields."""
 
     id: str
-    place: Place
-    row: dict[str, Any] = field(default_factory=dict)  # text, speaker, and what else is known
-    seconds: float | None = None  # where the listing says it
+    locator: AudioLocator
+    row: dict[str, Any] = field(default_factory=dict)  # text, speaker and other fields
+    seconds: float | None = None  # duration, where the listing has it
 
 
 class Listing:
-    """A way to list recordings.
+    """A source of recordings; a subclass reads one kind of listing.
 
     Attributes:
-        about: a line for `--help`.
-        costly: whether listing means reading the audio too, so that nobody counts beforehand.
-        audio: which column, or which member of a sample, is the audio; "" where there is but one.
-        chooses: whether `audio` may be said.
+        about: description of the kind, one line of `--help`.
+        costly: whether listing reads the audio too, so that recordings are not counted beforehand.
+        audio: the column, or the member of a sample, that is the audio; "" where there is only one.
+        chooses: whether `audio` may be set.
     """
 
     about: ClassVar[str] = ""
@@ -52,11 +52,15 @@ class Listing:
 
     @classmethod
     def takes(cls, path: str) -> bool:
-        """Whether this is the way to read what is at `path`, as far as a look tells."""
+        """Return whether `path` looks like a listing of this kind."""
         raise NotImplementedError
 
     def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
-        """The items of part i of n, lazily, in an order that is always the same.
+        """Yield the recordings of part i of n, lazily, in an order that is always the same.
+
+        Args:
+            path: path or URL of the listing.
+            part: the part to list, as (i, n).
 
         Raises:
             ListingError: it cannot be read; the message names the line where there is one.
@@ -65,31 +69,36 @@ class Listing:
 
 
 def every(items: Iterable[Any], part: Split) -> Iterator[Any]:
-    """Each n-th of the items, from the i-th on."""
+    """Return each n-th of the items, from the i-th on."""
     i, n = part
     return (item for number, item in enumerate(items) if number % n == i)
 
 
 def by_file(files: list[str], part: Split) -> tuple[list[str], Split]:
-    """Whole files of a part where there are enough, else all of them and each n-th item."""
+    """Return the files of a part, and the part of their items that belongs to it.
+
+    Whole files are shared out where there are at least n, otherwise each n-th item of all files.
+    """
     i, n = part
     return (files[i::n], ALL) if len(files) >= n else (files, part)
 
 
 def joined(base: str, path: str) -> str:
-    """A path as seen from the folder or URL `base`."""
+    """Return a path relative to the folder or URL `base`, or itself if it is absolute."""
     if is_url(path) or Path(path).is_absolute():
         return path
     return f"{base.rstrip('/')}/{path}" if is_url(base) else os.path.join(base, path)  # noqa: PTH118
 
 
 def parent(path: str) -> str:
-    """The folder of a file or URL."""
+    """Return the folder of a file or URL."""
     return path.rpartition("/")[0] if is_url(path) else str(Path(path).parent)
 
 
 def text_lines(path: str) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a UTF-8 file or URL, gzipped if it is called so; blank ones left out.
+    """Yield the numbered lines of a UTF-8 file or URL, except blank ones.
+
+    A file whose name ends in .gz is decompressed.
 
     Raises:
         ListingError: it cannot be read, or is not UTF-8.
@@ -100,7 +109,9 @@ def text_lines(path: str) -> Iterator[tuple[int, str]]:
 
 
 def all_lines(path: str) -> Iterator[str]:
-    """Lines of a UTF-8 file or URL, gzipped if it is called so, each with its end.
+    """Yield the lines of a UTF-8 file or URL, each with its line end.
+
+    A file whose name ends in .gz is decompressed.
 
     Raises:
         ListingError: it cannot be read, or is not UTF-8.
@@ -124,32 +135,34 @@ def all_lines(path: str) -> Iterator[str]:
 
 
 def length_of(row: Mapping[str, Any]) -> float | None:
-    """The seconds that a row says, if it says a number of them."""
+    """Return the duration in a row (`seconds` or `duration`), in seconds, or None."""
     length = row.get("seconds", row.get("duration"))
     good = isinstance(length, int | float) and not isinstance(length, bool)
     return float(length) if good and 0 <= length < 1e9 else None
 
 
 def walk(path: str, suffixes: Iterable[str] = AUDIO) -> Iterator[str]:
-    """Files below a folder or URL with one of these extensions, hidden ones left out, in order."""
+    """Yield the files below a folder or URL with these extensions, in order; not hidden."""
     known = tuple(suffixes)
     yield from _walk_url(path, known) if is_url(path) else files.walk(path, known, _refused)
 
 
 def _refused(error: OSError) -> None:
+    """Raise ListingError for a folder that cannot be listed."""
     raise ListingError(f"{error.filename}: cannot be listed ({error.strerror})")
 
 
 def _walk_url(path: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """Yield the URLs of files below a URL with one of these extensions, without hidden ones."""
     import fsspec
 
     try:
         system, root = fsspec.url_to_fs(path)
-        found = system.find(root)
+        names = system.find(root)
     except (ImportError, OSError) as error:
         raise ListingError(f"{path}: cannot be listed ({error})") from None
     root = root.rstrip("/")
-    for name in sorted(found):
+    for name in sorted(names):
         inner = name[len(root) :]
         hidden = any(part.startswith(".") for part in inner.split("/"))
         if name.lower().endswith(suffixes) and not hidden:
@@ -157,7 +170,7 @@ def _walk_url(path: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:
-    """One file, those of a folder, a glob, or a range as in `part-{000..099}.tar`; in order.
+    """Return one file, or those of a folder, a glob or a range `part-{000..099}.tar`, in order.
 
     Raises:
         ListingError: there is none.
@@ -170,14 +183,20 @@ def files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:
     magic = not is_url(path) and glob.has_magic(path)
     if path.lower().endswith(suffixes) and not magic:
         return [path]
-    found = files.matching(path, _refused) if magic else list(walk(path, suffixes))
-    if not found:
+    paths = files.glob_files(path, _refused) if magic else list(walk(path, suffixes))
+    if not paths:
         raise ListingError(f"{path}: no {suffixes[0]} file there")
-    return found
+    return paths
 
 
 def digest_of(item: Item) -> bytes:
-    """What an item is, in 8 bytes: builds compare them to see that a listing is still the same."""
-    place = replace(item.place, data=None)
-    text = repr((item.id, place, sorted(item.row.items(), key=lambda pair: pair[0])))
+    """Return 8 bytes that identify a recording, by which builds notice a changed listing.
+
+    Builds store them, so the text that is hashed does not depend on the name of the locator's
+    class.
+    """
+    locator = replace(item.locator, data=None)
+    shown = ", ".join(f"{f.name}={getattr(locator, f.name)!r}" for f in fields(locator) if f.repr)
+    row = sorted(item.row.items(), key=lambda pair: pair[0])
+    text = f"({item.id!r}, Place({shown}), {row!r})"
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""A folder of audio, here or behind a URL; its speakers and transcripts where corpora keep them."""
+"""A folder of audio, local or at a URL, with speakers and transcripts where corpora keep them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from audiotok.audio.folder import teller
-from audiotok.data.locator import ListingError, Place, is_url
+from audiotok.audio.folder import transcript_reader
+from audiotok.data.locator import AudioLocator, ListingError, is_url
 from audiotok.data.sources.base import ALL, Item, Listing, Split, every, walk
 
 
 class Folder(Listing):
-    """Every audio file below a folder; the id is the path below it."""
+    """Every audio file below a folder; the id is the path relative to the folder."""
 
     about = "a folder of audio, here or s3://bucket/prefix/"
 
@@ -24,16 +24,16 @@ class Folder(Listing):
     def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
         """See `Listing.items`."""
         root, empty = path.rstrip("/") or "/", True
-        tell = teller(lru_cache(32), Path(root))
+        tell = transcript_reader(lru_cache(32), Path(root))
         for file in every(walk(root), part):
             empty = False
             name = file[len(root) :].lstrip("/\\").replace("\\", "/")
             try:
                 speaker, text = ("", "") if is_url(file) else tell(Path(file))
-            except (ValueError, OSError) as error:  # of a file of transcripts
+            except (ValueError, OSError) as error:  # raised by a file of transcripts
                 raise ListingError(str(error)) from None
             row = {"speaker": speaker} if speaker else {}
             row |= {"text": text} if text else {}
-            yield Item(name, Place(name, file), row)
+            yield Item(name, AudioLocator(name, file), row)
         if empty and part == ALL:
             raise ListingError(f"{path}: no audio file in this folder")

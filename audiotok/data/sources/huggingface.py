@@ -1,4 +1,4 @@
-"""Hugging Face datasets: saved here, or streamed from the hub or from files."""
+"""Hugging Face datasets: saved in a folder, or streamed from the hub or from files."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.data.locator import ListingError, is_url
 from audiotok.data.sources.base import ALL, Item, Listing, Split, every
 from audiotok.data.sources.parquet import choose, is_picture, item_of
 
 
 class Huggingface(Listing):
-    """`hf:NAME`, `hf:NAME@SPLIT`, `hf:NAME:CONFIG@SPLIT`, or a folder that `save_to_disk` made.
+    """A dataset `hf:NAME`, `hf:NAME@SPLIT` or `hf:NAME:CONFIG@SPLIT`, or one saved to a folder.
 
-    NAME is one of the hub's, or a folder of data files, and is streamed: nothing is put on the
-    disk. Audio is decoded by audiotok, not by `datasets`.
+    NAME is a dataset on the hub, or a folder of data files, and is streamed: nothing is stored on
+    disk. A folder is one that `save_to_disk` wrote. Audio is decoded by audiotok, not by
+    `datasets`.
     """
 
     about = "a Hugging Face dataset: hf:NAME:CONFIG@SPLIT, streamed, or a folder saved by it"
@@ -28,32 +29,33 @@ class Huggingface(Listing):
         """See `Listing.takes`."""
         if path.startswith("hf:"):
             return True
-        there = [Path(path) / name for name in ("dataset_info.json", "dataset_dict.json")]
-        return not is_url(path) and any(file.is_file() for file in there)
+        files = [Path(path) / name for name in ("dataset_info.json", "dataset_dict.json")]
+        return not is_url(path) and any(file.is_file() for file in files)
 
     def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
         """See `Listing.items`."""
-        data, column = _opened(path, self.audio)
+        data, column = _open(path, self.audio)
         for number, row in every(enumerate(_read(path, data)), part):
             yield item_of(dict(row), column, f"row-{number}")
 
 
 def _no_code(datasets: Any) -> dict[str, bool]:
-    """Options that keep a dataset from running a script of its own, which none has from 4 on."""
+    """Return options that keep a dataset from running a script, as versions before 4 could."""
     old = int(datasets.__version__.partition(".")[0]) < 4
     return {"trust_remote_code": False} if old else {}
 
 
 def _read(path: str, data: Any) -> Iterator[Any]:
+    """Yield the rows of a dataset, and raise ListingError where it cannot be read."""
     try:
         yield from data
-    except Exception as error:  # datasets raises what its many readers raise
+    except Exception as error:  # datasets passes on any exception of its readers
         raise ListingError(f"{path}: datasets cannot read it ({_line(error)})") from None
 
 
-def _opened(path: str, audio: str) -> tuple[Any, str]:
-    """The dataset, its audio left encoded, and the column of that."""
-    datasets: Any = needed("datasets", extra="corpus")
+def _open(path: str, audio: str) -> tuple[Any, str]:
+    """Return the dataset with its audio left encoded, and the name of the column of audio."""
+    datasets: Any = optional_import("datasets", extra="corpus")
     name, _, split = path.removeprefix("hf:").partition("@")
     try:
         if path.startswith("hf:"):
@@ -69,19 +71,20 @@ def _opened(path: str, audio: str) -> tuple[Any, str]:
                 data = data[split or next(iter(data))]
     except ListingError:
         raise
-    except Exception as error:  # datasets raises what its many readers raise
+    except Exception as error:  # datasets passes on any exception of its readers
         raise ListingError(f"{path}: datasets cannot open it ({_line(error)})") from None
     features = dict(data.features or {})
-    if not features:  # of a stream that has to be read to know
+    if not features:  # the columns of a stream may only be known after reading a row
         row = next(_read(path, data), {})
         features = {name: type(value).__name__ for name, value in row.items()}
-    there = [name for name, kind in features.items() if _holds_bytes(datasets, kind)]
-    likely = [name for name in there if isinstance(features[name], datasets.Audio)]
+    candidates = [name for name, kind in features.items() if _holds_bytes(datasets, kind)]
+    likely = [name for name in candidates if isinstance(features[name], datasets.Audio)]
     if not likely:
-        first: Any = next(_read(path, data.select_columns(there)), {}) if there else {}
-        likely = [name for name in there if not is_picture(first.get(name))]
-    kinds = {name: _called(kind) for name, kind in features.items()}
-    column = choose(likely, there, kinds, path, audio)
+        columns = data.select_columns(candidates) if candidates else []
+        first: Any = next(_read(path, columns), {})
+        likely = [name for name in candidates if not is_picture(first.get(name))]
+    kinds = {name: _type_name(kind) for name, kind in features.items()}
+    column = choose(likely, candidates, kinds, path, audio)
     for name, kind in features.items():
         for encoded in (datasets.Audio, datasets.Image):
             if isinstance(kind, encoded):
@@ -90,6 +93,7 @@ def _opened(path: str, audio: str) -> tuple[Any, str]:
 
 
 def _holds_bytes(datasets: Any, kind: Any) -> bool:
+    """Return whether a column of this type holds audio or bytes."""
     if isinstance(kind, datasets.Audio):
         return True
     if isinstance(kind, dict):
@@ -97,12 +101,13 @@ def _holds_bytes(datasets: Any, kind: Any) -> bool:
     return isinstance(kind, datasets.Value) and kind.dtype in ("binary", "large_binary")
 
 
-def _called(kind: Any) -> str:
+def _type_name(kind: Any) -> str:
+    """Return the name of a column's type, for messages."""
     if isinstance(kind, dict):
         return "{" + ", ".join(map(str, kind)) + "}"
     return str(getattr(kind, "dtype", kind)) if not isinstance(kind, str) else kind
 
 
 def _line(error: Exception) -> str:
-    """Return what an error says, on one line."""
+    """Return an error's message as one line."""
     return " ".join(str(error).split())[:300]

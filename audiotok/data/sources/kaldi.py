@@ -1,4 +1,4 @@
-"""A Kaldi data directory: wav.scp, and segments, text, utt2spk, utt2dur where they are there."""
+"""A Kaldi data directory: wav.scp, and segments, text, utt2spk and utt2dur where they exist."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from audiotok.data.locator import LONGEST, ListingError, Place, is_url
+from audiotok.data.locator import LONGEST, AudioLocator, ListingError, is_url
 from audiotok.data.sources.base import ALL, Item, Listing, Split, every, joined, text_lines
 
-_SPACE = " \t\r\f\v"  # what parts words for Kaldi: no other space of Unicode
+_SPACE = " \t\r\f\v"  # Kaldi's white space, which has no other spaces of Unicode
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _SORT = "run `LC_ALL=C sort`, or Kaldi's utils/fix_data_dir.sh"
 
 
 class Kaldi(Listing):
-    """Utterances of `wav.scp`, or the `segments` of its recordings; ids are Kaldi's.
+    """Utterances of `wav.scp`, or the `segments` of its recordings, with Kaldi's ids.
 
-    Entries of wav.scp are paths (relative ones from where you are, as Kaldi has it), `file:offset`
-    into an archive of wav files, or commands ending in "|", which run only with --commands, once a
-    recording. Segments are as extract-segments cuts them: channel 0 is the left one, an end of -1
-    is that of the recording, and one more than 0.5 s after it is refused.
+    Entries of wav.scp are paths (relative to the working directory, as in Kaldi), `file:offset`
+    into an archive of wav files, or commands ending in "|", which run only if the user allows
+    commands, once a recording. Segments are cut as by extract-segments: channel 0 is the left one,
+    an end of -1 is the end of the recording, and an end more than 0.5 s after it is refused.
     """
 
     about = "a Kaldi data directory (wav.scp, segments, text, utt2spk)"
@@ -33,50 +33,54 @@ class Kaldi(Listing):
     def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
         """See `Listing.items`."""
         known = {
-            "text": _Beside(path, "text"),
-            "speaker": _Beside(path, "utt2spk"),
-            "language": _Beside(path, "utt2lang"),
+            "text": _SortedTable(path, "text"),
+            "speaker": _SortedTable(path, "utt2spk"),
+            "language": _SortedTable(path, "utt2lang"),
         }
-        lengths = _Beside(path, "utt2dur")
-        # All tables move on together, so that none is in memory whole; so parts come last.
+        lengths = _SortedTable(path, "utt2dur")
+        # All tables are read side by side, so that none is in memory whole; this needs every
+        # utterance, so a part is taken of the result.
         yield from every(self._items(path, known, lengths), part)
 
-    def _items(self, path: str, known: dict[str, _Beside], lengths: _Beside) -> Iterator[Item]:
-        for where, name, place in _places(path):
-            row = {key: value for key, beside in known.items() if (value := beside.of(name, where))}
-            said = lengths.of(name, where)
-            seconds = place.end - place.start if place.end is not None else None
-            if said:
-                seconds = _number(said, f"{lengths.path}, {name}")
+    def _items(
+        self, path: str, known: dict[str, _SortedTable], lengths: _SortedTable
+    ) -> Iterator[Item]:
+        """Yield all utterances of a directory, reading its tables side by side."""
+        for where, name, locator in _locators(path):
+            row = {key: value for key, table in known.items() if (value := table.of(name, where))}
+            duration = lengths.of(name, where)
+            seconds = locator.end - locator.start if locator.end is not None else None
+            if duration:
+                seconds = _number(duration, f"{lengths.path}, {name}")
                 if seconds < 0:
                     raise ListingError(f"{lengths.path}, {name}: lasts {seconds} s")
-            yield Item(name, place, row, seconds)
-        for beside in (*known.values(), lengths):
-            beside.end()
+            yield Item(name, locator, row, seconds)
+        for table in (*known.values(), lengths):
+            table.end()
 
 
-def _places(path: str) -> Iterator[tuple[str, str, Place]]:
-    """Yield the line, the name and the audio of each utterance."""
+def _locators(path: str) -> Iterator[tuple[str, str, AudioLocator]]:
+    """Yield the line, the name and the audio locator of each utterance."""
     scp = joined(path, "wav.scp")
     segments = joined(path, "segments")
     if not Path(segments).is_file():
         for where, name, entry in _lines(scp):
-            yield where, name, _place(entry, where)
+            yield where, name, _locator(entry, where)
         return
-    recordings: dict[str, Place] = {}
+    recordings: dict[str, AudioLocator] = {}
     for where, name, entry in _lines(scp):
         if name in recordings:
             raise ListingError(f"{where}: `{name:.40}` stands there twice")
-        recordings[name] = _place(entry, where)
+        recordings[name] = _locator(entry, where)
     for where, name, rest in _lines(segments):
         yield where, name, _segment(name, rest, where, recordings)
 
 
-def _segment(name: str, rest: str, where: str, recordings: dict[str, Place]) -> Place:
-    """The stretch of a recording that a line of `segments` names.
+def _segment(name: str, rest: str, where: str, recordings: dict[str, AudioLocator]) -> AudioLocator:
+    """Return the locator of the part of a recording that a line of `segments` names.
 
     Raises:
-        ListingError: it is not as extract-segments wants it.
+        ListingError: the line is not what extract-segments accepts.
     """
     fields = _split(rest)
     if len(fields) not in (3, 4) or fields[0] not in recordings:
@@ -91,7 +95,7 @@ def _segment(name: str, rest: str, where: str, recordings: dict[str, Place]) -> 
             )
         channel = int(fields[3])
     try:
-        return Place(
+        return AudioLocator(
             name,
             whole.path,
             start,
@@ -104,32 +108,33 @@ def _segment(name: str, rest: str, where: str, recordings: dict[str, Place]) -> 
         raise ListingError(f"{where}: {error}") from None
 
 
-def _place(entry: str, where: str) -> Place:
+def _locator(entry: str, where: str) -> AudioLocator:
+    """Return the locator of an entry of wav.scp."""
     if entry.endswith("|"):
         command = entry[:-1].strip(_SPACE)
         if not command:
             raise ListingError(f"{where}: a pipe without a command")
-        return Place(entry, command=command)
+        return AudioLocator(entry, command=command)
     inside = re.fullmatch(r"(.+):(\d{1,18})", entry, re.ASCII)
     if inside and not is_url(entry):
-        return Place(entry, inside[1], offset=int(inside[2]))
-    return Place(entry, entry)
+        return AudioLocator(entry, inside[1], offset=int(inside[2]))
+    return AudioLocator(entry, entry)
 
 
 def _number(text: str, where: str) -> float:
-    """A number as Kaldi writes it; inf and nan are none."""
+    """Return a number in Kaldi's notation, which has no inf and nan."""
     if not _NUMBER.fullmatch(text) or abs(float(text)) > LONGEST:
         raise ListingError(f"{where}: `{text:.40}` is no number of seconds")
     return float(text)
 
 
 def _split(text: str, most: int = -1) -> list[str]:
-    """The words of a line, parted by any white space that Kaldi knows; `most` + 1 at most."""
+    """Return the words of a line, split at Kaldi's white space, at most `most` times."""
     return re.split(f"[{_SPACE}]+", text.strip(_SPACE), maxsplit=max(0, most))
 
 
 def _lines(path: str) -> Iterator[tuple[str, str, str]]:
-    """Yield the place of each line of a table, its first word and the rest."""
+    """Yield the position of each line of a table, its first word and the rest."""
     for number, line in text_lines(path):
         name, *rest = _split(line, 1)
         if not rest:
@@ -137,24 +142,24 @@ def _lines(path: str) -> Iterator[tuple[str, str, str]]:
         yield f"{path}, line {number}", name, rest[0]
 
 
-class _Beside:
-    """A table sorted as wav.scp is, read along with it; what it does not have is empty."""
+class _SortedTable:
+    """A table sorted like wav.scp and read along with it; entries that it lacks are empty."""
 
     def __init__(self, folder: str, name: str) -> None:
         self.path = joined(folder, name)
-        self.there = Path(self.path).is_file()
-        self.lines = self._sorted() if self.there else iter(())
+        self.exists = Path(self.path).is_file()
+        self.lines = self._sorted() if self.exists else iter(())
         self.next = next(self.lines, None)
         self.last = b""
 
     def end(self) -> None:
-        """Reads what is left, so that an unsorted table is found."""
+        """Read the remaining lines, so that an unsorted table is noticed."""
         for _ in self.lines:
             pass
 
     def of(self, name: str, where: str) -> str:
-        """Return the entry of an utterance, which stands at `where`; ask for them in order."""
-        if not self.there:
+        """Return the entry of the utterance at `where`; utterances are asked for in order."""
+        if not self.exists:
             return ""
         if name.encode() < self.last:
             raise ListingError(f"{where}: utterances are not sorted ({name:.40}); {_SORT}")
@@ -164,6 +169,7 @@ class _Beside:
         return self.next[1] if self.next and self.next[0] == name else ""
 
     def _sorted(self) -> Iterator[tuple[str, str]]:
+        """Yield the entries of the table, and raise ListingError where they are not sorted."""
         last = None
         for number, line in text_lines(self.path):
             name, *rest = _split(line, 1)

@@ -1,4 +1,4 @@
-"""Lhotse's cuts and recordings, as JSON a line."""
+"""Lhotse's cuts and recordings, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from audiotok._platform.jsonfile import number, parse, shown, whole
-from audiotok.data.locator import LONGEST, ListingError, Place
+from audiotok.data.locator import LONGEST, AudioLocator, ListingError
 from audiotok.data.sources.base import ALL, Item, Listing, Split, every, text_lines
 
 _CUTS = ("MonoCut", "MultiCut", "MixedCut", "PaddingCut", "Cut")
-_STRETCHES = ("MonoCut", "Cut")  # of one channel; the second is what lhotse before 0.8 wrote
+_STRETCHES = ("MonoCut", "Cut")  # cuts of one channel; "Cut" was written by lhotse before 0.8
 TOLERANCE = 0.025  # seconds by which lhotse lets a file be shorter than its manifest says
 
 
 class Lhotse(Listing):
-    """Cuts of a `cuts.jsonl` or `cuts.jsonl.gz`, or whole recordings of a `recordings.jsonl`; paths
-    are from where you are, as lhotse has it.
+    """Cuts of a `cuts.jsonl` or `cuts.jsonl.gz`, or whole recordings of a `recordings.jsonl`.
 
-    A cut that is a stretch of one file or of one command's output is read by audiotok, to the
-    sample as lhotse reads it. Any other (mixed, padded, sped up, several files) is loaded by
-    lhotse, which must be there. Commands run only with --commands, wherever in a cut they stand.
+    Relative paths are relative to the working directory, as in lhotse. A cut that is a part of one
+    file or of one command's output is read by audiotok, to the sample as lhotse reads it. Any other
+    (mixed, padded, sped up, several files) is loaded by lhotse, which must be installed. Commands
+    run only if the user allows them, wherever in a cut they stand.
     """
 
     about = "Lhotse's cuts or recordings (.jsonl or .jsonl.gz)"
@@ -42,63 +42,67 @@ class Lhotse(Listing):
         for line_number, line in every(text_lines(path), part):
             where = f"{path}, line {line_number}"
             try:
-                found = parse(line, where)
+                entry = parse(line, where)
             except ValueError as error:
                 raise ListingError(str(error)) from None
             try:
-                yield _recording(found, line) if _is_recording(found) else _item(found, line)
+                yield _recording(entry, line) if _is_recording(entry) else _item(entry, line)
             except KeyError as error:
                 raise ListingError(f"{where}: not a cut (it has no {error})") from None
             except (ValueError, TypeError, AttributeError) as error:
                 raise ListingError(f"{where}: not a cut ({error})") from None
 
 
-def _is_recording(found: Any) -> bool:
-    return isinstance(found, dict) and {"id", "sources", "sampling_rate"} <= found.keys()
+def _is_recording(entry: Any) -> bool:
+    """Return whether a JSON value is a recording of lhotse."""
+    return isinstance(entry, dict) and {"id", "sources", "sampling_rate"} <= entry.keys()
 
 
 def _recording(recording: Any, line: str) -> Item:
-    """All channels of a recording, from its beginning to its end."""
+    """Return the item of a whole recording with all its channels."""
     name, seconds = _name(recording), _time(recording["duration"], "duration")
-    sources, place = recording["sources"], Place(name, cut=line)
+    sources, locator = recording["sources"], AudioLocator(name, cut=line)
     if len(sources) == 1 and not recording.get("transforms"):
-        place = _read(name, sources[0]) or place
-    return Item(name, place, {}, seconds)
+        locator = _locator(name, sources[0]) or locator
+    return Item(name, locator, {}, seconds)
 
 
 def _item(cut: Any, line: str) -> Item:
+    """Return the item of a cut, with text, speaker and language of its supervisions."""
     if not isinstance(cut, dict):
         raise ValueError(f"but {shown(cut)}")
     if cut["type"] not in _CUTS:
         raise ValueError(f"its type is {shown(cut['type'])}")
     name = _name(cut)
     row = dict(cut.get("custom") or {})
-    spoken = sorted(_supervisions(cut), key=lambda pair: pair[0])
+    supervisions = sorted(_supervisions(cut), key=lambda pair: pair[0])
     for key in ("text", "speaker", "language"):
-        said = [str(each[key]) for _, each in spoken if each.get(key) not in (None, "")]
-        different = list(dict.fromkeys(said))
-        if key == "text" and said:
-            row[key] = " ".join(said)
+        values = [str(each[key]) for _, each in supervisions if each.get(key) not in (None, "")]
+        different = list(dict.fromkeys(values))
+        if key == "text" and values:
+            row[key] = " ".join(values)
         elif len(different) == 1:
-            row[key] = said[0]
-        elif different:  # of several, none is that of the cut
+            row[key] = values[0]
+        elif different:  # none of several values holds for the whole cut
             row[f"{key}s"] = different
-    return Item(name, _simple(cut) or Place(name, cut=line), row, _seconds(cut))
+    return Item(name, _part_of_file(cut) or AudioLocator(name, cut=line), row, _seconds(cut))
 
 
-def _name(found: Any) -> str:
-    name = found["id"]
+def _name(entry: Any) -> str:
+    """Return the id of a cut or recording."""
+    name = entry["id"]
     if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
         raise ValueError(f"its id is {shown(name)}")
     return str(name)
 
 
 def _time(value: Any, what: str) -> float:
+    """Return a value as seconds, or raise ValueError with the name of the field."""
     return number(value, what, least=0, most=LONGEST)
 
 
 def _supervisions(cut: Any) -> Iterator[tuple[float, Any]]:
-    """Yield the supervisions of a cut and of those mixed into it, each with its begin."""
+    """Yield the supervisions of a cut and of those mixed into it, each with its start, seconds."""
     for each in cut.get("supervisions") or []:
         yield number(each.get("start", 0.0), "the start of a supervision"), each
     for track in _tracks(cut):
@@ -107,13 +111,13 @@ def _supervisions(cut: Any) -> Iterator[tuple[float, Any]]:
 
 
 def _tracks(cut: Any) -> list[Any]:
-    """Return the tracks of a cut; muted ones do not count, unless all are."""
+    """Return the tracks of a cut without the muted ones, unless all are muted."""
     tracks = cut.get("tracks") or []
     return [track for track in tracks if not track.get("mute")] or tracks
 
 
 def _seconds(cut: Any) -> float:
-    """Return the seconds of a cut; of a mixed one, to the end of its last track."""
+    """Return the duration of a cut in seconds; of a mixed one, to the end of its last track."""
     if "tracks" not in cut:
         return _time(cut["duration"], "duration")
     return max(  # raises where there is no track
@@ -122,8 +126,8 @@ def _seconds(cut: Any) -> float:
     )
 
 
-def _simple(cut: Any) -> Place | None:
-    """The stretch of a file that a cut is, if it is no more than that."""
+def _part_of_file(cut: Any) -> AudioLocator | None:
+    """Return the locator of a cut that is only a part of a file, or None."""
     recording = cut.get("recording") or {}
     sources = recording.get("sources") or []
     if cut["type"] not in _STRETCHES or recording.get("transforms") or len(sources) != 1:
@@ -136,30 +140,30 @@ def _simple(cut: Any) -> Place | None:
     if channel not in channels or first == last:
         return None
     only = None if len(channels) == 1 else channels.index(channel)
-    return _read(_name(cut), sources[0], first / rate, last / rate, only)
+    return _locator(_name(cut), sources[0], first / rate, last / rate, only)
 
 
-def _read(
+def _locator(
     name: str,
     source: Any,
     start: float = 0.0,
     end: float | None = None,
     channel: int | None = None,
-) -> Place | None:
-    """Return the place of a source whose audio audiotok can read itself, or None."""
-    said = source["source"]
+) -> AudioLocator | None:
+    """Return the locator of a source whose audio audiotok can read itself, or None."""
+    value = source["source"]
     stretch: tuple[Any, ...] = (start, end, channel)
     if source["type"] not in ("file", "url", "command"):
         return None
-    if not isinstance(said, str) or not said:
-        raise ValueError(f"its source is {shown(said)}")
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"its source is {shown(value)}")
     if source["type"] == "command":
-        return Place(name, "", *stretch, command=said, overshoot=TOLERANCE)
-    if said.startswith("pipe:"):
+        return AudioLocator(name, "", *stretch, command=value, overshoot=TOLERANCE)
+    if value.startswith("pipe:"):
         return None
-    return Place(name, said, *stretch, overshoot=TOLERANCE)
+    return AudioLocator(name, value, *stretch, overshoot=TOLERANCE)
 
 
 def _samples(seconds: float, rate: int) -> int:
-    """Samples as `lhotse.utils.compute_num_samples` counts them: halves up."""
+    """Return seconds as samples like `lhotse.utils.compute_num_samples`: halves are rounded up."""
     return math.floor(round(seconds * rate, 8) + 0.5)

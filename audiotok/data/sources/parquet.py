@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from audiotok._platform.jsonfile import parse
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.audio.columns import with_our_names
-from audiotok.data.locator import ListingError, Place, is_url, reading
+from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
 from audiotok.data.sources.base import (
     ALL,
     Item,
@@ -22,16 +22,23 @@ from audiotok.data.sources.base import (
     length_of,
 )
 
-ROWS = 16  # read at a time
+ROWS = 16  # rows read at a time
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-_MARKS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")  # of such files
+_MARKS = (
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+)  # first bytes of image files
 
 
 class Parquet(Listing):
     """Rows of a file, a folder or a glob; the column of audio holds bytes, or `{bytes, path}`.
 
-    The id is the column `id` where there is one, else the audio's name where no two rows of a file
-    have the same, else file and row. `audio` names the column where there are several of bytes.
+    The id is the column `id` if it exists, else the audio's name if no two rows of a file have the
+    same, else file and row. `audio` names the column where several hold bytes.
     """
 
     about = "Parquet with audio bytes: a file, a folder, a glob, or part-{000..099}.parquet"
@@ -52,8 +59,9 @@ class Parquet(Listing):
 
 
 def _rows(path: str, audio: str) -> Iterator[Item]:
-    arrow: Any = needed("pyarrow", extra="corpus")
-    parquet: Any = needed("pyarrow.parquet", "pyarrow", extra="corpus")
+    """Yield the items of a file."""
+    arrow: Any = optional_import("pyarrow", extra="corpus")
+    parquet: Any = optional_import("pyarrow.parquet", "pyarrow", extra="corpus")
     try:
         with reading(path) as file:
             table = parquet.ParquetFile(file)
@@ -72,23 +80,25 @@ def _rows(path: str, audio: str) -> Iterator[Item]:
 
 
 def _column(arrow: Any, table: Any, path: str, audio: str) -> str:
-    """The column of audio: one that Hugging Face says is, else one of bytes that are no picture."""
+    """Return the column of audio: one declared by Hugging Face, or one of bytes but not images."""
     schema = table.schema_arrow
     kinds = {field.name: field.type for field in schema}
     if len(kinds) < len(schema.names):
         raise ListingError(f"{path}: two columns have the same name; rename one")
-    there = [name for name, kind in kinds.items() if _holds_bytes(arrow, kind)]
+    candidates = [name for name, kind in kinds.items() if _holds_bytes(arrow, kind)]
     declared = _declared(schema)
-    likely = [name for name in there if declared.get(name) == "Audio"]
+    likely = [name for name in candidates if declared.get(name) == "Audio"]
     if not likely and not audio:
-        others = [name for name in there if declared.get(name) != "Image"]
+        others = [name for name in candidates if declared.get(name) != "Image"]
         first = next(table.iter_batches(batch_size=ROWS, columns=others), None) if others else None
         values = first.to_pydict() if first is not None else {}
         likely = [name for name in others if not any(map(is_picture, values.get(name, ())))]
-    return choose(likely, there, {name: str(kind) for name, kind in kinds.items()}, path, audio)
+    types = {name: str(kind) for name, kind in kinds.items()}
+    return choose(likely, candidates, types, path, audio)
 
 
 def _holds_bytes(arrow: Any, kind: Any) -> bool:
+    """Return whether a column of this type holds bytes, or a struct with bytes."""
     if arrow.types.is_struct(kind):
         at = kind.get_field_index("bytes")
         return at >= 0 and _holds_bytes(arrow, kind.field(at).type)
@@ -96,32 +106,32 @@ def _holds_bytes(arrow: Any, kind: Any) -> bool:
 
 
 def _declared(schema: Any) -> dict[str, str]:
-    """Read Hugging Face's note on columns in a file: name -> "Audio", "Image" ..."""
+    """Return the types of columns that Hugging Face's metadata declares: "Audio", "Image" ..."""
     note = (schema.metadata or {}).get(b"huggingface", b"{}")
     try:
         features = parse(note, "")["info"]["features"]
         return {name: str(feature.get("_type")) for name, feature in features.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):  # somebody else's note
+    except (ValueError, KeyError, TypeError, AttributeError):  # not Hugging Face's metadata
         return {}
 
 
 def choose(
-    likely: list[str], there: Iterable[str], kinds: Mapping[str, str], path: str, audio: str
+    likely: list[str], candidates: Iterable[str], kinds: Mapping[str, str], path: str, audio: str
 ) -> str:
-    """Return the column of audio.
+    """Return the name of the column of audio.
 
     Args:
-        likely: columns that may be it.
-        there: columns that may be chosen.
-        kinds: all columns, and what each holds.
-        path: for messages.
-        audio: the column that somebody chose, if not "".
+        likely: columns that may be the audio.
+        candidates: columns that the user may choose.
+        kinds: type of each column.
+        path: path of the listing, for messages.
+        audio: the column that the user chose, or "".
 
     Raises:
-        ListingError: there is none, or several and nobody chose.
+        ListingError: there is none, or several and none was chosen.
     """
     if audio:
-        if audio in there:
+        if audio in candidates:
             return audio
         raise ListingError(f"{path}: no column `{audio}` of audio bytes, only {_typed(kinds)}")
     if len(likely) > 1:
@@ -135,11 +145,12 @@ def choose(
 
 
 def _typed(kinds: Mapping[str, str]) -> str:
+    """Return columns and their types as text for a message."""
     return ", ".join(f"{name} ({kind})" for name, kind in kinds.items())[:300] or "none at all"
 
 
 def is_picture(value: Any) -> bool:
-    """Return whether what a column holds, bytes or `{bytes, path}`, is a picture."""
+    """Return whether a value, bytes or `{bytes, path}`, is an image."""
     path = ""
     if isinstance(value, dict):
         value, path = value.get("bytes"), str(value.get("path") or "")
@@ -149,7 +160,7 @@ def is_picture(value: Any) -> bool:
 
 
 def _names_differ(table: Any, column: str) -> bool:
-    """Return whether the paths beside the audio tell the rows of a file apart."""
+    """Return whether the paths beside the audio differ in all rows of a file."""
     kind = table.schema_arrow.field(column).type
     if "id" in table.schema_arrow.names or kind.num_fields == 0 or kind.get_field_index("path") < 0:
         return True
@@ -162,30 +173,30 @@ def item_of(row: dict[str, Any], column: str, otherwise: str, *, named: bool = T
     """Return the item of a row.
 
     Args:
-        row: the row; what is no audio is carried through.
-        column: that of the audio.
-        otherwise: the id where there is no column `id`, and no name beside the audio.
-        named: whether such names are ids.
+        row: the row; its fields other than the audio are carried through.
+        column: name of the column of audio.
+        otherwise: the id if there is no column `id`, and no name beside the audio.
+        named: whether the name beside the audio may be the id.
     """
     audio = row.pop(column)
     audio = audio if isinstance(audio, dict) else {"bytes": audio}
     data, path = audio.get("bytes"), str(audio.get("path") or "")
-    called = row.pop("id", None)
-    if called in (None, ""):
-        called = path if path and named else otherwise
-    name = str(called)
+    row_id = row.pop("id", None)
+    if row_id in (None, ""):
+        row_id = path if path and named else otherwise
+    name = str(row_id)
     values = {key: plain(value) for key, value in with_our_names(row).items()}
     rest = {key: value for key, value in values.items() if value is not None}
     seconds = length_of(rest)
-    if data is None and path:  # only its path is kept
-        return Item(name, Place(path, path), rest, seconds)
+    if data is None and path:  # the row holds only a path
+        return Item(name, AudioLocator(path, path), rest, seconds)
     if not data:
-        return Item(name, Place(path or name, error=f"`{column}` is empty"), rest, seconds)
-    return Item(name, Place(path or name, data=data), rest, seconds)
+        return Item(name, AudioLocator(path or name, error=f"`{column}` is empty"), rest, seconds)
+    return Item(name, AudioLocator(path or name, data=data), rest, seconds)
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it; None for bytes, what holds some, and what is no number."""
+    """Return a value as JSON has it: None for bytes, for structs of bytes, and for nan and inf."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""A manifest: TSV with a header line, or JSON a line, as audiotok, NeMo and others write them."""
+"""Manifests as a source: TSV or CSV with a header line, or one JSON object a line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from audiotok._platform.jsonfile import parse
 from audiotok.audio.columns import CLIPS, in_folder, is_clip, path_of, with_our_names
 from audiotok.audio.delimited import read_rows
-from audiotok.data.locator import ListingError, Place, is_url
+from audiotok.data.locator import AudioLocator, ListingError, is_url
 from audiotok.data.sources.base import (
     ALL,
     Item,
@@ -23,17 +23,25 @@ from audiotok.data.sources.base import (
     text_lines,
 )
 
-_OURS = ("id", "start", "end", "offset", "duration", "channel")  # what else is not a remark
+_OURS = (
+    "id",
+    "start",
+    "end",
+    "offset",
+    "duration",
+    "channel",
+)  # fields that are not carried through
 _JSON = (".jsonl", ".json", ".ndjson", ".jsonl.gz")
 _TABLE = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
 
 
 class Table(Listing):
-    """A line a recording, with `path` (NeMo: `audio_filepath`), absolute or from the manifest.
+    """A manifest with one recording a line, in the forms that audiotok, NeMo and others write.
 
-    `id` names it (its path if there is none), `start` and `end`, or `offset` and `duration`, in
-    seconds cut a stretch of the file; all else is carried through. Common Voice's tables and the
-    metadata of Hugging Face's audiofolder are read as they come.
+    `path` (NeMo: `audio_filepath`) is absolute or relative to the manifest. `id` names the
+    recording (its path if there is none), `start` and `end`, or `offset` and `duration`, in seconds
+    cut a part out of the file; all other fields are carried through. Common Voice's tables and the
+    metadata of Hugging Face's audiofolder are read as they are.
     """
 
     about = "a manifest: .tsv or .csv with a header, .jsonl with an object a line (NeMo's too)"
@@ -61,11 +69,12 @@ class Table(Listing):
                 yield item
         except ListingError:
             raise
-        except ValueError as error:  # a line that cannot be understood; it says which
+        except ValueError as error:  # a line that cannot be parsed; the message has its number
             raise ListingError(str(error)) from None
 
 
 def _item(row: dict[str, Any], base: str, audio: str) -> Item:
+    """Return the item of a row."""
     column, name = path_of(row, audio)
     start = _seconds(row, "start", "offset")
     duration, end = _seconds(row, "duration"), _seconds(row, "end")
@@ -80,7 +89,7 @@ def _item(row: dict[str, Any], base: str, audio: str) -> Item:
         inner = f"{CLIPS}/{name}" if is_clip(row, name) else name
     else:
         inner = in_folder(Path(base), row, name)
-    place = Place(
+    locator = AudioLocator(
         name + stretch,
         joined(base, inner),
         start=cut,
@@ -92,17 +101,17 @@ def _item(row: dict[str, Any], base: str, audio: str) -> Item:
         for key, value in with_our_names(row).items()
         if key not in (column, *_OURS) and value not in ("", None)
     }
-    called = row.get("id")
+    row_id = row.get("id")
     return Item(
-        name + stretch if called in ("", None) else str(called),
-        place,
+        name + stretch if row_id in ("", None) else str(row_id),
+        locator,
         rest,
         end - cut if end is not None else whole,
     )
 
 
 def _seconds(row: dict[str, Any], *names: str) -> float | None:
-    """The first of these fields that is there, in seconds."""
+    """Return the first of these fields that exists, in seconds, or None."""
     for name in names:
         value = row.get(name)
         if value not in (None, ""):
@@ -117,7 +126,7 @@ def _seconds(row: dict[str, Any], *names: str) -> float | None:
 
 
 def _channel(value: Any) -> int | None:
-    """The number of the channel, from 0 on."""
+    """Return a value as the index of a channel, from 0 on, or None if it is empty."""
     if value in (None, ""):
         return None
     text = str(value).strip()
@@ -127,6 +136,7 @@ def _channel(value: Any) -> int | None:
 
 
 def _objects(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the numbered rows of a JSONL file."""
     for number, line in text_lines(path):
         where = f"{path}, line {number}"
         row = parse(line, where)

@@ -1,4 +1,4 @@
-"""WebDataset: tar files whose members of one name make a sample."""
+"""WebDataset: tar files in which members with the same name form a sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audiotok._platform.jsonfile import parse
 from audiotok.audio.columns import with_our_names
 from audiotok.audio.decoders import AUDIO
 from audiotok.audio.folder import TEXTS, is_timed
-from audiotok.data.locator import ListingError, Place, is_url, reading
+from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
 from audiotok.data.sources.base import (
     ALL,
     Item,
@@ -27,21 +27,21 @@ from audiotok.data.sources.base import (
 )
 
 _TARS = (".tar", ".tar.gz", ".tgz")
-# As the webdataset library has it: a sample's name ends at the first dot of the last part of a
-# path, and members beginning with __x__ are about the archive.
+# As in the webdataset library, a sample's name ends at the first dot of the last part of a path,
+# and members beginning with __x__ describe the archive.
 _NAME = re.compile(r"((?:.*/|)[^.]+)\.([^/]*)")
 _ABOUT = re.compile(r"__[^/]*__($|/)")
 _TEXTS = (*(suffix[1:] for suffix in TEXTS), "text")
-_FIELDS = {"cls": "class", "spk": "speaker"}  # of the row, by extension
+_FIELDS = {"cls": "class", "spk": "speaker"}  # fields of the row by extension
 _READ = ("json", *_TEXTS, *_FIELDS)
 
 
 class Webdataset(Listing):
     """Samples of tar files: `x.flac` with `x.json`, `x.txt` ...; the id is the members' name.
 
-    One tar file, a folder of them, a glob, or a range as in `shard-{000..099}.tar`; here or behind
-    a URL. Of a tar file on disk, members are read where they lie. `audio` is the extension of the
-    member to take where a sample has several, as `clean.wav`, or `clean`.
+    The source is one tar file, a folder of them, a glob, or a range as in `shard-{000..099}.tar`,
+    local or at a URL. Members of an uncompressed tar file on disk are read in place. `audio` is
+    the extension of the member to take where a sample has several, as `clean.wav`, or `clean`.
     """
 
     about = "WebDataset tar files: one, a folder, a glob, or shard-{000..099}.tar"
@@ -65,44 +65,45 @@ class Webdataset(Listing):
 
 @dataclass
 class _Sample:
-    """The members of one name."""
+    """The members of a sample, which have one name."""
 
-    archive: str  # the file, for messages
+    archive: str  # path of the tar file
     key: str
-    names: dict[str, str] = field(default_factory=dict)  # extension -> member, all there are
-    audio: dict[str, Place] = field(default_factory=dict)
-    known: dict[str, bytes] = field(default_factory=dict)  # what is to be read
+    names: dict[str, str] = field(default_factory=dict)  # name of each member by extension
+    audio: dict[str, AudioLocator] = field(default_factory=dict)  # locators of audio by extension
+    known: dict[str, bytes] = field(default_factory=dict)  # content of other members
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose header must be whole: tarfile takes a damaged one for the archive's end."""
+    """A member whose header must be complete: tarfile takes a damaged one for the archive's end."""
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:
+        """Read the next header, or raise ReadError if it is damaged."""
         try:
             return super().fromtarfile(tarfile)
         except _BROKEN as error:
             raise _READ_ERROR(f"a header is damaged: {error}") from None
 
 
-_MODULE: Any = tarfile  # whose types do not know all that it has
+_MODULE: Any = tarfile  # the type stubs lack these two exceptions
 _BROKEN = (_MODULE.InvalidHeaderError, _MODULE.TruncatedHeaderError)
 _READ_ERROR = tarfile.ReadError
 
 
 def _samples(path: str) -> Iterator[_Sample]:
-    """The samples of a tar file: its members of one name stand next to each other."""
+    """Yield the samples of a tar file, in which the members of a sample are adjacent."""
     plain = not is_url(path) and path.lower().endswith(".tar")
     sample, seen = None, set[str]()
     try:
         with (
             reading(path) as file,
-            tarfile.open(  # joined archives are read to the last
+            tarfile.open(  # concatenated archives are read to the end (ignore_zeros)
                 fileobj=file, mode="r:" if plain else "r|*", tarinfo=_Member, ignore_zeros=True
             ) as tar,
         ):
             for member in tar:
-                tar.members = []  # pyright: ignore[reportAttributeAccessIssue] - they fill the memory
+                tar.members = []  # pyright: ignore[reportAttributeAccessIssue] - else they fill the memory
                 named = _NAME.fullmatch(member.name)
                 if not named or _ABOUT.match(member.name):
                     continue
@@ -123,7 +124,7 @@ def _samples(path: str) -> Iterator[_Sample]:
                     raise ListingError(f"{path}/{member.name}: is there twice; name them apart")
                 sample.names[kind] = member.name
                 if f".{kind}".endswith(AUDIO):
-                    sample.audio[kind] = _place(path, tar, member, plain)
+                    sample.audio[kind] = _locator(path, tar, member, plain)
                 elif kind.rpartition(".")[2] in _READ:
                     sample.known[kind] = _bytes(tar, member)
             if sample:
@@ -134,39 +135,41 @@ def _samples(path: str) -> Iterator[_Sample]:
         raise ListingError(f"{path}: damaged, or not a tar file ({error}); fetch it anew") from None
 
 
-def _place(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo, plain: bool) -> Place:
+def _locator(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo, plain: bool) -> AudioLocator:
+    """Return the locator of an audio member."""
     name = f"{path.replace(chr(92), '/').rpartition('/')[2]}/{member.name}"
     if not member.isfile():
         why = "a link, without the file; make the archive with `tar -h --hard-dereference`"
-        return Place(name, error=why)
+        return AudioLocator(name, error=why)
     if plain and not member.issparse():
-        return Place(name, path, offset=member.offset_data, size=member.size)
-    return Place(name, data=_bytes(tar, member))
+        return AudioLocator(name, path, offset=member.offset_data, size=member.size)
+    return AudioLocator(name, data=_bytes(tar, member))
 
 
 def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """Return the content of a member, or no bytes for a link."""
     file = tar.extractfile(member) if member.isfile() else None
     return file.read() if file else b""
 
 
 def _item(sample: _Sample, audio: str) -> Item:
-    """The item of a sample; one that cannot be read says so when it is opened."""
+    """Return the item of a sample; one that cannot be read raises when it is opened."""
     archive = sample.archive.replace("\\", "/").rpartition("/")[2]
-    kind = _chosen(sample, audio)
+    kind = _audio_member(sample, audio)
     if kind is None:
         what = f"no audio `{audio}`" if audio else "no audio"
         error = f"{what} in this sample, only {', '.join(sample.names.values())[:200]}"
-        return Item(sample.key, Place(f"{archive}/{sample.key}", error=error))
-    place = sample.audio[kind]
+        return Item(sample.key, AudioLocator(f"{archive}/{sample.key}", error=error))
+    locator = sample.audio[kind]
     try:
         row = _row(sample, kind.rpartition(".")[0])
     except ValueError as error:
-        return Item(sample.key, Place(place.name, error=str(error)))
-    return Item(sample.key, place, row, length_of(row))
+        return Item(sample.key, AudioLocator(locator.name, error=str(error)))
+    return Item(sample.key, locator, row, length_of(row))
 
 
-def _chosen(sample: _Sample, audio: str) -> str | None:
-    """The extension of the audio member that is meant; None: there is none.
+def _audio_member(sample: _Sample, audio: str) -> str | None:
+    """Return the extension of the audio member that is meant, or None if there is none.
 
     Raises:
         ListingError: there are several.
@@ -185,8 +188,9 @@ def _chosen(sample: _Sample, audio: str) -> str | None:
 
 
 def _row(sample: _Sample, prefix: str) -> dict[str, Any]:
-    """Read what the members of a sample say of its audio: those with its prefix
-    (`x.clean.txt`), or with none.
+    """Return the fields that the members of a sample hold for its audio.
+
+    They are members with the audio's prefix (`x.clean.txt`), or with none.
 
     Raises:
         ValueError: a member cannot be read.
@@ -208,6 +212,7 @@ def _row(sample: _Sample, prefix: str) -> dict[str, Any]:
 
 
 def _text(sample: _Sample, kind: str) -> str:
+    """Return the text of a member."""
     try:
         return sample.known[kind].decode("utf-8-sig").strip()
     except UnicodeDecodeError:

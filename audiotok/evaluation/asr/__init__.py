@@ -1,1 +1,1 @@
-"""Recognizers write down what is said; each file is one engine."""
+"""ASR models (recognizers) that transcribe recordings, one engine a file."""

@@ -1,4 +1,4 @@
-"""What every recognizer promises: the words of a recording."""
+"""Interface of an ASR model (recognizer): the transcript of a recording."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from audiotok._platform.cache import Memory, fingerprint
+from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok._platform.optional import MissingModelError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
@@ -16,77 +16,79 @@ REMEMBERED = 20_000  # transcripts: those of a few corpora and their decoded cop
 
 
 class Recognizer:
-    """Speech to text; its model is loaded when it is first used.
+    """ASR model, loaded when it is first used.
 
     Attributes:
-        usual: its model where none is asked for.
+        usual: name of the default model.
         model: a name the engine knows, or a local path.
-        language: that is spoken, as Whisper writes it: "en".
+        language: spoken language, as Whisper writes it: "en".
     """
 
     usual: str
 
     def __init__(self, model: str = "", *, language: str = "en") -> None:
-        self.model, self.language = model or self.usual, language
-        self._heard = Memory[str](REMEMBERED)
+        self.model = model or self.usual
+        self.language = language
+        self._cache = BoundedCache[str](REMEMBERED)
 
     @property
     def protocol(self) -> str:
-        """Engine, model and settings, printed beside every number made with it."""
+        """Engine, model and settings, printed beside every number that depends on them."""
         raise NotImplementedError
 
     @property
     def name(self) -> str:
-        """The model's, without where it lies."""
+        """Name of the model, without its folder."""
         return Path(self.model).name if Path(self.model).expanduser().exists() else self.model
 
     def transcribe(self, audios: Sequence[Audio]) -> list[str]:
-        """What is said in each recording, of any rate and length, as the engine writes it.
+        """Return the transcript of each recording, of any rate and length, as the engine writes it.
 
         Raises:
-            MissingModelError: no such model here and it cannot be fetched; says what to do.
-            ImportError: the engine is not installed; says how to.
+            MissingModelError: the model is not here and cannot be downloaded; the message says what
+                to do.
+            ImportError: the engine is not installed; the message says how to install it.
         """
         raise NotImplementedError
 
     def transcripts(self, audios: Sequence[Audio]) -> list[str]:
-        """As `transcribe`, but a recording that was heard lately is not heard again.
+        """Return transcripts as `transcribe` does, cached for recordings transcribed before.
 
         Raises:
-            ValueError: a recording without samples; otherwise as `transcribe`.
+            ValueError: a recording has no samples; otherwise as `transcribe`.
         """
         for audio in audios:
             if not len(audio):
                 raise ValueError("a recording without samples cannot be transcribed")
         keys = [fingerprint(audio.samples, audio.rate) for audio in audios]
-        found = {key: text for key in keys if (text := self._heard.get(key)) is not None}
-        new = {key: audio for key, audio in zip(keys, audios, strict=True) if key not in found}
+        texts = {key: text for key in keys if (text := self._cache.get(key)) is not None}
+        new = {key: audio for key, audio in zip(keys, audios, strict=True) if key not in texts}
         for key, text in zip(new, self.transcribe(list(new.values())) if new else (), strict=True):
-            found[key] = self._heard.put(key, text)
-        return [found[key] for key in keys]
+            texts[key] = self._cache.put(key, text)
+        return [texts[key] for key in keys]
 
 
 @cache
 def recognizer(spec: str = "", language: str = "en") -> Recognizer:
-    """The recognizer that `ENGINE:MODEL` names, one for the whole process.
+    """Return the recognizer that `ENGINE:MODEL` names, one for the whole process.
 
     Args:
-        spec: "faster_whisper:/path/of/a/model"; without a model the engine's usual one; "" is
-            faster_whisper with its usual one.
-        language: that is spoken.
+        spec: "faster_whisper:/path/of/a/model"; without a model the engine's default one; "" is
+            faster_whisper with its default model.
+        language: spoken language.
 
     Raises:
-        UnknownPartError: no such engine; the message lists those there are.
+        UnknownPartError: there is no such engine; the message lists those there are.
     """
     engine, _, model = spec.partition(":")
     return find("recognizers", engine or USUAL)(model, language=language)
 
 
 def local(model: str) -> Path | None:
-    """The path that a model's name is, or None if it is a name for the engine to look up.
+    """Return the local path that a model's name is, or None if the engine has to look the name up.
 
     Raises:
-        MissingModelError: it can only be a path, and there is nothing.
+        MissingModelError: the name can only be a path, and nothing is there.
     """
     path = Path(model).expanduser()
     if path.exists():
@@ -97,10 +99,10 @@ def local(model: str) -> Path | None:
 
 
 def mono16(audio: Audio) -> Audio:
-    """The mean of the channels at 16 kHz, which every engine here hears."""
+    """Return the mean of the channels at 16 kHz, the input of every engine here."""
     return audio.mono().resample(16000)
 
 
 def one_line(error: BaseException) -> str:
-    """Its message, however many lines a library gave it."""
+    """Return the message of an error in one line, cut at 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__

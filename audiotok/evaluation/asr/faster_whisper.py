@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.asr.base import Recognizer, local, mono16, one_line
 
 
 class FasterWhisper(Recognizer):
-    """Whisper with settings that always give one text for one recording.
+    """Whisper with deterministic settings: the same text for the same recording.
 
-    A model is the folder of a CTranslate2 model, or a name ("base", "large-v3", a repository of
-    the hub). It computes in float32, since the faster types give other words on other machines.
+    A model is the folder of a CTranslate2 model, or a name ("base", "large-v3", a repository of the
+    hub). It computes in float32, since faster number formats give other words on other machines.
     """
 
     usual = "base"
@@ -30,14 +30,16 @@ class FasterWhisper(Recognizer):
 
     @cached_property
     def network(self) -> Any:
-        """The model, loaded."""
-        library = needed("faster_whisper", "faster-whisper")
+        """The loaded model."""
+        library = optional_import("faster_whisper", "faster-whisper")
         path = local(self.model)
         try:
             return library.WhisperModel(
                 str(path or self.model), device="auto", compute_type="float32"
             )
-        except Exception as error:  # of the engine, or of any library that goes to the hub
+        except (
+            Exception
+        ) as error:  # from the engine, or from any library that downloads from the hub
             if path:
                 raise MissingModelError(
                     f"{path}: not the folder of a CTranslate2 Whisper model: {one_line(error)}"

@@ -1,4 +1,4 @@
-"""Any model for speech recognition of Hugging Face's transformers."""
+"""ASR models of Hugging Face's transformers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 
 import torch
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.asr.base import Recognizer, local, mono16, one_line
 
 
 class Transformers(Recognizer):
-    """A CTC or sequence-to-sequence model, by the package's own pipeline.
+    """CTC or sequence-to-sequence model, run by the package's own pipeline.
 
-    A model is a folder that transformers wrote, or a repository of the hub. Code in a repository
-    is not run. Whisper's hears recordings past 30 s in turn, and is told the language.
+    A model is a folder that transformers wrote, or a repository of the hub. Code in a repository is
+    not run. Whisper models transcribe recordings longer than 30 s window by window, and are given
+    the language.
     """
 
     usual = "openai/whisper-base"
@@ -33,9 +34,9 @@ class Transformers(Recognizer):
 
     @cached_property
     def network(self) -> Any:
-        """The pipeline, loaded."""
-        _torchaudio.load()  # as transformers imports it
-        library = needed("transformers")
+        """The loaded pipeline."""
+        _torchaudio.load()  # transformers imports torchaudio
+        library = optional_import("transformers")
         path = local(self.model)
         try:
             return library.pipeline(
@@ -45,7 +46,9 @@ class Transformers(Recognizer):
                 device="cuda" if torch.cuda.is_available() else "cpu",
                 trust_remote_code=False,
             )
-        except Exception as error:  # of the package, or of any library that goes to the hub
+        except (
+            Exception
+        ) as error:  # from the package, or from any library that downloads from the hub
             if path:
                 raise MissingModelError(
                     f"{path}: not a speech recognizer of transformers: {one_line(error)}"
@@ -56,13 +59,13 @@ class Transformers(Recognizer):
             ) from None
 
     def transcribe(self, audios: Sequence[Audio]) -> list[str]:
-        """See `Recognizer.transcribe`; one at a time, since a batch would be padded."""
+        """See `Recognizer.transcribe`; one recording at a time, since a batch would be padded."""
         options: dict[str, Any] = {}
         network = self.network.model
         if not self.network.type.startswith("ctc"):
             options["generate_kwargs"] = {"do_sample": False, "num_beams": 5}
         if network.config.model_type == "whisper":
-            options["return_timestamps"] = True  # without which it refuses more than 30 s
+            options["return_timestamps"] = True  # without it more than 30 s is refused
             if getattr(network.generation_config, "is_multilingual", True):
                 options["generate_kwargs"] |= {"language": self.language, "task": "transcribe"}
         return [

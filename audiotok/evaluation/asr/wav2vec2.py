@@ -1,4 +1,4 @@
-"""wav2vec 2.0 and HuBERT with a CTC head, from torchaudio's pipelines, read off greedily."""
+"""wav2vec 2.0 and HuBERT with a CTC head, from torchaudio's pipelines, with greedy decoding."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from audiotok.evaluation.asr.base import Recognizer, mono16, one_line
 
 
 class Wav2vec2(Recognizer):
-    """A pipeline of torchaudio that was fine-tuned for recognition (Baevski et al. 2020).
+    """Pipeline of torchaudio that was fine-tuned for recognition (Baevski et al. 2020).
 
-    A model is the pipeline's name; its weights are read with `weights_only`, from torch.hub's
-    cache or from pytorch.org. What it writes is in capitals, without punctuation.
+    A model is the pipeline's name; its weights are read with `weights_only`, from torch.hub's cache
+    or from pytorch.org. Transcripts are in capitals, without punctuation.
     """
 
     usual = "WAV2VEC2_ASR_BASE_960H"
@@ -33,7 +33,7 @@ class Wav2vec2(Recognizer):
 
     @cached_property
     def pipeline(self) -> Any:
-        """What torchaudio says of the model."""
+        """The description of the model by torchaudio."""
         pipelines = _torchaudio.load().pipelines
         known = [name for name in dir(pipelines) if "_ASR_" in name and name.isupper()]
         if self.model not in known:
@@ -44,10 +44,10 @@ class Wav2vec2(Recognizer):
 
     @cached_property
     def network(self) -> torch.nn.Module:
-        """The model, loaded."""
+        """The loaded model."""
         try:
             network = self.pipeline.get_model(dl_kwargs={"weights_only": True})
-        except Exception as error:  # of a network, a damaged file, or other weights
+        except Exception as error:  # no connection, a damaged file, or other weights
             folder = Path(torch.hub.get_dir()) / "checkpoints"
             raise MissingModelError(
                 f"{self.model} cannot be had from pytorch.org ({one_line(error)}); put its file "
@@ -62,14 +62,20 @@ class Wav2vec2(Recognizer):
         device = next(network.parameters()).device
         for audio in audios:
             wave = mono16(audio).samples
-            # The convolutions see 400 samples to give a frame.
+            # The convolutions need 400 samples for one frame.
             wave = torch.nn.functional.pad(wave, (0, max(0, 400 - wave.shape[1])))
             texts.append(greedy(network(wave.to(device))[0][0].argmax(1).cpu(), labels))
         return texts
 
 
 def greedy(best: Int[Tensor, " f"], labels: tuple[str, ...]) -> str:
-    """The text of the best label of each frame (Graves et al. 2006): repeats are one, label 0 is
-    none at all, and "|" stands between words."""
-    kept = torch.unique_consecutive(best)
-    return "".join(labels[i] for i in kept.tolist() if i).replace("|", " ").strip()
+    """Return the text of the best label of each frame (Graves et al. 2006).
+
+    Repeated labels count once, label 0 is the blank, and "|" separates words.
+
+    Args:
+        best: index of the best label in each frame `[f]`.
+        labels: character of each label.
+    """
+    collapsed = torch.unique_consecutive(best)
+    return "".join(labels[i] for i in collapsed.tolist() if i).replace("|", " ").strip()

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.asr.base import Recognizer, local, mono16, one_line
 
 
 class Whisper(Recognizer):
-    """Whisper as its authors run it, with settings that give one text for one recording.
+    """Whisper as its authors run it, with deterministic settings.
 
-    A model is a .pt file, or a name ("base", "medium.en"); what is fetched by name the package
-    verifies by its SHA-256. It reads files with `weights_only`, so that nothing in them is run.
+    A model is a .pt file, or a name ("base", "medium.en"); the package verifies the SHA-256 of a
+    model downloaded by name. Files are read with `weights_only`, so that no code in them is run.
     """
 
     usual = "base"
@@ -30,8 +30,8 @@ class Whisper(Recognizer):
 
     @cached_property
     def network(self) -> Any:
-        """The model, loaded."""
-        library = needed("whisper", "openai-whisper")
+        """The loaded model."""
+        library = optional_import("whisper", "openai-whisper")
         path = local(self.model)
         if path is None and self.model not in library.available_models():
             raise MissingModelError(
@@ -40,7 +40,9 @@ class Whisper(Recognizer):
             )
         try:
             return library.load_model(str(path or self.model))
-        except Exception as error:  # a damaged file or a network can end in anything
+        except (
+            Exception
+        ) as error:  # a damaged file or a failed download can raise any kind of error
             if path:
                 raise MissingModelError(
                     f"{path}: not a Whisper checkpoint of OpenAI: {one_line(error)}"

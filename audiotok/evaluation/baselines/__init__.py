@@ -1,1 +1,1 @@
-"""Anchors are codecs and rows that everyone knows, to score beside; each file is one."""
+"""Baselines: well-known codecs and reference rows to score beside a codec, one baseline a file."""

@@ -1,4 +1,4 @@
-"""EnCodec at 24 kHz by the `encodec` package itself, with the weights that it fetches."""
+"""EnCodec at 24 kHz by the `encodec` package, with the weights that it downloads."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.baselines.base import Anchor, fitted
+from audiotok.evaluation.baselines.base import Baseline, fit_length
 
 RATES = ("1.5", "3", "6", "12", "24")
 FILE = "encodec_24khz-d7cc33bc.th"
 
 
-class Encodec(Anchor):
-    """`encodec:6` is EnCodec at 6 kbps, without its language model (arXiv:2210.13438).
+class Encodec(Baseline):
+    """EnCodec at a rate in kbps, without its language model, as `encodec:6` (arXiv:2210.13438).
 
-    The bytes are those of its .ecdc file, header and all.
+    The bytes are those of its .ecdc file, with the header.
     """
 
     def __init__(self, option: str = "") -> None:
@@ -37,16 +37,18 @@ class Encodec(Anchor):
 
     @cached_property
     def _package(self) -> ModuleType:
-        _torchaudio.load()  # which the package imports
-        return needed("encodec.compress", "encodec")  # a function of it bears the same name
+        _torchaudio.load()  # the package imports torchaudio
+        return optional_import(
+            "encodec.compress", "encodec"
+        )  # the package exports a function of this name
 
     @cached_property
     def _network(self) -> Any:
         try:
-            with warnings.catch_warnings():  # the package builds with torch's old weight_norm
+            with warnings.catch_warnings():  # the package uses torch's deprecated weight_norm
                 warnings.simplefilter("ignore", FutureWarning)
                 network = self._package.EncodecModel.encodec_model_24khz()
-        except (OSError, RuntimeError) as error:  # no network, or half a file
+        except (OSError, RuntimeError) as error:  # no connection, or an incomplete file
             folder = f"{torch.hub.get_dir()}/checkpoints"
             why = " ".join(str(error).split())[:100]
             raise MissingModelError(
@@ -55,11 +57,11 @@ class Encodec(Anchor):
         network.set_target_bandwidth(float(self.option))
         return network.eval()
 
-    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
-        """See `Anchor.through`."""
+    def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Baseline.process`."""
         wave = audio.mono().resample(24000).samples
         network = self._network
         with torch.no_grad():
             size = len(self._package.compress(network, wave, use_lm=False))
-            made = network.decode(network.encode(wave[None]))[0]
-        return fitted(Audio(made, 24000), audio, seconds=0.02), size
+            output = network.decode(network.encode(wave[None]))[0]
+        return fit_length(Audio(output, 24000), audio, seconds=0.02), size

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.baselines.base import Anchor, fitted
+from audiotok.evaluation.baselines.base import Baseline, fit_length
 
 RATE = 16000
 FRAME = 320  # samples
-STAGES = {"3200": 16, "6000": 30, "9200": 46}  # bits per second: stages of 4 bits in a frame
+STAGES = {"3200": 16, "6000": 30, "9200": 46}  # bits/s -> residual stages of 4 bits a frame
 MODELS = ("soundstream_encoder", "quantizer", "lyragan")
 
 
-class Lyra(Anchor):
-    """`lyra:6000:FOLDER`, or `lyra:6000` with the folder in the environment variable LYRA.
+class Lyra(Baseline):
+    """Lyra at a rate in bits/s, as `lyra:6000:FOLDER`, or `lyra:6000` with the variable LYRA set.
 
-    The folder is `lyra/model_coeffs` of the repository google/lyra. It hears 16 kHz: nothing above
-    8 kHz comes back. Bytes are those of the packets, which nothing wraps.
+    The folder is `lyra/model_coeffs` of the repository google/lyra. Input is at 16 kHz, so nothing
+    above 8 kHz is kept. Bytes are those of the packets, without a container.
     """
 
     def __init__(self, option: str = "") -> None:
@@ -31,7 +31,8 @@ class Lyra(Anchor):
         super().__init__(option)
         if bits not in STAGES:
             raise ValueError(f"lyra:{option}: the option is a rate in bits/s: {', '.join(STAGES)}")
-        self.stages, self.nominal_kbps = STAGES[bits], int(bits) / 1000
+        self.stages = STAGES[bits]
+        self.nominal_kbps = int(bits) / 1000
         self.folder = Path(folder or os.environ.get("LYRA", "")).expanduser()
         self.facts = {
             "program": f"google/lyra's tflite models by {version('ai-edge-litert')}",
@@ -41,7 +42,7 @@ class Lyra(Anchor):
         }
 
     def _nets(self) -> list[Any]:
-        """The three networks, new: their states hold what came before in a recording."""
+        """Return new instances of the three networks, whose states belong to one recording."""
         paths = [self.folder / f"{name}.tflite" for name in MODELS]
         for path in paths:
             if not path.is_file():
@@ -49,30 +50,31 @@ class Lyra(Anchor):
                     f"Lyra: no {path.name} in {str(self.folder)!r}; give the folder model_coeffs "
                     "of the repository google/lyra as lyra:RATE:FOLDER or in the variable LYRA"
                 )
-        library = needed("ai_edge_litert.interpreter", "ai-edge-litert")
+        library = optional_import("ai_edge_litert.interpreter", "ai-edge-litert")
         nets = [library.Interpreter(model_path=str(path)) for path in paths]
         for net in nets:
             net.allocate_tensors()
         return nets
 
-    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
-        """See `Anchor.through`."""
+    def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Baseline.process`."""
         encoder, quantizer, decoder = self._nets()
         code, back = (quantizer.get_signature_runner(name) for name in ("encode", "decode"))
         wave = audio.mono().resample(RATE).samples[0].numpy()
-        made = [np.zeros(0, np.float32)]
+        frames = [np.zeros(0, np.float32)]
         for frame in np.pad(wave, (0, -len(wave) % FRAME)).reshape(-1, FRAME):
-            latent = _through(encoder, frame)
-            found = code(
+            latent = _run_network(encoder, frame)
+            indices = code(
                 input_frames=latent.reshape(1, 1, -1), num_quantizers=np.int32(self.stages)
             )
-            kept = back(encoding_indices=found["output_0"])["output_0"]
-            made.append(_through(decoder, kept).ravel())
-        output = Audio(torch.from_numpy(np.concatenate(made))[None], RATE)
-        return fitted(output, audio, seconds=FRAME / RATE), (len(made) - 1) * self.stages // 2
+            quantized = back(encoding_indices=indices["output_0"])["output_0"]
+            frames.append(_run_network(decoder, quantized).ravel())
+        output = Audio(torch.from_numpy(np.concatenate(frames))[None], RATE)
+        return fit_length(output, audio, seconds=FRAME / RATE), (len(frames) - 1) * self.stages // 2
 
 
-def _through(net: Any, x: np.ndarray) -> np.ndarray:
+def _run_network(net: Any, x: np.ndarray) -> np.ndarray:
+    """Run a network on one frame and return its output."""
     into, out = net.get_input_details()[0], net.get_output_details()[0]
     net.set_tensor(into["index"], x.reshape(into["shape"]).astype(np.float32))
     net.invoke()

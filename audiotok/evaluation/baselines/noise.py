@@ -1,4 +1,4 @@
-"""Noise: the recording with some in it, or none of the recording at all, the bottom row."""
+"""Noise: the recording with noise added, or noise alone as the lowest row."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 
 from audiotok._platform.cache import fingerprint
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.baselines.base import Anchor
+from audiotok.evaluation.baselines.base import Baseline
 
 
-class Noise(Anchor):
-    """`noise:10` adds white noise 10 dB below the recording; `noise` is noise as loud as it, alone.
+class Noise(Baseline):
+    """White noise 10 dB below the recording for `noise:10`; for `noise` noise of its level, alone.
 
-    Of a recording it is always the same noise, drawn from its samples.
+    The noise is seeded by the samples, so a recording always has the same.
     """
 
     def __init__(self, option: str = "") -> None:
@@ -27,12 +27,12 @@ class Noise(Anchor):
             raise ValueError(f"noise:{option}: the option is an SNR in dB: noise:10") from None
         self.facts = {"noise": "white, Gaussian" + (f", SNR {option} dB" if option else ", alone")}
 
-    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
-        """See `Anchor.through`; silence has no noise either."""
+    def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Baseline.process`; the noise of a silent recording is silent too."""
         audio = audio.mono()
         seed = int.from_bytes(fingerprint(audio.samples, audio.rate)[:7], "big")
         noise = torch.randn(audio.samples.shape, generator=torch.Generator().manual_seed(seed))
-        if len(audio):  # its level is that of this draw, not of the law
+        if len(audio):  # scaled by the level of this draw, not by the expected one
             noise = noise * (audio.samples.norm() / noise.norm().clamp(min=1e-20))
         if self.decibels is None:
             return Audio(noise, audio.rate), None

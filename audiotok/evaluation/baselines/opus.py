@@ -6,15 +6,16 @@ import tempfile
 from pathlib import Path
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.baselines.base import Anchor, fitted, run, version_of
+from audiotok.evaluation.baselines.base import Baseline, fit_length, program_version, run
 
 PACKAGE = "opus-tools"
 
 
-class Opus(Anchor):
-    """`opus:6` is hard CBR at 6 kbps of packets; the bytes are the file's, its Ogg pages and all.
+class Opus(Baseline):
+    """Opus with hard CBR at a rate of packets in kbps, as `opus:6`.
 
-    The decoder leaves out the samples by which the encoder is late, as the format asks.
+    The bytes are those of the file, with its Ogg pages. The decoder drops the encoder's delay, as
+    the format requires.
     """
 
     def __init__(self, option: str = "") -> None:
@@ -26,17 +27,17 @@ class Opus(Anchor):
         if not 6 <= self.nominal_kbps <= 256:
             raise ValueError(f"opus:{option}: the option is the rate in kbps, 6 to 256: opus:12")
         self.facts = {
-            "program": version_of("opusenc", "--version"),
+            "program": program_version("opusenc", "--version"),
             "settings": f"opusenc --hard-cbr --bitrate {option}; float samples in and out",
             "bytes": "of the .opus file",
             "delay": "none",
         }
 
-    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
-        """See `Anchor.through`."""
+    def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Baseline.process`."""
         with tempfile.TemporaryDirectory() as folder:
             wav, opus, back = (Path(folder) / name for name in ("a.wav", "a.opus", "b.wav"))
             Audio(audio.mono().samples.clamp(-1, 1), audio.rate).save(wav, subtype="FLOAT")
             run(PACKAGE, "opusenc", "--quiet", "--hard-cbr", "--bitrate", self.option, wav, opus)
             run(PACKAGE, "opusdec", "--quiet", "--float", "--rate", audio.rate, opus, back)
-            return fitted(Audio.load(back), audio, seconds=0.02), opus.stat().st_size
+            return fit_length(Audio.load(back), audio, seconds=0.02), opus.stat().st_size

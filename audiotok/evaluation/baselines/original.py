@@ -1,19 +1,19 @@
-"""The recording as it is: what every other row falls short of."""
+"""The recording itself, the upper bound for every other row."""
 
 from __future__ import annotations
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.baselines.base import Anchor
+from audiotok.evaluation.baselines.base import Baseline
 
 
-class Original(Anchor):
-    """`original` scores what metrics say of the recordings themselves."""
+class Original(Baseline):
+    """Original recordings, to show the scores of metrics without any coding."""
 
     def __init__(self, option: str = "") -> None:
         super().__init__(option)
         if option:
             raise ValueError(f"original:{option}: it has no options")
 
-    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
-        """See `Anchor.through`."""
+    def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Baseline.process`."""
         return audio, None

@@ -1,13 +1,13 @@
-"""The recording at a lower rate and back: the most that a codec of that rate could give."""
+"""The recording resampled to a lower rate and back: the upper bound for a codec of that rate."""
 
 from __future__ import annotations
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.baselines.base import Anchor, fitted
+from audiotok.evaluation.baselines.base import Baseline, fit_length
 
 
-class Resampled(Anchor):
-    """`resampled:8000` goes down to 8 kHz and back up, by `Audio.resample`."""
+class Resampled(Baseline):
+    """Recording resampled down and back up by `Audio.resample`, as `resampled:8000` (Hz)."""
 
     def __init__(self, option: str = "") -> None:
         super().__init__(option)
@@ -16,6 +16,6 @@ class Resampled(Anchor):
         self.rate = int(option)
         self.facts = {"rate": self.rate}
 
-    def through(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
-        """See `Anchor.through`."""
-        return fitted(audio.mono().resample(self.rate), audio, seconds=2 / self.rate), None
+    def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
+        """See `Baseline.process`."""
+        return fit_length(audio.mono().resample(self.rate), audio, seconds=2 / self.rate), None

@@ -1,3 +1,3 @@
-"""Scores codecs on a corpus: `bench` runs what a `BenchRecipe` says, and can be interrupted."""
+"""Bench that scores codecs on a corpus by a `BenchRecipe`, and can be interrupted."""
 
 from audiotok.evaluation.bench.run import bench as bench

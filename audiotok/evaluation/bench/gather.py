@@ -1,4 +1,4 @@
-"""What workers found of each recording, gathered into results."""
+"""Conversion of the workers' files into results."""
 
 from __future__ import annotations
 
@@ -16,113 +16,127 @@ from typing import Any
 import torch
 
 from audiotok.evaluation.bench.recipe import BenchRecipe
-from audiotok.evaluation.bench.subjects import Coded, Player
+from audiotok.evaluation.bench.subjects import CodecSystem, System
 from audiotok.evaluation.bench.summary import means, pairs, usage
-from audiotok.evaluation.bench.work import Known, Order, kept, metric_of
-from audiotok.evaluation.results import About, Clip, Finding, Results, ScoreRow, Subject
+from audiotok.evaluation.bench.work import ClipRecord, ScoringJob, audio_path, load_metric
+from audiotok.evaluation.results import Clip, Finding, MetricInfo, Results, ScoreRow, Subject
 from audiotok.tokens.tokens import Tokens
 
-ROWS = ("original", "resampled", "noise")  # anchors that are no codec, not set against others
+ROWS = ("original", "resampled", "noise")  # baselines that are no codec and not paired
 
 
 def gather(
     recipe: BenchRecipe,
-    order: Order,
-    players: Sequence[Player],
-    known: Mapping[Path, Known],
+    job: ScoringJob,
+    systems: Sequence[System],
+    records: Mapping[Path, ClipRecord],
     findings: Sequence[Finding],
 ) -> Results:
-    """Results of all recordings, in the order they are known in."""
-    rows = [row for target, one in known.items() for row in _rows(order, target.stem, one)]
-    codecs = [p.spec.name for p in players if p.spec.anchor not in ROWS]
+    """Return the results of all recordings, in the order of `records`.
+
+    Args:
+        recipe: recipe of the bench.
+        job: subjects, metrics and paths.
+        systems: loaded subjects.
+        records: content of the clips' files, by path.
+        findings: findings of tasks.
+    """
+    rows = [row for target, one in records.items() for row in _rows(job, target.stem, one)]
+    codecs = [p.spec.name for p in systems if p.spec.baseline not in ROWS]
     return Results(
-        about=_about(recipe, known.values()),
-        clips=[_clip(order, target, one) for target, one in known.items()],
-        metrics=[_metric(order, spec, known.values()) for spec in order.metrics],
-        subjects=[_counted(p, order, known) for p in players],
+        about=_about(recipe, records.values()),
+        clips=[_clip(job, target, one) for target, one in records.items()],
+        metrics=[_metric(job, spec, records.values()) for spec in job.metrics],
+        subjects=[_subject(p, job, records) for p in systems],
         scores=rows,
         means=means(rows, seed=recipe.seed),
         pairs=pairs(rows, codecs, seed=recipe.seed),
         findings=list(findings),
-        audio={p.spec.name: _audio(p, order, known) for p in players},
+        audio={p.spec.name: _audio(p, job, records) for p in systems},
     )
 
 
-def _rows(order: Order, clip: str, known: Known) -> list[ScoreRow]:
-    """A row for each subject and metric; those of a metric that cannot run have none."""
-    found = []
-    for name in (spec.name for spec in order.subjects):
-        error = known.outputs.get(name, {"error": "not reached"}).get("error", "")
-        for metric in order.metrics:
-            score = known.scores.get(name, {}).get(metric)
+def _rows(job: ScoringJob, clip: str, record: ClipRecord) -> list[ScoreRow]:
+    """Return a row for each subject and metric; a metric that cannot run has none."""
+    rows = []
+    for name in (spec.name for spec in job.subjects):
+        error = record.outputs.get(name, {"error": "not reached"}).get("error", "")
+        for metric in job.metrics:
+            score = record.scores.get(name, {}).get(metric)
             if error:
-                found.append(ScoreRow(name, clip, metric, None, None, error))
+                rows.append(ScoreRow(name, clip, metric, None, None, error))
             elif score:
                 of = score["total"], score["count"], score["error"]
-                found.append(ScoreRow(name, clip, metric, *of))
-            elif metric not in known.not_run:
-                found.append(ScoreRow(name, clip, metric, None, None, "not reached"))
-    return found
+                rows.append(ScoreRow(name, clip, metric, *of))
+            elif metric not in record.not_run:
+                rows.append(ScoreRow(name, clip, metric, None, None, "not reached"))
+    return rows
 
 
-def _clip(order: Order, target: Path, known: Known) -> Clip:
-    recording = order.clips[target]
+def _clip(job: ScoringJob, target: Path, record: ClipRecord) -> Clip:
+    """Return the description of a recording."""
+    recording = job.clips[target]
     return Clip(
         target.stem,
-        order.names[target],
-        known.seconds,
+        job.names[target],
+        record.seconds,
         recording.speaker,
         recording.fields.get("language", ""),
         recording.text,
     )
 
 
-def _metric(order: Order, spec: str, known: Iterable[Known]) -> About:
-    """What it is, and why it was not run if no recording has a score of it."""
-    metric = metric_of(spec, order.models)
-    told = list(dict.fromkeys(one.protocols[spec] for one in known if spec in one.protocols))
-    reasons = [one.not_run[spec] for one in known if spec in one.not_run]
-    protocol = " | of other recordings: ".join(told)  # a library was changed between two runs
-    return About(spec, metric.better, metric.unit, protocol, reasons[0] if reasons else "")
+def _metric(job: ScoringJob, spec: str, records: Iterable[ClipRecord]) -> MetricInfo:
+    """Return the description of a metric, with the reason if it could not run."""
+    metric = load_metric(spec, job.models)
+    protocols = list(dict.fromkeys(one.protocols[spec] for one in records if spec in one.protocols))
+    reasons = [one.not_run[spec] for one in records if spec in one.not_run]
+    # There are several if a library changed between two runs.
+    protocol = " | of other recordings: ".join(protocols)
+    return MetricInfo(spec, metric.better, metric.unit, protocol, reasons[0] if reasons else "")
 
 
-def _counted(player: Player, order: Order, known: Mapping[Path, Known]) -> Subject:
-    """What it is, the rate of what it wrote, and of a codec the use of its codebooks."""
-    name = player.spec.name
-    outputs = [(one.outputs.get(name, {}), one.seconds) for one in known.values()]
+def _subject(system: System, job: ScoringJob, records: Mapping[Path, ClipRecord]) -> Subject:
+    """Return the description of a subject with its rate in kbps, and its use of codebooks."""
+    name = system.spec.name
+    outputs = [(one.outputs.get(name, {}), one.seconds) for one in records.values()]
     written = [(out["bytes"], s) for out, s in outputs if out.get("bytes") is not None]
-    subject = player.described()
-    apart = [abs(out["apart"]) for out, _ in outputs if out.get("apart")]
-    if apart:
-        note = f"{len(apart)} of {len(outputs)}, by at most {max(apart)} samples; scored: the rest"
+    subject = system.describe()
+    differences = [abs(out["apart"]) for out, _ in outputs if out.get("apart")]
+    if differences:
+        note = (
+            f"{len(differences)} of {len(outputs)}, by at most {max(differences)} samples; "
+            "scored: the rest"
+        )
         subject = replace(subject, facts={**subject.facts, "lengths that differ": note})
     if written:
         bits = 8 * sum(size for size, _ in written)
         subject = replace(subject, kbps=bits / sum(s for _, s in written) / 1000)
-    if isinstance(player, Coded):
-        codes = [t.codes for target in known if (t := _tokens(player, order, target))]
+    if isinstance(system, CodecSystem):
+        codes = [t.codes for target in records if (t := _tokens(system, job, target))]
         subject = replace(subject, usage=usage(codes, subject.sizes))
     return subject
 
 
-def _tokens(player: Coded, order: Order, target: Path) -> Tokens | None:
-    path = player.kept(order.out / "tokens" / target.stem)
+def _tokens(system: CodecSystem, job: ScoringJob, target: Path) -> Tokens | None:
+    """Return the cached tokens of a recording, if there are any."""
+    path = system.tokens_path(job.out / "tokens" / target.stem)
     return Tokens.load(path) if path.exists() else None
 
 
-def _audio(player: Player, order: Order, known: Mapping[Path, Known]) -> dict[str, str]:
-    """Where its audio is, relative to the folder, for each recording that it has."""
-    name = player.spec.name
+def _audio(system: System, job: ScoringJob, records: Mapping[Path, ClipRecord]) -> dict[str, str]:
+    """Return paths of a subject's audio by recording, relative to the folder."""
+    name = system.spec.name
     return {
-        target.stem: kept(order.out, player.spec, target).relative_to(order.out).as_posix()
-        for target, one in known.items()
+        target.stem: audio_path(job.out, system.spec, target).relative_to(job.out).as_posix()
+        for target, one in records.items()
         if name in one.outputs and not one.outputs[name]["error"]
     }
 
 
-def _about(recipe: BenchRecipe, known: Iterable[Known]) -> dict[str, Any]:
-    """What numbers depend on beside the codecs: when, where, how, on what."""
-    seconds = [one.seconds for one in known]
+def _about(recipe: BenchRecipe, records: Iterable[ClipRecord]) -> dict[str, Any]:
+    """Return date, command, machine, versions and data, on which the numbers depend."""
+    seconds = [one.seconds for one in records]
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -143,6 +157,7 @@ def _about(recipe: BenchRecipe, known: Iterable[Known]) -> dict[str, Any]:
 
 
 def _processor() -> str:
+    """Return the processor's name from the operating system."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
@@ -151,10 +166,10 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """Of a checkout this runs from; "" where it is installed."""
+    """Return the commit of the checkout that this runs from; "" where it is installed."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+        process = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
     except OSError:
         return ""
-    return done.stdout.strip()
+    return process.stdout.strip()

@@ -1,4 +1,4 @@
-"""The whole of a bench: what is asked for is checked, run in workers, summed up and drawn."""
+"""Entry point of a bench: check the recipe, run workers, summarise and report."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from audiotok._platform.atomic import sweep
-from audiotok._platform.console import said
+from audiotok._platform.atomic import remove_stale_parts
+from audiotok._platform.console import stderr_console
 from audiotok._platform.registry import find
 from audiotok.data.manifest import Recording, read_manifest
-from audiotok.evaluation.bench.exam import examine
 from audiotok.evaluation.bench.gather import gather
 from audiotok.evaluation.bench.recipe import BenchRecipe
-from audiotok.evaluation.bench.subjects import Spec, player
-from audiotok.evaluation.bench.work import Known, Order, clip_name, metric_of, scorer
+from audiotok.evaluation.bench.subjects import Spec, load_system
+from audiotok.evaluation.bench.tasks import run_tasks
+from audiotok.evaluation.bench.work import ClipRecord, ScoringJob, clip_name, load_metric, scorer
 from audiotok.evaluation.report import write_report
 from audiotok.evaluation.results import Results
-from audiotok.runtime.batch.plan import Plan
-from audiotok.runtime.batch.run import Report, run
+from audiotok.runtime.batch.plan import FilePlan
+from audiotok.runtime.batch.run import BatchReport, run
 
-ORIGINAL = "original"  # a row of every bench: what the numbers of the others are held against
+ORIGINAL = "original"  # a row of every bench, as the reference for the others
 
 
 @dataclass(frozen=True)
 class Benched:
-    """What a bench came to."""
+    """Outcome of a bench."""
 
     results: Results
-    report: Report  # of the recordings: made, errors
-    page: Path  # to look at and listen to
+    report: BatchReport  # scored recordings and errors
+    page: Path  # the HTML report
 
 
 def bench(
@@ -42,22 +42,23 @@ def bench(
     *,
     jobs: int = 1,
     device: str = "cpu",
-    console: Console = said,
+    console: Console = stderr_console,
 ) -> Benched:
-    """Score every codec of the recipe on its data, and write what came of it into `out`.
+    """Score every codec of the recipe on its data, and write results and a report into `out`.
 
-    What `out` holds already of the same codecs, metrics and models is not computed again, so a
-    bench that was interrupted goes on, and one more codec or metric costs just that.
+    Outputs and scores that `out` holds already for the same codecs, metrics and models are not
+    computed again, so that an interrupted bench continues, and another codec or metric costs only
+    itself.
 
     Args:
         recipe: see `BenchRecipe`.
         out: a folder, for this bench alone.
-        jobs: processes; each holds all codecs and models.
-        device: where codecs run.
-        console: where progress goes.
+        jobs: number of processes; each holds all codecs and models.
+        device: device of the codecs.
+        console: console for the progress.
 
     Raises:
-        ValueError: the recipe asks for what there is not, or the data cannot be read.
+        ValueError: the recipe names a part that does not exist, or the data cannot be read.
     """
     out = Path(out)
     recipe = replace(
@@ -68,15 +69,15 @@ def bench(
     specs = _subjects(recipe)
     if not (recipe.metrics or recipe.tasks):
         raise ValueError("nothing to score: give --metrics or --tasks, or a recipe that does")
-    for name in recipe.metrics:  # a wrong name is better found before the work than in it
-        metric_of(name, recipe.models)
+    for name in recipe.metrics:  # a wrong name must fail before any work is done
+        load_metric(name, recipe.models)
     for name in recipe.tasks:
         task, _, option = name.partition(":")
         find("tasks", task)(option)
-    players = [player(spec, device) for spec in specs]
+    systems = [load_system(spec, device) for spec in specs]
     recordings = _recordings(recipe)
     clips = {out / "clips" / f"{clip_name(name)}.json": name for name in recordings}
-    order = Order(
+    job = ScoringJob(
         out,
         tuple(specs),
         recipe.metrics,
@@ -86,25 +87,28 @@ def bench(
         recipe.data.longest,
         device,
     )
-    sweep([out, *(folder for folder in out.glob("*/*") if folder.is_dir()), *out.glob("*/")])
-    plan = Plan([(recordings[name].path, target) for target, name in clips.items()], [])
-    build = partial(scorer, order)
+    remove_stale_parts(
+        [out, *(folder for folder in out.glob("*/*") if folder.is_dir()), *out.glob("*/")]
+    )
+    plan = FilePlan([(recordings[name].path, target) for target, name in clips.items()], [])
+    build = partial(scorer, job)
     report = run(build, plan, done=_never, jobs=jobs, console=console, verb="scoring")
-    known = {target: Known.load(target) for target in clips}
-    read = {clips[target]: recordings[clips[target]] for target in clips if known[target].source}
-    found = examine(recipe, players, read, out, console=console)
-    results = gather(recipe, order, players, known, found)
+    records = {target: ClipRecord.load(target) for target in clips}
+    read = {clips[target]: recordings[clips[target]] for target in clips if records[target].source}
+    findings = run_tasks(recipe, systems, read, out, console=console)
+    results = gather(recipe, job, systems, records, findings)
     results.save(out / "results.json")
     write_report(results, out, clips=recipe.clips)
     return Benched(results, report, out / "report.html")
 
 
 def _never(source: Path, target: Path) -> bool:
-    """A worker sees for itself what is there."""
+    """Return False: a worker checks for itself which scores are there."""
     return False
 
 
 def _subjects(recipe: BenchRecipe) -> list[Spec]:
+    """Return the subjects of a recipe, each once, with the original first."""
     names = list(dict.fromkeys((ORIGINAL, *recipe.codecs)))
     if len(names) == 1:
         raise ValueError("nothing to score: give --codec, or a recipe that names codecs")
@@ -118,17 +122,19 @@ def _subjects(recipe: BenchRecipe) -> list[Spec]:
 
 
 def _recordings(recipe: BenchRecipe) -> dict[str, Recording]:
-    """Name, relative to the corpus -> recording; some at random where there are more than asked."""
+    """Return recordings by path relative to the corpus, drawn at random where there is a limit."""
     manifest = Path(recipe.data.manifest)
-    found = read_manifest(manifest, split=recipe.data.split or None)
+    recordings = read_manifest(manifest, split=recipe.data.split or None)
     if recipe.data.where:
-        kept = {k: set(v) for k, v in recipe.data.where.items()}
-        found = [r for r in found if all(r.fields.get(k) in v for k, v in kept.items())]
-        if not found:
+        allowed = {k: set(v) for k, v in recipe.data.where.items()}
+        recordings = [
+            r for r in recordings if all(r.fields.get(k) in v for k, v in allowed.items())
+        ]
+        if not recordings:
             raise ValueError(f"{manifest}: no recording with {dict(recipe.data.where)}")
-    if 0 < recipe.data.limit < len(found):
+    if 0 < recipe.data.limit < len(recordings):
         random = np.random.default_rng(recipe.seed)
-        drawn = random.choice(len(found), recipe.data.limit, replace=False)
-        found = [found[i] for i in sorted(drawn)]
+        drawn = random.choice(len(recordings), recipe.data.limit, replace=False)
+        recordings = [recordings[i] for i in sorted(drawn)]
     root = manifest if manifest.is_dir() else manifest.parent
-    return {os.path.relpath(r.path, root): r for r in found}
+    return {os.path.relpath(r.path, root): r for r in recordings}

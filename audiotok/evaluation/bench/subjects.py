@@ -1,8 +1,8 @@
-"""What can be scored, a codec at a rate or an anchor: what a recording comes back as, its bytes.
+"""Subjects of a bench, codecs at a rate or baselines: their outputs and bytes.
 
 speech            a codec by name, all codebooks         speech@4    its first 4
 runs/x.safetensors@2                                     a checkpoint, the same
-opus:6  folder:DIR  original  noise:10 ...               an anchor, ANCHOR:OPTION
+opus:6  folder:DIR  original  noise:10 ...               a baseline, NAME:OPTION
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from audiotok._platform.registry import find, names
 from audiotok.audio.audio import Audio
 from audiotok.codecs.load import load_once
 from audiotok.codecs.models.base import Codec
-from audiotok.evaluation.baselines.base import Anchor
+from audiotok.evaluation.baselines.base import Baseline
 from audiotok.evaluation.results import Subject
 from audiotok.tokens.tokens import Tokens
 
 
 @dataclass(frozen=True)
 class Spec:
-    """The name of a subject, taken apart."""
+    """Parsed name of a subject."""
 
     name: str
-    codec: str = ""  # a name or a checkpoint; "" for an anchor
+    codec: str = ""  # a name or a checkpoint; "" for a baseline
     codebooks: int | None = None  # None: all
-    anchor: str = ""
+    baseline: str = ""
     option: str = ""
 
     @property
     def kind(self) -> str:
-        """As `results.Subject` says it."""
-        return "codec" if self.codec else "folder" if self.anchor == "folder" else "anchor"
+        """Kind of the subject, as in `results.Subject`."""
+        return "codec" if self.codec else "folder" if self.baseline == "folder" else "anchor"
 
     @classmethod
     def parse(cls, name: str) -> Spec:
-        """The subject that `name` means; whether the codec is there shows when it is loaded."""
+        """Return the subject that `name` means; a codec is only looked up when it is loaded."""
         head, _, tail = name.partition(":")
         if head in names("anchors"):
-            return cls(name, anchor=head, option=tail)
+            return cls(name, baseline=head, option=tail)
         codec, at, count = name.rpartition("@")
         if at and count.isdecimal():
             return cls(name, codec=codec, codebooks=int(count))
@@ -50,24 +50,24 @@ class Spec:
 
     @property
     def folder(self) -> str:
-        """A name for files of this subject."""
+        """File name for outputs of this subject."""
         return re.sub(r"[^\w@.+-]+", "_", self.name).strip("_")
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a recording came back as."""
+    """Output of a subject for a recording."""
 
-    audio: Audio  # at the recording's rate, and of its length but for the player's slack
-    bytes: int | None  # written, container and all; None where nothing is
+    audio: Audio  # at the recording's rate, and of its length but for the subject's slack
+    bytes: int | None  # bytes written, with the container; None where none are
 
 
-class Player:
-    """A subject at work.
+class System:
+    """Loaded subject that produces outputs.
 
     Attributes:
-        spec: what it was asked for as.
-        id: changes when its outputs may; what was scored under another is scored again.
+        spec: parsed name of the subject.
+        id: text that changes when its outputs may; scores under another are computed again.
         slack: seconds by which an output may be longer or shorter than its recording.
     """
 
@@ -77,55 +77,55 @@ class Player:
         self.slack = 0.0
 
     def stamp(self, name: str) -> str:
-        """As `id`, of what comes of one recording."""
+        """Return a text that changes when the output for one recording may."""
         return self.id
 
-    def output(self, audio: Audio, name: str, keep: Path) -> Output:
-        """A recording through it.
+    def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
+        """Return the output for a recording.
 
         Args:
-            audio: mono.
-            name: of the recording, its path relative to the corpus.
-            keep: where tokens are kept, a path without suffix.
+            audio: the recording, mono.
+            name: its path relative to the corpus.
+            cache_stem: path without suffix for its cached tokens.
 
         Raises:
-            ValueError: it cannot be coded; says why.
+            ValueError: the recording cannot be coded; the message says why.
         """
         raise NotImplementedError
 
-    def described(self) -> Subject:
-        """What it is, before anything is counted."""
+    def describe(self) -> Subject:
+        """Return the subject's description, without the counts of a bench."""
         raise NotImplementedError
 
 
-class Played(Player):
-    """An anchor."""
+class BaselineSystem(System):
+    """Baseline as a subject."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
-        self.anchor: Anchor = find("anchors", spec.anchor)(spec.option)
-        self.slack = self.anchor.slack
+        self.baseline: Baseline = find("anchors", spec.baseline)(spec.option)
+        self.slack = self.baseline.slack
 
     def stamp(self, name: str) -> str:
-        """See `Player.stamp`."""
-        return f"{self.id} {self.anchor.stamp(name)}".strip()
+        """See `System.stamp`."""
+        return f"{self.id} {self.baseline.stamp(name)}".strip()
 
-    def output(self, audio: Audio, name: str, keep: Path) -> Output:
-        """See `Player.output`."""
-        return Output(*self.anchor.through(audio, name))
+    def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
+        """See `System.output`."""
+        return Output(*self.baseline.process(audio, name))
 
-    def described(self) -> Subject:
-        """See `Player.described`."""
-        nominal = self.anchor.nominal_kbps
-        return Subject(self.spec.name, self.spec.kind, nominal, None, dict(self.anchor.facts))
+    def describe(self) -> Subject:
+        """See `System.described`."""
+        nominal = self.baseline.nominal_kbps
+        return Subject(self.spec.name, self.spec.kind, nominal, None, dict(self.baseline.facts))
 
 
-class Coded(Player):
-    """A codec with its first so many codebooks.
+class CodecSystem(System):
+    """Codec with its first codebooks as a subject.
 
     Raises:
-        CheckpointError: the codec is not there.
-        ValueError: more codebooks than it has.
+        CheckpointError: there is no such codec.
+        ValueError: more codebooks are asked for than it has.
     """
 
     def __init__(self, spec: Spec, device: str) -> None:
@@ -138,17 +138,17 @@ class Coded(Player):
         weights = f"{self.codec.fingerprint} {self.codec.decoder_fingerprint}"
         self.id = f"{weights} {self.codebooks}"
 
-    def output(self, audio: Audio, name: str, keep: Path) -> Output:
-        """See `Player.output`."""
-        tokens = self.tokens(audio, keep).first(self.codebooks)
-        path = self.kept(keep).with_suffix(f".{self.codebooks}.tok")
+    def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
+        """See `System.output`."""
+        tokens = self.tokens(audio, cache_stem).first(self.codebooks)
+        path = self.tokens_path(cache_stem).with_suffix(f".{self.codebooks}.tok")
         if not path.exists():
             tokens.save(path)
         return Output(self.codec.decode(tokens, original_rate=True), path.stat().st_size)
 
-    def tokens(self, audio: Audio, keep: Path) -> Tokens:
-        """All codebooks of a recording; kept, because every rate begins with them."""
-        path = self.kept(keep)
+    def tokens(self, audio: Audio, cache_stem: Path) -> Tokens:
+        """Return all codebooks of a recording, cached because all rates share them."""
+        path = self.tokens_path(cache_stem)
         try:
             return Tokens.load(path)
         except (ValueError, OSError):
@@ -157,12 +157,12 @@ class Coded(Player):
         tokens.save(path, force=True)
         return tokens
 
-    def kept(self, keep: Path) -> Path:
-        """Where all codebooks of a recording are kept."""
-        return keep.with_name(f"{keep.name}.{self.codec.fingerprint}.tok")
+    def tokens_path(self, cache_stem: Path) -> Path:
+        """Return the path of the cached tokens with all codebooks."""
+        return cache_stem.with_name(f"{cache_stem.name}.{self.codec.fingerprint}.tok")
 
-    def described(self) -> Subject:
-        """See `Player.described`."""
+    def describe(self) -> Subject:
+        """See `System.described`."""
         codec, first = self.codec, self.codec.sizes[: self.codebooks]
         facts: dict[str, Any] = {
             "fingerprint": codec.fingerprint,
@@ -177,6 +177,6 @@ class Coded(Player):
         return Subject(self.spec.name, "codec", nominal, None, facts, sizes=list(first))
 
 
-def player(spec: Spec, device: str = "cpu") -> Player:
-    """The subject, ready to play."""
-    return Coded(spec, device) if spec.codec else Played(spec)
+def load_system(spec: Spec, device: str = "cpu") -> System:
+    """Return the loaded subject."""
+    return CodecSystem(spec, device) if spec.codec else BaselineSystem(spec)

@@ -1,4 +1,4 @@
-"""From what is known of each recording to results: means, intervals, paired differences, usage."""
+"""Summaries of scores: means, intervals, paired differences, usage of codebooks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ DRAWS = 1000
 
 
 def means(rows: Sequence[ScoreRow], *, draws: int = DRAWS, seed: int = 0) -> list[Mean]:
-    """For each subject and metric: the pooled value of what could be scored, with its interval."""
-    found = []
+    """Return the pooled value and its interval for each subject and metric, over scored recordings.
+
+    Args:
+        rows: scores.
+        draws: draws of the bootstrap.
+        seed: random seed of the bootstrap.
+    """
+    summaries = []
     for (subject, metric), mine in _by_subject(rows).items():
         scored = {clip: row for clip, row in mine.items() if row.value is not None}
         failed = Counter(row.error for row in mine.values() if row.value is None)
@@ -25,16 +31,23 @@ def means(rows: Sequence[ScoreRow], *, draws: int = DRAWS, seed: int = 0) -> lis
             totals, counts = _columns(scored, list(scored))
             value = float(totals.sum() / counts.sum())
             low, high = bootstrap(totals, counts, draws=draws, seed=seed)
-        found.append(Mean(subject, metric, value, low, high, len(scored), dict(failed)))
-    return found
+        summaries.append(Mean(subject, metric, value, low, high, len(scored), dict(failed)))
+    return summaries
 
 
 def pairs(
     rows: Sequence[ScoreRow], among: Sequence[str], *, draws: int = DRAWS, seed: int = 0
 ) -> list[Pair]:
-    """The difference of every two subjects in every metric, on the recordings that both have."""
+    """Return the difference of every two subjects in every metric, on the recordings both have.
+
+    Args:
+        rows: scores.
+        among: names of the subjects.
+        draws: draws of the bootstrap.
+        seed: random seed of the bootstrap.
+    """
     by_subject = _by_subject(rows)
-    found = []
+    differences = []
     for metric in dict.fromkeys(row.metric for row in rows):
         for a, b in combinations(among, 2):
             ours, theirs = by_subject.get((a, metric), {}), by_subject.get((b, metric), {})
@@ -46,34 +59,38 @@ def pairs(
             if not both:
                 continue
             columns = _columns(ours, both), _columns(theirs, both)
-            found.append(Pair(metric, a, b, *paired(*columns, draws=draws, seed=seed), n=len(both)))
-    return found
+            differences.append(
+                Pair(metric, a, b, *paired(*columns, draws=draws, seed=seed), n=len(both))
+            )
+    return differences
 
 
 def usage(codes: Sequence[np.ndarray], sizes: Sequence[int]) -> list[list[int]]:
-    """For each codebook how often each of its entries is used, the commonest first.
+    """Return how often each entry of each codebook is used, most frequent first.
 
     Args:
-        codes: of each recording `[k f]`; rows past `sizes` are left out.
+        codes: codes `[k f]` of each recording; rows past `sizes` are left out.
         sizes: entries in each codebook.
     """
-    found = []
+    sorted_counts = []
     for row, size in enumerate(sizes):
         counts = np.zeros(size, np.int64)
         for one in codes:
             counts += np.bincount(one[row], minlength=size)
-        found.append(np.sort(counts)[::-1].tolist())
-    return found
+        sorted_counts.append(np.sort(counts)[::-1].tolist())
+    return sorted_counts
 
 
 def _by_subject(rows: Sequence[ScoreRow]) -> dict[tuple[str, str], dict[str, ScoreRow]]:
-    found: dict[tuple[str, str], dict[str, ScoreRow]] = {}
+    """Return scores by subject and metric, then by recording."""
+    grouped: dict[tuple[str, str], dict[str, ScoreRow]] = {}
     for row in rows:
-        found.setdefault((row.subject, row.metric), {})[row.clip] = row
-    return found
+        grouped.setdefault((row.subject, row.metric), {})[row.clip] = row
+    return grouped
 
 
 def _columns(rows: Mapping[str, ScoreRow], clips: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the totals and counts of recordings."""
     totals = [rows[clip].total for clip in clips]
     counts = [rows[clip].count for clip in clips]
     return np.array(totals, np.float64), np.array(counts, np.float64)

@@ -1,1 +1,1 @@
-"""Metrics say how good an output is against its reference; each file is one."""
+"""Metrics of an output against its reference, one metric a file."""

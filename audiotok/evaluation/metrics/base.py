@@ -1,4 +1,4 @@
-"""What every metric promises: the score of one recording, and scores that add up to a corpus's."""
+"""Interface of a metric: the score of one recording, and scores that pool over a corpus."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
 
 __all__ = [
-    "Listener",
     "Metric",
     "MissingModelError",
+    "OpinionMetric",
     "Score",
-    "heard",
-    "needed",
+    "check_not_silent",
+    "listener_input",
+    "optional_import",
     "pair",
-    "sounding",
     "version",
 ]
 
 
 @dataclass(frozen=True)
 class Score:
-    """A sum and what it is a sum over: seconds, recordings, words. `Score + Score` pools them.
+    """Score of recordings: a sum and the number of units it is over (seconds, recordings, words).
+
+    `Score + Score` pools both.
 
     Raises:
-        ValueError: NaN or infinite, which would spoil every mean it goes into.
+        ValueError: a total or count is NaN or infinite, which would spoil every mean it enters.
     """
 
     total: float
@@ -46,10 +48,10 @@ class Score:
 
     @property
     def value(self) -> float:
-        """The mean.
+        """The mean, `total / count`.
 
         Raises:
-            ValueError: a mean over nothing.
+            ValueError: the count is zero.
         """
         if self.count == 0:
             raise ValueError("no recording was scored")
@@ -57,16 +59,16 @@ class Score:
 
 
 class Metric:
-    """A metric of one output against one reference.
+    """Metric of one output against one reference.
 
     Attributes:
         better: "higher" or "lower".
-        unit: of a value: "dB", "%", "MOS"; "" where there is none.
-        protocol: what a number depends on: rate, settings, library; printed beside it.
-        parts: of `models` that it asks for.
-        options: its variants, beside the usual one.
-        aligned: whether output and reference are compared moment by moment, so that both must be
-            of one length; if not, the output is heard by itself, or for its words or its voice.
+        unit: unit of a value: "dB", "%", "MOS"; "" where there is none.
+        protocol: conditions that a number depends on (rate, settings, library); printed beside it.
+        parts: keys of `models` that the metric uses.
+        options: names of its variants, beside the default one.
+        aligned: whether output and reference are compared sample by sample, so that both must have
+            the same length; if not, the output is evaluated alone, or by its words or its voice.
     """
 
     better: str
@@ -77,33 +79,35 @@ class Metric:
     aligned: bool = True
 
     def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
-        """A metric, before any model is loaded.
+        """Create the metric without loading any model.
 
         Args:
-            option: what stands behind the colon in `dnsmos:sig`; "" is the usual variant.
-            models: which model for which part: "recognizer", "embedder", "utmos" ...; a name or a
+            option: variant, the part behind the colon in `dnsmos:sig`; "" is the default variant.
+            models: model to use for each part ("recognizer", "embedder", "utmos" ...): a name or a
                 local path, for a family of parts `PART:NAME`.
 
         Raises:
-            ValueError: no such option; the message lists what there is.
+            ValueError: there is no such option; the message lists those there are.
         """
         if option and option not in self.options:
             known = f"only {', '.join(self.options)}" if self.options else "it has none"
             raise ValueError(f"metric {type(self).__name__} has no variant {option!r}: {known}")
-        self.option, self.models = option, dict(models or {})
+        self.option = option
+        self.models = dict(models or {})
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """The score of one recording.
+        """Return the score of one recording.
 
         Args:
-            output: what came back.
-            reference: the original.
-            text: what is said in it; None or empty where nobody knows.
+            output: the decoded recording.
+            reference: the original recording.
+            text: its transcript; None or empty where it is not known.
 
         Raises:
-            ValueError: it cannot be scored; says why. It never becomes a number.
-            ImportError: the library that computes it is not installed.
-            MissingModelError: weights it needs are not here; says where to put them.
+            ValueError: the recording cannot be scored; the message says why. Such a failure is
+                never turned into a number.
+            ImportError: the library that computes the metric is not installed.
+            MissingModelError: model weights are missing; the message says where to put them.
         """
         raise NotImplementedError
 
@@ -113,44 +117,53 @@ class Metric:
         references: Sequence[Audio],
         texts: Sequence[str | None] | None = None,
     ) -> list[Score | ValueError]:
-        """The score of each recording, or why it has none; equal to those of one at a time.
+        """Return the score of each recording, or the error that kept it from having one.
 
-        A metric whose model gains by a batch does its own; none pads, which would change scores.
+        The scores equal those of `score`. Metrics whose model gains from batches override this;
+        none of them pads, since padding would change scores.
+
+        Args:
+            outputs: the decoded recordings.
+            references: the original recordings, in the same order.
+            texts: their transcripts, as in `score`; None where none is known.
 
         Raises:
             ImportError, MissingModelError: as in `score`: no recording could be scored.
         """
-        found: list[Score | ValueError] = []
+        scores: list[Score | ValueError] = []
         texts = texts or [None] * len(outputs)
         for output, reference, text in zip(outputs, references, texts, strict=True):
             try:
-                found.append(self.score(output, reference, text))
+                scores.append(self.score(output, reference, text))
             except MissingModelError:
                 raise
             except ValueError as error:
-                found.append(error)
-        return found
+                scores.append(error)
+        return scores
 
 
-class Listener(Metric):
-    """A model of listeners that hears outputs alone; several of one length at once, none padded."""
+class OpinionMetric(Metric):
+    """Metric that predicts the opinion of listeners from outputs alone, without a reference.
+
+    Outputs of one length are evaluated in batches, and none is padded.
+    """
 
     better = "higher"
     unit = "MOS"
     aligned = False
     rate = 16000
-    batch = 60  # seconds together, unless one output is longer
+    batch = 60  # seconds of audio in a batch, unless a single output is longer
 
     def opinions(self, waves: Float[Tensor, "b t"]) -> Float[Tensor, " b"]:
-        """Of samples at `rate`."""
+        """Return the predicted opinion of each waveform `[b t]` at `rate`."""
         raise NotImplementedError
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """See `Metric.score`; the reference is not heard."""
-        (found,) = self.score_many([output], [reference])
-        if isinstance(found, ValueError):
-            raise found
-        return found
+        """See `Metric.score`; the reference is not used."""
+        (result,) = self.score_many([output], [reference])
+        if isinstance(result, ValueError):
+            raise result
+        return result
 
     @torch.inference_mode()
     def score_many(
@@ -160,44 +173,49 @@ class Listener(Metric):
         texts: Sequence[str | None] | None = None,
     ) -> list[Score | ValueError]:
         """See `Metric.score_many`."""
-        found: dict[int, Score | ValueError] = {}
-        alike: dict[int, list[tuple[int, Tensor]]] = {}
+        scores: dict[int, Score | ValueError] = {}
+        by_length: dict[int, list[tuple[int, Tensor]]] = {}
         for i, output in enumerate(outputs):
             try:
-                wave = heard(output, self.rate)
-                alike.setdefault(len(wave), []).append((i, wave))
+                wave = listener_input(output, self.rate)
+                by_length.setdefault(len(wave), []).append((i, wave))
             except ValueError as error:
-                found[i] = error
-        for length, some in alike.items():
+                scores[i] = error
+        for length, group in by_length.items():
             size = max(1, self.batch * self.rate // length)
-            for batch in (some[at : at + size] for at in range(0, len(some), size)):
+            for batch in (group[at : at + size] for at in range(0, len(group), size)):
                 values = self.opinions(torch.stack([wave for _, wave in batch])).tolist()
                 for (i, _), value in zip(batch, values, strict=True):
                     try:
-                        found[i] = Score(value, 1)
+                        scores[i] = Score(value, 1)
                     except ValueError as error:
-                        found[i] = error
-        return [found[i] for i in range(len(outputs))]
+                        scores[i] = error
+        return [scores[i] for i in range(len(outputs))]
 
 
-def sounding(metric: str, **recordings: Audio) -> None:
-    """Raise unless each of these recordings, given by what it is, has something to hear.
+def check_not_silent(metric: str, **recordings: Audio) -> None:
+    """Raise unless none of the given recordings is silent.
 
-    They are looked at as they are: resampling turns the ends of an offset into clicks.
+    Recordings are checked at their own rate, because resampling turns the ends of a constant offset
+    into clicks.
+
+    Args:
+        metric: name of the metric, for the message.
+        **recordings: recordings by their role, such as `output` and `reference`.
 
     Raises:
-        ValueError: one is silent.
+        ValueError: a recording is silent.
     """
     for name, audio in recordings.items():
         if audio.mono().silent:
             raise ValueError(f"{metric}: the {name} is silent")
 
 
-def heard(output: Audio, rate: int) -> Tensor:
-    """Mono samples `[t]` at `rate`, clipped at full scale as in a file, for a model of listeners.
+def listener_input(output: Audio, rate: int) -> Tensor:
+    """Return mono samples `[t]` at `rate` for an opinion model, clipped at full scale as in a file.
 
     Raises:
-        ValueError: no samples, or silent ones: a model would make up an opinion.
+        ValueError: the output has no samples or is silent: a model would make up an opinion.
     """
     mono = output.mono()
     if not len(mono):
@@ -208,17 +226,22 @@ def heard(output: Audio, rate: int) -> Tensor:
 
 
 def pair(output: Audio, reference: Audio, *, rate: int | None = None) -> tuple[Tensor, Tensor]:
-    """Both as mono samples `[t]` of one length, at `rate` (the output's if None).
+    """Return output and reference as mono samples `[t]` of one length, at one rate.
+
+    Args:
+        output: the decoded recording.
+        reference: the original recording.
+        rate: sampling rate in Hz; None: the output's.
 
     Raises:
-        ValueError: lengths that differ by more than a sample, or nothing to compare.
+        ValueError: the lengths differ by more than one sample, or there are no samples.
     """
     rate = rate or output.rate
-    made = output.mono().resample(rate).samples[0]
-    wanted = reference.mono().resample(rate).samples[0]
-    if abs(len(made) - len(wanted)) > 1:
-        raise ValueError(f"the output has {len(made)} samples, the reference {len(wanted)}")
-    length = min(len(made), len(wanted))
+    estimate = output.mono().resample(rate).samples[0]
+    target = reference.mono().resample(rate).samples[0]
+    if abs(len(estimate) - len(target)) > 1:
+        raise ValueError(f"the output has {len(estimate)} samples, the reference {len(target)}")
+    length = min(len(estimate), len(target))
     if not length:
         raise ValueError("no samples to compare")
-    return made[:length], wanted[:length]
+    return estimate[:length], target[:length]

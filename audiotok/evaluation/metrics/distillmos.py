@@ -1,4 +1,4 @@
-"""DistillMOS: what listeners would say, without the original (Stahl and Gamper 2025)."""
+"""DistillMOS: mean opinion score predicted without a reference (Stahl and Gamper 2025)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiotok.audio import _torchaudio
-from audiotok.evaluation.metrics.base import Listener, needed, version
+from audiotok.evaluation.metrics.base import OpinionMetric, optional_import, version
 
 
-class Distillmos(Listener):
+class Distillmos(OpinionMetric):
     """Predicted opinion, 1 to 5, by the `distillmos` package, which carries its weights (MIT).
 
-    Recordings past 7.7 s are heard in pieces of that length, of which it takes the mean.
+    Recordings longer than 7.7 s are evaluated in segments of that length, and the package averages
+    them.
     """
 
     def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
@@ -27,15 +28,15 @@ class Distillmos(Listener):
         self.protocol = f"{version('distillmos')}, weights v7, 16 kHz, mono mean, no reference"
 
     def opinions(self, waves: Float[Tensor, "b t"]) -> Float[Tensor, " b"]:
-        """See `Listener.opinions`."""
+        """See `OpinionMetric.opinions`."""
         network = _network()
         return network(waves.to(next(network.parameters()).device)).flatten()
 
 
 @cache
 def _network() -> Any:
-    _torchaudio.load()  # as distillmos imports it
-    library = needed("distillmos")
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints where its weights are
+    _torchaudio.load()  # distillmos imports torchaudio
+    library = optional_import("distillmos")
+    with contextlib.redirect_stdout(io.StringIO()):  # the package prints the path of its weights
         network = library.ConvTransformerSQAModel()
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,24 +1,24 @@
-"""DNSMOS: what listeners of denoised speech would say, without the original."""
+"""DNSMOS: mean opinion score of denoised speech, predicted without a reference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from audiotok._platform.cache import Memory, fingerprint
+from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, heard, needed, version
+from audiotok.evaluation.metrics.base import Metric, Score, listener_input, optional_import, version
 
 KEYS = {"ovrl": "ovrl_mos", "sig": "sig_mos", "bak": "bak_mos", "p808": "p808_mos"}
-# All four come of one run, which whoever asks for another variant need not repeat.
-_memory = Memory[dict[str, float]](10_000)
+# One run of the model gives all four variants, so its results are cached.
+_memory = BoundedCache[dict[str, float]](10_000)
 
 
 class Dnsmos(Metric):
     """Predicted opinion, 1 to 5, by Microsoft's `speechmos` package, which carries its weights.
 
-    Variants: `ovrl` overall (the usual one), `sig` speech and `bak` background of P.835 (Reddy et
-    al. 2022, arXiv:2110.01763), `p808` overall of P.808 (Reddy et al. 2021, arXiv:2010.15258). Made
-    to judge noise suppressors: it hardly hears what coding does.
+    Variants: `ovrl` overall (the default), `sig` speech and `bak` background of P.835 (Reddy et al.
+    2022, arXiv:2110.01763), `p808` overall of P.808 (Reddy et al. 2021, arXiv:2010.15258). The
+    model was trained to rate noise suppressors and is hardly sensitive to coding artefacts.
     """
 
     better = "higher"
@@ -36,11 +36,13 @@ class Dnsmos(Metric):
         )
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """See `Metric.score`; the reference is not heard."""
-        wave = heard(output, 16000)
+        """See `Metric.score`; the reference is not used."""
+        wave = listener_input(output, 16000)
         key = fingerprint(wave, 16000)
-        found = _memory.get(key)
-        if found is None:
-            made = needed("speechmos.dnsmos", "speechmos").run(wave.cpu().numpy(), sr=16000)
-            found = _memory.put(key, {name: float(made[of]) for name, of in KEYS.items()})
-        return Score(found[self.option], 1)
+        scores = _memory.get(key)
+        if scores is None:
+            ratings = optional_import("speechmos.dnsmos", "speechmos").run(
+                wave.cpu().numpy(), sr=16000
+            )
+            scores = _memory.put(key, {name: float(ratings[of]) for name, of in KEYS.items()})
+        return Score(scores[self.option], 1)

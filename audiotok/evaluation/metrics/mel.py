@@ -1,4 +1,4 @@
-"""Mel distance: how far two log-mel spectrograms lie apart, in dB or as papers have it."""
+"""Mel distance: difference of two log-mel spectrograms, in dB or as published with codecs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, pair, sounding
+from audiotok.evaluation.metrics.base import Metric, Score, check_not_silent, pair
 from audiotok.nn.spectrogram import (
     MEL_DAC,
     MEL_SPEECHTOKENIZER,
@@ -20,7 +20,14 @@ from audiotok.nn.spectrogram import (
 
 
 def log_mel(samples: Tensor, rate: int, *, bands: int = 80, floor: float = 1e-5) -> Tensor:
-    """Log10 mel magnitudes `[bands frames]` of samples `[t]`: window 40 ms, hop 10 ms."""
+    """Return log10 mel magnitudes `[bands frames]` of samples `[t]`: window 40 ms, hop 10 ms.
+
+    Args:
+        samples: waveform `[t]`.
+        rate: sampling rate in Hz.
+        bands: number of HTK mel bands.
+        floor: smallest magnitude.
+    """
     size = rate // 25
     stft = torch.stft(
         samples,
@@ -59,8 +66,8 @@ PUBLISHED: dict[str, tuple[MelSettings, str]] = {
 class Mel(Metric):
     """Mean absolute difference of log-mel magnitudes in dB, at the output's rate.
 
-    `mel:speechtokenizer`, `mel:dac` and `mel:vocos` are the distances that these were trained by,
-    in their units (`spectrogram.MelSettings`), before the weight of the loss.
+    `mel:speechtokenizer`, `mel:dac` and `mel:vocos` are the distances that those codecs were
+    trained with, in their units (`spectrogram.MelSettings`), before the weight of the loss.
     """
 
     better = "lower"
@@ -78,11 +85,11 @@ class Mel(Metric):
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`."""
-        made, wanted = pair(output, reference)
-        if wanted.any():  # silence has a distance, an offset alone one that says nothing
-            sounding("mel", reference=reference)
+        estimate, target = pair(output, reference)
+        if target.any():  # digital silence can be compared; a constant offset cannot
+            check_not_silent("mel", reference=reference)
         if self.settings:
-            apart = mel_distance(made[None], wanted[None], output.rate, self.settings)
-            return Score(float(apart), 1)
-        difference = log_mel(made, output.rate) - log_mel(wanted, output.rate)
+            distance = mel_distance(estimate[None], target[None], output.rate, self.settings)
+            return Score(float(distance), 1)
+        difference = log_mel(estimate, output.rate) - log_mel(target, output.rate)
         return Score(float(20 * difference.abs().mean()), 1)

@@ -1,9 +1,9 @@
-"""MER, match error rate: as WER, but over errors and right words, so never past 100 %."""
+"""MER, match error rate: as WER, but over errors and hits, so that it never exceeds 100 %."""
 
 from __future__ import annotations
 
 from audiotok.evaluation.metrics.base import Score
-from audiotok.evaluation.metrics.wer import Wer, aligned
+from audiotok.evaluation.metrics.wer import Wer, align_words
 
 
 class Mer(Wer):
@@ -12,8 +12,8 @@ class Mer(Wer):
     name = "MER"
     pooling = "errors over errors and hits, of all recordings together"
 
-    def compare(self, wanted: str, made: str) -> Score:
+    def compare(self, reference: str, hypothesis: str) -> Score:
         """See `Wer.compare`."""
-        found = aligned(wanted, made)
-        errors = found.substitutions + found.deletions + found.insertions
-        return Score(100 * errors, found.hits + errors)
+        counts = align_words(reference, hypothesis)
+        errors = counts.substitutions + counts.deletions + counts.insertions
+        return Score(100 * errors, counts.hits + errors)

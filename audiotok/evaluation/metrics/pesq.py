@@ -1,17 +1,24 @@
-"""PESQ, a model of the opinion of listeners (ITU-T P.862): wide band 1.04 to 4.64, or narrow."""
+"""PESQ, a model of listeners' opinion (ITU-T P.862): 1.04 to 4.64 for wide band."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, needed, pair, sounding, version
+from audiotok.evaluation.metrics.base import (
+    Metric,
+    Score,
+    check_not_silent,
+    optional_import,
+    pair,
+    version,
+)
 
 
 class Pesq(Metric):
     """Wide-band PESQ (P.862.2) by the `pesq` package, at 16 kHz.
 
-    The variant `nb` is the narrow band of telephones (P.862.1), at 8 kHz: 1.02 to 4.55.
+    The variant `nb` is narrow-band PESQ for telephone speech (P.862.1), at 8 kHz: 1.02 to 4.55.
     """
 
     better = "higher"
@@ -24,13 +31,13 @@ class Pesq(Metric):
         self.protocol = f"{version('pesq')} package, {band}, mono mean"
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """See `Metric.score`; at least a quarter of a second with speech in it is needed."""
-        pesq = needed("pesq")
+        """See `Metric.score`; at least 0.25 s with speech is needed."""
+        pesq = optional_import("pesq")
         rate, band = (8000, "nb") if self.option == "nb" else (16000, "wb")
-        made, wanted = pair(output, reference, rate=rate)
-        sounding("PESQ", output=output, reference=reference)
+        estimate, target = pair(output, reference, rate=rate)
+        check_not_silent("PESQ", output=output, reference=reference)
         try:
-            value = pesq.pesq(rate, wanted.numpy(), made.numpy(), band)
+            value = pesq.pesq(rate, target.numpy(), estimate.numpy(), band)
         except pesq.PesqError as error:
             what = error.args[0] if error.args else error
             what = what.decode() if isinstance(what, bytes) else str(what)

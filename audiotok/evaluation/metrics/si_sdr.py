@@ -14,14 +14,14 @@ WITHIN = 0.05  # seconds of lag that `aligned` searches on either side
 
 
 class SiSdr(Metric):
-    """SI-SDR in dB, means removed, not aligned: a codec here delays nothing.
+    """SI-SDR in dB with means removed and no time alignment, since codecs here add no delay.
 
-    `si_sdr:aligned` first moves the output by the whole number of samples, at most 50 ms, at which
-    it looks most like the reference, either way up: a codec that is late by a few samples sounds
+    `si_sdr:aligned` first shifts the output by the whole number of samples, at most 50 ms, at which
+    it correlates most with the reference in magnitude: a codec with a delay of a few samples sounds
     the same and scores far below zero (DAC's published -9.5 dB). The sign alone never mattered:
     SI-SDR projects on the reference, whatever the factor.
 
-    `si_sdr:raw` keeps the means, as torchmetrics does unless told otherwise; a recording with an
+    `si_sdr:raw` keeps the means, as torchmetrics does by default; a recording with a constant
     offset then scores a little less.
     """
 
@@ -42,20 +42,20 @@ class SiSdr(Metric):
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
         """See `Metric.score`; silence has no SI-SDR, and a perfect output no finite one."""
-        made, wanted = pair(output, reference)
+        estimate, target = pair(output, reference)
         if self.option == "aligned":
-            made, wanted = _centred(made, "output"), _centred(wanted, "reference")
-            lag, _ = alignment(made, wanted, round(WITHIN * output.rate))
-            made, wanted = made[max(0, lag) :], wanted[max(0, -lag) :]
-            length = min(len(made), len(wanted))
-            made, wanted = made[:length], wanted[:length]
-        one, other = _centred(made, "output"), _centred(wanted, "reference")
+            estimate, target = _centred(estimate, "output"), _centred(target, "reference")
+            lag, _ = alignment(estimate, target, round(WITHIN * output.rate))
+            estimate, target = estimate[max(0, lag) :], target[max(0, -lag) :]
+            length = min(len(estimate), len(target))
+            estimate, target = estimate[:length], target[:length]
+        one, other = _centred(estimate, "output"), _centred(target, "reference")
         if self.option == "raw":
-            one, other = made.double(), wanted.double()
-        made, wanted = one, other
-        projected = (made @ wanted) / wanted.square().sum() * wanted
+            one, other = estimate.double(), target.double()
+        estimate, target = one, other
+        projected = (estimate @ target) / target.square().sum() * target
         signal = projected.square().sum()
-        noise = (made - projected).square().sum()
+        noise = (estimate - projected).square().sum()
         if noise <= EXACT * signal:
             raise ValueError("SI-SDR: the output is the reference, scaled; the ratio is infinite")
         if signal <= EXACT * noise:
@@ -63,38 +63,41 @@ class SiSdr(Metric):
         return Score(float(10 * torch.log10(signal / noise)), 1)
 
 
-def alignment(made: Tensor, wanted: Tensor, limit: int) -> tuple[int, int]:
-    """By how many samples `made` is later than `wanted`, and whether it is upside down.
+def alignment(estimate: Tensor, target: Tensor, limit: int) -> tuple[int, int]:
+    """Return the delay of an output against its reference in samples, and its polarity.
 
-    The lag is that of the largest cross-correlation in size, means removed, computed by FFT; where
-    several are as large, the one nearest to 0.
+    The lag is that of the largest absolute cross-correlation, means removed, computed by FFT; among
+    equally large ones it is the lag nearest to 0.
 
     Args:
-        made: the output `[t]`, of the reference's length.
-        wanted: the reference `[t]`.
-        limit: of the lag, in samples; at most half of the length is searched.
+        estimate: the output `[t]`, of the reference's length.
+        target: the reference `[t]`.
+        limit: largest lag in samples; at most half of the length is searched.
 
     Returns:
-        lag, sign: `made[n + lag]` is like `sign * wanted[n]`, the sign 1 or -1.
+        lag, sign: `estimate[n + lag]` is like `sign * target[n]`, the sign 1 or -1.
 
     Raises:
-        ValueError: lengths that differ.
+        ValueError: the lengths differ.
     """
-    if len(made) != len(wanted):
-        raise ValueError(f"{len(made)} and {len(wanted)} samples cannot be aligned: cut them first")
-    limit = min(limit, len(made) // 2)
-    size = 1 << (len(made) + limit).bit_length()  # no lag that is searched wraps around
-    spectra = (torch.fft.rfft(x.double() - x.double().mean(), size) for x in (made, wanted))
+    if len(estimate) != len(target):
+        raise ValueError(
+            f"{len(estimate)} and {len(target)} samples cannot be aligned: cut them first"
+        )
+    limit = min(limit, len(estimate) // 2)
+    size = 1 << (len(estimate) + limit).bit_length()  # no lag within the limit wraps around
+    spectra = (torch.fft.rfft(x.double() - x.double().mean(), size) for x in (estimate, target))
     one, other = spectra
-    found = torch.fft.irfft(one * other.conj(), size)
-    # 0, 1, -1, 2, -2 ...: the first of equals is the nearest
+    correlation = torch.fft.irfft(one * other.conj(), size)
+    # In the order 0, 1, -1, 2, -2 ..., argmax returns the nearest of equal lags.
     lags = sorted(range(-limit, limit + 1), key=abs)
-    values = found[torch.tensor(lags) % size]
+    values = correlation[torch.tensor(lags) % size]
     best = int(values.abs().argmax())
     return lags[best], -1 if values[best] < 0 else 1
 
 
 def _centred(wave: Tensor, name: str) -> Tensor:
+    """Return the waveform `[t]` in double precision without its mean; raise if it is silent."""
     wave = wave.double()
     if is_silent(wave):
         raise ValueError(f"SI-SDR: the {name} is silent")

@@ -1,4 +1,4 @@
-"""Speaker similarity: the cosine of who speaks in the output and who in the reference."""
+"""Speaker similarity: cosine of the speaker embeddings of output and reference."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.metrics.base import Metric, Score
-from audiotok.evaluation.speaker.base import embedder
+from audiotok.evaluation.speaker.base import speaker_encoder
 
 
 class Speaker(Metric):
-    """Cosine of two embeddings, -1 to 1 (SECS, SIM-o), by `models["embedder"]`.
+    """Cosine of two speaker embeddings, -1 to 1 (SECS, SIM-o), by `models["embedder"]`.
 
-    Values of different embedders do not compare: two strangers are at 0.7 by one, at 0 by another.
+    Values of different speaker encoders are not comparable: two strangers have 0.7 by one encoder
+    and 0 by another.
     """
 
     better = "higher"
@@ -21,14 +22,14 @@ class Speaker(Metric):
 
     def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:
         super().__init__(option, models=models)
-        self.embedder = embedder(self.models.get("embedder", ""))
-        self.protocol = f"cosine with the reference's vector; {self.embedder.protocol}"
+        self.encoder = speaker_encoder(self.models.get("embedder", ""))
+        self.protocol = f"cosine with the reference's vector; {self.encoder.protocol}"
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """See `Metric.score`; both are heard by themselves, so lengths may differ."""
+        """See `Metric.score`; each recording is embedded alone, so lengths may differ."""
         vectors = []
         for name, audio in (("output", output), ("reference", reference)):
             if audio.silent:
                 raise ValueError(f"speaker: the {name} is silent or has no samples")
-            vectors.append(self.embedder.vector(audio))
+            vectors.append(self.encoder.vector(audio))
         return Score(float((vectors[0] @ vectors[1]).clamp(-1, 1)), 1)

@@ -1,4 +1,4 @@
-"""STOI, short-time objective intelligibility: 0 to 1 (Taal et al. 2011)."""
+"""STOI, short-time objective intelligibility, 0 to 1 (Taal et al. 2011)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import warnings
 from collections.abc import Mapping
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, needed, pair, sounding, version
+from audiotok.evaluation.metrics.base import (
+    Metric,
+    Score,
+    check_not_silent,
+    optional_import,
+    pair,
+    version,
+)
 
 
 class Stoi(Metric):
     """STOI by the `pystoi` package, which resamples to 10 kHz.
 
-    The variant `extended` is ESTOI (Jensen and Taal 2016), for noise that comes and goes.
+    The variant `extended` is ESTOI (Jensen and Taal 2016), for fluctuating noise.
     """
 
     better = "higher"
@@ -24,16 +31,16 @@ class Stoi(Metric):
         self.protocol = f"{version('pystoi')}, {kind}, from 16 kHz, mono mean"
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """See `Metric.score`; about half a second of speech is needed."""
-        pystoi = needed("pystoi")
-        made, wanted = pair(output, reference, rate=16000)
-        sounding("STOI", reference=reference)
+        """See `Metric.score`; about 0.5 s of speech is needed."""
+        pystoi = optional_import("pystoi")
+        estimate, target = pair(output, reference, rate=16000)
+        check_not_silent("STOI", reference=reference)
         extended = self.option == "extended"
         with warnings.catch_warnings():
-            # The package warns, and gives 1e-5, where it should refuse.
+            # The package warns and returns 1e-5 where it should raise.
             warnings.filterwarnings("error", message="Not enough STFT frames")
             try:
-                value = pystoi.stoi(wanted.numpy(), made.numpy(), 16000, extended=extended)
-            except (RuntimeWarning, IndexError):  # what it makes of less than a frame
+                value = pystoi.stoi(target.numpy(), estimate.numpy(), 16000, extended=extended)
+            except (RuntimeWarning, IndexError):  # IndexError: less than one frame
                 raise ValueError("STOI: too little speech to score") from None
         return Score(float(value), 1)

@@ -1,4 +1,4 @@
-"""UTMOS: what listeners would say, without the original (Saeki et al. 2022, arXiv:2204.02152)."""
+"""UTMOS: mean opinion score without a reference (Saeki et al. 2022, arXiv:2204.02152)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import remove_parametrizations
 
 from audiotok.data.features.wav2vec2 import Wav2vec2
-from audiotok.evaluation.metrics.base import Listener, MissingModelError
+from audiotok.evaluation.metrics.base import MissingModelError, OpinionMetric
 from audiotok.nn.finite import check_finite
 from audiotok.nn.pretrained import hub
-from audiotok.nn.pretrained import reader as foreign
+from audiotok.nn.pretrained import reader as weights_reader
 
 PAGE = "github.com/sarulab-speech/UTMOS22 (epoch=3-step=7459.ckpt)"
-SOURCE = hub.Source(
+SOURCE = hub.PublishedWeights(
     file="utmos22_strong_step7459_v1.pt",
     url="https://github.com/tarepan/SpeechMOS/releases/download/v1.0.0/utmos22_strong_step7459_v1.pt",
 )
-DOMAIN, JUDGE = (
-    0,
-    288,
-)  # of the three data sets and the 3000 listeners: those the authors' demo asks
+# Rows of the tables of 3 data sets and 3000 listeners, as in the authors' demo.
+DOMAIN = 0
+LISTENER = 288
 # torchaudio's wav2vec2_base, without its dropout.
 BASE: dict[str, Any] = {
     "extractor_mode": "group_norm",
@@ -44,11 +43,11 @@ BASE: dict[str, Any] = {
 }
 
 
-class Utmos(Listener):
+class Utmos(OpinionMetric):
     """Predicted opinion, 1 to 5, by the strong learner of UTMOS22.
 
     `models["utmos"]` is the path of its weights: the authors' Lightning checkpoint, or SpeechMOS's
-    copy of what inference needs of it, which is also what is fetched where no path is given.
+    copy of its inference weights, which is also downloaded where no path is given.
     """
 
     parts = ("utmos",)
@@ -58,15 +57,16 @@ class Utmos(Listener):
     )
 
     def opinions(self, waves: Float[Tensor, "b t"]) -> Float[Tensor, " b"]:
-        """See `Listener.opinions`."""
+        """See `OpinionMetric.opinions`."""
         network = load(self.models.get("utmos") or "")
         return network(waves.to(network.judge.device))
 
 
 class StrongLearner(nn.Module):
-    """wav2vec 2.0 base, a listener and a data set beside each frame, an LSTM both ways, two layers.
+    """wav2vec 2.0 with embeddings of a listener and a data set, a BiLSTM and two linear layers.
 
-    It can judge as any of 3000 listeners of three data sets; only one of each is kept.
+    The published model predicts the opinions of 3000 listeners in three data sets; only one of each
+    is kept.
     """
 
     def __init__(self) -> None:
@@ -81,14 +81,14 @@ class StrongLearner(nn.Module):
         self.projection = nn.Sequential(nn.Linear(1024, 2048), nn.ReLU(), nn.Linear(2048, 1))
 
     def forward(self, wave: Float[Tensor, "b t"]) -> Float[Tensor, " b"]:
-        """Opinions of samples at 16 kHz, all of one length."""
+        """Return the opinions of waveforms `[b t]` at 16 kHz, all of one length."""
         *_, x = self.hearing.states(wave)
-        about = torch.cat([self.domain, self.judge]).expand(*x.shape[:2], -1)
-        x = self.projection(self.lstm(torch.cat([x, about], 2))[0])
+        conditions = torch.cat([self.domain, self.judge]).expand(*x.shape[:2], -1)
+        x = self.projection(self.lstm(torch.cat([x, conditions], 2))[0])
         return x.mean((1, 2)) * 2 + 3
 
 
-# Names of fairseq's wav2vec 2.0, as torchaudio has them.
+# Parameter names of fairseq's wav2vec 2.0, and torchaudio's for them.
 RENAMED = (
     (r"feature_extractor\.conv_layers\.(\d)\.0\.", r"feature_extractor.conv_layers.\1.conv."),
     (r"feature_extractor\.conv_layers\.0\.2\.", "feature_extractor.conv_layers.0.layer_norm."),
@@ -114,7 +114,8 @@ RENAMED = (
         r"encoder.transformer.layers.\1.feed_forward.output_dense.",
     ),
 )
-# Of the rest: authors' name, SpeechMOS's, ours; and what is taken of the authors' tables.
+# Prefixes of the other parts: the authors', SpeechMOS's and this package's. Then the tables, of
+# which one row is kept: authors' name, shape, row, SpeechMOS's name and this package's.
 PARTS = (
     ("feature_extractors.0.ssl_model.", "wav2vec2.", "hearing.network."),
     ("output_layers.0.decoder_rnn.", "blstm.", "lstm."),
@@ -123,17 +124,17 @@ PARTS = (
 )
 TABLES: tuple[tuple[str, tuple[int, int], int, str, str], ...] = (
     ("feature_extractors.1.embedding.weight", (3, 128), DOMAIN, "domain_emb", "domain"),
-    ("output_layers.0.judge_embedding.weight", (3000, 128), JUDGE, "judge_emb", "judge"),
+    ("output_layers.0.judge_embedding.weight", (3000, 128), LISTENER, "judge_emb", "judge"),
 )
 
 
-def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of either kind of file by our names, weight normalisation folded in.
+def map_state_dict(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of either kind of file by the names used here, weight norm folded in.
 
     Raises:
         ValueError: a table of listeners or data sets is missing or of another shape.
     """
-    weights = foreign.fold(dict(weights))
+    weights = weights_reader.fold(dict(weights))
     ours: dict[str, Tensor] = {}
     for theirs, shape, row, copied, name in TABLES:
         table, copy = weights.pop(theirs, None), weights.pop(copied, None)
@@ -149,16 +150,17 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 continue
             name = name.removeprefix(theirs if name.startswith(theirs) else copied)
             if part == "hearing.network.":
-                name = _first(RENAMED, name)
+                name = _replace_prefix(RENAMED, name)
             name = part + name
             break
         ours[name] = value
-    # What stood for masked frames in training is in both files, and plays no part here.
+    # Both files hold the embedding of masked frames, which only training needs.
     ours.pop("hearing.network.mask_emb", None)
     return ours
 
 
-def _first(patterns: tuple[tuple[str, str], ...], name: str) -> str:
+def _replace_prefix(patterns: tuple[tuple[str, str], ...], name: str) -> str:
+    """Return the name changed by the first of the patterns that matches, or as it is."""
     for pattern, put in patterns:
         changed, times = re.subn(f"^{pattern}", put, name)
         if times:
@@ -168,19 +170,20 @@ def _first(patterns: tuple[tuple[str, str], ...], name: str) -> str:
 
 @cache
 def load(path: str = "") -> StrongLearner:
-    """The network with the weights at `path`, or else in the cache or fetched into it.
+    """Return the network with the weights at `path`, or else with cached or downloaded ones.
 
     Raises:
-        MissingModelError: no such file, or not UTMOS's; says where to get it.
+        MissingModelError: there is no such file, or it is not UTMOS's; the message says where to
+            get it.
     """
     try:
-        file = Path(path).expanduser() if path else _fetched()
-        with inert(file):
-            weights, _ = foreign.read(file)
+        file = Path(path).expanduser() if path else _cached_or_downloaded()
+        with inert_globals(file):
+            weights, _ = weights_reader.read(file)
         network = StrongLearner()
-        network.load_state_dict(renamed(weights))
+        network.load_state_dict(map_state_dict(weights))
         check_finite(network.state_dict(), file)
-    except (hub.HubError, foreign.ForeignError) as error:
+    except (hub.HubError, weights_reader.WeightsFileError) as error:
         raise MissingModelError(
             f'UTMOS: {error}; or give the path of the checkpoint of {PAGE} as the model "utmos"'
         ) from None
@@ -191,7 +194,8 @@ def load(path: str = "") -> StrongLearner:
     return network.eval().requires_grad_(False).to(device)
 
 
-def _fetched() -> Path:
+def _cached_or_downloaded() -> Path:
+    """Return the path of the weights in the cache, downloaded first where they are not there."""
     path = hub.cache_folder() / "utmos" / SOURCE.name
     try:
         return hub.cached("utmos", SOURCE) or hub.download(SOURCE.address, path)
@@ -200,31 +204,32 @@ def _fetched() -> Path:
 
 
 @contextmanager
-def inert(path: Path) -> Iterator[None]:
-    """Lets `torch.load` read a Lightning checkpoint, still with `weights_only`.
+def inert_globals(path: Path) -> Iterator[None]:
+    """Let `torch.load` read a Lightning checkpoint, still with `weights_only`.
 
-    Beside the weights it holds the options of its training run as objects of other packages. Here
-    empty classes of ours stand for theirs, so that nothing of what the file names is run.
+    Beside the weights it holds the options of its training run as objects of other packages. Empty
+    classes stand in for them here, so that no code named by the file is run.
     """
     listed: Callable[[Path], list[str]] | None = getattr(
         torch.serialization, "get_unsafe_globals_in_checkpoint", None
     )
     try:
         names = listed(path) if listed else []
-    except Exception:  # not a checkpoint, which whoever reads it will say better
+    except Exception:  # not a checkpoint: reading it raises a clearer error
         names = []
     with torch.serialization.safe_globals([_stand_in(name) for name in names]):
         yield
 
 
 def _stand_in(name: str) -> type:
+    """Return an empty class of the given dotted name."""
     module, _, word = name.rpartition(".")
 
     def nothing(*_: Any, **__: Any) -> None:
-        """Takes what a pickle would give the object, and forgets it."""
+        """Ignore the state that a pickle gives the object."""
 
-    def made(cls: type, *_: Any, **__: Any) -> Any:
+    def create(cls: type, *_: Any, **__: Any) -> Any:
         return object.__new__(cls)
 
-    content = {"__new__": made, "__init__": nothing, "__setstate__": nothing}
+    content = {"__new__": create, "__init__": nothing, "__setstate__": nothing}
     return type(word, (), {"__module__": module, "__setitem__": nothing, **content})

@@ -1,4 +1,4 @@
-"""ViSQOL 3: how like the original, to listeners (Chinen et al. 2020, arXiv:2004.09584)."""
+"""ViSQOL 3: predicted similarity to the original (Chinen et al. 2020, arXiv:2004.09584)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from functools import cache
 from typing import Any
 
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.metrics.base import Metric, Score, needed, pair, sounding, version
+from audiotok.evaluation.metrics.base import (
+    Metric,
+    Score,
+    check_not_silent,
+    optional_import,
+    pair,
+    version,
+)
 
-# Rate, and what its likeness goes through to become an opinion.
+# Rate in Hz, and the mapping from similarity to opinion.
 KINDS = {
     "": (16000, "speech mode, lattice mapping (the default of Google's program)"),
     "polynomial": (16000, "speech mode, exponential mapping scaled to 5"),
@@ -20,8 +27,8 @@ KINDS = {
 class Visqol(Metric):
     """Predicted opinion, 1 to 5, by the `visqol-python` package (Apache-2.0).
 
-    Variants: speech at 16 kHz (the usual one), `polynomial` the same by an older mapping, and
-    `audio` for music at 48 kHz.
+    Variants: speech at 16 kHz (the default), `polynomial` the same by an older mapping, and `audio`
+    for music at 48 kHz.
     """
 
     better = "higher"
@@ -34,13 +41,13 @@ class Visqol(Metric):
         self.protocol = f"{version('visqol-python')}, {kind}, {rate // 1000} kHz, mono mean"
 
     def score(self, output: Audio, reference: Audio, text: str | None = None) -> Score:
-        """See `Metric.score`; about a second is needed."""
+        """See `Metric.score`; about 1 s is needed."""
         rate, _ = KINDS[self.option]
-        made, wanted = (wave.double().numpy() for wave in pair(output, reference, rate=rate))
-        sounding("ViSQOL", output=output, reference=reference)
+        estimate, target = (wave.double().numpy() for wave in pair(output, reference, rate=rate))
+        check_not_silent("ViSQOL", output=output, reference=reference)
         program = _program(self.option)
         try:
-            value = program.measure_from_arrays(wanted, made, rate).moslqo
+            value = program.measure_from_arrays(target, estimate, rate).moslqo
         except (ValueError, RuntimeError, IndexError) as error:
             raise ValueError(f"ViSQOL: {' '.join(str(error).split())}") from None
         return Score(float(value), 1)
@@ -48,9 +55,9 @@ class Visqol(Metric):
 
 @cache
 def _program(option: str) -> Any:
-    program = needed("visqol", "visqol-python").VisqolApi()
+    program = optional_import("visqol", "visqol-python").VisqolApi()
     if not option:
-        # Without it the package would take the other mapping, 1 or 2 points higher.
-        needed("ai_edge_litert", "ai-edge-litert")
+        # Without this library the package falls back to the other mapping, 1 or 2 points higher.
+        optional_import("ai_edge_litert", "ai-edge-litert")
     program.create(mode="audio" if option == "audio" else "speech", use_lattice_model=not option)
     return program

@@ -1,4 +1,4 @@
-"""WER, word error rate: of 100 words said, how many a recognizer gets wrong in the output."""
+"""WER, word error rate: share of the text's words that an ASR model gets wrong in the output."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from typing import Any
 
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.asr.base import recognizer
-from audiotok.evaluation.metrics.base import Metric, Score, needed, version
+from audiotok.evaluation.metrics.base import Metric, Score, optional_import, version
 from audiotok.evaluation.scripts import hide_marks, joined, only_latin, show_marks, unspaced
 
 log = logging.getLogger("audiotok")
 
 BY_CHARACTERS = "; texts without spaces between words are counted by characters, which is CER"
-UNSPACED = ("bo", "jv", "km", "lo", "my", "ja", "th", "yue", "zh")  # languages so written
+# Codes of languages without spaces between words.
+UNSPACED = ("bo", "jv", "km", "lo", "my", "ja", "th", "yue", "zh")
 
 
 class Wer(Metric):
-    """Word error rate by the `jiwer` package, of one transcript that CER, WIL and MER share.
+    """Word error rate by the `jiwer` package, from one transcript that CER, WIL and MER share.
 
-    Output and text go through Whisper's normaliser first (Radford et al. 2022, arXiv:2212.04356,
-    appendix C): case, punctuation, numbers, spelling. It would cut off combining marks, which are
-    letters in Hindi or Thai: they are kept, but for English in Latin letters. Where a text has no
-    spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese), its characters are counted,
-    as in Whisper's own evaluation, and the protocol says so.
+    Output and text are normalised by Whisper's normaliser first (Radford et al. 2022,
+    arXiv:2212.04356, appendix C): case, punctuation, numbers, spelling. It would remove combining
+    marks, which are letters in Hindi or Thai: they are kept, but for English in Latin letters.
+    Where a text has no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese), its
+    characters are counted, as in Whisper's own evaluation, and the protocol says so.
 
-    What a recognizer gets wrong in the original already is part of the number, so it means
-    something beside the original's alone. The variant `differential` takes for the text what the
-    recognizer hears in the reference.
+    Errors that the recognizer makes on the original already are part of the number, so compare it
+    with the original's. The variant `differential` uses the recognizer's transcript of the
+    reference as the text.
 
-    `models["recognizer"]` is an `ENGINE:MODEL`, and `models["language"]` what is spoken ("en").
+    `models["recognizer"]` is an `ENGINE:MODEL`, and `models["language"]` the spoken language
+    ("en").
     """
 
     better = "lower"
@@ -65,17 +67,19 @@ class Wer(Metric):
             )
         clean = normaliser(self.language)
         if self.option:
-            if reference.silent:  # Whisper would hear words in it, both times the same
+            if reference.silent:  # Whisper would hallucinate the same words in both
                 raise ValueError(f"{self.name}: the reference is silent")
             (text,) = self.recognizer.transcripts([reference])
-        wanted = clean(text or "").strip()
-        if not any(letter.isalnum() for letter in wanted):  # of "..." it leaves a full stop
+        reference_text = clean(text or "").strip()
+        if not any(
+            letter.isalnum() for letter in reference_text
+        ):  # the normaliser leaves a full stop of "..."
             where = "the recognizer hears in the reference" if self.option else "of the text"
             raise ValueError(f"{self.name}: nothing is left {where} once it is normalised")
-        (made,) = self.recognizer.transcripts([output])
-        if unspaced(wanted):
+        (transcript,) = self.recognizer.transcripts([output])
+        if unspaced(reference_text):
             self._say_characters()
-        return self.compare(wanted, clean(made).strip())
+        return self.compare(reference_text, clean(transcript).strip())
 
     def score_many(
         self,
@@ -83,20 +87,25 @@ class Wer(Metric):
         references: Sequence[Audio],
         texts: Sequence[str | None] | None = None,
     ) -> list[Score | ValueError]:
-        """See `Metric.score_many`; the recognizer hears them all at once, and remembers."""
+        """See `Metric.score_many`; all outputs are transcribed at once, texts are cached."""
         some = (text for text in texts or () if (text or "").strip())
         if self.option or next(some, None):
             self.recognizer.transcripts([output for output in outputs if len(output)])
         return super().score_many(outputs, references, texts)
 
-    def compare(self, wanted: str, made: str) -> Score:
-        """The score of normalised words, or of characters where nothing parts words."""
-        found = aligned(wanted, made)
-        errors = found.substitutions + found.deletions + found.insertions
-        return Score(100 * errors, found.hits + found.substitutions + found.deletions)
+    def compare(self, reference: str, hypothesis: str) -> Score:
+        """Return the score of normalised words, or of characters in scripts without spaces.
+
+        Args:
+            reference: the reference text.
+            hypothesis: the transcript of the output.
+        """
+        counts = align_words(reference, hypothesis)
+        errors = counts.substitutions + counts.deletions + counts.insertions
+        return Score(100 * errors, counts.hits + counts.substitutions + counts.deletions)
 
     def _say_characters(self) -> None:
-        """Say, once, that scores of this language are no word error rates."""
+        """Note in the protocol, and log once, that this language is scored by characters."""
         if self.by_characters and self.by_characters not in self.protocol:
             self.protocol += self.by_characters
             _warn_once(self.name, self.language)
@@ -104,26 +113,29 @@ class Wer(Metric):
 
 @cache
 def _warn_once(name: str, language: str) -> None:
-    said = "%s (%s): texts without spaces between words are counted by characters: this is CER"
-    log.warning(said, name, language)
+    """Log that texts of a language are counted by characters, once for each metric."""
+    message = "%s (%s): texts without spaces between words are counted by characters: this is CER"
+    log.warning(message, name, language)
 
 
-def aligned(wanted: str, made: str) -> Any:
-    """jiwer's alignment of words, or of characters where the text's script does not part words."""
-    if unspaced(wanted):
-        return needed("jiwer").process_characters(joined(wanted), joined(made))
-    return needed("jiwer").process_words(wanted, made)
+def align_words(reference: str, hypothesis: str) -> Any:
+    """Return jiwer's alignment of words, or of characters where no spaces separate words."""
+    if unspaced(reference):
+        return optional_import("jiwer").process_characters(joined(reference), joined(hypothesis))
+    return optional_import("jiwer").process_words(reference, hypothesis)
 
 
 @cache
 def normaliser(language: str) -> Callable[[str], str]:
-    """Whisper's English normaliser for English, and its basic one for any other language.
+    """Return Whisper's English normaliser for English, and its basic one for any other language.
 
-    Words that differ by a mark stay different, as those of Whisper's do not: in the basic one in
+    Words that differ by a mark stay different, unlike in Whisper's own: in the basic normaliser in
     every script, in the English one in all but Latin.
     """
     if language == "en":
-        english = needed("whisper_normalizer.english", "whisper-normalizer").EnglishTextNormalizer()
+        english = optional_import(
+            "whisper_normalizer.english", "whisper-normalizer"
+        ).EnglishTextNormalizer()
 
         def clean(text: str) -> str:
             if only_latin(text):
@@ -131,5 +143,5 @@ def normaliser(language: str) -> Callable[[str], str]:
             return show_marks(english(hide_marks(text, latin=False)))
 
         return clean
-    basic = needed("whisper_normalizer.basic", "whisper-normalizer").BasicTextNormalizer()
+    basic = optional_import("whisper_normalizer.basic", "whisper-normalizer").BasicTextNormalizer()
     return lambda text: show_marks(basic(hide_marks(text)))

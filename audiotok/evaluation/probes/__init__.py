@@ -1,1 +1,1 @@
-"""What can be read off codes, features and scores."""
+"""Probes of codes and features, and statistics of scores."""

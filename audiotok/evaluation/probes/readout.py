@@ -1,11 +1,11 @@
-"""Small networks that read labels or text off codes: what a codec's tokens are good for.
+"""Small networks that predict labels or text from codes, to measure the use of a codec's tokens.
 
     codes [b k f] -> an embedding each (ids offset by codebook) -> softmax over codebooks -> [b f d]
         -> Classifier: layers over time -> mean and deviation over time -> label
         -> Transcriber: two BiLSTMs -> characters, by CTC
 
-The embedding with attention over codebooks is that of DASB (Mousavi et al. 2024,
-arXiv:2406.14294), the BiLSTM that of SLMTokBench (Zhang et al. 2023, arXiv:2308.16692).
+The embedding with attention over codebooks is that of DASB (Mousavi et al. 2024, arXiv:2406.14294),
+the BiLSTM that of SLMTokBench (Zhang et al. 2023, arXiv:2308.16692).
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from audiotok._platform.shapes import Codes, Scalar
 
 Labels = Int[Tensor, " b"]
 Lengths = Int[Tensor, " b"]
-QUOTE = "\N{RIGHT SINGLE QUOTATION MARK}"  # an apostrophe as printers set it
+QUOTE = "\N{RIGHT SINGLE QUOTATION MARK}"  # a typographic apostrophe
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How large a readout is and how long it learns: part of what its numbers depend on."""
+    """Size of a readout and length of its training, on which its numbers depend."""
 
-    width: int  # of an embedding
-    hidden: int  # of an LSTM's direction, or of what is pooled over time
+    width: int  # features of an embedding
+    hidden: int  # features of an LSTM's direction, or of the layers that are pooled over time
     steps: int
     batch: int  # recordings a step
-    rate: float  # learning rate, of Adam
+    rate: float  # learning rate of Adam
 
     def __str__(self) -> str:
         return (
@@ -48,7 +48,7 @@ class Budget:
 def padded(
     codes: Sequence[np.ndarray], device: torch.device | str = "cpu"
 ) -> tuple[Codes, Lengths]:
-    """Codes `[k f]` of several recordings as one tensor, and how many frames each has."""
+    """Return codes `[k f]` of several recordings as one tensor `[b k f]`, and their lengths."""
     lengths = torch.tensor([c.shape[1] for c in codes])
     batch = torch.zeros(len(codes), len(codes[0]), int(lengths.max()), dtype=torch.long)
     for row, mine in zip(batch, codes, strict=True):
@@ -57,11 +57,11 @@ def padded(
 
 
 class Embedding(nn.Module):
-    """Codes to one vector a frame: an embedding each, weighted by a softmax over the codebooks.
+    """Embedding of codes as one vector a frame, weighted by a softmax over the codebooks.
 
     Args:
         sizes: entries in each codebook.
-        width: of a vector.
+        width: features of a vector.
     """
 
     offset: Tensor
@@ -75,21 +75,22 @@ class Embedding(nn.Module):
         )
 
     def forward(self, codes: Codes) -> tuple[Float[Tensor, "b f d"], Float[Tensor, "b k f"]]:
-        """Vectors, and the weight of each codebook in each frame: they sum to 1."""
+        """Return vectors, and the weight of each codebook in each frame; weights sum to 1."""
         vectors = self.table(codes + self.offset)  # [b k f d]
         weights = self.score(vectors).softmax(1)
         return (weights * vectors).sum(1), weights[..., 0]
 
 
 class Classifier(nn.Module):
-    """A label of a whole recording: mean and deviation over time of layers, then a linear map.
+    """Classifier of whole recordings: mean and deviation over time of layers, then a linear map.
 
     Args:
         sizes: entries in each codebook.
-        classes: labels there are.
+        classes: number of labels.
         budget: widths.
-        linear: no layers over time: the embedding's statistics themselves are mapped. Otherwise
-            three, as an x-vector's (Snyder et al. 2018) of kernels 5, 3 and 3 dilated 1, 2 and 3.
+        linear: use no layers over time, so that the embedding's statistics are mapped. Otherwise
+            there are three, as in an x-vector (Snyder et al. 2018), of kernels 5, 3 and 3 dilated
+            1, 2 and 3.
     """
 
     def __init__(self, sizes: Sequence[int], classes: int, budget: Budget, *, linear: bool) -> None:
@@ -103,7 +104,7 @@ class Classifier(nn.Module):
         self.out = nn.Linear(2 * widths[-1], classes)
 
     def forward(self, codes: Codes, lengths: Lengths) -> tuple[Float[Tensor, "b n"], Tensor]:
-        """Scores of the labels, and the mean weight of each codebook `[k]`."""
+        """Return the scores of the labels, and the mean weight of each codebook `[k]`."""
         x, weights = self.embedding(codes)
         real = _real(lengths, x.shape[1])
         x = x.transpose(1, 2) * real[:, None]
@@ -112,18 +113,18 @@ class Classifier(nn.Module):
         count = lengths[:, None].clamp(min=1)
         mean = x.sum(2) / count
         spread = ((x - mean[:, :, None]).square() * real[:, None]).sum(2) / count
-        told = (weights * real[:, None]).sum((0, 2)) / real.sum()
-        return self.out(torch.cat([mean, (spread + 1e-6).sqrt()], 1)), told
+        codebook_weights = (weights * real[:, None]).sum((0, 2)) / real.sum()
+        return self.out(torch.cat([mean, (spread + 1e-6).sqrt()], 1)), codebook_weights
 
 
 class BiLstm(nn.Module):
-    """Two LSTMs over recordings of several lengths, one of them from each one's own end.
+    """Pair of LSTMs over recordings of several lengths, one of them from each recording's end.
 
-    Not packed sequences, which are 4 times slower on a CPU where lengths differ.
+    Packed sequences are not used: they are 4 times slower on a CPU where lengths differ.
 
     Args:
-        width: of the input.
-        hidden: of a direction; both are put side by side.
+        width: features of the input.
+        hidden: features of each direction; both are concatenated.
     """
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -132,7 +133,7 @@ class BiLstm(nn.Module):
         self.back = nn.LSTM(width, hidden, batch_first=True)
 
     def forward(self, x: Float[Tensor, "b f d"], lengths: Lengths) -> Float[Tensor, "b f e"]:
-        """What both say of each frame; of padding, nothing that means anything."""
+        """Return the concatenated outputs of both directions; those of padding are undefined."""
         frames = torch.arange(x.shape[1], device=x.device)
         mirrored = (lengths[:, None] - 1 - frames) % x.shape[1]  # its own inverse within a length
         rows = torch.arange(len(x), device=x.device)[:, None]
@@ -140,11 +141,11 @@ class BiLstm(nn.Module):
 
 
 class Transcriber(nn.Module):
-    """Characters of each frame: two bidirectional LSTMs over the embedding, and a blank for CTC.
+    """Character CTC model: two bidirectional LSTMs over the embedding.
 
     Args:
         sizes: entries in each codebook.
-        characters: of the alphabet; 0 is CTC's blank and comes on top.
+        characters: size of the alphabet, without CTC's blank, which is 0.
         budget: widths.
     """
 
@@ -156,20 +157,21 @@ class Transcriber(nn.Module):
         self.out = nn.Linear(2 * budget.hidden, characters + 1)
 
     def forward(self, codes: Codes, lengths: Lengths) -> tuple[Float[Tensor, "b f v"], Tensor]:
-        """Log probabilities, and the mean weight of each codebook `[k]`."""
+        """Return log probabilities `[b f v]`, and the mean weight of each codebook `[k]`."""
         x, weights = self.embedding(codes)
         real = _real(lengths, x.shape[1])
-        told = (weights * real[:, None]).sum((0, 2)) / real.sum()
+        codebook_weights = (weights * real[:, None]).sum((0, 2)) / real.sum()
         y = self.second(self.first(x, lengths), lengths)
-        return self.out(y).log_softmax(2), told
+        return self.out(y).log_softmax(2), codebook_weights
 
 
 def _real(lengths: Lengths, frames: int) -> Bool[Tensor, "b f"]:
+    """Return a mask of the frames that are no padding."""
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 
 def fits(text: Sequence[int], frames: int) -> bool:
-    """Whether CTC can align a text to so many frames: repeated characters need a blank between."""
+    """Return whether CTC can align a text to so many frames, with blanks between repeats."""
     repeats = sum(a == b for a, b in pairwise(text))
     return len(text) > 0 and len(text) + repeats <= frames
 
@@ -177,7 +179,13 @@ def fits(text: Sequence[int], frames: int) -> bool:
 def log_likelihood(
     log_probs: Float[Tensor, "b f v"], lengths: Lengths, texts: Sequence[Sequence[int]]
 ) -> Float[Tensor, " b"]:
-    """Log probability in nats of each text, over all its alignments; -inf where none fits."""
+    """Return the log probability in nats of each text, over all its alignments; -inf if none fits.
+
+    Args:
+        log_probs: log probabilities `[b f v]`.
+        lengths: frames of each recording `[b]`.
+        texts: characters of each recording, as indices from 1.
+    """
     targets = torch.tensor([c for text in texts for c in text], device=log_probs.device)
     sizes = torch.tensor([len(text) for text in texts])
     by_time = log_probs.transpose(0, 1)
@@ -190,7 +198,14 @@ def ctc_loss(
     model: nn.Module,
     chosen: Sequence[int],
 ) -> Scalar:
-    """Nats a character of some of the recordings; their texts must fit."""
+    """Return the mean CTC loss of some recordings in nats a character; their texts must fit.
+
+    Args:
+        codes: codes `[k f]` of all recordings.
+        texts: texts of all recordings, as indices from 1.
+        model: a `Transcriber`.
+        chosen: indices of the recordings.
+    """
     device = next(model.parameters()).device
     batch, lengths = padded([codes[i] for i in chosen], device)
     log_probs, _ = model(batch, lengths)
@@ -200,15 +215,15 @@ def ctc_loss(
 
 
 def characters(text: str) -> str:
-    """A text in lower case: letters, digits, apostrophes, and single spaces for all else."""
+    """Return a text in lower case: letters, digits, apostrophes, and single spaces for all else."""
     text = unicodedata.normalize("NFKC", text).lower().replace(QUOTE, "'")
-    # Marks belong to letters: many scripts write their vowels so.
-    kept = [c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text]
-    return " ".join("".join(kept).split())
+    # Combining marks are kept: in many scripts they are vowels.
+    letters = [c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text]
+    return " ".join("".join(letters).split())
 
 
 def read(log_probs: Float[Tensor, "f v"]) -> list[int]:
-    """The likeliest characters frame by frame, without repeats and blanks."""
+    """Return the most likely characters `[f v]` frame by frame, without repeats and blanks."""
     best = log_probs.argmax(1).unique_consecutive()
     return best[best > 0].tolist()
 
@@ -223,15 +238,15 @@ def fit(
     device: torch.device | str = "cpu",
     over: Callable[[Sequence[int], str], Iterable[int]] = lambda items, _: items,
 ) -> nn.Module:
-    """Build a readout and teach it; the caller's random state stays as it is.
+    """Build and train a readout; the caller's random state stays as it is.
 
     Args:
-        build: makes it, with weights drawn from `seed`.
-        loss: of some of the recordings, 0 to n - 1.
-        n: recordings to learn from.
+        build: builds it, with weights drawn from `seed`.
+        loss: loss on some of the recordings, given by their indices 0 to n - 1.
+        n: number of recordings to learn from.
         budget: steps, batch and learning rate.
-        seed: of weights and order.
-        device: to run on.
+        seed: random seed of weights and order.
+        device: device to run on.
         over: wraps the steps, for progress.
     """
     with torch.random.fork_rng(), torch.enable_grad():

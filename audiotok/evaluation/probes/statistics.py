@@ -1,8 +1,8 @@
-"""How sure a mean is: intervals by bootstrap, of one system and of the difference of two.
+"""Confidence intervals by bootstrap, of one system's mean and of the difference of two.
 
 A corpus's value is the sum of its recordings' totals over the sum of their counts (words, seconds,
-or one each), so recordings are what is drawn, each with its total and its count (Efron and
-Tibshirani 1993, chapter 13; paired, for recognizers: Bisani and Ney 2004).
+or one each), so recordings are drawn, each with its total and its count (Efron and Tibshirani 1993,
+chapter 13; paired, for recognizers: Bisani and Ney 2004).
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import numpy as np
 from jaxtyping import Float
 
 Rows = Float[np.ndarray, " n"]
-Others = Float[np.ndarray, " m"]  # of another system, for a check of their number
+Others = Float[np.ndarray, " m"]  # rows of another system, whose number is checked
 
 
 def bootstrap(
     totals: Rows, counts: Rows, *, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """The 95 % percentile interval of `totals.sum() / counts.sum()` over drawn recordings.
+    """Return the 95 % percentile interval of `totals.sum() / counts.sum()` over drawn recordings.
 
     Args:
-        totals: each recording's.
-        counts: each recording's; a draw in which they sum to zero is not counted.
-        draws: of as many recordings as there are, with repetition.
-        seed: of the draws.
+        totals: total of each recording.
+        counts: count of each recording; a draw in which they sum to zero is left out.
+        draws: number of draws of as many recordings as there are, with replacement.
+        seed: random seed of the draws.
 
     Raises:
-        ValueError: no recordings, or nothing to count.
+        ValueError: there are no recordings, or all counts are zero.
     """
     return _interval(_means(totals, counts, _weights(len(totals), draws, seed)))
 
@@ -34,22 +34,22 @@ def bootstrap(
 def paired(
     a: tuple[Rows, Rows], b: tuple[Others, Others], *, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """The difference of two corpus values, a's less b's, and its 95 % interval.
+    """Return the difference of two corpus values, a's minus b's, and its 95 % interval.
 
-    Both are of the same recordings in the same order, and each draw takes the same recordings of
-    both: what makes a recording hard for both falls out.
+    Both have the same recordings in the same order, and each draw takes the same recordings of
+    both, so that the difficulty of a recording cancels.
 
     Args:
-        a: totals and counts.
-        b: the same of the other.
-        draws: of as many recordings as there are.
-        seed: of the draws.
+        a: totals and counts of one system.
+        b: totals and counts of the other.
+        draws: number of draws of as many recordings as there are, with replacement.
+        seed: random seed of the draws.
 
     Returns:
         Difference, low end, high end.
 
     Raises:
-        ValueError: unlike lengths, no recordings, or nothing to count.
+        ValueError: the lengths differ, there are no recordings, or all counts are zero.
     """
     if len(a[0]) != len(b[0]):
         raise ValueError(f"{len(a[0])} recordings cannot be paired with {len(b[0])}")
@@ -60,7 +60,7 @@ def paired(
 
 
 def _weights(n: int, draws: int, seed: int) -> Float[np.ndarray, "draws n"]:
-    """How often each draw takes each recording."""
+    """Return how often each draw takes each recording."""
     if not n:
         raise ValueError("no recordings to draw from")
     random = np.random.default_rng(seed)
@@ -68,6 +68,7 @@ def _weights(n: int, draws: int, seed: int) -> Float[np.ndarray, "draws n"]:
 
 
 def _means(totals: Rows, counts: Rows, weights: np.ndarray) -> np.ndarray:
+    """Return the value of each draw, NaN where its counts sum to zero."""
     sums = weights @ counts
     if not counts.sum():
         raise ValueError("nothing to count: a mean over zero")
@@ -76,5 +77,6 @@ def _means(totals: Rows, counts: Rows, weights: np.ndarray) -> np.ndarray:
 
 
 def _interval(means: np.ndarray) -> tuple[float, float]:
+    """Return the 2.5 and 97.5 percentiles."""
     low, high = np.nanpercentile(means, [2.5, 97.5])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""Voices told apart: the cosine with one's own, with those of others, and whether it is found."""
+"""Speaker comparison: cosines with the same speaker and with others, and identification."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Voices:
-    """Of each of n speakers heard: cosines with enrolled ones, and what they are good for."""
+    """Comparison of n speakers with enrolled ones, one value a speaker."""
 
-    own: Float[Tensor, " n"]  # with the same speaker
-    others: Float[Tensor, " n"]  # with the other speakers, mean
-    closer: Float[Tensor, " n"]  # share of the others who are less like it; a half by chance
-    found: Float[Tensor, " n"]  # 1 where no other is as like; 1 / n by chance
+    own: Float[Tensor, " n"]  # cosine with the same speaker
+    others: Float[Tensor, " n"]  # mean cosine with the other speakers
+    closer: Float[Tensor, " n"]  # share of the others who are less similar; 1 / 2 by chance
+    identified: Float[Tensor, " n"]  # 1 where no other is as similar; 1 / n by chance
 
 
-def compared(heard: Float[Tensor, "n d"], enrolled: Float[Tensor, "n d"]) -> Voices:
-    """Hold what was heard of n speakers against what is enrolled of the same, in the same order.
+def compare_speakers(tested: Float[Tensor, "n d"], enrolled: Float[Tensor, "n d"]) -> Voices:
+    """Compare test vectors of n speakers with enrolled vectors of the same, in the same order.
 
-    Cosines of coarse audio with originals are low because it is coarse. Who is found does not
-    depend on how alike all are, only on who is most alike.
+    Cosines of coarse audio with originals are low because it is coarse. Identification does not
+    depend on their level, only on who is most similar.
 
     Args:
-        heard: vectors of speakers (`speaker`), or of anything that may tell them, of any length.
-        enrolled: of other recordings of theirs.
+        tested: vectors of the test recordings `[n d]` (`speaker`), or other vectors of speakers.
+        enrolled: vectors of other recordings of theirs `[n d]`.
 
     Raises:
-        ValueError: fewer than two speakers.
+        ValueError: there are fewer than two speakers.
     """
-    n = len(heard)
+    n = len(tested)
     if n < 2:
         raise ValueError(f"speakers are told from others; here is {n}")
-    cosines = F.normalize(heard.double()) @ F.normalize(enrolled.double()).T
+    cosines = F.normalize(tested.double()) @ F.normalize(enrolled.double()).T
     own = cosines.diagonal()
     apart = ~torch.eye(n, dtype=torch.bool)
     others = cosines[apart].view(n, n - 1)
@@ -44,13 +44,14 @@ def compared(heard: Float[Tensor, "n d"], enrolled: Float[Tensor, "n d"]) -> Voi
     return Voices(own, others.mean(1), beaten.mean(1), (beaten == 1).all(1).double())
 
 
-def counts(codes: Tensor, size: int) -> Float[Tensor, " size"]:
-    """How often each code comes, as a vector for `compared`: square roots of shares.
+def code_histogram(codes: Tensor, size: int) -> Float[Tensor, " size"]:
+    """Return the histogram of codes as a vector for `compare_speakers`: square roots of shares.
 
-    Their cosine is Bhattacharyya's coefficient, 1 for equal shares and 0 where none is common.
+    The cosine of two is Bhattacharyya's coefficient, 1 for equal shares and 0 where no code is
+    common.
 
     Args:
-        codes: of one codebook, integers below `size`.
-        size: of the codebook.
+        codes: codes of one codebook, integers below `size`.
+        size: entries in the codebook.
     """
     return torch.bincount(codes.flatten(), minlength=size).double().div(codes.numel()).sqrt()

@@ -1,4 +1,4 @@
-"""What every part of the report asks of the results: cells, best values, reasons, warnings."""
+"""Lookups in results for all parts of the report: cells, best values, reasons, warnings."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from audiotok.evaluation.results import About, Finding, Mean, Pair, Results, ScoreRow, Subject
+from audiotok.evaluation.results import Finding, Mean, MetricInfo, Pair, Results, ScoreRow, Subject
 
-ORIGINAL = "original"  # the subject whose audio is that which went in
-# Metrics that stand for a listener's opinion, which a fluent voice saying other words can please.
-FEW = 10  # recordings: an interval drawn from fewer tells nothing of others
+ORIGINAL = "original"  # the subject whose audio is the input
+FEW = 10  # recordings: an interval over fewer does not generalise to others
+# Metrics that predict an opinion, which is high for fluent speech even if its words are wrong.
 OPINIONS = ("utmos", "dnsmos", "distillmos", "nisqa", "visqol", "pesq", "squim_mos", "sigmos")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands where a subject and a metric meet.
+    """Cell of the main table, for a subject and a metric.
 
     Attributes:
-        state: only a "value" has a number.
+        state: kind of cell; only a "value" has a number.
         text: the number, or "failed (REASON)", "not run", "no score".
-        span: its 95 % interval in words, "" where there is none.
-        failed: reason -> recordings.
-        best: of the subjects that compete.
-        tied: the paired interval to a best one holds 0.
+        value: the unrounded number.
+        span: its 95 % interval as text, "" where there is none.
+        n: number of recordings scored.
+        failed: reason -> number of recordings.
+        best: whether it is the best of the competing subjects.
+        tied: whether the paired interval to a best one contains 0.
     """
 
     state: Literal["value", "failed", "not run", "no score"]
@@ -39,23 +41,23 @@ class Cell:
 
     @property
     def failures(self) -> int:
-        """How many recordings have no score."""
+        """Number of recordings without a score."""
         return sum(self.failed.values())
 
 
 def reasons(failed: dict[str, int]) -> str:
-    """`REASON (3); REASON (1)`, the commonest first."""
+    """Return failures as `REASON (3); REASON (1)`, most frequent first."""
     ranked = sorted(failed.items(), key=lambda item: -item[1])
     return "; ".join(f"{reason} ({count})" for reason, count in ranked)
 
 
 def family(subject: str) -> str:
-    """What the rates of one codec have in common: the name before "@" or ":"."""
+    """Return the name that all rates of a codec share: the part before "@" or ":"."""
     return subject.split("@")[0].split(":")[0]
 
 
 def places(values: Iterable[float | None]) -> int:
-    """Decimal places that suit all these numbers: about four digits of the largest."""
+    """Return the decimal places that suit all these numbers: about four digits of the largest."""
     top = max((abs(value) for value in values if value is not None), default=0.0)
     if top == 0:
         return 3
@@ -63,55 +65,57 @@ def places(values: Iterable[float | None]) -> int:
 
 
 def competes(subject: Subject) -> bool:
-    """Whether it is a codec of some kind, not an original, a resampled one or noise."""
+    """Return whether a subject is a codec of some kind, not an original, a resampling or noise."""
     rates = (subject.kbps, subject.nominal_kbps)
     return subject.kind != "anchor" or any(rate is not None for rate in rates)
 
 
 def kbps(rate: float | None) -> str:
-    """A rate, "" where there is none."""
+    """Return a rate in kbps as text, "" where there is none."""
     return "" if rate is None else f"{rate:.3g}" if rate < 1000 else f"{rate:.0f}"
 
 
 class View:
-    """The results, looked up from the side of a table."""
+    """Results indexed for lookup by subject, recording and metric."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        self.abouts = {about.name: about for about in results.metrics}
+        self.infos = {info.name: info for info in results.metrics}
         self.means: dict[tuple[str, str], Mean] = {(m.subject, m.metric): m for m in results.means}
         self.rows: dict[tuple[str, str, str], ScoreRow] = {
             (row.subject, row.clip, row.metric): row for row in results.scores
         }
         self._pairs = {(p.metric, frozenset((p.a, p.b))): p for p in results.pairs}
-        self.places = {about.name: self._places(about.name) for about in results.metrics}
-        self._best = {about.name: self._bests(about) for about in results.metrics}
+        self.places = {info.name: self._places(info.name) for info in results.metrics}
+        self._best = {info.name: self._bests(info) for info in results.metrics}
 
     def _places(self, metric: str) -> int:
+        """Return the decimal places of a metric's means."""
         return places(mean.value for (_, name), mean in self.means.items() if name == metric)
 
-    def _bests(self, about: About) -> set[str]:
-        found = {
+    def _bests(self, info: MetricInfo) -> set[str]:
+        """Return the competing subjects with the best mean of a metric."""
+        values = {
             subject.name: mean.value
             for subject in self.results.subjects
             if competes(subject)
-            and (mean := self.means.get((subject.name, about.name))) is not None
+            and (mean := self.means.get((subject.name, info.name))) is not None
             and mean.value is not None
         }
-        if len(found) < 2 or about.not_run:
+        if len(values) < 2 or info.not_run:
             return set()
-        top = (max if about.better == "higher" else min)(found.values())
-        return {name for name, value in found.items() if value == top}
+        top = (max if info.better == "higher" else min)(values.values())
+        return {name for name, value in values.items() if value == top}
 
     def number(self, metric: str, value: float) -> str:
-        """A number of a metric, in as many places as the others of its column."""
+        """Return a number of a metric as text, with the decimal places of its column."""
         return f"{value:.{self.places[metric]}f}"
 
-    def cell(self, subject: Subject, about: About) -> Cell:
-        """What the table says of a subject in a metric; never a number that was not measured."""
-        if about.not_run:
+    def cell(self, subject: Subject, info: MetricInfo) -> Cell:
+        """Return the cell of a subject in a metric; it never has a number that was not measured."""
+        if info.not_run:
             return Cell("not run", "not run")
-        mean = self.means.get((subject.name, about.name))
+        mean = self.means.get((subject.name, info.name))
         if mean is None or (mean.value is None and not mean.failed):
             return Cell("no score", "no score")
         if mean.value is None:
@@ -119,41 +123,42 @@ class View:
             return Cell("failed", f"failed ({first})", failed=mean.failed)
         span = ""
         if mean.low is not None and mean.high is not None:
-            low, high = self.number(about.name, mean.low), self.number(about.name, mean.high)
+            low, high = self.number(info.name, mean.low), self.number(info.name, mean.high)
             span = f"{low} to {high}"
-        best = subject.name in self._best[about.name]
+        best = subject.name in self._best[info.name]
         return Cell(
             "value",
-            self.number(about.name, mean.value),
+            self.number(info.name, mean.value),
             mean.value,
             span,
             mean.n,
             mean.failed,
             best,
-            not best and competes(subject) and self._ties(subject.name, about.name),
+            not best and competes(subject) and self._ties(subject.name, info.name),
         )
 
     def _ties(self, subject: str, metric: str) -> bool:
+        """Return whether a subject cannot be told apart from a best one in a metric."""
         pairs = [self._pairs.get((metric, frozenset((subject, b)))) for b in self._best[metric]]
         return any(pair is not None and not tells(pair) for pair in pairs)
 
     def verdict(self, pair: Pair) -> str:
-        """Which of two is better, if that can be told."""
+        """Return which of two subjects is better as text, or that they cannot be told apart."""
         if not tells(pair):
             few = f"only {pair.n} recordings: " if pair.n < FEW else ""
             return f"{few}cannot be told apart"
-        about = self.abouts.get(pair.metric)
-        if about is None:
+        info = self.infos.get(pair.metric)
+        if info is None:
             return "differ"
         higher = pair.a if pair.difference > 0 else pair.b
         lower = pair.b if pair.difference > 0 else pair.a
-        return f"{higher if about.better == 'higher' else lower} is better"
+        return f"{higher if info.better == 'higher' else lower} is better"
 
     def score(self, subject: str, clip: str, metric: str) -> tuple[float | None, str]:
-        """The score of a recording, or None and why there is none."""
-        about = self.abouts[metric]
-        if about.not_run:
-            return None, f"not run: {about.not_run}"
+        """Return the score of a recording and "", or None and the reason why there is none."""
+        info = self.infos[metric]
+        if info.not_run:
+            return None, f"not run: {info.not_run}"
         row = self.rows.get((subject, clip, metric))
         if row is None:
             return None, "no score was recorded"
@@ -162,21 +167,22 @@ class View:
         return row.value, ""
 
     def hours(self) -> float:
-        """How long the recordings are together."""
+        """Return the total length of the recordings in hours."""
         return sum(clip.seconds for clip in self.results.clips) / 3600
 
     def warnings(self) -> list[str]:
-        """What a reader must know: few recordings, opinions that no word error rate stands by."""
+        """Return warnings on few recordings, and on opinions without a word error rate."""
         count = len(self.results.clips)
         few = [f"Only {count} recordings: their intervals tell nothing of others."]
         return (few if 0 < count < FEW else []) + self._bare_opinions()
 
     def _bare_opinions(self) -> list[str]:
+        """Return a warning where predicted opinions have no word error rate beside them."""
         opinions = [a for a in self.results.metrics if _is_opinion(a) and not a.not_run]
         words = [a for a in self.results.metrics if a.name.split(":")[0] == "wer" and not a.not_run]
         if not opinions:
             return []
-        names = ", ".join(about.name for about in opinions)
+        names = ", ".join(info.name for info in opinions)
         if not words:
             return [
                 f"No WER beside {names}: a predicted opinion of the sound says nothing of "
@@ -185,31 +191,32 @@ class View:
         bare = [
             subject.name
             for subject in self.results.subjects
-            if any(self.cell(subject, about).value is not None for about in opinions)
-            and all(self.cell(subject, about).value is None for about in words)
+            if any(self.cell(subject, info).value is not None for info in opinions)
+            and all(self.cell(subject, info).value is None for info in words)
         ]
         return [f"No WER beside {names} for: {', '.join(bare)}."] if bare else []
 
     def tasks(self) -> dict[str, dict[str, dict[str, Finding]]]:
-        """Findings by task, name and subject."""
-        found: dict[str, dict[str, dict[str, Finding]]] = {}
+        """Return findings by task, name and subject."""
+        grouped: dict[str, dict[str, dict[str, Finding]]] = {}
         for finding in self.results.findings:
-            rows = found.setdefault(finding.task, {})
+            rows = grouped.setdefault(finding.task, {})
             rows.setdefault(finding.name, {})[finding.subject] = finding
-        return found
+        return grouped
 
 
 def tells(pair: Pair) -> bool:
-    """Whether it tells which of the two is better."""
+    """Return whether a pair shows which of the two is better."""
     return pair.n >= FEW and not pair.low <= 0 <= pair.high
 
 
-def _is_opinion(about: About) -> bool:
-    return about.unit.upper().startswith("MOS") or about.name.split(":")[0] in OPINIONS
+def _is_opinion(info: MetricInfo) -> bool:
+    """Return whether a metric predicts the opinion of listeners."""
+    return info.unit.upper().startswith("MOS") or info.name.split(":")[0] in OPINIONS
 
 
 def best_of(row: dict[str, Finding]) -> set[str]:
-    """The subjects with the best value of a finding; nobody where neither way is better."""
+    """Return the subjects with the best value of a finding; none where no direction is better."""
     values = {name: f.value for name, f in row.items() if f.value is not None}
     better = {f.better for f in row.values()}
     if len(values) < 2 or better not in ({"higher"}, {"lower"}):

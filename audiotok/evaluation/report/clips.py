@@ -1,4 +1,4 @@
-"""The recordings a page lets one hear and see: which ones, their audio and spectrograms."""
+"""Recordings embedded in the page: their choice, audio and spectrograms."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ from audiotok.evaluation.report.base import ORIGINAL, View, competes
 from audiotok.evaluation.report.image import SIGNED, png
 from audiotok.evaluation.results import Clip
 
-LONGEST = 12.0  # seconds of a recording that the page holds
-BUDGET = 14_000_000  # characters of all recordings together; those past it are left out
+LONGEST = 12.0  # seconds that the page embeds of a longer recording
+BUDGET = 14_000_000  # characters of all embedded recordings; those past it are left out
 WORST = 3
 WIDTH = 320  # columns of a spectrogram at most
 BANDS = 64
 
 
 def chosen(view: View, count: int) -> list[Clip]:
-    """The recordings to embed: the worst 3 by the first metric for the first codec, then others.
+    """Return the recordings to embed: the worst 3 of the first codec by the first metric, and
+    others.
 
-    The others lie evenly between the rest's worst and best. Where there are no scores they lie
-    evenly in the corpus. Only recordings whose audio was kept are asked.
+    The others are evenly spaced between the rest's worst and best. Where there are no scores they
+    are evenly spaced in the corpus. Only recordings with stored audio are considered.
     """
-    kept = {name for clips in view.results.audio.values() for name in clips}
-    clips = [clip for clip in view.results.clips if clip.name in kept]
+    with_audio = {name for clips in view.results.audio.values() for name in clips}
+    clips = [clip for clip in view.results.clips if clip.name in with_audio]
     subjects = [s.name for s in view.results.subjects if competes(s)]
     codecs = [s.name for s in view.results.subjects if s.kind == "codec"]
-    found: dict[str, float] = {}
-    for about in view.results.metrics:
+    scores: dict[str, float] = {}
+    for info in view.results.metrics:
         for subject in (codecs or subjects)[:1]:
             for clip in clips:
-                value, _ = view.score(subject, clip.name, about.name)
+                value, _ = view.score(subject, clip.name, info.name)
                 if value is not None:
-                    found[clip.name] = -value if about.better == "lower" else value
-        if found:
+                    scores[clip.name] = -value if info.better == "lower" else value
+        if scores:
             break
     first: list[Clip] = []
-    if found:
-        clips.sort(key=lambda clip: found.get(clip.name, math.inf))
+    if scores:
+        clips.sort(key=lambda clip: scores.get(clip.name, math.inf))
         first = clips[: min(WORST, max(count, 0))]
     rest = clips[len(first) :]
     more = min(count - len(first), len(rest))
@@ -57,15 +58,15 @@ def chosen(view: View, count: int) -> list[Clip]:
 
 
 def embedded(view: View, folder: Path, count: int) -> Iterator[dict[str, Any]]:
-    """What the page holds of each chosen recording, for as long as the budget lasts.
+    """Yield the embedded data of each chosen recording, until the budget is used up.
 
     Yields:
-        `clip` and `subjects` (indexes into the results; -1: an original without a row), `audio`
-        and `missing` (data or the reason, one of them None), `spectra` (pictures: decoded,
-        difference; None), `original` (a picture or None), `cut` (whether only the first `LONGEST`
-        seconds are here), `seconds`.
+        `clip` and `subjects` (indexes into the results; -1: an original without a row), `audio` and
+        `missing` (data or the reason, one of them None), `spectra` (pictures: decoded, difference;
+        None), `original` (a picture or None), `cut` (whether only the first `LONGEST` seconds are
+        here), `seconds`.
     """
-    left, many = BUDGET, False  # one is there however long it is
+    left, any_embedded = BUDGET, False  # the first recording is embedded whatever its size
     order = {clip.name: i for i, clip in enumerate(view.results.clips)}
     for clip in chosen(view, count):
         entry = _entry(view, folder, clip)
@@ -77,18 +78,19 @@ def embedded(view: View, folder: Path, count: int) -> Iterator[dict[str, Any]]:
             for text in (item if isinstance(item, list) else [item])
             if text
         )
-        if left < 0 and many:
+        if left < 0 and any_embedded:
             return
-        many = True
+        any_embedded = True
         yield entry
 
 
 def _entry(view: View, folder: Path, clip: Clip) -> dict[str, Any]:
+    """Return the embedded data of a recording."""
     subjects, audio, missing, spectra = [], [], [], []
     before: NDArray[np.floating] | None = None
     picture, rate = None, 0
     index = {subject.name: i for i, subject in enumerate(view.results.subjects)}
-    # The original comes first, even without a row: the others are held against it.
+    # The original comes first, even without a row, since the others are compared with it.
     first = {ORIGINAL: index.get(ORIGINAL, -1)} if ORIGINAL in view.results.audio else {}
     for name, i in (first | index).items():
         path = view.results.audio.get(name, {}).get(clip.name)
@@ -96,11 +98,11 @@ def _entry(view: View, folder: Path, clip: Clip) -> dict[str, Any]:
         data, reason, pictures = None, "its audio was not kept", None
         if path is not None:
             try:
-                heard = Audio.load(folder / path, end=LONGEST)
-                data, reason = _data(folder / path, heard, clip.seconds), None
+                recording = Audio.load(folder / path, end=LONGEST)
+                data, reason = _data(folder / path, recording, clip.seconds), None
                 if name == ORIGINAL:
-                    rate = heard.rate
-                after = _spectrum(heard, rate or heard.rate)
+                    rate = recording.rate
+                after = _spectrum(recording, rate or recording.rate)
                 if name == ORIGINAL:
                     before, picture = after, png(_shrunk(after)[::-1], -60, 30)
                 else:
@@ -122,25 +124,25 @@ def _entry(view: View, folder: Path, clip: Clip) -> dict[str, Any]:
 
 
 def _data(path: Path, audio: Audio, seconds: float) -> str:
-    """The recording as base64 FLAC: the file itself where it will do, so that nothing changes."""
+    """Return a recording as base64 FLAC: the stored file unchanged where it is short enough."""
     if path.suffix == ".flac" and seconds <= LONGEST:
         return b64encode(path.read_bytes()).decode()
-    made = io.BytesIO()
+    buffer = io.BytesIO()
     samples = audio.samples.clamp(-1, 1).T.numpy()
-    soundfile.write(made, samples, audio.rate, format="FLAC", subtype="PCM_16")
-    return b64encode(made.getvalue()).decode()
+    soundfile.write(buffer, samples, audio.rate, format="FLAC", subtype="PCM_16")
+    return b64encode(buffer.getvalue()).decode()
 
 
 def _spectrum(audio: Audio, rate: int) -> NDArray[np.floating]:
-    """Decibels `[bands frames]`, lowest band first, at the original's rate."""
+    """Return mel magnitudes in dB `[bands frames]`, lowest band first, at the original's rate."""
     samples = audio.mono().resample(rate).samples[0]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="At least one mel filterbank")  # of a low rate
+        warnings.filterwarnings("ignore", message="At least one mel filterbank")  # at a low rate
         return 20 * log_mel(samples, rate, bands=BANDS).numpy()
 
 
 def _shrunk(decibels: NDArray[np.floating]) -> NDArray[np.floating]:
-    """At most `WIDTH` columns, each the mean of neighbours."""
+    """Return at most `WIDTH` columns, each the mean of neighbouring ones."""
     frames = decibels.shape[1]
     if frames <= WIDTH:
         return decibels
@@ -149,7 +151,7 @@ def _shrunk(decibels: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _difference(after: NDArray[np.floating], before: NDArray[np.floating] | None) -> str | None:
-    """What the codec added and took away, -30 to 30 dB; None without an original."""
+    """Return a picture of decoded minus original, -30 to 30 dB; None without an original."""
     if before is None:
         return None
     frames = min(after.shape[1], before.shape[1])

@@ -1,4 +1,4 @@
-"""The report as Markdown: the main table, protocols, pairs, findings and failures."""
+"""Report as Markdown: the main table, protocols, pairs, findings and failures."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def text(value: object) -> str:
-    """The text in one line, with nothing in it that Markdown or HTML obeys."""
+    """Return a text in one line, with the special characters of Markdown and HTML escaped."""
     line = flat(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> list[str]:
-    """Lines of a table; columns past the first `left` are numbers."""
+    """Return the lines of a table; columns past the first `left` are numbers.
+
+    Args:
+        head: names of the columns.
+        rows: cells, already escaped.
+        left: number of columns of text.
+    """
     rule = [":--" if i < left else "--:" for i in range(len(head))]
     return ["| " + " | ".join(row) + " |" for row in [head, rule, *rows]]
 
 
 def markdown(view: View, title: str) -> str:
-    """All of it."""
+    """Return the whole report as Markdown."""
     results = view.results
     lines = [f"# {text(title)}", ""]
     lines += [f"- {text(key)}: {text(value)}" for key, value in results.about.items()]
@@ -35,7 +41,7 @@ def markdown(view: View, title: str) -> str:
     heads = [f"{text(a.name)} {ARROWS[a.better]} {text(a.unit)}".strip() for a in results.metrics]
     rows = []
     for subject in results.subjects:
-        cells = [_cell(view.cell(subject, about)) for about in results.metrics]
+        cells = [_cell(view.cell(subject, info)) for info in results.metrics]
         name = text(subject.name) if competes(subject) else f"*{text(subject.name)}*"
         rows.append([name, kbps(subject.kbps), kbps(subject.nominal_kbps), *cells])
     lines += ["## Scores", ""]
@@ -48,14 +54,15 @@ def markdown(view: View, title: str) -> str:
         "## Protocols",
         "",
     ]
-    for about in results.metrics:
-        state = f" **Not run:** {text(about.not_run)}." if about.not_run else ""
-        lines.append(f"- **{text(about.name)}** ({about.better} is better): {text(about.protocol)}")
+    for info in results.metrics:
+        state = f" **Not run:** {text(info.not_run)}." if info.not_run else ""
+        lines.append(f"- **{text(info.name)}** ({info.better} is better): {text(info.protocol)}")
         lines[-1] += f".{state}" if state else ""
     return "\n".join([*lines, *_pairs(view), *_findings(view), *_failures(view), ""])
 
 
 def _cell(cell: Cell) -> str:
+    """Return a cell of the main table."""
     if cell.state != "value":
         return text(cell.text)
     number = f"**{cell.text}**" if cell.best else f"{cell.text} ≈" if cell.tied else cell.text
@@ -64,6 +71,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _pairs(view: View) -> list[str]:
+    """Return the lines of the section of paired differences."""
     if not view.results.pairs:
         return []
     rows = []
@@ -78,6 +86,7 @@ def _pairs(view: View) -> list[str]:
 
 
 def _findings(view: View) -> list[str]:
+    """Return the lines of the sections of tasks."""
     lines: list[str] = []
     for task, findings in view.tasks().items():
         present = {name for row in findings.values() for name in row}
@@ -96,6 +105,7 @@ def _findings(view: View) -> list[str]:
 
 
 def _finding(finding: Finding | None, digits: int, *, best: bool) -> str:
+    """Return the cell of a finding."""
     if finding is None:
         return ""
     if finding.value is None:
@@ -108,12 +118,13 @@ def _finding(finding: Finding | None, digits: int, *, best: bool) -> str:
 
 
 def _failures(view: View) -> list[str]:
+    """Return the lines of the section of failures."""
     rows = []
     for subject in view.results.subjects:
-        for about in view.results.metrics:
-            cell = view.cell(subject, about)
+        for info in view.results.metrics:
+            cell = view.cell(subject, info)
             if cell.failed:
-                names = [text(subject.name), text(about.name)]
+                names = [text(subject.name), text(info.name)]
                 rows.append([*names, str(cell.failures), str(cell.n), text(reasons(cell.failed))])
     if not rows:
         return ["", "## Failures", "", "None."]

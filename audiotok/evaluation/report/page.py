@@ -1,4 +1,4 @@
-"""The report as one HTML page that asks for nothing from outside."""
+"""Report as one HTML page that loads nothing from outside."""
 
 from __future__ import annotations
 
@@ -28,14 +28,21 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def page(view: View, folder: Path, *, clips: int, title: str) -> str:
-    """All of it, with at most so many recordings to hear."""
+    """Return the whole page as HTML.
+
+    Args:
+        view: the results.
+        folder: folder of the results, to which paths of audio are relative.
+        clips: largest number of embedded recordings.
+        title: title of the report.
+    """
     from jinja2 import Environment, StrictUndefined
 
     holder = files("audiotok.evaluation.report")
     script = "(function () {\n'use strict';\n"
     script += "\n".join((holder / name).read_text("utf-8") for name in SCRIPTS) + "})();\n"
     entries = list(embedded(view, folder, clips))
-    # Every string in the template is escaped unless marked safe: our own files, and JSON.
+    # Every string in the template is escaped, but for the package's own files and JSON.
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_shown
     )
@@ -45,19 +52,19 @@ def page(view: View, folder: Path, *, clips: int, title: str) -> str:
         title=title,
         css=(holder / "page.css").read_text("utf-8"),
         script=script,
-        # The browser runs this script and no other, whatever a transcript says.
+        # The content security policy allows this script only, whatever a transcript contains.
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         about={key: _plain(value) for key, value in view.results.about.items() if key != "title"},
         view=view,
         results=view.results,
         hours=view.hours(),
         speakers=len({clip.speaker for clip in view.results.clips if clip.speaker}),
-        head=[{"about": about, "arrow": ARROWS[about.better]} for about in view.results.metrics],
+        head=[{"about": info, "arrow": ARROWS[info.better]} for info in view.results.metrics],
         rows=_rows(view),
         pairs=_pairs(view),
         tasks=_tasks(view),
         usage=_usage(view),
-        ran=[about for about in view.results.metrics if not about.not_run],
+        ran=[info for info in view.results.metrics if not info.not_run],
         data=_data(view, entries, title),
         entries=entries,
         asked=clips,
@@ -67,7 +74,7 @@ def page(view: View, folder: Path, *, clips: int, title: str) -> str:
 
 
 def in_script(value: Any) -> str:
-    """JSON that can stand between script tags: nothing in it ends one."""
+    """Return a value as JSON that is safe between script tags: nothing in it can end them."""
     from markupsafe import Markup
 
     line = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -79,20 +86,22 @@ def in_script(value: Any) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Text as it may stand on the page; what is marked safe is ours."""
+    """Return text without control characters; values marked safe stay as they are."""
     return plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _plain(value: Any) -> str:
+    """Return text as it is and other values as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _rows(view: View) -> list[dict[str, Any]]:
+    """Return the rows of the main table."""
     return [
         {
             "subject": subject,
             "competes": competes(subject),
-            "cells": [view.cell(subject, about) for about in view.results.metrics],
+            "cells": [view.cell(subject, info) for info in view.results.metrics],
             "facts": {key: _plain(value) for key, value in subject.facts.items()},
         }
         for subject in view.results.subjects
@@ -100,6 +109,7 @@ def _rows(view: View) -> list[dict[str, Any]]:
 
 
 def _pairs(view: View) -> list[dict[str, Any]]:
+    """Return the rows of paired differences."""
     rows = []
     for pair in view.results.pairs:
         digits = places((pair.difference, pair.low, pair.high))
@@ -111,6 +121,7 @@ def _pairs(view: View) -> list[dict[str, Any]]:
 
 
 def _tasks(view: View) -> list[dict[str, Any]]:
+    """Return the tables of tasks."""
     tasks = []
     for task, findings in view.tasks().items():
         present = {name for row in findings.values() for name in row}
@@ -139,36 +150,44 @@ def _tasks(view: View) -> list[dict[str, Any]]:
 
 
 def _usage(view: View) -> list[dict[str, Any]]:
-    found = [{"name": s.name, "rows": strips(s)} for s in view.results.subjects if s.usage]
-    most = max((len(entry["rows"]) for entry in found), default=0)
-    for entry in found:  # one opens by itself: the first of those with most to show
+    """Return the usage of codebooks of each subject."""
+    subjects = [{"name": s.name, "rows": strips(s)} for s in view.results.subjects if s.usage]
+    most = max((len(entry["rows"]) for entry in subjects), default=0)
+    for entry in subjects:  # the first of those with the most codebooks is shown expanded
         entry["open"] = len(entry["rows"]) == most
         most = -1 if entry["open"] else most
-    return found
+    return subjects
 
 
 def _data(view: View, entries: list[dict[str, Any]], title: str) -> dict[str, Any]:
-    """What the page computes with: names once, then tables by index."""
+    """Return the data for the page's script: names once, then tables by index."""
     results = view.results
     subjects = []
     for subject in results.subjects:
         row = {"name": subject.name, "kind": subject.kind, "kbps": subject.kbps}
         subjects.append(row | {"competes": competes(subject), "family": family(subject.name)})
     metrics = []
-    for about in results.metrics:
-        row = {"name": about.name, "better": about.better, "unit": about.unit}
-        metrics.append(row | {"places": view.places[about.name], "ran": not about.not_run})
+    for info in results.metrics:
+        row = {"name": info.name, "better": info.better, "unit": info.unit}
+        metrics.append(row | {"places": view.places[info.name], "ran": not info.not_run})
     means, scores, errors = [], [], []
-    for about in results.metrics:
-        cells = [view.means.get((s.name, about.name)) for s in results.subjects]
-        ran = not about.not_run
+    for info in results.metrics:
+        cells = [view.means.get((s.name, info.name)) for s in results.subjects]
+        ran = not info.not_run
         means.append([[m.value, m.low, m.high] if m and ran else None for m in cells])
-        found = [
-            [view.score(s.name, clip.name, about.name) for clip in results.clips] if ran else []
+        results_by_subject = [
+            [view.score(s.name, clip.name, info.name) for clip in results.clips] if ran else []
             for s in results.subjects
         ]
-        scores.append([[None if v is None else float(f"{v:.6g}") for v, _ in row] for row in found])
-        errors.append([{i: why for i, (v, why) in enumerate(r) if v is None} for r in found])
+        scores.append(
+            [
+                [None if v is None else float(f"{v:.6g}") for v, _ in row]
+                for row in results_by_subject
+            ]
+        )
+        errors.append(
+            [{i: why for i, (v, why) in enumerate(r) if v is None} for r in results_by_subject]
+        )
     return {
         "title": title,
         "about": results.about,

@@ -1,4 +1,4 @@
-"""How a codec uses its codebooks: a strip of colour and two numbers for each of them."""
+"""Usage of a codec's codebooks: a strip of colour, the entries used and the perplexity of each."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 from audiotok.evaluation.report.image import png
 from audiotok.evaluation.results import Subject
 
-COLUMNS = 128  # of a strip; a larger codebook has several entries in one
+COLUMNS = 128  # columns of a strip; a larger codebook has several entries in each
 
 
 def strips(subject: Subject) -> list[dict[str, Any]]:
-    """For each codebook its `strip` (a PNG), `size`, `used`, `share` and `perplexity`.
+    """Return for each codebook its `strip` (a PNG), `size`, `used`, `share` and `perplexity`.
 
-    A strip runs from the entry used most to the one used least; its colour is the logarithm of
-    how often, on one scale for all codebooks of a subject. Entries past the counts given were
-    never used. Perplexity is e to the entropy of use: the size, if all are used alike.
+    A strip runs from the entry used most to the one used least; its colour is the logarithm of the
+    count, on one scale for all codebooks of a subject. Entries past the given counts were never
+    used. Perplexity is e to the entropy of use: the size, if all are used alike.
     """
     rows = []
     top = max((max(counts, default=0) for counts in subject.usage), default=0)

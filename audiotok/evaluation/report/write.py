@@ -1,11 +1,11 @@
-"""A report into a folder: the page, Markdown, CSV, and Parquet where that can be."""
+"""Writer of a report's files: the page, Markdown, CSV, and Parquet where pyarrow is installed."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok.evaluation.report.base import View
 from audiotok.evaluation.report.markdown import markdown
 from audiotok.evaluation.report.page import page
@@ -23,20 +23,20 @@ from audiotok.evaluation.results import Results
 def write_report(results: Results, folder: Path, *, clips: int = 8, title: str = "") -> list[Path]:
     """Write report.html, report.md, scores.csv, means.csv and scores.parquet.
 
-    Each appears under its name when it is complete, over what was there. scores.parquet needs
-    pyarrow; without it an older one is removed.
+    Each file appears under its name when it is complete, and replaces an older one. scores.parquet
+    needs pyarrow; without it an older one is removed.
 
     Args:
-        results: of a bench; the audio it names lies relative to `folder`.
-        folder: where results.json lies; made if it is not there.
-        clips: how many recordings the page holds at most; fewer, if it came to over 15 MB.
-        title: of the report; that of `results.about`, if it has one, where empty.
+        results: results of a bench; paths of audio in it are relative to `folder`.
+        folder: folder of results.json; created if it is not there.
+        clips: largest number of recordings embedded in the page; fewer, if it came to over 15 MB.
+        title: title of the report; if empty, that of `results.about`, if it has one.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: fewer than no clips, or results that say the same thing twice.
+        ValueError: `clips` is negative, or a name in the results is not unique.
         OSError: a file cannot be written.
     """
     if clips < 0:
@@ -54,7 +54,7 @@ def write_report(results: Results, folder: Path, *, clips: int = 8, title: str =
         "report.md": markdown(view, title),
     }
     for name, content in texts.items():
-        with complete(folder / name) as part:
+        with atomic_file(folder / name) as part:
             part.write_text(content, "utf-8")
     write_csv(folder / "scores.csv", SCORES, score_rows(view))
     write_csv(folder / "means.csv", MEANS, mean_rows(view))

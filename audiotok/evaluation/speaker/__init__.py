@@ -1,1 +1,1 @@
-"""Embedders turn speech into a vector that says who speaks; each file is one."""
+"""Speaker encoders that turn speech into a vector of the speaker, one encoder a file."""

@@ -1,4 +1,4 @@
-"""What every embedder promises: a vector that says who speaks."""
+"""Interface of a speaker encoder: the embedding of a recording's speaker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from audiotok._platform.cache import Memory, fingerprint
+from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok._platform.optional import MissingModelError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
@@ -17,12 +17,11 @@ USUAL = "resemblyzer"
 REMEMBERED = 2000  # vectors
 
 
-class Embedder:
-    """Speech to a speaker's vector; cosine tells how alike two are. Models load at first use.
+class SpeakerEncoder:
+    """Speaker encoder, loaded when it is first used; cosines of its vectors measure similarity.
 
     Attributes:
-        usual: its model where none is asked for; "" where it comes with the package, or must be
-            given.
+        usual: name of the default model; "" where it comes with the package, or must be given.
         model: a local path or a name.
     """
 
@@ -30,57 +29,61 @@ class Embedder:
 
     def __init__(self, model: str = "") -> None:
         self.model = model or self.usual
-        self._seen = Memory[Tensor](REMEMBERED)
+        self._cache = BoundedCache[Tensor](REMEMBERED)
 
     @property
     def protocol(self) -> str:
-        """Model and settings, printed beside every number made with it."""
+        """Model and settings, printed beside every number that depends on them."""
         raise NotImplementedError
 
     @property
     def name(self) -> str:
-        """The model's, without where it lies."""
+        """Name of the model, without its folder."""
         return Path(self.model).name if Path(self.model).expanduser().exists() else self.model
 
     def embed(self, audio: Audio) -> Float[Tensor, " d"]:
-        """The vector of a recording of any rate, of length 1.
+        """Return the vector `[d]` of length 1 of a recording of any rate.
 
         Raises:
-            ValueError: nobody speaks in it, or not for long enough.
-            MissingModelError: no such model here; says where to get it.
-            ImportError: a library is not installed; says how to.
+            ValueError: there is no speech in the recording, or too little.
+            MissingModelError: the model is not here; the message says where to get it.
+            ImportError: a library is not installed; the message says how to install it.
         """
         raise NotImplementedError
 
     def vector(self, audio: Audio) -> Float[Tensor, " d"]:
-        """As `embed`, but what was heard lately is not heard again."""
+        """Return the vector as `embed` does, from the cache for recordings embedded before."""
         if audio.silent:
             raise ValueError("nobody speaks: the recording is silent or has no samples")
         key = fingerprint(audio.samples, audio.rate)
-        found = self._seen.get(key)
-        return self._seen.put(key, self.embed(audio)) if found is None else found
+        cached = self._cache.get(key)
+        return self._cache.put(key, self.embed(audio)) if cached is None else cached
 
 
 @cache
-def embedder(spec: str = "") -> Embedder:
-    """The embedder that `NAME:MODEL` names, one for the whole process.
+def speaker_encoder(spec: str = "") -> SpeakerEncoder:
+    """Return the speaker encoder that `NAME:MODEL` names, one for the whole process.
 
     Args:
-        spec: "wespeaker:/path/of/model.onnx"; without a model the embedder's usual one; "" is
+        spec: "wespeaker:/path/of/model.onnx"; without a model the encoder's default one; "" is
             resemblyzer.
 
     Raises:
-        UnknownPartError: no such embedder; the message lists those there are.
+        UnknownPartError: there is no such encoder; the message lists those there are.
     """
     name, _, model = spec.partition(":")
     return find("embedders", name or USUAL)(model)
 
 
 def local(model: str, what: str) -> Path:
-    """The file or folder that a model's path names.
+    """Return the path of the file or folder that a model's name is.
+
+    Args:
+        model: path as the user gave it.
+        what: description of the file that is needed and where to get it, for the message.
 
     Raises:
-        MissingModelError: there is none; `what` says what is wanted and where to get it.
+        MissingModelError: there is no such file.
     """
     path = Path(model).expanduser()
     if not model or not path.exists():
@@ -89,10 +92,10 @@ def local(model: str, what: str) -> Path:
 
 
 def unit(vector: Tensor) -> Float[Tensor, " d"]:
-    """The vector's direction.
+    """Return the vector scaled to length 1, as a flat float32 vector on the CPU.
 
     Raises:
-        ValueError: it has none.
+        ValueError: its length is zero or not finite.
     """
     vector = vector.detach().cpu().float().flatten()
     length = vector.norm()

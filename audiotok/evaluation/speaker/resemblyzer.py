@@ -1,4 +1,4 @@
-"""GE2E speaker embeddings by the `resemblyzer` package, which brings its weights."""
+"""GE2E speaker embeddings by the `resemblyzer` package, which carries its weights."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiotok._platform.optional import needed, version
+from audiotok._platform.optional import optional_import, version
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.speaker.base import Embedder, local, unit
+from audiotok.evaluation.speaker.base import SpeakerEncoder, local, unit
 
 
-class Resemblyzer(Embedder):
-    """256 features, none negative, so that strangers are alike too: 0.5 to 0.8 is usual.
+class Resemblyzer(SpeakerEncoder):
+    """GE2E encoder with 256 features, none negative, so that strangers have a cosine of 0.5 to 0.8.
 
-    The package makes quiet recordings louder and cuts long silences before it listens. Source: Wan
-    et al. 2018, arXiv:1710.10467. A model is a checkpoint of the package's own kind.
+    The package makes quiet recordings louder and cuts long silences before it embeds. Source: Wan
+    et al. 2018, arXiv:1710.10467. A model is a checkpoint in the package's own format.
     """
 
     @property
     def protocol(self) -> str:
-        """See `Embedder`."""
+        """See `SpeakerEncoder`."""
         model = f"model {self.name}" if self.model else "its own weights"
         return f"{version('Resemblyzer')}, {model}, its silence cutting, 16 kHz, mono mean"
 
     @cached_property
     def _package(self) -> Any:
         with warnings.catch_warnings():
-            # The package asks for a corner of scipy by its old name.
+            # The package imports from scipy by a deprecated name.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return needed("resemblyzer")
+            return optional_import("resemblyzer")
 
     @cached_property
     def _network(self) -> Any:
@@ -41,7 +41,7 @@ class Resemblyzer(Embedder):
         return self._package.VoiceEncoder("cpu", verbose=False, weights_fpath=path)
 
     def embed(self, audio: Audio) -> Float[Tensor, " d"]:
-        """See `Embedder.embed`."""
+        """See `SpeakerEncoder.embed`."""
         wave = audio.mono().resample(16000).samples[0].clamp(-1, 1)
         if not wave.any():
             raise ValueError("resemblyzer: the recording is silent")

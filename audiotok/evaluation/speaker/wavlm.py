@@ -10,31 +10,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.speaker.base import Embedder, unit
+from audiotok.evaluation.speaker.base import SpeakerEncoder, unit
 from audiotok.nn.finite import NotFiniteError, check_finite
 
 
-class Wavlm(Embedder):
-    """`microsoft/wavlm-base-plus-sv`, or another with this head, by name or as a folder.
+class Wavlm(SpeakerEncoder):
+    """WavLM with an x-vector head: `microsoft/wavlm-base-plus-sv`, or another by name or folder.
 
-    Source: Chen et al. 2022, arXiv:2110.13900. Its page calls two recordings one speaker's above a
-    cosine of 0.86. It is not the fine-tuned WavLM-large with ECAPA-TDNN of speech synthesis papers,
-    whose similarities are lower.
+    Source: Chen et al. 2022, arXiv:2110.13900. Its page takes two recordings for the same speaker's
+    above a cosine of 0.86. It is not the fine-tuned WavLM-large with ECAPA-TDNN of speech synthesis
+    papers, whose similarities are lower.
     """
 
     usual = "microsoft/wavlm-base-plus-sv"
 
     @property
     def protocol(self) -> str:
-        """See `Embedder`."""
+        """See `SpeakerEncoder`."""
         return f"{version('transformers')}, model {self.name}, x-vector, 16 kHz, mono mean"
 
     @cached_property
     def _network(self) -> tuple[Any, bool]:
-        """The model, and whether it wants recordings of mean 0 and variance 1."""
-        library = needed("transformers")
+        """The model, and whether its input is normalised to mean 0 and variance 1."""
+        library = optional_import("transformers")
         path = Path(self.model).expanduser()
         model = str(path) if path.exists() else self.model
         if self.model.startswith(("/", ".", "~")) and not path.exists():
@@ -63,7 +63,7 @@ class Wavlm(Embedder):
         return network.eval(), bool(getattr(reader, "do_normalize", False))
 
     def embed(self, audio: Audio) -> Float[Tensor, " d"]:
-        """See `Embedder.embed`; half a second is needed."""
+        """See `SpeakerEncoder.embed`; 0.5 s is needed."""
         wave = audio.mono().resample(16000).samples
         if wave.shape[1] < 8000 or not wave.any():
             raise ValueError("wavlm: the recording is silent or shorter than 0.5 s")

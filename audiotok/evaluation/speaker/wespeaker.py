@@ -1,4 +1,4 @@
-"""WeSpeaker's speaker embeddings: an ONNX model by its path, run by onnxruntime."""
+"""WeSpeaker's speaker embeddings: an ONNX model given by its path, run by onnxruntime."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiotok._platform.optional import MissingModelError, needed, version
+from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
-from audiotok.evaluation.speaker.base import Embedder, local, unit
+from audiotok.evaluation.speaker.base import SpeakerEncoder, local, unit
 from audiotok.runtime.initializers import not_finite
 
 WANTED = "a speaker model of WeSpeaker in ONNX, such as voxceleb_resnet34.onnx of its model list"
 
 
-class Wespeaker(Embedder):
-    """ResNet34 and others of the toolkit (Wang et al. 2023, arXiv:2210.17016).
+class Wespeaker(SpeakerEncoder):
+    """ResNet34 and other models of the toolkit (Wang et al. 2023, arXiv:2210.17016).
 
-    Input as in its wespeaker/cli: Kaldi's 80 mel bands of samples of 16 bits, 25 ms Hamming windows
+    Input as in its wespeaker/cli: Kaldi's 80 mel bands of 16-bit samples, 25 ms Hamming windows
     every 10 ms, without dither, each band's mean over time removed. Silence is not cut.
     """
 
     @property
     def protocol(self) -> str:
-        """See `Embedder`."""
+        """See `SpeakerEncoder`."""
         return (
             f"WeSpeaker model {self.name or '(none given)'} by {version('onnxruntime')}, Kaldi "
             "fbank 80 without its mean, 16 kHz, mono mean"
@@ -36,10 +36,10 @@ class Wespeaker(Embedder):
     @cached_property
     def _network(self) -> Any:
         path = local(self.model, WANTED)
-        runtime = needed("onnxruntime")
+        runtime = optional_import("onnxruntime")
         try:
             session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has a kind of its own for each
+        except Exception as error:  # onnxruntime raises a different kind for each cause
             raise MissingModelError(f"{path}: not an ONNX model; wanted is {WANTED}") from error
         bad = not_finite(path.read_bytes())
         if bad:
@@ -50,7 +50,7 @@ class Wespeaker(Embedder):
         return session
 
     def embed(self, audio: Audio) -> Float[Tensor, " d"]:
-        """See `Embedder.embed`; a tenth of a second is needed."""
+        """See `SpeakerEncoder.embed`; 0.1 s is needed."""
         wave = audio.mono().resample(16000).samples
         if wave.shape[1] < 1600 or not wave.any():
             raise ValueError("wespeaker: the recording is silent or shorter than 0.1 s")

@@ -1,1 +1,1 @@
-"""Tasks say what codes of a codec are good for; each file is one."""
+"""Tasks that evaluate the codes of a codec, one task a file."""

@@ -1,4 +1,4 @@
-"""What every task promises: findings about the codes that one codec makes of a corpus."""
+"""Interface of a task: findings on the codes of one codec for one corpus."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Bench:
-    """What a task works on.
+    """Codec, corpus and settings that a task works on.
 
     Attributes:
-        codec: in eval mode, on its device.
-        codebooks: the first so many are asked about.
-        recordings: of the corpus, with what its manifest says of them.
-        encode: a recording's tokens, computed once however many tasks ask.
-        models: which model for which part: "recognizer", "embedder" ... (see `metrics.base`).
-        seed: of whatever is drawn or trained.
-        progress: wraps a sequence to show how far a task is; call it on every long loop.
+        codec: codec in eval mode, on its device.
+        codebooks: number of codebooks to evaluate, from the first.
+        recordings: recordings of the corpus, with the columns of its manifest.
+        encode: returns a recording's tokens, computed once for all tasks.
+        models: model to use for each part: "recognizer", "embedder" ... (see `metrics.base`).
+        seed: random seed for drawing and training.
+        progress: wraps a sequence to show the progress of a task; call it on every long loop.
     """
 
     codec: Codec
@@ -43,41 +43,41 @@ class Bench:
     progress: Callable[[Sequence[object], str], Sequence[object]] = lambda items, _: items
 
     def over(self, items: Sequence[T], what: str) -> Iterable[T]:
-        """The items, with progress."""
+        """Return the items, wrapped to show progress under the label `what`."""
         return cast("Iterable[T]", self.progress(items, what))
 
     def codes(self) -> list[np.ndarray]:
-        """Codes `[k f]` of every recording, in order.
+        """Return the codes `[k f]` of every recording, in order.
 
         Raises:
             ValueError: there is not a single frame.
         """
-        made = [self.encode(r).codes for r in self.over(self.recordings, "encode")]
-        if not sum(codes.shape[1] for codes in made):
+        codes_by_recording = [self.encode(r).codes for r in self.over(self.recordings, "encode")]
+        if not sum(codes.shape[1] for codes in codes_by_recording):
             raise ValueError("no frames: give recordings that are not empty")
-        return made
+        return codes_by_recording
 
     def original(self, recording: Recording) -> Audio:
-        """A recording as it is, but no more of it than was coded."""
+        """Return a recording at its own rate, cut to the length that was encoded."""
         tokens = self.encode(recording)
         return Audio.load(recording.path)[: tokens.original_samples]
 
     def audio(self, recording: Recording) -> Audio:
-        """A recording `[c t]` as the codec takes it: at its rate, mono if the codec is."""
+        """Return a recording `[c t]` in the codec's format: at its rate, mono if the codec is."""
         audio = self.original(recording)
         mixed = audio if audio.channels == self.codec.channels else audio.mono()
         return mixed.resample(self.codec.sample_rate)
 
-    def again(self, audio: Audio) -> np.ndarray:
-        """Codes `[k f]` of other audio."""
+    def encode_audio(self, audio: Audio) -> np.ndarray:
+        """Return the codes `[k f]` of any audio."""
         return self.codec.encode(audio, codebooks=self.codebooks).codes
 
 
 class Task:
-    """A task of one codec on one corpus.
+    """Evaluation of one codec on one corpus.
 
     Attributes:
-        protocol: what its numbers depend on, printed beside them.
+        protocol: conditions that its numbers depend on, printed beside them.
     """
 
     protocol: str
@@ -87,67 +87,76 @@ class Task:
             raise ValueError(f"{type(self).__name__} takes no option, and {option!r} is one")
 
     def run(self, bench: Bench) -> list[Finding]:
-        """What there is to say.
+        """Return the findings of the task.
 
         Raises:
-            ValueError: the corpus has not what the task needs (texts, speakers); says what.
+            ValueError: the corpus lacks data that the task needs (texts, speakers); the message
+                says which.
             ImportError: a library it needs is not installed.
         """
         raise NotImplementedError
 
     @property
     def name(self) -> str:
-        """As it is asked for."""
+        """Name of the task, as a recipe gives it."""
         return type(self).__module__.rpartition(".")[2]
 
-    def found(self, name: str, value: float | None, **about: Any) -> Finding:
-        """A finding of this task; `about` is what else `Finding` has."""
-        return Finding(self.name, name, None if value is None else float(value), **about)
-
-    def absent(self, name: str, why: str) -> Finding:
-        """What was not measured, and why."""
-        return self.found(name, None, note=why)
-
-    def mean(
-        self, name: str, totals: Sequence[float], counts: Sequence[float], **about: Any
-    ) -> Finding:
-        """A mean pooled over recordings (or pairs, or groups), with its 95 % interval.
+    def finding(self, name: str, value: float | None, **fields: Any) -> Finding:
+        """Return a finding of this task.
 
         Args:
-            name: of the finding.
-            totals: of each recording.
-            counts: what each total is over; recordings that sum over nothing are left out.
-            about: what else `Finding` has; a `scale` multiplies mean and interval.
+            name: name of the quantity.
+            value: its value; None if it was not measured.
+            **fields: other fields of `Finding`.
         """
-        scale = about.pop("scale", 1.0)
+        return Finding(self.name, name, None if value is None else float(value), **fields)
+
+    def absent(self, name: str, why: str) -> Finding:
+        """Return a finding without a value, with the reason in its note."""
+        return self.finding(name, None, note=why)
+
+    def mean(
+        self, name: str, totals: Sequence[float], counts: Sequence[float], **fields: Any
+    ) -> Finding:
+        """Return a mean pooled over recordings (or pairs, or groups), with its 95 % interval.
+
+        Args:
+            name: name of the finding.
+            totals: total of each recording.
+            counts: count that each total is over; recordings with a count of zero are left out.
+            **fields: other fields of `Finding`; a `scale` multiplies mean and interval.
+        """
+        scale = fields.pop("scale", 1.0)
         over = np.asarray(counts, float)
-        kept = over > 0
-        if not kept.any():
+        counted = over > 0
+        if not counted.any():
             return self.absent(name, "nothing to measure it on")
-        sums, over = np.asarray(totals, float)[kept], over[kept]
+        sums, over = np.asarray(totals, float)[counted], over[counted]
         low, high = bootstrap(sums, over)
         value = scale * sums.sum() / over.sum()
-        about = {"n": int(kept.sum()), **about}
-        return self.found(name, value, low=scale * low, high=scale * high, **about)
+        fields = {"n": int(counted.sum()), **fields}
+        return self.finding(name, value, low=scale * low, high=scale * high, **fields)
 
 
-def noisy(audio: Audio, snr: float, seed: Sequence[int]) -> Audio:
-    """With white noise, `snr` dB below the mean power of the whole recording."""
+def add_white_noise(audio: Audio, snr: float, seed: Sequence[int]) -> Audio:
+    """Return the audio with white noise, `snr` dB below the mean power of the whole recording."""
     drawn = np.random.default_rng(seed).standard_normal(audio.samples.shape)
     noise = torch.from_numpy(drawn.astype(np.float32))
     return Audio(add_noise(audio.samples[None], noise[None], snr)[0], audio.rate)
 
 
-def apart(groups: Sequence[str], seed: int, *, held: float = 0.25) -> tuple[list[int], list[int]]:
-    """Indices to train and to test on, which share no group (speaker).
+def split_by_group(
+    groups: Sequence[str], seed: int, *, held_out: float = 0.25
+) -> tuple[list[int], list[int]]:
+    """Return indices to train and to test on, which share no group (speaker).
 
     Args:
-        groups: of each recording.
-        seed: of the draw.
-        held: share of the groups to test on; at least one is, and one is not.
+        groups: group of each recording.
+        seed: random seed of the split.
+        held_out: share of the groups to test on; at least one is tested, and at least one is not.
 
     Raises:
-        ValueError: fewer than two groups.
+        ValueError: there are fewer than two groups.
     """
     names = sorted(set(groups))
     if len(names) < 2:
@@ -156,7 +165,7 @@ def apart(groups: Sequence[str], seed: int, *, held: float = 0.25) -> tuple[list
             f"{len(names)}: give a manifest with at least two in `speaker`"
         )
     order = np.random.default_rng(seed).permutation(len(names))
-    test = {names[i] for i in order[: min(len(names) - 1, max(1, round(held * len(names))))]}
+    test = {names[i] for i in order[: min(len(names) - 1, max(1, round(held_out * len(names))))]}
     split: tuple[list[int], list[int]] = ([], [])
     for i, group in enumerate(groups):
         split[group in test].append(i)

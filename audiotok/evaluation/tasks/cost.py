@@ -1,4 +1,4 @@
-"""What coding costs: real-time factors, peak memory, parameters, operations."""
+"""Cost of coding: real-time factors, peak memory, parameters, operations."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task
 from audiotok.nn.flops import flops
 
-RUNS = 3  # of each recording; the median counts
-AT_MOST = 20  # recordings, from all over the corpus
+RUNS = 3  # timed runs of each recording; their median is used
+AT_MOST = 20  # recordings, evenly spaced in the corpus
 
-# Linux counts the peak of a program as VmHWM (`ru_maxrss` may be its parent's), and 5 sets it back,
-# so that what it took to load the weights is not in it.
+# Linux reports a process's peak as VmHWM (`ru_maxrss` may be its parent's). Writing 5 to clear_refs
+# resets it, so that the memory for loading the weights is not counted.
 _CHILD = """
 import sys, torch
 from pathlib import Path
@@ -46,7 +46,7 @@ print(memory("VmHWM"))
 
 
 class Cost(Task):
-    """Time, memory and size on this machine."""
+    """Time, memory and size of a codec on this machine."""
 
     def __init__(self, option: str = "") -> None:
         super().__init__(option)
@@ -60,7 +60,7 @@ class Cost(Task):
         )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Costs; see `Task.run`."""
+        """Return the costs; see `Task.run`."""
         codec = bench.codec
         chosen = np.linspace(0, len(bench.recordings) - 1, AT_MOST).round().astype(int)
         audios = [bench.audio(bench.recordings[i]) for i in sorted(set(chosen.tolist()))]
@@ -70,26 +70,28 @@ class Cost(Task):
         tokens = [codec.encode(audio, codebooks=bench.codebooks) for audio in audios]
         seconds = [audio.seconds for audio in audios]
         coding = [partial(codec.encode, audio, codebooks=bench.codebooks) for audio in audios]
-        found = [
+        findings = [
             self._factor("encode", bench, coding, seconds),
             self._factor("decode", bench, [partial(codec.decode, t) for t in tokens], seconds),
             *self._memory(bench, max(audios, key=len)),
-            self.found("parameters", codec.parameters_total, better="lower"),
+            self.finding("parameters", codec.parameters_total, better="lower"),
         ]
-        return [*found, *self._operations(codec)]
+        return [*findings, *self._operations(codec)]
 
     def _factor(
         self, what: str, bench: Bench, calls: Sequence[Callable[[], object]], seconds: list[float]
     ) -> Finding:
+        """Return the real-time factor of calls on recordings of the given seconds."""
         calls[0]()
         took = [_median(call, bench.codec.device) for call in bench.over(calls, what)]
         name, n = f"real-time factor of {what}", len(took)
         low, high = bootstrap(np.asarray(took), np.asarray(seconds))
         value = sum(took) / sum(seconds)
         note = f"{1 / value:.1f} times faster than real time; {bench.codec.device}"
-        return self.found(name, value, better="lower", low=low, high=high, n=n, note=note)
+        return self.finding(name, value, better="lower", low=low, high=high, n=n, note=note)
 
     def _memory(self, bench: Bench, audio: Audio) -> list[Finding]:
+        """Return the peak memory of a process that encodes and decodes one recording."""
         name = "peak memory"
         if not Path("/proc/self/status").exists():
             return [self.absent(name, "not run: counted on Linux only")]
@@ -106,16 +108,17 @@ class Cost(Task):
             why = done.stderr.strip().splitlines()[-1:] or [f"signal {-done.returncode}"]
             return [self.absent(name, f"not run: {why[0][:200]}")]
         before, after = (int(line) / 1024 for line in done.stdout.split())
-        about = {"unit": "MiB", "better": "lower"}
+        fields = {"unit": "MiB", "better": "lower"}
         note = f"encode and decode {audio.seconds:.1f} s; {before:.0f} with the codec loaded"
         return [
-            self.found(name, after, note=note, **about),
-            self.found(f"{name} above the loaded codec", after - before, **about),
+            self.finding(name, after, note=note, **fields),
+            self.finding(f"{name} above the loaded codec", after - before, **fields),
         ]
 
     def _operations(self, codec: Codec) -> list[Finding]:
+        """Return the operations of the whole codec and of its encoder."""
         frames = max(1, round(2 * float(codec.frame_rate)))
-        frames += -frames % 16  # codecs of several time scales take whole ones
+        frames += -frames % 16  # multi-scale codecs need a multiple of their longest frame
         samples = frames * codec.frame_size
         random = torch.Generator().manual_seed(0)
         wave = 0.1 * torch.randn(1, codec.channels, samples, generator=random)
@@ -123,15 +126,16 @@ class Cost(Task):
         scale = codec.sample_rate / samples / 2e6  # a multiply and an add are two FLOPs
         whole = scale * flops(lambda: codec(wave))
         encoder = scale * flops(lambda: codec.latents(wave))
-        about = {"unit": "MMAC/s", "better": "lower"}
+        fields = {"unit": "MMAC/s", "better": "lower"}
         note = "multiply-adds, in millions, for a second of audio"
         return [
-            self.found("operations", whole, note=note, **about),
-            self.found("operations of the encoder", encoder, note=note, **about),
+            self.finding("operations", whole, note=note, **fields),
+            self.finding("operations of the encoder", encoder, note=note, **fields),
         ]
 
 
 def _median(call: Callable[[], object], device: torch.device) -> float:
+    """Return the median duration of a call in seconds."""
     took = []
     for _ in range(RUNS):
         began = time.perf_counter()
@@ -143,7 +147,7 @@ def _median(call: Callable[[], object], device: torch.device) -> float:
 
 
 def _processor() -> str:
-    """The processor's name, as the machine gives it."""
+    """Return the processor's name from the operating system."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))

@@ -1,4 +1,4 @@
-"""DASB's protocol in small: a label or the text, read off frozen codes by a small readout."""
+"""DASB's protocol at small scale: a label or the text, read from frozen codes by a readout."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from audiotok.evaluation.probes.readout import (
     read,
 )
 from audiotok.evaluation.results import Finding
-from audiotok.evaluation.tasks.base import Bench, Task, apart
+from audiotok.evaluation.tasks.base import Bench, Task, split_by_group
 from audiotok.tokens.statistics import distance
 
 HEADS = {"x-vector": False, "linear": True}
-LETTERS = 3  # that a keyword has at least: "the" and "a" are hardly said
+LETTERS = 3  # least letters of a keyword: shorter words are reduced in speech
 RATES = ((0.0, 1.5, "low"), (2.9, 6.0, "medium"), (24.0, 24.5, "high"))  # kbps, DASB's classes
 
 
 @dataclass(frozen=True)
 class Example:
-    """Codes `[k f]`, what they are to be read as, and who said them."""
+    """Codes `[k f]` with their label and their speaker."""
 
     codes: np.ndarray
     label: str
@@ -44,18 +44,18 @@ class Example:
 
 
 class Dasb(Task):
-    """DASB-inspired (Mousavi et al. 2024, arXiv:2406.14294): readouts of frozen codes.
+    """DASB-inspired readouts of frozen codes (Mousavi et al. 2024, arXiv:2406.14294).
 
     Args:
-        option: what is read: `speaker` (the usual one); `keyword`: the column of that name, or
-            else the commonest words, cut out of the codes of English recordings by forced
-            alignment; `classify=COLUMN`: any column of the manifest, such as `emotion` or
-            `language`; `asr`: characters by CTC. Then perhaps the size, `=small` (the usual one)
-            or `=paper`, as in `asr=paper`.
+        option: label to read. `speaker` (the default); `keyword`: the column of that name, or else
+            the most frequent words, cut out of the codes of English recordings by forced alignment;
+            `classify=COLUMN`: any column of the manifest, such as `emotion` or `language`; `asr`:
+            characters by CTC. Then optionally the size, `=small` (the default) or `=paper`, as in
+            `asr=paper`.
     """
 
     WORDS = 10  # keywords
-    LEAST = 4  # examples of a class
+    LEAST = 4  # least examples of a class
     BUDGETS: ClassVar[dict[str, tuple[Budget, Budget, int]]] = {  # of classes, of asr; seeds
         "small": (Budget(128, 128, 300, 16, 1e-3), Budget(128, 256, 200, 8, 2e-3), 1),
         "paper": (Budget(1024, 512, 20000, 4, 2e-4), Budget(1024, 1024, 140000, 4, 2e-4), 3),
@@ -73,29 +73,30 @@ class Dasb(Task):
         of_class, of_text, self.seeds = self.BUDGETS[size]
         self.budget = of_text if self.kind == "asr" else of_class
         head = "2 BiLSTMs and CTC" if self.kind == "asr" else f"heads {' and '.join(HEADS)}"
-        held = "recordings of the same speakers" if self.kind == "speaker" else "other speakers"
+        test_set = "recordings of the same speakers" if self.kind == "speaker" else "other speakers"
         cut = f"; words cut out of codes by {PROTOCOL}, unless there is a column `keyword`"
         cut = cut if self.kind == "keyword" else ""
         seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
         self.protocol = (
             f"DASB-inspired ({self.kind}, {size}): embeddings with an offset by codebook, softmax "
             f"attention over codebooks, {head}, {self.budget}, {seeds}, "
-            f"constant rate; tested on {held}{cut}"
+            f"constant rate; tested on {test_set}{cut}"
         )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Accuracy or word errors, chance, and the codebooks' weights; see `Task.run`."""
+        """Return accuracies or error rates, chance, and the codebooks' weights; see `Task.run`."""
         kbps = float(bench.codec.frame_rate) * float(
             np.log2(bench.codec.sizes[: bench.codebooks]).sum() / 1000
         )
-        found = self._transcribe(bench) if self.kind == "asr" else self._classify(bench)
+        findings = self._transcribe(bench) if self.kind == "asr" else self._classify(bench)
         classes = [name for low, high, name in RATES if low <= kbps <= high]
         note = f"DASB's class: {classes[0] if classes else 'between its classes'}"
-        return [*found, self.found("nominal rate", kbps, unit="kbps", note=note)]
+        return [*findings, self.finding("nominal rate", kbps, unit="kbps", note=note)]
 
     # -- classes ----------------------------------------------------------------------------------
 
     def _classify(self, bench: Bench) -> list[Finding]:
+        """Return the accuracy of each head on a label of whole recordings."""
         examples = self._examples(bench)
         many = Counter(example.label for example in examples)
         examples = [e for e in examples if many[e.label] >= self.LEAST]
@@ -107,18 +108,18 @@ class Dasb(Task):
             )
         train, test = self._split(examples, bench.seed)
         codes = [e.codes for e in examples]
-        wanted = torch.tensor([labels.index(e.label) for e in examples], device=bench.codec.device)
+        targets = torch.tensor([labels.index(e.label) for e in examples], device=bench.codec.device)
         sizes = bench.codec.sizes[: bench.codebooks]
         often = Counter(examples[i].label for i in train).most_common(1)[0][0]
         chance = 100 * np.mean([examples[i].label == often for i in test])
         note = f"{len(labels)} classes, {len(train)} to learn from, chance {chance:.1f} %"
-        found = []
+        findings = []
         for head, linear in HEADS.items():
             right, weights = np.zeros(len(test)), torch.zeros(len(sizes))
             for seed in range(bench.seed, bench.seed + self.seeds):
                 model = fit(
                     partial(Classifier, sizes, len(labels), self.budget, linear=linear),
-                    partial(_label_loss, [codes[i] for i in train], wanted[train]),
+                    partial(_label_loss, [codes[i] for i in train], targets[train]),
                     len(train),
                     self.budget,
                     seed=seed,
@@ -127,17 +128,18 @@ class Dasb(Task):
                 )
                 for n, i in enumerate(test):
                     with torch.no_grad():
-                        scores, told = model(*padded([codes[i]], bench.codec.device))
-                    right[n] += int(scores.argmax()) == int(wanted[i])
-                    weights += told.cpu() / self.seeds / len(test)
+                        scores, codebook_weights = model(*padded([codes[i]], bench.codec.device))
+                    right[n] += int(scores.argmax()) == int(targets[i])
+                    weights += codebook_weights.cpu() / self.seeds / len(test)
             name = f"{self.kind} right, {head} head"
             totals = (right / self.seeds).tolist()
-            about = {"unit": "%", "better": "higher", "scale": 100, "note": note}
-            found.append(self.mean(name, totals, [1.0] * len(test), **about))
-            found += self._weights(weights, f", {head} head")
-        return found
+            fields = {"unit": "%", "better": "higher", "scale": 100, "note": note}
+            findings.append(self.mean(name, totals, [1.0] * len(test), **fields))
+            findings += self._weights(weights, f", {head} head")
+        return findings
 
     def _examples(self, bench: Bench) -> list[Example]:
+        """Return codes and labels of the recordings, or of keywords cut out of them."""
         column = self.kind
         if column == "keyword" and not any(r.fields.get("keyword") for r in bench.recordings):
             return self._words(bench)
@@ -147,8 +149,8 @@ class Dasb(Task):
                 f"the manifest says nothing in a column {column!r}: give one that does, or read "
                 "another label (dasb:classify=COLUMN)"
             )
-        made = bench.codes()
-        rows = zip(made, labels, bench.recordings, strict=True)
+        all_codes = bench.codes()
+        rows = zip(all_codes, labels, bench.recordings, strict=True)
         return [
             Example(codes, label, recording.speaker)
             for codes, label, recording in rows
@@ -156,8 +158,8 @@ class Dasb(Task):
         ]
 
     def _words(self, bench: Bench) -> list[Example]:
-        """The commonest words, cut out of the codes of whole recordings."""
-        rate, found = float(bench.codec.frame_rate), []
+        """Return the most frequent words, cut out of the codes of whole recordings."""
+        rate, examples = float(bench.codec.frame_rate), []
         for recording in bench.over(bench.recordings, "align words"):
             if not recording.fields.get("language", "en").startswith("en"):
                 continue
@@ -169,43 +171,48 @@ class Dasb(Task):
             for word in words:
                 piece = codes[:, int(word.start * rate) : int(np.ceil(word.end * rate))]
                 if len(word.label) >= LETTERS and piece.shape[1]:
-                    found.append(Example(piece, word.label, recording.speaker))
-        common = [w for w, _ in Counter(e.label for e in found).most_common(self.WORDS)]
-        return [example for example in found if example.label in common]
+                    examples.append(Example(piece, word.label, recording.speaker))
+        common = [w for w, _ in Counter(e.label for e in examples).most_common(self.WORDS)]
+        return [example for example in examples if example.label in common]
 
     def _split(self, examples: Sequence[Example], seed: int) -> tuple[list[int], list[int]]:
-        """By speaker; where the speaker is the label, or there is one, a quarter of each class."""
+        """Return indices to train and test on: by speaker, or a quarter of each class.
+
+        Classes are split where the speaker is the label, or where there is only one speaker.
+        """
         speakers = [e.speaker for e in examples]
         if self.kind != "speaker" and len(set(speakers)) > 1:
-            return apart(speakers, seed)
+            return split_by_group(speakers, seed)
         random = np.random.default_rng(seed)
         split: tuple[list[int], list[int]] = ([], [])
         for label in sorted({e.label for e in examples}):
             mine = [i for i, e in enumerate(examples) if e.label == label]
             order = random.permutation(mine).tolist()
-            held = max(1, round(len(order) / 4))
-            split[1].extend(order[:held])
-            split[0].extend(order[held:])
+            n_test = max(1, round(len(order) / 4))
+            split[1].extend(order[:n_test])
+            split[0].extend(order[n_test:])
         return split
 
     def _weights(self, weights: Tensor, of: str) -> list[Finding]:
+        """Return the attention weight of each codebook."""
         note = "attention over codebooks: they sum to 1"
         return [
-            self.found(f"weight of codebook {k + 1}{of}", weight, note=note)
+            self.finding(f"weight of codebook {k + 1}{of}", weight, note=note)
             for k, weight in enumerate(weights.tolist())
         ]
 
     # -- text -------------------------------------------------------------------------------------
 
     def _transcribe(self, bench: Bench) -> list[Finding]:
+        """Return word and character error rates of a CTC readout."""
         texted = [(r, characters(r.text)) for r in bench.over(bench.recordings, "encode")]
-        said = [(r, text) for r, text in texted if text and bench.encode(r).frames]
-        if not said:
+        transcribed = [(r, text) for r, text in texted if text and bench.encode(r).frames]
+        if not transcribed:
             raise ValueError("no recording has text: give a manifest with a `text` column")
-        train, test = apart([r.speaker for r, _ in said], bench.seed)
-        alphabet = ["", *sorted({c for _, text in said for c in text})]
-        texts = [[alphabet.index(c) for c in text] for _, text in said]
-        codes = [bench.encode(r).codes for r, _ in said]
+        train, test = split_by_group([r.speaker for r, _ in transcribed], bench.seed)
+        alphabet = ["", *sorted({c for _, text in transcribed for c in text})]
+        texts = [[alphabet.index(c) for c in text] for _, text in transcribed]
+        codes = [bench.encode(r).codes for r, _ in transcribed]
         learnable = [i for i in train if fits(texts[i], codes[i].shape[1])]
         if not learnable:
             raise ValueError("every text is longer than its codes: CTC cannot learn from them")
@@ -224,24 +231,25 @@ class Dasb(Task):
             )
             for n, i in enumerate(test):
                 with torch.no_grad():
-                    log_probs, told = model(*padded([codes[i]], bench.codec.device))
-                heard = "".join(alphabet[c] for c in read(log_probs[0]))
-                weights += told.cpu() / self.seeds / len(test)
-                errors[n] += distance(said[i][1].split(), heard.split()) / self.seeds
-                letters[n] += distance(said[i][1], heard) / self.seeds
-        words = [float(len(said[i][1].split())) for i in test]
-        sizes_of = [float(len(said[i][1])) for i in test]
+                    log_probs, codebook_weights = model(*padded([codes[i]], bench.codec.device))
+                transcript = "".join(alphabet[c] for c in read(log_probs[0]))
+                weights += codebook_weights.cpu() / self.seeds / len(test)
+                errors[n] += distance(transcribed[i][1].split(), transcript.split()) / self.seeds
+                letters[n] += distance(transcribed[i][1], transcript) / self.seeds
+        words = [float(len(transcribed[i][1].split())) for i in test]
+        sizes_of = [float(len(transcribed[i][1])) for i in test]
         note = f"{len(learnable)} recordings to learn from; greedy, no language model"
-        about = {"unit": "%", "better": "lower", "scale": 100, "note": note}
+        fields = {"unit": "%", "better": "lower", "scale": 100, "note": note}
         return [
-            self.mean("word error rate", errors.tolist(), words, **about),
-            self.mean("character error rate", letters.tolist(), sizes_of, **about),
+            self.mean("word error rate", errors.tolist(), words, **fields),
+            self.mean("character error rate", letters.tolist(), sizes_of, **fields),
             *self._weights(weights, ""),
         ]
 
 
 def _label_loss(
-    codes: Sequence[np.ndarray], wanted: Tensor, model: nn.Module, chosen: list[int]
+    codes: Sequence[np.ndarray], targets: Tensor, model: nn.Module, chosen: list[int]
 ) -> Tensor:
-    batch, lengths = padded([codes[i] for i in chosen], wanted.device)
-    return F.cross_entropy(model(batch, lengths)[0], wanted[chosen])
+    """Return the cross entropy of the labels of some recordings."""
+    batch, lengths = padded([codes[i] for i in chosen], targets.device)
+    return F.cross_entropy(model(batch, lengths)[0], targets[chosen])

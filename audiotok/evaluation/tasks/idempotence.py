@@ -1,4 +1,4 @@
-"""Whether what was decoded is coded as it was: encode(decode(codes)) == codes, once and again."""
+"""Idempotence of coding, encode(decode(codes)) == codes, after one round and after several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROUNDS = 5
 
 
 class Idempotence(Task):
-    """Codes that survive decoding and encoding; a codec that keeps all can be chained at will."""
+    """Share of codes that survive decoding and encoding, once and repeatedly."""
 
     protocol = (
         f"share of codes equal to the first ones after 1 to {ROUNDS} rounds of decode and encode "
@@ -19,9 +19,9 @@ class Idempotence(Task):
     )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Shares by codebook and round; see `Task.run`."""
-        kept = np.zeros((len(bench.recordings), ROUNDS, bench.codebooks))  # codes as at first
-        settled = np.zeros_like(kept)  # as a round before
+        """Return shares by codebook and round; see `Task.run`."""
+        unchanged = np.zeros((len(bench.recordings), ROUNDS, bench.codebooks))  # codes as at first
+        settled = np.zeros_like(unchanged)  # as a round before
         frames = np.zeros(len(bench.recordings))
         for i, recording in enumerate(bench.over(bench.recordings, "again")):
             first = tokens = bench.encode(recording)
@@ -30,18 +30,18 @@ class Idempotence(Task):
                 before = tokens
                 audio = bench.codec.decode(tokens)
                 tokens = bench.codec.encode(audio, codebooks=bench.codebooks)
-                kept[i, r] = (tokens.codes == first.codes).sum(1)
+                unchanged[i, r] = (tokens.codes == first.codes).sum(1)
                 settled[i, r] = (tokens.codes == before.codes).sum(1)
         how = {"unit": "%", "better": "higher", "scale": 100}
         every = (frames * bench.codebooks).tolist()
-        found = [
-            self.mean(f"kept after {_rounds(r + 1)}", kept[:, r].sum(1).tolist(), every, **how)
+        findings = [
+            self.mean(f"kept after {_rounds(r + 1)}", unchanged[:, r].sum(1).tolist(), every, **how)
             for r in range(ROUNDS)
         ]
-        found += [
+        findings += [
             self.mean(
                 f"kept after 1 round of codebook {k + 1}",
-                kept[:, 0, k].tolist(),
+                unchanged[:, 0, k].tolist(),
                 frames.tolist(),
                 **how,
             )
@@ -49,7 +49,7 @@ class Idempotence(Task):
         ]
         last = settled[:, -1].sum(1).tolist()
         note = f"codes of round {ROUNDS} that are as in round {ROUNDS - 1}"
-        return [*found, self.mean("settled", last, every, note=note, **how)]
+        return [*findings, self.mean("settled", last, every, note=note, **how)]
 
 
 def _rounds(n: int) -> str:

@@ -1,4 +1,4 @@
-"""What codes tell of phones and of the speaker: mutual information, and linear probes."""
+"""Information in codes on phones and on the speaker: mutual information, and linear probes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 import torch
 
 from audiotok.audio.delimited import read_rows
-from audiotok.data.alignment import PROTOCOL, Span, align
+from audiotok.data.alignment import PROTOCOL, TimedSpan, align
 from audiotok.data.manifest import Recording
-from audiotok.evaluation.probes.probe import Probed, probe
+from audiotok.evaluation.probes.probe import ProbeResult, probe
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task
-from audiotok.tokens.statistics import entropy, mutual_information, tally
+from audiotok.tokens.statistics import code_counts, entropy, mutual_information
 
-DRAWS = 20  # orders of the labels that the chance level is a mean of
-SECOND = 1.0  # s of codes that the speaker is guessed from
+DRAWS = 20  # random orders of the labels, whose mean is the chance level
+SECOND = 1.0  # seconds of codes that the speaker is predicted from
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Frames whose phone is known: codes `[k n]` and labels `[n]`, recording by recording."""
+    """Frames whose phone is known, in order: codes `[k n]`, phones `[n]` and speakers `[n]`."""
 
     codes: np.ndarray
     phones: np.ndarray
@@ -32,7 +32,7 @@ class Labelled:
 
 
 class Information(Task):
-    """Mutual information of each codebook with phones and with speakers, less chance.
+    """Mutual information of each codebook with phones and with speakers, minus its value by chance.
 
     Args:
         option: the path of a TSV from a forced aligner: path (as in the manifest), speaker, phone,
@@ -53,20 +53,20 @@ class Information(Task):
         )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Information and probes; see `Task.run`."""
-        found = []
-        made = bench.codes()
+        """Return mutual information and probe accuracies; see `Task.run`."""
+        findings = []
+        all_codes = bench.codes()
         try:
             spans, left_out = self._spans(bench)
-            found += self._phones(bench, made, spans, left_out)
-        except ImportError as error:  # the speakers need no phones
-            found.append(self.absent("information on phones", f"not run: {error}"))
-        return [*found, *self._speakers(bench, made)]
+            findings += self._phones(bench, all_codes, spans, left_out)
+        except ImportError as error:  # findings on speakers need no phones
+            findings.append(self.absent("information on phones", f"not run: {error}"))
+        return [*findings, *self._speakers(bench, all_codes)]
 
     # -- phones -----------------------------------------------------------------------------------
 
-    def _spans(self, bench: Bench) -> tuple[list[list[Span]], str]:
-        """The phones of every recording, and what was left out."""
+    def _spans(self, bench: Bench) -> tuple[list[list[TimedSpan]], str]:
+        """Return the phones of every recording, and a note on recordings that were left out."""
         if self.option:
             table = phones_of(Path(self.option))
             spans = [table.get(_path(r), table.get(str(r.path), [])) for r in bench.recordings]
@@ -84,16 +84,17 @@ class Information(Task):
         return spans, "; ".join(f"{n} recordings left out: {why}" for why, n in reasons.items())
 
     def _phones(
-        self, bench: Bench, made: list[np.ndarray], spans: list[list[Span]], note: str
+        self, bench: Bench, all_codes: list[np.ndarray], spans: list[list[TimedSpan]], note: str
     ) -> list[Finding]:
+        """Return the findings on phones."""
         if not any(spans):
             return [self.absent("information on phones", f"no phones; {note}")]
         rate = float(bench.codec.frame_rate)
         names = sorted({span.label for mine in spans for span in mine})
         codes, labels, who = [], [], []
-        speakers = numbered([r.speaker for r in bench.recordings])
-        for mine, of, speaker in zip(made, spans, speakers, strict=True):
-            label = labelled(of, names, mine.shape[1], rate)
+        speakers = integer_labels([r.speaker for r in bench.recordings])
+        for mine, of, speaker in zip(all_codes, spans, speakers, strict=True):
+            label = frame_labels(of, names, mine.shape[1], rate)
             codes.append(mine[:, label >= 0])
             labels.append(label[label >= 0])
             who.append(np.full(len(labels[-1]), speaker))
@@ -103,13 +104,13 @@ class Information(Task):
         random = np.random.default_rng(bench.seed)
         n = len(data.phones)
         turned = [np.roll(data.phones, t) for t in random.integers(n // 8, n - n // 8, DRAWS)]
-        found = [
-            self._told("phones", k, row, data.phones, turned, note)
+        findings = [
+            self._information("phones", k, row, data.phones, turned, note)
             for k, row in enumerate(data.codes)
         ]
-        return [*found, self._phone_probe(data, bench.seed)]
+        return [*findings, self._phone_probe(data, bench.seed)]
 
-    def _told(
+    def _information(
         self,
         what: str,
         k: int,
@@ -118,58 +119,68 @@ class Information(Task):
         others: Sequence[np.ndarray],
         note: str,
     ) -> Finding:
-        """Information of one codebook on a label, less that on labels out of place."""
+        """Return the information of one codebook on a label, minus that on permuted labels."""
         plain = mutual_information(codes, labels)
         chance = float(np.mean([mutual_information(codes, other) for other in others]))
-        most = entropy(tally(labels))
+        most = entropy(code_counts(labels))
         share = 100 * (plain - chance) / most if most else 0.0
         above = 100 * (plain - chance) / (most - chance) if most > chance else 0.0
-        about = (
+        details = (
             f"{plain:.3f} less {chance:.3f} by chance; {share:.1f} % of the label's {most:.3f} "
             f"bits, {above:.1f} % of what chance leaves of them{'; ' if note else ''}{note}"
         )
         name = f"information of codebook {k + 1} on {what}"
         better = "higher" if what == "phones" else ""
-        return self.found(
-            name, plain - chance, unit="bits", better=better, n=len(labels), note=about
+        return self.finding(
+            name, plain - chance, unit="bits", better=better, n=len(labels), note=details
         )
 
     def _phone_probe(self, data: Labelled, seed: int) -> Finding:
+        """Return the accuracy of a probe of the phone on the code of codebook 1."""
         name = "phones right, from the code of codebook 1"
         if len(np.unique(data.speakers)) < 2:
             return self.absent(name, "frames of a single speaker, who cannot be held out")
         _, kinds = np.unique(data.codes[0], return_inverse=True)
         features = torch.nn.functional.one_hot(torch.from_numpy(kinds)).float()
-        got = probe(
+        result = probe(
             features, torch.from_numpy(data.phones), torch.from_numpy(data.speakers), seed=seed
         )
-        return self._probed(name, got, "speakers", "higher")
+        return self._probed(name, result, "speakers", "higher")
 
-    def _probed(self, name: str, got: Probed, groups: str, better: str) -> Finding:
-        note = f"chance {100 * got.chance:.1f} %; {got.groups} {groups} held out"
-        about = {"unit": "%", "low": 100 * got.low, "high": 100 * got.high, "n": got.tested}
-        return self.found(name, 100 * got.accuracy, better=better, note=note, **about)
+    def _probed(self, name: str, result: ProbeResult, groups: str, better: str) -> Finding:
+        """Return the finding of a probe's accuracy."""
+        note = f"chance {100 * result.chance:.1f} %; {result.groups} {groups} held out"
+        fields = {
+            "unit": "%",
+            "low": 100 * result.low,
+            "high": 100 * result.high,
+            "n": result.tested,
+        }
+        return self.finding(name, 100 * result.accuracy, better=better, note=note, **fields)
 
     # -- speakers ---------------------------------------------------------------------------------
 
-    def _speakers(self, bench: Bench, made: list[np.ndarray]) -> list[Finding]:
+    def _speakers(self, bench: Bench, all_codes: list[np.ndarray]) -> list[Finding]:
+        """Return the findings on speakers."""
         many = Counter(r.speaker for r in bench.recordings if r.speaker)
-        kept = [i for i, r in enumerate(bench.recordings) if many[r.speaker] > 1]
-        if len({bench.recordings[i].speaker for i in kept}) < 2:
+        chosen = [i for i, r in enumerate(bench.recordings) if many[r.speaker] > 1]
+        if len({bench.recordings[i].speaker for i in chosen}) < 2:
             why = "no two speakers with two recordings each in the manifest's `speaker`"
             return [self.absent("information on the speaker", why)]
-        who = numbered([bench.recordings[i].speaker for i in kept])
-        frames = [made[i].shape[1] for i in kept]
-        codes = np.concatenate([made[i] for i in kept], 1)
+        who = integer_labels([bench.recordings[i].speaker for i in chosen])
+        frames = [all_codes[i].shape[1] for i in chosen]
+        codes = np.concatenate([all_codes[i] for i in chosen], 1)
         random = np.random.default_rng(bench.seed)
         labels = np.repeat(who, frames)
-        dealt = [np.repeat(random.permutation(who), frames) for _ in range(DRAWS)]
-        found = [
-            self._told("the speaker", k, row, labels, dealt, "") for k, row in enumerate(codes)
+        permuted = [np.repeat(random.permutation(who), frames) for _ in range(DRAWS)]
+        findings = [
+            self._information("the speaker", k, row, labels, permuted, "")
+            for k, row in enumerate(codes)
         ]
-        return [*found, self._speaker_probe([made[i][0] for i in kept], who, bench)]
+        return [*findings, self._speaker_probe([all_codes[i][0] for i in chosen], who, bench)]
 
     def _speaker_probe(self, rows: list[np.ndarray], who: np.ndarray, bench: Bench) -> Finding:
+        """Return the accuracy of a probe of the speaker on counts of codes in a second."""
         span = max(1, round(SECOND * float(bench.codec.frame_rate)))
         kinds, index = np.unique(np.concatenate(rows), return_inverse=True)
         features, labels, groups, at = [], [], [], 0
@@ -182,26 +193,36 @@ class Information(Task):
         name = "speakers right, from a second of codebook 1"
         if len(set(groups)) < 2:
             return self.absent(name, f"fewer than two recordings of {SECOND:g} s")
-        got = probe(
+        result = probe(
             torch.from_numpy(np.stack(features)).float(),
             torch.tensor(np.asarray(labels)),
             torch.tensor(groups),
             seed=bench.seed,
         )
-        return self._probed(name, got, "recordings", "")
+        return self._probed(name, result, "recordings", "")
 
 
 def _path(recording: Recording) -> str:
+    """Return the path of a recording as its manifest gives it."""
     return recording.fields.get("path", str(recording.path))
 
 
-def numbered(names: Sequence[str]) -> np.ndarray:
-    """Names as 0, 1, ..."""
+def integer_labels(names: Sequence[str]) -> np.ndarray:
+    """Return names as integers 0, 1, ... in their sorted order."""
     return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
 
 
-def labelled(spans: Sequence[Span], names: Sequence[str], frames: int, rate: float) -> np.ndarray:
-    """The label of every frame whose middle lies in a span, -1 elsewhere."""
+def frame_labels(
+    spans: Sequence[TimedSpan], names: Sequence[str], frames: int, rate: float
+) -> np.ndarray:
+    """Return the label of every frame whose middle lies in a span, -1 elsewhere.
+
+    Args:
+        spans: labelled stretches of time, in seconds.
+        names: labels in the order of their numbers.
+        frames: number of frames.
+        rate: frames a second.
+    """
     label = np.full(frames, -1, np.int64)
     for span in spans:
         first, last = (_from(at * rate - 0.5) for at in (span.start, span.end))
@@ -210,22 +231,22 @@ def labelled(spans: Sequence[Span], names: Sequence[str], frames: int, rate: flo
 
 
 def _from(at: float) -> int:
-    """The first frame from a place on; a place that is a frame's but for rounding is that frame."""
+    """Return the first frame at or after a position, which is rounded to six decimals."""
     return max(0, int(np.ceil(round(at, 6))))
 
 
-def phones_of(path: Path) -> dict[str, list[Span]]:
-    """The phones of each recording in an aligner's TSV.
+def phones_of(path: Path) -> dict[str, list[TimedSpan]]:
+    """Return the phones of each recording in an aligner's TSV.
 
     Raises:
-        ValueError: it cannot be read, or lacks a column, or a time is no number.
+        ValueError: the file cannot be read, or lacks a column, or a time is no number.
     """
-    spans: dict[str, list[Span]] = defaultdict(list)
+    spans: dict[str, list[TimedSpan]] = defaultdict(list)
     try:
         with path.open(encoding="utf-8-sig") as lines:
             for _, row in read_rows(lines, str(path)):
                 spans[row["path"]].append(
-                    Span(row["phone"], float(row["start"]), float(row["end"]))
+                    TimedSpan(row["phone"], float(row["start"]), float(row["end"]))
                 )
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""What is left of words and voice when codebook 1 alone, and all codebooks, are decoded."""
+"""Words and voice preserved when codebook 1 alone, and when all codebooks are decoded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from audiotok.evaluation.tasks.base import Bench, Task
 
 
 class Preservation(Task):
-    """SLMTokBench's second axis (Zhang et al. 2023, arXiv:2308.16692): information preservation."""
+    """Information preservation, SLMTokBench's second axis (Zhang et al. 2023, arXiv:2308.16692)."""
 
     protocol = (
         "metrics `wer` (where there is text) and `speaker` of what the codec decodes from codebook "
@@ -18,8 +18,8 @@ class Preservation(Task):
     )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Word errors and speaker similarity; see `Task.run`."""
-        found = []
+        """Return word error rates and speaker similarities; see `Task.run`."""
+        findings = []
         kinds = {"codebook 1": 1, f"codebooks 1 to {bench.codebooks}": bench.codebooks}
         if bench.codebooks == 1:
             del kinds[f"codebooks 1 to {bench.codebooks}"]
@@ -27,14 +27,15 @@ class Preservation(Task):
             try:
                 metric = find("metrics", name)(models=bench.models)
                 if name == "wer":
-                    found.append(self._scored(bench, metric, "wer of the originals", None))
+                    findings.append(self._scored(bench, metric, "wer of the originals", None))
                 for of, codebooks in kinds.items():
-                    found.append(self._scored(bench, metric, f"{name} of {of}", codebooks))
-            except (ImportError, ValueError) as error:  # the other one may well run
-                found.append(self.absent(name, f"not run: {error}"))
-        return found
+                    findings.append(self._scored(bench, metric, f"{name} of {of}", codebooks))
+            except (ImportError, ValueError) as error:  # the other metric may run
+                findings.append(self.absent(name, f"not run: {error}"))
+        return findings
 
     def _scored(self, bench: Bench, metric: Metric, name: str, codebooks: int | None) -> Finding:
+        """Return a metric of the audio decoded from the first codebooks; None: of the originals."""
         totals, counts, failed = [], [], {}
         for recording in bench.over(bench.recordings, name):
             original = bench.original(recording).mono()
@@ -51,7 +52,7 @@ class Preservation(Task):
             totals.append(score.total)
             counts.append(score.count)
         note = "; ".join(f"{n} not scored: {why}" for why, n in failed.items())
-        about = {"unit": metric.unit, "better": metric.better}
+        fields = {"unit": metric.unit, "better": metric.better}
         return self.mean(
-            name, totals, counts, note=f"{metric.protocol}{'; ' if note else ''}{note}", **about
+            name, totals, counts, note=f"{metric.protocol}{'; ' if note else ''}{note}", **fields
         )

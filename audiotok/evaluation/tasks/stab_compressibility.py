@@ -1,4 +1,4 @@
-"""How short strings of codes pack: Huffman codes, and byte-pair encoding."""
+"""Compressibility of codes: Huffman codes, and byte-pair encoding."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from itertools import chain
 
 import numpy as np
 
-from audiotok.evaluation.metrics.base import needed
+from audiotok.evaluation.metrics.base import optional_import
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task
-from audiotok.tokens.statistics import entropy, huffman, tally
+from audiotok.tokens.statistics import code_counts, entropy, huffman
 
 MERGES = (100, 500, 1000)
 # Codes are written as characters for the BPE: planes 1 to 14 have no surrogates and no spaces
@@ -20,7 +20,7 @@ LARGEST = 0xE0000 - FIRST
 
 
 class StabCompressibility(Task):
-    """STAB-inspired (Vashishth et al. 2024, arXiv:2409.02384)."""
+    """STAB-inspired compressibility of codes (Vashishth et al. 2024, arXiv:2409.02384)."""
 
     protocol = (
         "STAB-inspired. Huffman: mean code length of single codes over the corpus that it was made "
@@ -30,23 +30,23 @@ class StabCompressibility(Task):
     )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Lengths; see `Task.run`."""
-        made = bench.codes()
-        whole = np.concatenate(made, 1)
+        """Return code lengths by Huffman coding and by BPE; see `Task.run`."""
+        all_codes = bench.codes()
+        whole = np.concatenate(all_codes, 1)
         sizes = bench.codec.sizes[: bench.codebooks]
-        found, lengths = [], []
+        findings, lengths = [], []
         for k, size in enumerate(sizes):
-            counts = tally(whole[k])
+            counts = code_counts(whole[k])
             lengths.append(huffman(counts))
             most = math.log2(size)
             note = f"{lengths[-1]:.3f} bits, of {most:.3f} nominal; entropy {entropy(counts):.3f}"
             name = f"Huffman efficiency of codebook {k + 1}"
             value = lengths[-1] / most if most else None
-            found.append(self.found(name, value, n=whole.shape[1], note=note))
+            findings.append(self.finding(name, value, n=whole.shape[1], note=note))
         rate = float(bench.codec.frame_rate)
         nominal = rate * sum(map(math.log2, sizes)) / 1000
-        found.append(
-            self.found(
+        findings.append(
+            self.finding(
                 "Huffman rate",
                 rate * sum(lengths) / 1000,
                 unit="kbps",
@@ -55,44 +55,51 @@ class StabCompressibility(Task):
             )
         )
         try:
-            return found + self._bpe([codes[0] for codes in made], rate, sizes[0])
+            return findings + self._bpe([codes[0] for codes in all_codes], rate, sizes[0])
         except ImportError as error:
-            return [*found, self.absent("BPE", f"not run: {error}")]
+            return [*findings, self.absent("BPE", f"not run: {error}")]
 
     def _bpe(self, rows: list[np.ndarray], rate: float, size: int) -> list[Finding]:
+        """Return lengths and entropies of codebook 1 after BPE learnt on every other recording."""
         train, test = [r for r in rows[::2] if len(r)], [r for r in rows[1::2] if len(r)]
         if not train or not test:
             return [self.absent("BPE", "not run: fewer than two recordings")]
         if size > LARGEST:
             return [self.absent("BPE", f"not run: more than {LARGEST} entries")]
         seconds = sum(map(len, test)) / rate
-        before = entropy(tally(np.concatenate(test))) * rate
-        found = [
-            self.found("entropy of codebook 1", before, unit="bit/s", note="held out, no merges")
+        before = entropy(code_counts(np.concatenate(test))) * rate
+        findings = [
+            self.finding("entropy of codebook 1", before, unit="bit/s", note="held out, no merges")
         ]
         for merges in MERGES:
-            cut = merged(train, test, merges)
+            merged_codes = apply_bpe(train, test, merges)
             name = f"after {merges} merges"
-            about = {"unit": "%", "better": "lower", "scale": 100}
+            fields = {"unit": "%", "better": "lower", "scale": 100}
             counts = [float(len(row)) for row in test]
-            left = [float(len(row)) for row in cut]
-            found.append(self.mean(f"BPE length {name}", left, counts, **about))
-            kinds = tally(np.asarray(list(chain.from_iterable(cut))))
-            bits = entropy(kinds) * sum(left) / seconds
-            note = f"{int(sum(left))} merged codes of {len(kinds)} kinds, whose entropy is low"
-            found.append(
-                self.found(f"BPE entropy {name}", bits, unit="bit/s", better="lower", note=note)
+            merged_lengths = [float(len(row)) for row in merged_codes]
+            findings.append(self.mean(f"BPE length {name}", merged_lengths, counts, **fields))
+            kinds = code_counts(np.asarray(list(chain.from_iterable(merged_codes))))
+            bits = entropy(kinds) * sum(merged_lengths) / seconds
+            n = int(sum(merged_lengths))
+            note = f"{n} merged codes of {len(kinds)} kinds, whose entropy is low"
+            findings.append(
+                self.finding(f"BPE entropy {name}", bits, unit="bit/s", better="lower", note=note)
             )
-        return found
+        return findings
 
 
-def merged(train: list[np.ndarray], test: list[np.ndarray], merges: int) -> list[list[int]]:
-    """Ids of `test` after so many merges of neighbours, most frequent first in `train`.
+def apply_bpe(train: list[np.ndarray], test: list[np.ndarray], merges: int) -> list[list[int]]:
+    """Return the ids of `test` by a BPE that was learnt on `train`.
+
+    Args:
+        train: codes `[f]` of the recordings to learn from.
+        test: codes `[f]` of the recordings to encode.
+        merges: number of merges.
 
     Raises:
         ImportError: `tokenizers` is not installed.
     """
-    tokenizers = needed("tokenizers")
+    tokenizers = optional_import("tokenizers")
     alphabet = sorted({chr(FIRST + c) for row in chain(train, test) for c in row.tolist()})
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     trainer = tokenizers.trainers.BpeTrainer(
@@ -101,9 +108,10 @@ def merged(train: list[np.ndarray], test: list[np.ndarray], merges: int) -> list
         min_frequency=2,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(map(_written, train), trainer)
-    return [tokenizer.encode(_written(row)).ids for row in test]
+    tokenizer.train_from_iterator(map(_as_text, train), trainer)
+    return [tokenizer.encode(_as_text(row)).ids for row in test]
 
 
-def _written(row: np.ndarray) -> str:
+def _as_text(row: np.ndarray) -> str:
+    """Return codes as a string of one character each."""
     return "".join(chr(FIRST + c) for c in row.tolist())

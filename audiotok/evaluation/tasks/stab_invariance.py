@@ -1,4 +1,4 @@
-"""Whether codes stay the same where they should: another speaker, another context."""
+"""Invariance of codes to the speaker and to the context."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import numpy as np
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task
-from audiotok.tokens.statistics import apartness, tally
+from audiotok.tokens.statistics import code_counts, normalized_edit_distance
 
 PAIRS = 300  # of recordings, at most
 BINS = (0, 1, 2, 4, 8, 16, 32, 64)  # frames from a cut
-SHORTEST = 16  # frames of a recording that can be cut
+SHORTEST = 16  # frames of the shortest recording that is cut
 
 
 class StabInvariance(Task):
-    """STAB-inspired (Vashishth et al. 2024, arXiv:2409.02384, whose formulas were not at hand).
+    """STAB-inspired invariance of codes (Vashishth et al. 2024, arXiv:2409.02384).
 
-    A codec whose codes never change is as invariant as can be and of no use, so beside every
-    invariance stands how alike unrelated codes are; their difference is what counts.
+    The paper's formulas were not at hand. A codec whose codes never change is perfectly invariant
+    and of no use, so the similarity of unrelated codes is reported beside every invariance; compare
+    by their difference.
     """
 
     protocol = (
@@ -33,75 +34,80 @@ class StabInvariance(Task):
     )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Speaker and context invariance; see `Task.run`."""
-        made = [codes[0] for codes in bench.codes()]
-        return self._speaker(bench, made) + self._context(bench, made)
+        """Return speaker and context invariance; see `Task.run`."""
+        all_codes = [codes[0] for codes in bench.codes()]
+        return self._speaker(bench, all_codes) + self._context(bench, all_codes)
 
-    def _speaker(self, bench: Bench, made: list[np.ndarray]) -> list[Finding]:
+    def _speaker(self, bench: Bench, all_codes: list[np.ndarray]) -> list[Finding]:
+        """Return the similarity of codes of one text by two speakers, and of unrelated codes."""
         name = "alike: same text, other speaker"
         random = np.random.default_rng(bench.seed)
         same, other = pairs_of(bench, random)
         if not same:
             return [self.absent(name, "no text is said by two speakers in the manifest")]
-        about = {"unit": "%", "scale": 100}
-        alike = [1 - apartness(made[i], made[j]) for i, j in same]
-        chance = [1 - apartness(made[i], made[j]) for i, j in other]
-        found = [self.mean(name, alike, [1.0] * len(alike), better="higher", **about)]
+        fields = {"unit": "%", "scale": 100}
+        alike = [1 - normalized_edit_distance(all_codes[i], all_codes[j]) for i, j in same]
+        chance = [1 - normalized_edit_distance(all_codes[i], all_codes[j]) for i, j in other]
+        findings = [self.mean(name, alike, [1.0] * len(alike), better="higher", **fields)]
         if not chance:
-            return [*found, self.absent("alike: other text, other speaker", "no such pair")]
-        found.append(
-            self.mean("alike: other text, other speaker", chance, [1.0] * len(chance), **about)
+            return [*findings, self.absent("alike: other text, other speaker", "no such pair")]
+        findings.append(
+            self.mean("alike: other text, other speaker", chance, [1.0] * len(chance), **fields)
         )
         gain = 100 * (np.mean(alike) - np.mean(chance))
         note = "0 for codes that say nothing, and for codes that say everything but the text"
         return [
-            *found,
-            self.found(
+            *findings,
+            self.finding(
                 "alike for the text's sake", gain, unit="points", better="higher", note=note
             ),
         ]
 
-    def _context(self, bench: Bench, made: list[np.ndarray]) -> list[Finding]:
+    def _context(self, bench: Bench, all_codes: list[np.ndarray]) -> list[Finding]:
+        """Return the share of equal codes when a section is encoded alone and in context."""
         frame, bins = bench.codec.frame_size, len(BINS) - 1
         sides = ("after the cut's start", "before the cut's end")
-        equal = np.zeros((2, bins, len(made)))
+        equal = np.zeros((2, bins, len(all_codes)))
         seen = np.zeros_like(equal)
         for i, recording in enumerate(bench.over(bench.recordings, "cut")):
-            whole = made[i]
+            whole = all_codes[i]
             first, last = len(whole) // 4, len(whole) - len(whole) // 4
             if len(whole) < SHORTEST:
                 continue
             audio = bench.audio(recording)
-            alone = bench.again(Audio(audio.samples[:, first * frame : last * frame], audio.rate))[
-                0
-            ]
+            alone = bench.encode_audio(
+                Audio(audio.samples[:, first * frame : last * frame], audio.rate)
+            )[0]
             same = (alone == whole[first:last]).astype(float)
             middle = len(same) // 2
             for side, near in enumerate((same[:middle], same[middle:][::-1])):
                 for b, (low, high) in enumerate(pairwise(BINS)):
                     equal[side, b, i] = near[low:high].sum()
                     seen[side, b, i] = len(near[low:high])
-        about = {"unit": "%", "better": "higher", "scale": 100}
-        found = [
+        fields = {"unit": "%", "better": "higher", "scale": 100}
+        findings = [
             self.mean(
                 f"equal alone and in context, {_frames(b)} {name}",
                 equal[side, b].tolist(),
                 seen[side, b].tolist(),
-                **about,
+                **fields,
             )
             for side, name in enumerate(sides)
             for b in range(bins)
         ]
-        shares = tally(np.concatenate(made)) / sum(map(len, made))
+        shares = code_counts(np.concatenate(all_codes)) / sum(map(len, all_codes))
         chance = 100 * float((shares**2).sum())
         note = "two frames of the corpus drawn at random"
-        return [*found, self.found("equal by chance", chance, unit="%", better="lower", note=note)]
+        return [
+            *findings,
+            self.finding("equal by chance", chance, unit="%", better="lower", note=note),
+        ]
 
 
 def pairs_of(
     bench: Bench, random: np.random.Generator
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Recordings of one text by two speakers, and as many of two texts by two speakers."""
+    """Return pairs of recordings by two speakers: of one text, and as many of two texts."""
     by_text = defaultdict(list)
     for i, recording in enumerate(bench.recordings):
         text = "".join(c for c in recording.text.lower() if c.isalnum())
@@ -112,7 +118,7 @@ def pairs_of(
     same = [(i, j) for g in groups for i in g for j in g if i < j and who[i] != who[j]]
     if len(same) > PAIRS:
         same = [same[i] for i in random.choice(len(same), PAIRS, replace=False)]
-    # Pairs of the very recordings that are in the others, so that their lengths are alike.
+    # These pairs use the same recordings as the others, so that lengths are distributed alike.
     one, two = [i for i, _ in same], [j for _, j in same]
     of = {i: g for g, members in enumerate(groups) for i in members}
     other = []
@@ -125,5 +131,6 @@ def pairs_of(
 
 
 def _frames(b: int) -> str:
+    """Return the label of a bin of distances."""
     low, high = BINS[b], BINS[b + 1] - 1
     return f"{low} to {high} frames" if high > low else f"{low} frame{'s' if low != 1 else ''}"

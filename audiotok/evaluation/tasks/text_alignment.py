@@ -1,4 +1,4 @@
-"""How well codes go with the text: mutual information by a readout, and its word error rate."""
+"""Alignment of codes with the text: mutual information by a readout, and its word error rate."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from audiotok.evaluation.probes.readout import (
     read,
 )
 from audiotok.evaluation.results import Finding
-from audiotok.evaluation.tasks.base import Bench, Task, apart
+from audiotok.evaluation.tasks.base import Bench, Task, split_by_group
 from audiotok.tokens.statistics import distance
 
 
 class TextAlignment(Task):
-    """SLMTokBench's first axis (Zhang et al. 2023, arXiv:2308.16692, section 2).
+    """Text alignment, SLMTokBench's first axis (Zhang et al. 2023, arXiv:2308.16692, section 2).
 
-    A readout q(text | codes), two BiLSTMs and CTC over characters, learns from the recordings of
+    A readout q(text | codes), two BiLSTMs and CTC over characters, is trained on the recordings of
     some speakers. On the others, with log q over the text's length:
 
         information = mean_i [ log q(y_i | x_i) - mean_j log q(y_j | x_i) ]     vCLUB, in bits
 
-    which bounds from above as far as q is right, so compare at equal q only. WER* is that of q's
-    likeliest characters.
+    It is an upper bound only as far as q is accurate, so compare at equal q. WER* is that of q's
+    most likely characters.
 
     Args:
-        option: "small" (the usual one) or "paper", the size of q.
+        option: "small" (the default) or "paper", the size of q.
     """
 
-    NEGATIVES = 16  # texts y_j that each recording is held against
+    NEGATIVES = 16  # texts y_j that each recording is compared with
     BUDGETS: ClassVar[dict[str, Budget]] = {
         "small": Budget(width=128, hidden=256, steps=200, batch=8, rate=2e-3),
         "paper": Budget(width=1024, hidden=1024, steps=60000, batch=16, rate=2e-4),
@@ -61,21 +61,21 @@ class TextAlignment(Task):
         )
 
     def run(self, bench: Bench) -> list[Finding]:
-        """Information and WER* of codebook 1 and of all; see `Task.run`."""
-        said = [(r, characters(r.text)) for r in bench.over(bench.recordings, "encode")]
-        chosen = [(r, text) for r, text in said if text and bench.encode(r).frames]
+        """Return information and WER* of codebook 1 and of all codebooks; see `Task.run`."""
+        with_text = [(r, characters(r.text)) for r in bench.over(bench.recordings, "encode")]
+        chosen = [(r, text) for r, text in with_text if text and bench.encode(r).frames]
         if not chosen:
             raise ValueError("no recording has text: give a manifest with a `text` column")
-        train, test = apart([r.speaker for r, _ in chosen], bench.seed)
+        train, test = split_by_group([r.speaker for r, _ in chosen], bench.seed)
         alphabet = sorted({c for _, text in chosen for c in text})
         texts = [[alphabet.index(c) + 1 for c in text] for _, text in chosen]
-        made = [bench.encode(r).codes for r, _ in chosen]
-        found = []
+        all_codes = [bench.encode(r).codes for r, _ in chosen]
+        findings = []
         kinds = {"codebook 1": 1, f"codebooks 1 to {bench.codebooks}": bench.codebooks}
         for of, codebooks in kinds.items():
-            if found and codebooks == 1:
+            if findings and codebooks == 1:
                 break
-            codes = [mine[:codebooks] for mine in made]
+            codes = [mine[:codebooks] for mine in all_codes]
             sizes = bench.codec.sizes[:codebooks]
             build = partial(Transcriber, sizes, len(alphabet), self.budget)
             learnable = [i for i in train if fits(texts[i], codes[i].shape[1])]
@@ -94,8 +94,8 @@ class TextAlignment(Task):
             of_test = [codes[i] for i in test], [texts[i] for i in test]
             speakers = len({chosen[i][0].speaker for i in test})
             note = f"{len(learnable)} recordings to learn from, {speakers} other speakers tested"
-            found += self._tested(bench, model, of, *of_test, ["", *alphabet], note)
-        return found
+            findings += self._tested(bench, model, of, *of_test, ["", *alphabet], note)
+        return findings
 
     def _tested(
         self,
@@ -107,6 +107,7 @@ class TextAlignment(Task):
         alphabet: list[str],
         note: str,
     ) -> list[Finding]:
+        """Return the findings of a trained readout on the test recordings."""
         random = np.random.default_rng(bench.seed)
         bits, errors, words, excluded, pairs, unfit = [], [], [], 0, 0, 0
         for i, text in enumerate(texts):
@@ -114,8 +115,8 @@ class TextAlignment(Task):
             spoken = "".join(alphabet[c] for c in text).split()
             with torch.no_grad():
                 log_probs, _ = model(*padded([codes[i]], bench.codec.device))
-            heard = read(log_probs[0])
-            errors.append(distance(spoken, "".join(alphabet[c] for c in heard).split()))
+            transcript = read(log_probs[0])
+            errors.append(distance(spoken, "".join(alphabet[c] for c in transcript).split()))
             words.append(len(spoken))
             excluded += not fits(text, frames)
             others = [other for other in texts if other != text]
@@ -123,7 +124,7 @@ class TextAlignment(Task):
             against = [others[j] for j in order if fits(others[j], frames)]
             pairs, unfit = pairs + len(order), unfit + len(order) - len(against)
             if fits(text, frames) and against:
-                bits.append(told(log_probs, [text, *against]))
+                bits.append(bits_per_character(log_probs, [text, *against]))
         wer = self.mean(
             f"WER* of {of}", errors, words, unit="%", better="lower", scale=100, note=note
         )
@@ -142,16 +143,16 @@ class TextAlignment(Task):
                 note=f"standard error {error:.3f}; {share}; {note}",
             ),
             wer,
-            self.found(f"texts left out of {of}", 100 * excluded / len(texts), unit="%"),
+            self.finding(f"texts left out of {of}", 100 * excluded / len(texts), unit="%"),
         ]
 
 
-def told(log_probs: Tensor, texts: Sequence[list[int]]) -> float:
-    """By how many bits a character the first text is likelier than the others on the mean.
+def bits_per_character(log_probs: Tensor, texts: Sequence[list[int]]) -> float:
+    """Return the log-likelihood ratio of the first text to the mean of others, in bits a character.
 
     Args:
-        log_probs: `[1 f v]` of one recording.
-        texts: its own, then others; all fit.
+        log_probs: log probabilities `[1 f v]` of one recording.
+        texts: its own text, then others; all fit.
     """
     n = len(texts)
     many = log_probs.expand(n, -1, -1)

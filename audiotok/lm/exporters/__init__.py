@@ -1,1 +1,1 @@
-"""Token corpora in the formats that others train from."""
+"""Exporters of token corpora to the formats that training frameworks read, one file per format."""

@@ -1,4 +1,4 @@
-"""Arrow IPC files (Feather 2): columns that any Arrow library maps into memory."""
+"""Exporter to Arrow IPC files (Feather 2), which Arrow libraries can map into memory."""
 
 from __future__ import annotations
 
@@ -8,39 +8,48 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from audiotok._platform.optional import needed
-from audiotok.lm.exporters.base import Exporter, Record
+from audiotok._platform.optional import optional_import
+from audiotok.lm.exporters.base import ExportedRecording, Exporter
 
-ROWS = 256  # recordings of a batch
+ROWS = 256  # recordings in a record batch
 
 
 class Arrow(Exporter):
-    """Columns id, text, seconds, codes (list of lists), ids (if there is a layout), row (JSON)."""
+    """Exporter to Arrow IPC files, one per shard.
+
+    The columns are id, text, seconds, codes (list of lists), ids (with a layout) and row (JSON).
+    """
 
     suffix = ".arrow"
-    kind: ClassVar[str] = "new_file"  # of pyarrow.ipc
+    kind: ClassVar[str] = "new_file"  # name of the writer in pyarrow.ipc
 
-    def write(self, part: Path, records: Iterator[Record], number: int) -> int:
+    def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
-        arrow = needed("pyarrow", extra="exporters")
-        made, count = schema(self.layout is not None, self._rows), 0
+        arrow = optional_import("pyarrow", extra="exporters")
+        columns, count = schema(self.layout is not None, self._rows), 0
         with (
             arrow.OSFile(str(part), "wb") as file,
-            getattr(arrow.ipc, self.kind)(file, made) as writer,
+            getattr(arrow.ipc, self.kind)(file, columns) as writer,
         ):
-            for batch in batches(records, made):
+            for batch in batches(records, columns):
                 writer.write_batch(batch)
                 count += batch.num_rows
         return count
 
     @property
     def _rows(self) -> bool:
+        """Whether the ids of a recording are in rows."""
         return self.layout is not None and not self.layout.serial
 
 
 def schema(ids: bool, rows: bool) -> Any:
-    """The columns, for Arrow and Parquet alike."""
-    arrow = needed("pyarrow", extra="exporters")
+    """Return the Arrow schema of the columns.
+
+    Args:
+        ids: whether there is a column of ids.
+        rows: whether the ids of a recording are a list of rows.
+    """
+    arrow = optional_import("pyarrow", extra="exporters")
     many = arrow.list_(arrow.int32())
     fields = [("id", arrow.string()), ("text", arrow.string()), ("seconds", arrow.float64())]
     fields += [("codes", arrow.list_(many))]
@@ -48,20 +57,25 @@ def schema(ids: bool, rows: bool) -> Any:
     return arrow.schema([*fields, ("row", arrow.string())])
 
 
-def batches(records: Iterator[Record], made: Any) -> Iterator[Any]:
-    """Record batches of some hundred recordings."""
-    arrow = needed("pyarrow", extra="exporters")
+def batches(records: Iterator[ExportedRecording], columns: Any) -> Iterator[Any]:
+    """Yield Arrow record batches of at most `ROWS` recordings.
+
+    Args:
+        records: the recordings.
+        columns: the Arrow schema.
+    """
+    arrow = optional_import("pyarrow", extra="exporters")
     while some := list(islice(records, ROWS)):
-        columns: dict[str, list[Any]] = {
+        values: dict[str, list[Any]] = {
             "id": [record.id for record in some],
             "text": [record.text for record in some],
             "seconds": [record.seconds for record in some],
             "codes": [list(record.codes.astype("int32")) for record in some],
             "row": [json.dumps(record.row, ensure_ascii=False) for record in some],
         }
-        if "ids" in made.names:
+        if "ids" in columns.names:
             ids = [record.ids for record in some if record.ids is not None]
-            columns["ids"] = [
+            values["ids"] = [
                 x.astype("int32") if x.ndim == 1 else list(x.astype("int32")) for x in ids
             ]
-        yield arrow.record_batch([columns[name] for name in made.names], schema=made)
+        yield arrow.record_batch([values[name] for name in columns.names], schema=columns)

@@ -1,7 +1,7 @@
-"""What every exporter promises: each shard of a corpus becomes files of its own, row for row.
+"""Interface of exporters, which write each shard of a corpus to files of its own, row by row.
 
-A shard is written complete or not at all, so an export that was interrupted goes on after the last
-one that is there. `export.json` says what was exported, `layout.json` how codes became ids.
+A shard is written completely or not at all, so an interrupted export continues after the last shard
+on disk. `export.json` identifies corpus, format and layout; `layout.json` holds the layout.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from typing import Any, ClassVar
 import numpy as np
 
 from audiotok._platform import jsonfile
-from audiotok._platform.atomic import complete, sweep
+from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok.corpus import Corpus, Shard
 from audiotok.lm.layout import Layout
 
 FORMAT = "audiotok export 1"
 
 
-class ExportError(ValueError):
-    """What cannot be exported there; says why, and the way out."""
+class CorpusExportError(ValueError):
+    """Error of an export: the message says why it is not possible and what to do."""
 
 
 @dataclass(frozen=True)
-class Record:
-    """One recording.
+class ExportedRecording:
+    """Recording to be exported.
 
     Attributes:
-        id: its name in the corpus.
-        codes: `[k f]`.
-        ids: what the layout makes of them, `[n]` or `[rows n]`; None without a layout.
-        seconds: length.
-        text: what is said, or "".
-        row: all that the corpus says of it.
+        id: id in the corpus.
+        codes: codes `[k f]`.
+        ids: ids of the layout, `[n]` or `[rows n]`; None without a layout.
+        seconds: duration in seconds.
+        text: transcript, or "".
+        row: all fields of its row in the corpus.
     """
 
     id: str
@@ -49,42 +49,60 @@ class Record:
 
 
 class Exporter(ABC):
-    """One format.
+    """Exporter to one format.
+
+    Args:
+        corpus: the corpus to export.
+        layout: the layout of the ids; None exports codes alone.
+        out: the folder to write to.
 
     Attributes:
-        suffix: of a shard's file.
-        ids_only: whether the format holds one row of ids; it then needs a layout of one row.
+        suffix: suffix of a shard's file.
+        ids_only: whether the format holds one row of ids and nothing else, which needs a layout of
+            one row.
     """
 
     suffix: ClassVar[str]
     ids_only: ClassVar[bool] = False
 
     def __init__(self, corpus: Corpus, layout: Layout | None, out: Path) -> None:
-        self.corpus, self.layout, self.out = corpus, layout, out
+        self.corpus = corpus
+        self.layout = layout
+        self.out = out
 
     def name(self, number: int) -> str:
-        """The file of a shard."""
+        """Return the file name of a shard."""
         return f"shard-{number:06d}{self.suffix}"
 
     @abstractmethod
-    def write(self, part: Path, records: Iterator[Record], number: int) -> int:
-        """Writes a shard to `part`, which takes its name when it is whole.
+    def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
+        """Write a shard to a temporary path, which is renamed when it is complete.
+
+        Args:
+            part: the temporary path.
+            records: the recordings of the shard, in order.
+            number: number of the shard, from 0.
 
         Returns:
-            How many records there were.
+            The number of recordings written.
         """
 
     def finish(self) -> None:  # noqa: B027  most formats need nothing more
-        """Writes what is about all shards; they are all there."""
+        """Write files about the whole export, after all shards are written."""
 
 
-def records(shard: Shard, layout: Layout | None) -> Iterator[Record]:
-    """Every recording of a shard, in order, in little memory."""
+def records(shard: Shard, layout: Layout | None) -> Iterator[ExportedRecording]:
+    """Yield the recordings of a shard in order, one at a time.
+
+    Args:
+        shard: the shard.
+        layout: the layout of the ids; None yields codes alone.
+    """
     for entry in shard:
         codes = entry.tokens.codes
         ids = None if layout is None else layout.encode(codes[: len(layout.sizes)])
         text = entry.row.get("text") or ""
-        yield Record(entry.id, codes, ids, entry.tokens.seconds, str(text), entry.row)
+        yield ExportedRecording(entry.id, codes, ids, entry.tokens.seconds, str(text), entry.row)
 
 
 def export(
@@ -95,65 +113,70 @@ def export(
     layout: Layout | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """All of a corpus, shard by shard; shards that are there already are left as they are.
+    """Export a corpus shard by shard; shards that are in the folder already are kept.
 
     Args:
-        exporter: the format.
-        corpus: what to export.
-        out: a folder.
-        layout: makes ids of codes; formats of ids alone get a flat one if None.
-        progress: told how many recordings are done, after each shard.
+        exporter: the class of the format.
+        corpus: the corpus to export.
+        out: the folder to write to.
+        layout: the layout of the ids; if None, a format of ids alone uses a flat layout, and other
+            formats have no ids.
+        progress: called after each shard with the number of recordings done.
 
     Returns:
-        Recordings in the export.
+        The number of recordings in the export.
 
     Raises:
-        ExportError: the layout does not fit, or something else was exported to `out`.
-        ImportError: the library that writes the format is not installed; says which extra has it.
+        CorpusExportError: the layout does not fit, or `out` has another export or other files.
+        ImportError: the library that writes the format is not installed; the message says which
+            extra has it.
     """
     if layout is None and exporter.ids_only:
         layout = Layout.of(corpus)
     _check(exporter, corpus, layout)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        sweep([out])
-        _begun(exporter, corpus, layout, out)
+        remove_stale_parts([out])
+        _write_header(exporter, corpus, layout, out)
         writer, total = exporter(corpus, layout, out), 0
         for number, shard in enumerate(corpus.shards):
             path = out / writer.name(number)
-            if not path.exists():  # it is there only when it is whole
-                with complete(path) as part:
+            if not path.exists():  # a shard on disk is complete
+                with atomic_file(path) as part:
                     count = writer.write(part, records(shard, layout), number)
                 if count != len(shard):
-                    raise ExportError(f"{path}: {count} records of {len(shard)}")
+                    raise CorpusExportError(f"{path}: {count} records of {len(shard)}")
             shard.close()
             total += len(shard)
             progress(total)
         writer.finish()
     except OSError as error:
-        raise ExportError(f"{out}: cannot be written: {error.strerror or error}") from None
+        raise CorpusExportError(f"{out}: cannot be written: {error.strerror or error}") from None
     return total
 
 
 def _check(exporter: type[Exporter], corpus: Corpus, layout: Layout | None) -> None:
+    """Raise unless the layout fits the format and the corpus."""
     if layout is None:
         return
     if exporter.ids_only and not layout.serial:
-        raise ExportError(f"ids of {layout.pattern} are in rows; this format holds one row")
+        raise CorpusExportError(f"ids of {layout.pattern} are in rows; this format holds one row")
     if layout.codec and layout.fingerprint != corpus.fingerprint:
-        raise ExportError(
+        raise CorpusExportError(
             f"the layout is for {layout.codec} {layout.fingerprint}, the corpus of "
             f"{corpus.codec} {corpus.fingerprint}"
         )
     if corpus.sizes[: len(layout.sizes)] != layout.sizes:
-        raise ExportError(
+        raise CorpusExportError(
             f"the layout has codebooks of {layout.sizes}, the corpus of {corpus.sizes}"
         )
 
 
-def _begun(exporter: type[Exporter], corpus: Corpus, layout: Layout | None, out: Path) -> None:
-    """Says what is exported to `out`, if nothing else was."""
-    about = {
+def _write_header(
+    exporter: type[Exporter], corpus: Corpus, layout: Layout | None, out: Path
+) -> None:
+    """Write `export.json` and `layout.json`, or raise if `out` has another export."""
+    header = {
         "format": FORMAT,
         "to": exporter.__module__.rpartition(".")[2],
         "codec": corpus.codec,
@@ -169,15 +192,15 @@ def _begun(exporter: type[Exporter], corpus: Corpus, layout: Layout | None, out:
         known = jsonfile.parse(file.read_bytes(), str(file))
     except FileNotFoundError:
         if any(each for each in out.iterdir() if not each.name.startswith(".")):
-            raise ExportError(f"{out}: not empty, and no export; give a new folder") from None
+            raise CorpusExportError(f"{out}: not empty, and no export; give a new folder") from None
         known = None
     except ValueError:
-        raise ExportError(f"{file}: damaged; delete {out} and export again") from None
+        raise CorpusExportError(f"{file}: damaged; delete {out} and export again") from None
     if known is None:
         if layout is not None:
             layout.save(out / "layout.json")
-        with complete(file) as part:
-            part.write_text(json.dumps(about, indent=1) + "\n", "utf-8")
-    elif known != about:
-        differ = [key for key in about if about[key] != known.get(key)]
-        raise ExportError(f"{out}: an export of another {differ[0]}; give a new folder")
+        with atomic_file(file) as part:
+            part.write_text(json.dumps(header, indent=1) + "\n", "utf-8")
+    elif known != header:
+        differ = [key for key in header if header[key] != known.get(key)]
+        raise CorpusExportError(f"{out}: an export of another {differ[0]}; give a new folder")

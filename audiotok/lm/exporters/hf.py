@@ -1,17 +1,20 @@
-"""A folder that `datasets.load_from_disk` opens: Arrow streams and two JSON files about them."""
+"""Exporter to a folder that `datasets.load_from_disk` reads: Arrow streams and two JSON files."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok.lm.exporters.arrow import Arrow
 from audiotok.lm.exporters.base import FORMAT
 
 
 class Hf(Arrow):
-    """The columns of `arrow`. Written without the library, which reads it."""
+    """Exporter for Hugging Face `datasets`, with the columns of `Arrow`.
+
+    Writing does not need `datasets`.
+    """
 
     kind = "new_stream"
 
@@ -43,6 +46,6 @@ class Hf(Arrow):
             "_output_all_columns": False,
             "_split": None,
         }
-        for name, made in (("dataset_info.json", info), ("state.json", state)):
-            with complete(self.out / name) as part:
-                part.write_text(json.dumps(made, indent=1), "utf-8")
+        for name, content in (("dataset_info.json", info), ("state.json", state)):
+            with atomic_file(self.out / name) as part:
+                part.write_text(json.dumps(content, indent=1), "utf-8")

@@ -1,4 +1,4 @@
-"""A line of JSON a recording, and nothing needed to read it."""
+"""Exporter to JSON lines, which need no library to read."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audiotok.lm.exporters.base import Exporter, Record
+from audiotok.lm.exporters.base import ExportedRecording, Exporter
 
 
 class Jsonl(Exporter):
-    """`{"id": ..., "text": ..., "seconds": ..., "codes": [[...]], "ids": [...], "row": {...}}`."""
+    """Exporter to JSON lines, one recording per line.
+
+    `{"id": ..., "text": ..., "seconds": ..., "codes": [[...]], "ids": [...], "row": {...}}`
+    """
 
     suffix = ".jsonl"
 
-    def write(self, part: Path, records: Iterator[Record], number: int) -> int:
+    def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
         count = 0
         with part.open("w", encoding="utf-8") as file:
             for record in records:
-                made: dict[str, Any] = {
+                line: dict[str, Any] = {
                     "id": record.id,
                     "text": record.text,
                     "seconds": record.seconds,
                     "codes": record.codes.tolist(),
                 }
                 if record.ids is not None:
-                    made["ids"] = record.ids.tolist()
-                made["row"] = record.row
-                file.write(json.dumps(made, ensure_ascii=False, separators=(",", ":")) + "\n")
+                    line["ids"] = record.ids.tolist()
+                line["row"] = record.row
+                file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
                 count += 1
         return count

@@ -1,4 +1,4 @@
-"""Lhotse: cuts with supervisions, whose codes are arrays in time beside them."""
+"""Exporter to Lhotse: cuts with supervisions, and their codes as temporal arrays."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audiotok._platform.atomic import sweep
-from audiotok._platform.optional import needed
-from audiotok.lm.exporters.base import Exporter, Record
+from audiotok._platform.atomic import remove_stale_parts
+from audiotok._platform.optional import optional_import
+from audiotok.lm.exporters.base import ExportedRecording, Exporter
 
 
 class Lhotse(Exporter):
-    """`shard-000000.jsonl` of cuts: `cut.load_codes()` gives `[f k]`, `cut.load_ids()` the ids."""
+    """Exporter to Lhotse cuts, `shard-000000.jsonl`, with arrays in `arrays-000000`.
+
+    `cut.load_codes()` returns the codes `[f k]`, and `cut.load_ids()` the ids.
+    """
 
     suffix = ".jsonl"
 
-    def write(self, part: Path, records: Iterator[Record], number: int) -> int:
+    def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
-        lhotse = needed("lhotse", extra="exporters")
+        lhotse = optional_import("lhotse", extra="exporters")
         folder = self.out / f"arrays-{number:06d}"
         folder.mkdir(exist_ok=True)
-        sweep([folder])
+        remove_stale_parts([folder])
         count = 0
         with lhotse.NumpyFilesWriter(folder) as writer, part.open("w", encoding="utf-8") as cuts:
             for record in records:
@@ -31,7 +34,8 @@ class Lhotse(Exporter):
                 count += 1
         return count
 
-    def _cut(self, lhotse: Any, writer: Any, record: Record, key: str) -> Any:
+    def _cut(self, lhotse: Any, writer: Any, record: ExportedRecording, key: str) -> Any:
+        """Return the cut of a recording, its arrays written under a key."""
         frame = self.corpus.frame_size / self.corpus.sample_rate
         frames = record.codes.shape[1]
         codes = writer.store_array(
@@ -45,7 +49,7 @@ class Lhotse(Exporter):
         if record.ids is not None:
             custom["ids"] = writer.store_array(f"{key}-ids", record.ids.astype("int32"))
         length = frames * frame
-        said = lhotse.SupervisionSegment(
+        supervision = lhotse.SupervisionSegment(
             id=record.id,
             recording_id=record.id,
             start=0,
@@ -59,6 +63,6 @@ class Lhotse(Exporter):
             start=0,
             duration=length,
             channel=0,
-            supervisions=[said],
+            supervisions=[supervision],
             custom=custom,
         )

@@ -1,8 +1,8 @@
-"""One array a shard, to be mapped into memory: what `audiotok.lm.packing` reads fastest.
+"""Exporter to NumPy arrays, one per shard, which `audiotok.lm.packing` maps into memory.
 
-shard-000000.ids/ids.npy     all ids end to end, in the smallest type that holds them
+shard-000000.ids/ids.npy     all ids, concatenated, in the smallest sufficient integer type
 shard-000000.ids/bounds.npy  recording i is ids bounds[i] to bounds[i + 1]
-shard-000000.ids/rows.jsonl  what the corpus says of each
+shard-000000.ids/rows.jsonl  the row of each recording in the corpus
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 
-from audiotok.lm.exporters.base import Exporter, Record
+from audiotok.lm.exporters.base import ExportedRecording, Exporter
 
 
 class Npy(Exporter):
-    """Arrays of numpy."""
+    """Exporter to folders of NumPy arrays."""
 
     suffix = ".ids"
     ids_only = True
 
-    def write(self, part: Path, records: Iterator[Record], number: int) -> int:
+    def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
         assert self.layout is not None
         dtype = np.min_scalar_type(self.layout.vocabulary[0] - 1)

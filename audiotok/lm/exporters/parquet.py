@@ -1,26 +1,26 @@
-"""Parquet: what data lakes, Spark and `datasets` read."""
+"""Exporter to Parquet files, which Spark, data lakes and `datasets` read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.lm.exporters.arrow import Arrow, batches, schema
-from audiotok.lm.exporters.base import Record
+from audiotok.lm.exporters.base import ExportedRecording
 
 
 class Parquet(Arrow):
-    """The columns of `arrow`, compressed by Zstandard."""
+    """Exporter to Parquet files with the columns of `Arrow`, compressed by Zstandard."""
 
     suffix = ".parquet"
 
-    def write(self, part: Path, records: Iterator[Record], number: int) -> int:
+    def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
-        parquet = needed("pyarrow.parquet", "pyarrow", extra="exporters")
-        made, count = schema(self.layout is not None, self._rows), 0
-        with parquet.ParquetWriter(part, made, compression="zstd") as writer:
-            for batch in batches(records, made):
+        parquet = optional_import("pyarrow.parquet", "pyarrow", extra="exporters")
+        columns, count = schema(self.layout is not None, self._rows), 0
+        with parquet.ParquetWriter(part, columns, compression="zstd") as writer:
+            for batch in batches(records, columns):
                 writer.write_batch(batch)
                 count += batch.num_rows
         return count

@@ -1,4 +1,4 @@
-"""Tar files for WebDataset: the files of a recording follow one another under one key."""
+"""Exporter to tar files for WebDataset, in which the files of a recording share a key."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotok.lm.exporters.base import Exporter, Record
+from audiotok.lm.exporters.base import ExportedRecording, Exporter
 
 
 class Webdataset(Exporter):
-    """`KEY.codes.npy`, `KEY.ids.npy` (if there is a layout), `KEY.txt`, `KEY.json`.
+    """Exporter to `KEY.codes.npy`, `KEY.ids.npy` (with a layout), `KEY.txt` and `KEY.json`.
 
-    A key is the recording's place: WebDataset splits names at dots, and ids may have some. The id
-    is in the JSON.
+    A key consists of the shard number and the recording's number in it, since WebDataset splits
+    names at dots, which ids may contain. The id is in the JSON.
     """
 
     suffix = ".tar"
 
-    def write(self, part: Path, records: Iterator[Record], number: int) -> int:
+    def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
         count = 0
         with tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
@@ -39,12 +39,14 @@ class Webdataset(Exporter):
 
 
 def _npy(x: np.ndarray) -> bytes:
+    """Return the bytes of a .npy file of the smallest sufficient unsigned type."""
     file = io.BytesIO()
     np.save(file, x.astype(np.min_scalar_type(int(x.max(initial=0)))), allow_pickle=False)
     return file.getvalue()
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a file to a tar archive."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))

@@ -1,4 +1,4 @@
-"""Between a recording's codes and the ids of a language model."""
+"""Layouts: the conversion between codes of a recording and ids of a language model."""
 
 from audiotok.lm.layout.base import LayoutError
 from audiotok.lm.layout.grammar import Grammar

@@ -1,4 +1,4 @@
-"""What a layout is made of: which ids stand for what, and the JSON file that says so."""
+"""Vocabulary of a layout: the meaning of each id, and the JSON file that records it."""
 
 from __future__ import annotations
 
@@ -12,50 +12,51 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from audiotok._platform import jsonfile
-from audiotok._platform.atomic import complete
+from audiotok._platform.atomic import atomic_file
 from audiotok._platform.registry import find
-from audiotok.lm.layout.units import MOST, Pieces
+from audiotok.lm.layout.units import MAX_UNITS, Pieces
 from audiotok.lm.patterns.base import Pattern, Rows, Serial
 
 V = TypeVar("V", bound="Vocabulary")
 
 SPECIALS = ("pad", "begin", "end", "mask", "separator")
 PAD, BEGIN, END, MASK, SEPARATOR = range(len(SPECIALS))
-NONE = len(SPECIALS)  # first id that stands for a code
+NONE = len(SPECIALS)  # first id of a code
 VERSION = 1
 
 
 class LayoutError(ValueError):
-    """Ids that this layout did not make, or codes that do not fit it."""
+    """Error for ids that are not of a layout, or codes that do not fit it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """Codes `[k f]` <-> ids: `[n]` where codes follow one another, `[rows n]` in rows.
+    """Vocabulary of ids for codes `[k f]`: ids `[n]` of a serial pattern, or `[rows n]` in rows.
 
-    Ids of one row, from `offset` on:
+    The ids of a serial pattern are, from `offset` on:
 
         pad begin end mask separator | codebook 0 | codebook 1 ... | durations 1 to `longest`
 
-    with pieces in place of all that follows the marks, if there are any. In rows (parallel, delay,
-    coarse_first) each row counts its own ids from 0: marks, then its codebook. `begin` and `end`
-    are around every sequence; in rows only the first says `end`, the others are padded.
+    With pieces, these follow the marks in place of codebooks and durations. In rows (the patterns
+    parallel, delay and coarse_first) each row has ids of its own from 0: marks, then its codebook.
+    Every sequence is between `begin` and `end`; in rows only the first row has `end`, and the
+    others are padded.
 
     Raises:
-        ValueError: fields that do not go together.
+        LayoutError: the fields contradict each other.
     """
 
-    sizes: tuple[int, ...]  # entries of each codebook that takes part
-    pattern: str = "flat"  # a file of audiotok/lm/patterns
-    options: dict[str, Any] = field(default_factory=dict)  # of the pattern
-    runs: Literal["keep", "drop", "durations"] = "keep"  # of equal frames
-    longest: int = 32  # frames that one duration can say
-    pieces: dict[str, Any] | None = None  # a tokenizer.json over units
-    offset: int = 0  # first id: the size of a text vocabulary that comes before
-    codec: str = ""  # that made the codes, and that decodes them
-    fingerprint: str = ""
-    sample_rate: int = 0
-    frame_size: int = 0
+    sizes: tuple[int, ...]  # number of entries of each codebook that is used
+    pattern: str = "flat"  # name of a file of audiotok/lm/patterns
+    options: dict[str, Any] = field(default_factory=dict)  # arguments of the pattern
+    runs: Literal["keep", "drop", "durations"] = "keep"  # treatment of runs of equal frames
+    longest: int = 32  # longest duration, in frames
+    pieces: dict[str, Any] | None = None  # content of a tokenizer.json over units
+    offset: int = 0  # first id, which is the size of a preceding text vocabulary
+    codec: str = ""  # name of the codec of the codes
+    fingerprint: str = ""  # fingerprint of the codec's weights
+    sample_rate: int = 0  # Hz
+    frame_size: int = 0  # samples per frame
 
     def __post_init__(self) -> None:
         options = {key: _listed(value) for key, value in self.options.items()}
@@ -67,22 +68,22 @@ class Vocabulary:
         rows = isinstance(self.order, Rows)
         if rows and (self.pieces is not None or self.offset):
             raise LayoutError(f"pieces and an offset need one row; {self.pattern} has several")
-        if self.pieces is not None and sum(self.books) > MOST:
-            raise LayoutError(f"{sum(self.books)} units; pieces are made of {MOST} at most")
+        if self.pieces is not None and sum(self.books) > MAX_UNITS:
+            raise LayoutError(f"{sum(self.books)} units; pieces are made of {MAX_UNITS} at most")
         if self.vocabulary and self.learned and self.learned.flat.max(initial=0) >= sum(self.books):
             raise LayoutError("the pieces have units that no codebook of this layout has")
 
     @classmethod
     def of(cls: type[V], source: Any, *, codebooks: int | None = None, **chosen: Any) -> V:
-        """A layout for what a codec makes.
+        """Return a layout for the codes of a codec.
 
         Args:
             source: Tokens of any recording, or a Corpus.
-            codebooks: use the first so many; all if None.
-            chosen: any other field.
+            codebooks: number of codebooks to use, from the first; None for all.
+            **chosen: any other fields.
 
         Raises:
-            LayoutError: there are not so many codebooks.
+            LayoutError: the codec has fewer codebooks.
         """
         k = len(source.sizes) if codebooks is None else codebooks
         if not 1 <= k <= len(source.sizes):
@@ -98,12 +99,12 @@ class Vocabulary:
 
     @cached_property
     def books(self) -> tuple[int, ...]:
-        """Entries of what the pattern orders: codebooks, and durations if there are any."""
+        """Number of entries of each codebook, durations counted as a last codebook."""
         return (*self.sizes, self.longest) if self.runs == "durations" else self.sizes
 
     @cached_property
     def order(self) -> Pattern:
-        """The pattern."""
+        """Pattern that the layout names, for its number of codebooks."""
         options = dict(self.options)
         if self.pattern == "coarse_first":
             options.setdefault("gap", 1)
@@ -114,41 +115,41 @@ class Vocabulary:
 
     @property
     def serial(self) -> bool:
-        """Whether ids are one row."""
+        """Whether the ids are one row."""
         return isinstance(self.order, Serial)
 
     @property
     def exact(self) -> bool:
-        """Whether decoding gives back all that was encoded."""
+        """Whether decoding restores exactly the codes that were encoded."""
         return self.runs != "drop"
 
     @cached_property
     def firsts(self) -> np.ndarray:
-        """The unit that each codebook begins with, and at the end how many there are."""
+        """First unit of each codebook, followed by the number of units `[len(books) + 1]`."""
         return np.cumsum((0, *self.books))
 
     @cached_property
     def learned(self) -> Pieces | None:
-        """The pieces, or None."""
+        """Vocabulary of pieces, or None."""
         return None if self.pieces is None else Pieces(self.pieces, NONE)
 
     @cached_property
     def vocabulary(self) -> tuple[int, ...]:
-        """Ids of each row, from 0 on, the `offset` included."""
+        """Number of ids of each row, including the ids below `offset`."""
         if isinstance(self.order, Rows):
             return tuple(NONE + size for size in self.books)
         units = int(self.firsts[-1]) if self.learned is None else len(self.learned)
         return (self.offset + NONE + units,)
 
     def special(self, name: str) -> int:
-        """The id of `pad`, `begin`, `end`, `mask` or `separator`."""
+        """Return the id of the mark `pad`, `begin`, `end`, `mask` or `separator`."""
         return self.offset + SPECIALS.index(name)
 
     def names(self) -> list[str]:
-        """What each id from `offset` on is called in a text tokenizer: `<|a0_0123|>`.
+        """Return the name of each id from `offset` on in a text tokenizer, such as `<|a0_0123|>`.
 
         Raises:
-            LayoutError: ids are in rows.
+            LayoutError: the ids are in rows.
         """
         if not self.serial:
             raise LayoutError(f"the ids of {self.pattern} are in rows; a text vocabulary has one")
@@ -160,37 +161,37 @@ class Vocabulary:
         return marks + codes + [f"<|d{n:03d}|>" for n in range(1, longest + 1)]
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON: complete or not at all."""
-        made = {"version": VERSION, **asdict(self)}
-        with complete(Path(path)) as part:
-            part.write_text(json.dumps(made, indent=1, ensure_ascii=True) + "\n", "utf-8")
+        """Write the layout as JSON, completely or not at all."""
+        content = {"version": VERSION, **asdict(self)}
+        with atomic_file(Path(path)) as part:
+            part.write_text(json.dumps(content, indent=1, ensure_ascii=True) + "\n", "utf-8")
 
     @classmethod
     def load(cls: type[V], path: str | Path) -> V:
-        """Read what `save` wrote.
+        """Read a layout that `save` wrote.
 
         Raises:
-            LayoutError: not there, not a layout, or of a later version.
+            LayoutError: the file is not there, is not a layout, or is of another version.
         """
         try:
-            made = jsonfile.parse(Path(path).read_bytes(), str(path))
-            version = made.pop("version")
-            made["sizes"] = tuple(made.get("sizes", ()))
+            content = jsonfile.parse(Path(path).read_bytes(), str(path))
+            version = content.pop("version")
+            content["sizes"] = tuple(content.get("sizes", ()))
         except OSError as error:
             raise LayoutError(f"{path}: cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, AttributeError, TypeError):
             raise LayoutError(f"{path}: not a layout") from None
         if version != VERSION:
             raise LayoutError(f"{path}: version {version}; this audiotok reads {VERSION}")
-        unknown = set(made) - {f.name for f in fields(cls)}
+        unknown = set(content) - {f.name for f in fields(cls)}
         try:
             if unknown:
                 raise ValueError(f"unknown {sorted(unknown)}")
-            return cls(**made)
+            return cls(**content)
         except (TypeError, ValueError) as error:
             raise LayoutError(f"{path}: not a layout: {error}") from None
 
 
 def _listed(value: Any) -> Any:
-    """Tuples as lists, which is what JSON has."""
+    """Return a sequence as a list, the form it has in JSON, and other values unchanged."""
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Which ids may come next, so that what a model generates is always a sequence of its layout."""
+"""Grammar of a layout: the ids that may come next, for constrained generation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audiotok.lm.patterns.base import Rows, Serial
 
 
 class Grammar:
-    """Where one sequence is, from `begin` to `end`.
+    """State of one sequence between `begin` and `end`, and the ids that may follow.
 
     >>> grammar = Grammar(layout)
     >>> while not grammar.done:
@@ -20,12 +20,13 @@ class Grammar:
     ...     grammar.push(sample(logits))
 
     Attributes:
-        done: whether `end` has come, and in rows what follows it.
+        done: whether the sequence has ended, in rows with the codes that follow `end`.
     """
 
     def __init__(self, layout: Layout) -> None:
-        self.layout, self.done = layout, False
-        self._n = -1  # codes, or steps, since `begin`; -1 before it
+        self.layout = layout
+        self.done = False
+        self._n = -1  # number of codes, or steps, since `begin`; -1 before it
         self._frames: int | None = None
         self._kinds: tuple[np.ndarray, list[tuple[int, ...]]] | None = None
         if layout.learned is not None:
@@ -33,36 +34,43 @@ class Grammar:
 
     @property
     def codes(self) -> int:
-        """Codes so far, of one row; steps, of rows."""
+        """Number of codes so far in one row; number of steps in rows."""
         return max(0, self._n)
 
     def legal(self) -> np.ndarray:
-        """Ids that may come next: bool `[vocabulary]`, or `[rows vocabulary]` filled with False."""
+        """Return whether each id may come next.
+
+        Returns:
+            bool `[v]`; in rows `[rows v]`, where v is the size of the largest row.
+        """
         layout = self.layout
         if not layout.serial:
             return self._legal_in_rows()
-        made = np.zeros(layout.vocabulary[0], bool)
-        own = made[layout.offset :]
+        legal = np.zeros(layout.vocabulary[0], bool)
+        own = legal[layout.offset :]
         if self.done or self._n < 0:
             own[PAD if self.done else BEGIN] = True
-            return made
+            return legal
         nexts = self._nexts(self._n, self._frames)
         own[END] = any(book == len(layout.books) for book, _ in nexts)
         if self._kinds is not None:
             kind, books = self._kinds
             fits = np.array([self._walk(each) is not None for each in books], bool)
             own[NONE:] = fits[kind]
-            return made
+            return legal
         for book, _ in nexts:
             if book < len(layout.books):
                 own[NONE + layout.firsts[book] : NONE + layout.firsts[book + 1]] = True
-        return made
+        return legal
 
     def push(self, ids: int | np.integer | np.ndarray) -> None:
-        """The id, or the column `[rows]` of ids, that came.
+        """Append an id, or in rows a column of ids.
+
+        Args:
+            ids: the id, or the column `[rows]`.
 
         Raises:
-            LayoutError: it was not legal.
+            LayoutError: an id is not legal.
         """
         if not self.layout.serial:
             self._push_column(np.asarray(ids))
@@ -82,9 +90,10 @@ class Grammar:
             self._n, self._frames = walked
 
     def settle(self, column: np.ndarray) -> np.ndarray:
-        """What stands of a column `[rows]` drawn all at once: rows that end with it are padded.
+        """Return a drawn column `[rows]`, with `pad` in rows that end at this step.
 
-        Where nothing is delayed a row cannot know, when it is drawn, that the first one ends.
+        All rows are drawn at once, so a row without delay is drawn before it is known whether the
+        first row ends.
         """
         order = cast("Rows", self.layout.order)
         if column[0] != END or order.phased:
@@ -94,18 +103,21 @@ class Grammar:
     # -- one row --------------------------------------------------------------------------------
 
     def _nexts(self, n: int, frames: int | None) -> list[tuple[int, int | None]]:
-        """Codebooks of the next code, each with the frames that are then known; last is `end`."""
+        """Return possible codebooks of the next code, each with the number of frames it implies.
+
+        The number of codebooks stands for `end`.
+        """
         order = cast("Serial", self.layout.order)
         end, head = order.codebooks, order.groups[0]
         if frames is not None:
-            return [(end if n == end * frames else order.book(n, frames), frames)]
-        nexts: list[tuple[int, int | None]] = [(order.book(n, None), None)]
+            return [(end if n == end * frames else order.codebook_at(n, frames), frames)]
+        nexts: list[tuple[int, int | None]] = [(order.codebook_at(n, None), None)]
         if n % head == 0:
             nexts.append((end, n // head) if order.streams or n == 0 else (head, n // head))
         return nexts
 
     def _walk(self, books: tuple[int, ...]) -> tuple[int, int | None] | None:
-        """The place after codes of these codebooks, or None if one is not legal."""
+        """Return the position after codes of these codebooks, or None if one is not legal."""
         n, frames = self._n, self._frames
         for book in books:
             for known, then in self._nexts(n, frames):
@@ -117,6 +129,7 @@ class Grammar:
         return n, frames
 
     def _books(self, piece: int) -> tuple[int, ...]:
+        """Return the codebooks of the units of a piece, or of a single unit without pieces."""
         if self._kinds is not None:
             return self._kinds[1][self._kinds[0][piece]]
         return (int(np.searchsorted(self.layout.firsts, piece, "right")) - 1,)
@@ -124,34 +137,36 @@ class Grammar:
     # -- rows -----------------------------------------------------------------------------------
 
     def _legal_in_rows(self) -> np.ndarray:
+        """Return whether each id `[rows v]` may come next."""
         layout, order = self.layout, cast("Rows", self.layout.order)
-        made = np.zeros((order.rows, max(layout.vocabulary)), bool)
+        legal = np.zeros((order.rows, max(layout.vocabulary)), bool)
         if self._n < 0 or self.done:
-            made[:, PAD if self.done else BEGIN] = True
-            return made
+            legal[:, PAD if self.done else BEGIN] = True
+            return legal
         n, frames = self._n, self._frames
         for row, size in enumerate(layout.vocabulary):
             if frames is None:
-                begun = n >= order.delays[row] and not (order.phased and row)
-                said = begun
+                has_code = n >= order.delays[row] and not (order.phased and row)
+                may_end = has_code
             else:
                 frame = n - int(order.starts(frames)[row])
-                begun, said = 0 <= frame < frames, False
-            made[row, NONE:size] = begun
-            made[row, PAD] = not begun
-            made[row, END] = said and row == 0
-        return made
+                has_code, may_end = 0 <= frame < frames, False
+            legal[row, NONE:size] = has_code
+            legal[row, PAD] = not has_code
+            legal[row, END] = may_end and row == 0
+        return legal
 
     def _push_column(self, column: np.ndarray) -> None:
+        """Append a column `[rows]` of ids."""
         order = cast("Rows", self.layout.order)
         if column.shape != (order.rows,):
             raise LayoutError(f"a column has {order.rows} ids, not {list(column.shape)}")
         legal = self.legal()
         ended = self._n >= 0 and self._frames is None and column[0] == END
         if ended:
-            stands = order.delays == 0
-            legal[1:][stands[1:] & (not order.phased)] = False
-            legal[1:, PAD] |= stands[1:] & (not order.phased)
+            ending = (order.delays == 0) & (not order.phased)
+            legal[1:][ending[1:]] = False
+            legal[1:, PAD] |= ending[1:]
         inside = (column >= 0) & (column < legal.shape[1])
         good = inside & legal[np.arange(order.rows), np.where(inside, column, 0)]
         if not good.all():
@@ -168,7 +183,11 @@ class Grammar:
 
 
 def _kinds(layout: Layout) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-    """Pieces by the codebooks of their units: the kind of each, and the codebooks of each kind."""
+    """Group pieces by the codebooks of their units.
+
+    Returns:
+        The group of each piece, and the codebooks of each group.
+    """
     pieces = layout.learned
     assert pieces is not None
     books = (np.searchsorted(layout.firsts, pieces.flat, "right") - 1).tolist()

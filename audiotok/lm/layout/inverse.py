@@ -1,4 +1,4 @@
-"""From ids back to codes, as far as ids are what a layout made."""
+"""Decoding of ids to codes, up to the first id that is not valid in its position."""
 
 from __future__ import annotations
 
@@ -10,16 +10,28 @@ from audiotok.lm.layout.base import BEGIN, END, NONE, PAD, Vocabulary
 from audiotok.lm.patterns.base import Rows, Serial
 
 
-class Found(NamedTuple):
-    """Rows `[k f]` in the pattern's order, codes that were there in all, and what was wrong."""
+class DecodedIds(NamedTuple):
+    """Result of decoding ids.
+
+    Attributes:
+        rows: rows `[k f]` of codes, durations included.
+        units: number of codes that the ids had in all.
+        problems: descriptions of what was wrong.
+    """
 
     rows: np.ndarray
     units: int
     problems: tuple[str, ...]
 
 
-def in_series(layout: Vocabulary, ids: np.ndarray, marks: bool) -> Found:
-    """What ids `[n]` of one row say."""
+def in_series(layout: Vocabulary, ids: np.ndarray, marks: bool) -> DecodedIds:
+    """Decode ids `[n]` of one row.
+
+    Args:
+        layout: the layout of the ids.
+        ids: the ids.
+        marks: whether the codes are between `begin` and `end`.
+    """
     order = cast("Serial", layout.order)
     problems: list[str] = []
     ids, after = _within(ids - layout.offset, marks, problems)
@@ -49,11 +61,11 @@ def in_series(layout: Vocabulary, ids: np.ndarray, marks: bool) -> Found:
     rows = np.zeros(have.size, np.int64)
     rows[cells[:good]] = units[:good] - layout.firsts[books[:good]]
     shape = (order.codebooks, frames)
-    return Found(_whole(rows.reshape(shape), have.reshape(shape)), total, tuple(problems))
+    return DecodedIds(_whole(rows.reshape(shape), have.reshape(shape)), total, tuple(problems))
 
 
 def _within(ids: np.ndarray, marks: bool, problems: list[str]) -> tuple[np.ndarray, int]:
-    """Ids between `begin` and `end`, and how many codes come after."""
+    """Return the ids between `begin` and `end`, and the number of codes after `end`."""
     if not marks:
         return ids, 0
     if len(ids) and ids[0] == BEGIN:
@@ -70,8 +82,14 @@ def _within(ids: np.ndarray, marks: bool, problems: list[str]) -> tuple[np.ndarr
     return ids[: ends[0]], int((after >= NONE).sum())
 
 
-def in_rows(layout: Vocabulary, ids: np.ndarray, marks: bool) -> Found:
-    """What ids `[rows n]` say."""
+def in_rows(layout: Vocabulary, ids: np.ndarray, marks: bool) -> DecodedIds:
+    """Decode ids `[rows n]`.
+
+    Args:
+        layout: the layout of the ids.
+        ids: the ids.
+        marks: whether the codes are between `begin` and `end`.
+    """
     order = cast("Rows", layout.order)
     problems: list[str] = []
     total = int((ids >= NONE).sum())
@@ -105,14 +123,14 @@ def in_rows(layout: Vocabulary, ids: np.ndarray, marks: bool) -> Found:
     rows = np.zeros(have.size, np.int64)
     rows[seen[seen >= 0]] = ids[:, :good][seen >= 0] - NONE
     shape = (order.codebooks, frames)
-    return Found(_whole(rows.reshape(shape), have.reshape(shape)), total, tuple(problems))
+    return DecodedIds(_whole(rows.reshape(shape), have.reshape(shape)), total, tuple(problems))
 
 
 def _frames(order: Rows, ids: np.ndarray, marks: bool, problems: list[str]) -> int:
-    """How many frames there are, begun ones too if they were cut short."""
+    """Return the number of frames, an incomplete last one included if they were cut short."""
     steps = ids.shape[1]
     if not marks:
-        frames = order.most(steps)
+        frames = order.max_frames(steps)
         if order.steps(frames) != steps:
             problems.append(f"cut short: no number of frames takes {steps} steps")
         return frames
@@ -124,7 +142,7 @@ def _frames(order: Rows, ids: np.ndarray, marks: bool, problems: list[str]) -> i
 
 
 def _whole(rows: np.ndarray, have: np.ndarray) -> np.ndarray:
-    """All frames that are whole, or the first codebooks that are, whichever is more."""
+    """Return all complete frames, or all complete codebooks from the first, whichever is more."""
     frames = int(np.cumprod(have.all(0)).sum())
     books = int(np.cumprod(have.all(1)).sum())
     if have.shape[1] and books * have.shape[1] > frames * len(have):

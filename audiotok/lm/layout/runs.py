@@ -1,4 +1,4 @@
-"""Runs of one frame as one frame and its duration, and back."""
+"""Run-length coding of equal frames: each run as one frame and its duration."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Kept = Int[np.ndarray, "k r"]
 
 
 def collapse(codes: Codes, longest: int | None = None) -> tuple[Kept, Lengths]:
-    """Each run of equal frames as one.
+    """Return each run of equal frames as one frame, and the length of each run.
 
     Args:
-        codes: `[k f]`.
-        longest: a longer run is split into runs of so many; None splits none.
+        codes: codes `[k f]`.
+        longest: maximum length of a run, in frames; longer runs are split. None splits no run.
 
     Returns:
-        The frames kept `[k r]` and how often each was there `[r]`, at least once.
+        The frames `[k r]`, and the length of each run `[r]` in frames.
     """
     frames = codes.shape[1]
     if not frames:
@@ -34,5 +34,5 @@ def collapse(codes: Codes, longest: int | None = None) -> tuple[Kept, Lengths]:
 
 
 def expand(kept: Kept, lengths: Lengths) -> Codes:
-    """What `collapse` was given."""
+    """Return the codes `[k f]` that `collapse` was given."""
     return np.repeat(kept, lengths, 1)

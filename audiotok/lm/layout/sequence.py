@@ -1,13 +1,13 @@
-"""Layout: how one recording's codes become the ids that a language model reads, and back.
+"""Layout: the conversion of a recording's codes to ids of a language model, and back.
 
     codes [k f] -> runs -> pattern -> vocabulary -> pieces -> ids
 
-    runs        equal frames one after another, each with its duration as one more codebook
-    pattern     in which order, or in which rows (`audiotok.lm.patterns`)
-    vocabulary  ids of special marks, then of every codebook
+    runs        runs of equal frames as one frame, their duration as a further codebook
+    pattern     the order of codes, or their rows (`audiotok.lm.patterns`)
+    vocabulary  ids of special marks, then of each codebook
     pieces      BPE or Unigram over the ids of one row
 
-Every step has an exact inverse, but `runs = "drop"`.
+Every step has an exact inverse, except `runs = "drop"`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from audiotok.tokens.tokens import Tokens
 
 
 class Repaired(NamedTuple):
-    """What could be read of damaged ids.
+    """Codes that could be decoded from damaged ids.
 
     Attributes:
-        codes: `[k f]`; of a sequence cut short all frames that are whole, or of all frames the
-            codebooks that are, whichever is more.
-        lost: codes that were there and are not in `codes`.
-        problems: what was wrong, in words; none if all was well.
+        codes: codes `[k f]`; if the sequence is cut short, all complete frames, or all complete
+            codebooks from the first, whichever is more.
+        lost: number of codes in the ids that are not in `codes`.
+        problems: descriptions of what was wrong; empty if nothing was.
     """
 
     codes: np.ndarray
@@ -39,7 +39,7 @@ class Repaired(NamedTuple):
 
 
 class Layout(Vocabulary):
-    """Codes `[k f]` <-> ids; see `Vocabulary` for what they are.
+    """Conversion between codes `[k f]` and ids; see `Vocabulary` for the ids and the fields.
 
     >>> layout = Layout.of(tokens, pattern="delay")
     >>> ids = layout.encode(tokens)
@@ -47,10 +47,14 @@ class Layout(Vocabulary):
     """
 
     def checked(self, codes: Tokens | np.ndarray) -> np.ndarray:
-        """The codes `[k f]` that are laid out.
+        """Return the codes `[k f]`, checked, as int64.
+
+        Args:
+            codes: Tokens, whose first codebooks are taken, or codes `[k f]`.
 
         Raises:
-            LayoutError: too few codebooks, other sizes, or a code out of its range.
+            LayoutError: the codes are of another codec, there are too few codebooks, or a code is
+                out of range.
         """
         if isinstance(codes, Tokens):
             if self.codec and (codes.codec, codes.fingerprint) != (self.codec, self.fingerprint):
@@ -77,7 +81,7 @@ class Layout(Vocabulary):
         return codes
 
     def ordered(self, codes: np.ndarray) -> np.ndarray:
-        """Codes `[k f]` with runs collapsed, as the pattern gets them: `[len(books) r]`."""
+        """Return the rows `[len(books) r]` that the pattern orders: codes with runs collapsed."""
         if self.runs == "keep":
             return codes
         if self.runs == "drop":
@@ -86,18 +90,18 @@ class Layout(Vocabulary):
         return np.concatenate([kept, lengths[None] - 1])
 
     def encode(self, codes: Tokens | np.ndarray, *, marks: bool = True) -> np.ndarray:
-        """The ids of a recording's codes.
+        """Encode a recording's codes to ids.
 
         Args:
             codes: Tokens, or codes `[k f]`.
-            marks: with `begin` and `end`.
+            marks: whether to add `begin` and `end`.
 
         Returns:
-            `[n]`, or `[rows n]`, int64.
+            Ids `[n]`, or `[rows n]`, int64.
 
         Raises:
             LayoutError: the codes do not fit.
-            ImportError: pieces need the `tokenizers` library.
+            ImportError: the layout has pieces, and `tokenizers` is not installed.
         """
         rows = self.ordered(self.checked(codes))
         frames = rows.shape[1]
@@ -114,15 +118,18 @@ class Layout(Vocabulary):
         return ids
 
     def numbered(self, units: np.ndarray) -> np.ndarray:
-        """Units, pieced together if there are pieces, as ids."""
+        """Return the ids of units `[m]`, joined to pieces if the layout has pieces."""
         return self.offset + NONE + (self.learned.encode(units) if self.learned else units)
 
     def tokens(self, codes: np.ndarray, *, samples: int | None = None) -> Tokens:
-        """Codes `[k f]`, which may be fewer codebooks, as Tokens that the codec decodes.
+        """Return codes as Tokens, which the codec can decode.
 
         Args:
-            codes: what `decode` gave.
-            samples: length; whole frames if None.
+            codes: codes `[k f]` of `decode`, of all codebooks or the first ones.
+            samples: length in samples; None for the length of all frames.
+
+        Raises:
+            LayoutError: the layout does not name a codec.
         """
         if not self.codec:
             raise LayoutError("this layout does not say which codec its codes are of")
@@ -140,14 +147,14 @@ class Layout(Vocabulary):
         )
 
     def decode(self, ids: np.ndarray, *, marks: bool = True) -> np.ndarray:
-        """The codes `[k f]` that ids stand for.
+        """Decode ids to codes `[k f]`.
 
         Args:
-            ids: what `encode` gave, as an array or a list; `pad` may follow.
-            marks: whether they are within `begin` and `end`.
+            ids: ids of `encode`, as an array or a list; `pad` may follow.
+            marks: whether the ids are between `begin` and `end`.
 
         Raises:
-            LayoutError: they are cut short or damaged; `repair` keeps what is whole.
+            LayoutError: the ids are cut short or damaged; `repair` decodes what is complete.
         """
         codes, _, problems = self.repair(ids, marks=marks)
         if problems:
@@ -155,10 +162,14 @@ class Layout(Vocabulary):
         return codes
 
     def repair(self, ids: np.ndarray, *, marks: bool = True) -> Repaired:
-        """As much as ids say up to the first that does not belong, and what was wrong.
+        """Decode ids up to the first that is not valid in its position, and report the problems.
+
+        Args:
+            ids: ids of `encode`, possibly damaged.
+            marks: whether the ids are between `begin` and `end`.
 
         Raises:
-            LayoutError: not integers, or not the rows of this layout.
+            LayoutError: the ids are not integers, or do not have the rows of this layout.
         """
         ids = np.asarray(ids)
         if ids.dtype.kind not in "iu" and ids.size:
@@ -167,11 +178,12 @@ class Layout(Vocabulary):
         if ids.ndim != shape[0] or (ids.ndim == 2 and len(ids) != len(self.books)):
             wanted = "[n]" if self.serial else f"[{len(self.books)} n]"
             raise LayoutError(f"ids {list(ids.shape)}: this layout has {wanted}")
-        find = in_series if self.serial else in_rows
-        found = find(self, ids.astype(np.int64), marks)
-        rows, problems = found.rows, found.problems
+        invert = in_series if self.serial else in_rows
+        rows, units, problems = invert(self, ids.astype(np.int64), marks)
+        lost = units - rows.size
         if self.runs == "durations":
-            if len(rows) < len(self.books):  # what has no duration has no place in time
+            if len(rows) < len(self.books):  # without durations the frames cannot be placed in time
                 rows = np.zeros((len(self.books), 0), np.int64)
-            return Repaired(expand(rows[:-1], rows[-1] + 1), found.units - rows.size, problems)
-        return Repaired(rows, found.units - rows.size, problems)
+                lost = units
+            return Repaired(expand(rows[:-1], rows[-1] + 1), lost, problems)
+        return Repaired(rows, lost, problems)

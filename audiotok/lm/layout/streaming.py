@@ -1,4 +1,4 @@
-"""Codes to ids and ids to codes as they come; the same as all at once."""
+"""Streaming conversion between codes and ids, with the results of `Layout.encode` and `decode`."""
 
 from __future__ import annotations
 
@@ -13,45 +13,50 @@ from audiotok.lm.patterns.base import Rows
 
 
 class EncodeStream:
-    """Codes `[k f]` a piece at a time to ids; with `begin` first and `end` at the end.
+    """Streaming encoder of codes `[k f]` to ids, which start with `begin` and finish with `end`.
 
-    A run is given once it has ended. Where the order, or pieces, take all of a recording
-    (coarse_first, ar_nar, semantic_first, BPE) everything is given at the end.
+    With runs, the ids of a run follow once it has ended. Patterns and pieces that depend on the
+    whole recording (coarse_first, ar_nar, semantic_first, BPE) give all ids in `finish`.
+
+    Args:
+        layout: the layout of the ids.
     """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._begun = False
-        self._at_once = layout.order.streams and layout.learned is None
-        self._held = np.zeros(
-            (len(layout.sizes), 0), np.int64
-        )  # the run that has not ended, or all
+        self._started = False
+        self._streams = layout.order.streams and layout.learned is None
+        # The codes of the run that has not ended, or of all frames if nothing is streamed.
+        self._pending = np.zeros((len(layout.sizes), 0), np.int64)
         delay = int(cast("Rows", layout.order).delays.max()) if not layout.serial else 0
         self._tail = np.full((len(layout.books), delay), PAD - NONE, np.int64)
         self._frames = 0
 
     def push(self, codes: np.ndarray) -> np.ndarray:
-        """The ids, `[n]` or `[rows n]`, that codes `[k f]` complete.
+        """Encode further codes `[k f]`, and return the ids that are complete.
+
+        Returns:
+            Ids `[n]`, or `[rows n]`.
 
         Raises:
-            LayoutError: codes that do not fit.
+            LayoutError: the codes do not fit.
         """
-        self._held = np.concatenate([self._held, self.layout.checked(codes)], 1)
-        if not self._at_once:
+        self._pending = np.concatenate([self._pending, self.layout.checked(codes)], 1)
+        if not self._streams:
             return self._marked(self._nothing())
-        ready = self._held.shape[1]
+        ready = self._pending.shape[1]
         if self.layout.runs != "keep" and ready:
-            last = (self._held != self._held[:, -1:]).any(0).nonzero()[0]
+            last = (self._pending != self._pending[:, -1:]).any(0).nonzero()[0]
             ready = int(last[-1]) + 1 if len(last) else 0
-        codes, self._held = self._held[:, :ready], self._held[:, ready:]
+        codes, self._pending = self._pending[:, :ready], self._pending[:, ready:]
         return self._marked(self._ids(self.layout.ordered(codes)))
 
     def finish(self) -> np.ndarray:
-        """The ids that are left, with `end`."""
-        if not self._at_once:
-            whole = self.layout.encode(self._held)
-            return whole[..., 1:] if self._begun else whole
-        rows = self.layout.ordered(self._held)
+        """Return the remaining ids, `end` included."""
+        if not self._streams:
+            whole = self.layout.encode(self._pending)
+            return whole[..., 1:] if self._started else whole
+        rows = self.layout.ordered(self._pending)
         ids = self._ids(rows)
         if self.layout.serial:
             return self._marked(np.r_[ids, self.layout.special("end")])
@@ -62,82 +67,91 @@ class EncodeStream:
         return self._marked(np.concatenate([ids, end], 1))
 
     def _nothing(self) -> np.ndarray:
+        """Return no ids, in the shape of the layout."""
         shape = (0,) if self.layout.serial else (len(self.layout.books), 0)
         return np.zeros(shape, np.int64)
 
     def _marked(self, ids: np.ndarray) -> np.ndarray:
-        if self._begun:
+        """Return ids, preceded by `begin` if they are the first."""
+        if self._started:
             return ids
-        self._begun = True
+        self._started = True
         if self.layout.serial:
             return np.r_[self.layout.special("begin"), ids]
         return np.concatenate([np.full((len(ids), 1), BEGIN), ids], 1)
 
     def _ids(self, rows: np.ndarray) -> np.ndarray:
+        """Return the ids of the steps that rows `[len(books) f]` complete."""
         layout = self.layout
         self._frames += rows.shape[1]
         if layout.serial:
             return layout.numbered((rows + layout.firsts[:-1, None]).T.ravel())
         window = np.concatenate([self._tail, rows], 1)
         delay = self._tail.shape[1]
-        # Step s has frame s - d of a row that is d steps late.
+        # A row with a delay of d steps has frame s - d at step s.
         columns = np.arange(rows.shape[1]) + (delay - cast("Rows", layout.order).delays)[:, None]
         self._tail = window[:, window.shape[1] - delay :]
         return np.take_along_axis(window, columns, 1) + NONE
 
 
 class DecodeStream:
-    """Ids a piece at a time to the codes `[k f]` of the frames that they complete.
+    """Streaming decoder of ids to the codes `[k f]` of the frames that they complete.
 
-    Where the order takes all of a recording, everything is given at the end.
+    Patterns that depend on the whole recording give all codes in `finish`.
+
+    Args:
+        layout: the layout of the ids.
 
     Attributes:
         done: whether the sequence has ended.
     """
 
     def __init__(self, layout: Layout) -> None:
-        self.layout, self.done = layout, False
+        self.layout = layout
+        self.done = False
         self._shape = () if layout.serial else (len(layout.books),)
-        # Of a whole recording its ids, of one row its units, of rows its steps from `_frames` on.
-        self._held = np.zeros((*self._shape, 0), np.int64)
-        self._begun = False
-        self._frames = 0  # given so far, as the pattern counts them
-        self._end: int | None = None  # frames there are
+        # All ids if the pattern does not stream; else the units of an incomplete frame, or in rows
+        # the steps from step number `_frames` on.
+        self._pending = np.zeros((*self._shape, 0), np.int64)
+        self._started = False
+        self._frames = 0  # number of frames returned so far, as the pattern counts them
+        self._end: int | None = None  # number of frames of the sequence, once known
 
     def push(self, ids: np.ndarray) -> np.ndarray:
-        """The codes `[k f]` that ids, `[n]` or `[rows n]`, complete.
+        """Decode further ids, `[n]` or `[rows n]`, and return the codes `[k f]` they complete.
 
         Raises:
-            LayoutError: ids that are none of this layout's.
+            LayoutError: an id is not valid in its position.
         """
         ids = np.asarray(ids, np.int64)
         if ids.shape[:-1] != self._shape:
             raise LayoutError(f"ids {list(ids.shape)}: {[*self._shape, 'n']} were expected")
         rows = np.zeros((len(self.layout.books), 0), np.int64)
         if not self.layout.order.streams:
-            self._held = np.concatenate([self._held, ids], -1)
+            self._pending = np.concatenate([self._pending, ids], -1)
         elif ids.shape[-1]:
-            if not self._begun:
+            if not self._started:
                 if (ids[..., 0] != self.layout.special("begin")).any():
                     raise LayoutError("it does not start with `begin`")
-                self._begun, ids = True, ids[..., 1:]
+                self._started, ids = True, ids[..., 1:]
             rows = self._series(ids) if self.layout.serial else self._columns(ids)
         self._frames += rows.shape[1]
         return expand(rows[:-1], rows[-1] + 1) if self.layout.runs == "durations" else rows
 
     def finish(self) -> np.ndarray:
-        """The codes of what is left.
+        """Return the remaining codes `[k f]`.
 
         Raises:
-            LayoutError: the ids were cut short or damaged.
+            LayoutError: the ids are cut short or damaged.
         """
         if not self.layout.order.streams:
-            return self.layout.decode(self._held)
+            return self.layout.decode(self._pending)
         if not self.done:
             raise LayoutError("there is no `end`: it was cut short")
         return np.zeros((len(self.layout.sizes), 0), np.int64)
 
     def _series(self, ids: np.ndarray) -> np.ndarray:
+        """Decode ids `[n]` of one row to the rows `[len(books) f]` of complete frames."""
         layout, k = self.layout, len(self.layout.books)
         ids = ids - layout.offset
         ends = np.flatnonzero(ids == END)
@@ -148,23 +162,25 @@ class DecodeStream:
         if (after != PAD).any():
             raise LayoutError("ids come after `end`")
         units = codes if layout.learned is None else layout.learned.units(codes)
-        units = np.r_[self._held, units]
+        units = np.r_[self._pending, units]
         books = np.searchsorted(layout.firsts, units, "right") - 1
         if (books != np.arange(len(books)) % k).any():
             raise LayoutError(f"a code out of turn, after frame {self._frames}")
         whole = len(units) // k * k
-        self._held, self.done = units[whole:], self.done or len(ends) > 0
-        if self.done and len(self._held):
+        self._pending = units[whole:]
+        self.done = self.done or len(ends) > 0
+        if self.done and len(self._pending):
             raise LayoutError(f"`end` comes within frame {self._frames + whole // k}")
         return (units[:whole] - layout.firsts[books[:whole]]).reshape(-1, k).T
 
     def _columns(self, ids: np.ndarray) -> np.ndarray:
+        """Decode ids `[rows n]` to the rows `[rows f]` of complete frames."""
         order = cast("Rows", self.layout.order)
-        first = self._frames + self._held.shape[1]
+        first = self._frames + self._pending.shape[1]
         ends = np.flatnonzero(ids[0] == END)
         if self._end is None and len(ends):
             self._end = first + int(ends[0])
-        # Which frame each new cell is of, if it is a code at all.
+        # The frame of each new cell, if it holds a code.
         frame = first + np.arange(ids.shape[1]) - order.delays[:, None]
         code = (frame >= 0) & (self._end is None or frame < self._end)
         sizes = np.array(self.layout.vocabulary)[:, None]
@@ -174,14 +190,14 @@ class DecodeStream:
         if not fits.all():
             step = first + int(np.flatnonzero(~fits.all(0))[0])
             raise LayoutError(f"step {step}: an id that does not belong there")
-        self._held = np.concatenate([self._held, ids], 1)
-        steps = self._frames + self._held.shape[1]
+        self._pending = np.concatenate([self._pending, ids], 1)
+        steps = self._frames + self._pending.shape[1]
         longest = int(order.delays.max())
         if self._end is not None:
             self.done = steps >= max(order.steps(self._end), self._end + 1)
             steps = min(steps, self._end + longest)
         ready = max(0, steps - longest - self._frames)
         columns = np.arange(ready) + order.delays[:, None]
-        rows = np.take_along_axis(self._held, columns, 1) - NONE
-        self._held = self._held[:, ready:]
+        rows = np.take_along_axis(self._pending, columns, 1) - NONE
+        self._pending = self._pending[:, ready:]
         return rows

@@ -1,1 +1,1 @@
-"""In which order a language model sees codes: one file a pattern."""
+"""Patterns: the order in which a language model sees codes, one file per pattern."""

@@ -1,10 +1,10 @@
-"""What every pattern promises: each code of `[k f]` has one cell, and every cell is found again.
+"""Interface of patterns: a one-to-one arrangement of codes `[k f]` in the cells of a grid.
 
-A pattern is one of two kinds.
+There are two kinds of patterns:
 
     Serial   one code after another, in groups of codebooks     q0 q1 q0 q1 ... | q2 q3 q2 q3 ...
-    Rows     a row for each codebook, begun at its own step      q0 q0 q0 --
-             ("--" is empty: the layout fills it up)             -- q1 q1 q1
+    Rows     a row for each codebook, with its own delay         q0 q0 q0 --
+             ("--" is empty: the layout pads it)                 -- q1 q1 q1
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 
 
 class Pattern(ABC):
-    """Codes `[k f]` laid out in `rows` rows of steps.
+    """Arrangement of codes `[k f]` in `rows` rows of steps.
 
     Attributes:
-        codebooks: k.
-        rows: 1 if codes follow one another, else k.
-        streams: whether the cells of a frame depend on no later frame.
+        codebooks: number of codebooks k.
+        rows: number of rows: 1 if codes follow one another, else k.
+        streams: whether the cells of a frame do not depend on later frames.
     """
 
     codebooks: int
@@ -30,36 +30,39 @@ class Pattern(ABC):
 
     @abstractmethod
     def cells(self, frames: int) -> np.ndarray:
-        """Where each cell's code comes from: index into codes `[k f]` read row by row.
+        """Return the index of each cell's code in the flattened codes `[k f]`.
+
+        Args:
+            frames: number of frames f.
 
         Returns:
-            `[rows s]`; -1 where a cell is empty.
+            Indices `[rows s]` into `codes.ravel()`; -1 for an empty cell.
         """
 
     @abstractmethod
     def passes(self, frames: int) -> np.ndarray:
-        """The forward pass `[k f]`, counted from 0, of a model that predicts each code.
+        """Return the number `[k f]`, from 0, of the forward pass that predicts each code.
 
-        Codes of one pass are predicted side by side. A step is a pass, but in `ar_nar`.
+        Codes of one pass are predicted in parallel. A pass is a step, except in `ar_nar`.
         """
 
     def steps(self, frames: int) -> int:
-        """Steps that so many frames take."""
+        """Return the number of steps of `frames` frames."""
         return self.cells(frames).shape[1]
 
     def mask(self, frames: int) -> np.ndarray:
-        """Which cells `[rows s]` hold a code."""
+        """Return whether each cell `[rows s]` holds a code."""
         return self.cells(frames) >= 0
 
 
 class Serial(Pattern):
-    """One code after another: groups of codebooks, frame by frame within a group.
+    """Pattern of one row: groups of codebooks one after another, each group frame by frame.
 
     Args:
-        groups: how many codebooks each group has.
+        groups: number of codebooks of each group.
 
     Raises:
-        ValueError: a group without codebooks.
+        ValueError: there is no group, or a group without codebooks.
     """
 
     rows = 1
@@ -70,7 +73,7 @@ class Serial(Pattern):
         self.groups = tuple(groups)
         self.codebooks = sum(groups)
         self.streams = len(groups) == 1
-        self.first = np.cumsum((0, *groups))  # codebook that each group begins with
+        self.first = np.cumsum((0, *groups))  # first codebook of each group
 
     def cells(self, frames: int) -> np.ndarray:
         """See `Pattern.cells`."""
@@ -83,14 +86,17 @@ class Serial(Pattern):
 
     def passes(self, frames: int) -> np.ndarray:
         """See `Pattern.passes`."""
-        made = np.empty(self.codebooks * frames, np.int64)
-        made[self.cells(frames)[0]] = np.arange(made.size)
-        return made.reshape(self.codebooks, frames)
+        passes = np.empty(self.codebooks * frames, np.int64)
+        passes[self.cells(frames)[0]] = np.arange(passes.size)
+        return passes.reshape(self.codebooks, frames)
 
-    def book(self, n: int, frames: int | None) -> int:
-        """The codebook of the code at position `n`; None for `frames` while they are not known.
+    def codebook_at(self, n: int, frames: int | None) -> int:
+        """Return the codebook of the code at a position.
 
-        While they are not, the position is in the first group.
+        Args:
+            n: the position, from 0.
+            frames: number of frames; None while it is not known, when the position must be in the
+                first group.
         """
         group, before = 0, 0
         while frames is not None and n >= before + self.groups[group] * frames:
@@ -99,7 +105,11 @@ class Serial(Pattern):
         return int(self.first[group]) + (n - before) % self.groups[group]
 
     def frames_in(self, books: np.ndarray) -> int:
-        """Frames, begun ones too, of a sequence that may be cut short, by its codebooks `[n]`."""
+        """Return the number of frames of a sequence, incomplete ones included.
+
+        Args:
+            books: codebook of each code `[n]` of a sequence that may be cut short.
+        """
         head = self.groups[0]
         if self.streams:
             return -(-len(books) // head)
@@ -108,15 +118,15 @@ class Serial(Pattern):
 
 
 class Rows(Pattern):
-    """A row for each codebook, begun at a step of its own.
+    """Pattern of a row for each codebook, each with a delay of its own.
 
     Args:
-        delays: steps that each row begins after the first.
-        phased: whether all rows but the first begin when the first has ended.
-        gap: steps between its end and their beginning.
+        delays: delay of each row against the first, in steps.
+        phased: whether all rows but the first start after the end of the first.
+        gap: empty steps between the end of the first row and the start of the others.
 
     Raises:
-        ValueError: a delay below 0, or a first row that is delayed.
+        ValueError: a delay is below 0, or the first row is delayed.
     """
 
     def __init__(self, delays: Sequence[int], *, phased: bool = False, gap: int = 0) -> None:
@@ -124,11 +134,12 @@ class Rows(Pattern):
         if not len(self.delays) or self.delays.min() < 0 or self.delays[0] or gap < 0:
             raise ValueError(f"delays {list(delays)}: the first is 0 and none is below")
         self.codebooks = self.rows = len(self.delays)
-        self.phased, self.gap = phased, gap
+        self.phased = phased
+        self.gap = gap
         self.streams = not phased
 
     def starts(self, frames: int) -> np.ndarray:
-        """The step `[k]` at which each row begins."""
+        """Return the step `[k]` at which each row starts."""
         if not self.phased:
             return self.delays
         return self.delays + np.where(np.arange(self.rows) > 0, frames + self.gap, 0)
@@ -143,13 +154,13 @@ class Rows(Pattern):
 
     def cells(self, frames: int) -> np.ndarray:
         """See `Pattern.cells`."""
-        made = np.full((self.rows, self.steps(frames)), -1, np.int64)
+        cells = np.full((self.rows, self.steps(frames)), -1, np.int64)
         every = np.arange(self.codebooks * frames).reshape(self.codebooks, frames)
-        np.put_along_axis(made, self.passes(frames), every, 1)
-        return made
+        np.put_along_axis(cells, self.passes(frames), every, 1)
+        return cells
 
-    def most(self, steps: int) -> int:
-        """The most frames that so many steps hold whole."""
+    def max_frames(self, steps: int) -> int:
+        """Return the largest number of frames that fit in `steps` steps."""
         spare = steps - int(self.delays.max())
         if self.phased and self.rows > 1:
             spare = (spare - self.gap) // 2

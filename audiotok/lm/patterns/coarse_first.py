@@ -1,4 +1,4 @@
-"""The first codebook of all frames, then the others side by side."""
+"""Coarse-first order: the first codebook of all frames, then the others in parallel."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ class CoarseFirst(Rows):
     """MusicGen's coarse-first pattern (arXiv:2306.05284).
 
     Args:
-        codebooks: k.
-        delays: steps of each codebook after the first; 0 if None.
-        gap: steps kept free before the second part. A layout keeps one, in which the first row
-            says that it has ended before the others begin.
+        codebooks: number of codebooks k.
+        delays: delay of each codebook after the first, in steps; None for 0.
+        gap: empty steps before the second part. A layout uses one step, so that `end` of the first
+            row precedes the other rows.
+
+    Raises:
+        ValueError: the number of delays does not fit, or a delay is below 0.
     """
 
     def __init__(

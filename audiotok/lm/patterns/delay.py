@@ -1,4 +1,4 @@
-"""Each codebook a step after the one before, so that it can see that one's code of its frame."""
+"""Delay order: each codebook one step after the one before, whose code it can depend on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ class Delay(Rows):
     """MusicGen's delay pattern (arXiv:2306.05284).
 
     Args:
-        codebooks: k.
-        delays: steps of each codebook; 0, 1, ... k-1 if None.
+        codebooks: number of codebooks k.
+        delays: delay of each codebook in steps; None for 0, 1, ... k - 1.
+
+    Raises:
+        ValueError: the number of delays does not fit, or a delay is below 0.
     """
 
     def __init__(self, codebooks: int, *, delays: Sequence[int] | None = None) -> None:

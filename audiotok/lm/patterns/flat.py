@@ -1,4 +1,4 @@
-"""Frame by frame, and in a frame codebook by codebook: k codes a frame, one at a time."""
+"""Flat order: frame by frame, and within a frame codebook by codebook, one code per step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from audiotok.lm.patterns.base import Serial
 
 
 class Flat(Serial):
-    """q0 q1 q2 q0 q1 q2 ...: MusicGen's flattening (arXiv:2306.05284), audiocraft's `unroll`."""
+    """MusicGen's flattening pattern (arXiv:2306.05284), q0 q1 q2 q0 q1 q2; audiocraft's `unroll`.
+
+    Args:
+        codebooks: number of codebooks k.
+    """
 
     def __init__(self, codebooks: int) -> None:
         super().__init__((codebooks,))

@@ -1,4 +1,4 @@
-"""All codes of a frame at once: as many steps as frames."""
+"""Parallel order: all codes of a frame in one step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from audiotok.lm.patterns.base import Rows
 
 
 class Parallel(Rows):
-    """MusicGen's parallel pattern (arXiv:2306.05284)."""
+    """MusicGen's parallel pattern (arXiv:2306.05284).
+
+    Args:
+        codebooks: number of codebooks k.
+    """
 
     def __init__(self, codebooks: int) -> None:
         super().__init__((0,) * codebooks)

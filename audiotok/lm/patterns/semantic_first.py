@@ -1,4 +1,4 @@
-"""What is said, of the whole recording, then how it sounds: AudioLM's two stages."""
+"""AudioLM's order: the semantic codebooks of the whole recording, then the acoustic ones."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from audiotok.lm.patterns.base import Serial
 
 
 class SemanticFirst(Serial):
-    """AudioLM (arXiv:2209.03143): semantic codebooks frame by frame, then acoustic ones.
+    """Pattern of AudioLM (arXiv:2209.03143): semantic codebooks, then acoustic ones.
+
+    Within each of the two parts codes are ordered frame by frame.
 
     Args:
-        codebooks: k.
-        semantic: how many of them come first.
+        codebooks: number of codebooks k.
+        semantic: number of semantic codebooks, from the first.
+
+    Raises:
+        ValueError: there is no semantic or no acoustic codebook.
     """
 
     def __init__(self, codebooks: int, *, semantic: int = 1) -> None:

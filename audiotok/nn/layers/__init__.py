@@ -1,1 +1,1 @@
-"""Building blocks: each runs over a whole signal or a piece at a time, with the same result."""
+"""Layers that run over a whole signal or in pieces, with the same result."""

@@ -1,7 +1,7 @@
-"""What every building block promises: `forward` over a whole signal is one `step` from `start`.
+"""Base class of layers: `forward` over a whole signal equals one `step` from `start`.
 
-One implementation serves offline and streaming use, so the two cannot drift apart. State lives
-outside the module: one layer serves any number of streams and threads.
+One implementation serves offline and streaming use, so the two cannot diverge. The state is kept
+outside the module, so that one layer serves any number of streams and threads.
 
 A causal layer reads `consumes` input steps and writes `produces` output steps at a time:
 
@@ -9,11 +9,12 @@ A causal layer reads `consumes` input steps and writes `produces` output steps a
     transposed, x5     consumes 1  produces 5
     STFT front end     consumes 320 samples  produces 1 frame
 
-A layer that looks ahead takes the same steps, of any length, and lags: a step gives the outputs
-that the inputs so far determine, and `finish` the rest. One that needs the whole signal (a memory
-that runs from the end, a normalisation over the clip) gives nothing before `finish`.
+A layer with look-ahead takes steps of any length and lags: a step returns the outputs that the
+inputs so far determine, and `finish` returns the rest. A layer that needs the whole signal (a
+backward LSTM, normalisation over the clip) returns nothing before `finish`.
 
-Source of the idea: google/sequence-layers' contract, kyutai-labs/moshi's whole signal = one step.
+The design follows the contract of google/sequence-layers, and kyutai-labs/moshi, where the whole
+signal is one step.
 """
 
 from __future__ import annotations
@@ -29,14 +30,19 @@ from audiotok._platform.shapes import Features, Output
 from audiotok._platform.shapes import State as State
 
 Span = tuple[int | float, int | float]
-"""First and last input step that something depends on; -inf or inf where there is no bound."""
+"""First and last input step of a receptive field; -inf or inf where there is no bound."""
 
 
 class Layer(nn.Module):
-    """A map from `[b d t]` to `[b e u]` that can be run whole or a piece at a time.
+    """Map from `[b d t]` to `[b e u]` that can be run whole or in pieces.
 
-    A subclass writes `step` and `reach`, and `start` when it keeps state. A layer that looks
-    ahead sets `causal = False` and writes `forward` and `finish` as well.
+    A subclass implements `step` and `input_span`, and `start` if it has state. A layer with
+    look-ahead sets `causal = False` and implements `forward` and `finish` as well.
+
+    Attributes:
+        causal: whether outputs depend on no later input.
+        consumes: input steps that a causal layer reads at a time.
+        produces: output steps that it writes at a time.
     """
 
     causal: bool = True
@@ -44,46 +50,51 @@ class Layer(nn.Module):
     produces: int = 1
 
     def start(self, batch: int) -> State:
-        """The state before the first step, for `batch` signals."""
+        """Return the state before the first step, for `batch` signals."""
         return None
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Continue by `x [b d t]`.
+        """Process further inputs `[b d t]`.
 
-        A causal layer takes multiples of `consumes` and gives `t / consumes * produces`; one that
-        looks ahead takes any t and gives what it can.
+        A causal layer takes multiples of `consumes` and returns `t / consumes * produces` outputs;
+        a layer with look-ahead takes any t and returns the outputs that are determined by then.
+
+        Returns:
+            The outputs `[b e u]`, and the state after them.
         """
         raise NotImplementedError
 
     def finish(self, x: Features, state: State) -> Output:
-        """The last step, of any length that `forward` takes, with the end that `forward` makes.
+        """Process the last inputs, of any length that `forward` takes, and the end of the signal.
 
-        `forward` over a whole signal is any steps and a `finish`.
+        Any steps and a `finish` together return what `forward` returns for the whole signal.
         """
         return self.step(x, state)[0]
 
-    def reach(self, first: int, last: int) -> Span:
-        """The span of input steps that outputs `first..last` depend on (its receptive field).
+    def input_span(self, first: int, last: int) -> Span:
+        """Return the span of inputs that outputs `first` to `last` depend on: the receptive field.
 
-        Counted from the start of the signal; what lies before it or past its end is padding.
-        Neither bound depends on the other: the first input on `first`, the last on `last`.
+        Steps are counted from the start of the signal; those before it or past its end are padding.
+        The bounds are independent: the first input follows from `first`, the last from `last`.
         """
         raise ValueError(f"{type(self).__name__} declares no receptive field")
 
     def forward(self, x: Features) -> Output:
-        """The whole signal: one step from the start."""
+        """Return the outputs `[b e u]` of a whole signal `[b d t]`."""
         return self.step(x, self.start(x.shape[0]))[0]
 
     @staticmethod
     def joined(before: Tensor, x: Tensor) -> Tensor:
-        """Both along time, the features of a step next to each other in memory, as linear maps and
-        convolutions like them best on a CPU."""
+        """Concatenate along time, with the features of a step contiguous in memory.
+
+        That is the fastest layout for linear maps and convolutions on a CPU.
+        """
         if not before.shape[2]:
             return x
         return torch.cat([before.transpose(1, 2), x.transpose(1, 2)], 1).transpose(1, 2)
 
     def refuse_partial(self, x: Tensor) -> None:
-        """Check that a piece `[b d t]` is made of whole units.
+        """Raise unless the length of a piece `[b d t]` is a multiple of `consumes`.
 
         Raises:
             ValueError: t is not a multiple of `consumes`.
@@ -95,7 +106,7 @@ class Layer(nn.Module):
             )
 
     def zeros(self, *shape: int) -> Tensor:
-        """Zeros beside this layer's own weights: same device, same dtype."""
+        """Return zeros on the device and of the dtype of the layer's weights."""
         like = next(self.parameters(), None)
         if like is None:
             like = next((b for b in self.buffers() if b.is_floating_point()), torch.empty(0))
@@ -103,35 +114,41 @@ class Layer(nn.Module):
 
 
 def interleave(conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
-    """Lays a convolution's weights out in memory with the features of a tap next to each other, as
-    our layers read them; it is the same tensor."""
+    """Store a convolution's weights with the features of a tap contiguous in memory.
+
+    Our layers read them in this order; the values and the shape of the tensor are unchanged.
+    """
     weight = conv.weight.data
     conv.weight.data = weight.transpose(1, 2).contiguous().transpose(1, 2)
 
 
 class Chain(Layer):
-    """Layers one after the other."""
+    """Layers that run one after the other."""
 
     def __init__(self, layers: Iterable[Layer]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        ratio, need = Fraction(1), 1  # outputs per input so far; inputs that keep all whole
+        ratio, unit = (
+            Fraction(1),
+            1,
+        )  # outputs per input so far; inputs in whole units of all layers
         for layer in self:
             ratio /= layer.consumes
-            need *= (ratio * need).denominator
+            unit *= (ratio * unit).denominator
             ratio *= layer.produces
-        self.consumes, self.produces = need, int(need * ratio)
+        self.consumes = unit
+        self.produces = int(unit * ratio)
         self.causal = all(layer.causal for layer in self)
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(cast("Iterable[Layer]", self.layers))
 
     def start(self, batch: int) -> State:
-        """One state per layer."""
+        """See `Layer.start`; the state is a tuple of one state per layer."""
         return tuple(layer.start(batch) for layer in self)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Step every layer in turn."""
+        """See `Layer.step`; every layer takes a step in turn."""
         after = []
         for layer, before in zip(self, state, strict=True):
             x, new = layer.step(x, before)
@@ -139,85 +156,92 @@ class Chain(Layer):
         return x, tuple(after)
 
     def finish(self, x: Features, state: State) -> Output:
-        """Finish every layer in turn."""
+        """See `Layer.finish`; every layer finishes in turn."""
         for layer, before in zip(self, state, strict=True):
             x = layer.finish(x, before)
         return x
 
-    def reach(self, first: int, last: int) -> Span:
-        """Follow the span back through the layers."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the span is traced back through the layers."""
         lo: int | float = first
         hi: int | float = last
         for layer in reversed(list(self)):
-            # Each bound goes back by itself, and one that is infinite stays so.
+            # The bounds are traced independently, and an infinite one stays infinite.
             if isinstance(lo, int):
-                lo = layer.reach(lo, lo)[0]
+                lo = layer.input_span(lo, lo)[0]
             if isinstance(hi, int):
-                hi = layer.reach(hi, hi)[1]
+                hi = layer.input_span(hi, hi)[1]
         return lo, hi
 
     def forward(self, x: Features) -> Output:
-        """The whole signal through every layer."""
+        """See `Layer.forward`."""
         for layer in self:
             x = layer(x)
         return x
 
 
 class WholeClip(Layer):
-    """A layer of which every output depends on the whole signal: its state is all inputs so far.
+    """Layer whose every output depends on the whole signal; its state is all inputs so far.
 
-    A subclass writes `forward`.
+    A subclass implements `forward`.
 
     Args:
-        inputs: features that come in.
-        outputs: features that go out; as many if None.
+        inputs: number of input features.
+        outputs: number of output features; `inputs` if None.
     """
 
     causal = False
 
     def __init__(self, inputs: int, outputs: int | None = None) -> None:
         super().__init__()
-        self.inputs, self.outputs = inputs, outputs or inputs
+        self.inputs = inputs
+        self.outputs = outputs or inputs
 
     def start(self, batch: int) -> State:
-        """No inputs yet."""
+        """See `Layer.start`."""
         return self.zeros(batch, self.inputs, 0)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Nothing is determined before the end."""
+        """See `Layer.step`; there is no output before the end."""
         return x.new_zeros(len(x), self.outputs, 0), self.joined(state, x)
 
     def finish(self, x: Features, state: State) -> Output:
-        """Everything."""
+        """See `Layer.finish`; all outputs are returned here."""
         return self.forward(self.joined(state, x))
 
     def forward(self, x: Features) -> Output:
-        """The whole signal."""
+        """See `Layer.forward`."""
         raise NotImplementedError
 
-    def reach(self, first: int, last: int) -> Span:
-        """Each output from every input."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on every input."""
         return -float("inf"), float("inf")
 
 
 class Residual(Layer):
-    """`x + body(x)`, with an optional shortcut in the place of `x`.
+    """Residual connection `x + body(x)`, or `shortcut(x) + body(x)`.
 
-    Where the body lags, what it is added to waits.
+    Where the body lags, `x` is kept until the output of the body arrives.
+
+    Args:
+        body: layer with as many outputs as inputs per step.
+        shortcut: layer applied to `x`; `x` itself if None.
     """
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         super().__init__()
-        self.body, self.shortcut = body, shortcut
-        self.consumes, self.produces = body.consumes, body.produces
+        self.body = body
+        self.shortcut = shortcut
+        self.consumes = body.consumes
+        self.produces = body.produces
         self.causal = body.causal and (shortcut is None or shortcut.causal)
 
     def start(self, batch: int) -> State:
-        """The states of body and shortcut, and what waits for the body."""
+        """See `Layer.start`; states of body and shortcut, and inputs that wait for the body."""
         return self.body.start(batch), self.shortcut.start(batch) if self.shortcut else None, None
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Step body and shortcut."""
+        """See `Layer.step`; body and shortcut take a step."""
         body, shortcut, waiting = state
         y, body = self.body.step(x, body)
         if self.shortcut:
@@ -228,53 +252,53 @@ class Residual(Layer):
         return x[:, :, : y.shape[2]] + y, (body, shortcut, x[:, :, y.shape[2] :])
 
     def finish(self, x: Features, state: State) -> Output:
-        """Finish body and shortcut."""
+        """See `Layer.finish`; body and shortcut finish."""
         body, shortcut, waiting = state
         y = self.body.finish(x, body)
         if self.shortcut:
             x = self.shortcut.finish(x, shortcut)
         return y + (x if waiting is None else self.joined(waiting, x))
 
-    def reach(self, first: int, last: int) -> Span:
-        """The wider of the two spans."""
-        lo, hi = self.body.reach(first, last)
-        other = self.shortcut.reach(first, last) if self.shortcut else (first, last)
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the span of body and shortcut together."""
+        lo, hi = self.body.input_span(first, last)
+        other = self.shortcut.input_span(first, last) if self.shortcut else (first, last)
         return min(lo, other[0]), max(hi, other[1])
 
     def forward(self, x: Features) -> Output:
-        """The whole signal."""
+        """See `Layer.forward`."""
         return (self.shortcut(x) if self.shortcut else x) + self.body(x)
 
 
 class Pointwise(Layer):
-    """Any module that treats every step by itself, as a layer: an activation, say."""
+    """Layer of a module that processes every step by itself, such as an activation."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Apply it; there is no state."""
+        """See `Layer.step`; there is no state."""
         return self.module(x), None
 
-    def reach(self, first: int, last: int) -> Span:
-        """Each output from its own input alone."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on its own input only."""
         return first, last
 
 
 class Mix(Layer):
-    """A linear map of the features at every step (a 1x1 convolution)."""
+    """Linear map of the features at every step (a 1x1 convolution)."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, outputs, bias=bias)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Mix features; there is no state."""
+        """See `Layer.step`; there is no state."""
         return self.linear(x.transpose(1, 2)).transpose(1, 2), None
 
-    def reach(self, first: int, last: int) -> Span:
-        """Each output from its own input alone."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on its own input only."""
         return first, last
 
 
@@ -286,9 +310,9 @@ class Norm(Layer):
         self.norm = nn.LayerNorm(features, eps, elementwise_affine=affine)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Normalise; there is no state."""
+        """See `Layer.step`; there is no state."""
         return self.norm(x.transpose(1, 2)).transpose(1, 2), None
 
-    def reach(self, first: int, last: int) -> Span:
-        """Each output from its own input alone."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on its own input only."""
         return first, last

@@ -1,4 +1,4 @@
-"""Self-attention over a whole clip, as WavTokenizer's decoder has it."""
+"""Self-attention over a whole clip, as in the decoder of WavTokenizer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from audiotok.nn.layers.base import WholeClip
 
 
 class ClipAttention(WholeClip):
-    """Each step is a mean of all steps of the clip, weighted by likeness: one head, no positions.
+    """Self-attention `[b d t]` with one head and no positions, over all steps of the clip.
 
-    `[b d t]` to the same; it adds nothing of its input, which is `Residual`'s to do. Work grows
-    with the square of t. `attention.Attention` sees a window only, and can be stepped.
+    There is no residual connection, which is left to `Residual`. Work grows with the square of t.
+    `attention.Attention` sees only a window, and can run in steps.
 
-    Source: Ji et al. 2024, arXiv:2408.16532, which has it from VQGAN (Esser et al. 2020,
+    Source: Ji et al. 2024, arXiv:2408.16532, who took it from VQGAN (Esser et al. 2020,
     arXiv:2012.09841).
     """
 
@@ -25,6 +25,6 @@ class ClipAttention(WholeClip):
         self.out = nn.Linear(features, features)
 
     def forward(self, x: Features) -> Output:
-        """Attend over the clip."""
+        """See `Layer.forward`."""
         q, k, v = self.qkv(x.transpose(1, 2))[:, None].chunk(3, 3)
         return self.out(F.scaled_dot_product_attention(q, k, v)[:, 0]).transpose(1, 2)

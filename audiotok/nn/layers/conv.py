@@ -1,7 +1,7 @@
-"""Convolutions along time: causal with state, or looking ahead.
+"""Convolutions along time, causal or with look-ahead.
 
-Weights are plain. Weight normalisation, which most published codecs train with, is a way to train
-and not a way to run: it is folded into `weight` when a checkpoint is converted.
+Weights are plain. Weight normalisation, with which most published codecs are trained, is folded
+into `weight` when a checkpoint is converted.
 """
 
 from __future__ import annotations
@@ -21,33 +21,34 @@ Pad = Literal["zeros", "reflect", "repeat"]
 class Conv(Layer):
     """Convolution `[b inputs t]` to `[b outputs t/stride]`.
 
-    What is missing at the ends, `(kernel - 1) * dilation + 1 - stride` steps, is padded:
+    The signal is padded by `(kernel - 1) * dilation + 1 - stride` steps:
 
-        causal        |pad pad pad|x x x x x x x x|        all of it before the start
-        not causal    |pad pad|x x x x x x x x|pad|        half on either side, the odd one before
+        causal        |pad pad pad|x x x x x x x x|        all before the start
+        not causal    |pad pad|x x x x x x x x|pad|        half on either side, more before if odd
 
-    `forward` takes any length and gives `ceil(t / stride)`: the end is filled up (also by `pad`)
-    until the last output is whole. A causal `step` takes multiples of `stride` only.
+    `forward` takes any length and returns `ceil(t / stride)` outputs: the end is padded further
+    (by the rule of `pad`) until the last output is complete. A causal `step` takes multiples of
+    `stride` only.
 
     Args:
-        inputs: features that come in.
-        outputs: features that go out.
-        kernel: taps; with dilation it must span the stride.
+        inputs: number of input features.
+        outputs: number of output features.
+        kernel: number of taps; with dilation they must span the stride.
         stride: inputs per output.
-        dilation: inputs from one tap to the next.
-        groups: of features that do not see each other; `inputs` for a depthwise convolution.
+        dilation: distance between taps in steps.
+        groups: number of separate groups of features; `inputs` for a depthwise convolution.
         bias: whether a constant is added to each output feature.
         causal: whether outputs depend on no later input; if not, a step lags.
         pad: "zeros"; "reflect", the signal mirrored at its first or last sample (EnCodec,
-            SpeechTokenizer); "repeat", that sample again (Mimi's downsampling). Causal reflection
-            can be stepped if the first step is longer than the padding, which it mirrors.
+            SpeechTokenizer); "repeat", that sample repeated (Mimi's downsampling). With causal
+            reflection the first step must be longer than the padding that mirrors it.
 
     Source: EnCodec (Défossez et al. 2022, arXiv:2210.13438), `modules/conv.py`; descript's DAC
     pads the same with zeros.
 
     Raises:
-        ValueError: the kernel is shorter than the stride, or no such pad; from `step`, a length
-            that is no multiple of the stride, or a first step that is too short to mirror.
+        ValueError: the kernel is shorter than the stride, or `pad` is unknown; from `step`: the
+            length is not a multiple of the stride, or the first step is too short to mirror.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Conv(Layer):
         pad: Pad = "zeros",
     ) -> None:
         super().__init__()
-        self.span = (kernel - 1) * dilation + 1  # inputs that one output sees
+        self.span = (kernel - 1) * dilation + 1  # inputs that one output depends on
         if self.span < stride:
             raise ValueError(f"kernel spans {self.span} steps and skips some at stride {stride}")
         if pad not in get_args(Pad):
@@ -73,14 +74,16 @@ class Conv(Layer):
             inputs, outputs, kernel, stride=stride, dilation=dilation, groups=groups, bias=bias
         )
         interleave(self.conv)
-        self.consumes, self.causal, self.pad = stride, causal, pad
+        self.consumes = stride
+        self.causal = causal
+        self.pad = pad
         self.right = 0 if causal else (self.span - stride) // 2
         self.left = self.span - stride - self.right
-        # Inputs held back besides, of which the end may be mirrored.
+        # Further inputs to keep, because padding at the end may mirror them.
         self.spare = 0 if causal or pad == "zeros" else stride
 
     def start(self, batch: int) -> State:
-        """Inputs that are seen again; unless padded by zeros, also which signals have none yet."""
+        """See `Layer.start`; inputs to reuse and, unless `pad` is zeros, which signals are new."""
         past = self.zeros(batch, self.conv.in_channels, self.left)
         if self.pad == "zeros":
             return past
@@ -88,7 +91,7 @@ class Conv(Layer):
         return past, torch.ones(batch, dtype=torch.bool, device=past.device)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Convolve `x` with what came before it."""
+        """See `Layer.step`."""
         if not self.causal:
             return self._step_ahead(x, state)
         self.refuse_partial(x)
@@ -105,18 +108,18 @@ class Conv(Layer):
         return x.new_zeros(len(x), self.conv.out_channels, 0)
 
     def _step_ahead(self, x: Tensor, state: State) -> tuple[Output, State]:
-        """As many outputs as see nothing that has not come."""
+        """Return the outputs that depend on no input still to come."""
         past, fresh = (state, None) if self.pad == "zeros" else state
         x = self.joined(past, x)
         if fresh is not None and fresh.all():
-            # A mirror needs more than it shows, and so does the one at the end, if it is near.
+            # Mirroring needs more inputs than it pads, at the start and, if that is near, the end.
             if x.shape[2] <= max(self.left, self.right + self.consumes - 1):
                 return self._none(x), (x, fresh)
             fresh = torch.zeros_like(fresh)
             x = torch.cat([x.new_zeros(*x.shape[:2], self.spare), self._before(x, ~fresh), x], 2)
-        made = max(0, (x.shape[2] - self.spare - self.span) // self.consumes + 1)
-        y = self._convolved(x[:, :, self.spare :]) if made else self._none(x)
-        x = x[:, :, made * self.consumes :]
+        count = max(0, (x.shape[2] - self.spare - self.span) // self.consumes + 1)
+        y = self._convolved(x[:, :, self.spare :]) if count else self._none(x)
+        x = x[:, :, count * self.consumes :]
         return y, x if fresh is None else (x, fresh)
 
     def _finish_ahead(self, x: Tensor, state: State) -> Output:
@@ -124,14 +127,14 @@ class Conv(Layer):
         x = self.joined(past, x)
         if fresh is not None and fresh.all():
             return self.forward(x)
-        left = x.shape[2] - self.spare - self.left  # inputs whose outputs are to come
+        left = x.shape[2] - self.spare - self.left  # inputs whose outputs are still missing
         if not left:
             return self._none(x)
         x = self._padded(x, 0, self.right + -left % self.consumes)
         return self._convolved(x[:, :, self.spare :])
 
     def finish(self, x: Features, state: State) -> Output:
-        """A step of any length, filled up as `forward` does it."""
+        """See `Layer.finish`."""
         if not self.causal:
             return self._finish_ahead(x, state)
         fill = -x.shape[2] % self.consumes
@@ -146,7 +149,7 @@ class Conv(Layer):
         return self._convolved(self._padded(x, 0, fill))
 
     def _before(self, x: Tensor, fresh: Tensor) -> Tensor:
-        """What `pad` puts before a signal that begins with `x`."""
+        """Return the padding before a signal that begins with `x`."""
         if self.pad == "repeat":
             return x[:, :, :1].expand(-1, -1, self.left)
         if x.shape[2] <= self.left:
@@ -155,16 +158,18 @@ class Conv(Layer):
                     f"the first step has {x.shape[2]} steps; mirroring the start needs more than"
                     f" {self.left}"
                 )
-            return x[:, :, :1]  # nobody's start: not used
+            return x[:, :, :1]  # no signal is new, so that this is not used
         return x[:, :, 1 : self.left + 1].flip(2)
 
     def forward(self, x: Features) -> Output:
-        """The whole signal, of any length but zero: what a step gives, and a filled last output."""
+        """See `Layer.forward`; t is at least 1, and the last output is padded."""
         return self._convolved(self._padded(x, self.left, self.right + -x.shape[2] % self.consumes))
 
     def _convolved(self, x: Tensor) -> Tensor:
-        """Along the second axis of an image whose pixels are steps: on a CPU that runs without
-        rearranging `x`, and 1.4 to 3 times as fast as in one dimension."""
+        """Convolve along the second axis of an image whose pixels are steps.
+
+        On a CPU this needs no rearrangement of `x` and is 1.4 to 3 times as fast as `conv1d`.
+        """
         c = self.conv
         if c.kernel_size == c.stride == (1,) and c.groups == 1:
             return F.linear(x.transpose(1, 2), c.weight[:, :, 0], c.bias).transpose(1, 2)
@@ -183,7 +188,7 @@ class Conv(Layer):
         y = F.pad(F.pad(x, (0, short)), (left, right), "reflect")
         return y[:, :, : y.shape[2] - short]
 
-    def reach(self, first: int, last: int) -> Span:
-        """The kernel's span. Within `left` of the start, mirrored inputs are seen as well."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the kernel, without mirrored inputs near the start."""
         begin = first * self.consumes - self.left
         return begin, last * self.consumes - self.left + self.span - 1

@@ -1,4 +1,4 @@
-"""The other half of a transformer block: a two-layer perceptron on every frame by itself."""
+"""Feed-forward half of a transformer block: a two-layer perceptron on every frame."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from audiotok.nn.layers.base import Layer, Span, State
 
 
 class FeedForward(Layer):
-    """x + scale * down(gelu(up(norm(x)))), `[b d t]` to the same; no biases but the norm's.
+    """Perceptron x + scale * down(gelu(up(norm(x)))) `[b d t]`, without biases but the norm's.
 
-    With `attention.Attention` before it, a block of Mimi's transformers.
+    Together with `attention.Attention` it is a block of Mimi's transformers.
 
     Args:
         features: width of input and output.
@@ -21,7 +21,7 @@ class FeedForward(Layer):
         scale: initial value of the learnt per-feature gain on the branch (Touvron et al. 2021,
             arXiv:2103.17239).
 
-    Source: Vaswani et al. 2017, arXiv:1706.03762, normalised first; Défossez et al. 2024,
+    Source: Vaswani et al. 2017, arXiv:1706.03762, with the norm first; Défossez et al. 2024,
     arXiv:2410.00037, section 3.3.1 (Mimi).
     """
 
@@ -33,11 +33,11 @@ class FeedForward(Layer):
         self.scale = nn.Parameter(torch.full((features,), scale))
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Apply it; there is no state."""
+        """See `Layer.step`; there is no state."""
         frames = x.transpose(1, 2)
         y = self.down(F.gelu(self.up(self.norm(frames)))) * self.scale
         return (frames + y).transpose(1, 2), None
 
-    def reach(self, first: int, last: int) -> Span:
-        """Each output from its own input alone."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on its own input only."""
         return first, last

@@ -1,11 +1,11 @@
-"""From magnitude and phase of overlapping frames to a waveform, as Vocos has it.
+"""Inverse Fourier transform head of Vocos: magnitude and phase of overlapping frames to a wave.
 
     frame i          \\____________window____________/
     frame i+1              \\____________window____________/
     samples          |.....|=hop=|=hop=|=hop=...
-                      trim: half of what the first window has more than a hop
+                      trim: half of (window - hop)
 
-`stft.Istft` is causal; this one is centred ("same" padding).
+`stft.Istft` is causal; this head is centred ("same" padding).
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from audiotok.nn.layers.base import Layer, Span, State
 
 
 class FourierHead(Layer):
-    """Log-magnitudes, then phases, `[b 2*(window//2+1) f]` to waveform `[b 1 f*hop]`.
+    """Head from log magnitudes, then phases, `[b 2*(window//2+1) f]` to waves `[b 1 f*hop]`.
 
     Args:
-        hop: samples a frame.
-        window: samples of the (Hann) window and of the transform; more than hop, by an even number.
-        loudest: magnitudes above are cut.
+        hop: samples per frame.
+        window: samples of the Hann window and of the transform; greater than `hop` by an even
+            number.
+        loudest: upper limit of magnitudes.
 
     Source: Siuzdak 2023, arXiv:2306.00814, section 3; vocos 0.1.0, `ISTFTHead(padding="same")`.
 
     Raises:
-        ValueError: a window that cannot be centred on its hop.
+        ValueError: the window cannot be centred on the hop.
     """
 
     causal = False
@@ -39,22 +40,25 @@ class FourierHead(Layer):
         super().__init__()
         if window <= hop or (window - hop) % 2:
             raise ValueError(f"window {window} cannot be centred on hop {hop}: even it out")
-        self.produces, self.hop, self.size, self.loudest = hop, hop, window, loudest
+        self.produces = hop
+        self.hop = hop
+        self.size = window
+        self.loudest = loudest
         self.trim = (window - hop) // 2
         self.register_buffer("window", torch.hann_window(window), persistent=False)
 
     def start(self, batch: int) -> State:
-        """What past frames, and the squares of past windows, add to the next; frames that wait."""
+        """See `Layer.start`; overlap of past frames and squared windows, and frames that wait."""
         tail = torch.zeros(batch, 2, 2 * self.trim, device=self.window.device)
         waiting = tail.new_zeros(batch, 2 * (self.size // 2 + 1), 0)
         return tail, waiting, torch.ones(batch, dtype=torch.bool, device=tail.device)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Overlap, add, and divide by what the windows add up to."""
+        """See `Layer.step`; overlap-add, divided by the sum of squared windows."""
         tail, waiting, fresh = state
         if not x.shape[2]:
             return x.new_zeros(len(x), 1, 0), state
-        cut = 1  # given already: the next window's first value is zero
+        cut = 1  # sample returned before, as the first value of the next window is zero
         if fresh.all():
             x, cut = torch.cat([waiting, x], 2), self.trim
             if x.shape[2] * self.hop < cut:
@@ -65,7 +69,7 @@ class FourierHead(Layer):
         return (y[:, :1] / y[:, 1:]).to(x.dtype), after
 
     def finish(self, x: Features, state: State) -> Output:
-        """The rest: up to the middle of the last overlap."""
+        """See `Layer.finish`; the signal ends in the middle of the last overlap."""
         tail, waiting, fresh = state
         cut = 1
         if fresh.all():
@@ -74,11 +78,11 @@ class FourierHead(Layer):
         return (y[:, :1] / y[:, 1:]).to(x.dtype)
 
     def forward(self, x: Features) -> Output:
-        """The whole signal."""
+        """See `Layer.forward`."""
         return self.finish(x, self.start(len(x)))
 
     def _added(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """`[b 2 f*hop]`, samples and squares of windows, and what lies past them."""
+        """Overlap-add samples and squared windows, `[b 2 f*hop]` and the overlap that follows."""
         if not x.shape[2]:
             return tail[:, :, :0], tail
         magnitude, phase = x.transpose(1, 2).float().chunk(2, 2)
@@ -95,8 +99,8 @@ class FourierHead(Layer):
         y = y + F.pad(tail, (0, steps))
         return y[:, :, :steps], y[:, :, steps:]
 
-    def reach(self, first: int, last: int) -> Span:
-        """The frames whose windows cover the samples; a Hann window's first value is zero."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; frames whose windows, which begin with a 0, cover samples."""
         return (
             -((self.size - 1 - self.trim - first) // self.hop),
             (last + self.trim - 1) // self.hop,

@@ -1,4 +1,4 @@
-"""Group normalisation over a whole clip, as EnCodec 48 kHz and WavTokenizer have it."""
+"""Group normalisation over a whole clip, as in EnCodec 48 kHz and WavTokenizer."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from audiotok.nn.layers.base import WholeClip
 
 
 class GroupNorm(WholeClip):
-    """Each group of features to mean 0 and variance 1 over the clip, then scaled and shifted.
+    """Normalisation of groups of features to mean 0 and variance 1 over the clip, then affine.
 
-    A clip is normalised by what is heard in all of it: a clip cut in two gives other values. Layer
+    The statistics are those of the whole clip, so a clip cut in two gives other values. Layer
     normalisation of every step by itself is `base.Norm`, also where a checkpoint calls it
     `layer_norm` or (for one fixed condition) `AdaLayerNorm`.
 
     Args:
         features: width of input and output.
-        groups: of features normalised together; 1 is EnCodec's `time_group_norm`.
-        eps: added to the variance.
+        groups: number of groups; 1 is EnCodec's `time_group_norm`.
+        eps: constant added to the variance.
 
     Source: Wu & He 2018, arXiv:1803.08494.
     """
@@ -28,5 +28,5 @@ class GroupNorm(WholeClip):
         self.norm = nn.GroupNorm(groups, features, eps=eps)
 
     def forward(self, x: Features) -> Output:
-        """Normalise the clip."""
+        """See `Layer.forward`."""
         return self.norm(x)

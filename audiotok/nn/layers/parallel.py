@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -13,22 +13,31 @@ from audiotok.nn.layers.base import Layer, Span, State
 
 
 class Parallel(Layer):
-    """Causal layers of equal rates on one input, their outputs side by side: `[b d t]` to
-    `[b e1+e2+... u]`."""
+    """Causal layers of equal rates on one input, their outputs side by side.
 
-    def __init__(self, layers: Iterable[Layer]) -> None:
+    It maps `[b d t]` to `[b e1+e2+... u]`.
+
+    Args:
+        layers: at least one.
+
+    Raises:
+        ValueError: a layer looks ahead, or their rates differ.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         rates = {(layer.consumes, layer.produces, layer.causal) for layer in self}
-        if len(rates) != 1 or not next(iter(rates))[2]:
+        if len(rates) != 1 or not layers[0].causal:
             raise ValueError("layers side by side must be causal and of one rate")
-        self.consumes, self.produces, _ = next(iter(rates))
+        self.consumes = layers[0].consumes
+        self.produces = layers[0].produces
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(cast("Iterable[Layer]", self.layers))
 
     def start(self, batch: int) -> State:
-        """One state per layer."""
+        """Return one initial state per layer."""
         return tuple(layer.start(batch) for layer in self)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
@@ -36,9 +45,9 @@ class Parallel(Layer):
         pairs = [layer.step(x, before) for layer, before in zip(self, state, strict=True)]
         return torch.cat([y for y, _ in pairs], 1), tuple(after for _, after in pairs)
 
-    def reach(self, first: int, last: int) -> Span:
-        """The widest of the spans."""
-        spans = [layer.reach(first, last) for layer in self]
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the widest of the spans."""
+        spans = [layer.input_span(first, last) for layer in self]
         return min(span[0] for span in spans), max(span[1] for span in spans)
 
 
@@ -58,22 +67,25 @@ class Leveled(Layer):
 
     def __init__(self, frames: int = 50, *, floor: float = 1e-4) -> None:
         super().__init__()
-        self.frames, self.floor = frames, floor
+        self.frames = frames
+        self.floor = floor
         ages = torch.arange(frames - 1, -1, -1, dtype=torch.float64)
         fall = torch.cos(torch.pi / 2 * ages / frames).square()
         self.register_buffer("weights", (fall / fall.sum()).float(), persistent=False)
 
     def start(self, batch: int) -> State:
-        """The mean squares of the frames before: `[b frames-1]`, at first zeros."""
+        """Return the mean squares `[b frames-1]` of the frames before: zeros."""
         return self.zeros(batch, self.frames - 1)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Divide each frame by its level."""
+        if not x.shape[2]:
+            return x, state
         energy = torch.cat([state, x.float().square().mean(1)], 1)
         level = energy.unfold(1, self.frames, 1) @ self.weights
         y = x * (level + self.floor).rsqrt()[:, None].to(x.dtype)
         return y, energy[:, energy.shape[1] - self.frames + 1 :]
 
-    def reach(self, first: int, last: int) -> Span:
-        """Over the frames that the level looks at."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the frames that the level is a mean of."""
         return first - self.frames + 1, last

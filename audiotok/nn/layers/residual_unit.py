@@ -1,4 +1,4 @@
-"""The dilated residual unit of convolutional codecs."""
+"""Dilated residual unit of convolutional codecs."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from audiotok.nn.layers.conv import Conv, Pad
 
 
 def elu(features: int) -> Layer:
-    """ELU (Clevert et al. 2015, arXiv:1511.07289), whatever the width."""
+    """Return an ELU (Clevert et al. 2015, arXiv:1511.07289), for any number of features."""
     return Pointwise(nn.ELU())
 
 
 class ResidualUnit(Residual):
-    """x + conv1x1(act(dilated conv(act(x)))).
+    """Residual unit x + conv1x1(act(dilated conv(act(x)))).
 
-    SEANet's is `ResidualUnit(d, hidden=d // 2)` with `shortcut=True` where x passes a 1x1
-    convolution of its own (EnCodec, SpeechTokenizer) and without in Mimi; DAC's is
+    The unit of SEANet is `ResidualUnit(d, hidden=d // 2)`, with `shortcut=True` in EnCodec and
+    SpeechTokenizer and without in Mimi; that of DAC is
     `ResidualUnit(d, kernel=7, dilation=3, activation=Snake, causal=False)`.
 
     Args:
         features: width of input and output.
-        hidden: width between the two convolutions; as `features` if None.
-        kernel: taps of the dilated one.
-        dilation: steps from one tap to the next.
-        activation: makes an activation of a given width: `elu` or `Snake`.
-        norm: makes what follows each convolution, of a given width: `GroupNorm`, or nothing.
-        shortcut: whether x passes a 1x1 convolution.
+        hidden: width between the two convolutions; `features` if None.
+        kernel: taps of the dilated convolution.
+        dilation: distance between its taps in steps.
+        activation: function that creates an activation of a given width: `elu` or `Snake`.
+        norm: function that creates a normalisation of a given width after each convolution, such
+            as `GroupNorm`; none if None.
+        shortcut: whether the shortcut is a 1x1 convolution instead of x itself.
         causal: as in `Conv`.
         pad: as in `Conv`.
 

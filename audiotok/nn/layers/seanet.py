@@ -18,32 +18,32 @@ from audiotok.nn.layers.transposed_conv import TransposedConv
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes of an encoder and its decoder; the defaults are EnCodec 24 kHz."""
+    """Sizes of a SEANet encoder and decoder; the defaults are those of EnCodec 24 kHz."""
 
-    channels: int = 1  # of audio
-    latent: int = 128  # width of what the encoder gives and the decoder takes
-    width: int = 32  # at the audio rate; doubles at every stride
-    strides: tuple[int, ...] = (2, 4, 5, 8)  # of the encoder; the decoder's are the reverse
-    kernel: int = 7  # of the first convolution
-    last_kernel: int = 7  # of the last one
-    residual_kernel: int = 3  # of the residual units
+    channels: int = 1  # audio channels
+    latent: int = 128  # features of a latent
+    width: int = 32  # features at the audio rate, doubled at every stride
+    strides: tuple[int, ...] = (2, 4, 5, 8)  # strides of the encoder; the decoder reverses them
+    kernel: int = 7  # taps of the first convolution
+    last_kernel: int = 7  # taps of the last convolution
+    residual_kernel: int = 3  # taps in residual units
     residuals: int = 1  # residual units at each stride
-    dilation_base: int = 2  # unit j of a stride has dilation base ** j
+    dilation_base: int = 2  # unit j at a stride has dilation base ** j
     compress: int = 2  # width over hidden width in a residual unit
-    shortcut: bool = True  # whether x passes a 1x1 convolution beside a residual unit
-    lstm: int = 2  # layers of it at the frame rate
-    bidirectional: bool = False  # the encoder's LSTM, not the decoder's
-    snake: bool = False  # activations are Snake, not ELU
-    group_norm: bool = False  # over the clip, after every convolution
+    shortcut: bool = True  # whether the shortcut of a residual unit is a 1x1 convolution
+    lstm: int = 2  # LSTM layers at the frame rate
+    bidirectional: bool = False  # whether the LSTM of the encoder is bidirectional
+    snake: bool = False  # whether activations are Snake instead of ELU
+    group_norm: bool = False  # whether the clip is normalised after every convolution
     causal: bool = True
     pad: Pad = "reflect"
 
 
 class Seanet(Chain):
-    """A chain of convolutions, strided or transposed, with residual units and an LSTM.
+    """Chain of convolutions, strided or transposed, with residual units and an LSTM.
 
     Source: Tagliasacchi et al. 2020, arXiv:2009.02095; with LSTM, Défossez et al. 2022,
-    arXiv:2210.13438, section 3.1. What the published ones set other than the defaults:
+    arXiv:2210.13438, section 3.1. Settings of published codecs that differ from the defaults:
 
         EnCodec 48 kHz     channels=2, group_norm, causal=False
         SpeechTokenizer    latent=1024, width=64, bidirectional, causal=False
@@ -54,45 +54,49 @@ class Seanet(Chain):
 
     @classmethod
     def encoder(cls, config: Config) -> Seanet:
-        """Waveform `[b channels t]` to latent `[b latent t/hop]`, hop the product of strides.
+        """Return an encoder from waves `[b channels t]` to latents `[b latent t/hop]`.
+
+        The hop is the product of the strides. The layers are:
 
         conv, n x (residual units, activation, strided conv), LSTM, activation, conv
         """
-        c, width, make = config, config.width, _Maker(config)
-        layers = make.conv(c.channels, width, c.kernel)
+        c, width, build = config, config.width, _Builder(config)
+        layers = build.conv(c.channels, width, c.kernel)
         for stride in c.strides:
-            layers += make.residuals(width)
-            layers += [make.activation(width)]
-            layers += make.conv(width, 2 * width, 2 * stride, stride=stride)
+            layers += build.residuals(width)
+            layers += [build.activation(width)]
+            layers += build.conv(width, 2 * width, 2 * stride, stride=stride)
             width *= 2
         if c.lstm:
             layers += [Lstm(width, depth=c.lstm, bidirectional=c.bidirectional)]
             width *= 1 + c.bidirectional
-        layers += [make.activation(width)]
-        return cls(layers + make.conv(width, c.latent, c.last_kernel))
+        layers += [build.activation(width)]
+        return cls(layers + build.conv(width, c.latent, c.last_kernel))
 
     @classmethod
     def decoder(cls, config: Config) -> Seanet:
-        """Latent `[b latent f]` to waveform `[b channels f*hop]`.
+        """Return a decoder from latents `[b latent f]` to waves `[b channels f*hop]`.
+
+        The layers are:
 
         conv, LSTM, n x (activation, transposed conv, residual units), activation, conv
         """
-        c, make = config, _Maker(config)
+        c, build = config, _Builder(config)
         width = c.width * 2 ** len(c.strides)
-        layers = make.conv(c.latent, width, c.kernel)
+        layers = build.conv(c.latent, width, c.kernel)
         if c.lstm:
             layers += [Lstm(width, depth=c.lstm)]
         for stride in reversed(c.strides):
-            layers += [make.activation(width)]
-            layers += make.transposed(width, width // 2, stride)
+            layers += [build.activation(width)]
+            layers += build.transposed(width, width // 2, stride)
             width //= 2
-            layers += make.residuals(width)
-        layers += [make.activation(width)]
-        return cls(layers + make.conv(width, c.channels, c.last_kernel))
+            layers += build.residuals(width)
+        layers += [build.activation(width)]
+        return cls(layers + build.conv(width, c.channels, c.last_kernel))
 
 
-class _Maker:
-    """Makes the parts of an encoder or decoder, each followed by its normalisation."""
+class _Builder:
+    """Builder of the parts of an encoder or decoder, each followed by its normalisation."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -101,10 +105,12 @@ class _Maker:
         self.ends: dict[str, Any] = {"causal": config.causal, "pad": config.pad}
 
     def conv(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> list[Layer]:
+        """Return a convolution."""
         layer = Conv(inputs, outputs, kernel, stride=stride, **self.ends)
         return [layer, self.norm(outputs)] if self.norm else [layer]
 
     def transposed(self, inputs: int, outputs: int, stride: int) -> list[Layer]:
+        """Return a transposed convolution."""
         norm = self.norm(outputs) if self.norm else None
         causal = self.config.causal
         return [
@@ -112,6 +118,7 @@ class _Maker:
         ]
 
     def residuals(self, width: int) -> list[Layer]:
+        """Return the residual units at one stride."""
         unit = partial(
             ResidualUnit,
             width,

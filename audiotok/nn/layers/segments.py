@@ -1,12 +1,12 @@
-"""Audio cut into overlapping segments that are coded apart, each at loudness 1, and put together.
+"""Segmentation of audio into overlapping segments that are normalised and coded separately.
 
     samples      |--------- stride ---------|--------- stride ---------|--------- ...
     segment 0    |------------- size -----------|
     segment 1                               |------------- size -----------|
-    weights       /----------\\______________/-----------\\______________  fade into each other
+    weights       /----------\\______________/-----------\\______________  cross-fade
 
-What becomes of a segment is one frame: how many latents it has (the last segment is shorter), how
-loud it was, and its latents one after the other.
+Each segment becomes one frame: its number of latents (the last segment is shorter), its loudness,
+and its latents in order.
 
 Source: EnCodec 48 kHz (Défossez et al. 2022, arXiv:2210.13438, section 3.1); encodec 0.1.1,
 `EncodecModel.encode`, `utils._linear_overlap_add`.
@@ -25,15 +25,15 @@ from audiotok.nn.layers.base import Layer, Span, State
 
 
 class Cut(Layer):
-    """Waves `[b c t]` to frames `[b 2+latents*d t/stride]`: count, loudness, latents.
+    """Layer from waves `[b c t]` to frames `[b 2+latents*d t/stride]`: count, loudness, latents.
 
     Args:
-        code: a segment `[b c n]`, n up to `size`, to latents `[b d ceil(n/hop)]`.
-        channels: of the audio.
-        features: of a latent (d).
-        size: samples in a segment.
-        stride: from one segment's begin to the next one's, less than `size`.
-        hop: samples for each latent.
+        code: function from a segment `[b c n]`, n up to `size`, to latents `[b d ceil(n/hop)]`.
+        channels: audio channels.
+        features: width d of a latent.
+        size: samples per segment.
+        stride: samples from the start of one segment to that of the next, less than `size`.
+        hop: samples per latent.
     """
 
     causal = False
@@ -49,32 +49,36 @@ class Cut(Layer):
         hop: int,
     ) -> None:
         super().__init__()
-        self.code, self.channels, self.features = code, channels, features
-        self.size, self.consumes, self.latents = size, stride, -(-size // hop)
+        self.code = code
+        self.channels = channels
+        self.features = features
+        self.size = size
+        self.consumes = stride
+        self.latents = -(-size // hop)
 
     def start(self, batch: int) -> State:
-        """The segment begun."""
+        """See `Layer.start`; the samples of unfinished segments."""
         return self.zeros(batch, self.channels, 0)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """The segments that are whole."""
+        """See `Layer.step`; the complete segments are coded."""
         x = torch.cat([state.to(x), x], 2)
         whole = max(0, (x.shape[2] - self.size) // self.consumes + 1)
         return self._coded(x, whole), x[:, :, whole * self.consumes :]
 
     def finish(self, x: Features, state: State) -> Output:
-        """All segments that are begun."""
+        """See `Layer.finish`; all segments begun are coded."""
         return self.forward(torch.cat([state.to(x), x], 2))
 
     def forward(self, x: Features) -> Output:
-        """The whole signal."""
+        """See `Layer.forward`."""
         return self._coded(x, -(-x.shape[2] // self.consumes))
 
     def _coded(self, x: Tensor, segments: int) -> Output:
         begins = [i * self.consumes for i in range(segments)]
-        made = [self._frame(x[:, :, begin : begin + self.size]) for begin in begins]
+        frames = [self._frame(x[:, :, begin : begin + self.size]) for begin in begins]
         none = x.new_zeros(len(x), 2 + self.latents * self.features, 0)
-        return torch.stack(made, 2) if made else none
+        return torch.stack(frames, 2) if frames else none
 
     def _frame(self, x: Tensor) -> Tensor:
         loudness = x.mean(1).square().mean(1).sqrt() + 1e-8
@@ -83,50 +87,59 @@ class Cut(Layer):
         latent = F.pad(latent, (0, self.latents - latent.shape[2]))
         return torch.cat([count[:, None], loudness[:, None], latent.transpose(1, 2).flatten(1)], 1)
 
-    def reach(self, first: int, last: int) -> Span:
-        """The samples of the segments."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the samples of the segments."""
         return first * self.consumes, last * self.consumes + self.size - 1
 
 
 class Join(Layer):
-    """Frames as `Cut` makes them to waves `[b c f*stride]`, of which the last may be longer.
+    """Layer from the frames of `Cut` to waves `[b c f*stride]`, by overlap-add with cross-fading.
 
     Args:
-        decode: latents `[b d n]` of a segment to its samples `[b c n*hop]`.
-        channels, size, stride, hop: as of `Cut`.
+        decode: function from the latents `[b d n]` of a segment to its samples `[b c n*hop]`.
+        channels: audio channels.
+        size: samples per segment.
+        stride: samples from the start of one segment to that of the next, less than `size`.
+        hop: samples per latent.
     """
 
     def __init__(
         self, decode: Callable[[Tensor], Tensor], *, channels: int, size: int, stride: int, hop: int
     ) -> None:
         super().__init__()
-        self.decode, self.channels = decode, channels
-        self.size, self.produces, self.latents = size, stride, -(-size // hop)
+        self.decode = decode
+        self.channels = channels
+        self.size = size
+        self.produces = stride
+        self.latents = -(-size // hop)
         self.hop = hop
 
     def start(self, batch: int) -> State:
-        """What the last segment says of the samples of the next: weighted, and its weights. The
-        length of the first one, which all weights are made for."""
+        """See `Layer.start`.
+
+        The state is the part of the last segment that overlaps the next, as weighted samples and
+        weights, and the length of the first segment, from which all weights are computed.
+        """
         tail = self.zeros(batch, self.channels + 1, self.size - self.produces)
         return tail, torch.zeros(batch, dtype=torch.int64, device=tail.device)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Fade each segment into the one before it."""
+        """See `Layer.step`; each segment is cross-faded with the one before."""
         tail, first = state
-        made, tail = [x.new_zeros(len(x), self.channels, 0)], tail.to(x)
+        pieces, tail = [x.new_zeros(len(x), self.channels, 0)], tail.to(x)
         for frame in x.unbind(2):
             counts = frame[:, 0].round().long().clamp(0, self.latents)
             first = torch.where(first > 0, first, (counts * self.hop).clamp(max=self.size))
             y = self._segment(frame, counts, first) + F.pad(tail, (0, self.produces))
             weight = y[:, -1:, : self.produces]
-            made.append(y[:, :-1, : self.produces] / weight.clamp(min=1e-9))
+            pieces.append(y[:, :-1, : self.produces] / weight.clamp(min=1e-9))
             tail = y[:, :, self.produces :]
-        return torch.cat(made, 2), (tail, first)
+        return torch.cat(pieces, 2), (tail, first)
 
     def _segment(self, frame: Tensor, counts: Tensor, first: Tensor) -> Tensor:
-        """`[b c+1 size]`: samples times weights, and the weights; zeros past its end."""
+        """Decode a segment to weighted samples, then weights, `[b c+1 size]`, zero past its end."""
         if len(set(zip(counts.tolist(), first.tolist(), strict=True))) > 1:
-            # An end is heard by what comes before it: each by itself.
+            # The end of a segment affects what is before: other lengths are decoded alone.
             apart = zip(frame.split(1), counts.split(1), first.split(1), strict=True)
             return torch.cat([self._segment(*one) for one in apart])
         count = int(counts[0]) if len(counts) else 0
@@ -134,13 +147,13 @@ class Join(Layer):
             return frame.new_zeros(len(frame), self.channels + 1, self.size)
         latent = frame[:, 2:].unflatten(1, (self.latents, -1))[:, :count].transpose(1, 2)
         wave = self.decode(latent)[:, :, : self.size] * frame[:, 1, None, None]
-        place = torch.linspace(0, 1, int(first[0]) + 2, dtype=wave.dtype, device=wave.device)
-        weight = (0.5 - (place[1:-1] - 0.5).abs())[: wave.shape[2]]
+        position = torch.linspace(0, 1, int(first[0]) + 2, dtype=wave.dtype, device=wave.device)
+        weight = (0.5 - (position[1:-1] - 0.5).abs())[: wave.shape[2]]
         weight = F.pad(weight, (0, wave.shape[2] - len(weight))).expand(len(wave), 1, -1)
         y = torch.cat([wave * weight, weight], 1)
         return F.pad(y, (0, self.size - y.shape[2]))
 
-    def reach(self, first: int, last: int) -> Span:
-        """The frames of the segments that cover the samples."""
-        frame, place = divmod(first, self.produces)
-        return frame - (place < self.size - self.produces), last // self.produces
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the frames of the segments that cover the samples."""
+        frame, offset = divmod(first, self.produces)
+        return frame - (offset < self.size - self.produces), last // self.produces

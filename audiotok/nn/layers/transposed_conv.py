@@ -1,4 +1,4 @@
-"""Transposed convolutions along time: causal with state, or looking ahead.
+"""Transposed convolutions along time, causal or with look-ahead.
 
 Weights are plain, as in conv.py.
 """
@@ -16,30 +16,31 @@ from audiotok.nn.layers.base import Layer, Span, State, interleave
 class TransposedConv(Layer):
     """Transposed convolution `[b inputs t]` to `[b outputs t*stride]`.
 
-    Each input adds `kernel` outputs, `stride` after those of the one before it:
+    Each input is added to `kernel` outputs, which begin `stride` after those of the previous input:
 
         input 0    |--------kernel--------|
         input 1    |-stride-|--------kernel--------|
         causal     |<------- t * stride ---->|       the end waits in the state for its overlap
-        if not         |<------- t * stride ---->|   half is cut on either side, the odd one before
+        otherwise      |<------- t * stride ---->|   half is cut on either side, more before if odd
 
     Args:
-        inputs: features that come in.
-        outputs: features that go out.
-        kernel: outputs that one input adds to; at least `stride`.
+        inputs: number of input features.
+        outputs: number of output features.
+        kernel: number of outputs that one input is added to; at least `stride`.
         stride: outputs per input.
-        groups: of features that do not see each other.
+        groups: number of separate groups of features.
         bias: whether a constant is added to each output feature.
         causal: whether outputs depend on no later input; if not, a step lags.
-        trim: outputs to cut before and after if not causal, where that is not half and half. DAC
-            cuts ceil(stride / 2) on both sides: at an odd stride, one output less than t * stride.
-        norm: applied before the cut, if not causal: EnCodec 48 kHz normalises over the whole
-            clip and what it then cuts.
+        trim: outputs to cut before and after if not causal; half on either side if None. DAC cuts
+            ceil(stride / 2) on both sides: at an odd stride, one output less than t * stride.
+        norm: normalisation before the cut, if not causal: EnCodec 48 kHz normalises over the clip
+            including the outputs that it then cuts.
 
-    Source: as `Conv`; Mimi (Défossez et al. 2024, arXiv:2410.00037) steps it in the same way.
+    Source: as `Conv`; Mimi (Défossez et al. 2024, arXiv:2410.00037) runs it in steps in the same
+    way.
 
     Raises:
-        ValueError: kernel shorter than the stride; trim or norm for a causal layer.
+        ValueError: the kernel is shorter than the stride, or a causal layer has `trim` or `norm`.
     """
 
     def __init__(
@@ -65,17 +66,19 @@ class TransposedConv(Layer):
             inputs, outputs, kernel, stride=stride, groups=groups, bias=bias
         )
         interleave(self.conv)
-        self.produces, self.causal = stride, causal
+        self.produces = stride
+        self.causal = causal
         self.norm = norm
         half = self.overlap // 2
-        self.left, self.right = (0, self.overlap) if causal else (self.overlap - half, half)
-        if trim is not None:
-            self.left, self.right = trim
+        if trim is None:
+            trim = (0, self.overlap) if causal else (self.overlap - half, half)
+        self.left = trim[0]
+        self.right = trim[1]
 
     def start(self, batch: int) -> State:
-        """What past inputs add to the next outputs, without the bias.
+        """See `Layer.start`; contributions of past inputs to the next outputs, without the bias.
 
-        If not causal, also inputs that wait, and which signals only wait yet.
+        If not causal, also inputs that wait, and which signals have no output yet.
         """
         past = self.zeros(batch, self.conv.out_channels, self.overlap)
         if self.causal:
@@ -84,13 +87,13 @@ class TransposedConv(Layer):
         return past, waiting, torch.ones(batch, dtype=torch.bool, device=past.device)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Overlap and add."""
+        """See `Layer.step`."""
         if self.causal:
             return self._overlapped(x, state)
         past, waiting, fresh = state
         if fresh.all():
             x = self.joined(waiting, x)
-            # Nothing until it is more than what is cut.
+            # There is no output until there are more than are cut.
             if self.norm or x.shape[2] * self.produces <= self.left:
                 return x.new_zeros(len(x), self.conv.out_channels, 0), (past, x, fresh)
         y, past = self._overlapped(x, past)
@@ -98,7 +101,7 @@ class TransposedConv(Layer):
         return y[:, :, cut:], (past, waiting[:, :, :0], torch.zeros_like(fresh))
 
     def finish(self, x: Features, state: State) -> Output:
-        """The rest, up to the cut."""
+        """See `Layer.finish`."""
         if self.causal:
             return self.step(x, state)[0]
         past, waiting, fresh = state
@@ -108,17 +111,17 @@ class TransposedConv(Layer):
         return self.joined(y, self._biased(past[:, :, : self.overlap - self.right]))
 
     def _overlapped(self, x: Tensor, past: Tensor) -> tuple[Output, Tensor]:
-        """`t * stride` outputs, and what is added to the next."""
+        """Return `t * stride` outputs, and the contributions to the next ones."""
         if not x.shape[2]:
             return x.new_zeros(len(x), self.conv.out_channels, 0), past
-        made, weight, groups = x.shape[2] * self.produces, self.conv.weight, self.conv.groups
+        count, weight, groups = x.shape[2] * self.produces, self.conv.weight, self.conv.groups
         learns = torch.is_grad_enabled() and weight.requires_grad
         if learns or groups > 1 or self.overlap % self.produces:
             y = F.conv_transpose1d(x, weight, stride=self.produces, groups=groups)
-            y = y + F.pad(past, (0, made))
-            return self._biased(y[:, :, :made]), y[:, :, made:]
-        # One matrix product gives what each input adds, `stride` outputs of all features at a time,
-        # which are then added up: on a CPU 1.3 to 3 times as fast.
+            y = y + F.pad(past, (0, count))
+            return self._biased(y[:, :, :count]), y[:, :, count:]
+        # One matrix product computes the contributions of all inputs, in blocks of `stride` outputs
+        # of all features, which are then added up: on a CPU this is 1.3 to 3 times as fast.
         inputs, outputs, kernel = weight.shape
         parts, wide = kernel // self.produces, outputs * self.produces
         each = x.transpose(1, 2) @ weight.transpose(1, 2).reshape(inputs, -1)
@@ -127,13 +130,13 @@ class TransposedConv(Layer):
         for i, part in enumerate(each.split(wide, 2)):
             y[:, i : i + x.shape[2]] += part
         y = y.view(len(x), -1, outputs).transpose(1, 2)
-        return self._biased(y[:, :, :made]), y[:, :, made:]
+        return self._biased(y[:, :, :count]), y[:, :, count:]
 
     def _biased(self, y: Tensor) -> Tensor:
         return y if self.conv.bias is None else y + self.conv.bias[:, None]
 
     def forward(self, x: Features) -> Output:
-        """The whole signal."""
+        """See `Layer.forward`."""
         if self.norm is None:
             y, past = self._overlapped(x, self.zeros(len(x), self.conv.out_channels, self.overlap))
             y = y if self.causal else self.joined(y, self._biased(past))
@@ -141,12 +144,12 @@ class TransposedConv(Layer):
             y = self.norm(self.conv(x))
         return y[:, :, self.left : y.shape[2] - (0 if self.causal else self.right)]
 
-    def reach(self, first: int, last: int) -> Span:
-        """The inputs whose kernels cover the outputs."""
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; the inputs whose kernels cover the outputs."""
         lo: int | float = first + self.left
         hi: int | float = last + self.left
         if self.norm is not None:
-            lo, hi = self.norm.reach(first + self.left, last + self.left)
+            lo, hi = self.norm.input_span(first + self.left, last + self.left)
         if isinstance(lo, int):
             lo = -((self.overlap + self.produces - 1 - lo) // self.produces)
         return lo, hi // self.produces if isinstance(hi, int) else hi

@@ -1,1 +1,1 @@
-"""Weights that other programs made: where they are, what is in them, what their names mean."""
+"""Weights of other programs: download, reader, and mapping of names to those of our modules."""

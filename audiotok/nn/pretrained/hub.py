@@ -1,12 +1,13 @@
-"""Weights that others publish: where they are, and how they come into the local cache.
+"""Download of published weights into a local cache.
 
-    load("encodec_24khz") -> in our cache? -> in that of huggingface_hub, if it is installed?
-                          -> else over https, resumed where it broke off
+    load("encodec_24khz") -> our cache -> the cache of huggingface_hub, if it is installed
+                          -> else a download over https, resumed where it was interrupted
 
-huggingface_hub does not download: without a network it tries for half a minute, in many lines.
+The download is not left to huggingface_hub, which without a network retries for half a minute and
+logs many lines.
 
 The cache is `$AUDIOTOK_CACHE`, or `audiotok` in the platform's folder for caches; it has a folder
-for each codec. A file that was put there by hand is as good as a downloaded one.
+for each codec. A file copied there by hand is used like a downloaded one.
 """
 
 from __future__ import annotations
@@ -22,29 +23,29 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from audiotok._platform.atomic import part_of, sweep
+from audiotok._platform.atomic import partial_path, remove_stale_parts
 
 log = logging.getLogger("audiotok")
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin")
-TRIES = 5  # in a row that bring nothing new
+TRIES = 5  # consecutive connections without new bytes
 TIMEOUT = 30  # seconds without a byte
 
 
 class HubError(ValueError):
-    """Weights that cannot be had; says where to put the file instead."""
+    """Error for weights that cannot be downloaded; says where to put the file instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where the weights of a codec are published.
+class PublishedWeights:
+    """Published location of a codec's weights.
 
     Attributes:
-        file: the file's name, or its path in `repo`.
-        url: its address.
-        repo: the Hugging Face repository that holds it, if there is no `url`.
-        page: where a person gets it, if no program can.
-        sha256: of the file, or the first digits of it; "" where it is not published.
+        file: name of the file, or its path in `repo`.
+        url: address of the file.
+        repo: Hugging Face repository that holds the file, if there is no `url`.
+        page: web page to get the file from by hand, if it cannot be downloaded.
+        sha256: SHA-256 of the file, or its first digits; "" where it is not published.
     """
 
     file: str
@@ -55,18 +56,18 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The file's name in the cache."""
+        """Name of the file in the cache."""
         return PurePosixPath(self.file).name
 
     @property
     def address(self) -> str:
-        """Where it is downloaded from; "" if it cannot be."""
+        """Address to download the file from; "" if there is none."""
         hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         return self.url or (f"{hub}/{self.repo}/resolve/main/{self.file}" if self.repo else "")
 
 
 def cache_folder() -> Path:
-    """Where downloaded weights are kept."""
+    """Return the folder that downloaded weights are kept in."""
     chosen = os.environ.get("AUDIOTOK_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -77,8 +78,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audiotok"
 
 
-def cached(codec: str, source: Source | None) -> Path | None:
-    """The weights of `codec` in the cache, or None: the source's file, or else the only one."""
+def cached(codec: str, source: PublishedWeights | None) -> Path | None:
+    """Return the path of the weights of `codec` in the cache, or None.
+
+    This is the file of `source`, or else the only weights file in the folder of the codec.
+    """
     folder = cache_folder() / codec
     if source and (folder / source.name).is_file():
         return folder / source.name
@@ -92,99 +96,103 @@ def cached(codec: str, source: Source | None) -> Path | None:
     return _huggingface_file(source) if source and source.repo else None
 
 
-def fetch(codec: str, source: Source) -> Path:
-    """The weights of `codec`, from the cache or else downloaded into it.
+def fetch(codec: str, source: PublishedWeights) -> Path:
+    """Return the path of the weights of `codec`, after downloading them unless they are cached.
 
     Raises:
         HubError: they cannot be downloaded; one line that says which file to put where.
     """
-    found = cached(codec, source)
-    if found:
-        return found
+    existing = cached(codec, source)
+    if existing:
+        return existing
     path = cache_folder() / codec / source.name
-    todo = f"put {source.name} into {path.parent}{os.sep}"
+    advice = f"put {source.name} into {path.parent}{os.sep}"
     if not source.address:
-        raise HubError(f"codec {codec!r} has no weights here: get them at {source.page} and {todo}")
+        raise HubError(
+            f"codec {codec!r} has no weights here: get them at {source.page} and {advice}"
+        )
     try:
         return download(source.address, path, sha256=source.sha256)
     except HubError as error:
-        raise HubError(f"codec {codec!r} has no weights here: {error}; {todo}") from None
-    except OSError as error:  # the cache's own: no room, no permission
+        raise HubError(f"codec {codec!r} has no weights here: {error}; {advice}") from None
+    except OSError as error:  # of the cache: disk full, no permission
         raise HubError(f"codec {codec!r} has no weights here: {path}: {error.strerror}") from None
 
 
-def _huggingface_file(source: Source) -> Path | None:
-    """The file in huggingface_hub's own cache; None if it is not there or not installed."""
+def _huggingface_file(source: PublishedWeights) -> Path | None:
+    """Return the file in the cache of huggingface_hub, or None; also if that is not installed."""
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    found = try_to_load_from_cache(source.repo, source.file)
-    return Path(found) if isinstance(found, str) else None
+    path = try_to_load_from_cache(source.repo, source.file)
+    return Path(path) if isinstance(path, str) else None
 
 
 # -- over https ------------------------------------------------------------------------------------
 
 
 def download(address: str, path: Path, *, sha256: str = "") -> Path:
-    """Download a file, whole or not at all; what an interrupted try left is gone on with.
+    """Download a file completely or not at all, resuming an interrupted download.
 
-    The file's hash is written beside it, as `sha256sum` does.
+    The hash of the file is written beside it, in the format of `sha256sum`.
 
     Args:
-        address: over https, or from this machine.
-        path: where to; its folder is made.
-        sha256: that the file must have, or its first digits.
+        address: https address, or http on this machine.
+        path: path of the downloaded file; its folder is created.
+        sha256: SHA-256 that the file must have, or its first digits; "" for any.
 
     Raises:
-        HubError: the address cannot be reached, has no such file, or another one.
+        HubError: the address cannot be reached, or has no such file or a different one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep([path.parent])
-    part, tag = part_of(path), ""
-    for kept in path.parent.glob(f".{path.name}.*.unfinished"):
+    remove_stale_parts([path.parent])
+    part, tag = partial_path(path), ""
+    for unfinished in path.parent.glob(f".{path.name}.*.unfinished"):
         try:
-            kept.replace(part)  # one process wins
+            unfinished.replace(part)  # only one of several processes succeeds
         except FileNotFoundError:
             continue
-        tag = kept.name.removesuffix(".unfinished").rpartition(".")[2]
+        tag = unfinished.name.removesuffix(".unfinished").rpartition(".")[2]
         break
-    incoming = _Incoming(address, part, tag)
+    transfer = _Download(address, part, tag)
     try:
-        incoming.receive()
+        transfer.receive()
         digest = _sha256(part)
         if not digest.startswith(sha256):
             part.unlink()
             raise HubError(f"{address} has sha256 {digest[:16]}..., not {sha256}...; not kept")
-        beside = path.with_name(f"{path.name}.sha256")
-        beside.write_text(f"{digest}  {path.name}\n", "utf-8")
+        hash_file = path.with_name(f"{path.name}.sha256")
+        hash_file.write_text(f"{digest}  {path.name}\n", "utf-8")
         part.replace(path)
     finally:
-        if part.is_file() and part.stat().st_size and incoming.tag:
-            part.replace(path.with_name(f".{path.name}.{incoming.tag}.unfinished"))
+        if part.is_file() and part.stat().st_size and transfer.tag:
+            part.replace(path.with_name(f".{path.name}.{transfer.tag}.unfinished"))
         part.unlink(missing_ok=True)
     return path
 
 
-class _Incoming:
-    """A file on its way, over as many connections as it takes.
+class _Download:
+    """Download of one file over as many connections as needed.
 
-    `tag` stands for the version of the file that `part` holds the beginning of.
+    `tag` identifies the version of the file whose beginning is in `part`.
     """
 
     def __init__(self, address: str, part: Path, tag: str) -> None:
-        self.address, self.part, self.tag = address, part, tag
-        self.said = False
+        self.address = address
+        self.part = part
+        self.tag = tag
+        self._announced = False
 
     def receive(self) -> None:
-        """All of it, in `part`."""
+        """Download the whole file into `part`."""
         tries = 0
         while True:
             before = self._size()
             try:
                 return self._connect()
             except urllib.error.HTTPError as error:
-                if error.code == 416 and before:  # another file by now: there is no such range
+                if error.code == 416 and before:  # the file has changed and is shorter now
                     self.part.unlink()
                     continue
                 raise self._lost(f"HTTP {error.code} {error.reason}") from None
@@ -209,8 +217,9 @@ class _Incoming:
                 return self._connect()
             if answer.status != 206:
                 have = 0
-            self.tag, rest = tag, int(answer.headers.get("Content-Length") or 0)
-            self._say(have + rest)
+            self.tag = tag
+            rest = int(answer.headers.get("Content-Length") or 0)
+            self._announce(have + rest)
             with self.part.open("ab" if have else "wb") as file:
                 while piece := answer.read(1 << 20):
                     file.write(piece)
@@ -218,16 +227,16 @@ class _Incoming:
             raise ConnectionError(f"broke off after {self._size()} of {have + rest} bytes")
 
     def _refuse_unsafe(self, address: str) -> None:
-        """Weights come over https, also when redirected; http will do within this machine."""
+        """Raise unless the address is https, or http on this machine; redirects are checked too."""
         parts = urlsplit(address)
         if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
             raise HubError(f"{address} is not https")
 
-    def _say(self, size: int) -> None:
-        if not self.said:
-            much = f" ({size / 1e6:.0f} MB)" if size else ""
-            log.warning("downloading %s%s", self.address, much)
-        self.said = True
+    def _announce(self, size: int) -> None:
+        if not self._announced:
+            megabytes = f" ({size / 1e6:.0f} MB)" if size else ""
+            log.warning("downloading %s%s", self.address, megabytes)
+        self._announced = True
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0

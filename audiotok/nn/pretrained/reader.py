@@ -1,4 +1,4 @@
-"""Weights files of other programs, read as plain tensors; nothing in them is ever run."""
+"""Reader of weights files of other programs, as plain tensors; no code in them is ever run."""
 
 from __future__ import annotations
 
@@ -16,62 +16,65 @@ from torch import Tensor
 from audiotok._platform import jsonfile
 from audiotok.nn.pretrained.state_dicts import Weights
 
-# What holds the weights in checkpoints that hold more: audiocraft's, whose `model` is the latest
-# and not the best; torch's habit, Lightning and DAC; EnCodec's family; SpeechTokenizer's trainer.
+# Keys of the weights in checkpoints that hold more, in order of preference: audiocraft (whose
+# `model` is the latest and not the best), torch examples, Lightning and DAC, EnCodec and codecs
+# derived from it, the trainer of SpeechTokenizer.
 INSIDE = (
     *("best_state", "state_dict", "model_state_dict", "model", "generator"),
     *("model_g", "net_g", "codec", "net", "weights"),
 )
-# Put before names by what was wrapped around the network.
+# Prefixes of names that wrappers around the network add.
 WRAPPERS = (
     *("module.", "_orig_mod.", "model.", "generator.", "codec."),
     *("model_g.", "net_g.", "net.", "_forward_module."),
 )
-FOLDER = ("model.safetensors", "pytorch_model.bin")  # of a Hugging Face repository
+FOLDER = ("model.safetensors", "pytorch_model.bin")  # weights files of Hugging Face repositories
 
 
 def is_folder(path: Path) -> bool:
-    """Whether this is the folder of a Hugging Face repository with weights."""
+    """Return whether this is the folder of a Hugging Face repository with weights."""
     return any((path / name).is_file() for name in FOLDER)
 
 
-class ForeignError(ValueError):
-    """A file that holds no weights, or more than weights."""
+class WeightsFileError(ValueError):
+    """Error for a file that holds no weights, or more than weights."""
 
 
 def read(path: str | Path) -> tuple[Weights, dict[str, Any]]:
-    """The tensors of a file, float32 where they are numbers with a point, and facts beside them.
+    """Read the tensors of a weights file, and its metadata.
 
-    Weight normalisation is folded in, and what wraps a state dict is taken off.
+    Floating-point tensors become float32, weight normalisation is folded, and wrappers around the
+    state dict are removed.
 
     Args:
-        path: safetensors or what `torch.save` wrote, whatever its suffix; or a Hugging Face
-            repository's folder.
+        path: safetensors file or file of `torch.save`, with any suffix; or the folder of a Hugging
+            Face repository.
 
     Returns:
-        tensors by name, and what config.json (Hugging Face) or the metadata (DAC) says.
+        Tensors by name, and the content of config.json (Hugging Face) or of the metadata (DAC).
 
     Raises:
-        ForeignError: no such file, no weights, damaged, or it needs code to be read.
+        ForeignError: there is no such file or it holds no weights, is damaged, or needs code to be
+            read.
     """
     path = Path(path)
     if path.is_dir():
-        found = [path / name for name in FOLDER if (path / name).is_file()]
-        if not found:
-            raise ForeignError(f"{path}: a folder without {' or '.join(FOLDER)}")
-        path = found[0]
+        files = [path / name for name in FOLDER if (path / name).is_file()]
+        if not files:
+            raise WeightsFileError(f"{path}: a folder without {' or '.join(FOLDER)}")
+        path = files[0]
     try:
         with path.open("rb") as file:
             head = file.read(9)
     except FileNotFoundError:
-        raise ForeignError(f"{path}: no such checkpoint; check the path") from None
+        raise WeightsFileError(f"{path}: no such checkpoint; check the path") from None
     except OSError as error:
-        raise ForeignError(f"{path}: cannot be read ({error.strerror})") from None
+        raise WeightsFileError(f"{path}: cannot be read ({error.strerror})") from None
     content = _safetensors(path) if head[8:] == b"{" else _pickled(path)
-    weights, about = _unwrapped(content, {})
+    weights, metadata = _unwrapped(content, {})
     if not weights:
-        raise ForeignError(f"{path}: holds no weights, that is, no tensors by name")
-    return fold(_bare(weights)), _config(path) | about
+        raise WeightsFileError(f"{path}: holds no weights, that is, no tensors by name")
+    return fold(_bare(weights)), _config(path) | metadata
 
 
 def _safetensors(path: Path) -> Mapping[str, Any]:
@@ -79,60 +82,60 @@ def _safetensors(path: Path) -> Mapping[str, Any]:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ForeignError(f"{path}: damaged safetensors ({error})") from None
+        raise WeightsFileError(f"{path}: damaged safetensors ({error})") from None
 
 
 def _pickled(path: Path) -> Any:
     try:
-        with path.open("rb") as file:  # of a path, torch would also look at the suffix
+        with path.open("rb") as file:  # given a path, torch would also consider the suffix
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)|class ([\w.]+)", str(error))
         if not named:
-            raise ForeignError(f"{path}: no checkpoint, or damaged ({_line(error)})") from None
-        raise ForeignError(
+            raise WeightsFileError(f"{path}: no checkpoint, or damaged ({_line(error)})") from None
+        raise WeightsFileError(
             f"{path}: needs {named[1] or named[2]} to be read, and no code named in a file is run; "
             "only files of tensors are read"
         ) from None
-    except Exception as error:  # a damaged pickle ends in any exception at all
+    except Exception as error:  # a damaged pickle can raise any exception
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 if any(name.endswith(".data/extern_modules") for name in archive.namelist()):
-                    raise ForeignError(
+                    raise WeightsFileError(
                         f"{path}: a torch.package, which holds program code, and no code in a "
                         "file is run; only files of tensors are read"
                     ) from None
-        raise ForeignError(f"{path}: no checkpoint, or damaged ({_line(error)})") from None
+        raise WeightsFileError(f"{path}: no checkpoint, or damaged ({_line(error)})") from None
 
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def _unwrapped(content: Any, about: dict[str, Any]) -> tuple[Weights, dict[str, Any]]:
-    """The tensors in a checkpoint, and the arguments that DAC's writes down with them."""
+def _unwrapped(content: Any, metadata: dict[str, Any]) -> tuple[Weights, dict[str, Any]]:
+    """Return the tensors in a checkpoint, and its metadata (those of DAC hold arguments)."""
     if not isinstance(content, Mapping):
-        return {}, about
-    metadata = content.get("metadata")
-    if isinstance(metadata, Mapping) and isinstance(metadata.get("kwargs"), Mapping):
-        about = {**about, **metadata["kwargs"]}
+        return {}, metadata
+    own = content.get("metadata")
+    if isinstance(own, Mapping) and isinstance(own.get("kwargs"), Mapping):
+        metadata = {**metadata, **own["kwargs"]}
     rate = re.search(r"^sample_rate: (\d+)$", str(content.get("xp.cfg", "")), re.MULTILINE)
-    if rate:  # of audiocraft's recipe, which is YAML
-        about = {**about, "sample_rate": int(rate[1])}
+    if rate:  # in the configuration of audiocraft, which is YAML
+        metadata = {**metadata, "sample_rate": int(rate[1])}
     for key in INSIDE:
         if isinstance(content.get(key), Mapping):
-            weights, facts = _unwrapped(content[key], about)
-            if weights:  # not the options of a model, by the same name
+            weights, facts = _unwrapped(content[key], metadata)
+            if weights:  # and not the options of a model under the same key
                 return weights, facts
     return {
         name: tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in content.items()
         if isinstance(name, str) and isinstance(tensor, Tensor)
-    }, about
+    }, metadata
 
 
 def _bare(weights: Weights) -> Weights:
-    """Names without what wrappers put before all of them."""
+    """Remove the prefixes that wrappers added to all names."""
     for prefix in WRAPPERS:
         if all(name.startswith(prefix) for name in weights):
             return _bare({name.removeprefix(prefix): value for name, value in weights.items()})
@@ -140,8 +143,10 @@ def _bare(weights: Weights) -> Weights:
 
 
 def parts(weights: Weights) -> Iterator[Weights]:
-    """Yield the weights whole, then those under each wrapper's name without that name, as needed
-    where a generator stands beside its discriminator (Lightning)."""
+    """Yield all weights, then those under the prefix of each wrapper, without that prefix.
+
+    This is needed for checkpoints of a generator with its discriminator (Lightning).
+    """
     yield weights
     for prefix in WRAPPERS:
         part = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
@@ -150,39 +155,40 @@ def parts(weights: Weights) -> Iterator[Weights]:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    """config.json beside a Hugging Face repository's weights."""
+    """Read config.json beside the weights of a Hugging Face repository, if it is there."""
     file = path.with_name("config.json")
     return read_config(file) if path.name in FOLDER and file.is_file() else {}
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the options of a model, which are an object in a JSON file.
+    """Read the options of a model, an object in a JSON file.
 
     Raises:
-        ForeignError: it cannot be read, or holds something else.
+        ForeignError: the file cannot be read, or holds something else.
     """
     try:
         config = jsonfile.parse(path.read_bytes(), str(path))
     except OSError as error:
-        raise ForeignError(f"{path}: cannot be read ({error.strerror})") from None
+        raise WeightsFileError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise ForeignError(str(error)) from None
+        raise WeightsFileError(str(error)) from None
     if not isinstance(config, dict):
-        raise ForeignError(f"{path}: not the options of a model, which are a JSON object")
+        raise WeightsFileError(f"{path}: not the options of a model, which are a JSON object")
     return config
 
 
 def fold(weights: Weights) -> Weights:
-    """Plain weights in the place of each length and direction (weight normalisation).
+    """Replace each pair of length and direction (weight normalisation) by the plain weight.
 
-    torch spells them `weight_g` and `weight_v`, and since 2.0 `parametrizations.weight.original0`
-    and `original1`. Folded by torch's own function, so to the bit as the program that trained.
+    torch names them `weight_g` and `weight_v`, and since 2.0 `parametrizations.weight.original0`
+    and `original1`. They are multiplied by the function of torch itself, so that the result equals
+    that of the program that trained them, to the bit.
     """
-    spelt = re.compile(r"(.*\.|)(?:weight_g|parametrizations\.weight\.original0)")
+    length_name = re.compile(r"(.*\.|)(?:weight_g|parametrizations\.weight\.original0)")
     directions = {"weight_g": "weight_v", "original0": "original1"}
     folded = dict(weights)
     for name, length in weights.items():
-        match = spelt.fullmatch(name)
+        match = length_name.fullmatch(name)
         if not match:
             continue
         end = re.split(r"\.", name)[-1]

@@ -1,12 +1,12 @@
-"""How other programs name a codec's weights, and what those weights are called here.
+"""State-dict adapters: mappings from other programs' names of weights to ours.
 
-A codec file lists a `Dialect` for each program that has published weights for it:
+A codec file lists a `StateDictAdapter` for each program that has published weights for it:
 
-    their file -> foreign.read -> plain tensors, weight normalisation folded, under their names
-               -> the dialect that knows most of its `marks` among those names
+    their file -> reader.read -> plain tensors, weight normalisation folded, under their names
+               -> the adapter whose `marks` are all among those names, and are the most
                -> prepare, ignored, rules, tensors -> tensors under our names -> sizes -> Config
 
-Rules are a script of substitutions, as in sed: each is tried on every name, in turn.
+Rules are a list of substitutions, as in a sed script: each is applied to every name, in order.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ Weights = dict[str, Tensor]
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
 
-class DialectError(ValueError):
-    """Weights that do not fit the codec they are for; one line that says which."""
+class StateDictError(ValueError):
+    """Error for weights that do not fit their codec; one line that says which."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Dialect:
-    """How one program names the weights of a codec.
+class StateDictAdapter:
+    """Adapter from one program's state dict of a codec to ours.
 
     Attributes:
-        source: the program, and its version: "encodec 0.1.1".
-        marks: names that weights of this kind have; where several dialects find all of theirs,
-            the one with the most marks is meant.
+        source: program and version: "encodec 0.1.1".
+        marks: names by which such weights are recognised; where the marks of several adapters are
+            all present, the adapter with the most marks is used.
         rules: pattern and replacement, as in `re.sub`, applied one after the other to each name.
             Several names that become `x#0`, `x#1`, ... are concatenated to `x` along axis 0.
-        sizes: what tensors under our names, and the facts that came with the file (DAC's keyword
-            arguments, Hugging Face's config.json, or nothing), say of the codec's Config: fields
-            and values. A preset that agrees with all of them is the codec; without one, other
+        sizes: function from the tensors under our names and the metadata of the file (keyword
+            arguments of DAC, config.json of Hugging Face, or nothing) to fields and values of the
+            codec's Config. A preset that agrees with all of them is the codec; without one, other
             fields keep their defaults.
-        ignored: patterns of their names that mean nothing here (averages for training,
-            discriminators, modules that nothing runs).
-        tensors: pattern of our names (with `#0`, `#1`), and what is done to such a tensor.
-        prepare: what rules cannot say, done to all tensors under their names before anything else.
+        ignored: patterns of their names that have no counterpart here (averages for training,
+            discriminators, unused modules).
+        tensors: pattern of our names (with `#0`, `#1`), and a function applied to such a tensor.
+        prepare: function applied to all tensors under their names before anything else, for what
+            rules cannot express.
     """
 
     source: str
@@ -56,20 +57,27 @@ class Dialect:
     prepare: Callable[[Weights], Weights] | None = None
 
     def knows(self, names: Iterable[str]) -> bool:
-        """Whether all marks are among these names."""
+        """Return whether all marks are among these names."""
         return set(self.marks) <= set(names)
 
     def rename(self, name: str) -> str:
-        """Our name of a tensor."""
+        """Return our name of a tensor."""
         for pattern, replacement in self.rules:
             name = re.sub(pattern, replacement, name)
         return name
 
     def translate(self, theirs: Weights) -> tuple[Weights, dict[str, str]]:
-        """Tensors under our names, and their name of each (of the first, if concatenated).
+        """Rename and convert a state dict.
+
+        Args:
+            theirs: tensors under the names of the other program.
+
+        Returns:
+            Tensors under our names, and for each of our names theirs (that of the first part where
+            several are concatenated).
 
         Raises:
-            DialectError: two tensors of one name, or parts of one that are not 0, 1, ...
+            DialectError: two tensors get the same name, or the parts of one are not 0, 1, ...
         """
         if self.prepare:
             theirs = self.prepare(dict(theirs))
@@ -80,7 +88,7 @@ class Dialect:
                 continue
             ours = self.rename(name)
             if ours in renamed:
-                raise DialectError(f"{origin[ours]} and {name} are both {ours}")
+                raise StateDictError(f"{origin[ours]} and {name} are both {ours}")
             for pattern, change in self.tensors:
                 if re.search(pattern, ours):
                     tensor = change(tensor)
@@ -93,7 +101,7 @@ class Dialect:
 
 
 def _concatenated(renamed: Weights) -> Weights:
-    """`x#0`, `x#1`, ... become `x`."""
+    """Concatenate `x#0`, `x#1`, ... to `x`."""
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in renamed.items():
         whole, _, number = name.partition("#")
@@ -105,41 +113,54 @@ def _concatenated(renamed: Weights) -> Weights:
             continue
         order = [str(i) for i in range(len(pieces))]
         if sorted(pieces) != sorted(order):
-            raise DialectError(f"only some parts of {name} are there")
+            raise StateDictError(f"only some parts of {name} are there")
         try:
             joined[name] = torch.cat([pieces[number] for number in order])
         except RuntimeError:
             shapes = ", ".join(_shape(pieces[number]) for number in order)
-            raise DialectError(f"parts of {name} of shapes {shapes}") from None
+            raise StateDictError(f"parts of {name} of shapes {shapes}") from None
     return joined
 
 
-def recognise(dialects: Iterable[Dialect], names: Iterable[str]) -> Dialect | None:
-    """The dialect of most marks among those whose marks are all there."""
-    there = set(names)
-    known = [dialect for dialect in dialects if dialect.knows(there)]
+def recognise(
+    dialects: Iterable[StateDictAdapter], names: Iterable[str]
+) -> StateDictAdapter | None:
+    """Return the adapter with the most marks among those whose marks are all present, or None."""
+    present = set(names)
+    known = [dialect for dialect in dialects if dialect.knows(present)]
     return max(known, key=lambda dialect: len(dialect.marks), default=None)
 
 
-def unrecognised(dialects: Iterable[Dialect], names: Sequence[str] | Mapping[str, Any]) -> str:
-    """Say why no dialect was recognised: the first names, and what is missing of the nearest one
-    if half of its marks are there."""
-    there, every = set(names), list(dialects)
-    shares = {d: len(there & set(d.marks)) / len(d.marks) for d in every}
-    best, said = max(every, key=lambda d: shares[d], default=None), ""
+def unrecognised(
+    dialects: Iterable[StateDictAdapter], names: Sequence[str] | Mapping[str, Any]
+) -> str:
+    """Return a message on why no adapter was recognised.
+
+    It gives the first names, and the first missing mark of the nearest adapter if at least half of
+    its marks are present.
+    """
+    present = set(names)
+    every = list(dialects)
+    shares = {d: len(present & set(d.marks)) / len(d.marks) for d in every}
+    best, nearest = max(every, key=lambda d: shares[d], default=None), ""
     if best is not None and shares[best] >= 0.5:
-        missing = next(mark for mark in best.marks if mark not in there)
-        said = f"nearest: {best.source}, but {missing} is missing; "
+        missing = next(mark for mark in best.marks if mark not in present)
+        nearest = f"nearest: {best.source}, but {missing} is missing; "
     few = ", ".join(list(names)[:3])
     known = "; ".join(dict.fromkeys(d.source for d in every))
-    return f"weights of no codec here ({few} ...); {said}known: {known}"
+    return f"weights of no codec here ({few} ...); {nearest}known: {known}"
 
 
 def check(weights: Weights, wanted: Mapping[str, Tensor], origin: Mapping[str, str]) -> None:
-    """That `weights` are exactly the tensors `wanted`; `origin` gives their names of ours.
+    """Raise unless `weights` are exactly the tensors `wanted`, by name and shape.
+
+    Args:
+        weights: tensors under our names.
+        wanted: state dict of the codec.
+        origin: for each of our names that of the other program, for the message.
 
     Raises:
-        DialectError: some are missing, unexpected or of another shape; one line, with the first
+        DialectError: tensors are missing, unexpected or of another shape; one line, with the first
             three of each.
     """
     shapes = [
@@ -154,9 +175,9 @@ def check(weights: Weights, wanted: Mapping[str, Tensor], origin: Mapping[str, s
         ],
         "wrong shape": sorted(shapes, key=_natural),
     }
-    said = [f"{what}: {_few(found)}" for what, found in groups.items() if found]
-    if said:
-        raise DialectError("; ".join(said))
+    problems = [f"{what}: {_few(group)}" for what, group in groups.items() if group]
+    if problems:
+        raise StateDictError("; ".join(problems))
 
 
 def _few(names: Sequence[str]) -> str:
@@ -165,7 +186,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _natural(name: str) -> list[Any]:
-    """Sorts layer 9 before layer 10."""
+    """Return a sort key that puts layer 9 before layer 10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
@@ -173,10 +194,10 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
 
 
-# -- what dialects of several codecs share ---------------------------------------------------------
+# -- parts that adapters of several codecs share ---------------------------------------------------
 
 SEANET: Sequence[Rule] = (
-    # EnCodec's names of a SEANet, which SpeechTokenizer, WavTokenizer and Mimi took over.
+    # EnCodec's names of a SEANet, which SpeechTokenizer, WavTokenizer and Mimi share.
     (r"^(encoder|decoder)\.model\.", r"\1.layers."),
     (r"\.conv(tr)?\.conv(tr)?\.", ".conv."),
     (r"\.block\.(\d+)\.", r".body.layers.\1."),
@@ -184,52 +205,53 @@ SEANET: Sequence[Rule] = (
 )
 
 EUCLIDEAN: Sequence[Rule] = (
-    # Its residual quantizer, with codebooks learnt by moving averages.
+    # EnCodec's residual quantizer, with codebooks learnt by moving averages.
     (r"^quantizer\.(vq\.)?layers\.(\d+)\._?codebook\.embed$", r"quantizer.stages.\2.entries"),
     (r"^quantizer\.(vq\.)?layers\.(\d+)\._?codebook\.cluster_size$", r"quantizer.stages.\2.usage"),
 )
 
 AVERAGES: Sequence[str] = (
-    # Where those are in training: whether they began, and sums whose means are the entries.
+    # State of those codebooks for training: an initialisation flag, and sums of latents.
     r"\._?codebook\.(inited|embed_avg)$",
 )
 
 
 def fair_share(usage: Tensor) -> Tensor:
-    """Counts of each entry as `Euclidean.usage` has them: 1 is a fair share; 0 before training."""
+    """Convert counts of entries to `Euclidean.usage`: 1 is a fair share, 0 is before training."""
     return usage / usage.mean() if usage.any() else usage
 
 
 def squeeze(weight: Tensor) -> Tensor:
-    """The matrix of a convolution of one tap."""
+    """Return the matrix of a convolution with one tap; other weights as they are."""
     return weight.squeeze(2) if weight.dim() == 3 and weight.shape[2] == 1 else weight
 
 
 def taps_first(weight: Tensor) -> Tensor:
-    """A depthwise convolution's `[d 1 k]` as `Depthwise` has it, `[k d]`."""
+    """Return the weight `[d 1 k]` of a depthwise convolution as `[k d]`, as `Depthwise` has it."""
     return weight[:, 0].T if weight.dim() == 3 else weight
 
 
-def sample_rate(about: Mapping[str, Any]) -> dict[str, int]:
-    """What came with a file says of `Config.sample_rate`, if it does."""
-    hz = about.get("sample_rate", about.get("sampling_rate"))  # DAC's name, Hugging Face's
+def sample_rate(metadata: Mapping[str, Any]) -> dict[str, int]:
+    """Return the field `sample_rate` of a Config if the metadata of a file give it."""
+    hz = metadata.get("sample_rate", metadata.get("sampling_rate"))  # DAC's name, Hugging Face's
     return {"sample_rate": hz} if isinstance(hz, int) else {}
 
 
 def count(weights: Mapping[str, Tensor], pattern: str) -> int:
-    """How many names match a pattern whole: codebooks, blocks."""
+    """Count the names that match a whole pattern, such as those of codebooks or blocks."""
     return sum(re.fullmatch(pattern, name) is not None for name in weights)
 
 
 def encoder_strides(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Strides of a convolutional encoder: all its convolutions but the first and the last are two
-    strides wide.
+    """Return the strides of a convolutional encoder, from the sizes of its kernels.
+
+    All its convolutions but the first and the last have kernels of two strides.
 
     Raises:
         KeyError: there are no such convolutions.
     """
-    found = (re.fullmatch(r"encoder\.layers\.(\d+)\.conv\.weight", name) for name in weights)
-    convs = [name[0] for name in sorted((m for m in found if m), key=lambda m: int(m[1]))]
+    matches = (re.fullmatch(r"encoder\.layers\.(\d+)\.conv\.weight", name) for name in weights)
+    convs = [match[0] for match in sorted((m for m in matches if m), key=lambda m: int(m[1]))]
     if len(convs) < 3:
         raise KeyError("encoder.layers.3.conv.weight")
     return tuple(weights[name].shape[2] // 2 for name in convs[1:-1])

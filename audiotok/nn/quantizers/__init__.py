@@ -1,1 +1,1 @@
-"""Quantizers turn latents into codes and back; each file is one kind."""
+"""Quantizers from latents to codes and back, one kind per file."""

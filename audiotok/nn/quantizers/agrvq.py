@@ -1,4 +1,4 @@
-"""Adaptive-group residual quantization: two small codebooks make one large one, as in LongCat.
+"""Adaptive-group residual quantization of LongCat: two small codebooks act as one large codebook.
 
 rest --+- 1024 -> 8 -> nearest of 90, a -> 8 -> 512 --+-- side by side, 1024; code 90 a + b
        +- 1024 -> 8 -> nearest of 90, b -> 8 -> 512 --+
@@ -15,10 +15,10 @@ from audiotok.nn.quantizers.base import Codebook
 from audiotok.nn.quantizers.rvq import Factorised, Rvq
 
 
-class Pair(Codebook):
-    """Two factorised codebooks that both see the whole latent and each make half of it.
+class PairedCodebook(Codebook):
+    """Two factorised codebooks that both search the whole latent and each decode to half of it.
 
-    A frame's code is a x size + b: `size`^2 codes for 2 x `size` entries.
+    The code of a frame is a x size + b: `size`^2 codes from 2 x `size` entries.
     """
 
     def __init__(self, features: int, size: int, *, width: int) -> None:
@@ -32,37 +32,38 @@ class Pair(Codebook):
         return cast("list[Factorised]", list(self.halves))
 
     def search(self, x: Tensor) -> Tensor:
-        """`[n d]` to codes `[n]`."""
+        """Return the codes `[n]` of frames `[n d]`."""
         a, b = (half.search(x) for half in self._halves())
         return a * self.size + b
 
     def look_up(self, index: Tensor) -> Tensor:
-        """Codes of any shape to latents, features last."""
+        """Return the latents of codes of any shape, features last."""
         parts = (index // self.size, index % self.size)
         halves = zip(self._halves(), parts, strict=True)
         return torch.cat([half.look_up(part) for half, part in halves], -1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`[n d]` to latents `[n d]`, codes `[n]` and the mean loss of both halves `[n]`."""
-        (one, a, lost), (other, b, also) = (half(x) for half in self._halves())
-        return torch.cat([one, other], 1), a * self.size + b, (lost + also) / 2
+        """Return the latents `[n d]`, codes `[n]` and mean losses of both halves `[n]`."""
+        (left, a, left_loss), (right, b, right_loss) = (half(x) for half in self._halves())
+        return torch.cat([left, right], 1), a * self.size + b, (left_loss + right_loss) / 2
 
 
 class Agrvq(Rvq):
-    """Residual stages of `Pair`; all else is as of `Rvq`.
+    """Residual quantizer of `PairedCodebook`s, otherwise as `Rvq`.
 
-    At its published size it has 84,288 parameters, with the projections' weight norm.
+    At its published size it has 84,288 parameters, including weight normalisation of the
+    projections.
 
     Args:
-        features: width d of the latent; even.
-        codebooks: stages.
-        size: entries in either half of a stage; a codebook has its square of codes.
-        width: features that entries are searched in.
+        features: width d of the latent, an even number.
+        codebooks: number of codebooks.
+        size: number of entries in either half of a codebook, which has `size`^2 codes.
+        width: width of the projection that entries are searched in.
 
     Source: LongCat-Audio-Codec 2025, arXiv:2510.15227, and its published inference code.
 
     Raises:
-        ValueError: an odd number of features.
+        ValueError: the number of features is odd.
     """
 
     def __init__(
@@ -72,4 +73,6 @@ class Agrvq(Rvq):
         if features % 2:
             raise ValueError(f"{features} features cannot be halved: give an even number")
         self.sizes = (size**2,) * codebooks
-        self.stages = nn.ModuleList(Pair(features, size, width=width) for _ in range(codebooks))
+        self.stages = nn.ModuleList(
+            PairedCodebook(features, size, width=width) for _ in range(codebooks)
+        )

@@ -9,15 +9,18 @@ from audiotok.nn.quantizers.lfq import Lfq
 
 
 class Bsq(Lfq):
-    """`bits` features on the unit sphere, and codes at the corners of the cube inside it.
+    """Quantizer of directions in `bits` features to the corners of the cube in the unit sphere.
 
-    A code q is never far from its direction u: |u - q|^2 <= 2 - 2 / sqrt(bits). So the paper needs
-    no commitment; weight 0 leaves it out.
+    An entry q is never far from its direction u: |u - q|^2 <= 2 - 2 / sqrt(bits). So the paper
+    needs no commitment loss; weight 0 turns it off.
 
     Args:
-        features: width d of the latent; `bits`, or a linear map goes between.
-        bits: of a code.
-        commitment, entropy, sharpness, group: as of `Lfq`; bit by bit unless `group` says other.
+        features: width d of the latent; linear maps are added where it is not `bits`.
+        bits: bits per code.
+        commitment: weight of the commitment loss, as for `Lfq`.
+        entropy: weight of the entropy loss, as for `Lfq`.
+        sharpness: sharpness of the distribution of codes, as for `Lfq`.
+        group: number of bits whose joint distribution is computed; each bit by itself by default.
 
     Source: Zhao et al. 2024, arXiv:2406.07548, sections 3.1 and 3.2.
     """
@@ -42,6 +45,6 @@ class Bsq(Lfq):
         )
         self.length = bits**-0.5
 
-    def place(self, x: Tensor) -> Tensor:
-        """The direction of the features."""
+    def normalised(self, x: Tensor) -> Tensor:
+        """Return the direction of the features, a unit vector."""
         return F.normalize(x, dim=-1)

@@ -1,4 +1,4 @@
-"""Finite scalar quantization: each feature is bounded and rounded, and the codebook is the grid."""
+"""Finite scalar quantization: each feature is bounded and rounded to a few levels."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from audiotok.nn.quantizers.base import OneCode
 
 
 class Fsq(OneCode):
-    """A grid of `levels` values a feature, all of which are in reach: there is nothing to collapse.
+    """Quantizer to a fixed grid of `levels` values per feature, which cannot collapse.
 
-    The grid needs no loss; `commitment`, the mean square of what rounding takes away, is there to
-    be looked at. Frames rounded to the grid have the gradient of those that were not.
+    The grid needs no loss; `commitment`, the mean square of the rounding error, is only for
+    monitoring. The gradient passes straight through the rounding.
 
     Args:
-        features: width d of the latent; as many as `levels`, or a linear map goes between.
-        levels: values of each feature, at least 2 (3 of the original rule); the code counts the
-            first feature's fastest.
-        rule: `symmetric`, Q(x) = 2/(L-1) floor((L-1)(tanh x + 1)/2 + 1/2) - 1, which makes coarse
+        features: width d of the latent; linear maps are added where it is not `len(levels)`.
+        levels: number of values of each feature, at least 2 (3 with the original rule); the first
+            feature is the least significant digit of the code.
+        rule: `symmetric`: Q(x) = 2/(L-1) floor((L-1)(tanh x + 1)/2 + 1/2) - 1, which makes coarse
             grids part of fine ones (`residual_fsq`); or `original`, where zero is on every grid.
-        dither: share of recordings that, in training, get uniform noise as wide as a step instead
-            of rounding: its mean is the bounded latent, so that the gradient has no bias.
+        dither: share of recordings that get uniform noise as wide as a step instead of rounding in
+            training: the mean is the bounded latent, so that the gradient has no bias.
 
     Source: Mentzer et al. 2023, arXiv:2309.15505, section 3 and appendix A; symmetric rule and
     dither: Parker et al. 2024, arXiv:2411.19842, section 3.2.
 
     Raises:
-        ValueError: too few levels, or more codes than 64 bits count.
+        ValueError: a feature has too few levels, or there are more codes than 64 bits can count.
     """
 
     levels: Tensor
@@ -54,32 +54,33 @@ class Fsq(OneCode):
             )
         super().__init__(features, len(levels))
         self.sizes = (math.prod(levels),)
-        self.rule, self.dither = rule, dither
-        # Integers of 64 bits: float32 counts to 2^24 only, less than 17^6.
+        self.rule = rule
+        self.dither = dither
+        # Integers of 64 bits, as float32 is exact to 2^24 only, which is less than 17^6.
         self.register_buffer("levels", torch.tensor(list(levels)), persistent=False)
         places = list(accumulate(levels[:-1], mul, initial=1))
         self.register_buffer("places", torch.tensor(places), persistent=False)
 
     @property
     def per_unit(self) -> Tensor:
-        """Steps of the grid to a unit."""
+        """Steps of the grid per unit, by feature."""
         return (self.levels - 1) / 2 if self.rule == "symmetric" else (self.levels // 2).float()
 
     def bound(self, x: Tensor) -> Tensor:
-        """`[... w]` to where the grid lies, about -1 to 1."""
+        """Squash features `[... w]` into the range of the grid, about -1 to 1."""
         if self.rule == "symmetric":
             return x.tanh()
-        reach = (self.levels - 1) * 1.001 / 2  # so that tanh need not be 1 for the last level
+        limit = (self.levels - 1) * 1.001 / 2  # so that tanh need not be 1 for the last level
         even = 0.5 * (self.levels % 2 == 0)
-        return ((x + (even / reach).atanh()).tanh() * reach - even) / self.per_unit
+        return ((x + (even / limit).atanh()).tanh() * limit - even) / self.per_unit
 
     def nearest(self, bounded: Tensor) -> Tensor:
-        """The level of each bounded feature, 0 to L - 1, as the rule rounds."""
+        """Round each bounded feature to a level, 0 to L - 1."""
         per_unit = self.per_unit
         steps = bounded * per_unit
         level = steps.round()
         if self.rule == "symmetric":
-            # Halves go up, as floor(x + 1/2) has it, but for the rounding of that sum.
+            # Halves are rounded up, as by floor(x + 1/2), without the rounding error of that sum.
             up = level + (steps - level == 0.5)
             level = torch.where(self.levels % 2 == 0, steps.floor() + 0.5, up)
         return (
@@ -87,28 +88,28 @@ class Fsq(OneCode):
         )
 
     def value(self, level: Tensor) -> Tensor:
-        """What levels stand for."""
+        """Return the values of levels, about -1 to 1."""
         return (level - self.per_unit) / self.per_unit
 
     def join(self, level: Tensor) -> Tensor:
-        """Levels `[... w]` to codes `[...]`."""
+        """Combine levels `[... w]` into codes `[...]`."""
         return (level * self.places).sum(-1)
 
     def split(self, index: Tensor) -> Tensor:
-        """Codes `[...]` to levels `[... w]`."""
+        """Split codes `[...]` into levels `[... w]`."""
         return index[..., None] // self.places % self.levels
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `OneCode.quantize`."""
         bounded = self.bound(x)
         level = self.nearest(bounded.detach())
-        lost = bounded - self.value(level)
-        away = lost.detach()
+        error = bounded - self.value(level)
+        shift = error.detach()
         if self.training and self.dither:
-            noise = (0.5 - torch.rand_like(away)) / self.per_unit
-            some = torch.rand(len(away), 1, 1, device=away.device) < self.dither
-            away = torch.where(some, noise, away)
-        return bounded - away, self.join(level), lost.square().mean()
+            noise = (0.5 - torch.rand_like(shift)) / self.per_unit
+            dithered = torch.rand(len(shift), 1, 1, device=shift.device) < self.dither
+            shift = torch.where(dithered, noise, shift)
+        return bounded - shift, self.join(level), error.square().mean()
 
     def search(self, x: Tensor) -> Tensor:
         """See `OneCode.search`."""

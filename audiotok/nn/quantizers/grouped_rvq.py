@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import Lazy, Quantized, Quantizer
+from audiotok.nn.quantizers.base import LazySequence, Quantized, Quantizer
 from audiotok.nn.quantizers.rvq import Rvq
 
 
 class GroupedRvq(Quantizer):
-    """Residual codebooks of groups of neighbouring features; codes go group after group.
+    """Residual codebooks for groups of neighbouring features; codes go group after group.
 
     A prefix of the codes decodes: features of groups that are missing are zero.
 
@@ -58,10 +58,11 @@ class GroupedRvq(Quantizer):
                 f"groups {[list(group) for group in groups]}: pairs of features and codebooks, "
                 f"whose features add up to {features}"
             )
-        self.widths, self.shielded = widths, shielded
+        self.widths = widths
+        self.shielded = shielded
         self.parts = nn.ModuleList()
         for width, codebooks in groups:
-            first = sum(len(part.sizes) for part in self._parts())
+            first = sum(len(part.sizes) for part in self.rvqs())
             self.parts.append(
                 Rvq(
                     width,
@@ -74,7 +75,8 @@ class GroupedRvq(Quantizer):
             )
         self.sizes = (size,) * sum(codebooks for _, codebooks in groups)
 
-    def _parts(self) -> list[Rvq]:
+    def rvqs(self) -> list[Rvq]:
+        """Return the residual quantizer of each group."""
         return [part for part in self.parts if isinstance(part, Rvq)]
 
     def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
@@ -82,9 +84,7 @@ class GroupedRvq(Quantizer):
         keep = latent.new_full((len(latent),), self.codebooks) if keep is None else keep.to(latent)
         first, results, decoded = 0, [], []
         commitment, count = latent.new_zeros(()).float(), latent.new_zeros(()).float()
-        for i, (part, x) in enumerate(
-            zip(self._parts(), latent.split(self.widths, 1), strict=True)
-        ):
+        for i, (part, x) in enumerate(zip(self.rvqs(), latent.split(self.widths, 1), strict=True)):
             used = (keep - first).clamp(0, part.codebooks)
             result = part(x, used)
             results.append(result)
@@ -97,7 +97,7 @@ class GroupedRvq(Quantizer):
 
         def alone(k: int) -> Tensor:
             before = 0
-            for i, (part, result) in enumerate(zip(self._parts(), results, strict=True)):
+            for i, (part, result) in enumerate(zip(self.rvqs(), results, strict=True)):
                 if k < before + part.codebooks:
                     left = sum(self.widths[:i])
                     right = sum(self.widths[i + 1 :])
@@ -110,14 +110,14 @@ class GroupedRvq(Quantizer):
             codes=torch.cat([result.codes for result in results], 1),
             losses={"commitment": commitment / count.clamp(min=1)},
             first=alone(0),
-            stages=Lazy(self.codebooks, alone),
+            stages=LazySequence(self.codebooks, alone),
         )
 
     @torch.no_grad()
     def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
         """Return codes of the first `codebooks` codebooks (all if None)."""
         left, codes = self.check(codebooks), []
-        for part, x in zip(self._parts(), latent.split(self.widths, 1), strict=True):
+        for part, x in zip(self.rvqs(), latent.split(self.widths, 1), strict=True):
             if left > 0:
                 codes.append(part.encode(x, min(left, part.codebooks)))
             left -= part.codebooks
@@ -127,7 +127,7 @@ class GroupedRvq(Quantizer):
         """Return the entries side by side; any prefix of the codebooks will do."""
         self.check(codes.shape[1])
         decoded, first = [], 0
-        for part, width in zip(self._parts(), self.widths, strict=True):
+        for part, width in zip(self.rvqs(), self.widths, strict=True):
             rows = codes[:, first : first + part.codebooks]
             if rows.shape[1]:
                 decoded.append(part.decode(rows))

@@ -1,10 +1,10 @@
-"""Multi-scale residual quantization: coarse codebooks span several latents, fine ones one, as SNAC.
+"""Multi-scale residual quantization of SNAC: a code of a coarse codebook spans several latents.
 
 latents      |  0  |  1  |  2  |  3  |     a frame: as many as the coarsest code spans
-codebook 0   |----------- a ---------|     of their mean
-codebook 1   |---- b ----|---- c ----|     of the means of what is left over
-codebook 2   |- d -|- e -|- f -|- g -|
-codes        a b c d e f g                 7 a frame: by codebook, then in time
+codebook 0   |----------- a ---------|     codes the mean of the latents
+codebook 1   |---- b ----|---- c ----|     codes means of the residual
+codebook 2   |- d -|- e -|- f -|- g -|     codes the residual
+codes        a b c d e f g                 7 per frame: by codebook, then in time
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import Lazy, Quantized, Quantizer
+from audiotok.nn.quantizers.base import LazySequence, Quantized, Quantizer
 from audiotok.nn.quantizers.rvq import Factorised
 
 
 class MultiScaleRvq(Quantizer):
-    """Residual codebooks at several rates; a frame holds the latents of the coarsest.
+    """Residual quantizer whose codebooks have several rates; a frame is one code of the coarsest.
 
-    A prefix of the codes decodes: what is missing adds nothing. Prefixes that end with a codebook
-    (1, 3 and 7 codes of 4, 2, 1) are those that the published one was trained on.
+    A prefix of the codes can be decoded: missing codes add nothing. SNAC was trained on prefixes
+    that end with a codebook (1, 3 and 7 codes for spans 4, 2, 1).
 
     Args:
-        features: width d of a frame, that of a latent times how many there are: the first one's
-            features, then the second's (`nn.layers.fold.Fold`).
-        spans: latents to a code, codebook by codebook, the coarsest first.
-        size: entries in a codebook.
-        width: features that a codebook is searched in (`rvq.Factorised`).
+        features: width d of a frame, that of a latent times the number of latents: the features of
+            the first latent, then those of the second (`nn.layers.fold.Fold`).
+        spans: latents per code of each codebook, the coarsest first.
+        size: number of entries in a codebook.
+        width: width of the projection that a codebook is searched in (`rvq.Factorised`).
 
     Source: Siuzdak et al. 2024, arXiv:2410.14411, section 3.1; package snac 1.2.1.
 
     Raises:
-        ValueError: spans that do not divide the first one, or features that it does not divide.
+        ValueError: a span does not divide the first span, or the first does not divide `features`.
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class MultiScaleRvq(Quantizer):
         width: int = 8,
     ) -> None:
         super().__init__()
-        self.spans, self.steps = tuple(spans), spans[0]
+        self.spans = tuple(spans)
+        self.steps = spans[0]
         if features % self.steps or any(self.steps % span for span in spans):
             raise ValueError(f"features {features} and spans {self.spans} do not divide evenly")
         self.sizes = (size,) * sum(self.steps // span for span in spans)
@@ -58,25 +59,27 @@ class MultiScaleRvq(Quantizer):
         )
 
     def levels(self) -> Iterator[tuple[Factorised, int, int]]:
-        """Codebook by codebook: it, the latents a code spans, the first of its codes."""
+        """Yield each codebook, its latents per code, and the index of its first code."""
         first = 0
-        for stage, span in zip(self.stages, self.spans, strict=True):
-            yield cast("Factorised", stage), span, first
+        for codebook, span in zip(self.stages, self.spans, strict=True):
+            yield cast("Factorised", codebook), span, first
             first += self.steps // span
 
     def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
-        """See `Quantizer.forward`; `keep` counts codes. The one loss is `commitment`, a mean over
-        codes in use."""
+        """See `Quantizer.forward`; `keep` is a number of codes.
+
+        The one loss is `commitment`, a mean over the codes in use.
+        """
         b, f = len(latent), latent.shape[2]
         used = torch.arange(self.codebooks, device=latent.device).expand(b, -1)
         used = used < (self.codebooks if keep is None else keep[:, None])
         with torch.autocast(latent.device.type, enabled=False):
             rest = self._unpacked(latent.float())
             total, commitment, codes = torch.zeros_like(rest), rest.new_zeros(()), []
-            entries: list[tuple[Tensor, int]] = []  # of each code, and the latents it spans
-            for stage, span, first in self.levels():
+            entries: list[tuple[Tensor, int]] = []  # entry of each code, and the latents it spans
+            for codebook, span, first in self.levels():
                 means = rest.unflatten(2, (-1, span)).mean(3)
-                entry, index, loss = stage(means.flatten(0, 2))
+                entry, index, loss = codebook(means.flatten(0, 2))
                 entry, count = entry.view_as(means), means.shape[2]
                 mine = used[:, None, first : first + count]
                 rest = rest - entry.detach().repeat_interleave(span, 2)
@@ -86,6 +89,7 @@ class MultiScaleRvq(Quantizer):
                 entries += [(one, span) for one in entry.unbind(2)]
 
         def alone(k: int) -> Tensor:
+            """Decode the k-th code alone."""
             entry, span = entries[k]
             before = sum(other for _, other in entries[:k]) % self.steps
             steps = entry[:, :, None].expand(-1, -1, span, -1)
@@ -97,39 +101,39 @@ class MultiScaleRvq(Quantizer):
             codes=torch.cat(codes, 1),
             losses={"commitment": commitment / used.sum().clamp(min=1)},
             first=alone(0),
-            stages=Lazy(self.codebooks, alone),
+            stages=LazySequence(self.codebooks, alone),
         )
 
     @torch.no_grad()
     def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
-        """The first `codebooks` codes of every frame (all if None)."""
+        """Return the first `codebooks` codes of every frame (all if None)."""
         codebooks, codes = self.check(codebooks), []
         with torch.autocast(latent.device.type, enabled=False):
             rest = self._unpacked(latent.float())
-            for stage, span, first in self.levels():
+            for codebook, span, first in self.levels():
                 if first >= codebooks:
                     break
                 means = rest.unflatten(2, (-1, span)).mean(3)
-                index = stage.search(means.flatten(0, 2)).view(means.shape[:3])
-                rest = rest - stage.look_up(index).repeat_interleave(span, 2)
+                index = codebook.search(means.flatten(0, 2)).view(means.shape[:3])
+                rest = rest - codebook.look_up(index).repeat_interleave(span, 2)
                 codes.append(index.transpose(1, 2))
         return torch.cat(codes, 1)[:, :codebooks]
 
     def decode(self, codes: Codes) -> Latent:
-        """Sum of what the codes stand for; they may be any prefix of a frame's."""
+        """Return the frames of codes `[b k f]`, of any prefix of the codes of a frame."""
         self.check(codes.shape[1])
         parts = []
         with torch.autocast(codes.device.type, enabled=False):
-            for stage, span, first in self.levels():
+            for codebook, span, first in self.levels():
                 mine = codes[:, first : first + self.steps // span]
-                entry = stage.look_up(mine.transpose(1, 2)).repeat_interleave(span, 2)
+                entry = codebook.look_up(mine.transpose(1, 2)).repeat_interleave(span, 2)
                 parts.append(F.pad(entry, (0, 0, 0, self.steps - entry.shape[2])))
             return self._packed(torch.stack(parts).sum(0))
 
     def _unpacked(self, latent: Latent) -> Tensor:
-        """`[b steps*c f]` to `[b f steps c]`."""
+        """Rearrange frames `[b steps*c f]` to `[b f steps c]`."""
         return latent.unflatten(1, (self.steps, -1)).permute(0, 3, 1, 2)
 
     def _packed(self, steps: Tensor) -> Latent:
-        """`[b f steps c]` to `[b steps*c f]`."""
+        """Rearrange latents `[b f steps c]` to frames `[b steps*c f]`."""
         return steps.permute(0, 2, 3, 1).flatten(1, 2)

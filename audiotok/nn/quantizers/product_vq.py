@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import Codebook, Lazy, Quantized, Quantizer
+from audiotok.nn.quantizers.base import Codebook, LazySequence, Quantized, Quantizer
 from audiotok.nn.quantizers.rvq import Euclidean
 
 
 class Spherical(Codebook):
-    """A codebook of directions, learnt by gradient; what it decodes to has unit length."""
+    """Codebook of unit vectors, learnt by gradient."""
 
     def __init__(self, features: int, size: int, *, seed: int = 0) -> None:
         super().__init__()
@@ -22,17 +22,17 @@ class Spherical(Codebook):
         self.entries = nn.Parameter(F.normalize(torch.randn(size, features, generator=random)))
 
     def search(self, x: Tensor) -> Tensor:
-        """`[n d]` to indices `[n]`: the entry of the smallest angle."""
+        """Return the indices `[n]` of the entries at the smallest angle to frames `[n d]`."""
         return (F.normalize(x) @ F.normalize(self.entries).T).argmax(1)
 
     def look_up(self, index: Tensor) -> Tensor:
-        """Indices of any shape to unit vectors, features last."""
+        """Return the unit vectors of indices of any shape, features last."""
         return F.normalize(F.embedding(index, self.entries), dim=-1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`[n d]` to unit vectors `[n d]`, indices `[n]` and the loss of each frame `[n]`.
+        """Return the unit vectors `[n d]`, indices `[n]` and losses `[n]` of frames `[n d]`.
 
-        The loss is commitment plus four times the entries' own (weights 0.25 and 1).
+        The loss is the commitment loss plus four times the codebook loss (weights 0.25 and 1).
         """
         x = F.normalize(x)
         index = self.search(x.detach())
@@ -42,24 +42,25 @@ class Spherical(Codebook):
 
 
 class ProductVq(Quantizer):
-    """`codebooks` groups of neighbouring features, the k-th coded by the k-th codebook alone.
+    """Product quantizer: `codebooks` groups of neighbouring features, one codebook each.
 
-    A prefix of the codes decodes: features of groups that are missing are zero.
+    A prefix of the codes can be decoded: features of missing groups are zero.
 
     Args:
         features: width d of the latent.
-        codebooks: groups; they divide d.
-        size: entries in each.
-        kind: `euclidean`, nearest entry, learnt by moving averages; or `spherical`, nearest
-            direction, where lengths are not coded: grouped spherical quantization.
-        decay, revive: of a euclidean codebook (`rvq.Euclidean`).
-        seed: of what entries begin as.
+        codebooks: number of groups, a divisor of d.
+        size: number of entries in each codebook.
+        kind: `euclidean`: nearest entry, learnt by moving averages; or `spherical`: nearest
+            direction, where lengths are not coded (grouped spherical quantization).
+        decay: decay of the moving averages of a euclidean codebook (`rvq.Euclidean`).
+        revive: usage below which a euclidean entry is replaced (`rvq.Euclidean`).
+        seed: random seed of the initial entries.
 
     Source: Jégou et al. 2011, IEEE TPAMI 33(1), section II-B; spherical: Wang et al. 2024,
     arXiv:2412.02632.
 
     Raises:
-        ValueError: groups that do not divide the features.
+        ValueError: the number of groups does not divide the features.
     """
 
     def __init__(
@@ -76,7 +77,8 @@ class ProductVq(Quantizer):
         super().__init__()
         if features % codebooks:
             raise ValueError(f"{features} features in {codebooks} groups: they do not divide")
-        self.sizes, self.width = (size,) * codebooks, features // codebooks
+        self.sizes = (size,) * codebooks
+        self.width = features // codebooks
         self.groups = nn.ModuleList(
             Euclidean(self.width, size, decay=decay, revive=revive, seed=seed + i)
             if kind == "euclidean"
@@ -88,11 +90,11 @@ class ProductVq(Quantizer):
         return cast("list[Codebook]", list(self.groups))
 
     def _split(self, latent: Latent) -> tuple[Tensor, ...]:
-        """`[b d f]` to the features of each group, `[b f d/k]`."""
+        """Split latents `[b d f]` into the features `[b f d/k]` of each group."""
         return latent.float().transpose(1, 2).split(self.width, 2)
 
     def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
-        """See `Quantizer.forward`; the one loss is `commitment`, a mean over groups in use."""
+        """See `Quantizer.forward`; the one loss is `commitment`, a mean over the groups in use."""
         b, _, f = latent.shape
         used = torch.arange(self.codebooks, device=latent.device).expand(b, -1)
         used = used < (self.codebooks if keep is None else keep[:, None])
@@ -110,6 +112,7 @@ class ProductVq(Quantizer):
             commitment = (torch.stack(losses, 1) * used).sum() / used.sum().clamp(min=1)
 
         def alone(k: int) -> Tensor:
+            """Decode the k-th code alone."""
             before, after = k * self.width, (self.codebooks - 1 - k) * self.width
             return F.pad(entries[k], (0, 0, before, after)).to(latent.dtype)
 
@@ -118,21 +121,21 @@ class ProductVq(Quantizer):
             codes=torch.stack(codes, 1),
             losses={"commitment": commitment},
             first=alone(0),
-            stages=Lazy(self.codebooks, alone),
+            stages=LazySequence(self.codebooks, alone),
         )
 
     @torch.no_grad()
     def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
-        """Codes of the first `codebooks` groups (all if None)."""
+        """See `Quantizer.encode`."""
         codebooks = self.check(codebooks)
         with torch.autocast(latent.device.type, enabled=False):
             parts = zip(self._groups()[:codebooks], self._split(latent), strict=False)
             return torch.stack([g.search(x.flatten(0, 1)).view(x.shape[:2]) for g, x in parts], 1)
 
     def decode(self, codes: Codes) -> Latent:
-        """The groups side by side; the codes may be those of any prefix of them."""
+        """See `Quantizer.decode`; features of missing groups are zero."""
         missing = self.codebooks - self.check(codes.shape[1])
         with torch.autocast(codes.device.type, enabled=False):
             parts = zip(self._groups(), codes.unbind(1), strict=False)
-            found = torch.cat([group.look_up(rows) for group, rows in parts], 2)
-            return F.pad(found, (0, missing * self.width)).transpose(1, 2)
+            entries = torch.cat([group.look_up(rows) for group, rows in parts], 2)
+            return F.pad(entries, (0, missing * self.width)).transpose(1, 2)

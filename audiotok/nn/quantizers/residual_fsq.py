@@ -1,8 +1,8 @@
-"""Residual finite scalar quantization: a fine grid read as several coarse ones inside each other.
+"""Residual finite scalar quantization: a fine grid is read as several nested coarse grids.
 
 17 levels     |-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-|
-5, then 5     |-------+-------+-------+-------|      the nearest of 5,
-                  |-+-+-+-|                          then of 5 as far as half a step away
+5, then 5     |-------+-------+-------+-------|      the nearest of 5 levels,
+                  |-+-+-+-|                          then of 5 within half a step of it
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import Lazy, Quantized
+from audiotok.nn.quantizers.base import LazySequence, Quantized
 from audiotok.nn.quantizers.fsq import Fsq
 
 
 class ResidualFsq(Fsq):
-    """`codebooks` grids of `levels`, each over what the one before left: finer by L - 1.
+    """Residual quantizer of `codebooks` grids, each finer than the one before by L - 1.
 
-    It has the weights of `Fsq`, with or without residuals: trained as one grid, read as several
-    afterwards. 2 grids of [5]^6 or 4 of [3]^6 say exactly what one of [17]^6 says:
+    It has the weights of `Fsq`, so a codec can be trained with one grid and read with several
+    afterwards: 2 grids of [5]^6 or 4 of [3]^6 hold exactly the same values as one of [17]^6.
 
-    | trained as | read as | codes a frame | bits/s at 25 frames/s |
+    | trained as | read as | codes per frame | bits/s at 25 frames/s |
     |---|---|---|---|
     | 1 x [17]^6 | 1 x [6]^6 (coarser) | 46,656 | 387.7 |
     | 1 x [17]^6 | 2 x [5]^6 | 15,625 each | 696.6 |
@@ -32,8 +32,8 @@ class ResidualFsq(Fsq):
 
     Args:
         features: width d of the latent.
-        levels: values of each feature in a grid.
-        codebooks: grids.
+        levels: number of values of each feature in a grid.
+        codebooks: number of grids.
 
     Source: Parker et al. 2024, arXiv:2411.19842, section 3.2.1.
     """
@@ -44,65 +44,72 @@ class ResidualFsq(Fsq):
         super().__init__(features, levels=levels)
         self.sizes = self.sizes * codebooks
 
-    def finer(self, stage: int) -> Tensor:
-        """How much finer than the first a grid is, by feature: 1, L - 1, (L - 1)^2 ..."""
-        return (self.levels - 1) ** stage
+    def finer(self, grid: int) -> Tensor:
+        """Return by which factor a grid is finer than the first, by feature: (L - 1)^grid."""
+        return (self.levels - 1) ** grid
 
     def stages(self, bounded: Tensor, codebooks: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Codes `[b f]` and what they stand for `[b f w]`, grid by grid.
+        """Yield the codes `[b f]` and their values `[b f w]` for each grid.
 
-        Where L - 1 is a power of two, no step of this rounds.
+        Where L - 1 is a power of two, this arithmetic is exact.
+
+        Args:
+            bounded: bounded features `[b f w]`.
+            codebooks: number of grids.
         """
-        for stage in range(codebooks):
-            level = self.nearest(bounded * self.finer(stage))
-            value = self.value(level) / self.finer(stage)
+        for grid in range(codebooks):
+            level = self.nearest(bounded * self.finer(grid))
+            value = self.value(level) / self.finer(grid)
             bounded = bounded - value
             yield self.join(level), value
 
     def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
-        """See `Quantizer.forward`; `commitment` is of each grid in use what it and those before it
-        leave over, a mean square."""
+        """See `Quantizer.forward`.
+
+        The one loss is `commitment`, the mean square of the residual after each grid in use.
+        """
         used = torch.arange(self.codebooks, device=latent.device).expand(len(latent), -1)
         used = used < (self.codebooks if keep is None else keep[:, None])
         with torch.autocast(latent.device.type, enabled=False):
             bounded = self.bound(self.narrow(latent))
             codes, values = zip(*self.stages(bounded.detach(), self.codebooks), strict=True)
             so_far = torch.stack(values).cumsum(0)
-            lost = (bounded - so_far).square().mean((2, 3)).T  # [b k]
+            errors = (bounded - so_far).square().mean((2, 3)).T  # [b k]
             total = (torch.stack(values, 1) * used[:, :, None, None]).sum(1)
-            made = self.up(bounded + (total - bounded).detach()).transpose(1, 2)
+            wide = self.up(bounded + (total - bounded).detach()).transpose(1, 2)
 
-        def alone(stage: int) -> Tensor:
+        def alone(grid: int) -> Tensor:
+            """Decode the codes of one grid alone."""
             with torch.autocast(latent.device.type, enabled=False):
-                value = bounded + (values[stage] - bounded).detach()
-                if stage and isinstance(self.up, torch.nn.Linear):
-                    wide = F.linear(value, self.up.weight)  # the first has the bias for all
+                value = bounded + (values[grid] - bounded).detach()
+                if grid and isinstance(self.up, torch.nn.Linear):
+                    part = F.linear(value, self.up.weight)  # the bias belongs to the first grid
                 else:
-                    wide = self.up(value)
-                return wide.transpose(1, 2).to(latent.dtype)
+                    part = self.up(value)
+                return part.transpose(1, 2).to(latent.dtype)
 
         return Quantized(
-            latent=made.to(latent.dtype),
+            latent=wide.to(latent.dtype),
             codes=torch.stack(codes, 1),
-            losses={"commitment": (lost * used).sum() / used.sum().clamp(min=1)},
+            losses={"commitment": (errors * used).sum() / used.sum().clamp(min=1)},
             first=alone(0),
-            stages=Lazy(self.codebooks, alone),
+            stages=LazySequence(self.codebooks, alone),
         )
 
     @torch.no_grad()
     def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
-        """Codes of the first `codebooks` grids (all if None)."""
+        """See `Quantizer.encode`."""
         codebooks = self.check(codebooks)
         with torch.autocast(latent.device.type, enabled=False):
             bounded = self.bound(self.narrow(latent))
             return torch.stack([codes for codes, _ in self.stages(bounded, codebooks)], 1)
 
     def decode(self, codes: Codes) -> Latent:
-        """Sum of what the codes stand for; they may be those of any prefix of the grids."""
+        """See `Quantizer.decode`; the values of all grids are added."""
         self.check(codes.shape[1])
         with torch.autocast(codes.device.type, enabled=False):
             parts = [
-                self.value(self.split(rows)) / self.finer(stage)
-                for stage, rows in enumerate(codes.unbind(1))
+                self.value(self.split(rows)) / self.finer(grid)
+                for grid, rows in enumerate(codes.unbind(1))
             ]
             return self.up(torch.stack(parts).sum(0)).transpose(1, 2)

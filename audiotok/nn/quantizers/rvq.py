@@ -1,12 +1,13 @@
-"""Residual vector quantization: each codebook codes what the ones before it left over.
+"""Residual vector quantization: each codebook codes the residual of the codebooks before it.
 
-Two kinds of codebook: `euclidean`, nearest entry, learnt by moving averages (EnCodec, Défossez et
-al. 2022, arXiv:2210.13438, section 3.2), and `factorised`, nearest direction in a narrow learnt
-projection, learnt by gradient (DAC, Kumar et al. 2023, arXiv:2306.06546, section 3.2).
+There are two kinds of codebook: `euclidean`, nearest entry, learnt by moving averages (EnCodec,
+Défossez et al. 2022, arXiv:2210.13438, section 3.2), and `factorised`, nearest direction in a
+narrow learnt projection, learnt by gradient (DAC, Kumar et al. 2023, arXiv:2306.06546, section
+3.2).
 
-Two bugs of most open implementations are absent here and have tests (tests/nn/test_quantizers.py):
-entries that die are revived and stay revived, and the commitment loss of every stage reaches the
-encoder.
+Two bugs of most open implementations are avoided here and have tests (tests/nn/test_quantizers.py):
+dead entries are revived and stay revived, and the commitment loss of every codebook has a gradient
+to the encoder.
 """
 
 from __future__ import annotations
@@ -19,18 +20,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import Codebook, Lazy, Quantized, Quantizer, kmeans, nearest
+from audiotok.nn.quantizers.base import (
+    Codebook,
+    LazySequence,
+    Quantized,
+    Quantizer,
+    kmeans,
+    nearest,
+)
 
 
 class Euclidean(Codebook):
-    """A codebook learnt by exponential moving averages; it has no parameters, only buffers.
+    """Codebook learnt by exponential moving averages; it has buffers but no parameters.
 
-    `usage` is each entry's share of recent frames times `size`: 1 is its fair share. Entries
-    below `revive` are dead and become frames of the present batch, with their averages, so that
-    the next update starts from there (updating only the entry revives nothing: the next average
-    undoes it).
+    Args:
+        features: width d of the entries.
+        size: number of entries.
+        decay: decay of the moving averages.
+        revive: usage below which an entry is dead and becomes a frame of the current batch. Its
+            averages are replaced as well, as the next update would otherwise undo that.
+        seed: random seed of the initial k-means.
+        first: number of features that are coded, from the first; the others are zero in every
+            entry and are ignored by the search. All if None.
 
-    With `first`, features after those are zero in every entry: the search does not see them.
+    Attributes:
+        entries: `[size features]`.
+        usage: `[size]`, share of recent frames of each entry times `size`: 1 is a fair share.
     """
 
     entries: Tensor
@@ -47,23 +62,25 @@ class Euclidean(Codebook):
         first: int | None = None,
     ) -> None:
         super().__init__()
-        self.decay, self.revive, self.seed = decay, revive, seed
+        self.decay = decay
+        self.revive = revive
+        self.seed = seed
         self.first = features if first is None else first
         random = torch.Generator().manual_seed(seed)
         self.register_buffer("entries", self._own(torch.randn(size, features, generator=random)))
-        # No usage yet: the first training batch initialises by k-means.
+        # No usage yet: the first training batch initialises the entries by k-means.
         self.register_buffer("usage", torch.zeros(size))
 
     def search(self, x: Tensor) -> Tensor:
-        """`[n d]` to indices `[n]`."""
+        """See `Codebook.search`."""
         return nearest(x, self.entries)
 
     def look_up(self, index: Tensor) -> Tensor:
-        """Indices of any shape to entries, features last."""
+        """See `Codebook.look_up`."""
         return F.embedding(index, self.entries)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`[n d]` to entries `[n d]`, indices `[n]` and the loss of each frame `[n]`."""
+        """See `Codebook.forward`; in training mode this also updates the entries."""
         own = self._own(x.detach())
         if self.training and not self.usage.any():
             self._initialise(own)
@@ -74,7 +91,7 @@ class Euclidean(Codebook):
         return entry, index, (x - entry)[:, : self.first].square().mean(1)
 
     def _own(self, x: Tensor) -> Tensor:
-        """`x` with zeros for the features that this codebook leaves alone."""
+        """Return `x` with zeros for the features that this codebook does not code."""
         return (
             x
             if self.first == x.shape[1]
@@ -96,7 +113,7 @@ class Euclidean(Codebook):
         usage = self.decay * self.usage + (1 - self.decay) * share * count
         summed = self.decay * self.usage[:, None] * self.entries
         summed += (1 - self.decay) * share * total
-        # An entry whose usage underflows keeps its place until it is revived.
+        # An entry whose usage underflows stays where it is until it is revived.
         alive = usage[:, None] > 1e-6
         self.entries.copy_(
             torch.where(alive, summed / usage[:, None].clamp(min=1e-6), self.entries)
@@ -104,14 +121,14 @@ class Euclidean(Codebook):
         self.usage.copy_(usage)
         dead = usage < self.revive
         if dead.any():
-            # Drawn with x's own random state on the first rank, then the same everywhere.
+            # Drawn on the first rank, then broadcast so that all ranks have the same entries.
             pick = torch.randint(len(x), (size,), device=x.device)
             self.entries.copy_(torch.where(dead[:, None], _from_first(x[pick]), self.entries))
             self.usage.masked_fill_(dead, 1.0)
 
 
 def _from_first(x: Tensor) -> Tensor:
-    """`x` of the first process, in every process."""
+    """Broadcast `x` of the first process to every process."""
     if dist.is_initialized():
         x = x.contiguous()
         dist.broadcast(x, 0)
@@ -119,7 +136,7 @@ def _from_first(x: Tensor) -> Tensor:
 
 
 class Factorised(Codebook):
-    """A codebook searched by cosine in `width` dimensions, learnt by gradient."""
+    """Codebook searched by cosine in a projection to `width` features, learnt by gradient."""
 
     def __init__(self, features: int, size: int, *, width: int = 8) -> None:
         super().__init__()
@@ -128,21 +145,22 @@ class Factorised(Codebook):
         self.entries = nn.Parameter(torch.randn(size, width))
 
     def search(self, x: Tensor) -> Tensor:
-        """`[n d]` to indices `[n]`."""
+        """See `Codebook.search`."""
         return self._search(self.down(x))
 
     def _search(self, narrow: Tensor) -> Tensor:
-        # Between unit vectors the nearest is the one of largest dot product.
+        # The nearest of unit vectors is the one with the largest dot product.
         return (F.normalize(narrow) @ F.normalize(self.entries).T).argmax(1)
 
     def look_up(self, index: Tensor) -> Tensor:
-        """Indices of any shape to latents, features last."""
+        """Return the latents of indices of any shape, features last."""
         return self.up(F.embedding(index, self.entries))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`[n d]` to latents `[n d]`, indices `[n]` and the loss of each frame `[n]`.
+        """Return the latents `[n d]`, indices `[n]` and losses `[n]` of frames `[n d]`.
 
-        The loss is commitment plus four times the codebook's own (DAC's weights 0.25 and 1).
+        The loss is the commitment loss plus four times the codebook loss (DAC's weights 0.25 and
+        1).
         """
         narrow = self.down(x)
         index = self._search(narrow.detach())
@@ -153,21 +171,25 @@ class Factorised(Codebook):
 
 
 class Rvq(Quantizer):
-    """Residual vector quantizer, `codebooks` x `size`.
+    """Residual vector quantizer of `codebooks` codebooks with `size` entries each.
 
     Args:
         features: width d of the latent.
-        codebooks: stages.
-        size: entries in each.
+        codebooks: number of codebooks.
+        size: number of entries in each codebook.
         kind: `euclidean` or `factorised`.
-        decay, revive: of a euclidean codebook (`Euclidean`).
-        width: of a factorised codebook (`Factorised`).
-        seed: of the k-means that initialises euclidean codebooks from the first batch.
-        early: of the stages, how many (euclidean) code the first `early_features` features only.
-            The rest is left to later stages, and these features learn nothing from audio that
-            was made with more than the early stages: so the first codebooks keep to what they
-            are for, whatever the later ones are asked to add.
-        early_features: how many features those are.
+        decay: decay of the moving averages of a euclidean codebook (`Euclidean`).
+        revive: usage below which a euclidean entry is replaced (`Euclidean`).
+        width: width of the projection of a factorised codebook (`Factorised`).
+        seed: random seed of the k-means that initialises euclidean codebooks from the first batch.
+        early: number of (euclidean) codebooks, from the first, that code only the first
+            `early_features` features. Other features are left to later codebooks, and the early
+            features get no gradient from audio that was decoded from more than the early codebooks.
+            So the first codebooks keep their purpose, whatever later ones are trained to add.
+        early_features: number of features that the early codebooks code.
+
+    Raises:
+        ValueError: `early` or `early_features` do not fit the other arguments.
     """
 
     def __init__(
@@ -193,7 +215,8 @@ class Rvq(Quantizer):
                 f"and {features} features, of kind euclidean"
             )
         self.sizes = (size,) * codebooks
-        self.early, self.early_features = early, early_features
+        self.early = early
+        self.early_features = early_features
         self.stages = nn.ModuleList(
             Euclidean(
                 features,
@@ -208,46 +231,47 @@ class Rvq(Quantizer):
             for i in range(codebooks)
         )
 
-    def _stages(self) -> list[Codebook]:
+    def _codebooks(self) -> list[Codebook]:
         return cast("list[Codebook]", list(self.stages))
 
     def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
-        """See `Quantizer.forward`; the one loss is `commitment`, a mean over stages in use."""
+        """See `Quantizer.forward`; the one loss is `commitment`, a mean over codebooks in use."""
         b, d, f = latent.shape
         with _full_precision(latent):
             residual = latent.float().transpose(1, 2).reshape(b * f, d)
             total = torch.zeros_like(residual)
             entries: list[Tensor] = []
-            codes, commitment, stages = [], residual.new_zeros(()), residual.new_zeros(())
-            for i, stage in enumerate(self._stages()):
-                entry, index, loss = stage(residual)
-                # Detached: else the stages' commitments cancel in the encoder, all but the first.
+            codes, commitment, count = [], residual.new_zeros(()), residual.new_zeros(())
+            for i, codebook in enumerate(self._codebooks()):
+                entry, index, loss = codebook(residual)
+                # Detached: else all commitment gradients but the first cancel in the encoder.
                 residual = residual - entry.detach()
                 used = residual.new_ones(b) if keep is None else (keep > i).to(residual)
                 total = total + entry * used.repeat_interleave(f)[:, None]
                 commitment = commitment + (loss.view(b, f).mean(1) * used).sum()
-                stages = stages + used.sum()
+                count = count + used.sum()
                 codes.append(index.view(b, f))
                 entries.append(entry)
         return Quantized(
-            latent=_straight_through(total, self._shielded(latent, keep)),
+            latent=_straight_through(total, self._without_early_gradient(latent, keep)),
             codes=torch.stack(codes, 1),
-            losses={"commitment": commitment / stages.clamp(min=1)},
-            first=_straight_through(entries[0], self._seen(0, latent)),
-            stages=Lazy(
-                len(entries), lambda i: _straight_through(entries[i], self._seen(i, latent))
+            losses={"commitment": commitment / count.clamp(min=1)},
+            first=_straight_through(entries[0], self._with_own_gradient(0, latent)),
+            stages=LazySequence(
+                len(entries),
+                lambda i: _straight_through(entries[i], self._with_own_gradient(i, latent)),
             ),
         )
 
-    def _seen(self, stage: int, latent: Latent) -> Latent:
-        """The latent with a gradient for the features that a stage codes, and no other."""
-        if stage >= self.early:
+    def _with_own_gradient(self, codebook: int, latent: Latent) -> Latent:
+        """Return the latent with a gradient only for the features that a codebook codes."""
+        if codebook >= self.early:
             return latent
         own, rest = latent.split([self.early_features, latent.shape[1] - self.early_features], 1)
         return torch.cat([own, rest.detach()], 1)
 
-    def _shielded(self, latent: Latent, keep: Tensor | None) -> Latent:
-        """Early features without a gradient where more than the early codebooks are in use."""
+    def _without_early_gradient(self, latent: Latent, keep: Tensor | None) -> Latent:
+        """Detach the early features where more than the early codebooks are in use."""
         if not self.early:
             return latent
         own, rest = latent.split([self.early_features, latent.shape[1] - self.early_features], 1)
@@ -257,39 +281,39 @@ class Rvq(Quantizer):
 
     @torch.no_grad()
     def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
-        """Codes of the first `codebooks` codebooks (all if None)."""
+        """See `Quantizer.encode`."""
         b, d, f = latent.shape
         codes = []
         with _full_precision(latent):
             residual = latent.float().transpose(1, 2).reshape(b * f, d)
-            for stage in self._stages()[: self.check(codebooks)]:
-                index = stage.search(residual)
-                residual = residual - stage.look_up(index)
+            for codebook in self._codebooks()[: self.check(codebooks)]:
+                index = codebook.search(residual)
+                residual = residual - codebook.look_up(index)
                 codes.append(index.view(b, f))
         return torch.stack(codes, 1)
 
     def decode(self, codes: Codes) -> Latent:
-        """Sum of the entries; the codes may be those of any prefix of the codebooks."""
+        """See `Quantizer.decode`; the latent is the sum of the entries."""
         self.check(codes.shape[1])
         with _full_precision(codes):
             parts = [
-                stage.look_up(rows)
-                for stage, rows in zip(self._stages(), codes.unbind(1), strict=False)
+                codebook.look_up(rows)
+                for codebook, rows in zip(self._codebooks(), codes.unbind(1), strict=False)
             ]
             return torch.stack(parts).sum(0).transpose(1, 2)
 
 
 def _full_precision(x: Tensor) -> torch.autocast:
-    """Distances and averages need more than bf16's 8 bits, whatever the model runs in."""
+    """Disable autocast: distances and averages need more than the 8 bits of bf16."""
     return torch.autocast(x.device.type, enabled=False)
 
 
-def _straight_through(made: Tensor, latent: Tensor) -> Tensor:
-    """`made [b*f d]` in the shape of `latent [b d f]`, with `latent`'s gradient.
+def _straight_through(entries: Tensor, latent: Tensor) -> Tensor:
+    """Return `entries [b*f d]` as `[b d f]` with the gradient of `latent [b d f]`.
 
-    A factorised codebook has a gradient path of its own through its projections.
+    The entries of a factorised codebook already have a gradient, through its projections.
     """
-    made = made.view(latent.shape[0], latent.shape[2], -1).transpose(1, 2)
-    if made.requires_grad:
-        return made.to(latent.dtype)
-    return latent + (made - latent).detach()
+    entries = entries.view(latent.shape[0], latent.shape[2], -1).transpose(1, 2)
+    if entries.requires_grad:
+        return entries.to(latent.dtype)
+    return latent + (entries - latent).detach()

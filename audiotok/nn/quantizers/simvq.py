@@ -1,6 +1,6 @@
-"""SimVQ: the codebook is a frozen random one seen through one learnt linear map.
+"""SimVQ: the codebook is a frozen random one behind a learnt linear map.
 
-A step moves all entries, also those that nothing is near to, so that none of them dies.
+A training step moves all entries, including those that no latent is near, so that none dies.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from audiotok.nn.quantizers.base import OneCode, nearest
 
 
 class Simvq(OneCode):
-    """The nearest of `size` entries, with d^2 + d learnt parameters however many they are.
+    """Nearest-entry quantizer with d^2 + d learnt parameters, however many entries there are.
 
     Args:
         features: width d of the latent.
-        size: entries.
-        seed: of the frozen codebook, which is kept with the weights all the same.
+        size: number of entries.
+        seed: random seed of the frozen codebook, which is saved with the weights all the same.
 
     Source: Zhu et al. 2024, arXiv:2411.02038, section 4; its weights, beta = 0.25.
     """
@@ -32,17 +32,17 @@ class Simvq(OneCode):
         frozen = torch.randn(size, features, generator=random) * features**-0.5
         self.register_buffer("frozen", frozen)
         self.map = nn.Linear(features, features)
-        self._made: tuple[object, Tensor, Tensor] | None = None
+        self._cache: tuple[object, Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def codebook(self) -> tuple[Tensor, Tensor]:
-        """All entries `[size d]` and their squared lengths, made again when weights change."""
+        """Return all entries `[size d]` and their squared lengths, cached until weights change."""
         parts = (self.frozen, self.map.weight, self.map.bias)
         version = tuple((part.data_ptr(), part._version) for part in parts)
-        if self._made is None or self._made[0] != version:
+        if self._cache is None or self._cache[0] != version:
             entries = self.map(self.frozen)
-            self._made = (version, entries, entries.square().sum(1))
-        return self._made[1:]
+            self._cache = (version, entries, entries.square().sum(1))
+        return self._cache[1:]
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `OneCode.quantize`; the loss is commitment plus four times the entries' own."""

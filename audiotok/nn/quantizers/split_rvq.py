@@ -1,10 +1,10 @@
-"""Split residual vector quantization: a semantic codebook beside acoustic ones, as Mimi has it.
+"""Split residual vector quantization of Mimi: a semantic codebook parallel to acoustic codebooks.
 
     latent -> 1x1 -> semantic   1 x 2048  -> 1x1 -\\
     latent -> 1x1 -> acoustic  31 x 2048  -> 1x1 --+-> latent
 
-The acoustic codebooks code the latent itself, not what the semantic one left over: distilled from a
-teacher of speech, that one is free of the task to be near the latent.
+The acoustic codebooks code the latent itself and not the residual of the semantic one, which is
+distilled from a speech teacher and so need not be near the latent.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from audiotok._platform.shapes import Codes, Features, Latent, Output
-from audiotok.nn.quantizers.base import Lazy, Quantized, Quantizer
+from audiotok.nn.quantizers.base import LazySequence, Quantized, Quantizer
 from audiotok.nn.quantizers.rvq import Rvq
 
 
 class Projected(nn.Module):
-    """Residual codebooks in a space of their own, between two linear maps without bias.
+    """Residual quantizer in a projection, between two linear maps without bias.
 
     Args:
         features: width d of the latent.
-        width: of the codebooks.
-        rvq: options of the codebooks.
+        width: width of the projection.
+        rvq: options of `Rvq`.
     """
 
     def __init__(self, features: int, width: int, **rvq: int | float) -> None:
@@ -33,30 +33,31 @@ class Projected(nn.Module):
         self.up = nn.Linear(width, features, bias=False)
 
     def narrow(self, latent: Features) -> Output:
-        """What the codebooks search."""
+        """Project latents `[b d f]` to the width of the codebooks."""
         return self.down(latent.transpose(1, 2)).transpose(1, 2)
 
     def wide(self, latent: Features) -> Output:
-        """What their entries stand for."""
+        """Project sums of entries back to latents `[b d f]`."""
         return self.up(latent.transpose(1, 2)).transpose(1, 2)
 
 
 class SplitRvq(Quantizer):
-    """The first `semantic` codebooks and the acoustic others, each part residual in itself.
+    """Two parallel residual quantizers: the first `semantic` codebooks, and the acoustic ones.
 
     Args:
         features: width d of the latent.
-        codebooks: in all.
-        size: entries in each.
-        width: of the codebooks; as `features` if None.
-        semantic: how many of them are semantic.
-        decay, revive: of a codebook (`rvq.Euclidean`).
-        seed: of the k-means that initialises them.
+        codebooks: total number of codebooks.
+        size: number of entries in each codebook.
+        width: width of the entries; `features` if None.
+        semantic: number of semantic codebooks.
+        decay: decay of the moving averages (`rvq.Euclidean`).
+        revive: usage below which an entry is replaced (`rvq.Euclidean`).
+        seed: random seed of the k-means that initialises the codebooks.
 
     Source: Défossez et al. 2024, arXiv:2410.00037, section 3.3.3; package moshi 0.2.13.
 
     Raises:
-        ValueError: no semantic or no acoustic codebook.
+        ValueError: there would be no semantic or no acoustic codebook.
     """
 
     def __init__(
@@ -102,29 +103,31 @@ class SplitRvq(Quantizer):
                     (self.acoustic, (keep - first).clamp(min=0)),
                 )
             ]
-            total, commitment, stages = torch.zeros_like(x), x.new_zeros(()), x.new_zeros(())
-            for part, made, used in parts:
-                # No gradient either to a part that a recording does not use.
-                total = total + part.wide(made.latent * (used > 0)[:, None, None])
-                commitment = commitment + made.losses["commitment"] * used.sum()
-                stages = stages + used.sum()
+            total, commitment, count = torch.zeros_like(x), x.new_zeros(()), x.new_zeros(())
+            for part, quantized, used in parts:
+                # A part that a recording does not use gets no gradient either.
+                total = total + part.wide(quantized.latent * (used > 0)[:, None, None])
+                commitment = commitment + quantized.losses["commitment"] * used.sum()
+                count = count + used.sum()
 
-        def stage(k: int) -> Tensor:
-            part, made, _ = parts[k >= first]
+        def alone(k: int) -> Tensor:
+            """Decode the k-th code alone."""
+            part, quantized, _ = parts[k >= first]
+            narrow = quantized.stages[k - first * (k >= first)]
             with torch.autocast(latent.device.type, enabled=False):
-                return part.wide(made.stages[k - first * (k >= first)].float()).to(latent.dtype)
+                return part.wide(narrow.float()).to(latent.dtype)
 
         return Quantized(
             latent=total.to(latent.dtype),
-            codes=torch.cat([made.codes for _, made, _ in parts], 1),
-            losses={"commitment": commitment / stages.clamp(min=1)},
-            first=stage(0),
-            stages=Lazy(self.codebooks, stage),
+            codes=torch.cat([quantized.codes for _, quantized, _ in parts], 1),
+            losses={"commitment": commitment / count.clamp(min=1)},
+            first=alone(0),
+            stages=LazySequence(self.codebooks, alone),
         )
 
     @torch.no_grad()
     def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
-        """Codes of the first `codebooks` codebooks (all if None)."""
+        """See `Quantizer.encode`."""
         codebooks, first = self.check(codebooks), self.semantic.rvq.codebooks
         with torch.autocast(latent.device.type, enabled=False):
             x = latent.float()
@@ -134,7 +137,7 @@ class SplitRvq(Quantizer):
         return torch.cat(codes, 1)
 
     def decode(self, codes: Codes) -> Latent:
-        """Sum of both parts; the codes may be those of any prefix of the codebooks."""
+        """See `Quantizer.decode`; the latent is the sum of both parts."""
         codebooks, first = self.check(codes.shape[1]), self.semantic.rvq.codebooks
         with torch.autocast(codes.device.type, enabled=False):
             latent = self.semantic.wide(self.semantic.rvq.decode(codes[:, :first]))

@@ -1,1 +1,1 @@
-"""What executes an exported codec."""
+"""Backends that run the graphs of an exported codec."""

@@ -1,4 +1,4 @@
-"""What every backend promises: it runs the graphs of an exported codec, by name."""
+"""Base class of backends, which run the graphs of an exported codec by name."""
 
 from __future__ import annotations
 
@@ -11,29 +11,32 @@ import numpy as np
 Precision = Literal["float32", "bfloat16"]
 Arrays = Mapping[str, np.ndarray]
 
-_threads: int | None = None  # of a graph in this process, where a backend is told none
+_threads: int | None = None  # default number of threads per graph in this process
 
 
 def limit_threads(threads: int) -> None:
-    """Set how many threads the graphs of this process may use, where a backend is told none."""
+    """Set the default number of threads that a graph may use in this process."""
     global _threads
     _threads = threads
 
 
 class Backend:
-    """Runs graphs; a subclass writes `prepare` and `execute`.
+    """Runner of graphs; a subclass implements `prepare` and `execute`.
 
     Args:
-        graphs: ONNX files (torch: functions) by the name of their graph, each made ready when it
+        graphs: ONNX files (torch: functions) by the name of their graph; each is prepared when it
             is first run.
-        threads: that a graph may use; if None, as `limit_threads` says, or as there are
-            cores.
-        precision: of what is computed. "bfloat16" is for processors that are fast in it, and
+        threads: number of threads that a graph may use; if None, the number set by `limit_threads`
+            or else that of cores.
+        precision: precision of the computation. "bfloat16" is for processors that support it, and
             changes codes.
 
+    Attributes:
+        precisions: precisions that the backend supports.
+
     Raises:
-        ImportError: the library is not installed; says how to.
-        ValueError: a precision that this backend has not.
+        ImportError: the library is not installed; says how to install it.
+        ValueError: the backend does not support the precision.
     """
 
     precisions: ClassVar[tuple[Precision, ...]] = ("float32",)
@@ -55,7 +58,9 @@ class Backend:
         self._lock = Lock()
 
     def run(self, graph: str, inputs: Arrays) -> dict[str, np.ndarray]:
-        """Outputs by name of a graph run on inputs by name; threads may share a backend.
+        """Run a graph on inputs by name, and return its outputs by name.
+
+        Several threads may share a backend.
 
         Raises:
             ValueError: there is no such graph, or its file cannot be run.
@@ -68,13 +73,13 @@ class Backend:
         return self.execute(self._ready[graph], inputs)
 
     def prepare(self, file: Any) -> Any:
-        """What `execute` is given: the file made ready to run.
+        """Load a file for `execute`.
 
         Raises:
-            ValueError: it cannot be run; names it.
+            ValueError: the file cannot be run; the message names it.
         """
         raise NotImplementedError
 
     def execute(self, ready: Any, inputs: Arrays) -> dict[str, np.ndarray]:
-        """Outputs by name."""
+        """Run the result of `prepare` on inputs by name, and return its outputs by name."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""onnxruntime: everywhere, with numpy as all it needs."""
+"""Backend of onnxruntime, which runs everywhere and needs only numpy."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.runtime.backends.base import Arrays, Backend
 
 
 class Onnx(Backend):
-    """See `Backend`.
+    """Backend of onnxruntime on the CPU.
 
     Attributes:
-        spins: whether its threads spin while they wait for each other, which is fastest for one
-            program alone, and takes the cores from whatever else runs.
+        spins: whether its threads spin while they wait for each other, which is fastest for a
+            single program but takes the cores away from others.
     """
 
     spins: bool = True
 
     def prepare(self, file: Path) -> Any:
-        """A session on the CPU."""
-        ort = needed("onnxruntime", extra="onnx")
+        """See `Backend.prepare`; this is a session on the CPU."""
+        ort = optional_import("onnxruntime", extra="onnx")
         options = ort.SessionOptions()
-        options.log_severity_level = 3  # its warnings are of shapes that it infers no better
+        options.log_severity_level = 3  # no warnings, which are only about inferred shapes
         options.intra_op_num_threads = self.threads or 0
         spinning = ("session.intra_op.allow_spinning", str(int(self.spins)))
         options.add_session_config_entry(*spinning)
         try:
             return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its errors share no class of their own
+        except Exception as error:  # its errors have no common base class
             raise ValueError(f"{file}: onnxruntime cannot run it: {_line(error)}") from None
 
     def execute(self, ready: Any, inputs: Arrays) -> dict[str, np.ndarray]:

@@ -1,5 +1,8 @@
-"""torch: the graphs as functions, as they are traced. `load(..., backend="torch")` runs the codec
-itself; this is what the others are compared with, and what torch.compile is tried on."""
+"""Backend of torch, which runs the graphs as the functions that are traced for export.
+
+Other backends are compared with it, and torch.compile is tried on it. `load(..., backend="torch")`
+runs the codec itself instead.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ from audiotok.runtime.backends.base import Arrays, Backend
 
 
 class Torch(Backend):
-    """See `Backend`; `graphs` are those of `export.graphs`.
+    """Backend of torch; its `graphs` are those of `export.graphs`.
 
     Attributes:
-        compiles: whether `torch.compile` makes them ready.
+        compiles: whether graphs are compiled by `torch.compile`.
     """
 
     compiles: bool = False
 
     def prepare(self, file: Any) -> Any:
-        """The graph, and its function."""
+        """See `Backend.prepare`; this is the graph and its function."""
         import torch
 
         return file, torch.compile(file.run) if self.compiles else file.run
@@ -32,11 +35,11 @@ class Torch(Backend):
         graph, run = ready
         names = [*([graph.takes] if graph.takes else []), *graph.states]
         with torch.no_grad():
-            made = run(
+            values = run(
                 *(
                     torch.from_numpy(np.require(inputs[name], requirements=["C", "W"]))
                     for name in names
                 )
             )
         outputs = [graph.gives, *graph.handed]
-        return {name: value.numpy() for name, value in zip(outputs, made, strict=True)}
+        return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}

@@ -1,1 +1,1 @@
-"""Many files, one after the other or side by side, past the bad ones."""
+"""Batch jobs over many files, in sequence or in worker processes, which continue past errors."""

@@ -1,4 +1,4 @@
-"""Which files are meant, and what becomes of each."""
+"""Plan of a batch job: which files to read, and which to write."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from pathlib import Path
 
 from audiotok._platform.console import UsageError
 from audiotok.audio.decoders import AUDIO as AUDIO
-from audiotok.audio.walk import inside, matching
+from audiotok.audio.walk import files_below, glob_files
 from audiotok.runtime.batch.workers import Pair
 
-Failure = tuple[str, str]  # a source, and a line that names it and says what is wrong
+Failure = tuple[str, str]  # a source, and a line that names it and the error
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Files and what is to become of them, and what cannot be planned."""
+class FilePlan:
+    """Pairs of source and target, and the sources that cannot be planned."""
 
     pairs: list[Pair]
     errors: list[Failure]
 
 
 def find(paths: Iterable[str], suffixes: Iterable[str]) -> tuple[list[Pair], list[Failure]]:
-    """Each file that is meant, once, with its place in the tree it came from.
+    """Return each file once, with its path relative to the folder that was searched.
 
-    Folders are searched, but for hidden files, and files keep their place below them; so do
-    those of a glob below its first wildcard.
+    Folders are searched except for hidden files. Relative paths begin below the given folder, or
+    below the part of a glob before its first wildcard.
 
     Args:
-        paths: files, folders, globs; "-" is taken as a file.
-        suffixes: extensions to take from folders.
+        paths: files, folders, globs; "-" is treated as a file.
+        suffixes: extensions of files to take from folders.
 
     Returns:
-        (file, path relative to what was searched), and what there is not.
+        Pairs of file and relative path, and a failure for each path without files.
     """
-    found: dict[str, Pair] = {}
+    files: dict[str, Pair] = {}
     errors: list[Failure] = []
     for given in paths:
         path = Path(given)
         refused: list[OSError] = []
         if path.is_dir():
-            pairs = [(p, p.relative_to(path)) for p in inside(path, suffixes, refused.append)]
+            pairs = [(p, p.relative_to(path)) for p in files_below(path, suffixes, refused.append)]
             why = f"no {_listed(suffixes)} file in this folder"
         elif given == "-" or path.exists() or not glob.has_magic(given):
-            # os.path.exists: what may not be looked at is for the reader to explain.
+            # A path that cannot be accessed is left to the reader, which explains the error.
             pairs = [(path, Path(path.name))] if given == "-" or _there(path) else []
             why = "no such file; check the path"
         else:
             root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
-            pairs = [(p, p.relative_to(root)) for p in map(Path, matching(given, refused.append))]
+            pairs = [(p, p.relative_to(root)) for p in map(Path, glob_files(given, refused.append))]
             why = "no file matches"
         errors += [(str(e.filename), _not_listed(e)) for e in refused]
         if not pairs and not refused:
             errors.append((given, f"{given}: {why}"))
-        for file, place in pairs:
-            found.setdefault(os.path.normpath(file), (file, place))
-    return list(found.values()), errors
+        for file, relative in pairs:
+            files.setdefault(os.path.normpath(file), (file, relative))
+    return list(files.values()), errors
 
 
 def _not_listed(error: OSError) -> str:
@@ -73,7 +73,7 @@ def _there(path: Path) -> bool:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:  # not allowed to look, a name too long: the reader says it
+    except OSError:  # no permission, or a name too long: the reader reports it
         return True
     return True
 
@@ -90,18 +90,18 @@ def plan(
     suffixes: Iterable[str],
     suffix: str,
     makes: Iterable[str] = (),
-) -> Plan:
-    """Pair each file with what it becomes.
+) -> FilePlan:
+    """Pair each source file with its target.
 
     Args:
         paths: files, folders, globs, or "-" for stdin.
-        out: a folder, or for a single file a file; None: beside each file.
-        suffixes: extensions to take from folders.
-        suffix: extension of what is made.
-        makes: extensions that say that `out` is a file.
+        out: target folder, or target file of a single source; beside each source if None.
+        suffixes: extensions of files to take from folders.
+        suffix: extension of the targets.
+        makes: extensions by which `out` is recognised as a file.
 
     Raises:
-        UsageError: an `out` that does not suit the paths.
+        UsageError: `out` does not suit the paths.
     """
     paths, suffixes = list(paths), tuple(suffixes)
     pairs, errors = find(paths, suffixes)
@@ -112,13 +112,13 @@ def plan(
         if out.suffix.lower() in makes:
             if not alone:
                 raise UsageError(f"--out {out}: that is one file, for more name a folder")
-            return Plan([_apart(source, out) for source, _ in pairs], errors)
+            return FilePlan([_distinct(source, out) for source, _ in pairs], errors)
         if out.exists() or (alone and out.suffix):
             kinds = " ".join(makes)
             raise UsageError(f"--out {out}: neither a folder nor a new file ({kinds})")
     taken: dict[Path, Path] = {}
-    for source, place in pairs:
-        name = Path("stdin") if str(source) == "-" else place
+    for source, relative in pairs:
+        name = Path("stdin") if str(source) == "-" else relative
         cut = name.suffix.lower() in suffixes
         name = name.with_suffix(suffix) if cut else name.with_name(name.name + suffix)
         target = source.with_name(name.name) if out is None else out / name
@@ -127,10 +127,10 @@ def plan(
             errors.append((str(source), f"{source}: {why}"))
         else:
             taken[target] = source
-    return Plan([(source, target) for target, source in taken.items()], errors)
+    return FilePlan([(source, target) for target, source in taken.items()], errors)
 
 
-def _apart(source: Path, target: Path) -> Pair:
+def _distinct(source: Path, target: Path) -> Pair:
     if os.path.abspath(source) == os.path.abspath(target):  # noqa: PTH100 - links not followed
         raise UsageError(f"--out {target}: would overwrite what it is made of")
     return source, target

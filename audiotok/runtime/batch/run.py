@@ -1,4 +1,4 @@
-"""Many files through one codec: in processes, past the bad ones, with progress."""
+"""Runner of a batch job: worker processes, progress, and a report with the errors of files."""
 
 from __future__ import annotations
 
@@ -13,50 +13,52 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from audiotok._platform.atomic import sweep
-from audiotok._platform.console import error, said
+from audiotok._platform.atomic import remove_stale_parts
+from audiotok._platform.console import error, stderr_console
 from audiotok.runtime.backends.base import limit_threads
-from audiotok.runtime.batch.plan import Failure, Plan
-from audiotok.runtime.batch.workers import Job, Pair, explained, one, pooled
+from audiotok.runtime.batch.plan import Failure, FilePlan
+from audiotok.runtime.batch.workers import Job, Pair, explain_error, run_one, run_pool
 
 
 @dataclass
-class Report:
-    """What came of a plan."""
+class BatchReport:
+    """Results of a batch job: rows of finished files, skipped pairs, and failures."""
 
     made: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[Pair] = field(default_factory=list)
     errors: list[Failure] = field(default_factory=list)
 
     def rows(self) -> list[dict[str, Any]]:
-        """For `--json`."""
+        """Return all results as JSON."""
         skipped = [{"source": str(a), "target": str(b), "skipped": True} for a, b in self.skipped]
         return [*self.made, *skipped, *({"source": a, "error": b} for a, b in self.errors)]
 
 
 def run(
     build: Callable[[], Job],
-    planned: Plan,
+    planned: FilePlan,
     *,
     done: Callable[[Path, Path], bool],
     jobs: int = 1,
-    console: Console = said,
+    console: Console = stderr_console,
     verb: str = "working",
-) -> Report:
-    """Run the job that `build` makes on every pair of the plan, past the ones that fail.
+) -> BatchReport:
+    """Run a job on every pair of a plan, and continue past the pairs that fail.
 
     Args:
-        build: called once a process; must be picklable if `jobs` is more than one.
-        planned: what to do.
-        done: whether a pair is done already and can be skipped; may raise ValueError.
-        jobs: processes.
-        console: where progress goes, and each error as it comes.
-        verb: what progress says.
+        build: function that creates the job, called once in each process; it must be picklable if
+            `jobs` is more than 1.
+        planned: plan of the job.
+        done: function that returns whether a pair is done and can be skipped; it may raise
+            ValueError.
+        jobs: number of processes.
+        console: console for progress and errors.
+        verb: label of the progress bar.
 
     Raises:
         ValueError: the job cannot be built.
     """
-    report = Report()
+    report = BatchReport()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -79,8 +81,8 @@ def run(
             else:
                 todo.append(pair)
         except (ValueError, OSError) as problem:
-            failed(pair[0], explained(problem, pair))
-    sweep({target.parent for _, target in todo})
+            failed(pair[0], explain_error(problem, pair))
+    remove_stale_parts({target.parent for _, target in todo})
     seconds, shown = 0.0, console.is_terminal and len(todo) > 1
     with (
         Progress(*columns, console=console, transient=True, disable=not shown) as progress,
@@ -102,18 +104,18 @@ def _results(
     build: Callable[[], Job], todo: list[Pair], jobs: int
 ) -> Generator[tuple[Pair, dict[str, Any]], None, None]:
     jobs = min(jobs, len(todo))
-    if jobs > 1 and all(str(source) != "-" for source, _ in todo):  # stdin is this process's
+    if jobs > 1 and all(str(source) != "-" for source, _ in todo):  # only this process has stdin
         threads = max(1, (os.cpu_count() or 1) // jobs)
-        yield from pooled(partial(_with_threads, threads, build), todo, jobs)
+        yield from run_pool(partial(_with_threads, threads, build), todo, jobs)
     elif todo:
         job = build()
         for pair in todo:
-            yield pair, one(job, pair)
+            yield pair, run_one(job, pair)
 
 
 def _with_threads(threads: int, build: Callable[[], Job]) -> Job:
     limit_threads(threads)
-    with suppress(ImportError):  # a backend may do without it
+    with suppress(ImportError):  # a backend may work without torch
         import torch
 
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Processes that do one file each at a time; one that dies takes nothing but its file along."""
+"""Worker processes that each process one file at a time; if one dies, only its file fails."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from audiotok.audio.decoders import HeaderlessError
 
 log = logging.getLogger("audiotok")
 
-Pair = tuple[Path, Path]  # what to read, what to write
+Pair = tuple[Path, Path]  # source and target
 Job = Callable[[Path, Path], dict[str, Any]]
 
 
-def one(job: Job, pair: Pair) -> dict[str, Any]:
-    """The row of one job; whatever goes wrong is a row too, `{"error": line}`."""
+def run_one(job: Job, pair: Pair) -> dict[str, Any]:
+    """Run a job on one pair, and return its row, or `{"error": line}` if it fails."""
     try:
         return job(*pair)
-    except Exception as error:  # whatever one file does, the rest go on
+    except Exception as error:  # the error of one file must not stop the others
         log.debug("%s", pair[0], exc_info=True)
-        return {"error": explained(error, pair)}
+        return {"error": explain_error(error, pair)}
 
 
-def explained(error: Exception, pair: Pair) -> str:
-    """What went wrong in one line that names a file of the pair."""
+def explain_error(error: Exception, pair: Pair) -> str:
+    """Return an error in one line that names a file of the pair."""
     names = ["<stdin>" if str(path) == "-" else str(path) for path in pair]
     text = str(error)
     for name in names:  # a name may have a line break in it
@@ -50,8 +50,8 @@ def explained(error: Exception, pair: Pair) -> str:
     return text if any(name in text for name in names) else f"{names[0]}: {text}"
 
 
-class _Collected(logging.Handler):
-    """Keeps what a job warns of, for the parent to say above its progress bar."""
+class _WarningCollector(logging.Handler):
+    """Handler that keeps warnings of a job, for the parent to log above its progress bar."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -62,14 +62,14 @@ class _Collected(logging.Handler):
 
 
 def _work(pipe: Connection, build: Callable[[], Job]) -> None:
-    """What a worker does: a pair in, a row out, until the pipe closes."""
-    # Ctrl-C goes to all processes of a terminal; the parent says who stops, by SIGTERM, which
-    # unwinds the job, so that it cleans up behind itself.
+    """Run jobs in a worker: receive a pair and send its row, until the pipe closes."""
+    # Ctrl-C goes to all processes of a terminal; the parent stops workers by SIGTERM, which raises
+    # SystemExit in the job, so that it cleans up.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    warned = _Collected()
+    warned = _WarningCollector()
     log.handlers, log.propagate = [warned], False
-    with suppress(EOFError, OSError):  # the parent is gone, or needs no more
+    with suppress(EOFError, OSError):  # the parent has ended or closed the pipe
         try:
             job = build()
         except Exception as error:
@@ -78,13 +78,13 @@ def _work(pipe: Connection, build: Callable[[], Job]) -> None:
         pipe.send(({}, []))
         while True:
             pair = pipe.recv()
-            row = one(job, pair)
+            row = run_one(job, pair)
             pipe.send((row, warned.lines))
             warned.lines = []
 
 
 class _Worker:
-    """A process, and the pair it has in hand."""
+    """Worker process, and the pair it is working on."""
 
     def __init__(self, build: Callable[[], Job]) -> None:
         # Forking a process that has run torch can hang it.
@@ -94,37 +94,38 @@ class _Worker:
         with no_interrupt():
             self.process.start()
         theirs.close()
-        self.pair: Pair | None = None  # None: it is starting
+        self.pair: Pair | None = None  # None while it is starting
 
     def answer(self) -> tuple[dict[str, Any], list[str]] | None:
-        """What it sent; None: it died."""
+        """Return the row and warnings that it sent, or None if it died."""
         try:
             return self.pipe.recv()
         except (EOFError, OSError):
             return None
 
-    def give(self, pair: Pair) -> None:
+    def assign(self, pair: Pair) -> None:
+        """Send it a pair to work on."""
         self.pair = pair
-        with suppress(OSError):  # it died meanwhile: its answer will be None
+        with suppress(OSError):  # it has died: its answer will be None
             self.pipe.send(pair)
 
 
-def pooled(
+def run_pool(
     build: Callable[[], Job], pairs: list[Pair], jobs: int
 ) -> Generator[tuple[Pair, dict[str, Any]], None, None]:
-    """The row of each pair, as they come, from `jobs` processes.
+    """Run a job on pairs in worker processes, and yield rows in the order of completion.
 
-    Closing the iterator stops the processes; what they have in hand leaves nothing behind.
+    Closing the iterator stops the processes, and unfinished jobs leave no files behind.
 
     Args:
-        build: called once in each process; must be picklable.
-        pairs: what to do.
-        jobs: processes.
+        build: function that creates the job, called once in each process; it must be picklable.
+        pairs: pairs of source and target.
+        jobs: number of processes.
 
     Raises:
         ValueError: no process can start.
     """
-    rest, said = iter(pairs), set[str]()
+    rest, logged = iter(pairs), set[str]()
     workers = [_Worker(build) for _ in range(jobs)]
     busy = {worker.pipe: worker for worker in workers}
     try:
@@ -135,24 +136,24 @@ def pooled(
                 answer = worker.answer()
                 row, lines = answer or ({"error": _died(worker)}, [])
                 for line in lines:
-                    if line not in said:
+                    if line not in logged:
                         log.warning("%s", line)
-                    said.add(line)
+                    logged.add(line)
                 if worker.pair is not None:
                     yield worker.pair, row
                 elif "error" in row and not busy:
                     raise ValueError(row["error"])
                 elif "error" in row:
-                    continue  # the others do its part
+                    continue  # the other workers take over its share
                 pair = next(rest, None)
                 if pair is None:
                     continue
-                if answer is None:  # a new one takes its place, and the pair when it has started
+                if answer is None:  # a new worker replaces it, and takes a pair once it has started
                     rest = iter([pair, *rest])
                     worker = _Worker(build)
                     workers.append(worker)
                 else:
-                    worker.give(pair)
+                    worker.assign(pair)
                 busy[worker.pipe] = worker
     finally:
         for worker in workers:

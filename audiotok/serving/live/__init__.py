@@ -1,1 +1,1 @@
-"""Audio as it is spoken: pipes, microphone, loudspeaker."""
+"""Live audio: pipes, microphone, loudspeaker."""

@@ -1,4 +1,4 @@
-"""How long things take, one by one: what is kept of it, and what is said."""
+"""Statistics of durations."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-KEPT = 100_000  # of the latest times: bounds memory, half an hour of 20 ms frames
+KEPT = 100_000  # number of latest times to keep, half an hour of 20 ms frames
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Of times in seconds: how many, their median, the 99th of a hundred, and the longest."""
+    """Statistics of times in seconds: number, median, 99th percentile, maximum."""
 
     count: int
     p50: float
@@ -25,7 +25,7 @@ class Spread:
         return f"p50 {self.p50 * 1e3:.1f} ms, p99 {self.p99 * 1e3:.1f} ms"
 
     def row(self) -> dict[str, float]:
-        """For JSON, in milliseconds."""
+        """Return the statistics in milliseconds, for JSON."""
         if not self.count:
             return {"count": 0}
         values = {"p50_ms": self.p50, "p99_ms": self.p99, "worst_ms": self.worst}
@@ -33,22 +33,29 @@ class Spread:
 
 
 class Times:
-    """The latest of many times, of which `spread` tells."""
+    """Collection of the latest times, summarized by `spread`.
+
+    Args:
+        kept: number of latest times to keep.
+    """
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept: deque[float] = deque(maxlen=kept)
 
     def add(self, seconds: float) -> None:
-        """One more."""
+        """Add a time in seconds."""
         self._kept.append(seconds)
 
     def spread(self) -> Spread:
-        """What they come to; a percentile is the least time that so many do not exceed."""
+        """Return the statistics of the times."""
         return spread(self._kept)
 
 
 def spread(times: Iterable[float]) -> Spread:
-    """What times in seconds come to."""
+    """Return statistics of times in seconds.
+
+    A percentile is the least of the times that so many do not exceed.
+    """
     ordered = sorted(times)
     if not ordered:
         return Spread(0, math.nan, math.nan, math.nan)

@@ -1,4 +1,4 @@
-"""What is said of audio that passes: a line that follows it, and what it came to."""
+"""Text about live audio: a level meter on the terminal, and summaries."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from rich.live import Live
 from rich.text import Text
 
-from audiotok._platform.console import said
+from audiotok._platform.console import stderr_console
 from audiotok.serving.live.microphone import Level
-from audiotok.serving.live.pipe import Passed
+from audiotok.serving.live.pipe import PipeSummary
 
 
-def passed(row: Passed) -> dict[str, str]:
-    """A `pipe.Passed` in words."""
+def pipe_summary(row: PipeSummary) -> dict[str, str]:
+    """Return a `pipe.PipeSummary` as labelled text."""
     took, frame = row.took, row.frame_seconds
     share = f", {took.p50 / frame:.0%} of it at p50" if took.count else ""
     return {
@@ -26,8 +26,8 @@ def passed(row: Passed) -> dict[str, str]:
     }
 
 
-def heard(level: Level) -> dict[str, str]:
-    """What a `microphone.Level` came to, in words."""
+def microphone_summary(level: Level) -> dict[str, str]:
+    """Return the last `microphone.Level` as labelled text."""
     return {
         "said": f"{level.seconds:.1f} s, {level.frames} frames",
         "rate": f"{level.nominal_kbps:.2f} kbps",
@@ -39,19 +39,20 @@ def heard(level: Level) -> dict[str, str]:
 
 @contextmanager
 def meter() -> Iterator[Callable[[Level], None]]:
-    """A line on stderr that follows `microphone.Level`s, where there is a terminal."""
-    with Live(console=said, auto_refresh=False, transient=True) as live:
+    """Yield a function that shows a `microphone.Level` in a line on stderr, on a terminal."""
+    with Live(console=stderr_console, auto_refresh=False, transient=True) as live:
 
-        def told(level: Level) -> None:
-            if not said.is_terminal or level.frames % 5:
+        def show(level: Level) -> None:
+            if not stderr_console.is_terminal or level.frames % 5:
                 return
             style = "red" if level.level > -6 else "green"
-            late = f"{level.latency * 1e3:.0f} ms + frame {level.took}"
-            text = f"  {level.level:5.0f} dB  {level.nominal_kbps:.2f} kbps  {late}"
+            latency = f"{level.latency * 1e3:.0f} ms + frame {level.took}"
+            text = f"  {level.level:5.0f} dB  {level.nominal_kbps:.2f} kbps  {latency}"
             dropped = f"  dropped {level.dropped}" if level.dropped else ""
-            cells = max(1, min(30, said.width - len(text) - len(dropped)))  # one line, also at 80
+            # Fits one line of 80 columns.
+            cells = max(1, min(30, stderr_console.width - len(text) - len(dropped)))
             full = max(0, min(cells, round((level.level + 60) / 60 * cells)))  # from -60 dB up
             bar = ("█" * full, style), ("·" * (cells - full), "dim")
             live.update(Text.assemble(*bar, text, (dropped, "yellow")), refresh=True)
 
-        yield told
+        yield show

@@ -1,9 +1,9 @@
-"""Microphone to tokens to loudspeaker, frame by frame, with what is heard and how late.
+"""Microphone to tokens to loudspeaker, frame by frame, with level and latency.
 
 microphone -> callback -> queue -> encode -> tokens -> decode -> queue -> callback -> loudspeaker
 
-Two devices are opened, not one both ways: that stalls where ALSA stands in for PulseAudio or
-PipeWire, as on most desktops with Linux.
+Two devices are opened and not one for both directions: that stalls where ALSA stands in for
+PulseAudio or PipeWire, as on most Linux desktops.
 """
 
 from __future__ import annotations
@@ -21,51 +21,51 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.codecs.models.base import Codec
 from audiotok.runtime.stream import Stream
 from audiotok.serving.live.latency import Spread, Times
 from audiotok.serving.live.pipe import header_of
 from audiotok.tokens import TokenSink
 
-WAIT = 5.0  # seconds for a sound device that gives nothing
-LATE = 0.1  # seconds of decoded audio that may wait for the loudspeaker; older ones are left out
+WAIT = 5.0  # seconds to wait for samples of a sound device
+LATE = 0.1  # seconds of decoded audio that may wait for the loudspeaker; older audio is dropped
 
 
 class MicrophoneError(ValueError):
-    """No sound device that will do; one line."""
+    """Error of a missing or failed sound device; one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """Where a conversation with the microphone is."""
+    """State of a run of the microphone after a frame."""
 
     seconds: float
     level: float  # dB below full scale, of the latest frame
     nominal_kbps: float
     frames: int
     latency: float  # seconds, algorithmic
-    device: float  # seconds, of the sound devices, as they say
-    took: Spread  # to compute a frame there and back
-    dropped: int  # times that the loudspeaker had nothing to play, or the microphone lost some
+    device: float  # seconds, latency that the sound devices report
+    took: Spread  # seconds to encode and decode a frame
+    dropped: int  # number of gaps: nothing to play, or samples of the microphone lost
 
 
 def library() -> ModuleType:
-    """The sounddevice library, with PortAudio under it.
+    """Return the sounddevice library.
 
     Raises:
-        MicrophoneError: PortAudio is not on this machine.
+        MicrophoneError: PortAudio is not installed.
         ImportError: sounddevice is not installed.
     """
     try:
-        return needed("sounddevice", extra="mic")
-    except OSError as error:  # what it raises where PortAudio is not
+        return optional_import("sounddevice", extra="mic")
+    except OSError as error:  # raised by sounddevice without PortAudio
         way = "`apt install libportaudio2`, `brew install portaudio`"
         raise MicrophoneError(f"no PortAudio here ({error}): {way}") from None
 
 
 def devices() -> str:
-    """The sound devices there are, a line each."""
+    """Return a list of the sound devices, one per line."""
     return str(library().query_devices())
 
 
@@ -79,7 +79,7 @@ def _explained(sound: ModuleType) -> Iterator[None]:
         raise MicrophoneError(f"no sound device will do: {why}; {way}") from None
 
 
-def talk(
+def loopback(
     codec: Codec,
     *,
     codebooks: int | None = None,
@@ -88,59 +88,63 @@ def talk(
     play: bool = True,
     out: BufferedIOBase | None = None,
     seconds: float = math.inf,
-    told: Callable[[Level], None] = lambda _level: None,
+    on_frame: Callable[[Level], None] = lambda _level: None,
 ) -> Level:
-    """Talks to itself until so many seconds are over, or Ctrl-C.
+    """Encode the microphone and play the decoded audio, until a time limit or Ctrl-C.
 
     Args:
-        codec: that can stream.
-        codebooks: how many to use (all if None).
-        source: the microphone, a number or a part of its name; the system's if None.
-        target: the loudspeaker, likewise.
-        play: whether what is decoded is played.
-        out: where tokens go too, as a .tok file.
-        seconds: how long.
-        told: of every frame.
+        codec: a codec that can stream.
+        codebooks: number of codebooks to use; all if None.
+        source: microphone, a number or part of its name; the system's default if None.
+        target: loudspeaker, likewise.
+        play: whether the decoded audio is played.
+        out: file or pipe to which the tokens are written as a .tok file, if any.
+        seconds: time limit in seconds.
+        on_frame: function that is called with the state after every frame.
+
+    Returns:
+        The state after the last frame.
 
     Raises:
         MicrophoneError: there is no such device, or it stopped.
-        ValueError: a codec that cannot stream.
+        ValueError: the codec cannot stream.
     """
     sound = library()
     size, rate = codec.frame_size, codec.sample_rate
-    heard: queue.Queue[np.ndarray] = queue.Queue()
-    said: queue.Queue[np.ndarray] = queue.Queue()
+    recorded: queue.Queue[np.ndarray] = queue.Queue()
+    played: queue.Queue[np.ndarray] = queue.Queue()
     lost = [0]
 
     def listen(incoming: Any, _count: int, _time: Any, status: Any) -> None:
         lost[0] += bool(status)
-        heard.put(incoming.T.copy())
+        recorded.put(incoming.T.copy())
 
     def speak(outgoing: Any, _count: int, _time: Any, status: Any) -> None:
         lost[0] += bool(status)
-        while said.qsize() > max(1, LATE * rate / size):
-            said.get_nowait()
+        while played.qsize() > max(1, LATE * rate / size):
+            played.get_nowait()
             lost[0] += 1
         try:
-            outgoing[:] = said.get_nowait().T
+            outgoing[:] = played.get_nowait().T
         except queue.Empty:
             outgoing.fill(0)
-            lost[0] += begun
+            lost[0] += playing
 
     stream, times = Stream(codec, codebooks=codebooks), Times()
     header = header_of(codec, codebooks=codebooks, rate=rate)
     sink = TokenSink(out, header) if out is not None else None
     options: dict[str, Any] = {"samplerate": rate, "channels": codec.channels}
     options |= {"blocksize": size, "dtype": "float32", "latency": "low"}
-    begun, samples, frames = False, 0, 0
-    waiting = torch.zeros(codec.channels, 0)  # decoded, less than a block of the loudspeaker's
+    playing, samples, frames = False, 0, 0
+    # Decoded samples, less than a block of the loudspeaker.
+    waiting = torch.zeros(codec.channels, 0)
     with _explained(sound):
         devices = [sound.InputStream(device=source, callback=listen, **options)]
-        if play:  # runs first, so that nothing piles up before it
+        if play:  # starts first, so that no audio accumulates before it
             devices.insert(0, sound.OutputStream(device=target, callback=speak, **options))
     level = None
 
-    def told_of(piece: np.ndarray) -> Level:
+    def status(piece: np.ndarray) -> Level:
         power = float(np.square(piece).mean()) if piece.size else 0.0
         bits = sum(map(math.log2, header.sizes)) * float(codec.frame_rate)
         return Level(
@@ -160,25 +164,25 @@ def talk(
                 stack.enter_context(device)
             while samples < seconds * rate:
                 try:
-                    piece = heard.get(timeout=WAIT)
+                    piece = recorded.get(timeout=WAIT)
                 except queue.Empty:
                     raise MicrophoneError(f"the microphone gave nothing for {WAIT:g} s") from None
                 start = perf_counter()
                 codes = stream.encode(torch.from_numpy(piece))
-                sound_of = stream.decode(codes)
+                decoded = stream.decode(codes)
                 times.add(perf_counter() - start)
                 samples, frames = samples + piece.shape[1], frames + codes.shape[1]
                 if sink is not None:
                     sink.append(codes.numpy())
-                waiting = torch.cat([waiting, sound_of], 1)
+                waiting = torch.cat([waiting, decoded], 1)
                 while waiting.shape[1] >= size:
-                    said.put(waiting[:, :size].numpy())
+                    played.put(waiting[:, :size].numpy())
                     waiting = waiting[:, size:]
-                    begun = True
-                level = told_of(piece)
-                told(level)
+                    playing = True
+                level = status(piece)
+                on_frame(level)
     finally:
         if sink is not None:
             sink.append(stream.finish_encode().numpy())
             sink.finish(samples)
-    return level or told_of(np.zeros((1, 0)))
+    return level or status(np.zeros((1, 0)))

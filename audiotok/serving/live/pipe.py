@@ -1,4 +1,4 @@
-"""A pipe of audio to a pipe of tokens and back, frame by frame, with what each frame took."""
+"""Pipes of audio to pipes of tokens and back, frame by frame, with the time of each frame."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from audiotok.runtime.stream import Stream
 from audiotok.serving.live.latency import Spread, Times
 from audiotok.tokens import Header, TokenSink, TokenSource
 
-REACH = ZERO_CROSSINGS / ROLLOFF  # samples of the lower rate that a resampler looks ahead
+LOOK_AHEAD = ZERO_CROSSINGS / ROLLOFF  # samples of the lower rate that a resampler looks ahead
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passed:
-    """What went through a pipe."""
+class PipeSummary:
+    """Summary of the audio that went through a pipe."""
 
     codec: str
-    seconds: float  # of audio
+    seconds: float  # length of the audio
     frames: int
-    frame_seconds: float  # of audio in a frame
+    frame_seconds: float  # length of a frame
     nominal_kbps: float
-    stream_kbps: float  # what was written or read, header and all
+    stream_kbps: float  # bitrate of the stream with its header
     latency: float  # seconds, algorithmic, resampling included
-    took: Spread  # to compute a frame
+    took: Spread  # seconds to compute a frame
 
     def row(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the summary as plain data."""
         row = {k: v for k, v in vars(self).items() if k != "took"}
         return row | {"frame": self.took.row()}
 
 
 def header_of(codec: Codec, *, codebooks: int | None, rate: int) -> Header:
-    """What a stream of this codec's tokens begins with.
+    """Return the header of a stream of a codec's tokens.
 
     Args:
-        codec: what encodes.
-        codebooks: of it (all if None).
-        rate: Hz of what comes in.
+        codec: the codec.
+        codebooks: number of codebooks, from the first; all if None.
+        rate: sample rate of the input in Hz.
 
     Raises:
-        ValueError: more codebooks than there are.
+        ValueError: the codec has fewer codebooks.
     """
     return Header(
         codec=codec.name,
@@ -75,25 +75,25 @@ def encode_pcm(
     block: int = 1,
     context: float | None = None,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Passed:
-    """Raw PCM to a .tok file, each frame written when its last sample has come.
+) -> PipeSummary:
+    """Encode raw PCM to a .tok file, writing each frame when its last sample has arrived.
 
-    An interrupt ends the recording there: what has come is encoded, the stream is complete, and
-    KeyboardInterrupt goes on.
+    An interrupt ends the recording: the samples so far are encoded, the stream is completed, and
+    KeyboardInterrupt is raised again.
 
     Args:
-        codec: what encodes; channels are the codec's.
+        codec: the codec, whose channels the PCM must have.
         source: raw PCM, interleaved.
-        out: a pipe.
-        rate: Hz of the PCM; the codec's if None.
+        out: file or pipe for the tokens.
+        rate: sample rate of the PCM in Hz; the codec's if None.
         encoding: a key of `pcm.FORMATS`.
-        codebooks: how many to use (all if None).
+        codebooks: number of codebooks to use; all if None.
         block: frames written at once.
         context: as of `Stream`, for a codec that needs the whole recording.
-        around: entered while it waits for PCM.
+        around: makes the context that is entered while waiting for PCM.
 
     Raises:
-        ValueError: a codec that cannot stream; PCM that is not what it was said to be.
+        ValueError: the codec cannot stream, or the PCM is malformed.
     """
     rate = rate or codec.sample_rate
     stream, times = Stream(codec, codebooks=codebooks, context=context), Times()
@@ -135,23 +135,23 @@ def decode_pcm(
     encoding: str = "s16le",
     codebooks: int | None = None,
     context: float | None = None,
-) -> Passed:
-    """Tokens of a pipe to raw PCM, each frame written when it is decoded.
+) -> PipeSummary:
+    """Decode tokens of a pipe to raw PCM, writing each frame when it is decoded.
 
-    Exactly as many samples as were encoded, also at the rate they had.
+    The PCM has exactly as many samples as were encoded, also at their original rate.
 
     Args:
-        codec: what decodes.
-        source: tokens, of this codec.
-        out: a pipe.
-        rate: Hz of the PCM; the codec's if None.
+        codec: the codec.
+        source: tokens of this codec.
+        out: file or pipe for the PCM.
+        rate: sample rate of the PCM in Hz; the codec's if None.
         encoding: a key of `pcm.FORMATS`.
-        codebooks: of those that come, how many to use (all if None).
+        codebooks: number of codebooks to use of those in the source; all if None.
         context: as of `Stream`.
 
     Raises:
-        WrongTokensError: another codec's tokens.
-        TokenFileDamagedError: they are damaged or cut short; what came before is written.
+        WrongTokensError: the tokens are of another codec.
+        TokenFileDamagedError: the tokens are damaged or cut short; the PCM before that is written.
     """
     codec.check_tokens(source.header)
     if source.header.streams > 1:
@@ -159,40 +159,48 @@ def decode_pcm(
     rate = rate or codec.sample_rate
     stream, times = Stream(codec, context=context), Times()
     resampler = _resampler(codec.sample_rate, rate, codec.channels)
-    given, frames = 0, 0
-    # Of the last frame one sample may be all that there was. Which is the last shows at the end, so
-    # what may lie past it waits for the next frame.
-    held, heard, late = torch.zeros(codec.channels, 0), 0, 0
+    written, frames = 0, 0
+    # The last frame may hold a single sample of the recording. Which frame is the last is known at
+    # the end only, so the samples after the first of each frame wait for the next frame.
+    pending, resampled, most_pending = torch.zeros(codec.channels, 0), 0, 0
 
     def give(samples: Tensor, most: int | None = None) -> None:
-        nonlocal given
-        samples = samples if most is None else samples[:, : max(0, most - given)]
-        given += samples.shape[1]
+        nonlocal written
+        samples = samples if most is None else samples[:, : max(0, most - written)]
+        written += samples.shape[1]
         out.write(to_bytes(samples.numpy(), encoding))
         out.flush()
 
     for codes in source.blocks():
         for frame in torch.from_numpy(codes[:codebooks]).split(1, 1):
             start = perf_counter()
-            held = torch.cat([held, stream.decode(frame)], 1)
+            pending = torch.cat([pending, stream.decode(frame)], 1)
             times.add(perf_counter() - start)
-            sure = max(0, frames * codec.frame_size + 1 - heard)
+            certain = max(0, frames * codec.frame_size + 1 - resampled)
             frames += 1
-            now, held = held[:, :sure], held[:, sure:]
-            heard, late = heard + now.shape[1], max(late, held.shape[1])
+            now, pending = pending[:, :certain], pending[:, certain:]
+            resampled, most_pending = resampled + now.shape[1], max(most_pending, pending.shape[1])
             if now.shape[1]:
                 give(resampler.step(now))
-    rest = torch.cat([held, stream.finish_decode()], 1)
-    give(resampler.step(rest[:, : source.samples - heard]))
+    rest = torch.cat([pending, stream.finish_decode()], 1)
+    give(resampler.step(rest[:, : source.samples - resampled]))
     exact = source.original_samples if rate == source.header.original_rate else None
     give(resampler.finish(), exact)
     return _passed(
-        codec, source.header, source.samples, source.frames, source.bytes, rate, stream, times, late
+        codec,
+        source.header,
+        source.samples,
+        source.frames,
+        source.bytes,
+        rate,
+        stream,
+        times,
+        most_pending,
     )
 
 
 def _resampler(old: int, new: int, channels: int) -> Resampler:
-    """One that waits for 10 ms at most, and for what its filter reaches."""
+    """Return a resampler that waits for at most 10 ms, and for its filter's look-ahead."""
     return Resampler(old, new, channels, block=max(1, old // 100))
 
 
@@ -205,18 +213,20 @@ def _passed(
     rate: int,
     stream: Stream,
     times: Times,
-    late: int = 0,
-) -> Passed:
+    pending: int = 0,
+) -> PipeSummary:
     seconds = samples / codec.sample_rate
     bits = sum(map(math.log2, header.sizes)) * float(codec.frame_rate)
-    resampling = 0.0 if rate == codec.sample_rate else 0.01 + REACH / min(rate, codec.sample_rate)
-    return Passed(
+    resampling = (
+        0.0 if rate == codec.sample_rate else 0.01 + LOOK_AHEAD / min(rate, codec.sample_rate)
+    )
+    return PipeSummary(
         codec=codec.name,
         seconds=seconds,
         frames=frames,
         frame_seconds=codec.frame_size / codec.sample_rate,
         nominal_kbps=bits / 1000,
         stream_kbps=size * 8 / max(seconds, 1e-9) / 1000,
-        latency=stream.latency.algorithmic + resampling + late / codec.sample_rate,
+        latency=stream.latency.algorithmic + resampling + pending / codec.sample_rate,
         took=times.spread(),
     )

@@ -1,4 +1,4 @@
-"""The web application: the page, the socket, health and metrics."""
+"""Web application: the page, the WebSocket, health and metrics."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from audiotok.serving.server import protocol
 from audiotok.serving.server.engine import Engine
 from audiotok.serving.server.metrics import Metrics
 from audiotok.serving.server.protocol import Hello
-from audiotok.serving.server.room import Refusal, Room, Settings
 from audiotok.serving.server.session import Session
+from audiotok.serving.server.sessions import Refusal, SessionManager, Settings
 from audiotok.serving.server.steps import Steps
 
 PAGE = Path(__file__).parent / "page"
 HEADERS = {
-    # Nothing from elsewhere, and nobody frames it.
+    # No content from other sites, and no page may frame this one.
     "content-security-policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -36,7 +36,7 @@ HEADERS = {
 
 
 def hello_of(steps: Steps, settings: Settings) -> Hello:
-    """What clients are greeted with."""
+    """Return the greeting of clients."""
     codec, limits = steps.codec, settings.limits
     return Hello(
         codec=codec.name,
@@ -57,7 +57,7 @@ def hello_of(steps: Steps, settings: Settings) -> Hello:
 
 
 def application(steps: Steps, settings: Settings) -> FastAPI:
-    """The server of one codec; `app.state.room` is there while it runs."""
+    """Return the web application of one codec; `app.state.room` exists while it runs."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,7 +68,7 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
             quantum=settings.quantum,
             stepped=metrics.stepped,
         )
-        room = app.state.room = Room(settings, engine, hello_of(steps, settings), metrics)
+        room = app.state.room = SessionManager(settings, engine, hello_of(steps, settings), metrics)
         watch = asyncio.create_task(room.watch())
         try:
             yield
@@ -79,19 +79,19 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
             await asyncio.to_thread(engine.stop)
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, title="audiotok")
-    app.add_middleware(_Door, application=app)
+    app.add_middleware(_AccessControl, application=app)
 
     @app.get("/healthz")
     async def healthz(request: Request) -> Response:
-        room: Room = request.app.state.room
+        room: SessionManager = request.app.state.room
         status = "draining" if room.draining else "ok"
-        about: dict[str, Any] = {"status": status, "codec": room.hello.codec}
-        about |= {"fingerprint": room.hello.fingerprint, "clients": len(room.guests)}
-        return JSONResponse(about, 503 if room.draining else 200)
+        facts: dict[str, Any] = {"status": status, "codec": room.hello.codec}
+        facts |= {"fingerprint": room.hello.fingerprint, "clients": len(room.sessions)}
+        return JSONResponse(facts, 503 if room.draining else 200)
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
-        room: Room = request.app.state.room
+        room: SessionManager = request.app.state.room
         token = protocol.bearer([], request.headers.get("authorization"))
         if refusal := room.unknown(token):
             return _refused(room, refusal)
@@ -99,7 +99,7 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
 
     @app.websocket(protocol.PATH)
     async def stream(socket: WebSocket) -> None:
-        room: Room = socket.app.state.room
+        room: SessionManager = socket.app.state.room
         offered = socket.scope.get("subprotocols", [])
         token = protocol.bearer(offered, socket.headers.get("authorization"))
         if refusal := room.unknown(token) or room.full():
@@ -111,24 +111,25 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
     return app
 
 
-def _refused(room: Room, refusal: Refusal) -> Response:
+def _refused(room: SessionManager, refusal: Refusal) -> Response:
     room.metrics.refused.labels(refusal.why).inc()
     headers = {401: {"www-authenticate": "Bearer"}, 503: {"retry-after": "10"}}
     return PlainTextResponse(refusal.message, refusal.status, headers.get(refusal.status))
 
 
-class _Door:
-    """Lets in who asks for this server and comes from no strange page; adds headers to answers."""
+class _AccessControl:
+    """Middleware that refuses foreign hosts and origins, and adds headers to answers."""
 
     def __init__(self, app: ASGIApp, application: FastAPI) -> None:
-        self._app, self._application = app, application
+        self._app = app
+        self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         headers, room = Headers(scope=scope), self._application.state.room
-        # Two of them are no host, and no origin, either.
+        # A repeated header is joined, and so is no valid host or origin.
         host, origin = (", ".join(headers.getlist(name)) or None for name in ("host", "origin"))
         refusal = room.stranger(host, origin)
         if refusal:

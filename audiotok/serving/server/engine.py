@@ -1,16 +1,15 @@
-"""The engine: one thread that steps every conversation side by side.
+"""Engine of the server: one thread that steps all conversations together (continuous batching).
 
     clients   push --> waiting --+                                +--> answers
                                  |   at most one of each client   |
     thread                       +--> [ encode ] --> [ decode ] --+    one step
-                                          all abreast
+                                         all in one batch
 
-A step takes what waits, at most `quantum` frames of each, so that a client who sends a second at
-once holds up nobody; it is stepped on with the others until all of its message has gone through.
-Before a step the engine waits for others to join, at most `gather` seconds after the last one. Who
-sends recordings and not speech as it is spoken goes in blocks of many frames, which is faster, one
-at a time, where those who are live leave time, and in a small share of it where they leave none
-(`turns`).
+A step takes waiting messages, at most `quantum` frames of each, so that a client that sends a
+second at once delays no other; its message is stepped with the others until it is done. Before a
+step the engine waits for more messages, at most `gather` seconds after the last step. Recordings,
+unlike live speech, are stepped in blocks of many frames, which is faster, one at a time, in the
+time that live conversations leave, or in a small share of it where they leave none (`turns`).
 """
 
 from __future__ import annotations
@@ -26,68 +25,68 @@ from typing import Any
 import numpy as np
 
 from audiotok.serving.server.protocol import Mode
+from audiotok.serving.server.scheduling import Scheduler
 from audiotok.serving.server.steps import Steps
-from audiotok.serving.server.turns import Turns
 
 log = logging.getLogger("audiotok")
 
 
 class EngineError(RuntimeError):
-    """A step went wrong, or the engine has stopped."""
+    """Error of a step that failed, or of an engine that has stopped."""
 
 
 @dataclass(eq=False)
-class Conversation:
-    """One client's stream: what it wants and how far it is."""
+class StreamSession:
+    """State of one client's conversation."""
 
     mode: Mode
-    codebooks: int  # given back, and decoded in "both" until `decoded` says otherwise
-    decoded: int
-    live: bool = True  # speech as it is spoken; or else a recording
-    block: int = 1  # frames a step
-    stream: Any = None  # made by the thread, which alone touches it
-    samples: int = 0  # that came in, or that were given back
-    heard: int = 0  # samples that were decoded, in "both"
+    codebooks: int  # number of codebooks to return, and to decode in "decode"
+    decoded: int  # number of codebooks to decode in "both"
+    live: bool = True  # live speech, or else a recording
+    block: int = 1  # frames per step
+    stream: Any = None  # used by the engine's thread alone
+    samples: int = 0  # received, or returned in "decode"
+    decoded_samples: int = 0  # in "both"
     frames: int = 0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a message completed; None where the mode gives no such thing."""
+    """Codes and samples that a message completes; None where the mode has none."""
 
     codes: np.ndarray | None  # [k f]
     samples: np.ndarray | None  # [c t]
-    seconds: float  # from its arrival
+    seconds: float  # since the message's arrival
 
 
 @dataclass(eq=False)
 class _Job:
-    """A message on its way: the rest of it, and what it has made so far."""
+    """Message in progress: its remaining input, and its output so far."""
 
-    conversation: Conversation
+    conversation: StreamSession
     rest: np.ndarray  # [c t] samples or [k f] codes
-    last: bool  # the end follows
-    length: int | None  # of a decoding that ends
+    last: bool  # whether the input ends here
+    length: int | None  # length in samples of a decoding that ends
     done: asyncio.Future[Answer]
     arrived: float = field(default_factory=perf_counter)
-    stepped: float = field(default_factory=perf_counter)  # when it last was
+    stepped: float = field(default_factory=perf_counter)  # time of its last step
     codes: list[np.ndarray] = field(default_factory=list)
     samples: list[np.ndarray] = field(default_factory=list)
 
     @property
     def live(self) -> bool:
-        """See `Conversation`."""
+        """Whether the conversation is live."""
         return self.conversation.live
 
 
 class Engine:
-    """Steps conversations with a codec; made and used in an event loop.
+    """Engine that steps conversations with a codec; made and used in an event loop.
 
     Args:
-        steps: who steps them.
-        gather: seconds that a message may wait for others to be stepped with.
-        quantum: frames of one client in a step.
-        stepped: told after each step how many were in it, and how many seconds it took.
+        steps: streams of the codec.
+        gather: seconds that a message may wait for others in its step.
+        quantum: frames of one client per step.
+        stepped: function called after each step with its number of messages and its seconds.
     """
 
     def __init__(
@@ -98,13 +97,14 @@ class Engine:
         quantum: int = 2,
         stepped: Callable[[int, float], None] = lambda _count, _seconds: None,
     ) -> None:
-        self.steps, self.codec = steps, steps.codec
+        self.steps = steps
+        self.codec = steps.codec
         self.quantum = quantum
         self._stepped = stepped
-        self._open: set[Conversation] = set()
+        self._open: set[StreamSession] = set()
         self._waiting: list[_Job] = []
-        self._closed: list[Conversation] = []  # for the thread to forget
-        self._turns = Turns(gather, perf_counter())
+        self._closed: list[StreamSession] = []  # to be released by the thread
+        self._turns = Scheduler(gather, perf_counter())
         self._change = threading.Condition()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
@@ -113,25 +113,31 @@ class Engine:
 
     @property
     def conversations(self) -> int:
-        """How many are open."""
+        """Number of open conversations."""
         return len(self._open)
 
     @property
     def idle(self) -> bool:
-        """True if nothing waits and nothing is left of conversations that ended."""
+        """Whether no message waits and all ended conversations are released."""
         with self._change:
             return not (self._waiting or self._closed)
 
-    def open(self, mode: Mode, codebooks: int, *, live: bool = True) -> Conversation:
-        """Begin one, of speech as it is spoken or of a recording."""
+    def open(self, mode: Mode, codebooks: int, *, live: bool = True) -> StreamSession:
+        """Open a conversation.
+
+        Args:
+            mode: "encode", "decode" or "both".
+            codebooks: number of codebooks to return or to decode.
+            live: whether it is live speech, and not a recording.
+        """
         block = 1 if live else self.steps.block
-        conversation = Conversation(mode, codebooks, codebooks, live, block)
+        conversation = StreamSession(mode, codebooks, codebooks, live, block)
         with self._change:
             self._open.add(conversation)
         return conversation
 
-    def close(self, conversation: Conversation) -> None:
-        """Forget one, in whatever state it is; what of it still waits is cancelled."""
+    def close(self, conversation: StreamSession) -> None:
+        """Release a conversation in any state; its waiting messages are cancelled."""
         with self._change:
             self._open.discard(conversation)
             self._closed.append(conversation)
@@ -141,16 +147,28 @@ class Engine:
         for job in gone:
             job.done.cancel()
 
-    async def push(self, conversation: Conversation, piece: np.ndarray) -> Answer:
-        """What samples [c t], or codes [k f] to decode, complete; one at a time.
+    async def push(self, conversation: StreamSession, piece: np.ndarray) -> Answer:
+        """Step a piece through a conversation, one at a time, and return what it completes.
+
+        Args:
+            conversation: an open conversation.
+            piece: samples `[c t]`, or codes `[k f]` to decode.
 
         Raises:
-            EngineError: it went wrong; the conversation is over.
+            EngineError: a step failed; the conversation is over.
         """
         return await self._enter(conversation, piece, last=False, length=None)
 
-    async def finish(self, conversation: Conversation, samples: int | None = None) -> Answer:
-        """The rest, cut to an exact length in samples if it is a decoding of one."""
+    async def finish(self, conversation: StreamSession, samples: int | None = None) -> Answer:
+        """End a conversation and return the rest.
+
+        Args:
+            conversation: an open conversation.
+            samples: length in samples to which a decoding is cut; None for all frames.
+
+        Raises:
+            EngineError: a step failed; the conversation is over.
+        """
         shape = (
             conversation.codebooks if conversation.mode == "decode" else self.codec.channels,
             0,
@@ -160,14 +178,14 @@ class Engine:
         return await self._enter(conversation, empty, last=True, length=samples)
 
     def stop(self) -> None:
-        """End the thread, after the step that it is in."""
+        """Stop the thread after its current step."""
         with self._change:
             self._stopping = True
             self._change.notify()
         self._thread.join()
 
     async def _enter(
-        self, conversation: Conversation, piece: np.ndarray, *, last: bool, length: int | None
+        self, conversation: StreamSession, piece: np.ndarray, *, last: bool, length: int | None
     ) -> Answer:
         job = _Job(conversation, piece, last, length, self._loop.create_future())
         with self._change:
@@ -177,34 +195,34 @@ class Engine:
             self._change.notify()
         return await job.done
 
-    # -- in the thread ---------------------------------------------------------------------------
+    # -- in the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while self._turned():  # so that nothing of a step outlives it
+        while self._run_step():  # a method, so that nothing of a step stays in memory
             pass
 
-    def _turned(self) -> bool:
-        """One step; False if there is to be none."""
+    def _run_step(self) -> bool:
+        """Run one step; return False if the engine is stopping."""
         jobs = self._next()
         if jobs is None:
             return False
         start = perf_counter()
         try:
             finished, failed = self._step(jobs), None
-        except Exception as error:  # the state of these is lost; the others go on
+        except Exception as error:  # these conversations are lost; the others go on
             log.exception("a step of %d conversations failed", len(jobs))
             finished, failed = jobs, EngineError(f"a step failed: {type(error).__name__}")
         end = perf_counter()
         self._stepped(len(jobs), end - start)
         with self._change:
-            over = {id(job) for job in finished}
-            self._waiting = [job for job in self._waiting if id(job) not in over]
+            done = {id(job) for job in finished}
+            self._waiting = [job for job in self._waiting if id(job) not in done]
             self._turns.stepped(jobs, self._waiting, start, end)
         self._loop.call_soon_threadsafe(self._answer, finished, failed)
         return True
 
     def _next(self) -> list[_Job] | None:
-        """What the next step is of, None when there is to be none."""
+        """Wait for the messages of the next step; None if the engine is stopping."""
         with self._change:
             while not self._stopping:
                 closed, self._closed = self._closed, []
@@ -220,32 +238,33 @@ class Engine:
         return None
 
     def _step(self, jobs: list[_Job]) -> list[_Job]:
-        """One step of each; gives the jobs that are done."""
+        """Step each message once, and return those that are done."""
         pieces: dict[Any, np.ndarray] = {}
         codes: dict[Any, np.ndarray] = {}
         for job in jobs:
-            talk = job.conversation
-            if talk.stream is None:
-                talk.stream = self.steps.open(talk.block)
-            stream, frames = talk.stream, max(self.quantum, talk.block)
-            most = frames * (1 if talk.mode == "decode" else self.codec.frame_size)
+            conversation = job.conversation
+            if conversation.stream is None:
+                conversation.stream = self.steps.open(conversation.block)
+            stream, frames = conversation.stream, max(self.quantum, conversation.block)
+            most = frames * (1 if conversation.mode == "decode" else self.codec.frame_size)
             now, job.rest = job.rest[:, :most], job.rest[:, most:]
             if now.shape[1]:
-                (codes if talk.mode == "decode" else pieces)[stream] = now
-        made = self.steps.encode(pieces) if pieces else {}
+                (codes if conversation.mode == "decode" else pieces)[stream] = now
+        encoded = self.steps.encode(pieces) if pieces else {}
         for job in jobs:
-            talk = job.conversation
-            if talk.stream in made:
-                talk.samples += pieces[talk.stream].shape[1]
-                job.codes.append(made[talk.stream])
-                if talk.mode == "both" and made[talk.stream].shape[1]:
-                    codes[talk.stream] = made[talk.stream][: talk.decoded]
-        heard = self.steps.decode(codes) if codes else {}
+            conversation = job.conversation
+            if conversation.stream in encoded:
+                conversation.samples += pieces[conversation.stream].shape[1]
+                job.codes.append(encoded[conversation.stream])
+                if conversation.mode == "both" and encoded[conversation.stream].shape[1]:
+                    new_codes = encoded[conversation.stream]
+                    codes[conversation.stream] = new_codes[: conversation.decoded]
+        decoded = self.steps.decode(codes) if codes else {}
         done = []
         for job in jobs:
-            if job.conversation.stream in heard:
-                job.samples.append(heard[job.conversation.stream])
-                job.conversation.heard += job.samples[-1].shape[1]
+            if job.conversation.stream in decoded:
+                job.samples.append(decoded[job.conversation.stream])
+                job.conversation.decoded_samples += job.samples[-1].shape[1]
             if not job.rest.shape[1]:
                 if job.last:
                     self._end(job)
@@ -253,23 +272,23 @@ class Engine:
         return done
 
     def _end(self, job: _Job) -> None:
-        talk, stream, steps = job.conversation, job.conversation.stream, self.steps
-        if talk.mode == "decode":
+        conversation, stream, steps = job.conversation, job.conversation.stream, self.steps
+        if conversation.mode == "decode":
             rest = steps.finish_decode(stream)
             if job.length is not None:
-                rest = rest[:, : max(0, job.length - talk.samples)]
+                rest = rest[:, : max(0, job.length - conversation.samples)]
             job.samples.append(rest)
             return
         codes = steps.finish_encode(stream)
         job.codes.append(codes)
-        if talk.mode == "both":
+        if conversation.mode == "both":
             rest = []
             if codes.shape[1]:
-                rest.append(steps.decode({stream: codes[: talk.decoded]})[stream])
+                rest.append(steps.decode({stream: codes[: conversation.decoded]})[stream])
             rest = np.concatenate([*rest, steps.finish_decode(stream)], 1)
-            job.samples.append(rest[:, : talk.samples - talk.heard])
+            job.samples.append(rest[:, : conversation.samples - conversation.decoded_samples])
 
-    # -- back in the event loop ------------------------------------------------------------------
+    # -- back in the event loop -------------------------------------------------------------------
 
     def _answer(self, jobs: list[_Job], failed: EngineError | None) -> None:
         now = perf_counter()
@@ -279,16 +298,16 @@ class Engine:
             if failed is not None:
                 job.done.set_exception(failed)
                 continue
-            talk = job.conversation
+            conversation = job.conversation
             codes = samples = None
-            if talk.mode != "decode":
+            if conversation.mode != "decode":
                 none = np.zeros((self.codec.codebooks, 0), np.int64)
-                codes = _joined(none, job.codes)[: talk.codebooks]
-                talk.frames += codes.shape[1]
-            if talk.mode != "encode":
+                codes = _joined(none, job.codes)[: conversation.codebooks]
+                conversation.frames += codes.shape[1]
+            if conversation.mode != "encode":
                 none = np.zeros((self.codec.channels, 0), np.float32)
                 samples = _joined(none, job.samples)
-                talk.samples += samples.shape[1] if talk.mode == "decode" else 0
+                conversation.samples += samples.shape[1] if conversation.mode == "decode" else 0
             job.done.set_result(Answer(codes, samples, now - job.arrived))
 
 

@@ -1,4 +1,4 @@
-"""Binary messages: samples or codes behind a header of 8 bytes, as `protocol` describes them."""
+"""Binary messages: samples or codes after a header of 8 bytes, as described in `protocol`."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from audiotok.tokens import pack, unpack
 
 HEAD = struct.Struct("<BBHI")
 AUDIO, TOKENS = 1, 2
-ALIGNED = 8  # frames of any codes are a whole number of bytes
+ALIGNED = 8  # so many frames of any codes fill whole bytes
 
 
 @runtime_checkable
 class Shape(Protocol):
-    """The numbers by which a message is read; `protocol.Hello` has them."""
+    """Sizes by which a message is read, as `protocol.Hello` has them."""
 
     @property
     def channels(self) -> int:
-        """Of the codec's audio."""
+        """Channels of the codec's audio."""
         ...
 
     @property
     def frame_size(self) -> int:
-        """Samples in a frame."""
+        """Samples per frame."""
         ...
 
     @property
     def codebooks(self) -> int:
-        """The number of codebooks."""
+        """Number of codebooks."""
         ...
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Codes in each codebook."""
+        """Number of entries in each codebook."""
         ...
 
     @property
@@ -49,19 +49,20 @@ class Shape(Protocol):
 
 
 def audio(samples: np.ndarray, encoding: str) -> bytes:
-    """The message that samples [c t] make."""
+    """Return a message with samples `[c t]` in an encoding of `pcm.FORMATS`."""
     return HEAD.pack(AUDIO, 0, *samples.shape) + to_bytes(samples, encoding)
 
 
 def tokens(codes: np.ndarray, widths: Sequence[int]) -> bytes:
-    """The message that codes [k f] make."""
+    """Return a message with codes `[k f]`, given the bits of a code of each codebook."""
     return HEAD.pack(TOKENS, 0, *codes.shape) + pack(codes, list(widths[: len(codes)]))
 
 
 @dataclass(frozen=True)
 class Binary:
-    """A binary message whose header fits its length; its values are read a piece at a time, so that
-    a message of many seconds is never held as values.
+    """Binary message whose header fits its length.
+
+    Its values are read piece by piece, so that a long message is never unpacked as a whole.
 
     Attributes:
         kind: AUDIO or TOKENS.
@@ -78,10 +79,15 @@ class Binary:
 
     @classmethod
     def read(cls, data: bytes, shape: Shape, encoding: str) -> Binary:
-        """Return what a message holds.
+        """Read the header of a message.
+
+        Args:
+            data: the message.
+            shape: sizes of the codec.
+            encoding: encoding of audio, a key of `pcm.FORMATS`.
 
         Raises:
-            ProtocolError: it is neither kind, or not as long as it says.
+            ProtocolError: the message is of neither kind, or its length differs from its header.
         """
         if len(data) < HEAD.size:
             raise ProtocolError(f"a binary message of {len(data)} bytes; its header alone has 8")
@@ -136,10 +142,15 @@ class Binary:
 
 
 def binary(data: bytes, shape: Shape, encoding: str) -> tuple[int, np.ndarray]:
-    """Return AUDIO and samples [c t], or TOKENS and codes [k f], of a whole message.
+    """Return AUDIO and samples `[c t]`, or TOKENS and codes `[k f]`, of a whole message.
+
+    Args:
+        data: the message.
+        shape: sizes of the codec.
+        encoding: encoding of audio, a key of `pcm.FORMATS`.
 
     Raises:
-        ProtocolError: neither, or it is not as long as it says, or codes that there are not.
+        ProtocolError: the message is malformed, or there is no such code.
     """
     message = Binary.read(data, shape, encoding)
     return message.kind, message.values(0, message.count)

@@ -1,4 +1,4 @@
-"""What client and server say to each other over one WebSocket, at `/v1/stream`.
+"""Protocol of client and server over one WebSocket, at `/v1/stream`.
 
 Text messages are JSON objects with a `type`; binary ones are audio or tokens.
 
@@ -8,14 +8,14 @@ Text messages are JSON objects with a `type`; binary ones are audio or tokens.
                       "both" (audio up, tokens and decoded audio down); may name codebooks, format
                       ("s16le" or "f32le", of audio both ways), live (true: each frame is
                       answered at once; false: in blocks, of a recording, many times as fast),
-                      codec and fingerprint. Whoever sends tokens must name the last two: other
-                      weights' tokens are refused
+                      codec and fingerprint. A client that sends tokens must name the last two:
+                      tokens of other weights are refused
     client  (binary)  audio or tokens, in messages of any length up to limits.message_bytes
-    server  (binary)  what they complete, in order: tokens before their audio, in pieces of a few
-                      seconds, each made when the one before it is taken off
+    server  (binary)  the tokens and audio that they complete, in order: tokens before their audio,
+                      in pieces of a few seconds, each computed when the last one has been read
     client  codebooks how many codebooks are decoded from here on ("both" only)
-    client  end       that was all; of a decoding, samples: its exact length (all frames if absent);
-                      of the last frame some samples may have come already: drop what is past it
+    client  end       end of the input; for a decoding, samples: its exact length (all frames if
+                      absent); samples of the last frame past it may have been sent: drop them
     server  (binary)  the rest
     server  end       samples and frames of the whole, and the server's part of the latency:
                       count of messages, p50_ms, p99_ms and worst_ms from a message's arrival to
@@ -24,11 +24,11 @@ Text messages are JSON objects with a `type`; binary ones are audio or tokens.
     server  draining  the server will go away in so many seconds: end, and come back later
     server  error     code and message (one line); the socket is closed after it
 
-The fields that these messages have, and what they may be, are in CLIENT and SERVER below. A client
-that sends another field, or another value, gets an error that names it; a later server may say
-more than a client knows.
+The fields of these messages and their values are declared in CLIENT and SERVER below. A client that
+sends another field, or another value, gets an error that names it; a later server may send fields
+that a client does not know.
 
-A binary message is a header of 8 bytes, little-endian, and what it holds:
+A binary message is a header of 8 bytes, little-endian, and its content:
 
     kind 1 (1: audio, 2: tokens) | 0 | channels or codebooks 2 | samples or frames 4 | ...
 
@@ -82,14 +82,14 @@ VERSION = 1
 PATH = "/v1/stream"
 SUBPROTOCOL = "audiotok.v1"
 Mode = Literal["encode", "decode", "both"]
-CLOSE_BYTES = 120  # of the reason that a socket is closed with, which WebSocket limits to 123
+CLOSE_BYTES = 120  # length of the reason for closing a socket, which WebSocket limits to 123
 
 _POSITIVE, _AMOUNT = (
     Field(kind="a whole number", required=True, low=1),
     Field(kind="a number", low=0),
 )
 _WORD = Field(kind="a string", required=True)
-# What the text messages have beside their `type`. "codebooks" stands for those of the codec.
+# Fields of the text messages beside `type`. The bound "codebooks" is the number of the codec.
 CLIENT: Mapping[str, Mapping[str, Field]] = {
     "start": {
         "mode": Field(kind="a string", required=True, values=("encode", "decode", "both")),
@@ -141,21 +141,21 @@ SERVER: Mapping[str, Mapping[str, Field]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a client may take."""
+    """Limits of a client."""
 
     message_bytes: int = 1 << 18
-    session_seconds: float = 3600.0
-    idle_seconds: float = 60.0  # without a message
-    clients: int = 64
+    session_seconds: float = 3600.0  # length of a connection
+    idle_seconds: float = 60.0  # time without a message
+    clients: int = 64  # number of clients at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hello:
-    """The greeting of a server: what it codes with, and within which limits.
+    """Greeting of a server: its codec and its limits.
 
     Attributes:
-        fingerprint: of what makes codes.
-        former_fingerprints: others under which tokens of the same codes were written before.
+        fingerprint: fingerprint of the weights that determine codes.
+        former_fingerprints: earlier fingerprints of weights with the same codes.
     """
 
     codec: str
@@ -171,20 +171,20 @@ class Hello:
     protocol: int = VERSION
 
     def has_codes_of(self, fingerprint: str) -> bool:
-        """Return whether codes made by weights of this fingerprint mean the same here."""
+        """Return whether tokens with this fingerprint have the codes of this server."""
         return fingerprint in (self.fingerprint, *self.former_fingerprints)
 
     @property
     def widths(self) -> list[int]:
-        """Bits in a code of each codebook."""
+        """Bits of a code in each codebook."""
         return [(size - 1).bit_length() for size in self.sizes]
 
     @classmethod
     def read(cls, message: dict[str, Any]) -> Hello:
-        """From what `text` gave.
+        """Read the greeting from a message of `text`.
 
         Raises:
-            ProtocolError: it is not one, or of a later protocol.
+            ProtocolError: the message is no greeting, or of a later protocol.
         """
         if message.get("type") != "hello" or message.get("protocol") != VERSION:
             raise ProtocolError(f"the server speaks no audiotok protocol {VERSION}")
@@ -199,7 +199,7 @@ class Hello:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a client wants."""
+    """Request of a client to start a conversation."""
 
     mode: Mode
     codebooks: int
@@ -208,10 +208,14 @@ class Start:
 
     @classmethod
     def read(cls, message: dict[str, Any], hello: Hello) -> Start:
-        """Return what a message asks for that was checked.
+        """Read the request from a checked message.
+
+        Args:
+            message: a message that `check` has passed.
+            hello: the greeting of this server.
 
         Raises:
-            ProtocolError: it asks for another codec.
+            ProtocolError: the client asks for another codec.
         """
         asks = {name: message.get(name) for name in ("codec", "fingerprint")}
         same = {
@@ -231,23 +235,29 @@ class Start:
 
 
 def dumps(kind: str, value: Any = None, /, **more: Any) -> str:
-    """A text message; `value` is a dataclass of what it says."""
+    """Return a text message.
+
+    Args:
+        kind: type of the message.
+        value: dataclass with its fields, if any.
+        **more: further fields.
+    """
     return json.dumps({"type": kind, **(asdict(value) if value is not None else {}), **more})
 
 
 def text(message: str) -> dict[str, Any]:
-    """What a text message says.
+    """Parse a text message.
 
     Raises:
-        ProtocolError: no JSON object with a `type`.
+        ProtocolError: the message is no JSON object with a `type`.
     """
     try:
-        found = json.loads(message)
+        values = json.loads(message)
     except (ValueError, RecursionError):
         raise ProtocolError("a text message is not JSON") from None
-    if not isinstance(found, dict) or not isinstance(found.get("type"), str):
+    if not isinstance(values, dict) or not isinstance(values.get("type"), str):
         raise ProtocolError("a text message is no JSON object with a type")
-    return found
+    return values
 
 
 def check(
@@ -257,16 +267,16 @@ def check(
     *,
     others: bool = False,
 ) -> None:
-    """Raise unless a message that `text` gave is as it is declared.
+    """Raise unless a message conforms to its declaration.
 
     Args:
-        message: with its `type`.
+        message: a message of `text`.
         schema: CLIENT or SERVER.
-        bounds: numbers that the schema names.
-        others: whether it may be of a type, and have fields, that are not declared.
+        bounds: values of the bounds that the schema names.
+        others: whether undeclared types and fields are allowed.
 
     Raises:
-        ProtocolError: it is not; names the field, what it is and what it may be.
+        ProtocolError: the message does not conform; names the field and its allowed values.
     """
     kind = message["type"]
     if kind not in schema:
@@ -279,12 +289,17 @@ def check(
 
 
 def reason(message: str) -> str:
-    """Return a message as far as a socket can be closed with it."""
+    """Return a message cut to the length that closing a socket allows."""
     return message.encode()[:CLOSE_BYTES].decode(errors="ignore")
 
 
 def bearer(offered: Sequence[str], header: str | None) -> str | None:
-    """The token that a client brings, in the `Authorization` header or as a subprotocol."""
+    """Return the bearer token of a client, or None.
+
+    Args:
+        offered: subprotocols that the client offers.
+        header: its `Authorization` header, if any.
+    """
     if header and header.lower().startswith("bearer "):
         return header[7:].strip()
     for name in offered:

@@ -1,4 +1,4 @@
-"""Running the server: one process, which drains when it is told to end."""
+"""Run of the server: one process, which drains when it is told to end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from audiotok.serving.server.app import application
-from audiotok.serving.server.room import Settings
+from audiotok.serving.server.sessions import Settings
 from audiotok.serving.server.steps import steps_of
 
 if TYPE_CHECKING:
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from audiotok.runtime.exported import Exported
 
 SEND_BUFFER = 1 << 16  # bytes: two seconds of audio
-HEADER_SECONDS = 10.0  # that a request may take to arrive
-QUIET = 128  # connections that may ask for nothing at a time; the oldest gives way
-BACKLOG = 256  # connections that wait to be taken up
-CLOSE_SECONDS = 2.0  # that a client may take to answer a close
-MESSAGE_BYTES = 512  # that a message costs beside its own, while it waits
+HEADER_SECONDS = 10.0  # time for a request to arrive
+QUIET = 128  # number of connections without a request; the oldest is cut off
+BACKLOG = 256  # number of connections that wait to be accepted
+CLOSE_SECONDS = 2.0  # time for a client to answer a close
+MESSAGE_BYTES = 512  # memory of a waiting message beside its content
 log = logging.getLogger("audiotok")
 
 
 class _Http(H11Protocol):
-    """HTTP that cuts off whoever connects and asks for nothing, at the latest when many do.
+    """HTTP protocol that cuts off connections without a request, earlier when there are many.
 
-    So connections that are silent, however many, keep nobody out.
+    So silent connections, however many, keep no client out.
     """
 
     def connection_made(self, transport: Any) -> None:
@@ -62,11 +62,11 @@ class _Http(H11Protocol):
 
     @property
     def quiet(self) -> bool:
-        """True if no request is being answered on the connection."""
+        """Whether no request is being answered on the connection."""
         return not self._cut_off and (self.cycle is None or self.cycle.response_complete)
 
     def cut_off(self) -> None:
-        """End it, if it asks for nothing."""
+        """Cut the connection if no request is being answered."""
         if self.quiet:
             self._cut_off = True
             self.transport.abort()
@@ -77,18 +77,18 @@ class _Http(H11Protocol):
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
-    """WebSocket that can be cut off, whatever is still to be sent, and says several things at once.
+    """WebSocket protocol that can be cut off at any time, and sends several messages at once.
 
-    `scope["state"]` has for the application: `abort()`, `gone()` and `await send_bytes(messages)`.
-    It reads on, while a message is worked on, until as much waits as a message may have: that is
-    how it learns that a client closes. An answer to a ping may lie behind what is not read.
+    `scope["state"]` offers the application `abort()`, `gone()` and `await send_bytes(messages)`.
+    While a message is processed, reading goes on until the input buffer holds as much as a message
+    may have: so it notices that a client closes. The answer to a ping may wait behind unread input.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.close_timeout = CLOSE_SECONDS
-        self._ahead = 0  # bytes that wait
-        self._came = self.loop.time()  # when anything did
+        self._buffered = 0  # bytes of waiting messages
+        self._received = self.loop.time()  # time of the last input
 
     async def run_asgi(self) -> None:
         scope: Any = self.scope
@@ -106,7 +106,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
             return
         super().send_receive_event_to_app()
-        self._ahead += size + MESSAGE_BYTES
+        self._buffered += size + MESSAGE_BYTES
         self._read_on()
 
     async def receive(self) -> Any:
@@ -114,29 +114,29 @@ class _WebSocket(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.receive":
             text, data = message.get("text"), message.get("bytes")
             size = len(text.encode()) if text is not None else len(data)
-            self._ahead -= size + MESSAGE_BYTES
+            self._buffered -= size + MESSAGE_BYTES
             self._read_on()
         return message
 
     def data_received(self, data: bytes) -> None:
-        self._came = self.loop.time()
+        self._received = self.loop.time()
         super().data_received(data)
 
     def keepalive_timeout(self) -> None:
-        # An answer may lie behind messages that wait, or are just being read.
+        # The answer may be behind messages that wait, or that are just being read.
         patience = self.ping_timeout or 0.0
-        if (self.read_paused or self.loop.time() - self._came < patience) and not self._gone():
+        if (self.read_paused or self.loop.time() - self._received < patience) and not self._gone():
             self.pong_timer = self.loop.call_later(patience, self.keepalive_timeout)
             return
         super().keepalive_timeout()
 
     def _read_on(self) -> None:
-        if self.read_paused and self._ahead < self.config.ws_max_size:
+        if self.read_paused and self._buffered < self.config.ws_max_size:
             self.read_paused = False
             self.transport.resume_reading()
 
     def _gone(self) -> bool:
-        """Return whether nobody waits for an answer, though there may be more to read."""
+        """Return whether the client has gone, though there may be input left to read."""
         if self.disconnected or self.close_sent or self.transport.is_closing():
             return True
         return self.conn.close_rcvd is not None or _hung_up(self.transport)
@@ -152,7 +152,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         await super().send(message)
         if message["type"] == "websocket.http.response.body":
-            self.handshake_complete = True  # a refusal is one; uvicorn would log it as an error
+            self.handshake_complete = True  # for a refusal, which uvicorn would log as an error
 
 
 def _is_text(data: bytes) -> bool:
@@ -164,8 +164,7 @@ def _is_text(data: bytes) -> bool:
 
 
 def _hung_up(transport: asyncio.Transport) -> bool:
-    """Return whether the other side has ended the connection, though what it sent is not read
-    yet."""
+    """Return whether the other side has ended the connection, even if input is still unread."""
     connection = transport.get_extra_info("socket")
     if connection is None or not hasattr(select, "poll"):  # Windows
         return False
@@ -175,7 +174,12 @@ def _hung_up(transport: asyncio.Transport) -> bool:
 
 
 class Server(uvicorn.Server):
-    """A server that ends in good order: the first signal drains it, the second ends it."""
+    """Server that the first signal drains, and the second ends.
+
+    Args:
+        config: configuration of uvicorn.
+        application: the application of `app.application`.
+    """
 
     def __init__(self, config: uvicorn.Config, application: Any) -> None:
         super().__init__(config)
@@ -189,12 +193,12 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See `uvicorn.Server`; a signal that was obeyed is not raised again at the end."""
+        """See `uvicorn.Server`; a handled signal is not raised again at the end."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.leave)
 
     def leave(self) -> None:
-        """Drain, and then end; at once if it is draining already."""
+        """Drain and then end, or end at once if the server is draining already."""
         if self._drained is not None or not self.started:
             self.should_exit = self.force_exit = True
             return
@@ -203,31 +207,31 @@ class Server(uvicorn.Server):
     async def _leave(self) -> None:
         room = self._application.state.room
         try:
-            with suppress(OSError, SystemExit):  # rich ends a process whose words nobody reads
-                if room.guests:
-                    log.warning("draining %d clients; once more ends at once", len(room.guests))
+            with suppress(OSError, SystemExit):  # rich exits if its output is closed
+                if room.sessions:
+                    log.warning("draining %d clients; once more ends at once", len(room.sessions))
             await room.drain()
         finally:
             self.should_exit = True
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there.
+    """Return a socket that listens on a host and port.
 
     Raises:
-        OSError: one line that says where it cannot.
+        OSError: it cannot listen there; one line with host and port.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        door = socket.create_server((host, port), family=family, backlog=BACKLOG)
-        # Of each connection: what is not read piles up no further.
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        return door
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        # Connections inherit it: so many bytes of unread answers are buffered at most.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        return listener
     except OSError as error:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
 
 
-def built(
+def make_server(
     codec: Codec | Exported,
     settings: Settings,
     *,
@@ -235,7 +239,14 @@ def built(
     certificate: str | None = None,
     key: str | None = None,
 ) -> Server:
-    """A server that is to be run with `run(sockets=[listen(...)])`.
+    """Build a server, to be run with `run(sockets=[listen(...)])`.
+
+    Args:
+        codec: as for `serve`.
+        settings: as for `serve`.
+        context: as for `serve`.
+        certificate: as for `serve`.
+        key: as for `serve`.
 
     Raises:
         ValueError: the codec cannot stream.
@@ -271,23 +282,23 @@ def serve(
     key: str | None = None,
     ready: Callable[[str], None] = lambda _address: None,
 ) -> None:
-    """Serve until told to end.
+    """Serve a codec until a signal ends the server.
 
     Args:
-        codec: that can stream.
-        settings: where, to whom, and how.
-        context: seconds around a frame that a codec may look at which needs the whole recording.
-        certificate: a PEM file, for https and wss.
-        key: of the certificate.
-        ready: called with the address, once it listens.
+        codec: a codec that can stream.
+        settings: settings of the server.
+        context: seconds around a frame, for a codec that needs the whole recording.
+        certificate: path of a PEM file, for https and wss.
+        key: path of the key of the certificate.
+        ready: function called with the address when the server listens.
 
     Raises:
         ValueError: the codec cannot stream.
-        OSError: it cannot listen there.
+        OSError: the server cannot listen on its host and port.
     """
-    server = built(codec, settings, context=context, certificate=certificate, key=key)
-    with listen(settings.host, settings.port) as door:
+    server = make_server(codec, settings, context=context, certificate=certificate, key=key)
+    with listen(settings.host, settings.port) as listener:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         scheme = "https" if certificate else "http"
-        ready(f"{scheme}://{host}:{door.getsockname()[1]}/")
-        server.run(sockets=[door])
+        ready(f"{scheme}://{host}:{listener.getsockname()[1]}/")
+        server.run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""A schema of the fields of messages, declared once and checked the same way for all of them."""
+"""Schema of the fields of messages, and its check."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 
 class ProtocolError(ValueError):
-    """A message that is not of this protocol; one line.
+    """Error of a message that breaks the protocol; one line.
 
     Attributes:
-        code: a word for programs.
-        close: what the socket is closed with.
+        code: code of the error, for programs.
+        close: WebSocket close code.
     """
 
     def __init__(self, message: str, *, code: str = "malformed", close: int = 1007) -> None:
         super().__init__(message)
-        self.code, self.close = code, close
+        self.code = code
+        self.close = close
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """The values that a field may have.
+    """Declaration of the values that a field may have.
 
     Attributes:
         kind: one of `KINDS`.
-        noun: what the number counts, for messages.
-        required: whether a message lacks something without it.
-        low: the least number that it may be, if any.
-        high: the greatest, if any, or the name of one that is known only when it is checked.
-        values: that it may have, if not any.
-        items: what each item of a list is, if it is a list.
-        fields: what the fields of an object are, if it is one; it may have others.
+        noun: unit of a number, for error messages.
+        required: whether the field must be present.
+        low: least value, if any.
+        high: greatest value, if any, or the name of a bound that is known when it is checked.
+        values: allowed values, if not all.
+        items: declaration of each item of a list.
+        fields: declarations of the fields of an object, which may have others.
     """
 
     kind: str
@@ -63,14 +64,14 @@ def fault(
     *,
     others: bool,
 ) -> str | None:
-    """Return what is wrong with a message, in one line of ASCII, or None.
+    """Return the fault of a message, in one line of ASCII, or None.
 
     Args:
-        name: of the message.
+        name: name of the message.
         message: its fields.
-        schema: what they may be.
-        bounds: the numbers that `Field.high` names.
-        others: whether it may have fields that are not in the schema.
+        schema: declarations of the fields.
+        bounds: values of the bounds that `Field.high` names.
+        others: whether fields outside the schema are allowed.
     """
     for key in message:
         if key not in schema and not others:
@@ -86,7 +87,7 @@ def fault(
 
 
 def brief(value: Any) -> str:
-    """Return a value as it is shown in a message: short, in ASCII, without control characters."""
+    """Return a value for an error message: short, in ASCII, without control characters."""
     shown = ascii(value[:40] if isinstance(value, (str, list)) else value)
     return shown if len(shown) <= 60 else f"{shown[:60]}..."
 

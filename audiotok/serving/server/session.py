@@ -1,8 +1,8 @@
-"""One client: what it says is done in order, and the next is read when the answer is sent.
+"""Session of one client: its messages are processed in order, each after the last answer is sent.
 
-So a client who sends faster than it is served, or reads nothing, holds up itself alone, and what
-it has on the server is a message or two. A long one is worked off in pieces, each when the answer
-to the one before it has been taken off, and not at all when the client has gone.
+So a client that sends faster than it is served, or reads nothing, delays itself alone, and has only
+a message or two on the server. A long message is processed in pieces, each after the answer to the
+last one has been read, and not at all when the client has gone.
 """
 
 from __future__ import annotations
@@ -18,115 +18,117 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from audiotok.serving.live.latency import Times
 from audiotok.serving.server import protocol
-from audiotok.serving.server.engine import Answer, Conversation, EngineError
+from audiotok.serving.server.engine import Answer, EngineError, StreamSession
 from audiotok.serving.server.protocol import Binary, ProtocolError, Start
-from audiotok.serving.server.room import Room
+from audiotok.serving.server.sessions import SessionManager
 
-PIECE_SECONDS = 1.0  # of a message, worked off at once; a recording's block if that is more
-PART_SECONDS = 1.0  # that a client may take to hear why it is sent away
+PIECE_SECONDS = 1.0  # part of a message that is processed at once; at least a recording's block
+PART_SECONDS = 1.0  # time for a client to receive the reason for closing
 log = logging.getLogger("audiotok")
 
 
 @dataclass(frozen=True)
-class _Over:
-    """Why a session is ended from outside."""
+class _Ending:
+    """Reason for which the server ends a session."""
 
     code: str
     close: int
     message: str
-    flush: bool = False  # whether it gets the rest of its conversation
-    abort: bool = False  # whether there is no talking to it
+    flush: bool = False  # whether the client gets the rest of its conversation
+    abort: bool = False  # whether to close the connection without a message
 
 
 class Session:
-    """A client's time in the room.
+    """Session of one client.
 
     Args:
-        socket: not yet accepted.
-        room: where it is.
+        socket: the WebSocket, not yet accepted.
+        room: sessions of the server.
     """
 
-    def __init__(self, socket: WebSocket, room: Room) -> None:
-        self.socket, self.room = socket, room
+    def __init__(self, socket: WebSocket, room: SessionManager) -> None:
+        self.socket = socket
+        self.room = room
         self._widths = room.hello.widths
         second = -(-room.hello.sample_rate * PIECE_SECONDS // room.hello.frame_size)
         self._piece_frames = max(int(second), room.engine.steps.block)
         self._task = asyncio.current_task()
-        self._talk: Conversation | None = None
+        self._conversation: StreamSession | None = None
         self._start: Start | None = None
         self._times = Times(10_000)
-        self._fed = False  # whether anything came since the start
-        self._over: _Over | None = None
+        self._fed = False  # whether any input has come since the start
+        self._ending: _Ending | None = None
         loop = asyncio.get_running_loop()
         self._now: Callable[[], float] = loop.time
-        self._came = self._since = loop.time()
-        self._doing = "waiting"  # for the client; or "working", "sending"
+        self._opened = loop.time()
+        self._since = loop.time()  # start of the current activity
+        self._activity = "waiting"  # for the client; or "working", "sending"
 
     async def run(self) -> None:
-        """From the greeting to the end, whoever makes it."""
+        """Run the session from the greeting to the end."""
         self.room.enter(self)
         how = "left"
         try:
-            how = await self._stay()
+            how = await self._converse()
         except asyncio.CancelledError:
-            if self._over is None:
+            if self._ending is None:
                 raise
-            how = self._over.code
-            await self._see_out(self._over)
+            how = self._ending.code
+            await self._dismiss(self._ending)
         except ProtocolError as error:
             how = error.code
-            await self._see_out(_Over(error.code, error.close, str(error)))
+            await self._dismiss(_Ending(error.code, error.close, str(error)))
         except EngineError as error:
             how = "internal"
-            await self._see_out(_Over("internal", 1011, str(error)))
+            await self._dismiss(_Ending("internal", 1011, str(error)))
         except (WebSocketDisconnect, OSError):
             pass
         except Exception as error:
-            # starlette raises RuntimeError for a socket that has gone.
+            # starlette raises RuntimeError for a closed socket.
             connected = self.socket.application_state is WebSocketState.CONNECTED
             if connected or not isinstance(error, RuntimeError):
                 log.exception("a session failed")
                 how = "internal"
-                await self._see_out(_Over("internal", 1011, "the server failed"))
+                await self._dismiss(_Ending("internal", 1011, "the server failed"))
         finally:
             self._forget()
             self.room.leave(self)
             self.room.metrics.sessions.labels(how).inc()
 
-    # -- what the room asks ----------------------------------------------------------------------
+    # -- interface for `SessionManager` ------------------------------------------------------------
 
     def check(self, now: float) -> None:
-        """See `room.Guest`."""
+        """See `room.ManagedSession`."""
         limits = self.room.settings.limits
-        if now - self._came > limits.session_seconds:
-            self._end(_Over("session_time", 1008, f"{limits.session_seconds:g} s are over"))
-        elif self._doing == "waiting" and now - self._since > limits.idle_seconds:
-            self._end(_Over("idle", 1008, f"nothing came for {limits.idle_seconds:g} s"))
-        elif self._doing != "waiting" and self._link("gone", lambda: False)():
-            self._end(_Over("left", 1001, "the client has gone", abort=True))
-        elif self._doing == "sending" and now - self._since > self.room.settings.send_seconds:
-            self._end(_Over("too_slow", 1008, "answers are not read", abort=True))
+        if now - self._opened > limits.session_seconds:
+            self._end(_Ending("session_time", 1008, f"{limits.session_seconds:g} s are over"))
+        elif self._activity == "waiting" and now - self._since > limits.idle_seconds:
+            self._end(_Ending("idle", 1008, f"nothing came for {limits.idle_seconds:g} s"))
+        elif self._activity != "waiting" and self._link("gone", lambda: False)():
+            self._end(_Ending("left", 1001, "the client has gone", abort=True))
+        elif self._activity == "sending" and now - self._since > self.room.settings.send_seconds:
+            self._end(_Ending("too_slow", 1008, "answers are not read", abort=True))
 
     async def warn(self, seconds: float) -> None:
-        """See `room.Guest`."""
+        """See `room.ManagedSession`."""
         with suppress(WebSocketDisconnect, RuntimeError, OSError):
             await self.socket.send_text(protocol.dumps("draining", seconds=seconds))
 
     def dismiss(self) -> None:
-        """See `room.Guest`."""
-        waiting = self._doing == "waiting"
-        unread = self._doing == "sending" and self._now() - self._since > PART_SECONDS
-        over = _Over("draining", 1001, "the server is going away", flush=waiting, abort=unread)
-        self._end(over)
+        """See `room.ManagedSession`."""
+        waiting = self._activity == "waiting"
+        unread = self._activity == "sending" and self._now() - self._since > PART_SECONDS
+        ending = _Ending("draining", 1001, "the server is going away", flush=waiting, abort=unread)
+        self._end(ending)
 
-    def _end(self, over: _Over) -> None:
-        if self._over is None and self._task is not None:
-            self._over = over
+    def _end(self, ending: _Ending) -> None:
+        if self._ending is None and self._task is not None:
+            self._ending = ending
             self._task.cancel()
 
-    # -- the conversation ------------------------------------------------------------------------
+    # -- the conversation -------------------------------------------------------------------------
 
-    async def _stay(self) -> str:
+    async def _converse(self) -> str:
         await self.socket.accept(
             subprotocol=protocol.SUBPROTOCOL
             if protocol.SUBPROTOCOL in self.socket.scope.get("subprotocols", [])
@@ -134,7 +136,7 @@ class Session:
         )
         await self._say("hello", self.room.hello)
         while True:
-            self._is("waiting")
+            self._set_activity("waiting")
             message = await self.socket.receive()
             if message["type"] == "websocket.disconnect":
                 return "left"
@@ -147,26 +149,27 @@ class Session:
         kind, hello = message["type"], self.room.hello
         protocol.check(message, protocol.CLIENT, {"codebooks": hello.codebooks})
         if kind == "start":
-            if self._talk is not None:
+            if self._conversation is not None:
                 raise ProtocolError("start comes after end", code="out_of_order", close=1008)
             self._start = Start.read(message, hello)
             mode, codebooks = self._start.mode, self._start.codebooks
-            self._talk = self.room.engine.open(mode, codebooks, live=self._start.live)
-            self._times, self._fed = Times(10_000), False
+            self._conversation = self.room.engine.open(mode, codebooks, live=self._start.live)
+            self._times = Times(10_000)
+            self._fed = False
         elif kind == "codebooks":
-            talk, start = self._started()
-            if talk.mode != "both":
-                raise ProtocolError(f"codebooks are changed in both, not in {talk.mode}")
+            conversation, start = self._started()
+            if conversation.mode != "both":
+                raise ProtocolError(f"codebooks are changed in both, not in {conversation.mode}")
             mirrors = self.room.engine.steps.first_frames > 1
             if self._fed and (not start.live or mirrors):
                 raise ProtocolError("here codebooks can be changed before the first audio only")
-            talk.decoded = message["codebooks"]
+            conversation.decoded = message["codebooks"]
         else:
-            talk, start = self._started()
-            await self._finish(talk, start, message.get("samples"))
+            conversation, start = self._started()
+            await self._finish(conversation, start, message.get("samples"))
 
     async def _piece(self, data: bytes) -> None:
-        talk, start = self._started()
+        conversation, start = self._started()
         message = Binary.read(data, self.room.hello, start.format)
         wanted = protocol.TOKENS if start.mode == "decode" else protocol.AUDIO
         if message.kind != wanted:
@@ -174,52 +177,57 @@ class Session:
         if wanted == protocol.TOKENS:
             if message.rows != start.codebooks:
                 raise ProtocolError(f"tokens of {message.rows} codebooks, not {start.codebooks}")
-            talk.frames += message.count
+            conversation.frames += message.count
         self._fed = True
         seconds = 0.0
         for values in message.pieces(self._piece_frames):
-            self._is("working")
-            answer = await self.room.engine.push(talk, values)
+            self._set_activity("working")
+            answer = await self.room.engine.push(conversation, values)
             seconds += answer.seconds
             self._count(wanted, values.shape[1], answer)
             await self._send(answer, start)
         self.room.metrics.answers.observe(seconds)
         self._times.add(seconds)
 
-    async def _finish(self, talk: Conversation, start: Start, samples: int | None) -> None:
+    async def _finish(self, conversation: StreamSession, start: Start, samples: int | None) -> None:
         if samples is not None:
-            most = talk.frames * self.room.hello.frame_size
+            most = conversation.frames * self.room.hello.frame_size
             if start.mode != "decode" or samples > most:
                 raise ProtocolError(f"samples is of a decoding, at most {most} of these frames")
-        self._is("working")
-        answer = await self.room.engine.finish(talk, samples)
+        self._set_activity("working")
+        answer = await self.room.engine.finish(conversation, samples)
         await self._send(answer, start)
         await self._say(
-            "end", samples=talk.samples, frames=talk.frames, **self._times.spread().row()
+            "end",
+            samples=conversation.samples,
+            frames=conversation.frames,
+            **self._times.spread().row(),
         )
         self._forget()
 
-    def _started(self) -> tuple[Conversation, Start]:
-        if self._talk is None or self._start is None:
+    def _started(self) -> tuple[StreamSession, Start]:
+        if self._conversation is None or self._start is None:
             raise ProtocolError("nothing was started", code="out_of_order", close=1008)
-        return self._talk, self._start
+        return self._conversation, self._start
 
     def _forget(self) -> None:
-        if self._talk is not None:
-            self.room.engine.close(self._talk)
-        self._talk = self._start = None
+        if self._conversation is not None:
+            self.room.engine.close(self._conversation)
+        self._conversation = None
+        self._start = None
 
     def _link(self, name: str, missing: Any = None) -> Any:
-        """Return what `run` gives a session beside the socket."""
+        """Return an object that `run` passes to sessions beside the socket."""
         return self.socket.scope.get("state", {}).get(name, missing)
 
-    # -- saying things ---------------------------------------------------------------------------
+    # -- sending ----------------------------------------------------------------------------------
 
-    def _is(self, doing: str) -> None:
-        self._doing, self._since = doing, self._now()
+    def _set_activity(self, activity: str) -> None:
+        self._activity = activity
+        self._since = self._now()
 
     async def _send(self, answer: Answer, start: Start) -> None:
-        self._is("sending")
+        self._set_activity("sending")
         messages = []
         if answer.codes is not None and answer.codes.shape[1]:
             messages.append(protocol.tokens(answer.codes, self._widths))
@@ -229,7 +237,7 @@ class Session:
             await self._link("send_bytes")(messages)
 
     async def _say(self, kind: str, value: Any = None, /, **more: Any) -> None:
-        self._is("sending")
+        self._set_activity("sending")
         await self.socket.send_text(protocol.dumps(kind, value, **more))
 
     def _count(self, kind: int, size: int, answer: Answer) -> None:
@@ -241,19 +249,19 @@ class Session:
         if answer.samples is not None:
             metrics.samples_out.inc(answer.samples.shape[1])
 
-    async def _see_out(self, over: _Over) -> None:
-        """Says why, and closes; whoever does not hear it within a second is cut off."""
+    async def _dismiss(self, ending: _Ending) -> None:
+        """Send the reason and close the socket, or cut the connection after a second."""
         try:
-            if not over.abort:
-                await asyncio.wait_for(self._part(over), PART_SECONDS)
+            if not ending.abort:
+                await asyncio.wait_for(self._say_goodbye(ending), PART_SECONDS)
                 return
         except (WebSocketDisconnect, RuntimeError, OSError, asyncio.TimeoutError):
             pass  # EngineError is a RuntimeError
         if (abort := self._link("abort")) is not None:
             abort()
 
-    async def _part(self, over: _Over) -> None:
-        if over.flush and self._talk is not None and self._start is not None:
-            await self._finish(self._talk, self._start, None)
-        await self._say("error", code=over.code, message=over.message)
-        await self.socket.close(over.close, protocol.reason(over.message))
+    async def _say_goodbye(self, ending: _Ending) -> None:
+        if ending.flush and self._conversation is not None and self._start is not None:
+            await self._finish(self._conversation, self._start, None)
+        await self._say("error", code=ending.code, message=ending.message)
+        await self.socket.close(ending.close, protocol.reason(ending.message))

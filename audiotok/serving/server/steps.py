@@ -1,5 +1,4 @@
-"""Who steps the conversations: a codec in torch, or an exported one
-(`audiotok.runtime.batching_numpy`)."""
+"""Batched streams of a codec for the server, in torch or exported (`runtime.batching_numpy`)."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from audiotok.runtime.batching_numpy import Crowd
+from audiotok.runtime.batching_numpy import GraphStreamBatch
 from audiotok.runtime.exported import Exported
 from audiotok.tokens.tokenizer import Tokenizer
 
@@ -18,68 +17,71 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Steps(Protocol):
-    """Streams of one codec, stepped side by side; used by one thread. Arrays are numpy's."""
+    """Interface of streams of one codec that are stepped together, by one thread, in numpy."""
 
     @property
     def codec(self) -> Tokenizer:
-        """Whose they are."""
+        """The codec of the streams."""
         ...
 
     @property
     def block(self) -> int:
-        """Frames a step that a recording goes fastest in."""
+        """Frames per step with which a recording is fastest."""
         ...
 
     @property
     def first_frames(self) -> int:
-        """Frames that the first step needs at least."""
+        """Least number of frames of the first step."""
         ...
 
     @property
     def latency(self) -> float:
-        """Seconds from a sample's arrival to its decoded self, at most, computing apart."""
+        """Algorithmic latency of encoding and decoding in seconds."""
         ...
 
     def open(self, block: int, /) -> Any:
-        """A new stream, stepped so many frames at a time."""
+        """Open a new stream that is stepped so many frames at a time."""
 
     def close(self, stream: Any, /) -> None:
-        """Forget one."""
+        """Release a stream."""
 
     def encode(self, pieces: Mapping[Any, np.ndarray], /) -> dict[Any, np.ndarray]:
-        """Samples `[c t]` of each stream to the codes `[k f]` that they complete."""
+        """Encode samples `[c t]` of each stream to the codes `[k f]` that they complete."""
         ...
 
     def decode(self, codes: Mapping[Any, np.ndarray], /) -> dict[Any, np.ndarray]:
-        """Codes `[k f]` of each stream to the samples `[c t]` that they complete."""
+        """Decode codes `[k f]` of each stream to the samples `[c t]` that they complete."""
         ...
 
     def finish_encode(self, stream: Any, /) -> np.ndarray:
-        """The codes `[k f]` of what is left."""
+        """Return the remaining codes `[k f]` of a stream."""
         ...
 
     def finish_decode(self, stream: Any, /) -> np.ndarray:
-        """The samples `[c t]` that are left."""
+        """Return the remaining samples `[c t]` of a stream."""
         ...
 
 
 class _InTorch:
-    """`stream.StreamBatch`, in numpy's arrays.
+    """Streams in torch by `stream.StreamBatch`, with numpy arrays.
 
     Args:
-        codec: that can stream.
+        codec: a codec that can stream.
 
     Raises:
-        ValueError: it cannot; says why.
+        ValueError: the codec cannot stream.
     """
 
     def __init__(self, codec: Codec) -> None:
         from audiotok.runtime.stream import Stream, StreamBatch
 
         Stream(codec)
-        self.codec, self.block, self.first_frames = codec, codec.block, codec.first_frames
+        self.codec = codec
+        self.block = codec.block
+        self.first_frames = codec.first_frames
         self.latency = codec.latency
-        self._stream, self._batch = Stream, StreamBatch(codec)
+        self._stream = Stream
+        self._batch = StreamBatch(codec)
         self._device = next(codec.parameters()).device
 
     def open(self, block: int) -> Any:
@@ -87,7 +89,7 @@ class _InTorch:
         return self._stream(self.codec, block=block)
 
     def close(self, stream: Any) -> None:
-        """See `Steps.close`; a stream is all there is of it."""
+        """See `Steps.close`; a stream holds nothing to release."""
 
     def encode(self, pieces: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
         """See `Steps.encode`."""
@@ -112,18 +114,22 @@ class _InTorch:
 
 
 class _InWindows(_InTorch):
-    """Streams that look at so many seconds around a frame (`runtime.windows`), each by itself."""
+    """Streams in windows of so many seconds around a frame (`runtime.windows`), one by one."""
 
     def __init__(self, codec: Codec, context: float) -> None:
         from audiotok.runtime.stream import Stream
 
-        self.codec, self.block, self._context = codec, codec.block, context
-        self.first_frames = max(2, codec.first_frames)  # codebooks are those of the first audio
+        self.codec = codec
+        self.block = codec.block
+        self._context = context
+        # The number of codebooks is fixed by the first audio.
+        self.first_frames = max(2, codec.first_frames)
         self.latency = Stream(codec, context=context).latency.algorithmic
-        self._stream, self._device = Stream, codec.device
+        self._stream = Stream
+        self._device = codec.device
 
     def open(self, block: int) -> Any:
-        """See `Steps.open`; windows are of one size."""
+        """See `Steps.open`; all windows have one size."""
         return self._stream(self.codec, context=self._context)
 
     def encode(self, pieces: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
@@ -140,20 +146,20 @@ def _arrays(tensors: Mapping[Any, Any]) -> dict[Any, np.ndarray]:
 
 
 def steps_of(codec: Codec | Exported, context: float | None = None) -> Steps:
-    """Who steps streams of a codec.
+    """Return batched streams of a codec, warmed up.
 
     Args:
-        codec: to be streamed.
-        context: seconds around a frame that one may look at which needs the whole recording.
+        codec: the codec.
+        context: seconds around a frame, for a codec that needs the whole recording.
 
     Raises:
-        ValueError: it cannot stream, or needs no context; says why.
+        ValueError: the codec cannot stream, or needs no context.
     """
     steps: Steps
     if isinstance(codec, Exported):
         if context is not None:
             raise ValueError("windows run in torch: leave --context or --backend out")
-        steps = Crowd(codec)
+        steps = GraphStreamBatch(codec)
     else:
         steps = _InTorch(codec) if context is None else _InWindows(codec, context)
     _warm(steps)
@@ -161,7 +167,7 @@ def steps_of(codec: Codec | Exported, context: float | None = None) -> Steps:
 
 
 def _warm(steps: Steps) -> None:
-    """Once there and back, so that nobody waits for what is made ready when it is first used."""
+    """Encode and decode silence once, so that the first client does not wait for the warm-up."""
     stream, frames = steps.open(1), steps.first_frames + 2
     silence = np.zeros((steps.codec.channels, frames * steps.codec.frame_size), np.float32)
     codes = [steps.encode({stream: silence})[stream], steps.finish_encode(stream)]

@@ -1,1 +1,1 @@
-"""Discriminators: what tells a codec's output from a recording, to train the codec against."""
+"""Discriminators, which tell a codec's output from a recording, to train the codec against."""

@@ -1,8 +1,8 @@
-"""What every discriminator promises: a waveform in, one opinion of each of its judges out.
+"""Interface of discriminators: they map a waveform to one output of each sub-discriminator.
 
-All are weight-normalised convolutions with leaky rectifiers between them. Each judge sees the
-waveform from another side (a period, a window, a rate) and gives scores, high for a recording,
-and the features they came from, which feature matching compares.
+All are weight-normalised convolutions with leaky rectifiers between them. Each sub-discriminator
+gets the waveform in another form (a period, a window, a rate) and returns scores, high for a
+recording, and the features they were computed from, which feature matching compares.
 """
 
 from __future__ import annotations
@@ -21,43 +21,49 @@ from audiotok.nn.spectrogram import stft
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """What one judge says of a batch.
+class DiscriminatorOutput:
+    """Output of one sub-discriminator on a batch.
 
     Attributes:
-        score: `[b ...]`, one for each place that it looked at.
-        features: `[b ...]` each, what its layers saw, first layer first, without the score.
+        score: `[b ...]`, one for each position of the last layer.
+        features: outputs `[b ...]` of the other layers, first layer first.
     """
 
     score: Tensor
     features: list[Tensor]
 
-    def float(self) -> Opinion:
-        """Return the same in single precision, which is what losses are computed in."""
-        return Opinion(self.score.float(), [feature.float() for feature in self.features])
+    def float(self) -> DiscriminatorOutput:
+        """Return the same in float32, in which losses are computed."""
+        return DiscriminatorOutput(
+            self.score.float(), [feature.float() for feature in self.features]
+        )
 
 
 class Discriminator(nn.Module):
-    """Judges of a waveform `[b c t]`; a subclass writes `judge` and fills `judges`.
+    """Discriminator of waveforms `[b c t]`; a subclass writes `discriminate` and fills `judges`.
 
-    The published discriminators are made for mono. With more `channels` the first layer of every
-    judge sees them all.
+    The published discriminators are for mono. With more `channels` the first layer of every
+    sub-discriminator takes them all.
 
     Attributes:
-        config_type: the frozen dataclass of its sizes; without arguments, the published ones.
-        config: the sizes it has. Its `channels` is how many the waveform must have.
-        shortest: samples that a waveform must have at least.
+        config_type: frozen dataclass of the sizes, whose defaults are the published ones.
+        config: the sizes; `channels` is the number of channels of the waveform.
+        shortest: least number of samples of a waveform.
+        judges: the sub-discriminators (the name is part of the keys of saved states).
     """
 
     config_type: type[Any]
     config: Any
     shortest: int = 1
 
-    def forward(self, wave: Wave) -> list[Opinion]:
-        """One opinion of each judge. Recordings of a batch do not see each other.
+    def forward(self, wave: Wave) -> list[DiscriminatorOutput]:
+        """Return the output of each sub-discriminator; recordings of a batch are independent.
+
+        Args:
+            wave: waveforms `[b c t]`.
 
         Raises:
-            ValueError: another number of channels, or fewer samples than `shortest`.
+            ValueError: the number of channels differs, or there are fewer samples than `shortest`.
         """
         c, t = wave.shape[1:]
         if c != self.config.channels:
@@ -69,43 +75,56 @@ class Discriminator(nn.Module):
                 f"{type(self).__name__} needs {self.shortest} samples at least, not {t}:"
                 " use longer crops"
             )
-        return self.judge(wave)
+        return self.discriminate(wave)
 
-    def judge(self, wave: Wave) -> list[Opinion]:
-        """What `forward` gives, of a waveform that fits."""
+    def discriminate(self, wave: Wave) -> list[DiscriminatorOutput]:
+        """Return the output of each sub-discriminator on a waveform that `forward` has checked."""
         raise NotImplementedError
 
 
 class Stack(nn.Module):
-    """Layers with a leaky rectifier after each."""
+    """Layers with a leaky rectifier after each.
+
+    Args:
+        layers: the layers, in order.
+        slope: slope of the rectifier below zero.
+    """
 
     def __init__(self, layers: Iterable[nn.Module], *, slope: float) -> None:
         super().__init__()
-        self.layers, self.slope = nn.ModuleList(layers), slope
+        self.layers = nn.ModuleList(layers)
+        self.slope = slope
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The features of every layer."""
+        """Return the features of every layer."""
         features = []
         for layer in self.layers:
             x = layer(x)
             if x.ndim == 4:
                 # Convolutions of few channels run two to four times as fast with channels last
-                # in memory; a first layer of one channel does not say so by itself.
+                # in memory; after a first layer of one channel torch does not choose that itself.
                 x = x.contiguous(memory_format=torch.channels_last)
             x = F.leaky_relu(x, self.slope)
             features.append(x)
         return features
 
 
-class Judge(nn.Module):
-    """A stack of layers and one more that scores its last features."""
+class SubDiscriminator(nn.Module):
+    """Sub-discriminator: a stack of layers and one more that scores the last features.
+
+    Args:
+        layers: layers of the stack.
+        score: layer that computes the score.
+        slope: slope of the rectifiers below zero.
+    """
 
     def __init__(self, layers: Iterable[nn.Module], score: nn.Module, *, slope: float) -> None:
         super().__init__()
-        self.stack, self.score = Stack(layers, slope=slope), score
+        self.stack = Stack(layers, slope=slope)
+        self.score = score
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Score and features."""
+        """Return the score and the features of every layer."""
         features = self.stack(x)
         return self.score(features[-1]), features
 
@@ -119,7 +138,16 @@ def conv2d(
     dilation: int = 1,
     normed: bool = True,
 ) -> nn.Module:
-    """A weight-normalised convolution over frames (dilated) and bins, padded by half its span."""
+    """Build a convolution over frames and bins, padded by half its span.
+
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        kernel: frames and bins of the kernel.
+        stride: strides over frames and bins.
+        dilation: dilation over frames.
+        normed: whether its weights are normalised.
+    """
     layer = nn.Conv2d(
         inputs,
         outputs,
@@ -132,22 +160,30 @@ def conv2d(
 
 
 def spectrogram(wave: Wave, window: Tensor, hop: int) -> Tensor:
-    """Real parts of all channels, then imaginary ones, `[b 2c frames bins]`; no padding.
+    """Return complex bins without padding, real parts of all channels before imaginary parts.
 
-    In memory the channels of mono come last: convolutions of few channels run two to four times
-    as fast so.
+    In memory the channels of mono come last, with which convolutions of few channels run two to
+    four times as fast.
+
+    Args:
+        wave: waveforms `[b c t]`.
+        window: window `[size]`.
+        hop: hop in samples.
+
+    Returns:
+        `[b 2c frames bins]`.
     """
     bins = torch.view_as_real(stft(wave.flatten(0, 1), window, hop))
     return bins.unflatten(0, wave.shape[:2]).permute(0, 4, 1, 2, 3).flatten(1, 2)
 
 
 def filled(wave: Wave, size: int) -> Tensor:
-    """At least `size` samples: a shorter wave with zeros after it."""
+    """Return the wave, with zeros appended where it has fewer than `size` samples."""
     return F.pad(wave, (0, max(0, size - wave.shape[2])))
 
 
 def levelled(wave: Wave) -> Wave:
-    """Each recording without its mean, and with a peak of 0.8: what DAC's discriminators see."""
+    """Return each recording without its mean and with a peak of 0.8, as DAC's discriminators do."""
     wave = wave - wave.mean(2, keepdim=True)
-    # Silence stays silent, and its slope bounded.
+    # The lower bound keeps silence silent and the gradient finite.
     return 0.8 * wave / wave.abs().amax((1, 2), keepdim=True).clamp(min=1e-3)

@@ -10,8 +10,8 @@ from audiotok._platform.shapes import Wave
 from audiotok.nn.spectrogram import hann
 from audiotok.training.discriminators.base import (
     Discriminator,
-    Judge,
-    Opinion,
+    DiscriminatorOutput,
+    SubDiscriminator,
     conv2d,
     filled,
     spectrogram,
@@ -22,18 +22,18 @@ from audiotok.training.discriminators.base import (
 class Config:
     """Sizes of `MsStft`."""
 
-    channels: int = 1  # of audio
+    channels: int = 1  # channels of audio
     windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)  # samples; the hop is a quarter
     width: int = 32  # features of every layer
     dilations: tuple[int, ...] = (1, 2, 4)  # over frames; each such layer halves the bins
 
 
 class MsStft(Discriminator):
-    """Convolutions over frames and bins of real and imaginary parts, one judge for each window.
+    """Multi-scale STFT discriminator: convolutions over complex bins in windows of several sizes.
 
     472,330 parameters as published (Défossez et al. 2022, arXiv:2210.13438, section 3.4; these
     five windows are the paper's and SpeechTokenizer's, the `encodec` package has three of them by
-    default). A wave shorter than a window is filled up with zeros.
+    default). A wave shorter than a window is padded with zeros.
     """
 
     config_type = Config
@@ -41,25 +41,25 @@ class MsStft(Discriminator):
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or Config()
-        self.judges = nn.ModuleList(_judge(config) for _ in config.windows)
+        self.judges = nn.ModuleList(_build(config) for _ in config.windows)
 
-    def judge(self, wave: Wave) -> list[Opinion]:
-        """One opinion for each window, scores `[b frames bins]`."""
-        opinions = []
-        for size, judge in zip(self.config.windows, self.judges, strict=True):
-            # Divided by the window's energy, so that all sizes are equally loud.
+    def discriminate(self, wave: Wave) -> list[DiscriminatorOutput]:
+        """Return the outputs for each window, scores `[b frames bins]`."""
+        outputs = []
+        for size, sub_discriminator in zip(self.config.windows, self.judges, strict=True):
+            # The division by the window's energy makes all window sizes equally loud.
             window = hann(size, wave.device, gain=(3 * size / 8) ** -0.5)
-            score, features = judge(spectrogram(filled(wave, size), window, size // 4))
-            opinions.append(Opinion(score[:, 0], features))
-        return opinions
+            score, features = sub_discriminator(spectrogram(filled(wave, size), window, size // 4))
+            outputs.append(DiscriminatorOutput(score[:, 0], features))
+        return outputs
 
 
-def _judge(config: Config) -> Judge:
+def _build(config: Config) -> SubDiscriminator:
     width = config.width
     layers = [
-        # The one layer that the published code leaves without weight normalisation.
+        # The published code has this one layer without weight normalisation.
         conv2d(2 * config.channels, width, (3, 9), normed=False),
         *(conv2d(width, width, (3, 9), stride=(1, 2), dilation=d) for d in config.dilations),
         conv2d(width, width, (3, 3)),
     ]
-    return Judge(layers, conv2d(width, 1, (3, 3)), slope=0.2)
+    return SubDiscriminator(layers, conv2d(width, 1, (3, 3)), slope=0.2)

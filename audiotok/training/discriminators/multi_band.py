@@ -13,7 +13,7 @@ from audiotok._platform.shapes import Wave
 from audiotok.nn.spectrogram import hann
 from audiotok.training.discriminators.base import (
     Discriminator,
-    Opinion,
+    DiscriminatorOutput,
     Stack,
     conv2d,
     filled,
@@ -26,16 +26,24 @@ from audiotok.training.discriminators.base import (
 class Config:
     """Sizes of `MultiBand`."""
 
-    channels: int = 1  # of audio
+    channels: int = 1  # channels of audio
     windows: tuple[int, ...] = (2048, 1024, 512)  # samples; the hop is a quarter
-    edges: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the bands, 1 half the rate
+    # Edges of the bands; 1 is half the sample rate.
+    edges: tuple[float, ...] = (
+        0.0,
+        0.1,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+    )
     width: int = 32  # features of every layer
 
 
 class MultiBand(Discriminator):
-    """Convolutions over frames and bins of real and imaginary parts; each band has its own.
+    """Multi-band discriminator: convolutions over complex bins, with weights for each band.
 
-    High bands, quiet in most audio, cannot be drowned by low ones. 1,413,990 parameters as
+    High bands, quiet in most audio, are not outweighed by low ones. 1,413,990 parameters as
     published (Kumar et al. 2023, arXiv:2306.06546, section 3.3). DAC trains it beside `mpd` at
     `level = true`: 42,519,760 together, as in WavTokenizer. A wave shorter than a window is filled
     up with zeros.
@@ -48,21 +56,22 @@ class MultiBand(Discriminator):
         self.config = config = config or Config()
         self.judges = nn.ModuleList(_Bands(config) for _ in config.windows)
 
-    def judge(self, wave: Wave) -> list[Opinion]:
-        """One opinion for each window, scores `[b frames bins]`; features band by band."""
+    def discriminate(self, wave: Wave) -> list[DiscriminatorOutput]:
+        """Return the outputs for each window, scores `[b frames bins]`; features band by band."""
         wave = levelled(wave)
         return [
-            judge(_spectrogram(filled(wave, size), size))
-            for size, judge in zip(self.config.windows, self.judges, strict=True)
+            sub_discriminator(_spectrogram(filled(wave, size), size))
+            for size, sub_discriminator in zip(self.config.windows, self.judges, strict=True)
         ]
 
 
 class _Bands(nn.Module):
-    """The judge of one window."""
+    """Sub-discriminator of one window."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.edges, width = config.edges, config.width
+        self.edges = config.edges
+        width = config.width
         self.bands = nn.ModuleList(
             Stack(
                 [
@@ -76,17 +85,17 @@ class _Bands(nn.Module):
         )
         self.score = conv2d(width, 1, (3, 3))
 
-    def forward(self, spectrum: Tensor) -> Opinion:
+    def forward(self, spectrum: Tensor) -> DiscriminatorOutput:
         edges = [int(edge * spectrum.shape[3]) for edge in self.edges]
         features, last = [], []
         for (low, high), band in zip(pairwise(edges), self.bands, strict=True):
             features += band(spectrum[..., low:high])
             last.append(features[-1])
-        return Opinion(self.score(torch.cat(last, 3))[:, 0], features)
+        return DiscriminatorOutput(self.score(torch.cat(last, 3))[:, 0], features)
 
 
 def _spectrogram(wave: Wave, size: int) -> Tensor:
-    """`[b 2c frames bins]`, a frame for every hop begun, mirrored at both ends."""
+    """Return bins `[b 2c frames bins]`, one frame for each begun hop, reflected at both ends."""
     hop = size // 4
     width = (size - hop) // 2
     wave = F.pad(wave, (width, width + -wave.shape[2] % hop), "reflect")

@@ -1,1 +1,1 @@
-"""Ways to run a codec over many recordings: processes here, or a Ray cluster."""
+"""Executors that run a codec over many recordings: local processes, or a Ray cluster."""

@@ -1,4 +1,4 @@
-"""What every engine does: tasks in, outcomes out as they come."""
+"""Interface of executors, which turn tasks into outcomes."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from audiotok.corpus.build.worker import Outcome, Task, Work
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Engine:
-    """Runs recordings through a codec.
+class BuildExecutor:
+    """Executor that encodes recordings with a codec.
 
     Attributes:
-        about: a line for `--help`.
-        window: tasks that it wants to have at hand at once.
+        about: description in one line, for the command line.
+        window: number of tasks that it takes at a time.
     """
 
     about: ClassVar[str] = ""
     window: ClassVar[int] = 256
 
     def workers(self, work: Work) -> int:
-        """Processes, unless told: one a core, or one a device."""
+        """Return the default number of processes: one per core, or one per device."""
         return cores() if work.device == "cpu" else len(work.device.split(","))
 
     def run(self, work: Work, tasks: Iterator[Task | None], workers: int) -> Iterator[Outcome]:
-        """The outcome of every task, in any order.
+        """Yield the outcome of every task, in any order.
 
         Args:
-            work: what to do.
-            tasks: read lazily; None means "not now, outcomes are waited for".
-            workers: processes.
+            work: options of encoding.
+            tasks: tasks, read lazily; None means that outcomes must come before more tasks.
+            workers: number of processes.
 
         Raises:
             ValueError: no process can start.

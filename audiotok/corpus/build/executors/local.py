@@ -1,4 +1,4 @@
-"""Processes on this machine, each with a codec of its own; one that dies is replaced."""
+"""Executor with processes on this machine, each with a codec; one that dies is replaced."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from audiotok.corpus.build.executors.base import Engine
 from audiotok._platform.signals import no_interrupt
-from audiotok.corpus.build.worker import Coded, Outcome, Stage, Task, Work
+from audiotok.corpus.build.executors.base import BuildExecutor
+from audiotok.corpus.build.worker import EncodedRecording, Outcome, Task, Work, Worker
 
 log = logging.getLogger("audiotok")
 
-DEATHS = 2  # of processes that had nothing but this recording in hand
+DEATHS = 2  # of processes that had only this recording
 
 
-class Local(Engine):
-    """As many processes as there are cores, or one for each GPU.
+class Local(BuildExecutor):
+    """Executor with one process per core, or one per GPU.
 
-    Of a process that dies, each recording it had in hand is tried again with nothing beside it.
+    Each recording of a process that dies is tried again, alone in its process.
     """
 
     about = "processes on this machine"
 
     def run(self, work: Work, tasks: Iterator[Task | None], workers: int) -> Iterator[Outcome]:
-        """See `Engine.run`."""
+        """See `BuildExecutor.run`."""
         pool = _Pool(work, tasks, workers)
         try:
             yield from pool.outcomes()
@@ -41,7 +41,7 @@ class Local(Engine):
 
 
 class _Sender(logging.Handler):
-    """Sends what a process warns of to its parent."""
+    """Log handler that sends the warnings of a process to its parent."""
 
     def __init__(self, send: Any) -> None:
         super().__init__(logging.WARNING)
@@ -52,19 +52,20 @@ class _Sender(logging.Handler):
 
 
 def _work(pipe: Connection, work: Work) -> None:
-    """What a process does: tasks in, outcomes out, until the pipe closes."""
-    # Ctrl-C goes to all processes of a terminal; the parent says who stops.
+    """Run a process: receive tasks and send outcomes until the pipe closes."""
+    # Ctrl-C goes to all processes of a terminal; the parent decides which of them stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     lock = threading.Lock()
 
     def send(message: tuple[str, Any]) -> None:
-        with lock, suppress(OSError):  # the parent is gone: so is the pipe, which ends all
+        with lock, suppress(OSError):  # the parent has ended; the closed pipe ends this process
             pipe.send(message)
 
-    log.handlers, log.propagate = [_Sender(send)], False
+    log.handlers = [_Sender(send)]
+    log.propagate = False
     try:
-        stage = Stage(work)
+        worker = Worker(work)
     except Exception as error:
         send(("failed", str(error)))
         return
@@ -73,44 +74,46 @@ def _work(pipe: Connection, work: Work) -> None:
     def receive() -> None:
         with suppress(EOFError, OSError):
             while True:
-                stage.put(pipe.recv())
-        stage.inbox.put(None)
+                worker.put(pipe.recv())
+        worker.inbox.put(None)
 
     threading.Thread(target=receive, daemon=True).start()
-    while (outcomes := stage.step()) is not None:
+    while (outcomes := worker.step()) is not None:
         for outcome in outcomes:
             send(("done", outcome))
 
 
 class _Process:
-    """A process and what it has in hand."""
+    """Process with the tasks that it was given."""
 
     def __init__(self, work: Work) -> None:
         context = get_context("spawn")  # forking a process that has run torch can hang it
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, work), daemon=True)
+        self.pipe, child_pipe = context.Pipe()
+        self.process = context.Process(target=_work, args=(child_pipe, work), daemon=True)
         with no_interrupt():
             self.process.start()
-        theirs.close()
-        self.work, self.started = work, False
+        child_pipe.close()
+        self.work = work
+        self.started = False
         self.hand: dict[int, Task] = {}
-        self.alone = False  # with a recording that may have ended another process
+        self.alone = False  # only has a recording that may have ended another process
 
     def give(self, task: Task) -> None:
         self.hand[task[0]] = task
-        with suppress(OSError):  # it died: its pipe will say so
+        with suppress(OSError):  # it died, which reading its pipe will show
             self.pipe.send(task)
 
 
 class _Pool:
     def __init__(self, work: Work, tasks: Iterator[Task | None], workers: int) -> None:
-        self.tasks, self.more = tasks, True
+        self.tasks = tasks
+        self.more = True
         devices = work.device.split(",")
         works = [replace(work, device=devices[i % len(devices)]) for i in range(workers)]
         self.processes = [_Process(each) for each in works]
         self.suspects: deque[Task] = deque()
         self.deaths = Counter[int]()
-        self.said = set[str]()
+        self.warned = set[str]()
 
     def outcomes(self) -> Iterator[Outcome]:
         self._fill()
@@ -118,25 +121,25 @@ class _Pool:
             for pipe in wait([p.pipe for p in self.processes]):
                 process = next(p for p in self.processes if p.pipe is pipe)
                 try:
-                    kind, what = process.pipe.recv()
+                    kind, content = process.pipe.recv()
                 except (EOFError, OSError):
                     yield from self._died(process)
                     continue
                 if kind == "done":
-                    del process.hand[what[0]]
+                    del process.hand[content[0]]
                     process.alone = process.alone and bool(process.hand)
-                    yield what
+                    yield content
                 elif kind == "ready":
                     process.started = True
                 elif kind == "failed":
-                    raise ValueError(what)
-                elif what not in self.said:
-                    self.said.add(what)
-                    log.warning("%s", what)
+                    raise ValueError(content)
+                elif content not in self.warned:
+                    self.warned.add(content)
+                    log.warning("%s", content)
             self._fill()
 
     def _fill(self) -> None:
-        """Gives every process what it can take; the emptiest first."""
+        """Give tasks to every process that can take some, the one with the fewest first."""
         ready = [p for p in self.processes if p.started and not p.alone]
         while self.suspects and (idle := next((p for p in ready if not p.hand), None)):
             idle.give(self.suspects.popleft())
@@ -146,7 +149,7 @@ class _Pool:
             return  # a process must become idle
         while self.more and ready:
             emptiest = min(ready, key=lambda p: len(p.hand))
-            if len(emptiest.hand) >= emptiest.work.ahead:
+            if len(emptiest.hand) >= emptiest.work.prefetch:
                 return
             try:
                 task = next(self.tasks)
@@ -170,7 +173,10 @@ class _Pool:
             if self.deaths[number] < DEATHS:
                 self.suspects.append(task)
             else:
-                yield number, Coded(f"the process working on it ended {how} (out of memory?)")
+                yield (
+                    number,
+                    EncodedRecording(f"the process working on it ended {how} (out of memory?)"),
+                )
         process.pipe.close()
         self.processes.remove(process)
         self.processes.append(_Process(process.work))

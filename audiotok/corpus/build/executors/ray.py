@@ -1,4 +1,4 @@
-"""Actors of a Ray cluster, through Ray Data: one a GPU, or one a CPU."""
+"""Executor with actors of a Ray cluster, through Ray Data: one per GPU or CPU."""
 
 from __future__ import annotations
 
@@ -6,54 +6,54 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
-from audiotok.corpus.build.executors.base import Engine
-from audiotok._platform.optional import needed
-from audiotok.corpus.build.worker import Outcome, Stage, Task, Work
+from audiotok._platform.optional import optional_import
+from audiotok.corpus.build.executors.base import BuildExecutor
+from audiotok.corpus.build.worker import Outcome, Task, Work, Worker
 
-BATCH = 32  # recordings that an actor is handed at once, and that are done again if it dies
+BATCH = 32  # recordings that an actor gets at once, and that are repeated if it dies
 
 
-class Ray(Engine):
-    """A map over the listing with stateful actors; this process commits what comes, in order.
+class Ray(BuildExecutor):
+    """Executor that maps stateful actors over the listing; this process commits the outcomes.
 
-    Ray's own cluster is used where RAY_ADDRESS says there is one, else one on this machine. Actors
-    come and go with the work there is, from one to `workers`; Ray holds back what would not fit
-    into its object store, and gives the batch of an actor or node that died to another. A recording
-    that ends every process it meets stops the run; the local engine would quarantine it.
+    The cluster is that of RAY_ADDRESS if it is set, else one on this machine. The number of actors
+    follows the work, from one to `workers`; Ray holds back tasks that would not fit into its object
+    store, and gives the batch of an actor or node that died to another. A recording that ends every
+    process it is given to stops the run; the local executor would quarantine it.
     """
 
     about = "a Ray cluster (pip install 'audiotok[ray]')"
-    window = 1 << 15  # a map over so many at a time; starting its actors takes seconds
+    window = 1 << 15  # tasks in one map; starting its actors takes seconds
 
     def workers(self, work: Work) -> int:
-        """See `Engine.workers`: what the cluster has."""
+        """Return the number of GPUs or CPUs of the cluster."""
         resources = _started().cluster_resources()
         return max(1, int(resources.get("CPU" if work.device == "cpu" else "GPU", 1)))
 
     def run(self, work: Work, tasks: Iterator[Task | None], workers: int) -> Iterator[Outcome]:
-        """See `Engine.run`."""
+        """See `BuildExecutor.run`."""
         ray = _started()
         ray.data.DataContext.get_current().enable_progress_bars = False
         more = True
         while more:
-            some: list[dict[str, bytes]] = []
+            batch: list[dict[str, bytes]] = []
             for task in tasks:
                 if task is None:
                     break
-                some.append({"task": pickle.dumps(task)})
-                if len(some) == self.window:
+                batch.append({"task": pickle.dumps(task)})
+                if len(batch) == self.window:
                     break
             else:
                 more = False
-            if some:
-                yield from self._map(ray, work, some, workers)
+            if batch:
+                yield from self._map(ray, work, batch, workers)
 
     def _map(
-        self, ray: Any, work: Work, some: list[dict[str, bytes]], workers: int
+        self, ray: Any, work: Work, batch: list[dict[str, bytes]], workers: int
     ) -> Iterator[Outcome]:
-        blocks = -(-len(some) // BATCH)
+        blocks = -(-len(batch) // BATCH)
         on_gpu = work.device != "cpu"
-        made = ray.data.from_items(some, override_num_blocks=blocks).map_batches(
+        rows = ray.data.from_items(batch, override_num_blocks=blocks).map_batches(
             _Actor,
             fn_constructor_args=(work,),
             batch_size=BATCH,
@@ -61,33 +61,33 @@ class Ray(Engine):
             num_cpus=0 if on_gpu else 1,
             num_gpus=1 if on_gpu else 0,
         )
-        for row in made.iter_rows():
-            outcome = pickle.loads(row["outcome"])  # of our own actor
+        for row in rows.iter_rows():
+            outcome = pickle.loads(row["outcome"])  # data of our own actor
             if isinstance(outcome, str):
                 raise ValueError(outcome)
             yield outcome
 
 
 def _started() -> Any:
-    ray: Any = needed("ray", "ray[data]", extra="ray")
-    needed("ray.data", "ray[data]", extra="ray")
+    ray: Any = optional_import("ray", "ray[data]", extra="ray")
+    optional_import("ray.data", "ray[data]", extra="ray")
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
     return ray
 
 
 class _Actor:
-    """A codec that stays."""
+    """Actor that keeps a loaded codec."""
 
     def __init__(self, work: Work) -> None:
         self.failed = ""
         try:
-            self.stage = Stage(work)
-        except ValueError as error:  # raised here, Ray would try again and again
+            self.worker = Worker(work)
+        except ValueError as error:  # raised here, Ray would retry for ever
             self.failed = str(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         if self.failed:
             return {"outcome": [pickle.dumps(self.failed)]}
-        outcomes = self.stage.all([pickle.loads(task) for task in batch["task"]])
+        outcomes = self.worker.all([pickle.loads(task) for task in batch["task"]])
         return {"outcome": [pickle.dumps(outcome) for outcome in outcomes]}

@@ -11,9 +11,9 @@ from sizes import made as small
 from test_backends import as_exported
 
 from audiotok.codecs.models.base import Codec
-from audiotok.runtime.batching_numpy import ROWS, Crowd
+from audiotok.runtime.batching_numpy import ROWS, GraphStreamBatch
 from audiotok.runtime.exported import Exported
-from audiotok.runtime.signature import entered
+from audiotok.runtime.signature import store_outputs
 
 
 def made(name: str) -> Codec:
@@ -53,7 +53,7 @@ def assert_near(codes: np.ndarray, right: np.ndarray) -> None:
 @given(data=st.data())
 def test_whoever_is_beside_it_each_gets_what_it_gets_alone(exported: Exported, data: st.DataObject):
     """They begin late, miss steps, send pieces of any size, and leave early."""
-    crowd, hop = Crowd(exported), exported.frame_size
+    crowd, hop = GraphStreamBatch(exported), exported.frame_size
     count = data.draw(st.integers(1, 5), label="conversations")
     lengths = [data.draw(st.integers(1, 12 * hop), label="samples") for _ in range(count)]
     waves = [wave(exported, length, i) for i, length in enumerate(lengths)]
@@ -90,7 +90,7 @@ def test_whoever_is_beside_it_each_gets_what_it_gets_alone(exported: Exported, d
 def test_longer_than_any_memory_and_more_than_the_table_had():
     """Past the window of attention, with tables that grow and rows that are taken again."""
     codec = as_exported(made("speech"), rings=True)
-    crowd, hop, count, frames = Crowd(codec), codec.frame_size, ROWS + 3, 130
+    crowd, hop, count, frames = GraphStreamBatch(codec), codec.frame_size, ROWS + 3, 130
     waves = [wave(codec, frames * hop, i) for i in range(count)]
     gone = crowd.open()
     crowd.encode({gone: waves[0][:, : 9 * hop]})
@@ -118,7 +118,7 @@ def test_what_a_step_adds_goes_round_the_ring(frames: int, each: int):
     at = np.array([0, 0])
     for begin in range(0, 36, frames * each):
         new = np.stack([seen, 100 + seen])[:, None, begin : begin + frames * each, None]
-        entered({"x": ring}, {"new.x": new.astype(float)}, slice(None), at, frames)
+        store_outputs({"x": ring}, {"new.x": new.astype(float)}, slice(None), at, frames)
         at = at + frames
     right, end = np.empty(5), each * int(at[0])
     right[np.arange(end - 5, end) % 5] = seen[end - 5 : end]
@@ -128,4 +128,4 @@ def test_what_a_step_adds_goes_round_the_ring(frames: int, each: int):
 
 def test_what_was_exported_whole_is_refused():
     with pytest.raises(ValueError, match="has no steps, so it cannot stream: export it again"):
-        Crowd(as_exported(made("speech"), steps=False))
+        GraphStreamBatch(as_exported(made("speech"), steps=False))

@@ -1,4 +1,4 @@
-"""The room: who is in, who may come in, and how everybody leaves when it closes."""
+"""Sessions of a server: admission, time limits, and draining at the end."""
 
 from __future__ import annotations
 
@@ -14,77 +14,83 @@ from audiotok.serving.server.engine import Engine
 from audiotok.serving.server.metrics import Metrics, resident
 from audiotok.serving.server.protocol import Hello, Limits
 
-LAST_SECONDS = 1.5  # that those who are left get to hear it, at the end of a drain
-# host, host:port, [address] or [address]:port, as in a Host header; in an Origin after a scheme.
+LAST_SECONDS = 1.5  # time for the remaining sessions to end after a drain
+# host, host:port, [address] or [address]:port, as in a Host header, or in an Origin after a scheme.
 AUTHORITY = re.compile(r"(?:([\w.-]+)|\[([0-9a-f:.]+)\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a server is run."""
+    """Settings of a server."""
 
-    host: str = "127.0.0.1"  # bound to loopback unless told otherwise
-    port: int = 8765  # 0: any that is free
-    token: str | None = None  # that clients must bring
-    origins: tuple[str, ...] = ()  # of pages of other sites that may connect, "*" for any
-    hosts: tuple[str, ...] = ()  # other names that this server goes by
+    host: str = "127.0.0.1"  # address to bind, loopback by default
+    port: int = 8765  # 0 for any free port
+    token: str | None = None  # bearer token that clients must send, if any
+    origins: tuple[str, ...] = ()  # other origins whose pages may connect, "*" for any
+    hosts: tuple[str, ...] = ()  # other host names of this server
     limits: Limits = field(default_factory=Limits)
-    memory_mb: int = 0  # resident, above which nobody more comes in; 0: no limit
-    send_seconds: float = 10.0  # that a client may leave an answer unread
-    drain_seconds: float = 2.0  # that conversations may go on after SIGTERM
-    gather_ms: float = 3.0  # that a message may wait for others to be stepped with
-    quantum: int = 2  # frames of a client in one step
-    ping_seconds: float = 20.0  # between pings; as long again without an answer ends a session
+    memory_mb: int = 0  # resident memory above which clients are refused; 0 for no limit
+    send_seconds: float = 10.0  # time that a client may leave an answer unread
+    drain_seconds: float = 2.0  # time that conversations may go on after SIGTERM
+    gather_ms: float = 3.0  # time that a message may wait for others in its step
+    quantum: int = 2  # frames of one client per step
+    ping_seconds: float = 20.0  # time between pings, and to wait for each answer
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why somebody may not come in."""
+    """Refusal of a request."""
 
-    status: int  # of HTTP
-    why: str  # a word for the metrics
+    status: int  # HTTP status
+    why: str  # label in the metrics
     message: str
 
 
 @runtime_checkable
-class Guest(Protocol):
-    """What the room asks of a session."""
+class ManagedSession(Protocol):
+    """Interface of a session."""
 
     def check(self, now: float) -> None:
-        """End it if one of its times is over."""
+        """End the session if one of its time limits has passed.
+
+        Args:
+            now: current time in seconds, of the event loop's clock.
+        """
 
     async def warn(self, seconds: float) -> None:
-        """Say that the server will go away."""
+        """Tell the client that the server will stop in so many seconds."""
 
     def dismiss(self) -> None:
-        """End it in good order."""
+        """End the session in good order."""
 
 
-class Room:
-    """One server's sessions.
+class SessionManager:
+    """Sessions of one server.
 
     Args:
-        settings: who may come in, and for how long.
-        engine: that steps them.
-        hello: what they are greeted with.
-        metrics: where it is counted.
+        settings: settings of the server.
+        engine: engine that steps the conversations.
+        hello: greeting of clients.
+        metrics: metrics of the server.
     """
 
     def __init__(self, settings: Settings, engine: Engine, hello: Hello, metrics: Metrics) -> None:
-        self.settings, self.engine, self.hello = settings, engine, hello
+        self.settings = settings
+        self.engine = engine
+        self.hello = hello
         self.metrics = metrics
-        self.guests: set[Guest] = set()
+        self.sessions: set[ManagedSession] = set()
         self.draining = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    # -- coming in -------------------------------------------------------------------------------
+    # -- admission --------------------------------------------------------------------------------
 
     def stranger(self, host: str | None, origin: str | None) -> Refusal | None:
-        """Why a request for this host, of a page of this origin, is not answered.
+        """Return the refusal of a request for a host from a page of an origin, or None.
 
-        A page of another site may be open in the browser of somebody who may come in, and a
-        name that is not this server's may have been made to point to it (DNS rebinding).
+        A page of another site may be open in the browser of an admitted user, and a foreign host
+        name may point to this server (DNS rebinding).
         """
         name = _name(host) if host else ""
         if name is None:
@@ -105,67 +111,67 @@ class Room:
         return Refusal(403, "origin", "pages of another origin may not connect; --allow-origin")
 
     def unknown(self, token: str | None) -> Refusal | None:
-        """Why a client with this token may not come in."""
+        """Return the refusal of a client with this token, or None."""
         wanted = self.settings.token
         if wanted is None or (token and hmac.compare_digest(token.encode(), wanted.encode())):
             return None
         return Refusal(401, "token", "a bearer token is needed, and not this one")
 
     def full(self) -> Refusal | None:
-        """Why nobody at all may come in now."""
+        """Return the refusal of any further client, or None."""
         if self.draining:
             return Refusal(503, "draining", "the server is going away")
         most = self.settings.limits.clients
-        if len(self.guests) >= most:
+        if len(self.sessions) >= most:
             return Refusal(503, "full", f"{most} clients are here already; try again later")
         memory = self.settings.memory_mb
         if memory and resident() > memory * 1_000_000:
             return Refusal(503, "memory", "the server is short of memory; try again later")
         return None
 
-    def enter(self, guest: Guest) -> None:
-        """One more."""
-        self.guests.add(guest)
-        self.metrics.clients.set(len(self.guests))
+    def enter(self, session: ManagedSession) -> None:
+        """Add a session."""
+        self.sessions.add(session)
+        self.metrics.clients.set(len(self.sessions))
 
-    def leave(self, guest: Guest) -> None:
-        """One less."""
-        self.guests.discard(guest)
-        self.metrics.clients.set(len(self.guests))
+    def leave(self, session: ManagedSession) -> None:
+        """Remove a session."""
+        self.sessions.discard(session)
+        self.metrics.clients.set(len(self.sessions))
 
-    # -- staying, and leaving --------------------------------------------------------------------
+    # -- time limits and draining -----------------------------------------------------------------
 
     async def watch(self, tick: float = 0.25) -> None:
-        """Ends sessions whose time is over, for ever."""
+        """End sessions whose time limits have passed, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(tick)
-            for guest in list(self.guests):
-                guest.check(loop.time())
+            for session in list(self.sessions):
+                session.check(loop.time())
 
     async def drain(self) -> None:
-        """Lets nobody in and everybody finish, and in the end sees them out."""
+        """Refuse new clients, let conversations finish, and end the remaining sessions."""
         self.draining = True
         loop = asyncio.get_running_loop()
         until = loop.time() + self.settings.drain_seconds
-        for guest in list(self.guests):  # one who reads nothing holds up nobody
-            task = loop.create_task(guest.warn(self.settings.drain_seconds))
+        # In tasks, so that a client that reads nothing delays no other.
+        for session in list(self.sessions):
+            task = loop.create_task(session.warn(self.settings.drain_seconds))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        while self.guests and loop.time() < until:
+        while self.sessions and loop.time() < until:
             await asyncio.sleep(0.05)
-        for guest in list(self.guests):
-            guest.dismiss()
+        for session in list(self.sessions):
+            session.dismiss()
         until = loop.time() + LAST_SECONDS
-        while self.guests and loop.time() < until:
+        while self.sessions and loop.time() < until:
             await asyncio.sleep(0.05)
         for task in list(self._tasks):
             task.cancel()
 
 
 def _name(authority: str) -> str | None:
-    """Return the host of `host:port` in lower case, an address without brackets; None: it is
-    malformed."""
+    """Return the host of `host:port` in lower case, without brackets; None if it is malformed."""
     parts = AUTHORITY.fullmatch(authority)
     if parts is None:
         return None
@@ -186,5 +192,5 @@ def _loopback(host: str) -> bool:
 
 
 def exposed(hosts: Sequence[str]) -> list[str]:
-    """Those of them that others than this machine can reach."""
+    """Return the hosts that can be reached from other machines."""
     return [host for host in hosts if not _loopback(host)]

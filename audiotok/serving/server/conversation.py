@@ -1,4 +1,4 @@
-"""The client's side of a conversation, without its socket: what is sent, and made of what comes."""
+"""Client side of a conversation without the socket: messages to send, and messages received."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from audiotok._platform.optional import needed
+from audiotok._platform.optional import optional_import
 from audiotok.audio.pcm import FORMATS
 from audiotok.serving.server import protocol
 from audiotok.serving.server.protocol import Hello, Limits, Mode, ProtocolError
 from audiotok.tokens.tokens import Tokens
 
 OPEN_SECONDS = 20.0
-PONG_SECONDS = 300.0  # a server reads no further, not even a ping, while it has enough to do
+PONG_SECONDS = 300.0  # a busy server reads nothing, not even a ping
 
 
 class ClientError(ValueError):
-    """The server refused, went away, or is none; one line.
+    """Error of a server that refused, stopped or could not be reached; one line.
 
     Attributes:
-        code: the server's word for it, or "connection".
+        code: the server's code of the error, or "connection".
     """
 
     def __init__(self, message: str, *, code: str = "connection") -> None:
@@ -33,29 +33,39 @@ class ClientError(ValueError):
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What has come back: codes [k f] and samples [c t], with no frames where there were none."""
+class Received:
+    """Answers of a server: codes `[k f]` and samples `[c t]`, empty where there are none."""
 
     codes: np.ndarray
     samples: np.ndarray
 
 
 @dataclass
-class Talk:
-    """One conversation, without the socket: what to send, and what is made of what comes."""
+class ConversationState:
+    """State of a client's conversation without the socket.
+
+    Attributes:
+        hello: the server's greeting.
+        mode: "encode", "decode" or "both".
+        codebooks: number of codebooks to return or to decode.
+        format: format of audio on the wire.
+        live: whether each frame is answered at once.
+        summary: fields of the server's last message.
+        draining: whether the server has announced that it will stop.
+    """
 
     hello: Hello
     mode: Mode
     codebooks: int
     format: str
     live: bool = True
-    summary: dict[str, Any] = field(default_factory=dict)  # what the server said at the end
-    draining: bool = False  # whether it said that it will go away
+    summary: dict[str, Any] = field(default_factory=dict)
+    draining: bool = False
     _codes: list[np.ndarray] = field(default_factory=list)
     _samples: list[np.ndarray] = field(default_factory=list)
 
     def start(self) -> str:
-        """The message that begins it."""
+        """Return the message that starts the conversation."""
         return protocol.dumps(
             "start",
             mode=self.mode,
@@ -67,7 +77,7 @@ class Talk:
         )
 
     def messages(self, piece: np.ndarray) -> Iterator[bytes]:
-        """A piece in messages that the server takes."""
+        """Yield messages with a piece, each short enough for the server."""
         limits, second = self.hello.limits, self.hello.sample_rate
         most = int(limits.get("message_bytes", Limits.message_bytes)) - protocol.HEAD.size
         if self.mode == "decode":
@@ -75,7 +85,7 @@ class Talk:
             second = -(-second // self.hello.frame_size)
         else:
             step = most // (FORMATS[self.format].itemsize * self.hello.channels)
-        step = max(1, min(step, second))  # a second: answers come on the way
+        step = max(1, min(step, second))  # at most a second, so that answers arrive meanwhile
         for first in range(0, piece.shape[1], step):
             part = piece[:, first : first + step]
             if self.mode == "decode":
@@ -84,37 +94,49 @@ class Talk:
                 yield protocol.audio(np.asarray(part, np.float32), self.format)
 
     def take(self, message: str | bytes) -> bool:
-        """Keeps what a message brings; whether it was the end."""
+        """Keep the content of a message, and return whether it ends the conversation.
+
+        Raises:
+            ClientError: the message is an error of the server.
+            ProtocolError: the message is malformed.
+        """
         if isinstance(message, bytes):
             kind, values = protocol.binary(message, self.hello, self.format)
             (self._codes if kind == protocol.TOKENS else self._samples).append(values)
             return False
-        said = protocol.text(message)
-        protocol.check(said, protocol.SERVER, {}, others=True)
-        if said["type"] == "error":
-            raise ClientError(_line(said["message"]), code=said["code"])
-        if said["type"] == "end":
-            self.summary = said
-        self.draining |= said["type"] == "draining"
-        return said["type"] == "end"
+        answer = protocol.text(message)
+        protocol.check(answer, protocol.SERVER, {}, others=True)
+        if answer["type"] == "error":
+            raise ClientError(_line(answer["message"]), code=answer["code"])
+        if answer["type"] == "end":
+            self.summary = answer
+        self.draining |= answer["type"] == "draining"
+        return answer["type"] == "end"
 
-    def heard(self) -> Heard:
-        """What has come since it was asked last."""
+    def received(self) -> Received:
+        """Return all that has arrived since the last call."""
         codes = np.concatenate([np.zeros((self.codebooks, 0), np.int64), *self._codes], 1)
         none = np.zeros((self.hello.channels, 0), np.float32)
         samples = np.concatenate([none, *self._samples], 1)
-        self._codes, self._samples = [], []
-        return Heard(codes, samples)
+        self._codes = []
+        self._samples = []
+        return Received(codes, samples)
 
 
 def _line(text: str) -> str:
-    """Return what a server says in one line that can be shown."""
+    """Return text of a server as one printable line."""
     shown = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(shown.split())[:200]
 
 
 def tokens_of(hello: Hello, codes: np.ndarray, samples: int) -> Tokens:
-    """Codes [k f] that a server made, as Tokens: they can be saved, cut and decoded."""
+    """Return codes `[k f]` of a server as `Tokens`.
+
+    Args:
+        hello: the server's greeting.
+        codes: codes `[k f]`.
+        samples: number of samples that were encoded.
+    """
     return Tokens(
         codes=codes,
         size=hello.sizes[: len(codes)],
@@ -130,7 +152,11 @@ def tokens_of(hello: Hello, codes: np.ndarray, samples: int) -> Tokens:
 
 
 def address_of(url: str) -> str:
-    """The socket's address: `http://host:port/` and `host:port` will do."""
+    """Return the WebSocket address of a server; `http://host:port/` and `host:port` are accepted.
+
+    Raises:
+        ClientError: the address is not of a server.
+    """
     parts = urlsplit(url if "://" in url else f"ws://{url}")
     scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
     if scheme is None or not parts.netloc:
@@ -140,7 +166,7 @@ def address_of(url: str) -> str:
 
 
 def options(token: str | None) -> dict[str, Any]:
-    """How both kinds of client connect."""
+    """Return the connection options of both kinds of client."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return {
         "additional_headers": headers,
@@ -155,15 +181,15 @@ def options(token: str | None) -> dict[str, Any]:
 
 @contextmanager
 def explained(address: str) -> Iterator[None]:
-    """Turns what websockets raises into one line."""
-    errors = needed("websockets.exceptions", "websockets", extra="serve")
+    """Turn errors of websockets into `ClientError`s of one line."""
+    errors = optional_import("websockets.exceptions", "websockets", extra="serve")
     try:
         yield
     except errors.InvalidStatus as error:
         body = (error.response.body or b"").decode("utf-8", "replace").strip()
-        said = _line(body) or error.response.reason_phrase
+        text = _line(body) or error.response.reason_phrase
         status = error.response.status_code
-        raise ClientError(f"{address}: refused ({status}): {said}", code=str(status)) from None
+        raise ClientError(f"{address}: refused ({status}): {text}", code=str(status)) from None
     except errors.ConnectionClosed as error:
         why = "no goodbye"
         if error.rcvd:
@@ -176,15 +202,25 @@ def explained(address: str) -> Iterator[None]:
         raise ClientError(f"{address}: {error}", code=error.code) from None
 
 
-def begin(hello: Hello, mode: Mode, codebooks: int | None, encoding: str, live: bool) -> Talk:
-    """A conversation that is to be; raises `ClientError` for a format that there is not."""
+def begin(
+    hello: Hello, mode: Mode, codebooks: int | None, encoding: str, live: bool
+) -> ConversationState:
+    """Return the state of a new conversation.
+
+    Raises:
+        ClientError: there is no such format.
+    """
     if encoding not in FORMATS:
         raise ClientError(f"format {encoding!r}: there are {', '.join(FORMATS)}")
-    return Talk(hello, mode, codebooks or hello.codebooks, encoding, live)
+    return ConversationState(hello, mode, codebooks or hello.codebooks, encoding, live)
 
 
 def checked(hello: Hello, tokens: Tokens) -> Tokens:
-    """The tokens, if this server can decode them; else a `ClientError`."""
+    """Return the tokens if this server can decode them.
+
+    Raises:
+        ClientError: the tokens are of another codec, or of channels that were coded apart.
+    """
     if tokens.codec != hello.codec or not hello.has_codes_of(tokens.fingerprint):
         theirs, mine = f"{tokens.codec} {tokens.fingerprint}", f"{hello.codec} {hello.fingerprint}"
         raise ClientError(f"tokens of {theirs}; the server has {mine}", code="wrong_codec")

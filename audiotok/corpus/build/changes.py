@@ -1,4 +1,4 @@
-"""Comparison of a listing and its files with those that codes were made of."""
+"""Comparison of a listing and its files with those that were encoded."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 from pathlib import Path
 
 from audiotok.corpus.base import CorpusError
-from audiotok.corpus.inputs import INPUTS, UNSEEN, Look, changes, look, read_inputs
-from audiotok.data.sources.base import Item, Listing, Split, digest_of
+from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, changes, look, read_inputs
 from audiotok.data.locator import is_url
+from audiotok.data.sources.base import Item, Listing, Split, digest_of
 
 log = logging.getLogger("audiotok")
 
@@ -17,49 +17,50 @@ NAMED = 3  # changed files that a message names
 
 
 def chained(chain: str, item: Item) -> str:
-    """Return the hash of a listing up to an item, from that up to the item before."""
+    """Return the hash of a listing up to an item, given the hash up to the previous item."""
     return hashlib.blake2b(chain.encode() + digest_of(item), digest_size=8).hexdigest()
 
 
 def other_listing(listing: str, count: int) -> CorpusError:
-    """Return the error that a listing is not what was encoded of it."""
+    """Return the error that a listing differs from the one that was encoded."""
     return CorpusError(
         f"{listing}: not the {count} recordings any more that were done already; "
         "bring back what was there, or begin anew with --force"
     )
 
 
-class Compared:
-    """Compares files with what they were like when they were encoded.
+class ChangeCheck:
+    """Comparison of files with their stamps at the time of encoding.
 
     Args:
-        listing: for messages.
-        keep: warn of what has changed, and keep its codes.
+        listing: path of the listing, for messages.
+        keep: whether to keep the codes of changed files, with a warning, instead of raising.
     """
 
     def __init__(self, listing: str, *, keep: bool) -> None:
-        self.listing, self.keep = listing, keep
+        self.listing = listing
+        self.keep = keep
         self.count = 0
-        self.said: list[str] = []
+        self.changes: list[str] = []
 
-    def item(self, item: Item, before: Look) -> None:
-        """Compare the file of an item."""
-        how = changes(before, look(item.place.path)) if before != UNSEEN else ""
+    def item(self, item: Item, before: FileStamp) -> None:
+        """Compare the file of an item with its earlier stamp."""
+        how = changes(before, look(item.locator.path)) if before != UNSEEN else ""
         if how:
             self.count += 1
-            if len(self.said) < NAMED:
-                self.said.append(f"{item.place.name}: {how}")
+            if len(self.changes) < NAMED:
+                self.changes.append(f"{item.locator.name}: {how}")
 
     def say(self) -> None:
-        """Say what has changed.
+        """Report changed files: log a warning, or raise.
 
         Raises:
-            CorpusError: something has, and its codes are not to be kept.
+            CorpusError: files have changed, and their codes are not to be kept.
         """
         if not self.count:
             return
         more = f", and {self.count - NAMED} more" if self.count > NAMED else ""
-        text = f"{self.listing}: changed since it was encoded: {'; '.join(self.said)}{more}"
+        text = f"{self.listing}: changed since it was encoded: {'; '.join(self.changes)}{more}"
         if not self.keep:
             raise CorpusError(
                 f"{text}; bring back what was there, begin anew with --force, or keep the codes "
@@ -68,10 +69,15 @@ class Compared:
         log.warning("%s; the codes are kept", text)
 
     def corpus(self, out: Path, source: Listing, part: Split) -> None:
-        """Compare all that a finished corpus was built of, where a look is cheap.
+        """Compare all files that a finished corpus was built of, unless listing them is costly.
+
+        Args:
+            out: folder of the corpus.
+            source: reader of the listing.
+            part: part of the listing.
 
         Raises:
-            CorpusError: as `say`, or the listing is another.
+            CorpusError: as `say`, or the listing has changed.
         """
         kept = read_inputs(out / INPUTS)
         if kept is None or source.costly or is_url(self.listing):

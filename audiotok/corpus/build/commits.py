@@ -1,4 +1,4 @@
-"""Small things that a build keeps: seals of its shards, the ids it has seen."""
+"""Commit records of a build's shards, and the set of ids so far."""
 
 from __future__ import annotations
 
@@ -8,35 +8,41 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotok.corpus.base import Files
+from audiotok.corpus.base import ShardFiles
 from audiotok.corpus.write import sha256
 
 Bad = tuple[str, str, str]  # id, source, reason
 
 
 @dataclass(frozen=True)
-class Seal:
-    """A shard that is complete; the last one may hold nothing but what failed."""
+class CommitRecord:
+    """Commit record of a complete shard; the last one may hold failures alone."""
 
-    files: Files | None
-    next: int  # item of the listing that comes next
-    chain: str  # of all items before that
-    bad: tuple[Bad, ...]
+    files: ShardFiles | None  # None if no recording of it could be encoded
+    next: int  # number of the next item of the listing
+    chain: str  # hash of all items before that
+    bad: tuple[Bad, ...]  # failures
 
 
-def read_seal(path: Path) -> Seal | None:
-    """The seal of a file; None: it is not there, or torn."""
+def read_commit(path: Path) -> CommitRecord | None:
+    """Read a commit record; None if the file is missing or torn."""
     try:
         facts = json.loads(path.read_bytes())
-        files = Files(**facts["files"]) if facts["files"] else None
+        files = ShardFiles(**facts["files"]) if facts["files"] else None
         bad = tuple((a, b, c) for a, b, c in facts["bad"])
-        return Seal(files, facts["next"], facts["chain"], bad)
+        return CommitRecord(files, facts["next"], facts["chain"], bad)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def is_whole(folder: Path, files: Files, *, full: bool) -> bool:
-    """Whether a shard's files are as they were written: their length, or every byte."""
+def is_whole(folder: Path, files: ShardFiles, *, full: bool) -> bool:
+    """Return whether a shard's files are sound.
+
+    Args:
+        folder: folder of the corpus.
+        files: description of the shard's files.
+        full: whether to compare checksums, not lengths alone.
+    """
     for suffix, length in files.bytes.items():
         path = folder / f"{files.name}{suffix}"
         if not path.is_file() or path.stat().st_size != length:
@@ -46,27 +52,28 @@ def is_whole(folder: Path, files: Files, *, full: bool) -> bool:
     return True
 
 
-class Seen:
-    """A set of 64-bit hashes in about 8 bytes each."""
+class HashSet:
+    """Set of 64-bit hashes that takes about 8 bytes for each."""
 
     def __init__(self) -> None:
         self._sorted = np.zeros(0, np.uint64)
         self._recent = set[int]()
 
     def has(self, value: int) -> bool:
-        """Whether it is there."""
+        """Return whether a hash is in the set."""
         if value in self._recent:
             return True
         at = int(np.searchsorted(self._sorted, np.uint64(value)))
         return at < len(self._sorted) and int(self._sorted[at]) == value
 
     def add(self, value: int) -> None:
-        """Puts it in."""
+        """Add a hash."""
         self._recent.add(value)
         if len(self._recent) > max(1 << 14, len(self._sorted) // 8):
-            recent, self._recent = self._recent, set()
+            recent = self._recent
+            self._recent = set()
             self.extend(np.fromiter(recent, np.uint64, len(recent)))
 
     def extend(self, values: np.ndarray) -> None:
-        """Puts many in."""
+        """Add many hashes."""
         self._sorted = np.sort(np.concatenate([self._sorted, values.astype(np.uint64)]))

@@ -1,4 +1,4 @@
-"""Failures that pass: of the network or the disk, and not of the file that was being read."""
+"""Transient failures: of the network or the disk, and not of the file that was being read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-PASSING = {
+TRANSIENT = {
     getattr(errno, name)
     for name in (
         *("EIO", "EAGAIN", "EBUSY", "EINTR", "ETIMEDOUT", "ESTALE", "ENOLINK", "EREMOTEIO"),
@@ -17,9 +17,9 @@ PASSING = {
     )
     if hasattr(errno, name)
 }
-DENIED = (401, 403, 407)  # keys that have expired, more often than not
-STATUS = (*DENIED, 408, 425, 429)  # of HTTP, beside all from 500 on
-# Errors of libraries that are no OSError: of their names and codes these say it.
+DENIED = (401, 403, 407)  # HTTP status codes that mostly mean expired keys
+STATUS = (*DENIED, 408, 425, 429)  # transient HTTP status codes, beside all from 500 on
+# Parts of names and codes of transient errors of libraries that are no OSError.
 WORDS = (
     *("timeout", "timedout", "connection", "disconnected", "payloaderror", "incompleteread"),
     *("chunkedencoding", "expiredtoken", "tokenexpired", "credential", "slowdown", "throttl"),
@@ -27,24 +27,25 @@ WORDS = (
 )
 
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
-class PassingError(OSError):
-    """A failure that passes, where nothing of it but the message says so."""
+class TransientError(OSError):
+    """A transient failure that only its message tells apart from a lasting one."""
 
 
-def passes(error: BaseException, *, remote: bool = False) -> bool:
-    """Return whether a failure is likely to be gone when the same is tried again.
+def is_transient(error: BaseException, *, remote: bool = False) -> bool:
+    """Return whether a failure is transient: likely to be gone when the same is tried again.
 
     Args:
-        error: what was raised; what it was raised from is looked at too.
-        remote: the file is behind a URL, where a refusal may come of keys that have expired.
+        error: the exception; its causes are considered too.
+        remote: whether the file is behind a URL, where a refusal may come of expired keys.
     """
     return any(_passes(each, remote=remote) for each in _chain(error))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and the exceptions that it came of."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -53,9 +54,10 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _passes(error: BaseException, *, remote: bool) -> bool:
-    if isinstance(error, PassingError | ConnectionError | TimeoutError):
+    """Return whether this exception alone is transient."""
+    if isinstance(error, TransientError | ConnectionError | TimeoutError):
         return True
-    if isinstance(error, OSError) and error.errno in PASSING:
+    if isinstance(error, OSError) and error.errno in TRANSIENT:
         return True
     if not remote:
         return False
@@ -63,12 +65,12 @@ def _passes(error: BaseException, *, remote: bool) -> bool:
         return True
     if any(status in STATUS or status >= 500 for status in _statuses(error)):
         return True
-    said = f"{type(error).__name__} {_code(error)}".lower().replace("_", "")
-    return any(word in said for word in WORDS)
+    description = f"{type(error).__name__} {_code(error)}".lower().replace("_", "")
+    return any(word in description for word in WORDS)
 
 
 def _statuses(error: BaseException) -> Iterator[int]:
-    """HTTP's status, wherever libraries put it."""
+    """Yield the HTTP status codes of an exception, in all attributes where libraries store them."""
     answer = getattr(error, "response", None)
     for holder in (error, answer):
         for name in ("status", "status_code", "code", "http_status"):
@@ -82,18 +84,25 @@ def _statuses(error: BaseException) -> Iterator[int]:
 
 
 def _code(error: BaseException) -> str:
+    """Return the error code of a cloud library's exception, or ""."""
     answer = getattr(error, "response", None)
-    said = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
-    return said if isinstance(said, str) else str(getattr(error, "code", ""))
+    code = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
+    return code if isinstance(code, str) else str(getattr(error, "code", ""))
 
 
-def retried(
-    work: Callable[[], Made], waits: Iterable[float], again: Callable[[Made], bool]
-) -> Made:
-    """Return what comes of some work, done again after each of these waits (seconds) if need be."""
+def retry(
+    work: Callable[[], Result], waits: Iterable[float], again: Callable[[Result], bool]
+) -> Result:
+    """Return the result of some work, repeated after each of these waits while it needs repeating.
+
+    Args:
+        work: the work to do.
+        waits: pauses before each repetition, seconds.
+        again: function that returns whether a result calls for a repetition.
+    """
     for wait in waits:
-        made = work()
-        if not again(made):
-            return made
+        result = work()
+        if not again(result):
+            return result
         time.sleep(wait)
     return work()

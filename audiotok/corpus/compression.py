@@ -1,4 +1,4 @@
-"""A corpus made smaller without loss, and as it was again, to the byte."""
+"""Lossless compression of a corpus, and its reversal to the byte."""
 
 from __future__ import annotations
 
@@ -9,31 +9,35 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotok._platform.atomic import complete_folder
+from audiotok._platform.atomic import atomic_folder
 from audiotok.corpus.ans import AnsReader, pages, write_ans
-from audiotok.corpus.base import About, CorpusError, Files
+from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles
 from audiotok.corpus.read import Corpus
-from audiotok.corpus.write import LISTS, link, sha256, write_about
+from audiotok.corpus.write import LISTS, link, sha256, write_info
 from audiotok.tokens import TokenReader, TokenWriter
 
 
 @dataclass(frozen=True)
-class Saving:
-    """What entropy coding came to."""
+class CompressionSummary:
+    """Sizes before and after entropy coding."""
 
     before: int  # bytes of codes
-    after: int
-    kbps_before: float  # of the files
+    after: int  # bytes of entropy-coded codes
+    kbps_before: float  # kbps of the files
     kbps_after: float
-    nominal: list[float]  # bits a code of each codebook
-    real: list[float]
+    nominal: list[float]  # bits per code of each codebook, log2 of its size
+    real: list[float]  # bits per code of each codebook, entropy-coded
 
 
-def compress(corpus: Corpus, out: str | Path) -> Saving:
-    """The same corpus with entropy-coded codes; it reads the same, if more slowly.
+def compress(corpus: Corpus, out: str | Path) -> CompressionSummary:
+    """Write a corpus with entropy-coded codes; it reads the same, though more slowly.
+
+    Args:
+        corpus: the corpus to compress.
+        out: a new folder.
 
     Raises:
-        CorpusError: it is so already, or `out` is there.
+        CorpusError: the corpus is entropy-coded already, or `out` exists.
         ImportError: constriction is not installed.
     """
     if corpus.shards and ".ans" in corpus.shards[0].files.bytes:
@@ -44,13 +48,13 @@ def compress(corpus: Corpus, out: str | Path) -> Saving:
         with TokenReader(old) as reader:
             bits.__iadd__(write_ans(reader, new))
 
-    made = _changed(corpus, Path(out), ".tok", ".ans", code)
+    info = _changed(corpus, Path(out), ".tok", ".ans", code)
     before, after = (
-        sum(files.bytes[suffix] for files in about.shards)
-        for about, suffix in ((corpus.about, ".tok"), (made, ".ans"))
+        sum(files.bytes[suffix] for files in info.shards)
+        for info, suffix in ((corpus.about, ".tok"), (info, ".ans"))
     )
     seconds = max(corpus.seconds, 1e-9)
-    return Saving(
+    return CompressionSummary(
         before=before,
         after=after,
         kbps_before=before * 8 / seconds / 1000,
@@ -60,11 +64,15 @@ def compress(corpus: Corpus, out: str | Path) -> Saving:
     )
 
 
-def expand(corpus: Corpus, out: str | Path) -> About:
-    """The corpus that was compressed, to the byte.
+def expand(corpus: Corpus, out: str | Path) -> CorpusInfo:
+    """Write the corpus that was compressed, equal to the byte.
+
+    Args:
+        corpus: an entropy-coded corpus.
+        out: a new folder.
 
     Raises:
-        CorpusError: it is not compressed, damaged, or `out` is there.
+        CorpusError: the corpus is not entropy-coded, it is damaged, or `out` exists.
     """
     if corpus.shards and ".ans" not in corpus.shards[0].files.bytes:
         raise CorpusError(f"{corpus.path}: not entropy-coded")
@@ -83,12 +91,12 @@ def _expand(old: Path, new: Path) -> None:
 
 def _changed(
     corpus: Corpus, out: Path, old: str, new: str, change: Callable[[Path, Path], None]
-) -> About:
-    """A corpus whose files of one extension are others; the rest is linked, or else copied."""
+) -> CorpusInfo:
+    """Write a corpus with files of one extension converted; the others are linked or copied."""
     if out.exists():
         raise CorpusError(f"{out}: exists already; name a new folder")
-    shards: list[Files] = []
-    with complete_folder(out) as folder:
+    shards: list[ShardFiles] = []
+    with atomic_folder(out) as folder:
         for shard in corpus.shards:
             path = folder / f"{shard.name}{new}"
             change(shard.path(old), path)
@@ -102,5 +110,5 @@ def _changed(
         for extra in LISTS:
             if (corpus.path / extra).is_file():
                 shutil.copyfile(corpus.path / extra, folder / extra)
-        made = write_about(folder, replace(corpus.about, shards=tuple(shards)))
-    return made
+        info = write_info(folder, replace(corpus.about, shards=tuple(shards)))
+    return info

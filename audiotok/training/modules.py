@@ -1,4 +1,4 @@
-"""Who learns: the codec, its discriminators and their optimizers, built from a recipe."""
+"""Modules of a training run: codec, discriminators and optimizers, built from a recipe."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ from audiotok.codecs.models.base import Codec
 from audiotok.training.balancer import Balancer
 from audiotok.training.recipe import Recipe, Train
 
-LATENT = ("commitment", "distillation")  # losses that do not depend on the waveform that came out
+LATENT = ("commitment", "distillation")  # losses that do not depend on the output waveform
 
 
 def sized(kind: Any, sizes: dict[str, Any], where: str) -> Any:
-    """A part from its class and the sizes that differ from its usual ones.
+    """Build a part from its class and the sizes that differ from its defaults.
+
+    Args:
+        kind: class of the part, with a `config_type`.
+        sizes: fields of the `Config` -> values.
+        where: table of the recipe, for error messages.
 
     Raises:
-        ValueError: a size that its `Config` does not have.
+        ValueError: the `Config` has no such field.
     """
     config = kind.config_type()
     unknown = set(sizes) - set(vars(config))
@@ -41,10 +46,10 @@ def _frozen(value: Any) -> Any:
 
 
 def new_codec(recipe: Recipe) -> Codec:
-    """The recipe's codec, with new weights, or those of `train.start_from`.
+    """Build the recipe's codec, with new weights or those of `train.start_from`.
 
     Raises:
-        ValueError: sizes, weights or `train.keep` do not fit it.
+        ValueError: sizes, weights or `train.keep` do not fit the codec.
     """
     torch.manual_seed(recipe.train.seed)
     codec = sized(find("codecs", recipe.codec), recipe.config, "config")
@@ -52,26 +57,26 @@ def new_codec(recipe: Recipe) -> Codec:
     if shares and not (len(shares) == n and min(shares) >= 0 < sum(shares) < math.inf):
         raise ValueError(f"[train] keep: a share for each of {n} codebooks is needed")
     if recipe.train.start_from:
-        begin = load(recipe.train.start_from)
+        initial = load(recipe.train.start_from)
         try:
-            codec.load_state_dict(begin.state_dict())
+            codec.load_state_dict(initial.state_dict())
         except RuntimeError as error:
             text = " ".join(str(error).split())[:200]
             raise ValueError(f"train.start_from: {recipe.train.start_from}: {text}") from None
-        codec.former_fingerprints = begin.former_fingerprints
+        codec.former_fingerprints = initial.former_fingerprints
     codec.split_weights()
     return codec
 
 
 def freeze(codec: Codec, parts: Sequence[str]) -> None:
-    """Keep the weights of some parts of a codec in training as they are.
+    """Exclude some parts of a codec from training.
 
     Args:
-        codec: in training mode.
-        parts: names of its modules ("encoder"); their codebooks are not updated either.
+        codec: the codec, in training mode.
+        parts: names of its modules ("encoder"); codebooks in them are not updated either.
 
     Raises:
-        ValueError: it has no such part, or nothing would be left to train.
+        ValueError: the codec has no such part, or nothing is left to train.
     """
     known = [name for name, _ in codec.named_children()]
     for part in parts:
@@ -82,8 +87,12 @@ def freeze(codec: Codec, parts: Sequence[str]) -> None:
         raise ValueError("[train] frozen: nothing is left to train")
 
 
-class Judges(nn.Module):
-    """All discriminators as one module, so that they learn, and run in parallel, as one."""
+class Discriminators(nn.Module):
+    """All discriminators of a recipe as one module, with one optimizer.
+
+    Args:
+        sizes: name of a discriminator -> sizes that differ from its defaults.
+    """
 
     def __init__(self, sizes: dict[str, dict[str, Any]]) -> None:
         super().__init__()
@@ -95,72 +104,86 @@ class Judges(nn.Module):
         )
 
     def forward(self, wave: Tensor) -> list[Any]:
-        """Opinions of every sub-discriminator on waves `[b c t]`."""
-        return [opinion for member in self.members.values() for opinion in member(wave)]
+        """Return the outputs of every sub-discriminator on waves `[b c t]`."""
+        return [output for member in self.members.values() for output in member(wave)]
 
 
-class Players:
-    """The modules and optimizers of a run, and what of them a checkpoint keeps.
+class TrainingModules:
+    """Modules and optimizers of a run, and the state of them that a checkpoint keeps.
+
+    Args:
+        recipe: the training recipe.
+        device: a torch device.
 
     Attributes:
-        codec: what is trained.
-        average: moving average of its weights; what is validated and saved.
-        judges: the discriminators, or None.
-        balancer: of the losses at the output, or None.
+        codec: the codec in training.
+        average: the codec with the moving average of its weights, which is validated and saved.
+        optimizer: optimizer of the codec.
+        discriminators: the discriminators, or None.
+        discriminator_optimizer: their optimizer, or None.
+        balancer: balancer of the losses at the output, or None.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device | str) -> None:
         options = recipe.train
         self.codec = new_codec(recipe).to(device).train()
-        # Codes that training leaves as they are keep the names that they had.
-        self._begun = self.codec.fingerprint, self.codec.former_fingerprints
+        # If training does not change the codes, the codec keeps its former fingerprints.
+        self._initial = self.codec.fingerprint, self.codec.former_fingerprints
         freeze(self.codec, options.frozen)
         self.average = copy.deepcopy(self.codec).eval().requires_grad_(False)
         self.optimizer = adamw(self.codec, options)
-        self.judges = Judges(recipe.discriminators).to(device) if recipe.discriminators else None
-        self.judging = adamw(self.judges, options) if self.judges else None
+        self.discriminators: Discriminators | None = None
+        self.discriminator_optimizer: torch.optim.AdamW | None = None
+        if recipe.discriminators:
+            self.discriminators = Discriminators(recipe.discriminators).to(device)
+            self.discriminator_optimizer = adamw(self.discriminators, options)
         shares = {k: w for k, w in recipe.loss.items() if k not in LATENT}
         self.balancer = Balancer(shares) if options.balance else None
         self._decay = options.ema
 
     def follow(self, step: int) -> None:
-        """Move the average towards the codec."""
+        """Update the averaged weights after a step of the codec."""
         follow(self.average, self.codec, step, self._decay)
 
     def averaged(self) -> Codec:
-        """The codec with averaged weights, as it is saved."""
-        # A new one: copies share the class that weight normalisation made for them, and folding
-        # one would take it from all. What is drawn for it must not change the run.
+        """Return the codec with averaged weights, as it is saved."""
+        # Not a copy: copies share the class that weight normalisation makes for them, and folding
+        # the weights of one would change all. The random state of the run must stay the same.
         with torch.random.fork_rng(devices=[]):
             codec = type(self.average)(self.average.config)
         codec.split_weights()
         codec.load_state_dict(self.average.state_dict())
         codec.fold_weights()
-        begun, former = self._begun
-        if codec.fingerprint == begun:
+        fingerprint, former = self._initial
+        if codec.fingerprint == fingerprint:
             codec.former_fingerprints = former
         return codec
 
     def _parts(self) -> dict[str, Any]:
-        every = {
+        """Return the parts with state by their keys in a checkpoint."""
+        parts = {
             "codec": self.codec,
             "average": self.average,
             "optimizer": self.optimizer,
-            "judges": self.judges,
-            "judging": self.judging,
+            "judges": self.discriminators,
+            "judging": self.discriminator_optimizer,
             "balancer": self.balancer,
         }
-        return {name: part for name, part in every.items() if part is not None}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs."""
+        """Return the state that a resumed run needs."""
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
-        """Go on from `state`; discriminators that the recipe adds later begin new.
+        """Set the state to that of a checkpoint; discriminators that it lacks keep new weights.
+
+        Args:
+            state: a state of `state_dict`.
+            path: the checkpoint, for error messages.
 
         Raises:
-            ValueError: a state of another codec or other sizes.
+            ValueError: the state is of another codec or of other sizes.
         """
         for name, part in self._parts().items():
             if name not in state and name in ("judges", "judging", "balancer"):
@@ -176,19 +199,26 @@ class Players:
 
 @torch.no_grad()
 def follow(average: nn.Module, module: nn.Module, step: int, decay: float) -> None:
-    """Move averaged weights towards a module's; quickly at first, to forget the random start."""
+    """Update a moving average of a module's weights; faster at first, to forget the random start.
+
+    Args:
+        average: module with the averaged weights.
+        module: module whose weights are averaged.
+        step: number of the step, from 0.
+        decay: decay of the average, approached from below in the first steps.
+    """
     decay = min(decay, (step + 1) / (step + 10))
-    for mine, theirs in zip(average.parameters(), module.parameters(), strict=True):
-        if theirs.requires_grad:
-            mine.lerp_(theirs, 1 - decay)
-        else:  # to the bit: between -0 and -0 lies +0
-            mine.copy_(theirs)
-    for mine, theirs in zip(average.buffers(), module.buffers(), strict=True):
-        mine.copy_(theirs)
+    for averaged, current in zip(average.parameters(), module.parameters(), strict=True):
+        if current.requires_grad:
+            averaged.lerp_(current, 1 - decay)
+        else:  # a copy is exact, whereas lerp turns -0 into +0
+            averaged.copy_(current)
+    for averaged, current in zip(average.buffers(), module.buffers(), strict=True):
+        averaged.copy_(current)
 
 
 def adamw(module: nn.Module, options: Train) -> torch.optim.AdamW:
-    """AdamW whose decay spares biases, gains and norms."""
+    """Return AdamW over a module, without weight decay of biases, gains and norms."""
     weights = [p for p in module.parameters() if p.requires_grad]
     groups: Iterable[dict[str, Any]] = [
         {"params": [p for p in weights if p.ndim > 1]},
