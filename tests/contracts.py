@@ -27,6 +27,7 @@ from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.base import Layer
 from audiotok.nn.quantizers.base import Quantizer
+from audiotok.nn.quantizers.grouped_rvq import GroupedRvq
 from audiotok.nn.quantizers.multi_scale_rvq import MultiScaleRvq
 from audiotok.nn.quantizers.rvq import Factorised, Rvq
 from audiotok.nn.quantizers.segment_rvq import HEAD, SegmentRvq
@@ -460,6 +461,13 @@ def _margin(codec: Codec, latent: Tensor, one: np.ndarray, other: np.ndarray) ->
 def _searched(quantizer: Quantizer, latent: Tensor, codes: Tensor) -> tuple[Any, Tensor, Tensor]:
     """Return the codebook after codes `[k]`, the vector it quantizes, and that vector's latent."""
     k = len(codes)
+    if isinstance(quantizer, GroupedRvq):
+        first, left = 0, 0
+        for part, width in zip(quantizer.rvqs(), quantizer.widths, strict=True):
+            if k < first + part.codebooks:
+                return _searched(part, latent[left : left + width], codes[first:])
+            first += part.codebooks
+            left += width
     if isinstance(quantizer, SplitRvq):
         first = quantizer.semantic.rvq.codebooks
         part = quantizer.semantic if k < first else quantizer.acoustic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,10 +34,20 @@ SMALL = Config(
     size=64,
     semantic=8,
 )
+FOLDED = replace(
+    SMALL,
+    frame_size=640,
+    fold=2,
+    own_features=4,
+    own_encoder=16,
+    own_blocks=2,
+    quantizer="grouped_rvq",
+    quantizer_options={"groups": [[4, 1], [12, 3]], "size": 64, "shielded": 1},
+)
 # The published networks in small sizes; an odd stride such as 5 is where DAC crops too much.
 TINY: dict[str, Any] = {"strides": (2, 4, 5), "latent": 16, "size": 64}
 SIZES: dict[str, list[Any]] = {
-    "speech": [Config(), SMALL],
+    "speech": [Config(), SMALL, FOLDED],
     "encodec": [
         encodec.Config(width=4, codebooks=3, **TINY),
         encodec.Config(

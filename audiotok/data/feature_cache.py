@@ -50,12 +50,34 @@ class FeatureCache:
         files: the feature file of each recording; None where it has no features.
         width: numbers in a feature, d.
         frame_rate: features per second.
+        mean_of: features in the cache whose mean is one here.
     """
 
-    def __init__(self, files: Sequence[Path | None], *, width: int, frame_rate: Fraction) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path | None],
+        *,
+        width: int,
+        frame_rate: Fraction,
+        mean_of: int = 1,
+    ) -> None:
         self.files = list(files)
         self.width = width
         self.frame_rate = frame_rate
+        self.mean_of = mean_of
+
+    def at(self, frame_rate: Fraction) -> FeatureCache:
+        """Return the features at a rate that goes into theirs a whole number of times, means of
+        neighbours; at any other rate, these features as they are.
+
+        Args:
+            frame_rate: features per second.
+        """
+        ratio = self.frame_rate / frame_rate
+        if ratio.denominator != 1:
+            return self
+        mean_of = self.mean_of * ratio.numerator
+        return FeatureCache(self.files, width=self.width, frame_rate=frame_rate, mean_of=mean_of)
 
     @classmethod
     def build(
@@ -174,13 +196,14 @@ class FeatureCache:
         Raises:
             ValueError: the recording has no features.
         """
-        features = self._load(recording)
-        indices = np.arange(start, start + frames).clip(max=len(features) - 1)
-        return torch.from_numpy(features[indices].astype(np.float32))
+        kept, n = self._load(recording), self.mean_of
+        chosen = np.arange(start * n, (start + frames) * n).clip(max=len(kept) - 1)
+        features = torch.from_numpy(kept[chosen].astype(np.float32))
+        return features if n == 1 else features.unflatten(0, (frames, n)).mean(1)
 
     def __getitem__(self, recording: int) -> Float32[Tensor, "f d"]:
         """Return all features `[f d]` of a recording."""
-        return torch.from_numpy(self._load(recording).astype(np.float32))
+        return self.crop(recording, 0, -(-len(self._load(recording)) // self.mean_of))
 
     def _load(self, recording: int) -> np.ndarray:
         """Return the stored features of a recording as a memory map."""

@@ -162,7 +162,7 @@ class CodecTrainer:
                 noises = _samples(read_manifest(data.augment.noises), rate, data)
             features = None
             if "distillation" in self.recipe.loss:
-                features = read_features(self.recordings, options, teachers)
+                features = read_features(self.recordings, options, teachers, codec.frame_rate)
             self.targets = features and Targets(options, codec, features, self.out)
         frames = max(1, round(data.seconds * codec.frame_rate))
         size = codec.frame_size

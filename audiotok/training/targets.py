@@ -23,7 +23,7 @@ SAMPLE = 200  # recordings whose features the units of axis "labels" are cluster
 
 
 class JointFeatures:
-    """FeatureCache of several teachers side by side, so that one crop reads them all.
+    """Features of several teachers side by side, so that one crop reads them all.
 
     Args:
         parts: features of each teacher.
@@ -56,7 +56,10 @@ class JointFeatures:
 
 
 def read_features(
-    recordings: list[Recording], options: Distillation, own: Mapping[str, Teacher]
+    recordings: list[Recording],
+    options: Distillation,
+    own: Mapping[str, Teacher],
+    frame_rate: Fraction,
 ) -> JointFeatures:
     """Return the features of all teachers of a recipe, computed where the cache has none yet.
 
@@ -64,11 +67,13 @@ def read_features(
         recordings: the training data.
         options: table `distillation` of the recipe.
         own: teachers from outside the package, by the name they have in the recipe.
+        frame_rate: frames per second of the codec; features at a multiple of it are averaged.
     """
     parts = []
     for name, one in options.teachers.items():
         teacher = own[name] if name in own else find("teachers", name).load(one.weights)
-        parts.append(FeatureCache.build(recordings, teacher, layer=one.layer, cache=options.cache))
+        part = FeatureCache.build(recordings, teacher, layer=one.layer, cache=options.cache)
+        parts.append(part.at(frame_rate))
     return JointFeatures(parts)
 
 

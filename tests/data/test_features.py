@@ -73,6 +73,18 @@ def test_what_is_kept_is_what_the_teacher_gave(recordings: list[Recording], tmp_
     assert torch.equal(made.crop(0, 40, 2), made[0][-1:].expand(2, -1))
 
 
+def test_a_slower_codec_has_means_of_neighbours(recordings: list[Recording], tmp_path: Path):
+    features = FeatureCache.build(recordings, Sums(), layer=2, cache=tmp_path / "cache")
+    slow = features.at(Fraction(25))
+    assert (slow.width, slow.frame_rate, slow.has(0)) == (2, 25, True)
+    assert torch.allclose(slow.crop(0, 2, 3), features.crop(0, 8, 12).view(3, 4, 2).mean(1))
+    last = torch.cat([features[0][28:], features[0][-1:].expand(2, -1)]).mean(0)
+    assert torch.allclose(slow[0][-1], last)  # of 30 features the last one stands in for two
+    assert len(slow[0]) == 8
+    assert torch.equal(slow.at(Fraction(25))[0], slow[0])
+    assert features.at(Fraction(30)) is features  # not a whole number of times
+
+
 def test_nothing_is_computed_twice(recordings: list[Recording], tmp_path: Path):
     cache = tmp_path / "cache"
     FeatureCache.build(recordings, Sums(), layer=0, cache=cache)

@@ -37,6 +37,10 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         RVQ | {"kind": "factorised", "width": 4},
         RVQ | {"early": 2, "early_features": 3},
     ],
+    "grouped_rvq": [
+        {"features": FEATURES, "groups": ((3, 1), (5, 3)), "size": 16, "shielded": 1},
+        {"features": FEATURES, "groups": ((4, 2), (4, 2)), "size": 16},
+    ],
     "split_rvq": [RVQ, RVQ | {"width": 4, "semantic": 2}],
     "segment_rvq": [{"features": 2, "latents": 3, "codebooks": 2, "size": 32}],
     "multi_scale_rvq": [{"features": FEATURES, "spans": (4, 2, 1), "size": 32, "width": 2}],

@@ -21,6 +21,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, State
 from audiotok.nn.layers.convnext import Convnext, Depthwise
+from audiotok.nn.layers.fold import Group, Unfold
+from audiotok.nn.layers.parallel import Leveled, Parallel
 from audiotok.nn.layers.stft import Istft, Stft
 
 
@@ -42,6 +44,10 @@ class Config:
     codebooks: int = 8  # codebooks of an `rvq`
     size: int = 1024  # entries in a codebook of an `rvq`
     semantic: int = 512  # width of the teacher that the first codebook is distilled from
+    fold: int = 1  # spectra that are coded as one frame, each of frame_size / fold samples
+    own_features: int = 0  # first features of the latent, from an encoder that hears no gain
+    own_encoder: int = 192  # width of that encoder
+    own_blocks: int = 4  # ConvNeXt blocks in it
     quantizer: str = "rvq"  # name of any quantizer
     quantizer_options: dict[str, Any] = field(default_factory=dict)  # its options by name
 
@@ -66,20 +72,33 @@ class Speech(Codec):
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
         self.frame_size = config.frame_size
-        # The windows of encoder and decoder are two frames wide and centred on their frame.
-        self.look_ahead = config.frame_size // 2
-        bins = config.frame_size + 1
-        self.encoder = Chain(
-            [
-                Stft(config.frame_size),
-                Mix(3 * bins, config.encoder),
-                *_body(config.encoder, config.encoder_blocks, config),
-                Norm(config.encoder),
-                Mix(config.encoder, config.latent),
-                # Residual codebooks learn faster in a space of known scale.
-                Norm(config.latent, affine=False),
+        if config.frame_size % (2 * config.fold):
+            raise ValueError(f"frames of {config.frame_size} samples do not hold {config.fold}")
+        hop = config.frame_size // config.fold
+        # The windows of encoder and decoder are two spectra wide and centred on their spectrum.
+        self.look_ahead = hop // 2
+        bins = config.fold * 3 * (hop + 1)
+        own = config.own_features
+        acoustic: list[Layer] = [
+            Mix(bins, config.encoder),
+            *_body(config.encoder, config.encoder_blocks, config),
+            Norm(config.encoder),
+            Mix(config.encoder, config.latent - own),
+            # Residual codebooks learn faster in a space of known scale.
+            Norm(config.latent - own, affine=False),
+        ]
+        front = [Stft(hop), *([Group(config.fold)] if config.fold > 1 else [])]
+        if own:
+            semantic = [
+                Leveled(),
+                Mix(bins, config.own_encoder),
+                *_body(config.own_encoder, config.own_blocks, config),
+                Norm(config.own_encoder),
+                Mix(config.own_encoder, own),
+                Norm(own, affine=False),
             ]
-        )
+            acoustic = [Parallel([Chain(semantic), Chain(acoustic)])]
+        self.encoder = Chain([*front, *acoustic])
         options = {"codebooks": config.codebooks, "size": config.size}
         if config.quantizer != "rvq":
             options = {}
@@ -92,10 +111,11 @@ class Speech(Codec):
                 Depthwise(config.decoder, 3),
                 *_body(config.decoder, config.decoder_blocks, config),
                 Norm(config.decoder),
-                Mix(config.decoder, 3 * bins),
+                Mix(config.decoder, bins),
+                *([Unfold(config.fold)] if config.fold > 1 else []),
             ]
         )
-        self.head = Istft(config.frame_size)
+        self.head = Istft(hop)
 
     def start_wave(self, batch: int) -> State:
         """Return the initial states of decoder and head."""
@@ -104,7 +124,7 @@ class Speech(Codec):
     def step_wave(self, latent: Latent, state: State, frames: int) -> tuple[Wave, State]:
         """See `Codec.step_wave`; the head takes only the real frames, so that it can flush."""
         spectrum, decoder = self.decoder.step(latent, state[0])
-        wave, head = self.head.step(spectrum[:, :, :frames], state[1])
+        wave, head = self.head.step(spectrum[:, :, : frames * self.config.fold], state[1])
         return wave, (decoder, head)
 
     def flush_wave(self, state: State) -> Wave:

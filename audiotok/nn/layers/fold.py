@@ -66,3 +66,24 @@ class Unfold(Layer):
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; the frames that the steps belong to."""
         return first // self.produces, last // self.produces
+
+
+class Group(Layer):
+    """Whole frames of several steps: `[b d n*steps]` to `[b steps*d n]`, causal, without state.
+
+    What comes before it may not lag; `Unfold` undoes it.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.consumes = steps
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Lay the steps of each frame one after the other."""
+        self.refuse_partial(x)
+        frames = x.shape[2] // self.consumes
+        return x.unflatten(2, (frames, self.consumes)).permute(0, 3, 1, 2).flatten(1, 2), None
+
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; all steps of a frame."""
+        return first * self.consumes, (last + 1) * self.consumes - 1
