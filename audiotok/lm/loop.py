@@ -44,9 +44,9 @@ from audiotok.lm.model import Transformer
 from audiotok.lm.recipe import LmRecipe
 from audiotok.lm.resume import fixed, run_facts
 from audiotok.nn.finite import check_finite
+from audiotok.training.components import adamw, follow
 from audiotok.training.journal import Journal, Sums, finite
 from audiotok.training.machine import accelerator, any_process, casting, optimizer_step, save_state
-from audiotok.training.components import adamw, follow
 from audiotok.training.resume import chosen_anew, retune
 from audiotok.training.schedule import learning_rate
 

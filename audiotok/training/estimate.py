@@ -11,8 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from audiotok.data.batches import Batch
 from audiotok.nn.flops import flops
-from audiotok.training.machine import accelerator, casting
 from audiotok.training.components import TrainingModules
+from audiotok.training.machine import accelerator, casting
 from audiotok.training.recipe import Recipe
 from audiotok.training.step import Step, check_losses
 

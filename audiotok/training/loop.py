@@ -28,10 +28,10 @@ from audiotok.data.features.base import Teacher
 from audiotok.data.loader import loader
 from audiotok.data.manifest import Recording, read_manifest
 from audiotok.nn.finite import check_finite
+from audiotok.training.components import TrainingModules
 from audiotok.training.journal import Journal, Sums, finite
 from audiotok.training.losses import RECONSTRUCTION
 from audiotok.training.machine import accelerator, any_process, casting, optimizer_step, save_state
-from audiotok.training.components import TrainingModules
 from audiotok.training.recipe import Data, Recipe
 from audiotok.training.resume import RunFacts, chosen_anew, data_of, retune
 from audiotok.training.schedule import learning_rate

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from audiotok.data.batches import Batch
 from audiotok.training import losses
-from audiotok.training.machine import Casting
 from audiotok.training.components import LATENT, TrainingModules
+from audiotok.training.machine import Casting
 from audiotok.training.recipe import Recipe
 from audiotok.training.schedule import draw_keep
 from audiotok.training.targets import Targets

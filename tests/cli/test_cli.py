@@ -531,7 +531,7 @@ def test_roundtrip(tmp_path: Path):
 def test_roundtrip_never_overwrites_the_recording(talk: Path):
     before = talk.read_bytes()
     arguments = ("roundtrip", talk, "-o", talk.parent, "--force", "--codec", small())
-    refused(audiotok(*arguments), 1, talk, "--out")
+    refused(audiotok(*arguments), 1, talk, "another folder")
     refused(audiotok("roundtrip", "-", "-o", talk.parent), 1, "stdin")
     assert talk.read_bytes() == before
     assert files(talk.parent) == ["talk.wav"]

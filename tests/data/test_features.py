@@ -203,7 +203,9 @@ def test_what_a_killed_process_left_is_swept_away(recordings: list[Recording], t
     teacher = Sums()
     folder = tmp_path / f"sums-0-{teacher.fingerprint}" / "00"
     folder.mkdir(parents=True)
-    code = "import sys; from pathlib import Path; from audiotok._platform.atomic import partial_path"
+    code = (
+        "import sys; from pathlib import Path; from audiotok._platform.atomic import partial_path"
+    )
     code += "; print(partial_path(Path(sys.argv[1])))"
     command = [sys.executable, "-c", code, str(folder / "x.npy")]
     left = Path(subprocess.run(command, capture_output=True, text=True).stdout.strip())

@@ -24,12 +24,12 @@ from audiotok.codecs.checkpoint import load, read_card
 from audiotok.data.features.base import SpeechTeacher
 from audiotok.training import loop
 from audiotok.training.balancer import Balancer
+from audiotok.training.components import follow
 from audiotok.training.estimate import estimate
 from audiotok.training.journal import Journal, spectrogram
 from audiotok.training.loop import CodecTrainer, train
 from audiotok.training.losses import RECONSTRUCTION
 from audiotok.training.machine import save_state
-from audiotok.training.components import follow
 from audiotok.training.recipe import Band, Train, read_recipe
 from audiotok.training.resume import KEY
 from audiotok.training.schedule import draw_keep, learning_rate
