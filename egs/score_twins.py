@@ -5,12 +5,9 @@ python egs/score_twins.py MANIFEST OUT.json base=runs/base/best.safetensors@8,4 
 The recordings are 12 English and 8 other ones of split `dev`, 3 to 9 s long, the same in each run.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -35,17 +32,18 @@ def telephone(audio: Audio) -> Audio:
     return Audio(law.sign() * ((1 + MU) ** law.abs() - 1) / MU, 8000).resample(audio.rate)
 
 
-CHANGES: dict[str, Callable[[Audio], Audio]] = {
+CHANGES = {
     "-6 dB": lambda audio: Audio(audio.samples / 2, audio.rate),
     "-12 dB": lambda audio: Audio(audio.samples / 4, audio.rate),
     "noise 20 dB below": noisy,
     "telephone": telephone,
 }
-rows = [r for r in read_manifest(sys.argv[1], "dev") if 3 < float(r.fields["seconds"]) < 9]
+rows = [row.fields | {"path": row.path} for row in read_manifest(sys.argv[1])]
+rows = [r for r in rows if r["split"] == "dev" and 3 < float(r["seconds"]) < 9]
 random.Random(0).shuffle(rows)
-english, others = ([r for r in rows if (r.fields["language"] == "en") == e] for e in (True, False))
-clips = [Audio.load(row.path).resample(16000) for row in (*english[:12], *others[:8])]
-results: dict[str, dict[str, float]] = {}
+english, others = ([r for r in rows if (r["language"] == "en") == e] for e in (True, False))
+clips = [Audio.load(row["path"]).resample(16000) for row in (*english[:12], *others[:8])]
+results = {}
 for argument in sys.argv[3:]:
     name, _, rest = argument.partition("=")
     path, _, rates = rest.rpartition("@")

@@ -65,7 +65,8 @@ def is_clip(row: Mapping[str, Any], name: str) -> bool:
 def in_folder(folder: Path, row: Mapping[str, Any], name: str) -> str:
     """Return the path of a row's file, relative to the folder of its table.
 
-    It is the path in the table, except for Common Voice, whose tables leave out `clips/`.
+    It is the path in the table, or `clips/` and that path in a table of Common Voice, which leaves
+    `clips/` out, where there is no such file in the folder itself.
 
     Args:
         folder: the folder of the table.

@@ -119,7 +119,8 @@ def shares(texts: Iterable[str]) -> dict[str, float]:
 def with_splits_and_texts(
     folder: Path, paths: Sequence[Path], splits: Mapping[str, float]
 ) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Yield each file with its `split`, and its `speaker` and `text` if the folder has them.
+    """Yield each file and its `split`, `speaker` and `text`; the last two are empty where the
+    folder does not tell.
 
     Transcripts are read from the files in which corpora keep them: `*.trans.txt` (LibriSpeech,
     whose names begin with the speaker), `metadata.csv` (LJSpeech; or Hugging Face's audiofolder,

@@ -35,10 +35,10 @@ class GraphStream:
 class GraphStreamBatch:
     """Conversations that start and stop at any time; each gets the codes that it gets alone.
 
-    >>> crowd = Crowd(audiotok.load("speech-onnx/", backend="onnx"))
-    >>> one, other = crowd.open(), crowd.open()
-    >>> codes = crowd.encode({one: piece, other: piece_of_other_length})    # numpy [c t]
-    >>> sound = crowd.decode(codes)
+    >>> batch = GraphStreamBatch(audiotok.load("speech-onnx/", backend="onnx"))
+    >>> one, other = batch.open(), batch.open()
+    >>> codes = batch.encode({one: piece, other: piece_of_other_length})    # numpy [c t]
+    >>> sound = batch.decode(codes)
 
     Args:
         codec: codec that was exported with steps; with rings a step takes 0.6 of the time.

@@ -158,7 +158,8 @@ def is_encoded(
     codebooks: int | None = None,
     split: bool = False,
 ) -> bool:
-    """Return whether the target exists and is what `encode_file` would write.
+    """Return False if the target does not exist, and True if its header names this codec, so
+    many codebooks and this split. Its codes are not compared with the source.
 
     Args:
         codec: as for `encode_file`.
@@ -168,7 +169,7 @@ def is_encoded(
         split: as for `encode_file`.
 
     Raises:
-        TokenFileError: the target is something else.
+        TokenFileError: the target exists and is anything else.
     """
     target = Path(target)
     if not target.exists():
@@ -203,7 +204,8 @@ def is_decoded(
     codebooks: int | None = None,
     original_rate: bool = False,
 ) -> bool:
-    """Return whether the target exists and is what `decode_file` would write.
+    """Return False if the target does not exist, and True if its comment says that it was decoded
+    in this way and it is no older than the source.
 
     Args:
         codec: as for `decode_file`.

@@ -133,7 +133,7 @@ class Header:
 
     @cached_property
     def frame_bits(self) -> int:
-        """Bits of a frame, without padding."""
+        """Bits of the codes of a frame, all streams and codebooks (a block is padded to bytes)."""
         return sum(self.widths)
 
     def block_bytes(self, frames: int) -> int:

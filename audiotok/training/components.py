@@ -146,7 +146,8 @@ class TrainingModules:
         follow(self.average, self.codec, step, self._decay)
 
     def averaged(self) -> Codec:
-        """Return the codec with averaged weights, as it is saved."""
+        """Return a new codec with the averaged weights and weight normalisation folded in, as it is
+        saved; it keeps its former fingerprints if training did not change the codes."""
         # Not a copy: copies share the class that weight normalisation makes for them, and folding
         # the weights of one would change all. The random state of the run must stay the same.
         with torch.random.fork_rng(devices=[]):
@@ -176,7 +177,9 @@ class TrainingModules:
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
-        """Set the state to that of a checkpoint; discriminators that it lacks keep new weights.
+        """Set codec, average, optimizers, discriminators and balancer to those of a checkpoint.
+
+        Discriminators, with their optimizer, and a balancer that it lacks stay new.
 
         Args:
             state: a state of `state_dict`.

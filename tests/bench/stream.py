@@ -53,7 +53,7 @@ def main() -> None:
             wholes = [codec.encode(Audio(wave, codec.sample_rate)).codes for wave in waves]
             sides = [("StreamBatch", _abreast(codec, waves, clock))]
             if exported is not None:
-                sides.append(("Crowd", _crowd(exported, waves, clock)))
+                sides.append(("GraphStreamBatch", _crowd(exported, waves, clock)))
             for name, (took, codes) in sides:
                 p50, p99 = (1000 * q for q in np.quantile(took, [0.5, 0.99]))
                 pairs = zip(wholes, codes, strict=True)
@@ -72,7 +72,7 @@ def _exported(name: str, threads: int) -> Exported | None:
     try:
         return load(name, backend="onnx", threads=threads)
     except ImportError as missing:
-        print(f"Crowd: left out, {missing}")
+        print(f"GraphStreamBatch: left out, {missing}")
         return None
 
 

@@ -135,7 +135,8 @@ class Vocabulary:
 
     @cached_property
     def vocabulary(self) -> tuple[int, ...]:
-        """Number of ids of each row, including the ids below `offset`."""
+        """Numbers of ids, marks included: one for each codebook in rows, else a single one, which
+        counts the text ids below `offset` too."""
         if isinstance(self.order, Rows):
             return tuple(NONE + size for size in self.books)
         units = int(self.firsts[-1]) if self.learned is None else len(self.learned)

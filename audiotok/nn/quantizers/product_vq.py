@@ -32,7 +32,8 @@ class Spherical(Codebook):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the unit vectors `[n d]`, indices `[n]` and losses `[n]` of frames `[n d]`.
 
-        The loss is the commitment loss plus four times the codebook loss (weights 0.25 and 1).
+        The loss is the commitment loss plus four times the codebook loss: the usual 0.25 to 1,
+        times four.
         """
         x = F.normalize(x)
         index = self.search(x.detach())

@@ -205,7 +205,14 @@ def explained(address: str) -> Iterator[None]:
 def begin(
     hello: Hello, mode: Mode, codebooks: int | None, encoding: str, live: bool
 ) -> ConversationState:
-    """Return the state of a new conversation.
+    """Return the client's state of a new conversation with the server that sent `hello`.
+
+    Args:
+        hello: the server's greeting.
+        mode: "encode", "decode" or "both".
+        codebooks: how many are used, from the first; None for all that the server has.
+        encoding: format of audio on the wire, a key of `FORMATS`.
+        live: whether it comes before recordings.
 
     Raises:
         ClientError: there is no such format.
