@@ -38,11 +38,12 @@ CHANGES = {
     "noise 20 dB below": noisy,
     "telephone": telephone,
 }
-rows = [row.fields | {"path": row.path} for row in read_manifest(sys.argv[1])]
-rows = [r for r in rows if r["split"] == "dev" and 3 < float(r["seconds"]) < 9]
+rows = [row for row in read_manifest(sys.argv[1]) if row.fields["split"] == "dev"]
+rows = [row for row in rows if 3 < float(row.fields["seconds"]) < 9]
 random.Random(0).shuffle(rows)
-english, others = ([r for r in rows if (r["language"] == "en") == e] for e in (True, False))
-clips = [Audio.load(row["path"]).resample(16000) for row in (*english[:12], *others[:8])]
+english = [row for row in rows if row.fields["language"] == "en"][:12]
+others = [row for row in rows if row.fields["language"] != "en"][:8]
+clips = [Audio.load(row.path).resample(16000) for row in (*english, *others)]
 results = {}
 for argument in sys.argv[3:]:
     name, _, rest = argument.partition("=")
@@ -54,8 +55,8 @@ for argument in sys.argv[3:]:
         decoded = [codec.decode(each.first(k)) for each in tokens]
         for metric in ("pesq", "stoi"):
             score = find("metrics", metric)().score
-            scores = [score(*pair) for pair in zip(decoded, clips, strict=True)]
-            row[f"{metric} at {tokens[0].first(k).kbps:g} kbps"] = sum(scores[1:], scores[0]).value
+            scores = [score(*pair).value for pair in zip(decoded, clips, strict=True)]
+            row[f"{metric} at {tokens[0].first(k).kbps:g} kbps"] = sum(scores) / len(scores)
     for change, apply in CHANGES.items():
         after = [codec.encode(apply(clip)).codes[0] for clip in clips]
         kept = [float((a == t.codes[0]).mean()) for a, t in zip(after, tokens, strict=True)]

@@ -62,9 +62,9 @@ class Running:
         return f"ws://127.0.0.1:{self.port}"
 
     @property
-    def room(self) -> SessionManager:
+    def manager(self) -> SessionManager:
         """Sessions of the server."""
-        return self.server.config.app.state.room  # type: ignore[union-attr]
+        return self.server.config.app.state.manager  # type: ignore[union-attr]
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
         """Return the status and the body of an HTTP request."""
@@ -82,8 +82,8 @@ class Running:
 
     def empty(self) -> bool:
         """Return whether no state of any client is left."""
-        engine = self.room.engine
-        return not (self.room.sessions or engine.conversations) and engine.idle
+        engine = self.manager.engine
+        return not (self.manager.sessions or engine.conversations) and engine.idle
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class CheckResult:
 
     check: str
     verdict: Verdict
-    said: str
+    message: str
 
 
 class PromiseError(Exception):

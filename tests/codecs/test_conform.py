@@ -37,8 +37,8 @@ def test_our_own_codec_conforms():
     for check, finding in found.items():
         there = check != "device" or torch.cuda.is_available()
         assert finding.verdict == ("pass" if there else NONE), finding
-    assert "40.0 ms" in found["stream"].said
-    assert "bfloat16" in found["dtype"].said
+    assert "40.0 ms" in found["stream"].message
+    assert "bfloat16" in found["dtype"].message
 
 
 @pytest.mark.parametrize("kind", ["bounded", "unbounded"])
@@ -56,7 +56,7 @@ def test_codecs_that_look_ahead_conform(kind: str):
     assert "fail" not in {f.verdict for f in found.values()}, found
     if kind == "unbounded":
         assert found["stream"].verdict == NONE
-        assert "keeps the whole" in found["chunk"].said
+        assert "keeps the whole" in found["chunk"].message
 
 
 def changed(codec: Codec, change: Callable[[torch.Tensor], torch.Tensor]) -> None:

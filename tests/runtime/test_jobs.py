@@ -169,7 +169,7 @@ def test_run_goes_past_what_fails(tmp_path: Path):
         return source.name == "done"
 
     report = run(shouter, planned, done=done, console=console)
-    assert [Path(row["source"]).name for row in report.made] == ["a", "b"]
+    assert [Path(row["source"]).name for row in report.finished] == ["a", "b"]
     assert [source.name for source, _ in report.skipped] == ["done"]
     assert [Path(source).name for source, _ in report.errors] == ["x", "odd", "bad", "bug"]
     assert files(tmp_path) == ["a.out", "b.out"]

@@ -199,7 +199,7 @@ def test_health_metrics_and_the_page(server: Running):
     assert not re.search(r"(src|href)=\"(https?:)?//", page), "it asks for something elsewhere"
     for name in re.findall(r'(?:src|href)="([\w.]+)"', page):
         assert server.get(f"/{name}")[0] == 200
-    assert server.get("/../room.py")[0] == 404
+    assert server.get("/../sessions.py")[0] == 404
     assert server.get("/nothing")[0] == 404
 
 
@@ -258,7 +258,7 @@ def test_a_drain_lets_conversations_end():
         with Client(running.url) as client, client.start("encode") as talk:
             first = talk.push(samples[:, :4000])
             running.leave()
-            until(lambda: running.room.draining)
+            until(lambda: running.manager.draining)
             assert running.get("/healthz")[0] == 503
             with pytest.raises(ClientError, match=r"503.*going away"):
                 Client(running.url)

@@ -136,7 +136,7 @@ def test_the_microphone_is_seen_and_heard(browser: Any, server: Running, tmp_pat
         frames = int(tab.inner_text("#tokens-text").split()[0])
         assert frames == -(-original.shape[1] // 320)
         assert "ms" in tab.inner_text("#f-answer")
-    until(lambda: server.room.engine.conversations == 0)
+    until(lambda: server.manager.engine.conversations == 0)
 
 
 def test_tokens_are_saved_as_encode_writes_them_and_opened(

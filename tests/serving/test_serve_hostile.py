@@ -240,8 +240,8 @@ def test_half_open_connections_are_found():
     with serving(ping_seconds=1.0) as running:
         raw = _raw(running)
         _send(raw, b'{"type": "start", "mode": "encode"}', 1)
-        until(lambda: running.room.engine.conversations == 1)
-        until(lambda: running.room.engine.conversations == 0)  # it never read, nor answered
+        until(lambda: running.manager.engine.conversations == 1)
+        until(lambda: running.manager.engine.conversations == 0)  # it never read, nor answered
         raw.close()
 
 
@@ -304,7 +304,7 @@ def test_a_step_that_fails_ends_those_in_it_and_no_others(
     with Client(server.url) as client:
         start(client)
         with monkeypatch.context() as patch:
-            patch.setattr(server.room.engine.steps, "encode", fails)
+            patch.setattr(server.manager.engine.steps, "encode", fails)
             client.send(AUDIO)
             said = answer(client)
         assert (said["code"], said["message"]) == ("internal", "a step failed: MemoryError")

@@ -293,8 +293,8 @@ def test_a_pong_behind_what_waits_is_no_pong_that_fails_to_come():
     with serving(ping_seconds=1) as running, Client(running.url) as client:
         start(client, live=False)
         piece = protocol.audio(np.zeros((1, 16000), "f4"), "s16le")
-        slow = running.room.engine.steps.encode
-        steps: Any = running.room.engine.steps
+        slow = running.manager.engine.steps.encode
+        steps: Any = running.manager.engine.steps
 
         def slowly(pieces: Any) -> Any:
             time.sleep(0.1)

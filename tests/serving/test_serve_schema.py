@@ -94,10 +94,10 @@ def test_a_later_server_may_say_more():
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=30) | st.from_regex(r"\[?[0-9a-z.:]*\]?(:\d*)?"), st.booleans())
 def test_any_host_and_origin_is_let_in_or_refused(text: str, loopback: bool):
-    room = SessionManager.__new__(SessionManager)
-    room.settings = Settings(host="127.0.0.1" if loopback else "0.0.0.0")
+    manager = SessionManager.__new__(SessionManager)
+    manager.settings = Settings(host="127.0.0.1" if loopback else "0.0.0.0")
     for host, origin in ((text, None), ("localhost", text), (text, text), (text, f"http://{text}")):
-        refusal = room.stranger(host, origin)
+        refusal = manager.stranger(host, origin)
         if refusal is not None:
             assert refusal.status in (400, 403, 421)
             one_line(refusal.message)

@@ -84,6 +84,6 @@ def reported(report: BatchReport, past: str, as_json: bool) -> None:
     """
     if as_json:
         show.as_json(report.rows())
-    show.report(report.made, len(report.skipped), len(report.errors), past, quiet=as_json)
+    show.report(report.finished, len(report.skipped), len(report.errors), past, quiet=as_json)
     if report.errors:
         raise typer.Exit(1)

@@ -42,7 +42,7 @@ def conform(
     for finding in run_checks(model, recording):
         findings.append(finding)
         if not as_json:
-            show.finding(finding.check, finding.verdict, finding.said)
+            show.finding(finding.check, finding.verdict, finding.message)
     failed = [finding.check for finding in findings if finding.verdict == "fail"]
     if as_json:
         rows = [asdict(finding) for finding in findings]

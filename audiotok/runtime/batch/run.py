@@ -24,14 +24,14 @@ from audiotok.runtime.batch.workers import Job, Pair, explain_error, run_one, ru
 class BatchReport:
     """Results of a batch job: rows of finished files, skipped pairs, and failures."""
 
-    made: list[dict[str, Any]] = field(default_factory=list)
+    finished: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[Pair] = field(default_factory=list)
     errors: list[Failure] = field(default_factory=list)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all results as JSON."""
         skipped = [{"source": str(a), "target": str(b), "skipped": True} for a, b in self.skipped]
-        return [*self.made, *skipped, *({"source": a, "error": b} for a, b in self.errors)]
+        return [*self.finished, *skipped, *({"source": a, "error": b} for a, b in self.errors)]
 
 
 def run(
@@ -93,7 +93,7 @@ def run(
             if "error" in row:
                 failed(source, row["error"])
             else:
-                report.made.append(row)
+                report.finished.append(row)
                 seconds += row.get("seconds", 0.0)
             elapsed = progress.tasks[0].elapsed or 1e-9
             progress.update(bar, advance=1, speed=f"{seconds / elapsed:.0f}x real time")

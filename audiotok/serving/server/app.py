@@ -57,7 +57,7 @@ def hello_of(steps: Steps, settings: Settings) -> Hello:
 
 
 def application(steps: Steps, settings: Settings) -> FastAPI:
-    """Return the web application of one codec; `app.state.room` exists while it runs."""
+    """Return the web application of one codec; `app.state.manager` exists while it runs."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,8 +68,10 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
             quantum=settings.quantum,
             stepped=metrics.stepped,
         )
-        room = app.state.room = SessionManager(settings, engine, hello_of(steps, settings), metrics)
-        watch = asyncio.create_task(room.watch())
+        manager = app.state.manager = SessionManager(
+            settings, engine, hello_of(steps, settings), metrics
+        )
+        watch = asyncio.create_task(manager.watch())
         try:
             yield
         finally:
@@ -83,36 +85,36 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
 
     @app.get("/healthz")
     async def healthz(request: Request) -> Response:
-        room: SessionManager = request.app.state.room
-        status = "draining" if room.draining else "ok"
-        facts: dict[str, Any] = {"status": status, "codec": room.hello.codec}
-        facts |= {"fingerprint": room.hello.fingerprint, "clients": len(room.sessions)}
-        return JSONResponse(facts, 503 if room.draining else 200)
+        manager: SessionManager = request.app.state.manager
+        status = "draining" if manager.draining else "ok"
+        facts: dict[str, Any] = {"status": status, "codec": manager.hello.codec}
+        facts |= {"fingerprint": manager.hello.fingerprint, "clients": len(manager.sessions)}
+        return JSONResponse(facts, 503 if manager.draining else 200)
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
-        room: SessionManager = request.app.state.room
+        manager: SessionManager = request.app.state.manager
         token = protocol.bearer([], request.headers.get("authorization"))
-        if refusal := room.unknown(token):
-            return _refused(room, refusal)
-        return Response(room.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        if refusal := manager.unknown(token):
+            return _refused(manager, refusal)
+        return Response(manager.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.websocket(protocol.PATH)
     async def stream(socket: WebSocket) -> None:
-        room: SessionManager = socket.app.state.room
+        manager: SessionManager = socket.app.state.manager
         offered = socket.scope.get("subprotocols", [])
         token = protocol.bearer(offered, socket.headers.get("authorization"))
-        if refusal := room.unknown(token) or room.full():
-            await socket.send_denial_response(_refused(room, refusal))
+        if refusal := manager.unknown(token) or manager.full():
+            await socket.send_denial_response(_refused(manager, refusal))
             return
-        await Session(socket, room).run()
+        await Session(socket, manager).run()
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
 
 
-def _refused(room: SessionManager, refusal: Refusal) -> Response:
-    room.metrics.refused.labels(refusal.why).inc()
+def _refused(manager: SessionManager, refusal: Refusal) -> Response:
+    manager.metrics.refused.labels(refusal.why).inc()
     headers = {401: {"www-authenticate": "Bearer"}, 503: {"retry-after": "10"}}
     return PlainTextResponse(refusal.message, refusal.status, headers.get(refusal.status))
 
@@ -128,12 +130,12 @@ class _AccessControl:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers, room = Headers(scope=scope), self._application.state.room
+        headers, manager = Headers(scope=scope), self._application.state.manager
         # A repeated header is joined, and so is no valid host or origin.
         host, origin = (", ".join(headers.getlist(name)) or None for name in ("host", "origin"))
-        refusal = room.stranger(host, origin)
+        refusal = manager.stranger(host, origin)
         if refusal:
-            await _refused(room, refusal)(scope, receive, send)
+            await _refused(manager, refusal)(scope, receive, send)
             return
 
         async def headed(message: Any) -> None:

@@ -205,12 +205,14 @@ class Server(uvicorn.Server):
         self._drained = asyncio.get_running_loop().create_task(self._leave())
 
     async def _leave(self) -> None:
-        room = self._application.state.room
+        manager = self._application.state.manager
         try:
             with suppress(OSError, SystemExit):  # rich exits if its output is closed
-                if room.sessions:
-                    log.warning("draining %d clients; once more ends at once", len(room.sessions))
-            await room.drain()
+                if manager.sessions:
+                    log.warning(
+                        "draining %d clients; once more ends at once", len(manager.sessions)
+                    )
+            await manager.drain()
         finally:
             self.should_exit = True
 

@@ -43,15 +43,15 @@ class Session:
 
     Args:
         socket: the WebSocket, not yet accepted.
-        room: sessions of the server.
+        manager: sessions of the server.
     """
 
-    def __init__(self, socket: WebSocket, room: SessionManager) -> None:
+    def __init__(self, socket: WebSocket, manager: SessionManager) -> None:
         self.socket = socket
-        self.room = room
-        self._widths = room.hello.widths
-        second = -(-room.hello.sample_rate * PIECE_SECONDS // room.hello.frame_size)
-        self._piece_frames = max(int(second), room.engine.steps.block)
+        self.manager = manager
+        self._widths = manager.hello.widths
+        second = -(-manager.hello.sample_rate * PIECE_SECONDS // manager.hello.frame_size)
+        self._piece_frames = max(int(second), manager.engine.steps.block)
         self._task = asyncio.current_task()
         self._conversation: StreamSession | None = None
         self._start: Start | None = None
@@ -66,7 +66,7 @@ class Session:
 
     async def run(self) -> None:
         """Run the session from the greeting to the end."""
-        self.room.enter(self)
+        self.manager.enter(self)
         how = "left"
         try:
             how = await self._converse()
@@ -92,30 +92,30 @@ class Session:
                 await self._dismiss(_Ending("internal", 1011, "the server failed"))
         finally:
             self._forget()
-            self.room.leave(self)
-            self.room.metrics.sessions.labels(how).inc()
+            self.manager.leave(self)
+            self.manager.metrics.sessions.labels(how).inc()
 
     # -- interface for `SessionManager` ------------------------------------------------------------
 
     def check(self, now: float) -> None:
-        """See `room.ManagedSession`."""
-        limits = self.room.settings.limits
+        """See `sessions.ManagedSession`."""
+        limits = self.manager.settings.limits
         if now - self._opened > limits.session_seconds:
             self._end(_Ending("session_time", 1008, f"{limits.session_seconds:g} s are over"))
         elif self._activity == "waiting" and now - self._since > limits.idle_seconds:
             self._end(_Ending("idle", 1008, f"nothing came for {limits.idle_seconds:g} s"))
         elif self._activity != "waiting" and self._link("gone", lambda: False)():
             self._end(_Ending("left", 1001, "the client has gone", abort=True))
-        elif self._activity == "sending" and now - self._since > self.room.settings.send_seconds:
+        elif self._activity == "sending" and now - self._since > self.manager.settings.send_seconds:
             self._end(_Ending("too_slow", 1008, "answers are not read", abort=True))
 
     async def warn(self, seconds: float) -> None:
-        """See `room.ManagedSession`."""
+        """See `sessions.ManagedSession`."""
         with suppress(WebSocketDisconnect, RuntimeError, OSError):
             await self.socket.send_text(protocol.dumps("draining", seconds=seconds))
 
     def dismiss(self) -> None:
-        """See `room.ManagedSession`."""
+        """See `sessions.ManagedSession`."""
         waiting = self._activity == "waiting"
         unread = self._activity == "sending" and self._now() - self._since > PART_SECONDS
         ending = _Ending("draining", 1001, "the server is going away", flush=waiting, abort=unread)
@@ -134,7 +134,7 @@ class Session:
             if protocol.SUBPROTOCOL in self.socket.scope.get("subprotocols", [])
             else None
         )
-        await self._say("hello", self.room.hello)
+        await self._say("hello", self.manager.hello)
         while True:
             self._set_activity("waiting")
             message = await self.socket.receive()
@@ -146,21 +146,21 @@ class Session:
                 await self._obey(protocol.text(message["text"]))
 
     async def _obey(self, message: dict[str, Any]) -> None:
-        kind, hello = message["type"], self.room.hello
+        kind, hello = message["type"], self.manager.hello
         protocol.check(message, protocol.CLIENT, {"codebooks": hello.codebooks})
         if kind == "start":
             if self._conversation is not None:
                 raise ProtocolError("start comes after end", code="out_of_order", close=1008)
             self._start = Start.read(message, hello)
             mode, codebooks = self._start.mode, self._start.codebooks
-            self._conversation = self.room.engine.open(mode, codebooks, live=self._start.live)
+            self._conversation = self.manager.engine.open(mode, codebooks, live=self._start.live)
             self._times = Times(10_000)
             self._fed = False
         elif kind == "codebooks":
             conversation, start = self._started()
             if conversation.mode != "both":
                 raise ProtocolError(f"codebooks are changed in both, not in {conversation.mode}")
-            mirrors = self.room.engine.steps.first_frames > 1
+            mirrors = self.manager.engine.steps.first_frames > 1
             if self._fed and (not start.live or mirrors):
                 raise ProtocolError("here codebooks can be changed before the first audio only")
             conversation.decoded = message["codebooks"]
@@ -170,7 +170,7 @@ class Session:
 
     async def _piece(self, data: bytes) -> None:
         conversation, start = self._started()
-        message = Binary.read(data, self.room.hello, start.format)
+        message = Binary.read(data, self.manager.hello, start.format)
         wanted = protocol.TOKENS if start.mode == "decode" else protocol.AUDIO
         if message.kind != wanted:
             raise ProtocolError(f"{start.mode} takes {('audio', 'tokens')[wanted - 1]}")
@@ -182,20 +182,20 @@ class Session:
         seconds = 0.0
         for values in message.pieces(self._piece_frames):
             self._set_activity("working")
-            answer = await self.room.engine.push(conversation, values)
+            answer = await self.manager.engine.push(conversation, values)
             seconds += answer.seconds
             self._count(wanted, values.shape[1], answer)
             await self._send(answer, start)
-        self.room.metrics.answers.observe(seconds)
+        self.manager.metrics.answers.observe(seconds)
         self._times.add(seconds)
 
     async def _finish(self, conversation: StreamSession, start: Start, samples: int | None) -> None:
         if samples is not None:
-            most = conversation.frames * self.room.hello.frame_size
+            most = conversation.frames * self.manager.hello.frame_size
             if start.mode != "decode" or samples > most:
                 raise ProtocolError(f"samples is of a decoding, at most {most} of these frames")
         self._set_activity("working")
-        answer = await self.room.engine.finish(conversation, samples)
+        answer = await self.manager.engine.finish(conversation, samples)
         await self._send(answer, start)
         await self._say(
             "end",
@@ -212,7 +212,7 @@ class Session:
 
     def _forget(self) -> None:
         if self._conversation is not None:
-            self.room.engine.close(self._conversation)
+            self.manager.engine.close(self._conversation)
         self._conversation = None
         self._start = None
 
@@ -241,7 +241,7 @@ class Session:
         await self.socket.send_text(protocol.dumps(kind, value, **more))
 
     def _count(self, kind: int, size: int, answer: Answer) -> None:
-        metrics = self.room.metrics
+        metrics = self.manager.metrics
         if kind == protocol.AUDIO:
             metrics.samples_in.inc(size)
         if answer.codes is not None:
