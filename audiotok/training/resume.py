@@ -31,9 +31,15 @@ BEST = ("train.best", "loss", "validation data", "data.validate", "train.clips")
 
 @dataclass
 class RunFacts:
-    """Facts that a run began with, as plain values by dotted names ("train.rate")."""
+    """Facts that a run began with, as plain values by dotted names ("train.rate").
+
+    Attributes:
+        facts: values by name.
+        defaults: values of sizes of the model that a recipe does not give.
+    """
 
     facts: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recipe: Any, *, config: Any = None, **facts: Any) -> RunFacts:
@@ -48,7 +54,8 @@ class RunFacts:
         named_facts = {name.replace("_", " "): value for name, value in facts.items()}
         code = {"code": f"{version('audiotok')} {_code()}", "torch": torch.__version__}
         plain = json.loads(json.dumps({**table, **named_facts, **code}, default=str))
-        return cls(_flat(plain, ""))
+        usual = {} if config is None else {"config": asdict(type(config)())}
+        return cls(_flat(plain, ""), _flat(json.loads(json.dumps(usual, default=str)), ""))
 
     def state(self) -> dict[str, str]:
         """Return the facts as a training checkpoint keeps them."""
@@ -99,8 +106,11 @@ class RunFacts:
         return names
 
     def _differs(self, name: str, before: Mapping[str, Any]) -> bool:
-        """Return whether a fact changed; an option missing in one and off in the other did not."""
+        """Return whether a fact changed; an option missing in one and off in the other did not,
+        nor a size of the model that an older audiotok did not have, at its default."""
         old, new = before.get(name), self.facts.get(name)
+        if name not in before and name in self.defaults and new == self.defaults[name]:
+            return False
         return old != new and bool(old or new or (name in before and name in self.facts))
 
     def _line(self, name: str, before: Mapping[str, Any]) -> str:
