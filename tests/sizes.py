@@ -38,9 +38,9 @@ FOLDED = replace(
     SMALL,
     frame_size=640,
     fold=2,
-    own_features=4,
-    own_encoder=16,
-    own_blocks=2,
+    semantic_features=4,
+    semantic_encoder=16,
+    semantic_blocks=2,
     quantizer="grouped_rvq",
     quantizer_options={"groups": [[4, 1], [12, 3]], "size": 64, "shielded": 1},
 )

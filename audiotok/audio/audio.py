@@ -80,7 +80,7 @@ class Audio:
 
     @property
     def silent(self) -> bool:
-        """Whether all samples are 0, or each channel is constant (a mere offset)."""
+        """True if every channel is constant: all zeros, or an offset."""
         return is_silent(self.samples)
 
     def __len__(self) -> int:

@@ -248,22 +248,24 @@ def _load_external(path: Path, name: str | None) -> Codec:
     except checkpoint_reader.WeightsFileError as error:
         raise CheckpointError(str(error)) from None
     kinds = {
-        d: kind for kind in (find("codecs", n) for n in names("codecs")) for d in kind.dialects
+        d: kind
+        for kind in (find("codecs", n) for n in names("codecs"))
+        for d in kind.state_dict_adapters
     }
     known = (
         (state_dicts.recognise(kinds, part), part) for part in checkpoint_reader.parts(tensors)
     )
-    dialect, tensors = next((one for one in known if one[0]), (None, tensors))
-    if dialect is None:
+    adapter, tensors = next((one for one in known if one[0]), (None, tensors))
+    if adapter is None:
         raise CheckpointError(f"{path}: {state_dicts.unrecognised(kinds, tensors)}")
-    kind = kinds[dialect]
+    kind = kinds[adapter]
     try:
-        weights, origin = dialect.translate(tensors)
-        sizes = dialect.sizes(weights, metadata)
+        weights, origin = adapter.translate(tensors)
+        sizes = adapter.sizes(weights, metadata)
     except KeyError as error:
-        raise CheckpointError(f"{path}: partial {dialect.source}: no {error.args[0]}") from None
+        raise CheckpointError(f"{path}: partial {adapter.source}: no {error.args[0]}") from None
     except (ValueError, IndexError) as error:
-        raise CheckpointError(f"{path}: damaged {dialect.source}: {_line(error)}") from None
+        raise CheckpointError(f"{path}: damaged {adapter.source}: {_line(error)}") from None
     fitting = [n for n, c in kind.presets.items() if sizes.items() <= vars(c).items()]
     if not fitting and name is not None and name in kind.presets:
         fitting = [name]  # so that the message tells which tensors are missing or misshapen

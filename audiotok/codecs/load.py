@@ -1,4 +1,4 @@
-"""One function to load a codec: by name, by the path of its weights, or by its exported folder."""
+"""Loading of codecs by name, by the path of their weights, or by an exported folder."""
 
 from __future__ import annotations
 

@@ -117,12 +117,12 @@ def hashed(name: str) -> int:
     return int.from_bytes(digest, "little")
 
 
-def info_bytes(about: CorpusInfo) -> bytes:
+def info_bytes(info: CorpusInfo) -> bytes:
     """Return the content of corpus.json.
 
     Its checksum is computed with `UNKNOWN` in place of the checksum.
     """
-    facts = {"format": FORMAT, "checksum": UNKNOWN, **asdict(about)}
+    facts = {"format": FORMAT, "checksum": UNKNOWN, **asdict(info)}
     data = json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n"
     return data.replace(UNKNOWN.encode(), sha256(data).hexdigest().encode(), 1)
 
@@ -144,14 +144,14 @@ def read_info(folder: Path) -> CorpusInfo:
         why = error.strerror or error
         raise CorpusError(f"{path}: cannot be read ({why}); restore it") from None
     try:
-        return _about(parse(data, str(path)), data, str(path))
+        return _info_of(parse(data, str(path)), data, str(path))
     except CorpusError:
         raise
     except ValueError as error:
         raise CorpusError(f"{error}; restore it") from None
 
 
-def _about(facts: Any, data: bytes, path: str) -> CorpusInfo:
+def _info_of(facts: Any, data: bytes, path: str) -> CorpusInfo:
     """Return the content of corpus.json after checking every field."""
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), str):
         raise ValueError(f"{path}: not what describes a corpus")
@@ -174,7 +174,7 @@ def _about(facts: Any, data: bytes, path: str) -> CorpusInfo:
         name: whole(facts.get(name, 0), f"{path}: {name}", least=0, most=1 << 53)
         for name in ("sample_rate", "frame_size", "channels", "quarantined")
     }
-    about = CorpusInfo(
+    info = CorpusInfo(
         codec=facts["codec"],
         fingerprint=facts["fingerprint"],
         sizes=tuple(whole(size, f"{path}: a size") for size in facts["sizes"]),
@@ -184,10 +184,10 @@ def _about(facts: Any, data: bytes, path: str) -> CorpusInfo:
         **numbers,
     )
     try:
-        about.header  # noqa: B018 - raises unless these fit a codec
+        info.header  # noqa: B018 - raises unless these fit a codec
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return about
+    return info
 
 
 def _files(facts: Any, path: str) -> ShardFiles:

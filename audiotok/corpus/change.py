@@ -48,13 +48,13 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False
     corpora = [Corpus(path) for path in paths]
     if not corpora:
         raise CorpusError("nothing to merge: name at least one corpus")
-    first = corpora[0].about
+    first = corpora[0].info
     for corpus in corpora[1:]:
-        if corpus.about.header != first.header:
+        if corpus.info.header != first.header:
             what = f"{corpus.codec} {corpus.fingerprint} with {corpus.codebooks} codebooks"
             raise CorpusError(f"{corpus.path}: made by {what}, not as {corpora[0].path} is")
     _check_ids(corpora)
-    missing = missing_parts([corpus.about.job for corpus in corpora])
+    missing = missing_parts([corpus.info.job for corpus in corpora])
     if missing and not partial:
         raise CorpusError(
             f"missing: {missing}; name their corpora too, or say that the merge is partial"
@@ -70,8 +70,8 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False
                     link(shard.path(suffix), folder / f"{name}{suffix}")
                 shards.append(replace(shard.files, name=name))
         write_quarantine(folder, failures)
-        job = {"merged": [corpus.about.job for corpus in corpora]}
-        quarantined = sum(corpus.about.quarantined for corpus in corpora)
+        job = {"merged": [corpus.info.job for corpus in corpora]}
+        quarantined = sum(corpus.info.quarantined for corpus in corpora)
         info = replace(first, shards=tuple(shards), quarantined=quarantined, job=job)
         info = write_info(folder, info)
     return info
@@ -159,7 +159,7 @@ def split(
     with _new(out) as folder:
         for name in ("train", *shares):
             kept = lambda shard, i, row, name=name: chosen[_group(row, by)] == name  # noqa: E731
-            job = {"split": name, "by": by, "shares": dict(shares), "of": corpus.about.job}
+            job = {"split": name, "by": by, "shares": dict(shares), "of": corpus.info.job}
             splits[name] = _kept(corpus, folder / name, kept, job)
     return splits
 
@@ -213,7 +213,7 @@ def dedup(corpus: Corpus, out: str | Path) -> CorpusInfo:
         return int(starts[id(shard)]) + i not in repeated
 
     with _new(out) as folder:
-        info = _kept(corpus, folder, kept, {"dedup": corpus.about.job})
+        info = _kept(corpus, folder, kept, {"dedup": corpus.info.job})
         lines = ["id\tsame_as"]
         for i, first in repeated.items():
             names = [str(corpus[number].id) for number in (i, first)]
@@ -238,8 +238,8 @@ def _kept(
                     yield entry.row, entry.tokens
             shard.close()
 
-    most = max((_bytes(files) for files in corpus.about.shards), default=SHARD_BYTES)
-    info = replace(corpus.about, shards=(), quarantined=0, job=job)
+    most = max((_bytes(files) for files in corpus.info.shards), default=SHARD_BYTES)
+    info = replace(corpus.info, shards=(), quarantined=0, job=job)
     return write_corpus(folder, info, entries(), limit=most)
 
 

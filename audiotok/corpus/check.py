@@ -18,7 +18,7 @@ from audiotok.corpus.write import checksum, sha256
 
 def describe(corpus: Corpus) -> dict[str, Any]:
     """Return a description of a corpus as plain data: codec, rates, lengths, sizes."""
-    info = corpus.about
+    info = corpus.info
     size = sum(sum(files.bytes.values()) for files in info.shards)
     codes = sum(n for f in info.shards for suffix, n in f.bytes.items() if suffix in CODES)
     seconds = max(corpus.seconds, 1e-9)
@@ -62,7 +62,7 @@ def verify(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
     except CorpusError as error:
         yield "corpus.json", [str(error).removeprefix(f"{folder / 'corpus.json'}: ")]
         return
-    for name, expected in corpus.about.lists.items():
+    for name, expected in corpus.info.lists.items():
         if wrong := _changed(folder / name, expected):
             yield name, [wrong]
     if wrong := inputs_damage(folder):

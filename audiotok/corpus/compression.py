@@ -51,7 +51,7 @@ def compress(corpus: Corpus, out: str | Path) -> CompressionSummary:
     info = _changed(corpus, Path(out), ".tok", ".ans", code)
     before, after = (
         sum(files.bytes[suffix] for files in info.shards)
-        for info, suffix in ((corpus.about, ".tok"), (info, ".ans"))
+        for info, suffix in ((corpus.info, ".tok"), (info, ".ans"))
     )
     seconds = max(corpus.seconds, 1e-9)
     return CompressionSummary(
@@ -110,5 +110,5 @@ def _changed(
         for extra in LISTS:
             if (corpus.path / extra).is_file():
                 shutil.copyfile(corpus.path / extra, folder / extra)
-        info = write_info(folder, replace(corpus.about, shards=tuple(shards)))
+        info = write_info(folder, replace(corpus.info, shards=tuple(shards)))
     return info

@@ -21,7 +21,7 @@ class Corpus:
 
     Attributes:
         path: folder of the corpus.
-        about: content of corpus.json.
+        info: content of corpus.json.
         shards: the shards, each of which can be read by itself.
 
     Raises:
@@ -30,25 +30,25 @@ class Corpus:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.about = read_info(self.path)
-        header = self.about.header
-        self.shards = [Shard(self.path, files, header) for files in self.about.shards]
+        self.info = read_info(self.path)
+        header = self.info.header
+        self.shards = [Shard(self.path, files, header) for files in self.info.shards]
         self._starts = np.cumsum([0, *(len(shard) for shard in self.shards)])
 
     @property
     def codec(self) -> str:
         """Name of the codec that made the codes."""
-        return self.about.codec
+        return self.info.codec
 
     @property
     def fingerprint(self) -> str:
         """Fingerprint of the codec's weights."""
-        return self.about.fingerprint
+        return self.info.fingerprint
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Number of entries in each codebook."""
-        return self.about.sizes
+        return self.info.sizes
 
     @property
     def codebooks(self) -> int:
@@ -58,12 +58,12 @@ class Corpus:
     @property
     def sample_rate(self) -> int:
         """Sample rate of the codec in Hz."""
-        return self.about.sample_rate
+        return self.info.sample_rate
 
     @property
     def frame_size(self) -> int:
         """Samples per frame."""
-        return self.about.frame_size
+        return self.info.frame_size
 
     @property
     def frame_rate(self) -> float:
@@ -73,12 +73,12 @@ class Corpus:
     @property
     def frames(self) -> int:
         """Frames of all recordings."""
-        return sum(files.frames for files in self.about.shards)
+        return sum(files.frames for files in self.info.shards)
 
     @property
     def seconds(self) -> float:
         """Seconds of audio in all recordings."""
-        return sum(files.samples for files in self.about.shards) / self.sample_rate
+        return sum(files.samples for files in self.info.shards) / self.sample_rate
 
     def close(self) -> None:
         """Close all files; they are opened again when needed."""

@@ -71,12 +71,12 @@ def row_of(name: str, tokens: Tokens, audio: int, more: dict[str, Any]) -> dict[
 
 
 def tokens_of(
-    about: CorpusInfo, codes: np.ndarray, samples: int, rate: int, original: int
+    info: CorpusInfo, codes: np.ndarray, samples: int, rate: int, original: int
 ) -> Tokens:
     """Return codes as tokens of a corpus's codec.
 
     Args:
-        about: content of corpus.json.
+        info: content of corpus.json.
         codes: codes `[k f]`.
         samples: length in samples at the codec's rate.
         rate: original sample rate in Hz.
@@ -84,15 +84,15 @@ def tokens_of(
     """
     return Tokens(
         codes=codes,
-        size=about.sizes,
-        codec=about.codec,
-        fingerprint=about.fingerprint,
-        sample_rate=about.sample_rate,
-        frame_size=about.frame_size,
+        size=info.sizes,
+        codec=info.codec,
+        fingerprint=info.fingerprint,
+        sample_rate=info.sample_rate,
+        frame_size=info.frame_size,
         samples=samples,
         original_rate=rate,
         original_samples=original,
-        channels=about.channels,
+        channels=info.channels,
     )
 
 
@@ -168,7 +168,7 @@ class ShardCutter:
 
 def write_corpus(
     folder: Path,
-    about: CorpusInfo,
+    info: CorpusInfo,
     entries: Iterable[tuple[dict[str, Any], Tokens]],
     *,
     limit: int = SHARD_BYTES,
@@ -177,7 +177,7 @@ def write_corpus(
 
     Args:
         folder: a new or empty folder.
-        about: content of corpus.json without the shards.
+        info: content of corpus.json without the shards.
         entries: rows of `row_of` with their tokens, in order.
         limit: bytes of codes in a shard.
 
@@ -190,7 +190,7 @@ def write_corpus(
         ValueError: as `write_shard`.
     """
     fresh(folder)
-    header, rest, files = about.header, iter(entries), []
+    header, rest, files = info.header, iter(entries), []
     ended = False
 
     def one(cut: ShardCutter) -> Iterator[tuple[dict[str, Any], Tokens]]:
@@ -209,7 +209,7 @@ def write_corpus(
         else:  # the last recording filled the shard before
             for suffix in shard.bytes:
                 (folder / f"{name}{suffix}").unlink()
-    return write_info(folder, replace(about, shards=tuple(files)))
+    return write_info(folder, replace(info, shards=tuple(files)))
 
 
 def shard_name(number: int) -> str:
@@ -217,14 +217,14 @@ def shard_name(number: int) -> str:
     return f"shard-{number:06d}"
 
 
-def write_info(folder: Path, about: CorpusInfo) -> CorpusInfo:
+def write_info(folder: Path, info: CorpusInfo) -> CorpusInfo:
     """Write corpus.json, which makes the corpus complete.
 
     Returns:
         Its content, with checksums of the lists in the folder.
     """
     lists = {name: sha256(folder / name) for name in LISTS if (folder / name).is_file()}
-    written = replace(about, lists=lists)
+    written = replace(info, lists=lists)
     publish(folder / "corpus.json", info_bytes(written))
     sync(folder)
     return written

@@ -175,7 +175,8 @@ class Batches(Dataset[Batch]):
         self.features = features
         self.length = config.frames * config.frame_size
         lengths = np.where(source.lengths < config.frame_size, 0, source.lengths)
-        grid, why, self._taught = 1, "", None
+        self._taught = None
+        grid, why = 1, ""
         if features is not None:
             grid, why = config.frame_size, " or has no features"
             self._taught = np.array([features.has(i) for i in range(len(source))], bool)

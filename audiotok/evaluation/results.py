@@ -125,7 +125,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Results:
-    """All results of a bench."""
+    """Results of a bench."""
 
     about: dict[str, Any]
     clips: list[Clip]

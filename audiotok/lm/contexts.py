@@ -35,7 +35,8 @@ class Contexts:
             raise ValueError("data.packed is of codes alone: without text, spans and where")
         seed = recipe.train.seed
         self._packed = Packed(data.packed, context=data.frames, seed=seed, rank=rank, world=world)
-        self.layout, corpus = self._packed.layout, Corpus(data.corpus)
+        self.layout = self._packed.layout
+        corpus = Corpus(data.corpus)
         if plain_layout(recipe, corpus) != replace(self.layout, pieces=None):
             raise ValueError(
                 f"{data.packed}: codes of other weights, or in another layout, than the recipe's"

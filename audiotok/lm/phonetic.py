@@ -143,7 +143,7 @@ class Reader:
 
     @property
     def done(self) -> bool:
-        """Whether all phones have ended."""
+        """True if all phones have ended."""
         return len(self.lengths) > len(self.phones) or not len(self.phones)
 
     @property

@@ -43,7 +43,7 @@ class LayoutOptions:
 
 @dataclass(frozen=True)
 class LmRecipe:
-    """Everything that a training run of a language model needs to know."""
+    """Options of a training run of a language model."""
 
     data: LmData
     layout: LayoutOptions = field(default_factory=LayoutOptions)

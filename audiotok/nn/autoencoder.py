@@ -1,8 +1,8 @@
 """Base class of a codec's network: encoder, quantizer and decoder, aligned in time.
 
 samples      |---- frame 0 ----|---- frame 1 ----|
-encoder      reads `frame_size - lead` zeros first and drops the frame they produce, so that it
-             codes a frame once it has seen `look_ahead` samples past the end of that frame
+encoder      reads `frame_size - look_ahead` zeros first and drops the frame they produce, so that
+             it codes a frame once it has seen `look_ahead` samples past the end of that frame
 decoder      outputs samples `look_ahead` late, once the next frame has been overlapped with them
 """
 
@@ -173,7 +173,7 @@ class Network(nn.Module):
 
     @property
     def constant_memory(self) -> bool:
-        """Whether long audio takes no more memory than short audio.
+        """True if long audio takes no more memory than short audio.
 
         If not, a layer needs the whole recording: a backward LSTM, or attention or normalisation
         over the clip. Chunks are exact all the same, but the input of that layer is kept.

@@ -21,7 +21,7 @@ class Executor(Protocol):
     Attributes:
         frame_size: samples per frame.
         channels: audio channels that are coded together.
-        lead: look-ahead in samples: what the encoder sees past the end of a frame, and by how much
+        look_ahead: in samples, what the encoder sees past the end of a frame, and by how much
             the output of the decoder lags.
         causal: whether a frame depends on no sample later than `look_ahead` past its end.
         block: frames per step offline.

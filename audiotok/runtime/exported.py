@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = "audiotok export 2"
 FIRST = "audiotok export 1"  # format without rings; still read except where `read_metadata` refuses
-ABOUT = "codec.json"
+METADATA = "codec.json"
 
 
 class ExportError(ValueError):
@@ -42,7 +42,7 @@ class ExportError(ValueError):
 def is_exported(path: str | Path) -> bool:
     """Return whether this is a readable folder of an exported codec."""
     try:
-        return (Path(path) / ABOUT).is_file()
+        return (Path(path) / METADATA).is_file()
     except OSError:
         return False
 
@@ -55,7 +55,7 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     try:
-        content = jsonfile.parse((folder / ABOUT).read_bytes(), str(folder / ABOUT))
+        content = jsonfile.parse((folder / METADATA).read_bytes(), str(folder / METADATA))
         old = content["format"] == FIRST
         if content["format"] != FORMAT and not old:
             problem = f"written as {content['format']!r}, not {FORMAT!r}"
@@ -82,7 +82,7 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, ExportError):
             raise
-        raise ExportError(f"{folder / ABOUT}: damaged ({error}): export it again") from None
+        raise ExportError(f"{folder / METADATA}: damaged ({error}): export it again") from None
 
 
 def _check_values(content: dict[str, Any]) -> None:
@@ -111,57 +111,61 @@ def _check_values(content: dict[str, Any]) -> None:
 
 def plan_of(content: dict[str, Any]) -> GraphPlan:
     """Return the plan in the content of codec.json."""
-    plan = content["plan"]
+    plan: dict[str, Any] = dict(content["plan"])
+    plan["look_ahead"] = plan.pop("lead")  # its name in codec.json
     states = {
         way: {name: (kind, tuple(shape)) for name, (kind, shape) in plan[way].items()}
         for way in ("encoder", "decoder")
     }
     rings = tuple(plan.get("rings", ()))  # missing in exports from before there were rings
-    return GraphPlan(**plan | states | {"rings": rings})
+    values: dict[str, Any] = {**plan, **states, "rings": rings}
+    return GraphPlan(**values)
 
 
 def plan_to_json(plan: GraphPlan) -> dict[str, Any]:
     """Return a plan as JSON for codec.json, as `plan_of` reads it."""
-    return asdict(plan)
+    values = asdict(plan)
+    values["lead"] = values.pop("look_ahead")
+    return values
 
 
 class Exported(Tokenizer):
     """Codec whose graphs a backend runs; it has the `encode` and `decode` of a `Codec`.
 
     Args:
-        about: content of codec.json.
+        metadata: content of codec.json.
         graphs: backend with the graphs of the codec.
     """
 
-    def __init__(self, about: dict[str, Any], graphs: Backend) -> None:
-        self.about = about
-        self.plan = plan_of(about)
+    def __init__(self, metadata: dict[str, Any], graphs: Backend) -> None:
+        self.metadata = metadata
+        self.plan = plan_of(metadata)
         self.graphs = graphs
-        self.name = about["codec"]
-        self.sample_rate = about["sample_rate"]
+        self.name = metadata["codec"]
+        self.sample_rate = metadata["sample_rate"]
         self.frame_size = self.plan.frame_size
         self.channels = self.plan.channels
-        self.former_fingerprints = tuple(about.get("former_fingerprints", ()))
+        self.former_fingerprints = tuple(metadata.get("former_fingerprints", ()))
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Number of entries in each codebook."""
-        return tuple(self.about["sizes"])
+        return tuple(self.metadata["sizes"])
 
     @property
     def fingerprint(self) -> str:
         """Fingerprint of the codec it was exported from."""
-        return self.about["fingerprint"]
+        return self.metadata["fingerprint"]
 
     @property
     def decoder_fingerprint(self) -> str:
         """Decoder fingerprint of the codec it was exported from."""
         # In older exports, one fingerprint is that of encoder and decoder.
-        return self.about.get("decoder_fingerprint", self.fingerprint)
+        return self.metadata.get("decoder_fingerprint", self.fingerprint)
 
     @property
     def constant_memory(self) -> bool:
-        """Whether long audio takes no more memory than short audio, as the export has steps."""
+        """True if the export has steps, with which long audio takes no more memory than short."""
         return self.plan.steps
 
     def encoding(

@@ -48,8 +48,8 @@ class GraphEncoding(GraphSession):
         self.codebooks = codebooks or plan.codebooks
         self.samples = self.frames = 0
         # Zeros before the first sample if there are steps, and the frame that they produce.
-        self._zeros = plan.frame_size - plan.lead if plan.lead else 0
-        self._skip = 1 if plan.lead else 0
+        self._zeros = plan.frame_size - plan.look_ahead if plan.look_ahead else 0
+        self._skip = 1 if plan.look_ahead else 0
 
     def push(self, wave: np.ndarray, /) -> np.ndarray:
         """Return the codes that these samples complete; often none."""
@@ -141,7 +141,7 @@ class GraphDecoding(GraphSession):
         super().__init__(plan, graphs, batch, block)
         self.samples = samples
         self.given = 0
-        self._skip = plan.lead
+        self._skip = plan.look_ahead
 
     def push(self, codes: np.ndarray, /) -> np.ndarray:
         """Return the samples that these frames complete."""
@@ -172,7 +172,7 @@ class GraphDecoding(GraphSession):
             return self.join(outputs)
         if self._size:
             outputs.append(self.trim(self._step(self._take(self._size))))
-        if self.plan.lead:
+        if self.plan.look_ahead:
             outputs.append(self.trim(self._run("_flush", None, self._state)))
         return self.join(outputs)
 

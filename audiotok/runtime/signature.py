@@ -20,7 +20,7 @@ class GraphPlan:
         frame_size: samples per frame.
         channels: audio channels.
         codebooks: codes per frame.
-        lead: look-ahead in samples: what the encoder sees past the end of a frame, and by how much
+        look_ahead: in samples, what the encoder sees past the end of a frame, and by how much
             the output of the decoder lags.
         fills_up: whether silence may follow a recording without changing any of its codes.
         first_frames: least number of frames in the first step.
@@ -38,7 +38,7 @@ class GraphPlan:
     frame_size: int
     channels: int
     codebooks: int
-    lead: int
+    look_ahead: int
     fills_up: bool
     first_frames: int
     block: int
@@ -142,7 +142,7 @@ class GraphSession:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a state, which the first step creates."""
+        """True after the first step, which creates the state."""
         return self._state is not None
 
     def begin(self) -> State:

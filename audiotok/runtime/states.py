@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One signal's part of a shared state, which is copied only when it is needed separately.
+    """Part of one signal in a shared state, copied only when it is needed separately.
 
     Attributes:
         shared: stacked state of all signals.

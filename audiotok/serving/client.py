@@ -53,7 +53,7 @@ class ClientSession:
 
     @property
     def draining(self) -> bool:
-        """Whether the server has announced that it will stop."""
+        """True if the server has announced that it will stop."""
         return self._state.draining
 
     def push(self, piece: np.ndarray) -> Received:

@@ -27,7 +27,7 @@ _SHARED += ("channels", "streams")
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Tokens:
-    """One recording's codes `[k f]`, and all that is needed to store, cut and decode them.
+    """Codes `[k f]` of one recording, with what is needed to store, cut and decode them.
 
     `channels` counts the channels of the decoded audio, `streams` the independently coded sets of
     codebooks that are stacked in `codes`: 1 and 1 for a mono codec, 2 and 1 for a codec that codes

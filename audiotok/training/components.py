@@ -88,7 +88,7 @@ def freeze(codec: Codec, parts: Sequence[str]) -> None:
 
 
 class Discriminators(nn.Module):
-    """All discriminators of a recipe as one module, with one optimizer.
+    """Discriminators of a recipe as one module, with one optimizer.
 
     Args:
         sizes: name of a discriminator -> sizes that differ from its defaults.

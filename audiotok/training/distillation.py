@@ -98,7 +98,7 @@ def distil_pseudo_label(logits: Latent, units: Tensor, *, mask: Tensor | None = 
 
 @dataclass(frozen=True)
 class Target:
-    """One teacher's features of a batch, and the codebooks that learn them."""
+    """Features of one teacher for a batch, and the codebooks that learn them."""
 
     features: Tensor  # [b d f]
     weight: float = 1.0

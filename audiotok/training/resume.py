@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class RunFacts:
 
     Attributes:
         facts: values by name.
-        defaults: values of sizes of the model that a recipe does not give.
+        defaults: values of the options that a recipe and a config need not give.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class RunFacts:
         named_facts = {name.replace("_", " "): value for name, value in facts.items()}
         code = {"code": f"{version('audiotok')} {_code()}", "torch": torch.__version__}
         plain = json.loads(json.dumps({**table, **named_facts, **code}, default=str))
-        usual = {} if config is None else {"config": asdict(type(config)())}
+        usual = _defaults(recipe) | ({} if config is None else {"config": _defaults(config)})
         return cls(_flat(plain, ""), _flat(json.loads(json.dumps(usual, default=str)), ""))
 
     def state(self) -> dict[str, str]:
@@ -107,7 +107,7 @@ class RunFacts:
 
     def _differs(self, name: str, before: Mapping[str, Any]) -> bool:
         """Return whether a fact changed; an option missing in one and off in the other did not,
-        nor a size of the model that an older audiotok did not have, at its default."""
+        nor one that an older audiotok did not have and that is at its default."""
         old, new = before.get(name), self.facts.get(name)
         if name not in before and name in self.defaults and new == self.defaults[name]:
             return False
@@ -155,6 +155,20 @@ def _code() -> str:
     for file in sorted(root.rglob("*.py")):
         digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:8]
+
+
+def _defaults(options: Any) -> dict[str, Any]:
+    """Return the options of a dataclass, and of those in it, that have a default, with that."""
+    defaults: dict[str, Any] = {}
+    for option in fields(options):
+        value = getattr(options, option.name)
+        if is_dataclass(value):
+            defaults[option.name] = _defaults(value)
+        elif option.default is not MISSING:
+            defaults[option.name] = option.default
+        elif option.default_factory is not MISSING:
+            defaults[option.name] = option.default_factory()
+    return defaults
 
 
 def _flat(value: Any, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Audio as a value, and saving it. Reading files is in test_source.py."""
+"""Audio as a value, and saving it. Reading files is in test_reader.py."""
 
 import logging
 import subprocess

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 from commandline import audiotok, small
-from test_source import needs_ffmpeg, refused, signal, write
+from test_reader import needs_ffmpeg, refused, signal, write
 
 from audiotok.audio import mp3, ogg
 from audiotok.audio.audio import Audio, AudioFileError, open_audio

@@ -28,7 +28,7 @@ import torch
 sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs", "nn"))
 
 import test_codecs_oracles as oracles
-import test_dialects as dialects
+import test_state_dicts as state_dicts
 
 from audiotok import Audio, load
 from audiotok.codecs.export.folder import export
@@ -168,7 +168,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = chosen.folder or Path(scratch)
         theirs, _ = oracles.encodec_pair(encodecs.Config())
-        ours = dialects.saved(theirs, Path(scratch) / "theirs.pt")
+        ours = state_dicts.saved(theirs, Path(scratch) / "theirs.pt")
         peer_audio = one.resample(24000)
         codes = ours.encode(peer_audio, codebooks=CODEBOOKS).codes
         peer = package(theirs, peer_audio.samples, codes)

@@ -30,7 +30,7 @@ sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs",
 import test_codecs_mimi as mimis
 import test_codecs_oracles as oracles
 import test_codecs_snac as snacs
-import test_dialects as dialects
+import test_state_dicts as state_dicts
 
 from audiotok import Audio
 from audiotok._platform.registry import find_preset
@@ -50,7 +50,7 @@ class Pair(NamedTuple):
 
 def encodec(config: Any, file: Path) -> Pair:
     theirs, _ = oracles.encodec_pair(config)
-    ours = dialects.saved(theirs, file)
+    ours = state_dicts.saved(theirs, file)
 
     def encode(wave: Tensor) -> Tensor:
         return theirs.quantizer.vq.encode(theirs.encoder(wave), n_q=ours.codebooks).transpose(0, 1)
@@ -64,7 +64,7 @@ def encodec(config: Any, file: Path) -> Pair:
 def speechtokenizer(config: Any, file: Path) -> Pair:
     with pytest.MonkeyPatch.context() as patch:
         theirs: Any = oracles.their_speechtokenizer(config, patch)
-    ours = dialects.settled(theirs, file)
+    ours = state_dicts.settled(theirs, file)
     return Pair(
         "speechtokenizer 1.0.1",
         ours,
@@ -76,7 +76,7 @@ def speechtokenizer(config: Any, file: Path) -> Pair:
 def dac(config: Any, file: Path) -> Pair:
     with pytest.MonkeyPatch.context() as patch:
         theirs = oracles.their_dac(config, patch)
-    ours = dialects.saved(theirs, file)
+    ours = state_dicts.saved(theirs, file)
     return Pair(
         "descript-audio-codec 1.0.0",
         ours,
@@ -86,9 +86,9 @@ def dac(config: Any, file: Path) -> Pair:
 
 
 def wavtokenizer(config: Any, file: Path) -> Pair:
-    theirs = dialects.Wavtokenizer(config).eval()
+    theirs = state_dicts.Wavtokenizer(config).eval()
     oracles.enliven(theirs.feature_extractor)
-    ours = dialects.settled(theirs, file)
+    ours = state_dicts.settled(theirs, file)
     return Pair(
         "encodec 0.1.1 and vocos 0.1.0 under its names",
         ours,

@@ -284,7 +284,7 @@ def test_json_is_all_there_is_on_stdout(tree: Path, tmp_path: Path):
     assert len(done.json) == 4
 
 
-def test_jobs(tree: Path, tmp_path: Path):
+def test_batch(tree: Path, tmp_path: Path):
     """The same files, the same errors; the codec's own warning comes once, not once a process."""
     recording(tree / "s1.wav", channels=2)
     recording(tree / "s2.wav", channels=2)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import contracts
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from contracts import noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizes import CODECS, SIZES, SMALL, is_large, made, ready
+from sizes import CODECS, FOLDED, SIZES, SMALL, is_large, made, ready
 
 from audiotok._platform.registry import find, names
 from audiotok.audio.audio import Audio
@@ -286,6 +287,23 @@ def test_speech_is_what_it_says():
     tokens = ready(speech).encode(noise(speech, 16000))
     assert tokens.kbps == 4.0
     assert tokens.first(1).kbps == 0.5
+
+
+def test_a_first_codebook_of_its_own_hears_no_gain():
+    codec = made("speech", FOLDED)
+    audio = Audio(0.3 * noise(codec, 40_000).samples, codec.sample_rate)
+    codes = codec.encode(audio).codes
+    assert len(np.unique(codes[0])) > 5
+    for gain in (0.25, 3.0):
+        louder = codec.encode(Audio(gain * audio.samples, codec.sample_rate)).codes
+        assert np.mean(louder[0] == codes[0]) > 0.95
+        assert np.mean(louder[1:] == codes[1:]) < 0.9
+
+
+@pytest.mark.parametrize("sizes", [{"fold": 3}, {"fold": 0}, {"semantic_features": 16}])
+def test_sizes_of_speech_that_do_not_fit_are_refused(sizes: dict[str, Any]):
+    with pytest.raises(ValueError, match=f"^{next(iter(sizes))}="):
+        Speech(replace(SMALL, **sizes))
 
 
 def test_speech_has_a_head_to_be_distilled(small: Codec):

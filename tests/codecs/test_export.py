@@ -34,7 +34,7 @@ from audiotok.codecs.export.parity import Parity, unexplained
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.speech import Speech
 from audiotok.runtime.backends.onnx import Onnx
-from audiotok.runtime.exported import ABOUT, FIRST, Exported, ExportError, read_metadata
+from audiotok.runtime.exported import FIRST, METADATA, Exported, ExportError, read_metadata
 from audiotok.runtime.initializers import not_finite
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -76,7 +76,7 @@ def test_the_command_line_writes_and_says_all(made: tuple[Codec, Path, Done]):
         *("encoder", "decoder", "encoder_step", "decoder_step", "decoder_flush"),
     }
     assert {file.name for file in folder.iterdir()} == {
-        ABOUT,
+        METADATA,
         *(f"{name}.onnx" for name in about["graphs"]),
     }
     parity = about["parity"]
@@ -116,7 +116,7 @@ def test_backends_do_what_torch_does(made: tuple[Codec, Path, Done], backend: st
 def test_a_reader_needs_the_json_alone(made: tuple[Codec, Path, Done]):
     """Streaming written from what codec.json says, with onnxruntime and nothing of ours."""
     codec, folder, _ = made
-    about = json.loads((folder / ABOUT).read_text())
+    about = json.loads((folder / METADATA).read_text())
     plan, frame = about["plan"], about["frame_size"]
     sessions = {n: ort.InferenceSession(folder / g["file"]) for n, g in about["graphs"].items()}
     tokens = codec.encode(voice(codec, 40 * frame))
@@ -275,9 +275,9 @@ def test_an_export_of_weights_that_are_not_finite_is_refused(copied: Path, bad: 
     values.flat[3] = bad
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     onnx.save(model, file)
-    about = json.loads((copied / ABOUT).read_text())
+    about = json.loads((copied / METADATA).read_text())
     about["graphs"]["decoder"]["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
-    (copied / ABOUT).write_text(json.dumps(about))
+    (copied / METADATA).write_text(json.dumps(about))
     with pytest.raises(ExportError) as caught:
         load(copied, backend="onnx")
     assert str(caught.value).startswith(
@@ -320,7 +320,7 @@ def test_weights_are_found_in_any_spelling_of_a_tensor():
     ],
 )
 def test_what_codec_json_says_is_checked(copied: Path, change: Any, said: str):
-    file = copied / ABOUT
+    file = copied / METADATA
     about = json.loads(file.read_text())
     if change == "nested":
         file.write_text('{"a":' * 5000 + "1" + "}" * 5000)
@@ -336,7 +336,7 @@ def age(folder: Path, **changes: str) -> None:
     """An export as the first audiotok that exported wrote it."""
     about: dict[str, Any] = read_metadata(folder) | {"format": FIRST} | changes
     about["plan"].pop("rings", None)
-    (folder / ABOUT).write_text(json.dumps(about))
+    (folder / METADATA).write_text(json.dumps(about))
 
 
 def test_an_old_export_is_used_if_it_was_right(copied: Path, made: tuple[Codec, Path, Done]):

@@ -405,7 +405,7 @@ def test_parts_and_merge_hold_what_the_whole_does(faked: Path, tmp_path: Path):
     joined, expected = Corpus(tmp_path / "joined"), Corpus(tmp_path / "whole")
     one, other = ({e.id: (e.tokens, e.row) for e in corpus} for corpus in (joined, expected))
     assert one == other
-    assert joined.about.quarantined == expected.about.quarantined > 0
+    assert joined.info.quarantined == expected.info.quarantined > 0
     failed = [path.joinpath("quarantine.tsv").read_text() for path in (joined.path, expected.path)]
     assert sorted(failed[0].splitlines()) == sorted(failed[1].splitlines())
 

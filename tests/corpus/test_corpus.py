@@ -172,10 +172,10 @@ def test_codes_that_are_not_their_rows_are_found(corpus: Corpus):
     index = np.load(shard.path(".npy"))
     index["crc"][3] += 1
     np.save(shard.path(".npy"), index)
-    files = corpus.about.shards[0]
+    files = corpus.info.shards[0]
     files.sha256[".npy"] = sha256(shard.path(".npy"))
     files.bytes[".npy"] = shard.path(".npy").stat().st_size
-    write_info(corpus.path, corpus.about)
+    write_info(corpus.path, corpus.info)
     found = dict(damage(Corpus(corpus.path)))
     assert found[shard.name] == ["recordings 3: codes, row and index do not agree"]
 
@@ -228,7 +228,7 @@ def test_split_keeps_speakers_whole_and_loses_nothing(tmp_path: Path, corpus: Co
     assert ids == sorted(e.id for e in corpus)
     assert all(is_sound(part.path) for part in parts.values())
     again = split(corpus, tmp_path / "again", {"dev": 0.3, "x": 0.2})
-    assert again["dev"].shards == parts["dev"].about.shards
+    assert again["dev"].shards == parts["dev"].info.shards
 
 
 def test_dedup_leaves_the_first(tmp_path: Path):

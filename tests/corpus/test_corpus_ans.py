@@ -181,9 +181,7 @@ def test_a_compressed_corpus_reads_the_same_and_expands_to_the_byte(tmp_path: Pa
     assert is_sound(small.path)
     assert [(e.id, e.row, e.tokens) for e in small] == [(e.id, e.row, e.tokens) for e in corpus]
     assert small["r17"].tokens == corpus[17].tokens
-    sizes = [
-        sum(f.bytes[s] for f in c.about.shards) for c, s in ((corpus, ".tok"), (small, ".ans"))
-    ]
+    sizes = [sum(f.bytes[s] for f in c.info.shards) for c, s in ((corpus, ".tok"), (small, ".ans"))]
     assert (done.json["before"], done.json["after"]) == tuple(sizes)
     assert sizes[1] < 0.8 * sizes[0]
     assert all(real < nominal for real, nominal in zip(done.json["real"], [6, 4], strict=True))

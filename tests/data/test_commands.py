@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commandline import audiotok, recording, small
-from test_listings import heard, kaldi, listed
+from test_sources import heard, kaldi, listed
 
 from audiotok import Audio
 from audiotok.audio.audio import AudioFileError

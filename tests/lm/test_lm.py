@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -615,6 +616,9 @@ def test_a_model_file_is_whole_or_refused(tmp_path: Path):
     layout = Layout(sizes=(7, 5), pattern="delay")
     model = model_of(layout)
     save_model(model, layout, tmp_path / "m.safetensors")
+    assert stat.S_IMODE((tmp_path / "m.safetensors").stat().st_mode) & 0o044 == 0o044, (
+        "others cannot read it"
+    )
     again, same = load_model(tmp_path / "m.safetensors")
     assert same == layout
     ids = torch.randint(0, 7, (1, 2, 5))

@@ -25,12 +25,12 @@ from audiotok.nn.layers.clip_attention import ClipAttention
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.convnext import Convnext, Depthwise
 from audiotok.nn.layers.feed_forward import FeedForward
-from audiotok.nn.layers.fold import Fold, Group, Unfold
+from audiotok.nn.layers.fold import CausalFold, Fold, Unfold
 from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.noise_block import NoiseBlock
-from audiotok.nn.layers.parallel import Leveled, Parallel
+from audiotok.nn.layers.parallel import LevelNorm, Parallel
 from audiotok.nn.layers.residual_unit import ResidualUnit, elu
 from audiotok.nn.layers.seanet import Config, Seanet
 from audiotok.nn.layers.segments import Cut, Join
@@ -82,10 +82,10 @@ CASES = {
     "noise": Case(lambda: NoiseBlock(3), 3),
     "noise, twice": Case(lambda: Chain([NoiseBlock(3), NoiseBlock(3, seed=1, gain=0.5)]), 3),
     "fold": Case(lambda: Fold(3, 4), 3),
-    "group": Case(lambda: Group(4), 3),
-    "group and unfold": Case(lambda: Chain([Group(4), Mix(12, 12), Unfold(4)]), 3),
-    "parallel": Case(lambda: Parallel([Mix(3, 5), Depthwise(3, 4), Leveled(4)]), 3),
-    "leveled": Case(lambda: Leveled(5), 3),
+    "causal fold": Case(lambda: CausalFold(4), 3),
+    "causal fold and unfold": Case(lambda: Chain([CausalFold(4), Mix(12, 12), Unfold(4)]), 3),
+    "parallel": Case(lambda: Parallel([Mix(3, 5), Depthwise(3, 4), LevelNorm(4)]), 3),
+    "level norm": Case(lambda: LevelNorm(5), 3),
     "fold and unfold": Case(lambda: Chain([Fold(3, 4), Mix(12, 12), Unfold(4)]), 3),
     "segments": Case(
         lambda: Chain([cut(size=12, stride=10, hop=4), join(size=12, stride=10, hop=4)]), 2, 6
@@ -203,7 +203,7 @@ def test_streams(name: str):
 @pytest.mark.parametrize("name", CAUSAL)
 def test_finishes(name: str):
     contracts.assert_finishes(
-        *build(name), first=CASES[name].first, partial=not name.startswith(("stft", "group"))
+        *build(name), first=CASES[name].first, partial=not name.startswith(("stft", "causal fold"))
     )
 
 

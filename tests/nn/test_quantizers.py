@@ -26,6 +26,7 @@ from audiotok._platform.registry import find, names
 from audiotok.audio import _torchaudio
 from audiotok.nn.quantizers import segment_rvq
 from audiotok.nn.quantizers.base import Quantizer, kmeans, nearest
+from audiotok.nn.quantizers.grouped_rvq import GroupedRvq
 from audiotok.nn.quantizers.rvq import Euclidean, Factorised, Rvq
 
 FEATURES = 8
@@ -495,6 +496,28 @@ def test_updates_are_those_of_vector_quantize_pytorch(count: int):
         assert_close(ours.entries, book.embed[0], 1e-5)
         assert_close(ours.usage * count / 32, book.cluster_size[0], 1e-5)
     assert (ours.entries - start).norm() > 1, "nothing was learnt"
+
+
+def test_a_shielded_group_learns_from_what_is_distilled_into_it_only():
+    """Nothing that the decoder makes of it reaches it, at any number of codebooks in use."""
+    torch.manual_seed(0)
+    quantizer = GroupedRvq(FEATURES, groups=((3, 1), (5, 3)), size=16, shielded=1)
+    latent = torch.randn(2, FEATURES, 40, requires_grad=True)
+    quantized = quantizer(latent, torch.tensor([1, 4]))
+    assert quantized.first is not None
+    (decoded,) = torch.autograd.grad(quantized.latent.sum(), latent, retain_graph=True)
+    assert not decoded[:, :3].any()
+    assert not decoded[0].any()  # one codebook in use
+    assert decoded[1, 3:].all()
+    (distilled,) = torch.autograd.grad(quantized.first.sum(), latent)
+    assert distilled[:, :3].all()
+    assert not distilled[:, 3:].any()
+
+
+def test_groups_that_do_not_add_up_are_refused():
+    for groups in ((), ((3, 1), (4, 3)), ((8, 0),)):
+        with pytest.raises(ValueError, match="whose features add up to 8"):
+            GroupedRvq(FEATURES, groups=groups)
 
 
 def test_usage_does_not_depend_on_the_size_of_batches():

@@ -32,7 +32,7 @@ from audiotok.codecs.models import encodec
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.speech import Speech
 from audiotok.runtime.backends.torch import Torch
-from audiotok.runtime.exported import ABOUT, Exported, ExportError
+from audiotok.runtime.exported import METADATA, Exported, ExportError
 from audiotok.runtime.sessions_numpy import GraphDecoding, GraphEncoding
 from audiotok.tokens.tokenizer import WrongTokensError
 
@@ -216,12 +216,12 @@ def test_unknown_backends_and_devices(tmp_path: Path):
         load("speech", backend="onnx", device="cuda")
     with pytest.raises(ValueError, match="runs in float32"):
         Torch({}, precision="bfloat16")
-    (tmp_path / ABOUT).write_text(json.dumps({"format": "audiotok export 9"}))
+    (tmp_path / METADATA).write_text(json.dumps({"format": "audiotok export 9"}))
     with pytest.raises(ExportError, match="export it again"):
         load(tmp_path, backend="onnx")
     with pytest.raises(ExportError, match="torch does not run"):
         load(tmp_path)
-    (tmp_path / ABOUT).write_text("{")
+    (tmp_path / METADATA).write_text("{")
     with pytest.raises(ExportError, match="damaged"):
         load(tmp_path, backend="onnx")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 import math
 import os
 import re
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from audiotok.training.loop import CodecTrainer, train
 from audiotok.training.losses import RECONSTRUCTION
 from audiotok.training.machine import save_state
 from audiotok.training.recipe import Band, Train, read_recipe
-from audiotok.training.resume import KEY
+from audiotok.training.resume import KEY, RunFacts
 from audiotok.training.schedule import draw_keep, learning_rate
 from audiotok.training.step import KNOWN
 from audiotok.training.validation import lower_is_better, stage_gradients
@@ -721,6 +723,31 @@ def test_unknown_losses_and_sizes_name_the_known(recipe: Path, tmp_path: Path):
     assert wrong(recipe, tmp_path / "g", "discriminators.mpd={}") == (
         "[discriminators] play no part: set loss.adversarial, feature_matching"
     )
+
+
+def test_a_run_goes_on_where_options_have_come_since(tmp_path: Path):
+    """An option that an older version lacked is no change at its default, but elsewhere it is."""
+
+    @dataclass
+    class Part:
+        steps: int = 5
+        newer: int = 3
+
+    @dataclass
+    class Whole:
+        manifest: str
+        part: Part
+        newest: float = 0.5
+
+    before = {KEY: json.dumps({"manifest": "a", "part.steps": 5})}
+    path, fixed = tmp_path / "last.pt", ("part", "newest", "manifest")
+    same = ["code", "torch"]
+    assert RunFacts.of(Whole("a", Part())).check(before, path, fixed=fixed) == same
+    gained = RunFacts.of(Whole("a", Part(), newest=0.7)).check(before, path, fixed=fixed)
+    assert set(gained) == {"newest", *same}
+    for other in (Whole("b", Part()), Whole("a", Part(newer=4))):
+        with pytest.raises(ValueError, match="not a run of this recipe"):
+            RunFacts.of(other).check(before, path, fixed=fixed)
 
 
 def test_a_folder_of_another_recipe_is_refused(recipe: Path, tmp_path: Path):

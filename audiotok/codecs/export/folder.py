@@ -18,8 +18,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.segments import Cut
 from audiotok.runtime.backends.onnx import Onnx
 from audiotok.runtime.exported import (
-    ABOUT,
     FORMAT,
+    METADATA,
     Exported,
     ExportError,
     is_exported,
@@ -92,7 +92,7 @@ def export(
             file = folder / graph["file"]
             graph["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
             graph["bytes"] = file.stat().st_size
-        (folder / ABOUT).write_text(json.dumps(description, indent=1) + "\n", "utf-8")
+        (folder / METADATA).write_text(json.dumps(description, indent=1) + "\n", "utf-8")
     return description
 
 
@@ -131,7 +131,7 @@ def described(
         frame_size=codec.frame_size,
         channels=codec.channels,
         codebooks=codebooks,
-        lead=codec.look_ahead,
+        look_ahead=codec.look_ahead,
         fills_up=codec.fills_up,
         first_frames=codec.first_frames,
         block=codec.block,

@@ -50,7 +50,7 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """Whether the two are equal but for rounding."""
+        """True if codes and samples are equal except for rounding."""
         few = self.frames - self.frames_equal <= TIES * self.frames
         return few and not self.frames_wrong and self.apart <= NEAR
 

@@ -51,7 +51,7 @@ class Codec(Tokenizer, Network):
         sample_rate: Hz.
         presets: published sizes by name; a codec of such sizes has that name.
         sources: where the weights of a preset are published.
-        dialects: how other programs name these weights.
+        state_dict_adapters: how other programs name these weights.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Codec(Tokenizer, Network):
     sample_rate: int
     presets: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     sources: ClassVar[Mapping[str, PublishedWeights]] = MappingProxyType({})
-    dialects: ClassVar[Sequence[StateDictAdapter]] = ()
+    state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = ()
 
     # -- audio to tokens and back -------------------------------------------------------------
 

@@ -208,7 +208,7 @@ class Dac(Codec):
             file="weights_16khz.pth", url=f"{_RELEASES}/0.0.5/weights_16khz.pth"
         ),
     }
-    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+    state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
         StateDictAdapter(
             source="descript-audio-codec 1.0.0",
             marks=(

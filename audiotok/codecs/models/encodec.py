@@ -159,7 +159,7 @@ class Encodec(Codec):
             sha256="7e698e3e",
         ),
     }
-    dialects: ClassVar[Sequence[StateDictAdapter]] = tuple(
+    state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = tuple(
         StateDictAdapter(
             source=source,
             marks=(

@@ -156,7 +156,7 @@ _RULES: Sequence[Rule] = (
 )
 
 
-def _dialect(source: str, marks: Sequence[str], *, pairs: bool) -> StateDictAdapter:
+def _adapter(source: str, marks: Sequence[str], *, pairs: bool) -> StateDictAdapter:
     """Return the naming of weights in one of the programs, with or without rows to reorder."""
     return StateDictAdapter(
         source=source,
@@ -182,8 +182,8 @@ class Mimi(Codec):
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
         "mimi": PublishedWeights(file="model.safetensors", repo="kyutai/mimi")
     }
-    dialects: ClassVar[Sequence[StateDictAdapter]] = (
-        _dialect(
+    state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
+        _adapter(
             "moshi 0.2.13",
             (
                 "quantizer.rvq_first.input_proj.weight",
@@ -191,7 +191,7 @@ class Mimi(Codec):
             ),
             pairs=True,
         ),
-        _dialect(
+        _adapter(
             "moshi's published Mimi",
             (
                 "quantizer.rvq_first.input_proj.weight",
@@ -199,7 +199,7 @@ class Mimi(Codec):
             ),
             pairs=True,
         ),
-        _dialect(
+        _adapter(
             "transformers, MimiModel",
             ("quantizer.semantic_residual_vector_quantizer.input_proj.weight",),
             pairs=False,

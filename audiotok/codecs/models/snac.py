@@ -161,7 +161,7 @@ class Snac(Codec):
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
         "snac_24khz": PublishedWeights(file="pytorch_model.bin", repo="hubertsiuzdak/snac_24khz")
     }
-    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+    state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
         StateDictAdapter(
             source="snac 1.2.1",
             marks=(

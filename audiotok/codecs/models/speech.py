@@ -21,8 +21,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, State
 from audiotok.nn.layers.convnext import Convnext, Depthwise
-from audiotok.nn.layers.fold import Group, Unfold
-from audiotok.nn.layers.parallel import Leveled, Parallel
+from audiotok.nn.layers.fold import CausalFold, Unfold
+from audiotok.nn.layers.parallel import LevelNorm, Parallel
 from audiotok.nn.layers.stft import Istft, Stft
 
 
@@ -45,9 +45,9 @@ class Config:
     size: int = 1024  # entries in a codebook of an `rvq`
     semantic: int = 512  # width of the teacher that the first codebook is distilled from
     fold: int = 1  # spectra that are coded as one frame, each of frame_size / fold samples
-    own_features: int = 0  # first features of the latent, from an encoder that hears no gain
-    own_encoder: int = 192  # width of that encoder
-    own_blocks: int = 4  # ConvNeXt blocks in it
+    semantic_features: int = 0  # first features of the latent, from a gain-invariant encoder
+    semantic_encoder: int = 192  # width of that encoder
+    semantic_blocks: int = 4  # ConvNeXt blocks in it
     quantizer: str = "rvq"  # name of any quantizer
     quantizer_options: dict[str, Any] = field(default_factory=dict)  # its options by name
 
@@ -72,33 +72,41 @@ class Speech(Codec):
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
         self.frame_size = config.frame_size
-        if config.frame_size % (2 * config.fold):
-            raise ValueError(f"frames of {config.frame_size} samples do not hold {config.fold}")
+        if config.fold < 1 or config.frame_size % config.fold:
+            raise ValueError(
+                f"fold={config.fold}: a frame of {config.frame_size} samples must divide into so "
+                "many spectra"
+            )
+        if not 0 <= config.semantic_features < config.latent:
+            raise ValueError(
+                f"semantic_features={config.semantic_features}: 0 or more, and fewer than the "
+                f"latent's {config.latent}"
+            )
         hop = config.frame_size // config.fold
         # The windows of encoder and decoder are two spectra wide and centred on their spectrum.
         self.look_ahead = hop // 2
         bins = config.fold * 3 * (hop + 1)
-        own = config.own_features
-        acoustic: list[Layer] = [
+        acoustic_features = config.latent - config.semantic_features
+        encoder: list[Layer] = [
             Mix(bins, config.encoder),
             *_body(config.encoder, config.encoder_blocks, config),
             Norm(config.encoder),
-            Mix(config.encoder, config.latent - own),
+            Mix(config.encoder, acoustic_features),
             # Residual codebooks learn faster in a space of known scale.
-            Norm(config.latent - own, affine=False),
+            Norm(acoustic_features, affine=False),
         ]
-        front = [Stft(hop), *([Group(config.fold)] if config.fold > 1 else [])]
-        if own:
+        if config.semantic_features:
             semantic = [
-                Leveled(),
-                Mix(bins, config.own_encoder),
-                *_body(config.own_encoder, config.own_blocks, config),
-                Norm(config.own_encoder),
-                Mix(config.own_encoder, own),
-                Norm(own, affine=False),
+                LevelNorm(),
+                Mix(bins, config.semantic_encoder),
+                *_body(config.semantic_encoder, config.semantic_blocks, config),
+                Norm(config.semantic_encoder),
+                Mix(config.semantic_encoder, config.semantic_features),
+                Norm(config.semantic_features, affine=False),
             ]
-            acoustic = [Parallel([Chain(semantic), Chain(acoustic)])]
-        self.encoder = Chain([*front, *acoustic])
+            encoder = [Parallel([Chain(semantic), Chain(encoder)])]
+        folding = [CausalFold(config.fold)] if config.fold > 1 else []
+        self.encoder = Chain([Stft(hop), *folding, *encoder])
         options = {"codebooks": config.codebooks, "size": config.size}
         if config.quantizer != "rvq":
             options = {}

@@ -98,7 +98,7 @@ class Speechtokenizer(Codec):
             page="https://drive.google.com/file/d/1pvrPcbUTUAlo2_iGLIIf7IFNJPfzmHbh/view",
         ),
     }
-    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+    state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
         StateDictAdapter(
             source="speechtokenizer 1.0.1",
             marks=(

@@ -226,7 +226,7 @@ class Vocos(Codec):
             file="pytorch_model.bin", repo="charactr/vocos-encodec-24khz"
         )
     }
-    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+    state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
         StateDictAdapter(
             source="vocos 0.1.0",
             marks=(

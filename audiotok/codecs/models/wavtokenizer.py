@@ -226,7 +226,7 @@ class Wavtokenizer(Codec):
             repo="novateur/WavTokenizer", file="WavTokenizer_small_600_24k_4096.ckpt"
         ),
     }
-    dialects: ClassVar[Sequence[StateDictAdapter]] = (
+    state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
         StateDictAdapter(
             source="WavTokenizer",
             marks=(

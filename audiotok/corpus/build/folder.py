@@ -23,12 +23,12 @@ def check(folder: Path) -> None:
         raise CorpusError(f"{folder}: not empty, and no corpus is begun there")
 
 
-def finished(folder: Path, about: CorpusInfo) -> CorpusInfo | None:
+def finished(folder: Path, expected: CorpusInfo) -> CorpusInfo | None:
     """Return the finished corpus in a folder, or None if there is none.
 
     Args:
         folder: the folder.
-        about: content of corpus.json that the build would write, without shards.
+        expected: content of corpus.json that the build would write, without shards.
 
     Raises:
         CorpusError: the folder holds another corpus.
@@ -39,7 +39,7 @@ def finished(folder: Path, about: CorpusInfo) -> CorpusInfo | None:
         if (folder / "corpus.json").exists() and not (folder / ".build" / "job.json").is_file():
             raise
         return None
-    if replace(info, shards=(), quarantined=0, lists={}) != about:
+    if replace(info, shards=(), quarantined=0, lists={}) != expected:
         raise CorpusError(f"{folder}: another corpus is there; --force begins anew")
     return info
 

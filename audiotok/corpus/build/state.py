@@ -58,7 +58,7 @@ class State:
 
     Args:
         folder: folder of the corpus.
-        about: content of corpus.json without shards.
+        info: content of corpus.json without shards.
         limit: bytes of codes in a shard.
         force: whether to start anew, whatever is in the folder.
 
@@ -77,14 +77,14 @@ class State:
         TokenFileError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, about: CorpusInfo, *, limit: int, force: bool = False) -> None:
+    def __init__(self, folder: Path, info: CorpusInfo, *, limit: int, force: bool = False) -> None:
         self.folder = folder
-        self.about = about
+        self.info = info
         self.limit = limit
         self.force = force
         self.finished: CorpusInfo | None = None
         self.inner = folder / ".build"
-        self.header = about.header
+        self.header = info.header
         self.next = 0
         self.chain = ""
         self.recordings = 0
@@ -104,7 +104,7 @@ class State:
             stack.enter_context(locked_folder(self.folder, ".build/lock"))
             if self.force:
                 clear(self.folder)
-            self.finished = finished(self.folder, self.about)
+            self.finished = finished(self.folder, self.info)
             if self.finished:  # an earlier run ended while it removed its files
                 remove_stale_parts([self.folder])
                 remove(self.inner)
@@ -132,7 +132,7 @@ class State:
     # -- resuming ---------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        job = {**asdict(self.about), "limit": self.limit}
+        job = {**asdict(self.info), "limit": self.limit}
         path = self.inner / "job.json"
         try:
             earlier = json.loads(path.read_bytes())
@@ -236,7 +236,7 @@ class State:
             record = Record(facts, None)
         else:
             lengths = (coded.samples, coded.original_rate, coded.original_samples)
-            tokens = tokens_of(self.about, coded.codes, *lengths)
+            tokens = tokens_of(self.info, coded.codes, *lengths)
             facts |= {
                 "row": row_of(
                     item.id, tokens, coded.audio, {"source": item.locator.name, **item.row}
@@ -285,7 +285,7 @@ class State:
             for (facts, codes), _ in records(path):
                 if codes is not None and facts["n"] < stop:
                     lengths = (facts["samples"], facts["rate"], facts["original"])
-                    yield facts["row"], tokens_of(self.about, codes, *lengths)
+                    yield facts["row"], tokens_of(self.info, codes, *lengths)
 
         files = write_shard(self.folder, shard_name(number), self.header, entries())
         if not files.recordings:
@@ -317,7 +317,7 @@ class State:
         self._settle()
         shards = tuple(seal.files for seal in self._seals if seal.files)
         write_quarantine(self.folder, self.failures())
-        info = replace(self.about, shards=shards, quarantined=self.bad)
+        info = replace(self.info, shards=shards, quarantined=self.bad)
         publish(self.folder / INPUTS, inputs_bytes(self.chain, self.looks(0, self.next)))
         info = write_info(self.folder, info)
         remove(self.inner)

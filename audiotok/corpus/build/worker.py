@@ -205,7 +205,8 @@ class Worker:
                 self._open(ready)
                 guard.pop_all()
         except Exception as error:  # one recording never stops the others
-            ready.error, ready.passing = reason(error, item.locator), may_be_transient(error, item.locator)
+            ready.error = reason(error, item.locator)
+            ready.passing = may_be_transient(error, item.locator)
         return ready
 
     def _open(self, ready: _Ready) -> None:

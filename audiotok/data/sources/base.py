@@ -39,13 +39,13 @@ class Listing:
     """A source of recordings; a subclass reads one kind of listing.
 
     Attributes:
-        about: description of the kind, one line of `--help`.
+        description: description of the kind, one line of `--help`.
         costly: whether listing reads the audio too, so that recordings are not counted beforehand.
         audio: the column, or the member of a sample, that is the audio; "" where there is only one.
         chooses: whether `audio` may be set.
     """
 
-    about: ClassVar[str] = ""
+    description: ClassVar[str] = ""
     costly: ClassVar[bool] = False
     chooses: ClassVar[bool] = False
     audio: str = ""

@@ -14,7 +14,7 @@ from audiotok.data.sources.base import ALL, Item, Listing, Split, every, walk
 class Folder(Listing):
     """Every audio file below a folder; the id is the path relative to the folder."""
 
-    about = "a folder of audio, here or s3://bucket/prefix/"
+    description = "a folder of audio, here or s3://bucket/prefix/"
 
     @classmethod
     def takes(cls, path: str) -> bool:

@@ -20,7 +20,7 @@ class Huggingface(Listing):
     `datasets`.
     """
 
-    about = "a Hugging Face dataset: hf:NAME:CONFIG@SPLIT, streamed, or a folder saved by it"
+    description = "a Hugging Face dataset: hf:NAME:CONFIG@SPLIT, streamed, or a folder saved by it"
     costly = True
     chooses = True
 

@@ -23,7 +23,7 @@ class Kaldi(Listing):
     an end of -1 is the end of the recording, and an end more than 0.5 s after it is refused.
     """
 
-    about = "a Kaldi data directory (wav.scp, segments, text, utt2spk)"
+    description = "a Kaldi data directory (wav.scp, segments, text, utt2spk)"
 
     @classmethod
     def takes(cls, path: str) -> bool:

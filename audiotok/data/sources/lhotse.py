@@ -24,7 +24,7 @@ class Lhotse(Listing):
     run only if the user allows them, wherever in a cut they stand.
     """
 
-    about = "Lhotse's cuts or recordings (.jsonl or .jsonl.gz)"
+    description = "Lhotse's cuts or recordings (.jsonl or .jsonl.gz)"
 
     @classmethod
     def takes(cls, path: str) -> bool:

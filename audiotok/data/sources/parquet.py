@@ -41,7 +41,7 @@ class Parquet(Listing):
     same, else file and row. `audio` names the column where several hold bytes.
     """
 
-    about = "Parquet with audio bytes: a file, a folder, a glob, or part-{000..099}.parquet"
+    description = "Parquet with audio bytes: a file, a folder, a glob, or part-{000..099}.parquet"
     costly = True
     chooses = True
 

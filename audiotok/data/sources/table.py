@@ -44,7 +44,9 @@ class Table(Listing):
     metadata of Hugging Face's audiofolder are read as they are.
     """
 
-    about = "a manifest: .tsv or .csv with a header, .jsonl with an object a line (NeMo's too)"
+    description = (
+        "a manifest: .tsv or .csv with a header, .jsonl with an object a line (NeMo's too)"
+    )
     chooses = True
 
     @classmethod

@@ -30,7 +30,7 @@ _TARS = (".tar", ".tar.gz", ".tgz")
 # As in the webdataset library, a sample's name ends at the first dot of the last part of a path,
 # and members beginning with __x__ describe the archive.
 _NAME = re.compile(r"((?:.*/|)[^.]+)\.([^/]*)")
-_ABOUT = re.compile(r"__[^/]*__($|/)")
+_ARCHIVE_NOTES = re.compile(r"__[^/]*__($|/)")
 _TEXTS = (*(suffix[1:] for suffix in TEXTS), "text")
 _FIELDS = {"cls": "class", "spk": "speaker"}  # fields of the row by extension
 _READ = ("json", *_TEXTS, *_FIELDS)
@@ -44,7 +44,7 @@ class Webdataset(Listing):
     the extension of the member to take where a sample has several, as `clean.wav`, or `clean`.
     """
 
-    about = "WebDataset tar files: one, a folder, a glob, or shard-{000..099}.tar"
+    description = "WebDataset tar files: one, a folder, a glob, or shard-{000..099}.tar"
     costly = True
     chooses = True
 
@@ -105,7 +105,7 @@ def _samples(path: str) -> Iterator[_Sample]:
             for member in tar:
                 tar.members = []  # pyright: ignore[reportAttributeAccessIssue] - else they fill the memory
                 named = _NAME.fullmatch(member.name)
-                if not named or _ABOUT.match(member.name):
+                if not named or _ARCHIVE_NOTES.match(member.name):
                     continue
                 if not (member.isfile() or member.islnk() or member.issym()):
                     continue

@@ -44,7 +44,7 @@ def gather(
     rows = [row for target, one in records.items() for row in _rows(job, target.stem, one)]
     codecs = [p.spec.name for p in systems if p.spec.baseline not in ROWS]
     return Results(
-        about=_about(recipe, records.values()),
+        about=_run_info(recipe, records.values()),
         clips=[_clip(job, target, one) for target, one in records.items()],
         metrics=[_metric(job, spec, records.values()) for spec in job.metrics],
         subjects=[_subject(p, job, records) for p in systems],
@@ -134,7 +134,7 @@ def _audio(system: System, job: ScoringJob, records: Mapping[Path, ClipRecord]) 
     }
 
 
-def _about(recipe: BenchRecipe, records: Iterable[ClipRecord]) -> dict[str, Any]:
+def _run_info(recipe: BenchRecipe, records: Iterable[ClipRecord]) -> dict[str, Any]:
     """Return date, command, machine, versions and data, on which the numbers depend."""
     seconds = [one.seconds for one in records]
     return {

@@ -125,7 +125,8 @@ class Scorer:
         except ValueError as error:
             reason = f"not read: {error}"
             record.outputs = {p.spec.name: {"id": p.id, "error": reason} for p in self.systems}
-            record.scores, record.source = {}, ""
+            record.scores = {}
+            record.source = ""
             record.save(target)
             raise
         digest = fingerprint(original.samples, original.rate).hex()

@@ -38,7 +38,7 @@ class Arrow(Exporter):
 
     @property
     def _rows(self) -> bool:
-        """Whether the ids of a recording are in rows."""
+        """True if the ids of a recording are in several rows, one per codebook."""
         return self.layout is not None and not self.layout.serial
 
 

@@ -115,12 +115,12 @@ class Vocabulary:
 
     @property
     def serial(self) -> bool:
-        """Whether the ids are one row."""
+        """True if all codebooks are in one row of ids."""
         return isinstance(self.order, Serial)
 
     @property
     def exact(self) -> bool:
-        """Whether decoding restores exactly the codes that were encoded."""
+        """True if decoding restores exactly the codes that were encoded."""
         return self.runs != "drop"
 
     @cached_property

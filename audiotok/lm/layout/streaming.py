@@ -48,7 +48,8 @@ class EncodeStream:
         if self.layout.runs != "keep" and ready:
             last = (self._pending != self._pending[:, -1:]).any(0).nonzero()[0]
             ready = int(last[-1]) + 1 if len(last) else 0
-        codes, self._pending = self._pending[:, :ready], self._pending[:, ready:]
+        codes = self._pending[:, :ready]
+        self._pending = self._pending[:, ready:]
         return self._marked(self._ids(self.layout.ordered(codes)))
 
     def finish(self) -> np.ndarray:
@@ -133,7 +134,8 @@ class DecodeStream:
             if not self._started:
                 if (ids[..., 0] != self.layout.special("begin")).any():
                     raise LayoutError("it does not start with `begin`")
-                self._started, ids = True, ids[..., 1:]
+                self._started = True
+                ids = ids[..., 1:]
             rows = self._series(ids) if self.layout.serial else self._columns(ids)
         self._frames += rows.shape[1]
         return expand(rows[:-1], rows[-1] + 1) if self.layout.runs == "durations" else rows

@@ -42,9 +42,24 @@ class Fold(Layer):
 
     def forward(self, x: Features) -> Output:
         """See `Layer.forward`."""
-        x = F.pad(x, (0, -x.shape[2] % self.consumes))
-        frames = x.shape[2] // self.consumes
-        return x.unflatten(2, (frames, self.consumes)).permute(0, 3, 1, 2).flatten(1, 2)
+        return _folded(F.pad(x, (0, -x.shape[2] % self.consumes)), self.consumes)
+
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; all steps of the frames."""
+        return first * self.consumes, (last + 1) * self.consumes - 1
+
+
+class CausalFold(Layer):
+    """Layer from `[b d n*steps]` to `[b steps*d n]`, which takes whole frames and has no state."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.consumes = steps
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """See `Layer.step`; there is no state."""
+        self.refuse_partial(x)
+        return _folded(x, self.consumes), None
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; all steps of the frames."""
@@ -52,7 +67,7 @@ class Fold(Layer):
 
 
 class Unfold(Layer):
-    """Layer from `[b steps*features f]` to `[b features f*steps]`, the inverse of `Fold`."""
+    """Layer from `[b steps*features f]` to `[b features f*steps]`, the inverse of both."""
 
     def __init__(self, steps: int) -> None:
         super().__init__()
@@ -68,22 +83,7 @@ class Unfold(Layer):
         return first // self.produces, last // self.produces
 
 
-class Group(Layer):
-    """Whole frames of several steps: `[b d n*steps]` to `[b steps*d n]`, causal, without state.
-
-    What comes before it may not lag; `Unfold` undoes it.
-    """
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.consumes = steps
-
-    def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Lay the steps of each frame one after the other."""
-        self.refuse_partial(x)
-        frames = x.shape[2] // self.consumes
-        return x.unflatten(2, (frames, self.consumes)).permute(0, 3, 1, 2).flatten(1, 2), None
-
-    def input_span(self, first: int, last: int) -> Span:
-        """See `Layer.input_span`; all steps of a frame."""
-        return first * self.consumes, (last + 1) * self.consumes - 1
+def _folded(x: Features, steps: int) -> Output:
+    """Return whole frames with the features of their steps one after the other."""
+    frames = x.shape[2] // steps
+    return x.unflatten(2, (frames, steps)).permute(0, 3, 1, 2).flatten(1, 2)

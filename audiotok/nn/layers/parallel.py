@@ -1,4 +1,4 @@
-"""Layers side by side on the same input, and the level that one of them does not see."""
+"""Layers side by side on the same input, and a normalisation that removes gain."""
 
 from __future__ import annotations
 
@@ -51,16 +51,15 @@ class Parallel(Layer):
         return min(span[0] for span in spans), max(span[1] for span in spans)
 
 
-class Leveled(Layer):
-    """A compressed spectrum divided by its own recent level, so that what follows hears nothing of
-    gain: `[b d t]` to `[b d t]`.
+class LevelNorm(Layer):
+    """Normalisation of a spectrum `[b d t]` by its recent level, so that gain does not change it.
 
-    The level is the root of the mean square over features and over this frame and those before
-    it, `frames` in all, weighted by a half-Hann window that falls with age.
+    The level of a frame is the root of the mean square over features and over the last `frames`
+    frames, this one included, weighted by half of a Hann window that falls with age.
 
     Args:
-        frames: how far back the level looks.
-        floor: added to the mean square, below which nothing is turned up.
+        frames: number of frames that the level is a mean of.
+        floor: added to the mean square, so that silence is not amplified.
     """
 
     weights: Tensor

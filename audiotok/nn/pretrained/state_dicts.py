@@ -123,16 +123,16 @@ def _concatenated(renamed: Weights) -> Weights:
 
 
 def recognise(
-    dialects: Iterable[StateDictAdapter], names: Iterable[str]
+    adapters: Iterable[StateDictAdapter], names: Iterable[str]
 ) -> StateDictAdapter | None:
     """Return the adapter with the most marks among those whose marks are all present, or None."""
     present = set(names)
-    known = [dialect for dialect in dialects if dialect.knows(present)]
-    return max(known, key=lambda dialect: len(dialect.marks), default=None)
+    known = [adapter for adapter in adapters if adapter.knows(present)]
+    return max(known, key=lambda adapter: len(adapter.marks), default=None)
 
 
 def unrecognised(
-    dialects: Iterable[StateDictAdapter], names: Sequence[str] | Mapping[str, Any]
+    adapters: Iterable[StateDictAdapter], names: Sequence[str] | Mapping[str, Any]
 ) -> str:
     """Return a message on why no adapter was recognised.
 
@@ -140,7 +140,7 @@ def unrecognised(
     its marks are present.
     """
     present = set(names)
-    every = list(dialects)
+    every = list(adapters)
     shares = {d: len(present & set(d.marks)) / len(d.marks) for d in every}
     best, nearest = max(every, key=lambda d: shares[d], default=None), ""
     if best is not None and shares[best] >= 0.5:

@@ -68,7 +68,8 @@ def _work(pipe: Connection, build: Callable[[], Job]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     warned = _WarningCollector()
-    log.handlers, log.propagate = [warned], False
+    log.handlers = [warned]
+    log.propagate = False
     with suppress(EOFError, OSError):  # the parent has ended or closed the pipe
         try:
             job = build()

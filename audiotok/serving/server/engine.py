@@ -75,7 +75,7 @@ class _Job:
 
     @property
     def live(self) -> bool:
-        """Whether the conversation is live."""
+        """True if the conversation is live speech, and not a recording."""
         return self.conversation.live
 
 
@@ -118,7 +118,7 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        """Whether no message waits and all ended conversations are released."""
+        """True if no message waits and all ended conversations are released."""
         with self._change:
             return not (self._waiting or self._closed)
 
@@ -225,7 +225,8 @@ class Engine:
         """Wait for the messages of the next step; None if the engine is stopping."""
         with self._change:
             while not self._stopping:
-                closed, self._closed = self._closed, []
+                closed = self._closed
+                self._closed = []
                 for conversation in closed:
                     if conversation.stream is not None:
                         self.steps.close(conversation.stream)
@@ -247,7 +248,8 @@ class Engine:
                 conversation.stream = self.steps.open(conversation.block)
             stream, frames = conversation.stream, max(self.quantum, conversation.block)
             most = frames * (1 if conversation.mode == "decode" else self.codec.frame_size)
-            now, job.rest = job.rest[:, :most], job.rest[:, most:]
+            now = job.rest[:, :most]
+            job.rest = job.rest[:, most:]
             if now.shape[1]:
                 (codes if conversation.mode == "decode" else pieces)[stream] = now
         encoded = self.steps.encode(pieces) if pieces else {}

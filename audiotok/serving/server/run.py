@@ -62,7 +62,7 @@ class _Http(H11Protocol):
 
     @property
     def quiet(self) -> bool:
-        """Whether no request is being answered on the connection."""
+        """True if no request is being answered on the connection."""
         return not self._cut_off and (self.cycle is None or self.cycle.response_complete)
 
     def cut_off(self) -> None:

@@ -55,7 +55,7 @@ class Waiting(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether it is live speech, and not a recording."""
+        """True if the job is of live speech, and not of a recording."""
         ...
 
 

@@ -18,11 +18,11 @@ class BuildExecutor:
     """Executor that encodes recordings with a codec.
 
     Attributes:
-        about: description in one line, for the command line.
+        description: a phrase in one line, for the command line.
         window: number of tasks that it takes at a time.
     """
 
-    about: ClassVar[str] = ""
+    description: ClassVar[str] = ""
     window: ClassVar[int] = 256
 
     def workers(self, work: Work) -> int:

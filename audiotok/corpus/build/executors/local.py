@@ -29,7 +29,7 @@ class Local(BuildExecutor):
     Each recording of a process that dies is tried again, alone in its process.
     """
 
-    about = "processes on this machine"
+    description = "processes on this machine"
 
     def run(self, work: Work, tasks: Iterator[Task | None], workers: int) -> Iterator[Outcome]:
         """See `BuildExecutor.run`."""

@@ -22,7 +22,7 @@ class Ray(BuildExecutor):
     process it is given to stops the run; the local executor would quarantine it.
     """
 
-    about = "a Ray cluster (pip install 'audiotok[ray]')"
+    description = "a Ray cluster (pip install 'audiotok[ray]')"
     window = 1 << 15  # tasks in one map; starting its actors takes seconds
 
     def workers(self, work: Work) -> int:

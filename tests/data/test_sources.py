@@ -626,7 +626,7 @@ def test_a_corpus_of_what_lies_in_s3_is_that_of_the_disk(tmp_path: Path, s3: str
         done = audiotok("corpus", "build", source, "-o", tmp_path / out, *options)
         assert done.code == 0, done.err
     there, here = Corpus(tmp_path / "there"), Corpus(tmp_path / "here")
-    assert there.about.shards == here.about.shards
+    assert there.info.shards == here.info.shards
     assert len(there) == 6
     files = [folder / "quarantine.tsv" for folder in (there.path, here.path)]
     assert files[0].read_bytes() == files[1].read_bytes()

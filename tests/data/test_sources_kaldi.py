@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from commandline import audiotok, recording, small
-from test_listings import heard, kaldi, listed
+from test_sources import heard, kaldi, listed
 
 from audiotok import Audio
 from audiotok.audio.audio import AudioFileError

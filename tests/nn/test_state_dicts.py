@@ -45,7 +45,7 @@ from audiotok.nn.pretrained import reader as foreign
 from audiotok.nn.pretrained.hub import SUFFIXES
 from audiotok.nn.pretrained.state_dicts import StateDictAdapter, StateDictError, recognise
 
-ALL = [dialect for name in names("codecs") for dialect in find("codecs", name).dialects]
+ALL = [adapter for name in names("codecs") for adapter in find("codecs", name).state_dict_adapters]
 
 Codes = Callable[[Tensor], Tensor]
 
@@ -71,7 +71,7 @@ def assert_parity(codec: Codec, encode: Codes, decode: Codes) -> None:
         assert_same_wave(codec, audio, codes, decode(codes))
 
 
-# -- each dialect, against the program it is of ----------------------------------------------------
+# -- each adapter, against the program it is of ----------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["24 kHz", "48 kHz"])
@@ -312,10 +312,10 @@ def test_wavtokenizer(tmp_path: Path):
 # -- names ---------------------------------------------------------------------------------------
 
 
-def test_one_dialect_knows_a_file():
-    """No dialect's marks are all among the marks of another with as many."""
-    for dialect in ALL:
-        assert recognise(ALL, dialect.marks) is dialect
+def test_one_adapter_knows_a_file():
+    """No adapter's marks are all among the marks of another with as many."""
+    for adapter in ALL:
+        assert recognise(ALL, adapter.marks) is adapter
     assert recognise(ALL, ["encoder.weight"]) is None
 
 
@@ -708,16 +708,16 @@ def test_sizes_of_no_preset_are_said(
     assert caplog.messages == [f"{path}: of no published size; taken to be for 24000 Hz"]
 
 
-# -- a dialect's own rules -------------------------------------------------------------------------
+# -- a adapter's own rules -------------------------------------------------------------------------
 
 
-def dialect(**options: Any) -> StateDictAdapter:
+def adapter(**options: Any) -> StateDictAdapter:
     defaults: dict[str, Any] = {"source": "x", "marks": (), "rules": (), "sizes": lambda w, a: {}}
     return StateDictAdapter(**defaults | options)
 
 
 def test_parts_are_concatenated_in_order():
-    joined = dialect(rules=((r"\.([qkv])$", lambda m: f".qkv#{'qkv'.index(m[1])}"),))
+    joined = adapter(rules=((r"\.([qkv])$", lambda m: f".qkv#{'qkv'.index(m[1])}"),))
     parts = {f"a.{name}": torch.full((2, 3), float(i)) for i, name in enumerate("vkq")}
     weights, origin = joined.translate(parts)
     assert weights["a.qkv"].tolist() == [[2] * 3] * 2 + [[1] * 3] * 2 + [[0] * 3] * 2
@@ -732,7 +732,7 @@ def test_parts_are_concatenated_in_order():
 
 def test_two_of_one_name():
     with pytest.raises(StateDictError, match=r"^a and b are both c$"):
-        dialect(rules=(("^[ab]$", "c"),)).translate({"a": torch.ones(1), "b": torch.ones(1)})
+        adapter(rules=(("^[ab]$", "c"),)).translate({"a": torch.ones(1), "b": torch.ones(1)})
 
 
 # -- audiotok convert ------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from commandline import recording
-from test_listings import heard, listed
+from test_sources import heard, listed
 
 from audiotok import Audio
 from audiotok.audio.audio import AudioFileError
