@@ -463,7 +463,7 @@ def _searched(quantizer: Quantizer, latent: Tensor, codes: Tensor) -> tuple[Any,
     k = len(codes)
     if isinstance(quantizer, GroupedRvq):
         first, left = 0, 0
-        for part, width in zip(quantizer.rvqs(), quantizer.widths, strict=True):
+        for part, width in zip(quantizer.quantizers(), quantizer.widths, strict=True):
             if k < first + part.codebooks:
                 return _searched(part, latent[left : left + width], codes[first:])
             first += part.codebooks

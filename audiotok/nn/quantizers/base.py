@@ -95,6 +95,93 @@ class Quantizer(nn.Module):
         return kept(codebooks, self.codebooks)
 
 
+class PartedQuantizer(Quantizer):
+    """Quantizers of parts of the latent, whose codes go part after part.
+
+    A subclass says what each part is given of the latent, and what they make together. A prefix of
+    the codes decodes: a part without codes contributes nothing.
+
+    Attributes:
+        shielded: number of parts, from the first, that get no gradient through what they decode to.
+    """
+
+    shielded: int = 0
+
+    def quantizers(self) -> list[Quantizer]:
+        """Return the quantizer of each part."""
+        raise NotImplementedError
+
+    def views(self, latent: Latent) -> Sequence[Tensor]:
+        """Return the latent `[b d f]` as each part quantizes it."""
+        raise NotImplementedError
+
+    def combined(self, outputs: Sequence[Tensor | None]) -> Latent:
+        """Return the latent `[b d f]` of what the parts decode to; None for a part without codes,
+        which the first never is alone."""
+        raise NotImplementedError
+
+    def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
+        """See `Quantizer.forward`; the one loss is `commitment`, a mean over codebooks in use."""
+        keep = latent.new_full((len(latent),), self.codebooks) if keep is None else keep.to(latent)
+        results: list[Quantized] = []
+        outputs: list[Tensor | None] = []
+        first = 0
+        with torch.autocast(latent.device.type, enabled=False):
+            x = latent.float()
+            commitment, count = x.new_zeros(()), x.new_zeros(())
+            for part, view in zip(self.quantizers(), self.views(x), strict=True):
+                used = (keep - first).clamp(0, part.codebooks)
+                result = part(view, used)
+                output = result.latent.detach() if len(results) < self.shielded else result.latent
+                # A part that a recording does not use gets no gradient either.
+                outputs.append(output * (used > 0)[:, None, None])
+                results.append(result)
+                commitment = commitment + result.losses["commitment"] * used.sum()
+                count = count + used.sum()
+                first += part.codebooks
+            total = self.combined(outputs)
+
+        def alone(k: int) -> Tensor:
+            """Decode the k-th code alone."""
+            stages = [(i, j) for i, result in enumerate(results) for j in range(len(result.stages))]
+            part, stage = stages[k]
+            with torch.autocast(latent.device.type, enabled=False):
+                single = [torch.zeros_like(result.latent) for result in results]
+                single[part] = results[part].stages[stage].float()
+                return self.combined(single).to(latent.dtype)
+
+        return Quantized(
+            latent=total.to(latent.dtype),
+            codes=torch.cat([result.codes for result in results], 1),
+            losses={"commitment": commitment / count.clamp(min=1)},
+            first=alone(0),
+            stages=LazySequence(self.codebooks, alone),
+        )
+
+    @torch.no_grad()
+    def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
+        """See `Quantizer.encode`."""
+        left, codes = self.check(codebooks), []
+        with torch.autocast(latent.device.type, enabled=False):
+            for part, view in zip(self.quantizers(), self.views(latent.float()), strict=True):
+                if left > 0:
+                    codes.append(part.encode(view, min(left, part.codebooks)))
+                left -= part.codebooks
+        return torch.cat(codes, 1)
+
+    def decode(self, codes: Codes) -> Latent:
+        """See `Quantizer.decode`."""
+        self.check(codes.shape[1])
+        outputs: list[Tensor | None] = []
+        first = 0
+        with torch.autocast(codes.device.type, enabled=False):
+            for part in self.quantizers():
+                rows = codes[:, first : first + part.codebooks]
+                outputs.append(part.decode(rows) if rows.shape[1] else None)
+                first += part.codebooks
+            return self.combined(outputs)
+
+
 def nearest(x: Tensor, entries: Tensor, norms: Tensor | None = None) -> Tensor:
     """Return the index of the nearest entry by Euclidean distance.
 

@@ -15,14 +15,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import LazySequence, Quantized, Quantizer
+from audiotok._platform.shapes import Latent
+from audiotok.nn.quantizers.base import PartedQuantizer, Quantizer
 from audiotok.nn.quantizers.rvq import Rvq
 
 
-class GroupedRvq(Quantizer):
+class GroupedRvq(PartedQuantizer):
     """Residual codebooks for groups of neighbouring features; codes go group after group.
 
     A prefix of the codes decodes: features of groups that are missing are zero.
@@ -60,78 +59,25 @@ class GroupedRvq(Quantizer):
             )
         self.widths = widths
         self.shielded = shielded
-        self.parts = nn.ModuleList()
-        for width, codebooks in groups:
-            first = sum(len(part.sizes) for part in self.rvqs())
-            self.parts.append(
-                Rvq(
-                    width,
-                    codebooks=codebooks,
-                    size=size,
-                    decay=decay,
-                    revive=revive,
-                    seed=seed + first,
-                )
-            )
-        self.sizes = (size,) * sum(codebooks for _, codebooks in groups)
-
-    def rvqs(self) -> list[Rvq]:
-        """Return the residual quantizer of each group."""
-        return [part for part in self.parts if isinstance(part, Rvq)]
-
-    def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
-        """See `Quantizer.forward`; the one loss is `commitment`, a mean over codebooks in use."""
-        keep = latent.new_full((len(latent),), self.codebooks) if keep is None else keep.to(latent)
-        first, results, decoded = 0, [], []
-        commitment, count = latent.new_zeros(()).float(), latent.new_zeros(()).float()
-        for i, (part, x) in enumerate(zip(self.rvqs(), latent.split(self.widths, 1), strict=True)):
-            used = (keep - first).clamp(0, part.codebooks)
-            result = part(x, used)
-            results.append(result)
-            # A group that is not in use decodes to nothing, and has no gradient.
-            output = result.latent.detach() if i < self.shielded else result.latent
-            decoded.append(output * (used > 0)[:, None, None])
-            commitment = commitment + result.losses["commitment"] * used.sum()
-            count = count + used.sum()
-            first += part.codebooks
-
-        def alone(k: int) -> Tensor:
-            before = 0
-            for i, (part, result) in enumerate(zip(self.rvqs(), results, strict=True)):
-                if k < before + part.codebooks:
-                    left = sum(self.widths[:i])
-                    right = sum(self.widths[i + 1 :])
-                    return F.pad(result.stages[k - before], (0, 0, left, right))
-                before += part.codebooks
-            raise IndexError(k)
-
-        return Quantized(
-            latent=torch.cat(decoded, 1),
-            codes=torch.cat([result.codes for result in results], 1),
-            losses={"commitment": commitment / count.clamp(min=1)},
-            first=alone(0),
-            stages=LazySequence(self.codebooks, alone),
+        counts = [codebooks for _, codebooks in groups]
+        self.sizes = (size,) * sum(counts)
+        options = {"size": size, "decay": decay, "revive": revive}
+        self.parts = nn.ModuleList(
+            Rvq(width, codebooks=count, seed=seed + sum(counts[:i]), **options)
+            for i, (width, count) in enumerate(groups)
         )
 
-    @torch.no_grad()
-    def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
-        """Return codes of the first `codebooks` codebooks (all if None)."""
-        left, codes = self.check(codebooks), []
-        for part, x in zip(self.rvqs(), latent.split(self.widths, 1), strict=True):
-            if left > 0:
-                codes.append(part.encode(x, min(left, part.codebooks)))
-            left -= part.codebooks
-        return torch.cat(codes, 1)
+    def quantizers(self) -> list[Quantizer]:
+        """See `PartedQuantizer.quantizers`."""
+        return [part for part in self.parts if isinstance(part, Rvq)]
 
-    def decode(self, codes: Codes) -> Latent:
-        """Return the entries side by side; any prefix of the codebooks will do."""
-        self.check(codes.shape[1])
-        decoded, first = [], 0
-        for part, width in zip(self.rvqs(), self.widths, strict=True):
-            rows = codes[:, first : first + part.codebooks]
-            if rows.shape[1]:
-                decoded.append(part.decode(rows))
-            else:
-                decoded.append(decoded[0].new_zeros(len(codes), width, codes.shape[2]))
-            first += part.codebooks
-        return torch.cat(decoded, 1)
+    def views(self, latent: Latent) -> Sequence[Tensor]:
+        """See `PartedQuantizer.views`; the features of each group."""
+        return latent.split(self.widths, 1)
+
+    def combined(self, outputs: Sequence[Tensor | None]) -> Latent:
+        """See `PartedQuantizer.combined`; groups side by side, zeros for those without codes."""
+        like = next(output for output in outputs if output is not None)
+        shapes = ((len(like), width, like.shape[2]) for width in self.widths)
+        pairs = zip(outputs, shapes, strict=True)
+        return torch.cat([like.new_zeros(*shape) if x is None else x for x, shape in pairs], 1)

@@ -9,11 +9,12 @@ distilled from a speech teacher and so need not be near the latent.
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from audiotok._platform.shapes import Codes, Features, Latent, Output
-from audiotok.nn.quantizers.base import LazySequence, Quantized, Quantizer
+from audiotok._platform.shapes import Features, Latent, Output
+from audiotok.nn.quantizers.base import PartedQuantizer, Quantizer
 from audiotok.nn.quantizers.rvq import Rvq
 
 
@@ -41,7 +42,7 @@ class Projected(nn.Module):
         return self.up(latent.transpose(1, 2)).transpose(1, 2)
 
 
-class SplitRvq(Quantizer):
+class SplitRvq(PartedQuantizer):
     """Two parallel residual quantizers: the first `semantic` codebooks, and the acoustic ones.
 
     Args:
@@ -90,57 +91,16 @@ class SplitRvq(Quantizer):
             seed=seed + semantic,
         )
 
-    def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
-        """See `Quantizer.forward`; the one loss is `commitment`, a mean over codebooks in use."""
-        b, first = len(latent), self.semantic.rvq.codebooks
-        keep = latent.new_full((b,), self.codebooks) if keep is None else keep.to(latent)
-        with torch.autocast(latent.device.type, enabled=False):
-            x = latent.float()
-            parts = [
-                (part, part.rvq(part.narrow(x), used), used)
-                for part, used in (
-                    (self.semantic, keep.clamp(max=first)),
-                    (self.acoustic, (keep - first).clamp(min=0)),
-                )
-            ]
-            total, commitment, count = torch.zeros_like(x), x.new_zeros(()), x.new_zeros(())
-            for part, quantized, used in parts:
-                # A part that a recording does not use gets no gradient either.
-                total = total + part.wide(quantized.latent * (used > 0)[:, None, None])
-                commitment = commitment + quantized.losses["commitment"] * used.sum()
-                count = count + used.sum()
+    def quantizers(self) -> list[Quantizer]:
+        """See `PartedQuantizer.quantizers`."""
+        return [self.semantic.rvq, self.acoustic.rvq]
 
-        def alone(k: int) -> Tensor:
-            """Decode the k-th code alone."""
-            part, quantized, _ = parts[k >= first]
-            narrow = quantized.stages[k - first * (k >= first)]
-            with torch.autocast(latent.device.type, enabled=False):
-                return part.wide(narrow.float()).to(latent.dtype)
+    def views(self, latent: Latent) -> Sequence[Tensor]:
+        """See `PartedQuantizer.views`; a projection for each part."""
+        return self.semantic.narrow(latent), self.acoustic.narrow(latent)
 
-        return Quantized(
-            latent=total.to(latent.dtype),
-            codes=torch.cat([quantized.codes for _, quantized, _ in parts], 1),
-            losses={"commitment": commitment / count.clamp(min=1)},
-            first=alone(0),
-            stages=LazySequence(self.codebooks, alone),
-        )
-
-    @torch.no_grad()
-    def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
-        """See `Quantizer.encode`."""
-        codebooks, first = self.check(codebooks), self.semantic.rvq.codebooks
-        with torch.autocast(latent.device.type, enabled=False):
-            x = latent.float()
-            codes = [self.semantic.rvq.encode(self.semantic.narrow(x), min(codebooks, first))]
-            if codebooks > first:
-                codes += [self.acoustic.rvq.encode(self.acoustic.narrow(x), codebooks - first)]
-        return torch.cat(codes, 1)
-
-    def decode(self, codes: Codes) -> Latent:
-        """See `Quantizer.decode`; the latent is the sum of both parts."""
-        codebooks, first = self.check(codes.shape[1]), self.semantic.rvq.codebooks
-        with torch.autocast(codes.device.type, enabled=False):
-            latent = self.semantic.wide(self.semantic.rvq.decode(codes[:, :first]))
-            if codebooks > first:
-                latent = latent + self.acoustic.wide(self.acoustic.rvq.decode(codes[:, first:]))
-        return latent
+    def combined(self, outputs: Sequence[Tensor | None]) -> Latent:
+        """See `PartedQuantizer.combined`; the sum of both parts, projected back."""
+        parts = zip((self.semantic, self.acoustic), outputs, strict=True)
+        wide = [part.wide(output) for part, output in parts if output is not None]
+        return wide[0] if len(wide) == 1 else wide[0] + wide[1]
