@@ -85,6 +85,21 @@ def test_imports_have_no_cycle():
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
+def test_no_source_is_ignored():
+    """What git ignores, linters pass over as well: `build/` once hid a folder of a room."""
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip("no git, or not a checkout")
+    assert not done.stdout.split()
+    settings = (ROOT / "pyproject.toml").read_text("utf-8")
+    excluded = re.search(r"^exclude = (\[.*?\])", settings, re.MULTILINE)
+    assert excluded, "ruff's defaults exclude `build`"
+    folders = {part for file in FILES for part in file.relative_to(ROOT).parts}
+    assert not folders & set(ast.literal_eval(excluded[1]))
+
+
 def test_the_platform_stays_small():
     files = [f for f in FILES if f.parent == PACKAGE / "_platform" and f.stem != "__init__"]
     assert len(files) <= 10

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from audiotok.corpus.base import CorpusInfo, CorpusError, read_info
+from audiotok.corpus.base import CorpusError, CorpusInfo, read_info
 from audiotok.corpus.inputs import INPUTS
 from audiotok.corpus.write import LISTS
 

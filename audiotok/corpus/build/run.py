@@ -16,7 +16,7 @@ from audiotok._platform.registry import find, names
 from audiotok.audio.decoders import AUDIO
 from audiotok.codecs.load import load_once
 from audiotok.codecs.models.base import Codec
-from audiotok.corpus.base import CorpusInfo, CorpusError
+from audiotok.corpus.base import CorpusError, CorpusInfo
 from audiotok.corpus.build.changes import ChangeCheck, chained, other_listing
 from audiotok.corpus.build.folder import finished
 from audiotok.corpus.build.progress import BuildProgress
@@ -288,8 +288,8 @@ class _Queue:
             self.waiting_bytes -= coded.codes.nbytes
             if coded.passing:
                 raise CorpusError(
-                    f"{item.locator.name}: {coded.error}; this may pass, so it is not left out: run "
-                    "the same again when it can be read, and the build goes on from here"
+                    f"{item.locator.name}: {coded.error}; this may pass, so it is not left out: "
+                    "run the same again when it can be read, and the build goes on from here"
                 )
             yield item, coded, self.state.commit(item, coded, chain)
 

@@ -28,10 +28,10 @@ import numpy as np
 
 from audiotok._platform.atomic import remove_stale_parts
 from audiotok._platform.lock import locked_folder
-from audiotok.corpus.base import CorpusInfo, CorpusError, hashed
+from audiotok.corpus.base import CorpusError, CorpusInfo, hashed
+from audiotok.corpus.build.commits import Bad, CommitRecord, HashSet, is_whole, read_commit
 from audiotok.corpus.build.folder import check, clear, finished, remove
 from audiotok.corpus.build.log import Log, Record, records
-from audiotok.corpus.build.commits import Bad, CommitRecord, HashSet, is_whole, read_commit
 from audiotok.corpus.build.worker import EncodedRecording
 from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, inputs_bytes, read_inputs
 from audiotok.corpus.write import (

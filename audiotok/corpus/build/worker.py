@@ -30,8 +30,8 @@ from audiotok.codecs.load import load_once
 from audiotok.codecs.models.base import Codec
 from audiotok.corpus.inputs import UNSEEN, FileStamp, look
 from audiotok.data.locator import may_be_transient, opened, reason
-from audiotok.data.transient import retry
 from audiotok.data.sources.base import Item
+from audiotok.data.transient import retry
 from audiotok.runtime.sessions import Encoding
 
 log = logging.getLogger("audiotok")
