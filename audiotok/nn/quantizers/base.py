@@ -143,11 +143,11 @@ class PartedQuantizer(Quantizer):
 
         def alone(k: int) -> Tensor:
             """Decode the k-th code alone."""
-            stages = [(i, j) for i, result in enumerate(results) for j in range(len(result.stages))]
-            part, stage = stages[k]
+            counts = [len(result.stages) for result in results]
+            part, own = [(i, j) for i, count in enumerate(counts) for j in range(count)][k]
             with torch.autocast(latent.device.type, enabled=False):
                 single = [torch.zeros_like(result.latent) for result in results]
-                single[part] = results[part].stages[stage].float()
+                single[part] = results[part].stages[own].float()
                 return self.combined(single).to(latent.dtype)
 
         return Quantized(
