@@ -92,7 +92,7 @@ def html(tokens: Tokens) -> str:
     """Return a self-contained picture of tokens for a notebook: an image and a line of facts."""
     shown = tokens.codes[:SHOWN_ROWS, :SHOWN]
     facts = [
-        f"tokens of {tokens.codec} ({tokens.fingerprint})",
+        f"of {tokens.codec} ({tokens.fingerprint})",
         f"{tokens.seconds:.2f} s",
         f"{_shape(tokens)} frames",
         f"{tokens.kbps:.2f} kbps",
