@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from html import escape
 from io import BytesIO
@@ -41,9 +42,9 @@ def envelope(wave: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum.reduceat(wave, edges), np.maximum.reduceat(wave, edges)
 
 
-def mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """Return frequencies in mel, by O'Shaughnessy's formula."""
-    return 2595 * np.log10(1 + np.asarray(hertz, np.float64) / 700)
+def mel(hertz: float) -> float:
+    """Return a frequency in mel, by O'Shaughnessy's formula."""
+    return 2595 * math.log10(1 + hertz / 700)
 
 
 def decibels(audio: Audio, *, rows: int = ROWS, columns: int = COLUMNS) -> NDArray[np.float32]:
@@ -73,7 +74,7 @@ def decibels(audio: Audio, *, rows: int = ROWS, columns: int = COLUMNS) -> NDArr
         return_complex=True,
     )
     power = (spectrum.abs() / (window.sum() / 2)).square().numpy()
-    edges = 700 * (10 ** (np.linspace(0, float(mel(audio.rate / 2)), rows + 1) / 2595) - 1)
+    edges = 700 * (10 ** (np.linspace(0, mel(audio.rate / 2), rows + 1) / 2595) - 1)
     banded = _means(power, edges / (audio.rate / 2) * (len(power) - 1))
     windows = banded.shape[1]
     power = _means(banded.T, np.linspace(0, windows, min(columns, windows) + 1)).T
@@ -160,7 +161,7 @@ def draw_rows(
         values,
         origin="lower",
         aspect="auto",
-        extent=(start, start + seconds, 0, float(mel(top))),
+        extent=(start, start + seconds, 0, mel(top)),
         vmin=low,
         vmax=high,
         cmap=colours,
@@ -168,7 +169,7 @@ def draw_rows(
     )
     ticks = [hertz for hertz in HERTZ if hertz <= top]
     names = [f"{hertz // 1000}k" if hertz >= 1000 else str(hertz) for hertz in ticks]
-    axes.set_yticks(mel(np.array(ticks)), names)
+    axes.set_yticks([mel(hertz) for hertz in ticks], names)
     axes.set(xlim=(start, start + seconds), xlabel="seconds", ylabel="Hz")
     return axes.figure.colorbar(image, ax=axes, pad=0.01)
 

@@ -98,17 +98,18 @@ def draw_roundtrip(
         for audio in (original, decoded)
     ]
     difference = coarse[1] - coarse[0]
-    span = (-DIFFERENCE, DIFFERENCE)
+    most = (-DIFFERENCE, DIFFERENCE)
     panels = [
         Panel(0.9, lambda axes: waveform(axes, original, "original", "tab:gray")),
         Panel(0.9, lambda axes: waveform(axes, decoded, "decoded", "tab:blue")),
         Panel(2, lambda axes: rows(axes, levels[0], "original", low, top, colours="magma")),
         Panel(2, lambda axes: rows(axes, levels[1], "decoded", low, top, colours="magma")),
-        Panel(2, lambda axes: rows(axes, difference, "difference", *span, colours="RdBu_r")),
+        Panel(2, lambda axes: rows(axes, difference, "difference", *most, colours="RdBu_r")),
         token_panel(tokens, embeddings),
     ]
     notes = [SPECTROGRAM, COMPARED, *([] if embeddings is None else [PROJECTED])]
-    save(figure(panels, title, " ".join(notes)), path)
+    span = (0, decoded.seconds)
+    save(figure(panels, title, " ".join(notes), span), path)
 
 
 def draw_recording(
@@ -139,7 +140,7 @@ def draw_recording(
         OSError: the file cannot be written.
         ValueError: channels that cancel each other in their mean, or another file format.
     """
-    panels, notes = [], []
+    panels, notes, span = [], [], None
     if tokens is not None:
         panels.append(token_panel(tokens, embeddings, start=tokens_start))
         notes += [] if embeddings is None else [PROJECTED]
@@ -151,7 +152,8 @@ def draw_recording(
             Panel(2, lambda axes: of_audio.draw(axes, sound, kind="spectrogram", start=start)),
         ]
         notes.append(SPECTROGRAM)
-    save(figure(panels, title, " ".join(notes)), path)
+        span = (start, start + audio.seconds)
+    save(figure(panels, title, " ".join(notes), span), path)
 
 
 def token_panel(
@@ -164,13 +166,16 @@ def token_panel(
     )
 
 
-def figure(panels: Sequence[Panel], title: str, note: str) -> Any:
+def figure(
+    panels: Sequence[Panel], title: str, note: str, span: tuple[float, float] | None = None
+) -> Any:
     """Return a matplotlib figure of panels over one time axis.
 
     Args:
         panels: from top to bottom.
         title: text above them.
         note: text below them.
+        span: first and last second of the axis; those of the last panel if None.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -178,17 +183,19 @@ def figure(panels: Sequence[Panel], title: str, note: str) -> Any:
     matplotlib = optional_import("matplotlib.figure", "matplotlib", extra="plot")
     heights = [panel.height for panel in panels]
     size = (WIDTH, 1.2 + 0.95 * sum(heights))
-    made = matplotlib.Figure(figsize=size, layout="constrained")
-    made.suptitle(title, parse_math=False)
-    all_axes = made.subplots(
+    drawn = matplotlib.Figure(figsize=size, layout="constrained")
+    drawn.suptitle(title, parse_math=False)
+    all_axes = drawn.subplots(
         len(panels), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
     )[:, 0]
     for panel, axes in zip(panels, all_axes, strict=True):
         panel.draw(axes)
         axes.label_outer()
+    if span is not None:
+        all_axes[0].set_xlim(*span)
     if note:
-        made.supxlabel("\n".join(textwrap.wrap(note, 170)), fontsize="x-small", color="dimgray")
-    return made
+        drawn.supxlabel("\n".join(textwrap.wrap(note, 170)), fontsize="x-small", color="dimgray")
+    return drawn
 
 
 def save(figure: Any, path: str | Path) -> None:
@@ -202,9 +209,10 @@ def save(figure: Any, path: str | Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise ValueError(f"{path}: a picture is written as {' '.join(FORMATS)}")
-    # Without dates and random names the same picture is the same file.
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
+    # Without its date the same picture is the same file.
+    date = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
+    title = figure.get_suptitle()
     with atomic_file(path) as part, warnings.catch_warnings():
         # The font may lack a character of the title.
         warnings.filterwarnings("ignore", message="Glyph")
-        figure.savefig(part, dpi=DPI, format=suffix[1:], metadata=metadata)
+        figure.savefig(part, dpi=DPI, format=suffix[1:], metadata={"Title": title, **date})

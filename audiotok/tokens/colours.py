@@ -20,7 +20,7 @@ CHROMA = 0.15  # of OKLab's axes a and b
 LIGHTNESS = (0.66, 0.2)  # centre and half width
 GOLDEN = (5**0.5 - 1) / 2
 SPARE, ROUNDS = 5, 20  # vectors beside three, and iterations
-EXACT = 6  # digits of a component; entries that agree in them are in the same place
+EXACT = 6  # digits of a component; entries that agree in them count as equal
 
 
 def similarity_colours(embeddings: Iterable[np.ndarray]) -> list[NDArray[np.uint8]]:
@@ -65,10 +65,9 @@ def _axes(entries: NDArray[np.float64]) -> NDArray[np.float64]:
     largest = np.abs(axes).argmax(0)
     axes = axes * np.sign(axes[largest, np.arange(axes.shape[1])])
     scale = max(float(np.abs(centred).max(initial=0.0)), 1e-30)
-    places = np.zeros((3, len(entries)))
-    for place, component in zip(places, (centred @ axes).T / scale, strict=False):
-        place[:] = _ranks(component.round(EXACT))
-    return places
+    ranks = [_ranks(component.round(EXACT)) for component in (centred @ axes).T / scale]
+    none = np.zeros(len(entries))  # of entries with fewer dimensions than three
+    return np.stack([*ranks, none, none, none][:3])
 
 
 def _components(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -84,7 +84,7 @@ def draw(
         xlabel="seconds",
         ylabel="codebook" if tokens.streams == 1 else f"codebook, {tokens.streams} streams",
     )
-    thinned = f", every {every}. drawn" if every > 1 else ""
+    thinned = f", one in {every} drawn" if every > 1 else ""
     axes.set_title(f"{_shape(tokens)} frames{thinned}: {meaning}", loc="left", fontsize="small")
 
 
