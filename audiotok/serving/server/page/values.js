@@ -21,16 +21,18 @@ export class Lag {
     this.rate = sample_rate;
     this.expected = latency + frame_size / sample_rate + PIECE;
     this.past = [];
-    this.worst = 0;  // of those past the threshold
+    this.worst = 0;  // of what was said
   }
 
   /** A sentence at time `now` (ms), '' if it is in time, from the samples that were sent and came back. */
   at(now, sent, back) {
     const late = 1000 * ((sent - back) / this.rate - this.expected);
     this.past = [...this.past.filter(([time]) => time > now - 1000), [now, late]];
-    if (late < BEHIND) return '';
+    const [began, before] = this.past[0];
+    // Not for a moment's jitter: for most of a second.
+    if (now - began < 700 || Math.min(...this.past.map(([, ms]) => ms)) < BEHIND) return '';
     this.worst = Math.max(this.worst, late);
-    const growth = late - this.past[0][1];
+    const growth = late - before;
     const trend = growth > CHANGE ? ' and falls further back' : growth < -CHANGE ? ' and catches up' : '';
     return `The server is ${10 * Math.round(late / 10)} ms behind${trend}: it, or the connection, is slower than you speak. `
       + 'Tokens and sound come that much later; nothing is lost.';
