@@ -61,7 +61,7 @@ def decibels(audio: Audio, *, rows: int = ROWS, columns: int = COLUMNS) -> NDArr
     Raises:
         ValueError: its channels cancel each other.
     """
-    wave = audio.mono().samples[0]
+    wave = audio.mono().samples[0].cpu()
     window = torch.hann_window(max(2, round(WINDOW * audio.rate)))
     size = 2 ** (len(window) * 2 - 1).bit_length()  # padded, so that low bands have bins
     spectrum = torch.stft(
@@ -111,7 +111,7 @@ def draw(
         ValueError: there is no such kind, or the channels cancel each other.
     """
     if kind == "waveform":
-        wave = audio.mono().samples[0].numpy()
+        wave = audio.mono().samples[0].cpu().numpy()
         draw_waveform(axes, wave, start=start, seconds=audio.seconds, colour=colour)
     elif kind == "spectrogram":
         levels = decibels(audio)

@@ -75,41 +75,55 @@ def draw_roundtrip(
     length = min(len(original), len(decoded), round(LONGEST * after.rate))
     original, decoded = original[:length], decoded[:length]
     tokens = tokens.cut(0, length / after.rate)
-    levels = [of_audio.decibels(audio) for audio in (original, decoded)]
-    top = float(levels[0].max())
-    low = top - of_audio.RANGE
-    peak = 1.05 * max(float(audio.samples.abs().max()) for audio in (original, decoded))
+    panels = [
+        *_waveforms(original, decoded),
+        *_spectrograms(original, decoded),
+        token_panel(tokens, embeddings),
+    ]
+    notes = [SPECTROGRAM, COMPARED, *([] if embeddings is None else [PROJECTED])]
+    save(figure(panels, title, " ".join(notes), (0, decoded.seconds)), path)
 
-    def waveform(axes: Any, audio: Audio, name: str, colour: str) -> None:
+
+def _waveforms(original: Audio, decoded: Audio) -> list[Panel]:
+    """Return the panels of two waveforms, of one scale."""
+    peak = max(float(audio.samples.abs().max()) for audio in (original, decoded))
+    most = 1.05 * max(peak, 1e-3)
+
+    def draw(axes: Any, audio: Audio, name: str, colour: str) -> None:
         of_audio.draw(axes, audio, colour=colour)
-        axes.set(ylim=(-max(peak, 1e-3), max(peak, 1e-3)), ylabel=name)
+        axes.set(ylim=(-most, most), ylabel=name)
 
-    def rows(axes: Any, values: np.ndarray, name: str, *span: float, colours: str) -> None:
-        low, high = span
-        bar = of_audio.draw_rows(
-            axes, values, decoded, start=0, low=low, high=high, colours=colours
-        )
-        bar.set_label("dB")
-        axes.set_ylabel(f"{name}, Hz")
+    return [
+        Panel(0.9, lambda axes: draw(axes, original, "original", "tab:gray")),
+        Panel(0.9, lambda axes: draw(axes, decoded, "decoded", "tab:blue")),
+    ]
 
+
+def _spectrograms(original: Audio, decoded: Audio) -> list[Panel]:
+    """Return the panels of two spectrograms, of one scale, and of their difference."""
+    before, after = (of_audio.decibels(audio) for audio in (original, decoded))
+    top = float(before.max())
+    low = top - of_audio.RANGE
     columns = max(1, min(of_audio.COLUMNS, round(A_SECOND * decoded.seconds)))
     coarse = [
         np.maximum(of_audio.decibels(audio, rows=BANDS, columns=columns), low)
         for audio in (original, decoded)
     ]
-    difference = coarse[1] - coarse[0]
-    most = (-DIFFERENCE, DIFFERENCE)
-    panels = [
-        Panel(0.9, lambda axes: waveform(axes, original, "original", "tab:gray")),
-        Panel(0.9, lambda axes: waveform(axes, decoded, "decoded", "tab:blue")),
-        Panel(2, lambda axes: rows(axes, levels[0], "original", low, top, colours="magma")),
-        Panel(2, lambda axes: rows(axes, levels[1], "decoded", low, top, colours="magma")),
-        Panel(2, lambda axes: rows(axes, difference, "difference", *most, colours="RdBu_r")),
-        token_panel(tokens, embeddings),
+
+    def draw(
+        axes: Any, values: np.ndarray, name: str, low: float, top: float, colours: str
+    ) -> None:
+        span = {"low": low, "high": top}
+        bar = of_audio.draw_rows(axes, values, decoded, start=0, colours=colours, **span)
+        bar.set_label("dB")
+        axes.set_ylabel(f"{name}, Hz")
+
+    difference = (coarse[1] - coarse[0], "difference", -DIFFERENCE, DIFFERENCE, "RdBu_r")
+    return [
+        Panel(2, lambda axes: draw(axes, before, "original", low, top, "magma")),
+        Panel(2, lambda axes: draw(axes, after, "decoded", low, top, "magma")),
+        Panel(2, lambda axes: draw(axes, *difference)),
     ]
-    notes = [SPECTROGRAM, COMPARED, *([] if embeddings is None else [PROJECTED])]
-    span = (0, decoded.seconds)
-    save(figure(panels, title, " ".join(notes), span), path)
 
 
 def draw_recording(
