@@ -125,13 +125,7 @@ class Network(nn.Module):
             The reconstruction `[b c t]`, and the output of the quantizer.
         """
         quantized = self.quantizer(self.latents(wave), keep)
-        if not self.fills_up:
-            return self.finish_wave(quantized.latent, None), quantized
-        frames = quantized.latent.shape[2]
-        output, state = self.step_wave(quantized.latent, self.start_wave(len(wave)), frames)
-        if self.look_ahead:
-            output = torch.cat([output[:, :, self.look_ahead :], self.flush_wave(state)], 2)
-        return output, quantized
+        return self.waves(quantized.latent), quantized
 
     def latents(self, wave: Wave) -> Latent:
         """Return the latents `[b d f]` that `forward` quantizes, one for each frame of `wave`."""
@@ -140,6 +134,15 @@ class Network(nn.Module):
         wave = F.pad(wave, (self.start_padding, self.look_ahead))
         latent, _ = self.step_latent(wave, self.start_latent(len(wave)))
         return latent[:, :, self.padding_frames :]
+
+    def waves(self, latent: Latent) -> Wave:
+        """Return the waves `[b c t]` that `forward` decodes from latents, `frame_size` for each."""
+        if not self.fills_up:
+            return self.finish_wave(latent, None)
+        output, state = self.step_wave(latent, self.start_wave(len(latent)), latent.shape[2])
+        if self.look_ahead:
+            output = torch.cat([output[:, :, self.look_ahead :], self.flush_wave(state)], 2)
+        return output
 
     @property
     def start_padding(self) -> int:

@@ -6,7 +6,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from errno import EDQUOT, EFBIG, ENOSPC
@@ -33,7 +33,20 @@ LIMITS = {
     "streams": (1, MAX_ROWS),
     "block_frames": (0, 1 << 20),
 }
+SEMANTIC = {
+    "dm_codec": 1,
+    "mimi": 1,
+    "speech": 1,
+    "speechtokenizer": 1,
+    "speechtokenizer_snake": 1,
+}
+"""Codecs of the package whose first codebooks are distilled from a teacher, and how many are."""
 WAY_OUT = "`Tokens.recover(path)` reads what is left, or encode the recording again"
+
+
+def semantic_codebooks_of(codec: str) -> int:
+    """Return the number of semantic codebooks, from the first, of a codec known by name; or 0."""
+    return SEMANTIC.get(codec, 0)
 
 
 class TokenFileError(ValueError):
@@ -68,6 +81,26 @@ def explained(path: Path, doing: str) -> Iterator[None]:
         raise TokenFileError(f"{path}: {why}") from error
 
 
+def check_range(codes: Any, sizes: Sequence[int]) -> None:
+    """Raise unless codes are entries of their codebooks.
+
+    Args:
+        codes: array or tensor `[... k f]` of integers.
+        sizes: number of entries in each codebook.
+
+    Raises:
+        ValueError: a code is negative or too large.
+    """
+    if not math.prod(codes.shape) or (codes.min() >= 0 and codes.max() < min(sizes)):
+        return
+    for row, size in enumerate(sizes):
+        mine = codes[..., row, :]
+        low, high = int(mine.min()), int(mine.max())
+        if low < 0 or high >= size:
+            code = low if low < 0 else high
+            raise ValueError(f"code {code} in codebook {row}: codes there are 0 to {size - 1}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Header:
     """Facts about a recording's codes: all that a file stores but the codes and their length.
@@ -81,6 +114,8 @@ class Header:
         original_rate: sample rate of the recording before it was resampled, in Hz.
         channels: channels of the decoded audio.
         streams: independently coded sets of codebooks.
+        semantic_codebooks: number of semantic codebooks where it is not what `SEMANTIC` tells of
+            the codec's name, else None, which is not stored.
         block_frames: frames a block, a multiple of 8; 0 is replaced by the smallest power of 2
             for which a block has at least 1 KiB of codes.
 
@@ -96,6 +131,7 @@ class Header:
     original_rate: int
     channels: int = 1
     streams: int = 1
+    semantic_codebooks: int | None = None
     block_frames: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +146,10 @@ class Header:
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise ValueError(f"{name} is {value!r}; it must be an integer in {low} to {high}")
+        if self.semantic_codebooks == semantic_codebooks_of(self.codec):
+            object.__setattr__(self, "semantic_codebooks", None)
+        if not 0 <= (self.semantic_codebooks or 0) <= MAX_ROWS:
+            raise ValueError(f"{self.semantic_codebooks} semantic codebooks: 0 to {MAX_ROWS}")
         if not 1 <= self.rows <= MAX_ROWS:
             raise ValueError(f"{self.rows} codebooks in all; there can be 1 to {MAX_ROWS}")
         if self.channels % self.streams:
@@ -172,17 +212,18 @@ class Header:
             raise ValueError(f"codes must be a numpy array of integers, not {kind}")
         if codes.ndim != 2 or codes.shape[0] != self.rows:
             raise ValueError(f"codes have shape {codes.shape}; expected [{self.rows} frames]")
-        if codes.size == 0:
-            return
-        low, high = codes.min(axis=1), codes.max(axis=1)
-        for row, size in enumerate(self.sizes * self.streams):
-            if low[row] < 0 or high[row] >= size:
-                code = low[row] if low[row] < 0 else high[row]
-                raise ValueError(f"code {code} in codebook {row}: codes there are 0 to {size - 1}")
+        check_range(codes, self.sizes * self.streams)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON, `semantic_codebooks` only where it is not None."""
+        facts = asdict(self)
+        if self.semantic_codebooks is None:
+            del facts["semantic_codebooks"]
+        return facts
 
     def to_bytes(self) -> bytes:
         """Return the header as the bytes at the start of a file."""
-        text = json.dumps(asdict(self), separators=(",", ":")).encode()
+        text = json.dumps(self.to_json(), separators=(",", ":")).encode()
         start = PREFIX.pack(MAGIC, MAJOR, MINOR, len(text), 0)[:-4]
         return start + struct.pack("<I", zlib.crc32(start + text)) + text
 
@@ -202,7 +243,11 @@ class Header:
                 raise ValueError(f"{name} is not of type {kind.__name__}")
         if any(type(size) is not int for size in values["sizes"]) or not values["block_frames"]:
             raise ValueError("sizes are not integers, or block_frames is 0")
+        semantic = values.get("semantic_codebooks")
+        if type(semantic) not in (int, type(None)):
+            raise ValueError("semantic_codebooks is not of type int")
         known: dict[str, Any] = {name: values[name] for name in kinds}
+        known["semantic_codebooks"] = semantic
         known["sizes"] = tuple(known["sizes"])
         return cls(**known)
 

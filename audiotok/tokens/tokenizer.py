@@ -9,14 +9,22 @@ import logging
 import math
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from audiotok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from torch import Tensor
+
     from audiotok.tokens.tokens import Header
+
+    TokensLike: TypeAlias = Tokens | np.ndarray | Tensor
+else:
+    TokensLike = Any
 
 log = logging.getLogger("audiotok")
 
@@ -50,6 +58,37 @@ def kept(codebooks: int | None, there: int) -> int:
     return codebooks
 
 
+def check_codes(codes: Any, codebooks: int, *, batch: bool = False) -> None:
+    """Raise unless shape and type of codes are those of a codec's.
+
+    Args:
+        codes: array or tensor `[k f]`, or `[b k f]` for a batch.
+        codebooks: number of codebooks of the codec.
+        batch: whether they must be a batch.
+
+    Raises:
+        TypeError: neither an array nor a tensor.
+        ValueError: another shape or type, or more codebooks than the codec has.
+    """
+    shape = "[batch codebooks frames]" if batch else "[codebooks frames]"
+    if not hasattr(codes, "dtype") or not hasattr(codes, "ndim"):
+        kind = type(codes).__name__
+        raise TypeError(f"give Tokens, or codes {shape} as an array or tensor, not {kind}")
+    if "int" not in str(codes.dtype):
+        raise ValueError(f"codes must be integers {shape}, not {codes.dtype}")
+    if codes.ndim != 2 + batch:
+        other = {2: "decode takes", 3: "decode_tensors takes"}.get(codes.ndim)
+        way = f"; {other} {codes.ndim} axes" if other else ""
+        raise ValueError(f"codes must be {shape}, not of shape {list(codes.shape)}{way}")
+    rows, frames = codes.shape[-2:]
+    if not 1 <= rows <= codebooks:
+        turn = "; turn these over" if 1 <= frames <= codebooks else ""
+        raise ValueError(
+            f"codes of {rows} codebooks and {frames} frames, where the codec has {codebooks} "
+            f"codebooks: codes must be {shape}{turn}"
+        )
+
+
 class Tokenizer:
     """A codec, from audio to tokens and back: the part that is the same for every backend.
 
@@ -59,6 +98,8 @@ class Tokenizer:
         frame_size: samples a frame, an integer from which the rates derive.
         channels: channels of the audio that it codes.
         former_fingerprints: older fingerprints, whose tokens have the same codes.
+        semantic_codebooks: number of codebooks, from the first, that are distilled from a teacher
+            of what is said (`Tokens.semantic`); 0 if none is.
     """
 
     name: str
@@ -66,6 +107,7 @@ class Tokenizer:
     frame_size: int
     channels: int
     former_fingerprints: tuple[str, ...] = ()
+    semantic_codebooks: int = 0
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -101,6 +143,19 @@ class Tokenizer:
         """Nominal bit rate in kbit/s with all codebooks: frames per second x bits a frame."""
         return float(self.frame_rate) * sum(math.log2(size) for size in self.sizes) / 1000
 
+    @property
+    def latency(self) -> float:
+        """Algorithmic latency in seconds; infinite if the codec needs the whole recording."""
+        return math.inf
+
+    def facts(self) -> str:
+        """Return name, rates, codebooks and latency in one line."""
+        waits = f"latency {1000 * self.latency:.0f} ms" if self.latency < math.inf else "no stream"
+        return (
+            f"{self.name}: {self.sample_rate} Hz, {float(self.frame_rate):g} frames/s, "
+            f"{self.codebooks} codebooks, {self.kbps:.2f} kbps, {waits}"
+        )
+
     def kept(self, codebooks: int | None) -> int:
         """Return the number of codebooks to use, checked; all of them if None.
 
@@ -108,6 +163,36 @@ class Tokenizer:
             ValueError: more than the codec has, or less than one.
         """
         return kept(codebooks, self.codebooks)
+
+    def to_tokens(self, tokens: TokensLike, *, samples: int | None = None) -> Tokens:
+        """Return `Tokens` as they are, and codes as tokens of this codec.
+
+        Args:
+            tokens: `Tokens`; or codes `[k f]` as an array or a tensor of integers, of all codebooks
+                or the first ones.
+            samples: length in samples that codes stand for; None for that of all frames.
+
+        Raises:
+            TypeError: they are neither.
+            ValueError: codes of another shape, not integers, or of no entry of their codebook;
+                a length that does not take so many frames, or is given for `Tokens`.
+            WrongTokensError: they are of another codec, or of other weights.
+        """
+        if isinstance(tokens, Tokens):
+            if samples is not None:
+                raise ValueError("Tokens say their length themselves: give samples with codes only")
+            self.check_tokens(tokens)
+            return tokens
+        check_codes(tokens, self.codebooks)
+        array = tokens if isinstance(tokens, np.ndarray) else tokens.detach().cpu().numpy()
+        length = array.shape[1] * self.frame_size if samples is None else samples
+        return self.tokens_of(
+            array.astype(np.int64),
+            codebooks=len(array),
+            samples=length,
+            original_rate=self.sample_rate,
+            original_samples=length,
+        )
 
     def check_tokens(self, tokens: Tokens | Header) -> None:
         """Raise unless this codec can decode tokens: the same encoder and codebooks wrote them.
@@ -181,6 +266,7 @@ class Tokenizer:
             original_samples=original_samples,
             channels=self.channels * streams,
             streams=streams,
+            semantic_codebooks=self.semantic_codebooks,
         )
 
     def header(self, original_rate: int, *, streams: int, codebooks: int) -> Header:

@@ -66,6 +66,7 @@ class Speech(Codec):
 
     name = "speech"
     config_type = Config
+    semantic_codebooks = 1
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
