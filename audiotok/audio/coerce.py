@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def to_audio(recording: Recording, rate: int | None = None) -> Audio:
 
     Args:
         recording: `Audio`; the path of a file; or an array or tensor `[t]` or `[c t]`.
-        rate: sample rate of an array or tensor in Hz; of the others it may be given, and is checked.
+        rate: sample rate of an array or tensor in Hz; for the others it is optional, and checked.
 
     Raises:
         AudioFileError: the file cannot be read.
@@ -56,16 +57,18 @@ def to_audio(recording: Recording, rate: int | None = None) -> Audio:
 
 
 def to_array(recording: Recording, rate: int | None = None) -> tuple[np.ndarray, int]:
-    """Return the samples `[c t]` of a recording as a float32 array, and its rate; see `to_audio`."""
+    """Return the samples `[c t]` of a recording in numpy, and its rate; see `to_audio`."""
     if isinstance(recording, str | os.PathLike):
         with open_audio(recording) as source:
             _check_rate(rate, source.rate, str(recording))
             blocks = [np.zeros((source.channels, 0), np.float32), *source.arrays()]
             return np.concatenate(blocks, 1), source.rate
-    if hasattr(recording, "rate"):  # Audio, whose module needs torch
-        _check_rate(rate, recording.rate, "the Audio")
-        recording, rate = recording.samples, recording.rate
-    if not is_samples(recording):
+    given: Any = recording
+    if hasattr(given, "rate"):  # Audio, whose module needs torch
+        _check_rate(rate, given.rate, "the Audio")
+        check_values(given.samples)
+        return given.samples.cpu().numpy(), given.rate
+    if not is_samples(given):
         raise TypeError(
             f"a recording is Audio, a path, or an array or tensor and rate=, not {_kind(recording)}"
         )
@@ -73,10 +76,10 @@ def to_array(recording: Recording, rate: int | None = None) -> tuple[np.ndarray,
         raise ValueError(
             f"{_kind(recording)} of samples says no sample rate: give it, as in rate=16000"
         )
-    if isinstance(rate, bool | str) or rate != rate or rate != int(rate) or rate < 1:
+    if not isinstance(rate, Real) or not math.isfinite(rate) or rate != int(rate) or rate < 1:
         raise ValueError(f"the sample rate must be a whole number of Hz, not {rate!r}")
-    samples = to_channels(recording)
-    return np.asarray(samples if isinstance(samples, np.ndarray) else samples.cpu()), int(rate)
+    samples = to_channels(given)
+    return (samples if isinstance(samples, np.ndarray) else samples.cpu().numpy()), int(rate)
 
 
 def is_samples(x: object) -> bool:
@@ -95,6 +98,7 @@ def to_channels(samples: Samples) -> Any:
         ValueError: another shape, channels and samples exchanged, another type, or samples that are
             NaN, infinite, or of the size of integers.
     """
+    samples = samples if isinstance(samples, np.ndarray) else samples.detach()
     samples = samples[None] if samples.ndim == 1 else samples
     if samples.ndim != 2 or not samples.shape[0]:
         batch = "; a batch [b c t] goes to encode_tensors" if samples.ndim == 3 else ""
@@ -116,13 +120,14 @@ def to_float32(samples: Samples) -> Any:
         raise ValueError(
             f"samples of type {kind}: give floats with full scale 1, or int16 or int32 samples"
         )
-    x: Any = samples.astype(np.float32) if isinstance(samples, np.ndarray) else samples.float()
+    x: Any = samples
+    x = x.astype(np.float32) if isinstance(samples, np.ndarray) else x.float()
     if kind not in FULL_SCALE:
         return x
     return (x - (FULL_SCALE[kind] if kind == "uint8" else 0)) / FULL_SCALE[kind]
 
 
-def check_values(samples: Samples) -> None:
+def check_values(samples: Any) -> None:
     """Raise ValueError if samples of any shape are NaN, infinite, or of the size of integers."""
     if not math.prod(samples.shape):
         return

@@ -23,8 +23,7 @@ from audiotok._platform.shapes import Codes, Latent
 from audiotok.audio.coerce import check_values, to_float32
 from audiotok.nn.autoencoder import Network
 from audiotok.runtime.sessions import Decoding, Encoding, code_together
-from audiotok.tokens.format import check_range
-from audiotok.tokens.tokenizer import check_codes
+from audiotok.tokens.codebooks import check_codes, check_range
 
 Lengths = Tensor | Sequence[int]
 
@@ -182,7 +181,7 @@ class TensorCodec(Network):
     ) -> Reconstruction:
         """Encode and decode a batch of recordings with gradients, each as `codec(wave)` does alone.
 
-        Recordings of as many frames run side by side, others one after the other. The gradient
+        Recordings of one length run side by side, others one after the other. The gradient
         passes straight through the quantizer. Each recording is one step of the network, as in
         training, whose codes equal those of `encode` up to near-ties. In training mode codebooks
         learn from each group in turn; crops of one length are rather given to `codec(wave)`.
@@ -191,22 +190,21 @@ class TensorCodec(Network):
             waves: `[b c t]` at the codec's rate and with its channels, on its device.
             lengths: `[b]`, number of samples of each recording; t if None. What follows is ignored.
             codebooks: number of codebooks to decode from, or `[b]` for each recording; all if None.
-            group: recordings that run side by side; 1 on a CPU, all of as many frames on a GPU.
+            group: recordings that run side by side; 1 on a CPU, all of one length on a GPU.
 
         Raises:
             ValueError: as `encode_tensors`.
         """
         rows = self._rows(waves, lengths)
-        filled = [self._filled_up(row) for row in rows]
         keep = self._keep(codebooks, len(rows))
         outputs = list(rows)  # those of no samples stay as they are
         codes = [self._none(self.quantizer.codebooks).long()] * len(rows)
         latents = [self.quantizer.decode(codes[0][None])[0]] * len(rows) if rows else []
         losses: dict[str, Tensor] = {}
-        for members in self._alike(filled, group):
-            output, quantized = self(torch.stack([filled[i] for i in members]), keep[members])
+        for members in self._alike(rows, group):
+            output, quantized = self(torch.stack([rows[i] for i in members]), keep[members])
             for place, i in enumerate(members):
-                outputs[i] = output[place, :, : rows[i].shape[1]]
+                outputs[i] = output[place]
                 latents[i] = quantized.latent[place]
                 codes[i] = quantized.codes[place]
             for name, loss in quantized.losses.items():
@@ -313,13 +311,6 @@ class TensorCodec(Network):
                 f"give {name}.to(codec.device)"
             )
 
-    def _filled_up(self, wave: Tensor) -> Tensor:
-        """Return a wave `[c t]` with silence to the end of its last frame, if its codec needs that.
-
-        The other codecs handle the end themselves.
-        """
-        return F.pad(wave, (0, -wave.shape[1] % self.frame_size)) if self.fills_up else wave
-
     def _keep(self, codebooks: int | Tensor | None, batch: int) -> Tensor:
         """Return the number of codebooks to decode from, `[b]`, checked."""
         if isinstance(codebooks, Tensor):
@@ -377,8 +368,11 @@ def _counts(lengths: Lengths | None, batch: int, most: int, name: str) -> list[i
     if lengths is None:
         return [most] * batch
     counts = torch.as_tensor(lengths)
-    if counts.ndim != 1 or len(counts) != batch or counts.is_floating_point() or (
-        counts.dtype == torch.bool
+    if (
+        counts.ndim != 1
+        or len(counts) != batch
+        or counts.is_floating_point()
+        or (counts.dtype == torch.bool)
     ):
         raise ValueError(
             f"{name} must be one integer for each of {batch} recordings, not {_shown(counts)}"

@@ -114,10 +114,10 @@ class Network(nn.Module):
     # -- the whole ----------------------------------------------------------------------------
 
     def forward(self, wave: Wave, keep: Tensor | None = None) -> tuple[Wave, Quantized]:
-        """Reconstruct whole frames of audio with gradients, as training does.
+        """Reconstruct audio with gradients, as training does.
 
         Args:
-            wave: `[b c t]`, t a multiple of `frame_size`.
+            wave: `[b c t]`; a frame begun counts as one.
             keep: `[b]`, number of codebooks to use for each recording (quantizer dropout); all if
                 None.
 
@@ -125,13 +125,14 @@ class Network(nn.Module):
             The reconstruction `[b c t]`, and the output of the quantizer.
         """
         quantized = self.quantizer(self.latents(wave), keep)
-        return self.waves(quantized.latent), quantized
+        return self.waves(quantized.latent)[:, :, : wave.shape[2]], quantized
 
     def latents(self, wave: Wave) -> Latent:
-        """Return the latents `[b d f]` that `forward` quantizes, one for each frame of `wave`."""
+        """Return the latents `[b d f]` that `forward` quantizes, one for each frame begun."""
         if not self.fills_up:
             return self.finish_latent(wave, None)
-        wave = F.pad(wave, (self.start_padding, self.look_ahead))
+        short = -wave.shape[2] % self.frame_size
+        wave = F.pad(wave, (self.start_padding, short + self.look_ahead))
         latent, _ = self.step_latent(wave, self.start_latent(len(wave)))
         return latent[:, :, self.padding_frames :]
 

@@ -184,8 +184,8 @@ class Decoding(CodingSession):
         with full_precision(x.device):
             state = self.codec.start_wave(len(x)) if state is None else state
             latent = self.codec.quantizer.decode(x)
-            frames = latent.shape[2] if frames is None else frames
-            return self.codec.step_wave(latent, state, frames)
+            real = latent.shape[2] if frames is None else frames
+            return self.codec.step_wave(latent, state, real)
 
     def trim(self, output: Tensor) -> Tensor:
         """Drop the samples before the start, and those past the end where that is known."""

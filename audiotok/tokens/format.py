@@ -6,7 +6,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from errno import EDQUOT, EFBIG, ENOSPC
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from audiotok.tokens.codebooks import check_range, semantic_codebooks_of
 
 MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 2, 0
 BLOCK_TAG, END_TAG, NEXT_TAG = b"BLK:", b"END.", b"NEXT"
@@ -33,20 +35,7 @@ LIMITS = {
     "streams": (1, MAX_ROWS),
     "block_frames": (0, 1 << 20),
 }
-SEMANTIC = {
-    "dm_codec": 1,
-    "mimi": 1,
-    "speech": 1,
-    "speechtokenizer": 1,
-    "speechtokenizer_snake": 1,
-}
-"""Codecs of the package whose first codebooks are distilled from a teacher, and how many are."""
 WAY_OUT = "`Tokens.recover(path)` reads what is left, or encode the recording again"
-
-
-def semantic_codebooks_of(codec: str) -> int:
-    """Return the number of semantic codebooks, from the first, of a codec known by name; or 0."""
-    return SEMANTIC.get(codec, 0)
 
 
 class TokenFileError(ValueError):
@@ -79,26 +68,6 @@ def explained(path: Path, doing: str) -> Iterator[None]:
         else:
             why = f"cannot {doing}: {error.strerror or error}"
         raise TokenFileError(f"{path}: {why}") from error
-
-
-def check_range(codes: Any, sizes: Sequence[int]) -> None:
-    """Raise unless codes are entries of their codebooks.
-
-    Args:
-        codes: array or tensor `[... k f]` of integers.
-        sizes: number of entries in each codebook.
-
-    Raises:
-        ValueError: a code is negative or too large.
-    """
-    if not math.prod(codes.shape) or (codes.min() >= 0 and codes.max() < min(sizes)):
-        return
-    for row, size in enumerate(sizes):
-        mine = codes[..., row, :]
-        low, high = int(mine.min()), int(mine.max())
-        if low < 0 or high >= size:
-            code = low if low < 0 else high
-            raise ValueError(f"code {code} in codebook {row}: codes there are 0 to {size - 1}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from audiotok.tokens.codebooks import check_codes
 from audiotok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -56,37 +57,6 @@ def kept(codebooks: int | None, there: int) -> int:
     if not 1 <= codebooks <= there:
         raise ValueError(f"{codebooks} codebooks asked for; there are 1 to {there}")
     return codebooks
-
-
-def check_codes(codes: Any, codebooks: int, *, batch: bool = False) -> None:
-    """Raise unless shape and type of codes are those of a codec's.
-
-    Args:
-        codes: array or tensor `[k f]`, or `[b k f]` for a batch.
-        codebooks: number of codebooks of the codec.
-        batch: whether they must be a batch.
-
-    Raises:
-        TypeError: neither an array nor a tensor.
-        ValueError: another shape or type, or more codebooks than the codec has.
-    """
-    shape = "[batch codebooks frames]" if batch else "[codebooks frames]"
-    if not hasattr(codes, "dtype") or not hasattr(codes, "ndim"):
-        kind = type(codes).__name__
-        raise TypeError(f"give Tokens, or codes {shape} as an array or tensor, not {kind}")
-    if "int" not in str(codes.dtype):
-        raise ValueError(f"codes must be integers {shape}, not {codes.dtype}")
-    if codes.ndim != 2 + batch:
-        other = {2: "decode takes", 3: "decode_tensors takes"}.get(codes.ndim)
-        way = f"; {other} {codes.ndim} axes" if other else ""
-        raise ValueError(f"codes must be {shape}, not of shape {list(codes.shape)}{way}")
-    rows, frames = codes.shape[-2:]
-    if not 1 <= rows <= codebooks:
-        turn = "; turn these over" if 1 <= frames <= codebooks else ""
-        raise ValueError(
-            f"codes of {rows} codebooks and {frames} frames, where the codec has {codebooks} "
-            f"codebooks: codes must be {shape}{turn}"
-        )
 
 
 class Tokenizer:

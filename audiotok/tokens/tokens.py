@@ -19,7 +19,7 @@ from audiotok.tokens import (
     salvage,
     verify,
 )
-from audiotok.tokens.format import SEMANTIC, semantic_codebooks_of
+from audiotok.tokens.codebooks import SEMANTIC, semantic_codebooks_of
 
 # Fields that `Tokens` and `Header` have in common, under the same names.
 _SHARED = ("codec", "fingerprint", "sample_rate", "frame_size", "original_rate")

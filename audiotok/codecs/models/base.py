@@ -48,6 +48,7 @@ class Codec(Tokenizer, TensorCodec):
         presets: published sizes by name; a codec of such sizes has that name.
         sources: where the weights of a preset are published.
         state_dict_adapters: how other programs name these weights.
+        card: facts about the training, from the checkpoint that it was loaded from.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Codec(Tokenizer, TensorCodec):
     presets: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     sources: ClassVar[Mapping[str, PublishedWeights]] = MappingProxyType({})
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = ()
+    card: Mapping[str, Any] = MappingProxyType({})
 
     # -- audio to tokens and back -------------------------------------------------------------
 
@@ -163,9 +165,7 @@ class Codec(Tokenizer, TensorCodec):
             original_samples=len(audio),
         )
 
-    def decode_batch(
-        self, batch: Sequence[TokensLike], *, group: int | None = None
-    ) -> list[Audio]:
+    def decode_batch(self, batch: Sequence[TokensLike], *, group: int | None = None) -> list[Audio]:
         """Decode a list of recordings; each gets the samples that it gets alone.
 
         Args:
@@ -254,17 +254,18 @@ class Codec(Tokenizer, TensorCodec):
         The sum of the rows of a frame's codes is the latent that the codec decodes them to
         (`quantizer.decode`, `decode_latents`), also for the first codebooks alone. An entry of a
         codebook that spans several latents, or part of the features, is zero elsewhere.
-        `quantizer.tables` computes one at a time.
+        `quantizer.table(i)` returns one of them.
 
         Raises:
             NoTableError: codes do not decode to a sum (EnCodec 48 kHz), or a table is too large.
         """
-        return list(self.quantizer.tables)
+        return [self.quantizer.table(i) for i in range(self.codebooks)]
 
     def tree(self) -> str:
         """Return the tree of all modules, as torch prints it."""
         return nn.Module.__repr__(self)
 
     def __repr__(self) -> str:
-        parameters = f"{self.parameters_total / 1e6:.1f} M parameters"
-        return f"<{self.facts()}, {parameters}, {self.fingerprint} on {self.device}>"
+        size = f"{self.parameters_total / 1e6:.1f} M parameters"
+        identity = "no weights" if self.device.type == "meta" else self.fingerprint
+        return f"<{self.facts()}, {size}, {identity} on {self.device}>"

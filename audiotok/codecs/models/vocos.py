@@ -90,9 +90,9 @@ class _Counting(Rvq):
         latent = super().decode(codes)
         return _counted(latent, latent.new_full((len(codes),), codes.shape[1]))
 
-    def _table(self, codebook: int) -> Tensor:
-        """See `Quantizer._table`; every code counts as one."""
-        return F.pad(super()._table(codebook), (0, 1), value=1.0)
+    def table(self, codebook: int) -> Tensor:
+        """See `Quantizer.table`; every code counts as one."""
+        return F.pad(super().table(codebook), (0, 1), value=1.0)
 
 
 def _counted(latent: Tensor, codebooks: Tensor) -> Latent:

@@ -87,20 +87,18 @@ class Quantizer(nn.Module):
         """Return the latents `[b d f]` of codes `[b k f]` of the first k codebooks, for any k."""
         raise NotImplementedError
 
-    @property
-    def tables(self) -> Sequence[Tensor]:
-        """Table `[entries d]` of each codebook, computed on access.
+    def table(self, codebook: int) -> Tensor:
+        """Return the table `[entries d]` of a codebook: what each of its codes adds to a latent.
 
-        Row j of table k is what code j of codebook k adds to a latent: `decode` returns the sum of
-        the rows of a frame's codes, up to rounding, also for the first codebooks alone.
+        `decode` returns the sum of the rows of a frame's codes, up to rounding, also for the first
+        codebooks alone.
+
+        Args:
+            codebook: number of the codebook, from 0.
 
         Raises:
-            NoTableError: on access, where codes do not decode to a sum, or a table is too large.
+            NoTableError: codes do not decode to a sum, or the table is too large.
         """
-        return LazySequence(self.codebooks, self._table)
-
-    def _table(self, codebook: int) -> Tensor:
-        """Return the table of a codebook: what its codes add to that of codes 0 before them."""
         size = self.sizes[codebook]
         if size > LARGEST_TABLE:
             raise NoTableError(

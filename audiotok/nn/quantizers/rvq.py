@@ -303,8 +303,8 @@ class Rvq(Quantizer):
             ]
             return torch.stack(parts).sum(0).transpose(1, 2)
 
-    def _table(self, codebook: int) -> Tensor:
-        """See `Quantizer._table`; the entries themselves."""
+    def table(self, codebook: int) -> Tensor:
+        """See `Quantizer.table`; the entries themselves."""
         like = next(chain(self.parameters(), self.buffers()))
         return self._codebooks()[codebook].look_up(
             torch.arange(self.sizes[codebook], device=like.device)

@@ -108,11 +108,11 @@ class SegmentRvq(Quantizer):
                 latent = latent + F.pad(entry.transpose(1, 2), (0, self.latents - rest))
         return torch.cat([count, loudness, self._outer(latent, b)], 1)
 
-    def _table(self, codebook: int) -> Tensor:
+    def table(self, codebook: int) -> Tensor:
         """Raise NoTableError: latents are multiplied by the loudness, and cut off at the count."""
         raise NoTableError(
             "codes of segments do not decode to a sum: the first ones are a count and a loudness; "
-            "quantizer.rvq.tables are those of the latents in a segment, before the loudness"
+            "quantizer.rvq.table(i) is that of the latents in a segment, before the loudness"
         )
 
     def _head(self, latent: Tensor) -> Tensor:
