@@ -32,7 +32,7 @@ FULL_SCALE = {"uint8": 1 << 7, "int16": 1 << 15, "int32": 1 << 31}
 MOST_CHANNELS = 2  # channels that an array with fewer samples than channels may have
 
 
-def to_audio(recording: Recording, rate: int | None = None) -> Audio:
+def to_audio(recording: Recording, rate: float | None = None) -> Audio:
     """Return a recording as `Audio` on the CPU; `Audio` itself is returned as it is.
 
     Args:
@@ -56,7 +56,7 @@ def to_audio(recording: Recording, rate: int | None = None) -> Audio:
     return Audio(torch.from_numpy(np.require(samples, requirements=["C", "W"])), rate)
 
 
-def to_array(recording: Recording, rate: int | None = None) -> tuple[np.ndarray, int]:
+def to_array(recording: Recording, rate: float | None = None) -> tuple[np.ndarray, int]:
     """Return the samples `[c t]` of a recording in numpy, and its rate; see `to_audio`."""
     if isinstance(recording, str | os.PathLike):
         with open_audio(recording) as source:
@@ -138,7 +138,7 @@ def check_values(samples: Any) -> None:
     levels.check_level(low, high)
 
 
-def _check_rate(given: int | None, known: int, name: str) -> None:
+def _check_rate(given: float | None, known: int, name: str) -> None:
     """Raise ValueError if a rate is given that is not the known one."""
     if given is not None and given != known:
         raise ValueError(

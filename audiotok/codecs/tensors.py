@@ -14,18 +14,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiotok._platform.shapes import Codes, Latent
 from audiotok.audio.coerce import check_values, to_float32
 from audiotok.nn.autoencoder import Network
 from audiotok.runtime.sessions import Decoding, Encoding, code_together
 from audiotok.tokens.codebooks import check_codes, check_range
 
-Lengths = Tensor | Sequence[int]
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Lengths: TypeAlias = Tensor | Sequence[int]
+else:  # checked by `_counts`, whose errors are one line each
+    Lengths = Any
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ class TensorCodec(Network):
 
     def decode_tensors(
         self,
-        codes: Codes,
+        codes: Tensor,
         lengths: Lengths | None = None,
         *,
         samples: Lengths | None = None,
@@ -219,7 +224,7 @@ class TensorCodec(Network):
         )
 
     def decode_latents(
-        self, latents: Latent, lengths: Lengths | None = None, *, group: int | None = None
+        self, latents: Tensor, lengths: Lengths | None = None, *, group: int | None = None
     ) -> WaveBatch:
         """Decode a batch of latents with gradients, each as it is decoded alone.
 
