@@ -14,9 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from audiotok._platform.registry import names
     from audiotok.audio.audio import Audio
-    from audiotok.codecs.load import load
+    from audiotok.codecs.load import load, names
     from audiotok.codecs.models.base import Codec
     from audiotok.runtime.stream import Stream, StreamBatch
     from audiotok.tokens.tokens import Tokens
@@ -31,7 +30,7 @@ _HOME = {
     "StreamBatch": "runtime.stream",
     "Tokens": "tokens.tokens",
     "load": "codecs.load",
-    "names": "_platform.registry",
+    "names": "codecs.load",
 }
 
 

@@ -87,6 +87,8 @@ def find_preset(family: str, name: str) -> tuple[type[Any], Any]:
 
 
 def _unknown(family: str, name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+    # The name of a part with presets is near to all of them: the first is the usual one.
+    near = [one for one in known if name and one.startswith(f"{name}_")]
+    near = near or difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"unknown {family} part {name!r}.{hint} Known: {', '.join(known)}"

@@ -64,13 +64,13 @@ def check_level(low: float, high: float) -> None:
         )
 
 
-def check_shape(channels: int, samples: int) -> None:
+def check_shape(channels: int, samples: int, *, most: int = MAX_CHANNELS) -> None:
     """Raise if the axes of `[channels samples]` seem to be exchanged.
 
     Raises:
-        ValueError: more channels than samples, and more than `MAX_CHANNELS`.
+        ValueError: more channels than samples, and more than `most`.
     """
-    if channels > MAX_CHANNELS and channels > samples > 0:
+    if channels > most and channels > samples > 0:
         raise ValueError(
             f"{channels} channels of {samples} samples each: samples must be [channels samples]; "
             "turn these over with x.T"

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,18 @@ from safetensors.torch import save as to_bytes
 from audiotok._platform import jsonfile
 from audiotok._platform.registry import find, find_preset, names, presets
 from audiotok.codecs.models.base import Codec
+from audiotok.nn.device import usable_device
 from audiotok.nn.finite import NotFiniteError, check_finite, not_finite
 from audiotok.nn.pretrained import hub, state_dicts
 from audiotok.nn.pretrained import reader as checkpoint_reader
+from audiotok.nn.pretrained.reader import FOLDER
 from audiotok.nn.pretrained.state_dicts import StateDictError, Weights
 
 log = logging.getLogger("audiotok")
 
 WEIGHTS = Path(__file__).parent / "weights"
 FORMAT = "audiotok 1"
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # as in "kyutai/mimi"
 
 
 class CheckpointError(ValueError):
@@ -44,7 +48,8 @@ def save(
     Args:
         codec: any codec.
         path: a .safetensors file; written under a temporary name, then renamed.
-        card: facts about the training, stored in the file.
+        card: facts about the training, stored in the file; added to those of the file that the
+            codec was loaded from, or in their place.
         dtype: type of the weights in the file. Half precision is for weights of one's own, saved
             before they are used; published weights need float32 to give the codes that they are
             known for.
@@ -58,7 +63,7 @@ def save(
         "codec": type(codec).name,
         "name": codec.name,
         "config": json.dumps(dataclasses.asdict(codec.config)),
-        "card": json.dumps(card or {}),
+        "card": json.dumps({**codec.card, **(card or {})}),
         "former_fingerprints": json.dumps(codec.former_fingerprints),
     }
     state = {
@@ -109,6 +114,12 @@ def read_card(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: damaged; its config cannot be read ({error})") from None
 
 
+def file_of(path: Path) -> Path:
+    """Return the file of weights in a folder that `codecs.transformers` wrote, else the path."""
+    inside = path / FOLDER[0]
+    return inside if path.is_dir() and is_ours(inside) else path
+
+
 def is_ours(path: Path) -> bool:
     """Return whether `save` wrote a file, in this or a later version."""
     try:
@@ -129,9 +140,10 @@ def weights_of(name: str) -> Path | None:
 def is_path(name_or_path: str | Path) -> bool:
     """Return whether this is a checkpoint's path and not a codec's name.
 
-    A name takes precedence over a file of that name: "./speech" is the file.
+    A name takes precedence over a file of that name: "./speech" is the file. The id of a Hugging
+    Face repository whose weights are known (`hub_ids`) is a name, unless there is such a folder.
     """
-    if str(name_or_path) in presets("codecs"):
+    if str(name_or_path) in presets("codecs") or name_at_hub(name_or_path):
         return False
     path = Path(name_or_path)
     written = isinstance(name_or_path, Path) or os.sep in name_or_path
@@ -149,13 +161,14 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
         read: whether to read local weights; if not, a codec's name has no fingerprint and no card.
     """
     by_path = is_path(name_or_path)
-    path = Path(name_or_path) if by_path else weights_of(str(name_or_path))
+    name = name_at_hub(name_or_path) or str(name_or_path)
+    path = file_of(Path(name_or_path)) if by_path else weights_of(name)
     read = path is not None and (read or by_path)
     if path and read:
-        codec = load(path, name=None if by_path else str(name_or_path))
+        codec = load(path, name=None if by_path else name)
     else:
         with torch.device("meta"):  # sizes alone, without random numbers or memory for weights
-            codec = build(str(name_or_path))
+            codec = build(name)
     return {
         "name": codec.name,
         "sample_rate": codec.sample_rate,
@@ -171,7 +184,7 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
         "weights": str(path) if path else None,
         "fingerprint": codec.fingerprint if read else None,
         "decoder_fingerprint": codec.decoder_fingerprint if read else None,
-        "card": read_card(path)["card"] if path and read and is_ours(path) else None,
+        "card": codec.card if path and read and is_ours(path) else None,
     }
 
 
@@ -199,22 +212,59 @@ def load(
     audiotok or of another program (`state_dicts`): its codec is recognised from its tensors.
 
     Args:
-        name_or_path: a codec's name; else a file, or a Hugging Face repository's folder.
+        name_or_path: a codec's name, or the id of the Hugging Face repository of its weights; else
+            a file, or the folder of such a repository or of `codecs.transformers`.
         name: name of the codec in a file whose weights fit several (DM-Codec's are
             SpeechTokenizer's in all but their values).
         device: device on which to place it.
 
     Raises:
         CheckpointError: no weights, or a file that does not fit; the message tells what to do.
+        DeviceError: there is no such device here.
         HubError: weights that cannot be downloaded; the message tells which file to put where.
         UnknownPartError: no such name; the message lists the known ones.
     """
+    device = usable_device(device)
     path = Path(name_or_path)
     if not is_path(name_or_path):
-        name = str(name_or_path)
+        name = name_at_hub(name_or_path) or str(name_or_path)
         path = weights_of(name) or _fetch(name)
+    path = file_of(path)
     codec = _load_own(path, name) if is_ours(path) else _load_external(path, name)
     return codec.eval().requires_grad_(False).to(device)
+
+
+def hub_ids() -> dict[str, list[str]]:
+    """Return the Hugging Face repositories that hold published weights of codecs, and the names."""
+    ids: dict[str, list[str]] = {}
+    for part in names("codecs"):
+        for name, source in getattr(find("codecs", part), "sources", {}).items():
+            for repo in filter(None, (source.repo, source.copy)):
+                ids.setdefault(repo, []).append(name)
+    return ids
+
+
+def name_at_hub(name_or_path: str | Path) -> str | None:
+    """Return the name of the codec that the id of a Hugging Face repository stands for, or None.
+
+    Raises:
+        CheckpointError: it looks like such an id, but there are several codecs or none known there.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or not HUB_ID.fullmatch(text) or Path(text).exists():
+        return None
+    if Path(text).suffix in hub.SUFFIXES or Path(text).parent.is_dir():
+        return None
+    known = hub_ids()
+    found = known.get(text, [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CheckpointError(f"{text}: holds several codecs: load {' or '.join(found)} by name")
+    raise CheckpointError(
+        f"{text}: no such path, nor a Hugging Face repository known here ({', '.join(known)}); of "
+        "another repository, download the folder and give its path"
+    )
 
 
 def _fetch(name: str) -> Path:
@@ -236,6 +286,7 @@ def _load_own(path: Path, name: str | None) -> Codec:
     equal = [preset for preset, config in kind.presets.items() if config == codec.config]
     codec.name = _checked_name(path, metadata["name"], name, [metadata["name"], *equal])
     codec.former_fingerprints = tuple(metadata["former_fingerprints"])
+    codec.card = metadata["card"]
     with safe_open(path, "pt") as file:
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     return _with_weights(codec, state, {}, path)

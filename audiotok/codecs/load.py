@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from audiotok._platform.console import UsageError
-from audiotok._platform.registry import find
+from audiotok._platform.registry import find, presets
+from audiotok._platform.registry import names as parts
 from audiotok.nn.pretrained.hub import cache_folder
 from audiotok.runtime.exported import FORMAT, Exported, ExportError, is_exported, read_metadata
 
@@ -21,12 +22,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("audiotok")
 
 
+def names(family: str = "codecs") -> list[str]:
+    """Return the names that can be asked for, sorted: those of codecs are what `load` takes.
+
+    Args:
+        family: "codecs"; or another family of parts, as "metrics" or "quantizers".
+
+    Raises:
+        UnknownPartError: there is no such family.
+    """
+    return sorted(presets(family)) if family == "codecs" else parts(family)
+
+
 @overload
 def load(
     name_or_path: str | Path = "speech",
     *,
     name: str | None = None,
     device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
     backend: Literal["torch"] = "torch",
 ) -> Codec: ...
 
@@ -37,6 +51,7 @@ def load(
     *,
     name: str | None = None,
     device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
     backend: str,
     threads: int | None = None,
     precision: Precision = "float32",
@@ -48,6 +63,7 @@ def load(
     *,
     name: str | None = None,
     device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
     backend: str = "torch",
     threads: int | None = None,
     precision: Precision = "float32",
@@ -58,12 +74,15 @@ def load(
     audiotok or of another program (`state_dicts`): its codec is recognised from its tensors.
 
     Args:
-        name_or_path: a codec's name (`"encodec_24khz"`); else a file, a Hugging Face repository's
-            folder, or a folder that `audiotok export` wrote, which needs a backend other than
-            torch, and no torch.
+        name_or_path: a codec's name (`"encodec_24khz"`, or any of `names`), or the id of the
+            Hugging Face repository of its weights (`"kyutai/mimi"`); else a file, the folder of
+            such a repository or of `codecs.transformers`, or a folder that `audiotok export`
+            wrote, which needs a backend other than torch, and no torch.
         name: name of the codec in a file whose weights fit several (DM-Codec's are
             SpeechTokenizer's in all but their values).
         device: device on which to place it; torch only.
+        dtype: "float32", which is the type of the weights in any case: in half precision the codes
+            would not be those that the fingerprint stands for. Others are refused.
         backend: backend that runs it: "torch", "onnx" (onnxruntime) or "openvino". A codec that is
             not exported yet is exported once, into the cache; that takes a minute or two.
         threads: number of threads of a backend other than torch (one per core if None).
@@ -71,11 +90,19 @@ def load(
 
     Raises:
         CheckpointError: no weights, or a file that does not fit; the message tells what to do.
+        DeviceError: there is no such device here.
         ExportError: an exported folder that is damaged, or a codec that cannot be exported.
         HubError: weights that cannot be downloaded; the message tells which file to put where.
         ImportError: the backend's library is not installed; the message tells how to install it.
         UnknownPartError: no such name or backend; the message lists the known ones.
+        UsageError: weights of another dtype than float32.
     """
+    if str(dtype).removeprefix("torch.") not in ("None", "float32"):
+        raise UsageError(
+            f"dtype {dtype}: weights are float32, since others give other codes; torch.autocast "
+            "around reconstruct_tensors or codec(wave) trains faster, and backend='openvino' with "
+            "precision='bfloat16' encodes faster"
+        )
     if backend == "torch":
         if is_exported(name_or_path):
             way = "load(..., backend='onnx'), or --backend onnx, runs it"
@@ -110,12 +137,9 @@ def load_once(codec: str, device: str) -> Codec:
 
     Raises:
         CheckpointError: it does not exist, or is damaged.
-        UsageError: there is no such device.
+        DeviceError: there is no such device here.
     """
-    try:
-        return load(codec, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch's errors for an unknown device
-        raise UsageError(f"device {device}: {str(error).splitlines()[0]}") from None
+    return load(codec, device=device)
 
 
 def load_in_backend(codec: str, device: str, backend: str | None) -> Codec | Exported:

@@ -1,11 +1,15 @@
 """A codec as a model of transformers, for training scripts that call one.
 
->>> import audiotok.codecs.transformers                           # registers it with AutoModel
->>> model = audiotok.codecs.transformers.AudiotokModel.of("speech")  # any codec of audiotok
->>> model.save_pretrained("speech"); model = AutoModel.from_pretrained("speech")
->>> inputs = AutoFeatureExtractor.from_pretrained("speech")(wave, sampling_rate=16000)
->>> codes = model.encode(**inputs).audio_codes             # [b k f], as Mimi and EnCodec give them
->>> wave = model.decode(codes).audio_values                # [b c t]
+>>> from transformers import AutoFeatureExtractor, AutoModel
+>>> from audiotok.codecs.transformers import AudiotokModel      # registers it with AutoModel
+>>> AudiotokModel.of("speech").save_pretrained("my_speech")     # any codec of audiotok
+>>> model = AutoModel.from_pretrained("my_speech")
+>>> extractor = AutoFeatureExtractor.from_pretrained("my_speech")
+>>> inputs = extractor(wave, sampling_rate=16000, return_tensors="pt")
+>>> codes = model.encode(**inputs).audio_codes       # [b k f], as Mimi and EnCodec give them
+>>> decoded = model.decode(codes).audio_values       # [b c t]
+
+`audiotok.load("my_speech")` opens the folder too.
 """
 
 from __future__ import annotations
@@ -20,10 +24,8 @@ from torch import Tensor
 
 from audiotok._platform.optional import optional_import
 from audiotok.audio import _torchaudio
-from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load, save
 from audiotok.codecs.models.base import Codec
-from audiotok.tokens.tokens import Tokens
 
 _torchaudio.load()  # transformers imports torchaudio, which may not load by itself
 transformers: Any = optional_import("transformers", extra="teachers")
@@ -168,7 +170,6 @@ class AudiotokModel(transformers.PreTrainedModel):
         config = kwargs.get("config") or AudiotokConfig.from_pretrained(folder)
         return cls(config, load(folder / WEIGHTS)).eval()
 
-    @torch.no_grad()
     def encode(
         self,
         input_values: Tensor,
@@ -183,24 +184,14 @@ class AudiotokModel(transformers.PreTrainedModel):
             num_quantizers: number of codebooks, from the first; all if None.
         """
         waves = input_values[:, None] if input_values.ndim == 2 else input_values
-        lengths = [waves.shape[2]] * len(waves)
+        lengths = None
         if padding_mask is not None:
-            lengths = padding_mask.reshape(len(waves), -1, waves.shape[2])[:, 0].sum(-1).tolist()
-        audios = [
-            Audio(wave[:, : int(n)].float().cpu(), self.config.sampling_rate)
-            for wave, n in zip(waves, lengths, strict=True)
-        ]
-        encoded = self.codec.encode_batch(audios, codebooks=num_quantizers)
-        longest = max((tokens.frames for tokens in encoded), default=0)
-        rows = len(encoded[0].codes) if encoded else 0
-        codes = torch.zeros(len(encoded), rows, longest, dtype=torch.long)
-        mask = torch.zeros(len(encoded), longest, dtype=torch.bool)
-        for i, tokens in enumerate(encoded):
-            codes[i, :, : tokens.frames] = torch.from_numpy(tokens.codes.copy())
-            mask[i, : tokens.frames] = True
-        return Encoded(codes.to(waves.device), mask.to(waves.device))
+            real = padding_mask.reshape(len(waves), -1, waves.shape[2])[:, 0].bool()
+            lengths = _lengths(real, "padding_mask")
+        codec = self.codec
+        encoded = codec.encode_tensors(waves.to(codec.device), lengths, codebooks=num_quantizers)
+        return Encoded(encoded.codes.to(waves.device), encoded.mask.to(waves.device))
 
-    @torch.no_grad()
     def decode(self, audio_codes: Tensor, codes_mask: Tensor | None = None) -> Decoded:
         """Decode codes `[b k f]` to waves of `frame_size` samples a frame.
 
@@ -208,31 +199,9 @@ class AudiotokModel(transformers.PreTrainedModel):
             audio_codes: codes.
             codes_mask: bool `[b f]`, True where frames are real; they come first.
         """
-        config, device = self.config, audio_codes.device
-        frames = [audio_codes.shape[2]] * len(audio_codes)
-        if codes_mask is not None:
-            frames = codes_mask.sum(1).tolist()
-        batch = [
-            Tokens(
-                codes=codes[:, :n].cpu().numpy(),
-                size=tuple(config.codebook_sizes[: len(codes)]),
-                codec=self.codec.name,
-                fingerprint=self.codec.fingerprint,
-                sample_rate=config.sampling_rate,
-                frame_size=config.frame_size,
-                samples=n * config.frame_size,
-                original_rate=config.sampling_rate,
-                original_samples=n * config.frame_size,
-                channels=config.audio_channels,
-            )
-            for codes, n in zip(audio_codes, frames, strict=True)
-        ]
-        waves = [audio.samples for audio in self.codec.decode_batch(batch)]
-        longest = max((wave.shape[1] for wave in waves), default=0)
-        values = torch.zeros(len(waves), config.audio_channels, longest)
-        for i, wave in enumerate(waves):
-            values[i, :, : wave.shape[1]] = wave
-        return Decoded(values.to(device))
+        lengths = None if codes_mask is None else _lengths(codes_mask.bool(), "codes_mask")
+        decoded = self.codec.decode_tensors(audio_codes.to(self.codec.device), lengths)
+        return Decoded(decoded.waves.to(audio_codes.device))
 
     def forward(
         self,
@@ -251,6 +220,17 @@ class AudiotokModel(transformers.PreTrainedModel):
         decoded = self.decode(encoded.audio_codes, encoded.codes_mask)
         values = decoded.audio_values[..., : input_values.shape[-1]]
         return RoundTrip(encoded.audio_codes, values)
+
+
+def _lengths(real: Tensor, name: str) -> Tensor:
+    """Return the lengths `[b]` in a mask `[b n]`.
+
+    Raises:
+        ValueError: padding comes before what is real.
+    """
+    if (real[:, 1:] & ~real[:, :-1]).any():
+        raise ValueError(f"{name} has padding before what is real: pad on the right")
+    return real.sum(1)
 
 
 class AudiotokFeatureExtractor(transformers.EncodecFeatureExtractor):

@@ -23,7 +23,6 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +192,7 @@ def write_ans(reader: TokenReader, path: Path) -> np.ndarray:
     pages = -(-frames // PAGE)
     table = b"".join(np.minimum(each, (1 << 32) - 1).astype("<u4").tobytes() for each in weights)
     table = zlib.compress(table, 9)
-    facts = {"header": asdict(header), "frames": frames, "pages": pages, "flagged": flagged}
+    facts = {"header": header.to_json(), "frames": frames, "pages": pages, "flagged": flagged}
     facts["weights"] = len(table)
     text = json.dumps(facts, separators=(",", ":")).encode()
     bits = np.zeros(header.rows)

@@ -85,6 +85,14 @@ class CorpusInfo:
     quarantined: int = 0
     job: dict[str, Any] = field(default_factory=dict)  # source and options of the build
     lists: dict[str, str] = field(default_factory=dict)  # quarantine.tsv ... -> checksum
+    semantic_codebooks: int | None = None  # see `Header`
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON, `semantic_codebooks` only where it is not None."""
+        facts = asdict(self)
+        if self.semantic_codebooks is None:
+            del facts["semantic_codebooks"]
+        return facts
 
     @property
     def header(self) -> Header:
@@ -98,6 +106,7 @@ class CorpusInfo:
                 frame_size=self.frame_size,
                 original_rate=self.sample_rate,
                 channels=self.channels,
+                semantic_codebooks=self.semantic_codebooks,
             )
         )
 
@@ -122,7 +131,7 @@ def info_bytes(info: CorpusInfo) -> bytes:
 
     Its checksum is computed with `UNKNOWN` in place of the checksum.
     """
-    facts = {"format": FORMAT, "checksum": UNKNOWN, **asdict(info)}
+    facts = {"format": FORMAT, "checksum": UNKNOWN, **info.to_json()}
     data = json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n"
     return data.replace(UNKNOWN.encode(), sha256(data).hexdigest().encode(), 1)
 
@@ -174,6 +183,9 @@ def _info_of(facts: Any, data: bytes, path: str) -> CorpusInfo:
         name: whole(facts.get(name, 0), f"{path}: {name}", least=0, most=1 << 53)
         for name in ("sample_rate", "frame_size", "channels", "quarantined")
     }
+    semantic = facts.get("semantic_codebooks")
+    if semantic is not None:
+        numbers["semantic_codebooks"] = whole(semantic, f"{path}: semantic_codebooks", least=0)
     info = CorpusInfo(
         codec=facts["codec"],
         fingerprint=facts["fingerprint"],

@@ -158,6 +158,7 @@ class Shard:
             original_rate=int(at["original_rate"]),
             original_samples=int(at["original_samples"]),
             channels=header.channels,
+            semantic_codebooks=header.semantic_codebooks,
         )
 
     def __getitem__(self, i: int) -> Entry:

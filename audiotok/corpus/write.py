@@ -93,6 +93,7 @@ def tokens_of(
         original_rate=rate,
         original_samples=original,
         channels=info.channels,
+        semantic_codebooks=info.semantic_codebooks,
     )
 
 

@@ -16,6 +16,7 @@ from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
 from audiotok.lm.layout import Layout
 from audiotok.lm.model import Config, Transformer
+from audiotok.nn.device import usable_device
 from audiotok.nn.finite import check_finite
 
 KIND = "audiotok lm 1"
@@ -51,9 +52,11 @@ def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, L
         device: a torch device.
 
     Raises:
+        DeviceError: there is no such device here.
         ValueError: the file is not there, damaged or of another kind, or a weight is NaN or
             infinite.
     """
+    usable_device(device)
     try:
         with safe_open(path, "pt", device=device) as file:
             metadata = file.metadata() or {}

@@ -114,10 +114,10 @@ class Network(nn.Module):
     # -- the whole ----------------------------------------------------------------------------
 
     def forward(self, wave: Wave, keep: Tensor | None = None) -> tuple[Wave, Quantized]:
-        """Reconstruct whole frames of audio with gradients, as training does.
+        """Reconstruct audio with gradients, as training does.
 
         Args:
-            wave: `[b c t]`, t a multiple of `frame_size`.
+            wave: `[b c t]`; a frame begun counts as one.
             keep: `[b]`, number of codebooks to use for each recording (quantizer dropout); all if
                 None.
 
@@ -125,21 +125,25 @@ class Network(nn.Module):
             The reconstruction `[b c t]`, and the output of the quantizer.
         """
         quantized = self.quantizer(self.latents(wave), keep)
-        if not self.fills_up:
-            return self.finish_wave(quantized.latent, None), quantized
-        frames = quantized.latent.shape[2]
-        output, state = self.step_wave(quantized.latent, self.start_wave(len(wave)), frames)
-        if self.look_ahead:
-            output = torch.cat([output[:, :, self.look_ahead :], self.flush_wave(state)], 2)
-        return output, quantized
+        return self.waves(quantized.latent)[:, :, : wave.shape[2]], quantized
 
     def latents(self, wave: Wave) -> Latent:
-        """Return the latents `[b d f]` that `forward` quantizes, one for each frame of `wave`."""
+        """Return the latents `[b d f]` that `forward` quantizes, one for each frame begun."""
         if not self.fills_up:
             return self.finish_latent(wave, None)
-        wave = F.pad(wave, (self.start_padding, self.look_ahead))
+        short = -wave.shape[2] % self.frame_size
+        wave = F.pad(wave, (self.start_padding, short + self.look_ahead))
         latent, _ = self.step_latent(wave, self.start_latent(len(wave)))
         return latent[:, :, self.padding_frames :]
+
+    def waves(self, latent: Latent) -> Wave:
+        """Return the waves `[b c t]` that `forward` decodes from latents, `frame_size` for each."""
+        if not self.fills_up:
+            return self.finish_wave(latent, None)
+        output, state = self.step_wave(latent, self.start_wave(len(latent)), latent.shape[2])
+        if self.look_ahead:
+            output = torch.cat([output[:, :, self.look_ahead :], self.flush_wave(state)], 2)
+        return output
 
     @property
     def start_padding(self) -> int:

@@ -10,6 +10,7 @@ Its tokens are those of the codec that it was exported from, and each decodes th
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotok._platform import jsonfile
-from audiotok.audio.levels import check_level, check_mix, check_shape
+from audiotok.audio.coerce import Recording, to_array
+from audiotok.audio.levels import check_mix
 from audiotok.audio.reader import mix, resampled
 from audiotok.runtime.backends.base import Backend
 from audiotok.runtime.initializers import not_finite
 from audiotok.runtime.sessions_numpy import GraphDecoding, GraphEncoding
 from audiotok.runtime.signature import GraphPlan
-from audiotok.tokens.tokenizer import Tokenizer
+from audiotok.tokens.codebooks import semantic_codebooks_of
+from audiotok.tokens.tokenizer import Tokenizer, TokensLike
 from audiotok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -91,6 +94,8 @@ def _check_values(content: dict[str, Any]) -> None:
     counts = {name: plan[name] for name in ("frame_size", "channels", "codebooks", "block")}
     for name, value in {"sample_rate": content["sample_rate"], **counts}.items():
         jsonfile.whole(value, name, least=1, most=2**31)
+    if "semantic_codebooks" in content:  # missing in older exports
+        jsonfile.whole(content["semantic_codebooks"], "semantic_codebooks", least=0, most=2**12)
     for name in ("lead", "first_frames"):
         jsonfile.whole(plan[name], name, least=0, most=2**31)
     for size in content["sizes"]:
@@ -146,6 +151,9 @@ class Exported(Tokenizer):
         self.frame_size = self.plan.frame_size
         self.channels = self.plan.channels
         self.former_fingerprints = tuple(metadata.get("former_fingerprints", ()))
+        self.semantic_codebooks = metadata.get(
+            "semantic_codebooks", semantic_codebooks_of(self.name)
+        )
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -162,6 +170,12 @@ class Exported(Tokenizer):
         """Decoder fingerprint of the codec it was exported from."""
         # In older exports, one fingerprint is that of encoder and decoder.
         return self.metadata.get("decoder_fingerprint", self.fingerprint)
+
+    @property
+    def latency(self) -> float:
+        """Algorithmic latency in seconds; infinite if the codec is not causal."""
+        milliseconds = self.metadata.get("latency_ms")
+        return math.inf if milliseconds is None else milliseconds / 1000
 
     @property
     def constant_memory(self) -> bool:
@@ -206,23 +220,52 @@ class Exported(Tokenizer):
         """Encode one recording.
 
         Args:
-            samples: `[c t]` or `[t]`, with full scale at 1.
+            samples: `[c t]` or `[t]`, floats with full scale 1 or integers of 8, 16 or 32 bits.
             rate: sample rate in Hz; the samples are resampled to the rate of the codec.
             codebooks: number of codebooks to keep, from the first (all if None).
             split: code each channel by itself, instead of their mean.
 
         Raises:
-            ValueError: samples have another shape, are NaN or infinite, or have the scale of
-                integers; channels cancel each other; there are not so many codebooks.
+            ValueError: samples have another shape or type, are NaN or infinite, or have the scale
+                of integers; channels cancel each other; there are not so many codebooks.
         """
-        x = np.atleast_2d(np.asarray(samples, np.float32))
-        if x.ndim != 2 or not len(x) or rate != int(rate) or rate < 1:
-            raise ValueError(f"samples must be [channels samples] at a rate, not {x.shape} {rate}")
-        check_shape(*x.shape)
-        if not np.isfinite(x).all():
-            raise ValueError(f"{int((~np.isfinite(x)).sum())} samples are NaN or infinite")
-        if x.size:
-            check_level(float(x.min()), float(x.max()))
+        return self.encode(samples, rate, codebooks=codebooks, split=split)
+
+    def decode_array(self, tokens: TokensLike) -> np.ndarray:
+        """Decode one recording to samples `[c t]`, exactly as many as were encoded.
+
+        Args:
+            tokens: tokens of the codec; or their codes `[k f]`, as an array of integers.
+
+        Raises:
+            WrongTokensError: the tokens are of another codec or other weights.
+            ValueError: they have more codebooks than this export, or codes do not fit it.
+        """
+        tokens = self.to_tokens(tokens)
+        if tokens.codebooks > self.codebooks:
+            way = f"tokens.first({self.codebooks}) (--codebooks {self.codebooks})"
+            raise ValueError(
+                f"tokens of {tokens.codebooks} codebooks; this export has {self.codebooks}: {way}"
+            )
+        rows = tokens.codes.reshape(tokens.streams, 1, tokens.codebooks, tokens.frames)
+        waves = []
+        for codes in rows:
+            run = self.decoding(samples=tokens.samples)
+            waves.append(np.concatenate([run.push(codes), run.finish()], 2)[0])
+        return np.concatenate(waves)
+
+    # -- interface of a Codec; `Audio` needs torch ------------------------------------------------
+
+    def encode(
+        self,
+        recording: Recording,
+        rate: int | None = None,
+        *,
+        codebooks: int | None = None,
+        split: bool = False,
+    ) -> Tokens:
+        """See `Codec.encode`; neither files nor arrays need torch."""
+        x, rate = to_array(recording, rate)
         codebooks, length = self.kept(codebooks), x.shape[1]
         if self.streams(len(x), split=split) * self.channels < len(x):
             mixed = mix(x)
@@ -242,56 +285,40 @@ class Exported(Tokenizer):
             original_samples=length,
         )
 
-    def decode_array(self, tokens: Tokens) -> np.ndarray:
-        """Decode one recording to samples `[c t]`, exactly as many as were encoded.
-
-        Raises:
-            WrongTokensError: the tokens are of another codec or other weights.
-            ValueError: they have more codebooks than this export.
-        """
-        self.check_tokens(tokens)
-        if tokens.codebooks > self.codebooks:
-            way = f"tokens.first({self.codebooks}) (--codebooks {self.codebooks})"
-            raise ValueError(
-                f"tokens of {tokens.codebooks} codebooks; this export has {self.codebooks}: {way}"
-            )
-        rows = tokens.codes.reshape(tokens.streams, 1, tokens.codebooks, tokens.frames)
-        waves = []
-        for codes in rows:
-            run = self.decoding(samples=tokens.samples)
-            waves.append(np.concatenate([run.push(codes), run.finish()], 2)[0])
-        return np.concatenate(waves)
-
-    # -- interface of a Codec; `Audio` needs torch ------------------------------------------------
-
-    def encode(self, audio: Audio, *, codebooks: int | None = None, split: bool = False) -> Tokens:
-        """See `Codec.encode`."""
-        samples = audio.samples.cpu().numpy()
-        return self.encode_array(samples, audio.rate, codebooks=codebooks, split=split)
-
-    def decode(self, tokens: Tokens, *, original_rate: bool = False) -> Audio:
+    def decode(
+        self, tokens: TokensLike, *, samples: int | None = None, original_rate: bool = False
+    ) -> Audio:
         """See `Codec.decode`."""
         import torch
 
         from audiotok.audio.audio import Audio
 
-        samples, rate = self.decode_array(tokens), self.sample_rate
+        tokens = self.to_tokens(tokens, samples=samples)
+        wave, rate = self.decode_array(tokens), self.sample_rate
         if original_rate and tokens.original_rate != rate:
-            samples = _resample(samples, rate, tokens.original_rate)
+            wave = _resample(wave, rate, tokens.original_rate)
             rate = tokens.original_rate
-            short = max(0, tokens.original_samples - samples.shape[1])
-            samples = np.pad(samples, ((0, 0), (0, short)))[:, : tokens.original_samples]
-        return Audio(torch.from_numpy(samples), rate)
+            short = max(0, tokens.original_samples - wave.shape[1])
+            wave = np.pad(wave, ((0, 0), (0, short)))[:, : tokens.original_samples]
+        return Audio(torch.from_numpy(wave), rate)
 
     def encode_batch(
-        self, audios: Sequence[Audio], *, codebooks: int | None = None
+        self,
+        recordings: Sequence[Recording],
+        rate: int | None = None,
+        *,
+        codebooks: int | None = None,
     ) -> list[Tokens]:
         """Encode recordings one after the other, as each by itself uses all cores of a CPU."""
-        return [self.encode(audio, codebooks=codebooks) for audio in audios]
+        return [self.encode(recording, rate, codebooks=codebooks) for recording in recordings]
 
-    def decode_batch(self, batch: Sequence[Tokens]) -> list[Audio]:
+    def decode_batch(self, batch: Sequence[TokensLike]) -> list[Audio]:
         """Decode recordings one after the other."""
         return [self.decode(tokens) for tokens in batch]
+
+    def __repr__(self) -> str:
+        backend = type(self.graphs).__name__
+        return f"<{self.facts()}, {self.fingerprint} exported, run by {backend}>"
 
 
 def _resample(samples: np.ndarray, old: int, new: int) -> np.ndarray:

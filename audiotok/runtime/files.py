@@ -289,7 +289,7 @@ def describe_tokens(path: str | Path) -> dict[str, Any]:
         size = path.stat().st_size
         return {
             "file": str(path),
-            **asdict(header),
+            **header.to_json(),
             "frames": reader.frames,
             "samples": reader.samples,
             "original_samples": reader.original_samples,

@@ -23,6 +23,11 @@ from audiotok.runtime.base import Executor
 from audiotok.runtime.session import CodingSession
 
 
+def full_precision(device: torch.device) -> torch.autocast:
+    """Disable a caller's autocast on a device, so that codes and samples are those of float32."""
+    return torch.autocast(device.type, enabled=False)
+
+
 def code_together(session: CodingSession, signals: Sequence[Tensor]) -> list[Tensor]:
     """Code signals of different lengths as one batch, and return the output of each.
 
@@ -100,9 +105,10 @@ class Encoding(CodingSession):
 
     def run(self, x: Wave, state: State) -> tuple[Codes, State]:
         """Encode whole frames of samples."""
-        state = self.codec.start_latent(len(x)) if state is None else state
-        latent, state = self.codec.step_latent(x, state)
-        return self.codec.quantizer.encode(latent, self.codebooks), state
+        with full_precision(x.device):
+            state = self.codec.start_latent(len(x)) if state is None else state
+            latent, state = self.codec.step_latent(x, state)
+            return self.codec.quantizer.encode(latent, self.codebooks), state
 
     def trim(self, output: Tensor) -> Tensor:
         """Drop the frames of zeros before the signal, and those of padding at its end."""
@@ -117,8 +123,10 @@ class Encoding(CodingSession):
         return torch.cat([none, *outputs], 2)
 
     def _finish(self) -> Codes:
-        latent = self.codec.finish_latent(self._input.take(self._input.size), self.state)
-        return self.trim(self.codec.quantizer.encode(latent, self.codebooks))
+        x = self._input.take(self._input.size)
+        with full_precision(x.device):
+            latent = self.codec.finish_latent(x, self.state)
+            return self.trim(self.codec.quantizer.encode(latent, self.codebooks))
 
     def _left(self) -> int:
         return self.codec.frames(self.samples) - self.frames
@@ -158,7 +166,8 @@ class Decoding(CodingSession):
         if self._input.size or (self.state is not None and not self.codec.causal):
             outputs.append(self._step() if self.codec.fills_up else self._finish())
         if self.codec.look_ahead and self.state is not None:
-            outputs.append(self.trim(self.codec.flush_wave(self.state)))
+            with full_precision(self._device):
+                outputs.append(self.trim(self.codec.flush_wave(self.state)))
         return self.join(outputs)
 
     def step_size(self) -> int:
@@ -172,9 +181,11 @@ class Decoding(CodingSession):
 
     def run(self, x: Codes, state: State, frames: int | None = None) -> tuple[Wave, State]:
         """Decode whole frames, of which the first `frames` are no padding (all if None)."""
-        state = self.codec.start_wave(len(x)) if state is None else state
-        latent = self.codec.quantizer.decode(x)
-        return self.codec.step_wave(latent, state, latent.shape[2] if frames is None else frames)
+        with full_precision(x.device):
+            state = self.codec.start_wave(len(x)) if state is None else state
+            latent = self.codec.quantizer.decode(x)
+            real = latent.shape[2] if frames is None else frames
+            return self.codec.step_wave(latent, state, real)
 
     def trim(self, output: Tensor) -> Tensor:
         """Drop the samples before the start, and those past the end where that is known."""
@@ -196,5 +207,7 @@ class Decoding(CodingSession):
         return self.trim(output)
 
     def _finish(self) -> Wave:
-        latent = self.codec.quantizer.decode(self._input.take(self._input.size))
-        return self.trim(self.codec.finish_wave(latent, self.state))
+        x = self._input.take(self._input.size)
+        with full_precision(x.device):
+            latent = self.codec.quantizer.decode(x)
+            return self.trim(self.codec.finish_wave(latent, self.state))

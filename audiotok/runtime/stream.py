@@ -10,16 +10,24 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
+from audiotok.audio.coerce import Samples, is_samples, to_channels
 from audiotok.runtime import snapshot
 from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.batching import step_together
 from audiotok.runtime.session import CodingSession
 from audiotok.runtime.sessions import Decoding, Encoding
 from audiotok.runtime.windows import WindowedDecoding, WindowedEncoding
+from audiotok.tokens.codebooks import check_codes, check_range
+from audiotok.tokens.tokenizer import TokensLike
+from audiotok.tokens.tokens import Tokens
+
+if TYPE_CHECKING:
+    from audiotok.audio.audio import Audio
 
 
 @dataclass(frozen=True)
@@ -106,10 +114,20 @@ class Stream:
 
     # -- encode and decode ------------------------------------------------------------------------
 
-    def encode(self, samples: Tensor) -> Tensor:
-        """Encode samples `[c t]` at the codec's rate to the codes `[k f]` that they complete."""
+    def encode(self, samples: Samples | Audio) -> Tensor:
+        """Encode a further piece to the codes `[k f]` that it completes.
+
+        Args:
+            samples: array or tensor `[c t]` or `[t]` at the codec's rate, of floats with full scale
+                1, or of integers of 8, 16 or 32 bits; or `Audio` of that rate.
+
+        Raises:
+            TypeError: none of these.
+            ValueError: another rate, or another number of channels than the codec's; samples of
+                another shape or type, NaN or infinite.
+        """
         begin = time.perf_counter()
-        codes = self._encoding.push(samples[None])[0]
+        codes = self._encoding.push(self.piece(samples))[0]
         self.timed("encode", time.perf_counter() - begin, codes.shape[1])
         return codes
 
@@ -117,11 +135,21 @@ class Stream:
         """Return the remaining codes `[k f]`; the last frame is filled up with silence."""
         return self._encoding.finish()[0]
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Decode codes `[k f]` to the samples `[c t]` that they complete."""
+    def decode(self, codes: TokensLike) -> Tensor:
+        """Decode further codes to the samples `[c t]` that they complete.
+
+        Args:
+            codes: array or tensor `[k f]` of integers; or `Tokens` of the codec.
+
+        Raises:
+            TypeError: neither.
+            ValueError: codes of another shape or type, or that their codebook does not have.
+            WrongTokensError: tokens of another codec, or of other weights.
+        """
         begin = time.perf_counter()
-        samples = self._decoding.push(codes[None])[0]
-        self.timed("decode", time.perf_counter() - begin, codes.shape[1])
+        x = self.codes(codes)
+        samples = self._decoding.push(x)[0]
+        self.timed("decode", time.perf_counter() - begin, x.shape[2])
         return samples
 
     def finish_decode(self, samples: int | None = None) -> Tensor:
@@ -144,6 +172,37 @@ class Stream:
         self._decoding.samples = self._encoding.samples
         samples = [self._decoding.push(codes[None])[0], self._decoding.finish()[0]]
         return codes, torch.cat(samples, 1)
+
+    def piece(self, samples: Samples | Audio) -> Tensor:
+        """Return a piece as `encode` takes it, checked, as `[1 c t]` on the codec's device."""
+        codec, given = self.codec, cast("Any", samples)
+        if hasattr(given, "rate"):  # Audio
+            if given.rate != codec.sample_rate:
+                raise ValueError(
+                    f"a piece of {given.rate} Hz, where {codec.name!r} codes {codec.sample_rate}:"
+                    " resample the whole (audio.resample), or read the file in blocks at that rate"
+                )
+            given = given.samples
+        if not is_samples(given):
+            kind = type(given).__name__
+            raise TypeError(f"a piece is an array or tensor [channels t], or Audio, not {kind}")
+        x = torch.as_tensor(to_channels(given))
+        if len(x) != codec.channels:
+            raise ValueError(
+                f"a piece of {len(x)} channels, where {codec.name!r} codes {codec.channels}: mix "
+                "them down, or open a stream for each"
+            )
+        return x.to(codec.device)[None]
+
+    def codes(self, codes: TokensLike) -> Tensor:
+        """Return codes as `decode` takes them, checked, as `[1 k f]` on the codec's device."""
+        rows: Any = codes
+        if isinstance(codes, Tokens):
+            self.codec.check_tokens(codes)
+            rows = codes.codes.copy()
+        check_codes(rows, self.codec.codebooks)
+        check_range(rows, self.codec.quantizer.sizes[: len(rows)])
+        return torch.as_tensor(rows).to(self.codec.device, torch.int64)[None]
 
     # -- latency and snapshots --------------------------------------------------------------------
 
@@ -197,6 +256,14 @@ class Stream:
             )
         return session
 
+    def __repr__(self) -> str:
+        codec = self.codec
+        rates = f"{codec.sample_rate} Hz, {float(codec.frame_rate):g} frames/s"
+        return (
+            f"<Stream of {codec.name}: {rates}, {codec.kept(self.codebooks)} codebooks, "
+            f"{self.block} frames a step, latency {1000 * self.latency.algorithmic:.0f} ms>"
+        )
+
     def snapshot(self) -> bytes:
         """Return the whole state as bytes for `Stream.restore`, in this or another process."""
         options = {"codebooks": self.codebooks, "block": self.block, "context": self.context}
@@ -243,22 +310,24 @@ class StreamBatch:
         """Start a stream; any other `Stream` of the codec may step with it too."""
         return Stream(self.codec, codebooks=self.codebooks)
 
-    def encode(self, pieces: Mapping[Stream, Tensor]) -> dict[Stream, Tensor]:
-        """Encode samples `[c t]` of each stream to the codes `[k f]` that they complete."""
-        return self._step_together("encode", pieces)
+    def encode(self, pieces: Mapping[Stream, Samples | Audio]) -> dict[Stream, Tensor]:
+        """Encode a piece of each stream to the codes `[k f]` that it completes; see `Stream`."""
+        checked = {stream: stream.piece(piece) for stream, piece in pieces.items()}
+        return self._step_together("encode", checked)
 
-    def decode(self, codes: Mapping[Stream, Tensor]) -> dict[Stream, Tensor]:
-        """Decode codes `[k f]` of each stream to the samples `[c t]` that they complete."""
-        return self._step_together("decode", codes)
+    def decode(self, codes: Mapping[Stream, TokensLike]) -> dict[Stream, Tensor]:
+        """Decode codes of each stream to the samples `[c t]` that they complete; see `Stream`."""
+        checked = {stream: stream.codes(rows) for stream, rows in codes.items()}
+        return self._step_together("decode", checked)
 
     def _step_together(
         self, direction: str, pieces: Mapping[Stream, Tensor]
     ) -> dict[Stream, Tensor]:
         begin = time.perf_counter()
         sessions = [stream.session(direction, self.codec) for stream in pieces]
-        outputs = step_together(sessions, [piece[None] for piece in pieces.values()])
+        outputs = step_together(sessions, list(pieces.values()))
         seconds = time.perf_counter() - begin
         for (stream, x), y in zip(pieces.items(), outputs, strict=True):
             # Each stream waits for the whole step, so that its time counts for all of them.
-            stream.timed(direction, seconds, (y[0] if direction == "encode" else x).shape[1])
+            stream.timed(direction, seconds, (y if direction == "encode" else x).shape[2])
         return {stream: y[0] for stream, y in zip(pieces, outputs, strict=True)}

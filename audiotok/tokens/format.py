@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from audiotok.tokens.codebooks import check_range, semantic_codebooks_of
+
 MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 2, 0
 BLOCK_TAG, END_TAG, NEXT_TAG = b"BLK:", b"END.", b"NEXT"
 PREFIX, BLOCK, END = struct.Struct("<6sBBII"), struct.Struct("<4sIII"), struct.Struct("<4sIIIQQQ")
@@ -81,6 +83,8 @@ class Header:
         original_rate: sample rate of the recording before it was resampled, in Hz.
         channels: channels of the decoded audio.
         streams: independently coded sets of codebooks.
+        semantic_codebooks: number of semantic codebooks where it is not what `SEMANTIC` tells of
+            the codec's name, else None, which is not stored.
         block_frames: frames a block, a multiple of 8; 0 is replaced by the smallest power of 2
             for which a block has at least 1 KiB of codes.
 
@@ -96,6 +100,7 @@ class Header:
     original_rate: int
     channels: int = 1
     streams: int = 1
+    semantic_codebooks: int | None = None
     block_frames: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +115,10 @@ class Header:
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise ValueError(f"{name} is {value!r}; it must be an integer in {low} to {high}")
+        if self.semantic_codebooks == semantic_codebooks_of(self.codec):
+            object.__setattr__(self, "semantic_codebooks", None)
+        if not 0 <= (self.semantic_codebooks or 0) <= MAX_ROWS:
+            raise ValueError(f"{self.semantic_codebooks} semantic codebooks: 0 to {MAX_ROWS}")
         if not 1 <= self.rows <= MAX_ROWS:
             raise ValueError(f"{self.rows} codebooks in all; there can be 1 to {MAX_ROWS}")
         if self.channels % self.streams:
@@ -172,17 +181,18 @@ class Header:
             raise ValueError(f"codes must be a numpy array of integers, not {kind}")
         if codes.ndim != 2 or codes.shape[0] != self.rows:
             raise ValueError(f"codes have shape {codes.shape}; expected [{self.rows} frames]")
-        if codes.size == 0:
-            return
-        low, high = codes.min(axis=1), codes.max(axis=1)
-        for row, size in enumerate(self.sizes * self.streams):
-            if low[row] < 0 or high[row] >= size:
-                code = low[row] if low[row] < 0 else high[row]
-                raise ValueError(f"code {code} in codebook {row}: codes there are 0 to {size - 1}")
+        check_range(codes, self.sizes * self.streams)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON, `semantic_codebooks` only where it is not None."""
+        facts = asdict(self)
+        if self.semantic_codebooks is None:
+            del facts["semantic_codebooks"]
+        return facts
 
     def to_bytes(self) -> bytes:
         """Return the header as the bytes at the start of a file."""
-        text = json.dumps(asdict(self), separators=(",", ":")).encode()
+        text = json.dumps(self.to_json(), separators=(",", ":")).encode()
         start = PREFIX.pack(MAGIC, MAJOR, MINOR, len(text), 0)[:-4]
         return start + struct.pack("<I", zlib.crc32(start + text)) + text
 
@@ -202,7 +212,11 @@ class Header:
                 raise ValueError(f"{name} is not of type {kind.__name__}")
         if any(type(size) is not int for size in values["sizes"]) or not values["block_frames"]:
             raise ValueError("sizes are not integers, or block_frames is 0")
+        semantic = values.get("semantic_codebooks")
+        if type(semantic) not in (int, type(None)):
+            raise ValueError("semantic_codebooks is not of type int")
         known: dict[str, Any] = {name: values[name] for name in kinds}
+        known["semantic_codebooks"] = semantic
         known["sizes"] = tuple(known["sizes"])
         return cls(**known)
 

@@ -9,14 +9,23 @@ import logging
 import math
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from audiotok.tokens.codebooks import check_codes
 from audiotok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from torch import Tensor
+
     from audiotok.tokens.tokens import Header
+
+    TokensLike: TypeAlias = Tokens | np.ndarray | Tensor
+else:
+    TokensLike = Any
 
 log = logging.getLogger("audiotok")
 
@@ -59,6 +68,8 @@ class Tokenizer:
         frame_size: samples a frame, an integer from which the rates derive.
         channels: channels of the audio that it codes.
         former_fingerprints: older fingerprints, whose tokens have the same codes.
+        semantic_codebooks: number of codebooks, from the first, that are distilled from a teacher
+            of what is said (`Tokens.semantic`); 0 if none is.
     """
 
     name: str
@@ -66,6 +77,7 @@ class Tokenizer:
     frame_size: int
     channels: int
     former_fingerprints: tuple[str, ...] = ()
+    semantic_codebooks: int = 0
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -101,6 +113,19 @@ class Tokenizer:
         """Nominal bit rate in kbit/s with all codebooks: frames per second x bits a frame."""
         return float(self.frame_rate) * sum(math.log2(size) for size in self.sizes) / 1000
 
+    @property
+    def latency(self) -> float:
+        """Algorithmic latency in seconds; infinite if the codec needs the whole recording."""
+        return math.inf
+
+    def facts(self) -> str:
+        """Return name, rates, codebooks and latency in one line."""
+        waits = f"latency {1000 * self.latency:.0f} ms" if self.latency < math.inf else "no stream"
+        return (
+            f"{self.name}: {self.sample_rate} Hz, {float(self.frame_rate):g} frames/s, "
+            f"{self.codebooks} codebooks, {self.kbps:.2f} kbps, {waits}"
+        )
+
     def kept(self, codebooks: int | None) -> int:
         """Return the number of codebooks to use, checked; all of them if None.
 
@@ -108,6 +133,36 @@ class Tokenizer:
             ValueError: more than the codec has, or less than one.
         """
         return kept(codebooks, self.codebooks)
+
+    def to_tokens(self, tokens: TokensLike, *, samples: int | None = None) -> Tokens:
+        """Return `Tokens` as they are, and codes as tokens of this codec.
+
+        Args:
+            tokens: `Tokens`; or codes `[k f]` as an array or a tensor of integers, of all codebooks
+                or the first ones.
+            samples: length in samples that codes stand for; None for that of all frames.
+
+        Raises:
+            TypeError: they are neither.
+            ValueError: codes of another shape, not integers, or of no entry of their codebook;
+                a length that does not take so many frames, or is given for `Tokens`.
+            WrongTokensError: they are of another codec, or of other weights.
+        """
+        if isinstance(tokens, Tokens):
+            if samples is not None:
+                raise ValueError("Tokens say their length themselves: give samples with codes only")
+            self.check_tokens(tokens)
+            return tokens
+        check_codes(tokens, self.codebooks)
+        array = tokens if isinstance(tokens, np.ndarray) else tokens.detach().cpu().numpy()
+        length = array.shape[1] * self.frame_size if samples is None else samples
+        return self.tokens_of(
+            array.astype(np.int64),
+            codebooks=len(array),
+            samples=length,
+            original_rate=self.sample_rate,
+            original_samples=length,
+        )
 
     def check_tokens(self, tokens: Tokens | Header) -> None:
         """Raise unless this codec can decode tokens: the same encoder and codebooks wrote them.
@@ -181,6 +236,7 @@ class Tokenizer:
             original_samples=original_samples,
             channels=self.channels * streams,
             streams=streams,
+            semantic_codebooks=self.semantic_codebooks,
         )
 
     def header(self, original_rate: int, *, streams: int, codebooks: int) -> Header:

@@ -22,10 +22,15 @@ from audiotok.tokens import (
     salvage,
     verify,
 )
+from audiotok.tokens.codebooks import SEMANTIC, semantic_codebooks_of
 
 # Fields that `Tokens` and `Header` have in common, under the same names.
 _SHARED = ("codec", "fingerprint", "sample_rate", "frame_size", "original_rate")
-_SHARED += ("channels", "streams")
+_SHARED += ("channels", "streams", "semantic_codebooks")
+
+
+class NoSemanticCodebooksError(ValueError):
+    """Error of asking for semantic codebooks of a codec that has none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -59,6 +64,7 @@ class Tokens:
     original_samples: int  # exact length at original_rate
     channels: int = 1
     streams: int = 1
+    semantic_codebooks: int | None = None  # from the first; None for those that the codec's has
 
     def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):
@@ -71,6 +77,8 @@ class Tokens:
                 raise ValueError(f"{rows} rows of codes do not divide into {self.streams} streams")
             sizes = (sizes,) * (rows // max(1, self.streams))
         object.__setattr__(self, "size", sizes[0] if len(set(sizes)) == 1 else sizes)
+        if self.semantic_codebooks is None:
+            object.__setattr__(self, "semantic_codebooks", semantic_codebooks_of(self.codec))
         header = Header(sizes=sizes, **{name: getattr(self, name) for name in _SHARED})
         header.check(self.codes)
         header.check_length(self.codes.shape[1], self.samples, self.original_samples)
@@ -124,9 +132,44 @@ class Tokens:
         """
         if not 1 <= codebooks <= self.codebooks:
             raise ValueError(f"cannot take {codebooks} codebooks of {self.codebooks}")
-        codes = self.codes.reshape(self.streams, self.codebooks, self.frames)[:, :codebooks]
-        flat = codes.reshape(self.streams * codebooks, self.frames)
-        return replace(self, codes=flat, size=self.sizes[:codebooks])
+        return replace(self, codes=self._rows(0, codebooks), size=self.sizes[:codebooks])
+
+    @property
+    def semantic(self) -> np.ndarray:
+        """Codes `[k f]` of the semantic codebooks: the first ones, which a teacher distilled.
+
+        `first(tokens.semantic_codebooks)` are the same as Tokens, which the codec decodes.
+
+        Raises:
+            NoSemanticCodebooksError: the codec has none.
+        """
+        return self._rows(0, self._semantic())
+
+    @property
+    def acoustic(self) -> np.ndarray:
+        """Codes `[k f]` of the codebooks after the semantic ones, stream by stream.
+
+        They are no Tokens, since the codec does not decode them without the semantic ones.
+
+        Raises:
+            NoSemanticCodebooksError: the codec has none.
+        """
+        return self._rows(self._semantic(), self.codebooks)
+
+    def _semantic(self) -> int:
+        """Return the number of semantic codebooks among those of these tokens."""
+        if not self.semantic_codebooks:
+            with_some = ", ".join(SEMANTIC)
+            raise NoSemanticCodebooksError(
+                f"tokens of {self.codec!r}, none of whose codebooks is semantic: `codes` holds "
+                f"them all; codecs with semantic codebooks are {with_some}"
+            )
+        return min(self.semantic_codebooks, self.codebooks)
+
+    def _rows(self, first: int, last: int) -> np.ndarray:
+        """Return the codes of codebooks `first` to `last` of each stream."""
+        codes = self.codes.reshape(self.streams, self.codebooks, self.frames)[:, first:last]
+        return codes.reshape(self.streams * (last - first), self.frames)
 
     def cut(self, start: float | int | None = None, end: float | int | None = None) -> Tokens:
         """Return the frames that contain any sample from `start` to `end`.

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from audiotok.nn.device import usable_device
 from audiotok.nn.finite import not_finite
 
 Casting = Callable[[], torch.autocast]
@@ -24,11 +25,9 @@ def accelerator(device: str) -> Accelerator:
         device: a torch device.
 
     Raises:
-        ValueError: the device is not available.
+        DeviceError: the device is not available.
     """
-    kind = torch.device(device).type
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {device}: there is none here; leave it out for the CPU")
+    kind = usable_device(device).type
     # Mixed precision of accelerate lasts as long as the process; `casting` is for one run.
     return Accelerator(cpu=kind == "cpu", mixed_precision="no")
 

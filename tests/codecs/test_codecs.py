@@ -25,6 +25,8 @@ from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load, save, weights_of
 from audiotok.codecs.models.base import Codec, WrongTokensError
 from audiotok.codecs.models.speech import Speech
+from audiotok.nn.quantizers.base import NoTableError
+from audiotok.nn.quantizers.segment_rvq import SegmentRvq
 from audiotok.runtime.files import decode_file, encode_file
 from audiotok.runtime.stream import Stream
 from audiotok.tokens.tokenizer import warn_mixing_down
@@ -89,6 +91,27 @@ def test_side_by_side_only_near_ties_differ(
     lengths = [n * codec.frame_size // 320 for n in (160_000, 150_001, 90_000, 159_999, 90_000)]
     audios = [noise(codec, n, seed=i) for i, n in enumerate([*lengths, 0, 1])]
     record_property("near-ties", contracts.assert_groups(codec, audios, group=3))
+
+
+def test_ragged_tensors_give_each_what_it_gets_alone(codec: Codec):
+    contracts.assert_tensors(codec)
+
+
+def test_gradients_of_ragged_tensors_are_those_of_each_alone(codec: Codec):
+    contracts.assert_differentiable(codec)
+
+
+def test_sixteen_clips_are_coded_as_each_alone(small: Codec):
+    contracts.assert_tensors(small, 16)
+    contracts.assert_differentiable(small, 16)
+
+
+def test_embeddings_add_up_to_latents(codec: Codec):
+    if isinstance(codec.quantizer, SegmentRvq):
+        with pytest.raises(NoTableError, match=r"^codes of segments do not decode to a sum"):
+            codec.codebook_embeddings()
+    else:
+        contracts.assert_embeddings(codec)
 
 
 def test_fewer_codebooks_are_the_first_ones(codec: Codec):

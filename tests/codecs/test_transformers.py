@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commandline import audiotok as run
 
+import audiotok
 from audiotok.audio.audio import Audio
-from audiotok.codecs.checkpoint import load
+from audiotok.codecs.checkpoint import describe, load, read_card
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("default")  # others' warnings are not ours
@@ -62,6 +65,34 @@ def test_a_batch_has_the_codes_of_each_alone(folder: Path, model: Any):
     heard = codec.decode(codec.encode(waves[1], codebooks=3)).samples
     assert torch.equal(back[1, :, : heard.shape[1]], heard)
     assert model(**inputs).audio_values.shape == inputs["input_values"].shape
+
+
+def test_its_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    wave = Audio.load(READING).resample(16000)[:16000]
+    space: dict[str, Any] = {"wave": wave.samples[0].numpy()}
+    text = import_module("audiotok.codecs.transformers").__doc__
+    for example in doctest.DocTestParser().get_examples(text):
+        exec(example.source, space)
+    codec = load("speech")
+    assert torch.equal(space["decoded"][0], codec.decode(codec.encode(wave)).samples)
+
+
+def test_its_folder_is_a_checkpoint(folder: Path, tmp_path: Path):
+    speech, codec = load("speech"), load(folder)
+    assert (codec.fingerprint, codec.card) == (speech.fingerprint, speech.card)
+    assert audiotok.load(folder, name="speech").decoder_fingerprint == speech.decoder_fingerprint
+    assert describe(folder)["fingerprint"] == speech.fingerprint
+    out = tmp_path / "speech.safetensors"
+    done = run("convert", str(folder), str(out))
+    assert done.code == 0, done.err
+    assert (load(out).fingerprint, read_card(out)["card"]) == (speech.fingerprint, speech.card)
+
+
+def test_padding_comes_last(model: Any):
+    mask = torch.tensor([[0, 1, 1, 1]])
+    with pytest.raises(ValueError, match=r"^padding_mask has padding before what is real"):
+        model.encode(torch.zeros(1, 1, 4), mask)
 
 
 def test_what_is_not_there_is_named(tmp_path: Path):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from contracts import assert_close, assert_quantizes, assert_refines
+from contracts import assert_close, assert_quantizes, assert_refines, assert_tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -25,9 +25,10 @@ from torch.nn import functional as F
 from audiotok._platform.registry import find, names
 from audiotok.audio import _torchaudio
 from audiotok.nn.quantizers import segment_rvq
-from audiotok.nn.quantizers.base import Quantizer, kmeans, nearest
+from audiotok.nn.quantizers.base import LARGEST_TABLE, NoTableError, Quantizer, kmeans, nearest
 from audiotok.nn.quantizers.grouped_rvq import GroupedRvq
 from audiotok.nn.quantizers.rvq import Euclidean, Factorised, Rvq
+from audiotok.nn.quantizers.segment_rvq import SegmentRvq
 
 FEATURES = 8
 # A part with other options than these gets a line here; each set of them is tested.
@@ -114,6 +115,29 @@ def euclidean(codebooks: int = 4, size: int = 32, **options: Any) -> Rvq:
 
 def test_codes_decoding_training_and_autocast_agree(trained: Quantizer):
     assert_quantizes(trained, latents(3, 50))
+
+
+def test_rows_of_tables_add_up_to_latents(trained: Quantizer):
+    if isinstance(trained, SegmentRvq):
+        with pytest.raises(NoTableError, match=r"quantizer\.rvq\.table\(i\)"):
+            trained.table(0)
+        assert_tables(trained.rvq, trained.rvq.encode(latents(3, 50)[:, : trained.features]))
+        return
+    if trained.sizes[0] > LARGEST_TABLE:
+        trained = find("quantizers", "residual_fsq")(FEATURES, levels=(5, 3, 4), codebooks=3)
+    assert_tables(trained, trained.encode(latents(3, 50)))
+
+
+def test_a_table_is_the_entries_themselves():
+    rvq = euclidean(codebooks=2)
+    for i, stage in enumerate(rvq.stages):
+        assert torch.equal(rvq.table(i), torch.as_tensor(stage.entries))
+
+
+def test_a_table_that_is_too_large_is_refused():
+    wide = find("quantizers", "lfq")(FEATURES, bits=40)
+    with pytest.raises(NoTableError, match=r"^codebook 0 has 1099511627776 entries"):
+        wide.table(0)
 
 
 def test_every_codebook_brings_the_latent_nearer(trained: Quantizer):

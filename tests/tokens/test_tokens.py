@@ -31,7 +31,7 @@ from audiotok.tokens import (
 from audiotok.tokens import (
     format as layout,
 )
-from audiotok.tokens.tokens import Tokens
+from audiotok.tokens.tokens import NoSemanticCodebooksError, Tokens
 
 SIZES = [2, 3, 255, 1000, 1024, 4096, 6561, 1 << 24, 17**6, 1 << 25]
 
@@ -601,3 +601,43 @@ def test_reading_tokens_needs_no_torch(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(tmp_path / "a.tok")]
     subprocess.run(command, cwd=Path(__file__).parents[2], check=True)
+
+
+# -- semantic and acoustic codebooks --------------------------------------------------------------
+
+
+def test_semantic_and_acoustic_codes_by_name(folder: Path) -> None:
+    codes = np.arange(2 * 3 * 4).reshape(6, 4)
+    tokens = make(4, codec="mimi", codes=codes, size=64, streams=2, channels=2)
+    tokens.save(folder / "a.tok", force=True)
+    for each in (tokens, Tokens.load(folder / "a.tok"), replace(tokens, samples=tokens.samples)):
+        assert each.semantic_codebooks == 1
+        assert np.array_equal(each.semantic, codes[[0, 3]])
+        assert np.array_equal(each.acoustic, codes[[1, 2, 4, 5]])
+    assert tokens.first(1).acoustic.shape == (0, 4)
+
+
+def test_other_codecs_have_no_semantic_codes() -> None:
+    tokens = make(codec="encodec_24khz")
+    assert tokens.semantic_codebooks == 0
+    for name in ("semantic", "acoustic"):
+        with pytest.raises(NoSemanticCodebooksError, match=r"^tokens of 'encodec_24khz', none of"):
+            getattr(tokens, name)
+
+
+def test_the_number_goes_with_the_file_where_the_name_does_not_tell_it(folder: Path) -> None:
+    codes = np.arange(12).reshape(3, 4)
+    for codec, count in (("mimi", 2), ("mimi", 0), ("a_codec_of_others", 1)):
+        tokens = make(4, codec=codec, codes=codes, size=64, semantic_codebooks=count)
+        tokens.save(folder / "b.tok", force=True)
+        again = Tokens.load(folder / "b.tok")
+        assert (again, again.semantic_codebooks) == (tokens, count)
+        if count:
+            assert np.array_equal(again.semantic, codes[:count])
+        assert tokens != make(4, codec=codec, codes=codes, size=64)
+    told = make(4, codec="mimi", codes=codes, size=64, semantic_codebooks=1)
+    assert told == make(4, codec="mimi", codes=codes, size=64)
+    assert b"semantic" not in told.header.to_bytes(), "files are as they were before"
+    for wrong in (-1, 5000):
+        with pytest.raises(ValueError, match=f"^{wrong} semantic codebooks: 0 to 4096$"):
+            make(semantic_codebooks=wrong)

@@ -15,9 +15,7 @@ PANEL = "Codecs and files"
 
 
 def convert(
-    source: Annotated[
-        Path, typer.Argument(help="Checkpoint of another program, or its Hugging Face folder.")
-    ],
+    source: Annotated[Path, typer.Argument(help="Checkpoint, or its Hugging Face folder.")],
     out: Annotated[Path, typer.Argument(help="Output .safetensors file.")],
     name: Annotated[
         str | None, typer.Option(help="Name of the codec, if the weights fit several.")
@@ -32,7 +30,7 @@ def convert(
     """Write a checkpoint as safetensors with the codec's name and config inside.
 
     The program that wrote it is recognized by the names of its tensors. Code in a
-    file is never run.
+    file is never run. The card of a checkpoint of audiotok is kept.
 
     \b
     Examples:

@@ -148,6 +148,7 @@ def described(
         "fingerprint": codec.fingerprint,
         "decoder_fingerprint": codec.decoder_fingerprint,
         "former_fingerprints": list(codec.former_fingerprints),
+        "semantic_codebooks": codec.semantic_codebooks,
         "sample_rate": codec.sample_rate,
         "frame_size": codec.frame_size,
         "frame_rate": float(codec.frame_rate),

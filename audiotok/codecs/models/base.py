@@ -9,22 +9,22 @@ layers that need the whole of it (`constant_memory`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok.audio.coerce import Recording, to_audio
 from audiotok.audio.levels import check_level
-from audiotok.nn.autoencoder import Network
+from audiotok.codecs.tensors import TensorCodec
 from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import StateDictAdapter
-from audiotok.runtime.sessions import Decoding, Encoding, code_together
-from audiotok.tokens.tokenizer import Tokenizer
+from audiotok.tokens.tokenizer import Tokenizer, TokensLike
 from audiotok.tokens.tokenizer import WrongTokensError as WrongTokensError
 
 if TYPE_CHECKING:
@@ -32,15 +32,11 @@ if TYPE_CHECKING:
     from audiotok.tokens.tokens import Tokens
 
 
-def _groups(signals: Sequence[Tensor], size: int) -> Iterator[list[int]]:
-    """Yield indices of at most `size` signals `[d n]` of similar lengths, the shortest first."""
-    order = sorted(range(len(signals)), key=lambda i: signals[i].shape[1])
-    for first in range(0, len(order), size):
-        yield order[first : first + size]
-
-
-class Codec(Tokenizer, Network):
+class Codec(Tokenizer, TensorCodec):
     """A codec: `encode` and `decode` one recording, `encode_batch` and `decode_batch` a list.
+
+    For batches of tensors there are `encode_tensors` and `decode_tensors`, and with gradients
+    `reconstruct_tensors` and `decode_latents`.
 
     A subclass sets the attributes below and those of `Network`.
 
@@ -52,6 +48,7 @@ class Codec(Tokenizer, Network):
         presets: published sizes by name; a codec of such sizes has that name.
         sources: where the weights of a preset are published.
         state_dict_adapters: how other programs name these weights.
+        card: facts about the training, from the checkpoint that it was loaded from.
     """
 
     name: str
@@ -61,40 +58,66 @@ class Codec(Tokenizer, Network):
     presets: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     sources: ClassVar[Mapping[str, PublishedWeights]] = MappingProxyType({})
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = ()
+    card: Mapping[str, Any] = MappingProxyType({})
 
     # -- audio to tokens and back -------------------------------------------------------------
 
-    def encode(self, audio: Audio, *, codebooks: int | None = None, split: bool = False) -> Tokens:
+    def encode(
+        self,
+        recording: Recording,
+        rate: int | None = None,
+        *,
+        codebooks: int | None = None,
+        split: bool = False,
+    ) -> Tokens:
         """Encode one recording, resampled to the codec's rate.
 
+        >>> tokens = codec.encode("in.wav")
+        >>> tokens = codec.encode(samples, rate=48000)      # an array or tensor [t] or [c t]
+
         Args:
-            audio: a recording of any rate and length; no samples at all give no frames.
+            recording: `Audio` or the path of a file, of any rate and length; or an array or tensor
+                `[t]` or `[c t]` of floats with full scale 1, or of integers of 8, 16 or 32 bits. No
+                samples at all give no frames.
+            rate: sample rate of an array or tensor in Hz.
             codebooks: number of codebooks, from the first (all if None); fewer are coarser and
                 cheaper.
             split: whether to code each channel by itself, instead of their mean (logged once).
 
         Raises:
-            ValueError: more codebooks than there are; samples of the size of integers; channels
-                that cancel each other in their mean.
+            AudioFileError: the file cannot be read.
+            TypeError: no recording.
+            ValueError: samples without a rate, of another shape or type, NaN or infinite, or of the
+                size of integers; more codebooks than there are; channels that cancel each other in
+                their mean.
         """
         codebooks = self.quantizer.check(codebooks)
+        audio = to_audio(recording, rate)
         at_rate = self._channels(audio, split).resample(self.sample_rate)
         waves = at_rate.samples.split(self.channels)
-        codes = np.concatenate(self._codes(waves, codebooks, group=1))
+        codes = torch.cat(self._codes(waves, codebooks, group=1)).cpu().numpy()
         return self._tokens(codes, audio, len(at_rate), codebooks)
 
-    def decode(self, tokens: Tokens, *, original_rate: bool = False) -> Audio:
+    def decode(
+        self, tokens: TokensLike, *, samples: int | None = None, original_rate: bool = False
+    ) -> Audio:
         """Decode one recording, to exactly as many samples as were encoded.
 
         Args:
-            tokens: tokens of this codec, of any number of its codebooks.
+            tokens: tokens of this codec, of any number of its codebooks; or their codes `[k f]` as
+                an array or tensor of integers.
+            samples: number of samples that codes stand for; None for all that their frames hold.
+                Tokens know it themselves.
             original_rate: whether to resample to the rate and length of the original recording.
 
         Raises:
+            TypeError: neither tokens nor codes.
+            ValueError: codes of another shape or type, or that their codebook does not have.
             WrongTokensError: another codec's, or other weights'.
         """
         from audiotok.audio.audio import Audio
 
+        tokens = self.to_tokens(tokens, samples=samples)
         audio = self.decode_batch([tokens], group=1)[0]
         if not original_rate or tokens.original_rate == self.sample_rate:
             return audio
@@ -103,12 +126,19 @@ class Codec(Tokenizer, Network):
         return Audio(F.pad(audio.samples, (0, max(0, short))), audio.rate)[: len(audio) + short]
 
     def encode_batch(
-        self, audios: Sequence[Audio], *, codebooks: int | None = None, group: int | None = None
+        self,
+        recordings: Sequence[Recording],
+        rate: int | None = None,
+        *,
+        codebooks: int | None = None,
+        group: int | None = None,
     ) -> list[Tokens]:
         """Encode a list of recordings; each gets the tokens that it gets alone.
 
         Args:
-            audios: recordings of any lengths and rates; channels are mixed down.
+            recordings: recordings of any lengths and rates, each as `encode` takes it; channels are
+                mixed down.
+            rate: sample rate of arrays and tensors in Hz.
             codebooks: number of codebooks, from the first (all if None).
             group: recordings that run side by side. 1 on a CPU, where a recording alone fills
                 the cores and the codes are the same to the bit; 16 on a GPU, where they are the
@@ -116,45 +146,14 @@ class Codec(Tokenizer, Network):
         """
         group = group or self._group()
         codebooks = self.quantizer.check(codebooks)
+        audios = [to_audio(recording, rate) for recording in recordings]
         waves = [self._channels(a, split=False).resample(self.sample_rate).samples for a in audios]
         return [
-            self._tokens(codes, audio, wave.shape[1], codebooks)
+            self._tokens(codes.cpu().numpy(), audio, wave.shape[1], codebooks)
             for codes, audio, wave in zip(
                 self._codes(waves, codebooks, group), audios, waves, strict=True
             )
         ]
-
-    def _group(self) -> int:
-        """Return the default number of recordings that run side by side."""
-        return 1 if self.device.type == "cpu" else 16
-
-    def _codes(self, waves: Sequence[Tensor], codebooks: int, group: int) -> list[np.ndarray]:
-        """Return the codes `[k f]` of each wave `[c t]`, running `group` of them side by side."""
-        results: list[np.ndarray] = [np.zeros((codebooks, 0), np.int64)] * len(waves)
-        for members in _groups(waves, group):
-            batch = [waves[i] for i in members]
-            if self.fills_up:  # silence after the end changes no code, and all signals end together
-                longest = batch[-1].shape[1]
-                batch = [F.pad(wave, (0, longest - wave.shape[1])) for wave in batch]
-            encoding = Encoding(self, len(members), codebooks=codebooks)
-            codes = code_together(encoding, [wave.to(self.device) for wave in batch])
-            for i, mine in zip(members, codes, strict=True):
-                results[i] = mine[:, : self.frames(waves[i].shape[1])].cpu().numpy()
-        return results
-
-    def _waves(self, codes: Sequence[np.ndarray], group: int) -> list[Tensor]:
-        """Return the wave `[c t]` of each recording's codes `[k f]`, running `group` side by side.
-
-        All codes of a group must be of as many codebooks.
-        """
-        rows = [torch.from_numpy(mine.copy()) for mine in codes]
-        results: list[Tensor] = [torch.empty(0)] * len(rows)
-        for members in _groups(rows, group):
-            decoding = Decoding(self, len(members))
-            waves = code_together(decoding, [rows[i].to(self.device) for i in members])
-            for i, mine in zip(members, waves, strict=True):
-                results[i] = mine.cpu()
-        return results
 
     def _tokens(self, codes: np.ndarray, audio: Audio, samples: int, codebooks: int) -> Tokens:
         """Return codes as the tokens of a recording."""
@@ -166,11 +165,11 @@ class Codec(Tokenizer, Network):
             original_samples=len(audio),
         )
 
-    def decode_batch(self, batch: Sequence[Tokens], *, group: int | None = None) -> list[Audio]:
+    def decode_batch(self, batch: Sequence[TokensLike], *, group: int | None = None) -> list[Audio]:
         """Decode a list of recordings; each gets the samples that it gets alone.
 
         Args:
-            batch: tokens of this codec, each of any number of codebooks.
+            batch: tokens of this codec or codes, each as `decode` takes it.
             group: recordings that run side by side, as in `encode_batch`.
 
         Raises:
@@ -179,16 +178,17 @@ class Codec(Tokenizer, Network):
         from audiotok.audio.audio import Audio
 
         group = group or self._group()
+        batch = [self.to_tokens(tokens) for tokens in batch]
         audios: list[Audio | None] = [None] * len(batch)
         # Channels of all recordings with the same number of codebooks run side by side.
         kinds: dict[int, list[tuple[int, int]]] = {}
         for i, tokens in enumerate(batch):
-            self.check_tokens(tokens)
             kinds.setdefault(tokens.codebooks, []).extend((i, j) for j in range(tokens.streams))
         for members in kinds.values():
-            waves = self._waves([batch[i].channel(j).codes for i, j in members], group)
+            rows = [torch.from_numpy(batch[i].channel(j).codes.copy()) for i, j in members]
+            waves = self._waves(rows, group)
             for i, run in groupby(zip(members, waves, strict=True), key=lambda pair: pair[0][0]):
-                wave = torch.cat([wave for _, wave in run])
+                wave = torch.cat([wave for _, wave in run]).cpu()
                 audios[i] = Audio(wave[:, : batch[i].samples], self.sample_rate)
         return [audio for audio in audios if audio is not None]
 
@@ -248,7 +248,24 @@ class Codec(Tokenizer, Network):
             self._fingerprints = known
         return known[1]
 
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return next(self.parameters()).device
+    def codebook_embeddings(self) -> list[Tensor]:
+        """Return the embedding table `[entries d]` of each codebook, on the codec's device.
+
+        The sum of the rows of a frame's codes is the latent that the codec decodes them to
+        (`quantizer.decode`, `decode_latents`), also for the first codebooks alone. An entry of a
+        codebook that spans several latents, or part of the features, is zero elsewhere.
+        `quantizer.table(i)` returns one of them.
+
+        Raises:
+            NoTableError: codes do not decode to a sum (EnCodec 48 kHz), or a table is too large.
+        """
+        return [self.quantizer.table(i) for i in range(self.codebooks)]
+
+    def tree(self) -> str:
+        """Return the tree of all modules, as torch prints it."""
+        return nn.Module.__repr__(self)
+
+    def __repr__(self) -> str:
+        size = f"{self.parameters_total / 1e6:.1f} M parameters"
+        identity = "no weights" if self.device.type == "meta" else self.fingerprint
+        return f"<{self.facts()}, {size}, {identity} on {self.device}>"

@@ -197,15 +197,21 @@ class Dac(Codec):
     }
     # The package names these addresses, and no hashes.
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
-        "dac_44khz": PublishedWeights(file="weights.pth", url=f"{_RELEASES}/0.0.1/weights.pth"),
+        "dac_44khz": PublishedWeights(
+            file="weights.pth", url=f"{_RELEASES}/0.0.1/weights.pth", copy="descript/dac_44khz"
+        ),
         "dac_44khz_16kbps": PublishedWeights(
             file="weights_44khz_16kbps.pth", url=f"{_RELEASES}/1.0.0/weights_44khz_16kbps.pth"
         ),
         "dac_24khz": PublishedWeights(
-            file="weights_24khz.pth", url=f"{_RELEASES}/0.0.4/weights_24khz.pth"
+            file="weights_24khz.pth",
+            url=f"{_RELEASES}/0.0.4/weights_24khz.pth",
+            copy="descript/dac_24khz",
         ),
         "dac_16khz": PublishedWeights(
-            file="weights_16khz.pth", url=f"{_RELEASES}/0.0.5/weights_16khz.pth"
+            file="weights_16khz.pth",
+            url=f"{_RELEASES}/0.0.5/weights_16khz.pth",
+            copy="descript/dac_16khz",
         ),
     }
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (

@@ -152,11 +152,13 @@ class Encodec(Codec):
             file="encodec_24khz-d7cc33bc.th",
             url="https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th",
             sha256="d7cc33bc",
+            copy="facebook/encodec_24khz",
         ),
         "encodec_48khz": PublishedWeights(
             file="encodec_48khz-7e698e3e.th",
             url="https://dl.fbaipublicfiles.com/encodec/v0/encodec_48khz-7e698e3e.th",
             sha256="7e698e3e",
+            copy="facebook/encodec_48khz",
         ),
     }
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = tuple(

@@ -211,6 +211,7 @@ class Mimi(Codec):
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
         self.frame_size = prod(config.strides) * config.halving
+        self.semantic_codebooks = config.semantic
         self.block = 16  # frames are long
         sizes = Sizes(
             latent=config.latent,

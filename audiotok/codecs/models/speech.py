@@ -67,6 +67,7 @@ class Speech(Codec):
 
     name = "speech"
     config_type = Config
+    semantic_codebooks = 1
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()

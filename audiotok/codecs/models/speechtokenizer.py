@@ -80,6 +80,7 @@ class Speechtokenizer(Codec):
 
     name = "speechtokenizer"
     config_type = Config
+    semantic_codebooks = 1
     presets: ClassVar[Mapping[str, Config]] = {
         "speechtokenizer": Config(),
         "speechtokenizer_snake": Config(snake=True),

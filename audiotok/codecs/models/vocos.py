@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from audiotok._platform.shapes import Codes, Features, Latent, Output, Wave
 from audiotok.codecs.models.base import Codec, WrongTokensError
@@ -88,6 +89,10 @@ class _Counting(Rvq):
         """See `Quantizer.decode`."""
         latent = super().decode(codes)
         return _counted(latent, latent.new_full((len(codes),), codes.shape[1]))
+
+    def table(self, codebook: int) -> Tensor:
+        """See `Quantizer.table`; every code counts as one."""
+        return F.pad(super().table(codebook), (0, 1), value=1.0)
 
 
 def _counted(latent: Tensor, codebooks: Tensor) -> Latent:

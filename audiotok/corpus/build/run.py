@@ -123,6 +123,7 @@ def info_of(
         audio: column or member that is the audio.
     """
     chosen = {"audio": audio} if audio else {}
+    header = codec.header(codec.sample_rate, streams=1, codebooks=codec.kept(codebooks))
     return CorpusInfo(
         codec=codec.name,
         fingerprint=codec.fingerprint,
@@ -132,6 +133,7 @@ def info_of(
         channels=codec.channels,
         shards=(),
         job={"listing": listing, "part": f"{part[0]}/{part[1]}", **chosen},
+        semantic_codebooks=header.semantic_codebooks,
     )
 
 

@@ -132,7 +132,7 @@ class State:
     # -- resuming ---------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        job = {**asdict(self.info), "limit": self.limit}
+        job = {**self.info.to_json(), "limit": self.limit}
         path = self.inner / "job.json"
         try:
             earlier = json.loads(path.read_bytes())

@@ -44,6 +44,8 @@ class PublishedWeights:
         file: name of the file, or its path in `repo`.
         url: address of the file.
         repo: Hugging Face repository that holds the file, if there is no `url`.
+        copy: Hugging Face repository with the same weights in transformers' format, for those who
+            know it by that id, or have it in the cache of huggingface_hub.
         page: web page to get the file from by hand, if it cannot be downloaded.
         sha256: SHA-256 of the file, or its first digits; "" where it is not published.
     """
@@ -51,6 +53,7 @@ class PublishedWeights:
     file: str
     url: str = ""
     repo: str = ""
+    copy: str = ""
     page: str = ""
     sha256: str = ""
 
@@ -93,7 +96,7 @@ def cached(codec: str, source: PublishedWeights | None) -> Path | None:
     ]
     if len(files) == 1:
         return files[0]
-    return _huggingface_file(source) if source and source.repo else None
+    return _huggingface_file(source) if source and (source.repo or source.copy) else None
 
 
 def fetch(codec: str, source: PublishedWeights) -> Path:
@@ -125,8 +128,9 @@ def _huggingface_file(source: PublishedWeights) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    path = try_to_load_from_cache(source.repo, source.file)
-    return Path(path) if isinstance(path, str) else None
+    places = ((source.repo, source.file), (source.copy, "model.safetensors"))
+    paths = (try_to_load_from_cache(repo, file) for repo, file in places if repo)
+    return next((Path(path) for path in paths if isinstance(path, str)), None)
 
 
 # -- over https ------------------------------------------------------------------------------------

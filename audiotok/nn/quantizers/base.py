@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import overload
 
 import torch
@@ -86,6 +87,30 @@ class Quantizer(nn.Module):
         """Return the latents `[b d f]` of codes `[b k f]` of the first k codebooks, for any k."""
         raise NotImplementedError
 
+    def table(self, codebook: int) -> Tensor:
+        """Return the table `[entries d]` of a codebook: what each of its codes adds to a latent.
+
+        `decode` returns the sum of the rows of a frame's codes, up to rounding, also for the first
+        codebooks alone.
+
+        Args:
+            codebook: number of the codebook, from 0.
+
+        Raises:
+            NoTableError: codes do not decode to a sum, or the table is too large.
+        """
+        size = self.sizes[codebook]
+        if size > LARGEST_TABLE:
+            raise NoTableError(
+                f"codebook {codebook} has {size} entries: a table would not fit in memory; "
+                "quantizer.decode(codes) returns those of the codes at hand"
+            )
+        like = next(chain(self.parameters(), self.buffers()), torch.empty(0))
+        codes = torch.zeros(1, codebook + 1, size, dtype=torch.int64, device=like.device)
+        codes[0, codebook] = torch.arange(size, device=like.device)
+        table = self.decode(codes)[0].T
+        return table - self.decode(codes[:, :codebook, :1])[0].T if codebook else table
+
     def check(self, codebooks: int | None) -> int:
         """Return the number of codebooks to use: `codebooks`, or all if None.
 
@@ -93,6 +118,13 @@ class Quantizer(nn.Module):
             ValueError: there are not so many, or it is less than one.
         """
         return kept(codebooks, self.codebooks)
+
+
+LARGEST_TABLE = 1 << 20  # entries in a table: 400 MB at 96 features
+
+
+class NoTableError(ValueError):
+    """Error for a codebook without a table whose rows add up to decoded latents."""
 
 
 class PartedQuantizer(Quantizer):

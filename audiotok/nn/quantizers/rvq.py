@@ -12,6 +12,7 @@ to the encoder.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Literal, cast
 
 import torch
@@ -301,6 +302,13 @@ class Rvq(Quantizer):
                 for codebook, rows in zip(self._codebooks(), codes.unbind(1), strict=False)
             ]
             return torch.stack(parts).sum(0).transpose(1, 2)
+
+    def table(self, codebook: int) -> Tensor:
+        """See `Quantizer.table`; the entries themselves."""
+        like = next(chain(self.parameters(), self.buffers()))
+        return self._codebooks()[codebook].look_up(
+            torch.arange(self.sizes[codebook], device=like.device)
+        )
 
 
 def _full_precision(x: Tensor) -> torch.autocast:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import LazySequence, Quantized, Quantizer
+from audiotok.nn.quantizers.base import LazySequence, NoTableError, Quantized, Quantizer
 from audiotok.nn.quantizers.rvq import Euclidean, Rvq
 
 HEAD = 3  # number of codes before those of the latents
@@ -107,6 +107,13 @@ class SegmentRvq(Quantizer):
                 entry = codebook.look_up(mine[:, full * self.latents :])
                 latent = latent + F.pad(entry.transpose(1, 2), (0, self.latents - rest))
         return torch.cat([count, loudness, self._outer(latent, b)], 1)
+
+    def table(self, codebook: int) -> Tensor:
+        """Raise NoTableError: latents are multiplied by the loudness, and cut off at the count."""
+        raise NoTableError(
+            "codes of segments do not decode to a sum: the first ones are a count and a loudness; "
+            "quantizer.rvq.table(i) is that of the latents in a segment, before the loudness"
+        )
 
     def _head(self, latent: Tensor) -> Tensor:
         """Return the codes of count and loudness, `[b 3 f]`."""

@@ -53,15 +53,7 @@ def header_of(codec: Codec, *, codebooks: int | None, rate: int) -> Header:
     Raises:
         ValueError: the codec has fewer codebooks.
     """
-    return Header(
-        codec=codec.name,
-        fingerprint=codec.fingerprint,
-        sizes=codec.sizes[: codec.quantizer.check(codebooks)],
-        sample_rate=codec.sample_rate,
-        frame_size=codec.frame_size,
-        original_rate=rate,
-        channels=codec.channels,
-    )
+    return codec.header(rate, streams=1, codebooks=codec.kept(codebooks))
 
 
 def encode_pcm(

@@ -1,0 +1,72 @@
+"""Codebooks: what their codes may be, and which of them are semantic; for numpy and torch alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+SEMANTIC = {
+    "dm_codec": 1,
+    "mimi": 1,
+    "speech": 1,
+    "speechtokenizer": 1,
+    "speechtokenizer_snake": 1,
+}
+"""Codecs of the package whose first codebooks are distilled from a teacher, and how many are."""
+
+
+def semantic_codebooks_of(codec: str) -> int:
+    """Return the number of semantic codebooks, from the first, of a codec known by name; or 0."""
+    return SEMANTIC.get(codec, 0)
+
+
+def check_codes(codes: Any, codebooks: int, *, batch: bool = False) -> None:
+    """Raise unless shape and type of codes are those of a codec's.
+
+    Args:
+        codes: array or tensor `[k f]`, or `[b k f]` for a batch.
+        codebooks: number of codebooks of the codec.
+        batch: whether they must be a batch.
+
+    Raises:
+        TypeError: neither an array nor a tensor.
+        ValueError: another shape or type, or more codebooks than the codec has.
+    """
+    shape = "[batch codebooks frames]" if batch else "[codebooks frames]"
+    if not hasattr(codes, "dtype") or not hasattr(codes, "ndim"):
+        kind = type(codes).__name__
+        raise TypeError(f"give Tokens, or codes {shape} as an array or tensor, not {kind}")
+    if "int" not in str(codes.dtype):
+        raise ValueError(f"codes must be integers {shape}, not {codes.dtype}")
+    if codes.ndim != 2 + batch:
+        other = {2: "decode takes", 3: "decode_tensors takes"}.get(codes.ndim)
+        way = f"; {other} {codes.ndim} axes" if other else ""
+        raise ValueError(f"codes must be {shape}, not of shape {list(codes.shape)}{way}")
+    rows, frames = codes.shape[-2:]
+    if not 1 <= rows <= codebooks:
+        turn = "; turn these over" if 1 <= frames <= codebooks else ""
+        raise ValueError(
+            f"codes of {rows} codebooks and {frames} frames, where the codec has {codebooks} "
+            f"codebooks: codes must be {shape}{turn}"
+        )
+
+
+def check_range(codes: Any, sizes: Sequence[int]) -> None:
+    """Raise unless codes are entries of their codebooks.
+
+    Args:
+        codes: array or tensor `[... k f]` of integers.
+        sizes: number of entries in each codebook.
+
+    Raises:
+        ValueError: a code is negative or too large.
+    """
+    if not math.prod(codes.shape) or (codes.min() >= 0 and codes.max() < min(sizes)):
+        return
+    for row, size in enumerate(sizes):
+        mine = codes[..., row, :]
+        low, high = int(mine.min()), int(mine.max())
+        if low < 0 or high >= size:
+            code = low if low < 0 else high
+            raise ValueError(f"code {code} in codebook {row}: codes there are 0 to {size - 1}")
