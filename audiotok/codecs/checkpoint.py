@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from audiotok._platform import jsonfile
-from audiotok._platform.registry import find, find_preset, names, presets
+from audiotok._platform.registry import find, find_preset, parts, presets
+from audiotok.codecs import external
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.finite import NotFiniteError, check_finite, not_finite
 from audiotok.nn.pretrained import hub, state_dicts
@@ -50,9 +51,12 @@ def save(
             known for.
 
     Raises:
-        CheckpointError: a weight is NaN or infinite, or becomes so in `dtype`; nothing is written.
+        CheckpointError: a weight is NaN or infinite, or becomes so in `dtype`, or the codec is
+            made of code alone; nothing is written.
     """
     path = Path(path)
+    if not hasattr(codec, "config"):
+        raise CheckpointError(f"{path}: not written: {codec.name} has no config to build it from")
     metadata = {
         "format": FORMAT,
         "codec": type(codec).name,
@@ -120,10 +124,11 @@ def is_ours(path: Path) -> bool:
 
 def weights_of(name: str) -> Path | None:
     """Return the path of the local weights of codec `name`, shipped or in the cache, or None."""
-    path = WEIGHTS / f"{name}.safetensors"
+    kind = find_preset("codecs", name)[0]
+    path = (kind.weights_folder or WEIGHTS) / f"{name}.safetensors"
     if path.is_file():
         return path
-    return hub.cached(name, find_preset("codecs", name)[0].sources.get(name))
+    return hub.cached(name, kind.sources.get(name))
 
 
 def is_path(name_or_path: str | Path) -> bool:
@@ -151,8 +156,11 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
     by_path = is_path(name_or_path)
     path = Path(name_or_path) if by_path else weights_of(str(name_or_path))
     read = path is not None and (read or by_path)
+    own = not by_path and find_preset("codecs", str(name_or_path))[0].own_weights
     if path and read:
         codec = load(path, name=None if by_path else str(name_or_path))
+    elif own:
+        codec, read = build(str(name_or_path)), True
     else:
         with torch.device("meta"):  # sizes alone, without random numbers or memory for weights
             codec = build(str(name_or_path))
@@ -168,7 +176,7 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
         "parameters": codec.parameters_total,
         "causal": codec.causal,
         "latency_ms": round(1000 * codec.latency, 2) if codec.causal else None,
-        "weights": str(path) if path else None,
+        "weights": "its own" if own else str(path) if path else None,
         "fingerprint": codec.fingerprint if read else None,
         "decoder_fingerprint": codec.decoder_fingerprint if read else None,
         "card": read_card(path)["card"] if path and read and is_ours(path) else None,
@@ -176,13 +184,15 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
 
 
 def build(name: str) -> Codec:
-    """Build the codec of a known name with new random weights.
+    """Build the codec of a known name with new random weights, or with its own.
 
     Raises:
         UnknownPartError: there is no such name.
+        ExternalCodecError: the codec of another package cannot be built, or lacks members.
     """
     kind, config = find_preset("codecs", name)
-    codec = kind(config)
+    ours = kind.__module__.startswith("audiotok.")
+    codec = kind(config) if ours else external.build_plugin(kind, config)
     codec.name = name
     return codec
 
@@ -212,6 +222,8 @@ def load(
     path = Path(name_or_path)
     if not is_path(name_or_path):
         name = str(name_or_path)
+        if find_preset("codecs", name)[0].own_weights:
+            return build(name).eval().requires_grad_(False).to(device)
         path = weights_of(name) or _fetch(name)
     codec = _load_own(path, name) if is_ours(path) else _load_external(path, name)
     return codec.eval().requires_grad_(False).to(device)
@@ -247,11 +259,7 @@ def _load_external(path: Path, name: str | None) -> Codec:
         tensors, metadata = checkpoint_reader.read(path)
     except checkpoint_reader.WeightsFileError as error:
         raise CheckpointError(str(error)) from None
-    kinds = {
-        d: kind
-        for kind in (find("codecs", n) for n in names("codecs"))
-        for d in kind.state_dict_adapters
-    }
+    kinds = {d: kind for kind in parts("codecs").values() for d in kind.state_dict_adapters}
     known = (
         (state_dicts.recognise(kinds, part), part) for part in checkpoint_reader.parts(tensors)
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -52,6 +53,9 @@ class Codec(Tokenizer, Network):
         presets: published sizes by name; a codec of such sizes has that name.
         sources: where the weights of a preset are published.
         state_dict_adapters: how other programs name these weights.
+        own_weights: whether a new instance has its weights already, so that none are looked for.
+        weights_folder: folder of the weights NAME.safetensors that ship with the class; None where
+            there are none, or with audiotok's own.
     """
 
     name: str
@@ -61,6 +65,8 @@ class Codec(Tokenizer, Network):
     presets: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     sources: ClassVar[Mapping[str, PublishedWeights]] = MappingProxyType({})
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = ()
+    own_weights: ClassVar[bool] = False
+    weights_folder: ClassVar[Path | None] = None
 
     # -- audio to tokens and back -------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import torch
 
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import save
+from audiotok.codecs.functions import FunctionCodec
 from audiotok.codecs.models.base import Codec
 from audiotok.evaluation.probes.statistics import bootstrap
 from audiotok.evaluation.results import Finding
@@ -74,9 +75,11 @@ class Cost(Task):
             self._factor("encode", bench, coding, seconds),
             self._factor("decode", bench, [partial(codec.decode, t) for t in tokens], seconds),
             *self._memory(bench, max(audios, key=len)),
-            self.finding("parameters", codec.parameters_total, better="lower"),
         ]
-        return [*findings, *self._operations(codec)]
+        if isinstance(codec, FunctionCodec):
+            return [*findings, self.absent("operations", "not run: the codec is made of functions")]
+        parameters = self.finding("parameters", codec.parameters_total, better="lower")
+        return [*findings, parameters, *self._operations(codec)]
 
     def _factor(
         self, what: str, bench: Bench, calls: Sequence[Callable[[], object]], seconds: list[float]
@@ -93,6 +96,8 @@ class Cost(Task):
     def _memory(self, bench: Bench, audio: Audio) -> list[Finding]:
         """Return the peak memory of a process that encodes and decodes one recording."""
         name = "peak memory"
+        if not hasattr(bench.codec, "config"):
+            return [self.absent(name, "not run: another process cannot load this codec")]
         if not Path("/proc/self/status").exists():
             return [self.absent(name, "not run: counted on Linux only")]
         with tempfile.TemporaryDirectory(prefix="audiotok-cost-") as folder:
