@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # The house in one line: a file imports from its own room, from rooms to its left, and from
 # `_platform`, which every room stands on and which knows none.
 LINE = tuple(
-    "audio tokens nn data runtime codecs evaluation training corpus serving lm cli".split()  # noqa: SIM905
+    "audio tokens nn data runtime codecs evaluation training corpus serving lm cli testing".split()  # noqa: SIM905
 )
 LONGEST = 400  # lines of a file
 # Parts that other parts of their family are made of; no part imports any sibling but these.

@@ -25,7 +25,7 @@ class ExternalCodecError(ValueError):
 
 
 def is_import(name: object) -> bool:
-    """Return whether a name is `module:attribute`; a file of such a name is `./module:attribute`."""
+    """Return whether a name is `module:attribute`; a file of that name is `./module:attribute`."""
     return isinstance(name, str) and _IMPORT.fullmatch(name) is not None
 
 
@@ -44,17 +44,17 @@ def imported(path: str) -> Any:
     if not {"", folder} & set(sys.path):
         sys.path.insert(0, folder)
     try:
-        found = import_named(path)
+        part = import_named(path)
     except ImportError as error:
         raise ExternalCodecError(f"{path}: {error} (looked for in {folder} too)") from error
-    if isinstance(found, type) and issubclass(found, Codec) and not found.own_weights:
+    if isinstance(part, type) and issubclass(part, Codec) and not part.own_weights:
         raise ExternalCodecError(
-            f"{path}: a new {found.__name__} has random weights: name a function that loads them, "
+            f"{path}: a new {part.__name__} has random weights: name a function that loads them, "
             "or set own_weights = True if its constructor does"
         )
-    if isinstance(found, Codec) or not callable(found):
-        return found
-    return _called(path, found)
+    if isinstance(part, Codec) or not callable(part):
+        return part
+    return _called(path, part)
 
 
 def load_import(path: str) -> Codec:

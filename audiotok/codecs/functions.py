@@ -38,7 +38,7 @@ SECONDS = 30  # of audio in a block; nothing is computed before the end
 
 
 class FunctionError(ValueError):
-    """Error of a function of a `FunctionCodec`: it fails, or gives something else than it should."""
+    """Error of a function of a `FunctionCodec`: it fails, or gives what it should not."""
 
 
 class FunctionCodec(Codec):
@@ -102,6 +102,7 @@ class FunctionCodec(Codec):
         self.decodes_fewer = decodes_fewer
         self.weights = weights
         self._functions = {"encode": encode, "decode": decode}
+        self._placed: Tensor
         self.register_buffer("_placed", torch.empty(0), persistent=False)
         self.encoder = _Whole(channels, len(sizes), self._encoded)
         self.quantizer = _Verbatim(tuple(sizes))

@@ -75,7 +75,9 @@ def bench(
     specs = _subjects(recipe)
     for spec in specs:
         if is_import(spec.codec) and spec.name not in imports:
-            raise ValueError(f"{spec.name}: a recipe cannot have code imported; name it yourself")
+            raise ValueError(
+                f"{spec.name}: code that a recipe names is not imported; give that codec yourself"
+            )
     if not (recipe.metrics or recipe.tasks):
         raise ValueError("nothing to score: give --metrics or --tasks, or a recipe that does")
     for name in recipe.metrics:  # a wrong name must fail before any work is done
