@@ -49,7 +49,7 @@ CONTRACTS = {
     "baselines": ("Baseline", ("process",)),
     "codecs": ("Codec", ()),
     "exporters": ("Exporter", ("suffix", "write")),
-    "metrics": ("Metric", ("better", "protocol", "score")),
+    "metrics": ("Metric", ("score",)),
     "patterns": ("Pattern", ("cells", "passes")),
     "quantizers": ("Quantizer", ("forward", "encode", "decode")),
     "sources": ("Listing", ("takes", "items")),
@@ -159,6 +159,8 @@ def import_named(path: str) -> Any:
         ImportError: no such module or attribute, or the module cannot be imported.
     """
     module, _, attribute = path.partition(":")
+    if not attribute:
+        raise ImportError(f"{path!r} is no name of the form module:attribute")
     try:
         part: Any = import_module(module)
     except Exception as error:  # whatever the code of another package raises

@@ -70,7 +70,7 @@ def conform(codec: Codec, audio: Audio | None = None) -> Iterator[CheckResult]:
     missing = _missing(codec, ESSENTIAL)
     if missing:
         kind = type(codec).__name__
-        raise NoCodecError(f"a {kind} that lacks {', '.join(missing)} cannot be tried as a codec")
+        raise NoCodecError(f"an object of type {kind} lacks {', '.join(missing)}: no codec to try")
     audio = audio or bursts(codec.sample_rate, 12.0)
     if audio.seconds < 3:
         raise ValueError(f"{audio.seconds:.2f} s of audio are too short to try a codec on: 3 s")

@@ -22,8 +22,12 @@ def metrics(as_json: Json = False) -> None:
 
     rows: list[dict[str, Any]] = []
     for name, kind in parts("metrics").items():
-        metric = kind()
-        details = {"unit": metric.unit, "better": metric.better, "protocol": metric.protocol}
+        try:
+            metric = kind()
+            details = {"unit": metric.unit, "better": metric.better, "protocol": metric.protocol}
+        except Exception as error:  # of another package, and the others are listed all the same
+            show.error(f"metric {name!r}: {type(error).__name__}: {error}")
+            continue
         rows.append({"kind": "metric", "name": name, "variants": list(metric.options), **details})
     for name, kind in parts("tasks").items():
         protocol = _first(kind.__doc__)
