@@ -105,8 +105,8 @@ def check_codec(codec: Any, title: str) -> Codec:
     if not isinstance(codec, Codec):
         kind = type(codec).__name__
         raise ExternalCodecError(
-            f"{title}: of type {kind}, not a codec (a subclass of audiotok.Codec; of two functions, "
-            "audiotok.codecs.functions.FunctionCodec)"
+            f"{title}: of type {kind}, not a codec (a subclass of audiotok.Codec; of two "
+            "functions, audiotok.codecs.functions.FunctionCodec)"
         )
     missing = [member for member in _MEMBERS if not hasattr(codec, member)]
     if missing:
