@@ -14,7 +14,7 @@ import difflib
 import logging
 import re
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, reduce
 from importlib import import_module
 from inspect import getattr_static
 from pathlib import Path
@@ -131,6 +131,11 @@ def presets(family: str = "codecs") -> dict[str, str]:
     return {name: providers[-1] for name, providers in _providers(family).items()}
 
 
+def has_preset(family: str, name: str) -> bool:
+    """Return whether a name can be asked for; plug-ins are imported if it is none of ours."""
+    return any(name in known(family) for known in (_own_presets, _entry_points, _providers))
+
+
 def find_preset(family: str, name: str) -> tuple[type[Any], Any]:
     """Return the class of a preset and its Config; of a part without presets, its class and None.
 
@@ -162,15 +167,13 @@ def import_named(path: str) -> Any:
     if not attribute:
         raise ImportError(f"{path!r} is no name of the form module:attribute")
     try:
-        part: Any = import_module(module)
-    except Exception as error:  # whatever the code of another package raises
+        holder = import_module(module)
+    except (Exception, SystemExit) as error:  # whatever the code of another package raises
         raise ImportError(f"module {module!r} cannot be imported: {_line(error)}") from error
-    for name in attribute.split("."):
-        if not hasattr(part, name):
-            file = getattr(part, "__file__", None) or module
-            raise ImportError(f"module {module!r} ({file}) has no {attribute!r}")
-        part = getattr(part, name)
-    return part
+    try:
+        return reduce(getattr, attribute.split("."), holder)
+    except AttributeError:
+        raise ImportError(f"module {module!r} ({holder.__file__}) has no {attribute!r}") from None
 
 
 _plugin_names: dict[type[Any], str] = {}  # of the classes that `_plugin` has returned
@@ -260,6 +263,6 @@ def _unknown(family: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {family} part {name!r}.{hint} Known: {', '.join(known)}"
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     """Return the kind and the message of an error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from audiotok._platform import jsonfile
-from audiotok._platform.registry import find, find_preset, parts, presets
+from audiotok._platform.registry import find, find_preset, has_preset, parts
 from audiotok.codecs import external
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.finite import NotFiniteError, check_finite, not_finite
@@ -136,7 +136,7 @@ def is_path(name_or_path: str | Path) -> bool:
 
     A name takes precedence over a file of that name: "./speech" is the file.
     """
-    if str(name_or_path) in presets("codecs"):
+    if has_preset("codecs", str(name_or_path)):
         return False
     path = Path(name_or_path)
     written = isinstance(name_or_path, Path) or os.sep in name_or_path

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from audiotok._platform.registry import find_preset, import_named, name_of, presets
+from audiotok._platform.registry import find_preset, has_preset, import_named, name_of
 from audiotok.codecs.models.base import Codec
 
 _IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -67,7 +67,7 @@ def load_import(path: str) -> Codec:
         ExternalCodecError: it cannot be imported, is no codec, or has the name of another codec.
     """
     codec = check_codec(imported(path), path)
-    if codec.name in presets("codecs") and type(codec) is not find_preset("codecs", codec.name)[0]:
+    if has_preset("codecs", codec.name) and type(codec) is not find_preset("codecs", codec.name)[0]:
         raise ExternalCodecError(
             f"{path}: calls itself {codec.name!r}, the name of another codec here, whose tokens "
             "would be mistaken for its own: give it a name that is new"

@@ -26,6 +26,7 @@ from audiotok._platform.registry import (
     parts,
     presets,
 )
+from audiotok.codecs.load import load
 
 
 def forget() -> None:
@@ -219,3 +220,11 @@ def test_help_reads_no_entry_points():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_loading_a_codec_of_ours_imports_no_plugin(site: Path):
+    install(site, "waiting", {"codecs.hold": "waiting:Hold"})
+    assert load("speech").name == "speech"
+    assert "waiting" not in sys.modules
+    assert load("hold").name == "hold"
+    assert "waiting" in sys.modules

@@ -75,11 +75,9 @@ class Cost(Task):
             self._factor("encode", bench, coding, seconds),
             self._factor("decode", bench, [partial(codec.decode, t) for t in tokens], seconds),
             *self._memory(bench, max(audios, key=len)),
+            *self._parameters(codec),
         ]
-        if isinstance(codec, FunctionCodec):
-            return [*findings, self.absent("operations", "not run: the codec is made of functions")]
-        parameters = self.finding("parameters", codec.parameters_total, better="lower")
-        return [*findings, parameters, *self._operations(codec)]
+        return [*findings, *self._operations(codec)]
 
     def _factor(
         self, what: str, bench: Bench, calls: Sequence[Callable[[], object]], seconds: list[float]
@@ -120,8 +118,15 @@ class Cost(Task):
             self.finding(f"{name} above the loaded codec", after - before, **fields),
         ]
 
+    def _parameters(self, codec: Codec) -> list[Finding]:
+        """Return the number of parameters; nothing for a codec that shows none."""
+        total = codec.parameters_total
+        return [self.finding("parameters", total, better="lower")] if total else []
+
     def _operations(self, codec: Codec) -> list[Finding]:
         """Return the operations of the whole codec and of its encoder."""
+        if isinstance(codec, FunctionCodec):
+            return [self.absent("operations", "not run: the codec is made of functions")]
         frames = max(1, round(2 * float(codec.frame_rate)))
         frames += -frames % 16  # multi-scale codecs need a multiple of their longest frame
         samples = frames * codec.frame_size
