@@ -10,7 +10,7 @@ from importlib import import_module
 
 import typer
 
-from audiotok._platform.registry import names
+from audiotok._platform.registry import shipped
 from audiotok.cli import console as show
 
 EPILOG = "[dim]Exit codes: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted.[/]"
@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _name in names("commands"):
+for _name in shipped("commands"):
     _module = import_module(f"audiotok.cli.commands.{_name}")
     _command = getattr(_module, _name)
     if isinstance(_command, typer.Typer):  # commands of its own

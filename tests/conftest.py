@@ -28,7 +28,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 # Installed before audiotok is imported, so that all its annotations are checked at run time.
 install_import_hook("audiotok", f"{__name__}.checked")
-pytest.register_assert_rewrite("contracts")
+pytest.register_assert_rewrite("contracts", "audiotok.testing")
 
 import torch  # noqa: E402
 

@@ -1,43 +1,85 @@
-"""Lookup of a part by its file name: `find("codecs", "speech")` is `Speech` of codecs/speech.py.
+"""Lookup of a part by its name: `find("codecs", "speech")` is `Speech` of codecs/models/speech.py.
 
 A part may define presets, which have names of their own: `find_preset("codecs", "dac_16khz")`.
+Parts of other packages are entry points of the group `audiotok.FAMILY` (`CONTRACTS` says of which
+families), so installing such a package is what allows its code to run:
+
+    [project.entry-points."audiotok.metrics"]
+    loudness = "my_package.metrics:Loudness"
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
+import re
 from collections.abc import Iterable
+from functools import cache, reduce
 from importlib import import_module
+from inspect import getattr_static
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+log = logging.getLogger("audiotok")
 
 FAMILIES = {
-    "anchors": "evaluation.baselines",
+    "asr": "evaluation.asr",
     "backends": "runtime.backends",
+    "baselines": "evaluation.baselines",
     "codecs": "codecs.models",
     "commands": "cli.commands",
     "discriminators": "training.discriminators",
-    "embedders": "evaluation.speaker",
-    "engines": "corpus.build.executors",
+    "executors": "corpus.build.executors",
     "exporters": "lm.exporters",
     "layers": "nn.layers",
-    "listings": "data.sources",
     "metrics": "evaluation.metrics",
     "patterns": "lm.patterns",
     "quantizers": "nn.quantizers",
-    "recognizers": "evaluation.asr",
+    "sources": "data.sources",
+    "speaker": "evaluation.speaker",
     "tasks": "evaluation.tasks",
     "teachers": "data.features",
 }
 """Family of interchangeable parts -> its package within audiotok."""
+
+CONTRACTS = {
+    "baselines": ("Baseline", ("process",)),
+    "codecs": ("Codec", ()),
+    "exporters": ("Exporter", ("suffix", "write")),
+    "metrics": ("Metric", ("score",)),
+    "patterns": ("Pattern", ("cells", "passes")),
+    "quantizers": ("Quantizer", ("forward", "encode", "decode")),
+    "sources": ("Listing", ("takes", "items")),
+    "tasks": ("Task", ("run",)),
+    "teachers": ("Teacher", ("load", "features")),
+}
+"""Family that other packages may add to -> base class of its parts, and what they must define."""
 
 
 class UnknownPartError(ValueError):
     """Error of a name for which the family has no part."""
 
 
+class PluginError(ValueError):
+    """Error of another package's part: a name that is taken, or a class that cannot be used."""
+
+
 def names(family: str = "codecs") -> list[str]:
-    """Return the names of all parts of a family (a key of `FAMILIES`), sorted.
+    """Return the names of all parts of a family, ours and those of plug-ins, sorted.
+
+    Nothing is imported, so a plug-in that cannot be used is listed too.
+
+    Raises:
+        UnknownPartError: there is no such family.
+    """
+    return sorted({*shipped(family), *_entry_points(family)})
+
+
+def shipped(family: str) -> list[str]:
+    """Return the names of the parts of a family (a key of `FAMILIES`) that are ours, sorted.
 
     Raises:
         UnknownPartError: there is no such family.
@@ -51,39 +93,168 @@ def names(family: str = "codecs") -> list[str]:
 def find(family: str, name: str) -> type[Any]:
     """Return the class of the part `name` of `family`: `split_rvq` gives `SplitRvq`.
 
-    Only the file asked for is imported.
+    Only the part asked for is imported.
 
     Raises:
         UnknownPartError: no such part; the message lists the known ones and the nearest.
+        PluginError: a plug-in of this name cannot be used; the message names its package.
     """
-    known = names(family)
-    if name not in known:
-        raise UnknownPartError(_unknown(family, name, known))
-    module = import_module(f"audiotok.{FAMILIES[family]}.{name}")
-    return getattr(module, "".join(word.capitalize() for word in name.split("_")))
+    if name in _entry_points(family):
+        return _plugin(family, name)
+    if name not in shipped(family):
+        raise UnknownPartError(_unknown(family, name, names(family)))
+    return _own(family, name)
+
+
+def parts(family: str) -> dict[str, type[Any]]:
+    """Return all parts of a family by name; a plug-in that cannot be used only gives a warning."""
+    usable = {}
+    for name in names(family):
+        try:
+            usable[name] = find(family, name)
+        except PluginError as error:
+            log.warning("%s", error)
+    return usable
+
+
+def name_of(part: type[Any]) -> str:
+    """Return the name by which `find` gives a part."""
+    return _plugin_names.get(part) or part.__module__.rpartition(".")[2]
 
 
 def presets(family: str = "codecs") -> dict[str, str]:
     """Return the names that can be asked for, each with the part that provides it.
 
-    A part that lists `presets` is known by their names, any other by its own. Every part of the
-    family is imported.
+    A part that lists `presets` is known by their names, any other by its own, and so is a plug-in
+    that cannot be used. Every part of the family is imported.
     """
-    parts = {part: getattr(find(family, part), "presets", None) for part in names(family)}
-    return {preset: part for part, listed in parts.items() for preset in listed or (part,)}
+    return {name: providers[-1] for name, providers in _providers(family).items()}
+
+
+def has_preset(family: str, name: str) -> bool:
+    """Return whether a name can be asked for; plug-ins are imported if it is none of ours."""
+    return any(name in known(family) for known in (_own_presets, _entry_points, _providers))
 
 
 def find_preset(family: str, name: str) -> tuple[type[Any], Any]:
     """Return the class of a preset and its Config; of a part without presets, its class and None.
 
+    Plug-ins are imported only where the name is none of ours.
+
     Raises:
         UnknownPartError: no such name; the message lists the known ones and the nearest.
+        PluginError: a plug-in of this name cannot be used; the message names its package.
     """
-    known = presets(family)
+    known = _own_presets(family)
+    if name not in known or name in _entry_points(family):
+        known = _providers(family)
     if name not in known:
         raise UnknownPartError(_unknown(family, name, known))
-    part = find(family, known[name])
-    return part, getattr(part, "presets", {}).get(name)
+    kinds = [find(family, part) for part in known[name]]
+    if len(kinds) > 1:
+        both = " and ".join(map(repr, known[name]))
+        raise PluginError(f"{family} part {name!r}: of the plug-ins {both}; uninstall one of them")
+    return kinds[0], getattr(kinds[0], "presets", {}).get(name)
+
+
+def import_named(path: str) -> Any:
+    """Return the object that `module:attribute` names.
+
+    Raises:
+        ImportError: no such module or attribute, or the module cannot be imported.
+    """
+    module, _, attribute = path.partition(":")
+    if not attribute:
+        raise ImportError(f"{path!r} is no name of the form module:attribute")
+    try:
+        holder = import_module(module)
+    except (Exception, SystemExit) as error:  # whatever the code of another package raises
+        raise ImportError(f"module {module!r} cannot be imported: {_line(error)}") from error
+    try:
+        return reduce(getattr, attribute.split("."), holder)
+    except AttributeError:
+        raise ImportError(f"module {module!r} ({holder.__file__}) has no {attribute!r}") from None
+
+
+_plugin_names: dict[type[Any], str] = {}  # of the classes that `_plugin` has returned
+
+
+@cache
+def _entry_points(family: str) -> dict[str, list[EntryPoint]]:
+    """Return the entry points of a family by name; nothing of them is imported."""
+    if family not in CONTRACTS:
+        return {}
+    from importlib.metadata import entry_points  # 40 ms that `audiotok --help` does not need
+
+    points: dict[str, list[EntryPoint]] = {}
+    try:
+        for point in entry_points(group=f"audiotok.{family}"):
+            points.setdefault(point.name, []).append(point)
+    except Exception as error:  # one damaged file of any installed package spoils the whole list
+        log.warning("no plug-ins: the entry points of a package are damaged: %s", _line(error))
+    return points
+
+
+@cache
+def _plugin(family: str, name: str) -> type[Any]:
+    """Import a part of another package, and return it if it can be used."""
+    points = _entry_points(family)[name]
+    packages = " and ".join(sorted(point.dist.name if point.dist else "?" for point in points))
+    title = f"{family} plug-in {name!r} of package {packages}"
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise PluginError(f"{title}: a name is of letters, digits and _ . - only")
+    if len(points) > 1:
+        raise PluginError(f"{title}: two parts of one name; uninstall one of them")
+    class_name, members = CONTRACTS[family]
+    base = getattr(import_module(f"audiotok.{FAMILIES[family]}.base"), class_name)
+    own = {*shipped(family), *(_own_presets(family) if hasattr(base, "presets") else ())}
+    if name in own:
+        raise PluginError(f"{title}: audiotok has a part of this name; uninstall the package")
+    value = points[0].value
+    try:
+        part = import_named(value)
+    except ImportError as error:
+        raise PluginError(f"{title}: {error}") from error
+    if not (isinstance(part, type) and issubclass(part, base)):
+        raise PluginError(f"{title}: {value} is no subclass of {base.__module__}.{class_name}")
+    missing = [m for m in members if getattr_static(part, m, None) is getattr_static(base, m, None)]
+    if missing:
+        raise PluginError(f"{title}: {value} does not define {', '.join(missing)}")
+    taken = sorted(own & {*getattr(part, "presets", ())})
+    if taken:
+        raise PluginError(f"{title}: audiotok has a part of the name of its preset {taken[0]!r}")
+    _plugin_names[part] = name
+    return part
+
+
+def _own(family: str, name: str) -> type[Any]:
+    """Return the class of a part that is ours."""
+    module = import_module(f"audiotok.{FAMILIES[family]}.{name}")
+    return getattr(module, "".join(word.capitalize() for word in name.split("_")))
+
+
+def _own_presets(family: str) -> dict[str, list[str]]:
+    """Return the names by which our parts can be asked for, each with the part it is of."""
+    own = {part: _own(family, part) for part in shipped(family)}
+    return {name: [part] for part, kind in own.items() for name in _presets(kind, part)}
+
+
+def _providers(family: str) -> dict[str, list[str]]:
+    """Return the names that can be asked for, each with the parts that provide it, ours first."""
+    providers = _own_presets(family)
+    for part in _entry_points(family):
+        try:
+            provided = _presets(_plugin(family, part), part)
+        except PluginError:
+            provided = (part,)
+        for name in provided:
+            providers.setdefault(name, []).append(part)
+    return providers
+
+
+def _presets(kind: type[Any], name: str) -> Iterable[str]:
+    """Return the names by which a part can be asked for."""
+    return getattr(kind, "presets", None) or (name,)
 
 
 def _unknown(family: str, name: str, known: Iterable[str]) -> str:
@@ -92,3 +263,8 @@ def _unknown(family: str, name: str, known: Iterable[str]) -> str:
     near = near or difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"unknown {family} part {name!r}.{hint} Known: {', '.join(known)}"
+
+
+def _line(error: BaseException) -> str:
+    """Return the kind and the message of an error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

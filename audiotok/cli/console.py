@@ -148,16 +148,20 @@ def finding(check: str, verdict: str, text: str) -> None:
     )
 
 
-def certificate(name: str, fingerprint: str, failed: list[str]) -> None:
+def certificate(name: str, fingerprint: str, failed: list[str], untried: list[str]) -> None:
     """Print whether a codec passed all conformance checks.
 
     Args:
         name: of the codec.
         fingerprint: of its weights.
         failed: names of the checks that it failed.
+        untried: names of the checks that could not be tried.
     """
     word, style = ("conforms", "green") if not failed else ("does not conform", "red")
+    if untried and not failed:
+        word, style = "conforms as far as it could be tried", "yellow"
     why = f": {', '.join(failed)}" if failed else ""
+    why += f"; not tried: {', '.join(untried)}" if untried else ""
     stdout_console.print(Text.assemble(plain(f"{name} ({fingerprint}) "), (word, style), why))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiotok._platform.registry import presets
+from audiotok._platform.registry import has_preset
 from audiotok.codecs.load import load_in_backend
 from audiotok.runtime.batch.workers import Job
 from audiotok.runtime.files import decode_file, encode_file
@@ -75,6 +75,6 @@ def codec_for(
 def _known(name: str) -> bool:
     """Return whether there is a codec of this name; False without torch, as none can be listed."""
     try:
-        return name in presets("codecs")
+        return has_preset("codecs", name)
     except ImportError:
         return False

@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from audiotok._platform import jsonfile
-from audiotok._platform.registry import find, find_preset, names, presets
+from audiotok._platform.registry import find, find_preset, has_preset, parts
+from audiotok.codecs import external
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.device import usable_device
 from audiotok.nn.finite import NotFiniteError, check_finite, not_finite
@@ -55,9 +56,12 @@ def save(
             known for.
 
     Raises:
-        CheckpointError: a weight is NaN or infinite, or becomes so in `dtype`; nothing is written.
+        CheckpointError: a weight is NaN or infinite, or becomes so in `dtype`, or the codec is
+            made of code alone; nothing is written.
     """
     path = Path(path)
+    if not hasattr(codec, "config"):
+        raise CheckpointError(f"{path}: not written: {codec.name} has no config to build it from")
     metadata = {
         "format": FORMAT,
         "codec": type(codec).name,
@@ -131,10 +135,11 @@ def is_ours(path: Path) -> bool:
 
 def weights_of(name: str) -> Path | None:
     """Return the path of the local weights of codec `name`, shipped or in the cache, or None."""
-    path = WEIGHTS / f"{name}.safetensors"
+    kind = find_preset("codecs", name)[0]
+    path = (kind.weights_folder or WEIGHTS) / f"{name}.safetensors"
     if path.is_file():
         return path
-    return hub.cached(name, find_preset("codecs", name)[0].sources.get(name))
+    return hub.cached(name, kind.sources.get(name))
 
 
 def is_path(name_or_path: str | Path) -> bool:
@@ -143,7 +148,7 @@ def is_path(name_or_path: str | Path) -> bool:
     A name takes precedence over a file of that name: "./speech" is the file. The id of a Hugging
     Face repository whose weights are known (`hub_ids`) is a name, unless there is such a folder.
     """
-    if str(name_or_path) in presets("codecs") or name_at_hub(name_or_path):
+    if has_preset("codecs", str(name_or_path)) or name_at_hub(name_or_path):
         return False
     path = Path(name_or_path)
     written = isinstance(name_or_path, Path) or os.sep in name_or_path
@@ -164,8 +169,11 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
     name = name_at_hub(name_or_path) or str(name_or_path)
     path = file_of(Path(name_or_path)) if by_path else weights_of(name)
     read = path is not None and (read or by_path)
+    own = not by_path and find_preset("codecs", name)[0].own_weights
     if path and read:
         codec = load(path, name=None if by_path else name)
+    elif own:
+        codec, read = build(name), True
     else:
         with torch.device("meta"):  # sizes alone, without random numbers or memory for weights
             codec = build(name)
@@ -181,7 +189,7 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
         "parameters": codec.parameters_total,
         "causal": codec.causal,
         "latency_ms": round(1000 * codec.latency, 2) if codec.causal else None,
-        "weights": str(path) if path else None,
+        "weights": "its own" if own else str(path) if path else None,
         "fingerprint": codec.fingerprint if read else None,
         "decoder_fingerprint": codec.decoder_fingerprint if read else None,
         "card": codec.card if path and read and is_ours(path) else None,
@@ -189,13 +197,15 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
 
 
 def build(name: str) -> Codec:
-    """Build the codec of a known name with new random weights.
+    """Build the codec of a known name with new random weights, or with its own.
 
     Raises:
         UnknownPartError: there is no such name.
+        ExternalCodecError: the codec of another package cannot be built, or lacks members.
     """
     kind, config = find_preset("codecs", name)
-    codec = kind(config)
+    ours = kind.__module__.startswith("audiotok.")
+    codec = kind(config) if ours else external.build_plugin(kind, config)
     codec.name = name
     return codec
 
@@ -228,6 +238,8 @@ def load(
     path = Path(name_or_path)
     if not is_path(name_or_path):
         name = name_at_hub(name_or_path) or str(name_or_path)
+        if find_preset("codecs", name)[0].own_weights:
+            return build(name).eval().requires_grad_(False).to(device)
         path = weights_of(name) or _fetch(name)
     path = file_of(path)
     codec = _load_own(path, name) if is_ours(path) else _load_external(path, name)
@@ -298,11 +310,7 @@ def _load_external(path: Path, name: str | None) -> Codec:
         tensors, metadata = checkpoint_reader.read(path)
     except checkpoint_reader.WeightsFileError as error:
         raise CheckpointError(str(error)) from None
-    kinds = {
-        d: kind
-        for kind in (find("codecs", n) for n in names("codecs"))
-        for d in kind.state_dict_adapters
-    }
+    kinds = {d: kind for kind in parts("codecs").values() for d in kind.state_dict_adapters}
     known = (
         (state_dicts.recognise(kinds, part), part) for part in checkpoint_reader.parts(tensors)
     )

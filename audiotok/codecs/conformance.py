@@ -1,33 +1,37 @@
 """Conformance: a certificate of whether a codec keeps the promises that every codec makes.
 
 Each check runs the codec through its public interface only, so it holds for a codec that ships, one
-you trained, and one with other weights. A check that cannot apply gives the reason and is no
-failure.
+you trained, one with other weights, and one of another package. A check that cannot apply gives the
+reason and is no failure; one that cannot be tried, as the codec lacks what it calls, is no pass.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from audiotok.audio.audio import Audio
-from audiotok.codecs.models.base import Codec
 from audiotok.nn.finite import not_finite
 from audiotok.runtime.sessions import Decoding, Encoding
 from audiotok.runtime.stream import Stream
 from audiotok.tokens.tokens import Tokens
 
+if TYPE_CHECKING:
+    from audiotok.codecs.models.base import Codec
+else:
+    Codec = Any  # whatever has the members that a check uses
+
 NEAR_TIES = 1e-3  # share of frames in which rounding may decide between two equally near entries
 TOLERANCE = 1e-4  # largest difference of samples, relative to the loudest sample
 
-Verdict = Literal["pass", "fail", "does not apply"]
+Verdict = Literal["pass", "fail", "does not apply", "not tried"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,10 @@ class PromiseError(Exception):
     """A promise that is not kept; the message describes the difference."""
 
 
+class NoCodecError(ValueError):
+    """Error of an object that lacks what every check uses."""
+
+
 class InapplicableError(Exception):
     """A check that does not apply to this codec or machine; the message gives the reason."""
 
@@ -51,12 +59,18 @@ def conform(codec: Codec, audio: Audio | None = None) -> Iterator[CheckResult]:
     """Run every check on a codec and yield the result of each as it ends.
 
     Args:
-        codec: codec in eval mode, on any device.
+        codec: codec in eval mode, on any device; or an object with a part of its members, of which
+            those of `ESSENTIAL` are needed, and checks that use others are not tried.
         audio: recording to run the checks on, at least 3 s; bursts of noise if None.
 
     Raises:
         ValueError: the audio is too short.
+        NoCodecError: an essential member is missing.
     """
+    missing = _missing(codec, ESSENTIAL)
+    if missing:
+        kind = type(codec).__name__
+        raise NoCodecError(f"an object of type {kind} lacks {', '.join(missing)}: no codec to try")
     audio = audio or bursts(codec.sample_rate, 12.0)
     if audio.seconds < 3:
         raise ValueError(f"{audio.seconds:.2f} s of audio are too short to try a codec on: 3 s")
@@ -67,12 +81,18 @@ def conform(codec: Codec, audio: Audio | None = None) -> Iterator[CheckResult]:
     for name, check in CHECKS.items():
         verdict: Verdict = "pass"
         try:
+            missing = _missing(codec, USED.get(name, ()))
+            if missing:
+                more = f" and {len(missing) - 4} others" if len(missing) > 4 else ""
+                message = f"it lacks {', '.join(missing[:4])}{more}"
+                yield CheckResult(name, "not tried", message)
+                continue
             message = check(codec, audio)
         except PromiseError as failure:
             verdict, message = "fail", str(failure)
         except InapplicableError as reason:
             verdict, message = "does not apply", str(reason)
-        except (ValueError, RuntimeError, IndexError, TypeError) as error:
+        except Exception as error:  # whatever the code of another package raises
             verdict = "fail"
             message = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         yield CheckResult(name, verdict, message)
@@ -97,7 +117,10 @@ def bursts(rate: int, seconds: float) -> Audio:
 
 def _weights(codec: Codec, audio: Audio) -> str:
     """Check that all weights are finite."""
-    bad = not_finite(codec.state_dict())
+    state = codec.state_dict()
+    if not state:
+        raise InapplicableError("it shows no weights, and may have some all the same")
+    bad = not_finite(state)
     if bad:
         raise PromiseError(f"{bad[0]} holds {bad[1]}")
     return f"{codec.parameters_total} parameters, all finite"
@@ -206,8 +229,10 @@ def _receptive_field(codec: Codec, audio: Audio) -> str:
     message = f"{seconds[0]:.3f} s before a frame, {seconds[1]:.3f} s after it"
     middle = tokens.frames // 2
     past = (middle + 1) * frame + after
-    if not math.isfinite(after) or past + frame >= len(audio):
-        return message
+    if not math.isfinite(after):
+        raise InapplicableError("a frame may depend on the whole recording")
+    if past + frame >= len(audio):
+        raise InapplicableError(f"{message}: farther than this recording reaches")
     samples = audio.samples.clone()
     samples[:, int(past) :] = -samples[:, int(past) :]
     other = codec.encode(Audio(samples, audio.rate))
@@ -221,6 +246,8 @@ def _precision(codec: Codec, audio: Audio) -> str:
     tokens, samples = codec.encode(audio), audio.samples.to(codec.device)
     if codec.device.type == "mps":
         raise InapplicableError("this device has no float64")
+    if not any(weight.is_floating_point() for weight in codec.encoder.state_dict().values()):
+        raise InapplicableError("its encoder shows no weights whose precision could be changed")
     codec.encoder.double()  # exactly reversible; codebooks are always searched in float32
     try:
         encoding = Encoding(codec)
@@ -261,6 +288,38 @@ CHECKS: dict[str, Callable[[Codec, Audio], str]] = {
     "dtype": _precision,
     "device": _devices,
 }
+
+
+ESSENTIAL = ("name", "sample_rate", "frame_size", "channels", "encode", "decode")
+"""Members that every check uses."""
+
+_STEPS = (
+    *("device", "quantizer", "block", "causal", "look_ahead", "first_frames", "fills_up"),
+    *("start_padding", "padding_frames", "frames", "start_latent", "step_latent", "finish_latent"),
+    *("start_wave", "step_wave", "finish_wave", "flush_wave"),
+)
+USED = {
+    "weights": ("state_dict", "parameters_total"),
+    "batch": ("encode_batch", "decode_batch"),
+    "chunk": ("exact_chunks", "constant_memory", *_STEPS),
+    "stream": ("latency", *_STEPS),
+    "receptive field": ("receptive_field",),
+    "dtype": ("encoder", *_STEPS),
+    "device": ("device", "to"),
+}
+"""Other members that a check uses."""
+
+
+def _missing(codec: Any, members: Iterable[str]) -> list[str]:
+    """Return the members that a codec lacks."""
+
+    def there(member: str) -> bool:
+        try:
+            return hasattr(codec, member)
+        except NotImplementedError:  # a property that a base class leaves to be defined
+            return False
+
+    return [member for member in members if not there(member)]
 
 
 def _cut(x: torch.Tensor, most: int, random: np.random.Generator) -> Iterator[torch.Tensor]:

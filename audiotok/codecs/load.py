@@ -77,7 +77,9 @@ def load(
         name_or_path: a codec's name (`"encodec_24khz"`, or any of `names`), or the id of the
             Hugging Face repository of its weights (`"kyutai/mimi"`); else a file, the folder of
             such a repository or of `codecs.transformers`, or a folder that `audiotok export`
-            wrote, which needs a backend other than torch, and no torch.
+            wrote, which needs a backend other than torch, and no torch; else code,
+            `"my_module:codec"`: a codec, or a class or function of no arguments that gives one.
+            It is imported, so pass no such name that a file holds.
         name: name of the codec in a file whose weights fit several (DM-Codec's are
             SpeechTokenizer's in all but their values).
         device: device on which to place it; torch only.
@@ -96,6 +98,8 @@ def load(
         ImportError: the backend's library is not installed; the message tells how to install it.
         UnknownPartError: no such name or backend; the message lists the known ones.
         UsageError: weights of another dtype than float32.
+        ExternalCodecError: code that cannot be imported, or that is no codec.
+        PluginError: a codec of another package that cannot be used.
     """
     if str(dtype).removeprefix("torch.") not in ("None", "float32"):
         raise UsageError(
@@ -108,11 +112,14 @@ def load(
             way = "load(..., backend='onnx'), or --backend onnx, runs it"
             raise ExportError(f"{name_or_path}: an exported codec, which torch does not run: {way}")
         try:
-            from audiotok.codecs.checkpoint import load as load_weights
+            from audiotok.codecs import checkpoint, external
         except ImportError as error:
             way = "pip install torch, or give an exported codec and backend='onnx'"
             raise ExportError(f"{name_or_path}: needs torch ({error}): {way}") from None
-        return load_weights(name_or_path, name=name, device=device)
+        if external.is_import(name_or_path):
+            codec = external.load_import(str(name_or_path))
+            return codec.eval().requires_grad_(False).to(device)
+        return checkpoint.load(name_or_path, name=name, device=device)
     kind = find("backends", backend)
     if str(device) != "cpu":
         raise ExportError(f"backend {backend} runs on the CPU, not on {device}")
@@ -168,14 +175,13 @@ def _load_exported(codec: str, backend: str, device: str) -> Exported:
 def _exported(name_or_path: str | Path, name: str | None) -> Path:
     """Return the cached export of a codec; export it if there is none, or an old or damaged one."""
     try:
-        from audiotok.codecs.checkpoint import load as load_weights
         from audiotok.codecs.export.folder import export
     except ImportError as error:
         way = "give a folder that `audiotok export` wrote elsewhere"
         raise ExportError(
             f"{name_or_path}: no exported codec, and it cannot be exported here ({error}): {way}"
         ) from None
-    codec = load_weights(name_or_path, name=name)
+    codec = load(name_or_path, name=name)
     weights = f"{codec.fingerprint}-{codec.decoder_fingerprint}"
     folder = cache_folder() / "exported" / f"{codec.name}-{weights}"
     if not _is_current(folder):

@@ -33,6 +33,8 @@ def sized(kind: Any, sizes: dict[str, Any], where: str) -> Any:
     Raises:
         ValueError: the `Config` has no such field.
     """
+    if not hasattr(kind, "config_type"):
+        raise ValueError(f"[{where}]: {kind.__name__} has no sizes, and cannot be trained")
     config = kind.config_type()
     unknown = set(sizes) - set(vars(config))
     if unknown:

@@ -51,7 +51,7 @@ def test_only_parts_are_parts(name: str):
 def test_an_unknown_family_lists_those_there_are():
     for family in ("codec", "train", ""):
         with pytest.raises(
-            UnknownPartError, match=f"^no family {family!r}; there are anchors, backends, codecs"
+            UnknownPartError, match=f"^no family {family!r}; there are asr, backends, baselines"
         ):
             names(family)
 

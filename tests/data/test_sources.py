@@ -54,7 +54,7 @@ def test_every_kind_is_found_by_its_look_and_takes_no_other(tmp_path: Path):
     """Each makes something of its own; asked for by a name that is none, all are listed."""
     with pytest.raises(ValueError, match=r"folder.*kaldi.*webdataset"):
         listing_of(str(tmp_path / "nothing"))
-    assert set(names("listings")) == {
+    assert set(names("sources")) == {
         "folder", "huggingface", "kaldi", "lhotse", "parquet", "table", "webdataset"
     }  # fmt: skip
 

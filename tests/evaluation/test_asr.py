@@ -61,12 +61,12 @@ class Attack:
 # ---- every recognizer
 
 
-@pytest.mark.parametrize("name", names("recognizers"))
+@pytest.mark.parametrize("name", names("asr"))
 def test_says_what_it_is_before_it_loads_anything(name: str):
-    part = find("recognizers", name)("/some/where/a_model", language="en")
+    part = find("asr", name)("/some/where/a_model", language="en")
     assert isinstance(part, Recognizer)
     assert "a_model" in part.protocol
-    assert find("recognizers", name)().model in find("recognizers", name)().protocol
+    assert find("asr", name)().model in find("asr", name)().protocol
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -212,7 +212,7 @@ def test_wav2vec2_is_torchaudios(pipeline: tuple[Any, Path]):
     torch.save(network.state_dict(), file)
     try:
         audios = [sound(1.3), sound(0.5, 24000, seed=1), sound(0.001)]
-        texts = find("recognizers", "wav2vec2")().transcribe(audios)
+        texts = find("asr", "wav2vec2")().transcribe(audios)
         with torch.inference_mode():
             scores = network(audios[0].samples)[0][0].clone()
     finally:
@@ -233,14 +233,14 @@ def test_wav2vec2_runs_nothing_in_a_file(
     torch.save({"weight": Attack()}, file)
     try:
         with pytest.raises(MissingModelError, match="cannot be had"):
-            find("recognizers", "wav2vec2")().transcribe([sound()])
+            find("asr", "wav2vec2")().transcribe([sound()])
     finally:
         file.unlink()
     assert not Path("attacked").exists()
     with pytest.raises(MissingModelError, match="put its file wav2vec2_fairseq_base"):
-        find("recognizers", "wav2vec2")().transcribe([sound()])
+        find("asr", "wav2vec2")().transcribe([sound()])
     with pytest.raises(MissingModelError, match=r"only .*WAV2VEC2_ASR_BASE_960H"):
-        find("recognizers", "wav2vec2")("WAV2VEC2_BASE").transcribe([sound()])
+        find("asr", "wav2vec2")("WAV2VEC2_BASE").transcribe([sound()])
 
 
 # ---- transformers

@@ -32,7 +32,7 @@ def baseline(spec: str) -> Baseline:
     for program in MUST.get(name, ()):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
-    return find("anchors", name)(option)
+    return find("baselines", name)(option)
 
 
 def ratio(output: Audio, audio: Audio) -> float:
@@ -67,7 +67,7 @@ def test_length_and_rate_come_back(name: str, rate: int, samples: int, reading: 
 def test_an_option_that_does_not_exist(spec: str):
     name, _, option = spec.partition(":")
     with pytest.raises(ValueError, match=f"^{name}:.*(option|weights|it has no)") as error:
-        find("anchors", name)(option)
+        find("baselines", name)(option)
     assert "\n" not in str(error.value)
 
 
@@ -77,7 +77,7 @@ def test_a_missing_program(
 ):
     monkeypatch.setenv("PATH", str(tmp_path))
     name, _, option = spec.partition(":")
-    part = find("anchors", name)(option)
+    part = find("baselines", name)(option)
     with pytest.raises(ImportError, match=f"apt-get install {package}"):
         part.process(reading)
 
@@ -97,7 +97,7 @@ def test_fitted_makes_up_for_little():
 
 
 def test_every_anchor_is_found():
-    assert set(names("anchors")) == {*OPTIONS, "lyra", "encodec", "folder"}
+    assert set(names("baselines")) == {*OPTIONS, "lyra", "encodec", "folder"}
 
 
 # ---- classical
@@ -194,19 +194,19 @@ def test_a_file_at_another_rate(tmp_path: Path, reading: Audio):
 def test_lyra_without_its_models(folder: str, reading: Audio, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("LYRA", raising=False)
     with pytest.raises(MissingModelError, match="model_coeffs"):
-        find("anchors", "lyra")(f"6000:{folder}").process(reading)
+        find("baselines", "lyra")(f"6000:{folder}").process(reading)
 
 
 @pytest.mark.skipif(not LYRA, reason="LYRA names no folder with Lyra's models")
 @pytest.mark.parametrize("bits", [3200, 6000, 9200])
 def test_lyra_writes_its_frames(bits: int, reading: Audio):
     pytest.importorskip("ai_edge_litert")
-    part = find("anchors", "lyra")(str(bits))
+    part = find("baselines", "lyra")(str(bits))
     output, size = part.process(reading)
     assert len(output) == len(reading)
     assert size == -(-len(reading) // 320) * bits // 400
     assert torch.equal(part.process(reading)[0].samples, output.samples)  # nothing is left over
-    again = find("anchors", "lyra")(f"{bits}:{LYRA}").process(reading)[0]
+    again = find("baselines", "lyra")(f"{bits}:{LYRA}").process(reading)[0]
     assert torch.equal(again.samples, output.samples)
     assert find("metrics", "stft")().score(output, reading).value < 2
 
@@ -214,7 +214,7 @@ def test_lyra_writes_its_frames(bits: int, reading: Audio):
 def test_encodec_without_its_weights(reading: Audio):
     pytest.importorskip("encodec")
     with pytest.raises(MissingModelError, match=r"put encodec_24khz.*\.th into") as error:
-        find("anchors", "encodec")("6").process(reading)
+        find("baselines", "encodec")("6").process(reading)
     assert "\n" not in str(error.value)
 
 
@@ -222,7 +222,7 @@ def test_encodec_without_its_weights(reading: Audio):
 @pytest.mark.parametrize("kbps", ["1.5", "6"])
 def test_encodec_counts_the_bytes_of_its_file(kbps: str, reading: Audio):
     package = pytest.importorskip("encodec")
-    part = find("anchors", "encodec")(kbps)
+    part = find("baselines", "encodec")(kbps)
     network = package.EncodecModel.encodec_model_24khz(pretrained=False).eval()
     for key, buffer in network.named_buffers():
         if key.endswith("inited"):

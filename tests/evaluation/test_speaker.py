@@ -25,9 +25,9 @@ def reading() -> Audio:
     return Audio.load(READING).mono().resample(16000)[: 6 * 16000]
 
 
-@pytest.mark.parametrize("name", names("embedders"))
+@pytest.mark.parametrize("name", names("speaker"))
 def test_says_what_it_is_before_a_model_is_loaded(name: str):
-    part = find("embedders", name)("/nowhere/model")
+    part = find("speaker", name)("/nowhere/model")
     assert isinstance(part, SpeakerEncoder)
     assert "16 kHz" in part.protocol
     assert "/nowhere/model" in part.protocol  # of a file that is there, only the name
@@ -81,7 +81,7 @@ def test_similarity_is_the_cosine_and_the_reference_is_heard_once(monkeypatch: p
 
 def test_resemblyzer_is_its_package(reading: Audio):
     pytest.importorskip("webrtcvad")
-    part = find("embedders", "resemblyzer")()
+    part = find("speaker", "resemblyzer")()
     try:
         vector = part.embed(reading)
     except ImportError:
@@ -102,7 +102,7 @@ def test_resemblyzer_is_its_package(reading: Audio):
 def test_resemblyzer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, reading: Audio):
     monkeypatch.setitem(sys.modules, "resemblyzer", None)
     with pytest.raises(ImportError, match="pip install"):
-        find("embedders", "resemblyzer")().embed(reading)
+        find("speaker", "resemblyzer")().embed(reading)
 
 
 # ---- WeSpeaker
@@ -121,7 +121,7 @@ def test_wespeaker_hears_kaldi_bands_without_their_mean(
             heard.append(given["feats"])
             return [np.array([[3.0, 4.0]], np.float32)]
 
-    part = find("embedders", "wespeaker")("/nowhere.onnx")
+    part = find("speaker", "wespeaker")("/nowhere.onnx")
     part.__dict__["_network"] = Session()
     assert part.embed(reading).tolist() == pytest.approx([0.6, 0.8])
     louder = Audio(0.25 * reading.samples, reading.rate)
@@ -137,14 +137,14 @@ def test_wespeaker_hears_kaldi_bands_without_their_mean(
 @pytest.mark.parametrize("model", ["", "/nowhere/there.onnx"])
 def test_wespeaker_without_its_model(model: str, reading: Audio):
     with pytest.raises(MissingModelError, match="WeSpeaker in ONNX"):
-        find("embedders", "wespeaker")(model).embed(reading)
+        find("speaker", "wespeaker")(model).embed(reading)
 
 
 def test_wespeaker_with_a_file_that_is_no_model(tmp_path: Path, reading: Audio):
     pytest.importorskip("onnxruntime")
     (tmp_path / "a.onnx").write_bytes(b"not a model")
     with pytest.raises(MissingModelError, match="not an ONNX model"):
-        find("embedders", "wespeaker")(str(tmp_path / "a.onnx")).embed(reading)
+        find("speaker", "wespeaker")(str(tmp_path / "a.onnx")).embed(reading)
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_wespeaker_tells_voices_apart(reading: Audio):
     model = os.environ.get("AUDIOTOK_TEST_WESPEAKER")
     if not model:
         pytest.skip("AUDIOTOK_TEST_WESPEAKER names no ONNX model")
-    part = find("embedders", "wespeaker")(model)
+    part = find("speaker", "wespeaker")(model)
     one, other = part.embed(reading[:48000]), part.embed(reading[48000:])
     deep = part.embed(Audio(reading.samples, 11000))
     assert one @ other > 0.6 > 0.5 > one @ deep
@@ -184,19 +184,19 @@ def test_wavlm_is_that_of_transformers(wavlm: tuple[nn.Module, Path], reading: A
     given = reader(reading.samples[0].numpy(), sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():
         expected = model(given["input_values"]).embeddings[0]
-    vector = find("embedders", "wavlm")(str(folder)).embed(reading)
+    vector = find("speaker", "wavlm")(str(folder)).embed(reading)
     torch.testing.assert_close(vector, expected / expected.norm(), atol=1e-4, rtol=1e-3)
     with pytest.raises(ValueError, match=r"0\.5 s"):
-        find("embedders", "wavlm")(str(folder)).embed(reading[:4000])
+        find("speaker", "wavlm")(str(folder)).embed(reading[:4000])
 
 
 def test_wavlm_without_a_network(reading: Audio):
     pytest.importorskip("transformers")
     with pytest.raises(MissingModelError, match="give its folder as wavlm:FOLDER") as error:
-        find("embedders", "wavlm")().embed(reading)
+        find("speaker", "wavlm")().embed(reading)
     assert "\n" not in str(error.value)
     with pytest.raises(MissingModelError, match="no such folder"):
-        find("embedders", "wavlm")("/nowhere/there").embed(reading)
+        find("speaker", "wavlm")("/nowhere/there").embed(reading)
 
 
 def test_wavlm_without_its_head(wavlm: tuple[nn.Module, Path], reading: Audio, tmp_path: Path):
@@ -204,4 +204,4 @@ def test_wavlm_without_its_head(wavlm: tuple[nn.Module, Path], reading: Audio, t
     model.wavlm.save_pretrained(tmp_path / "bare")  # type: ignore[union-attr, operator]
     (folder / "preprocessor_config.json").rename(tmp_path / "bare/preprocessor_config.json")
     with pytest.raises(MissingModelError, match="x-vector head"):
-        find("embedders", "wavlm")(str(tmp_path / "bare")).embed(reading)
+        find("speaker", "wavlm")(str(tmp_path / "bare")).embed(reading)

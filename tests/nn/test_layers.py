@@ -219,7 +219,7 @@ def test_causal(name: str):
 
 @pytest.mark.parametrize("name", CASES)
 def test_reach(name: str):
-    contracts.assert_reach(*build(name), poison=CASES[name].poison, inside=CASES[name].inside)
+    contracts.assert_input_span(*build(name), poison=CASES[name].poison, inside=CASES[name].inside)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -82,7 +82,7 @@ def test_recipes_of_the_package_are_valid(path: Path):
         assert find("tasks", task)(option)
     for name in recipe.codecs:
         head, _, option = name.partition(":")
-        assert head.split("@")[0] in presets("codecs") or find("anchors", head)
+        assert head.split("@")[0] in presets("codecs") or find("baselines", head)
 
 
 def test_settings_go_over_the_file(path: Path):

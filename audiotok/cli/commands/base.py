@@ -23,7 +23,10 @@ Out = Annotated[
     ),
 ]
 CodecName = Annotated[
-    str, typer.Option("--codec", help="Name of a codec, or path of a checkpoint.")
+    str,
+    typer.Option(
+        "--codec", help="Name of a codec, path of a checkpoint, or code: my_module:codec."
+    ),
 ]
 Codebooks = Annotated[
     int | None,

@@ -23,7 +23,9 @@ def bench(
     codec: Annotated[
         Many,
         typer.Option(
-            "--codec", help="Codecs to score: speech, speech@4, a checkpoint, opus:6, folder:DIR."
+            "--codec",
+            help="Codecs to score: speech, speech@4, a checkpoint, opus:6, folder:DIR, "
+            "my_module:codec (imported).",
         ),
     ] = None,
     data: Annotated[
@@ -72,8 +74,9 @@ def bench(
     from audiotok.evaluation.bench import bench as work
     from audiotok.evaluation.bench.recipe import BenchRecipe
 
+    codecs = _listed(codec)
     given: dict[str, Any] = {
-        "codecs": _listed(codec),
+        "codecs": codecs,
         "metrics": _listed(metrics),
         "tasks": _listed(tasks),
         "data.manifest": data,
@@ -89,7 +92,7 @@ def bench(
         given[f"models.{part}"] = name
     chosen = [f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None]
     known = read_toml(BenchRecipe, recipe, [*chosen, *(settings or [])])
-    finished = work(known, out or Path("bench"), jobs=jobs, device=device)
+    finished = work(known, out or Path("bench"), jobs=jobs, device=device, imports=codecs or ())
     if as_json:
         show.as_json([vars(mean) for mean in finished.results.means])
     else:

@@ -11,15 +11,23 @@ PANEL = "Codecs and files"
 def codecs(as_json: Json = False) -> None:
     """List the codecs: rates, codebooks, size, and whether their weights are on this machine.
 
+    Those of other packages that cannot be used are reported on stderr.
+
     \b
     Examples:
       audiotok codecs
       audiotok codecs --json
     """
-    from audiotok._platform.registry import presets
+    from audiotok._platform.registry import PluginError, presets
     from audiotok.codecs.checkpoint import describe
+    from audiotok.codecs.external import ExternalCodecError
 
-    rows = [describe(name, read=False) for name in presets("codecs")]
+    rows = []
+    for name in presets("codecs"):
+        try:
+            rows.append(describe(name, read=False))
+        except (PluginError, ExternalCodecError) as error:  # the others are listed all the same
+            show.error(error)
     if as_json:
         show.as_json(rows)
     else:

@@ -246,10 +246,13 @@ def sample(
     """Decode recordings of a corpus, drawn at random, to listen to."""
     import random
 
+    from audiotok.codecs.external import is_import
     from audiotok.codecs.load import load_once
     from audiotok.corpus import Corpus
 
     tokens = Corpus(folder)
+    if codec is None and is_import(tokens.codec):
+        raise ValueError(f"{folder}: names code as its codec, {tokens.codec!r}; give --codec")
     model = load_once(codec or tokens.codec, device)
     drawn = random.Random(seed).sample(range(len(tokens)), min(count, len(tokens)))
     out.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,10 @@ def decode(
     out: Out = None,
     codec: Annotated[
         str | None,
-        typer.Option(help="Name of a codec, or path of a checkpoint. Default: the tokens' own."),
+        typer.Option(
+            help="Name of a codec, path of a checkpoint, or code: my_module:codec. "
+            "Default: the tokens' own."
+        ),
     ] = None,
     codebooks: Codebooks = None,
     rate: Annotated[

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from audiotok._platform.registry import names
+from audiotok._platform.registry import shipped
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Json
 
 PANEL = "Corpora"
-FORMATS = ", ".join(names("exporters"))
+FORMATS = ", ".join(shipped("exporters"))
 
 
 def export_corpus(

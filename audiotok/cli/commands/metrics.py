@@ -18,18 +18,22 @@ def metrics(as_json: Json = False) -> None:
       audiotok metrics
       audiotok bench --codec speech --data talks/ --metrics pesq,stoi:extended
     """
-    from audiotok._platform.registry import find, names
+    from audiotok._platform.registry import parts
 
     rows: list[dict[str, Any]] = []
-    for name in names("metrics"):
-        metric = find("metrics", name)()
-        details = {"unit": metric.unit, "better": metric.better, "protocol": metric.protocol}
+    for name, kind in parts("metrics").items():
+        try:
+            metric = kind()
+            details = {"unit": metric.unit, "better": metric.better, "protocol": metric.protocol}
+        except Exception as error:  # of another package, and the others are listed all the same
+            show.error(f"metric {name!r}: {type(error).__name__}: {error}")
+            continue
         rows.append({"kind": "metric", "name": name, "variants": list(metric.options), **details})
-    for name in names("tasks"):
-        protocol = _first(find("tasks", name).__doc__)
+    for name, kind in parts("tasks").items():
+        protocol = _first(kind.__doc__)
         rows.append({"kind": "task", "name": name, "protocol": protocol})
-    for name in names("anchors"):
-        protocol = _first(find("anchors", name).__doc__)
+    for name, kind in parts("baselines").items():
+        protocol = _first(kind.__doc__)
         rows.append({"kind": "anchor", "name": name, "protocol": protocol})
     if as_json:
         show.as_json(rows)

@@ -14,6 +14,7 @@ from audiotok.audio.audio import Audio
 from audiotok.codecs.export.graphs import OPSET, Graph, States, stepwise, whole, write
 from audiotok.codecs.export.int8 import quantize
 from audiotok.codecs.export.parity import Parity, compare
+from audiotok.codecs.functions import FunctionCodec
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.segments import Cut
 from audiotok.runtime.backends.onnx import Onnx
@@ -71,6 +72,8 @@ def export(
     if out.exists() and not (force and is_exported(out)):
         remedy = "--force overwrites it" if is_exported(out) else "name a folder that is not there"
         raise ExportError(f"{out}: exists already; {remedy}")
+    if isinstance(codec, FunctionCodec):
+        raise ExportError(f"{codec.name} is made of functions, which ONNX cannot hold")
     if not codec.exact_chunks:
         raise ExportError(f"{codec.name} cannot be cut into pieces exactly, so not exported")
     if any(isinstance(layer, Cut) for layer in codec.modules()):

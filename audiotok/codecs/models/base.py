@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -49,6 +50,9 @@ class Codec(Tokenizer, TensorCodec):
         sources: where the weights of a preset are published.
         state_dict_adapters: how other programs name these weights.
         card: facts about the training, from the checkpoint that it was loaded from.
+        own_weights: whether a new instance has its weights already, so that none are looked for.
+        weights_folder: folder of the weights NAME.safetensors that ship with the class; None where
+            there are none, or with audiotok's own.
     """
 
     name: str
@@ -59,6 +63,8 @@ class Codec(Tokenizer, TensorCodec):
     sources: ClassVar[Mapping[str, PublishedWeights]] = MappingProxyType({})
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = ()
     card: Mapping[str, Any] = MappingProxyType({})
+    own_weights: ClassVar[bool] = False
+    weights_folder: ClassVar[Path | None] = None
 
     # -- audio to tokens and back -------------------------------------------------------------
 

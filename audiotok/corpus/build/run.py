@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from audiotok._platform.console import error, stderr_console
-from audiotok._platform.registry import find, names
+from audiotok._platform.registry import find, name_of, names, parts
 from audiotok.audio.decoders import AUDIO
 from audiotok.codecs.load import load_once
 from audiotok.codecs.models.base import Codec
@@ -87,26 +87,26 @@ def listing_of(path: str, kind: str = "auto", audio: str = "") -> Listing:
     """
     listing = _listing_of(path, kind)
     if audio and not listing.chooses:
-        name = type(listing).__module__.rpartition(".")[2]
-        raise ValueError(f"{path}: a listing of kind {name} has no column or member `{audio}`")
+        kind = name_of(type(listing))
+        raise ValueError(f"{path}: a listing of kind {kind} has no column or member `{audio}`")
     listing.audio = audio
     return listing
 
 
 def _listing_of(path: str, kind: str) -> Listing:
     if kind != "auto":
-        return find("listings", kind)()
+        return find("sources", kind)()
     # The most specific kinds are tried first: a folder may be any of them.
     order = ["huggingface", "kaldi", "lhotse", "webdataset", "parquet", "table", "folder"]
-    for name in [*order, *(other for other in names("listings") if other not in order)]:
-        part = find("listings", name)
-        if part.takes(path):
-            return part()
+    known = parts("sources")
+    for name in sorted(known, key=lambda name: order.index(name) if name in order else len(order)):
+        if known[name].takes(path):
+            return known[name]()
     if path.lower().endswith(AUDIO):
         raise ValueError(f"{path}: is audio, not a list of recordings; name the folder it is in")
     raise ValueError(
         f"{path}: no such folder, manifest or archive; --kind says what it is "
-        f"({', '.join(names('listings'))})"
+        f"({', '.join(names('sources'))})"
     )
 
 
@@ -197,7 +197,7 @@ def build(
         if earlier.quarantined:
             log.warning("%s: without %d recordings; see quarantine.tsv", out, earlier.quarantined)
         return _summary(out, earlier)
-    runner = find("engines", engine)()
+    runner = find("executors", engine)()
     workers = workers or runner.workers(work)
     # Number of recordings between the next to be committed and the next to be started.
     window = max(runner.window, 4 * workers * work.prefetch)

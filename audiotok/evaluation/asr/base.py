@@ -81,7 +81,7 @@ def recognizer(spec: str = "", language: str = "en") -> Recognizer:
         UnknownPartError: there is no such engine; the message lists those there are.
     """
     engine, _, model = spec.partition(":")
-    return find("recognizers", engine or USUAL)(model, language=language)
+    return find("asr", engine or USUAL)(model, language=language)
 
 
 def local(model: str) -> Path | None:

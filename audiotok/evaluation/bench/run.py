@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from audiotok._platform.atomic import remove_stale_parts
 from audiotok._platform.console import stderr_console
 from audiotok._platform.registry import find
+from audiotok.codecs.external import is_import
 from audiotok.data.manifest import Recording, read_manifest
 from audiotok.evaluation.bench.gather import gather
 from audiotok.evaluation.bench.recipe import BenchRecipe
@@ -42,6 +44,7 @@ def bench(
     *,
     jobs: int = 1,
     device: str = "cpu",
+    imports: Collection[str] = (),
     console: Console = stderr_console,
 ) -> Benched:
     """Score every codec of the recipe on its data, and write results and a report into `out`.
@@ -55,10 +58,13 @@ def bench(
         out: a folder, for this bench alone.
         jobs: number of processes; each holds all codecs and models.
         device: device of the codecs.
+        imports: names of the recipe's codecs, `module:codec`, whose code may be imported; a recipe
+            alone, which may be anyone's file, cannot have code run.
         console: console for the progress.
 
     Raises:
-        ValueError: the recipe names a part that does not exist, or the data cannot be read.
+        ValueError: the recipe names a part that does not exist, or code to import that `imports`
+            does not, or the data cannot be read.
     """
     out = Path(out)
     recipe = replace(
@@ -67,6 +73,11 @@ def bench(
         tasks=tuple(dict.fromkeys(recipe.tasks)),
     )
     specs = _subjects(recipe)
+    for spec in specs:
+        if is_import(spec.codec) and spec.name not in imports:
+            raise ValueError(
+                f"{spec.name}: code that a recipe names is not imported; give that codec yourself"
+            )
     if not (recipe.metrics or recipe.tasks):
         raise ValueError("nothing to score: give --metrics or --tasks, or a recipe that does")
     for name in recipe.metrics:  # a wrong name must fail before any work is done

@@ -2,6 +2,7 @@
 
 speech            a codec by name, all codebooks         speech@4    its first 4
 runs/x.safetensors@2                                     a checkpoint, the same
+my_module:codec     code, imported by the user's word    my_module:codec@2
 opus:6  folder:DIR  original  noise:10 ...               a baseline, NAME:OPTION
 """
 
@@ -27,7 +28,7 @@ class Spec:
     """Parsed name of a subject."""
 
     name: str
-    codec: str = ""  # a name or a checkpoint; "" for a baseline
+    codec: str = ""  # a name, a checkpoint or code; "" for a baseline
     codebooks: int | None = None  # None: all
     baseline: str = ""
     option: str = ""
@@ -41,7 +42,7 @@ class Spec:
     def parse(cls, name: str) -> Spec:
         """Return the subject that `name` means; a codec is only looked up when it is loaded."""
         head, _, tail = name.partition(":")
-        if head in names("anchors"):
+        if head in names("baselines"):
             return cls(name, baseline=head, option=tail)
         codec, at, count = name.rpartition("@")
         if at and count.isdecimal():
@@ -103,7 +104,7 @@ class BaselineSystem(System):
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
-        self.baseline: Baseline = find("anchors", spec.baseline)(spec.option)
+        self.baseline: Baseline = find("baselines", spec.baseline)(spec.option)
         self.slack = self.baseline.slack
 
     def stamp(self, name: str) -> str:
@@ -173,6 +174,8 @@ class CodecSystem(System):
             "codebooks": self.codebooks,
             "causal": codec.causal,
         }
+        if not codec.parameters_total:  # a codec of functions shows none
+            del facts["parameters"]
         nominal = float(codec.frame_rate) * sum(map(math.log2, first)) / 1000
         return Subject(self.spec.name, "codec", nominal, None, facts, sizes=list(first))
 

@@ -82,10 +82,15 @@ def load_metric(spec: str, models: Mapping[str, str]) -> Metric:
     """Return the metric that `NAME[:OPTION]` means.
 
     Raises:
-        ValueError: there is no metric of this name, or no such option.
+        ValueError: there is no metric of this name, or no such option, or it lacks what
+            every metric has.
     """
     name, _, option = spec.partition(":")
-    return find("metrics", name)(option, models=models)
+    metric = find("metrics", name)(option, models=models)
+    for member in ("better", "protocol"):
+        if not hasattr(metric, member):
+            raise ValueError(f"metric {name!r}: {type(metric).__name__} does not define {member}")
+    return metric
 
 
 def scorer(job: ScoringJob) -> Callable[[Path, Path], dict[str, Any]]:

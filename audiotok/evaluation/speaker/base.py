@@ -72,7 +72,7 @@ def speaker_encoder(spec: str = "") -> SpeakerEncoder:
         UnknownPartError: there is no such encoder; the message lists those there are.
     """
     name, _, model = spec.partition(":")
-    return find("embedders", name or USUAL)(model)
+    return find("speaker", name or USUAL)(model)
 
 
 def local(model: str, what: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
+from audiotok._platform.registry import name_of
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
 from audiotok.data.augment import add_noise
@@ -99,7 +100,7 @@ class Task:
     @property
     def name(self) -> str:
         """Name of the task, as a recipe gives it."""
-        return type(self).__module__.rpartition(".")[2]
+        return name_of(type(self))
 
     def finding(self, name: str, value: float | None, **fields: Any) -> Finding:
         """Return a finding of this task.

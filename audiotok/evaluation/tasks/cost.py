@@ -16,6 +16,7 @@ import torch
 
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import save
+from audiotok.codecs.functions import FunctionCodec
 from audiotok.codecs.models.base import Codec
 from audiotok.evaluation.probes.statistics import bootstrap
 from audiotok.evaluation.results import Finding
@@ -74,7 +75,7 @@ class Cost(Task):
             self._factor("encode", bench, coding, seconds),
             self._factor("decode", bench, [partial(codec.decode, t) for t in tokens], seconds),
             *self._memory(bench, max(audios, key=len)),
-            self.finding("parameters", codec.parameters_total, better="lower"),
+            *self._parameters(codec),
         ]
         return [*findings, *self._operations(codec)]
 
@@ -93,6 +94,8 @@ class Cost(Task):
     def _memory(self, bench: Bench, audio: Audio) -> list[Finding]:
         """Return the peak memory of a process that encodes and decodes one recording."""
         name = "peak memory"
+        if not hasattr(bench.codec, "config"):
+            return [self.absent(name, "not run: another process cannot load this codec")]
         if not Path("/proc/self/status").exists():
             return [self.absent(name, "not run: counted on Linux only")]
         with tempfile.TemporaryDirectory(prefix="audiotok-cost-") as folder:
@@ -115,8 +118,15 @@ class Cost(Task):
             self.finding(f"{name} above the loaded codec", after - before, **fields),
         ]
 
+    def _parameters(self, codec: Codec) -> list[Finding]:
+        """Return the number of parameters; nothing for a codec that shows none."""
+        total = codec.parameters_total
+        return [self.finding("parameters", total, better="lower")] if total else []
+
     def _operations(self, codec: Codec) -> list[Finding]:
         """Return the operations of the whole codec and of its encoder."""
+        if isinstance(codec, FunctionCodec):
+            return [self.absent("operations", "not run: the codec is made of functions")]
         frames = max(1, round(2 * float(codec.frame_rate)))
         frames += -frames % 16  # multi-scale codecs need a multiple of their longest frame
         samples = frames * codec.frame_size

@@ -17,6 +17,7 @@ import numpy as np
 
 from audiotok._platform import jsonfile
 from audiotok._platform.atomic import atomic_file, remove_stale_parts
+from audiotok._platform.registry import name_of
 from audiotok.corpus import Corpus, Shard
 from audiotok.lm.layout import Layout
 
@@ -178,7 +179,7 @@ def _write_header(
     """Write `export.json` and `layout.json`, or raise if `out` has another export."""
     header = {
         "format": FORMAT,
-        "to": exporter.__module__.rpartition(".")[2],
+        "to": name_of(exporter),
         "codec": corpus.codec,
         "fingerprint": corpus.fingerprint,
         "sizes": list(corpus.sizes),
