@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from audiotok._platform.errors import Error
+
 stderr_console = Console(stderr=True)
 JOINERS = "\u200c\u200d"  # zero-width (non-)joiners, which Persian, Hindi ... need; harmless
 FORMULAS = "=+-@\uff1d\uff0b\uff0d\uff20"  # characters that begin a formula in a spreadsheet
@@ -42,7 +44,7 @@ def cell(value: Any) -> Any:
     return f"'{text}" if text[:1] and text[0] in FORMULAS else text
 
 
-class UsageError(ValueError):
+class UsageError(Error, ValueError):
     """Error of options or arguments that do not go together; the command exits with code 2."""
 
 

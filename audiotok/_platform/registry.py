@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from audiotok._platform.errors import Error
+
 FAMILIES = {
     "anchors": "evaluation.baselines",
     "backends": "runtime.backends",
@@ -32,7 +34,7 @@ FAMILIES = {
 """Family of interchangeable parts -> its package within audiotok."""
 
 
-class UnknownPartError(ValueError):
+class UnknownPartError(Error, ValueError):
     """Error of a name for which the family has no part."""
 
 

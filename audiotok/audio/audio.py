@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError, InputTypeError
 from audiotok.audio import levels
 from audiotok.audio.decoders import CHUNK, AudioFileError
 from audiotok.audio.reader import Source, mix, open_audio
@@ -57,14 +58,14 @@ class Audio:
         x = self.samples
         if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype != torch.float32 or not len(x):
             kind = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"samples must be a float32 tensor [channels samples], not {kind}")
+            raise InputError(f"samples must be a float32 tensor [channels samples], not {kind}")
         levels.check_shape(*x.shape)
         if self.rate != int(self.rate) or self.rate < 1:
-            raise ValueError(f"the sample rate must be a whole number of Hz, not {self.rate}")
+            raise InputError(f"the sample rate must be a whole number of Hz, not {self.rate}")
         bad = ~x.isfinite()
         if bad.any():
             first = int(bad.any(0).nonzero()[0]) / self.rate
-            raise ValueError(
+            raise InputError(
                 f"{int(bad.sum())} samples are NaN or infinite (first at {first:.3f} s)"
             )
 
@@ -88,7 +89,7 @@ class Audio:
 
     def __getitem__(self, span: slice) -> Audio:
         if not isinstance(span, slice) or span.step not in (None, 1):
-            raise TypeError(f"cut audio by samples, as in audio[a:b], not with {span!r}")
+            raise InputTypeError(f"cut audio by samples, as in audio[a:b], not with {span!r}")
         return Audio(self.samples[:, span], self.rate)
 
     @classmethod
@@ -177,5 +178,5 @@ class Audio:
         parts = list(parts)
         kinds = {(part.rate, part.channels) for part in parts}
         if len(kinds) != 1:
-            raise ValueError(f"cannot join audio of different (rate, channels): {sorted(kinds)}")
+            raise InputError(f"cannot join audio of different (rate, channels): {sorted(kinds)}")
         return Audio(torch.cat([part.samples for part in parts], 1), parts[0].rate)

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from audiotok._platform.console import UsageError, error, labelled, one_line, plain, stderr_console
+from audiotok._platform.errors import Error
 
 stdout_console = Console()
 
@@ -196,7 +197,7 @@ def outcome(app: Callable[..., Any]) -> int:
         return 2
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, ImportError) as problem:
+    except (Error, ValueError, OSError, ImportError) as problem:
         # Exported codecs run without torch, so it may be missing where this command needs it.
         no_torch = isinstance(problem, ModuleNotFoundError) and problem.name == "torch"
         error(f"this needs torch ({problem}): pip install torch" if no_torch else problem)

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from audiotok._platform import jsonfile
+from audiotok._platform.errors import Error
 from audiotok._platform.registry import find, find_preset, names, presets
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.finite import NotFiniteError, check_finite, not_finite
@@ -28,7 +29,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 FORMAT = "audiotok 1"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(Error, ValueError):
     """A file that is no checkpoint or holds another codec, or weights that are missing."""
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from audiotok._platform.errors import Error
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.finite import not_finite
@@ -39,11 +40,11 @@ class CheckResult:
     message: str
 
 
-class PromiseError(Exception):
+class PromiseError(Error):
     """A promise that is not kept; the message describes the difference."""
 
 
-class InapplicableError(Exception):
+class InapplicableError(Error):
     """A check that does not apply to this codec or machine; the message gives the reason."""
 
 

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from audiotok._platform.atomic import atomic_file
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.corpus.base import CorpusError
 from audiotok.tokens import Header, TokenReader
@@ -271,7 +272,7 @@ class AnsReader:
             ValueError: there are no such frames.
         """
         if not 0 <= first <= last <= self.frames:
-            raise ValueError(f"no frames {first} to {last}: the shard has {self.frames}")
+            raise InputError(f"no frames {first} to {last}: the shard has {self.frames}")
         parts = [np.zeros((self.header.rows, 0), np.int64)]
         for page in range(first // PAGE, -(-last // PAGE) if last > first else 0):
             at = page * PAGE

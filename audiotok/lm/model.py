@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from audiotok._platform.config import BELOW_ONE, ONE_OR_MORE
+from audiotok._platform.errors import InputError
 from audiotok.lm.phonetic import PHONE_INPUT_SIZES
 
 Ids = Int[Tensor, "b r n"]
@@ -110,7 +111,7 @@ class Transformer(nn.Module):
     def __init__(self, vocabulary: Sequence[int], text: int, config: Config) -> None:
         super().__init__()
         if config.width % (2 * config.heads):
-            raise ValueError(f"width {config.width} is no multiple of 2 x {config.heads} heads")
+            raise InputError(f"width {config.width} is no multiple of 2 x {config.heads} heads")
         self.vocabulary = tuple(vocabulary)
         self.text = text
         self.config = config

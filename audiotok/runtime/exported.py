@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotok._platform import jsonfile
+from audiotok._platform.errors import Error, InputError
 from audiotok.audio.levels import check_level, check_mix, check_shape
 from audiotok.audio.reader import mix, resampled
 from audiotok.runtime.backends.base import Backend
@@ -35,7 +36,7 @@ FIRST = "audiotok export 1"  # format without rings; still read except where `re
 METADATA = "codec.json"
 
 
-class ExportError(ValueError):
+class ExportError(Error, ValueError):
     """Error for a folder without an intact exported codec, or a codec that cannot be exported."""
 
 
@@ -101,7 +102,7 @@ def _check_values(content: dict[str, Any]) -> None:
     texts += [("a former fingerprint", text) for text in content.get("former_fingerprints", [])]
     for name, value in texts:
         if not isinstance(value, str):
-            raise ValueError(f"{name} is {jsonfile.shown(value)}, not text")
+            raise InputError(f"{name} is {jsonfile.shown(value)}, not text")
     states = plan_of(content)
     for kind, shape in (*states.encoder.values(), *states.decoder.values()):
         np.dtype(kind)
@@ -217,10 +218,10 @@ class Exported(Tokenizer):
         """
         x = np.atleast_2d(np.asarray(samples, np.float32))
         if x.ndim != 2 or not len(x) or rate != int(rate) or rate < 1:
-            raise ValueError(f"samples must be [channels samples] at a rate, not {x.shape} {rate}")
+            raise InputError(f"samples must be [channels samples] at a rate, not {x.shape} {rate}")
         check_shape(*x.shape)
         if not np.isfinite(x).all():
-            raise ValueError(f"{int((~np.isfinite(x)).sum())} samples are NaN or infinite")
+            raise InputError(f"{int((~np.isfinite(x)).sum())} samples are NaN or infinite")
         if x.size:
             check_level(float(x.min()), float(x.max()))
         codebooks, length = self.kept(codebooks), x.shape[1]
@@ -252,7 +253,7 @@ class Exported(Tokenizer):
         self.check_tokens(tokens)
         if tokens.codebooks > self.codebooks:
             way = f"tokens.first({self.codebooks}) (--codebooks {self.codebooks})"
-            raise ValueError(
+            raise InputError(
                 f"tokens of {tokens.codebooks} codebooks; this export has {self.codebooks}: {way}"
             )
         rows = tokens.codes.reshape(tokens.streams, 1, tokens.codebooks, tokens.frames)

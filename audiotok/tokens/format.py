@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from audiotok._platform.errors import Error
+
 MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 2, 0
 BLOCK_TAG, END_TAG, NEXT_TAG = b"BLK:", b"END.", b"NEXT"
 PREFIX, BLOCK, END = struct.Struct("<6sBBII"), struct.Struct("<4sIII"), struct.Struct("<4sIIIQQQ")
@@ -36,7 +38,7 @@ LIMITS = {
 WAY_OUT = "`Tokens.recover(path)` reads what is left, or encode the recording again"
 
 
-class TokenFileError(ValueError):
+class TokenFileError(Error, ValueError):
     """Error of a .tok file that cannot be read or written: one line with its name and a remedy."""
 
 

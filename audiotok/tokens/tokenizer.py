@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from audiotok._platform.errors import Error
 from audiotok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("audiotok")
 
 
-class WrongTokensError(ValueError):
+class WrongTokensError(Error, ValueError):
     """Error of tokens that are of another codec, or of other weights of the same codec."""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from audiotok._platform.console import error, stderr_console
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find, names
 from audiotok.audio.decoders import AUDIO
 from audiotok.codecs.load import load_once
@@ -87,7 +88,7 @@ def listing_of(path: str, kind: str = "auto", audio: str = "") -> Listing:
     listing = _listing_of(path, kind)
     if audio and not listing.chooses:
         name = type(listing).__module__.rpartition(".")[2]
-        raise ValueError(f"{path}: a listing of kind {name} has no column or member `{audio}`")
+        raise InputError(f"{path}: a listing of kind {name} has no column or member `{audio}`")
     listing.audio = audio
     return listing
 
@@ -102,8 +103,8 @@ def _listing_of(path: str, kind: str) -> Listing:
         if part.takes(path):
             return part()
     if path.lower().endswith(AUDIO):
-        raise ValueError(f"{path}: is audio, not a list of recordings; name the folder it is in")
-    raise ValueError(
+        raise InputError(f"{path}: is audio, not a list of recordings; name the folder it is in")
+    raise InputError(
         f"{path}: no such folder, manifest or archive; --kind says what it is "
         f"({', '.join(names('listings'))})"
     )

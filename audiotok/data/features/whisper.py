@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok.audio import _torchaudio
 from audiotok.data.features.base import (
     Batch,
@@ -63,7 +64,7 @@ class Whisper(SpeechTeacher):
         """
         super().__init__()
         if not 0 <= fill <= 30:
-            raise ValueError(f"Whisper hears 30 s: fill must lie in 0..30 seconds, not {fill}")
+            raise InputError(f"Whisper hears 30 s: fill must lie in 0..30 seconds, not {fill}")
         self.name = f"whisper-fill{fill:g}"
         self.width = width
         self.layers = layers
@@ -109,7 +110,7 @@ class Whisper(SpeechTeacher):
         """See `SpeechTeacher.states`; there are `ceil(t / 320)` frames, of at most 30 s."""
         frames = -(-wave.shape[1] // FRAME)
         if frames > POSITIONS:
-            raise ValueError(f"Whisper hears 30 s at once, not {wave.shape[1] / 16000:.2f} s")
+            raise InputError(f"Whisper hears 30 s at once, not {wave.shape[1] / 16000:.2f} s")
         filled = max(frames, round(self.fill * 50))
         x = F.gelu(self.conv1(log_mel(wave, 2 * filled, self.bands)))
         x = F.gelu(self.conv2(x)).transpose(1, 2) + self.positions[:filled]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.delimited import read_rows
 from audiotok.data.alignment import PROTOCOL, TimedSpan, align
 from audiotok.data.manifest import Recording
@@ -76,7 +77,7 @@ class Information(Task):
         for recording in bench.over(bench.recordings, "align phones"):
             try:
                 if not recording.fields.get("language", "en").startswith("en"):
-                    raise ValueError("not English")
+                    raise InputError("not English")
                 spans.append(align(bench.original(recording), recording.text).phones)
             except ValueError as error:
                 reasons[str(error).partition(":")[0]] += 1
@@ -249,8 +250,8 @@ def phones_of(path: Path) -> dict[str, list[TimedSpan]]:
                     TimedSpan(row["phone"], float(row["start"]), float(row["end"]))
                 )
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (KeyError, ValueError, TypeError) as error:
         columns = "path, phone, start and end, separated by tabs"
-        raise ValueError(f"{path}: not a table of {columns} ({error})") from None
+        raise InputError(f"{path}: not a table of {columns} ({error})") from None
     return dict(spans)
