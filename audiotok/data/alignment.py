@@ -53,7 +53,7 @@ def align(audio: Audio, text: str) -> Alignment:
             text does not fit the recording.
         ImportError: pocketsphinx is not installed.
     """
-    words = plain(text)
+    words = words_of(text)
     if not words:
         raise InputError("no text to align")
     decoder = _decoder()
@@ -95,7 +95,7 @@ def pronounce(text: str) -> list[str]:
     decoder = _decoder()
     phones, unknown = [SILENCE], []
     for written in text.split():
-        for word in plain(written):
+        for word in words_of(written):
             phones_of_word = decoder.lookup_word(word)
             if phones_of_word is None:
                 unknown.append(word)
@@ -110,7 +110,7 @@ def pronounce(text: str) -> list[str]:
     return phones if phones[-1] == SILENCE else [*phones, SILENCE]
 
 
-def plain(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
     """Return the words of a text as a dictionary lists them: lower case, without punctuation."""
     text = (
         unicodedata.normalize("NFKC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")

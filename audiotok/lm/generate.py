@@ -18,6 +18,8 @@ from audiotok.lm.patterns.base import Rows
 from audiotok.lm.phonetic import Reader, TimedPhones
 from audiotok.runtime.stream import Stream
 
+__all__ = ["Sampling", "generate", "predict_codebooks", "spoken"]
+
 
 @dataclass(frozen=True)
 class Sampling:

@@ -20,7 +20,7 @@ import torch
 from audiotok._platform import jsonfile
 from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
-from audiotok.data.alignment import Alignment, TimedSpan, align, plain
+from audiotok.data.alignment import Alignment, TimedSpan, align, words_of
 from audiotok.data.locator import opened
 from audiotok.data.sources.base import Item
 from audiotok.lm.interleave import TimedWord
@@ -128,14 +128,14 @@ def written_words(alignment: Alignment, text: str, layout: Layout) -> list[Timed
     Raises:
         ValueError: the number of words is not that of the alignment.
     """
-    if len(plain(text)) != len(alignment.words):
+    if len(words_of(text)) != len(alignment.words):
         raise InputError(
-            f"{len(plain(text))} words, and {len(alignment.words)} were aligned: another text?"
+            f"{len(words_of(text))} words, and {len(alignment.words)} were aligned: another text?"
         )
     rate, at = layout.sample_rate / layout.frame_size, 0
     words: list[TimedWord] = []
     for written in text.split():
-        count = len(plain(written))
+        count = len(words_of(written))
         if count:
             spans = alignment.words[at : at + count]
             first, last = (int(seconds * rate) for seconds in (spans[0].start, spans[-1].end))
