@@ -166,14 +166,16 @@ def test_every_error_derives_from_one_base():
     assert not {name for name, of in bases.items() if of & raised} - ours - {"Error"}
 
 
-@pytest.mark.parametrize("file", sorted(TREES), ids=lambda file: str(file.relative_to(ROOT)))
-def test_bad_input_raises_no_bare_built_in_error(file: Path):
-    if str(file.relative_to(ROOT / "audiotok")).startswith(PENDING):
-        return
-    for node in ast.walk(TREES[file]):
-        if isinstance(node, ast.Raise) and node.exc is not None:
-            name = ast.unparse(node.exc).partition("(")[0]
-            assert name not in ("ImportError", "OSError", "TypeError", "ValueError"), node.lineno
+def test_bad_input_raises_no_bare_built_in_error():
+    bare = []
+    for file, tree in TREES.items():
+        name = str(file.relative_to(ROOT / "audiotok"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Raise) and node.exc and not name.startswith(PENDING):
+                kind = ast.unparse(node.exc).partition("(")[0]
+                if kind in ("ImportError", "OSError", "TypeError", "ValueError"):
+                    bare.append(f"{name}, line {node.lineno}: {kind}")
+    assert not bare
 
 
 @pytest.fixture(scope="module")
@@ -270,9 +272,7 @@ def test_a_recording_that_a_corpus_has_not(tmp_path: Path):
     codes = {"one": np.zeros((2, 5), np.int64)}
     corpus = audiotok.Corpus(corpus_of(tmp_path / "corpus", codes, rows={"one": {}}))
     for wrong in ("other", 1, -2):
-        with pytest.raises(
-            audiotok.Error, match=r" has (1 recordings, none at|no recording)"
-        ) as caught:
+        with pytest.raises(audiotok.Error, match=r" has (1|no) recording") as caught:
             corpus[wrong]
         assert isinstance(caught.value, LookupError)
 
@@ -347,9 +347,6 @@ def test_a_renamed_name_of_a_room_is_the_new_one(tmp_path: Path):
 def test_what_is_deprecated_goes_when_it_should():
     """A deprecation that is still here in the release that drops it has been forgotten."""
     now = [int(part) for part in audiotok.__version__.split(".")[:2]]
-    for file, tree in TREES.items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.keyword) and node.arg == "since":
-                release = ast.literal_eval(node.value)
-                end = [int(part) for part in gone_in(release).split(".")]
-                assert now < end, f"{file}, line {node.value.lineno}"
+    for file in TREES:
+        for since in re.findall(r'since="([\d.]+)"', file.read_text("utf-8")):
+            assert now < [int(part) for part in gone_in(since).split(".")], file
