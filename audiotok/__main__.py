@@ -62,7 +62,7 @@ def options(
 
 def main() -> None:
     """Run the command line; errors are one line on stderr."""
-    show.log_to_stderr()
+    show.set_up()
     # To be told to end is to be interrupted: nothing is left half-written then either.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -105,17 +105,17 @@ def read_toml(kind: type[T], path: str | Path | None, settings: Sequence[str] | 
     for setting in settings or []:
         key, eq, value = setting.partition("=")
         if not eq:
-            raise InputError(f"--set {setting}: write it as section.key=value")
+            raise InputError(f"{setting}: write it as section.key=value")
         *sections, last = key.strip().split(".")
         inner = table
         for section in sections:
             inner = inner.setdefault(section, {})
             if not isinstance(inner, dict):
-                raise InputError(f"--set {setting}: {section!r} is a value, not a table")
+                raise InputError(f"{setting}: {section!r} is a value, not a table")
         inner[last] = _value(value)
     if _deep(table):
-        raise InputError(f"{path or '--set'}: tables nested more than {DEEPEST} levels deep")
-    return _fill(kind, table, str(path or "--set"))
+        raise InputError(f"{path or 'settings'}: tables nested more than {DEEPEST} levels deep")
+    return _fill(kind, table, str(path or "settings"))
 
 
 def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except RecursionError:
-        raise InputError("--set: a value nested too deeply") from None
+        raise InputError("settings: a value nested too deeply") from None
     except ValueError:
         return text.strip()
 

@@ -5,6 +5,7 @@ Names of files, transcripts and errors may hold line breaks, escape sequences or
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -59,6 +60,10 @@ def labelled(label: str, style: str, message: str) -> Text:
     return Text.assemble((label, style), " ", plain(message))
 
 
+reword: Callable[[str], str] = str
+"""Wording of errors that are printed; the command line names its options for arguments."""
+
+
 def error(message: object, *, console: Console = stderr_console) -> None:
     """Print an error on one line of stderr, or of another console."""
-    console.print(labelled("error", "red", one_line(message)), soft_wrap=True)
+    console.print(labelled("error", "red", reword(one_line(message))), soft_wrap=True)

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MINOR_RELEASES = 2
-"""Number of minor releases in which a deprecated name still works."""
+MINOR_RELEASES = 2  # in which a deprecated name still works
 
 
 class Error(Exception):
@@ -75,15 +74,7 @@ def deprecated(*, since: str, instead: str) -> Callable[[F], F]:
 
 
 def deprecated_argument(name: str, *, since: str, instead: str) -> Callable[[F], F]:
-    """Return a decorator of a function whose argument `name` is now called `instead`.
-
-    A value given by the old keyword is passed by the new one.
-
-    Args:
-        name: the deprecated keyword.
-        since: the first release that warns, as "0.2".
-        instead: the keyword of the function as it is.
-    """
+    """Return a decorator of a function whose keyword `name` is deprecated for `instead`."""
 
     def decorate(function: F) -> F:
         called = function.__qualname__

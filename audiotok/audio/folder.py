@@ -111,9 +111,9 @@ def shares(texts: Iterable[str]) -> dict[str, float]:
         except ValueError:
             splits[name] = -1.0
         if not name or name == "train" or not 0 < splits[name] < 1:
-            raise InputError(f"--split {text}: write it as dev=0.05; the rest is `train`")
+            raise InputError(f"split {text}: write it as dev=0.05; the rest is `train`")
     if sum(splits.values()) >= 1:
-        raise InputError(f"--split: {splits} leave nothing for `train`")
+        raise InputError(f"splits {splits} leave nothing for `train`")
     return splits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from audiotok._platform import console as platform_console
 from audiotok._platform.console import UsageError, error, labelled, one_line, plain, stderr_console
 from audiotok._platform.errors import Error
 
@@ -30,9 +32,20 @@ class StderrHandler(logging.Handler):
         )
 
 
-def log_to_stderr() -> None:
-    """Send the package's warnings to stderr; repeated calls change nothing."""
+def set_up() -> None:
+    """Send the package's warnings to stderr, and word its errors with options.
+
+    Repeated calls change nothing.
+    """
     logging.getLogger("audiotok").handlers = [StderrHandler()]
+    platform_console.reword = as_options
+
+
+def as_options(message: str) -> str:
+    """Return the message of a library error with the options that stand for its arguments."""
+    message = re.sub(r"\b(force|commands|rings)=True\b", r"--\1", message)
+    message = message.replace("keep_changed=True", "--keep-changed")
+    return re.sub(r"\btokens\.first\((\d+)\)", r"--codebooks \1", message)
 
 
 def as_json(value: Any) -> None:

@@ -258,7 +258,7 @@ def write_manifest(
     if out.suffix.lower() not in (".tsv", ".jsonl"):
         raise InputError(f"{out}: a manifest is a .tsv or a .jsonl file; name it so")
     if out.exists() and not force:
-        raise InputError(f"{out}: exists already; --force overwrites it")
+        raise InputError(f"{out}: exists already; force=True overwrites it")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     paths = files_below(folder, AUDIO)

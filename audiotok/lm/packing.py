@@ -93,7 +93,7 @@ class Packed(IterableDataset[Tensor]):
             known = False
         self.shards = sorted(self.folder.glob("shard-*.ids"))
         if not known or not self.shards:
-            raise InputError(f"{folder}: no export; audiotok export-corpus --to npy makes one")
+            raise InputError(f"{folder}: no export in the format npy")
         self.layout = Layout.load(self.folder / "layout.json")
         self.rank = rank
         self.world = world

@@ -52,7 +52,7 @@ class GraphStreamBatch:
         if not codec.plan.steps:
             raise InputError(
                 f"this export of {codec.name} has no steps, so it cannot stream: export it again"
-                " with --rings"
+                " with rings=True"
             )
         self.codec = codec
         self._tables = {way: _Table(codec.plan, way) for way in ("encoder", "decoder")}

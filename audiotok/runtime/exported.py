@@ -252,7 +252,7 @@ class Exported(Tokenizer):
         """
         self.check_tokens(tokens)
         if tokens.codebooks > self.codebooks:
-            way = f"tokens.first({self.codebooks}) (--codebooks {self.codebooks})"
+            way = f"give tokens.first({self.codebooks})"
             raise InputError(
                 f"tokens of {tokens.codebooks} codebooks; this export has {self.codebooks}: {way}"
             )

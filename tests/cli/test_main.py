@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,10 +16,11 @@ from unittest import mock
 
 import pytest
 import typer
-from commandline import COMMAND, audiotok, environment
+from commandline import COMMAND, audiotok, environment, recording, small
 
 import audiotok as package
 from audiotok.__main__ import app
+from audiotok.cli.console import as_options
 
 
 def _paths(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -117,3 +120,44 @@ def test_completion_as_bash_runs_it(tmp_path: Path):
         check=False,
     )
     assert done.stdout.split() == ["verify"], done.stderr
+
+
+def test_errors_name_the_option_where_the_library_names_its_argument(tmp_path: Path):
+    wav, tokens = recording(tmp_path / "a.wav"), tmp_path / "a.tok"
+    tokens.write_bytes(b"no tokens")
+    done = audiotok("manifest", tmp_path, "-o", tmp_path / "a.tsv")
+    again = audiotok("manifest", tmp_path, "-o", tmp_path / "a.tsv")
+    assert (done.code, again.code) == (0, 1)
+    assert "exists already; --force overwrites it" in again.err
+    done = audiotok("encode", wav, "--codec", small())  # its errors come from a batch
+    assert done.code == 1
+    assert "--force overwrites it" in done.err
+    assert as_options("begin anew with force=True, or keep_changed=True keeps them") == (
+        "begin anew with --force, or --keep-changed keeps them"
+    )
+    assert as_options("give tokens.first(4)") == "give --codebooks 4"
+    assert as_options("another library's trust=True") == "another library's trust=True"
+
+
+# Where errors are yet to be worded without options.
+PENDING = (
+    "codecs",
+    "evaluation",
+    "runtime/batch/workers.py",
+    "runtime/stream.py",
+    "tokens",
+    "training",
+)
+
+
+def test_the_library_raises_nothing_that_names_an_option():
+    root, named = Path(package.__file__).parent, []
+    for file in sorted(root.rglob("*.py")):
+        name = str(file.relative_to(root))
+        if not name.startswith(("cli", "serving", *PENDING)):
+            tree = ast.parse(file.read_text("utf-8"))
+            for node in (n for n in ast.walk(tree) if isinstance(n, ast.Raise)):
+                text = re.sub("`[^`]*`", "", ast.unparse(node))  # `tar --sort` is another program
+                if re.search(r"[ '\"(]--[a-z]", text):
+                    named.append(f"{name}, line {node.lineno}: {text}")
+    assert not named

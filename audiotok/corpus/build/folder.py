@@ -40,7 +40,7 @@ def finished(folder: Path, expected: CorpusInfo) -> CorpusInfo | None:
             raise
         return None
     if replace(info, shards=(), quarantined=0, lists={}) != expected:
-        raise CorpusError(f"{folder}: another corpus is there; --force begins anew")
+        raise CorpusError(f"{folder}: another corpus is there; force=True begins anew")
     return info
 
 

@@ -105,8 +105,8 @@ def _listing_of(path: str, kind: str) -> Listing:
     if path.lower().endswith(AUDIO):
         raise InputError(f"{path}: is audio, not a list of recordings; name the folder it is in")
     raise InputError(
-        f"{path}: no such folder, manifest or archive; --kind says what it is "
-        f"({', '.join(names('listings'))})"
+        f"{path}: no such folder, manifest or archive; give its kind if it is one: "
+        f"{', '.join(names('listings'))}"
     )
 
 
@@ -303,7 +303,7 @@ def _stop_if_too_many(state: State, most: float) -> None:
 def _too_many(state: State, most: float) -> CorpusError:
     return CorpusError(
         f"{state.folder}: {state.bad} of {state.next} recordings failed, more than {most:.0%} "
-        "(see quarantine.tsv); mend the listing and begin anew, or go on with a higher --most-bad"
+        "(see quarantine.tsv); mend the listing and begin anew, or let more of them fail"
     )
 
 

@@ -42,7 +42,7 @@ def explain_error(error: Exception, pair: Pair) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f"{error.filename}: {error.strerror}"
     elif isinstance(error, MemoryError):
-        text = "not enough memory; free some, or use fewer --jobs"
+        text = "not enough memory; free some, or use fewer jobs"
     elif isinstance(error, HeaderlessError):
         text += f"; or give their rate: `audiotok stream encode --rate HZ < {names[0]}`"
     elif not isinstance(error, (Error, ValueError, OSError, ImportError)):
@@ -172,4 +172,4 @@ def _died(worker: _Worker) -> str:
     code = worker.process.exitcode or 0
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     what = f"{worker.pair[0]}: the process working on it" if worker.pair else "a starting process"
-    return f"{what} ended {how} (out of memory?); run again with fewer --jobs"
+    return f"{what} ended {how} (out of memory?); run again with fewer jobs"

@@ -166,7 +166,7 @@ class _Pool:
         code = process.process.exitcode or 0
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         if not process.started:
-            raise InputError(f"a starting process ended {how} (out of memory?); use fewer --jobs")
+            raise InputError(f"a starting process ended {how} (out of memory?); start fewer")
         log.warning("a process ended %s; another takes its place", how)
         for number, task in process.hand.items():
             if process.alone:
