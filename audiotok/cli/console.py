@@ -21,7 +21,7 @@ from audiotok._platform.errors import Error
 stdout_console = Console()
 
 
-class StderrHandler(logging.Handler):
+class _StderrHandler(logging.Handler):
     """Log handler that prints one line a record on stderr, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -37,14 +37,14 @@ def set_up() -> None:
 
     Repeated calls change nothing.
     """
-    logging.getLogger("audiotok").handlers = [StderrHandler()]
+    logging.getLogger("audiotok").handlers = [_StderrHandler()]
     platform_console.reword = as_options
 
 
 def as_options(message: str) -> str:
     """Return the message of a library error with the options that stand for its arguments."""
     message = re.sub(r"\b(force|commands|rings)=True\b", r"--\1", message)
-    message = message.replace("keep_changed=True", "--keep-changed")
+    message = message.replace("keep_changed=True", "--keep-changed").replace("out=F", "--out F")
     return re.sub(r"\btokens\.first\((\d+)\)", r"--codebooks \1", message)
 
 

@@ -54,7 +54,7 @@ def scaled(counts: np.ndarray) -> np.ndarray:
     return weights
 
 
-def prior(weights: np.ndarray) -> np.ndarray:
+def _prior(weights: np.ndarray) -> np.ndarray:
     """Return the initial counts of a page: `PRIOR` codes spread like the shard's, and one each."""
     return 1 + weights * PRIOR // max(1, int(weights.sum()))
 
@@ -63,7 +63,7 @@ class _Models:
     """Adaptive models of one codebook in one page."""
 
     def __init__(self, weights: np.ndarray, flagged: bool) -> None:
-        self.counts = prior(weights)
+        self.counts = _prior(weights)
         self.flagged = flagged
         self.flags = FLAGS.copy()
         self.last = -1  # the previous code

@@ -134,7 +134,7 @@ def _objects(path: Path) -> Iterator[dict[str, str]]:
             }
 
 
-def check_whole(row: dict[str, Any], where: str) -> dict[str, Any]:
+def _check_whole(row: dict[str, Any], where: str) -> dict[str, Any]:
     """Return a row of a manifest, or raise if it asks for a part of its file.
 
     Args:
@@ -173,7 +173,7 @@ def _part_only(where: str, name: str, value: Any) -> str:
 
 def _with_path(row: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
     """Return a row with its file under `path`, and its text and speaker under our names."""
-    check_whole(row, where)
+    _check_whole(row, where)
     try:
         column, name = path_of(row)
     except ValueError as error:

@@ -103,14 +103,14 @@ def _check_values(content: dict[str, Any]) -> None:
     for name, value in texts:
         if not isinstance(value, str):
             raise InputError(f"{name} is {jsonfile.shown(value)}, not text")
-    states = plan_of(content)
+    states = _plan_of(content)
     for kind, shape in (*states.encoder.values(), *states.decoder.values()):
         np.dtype(kind)
         for size in shape:
             jsonfile.whole(size, "a size of a state", least=0, most=2**31)
 
 
-def plan_of(content: dict[str, Any]) -> GraphPlan:
+def _plan_of(content: dict[str, Any]) -> GraphPlan:
     """Return the plan in the content of codec.json."""
     plan: dict[str, Any] = dict(content["plan"])
     plan["look_ahead"] = plan.pop("lead")  # its name in codec.json
@@ -124,7 +124,7 @@ def plan_of(content: dict[str, Any]) -> GraphPlan:
 
 
 def plan_to_json(plan: GraphPlan) -> dict[str, Any]:
-    """Return a plan as JSON for codec.json, as `plan_of` reads it."""
+    """Return a plan as JSON for codec.json, as `_plan_of` reads it."""
     values = asdict(plan)
     values["lead"] = values.pop("look_ahead")
     return values
@@ -140,7 +140,7 @@ class Exported(Tokenizer):
 
     def __init__(self, metadata: dict[str, Any], graphs: Backend) -> None:
         self.metadata = metadata
-        self.plan = plan_of(metadata)
+        self.plan = _plan_of(metadata)
         self.graphs = graphs
         self.name = metadata["codec"]
         self.sample_rate = metadata["sample_rate"]

@@ -73,7 +73,7 @@ class Whisper(SpeechTeacher):
         self.conv1 = nn.Conv1d(bands, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
         self.register_buffer("positions", sinusoids(POSITIONS, width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     @classmethod
@@ -120,7 +120,7 @@ class Whisper(SpeechTeacher):
         yield self.norm(x)[:, :frames]
 
 
-class Block(nn.Module):
+class _Block(nn.Module):
     """A pre-normalised transformer block: attention over all frames, then two dense layers."""
 
     def __init__(self, width: int, heads: int) -> None:

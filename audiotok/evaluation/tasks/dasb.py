@@ -36,7 +36,7 @@ RATES = ((0.0, 1.5, "low"), (2.9, 6.0, "medium"), (24.0, 24.5, "high"))  # kbps,
 
 
 @dataclass(frozen=True)
-class Example:
+class _Example:
     """Codes `[k f]` with their label and their speaker."""
 
     codes: np.ndarray
@@ -139,7 +139,7 @@ class Dasb(Task):
             findings += self._weights(weights, f", {head} head")
         return findings
 
-    def _examples(self, bench: Bench) -> list[Example]:
+    def _examples(self, bench: Bench) -> list[_Example]:
         """Return codes and labels of the recordings, or of keywords cut out of them."""
         column = self.kind
         if column == "keyword" and not any(r.fields.get("keyword") for r in bench.recordings):
@@ -153,12 +153,12 @@ class Dasb(Task):
         all_codes = bench.codes()
         rows = zip(all_codes, labels, bench.recordings, strict=True)
         return [
-            Example(codes, label, recording.speaker)
+            _Example(codes, label, recording.speaker)
             for codes, label, recording in rows
             if label and codes.shape[1]
         ]
 
-    def _words(self, bench: Bench) -> list[Example]:
+    def _words(self, bench: Bench) -> list[_Example]:
         """Return the most frequent words, cut out of the codes of whole recordings."""
         rate, examples = float(bench.codec.frame_rate), []
         for recording in bench.over(bench.recordings, "align words"):
@@ -172,11 +172,11 @@ class Dasb(Task):
             for word in words:
                 piece = codes[:, int(word.start * rate) : int(np.ceil(word.end * rate))]
                 if len(word.label) >= LETTERS and piece.shape[1]:
-                    examples.append(Example(piece, word.label, recording.speaker))
+                    examples.append(_Example(piece, word.label, recording.speaker))
         common = [w for w, _ in Counter(e.label for e in examples).most_common(self.WORDS)]
         return [example for example in examples if example.label in common]
 
-    def _split(self, examples: Sequence[Example], seed: int) -> tuple[list[int], list[int]]:
+    def _split(self, examples: Sequence[_Example], seed: int) -> tuple[list[int], list[int]]:
         """Return indices to train and test on: by speaker, or a quarter of each class.
 
         Classes are split where the speaker is the label, or where there is only one speaker.

@@ -125,7 +125,7 @@ class TextAlignment(Task):
             against = [others[j] for j in order if fits(others[j], frames)]
             pairs, unfit = pairs + len(order), unfit + len(order) - len(against)
             if fits(text, frames) and against:
-                bits.append(bits_per_character(log_probs, [text, *against]))
+                bits.append(_bits_per_character(log_probs, [text, *against]))
         wer = self.mean(
             f"WER* of {of}", errors, words, unit="%", better="lower", scale=100, note=note
         )
@@ -148,7 +148,7 @@ class TextAlignment(Task):
         ]
 
 
-def bits_per_character(log_probs: Tensor, texts: Sequence[list[int]]) -> float:
+def _bits_per_character(log_probs: Tensor, texts: Sequence[list[int]]) -> float:
     """Return the log-likelihood ratio of the first text to the mean of others, in bits a character.
 
     Args:

@@ -106,7 +106,7 @@ def plan(
     paths, suffixes = list(paths), tuple(suffixes)
     pairs, errors = find(paths, suffixes)
     if out is None and any(given == "-" or Path(given).is_dir() for given in paths):
-        raise UsageError("say where to; only files have a place beside them")
+        raise UsageError("say where to with out=FOLDER; only files have a place beside them")
     if out is not None and not out.is_dir():
         alone = len(paths) == 1 and len(pairs) <= 1 and not Path(paths[0]).is_dir()
         if out.suffix.lower() in makes:
