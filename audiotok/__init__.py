@@ -5,40 +5,21 @@
 >>> tokens = codec.encode(audiotok.Audio.load("in.wav"))
 >>> codec.decode(tokens).save("out.wav")
 
-The names below load when they are first used, so that reading a token file needs numpy only.
+Public is what an `__all__` lists: that of this package, those of its rooms (`audiotok.lm`,
+`audiotok.nn` ...; the `__init__.pyi` beside each is the list), and those of the few modules that
+have one. The base classes that a part from outside derives from are among them. Any other name or
+module may change in any release without notice.
+
+A public name stays for two minor releases after the first that warns of its end, with a
+FutureWarning that says what to write instead. All errors that are raised on purpose derive from
+`audiotok.Error`.
+
+Names load when they are first used, so that reading a token file needs numpy only.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from audiotok.audio.audio import Audio
-    from audiotok.codecs.load import load, names
-    from audiotok.codecs.models.base import Codec
-    from audiotok.runtime.stream import Stream, StreamBatch
-    from audiotok.tokens.tokens import Tokens
+from audiotok._platform.optional import lazy_names
 
 __version__ = "0.1.0"
-__all__ = ["Audio", "Codec", "Stream", "StreamBatch", "Tokens", "load", "names"]
-
-_HOME = {
-    "Audio": "audio.audio",
-    "Codec": "codecs.models.base",
-    "Stream": "runtime.stream",
-    "StreamBatch": "runtime.stream",
-    "Tokens": "tokens.tokens",
-    "load": "codecs.load",
-    "names": "codecs.load",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"audiotok.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'audiotok' has no attribute {name!r}; it has {sorted(_HOME)}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
+import audiotok
+from audiotok._platform.optional import version
 from audiotok._platform.registry import shipped
 from audiotok.cli import console as show
 
@@ -19,7 +23,7 @@ app = typer.Typer(
     name="audiotok",
     help="Audio to discrete tokens and back.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -32,9 +36,33 @@ for _name in shipped("commands"):
         app.command(epilog=EPILOG, rich_help_panel=_module.PANEL)(_command)
 
 
+def _print_version(asked: bool) -> bool:
+    if asked:
+        under = f"{version('torch')}, Python {platform.python_version()}"
+        show.line(f"audiotok {audiotok.__version__} ({under})")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            "-V",
+            help="Show the versions of audiotok, torch and Python, and exit.",
+            is_eager=True,
+            callback=_print_version,
+        ),
+    ] = False,
+) -> None:
+    """Handle the options that stand before a command; each does its work and exits."""
+
+
 def main() -> None:
     """Run the command line; errors are one line on stderr."""
-    show.log_to_stderr()
+    show.set_up()
     # To be told to end is to be interrupted: nothing is left half-written then either.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

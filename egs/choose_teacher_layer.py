@@ -17,9 +17,8 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from audiotok import Audio
-from audiotok._platform.registry import find
-from audiotok.evaluation.probes.probe import probe
+from audiotok import Audio, find
+from audiotok.evaluation import probe
 
 
 def main() -> None:

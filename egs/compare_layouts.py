@@ -11,12 +11,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from audiotok.corpus import Corpus
-from audiotok.lm.data import Recordings
-from audiotok.lm.file import load_model
-from audiotok.lm.loop import held_out_bits
-from audiotok.lm.recipe import LmData
-from audiotok.lm.score import ngram_bits, prefers_original
+from audiotok import Corpus
+from audiotok.lm import LmData, Recordings, held_out_bits, load_model, ngram_bits, prefers_original
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("corpus")

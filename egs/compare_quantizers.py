@@ -21,12 +21,8 @@ import torch
 from torch import Tensor, nn
 
 import audiotok
-from audiotok.data.manifest import read_manifest
-from audiotok.nn.quantizers.base import OneCode, Quantizer, nearest
-from audiotok.nn.quantizers.bsq import Bsq
-from audiotok.nn.quantizers.fsq import Fsq
-from audiotok.nn.quantizers.rvq import Rvq
-from audiotok.nn.quantizers.simvq import Simvq
+from audiotok.data import read_manifest
+from audiotok.nn import Bsq, Fsq, OneCode, Quantizer, Rvq, Simvq, nearest
 
 SECONDS, STEPS, BATCH = 900, 200, 512  # seconds of training audio; training steps; frames per step
 GRIDS = {10: (8, 5, 5, 5), 13: (8, 8, 5, 5, 5), 16: (8, 8, 8, 5, 5, 5)}

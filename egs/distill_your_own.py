@@ -15,11 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiotok.audio import _torchaudio
-from audiotok.codecs.checkpoint import load
-from audiotok.data.features.base import SpeechTeacher
-from audiotok.training.loop import train
-from audiotok.training.recipe import read_recipe
+from audiotok import load
+from audiotok.data import SpeechTeacher
+from audiotok.nn import mel_bank
+from audiotok.training import read_recipe, train
 
 
 class Loudness(SpeechTeacher):
@@ -29,7 +28,7 @@ class Loudness(SpeechTeacher):
 
     def __init__(self) -> None:
         super().__init__()
-        bank = _torchaudio.load().functional.melscale_fbanks(321, 0.0, 8000.0, 32, 16000)
+        bank = mel_bank(16000, 640, 32, torch.device("cpu"), norm=None, scale="htk")
         self.bank = torch.nn.Parameter(bank, requires_grad=False)
 
     def states(self, wave: Tensor) -> Iterator[Tensor]:

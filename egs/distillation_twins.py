@@ -15,11 +15,9 @@ from collections import Counter
 from rich.progress import track
 
 import audiotok
-from audiotok import Audio
-from audiotok._platform.registry import find
-from audiotok.data.alignment import align
-from audiotok.data.manifest import read_manifest
-from audiotok.evaluation.disentanglement import (
+from audiotok import Audio, find
+from audiotok.data import align, read_manifest
+from audiotok.evaluation import (
     LabelledRecording,
     comparison_table,
     measure_codec,

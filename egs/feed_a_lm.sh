@@ -23,7 +23,7 @@ python - "$out" <<'PYTHON'
 import sys
 import numpy as np
 import pyarrow.parquet as parquet
-from audiotok.lm.layout import Layout
+from audiotok import Layout
 
 layout = Layout.load(f"{sys.argv[1]}/parquet/layout.json")
 rows = parquet.read_table(f"{sys.argv[1]}/parquet/shard-000000.parquet").to_pylist()
@@ -43,7 +43,7 @@ audiotok lm generate "$out/lm/best.safetensors" --seconds 4 -o "$out/spoken.wav"
 python - "$out" <<'PYTHON'
 import sys
 from audiotok import Audio
-from audiotok._platform.registry import find
+from audiotok import find
 
 spoken = Audio.load(f"{sys.argv[1]}/spoken.wav")
 print(f"{sys.argv[1]}/spoken.wav: {spoken.seconds:.2f} s, peak {spoken.samples.abs().max():.2f}")

@@ -11,10 +11,8 @@ import tempfile
 import numpy as np
 import torch
 
-from audiotok.audio import _torchaudio
-from audiotok.codecs.checkpoint import load
-from audiotok.lm.layout import Grammar
-from audiotok.lm.packing import Packed
+import audiotok.codecs.transformers  # before transformers, which imports torchaudio: it can fail
+from audiotok.lm import Grammar, Packed
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("ids", help="an export to npy")
@@ -23,7 +21,6 @@ parser.add_argument("--context", type=int, default=256)
 parser.add_argument("-o", "--out", default="llama.wav")
 chosen = parser.parse_args()
 
-_torchaudio.load()  # transformers imports torchaudio, which may not load by itself
 from transformers import (  # noqa: E402  # pyright: ignore[reportMissingImports] - an extra
     LlamaConfig,
     LlamaForCausalLM,
@@ -57,4 +54,5 @@ while not grammar.done:
         legal = torch.arange(len(legal)) == layout.special("end")
     ids.append(int(logits.masked_fill(~legal, -torch.inf).softmax(-1).multinomial(1)))
     grammar.push(ids[-1])
-load(layout.codec).decode(layout.tokens(layout.decode(np.array(ids)))).save(chosen.out, force=True)
+codec = audiotok.load(layout.codec)
+codec.decode(layout.tokens(layout.decode(np.array(ids)))).save(chosen.out, force=True)

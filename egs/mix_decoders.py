@@ -14,7 +14,8 @@ import sys
 
 import torch
 
-from audiotok.codecs.checkpoint import load, read_card, save
+from audiotok import load
+from audiotok.codecs import read_card, save
 
 
 def mix(before: str, after: str, share: float, out: str) -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import torch
 
-from audiotok import Audio, load
-from audiotok._platform.registry import find
-from audiotok.data.manifest import read_manifest
+from audiotok import Audio, find, load
+from audiotok.data import read_manifest
 
 MU = 255
 

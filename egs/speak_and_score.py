@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from audiotok import load
-from audiotok._platform.registry import find
-from audiotok.corpus import Corpus
-from audiotok.evaluation.metrics.base import Score
-from audiotok.lm.file import load_model
+from audiotok import Corpus, find, load
+from audiotok.evaluation import Score
+from audiotok.lm import Reader, load_model
 from audiotok.lm.generate import Sampling, generate, predict_codebooks
-from audiotok.lm.phonetic import Reader
 
 parser = argparse.ArgumentParser()
 for name in ("model", "corpus", "--rest"):

@@ -11,10 +11,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from audiotok.corpus import Corpus
-from audiotok.lm.bpe import learn_pieces
-from audiotok.lm.layout import Layout
-from audiotok.lm.ngram import Ngram
+from audiotok import Corpus, Layout
+from audiotok.lm import Ngram, learn_pieces
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("corpus")

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 import audiotok
-from audiotok._platform.registry import find
-from audiotok.data.manifest import read_manifest
-from audiotok.evaluation.metrics.base import Score
+from audiotok import find
+from audiotok.data import read_manifest
+from audiotok.evaluation import Score
 
 BANDS = ((0, 500), (0, 1000), (0, 2000), (0, 4000), (2000, 8000))
 

@@ -16,10 +16,10 @@ import torch
 from torch.nn import functional as F
 
 import audiotok
-from audiotok._platform.registry import find
-from audiotok.data.manifest import read_manifest
-from audiotok.evaluation.metrics.base import Score
-from audiotok.nn.quantizers.base import Quantized
+from audiotok import find
+from audiotok.data import read_manifest
+from audiotok.evaluation import Score
+from audiotok.nn import Quantized
 
 
 def main() -> None:

@@ -17,13 +17,10 @@ from pathlib import Path
 import numpy as np
 from pocketsphinx import get_model_path  # pyright: ignore[reportMissingImports] - an extra
 
-from audiotok import Audio, load
-from audiotok.corpus import Corpus
-from audiotok.data.alignment import plain
-from audiotok.evaluation.probes.statistics import bootstrap
-from audiotok.lm.data import Segment
-from audiotok.lm.file import load_model
-from audiotok.lm.score import bits_of
+from audiotok import Audio, Corpus, load
+from audiotok.data import words_of
+from audiotok.evaluation import bootstrap
+from audiotok.lm import Segment, bits_of, load_model
 
 ALIKE = ("P T K", "B D G", "F TH S SH HH", "V DH Z", "M N", "L R W Y", "IH EH AE AH UH AA", "IY EY")
 parser = argparse.ArgumentParser(description=__doc__)
@@ -36,7 +33,7 @@ lines = Path(get_model_path("en-us/cmudict-en-us.dict")).read_text().splitlines(
 book = {line.split()[0]: line.split()[1:] for line in lines}
 known = {tuple(phones) for phones in book.values()}
 texts = (str(each.row.get("text", "")) for each in Corpus(chosen.corpus))
-often = Counter(word for text in texts for word in plain(text))
+often = Counter(word for text in texts for word in words_of(text))
 words = [word for word, _ in often.most_common() if len(book.get(word, ())) >= 4]
 random, pairs = np.random.default_rng(0), []
 for word in words[: chosen.count]:

@@ -148,4 +148,4 @@ def test_the_tree_in_readme_is_the_real_one():
     rooms = [f"{room}/" for room in ("_platform", *LINE)]
     assert drawn == [*rooms, "__init__.py", "__main__.py"]
     real = {f"{path.name}/" if path.is_dir() else path.name for path in PACKAGE.iterdir()}
-    assert real - {"__pycache__/", "py.typed"} == set(drawn)
+    assert real - {"__pycache__/", "__init__.pyi", "py.typed"} == set(drawn)

@@ -25,6 +25,8 @@ from typing import (
     get_type_hints,
 )
 
+from audiotok._platform.errors import InputError
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -103,40 +105,40 @@ def read_toml(kind: type[T], path: str | Path | None, settings: Sequence[str] | 
     for setting in settings or []:
         key, eq, value = setting.partition("=")
         if not eq:
-            raise ValueError(f"--set {setting}: write it as section.key=value")
+            raise InputError(f"{setting}: write it as section.key=value")
         *sections, last = key.strip().split(".")
         inner = table
         for section in sections:
             inner = inner.setdefault(section, {})
             if not isinstance(inner, dict):
-                raise ValueError(f"--set {setting}: {section!r} is a value, not a table")
+                raise InputError(f"{setting}: {section!r} is a value, not a table")
         inner[last] = _value(value)
     if _deep(table):
-        raise ValueError(f"{path or '--set'}: tables nested more than {DEEPEST} levels deep")
-    return _fill(kind, table, str(path or "--set"))
+        raise InputError(f"{path or 'settings'}: tables nested more than {DEEPEST} levels deep")
+    return _fill(kind, table, str(path or "settings"))
 
 
 def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
     """Return a recipe's table, merged over those of the recipes it extends (`below`: so far)."""
     if path in below:
-        raise ValueError(f"{path}: extends itself")
+        raise InputError(f"{path}: extends itself")
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such recipe") from None
+        raise InputError(f"{path}: no such recipe") from None
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except RecursionError:
-        raise ValueError(f"{path}: not a recipe: nested too deeply") from None
+        raise InputError(f"{path}: not a recipe: nested too deeply") from None
     except ValueError as error:  # from TOML, from UTF-8, or from an integer of thousands of digits
-        raise ValueError(f"{path}: not TOML: {error}") from None
+        raise InputError(f"{path}: not TOML: {error}") from None
     if _deep(table):
-        raise ValueError(f"{path}: tables nested more than {DEEPEST} levels deep")
+        raise InputError(f"{path}: tables nested more than {DEEPEST} levels deep")
     base = table.pop("extends", None)
     if base is None:
         return table
     if not isinstance(base, str):
-        raise ValueError(f"{path}: 'extends' must be str, not {base!r}")
+        raise InputError(f"{path}: 'extends' must be str, not {base!r}")
     return _merged(_read(path.parent / base, (*below, path)), table)
 
 
@@ -156,7 +158,7 @@ def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except RecursionError:
-        raise ValueError("--set: a value nested too deeply") from None
+        raise InputError("settings: a value nested too deeply") from None
     except ValueError:
         return text.strip()
 
@@ -169,13 +171,13 @@ def _fill(kind: type[T], table: dict[str, Any], where: str) -> T:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
-            raise ValueError(f"{where}: unknown key {key!r}{hint}")
+            raise InputError(f"{where}: unknown key {key!r}{hint}")
     values: dict[str, Any] = {}
     for name, f in fields.items():
         if name in table:
             values[name] = _fit(hints[name], table[name], where, name)
         elif f.default is f.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{where}: key {name!r} is missing")
+            raise InputError(f"{where}: key {name!r} is missing")
     options = kind(**values)
     _check_ranges(options, where)
     return options
@@ -208,7 +210,7 @@ def _check_ranges(options: Any, where: str) -> None:
                 continue
             if not math.isfinite(part) or part not in span:
                 name = f"{field.name}.{key}" if key else field.name
-                raise ValueError(f"{where}: {name!r} must be {span}, not {part}")
+                raise InputError(f"{where}: {name!r} must be {span}, not {part}")
 
 
 def _fit(hint: Any, value: Any, where: str, name: str) -> Any:
@@ -216,7 +218,7 @@ def _fit(hint: Any, value: Any, where: str, name: str) -> Any:
     origin, inside = get_origin(hint), get_args(hint)
 
     def refuse(wanted: str) -> ValueError:
-        return ValueError(f"{where}: {name!r} must be {wanted}, not {value!r}")
+        return InputError(f"{where}: {name!r} must be {wanted}, not {value!r}")
 
     if dataclasses.is_dataclass(hint) or origin is dict:
         if type(value) is not dict:
@@ -244,7 +246,7 @@ def _fit(hint: Any, value: Any, where: str, name: str) -> Any:
         try:
             return float(value)
         except OverflowError:
-            raise ValueError(f"{where}: {name!r} is a number of {len(str(value))} digits") from None
+            raise InputError(f"{where}: {name!r} is a number of {len(str(value))} digits") from None
     if hint is not Any and type(value) is not hint:
         raise refuse(hint.__name__)
     return value

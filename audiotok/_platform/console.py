@@ -5,10 +5,13 @@ Names of files, transcripts and errors may hold line breaks, escape sequences or
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+
+from audiotok._platform.errors import Error
 
 stderr_console = Console(stderr=True)
 JOINERS = "\u200c\u200d"  # zero-width (non-)joiners, which Persian, Hindi ... need; harmless
@@ -42,7 +45,7 @@ def cell(value: Any) -> Any:
     return f"'{text}" if text[:1] and text[0] in FORMULAS else text
 
 
-class UsageError(ValueError):
+class UsageError(Error, ValueError):
     """Error of options or arguments that do not go together; the command exits with code 2."""
 
 
@@ -57,6 +60,10 @@ def labelled(label: str, style: str, message: str) -> Text:
     return Text.assemble((label, style), " ", plain(message))
 
 
+reword: Callable[[str], str] = str
+"""Wording of errors that are printed; the command line names its options for arguments."""
+
+
 def error(message: object, *, console: Console = stderr_console) -> None:
     """Print an error on one line of stderr, or of another console."""
-    console.print(labelled("error", "red", one_line(message)), soft_wrap=True)
+    console.print(labelled("error", "red", reword(one_line(message))), soft_wrap=True)

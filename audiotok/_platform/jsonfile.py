@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from audiotok._platform.errors import InputError
+
 DEEPEST = 100  # levels of nesting; JSON that people read has fewer than ten
 DIGITS = 300  # the longest whole number; one of more than 308 digits fits no float
 
@@ -31,13 +33,13 @@ def parse(text: str | bytes, where: str) -> Any:
             text = text.decode("utf-8-sig")
         value = _DECODER.decode(text)
     except RecursionError:
-        raise ValueError(_too_deep(where)) from None
+        raise InputError(_too_deep(where)) from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: not UTF-8 (byte {error.start})") from None
+        raise InputError(f"{where}: not UTF-8 (byte {error.start})") from None
     except ValueError as error:  # from json itself, or from the checks below
-        raise ValueError(f"{where}: not JSON ({error})") from None
+        raise InputError(f"{where}: not JSON ({error})") from None
     if text.count("[") + text.count("{") > DEEPEST and _deep(value):
-        raise ValueError(_too_deep(where))
+        raise InputError(_too_deep(where))
     return value
 
 
@@ -59,7 +61,7 @@ def number(value: object, what: str, *, least: float = -math.inf, most: float = 
                 return float(value)
         except OverflowError:  # a whole number beyond the floats
             pass
-    raise ValueError(f"{what} is {shown(value)}, not a number{_span(least, most)}")
+    raise InputError(f"{what} is {shown(value)}, not a number{_span(least, most)}")
 
 
 def whole(value: object, what: str, *, least: float = -math.inf, most: float = math.inf) -> int:
@@ -76,7 +78,7 @@ def whole(value: object, what: str, *, least: float = -math.inf, most: float = m
     """
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return value
-    raise ValueError(f"{what} is {shown(value)}, not a whole number{_span(least, most)}")
+    raise InputError(f"{what} is {shown(value)}, not a whole number{_span(least, most)}")
 
 
 def shown(value: object) -> str:
@@ -115,18 +117,18 @@ def _deep(value: Any) -> bool:
 def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError(f"{text[:20]} is beyond the largest number, 1.8e308")
+        raise InputError(f"{text[:20]} is beyond the largest number, 1.8e308")
     return value
 
 
 def _integer(text: str) -> int:
     if len(text) > DIGITS:
-        raise ValueError(f"a number of {len(text)} digits")
+        raise InputError(f"a number of {len(text)} digits")
     return int(text)
 
 
 def _refused(name: str) -> float:
-    raise ValueError(f"{name} is not a number; leave it out or write null")
+    raise InputError(f"{name} is not a number; leave it out or write null")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -135,7 +137,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"the key {shown(twice)} stands twice in one object")
+        raise InputError(f"the key {shown(twice)} stands twice in one object")
     return table
 
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from audiotok._platform.errors import Error
 
-class LockedError(ValueError):
+
+class LockedError(Error, ValueError):
     """Error of a folder that another process has locked."""
 
 

@@ -1,13 +1,51 @@
-"""Optional imports: libraries and model weights that may not be installed."""
+"""Imports that wait until a name is used, and imports of what may not be installed."""
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+import re
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from audiotok._platform.errors import Error, MissingLibraryError, warn_deprecated
+
+_EXPORT = re.compile(r"^from (\S+) import (\w+) as \2$", re.MULTILINE)
 
 
-class MissingModelError(ValueError):
+class MissingModelError(Error, ValueError):
     """Error of weights that are not on this machine; what needs them is not run, but not failed."""
+
+
+def lazy_names(
+    package: str, file: str, renamed: dict[str, tuple[str, str]] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return `__getattr__`, `__dir__` and `__all__` of a package that loads its names when used.
+
+    Its public names are what the stub beside it (`__init__.pyi`, which type checkers read) imports:
+    `from audiotok.lm.bpe import learn_pieces as learn_pieces`, a line each.
+
+    Args:
+        package: `__name__` of the package.
+        file: `__file__` of the package.
+        renamed: deprecated name -> the public name that it has now, and the release since when.
+    """
+    stub = Path(file).with_suffix(".pyi").read_text("utf-8")
+    homes = {name: module for module, name in _EXPORT.findall(stub)}
+
+    def load(name: str) -> Any:
+        if name in (renamed or {}):
+            instead, since = (renamed or {})[name]
+            text = f"{package}.{name}"
+            warn_deprecated(text, since=since, instead=f"{package}.{instead}", stacklevel=2)
+            name = instead
+        if name in homes:
+            return getattr(import_module(homes[name]), name)
+        has = ", ".join(sorted(homes))
+        raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {has}")
+
+    return load, lambda: sorted([*vars(import_module(package)), *homes]), sorted(homes)
 
 
 def optional_import(library: str, package: str = "", *, extra: str = "metrics") -> ModuleType:
@@ -19,17 +57,21 @@ def optional_import(library: str, package: str = "", *, extra: str = "metrics") 
         extra: the extra of audiotok that it belongs to.
 
     Raises:
-        ImportError: it cannot be imported; the message says how to install it.
+        MissingLibraryError: it cannot be imported; the message says how to install it.
     """
     try:
         return import_module(library)
     except ImportError as error:
         way = f"pip install {package or library}, or 'audiotok[{extra}]'"
-        raise ImportError(f"the {library} package cannot be imported ({error}): {way}") from None
+        raise MissingLibraryError(
+            f"the {library} package cannot be imported ({error}): {way}"
+        ) from None
 
 
 def version(package: str) -> str:
     """Return name and version of a package, as the protocols of metrics print them."""
+    from importlib import metadata  # slow to import, and seldom needed
+
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+from audiotok._platform.errors import Error
+
 log = logging.getLogger("audiotok")
 
 FAMILIES = {
@@ -59,7 +61,7 @@ CONTRACTS = {
 """Family that other packages may add to -> base class of its parts, and what they must define."""
 
 
-class UnknownPartError(ValueError):
+class UnknownPartError(Error, ValueError):
     """Error of a name for which the family has no part."""
 
 

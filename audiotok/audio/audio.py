@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError, InputTypeError
 from audiotok.audio import levels, picture
 from audiotok.audio.axes import new_axes
 from audiotok.audio.decoders import CHUNK, AudioFileError
@@ -59,14 +60,14 @@ class Audio:
         x = self.samples
         if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype != torch.float32 or not len(x):
             kind = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"samples must be a float32 tensor [channels samples], not {kind}")
+            raise InputError(f"samples must be a float32 tensor [channels samples], not {kind}")
         levels.check_shape(*x.shape)
         if self.rate != int(self.rate) or self.rate < 1:
-            raise ValueError(f"the sample rate must be a whole number of Hz, not {self.rate}")
+            raise InputError(f"the sample rate must be a whole number of Hz, not {self.rate}")
         bad = ~x.isfinite()
         if bad.any():
             first = int(bad.any(0).nonzero()[0]) / self.rate
-            raise ValueError(
+            raise InputError(
                 f"{int(bad.sum())} samples are NaN or infinite (first at {first:.3f} s)"
             )
 
@@ -90,7 +91,7 @@ class Audio:
 
     def __getitem__(self, span: slice) -> Audio:
         if not isinstance(span, slice) or span.step not in (None, 1):
-            raise TypeError(f"cut audio by samples, as in audio[a:b], not with {span!r}")
+            raise InputTypeError(f"cut audio by samples, as in audio[a:b], not with {span!r}")
         return Audio(self.samples[:, span], self.rate)
 
     @classmethod
@@ -201,5 +202,5 @@ class Audio:
         parts = list(parts)
         kinds = {(part.rate, part.channels) for part in parts}
         if len(kinds) != 1:
-            raise ValueError(f"cannot join audio of different (rate, channels): {sorted(kinds)}")
+            raise InputError(f"cannot join audio of different (rate, channels): {sorted(kinds)}")
         return Audio(torch.cat([part.samples for part in parts], 1), parts[0].rate)

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.errors import Error
+
 CHUNK = 16384  # samples decoded at a time; at most so many are lost before damage in a file
 
 
-class AudioFileError(ValueError):
+class AudioFileError(Error, ValueError):
     """Error of an unreadable or unwritable audio file: one line with its name and a remedy."""
 
 

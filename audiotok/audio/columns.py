@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from audiotok._platform.errors import InputError
+
 # `audio_filepath` is NeMo's column, `file_name` that of Hugging Face's audiofolder.
 PATHS = ("path", "audio_filepath", "audio_path", "file_name", "audio", "wav")
 # Common Voice has `client_id` and `sentence`, audiofolder `transcription`.
@@ -48,12 +50,12 @@ def path_of(row: Mapping[str, Any], column: str = "") -> tuple[str, str]:
     if chosen is None:
         blank = next((name for name in names if name in row), None)
         if blank is not None:
-            raise ValueError(f"`{blank}` is empty")
+            raise InputError(f"`{blank}` is empty")
         only = " ".join(", ".join(map(str, row)).split())[:200] or "nothing"
-        raise ValueError(f"no path; call the column `{names[0]}`, there is only {only}")
+        raise InputError(f"no path; call the column `{names[0]}`, there is only {only}")
     name = row[chosen]
     if not isinstance(name, str) or "\0" in name:
-        raise ValueError(f"`{chosen}` is not the path of a file but {str(name)!r:.60}")
+        raise InputError(f"`{chosen}` is not the path of a file but {str(name)!r:.60}")
     return chosen, name
 
 

@@ -11,6 +11,8 @@ import csv
 import logging
 from collections.abc import Iterable, Iterator
 
+from audiotok._platform.errors import InputError
+
 log = logging.getLogger("audiotok")
 
 
@@ -39,10 +41,10 @@ def read_rows(
             twice = next((h for i, h in enumerate(header) if h and h in header[:i]), None)
             if twice is not None:
                 one_line = " ".join(twice.split())
-                raise ValueError(f"{name}, line {number}: two columns are called `{one_line}`")
+                raise InputError(f"{name}, line {number}: two columns are called `{one_line}`")
             continue
         if len(fields) > len(header):
-            raise ValueError(f"{name}, line {number}: more fields than the header's {len(header)}")
+            raise InputError(f"{name}, line {number}: more fields than the header's {len(header)}")
         if not (comma or warned) and any(map(_quoted, fields)):
             warned = True
             log.warning(
@@ -89,7 +91,7 @@ def _commas(lines: Iterable[str], name: str) -> Iterator[tuple[int, list[str]]]:
             if "unexpected end" in why or "field limit" in why:
                 why = "a quotation mark opens a field and is never closed"
             rule = 'a field that begins with " ends with one, and a " inside is doubled'
-            raise ValueError(f"{name}, line {first}: {why} ({rule})") from None
+            raise InputError(f"{name}, line {first}: {why} ({rule})") from None
         if fields is None:
             return
         if any(field.strip() for field in fields):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.jsonfile import parse
 from audiotok.audio.columns import with_our_names
 from audiotok.audio.decoders import AudioFileError, open_decoder
@@ -110,9 +111,9 @@ def shares(texts: Iterable[str]) -> dict[str, float]:
         except ValueError:
             splits[name] = -1.0
         if not name or name == "train" or not 0 < splits[name] < 1:
-            raise ValueError(f"--split {text}: write it as dev=0.05; the rest is `train`")
+            raise InputError(f"split {text}: write it as dev=0.05; the rest is `train`")
     if sum(splits.values()) >= 1:
-        raise ValueError(f"--split: {splits} leave nothing for `train`")
+        raise InputError(f"splits {splits} leave nothing for `train`")
     return splits
 
 
@@ -286,4 +287,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8; convert it, e.g. with iconv") from None
+        raise InputError(f"{path}: not UTF-8; convert it, e.g. with iconv") from None

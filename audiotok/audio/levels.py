@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from audiotok._platform.errors import InputError
+
 UNSCALED = 256.0  # 48 dB above full scale: unscaled integers, as no gain is that large
 CANCELLED = 1e-3  # -30 dB: the mean of channels that have nothing in common loses 3 dB for two
 MAX_CHANNELS = 64  # channels allowed in a recording that has fewer samples than channels
@@ -43,7 +45,7 @@ def check_mix(samples: Any, mixed: Any) -> None:
         ValueError: the mean has almost no energy.
     """
     if cancels(energy(samples) / len(samples), energy(mixed)):
-        raise ValueError(CANCELS)
+        raise InputError(CANCELS)
 
 
 def check_level(low: float, high: float) -> None:
@@ -58,7 +60,7 @@ def check_level(low: float, high: float) -> None:
     """
     peak = max(-low, high)
     if peak > UNSCALED:
-        raise ValueError(
+        raise InputError(
             f"samples of up to {peak:.0f}, where full scale is 1: divide what came as 16-bit "
             "integers by 32768"
         )
@@ -71,7 +73,7 @@ def check_shape(channels: int, samples: int, *, most: int = MAX_CHANNELS) -> Non
         ValueError: more channels than samples, and more than `most`.
     """
     if channels > most and channels > samples > 0:
-        raise ValueError(
+        raise InputError(
             f"{channels} channels of {samples} samples each: samples must be [channels samples]; "
             "turn these over with x.T"
         )

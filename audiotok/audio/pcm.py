@@ -8,13 +8,14 @@ from io import BufferedIOBase
 
 import numpy as np
 
+from audiotok._platform.errors import Error
 from audiotok.audio.levels import check_level
 
 FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}  # by ffmpeg's names
 READ = 1 << 15  # bytes read at most at a time: about a second of 16-bit audio at 16 kHz
 
 
-class PcmError(ValueError):
+class PcmError(Error, ValueError):
     """Error of bytes that are not samples of the given encoding."""
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
 from audiotok.audio import levels, resample_numpy
 from audiotok.audio.decoders import CHUNK, AudioFileError, Decoder, open_decoder
 
@@ -117,7 +118,7 @@ class Source:
             ValueError: a block of no samples, or a rate without a useful factor in common.
         """
         if samples < 1:
-            raise ValueError(f"a block must have at least 1 sample, not {samples}")
+            raise InputError(f"a block must have at least 1 sample, not {samples}")
         pieces = self._mixed() if mono and self.channels > 1 else self._pieces()
         if rate is not None and rate != self.rate:
             pieces = resampled(pieces, self.rate, rate, 1 if mono else self.channels)
@@ -194,7 +195,7 @@ def open_audio(
     """
     begin = start or 0.0
     if begin < 0 or (end is not None and end < begin):
-        raise ValueError(f"cannot read from {begin} s to {end} s")
+        raise InputError(f"cannot read from {begin} s to {end} s")
     stack = ExitStack()
     try:
         decoder = open_decoder(path, stack, start=begin)

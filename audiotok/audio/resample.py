@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok.audio import _torchaudio
 
 ZERO_CROSSINGS = 64
@@ -44,7 +45,7 @@ def _filter(old: int, new: int) -> _Filter:
     """Return the filter for two rates without a common factor."""
     width = math.ceil(ZERO_CROSSINGS * old / (min(old, new) * ROLLOFF))
     if new * (2 * width + old) > MAX_TAPS:
-        raise ValueError(
+        raise InputError(
             f"cannot resample by {new}/{old}: the rates share no useful factor; convert the file "
             "first, e.g. with `ffmpeg -i in.wav -ar 16000 out.wav`"
         )
@@ -93,7 +94,7 @@ class Resampler:
         device: torch.device | str = "cpu",
     ):
         if old < 1 or new < 1 or channels < 1 or block < 1:
-            raise ValueError(f"cannot resample {channels} channels from {old} Hz to {new} Hz")
+            raise InputError(f"cannot resample {channels} channels from {old} Hz to {new} Hz")
         common = math.gcd(old, new)
         self.old = old // common
         self.new = new // common
@@ -116,9 +117,9 @@ class Resampler:
     def step(self, piece: Float32[Tensor, "c t"]) -> Float32[Tensor, "c out"]:
         """Take the next samples; return those that are ready, often none."""
         if self._finished:
-            raise ValueError("this Resampler is finished; start a new one for the next recording")
+            raise InputError("this Resampler is finished; start a new one for the next recording")
         if piece.shape[0] != self.channels:
-            raise ValueError(f"{piece.shape[0]} channels came, {self.channels} were expected")
+            raise InputError(f"{piece.shape[0]} channels came, {self.channels} were expected")
         self._consumed += piece.shape[1]
         if self.old == self.new:
             self._produced = self._consumed

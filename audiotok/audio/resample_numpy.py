@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
+
 ZERO_CROSSINGS = 64
 ROLLOFF = 0.9475937167399596
 BETA = 14.769656459379492
@@ -30,7 +32,7 @@ def _filter(old: int, new: int) -> tuple[np.ndarray, int, int]:
     base = min(old, new) * ROLLOFF
     width = math.ceil(ZERO_CROSSINGS * old / base)
     if new * (2 * width + old) > MAX_TAPS:
-        raise ValueError(
+        raise InputError(
             f"cannot resample by {new}/{old}: the rates share no useful factor; convert the file "
             "first, e.g. with `ffmpeg -i in.wav -ar 16000 out.wav`"
         )
@@ -63,7 +65,7 @@ class NumpyResampler:
 
     def __init__(self, old: int, new: int, channels: int = 1, *, block: int = 131072) -> None:
         if old < 1 or new < 1 or channels < 1 or block < 1:
-            raise ValueError(f"cannot resample {channels} channels from {old} Hz to {new} Hz")
+            raise InputError(f"cannot resample {channels} channels from {old} Hz to {new} Hz")
         common = math.gcd(old, new)
         self.old = old // common
         self.new = new // common

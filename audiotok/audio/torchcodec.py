@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from audiotok._platform.errors import Error
 from audiotok.audio.base import CHUNK, AudioFileError, Decoder
 
 
-class DoesNotLoadError(Exception):
+class DoesNotLoadError(Error):
     """Error of a torchcodec that is installed but does not load; the message is the reason."""
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
+from audiotok._platform.errors import InputError
+
 
 def walk(
     folder: str, suffixes: Iterable[str], refused: Callable[[OSError], object]
@@ -89,7 +91,7 @@ def files_below(
     """
 
     def stop(error: OSError) -> None:
-        raise ValueError(f"{error.filename}: cannot be listed ({error.strerror})")
+        raise InputError(f"{error.filename}: cannot be listed ({error.strerror})")
 
     return [Path(path) for path in walk(str(folder), suffixes, refused or stop)]
 

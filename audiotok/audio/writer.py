@@ -79,7 +79,7 @@ class Sink:
         with suppress(PermissionError):  # opening the file gives a better message
             exists = self.path.exists()
         if exists and not force:
-            raise AudioFileError(f"{path}: exists already; force=True (--force) overwrites it")
+            raise AudioFileError(f"{path}: exists already; force=True overwrites it")
         self.format, usual = FORMATS[self.path.suffix.lower()]
         self.subtype = subtype or usual
         if not soundfile.check_format(self.format, self.subtype):
@@ -136,7 +136,7 @@ class Sink:
                 return
             self._file.close()
             if not self.force and self.path.exists():  # another process wrote it in the meantime
-                raise AudioFileError(f"{self.path}: exists already; --force overwrites it")
+                raise AudioFileError(f"{self.path}: exists already; force=True overwrites it")
             if not self.samples and self.format in ("FLAC", "MP3", "OGG"):
                 raise AudioFileError(
                     f"{self.path}: {self.format} cannot hold 0 samples; save it as .wav"

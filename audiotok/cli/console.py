@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,12 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from audiotok._platform import console as platform_console
 from audiotok._platform.console import UsageError, error, labelled, one_line, plain, stderr_console
+from audiotok._platform.errors import Error
 
 stdout_console = Console()
 
 
-class StderrHandler(logging.Handler):
+class _StderrHandler(logging.Handler):
     """Log handler that prints one line a record on stderr, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -29,9 +32,20 @@ class StderrHandler(logging.Handler):
         )
 
 
-def log_to_stderr() -> None:
-    """Send the package's warnings to stderr; repeated calls change nothing."""
-    logging.getLogger("audiotok").handlers = [StderrHandler()]
+def set_up() -> None:
+    """Send the package's warnings to stderr, and word its errors with options.
+
+    Repeated calls change nothing.
+    """
+    logging.getLogger("audiotok").handlers = [_StderrHandler()]
+    platform_console.reword = as_options
+
+
+def as_options(message: str) -> str:
+    """Return the message of a library error with the options that stand for its arguments."""
+    message = re.sub(r"\b(force|commands|rings)=True\b", r"--\1", message)
+    message = message.replace("keep_changed=True", "--keep-changed").replace("out=F", "--out F")
+    return re.sub(r"\btokens\.first\((\d+)\)", r"--codebooks \1", message)
 
 
 def as_json(value: Any) -> None:
@@ -200,7 +214,7 @@ def outcome(app: Callable[..., Any]) -> int:
         return 2
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, ImportError) as problem:
+    except (Error, ValueError, OSError, ImportError) as problem:
         # Exported codecs run without torch, so it may be missing where this command needs it.
         no_torch = isinstance(problem, ModuleNotFoundError) and problem.name == "torch"
         error(f"this needs torch ({problem}): pip install torch" if no_torch else problem)

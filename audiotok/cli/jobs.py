@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import has_preset
 from audiotok.codecs.load import load_in_backend
 from audiotok.runtime.batch.workers import Job
@@ -65,7 +66,7 @@ def codec_for(
         with TokenReader(tokens) as reader:
             codec = reader.header.codec
         if not _known(codec):
-            raise ValueError(
+            raise InputError(
                 f"{tokens}: tokens of codec {codec!r}, which is not here (`audiotok codecs` lists "
                 "those that are); give its checkpoint, or its exported folder, with --codec"
             )

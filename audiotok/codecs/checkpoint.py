@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from audiotok._platform import jsonfile
-from audiotok._platform.registry import find, find_preset, has_preset, parts
+from audiotok._platform.errors import Error
+from audiotok._platform.registry import find, find_preset, has_preset, names, parts
 from audiotok.codecs import external
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.device import usable_device
@@ -33,7 +34,7 @@ FORMAT = "audiotok 1"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # as in "kyutai/mimi"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(Error, ValueError):
     """A file that is no checkpoint or holds another codec, or weights that are missing."""
 
 

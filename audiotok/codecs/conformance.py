@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from audiotok._platform.errors import Error
 from audiotok.audio.audio import Audio
 from audiotok.nn.finite import not_finite
 from audiotok.runtime.sessions import Decoding, Encoding
@@ -43,15 +44,15 @@ class CheckResult:
     message: str
 
 
-class PromiseError(Exception):
+class PromiseError(Error):
     """A promise that is not kept; the message describes the difference."""
 
 
-class NoCodecError(ValueError):
+class NoCodecError(Error, ValueError):
     """Error of an object that lacks what every check uses."""
 
 
-class InapplicableError(Exception):
+class InapplicableError(Error):
     """A check that does not apply to this codec or machine; the message gives the reason."""
 
 

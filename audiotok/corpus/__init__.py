@@ -1,7 +1,5 @@
 """A token corpus: many recordings' codes in a few large files; see `audiotok.corpus.base`."""
 
-from audiotok.corpus.base import CorpusError
-from audiotok.corpus.read import Corpus
-from audiotok.corpus.shard import Entry, Shard
+from audiotok._platform.optional import lazy_names
 
-__all__ = ["Corpus", "CorpusError", "Entry", "Shard"]
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

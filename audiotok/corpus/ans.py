@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from audiotok._platform.atomic import atomic_file
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.corpus.base import CorpusError
 from audiotok.tokens import Header, TokenReader
@@ -52,7 +53,7 @@ def scaled(counts: np.ndarray) -> np.ndarray:
     return weights
 
 
-def prior(weights: np.ndarray) -> np.ndarray:
+def _prior(weights: np.ndarray) -> np.ndarray:
     """Return the initial counts of a page: `PRIOR` codes spread like the shard's, and one each."""
     return 1 + weights * PRIOR // max(1, int(weights.sum()))
 
@@ -61,7 +62,7 @@ class _Models:
     """Adaptive models of one codebook in one page."""
 
     def __init__(self, weights: np.ndarray, flagged: bool) -> None:
-        self.counts = prior(weights)
+        self.counts = _prior(weights)
         self.flagged = flagged
         self.flags = FLAGS.copy()
         self.last = -1  # the previous code
@@ -270,7 +271,7 @@ class AnsReader:
             ValueError: there are no such frames.
         """
         if not 0 <= first <= last <= self.frames:
-            raise ValueError(f"no frames {first} to {last}: the shard has {self.frames}")
+            raise InputError(f"no frames {first} to {last}: the shard has {self.frames}")
         parts = [np.zeros((self.header.rows, 0), np.int64)]
         for page in range(first // PAGE, -(-last // PAGE) if last > first else 0):
             at = page * PAGE

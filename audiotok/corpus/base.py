@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.errors import Error, InputError
 from audiotok._platform.jsonfile import parse, shown, whole
 from audiotok.tokens import Header
 
@@ -55,8 +56,14 @@ INDEX = np.dtype(
 )
 
 
-class CorpusError(ValueError):
+class CorpusError(Error, ValueError):
     """Error of a corpus that cannot be read or written; one line with the path and a remedy."""
+
+
+class NoSuchRecordingError(CorpusError, KeyError, IndexError):
+    """Error of an id or a position at which a corpus has no recording."""
+
+    __str__ = Exception.__str__  # KeyError's own adds quotes
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ def read_info(folder: Path) -> CorpusInfo:
 def _info_of(facts: Any, data: bytes, path: str) -> CorpusInfo:
     """Return the content of corpus.json after checking every field."""
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), str):
-        raise ValueError(f"{path}: not what describes a corpus")
+        raise InputError(f"{path}: not what describes a corpus")
     written, known = facts["format"], facts.get("checksum")
     if written not in (FORMAT, OLDER):
         raise CorpusError(f"{path}: written as {shown(written)}, not {FORMAT!r}: update audiotok")
@@ -173,12 +180,12 @@ def _info_of(facts: Any, data: bytes, path: str) -> CorpusInfo:
         blank = data.replace(str(known).encode(), UNKNOWN.encode(), 1)
         sound = sha256(blank).hexdigest() == known
     if not sound:
-        raise ValueError(f"{path}: damaged or changed by hand (its checksum is another)")
+        raise InputError(f"{path}: damaged or changed by hand (its checksum is another)")
     kinds = {"codec": str, "fingerprint": str, "sizes": list, "shards": list}
     for name, kind in {**kinds, "job": dict, "lists": dict}.items():
         optional = {"job": {}, "lists": {}}.get(name)
         if not isinstance(facts.get(name, optional), kind):
-            raise ValueError(f"{path}: {name} is {shown(facts.get(name))}")
+            raise InputError(f"{path}: {name} is {shown(facts.get(name))}")
     numbers = {
         name: whole(facts.get(name, 0), f"{path}: {name}", least=0, most=1 << 53)
         for name in ("sample_rate", "frame_size", "channels", "quarantined")
@@ -198,26 +205,26 @@ def _info_of(facts: Any, data: bytes, path: str) -> CorpusInfo:
     try:
         info.header  # noqa: B018 - raises unless these fit a codec
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
     return info
 
 
 def _files(facts: Any, path: str) -> ShardFiles:
     if not isinstance(facts, dict) or not isinstance(facts.get("name"), str):
-        raise ValueError(f"{path}: a shard is {shown(facts)}")
+        raise InputError(f"{path}: a shard is {shown(facts)}")
     name, lengths = facts["name"], facts.get("bytes")
     if Path(name).name != name:
-        raise ValueError(f"{path}: {shown(name)} is no name of a shard")
+        raise InputError(f"{path}: {shown(name)} is no name of a shard")
     counts = {
         key: whole(facts.get(key), f"{path}: {key} of {name}", least=0, most=1 << 53)
         for key in ("recordings", "frames", "samples")
     }
     codes = [suffix for suffix in CODES if isinstance(lengths, dict) and suffix in lengths]
     if not isinstance(lengths, dict) or lengths.keys() != {".jsonl", ".npy", *codes[:1]}:
-        raise ValueError(f"{path}: the files of {name} are {shown(lengths)}")
+        raise InputError(f"{path}: the files of {name} are {shown(lengths)}")
     sums = _sums(facts.get("sha256"), path)
     if not codes or sums.keys() != lengths.keys():
-        raise ValueError(f"{path}: checksums of {name} are missing")
+        raise InputError(f"{path}: checksums of {name} are missing")
     for suffix, length in lengths.items():
         whole(length, f"{path}: bytes of {name}{suffix}", least=0)
     return ShardFiles(name=name, bytes=lengths, sha256=sums, **counts)
@@ -225,7 +232,7 @@ def _files(facts: Any, path: str) -> ShardFiles:
 
 def _sums(facts: Any, path: str) -> dict[str, str]:
     if not isinstance(facts, dict) or not all(isinstance(each, str) for each in facts.values()):
-        raise ValueError(f"{path}: checksums are {shown(facts)}")
+        raise InputError(f"{path}: checksums are {shown(facts)}")
     if any(Path(name).name != name for name in facts):
-        raise ValueError(f"{path}: checksums of files elsewhere")
+        raise InputError(f"{path}: checksums of files elsewhere")
     return facts

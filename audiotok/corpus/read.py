@@ -9,7 +9,7 @@ from typing import overload
 
 import numpy as np
 
-from audiotok.corpus.base import hashed, read_info
+from audiotok.corpus.base import NoSuchRecordingError, hashed, read_info
 from audiotok.corpus.shard import Entry, Shard
 
 
@@ -101,8 +101,7 @@ class Corpus:
         """Return the entry of a number (negative: from the end) or of an id.
 
         Raises:
-            IndexError: there is no such number.
-            KeyError: there is no such id.
+            NoSuchRecordingError: there is no such number or id.
         """
         if isinstance(which, str):
             return self._named(which)
@@ -111,6 +110,8 @@ class Corpus:
 
     def locate(self, i: int) -> tuple[Shard, int]:
         """Return the shard of recording i, and its number in that shard."""
+        if not -len(self) <= i < len(self):
+            raise NoSuchRecordingError(f"{self.path} has {len(self)} recordings, none at {i}")
         i = range(len(self))[i]
         shard = int(np.searchsorted(self._starts, i, "right")) - 1
         return self.shards[shard], i - int(self._starts[shard])
@@ -129,7 +130,7 @@ class Corpus:
             if shard.row(i)["id"] == name:
                 return shard[i]
             at += 1
-        raise KeyError(f"{self.path} has no recording {name!r}")
+        raise NoSuchRecordingError(f"{self.path} has no recording {name!r}")
 
     @cached_property
     def _by_id(self) -> tuple[np.ndarray, np.ndarray]:

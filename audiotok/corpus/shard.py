@@ -16,7 +16,7 @@ import numpy as np
 
 from audiotok._platform.console import one_line
 from audiotok.corpus.ans import AnsReader
-from audiotok.corpus.base import INDEX, CorpusError, ShardFiles
+from audiotok.corpus.base import INDEX, CorpusError, NoSuchRecordingError, ShardFiles
 from audiotok.tokens import Header, TokenReader
 from audiotok.tokens.tokens import Tokens
 
@@ -110,12 +110,14 @@ class Shard:
         """Return codes `[k f]` int64 of recordings `first` to `last` (exclusive), concatenated.
 
         Raises:
-            IndexError: there are no such recordings.
+            NoSuchRecordingError: there are no such recordings.
             TokenFileDamagedError: a block of them is damaged.
         """
         last = len(self) if last is None else last
         if not 0 <= first <= last <= len(self):
-            raise IndexError(f"{self.name} has {len(self)} recordings, not {first} to {last}")
+            raise NoSuchRecordingError(
+                f"{self.name} has {len(self)} recordings, not {first} to {last}"
+            )
         with self._open() as reader:
             return reader.read(int(self.bounds[first]), int(self.bounds[last]))
 
@@ -162,6 +164,8 @@ class Shard:
         )
 
     def __getitem__(self, i: int) -> Entry:
+        if not -len(self) <= i < len(self):
+            raise NoSuchRecordingError(f"{self.name} has {len(self)} recordings, none at {i}")
         i = range(len(self))[i]
         row = self.row(i)
         return Entry(row["id"], self.tokens(i), row)

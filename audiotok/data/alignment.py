@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.audio.audio import Audio
 
@@ -52,13 +53,13 @@ def align(audio: Audio, text: str) -> Alignment:
             text does not fit the recording.
         ImportError: pocketsphinx is not installed.
     """
-    words = plain(text)
+    words = words_of(text)
     if not words:
-        raise ValueError("no text to align")
+        raise InputError("no text to align")
     decoder = _decoder()
     unknown = [word for word in words if decoder.lookup_word(word) is None]
     if unknown:
-        raise ValueError(f"not in pocketsphinx's dictionary: {', '.join(unknown)}")
+        raise InputError(f"not in pocketsphinx's dictionary: {', '.join(unknown)}")
     edge = round(EDGE * RATE)
     samples = F.pad(audio.mono().resample(RATE).samples[0].clamp(-1, 1), (edge, edge))
     pcm = (samples * 32767).short().numpy().tobytes()
@@ -70,9 +71,9 @@ def align(audio: Audio, text: str) -> Alignment:
         alignment = decoder.get_alignment()
     except RuntimeError as error:
         _decoder.cache_clear()  # this decoder is left in the middle of a recording
-        raise ValueError(f"the text does not fit the recording: {error}") from None
+        raise InputError(f"the text does not fit the recording: {error}") from None
     if alignment is None:
-        raise ValueError("the text does not fit the recording: no alignment was found")
+        raise InputError("the text does not fit the recording: no alignment was found")
     phones, spoken = [], []
     for word in alignment:
         if word.name[0] in "<[+":  # silence, noise
@@ -94,7 +95,7 @@ def pronounce(text: str) -> list[str]:
     decoder = _decoder()
     phones, unknown = [SILENCE], []
     for written in text.split():
-        for word in plain(written):
+        for word in words_of(written):
             phones_of_word = decoder.lookup_word(word)
             if phones_of_word is None:
                 unknown.append(word)
@@ -103,13 +104,13 @@ def pronounce(text: str) -> list[str]:
         if re.search(r"[,.;:!?\u2013\u2014]\W*$|^\W+$", written) and phones[-1] != SILENCE:
             phones.append(SILENCE)
     if unknown:
-        raise ValueError(f"not in pocketsphinx's dictionary: {', '.join(unknown)}")
+        raise InputError(f"not in pocketsphinx's dictionary: {', '.join(unknown)}")
     if len(phones) == 1:
-        raise ValueError("no words to say")
+        raise InputError("no words to say")
     return phones if phones[-1] == SILENCE else [*phones, SILENCE]
 
 
-def plain(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
     """Return the words of a text as a dictionary lists them: lower case, without punctuation."""
     text = (
         unicodedata.normalize("NFKC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")

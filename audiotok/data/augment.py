@@ -18,6 +18,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from audiotok._platform.config import ABOVE_ZERO, ANY, SHARE
+from audiotok._platform.errors import InputError
 
 QUIETEST = 1e-3  # lowest peak that gain is computed from, so that silence is not amplified
 WIDTH = 200.0  # width of the transition band of `low_pass`, Hz
@@ -55,15 +56,15 @@ class Augment:
         for field in fields(self):
             low = getattr(self, field.name)
             if field.name in ("gain", "flip", "band", "noise") and not 0 <= low <= 1:
-                raise ValueError(f"augment: {field.name} is a share of crops, 0 to 1, not {low}")
+                raise InputError(f"augment: {field.name} is a share of crops, 0 to 1, not {low}")
             if field.name.endswith("_low"):
                 name = field.name.replace("_low", "_high")
                 if not low <= getattr(self, name):
-                    raise ValueError(
+                    raise InputError(
                         f"augment: {field.name} {low} is above {name} {getattr(self, name)}"
                     )
         if self.band_low <= 0:
-            raise ValueError(f"augment: band_low must be above 0 Hz, not {self.band_low}")
+            raise InputError(f"augment: band_low must be above 0 Hz, not {self.band_low}")
 
 
 def augment_crop(

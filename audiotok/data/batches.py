@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.decoders import AudioFileError
 from audiotok.data.augment import Augment, augment_crop
 from audiotok.data.cache import SampleCache
@@ -54,9 +55,9 @@ class BatchConfig:
     def __post_init__(self) -> None:
         for name in ("batch", "frames", "frame_size", "world"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.seed < 0 or not 0 <= self.rank < self.world:
-            raise ValueError(
+            raise InputError(
                 f"seed must not be negative and rank below world, not "
                 f"seed={self.seed} rank={self.rank} world={self.world}"
             )
@@ -187,7 +188,7 @@ class Batches(Dataset[Batch]):
             self._taught = np.array([features.has(i) for i in range(len(source))], bool)
             rate = Fraction(source.rate, config.frame_size)
             if features.frame_rate != rate:
-                raise ValueError(
+                raise InputError(
                     f"{features.frame_rate} features a second do not go with {rate} frames; "
                     "choose another teacher or codec"
                 )
@@ -195,7 +196,7 @@ class Batches(Dataset[Batch]):
                 lengths = np.where(self._taught, lengths, 0)
         self._sampler = _CropSampler(source, lengths, grid)
         if not self._sampler.nonempty:
-            raise ValueError(
+            raise InputError(
                 f"none of {len(source)} recordings can be drawn: each is shorter than a frame of "
                 f"{config.frame_size} samples{why}"
             )
@@ -203,7 +204,7 @@ class Batches(Dataset[Batch]):
         if noises is not None:
             self._noises = _CropSampler(noises, noises.lengths, 1)
             if noises.rate != source.rate or not self._noises.nonempty:
-                raise ValueError(
+                raise InputError(
                     f"{len(noises)} noises at {noises.rate} Hz: there must be some, "
                     f"at {source.rate} Hz"
                 )

@@ -41,7 +41,7 @@ class CommandError(AudioFileError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name}: is made by a shell command; --commands lets the listing run them"
+            f"{name}: is made by a shell command; commands=True lets the listing run them"
         )
 
 

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from audiotok._platform import jsonfile
 from audiotok._platform.atomic import partial_path, remove_stale_parts
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio, AudioFileError
 from audiotok.data.features.base import Choice, Teacher
 from audiotok.data.manifest import Recording
@@ -137,7 +138,7 @@ class FeatureCache:
         eligible = [r for r in recordings if r.text or not teacher.reads_text]
         bad = len(eligible) - sum(file is not None for file in features.files)
         if bad > BAD * len(eligible):
-            raise ValueError(
+            raise InputError(
                 f"{bad} of {len(eligible)} recordings have no features: see the warnings above"
             )
         return features
@@ -166,7 +167,7 @@ class FeatureCache:
             width, rate = int(description["width"]), Fraction(description["frame_rate"])
             reads_text = bool(description["reads_text"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{folder}: no cache of features (its about.json cannot be read: {error});"
                 " give a folder that Features.build made"
             ) from None
@@ -209,7 +210,7 @@ class FeatureCache:
         """Return the stored features of a recording as a memory map."""
         file = self.files[recording]
         if file is None:
-            raise ValueError(f"recording {recording} has no features; ask `has` first")
+            raise InputError(f"recording {recording} has no features; ask `has` first")
         return np.load(file, mmap_mode="r")
 
 
@@ -220,14 +221,14 @@ def _compute(recording: Recording, teacher: Teacher, layer: Choice) -> bytes:
     # Models without padding give up to a frame less than whole frames, others fill up the last.
     whole = int(audio.seconds * teacher.frame_rate)
     if not whole - 1 <= len(features) <= whole + 1:
-        raise ValueError(
+        raise InputError(
             f"{recording.path}: {teacher.name} gave {len(features)} frames, but"
             f" {audio.seconds:.3f} s are {whole}; more than one apart, they would not lie beside"
             " the audio"
         )
     half = features.half()
     if not half.isfinite().all():
-        raise ValueError(
+        raise InputError(
             f"{recording.path}: features of {teacher.name}, layer {layer}, reach"
             f" {features.abs().max():.3g}, which half precision cannot hold; choose another layer"
         )

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.signals import no_interrupt
 from audiotok.data.batches import Batch, Batches
 
@@ -108,7 +109,7 @@ class _Worker:
             self.process.join()
             code = self.process.exitcode or 0
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            raise ValueError(
+            raise InputError(
                 f"a process that reads training data ended {how} (out of memory?); "
                 "run again with fewer workers"
             ) from None

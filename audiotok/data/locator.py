@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from audiotok._platform.console import one_line, plain
+from audiotok._platform.errors import Error, InputError
 from audiotok._platform.jsonfile import parse
 from audiotok._platform.optional import optional_import
 from audiotok.audio.audio import AudioFileError, Source, open_audio
@@ -27,7 +28,7 @@ OVERSHOOT = 0.5  # seconds by which a part may end after its file does, as Kaldi
 SOURCES = ("file", "url", "memory", "shar")  # types of lhotse's sources that run no command
 
 
-class ListingError(ValueError):
+class ListingError(Error, ValueError):
     """A listing that cannot be read; the message is one line with its name and a remedy."""
 
     def __init__(self, message: str) -> None:
@@ -71,9 +72,9 @@ class AudioLocator:
         """Raise ValueError unless the part and the channel are possible ones."""
         end = LONGEST if self.end is None else self.end
         if not 0 <= self.start < end <= LONGEST:
-            raise ValueError(f"cannot cut from {self.start} s to {self.end} s")
+            raise InputError(f"cannot cut from {self.start} s to {self.end} s")
         if self.channel is not None and self.channel < 0:
-            raise ValueError(f"channel {self.channel}: channels are counted from 0")
+            raise InputError(f"channel {self.channel}: channels are counted from 0")
 
 
 def is_url(path: str) -> bool:
@@ -263,6 +264,6 @@ def reason(error: Exception, locator: AudioLocator) -> str:
     text = one_line(error)
     if isinstance(error, MemoryError):
         text = "not enough memory"
-    elif not isinstance(error, (ValueError, OSError, ImportError)):
+    elif not isinstance(error, (Error, ValueError, OSError, ImportError)):
         text = f"{type(error).__name__}: {text[:300]}"
     return text.removeprefix(f"{locator.name}: ")

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from audiotok._platform.atomic import atomic_file, remove_stale_parts
+from audiotok._platform.errors import InputError
 from audiotok._platform.jsonfile import parse, shown
 from audiotok.audio.columns import PATHS, in_folder, path_of, with_our_names
 from audiotok.audio.decoders import AUDIO, AudioFileError
@@ -84,14 +85,14 @@ def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recordi
         recordings = [Recording(file, {"path": str(file), **fields}) for file, fields in rows]
     elif path.is_file():
         if path.suffix.lower() in AUDIO:
-            raise ValueError(f"{path}: is audio, not a manifest; name the folder it is in")
+            raise InputError(f"{path}: is audio, not a manifest; name the folder it is in")
         rows = _objects(path) if path.suffix.lower() in JSON else _table(path)
         try:
             recordings = [Recording(path.parent / row["path"], row) for row in rows]
         except UnicodeDecodeError:
-            raise ValueError(f"{path}: not UTF-8; convert it, e.g. with iconv") from None
+            raise InputError(f"{path}: not UTF-8; convert it, e.g. with iconv") from None
     else:
-        raise ValueError(
+        raise InputError(
             f"{path}: no such manifest (a .tsv or .jsonl file with `path`, or a folder of audio)"
         )
     selected = [r for r in recordings if split is None or r.fields.get("split") == split]
@@ -99,7 +100,7 @@ def read_manifest(path: str | Path, *, split: str | None = None) -> list[Recordi
         splits = sorted({r.fields.get("split", "") for r in recordings} - {""})
         known = f"; it has {', '.join(splits)}" if splits else ""
         what = "no audio in this folder" if path.is_dir() and not recordings else "no recording"
-        raise ValueError(f"{path}: {what}" + (f" of split {split!r}{known}" if split else ""))
+        raise InputError(f"{path}: {what}" + (f" of split {split!r}{known}" if split else ""))
     return selected
 
 
@@ -109,7 +110,7 @@ def _table(path: Path) -> Iterator[dict[str, str]]:
     with path.open(encoding="utf-8-sig") as lines:
         header = header_of(lines, str(path), comma=comma)
     if not any(name in header for name in PATHS):
-        raise ValueError(f"{path}: the header has no `path` column, only {header or None}")
+        raise InputError(f"{path}: the header has no `path` column, only {header or None}")
     with path.open(encoding="utf-8-sig") as lines:
         for number, row in read_rows(lines, str(path), comma=comma):
             yield _with_path(row, path.parent, f"{path}, line {number}")
@@ -125,7 +126,7 @@ def _objects(path: Path) -> Iterator[dict[str, str]]:
             row = parse(line, where)
             if not isinstance(row, dict) or not any(row.get(name) for name in PATHS):
                 what = f"only {list(row)}" if isinstance(row, dict) else f"but {shown(row)}"
-                raise ValueError(f"{where}: no `path`, {what}")
+                raise InputError(f"{where}: no `path`, {what}")
             yield {
                 key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
                 for key, value in _with_path(row, path.parent, where).items()
@@ -133,7 +134,7 @@ def _objects(path: Path) -> Iterator[dict[str, str]]:
             }
 
 
-def check_whole(row: dict[str, Any], where: str) -> dict[str, Any]:
+def _check_whole(row: dict[str, Any], where: str) -> dict[str, Any]:
     """Return a row of a manifest, or raise if it asks for a part of its file.
 
     Args:
@@ -148,9 +149,9 @@ def check_whole(row: dict[str, Any], where: str) -> dict[str, Any]:
         value = row.get(name)
         if value in (None, "") or (name in ("start", "offset") and _is_zero(value)):
             continue
-        raise ValueError(_part_only(where, name, value))
+        raise InputError(_part_only(where, name, value))
     if row.get("offset") not in (None, "") and row.get("duration") not in (None, ""):
-        raise ValueError(_part_only(where, "duration", row["duration"]))
+        raise InputError(_part_only(where, "duration", row["duration"]))
     return row
 
 
@@ -172,11 +173,11 @@ def _part_only(where: str, name: str, value: Any) -> str:
 
 def _with_path(row: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
     """Return a row with its file under `path`, and its text and speaker under our names."""
-    check_whole(row, where)
+    _check_whole(row, where)
     try:
         column, name = path_of(row)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
     rest = {key: value for key, value in row.items() if key not in (column, "path")}
     return {"path": in_folder(folder, row, name), **with_our_names(rest)}
 
@@ -222,7 +223,7 @@ class Unreadable:
         self.count += 1
         line = str(error) if str(path) in str(error) else f"{path}: {error}"
         if self.count > BAD * self.files:
-            raise ValueError(
+            raise InputError(
                 f"{line}; that makes {self.count} of {self.files} recordings, more than {BAD:.0%}, "
                 "that cannot be read; mend the manifest"
             )
@@ -255,14 +256,14 @@ def write_manifest(
     """
     folder, out = Path(folder), Path(out)
     if out.suffix.lower() not in (".tsv", ".jsonl"):
-        raise ValueError(f"{out}: a manifest is a .tsv or a .jsonl file; name it so")
+        raise InputError(f"{out}: a manifest is a .tsv or a .jsonl file; name it so")
     if out.exists() and not force:
-        raise ValueError(f"{out}: exists already; --force overwrites it")
+        raise InputError(f"{out}: exists already; force=True overwrites it")
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder")
     paths = files_below(folder, AUDIO)
     if not paths:
-        raise ValueError(f"{folder}: no audio file in this folder")
+        raise InputError(f"{folder}: no audio file in this folder")
     probes: dict[Path, Probe] = {}
     errors: list[tuple[str, str]] = []
     for path, probe in zip(paths, probe_all(paths, console=console), strict=True):
@@ -274,7 +275,7 @@ def write_manifest(
         else:
             probes[path] = probe
     if not probes:
-        raise ValueError(
+        raise InputError(
             f"{folder}: none of {len(paths)} files can be read; the first: {errors[0][1]}"
         )
     rows: list[dict[str, str]] = []

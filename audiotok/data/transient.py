@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from audiotok._platform.errors import Error
+
 TRANSIENT = {
     getattr(errno, name)
     for name in (
@@ -30,7 +32,7 @@ WORDS = (
 Result = TypeVar("Result")
 
 
-class TransientError(OSError):
+class TransientError(Error, OSError):
     """A transient failure that only its message tells apart from a lasting one."""
 
 

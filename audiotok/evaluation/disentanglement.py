@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
 from audiotok.data.alignment import TimedSpan
@@ -88,7 +89,7 @@ def measure_codec(
         labels.append(label[label >= 0])
         who.append(torch.full_like(labels[-1], int(speaker)))
     if len({int(of[0]) for of in who if len(of)}) < FOLDS:
-        raise ValueError(f"phones are known of fewer than {FOLDS} speakers: too few to probe")
+        raise InputError(f"phones are known of fewer than {FOLDS} speakers: too few to probe")
     code, phone, group = torch.cat(codes), torch.cat(labels), torch.cat(who)
     kinds, index = code.unique(return_inverse=True)
     entries = codec.quantizer.decode(kinds[None, None])[0].T
@@ -189,10 +190,10 @@ def comparison_table(pairs: Sequence[tuple[Sums, Sums]], names: tuple[str, str])
         ValueError: there are no pairs, or their measures or speakers differ.
     """
     if not pairs:
-        raise ValueError("nothing to hold against each other: give at least one pair")
+        raise InputError("nothing to hold against each other: give at least one pair")
     measures = list(pairs[0][0])
     if any(list(one) != measures for pair in pairs for one in pair):
-        raise ValueError("the codecs were measured by unlike measures")
+        raise InputError("the codecs were measured by unlike measures")
     heads = [f"{of}, pair {i + 1}" for i in range(len(pairs)) for of in (*names, "difference")]
     lines = [f"| | {' | '.join(heads)} | difference, pooled |", "|---" * (len(heads) + 2) + "|"]
     for measure in measures:

@@ -21,6 +21,7 @@ from typing import Any
 
 from audiotok._platform import jsonfile
 from audiotok._platform.atomic import atomic_file
+from audiotok._platform.errors import InputError
 
 VERSION = 1
 
@@ -154,7 +155,7 @@ class Results:
         try:
             table = jsonfile.parse(Path(path).read_bytes(), str(path))
             if table.pop("version") != VERSION:
-                raise ValueError("of another version")
+                raise InputError("of another version")
             kinds = {
                 "clips": Clip,
                 "metrics": MetricInfo,
@@ -167,6 +168,6 @@ class Results:
             lists: Any = {key: [k(**row) for row in table.pop(key)] for key, k in kinds.items()}
             return cls(**table, **lists)
         except OSError as error:
-            raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path}: not results of a bench: {error}") from None
+            raise InputError(f"{path}: not results of a bench: {error}") from None

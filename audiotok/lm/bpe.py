@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from audiotok._platform.atomic import atomic_file
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.lm.layout import Layout, LayoutError
 from audiotok.lm.layout.base import SPECIALS
@@ -166,10 +167,10 @@ def resize_embeddings(model: nn.Module, size: int, *, seed: int = 0) -> None:
     """
     find: Any = getattr(model, "get_input_embeddings", None)
     if find is None:
-        raise ValueError(f"{type(model).__name__} does not say where its embeddings are")
+        raise InputError(f"{type(model).__name__} does not say where its embeddings are")
     old = find().weight
     if size < len(old):
-        raise ValueError(f"{size} ids, and the model has {len(old)}: none is taken away")
+        raise InputError(f"{size} ids, and the model has {len(old)}: none is taken away")
     before = len(old)
     model.resize_token_embeddings(size)  # pyright: ignore
     random = torch.Generator().manual_seed(seed)

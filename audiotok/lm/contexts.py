@@ -7,6 +7,7 @@ from itertools import islice
 
 import torch
 
+from audiotok._platform.errors import InputError
 from audiotok.corpus import Corpus
 from audiotok.lm.data import IGNORED, SequenceBatch, plain_layout
 from audiotok.lm.packing import Packed
@@ -32,13 +33,13 @@ class Contexts:
     def __init__(self, recipe: LmRecipe, rank: int, world: int) -> None:
         data = self.data = recipe.data
         if data.text or data.spans or data.where:
-            raise ValueError("data.packed is of codes alone: without text, spans and where")
+            raise InputError("data.packed is of codes alone: without text, spans and where")
         seed = recipe.train.seed
         self._packed = Packed(data.packed, context=data.frames, seed=seed, rank=rank, world=world)
         self.layout = self._packed.layout
         corpus = Corpus(data.corpus)
         if plain_layout(recipe, corpus) != replace(self.layout, pieces=None):
-            raise ValueError(
+            raise InputError(
                 f"{data.packed}: codes of other weights, or in another layout, than the recipe's"
             )
         self._iterator = iter(self._packed)

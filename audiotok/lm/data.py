@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok.corpus import Corpus
 from audiotok.lm.bpe import learn_pieces
 from audiotok.lm.layout import Layout
@@ -108,7 +109,7 @@ class Recordings:
                     self.rows.append(row)
                 index += 1
         if not self.indices:
-            raise ValueError(f"{corpus.path}: no recording of split {split!r} fits the recipe")
+            raise InputError(f"{corpus.path}: no recording of split {split!r} fits the recipe")
 
     def _wanted(self, row: dict[str, Any], split: str) -> bool:
         """Return whether the recipe selects a row."""
@@ -130,7 +131,7 @@ class Recordings:
         try:
             return timed(self.spans[row["id"]], row["frames"], self.corpus.frame_rate)
         except ValueError as error:
-            raise ValueError(f"{self.data.spans}: {row['id']}: {error}") from None
+            raise InputError(f"{self.data.spans}: {row['id']}: {error}") from None
 
     def __len__(self) -> int:
         return len(self.indices)

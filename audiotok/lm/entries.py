@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from audiotok._platform.errors import InputError
 from audiotok.codecs.models.base import Codec
 from audiotok.lm.layout import Layout
 from audiotok.lm.layout.base import NONE
@@ -54,14 +55,14 @@ def initialize_from_entries(model: Transformer, layout: Layout, codec: Codec) ->
     k, width = len(layout.sizes), model.config.width
     books = [entries(codec, q % codec.codebooks) for q in range(k)]
     if tuple(map(len, books)) != layout.sizes:
-        raise ValueError(f"{codec.name} has codebooks of {codec.sizes}, the layout {layout.sizes}")
+        raise InputError(f"{codec.name} has codebooks of {codec.sizes}, the layout {layout.sizes}")
     every = torch.cat(books)
     _, vectors = torch.linalg.eigh(every.T @ every)  # in ascending order
     every = every @ vectors.flip(1)[:, :width]
     every = (every * SCALE / every.pow(2).mean().sqrt()).to(model.tables[0].weight)
     if layout.learned is not None:
         if layout.runs == "durations":
-            raise ValueError("pieces of codes and durations have no entries to begin with")
+            raise InputError("pieces of codes and durations have no entries to begin with")
         flat, starts = layout.learned.flat, layout.learned.starts
         summed = np.add.reduceat(every.cpu().numpy()[flat], starts, 0)
         every = torch.from_numpy(summed / layout.learned.lengths[:, None]).to(every)

@@ -12,6 +12,7 @@ from safetensors.torch import save as to_bytes
 
 from audiotok._platform import jsonfile
 from audiotok._platform.atomic import atomic_file
+from audiotok._platform.errors import InputError
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
 from audiotok.lm.layout import Layout
@@ -62,7 +63,7 @@ def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, L
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if metadata.get("format") != KIND:
-            raise ValueError(f"{path}: not a language model of audiotok lm train")
+            raise InputError(f"{path}: not a language model of audiotok lm train")
         layout = jsonfile.parse(metadata["layout"], f"{path}: layout")
         layout = Layout(**layout | {"sizes": tuple(layout["sizes"])})
         model = Transformer(
@@ -73,10 +74,10 @@ def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, L
         model.load_state_dict(weights)
         check_finite(weights, path)
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such model; audiotok lm train makes one") from None
+        raise InputError(f"{path}: no such model; audiotok lm train makes one") from None
     except (SafetensorError, OSError, KeyError, TypeError, RuntimeError, ArithmeticError) as error:
         text = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: cannot be read: {text}") from None
+        raise InputError(f"{path}: cannot be read: {text}") from None
     return model.to(torch.device(device)).eval(), layout
 
 
@@ -88,7 +89,7 @@ def codec_of(layout: Layout) -> Codec:
     """
     codec = load(layout.codec)
     if not codec.has_codes_of(layout.fingerprint):
-        raise ValueError(
+        raise InputError(
             f"codes of other weights of {layout.codec} ({layout.fingerprint}) than are here "
             f"({codec.fingerprint})"
         )

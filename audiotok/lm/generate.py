@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok.lm.data import Segment, Transcript, nar_batch, sequence
 from audiotok.lm.layout import DecodeStream, EncodeStream, Grammar, Layout
 from audiotok.lm.layout.base import END, NONE, PAD
@@ -16,6 +17,8 @@ from audiotok.lm.model import Cache, Transformer
 from audiotok.lm.patterns.base import Rows
 from audiotok.lm.phonetic import Reader, TimedPhones
 from audiotok.runtime.stream import Stream
+
+__all__ = ["Sampling", "generate", "predict_codebooks", "spoken"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise ValueError("temperature and top_k are 0 or more, top_p above 0 and at most 1")
+            raise InputError("temperature and top_k are 0 or more, top_p above 0 and at most 1")
 
 
 @torch.no_grad()
@@ -66,18 +69,18 @@ def generate(
             not have the phones of the prompt.
     """
     if not model.config.causal:
-        raise ValueError("this model fills up codebooks; it does not go on from codes")
+        raise InputError("this model fills up codebooks; it does not go on from codes")
     if bool(text) != bool(model.text):
-        raise ValueError(
+        raise InputError(
             "this model reads text: give some" if model.text else "this model reads no text"
         )
     if (reader is not None) != model.config.phones:
-        raise ValueError(
+        raise InputError(
             "a reader of phones is for a model that is conditioned on them, and needed there"
         )
     prompt_frames = 0 if prompt is None else prompt.shape[1]
     if reader is not None and reader.frames != prompt_frames:
-        raise ValueError(
+        raise InputError(
             f"a prompt of {prompt_frames} frames, and phones of {reader.frames} frames before the "
             "text: Reader.of(text, before=the phones of the prompt)"
         )
@@ -123,7 +126,7 @@ def _prompt_ids(layout: Layout, prompt: np.ndarray | None) -> np.ndarray:
     stream = EncodeStream(layout)
     codes = np.zeros((len(layout.sizes), 0), np.int64) if prompt is None else prompt
     if prompt is not None and not layout.order.streams:
-        raise ValueError(
+        raise InputError(
             f"{layout.pattern} takes all of a recording: it cannot go on from a prompt"
         )
     if prompt is not None and layout.learned is not None:
@@ -204,11 +207,11 @@ def predict_codebooks(
         ValueError: the model is causal, the codes do not fit, or phones are missing or not read.
     """
     if model.config.causal or not 0 < len(codes) <= len(layout.sizes):
-        raise ValueError(
+        raise InputError(
             f"a model with causal = false fills up {len(layout.sizes)} codebooks, not {len(codes)}"
         )
     if isinstance(text, TimedPhones) != model.config.phones:
-        raise ValueError("phones are for a model that is conditioned on them, and needed there")
+        raise InputError("phones are for a model that is conditioned on them, and needed there")
     known = 0 if prompt is None else prompt.shape[1]
     filled = np.zeros((len(layout.sizes), codes.shape[1]), np.int64)
     filled[: len(codes)] = codes

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
 from audiotok.lm.layout import Layout, LayoutError
 
 T = TypeVar("T")
@@ -219,7 +220,7 @@ class Mixture(Iterator[T]):
 
     def __init__(self, sources: Mapping[str, Iterator[T]], shares: Mapping[str, float]) -> None:
         if set(sources) != set(shares) or min(shares.values(), default=0) <= 0:
-            raise ValueError(f"shares of {sorted(shares)}, each above 0, for {sorted(sources)}")
+            raise InputError(f"shares of {sorted(shares)}, each above 0, for {sorted(sources)}")
         total = sum(shares.values())
         self.shares = {name: share / total for name, share in shares.items()}
         self.sources = dict(sources)

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.lock import locked_folder
 from audiotok.corpus import Corpus
 from audiotok.lm.contexts import Contexts
@@ -125,13 +126,13 @@ class LmTrainer:
                 layout.save(file)
         self.layout = Layout.load(file)
         if plain_layout(recipe, corpus) != replace(self.layout, pieces=None):
-            raise ValueError(f"{file}: not the layout of this recipe; use another folder")
+            raise InputError(f"{file}: not the layout of this recipe; use another folder")
         if not recipe.model.causal and (self.layout.serial or len(self.layout.sizes) < 2):
-            raise ValueError("model.causal = false needs layout.pattern = 'parallel' of 2 or more")
+            raise InputError("model.causal = false needs layout.pattern = 'parallel' of 2 or more")
         if recipe.model.phones != bool(recipe.data.spans):
-            raise ValueError("model.phones and data.spans go together")
+            raise InputError("model.phones and data.spans go together")
         if recipe.model.phones and not one_step_a_frame(self.layout):
-            raise ValueError("model.phones needs a layout of a step a frame: delay or parallel")
+            raise InputError("model.phones needs a layout of a step a frame: delay or parallel")
         torch.manual_seed(self.options.seed)
         text = TEXT if recipe.data.text else 0
         self.model = Transformer(self.layout.vocabulary, text, recipe.model)
@@ -139,7 +140,7 @@ class LmTrainer:
             try:
                 initialize_from_entries(self.model, self.layout, codec_of(self.layout))
             except ValueError as error:
-                raise ValueError(f"{error}; model.entries = false begins without") from None
+                raise InputError(f"{error}; model.entries = false begins without") from None
         self.model = self.model.to(self.device)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = adamw(self.model, self.options)
@@ -170,7 +171,7 @@ class LmTrainer:
                 part.load_state_dict(saved[name])
         except (RuntimeError, ValueError, KeyError) as error:
             text = " ".join(str(error).split())[:200]
-            raise ValueError(
+            raise InputError(
                 f"{self.last}: not a run of this recipe ({text}); use another folder"
             ) from None
         torch.set_rng_state(saved["random"].cpu())
@@ -228,7 +229,7 @@ class LmTrainer:
                         nats, count = target_nats(self.model, batch)
                     loss = nats.sum() / count.sum()
                     if not torch.isfinite(loss):
-                        raise ValueError(
+                        raise InputError(
                             f"step {self.step}: the loss is {loss.item()}; run again "
                             "to go on from the last checkpoint, at a lower train.rate"
                         )
@@ -283,7 +284,7 @@ def target_nats(model: Transformer, batch: SequenceBatch) -> tuple[Tensor, Tenso
         ValueError: the model needs phones, and the batch has none.
     """
     if model.config.phones and batch.phones is None:
-        raise ValueError(
+        raise InputError(
             "this model is conditioned on phones: spans are needed (audiotok lm align)"
         )
     hidden, _ = model.hidden(batch.ids, phones=batch.phones, lengths=batch.lengths)

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from audiotok._platform.config import BELOW_ONE, ONE_OR_MORE
+from audiotok._platform.errors import InputError
 from audiotok.lm.phonetic import PHONE_INPUT_SIZES
 
 Ids = Int[Tensor, "b r n"]
@@ -40,7 +41,7 @@ class Config:
     phones: bool = False  # condition each frame on its phone: see `audiotok.lm.phonetic`
 
 
-class TransformerBlock(nn.Module):
+class _TransformerBlock(nn.Module):
     """Transformer block: attention and a gated feed-forward layer, each added to its input."""
 
     def __init__(self, config: Config) -> None:
@@ -110,7 +111,7 @@ class Transformer(nn.Module):
     def __init__(self, vocabulary: Sequence[int], text: int, config: Config) -> None:
         super().__init__()
         if config.width % (2 * config.heads):
-            raise ValueError(f"width {config.width} is no multiple of 2 x {config.heads} heads")
+            raise InputError(f"width {config.width} is no multiple of 2 x {config.heads} heads")
         self.vocabulary = tuple(vocabulary)
         self.text = text
         self.config = config
@@ -123,14 +124,14 @@ class Transformer(nn.Module):
             for size in (PHONE_INPUT_SIZES if config.phones else ())
         )
         self.turn = nn.Linear(config.width, 2, bias=False) if config.phones else None
-        self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(_TransformerBlock(config) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.width)
         self.heads = nn.ModuleList(nn.Linear(config.width, size, bias=False) for size in vocabulary)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
         for block in self.blocks:
-            assert isinstance(block, TransformerBlock)
+            assert isinstance(block, _TransformerBlock)
             for layer in (block.out, block.down):
                 nn.init.normal_(layer.weight, std=0.02 / (2 * config.depth) ** 0.5)
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Int
 
+from audiotok._platform.errors import InputError
+
 Ids = Int[np.ndarray, " n"]
 
 
@@ -29,7 +31,7 @@ class Ngram:
 
     def __init__(self, vocabulary: int, *, order: int = 3, discount: float = 0.75) -> None:
         if order < 1 or not 0 < discount < 1:
-            raise ValueError(f"order {order}, discount {discount}: order >= 1, 0 < discount < 1")
+            raise InputError(f"order {order}, discount {discount}: order >= 1, 0 < discount < 1")
         self.vocabulary = vocabulary
         self.order = order
         self.discount = discount

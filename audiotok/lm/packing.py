@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from audiotok._platform import jsonfile
+from audiotok._platform.errors import InputError
 from audiotok.lm.layout import Layout
 
 
@@ -82,7 +83,7 @@ class Packed(IterableDataset[Tensor]):
         self.seed = seed
         self.shuffle = shuffle
         if context < 1 or not 0 <= rank < world:
-            raise ValueError(
+            raise InputError(
                 f"context {context}, rank {rank} of {world}: context >= 1, rank < world"
             )
         try:
@@ -92,7 +93,7 @@ class Packed(IterableDataset[Tensor]):
             known = False
         self.shards = sorted(self.folder.glob("shard-*.ids"))
         if not known or not self.shards:
-            raise ValueError(f"{folder}: no export; audiotok export-corpus --to npy makes one")
+            raise InputError(f"{folder}: no export in the format npy")
         self.layout = Layout.load(self.folder / "layout.json")
         self.rank = rank
         self.world = world
@@ -109,7 +110,7 @@ class Packed(IterableDataset[Tensor]):
             ValueError: the state is of another seed or context.
         """
         if (state["seed"], state["context"]) != (self.seed, self.context):
-            raise ValueError("a state of another seed or context would go on in another order")
+            raise InputError("a state of another seed or context would go on in another order")
         self._position = Position(state["epoch"], state["shard"], state["contexts"])
 
     def seek(self, contexts: int) -> None:
@@ -127,7 +128,7 @@ class Packed(IterableDataset[Tensor]):
                     total = len(self._read(number)[0])
                     counts[number] = max(0, (total - 1) // self.context)
             if not any(counts[number] for number in mine):
-                raise ValueError(f"{self.folder}: shards of less than {self.context + 1} ids")
+                raise InputError(f"{self.folder}: shards of less than {self.context + 1} ids")
             for i, number in enumerate(mine):
                 if contexts < counts[number]:
                     self._position = Position(epoch, i, contexts)
@@ -172,7 +173,7 @@ class Packed(IterableDataset[Tensor]):
             ValueError: a number is out of range, or there are fewer shards than readers.
         """
         if batch < 1 or workers < 0 or skip < 0:
-            raise ValueError(f"batch {batch}, workers {workers}, skip {skip}: 1, 0, 0 at least")
+            raise InputError(f"batch {batch}, workers {workers}, skip {skip}: 1, 0, 0 at least")
         each = max(1, MESSAGE // (batch * self.context))  # batches per message
         turn = each * max(1, workers)  # batches in one message from each worker
         blocks = _Blocks(self.endless, each * batch, skip // turn)
@@ -189,7 +190,7 @@ class Packed(IterableDataset[Tensor]):
         part, parts = (worker.id, worker.num_workers) if worker else (0, 1)
         readers = self.world * parts
         if len(self.shards) < readers:
-            raise ValueError(
+            raise InputError(
                 f"{self.folder}: {len(self.shards)} shards for {readers} readers; export a corpus "
                 "of smaller shards (audiotok corpus split), or take fewer workers"
             )
@@ -202,9 +203,9 @@ class Packed(IterableDataset[Tensor]):
             ids = np.load(shard / "ids.npy", mmap_mode="r", allow_pickle=False)
             bounds = np.load(shard / "bounds.npy", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{shard}: cannot be read ({error}); export it again") from None
+            raise InputError(f"{shard}: cannot be read ({error}); export it again") from None
         if not len(bounds) or bounds[-1] != len(ids):
-            raise ValueError(f"{shard}: {len(ids)} ids, and bounds of others; export it again")
+            raise InputError(f"{shard}: {len(ids)} ids, and bounds of others; export it again")
         return ids, bounds
 
     def _contexts(self, number: int, epoch: int, skip: int) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
 from audiotok.data.alignment import SILENCE, Alignment, pronounce
 
 # Phones of pocketsphinx's dictionary (CMU's), after an id that means "no phone".
@@ -50,7 +51,7 @@ def numbers(phones: Sequence[str]) -> np.ndarray:
     try:
         return np.array([PHONES.index(phone) for phone in phones], np.int64)
     except ValueError:
-        raise ValueError(f"not phones of the dictionary: {set(phones) - set(PHONES)}") from None
+        raise InputError(f"not phones of the dictionary: {set(phones) - set(PHONES)}") from None
 
 
 def timed(alignment: Alignment, frames: int, frame_rate: float) -> TimedPhones:
@@ -82,7 +83,7 @@ def timed(alignment: Alignment, frames: int, frame_rate: float) -> TimedPhones:
     edges = np.maximum.accumulate(edges - order) + order  # at least a frame each
     lengths = np.diff(np.append(edges, frames))
     if not names or lengths[-1] < 1:
-        raise ValueError(f"{len(names)} phones do not fit {frames} frames")
+        raise InputError(f"{len(names)} phones do not fit {frames} frames")
     return TimedPhones(numbers(names), lengths)
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from audiotok._platform.errors import InputError
 from audiotok.lm.data import IGNORED, Segment, causal_batch
 from audiotok.lm.layout import Layout
 from audiotok.lm.loop import target_nats
@@ -126,7 +127,7 @@ def prefers_original(
         ValueError: there are fewer than two recordings.
     """
     if len(recordings) < 2:
-        raise ValueError("pairs need two recordings or more: pieces are taken from another one")
+        raise InputError("pairs need two recordings or more: pieces are taken from another one")
     random = np.random.default_rng(seed)
     corruptions = [
         corrupted(codes, recordings[i - 1], kind, random) for i, codes in enumerate(recordings)

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from audiotok._platform import jsonfile
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
-from audiotok.data.alignment import Alignment, TimedSpan, align, plain
+from audiotok.data.alignment import Alignment, TimedSpan, align, words_of
 from audiotok.data.locator import opened
 from audiotok.data.sources.base import Item
 from audiotok.lm.interleave import TimedWord
@@ -94,7 +95,7 @@ def read_spans(path: str | Path) -> dict[str, Alignment]:
             if "error" not in row
         }
     except (KeyError, TypeError):
-        raise ValueError(f"{path}: not of `audiotok lm align`") from None
+        raise InputError(f"{path}: not of `audiotok lm align`") from None
 
 
 def _lines(path: Path) -> dict[str, dict[str, Any]]:
@@ -102,13 +103,13 @@ def _lines(path: Path) -> dict[str, dict[str, Any]]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     whole = raw[: raw.rfind(b"\n") + 1]
     try:
         rows = [jsonfile.parse(line, str(path)) for line in whole.splitlines()]
         by_id = {row["id"]: row for row in rows}
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: not of `audiotok lm align`; give another file") from None
+        raise InputError(f"{path}: not of `audiotok lm align`; give another file") from None
     if len(whole) < len(raw):
         with path.open("r+b") as file:
             file.truncate(len(whole))
@@ -127,14 +128,14 @@ def written_words(alignment: Alignment, text: str, layout: Layout) -> list[Timed
     Raises:
         ValueError: the number of words is not that of the alignment.
     """
-    if len(plain(text)) != len(alignment.words):
-        raise ValueError(
-            f"{len(plain(text))} words, and {len(alignment.words)} were aligned: another text?"
+    if len(words_of(text)) != len(alignment.words):
+        raise InputError(
+            f"{len(words_of(text))} words, and {len(alignment.words)} were aligned: another text?"
         )
     rate, at = layout.sample_rate / layout.frame_size, 0
     words: list[TimedWord] = []
     for written in text.split():
-        count = len(plain(written))
+        count = len(words_of(written))
         if count:
             spans = alignment.words[at : at + count]
             first, last = (int(seconds * rate) for seconds in (spans[0].start, spans[-1].end))

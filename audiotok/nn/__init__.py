@@ -1,1 +1,5 @@
 """Layers, quantizers and base network of codecs, and pretrained weights of other programs."""
+
+from audiotok._platform.optional import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

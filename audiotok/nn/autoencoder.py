@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Latent, Wave
 from audiotok.nn.layers.base import Layer, State
 from audiotok.nn.quantizers.base import Quantized, Quantizer
@@ -109,7 +110,7 @@ class Network(nn.Module):
     def flush_wave(self, state: State) -> Wave:
         """Return the samples `[b c look_ahead]` that the decoder holds after the last frame."""
         name = type(self).__name__
-        raise ValueError(f"{name} looks {self.look_ahead} samples ahead but has no flush_wave")
+        raise InputError(f"{name} looks {self.look_ahead} samples ahead but has no flush_wave")
 
     # -- the whole ----------------------------------------------------------------------------
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
+from audiotok._platform.errors import Error
 
-class NotFiniteError(ValueError):
+
+class NotFiniteError(Error, ValueError):
     """Error for weights that hold NaN or infinity; the message names the first such tensor."""
 
 

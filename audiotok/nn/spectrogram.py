@@ -19,6 +19,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Scalar
 from audiotok.audio import _torchaudio
 
@@ -45,7 +46,7 @@ def stft(x: Signal, window: Window, hop: int) -> Bins:
         ValueError: `x` is shorter than the window.
     """
     if x.shape[1] < len(window):
-        raise ValueError(f"{x.shape[1]} samples are fewer than the {len(window)} of one window")
+        raise InputError(f"{x.shape[1]} samples are fewer than the {len(window)} of one window")
     return _Stft.apply(x.float(), window, hop)  # type: ignore[return-value]
 
 
@@ -66,7 +67,7 @@ def padded(x: Signal, width: int, mode: Literal["constant", "reflect"]) -> Padde
         ValueError: the signal is too short to mirror.
     """
     if mode == "reflect" and x.shape[1] <= width:
-        raise ValueError(f"{x.shape[1]} samples cannot be mirrored by {width}: use longer crops")
+        raise InputError(f"{x.shape[1]} samples cannot be mirrored by {width}: use longer crops")
     return F.pad(x[:, None], (width, width), mode)[:, 0]
 
 

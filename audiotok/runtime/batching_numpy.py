@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
 from audiotok.runtime.exported import Exported
 from audiotok.runtime.sessions_numpy import GraphDecoding, GraphEncoding
 from audiotok.runtime.signature import GraphPlan, GraphSession, State, store_outputs
@@ -49,9 +50,9 @@ class GraphStreamBatch:
 
     def __init__(self, codec: Exported) -> None:
         if not codec.plan.steps:
-            raise ValueError(
+            raise InputError(
                 f"this export of {codec.name} has no steps, so it cannot stream: export it again"
-                " with --rings"
+                " with rings=True"
             )
         self.codec = codec
         self._tables = {way: _Table(codec.plan, way) for way in ("encoder", "decoder")}

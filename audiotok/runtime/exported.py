@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotok._platform import jsonfile
+from audiotok._platform.errors import Error, InputError
 from audiotok.audio.coerce import Recording, to_array
 from audiotok.audio.levels import check_mix
 from audiotok.audio.reader import mix, resampled
@@ -38,7 +39,7 @@ FIRST = "audiotok export 1"  # format without rings; still read except where `re
 METADATA = "codec.json"
 
 
-class ExportError(ValueError):
+class ExportError(Error, ValueError):
     """Error for a folder without an intact exported codec, or a codec that cannot be exported."""
 
 
@@ -106,15 +107,15 @@ def _check_values(content: dict[str, Any]) -> None:
     texts += [("a former fingerprint", text) for text in content.get("former_fingerprints", [])]
     for name, value in texts:
         if not isinstance(value, str):
-            raise ValueError(f"{name} is {jsonfile.shown(value)}, not text")
-    states = plan_of(content)
+            raise InputError(f"{name} is {jsonfile.shown(value)}, not text")
+    states = _plan_of(content)
     for kind, shape in (*states.encoder.values(), *states.decoder.values()):
         np.dtype(kind)
         for size in shape:
             jsonfile.whole(size, "a size of a state", least=0, most=2**31)
 
 
-def plan_of(content: dict[str, Any]) -> GraphPlan:
+def _plan_of(content: dict[str, Any]) -> GraphPlan:
     """Return the plan in the content of codec.json."""
     plan: dict[str, Any] = dict(content["plan"])
     plan["look_ahead"] = plan.pop("lead")  # its name in codec.json
@@ -128,7 +129,7 @@ def plan_of(content: dict[str, Any]) -> GraphPlan:
 
 
 def plan_to_json(plan: GraphPlan) -> dict[str, Any]:
-    """Return a plan as JSON for codec.json, as `plan_of` reads it."""
+    """Return a plan as JSON for codec.json, as `_plan_of` reads it."""
     values = asdict(plan)
     values["lead"] = values.pop("look_ahead")
     return values
@@ -144,7 +145,7 @@ class Exported(Tokenizer):
 
     def __init__(self, metadata: dict[str, Any], graphs: Backend) -> None:
         self.metadata = metadata
-        self.plan = plan_of(metadata)
+        self.plan = _plan_of(metadata)
         self.graphs = graphs
         self.name = metadata["codec"]
         self.sample_rate = metadata["sample_rate"]
@@ -243,8 +244,8 @@ class Exported(Tokenizer):
         """
         tokens = self.to_tokens(tokens)
         if tokens.codebooks > self.codebooks:
-            way = f"tokens.first({self.codebooks}) (--codebooks {self.codebooks})"
-            raise ValueError(
+            way = f"give tokens.first({self.codebooks})"
+            raise InputError(
                 f"tokens of {tokens.codebooks} codebooks; this export has {self.codebooks}: {way}"
             )
         rows = tokens.codes.reshape(tokens.streams, 1, tokens.codebooks, tokens.frames)

@@ -178,7 +178,7 @@ def is_encoded(
         with TokenReader(target) as reader:
             header = reader.header
     except TokenFileDamagedError as error:
-        raise TokenFileExistsError(f"{error}; --force overwrites it") from None
+        raise TokenFileExistsError(f"{error}; force=True overwrites it") from None
     kept = codec.kept(codebooks)
     same = header.codec == codec.name and codec.has_codes_of(header.fingerprint)
     is_split = header.streams > 1
@@ -188,7 +188,7 @@ def is_encoded(
         contents = f"with channels {'split' if is_split else 'mixed'}"
     else:
         return True
-    raise TokenFileExistsError(f"{target}: exists already, {contents}; --force overwrites it")
+    raise TokenFileExistsError(f"{target}: exists already, {contents}; force=True overwrites it")
 
 
 def _channels(source: str | Path) -> int:
@@ -233,7 +233,7 @@ def is_decoded(
         )
         if same and target.stat().st_mtime >= Path(source).stat().st_mtime:
             return True
-    raise AudioFileError(f"{target}: exists already; --force overwrites it")
+    raise AudioFileError(f"{target}: exists already; force=True overwrites it")
 
 
 def _comment(codec: RunnableCodec | Tokenizer, header: Header, codebooks: int | None) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
+
 _GRAPH, _INITIALIZER = 7, 5
 _TYPE, _FLOATS, _NAME, _RAW, _DOUBLES = 2, 4, 8, 9, 10
 _KINDS = {1: "<f4", 10: "<f2", 11: "<f8"}  # numpy types of data_type; 16 is bfloat16
@@ -50,7 +52,7 @@ def _tensor(content: memoryview) -> tuple[str, np.ndarray]:
     kind, name, raw = facts.get(_TYPE, 0), facts.get(_NAME, b""), facts.get(_RAW)
     none = np.zeros(0, np.float32)
     if isinstance(name, int) or not isinstance(kind, int):
-        raise ValueError("a tensor without a name or a type")
+        raise InputError("a tensor without a name or a type")
     label = bytes(name).decode("utf-8", "replace")
     try:
         if kind == _BFLOAT16 and isinstance(raw, memoryview):
@@ -61,7 +63,7 @@ def _tensor(content: memoryview) -> tuple[str, np.ndarray]:
             if isinstance(packed := facts.get(field), memoryview):
                 return label, np.frombuffer(packed, dtype)
     except ValueError as error:
-        raise ValueError(f"tensor {label!r}: {error}") from None
+        raise InputError(f"tensor {label!r}: {error}") from None
     return label, none
 
 
@@ -79,7 +81,7 @@ def _fields(content: memoryview) -> Iterator[tuple[int, memoryview | int]]:
         if wire == 2:
             size, at = _varint(content, at)
         if size is None or at + size > len(content):
-            raise ValueError("not an ONNX file, or cut off")
+            raise InputError("not an ONNX file, or cut off")
         yield field, content[at : at + size]
         at += size
 
@@ -93,4 +95,4 @@ def _varint(content: memoryview, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
-    raise ValueError("not an ONNX file, or cut off")
+    raise InputError("not an ONNX file, or cut off")

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.session import CodingSession
 
@@ -61,16 +62,16 @@ def unpack(codec: RunnableCodec, data: bytes) -> tuple[dict[str, Any], list[Dump
     begin = len(MAGIC) + _DIGEST
     body = data[begin:]
     if data[: len(MAGIC)] != MAGIC:
-        raise ValueError("not a snapshot of a stream")
+        raise InputError("not a snapshot of a stream")
     if hashlib.sha256(body).digest() != data[len(MAGIC) : begin]:
-        raise ValueError("a damaged snapshot of a stream: its checksum does not fit")
+        raise InputError("a damaged snapshot of a stream: its checksum does not fit")
     try:
         tensors = load(body)
     except SafetensorError as error:
-        raise ValueError(f"a damaged snapshot of a stream: {error}") from None
+        raise InputError(f"a damaged snapshot of a stream: {error}") from None
     content = json.loads(tensors.pop("said").numpy().tobytes())
     if (content["codec"], content["fingerprint"]) != (codec.name, _weights(codec)):
-        raise ValueError(
+        raise InputError(
             f"a stream of codec {content['codec']!r} with weights {content['fingerprint']}, not of"
             f" {codec.name!r} with {_weights(codec)}"
         )

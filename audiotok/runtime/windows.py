@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Wave
 from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.buffer import InputBuffer
@@ -36,7 +37,7 @@ class Windowed:
 
     def __init__(self, codec: RunnableCodec, context: int, unit: int) -> None:
         if context < 1:
-            raise ValueError(f"a context of {context} frames: at least one is needed")
+            raise InputError(f"a context of {context} frames: at least one is needed")
         self.codec = codec
         self.context = context
         self._unit = unit
@@ -192,7 +193,7 @@ def loss(codec: RunnableCodec, audio: Audio, context: float) -> Loss:
         ValueError: there are no samples, or the context is less than a frame.
     """
     if not len(audio):
-        raise ValueError("a recording without samples has no windows")
+        raise InputError("a recording without samples has no windows")
     whole = codec.encode(audio)
     frames = math.ceil(context * codec.frame_rate)
     encoding, decoding = WindowedEncoding(codec, frames), WindowedDecoding(codec, frames)

@@ -1,1 +1,5 @@
 """Codecs for others: a server, its client, microphones and pipes."""
+
+from audiotok._platform.optional import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

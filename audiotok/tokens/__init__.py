@@ -33,35 +33,6 @@ a run: 8 codebooks of 1024 at 50 frames/s (4 kbps) cost 4.10 kbps or less from 1
 3 s, 4.5 at 1 s. A stream of low latency has one frame a block: 16 bytes more for each.
 """
 
-from __future__ import annotations
+from audiotok._platform.optional import lazy_names
 
-from audiotok.tokens.format import (
-    Header,
-    TokenFileDamagedError,
-    TokenFileError,
-    TokenFileExistsError,
-    pack,
-    unpack,
-)
-from audiotok.tokens.pipe import TokenSink, TokenSource
-from audiotok.tokens.reader import TokenReader, frame_range
-from audiotok.tokens.recovery import DamageReport, Piece, salvage, verify
-from audiotok.tokens.writer import TokenWriter
-
-__all__ = [
-    "DamageReport",
-    "Header",
-    "Piece",
-    "TokenFileDamagedError",
-    "TokenFileError",
-    "TokenFileExistsError",
-    "TokenReader",
-    "TokenSink",
-    "TokenSource",
-    "TokenWriter",
-    "frame_range",
-    "pack",
-    "salvage",
-    "unpack",
-    "verify",
-]
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from audiotok._platform.errors import Error
 from audiotok.tokens.codebooks import check_range, semantic_codebooks_of
 
 MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 2, 0
@@ -38,7 +39,7 @@ LIMITS = {
 WAY_OUT = "`Tokens.recover(path)` reads what is left, or encode the recording again"
 
 
-class TokenFileError(ValueError):
+class TokenFileError(Error, ValueError):
     """Error of a .tok file that cannot be read or written: one line with its name and a remedy."""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from audiotok._platform.errors import Error
 from audiotok.tokens.codebooks import check_codes
 from audiotok.tokens.tokens import Tokens
 
@@ -30,7 +31,7 @@ else:
 log = logging.getLogger("audiotok")
 
 
-class WrongTokensError(ValueError):
+class WrongTokensError(Error, ValueError):
     """Error of tokens that are of another codec, or of other weights of the same codec."""
 
 

@@ -1,1 +1,5 @@
 """Training a codec: the losses and the loop."""
+
+from audiotok._platform.optional import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.jsonfile import number, parse, whole
 
 
@@ -31,7 +32,7 @@ from audiotok._platform.jsonfile import number, parse, whole
 def test_what_is_wrong_is_said_in_a_line_that_begins_with_the_place(text: str | bytes, says: str):
     with pytest.raises(ValueError, match=r"\Am\.jsonl, line 3: .{,150}\Z") as caught:
         parse(text, "m.jsonl, line 3")
-    assert type(caught.value) is ValueError
+    assert type(caught.value) is InputError
     assert says in str(caught.value)
 
 

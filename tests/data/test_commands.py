@@ -23,7 +23,7 @@ from audiotok.data.commands import CommandError, withheld
 from audiotok.data.locator import opened
 from audiotok.data.sources.base import Item
 
-UNASKED = r"is made by a shell command; --commands lets the listing run them$"
+UNASKED = r"is made by a shell command; commands=True lets the listing run them$"
 
 
 def source(command: str, kind: str = "command") -> dict[str, Any]:

@@ -309,7 +309,7 @@ def test_a_manifest_is_not_overwritten_unasked_and_not_left_half_written(
     audio(tmp_path / "corpus" / "a.wav")
     out = tmp_path / "m.tsv"
     out.write_text("mine")
-    with pytest.raises(ValueError, match=f"^{out}: exists already; --force overwrites it$"):
+    with pytest.raises(ValueError, match=f"^{out}: exists already; force=True overwrites it$"):
         write_manifest(tmp_path / "corpus", out)
     with monkeypatch.context() as patch:
         full = OSError("full")
@@ -510,7 +510,7 @@ def test_splits_as_a_person_writes_them():
         "dev=nan",
         "train=.5",
     ):
-        with pytest.raises(ValueError, match=f"^--split {wrong}: write it as dev=0.05"):
+        with pytest.raises(ValueError, match=f"^split {wrong}: write it as dev=0.05"):
             shares([wrong])
     with pytest.raises(ValueError, match="leave nothing for `train`"):
         shares(["dev=0.5", "test=0.5"])

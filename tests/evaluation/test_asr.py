@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 import torch
 
-from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok._platform.optional import MissingModelError
 from audiotok._platform.registry import UnknownPartError, find, names
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.asr import base, wav2vec2
 from audiotok.evaluation.asr.base import Recognizer, recognizer
+from audiotok.evaluation.cache import BoundedCache, fingerprint
 
 PACKAGES = {
     "faster_whisper": ("faster_whisper", "faster-whisper"),

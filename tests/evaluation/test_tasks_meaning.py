@@ -12,7 +12,7 @@ from corpora import coded, found, value
 
 from audiotok.audio.audio import Audio
 from audiotok.data import alignment as phones
-from audiotok.data.alignment import align, plain
+from audiotok.data.alignment import align, words_of
 from audiotok.evaluation.probes.readout import Budget
 from audiotok.evaluation.tasks.base import Bench
 from audiotok.evaluation.tasks.dasb import Dasb
@@ -26,7 +26,7 @@ QUICK = Budget(width=16, hidden=32, steps=120, batch=8, rate=1e-2)
 
 
 def test_words_of_a_text():
-    assert plain("Lord, but I'm 'glad' -- Phil!") == ["lord", "but", "i'm", "glad", "phil"]
+    assert words_of("Lord, but I'm 'glad' -- Phil!") == ["lord", "but", "i'm", "glad", "phil"]
 
 
 def test_alignment_of_real_speech():
@@ -34,7 +34,7 @@ def test_alignment_of_real_speech():
     text = "It was the best of times, it was the worst of times, it was the age of wisdom, it was "
     text += "the age of foolishness, it was the epoch of belief,"
     found = align(Audio.load(READING), text)
-    assert [word.label for word in found.words] == plain(text)
+    assert [word.label for word in found.words] == words_of(text)
     starts = [span.start for span in found.phones]
     assert starts == sorted(starts)
     assert 0 <= starts[0] < found.phones[-1].end <= 9.65

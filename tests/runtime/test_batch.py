@@ -211,10 +211,10 @@ def test_processes_do_the_same_and_one_that_dies_takes_only_its_file(tmp_path: P
         line = done[name]["error"]
         assert line.startswith(f"{tmp_path}/{name}: ")
         assert "signal 9" in line
-        assert "fewer --jobs" in line
+        assert "fewer jobs" in line
 
 
-@pytest.mark.parametrize(("build", "says"), [(broken, "no codec"), (lethal, "fewer --jobs")])
+@pytest.mark.parametrize(("build", "says"), [(broken, "no codec"), (lethal, "fewer jobs")])
 def test_processes_that_cannot_start_end_it(tmp_path: Path, build: Any, says: str):
     with pytest.raises(ValueError, match=says):
         list(run_pool(build, pairs(tmp_path, "a", "b"), 2))

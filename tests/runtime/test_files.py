@@ -229,12 +229,12 @@ def test_encoded_already(codec: Codec, tmp_path: Path):
     assert is_encoded(codec, source, target, codebooks=4)
     others: list[dict[str, Any]] = [{"codebooks": 2}, {"split": True}]
     for other in others:
-        with pytest.raises(FileExistsError, match=r"exists already, .*--force"):
+        with pytest.raises(FileExistsError, match=r"exists already, .*force=True"):
             is_encoded(codec, source, target, **other)
-    with pytest.raises(FileExistsError, match=r"made by speech .*--force"):
+    with pytest.raises(FileExistsError, match=r"made by speech .*force=True"):
         is_encoded(load(small(1)), source, target)
     target.write_bytes(target.read_bytes()[:-1])
-    with pytest.raises(FileExistsError, match="--force overwrites it"):
+    with pytest.raises(FileExistsError, match="force=True overwrites it"):
         is_encoded(codec, source, target)
 
 
@@ -246,10 +246,10 @@ def test_decoded_already(codec: Codec, tokens: Path, kind: str):
     assert is_decoded(codec, tokens, target, codebooks=2)
     others: list[dict[str, Any]] = [{}, {"codebooks": 1}, {"codebooks": 2, "original_rate": True}]
     for other in others:
-        with pytest.raises(AudioFileError, match="exists already; --force"):
+        with pytest.raises(AudioFileError, match="exists already; force=True"):
             is_decoded(codec, tokens, target, **other)
     encode_file(load(small(1)), tokens.with_suffix(".wav"), tokens, force=True)
-    with pytest.raises(AudioFileError, match="exists already; --force"):
+    with pytest.raises(AudioFileError, match="exists already; force=True"):
         is_decoded(codec, tokens, target, codebooks=2)
 
 
@@ -259,7 +259,7 @@ def test_another_decoder_of_the_same_codes_makes_another_file(codec: Codec, toke
     better = copy.deepcopy(codec)
     next(better.decoder.parameters()).data.mul_(1.5)
     assert is_encoded(better, tokens.with_suffix(".wav"), tokens)
-    with pytest.raises(AudioFileError, match="exists already; --force"):
+    with pytest.raises(AudioFileError, match="exists already; force=True"):
         is_decoded(better, tokens, target)
     decode_file(better, tokens, target, force=True)
     assert is_decoded(better, tokens, target)

@@ -320,5 +320,5 @@ def test_toml_that_python_chokes_on_is_one_line(path: Path, text: str):
     with pytest.raises(ValueError, match=re.escape(f"{over}: ")):
         read_recipe(over)
     setting = text.replace(" = ", "=", 1)
-    with pytest.raises(ValueError, match=r"^--set: "):
+    with pytest.raises(ValueError, match=r"^settings: "):
         read_recipe(None, [setting])

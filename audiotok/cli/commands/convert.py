@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Force, Json
 
@@ -44,7 +45,7 @@ def convert(
     if out.suffix != ".safetensors":
         raise show.UsageError(f"{out}: not a .safetensors file")
     if os.path.lexists(out) and not force:
-        raise ValueError(f"{out}: exists already; --force overwrites it")
+        raise InputError(f"{out}: exists already; --force overwrites it")
     save(load(source, name=name), out, dtype=getattr(torch, dtype))
     if as_json:
         show.as_json(describe(out))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Json
 
@@ -54,5 +55,5 @@ def _of_codec(what: str) -> dict[str, Any] | None:
     if what in presets("codecs") or path.suffix in SUFFIXES or is_folder(path):
         return describe(what)
     if not path.suffix and what != "-" and not os.path.lexists(path):
-        raise ValueError(f"{what}: neither a file nor a codec ({' '.join(presets('codecs'))})")
+        raise InputError(f"{what}: neither a file nor a codec ({' '.join(presets('codecs'))})")
     return None

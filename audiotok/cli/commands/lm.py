@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Device, Force, Json
 
@@ -207,7 +208,7 @@ def _phones(codec: Codec, path: Path, text: str) -> TimedPhones:
     from audiotok.tokens.tokens import Tokens
 
     if not text:
-        raise ValueError(f"{path}: this model is told of phones; give --prompt-text")
+        raise InputError(f"{path}: this model is told of phones; give --prompt-text")
     audio = codec.decode(Tokens.load(path)) if path.suffix == ".tok" else Audio.load(path)
     frames = codec.frames(round(audio.seconds * codec.sample_rate))
     return timed(align(audio, text), frames, float(codec.frame_rate))
@@ -252,7 +253,7 @@ def score(
     known, layout = load_model(model, device=device)
     source = Corpus(corpus)
     if source.fingerprint != layout.fingerprint:
-        raise ValueError(
+        raise InputError(
             f"{corpus}: codes of {source.codec} {source.fingerprint}, and the model "
             f"was made for {layout.codec} {layout.fingerprint}"
         )

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Codebooks, CodecName, Device, Force, checked, live_codec
 
@@ -51,7 +52,7 @@ def mic(
             show.line(device)
         return
     if out is not None and out.exists() and not force:
-        raise ValueError(f"{out}: exists already; --force overwrites it")
+        raise InputError(f"{out}: exists already; --force overwrites it")
     microphone.library()
     model = checked(live_codec(codec, device), codebooks)
     with meter.meter() as show_level, out.open("wb") if out else nullcontext() as file:

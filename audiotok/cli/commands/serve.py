@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Backend, CodecName, Context, Device, live_codec
 
@@ -108,7 +109,7 @@ def serve(
 
     for file in (cert, key):
         if file is not None and not os.access(file, os.R_OK):
-            raise ValueError(f"{file}: cannot read")
+            raise InputError(f"{file}: cannot read")
     model = _model(codec, device, backend, threads)
     settings = Settings(
         host=host,

@@ -1,5 +1,5 @@
 """Build of a token corpus from a listing of recordings, which can be interrupted and resumed."""
 
-from audiotok.corpus.build.run import BuildSummary, build
+from audiotok._platform.optional import lazy_names
 
-__all__ = ["BuildSummary", "build"]
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

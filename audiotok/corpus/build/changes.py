@@ -25,7 +25,7 @@ def other_listing(listing: str, count: int) -> CorpusError:
     """Return the error that a listing differs from the one that was encoded."""
     return CorpusError(
         f"{listing}: not the {count} recordings any more that were done already; "
-        "bring back what was there, or begin anew with --force"
+        "bring back what was there, or begin anew with force=True"
     )
 
 
@@ -63,8 +63,8 @@ class ChangeCheck:
         text = f"{self.listing}: changed since it was encoded: {'; '.join(self.changes)}{more}"
         if not self.keep:
             raise CorpusError(
-                f"{text}; bring back what was there, begin anew with --force, or keep the codes "
-                "with --keep-changed"
+                f"{text}; bring back what was there, begin anew with force=True, or keep "
+                "the codes with keep_changed=True"
             )
         log.warning("%s; the codes are kept", text)
 

@@ -48,7 +48,7 @@ def finished(folder: Path, expected: CorpusInfo) -> CorpusInfo | None:
         ]
         raise CorpusError(
             f"{folder}: another corpus is there (it differs in {', '.join(differ)}); "
-            "--force begins anew"
+            "force=True begins anew"
         )
     return info
 

@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 
+from audiotok._platform.errors import InputError
 from audiotok.corpus.build.executors.base import cores
 from audiotok.corpus.build.run import listing_of
 from audiotok.corpus.build.worker import Work, Worker
@@ -83,7 +84,7 @@ def forecast(
             if len(sample) > PROBED:
                 sample, step = sample[::2], 2 * step
     if not sample:
-        raise ValueError(f"{listing}: no recording is listed there")
+        raise InputError(f"{listing}: no recording is listed there")
     lengths, worker = (
         [],
         Worker(replace(work, readers=1, group=1, device=work.device.split(",")[0])),
@@ -104,7 +105,7 @@ def forecast(
             break
     worker.close()
     if not done:
-        raise ValueError(f"{listing}: none of the first {len(lengths)} recordings can be read")
+        raise InputError(f"{listing}: none of the first {len(lengths)} recordings can be read")
     if listed < number:
         seconds += (number - listed) * sum(lengths) / max(1, len(lengths))
     codec, workers = worker.codec, workers or cores()

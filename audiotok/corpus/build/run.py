@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from audiotok._platform.console import error, stderr_console
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find, name_of, names, parts
 from audiotok.audio.decoders import AUDIO
 from audiotok.codecs.load import load_once
@@ -88,7 +89,7 @@ def listing_of(path: str, kind: str = "auto", audio: str = "") -> Listing:
     listing = _listing_of(path, kind)
     if audio and not listing.chooses:
         kind = name_of(type(listing))
-        raise ValueError(f"{path}: a listing of kind {kind} has no column or member `{audio}`")
+        raise InputError(f"{path}: a listing of kind {kind} has no column or member `{audio}`")
     listing.audio = audio
     return listing
 
@@ -103,10 +104,10 @@ def _listing_of(path: str, kind: str) -> Listing:
         if known[name].takes(path):
             return known[name]()
     if path.lower().endswith(AUDIO):
-        raise ValueError(f"{path}: is audio, not a list of recordings; name the folder it is in")
-    raise ValueError(
-        f"{path}: no such folder, manifest or archive; --kind says what it is "
-        f"({', '.join(names('sources'))})"
+        raise InputError(f"{path}: is audio, not a list of recordings; name the folder it is in")
+    raise InputError(
+        f"{path}: no such folder, manifest or archive; give its kind if it is one: "
+        f"{', '.join(names('sources'))}"
     )
 
 
@@ -306,7 +307,7 @@ def _stop_if_too_many(state: State, most: float) -> None:
 def _too_many(state: State, most: float) -> CorpusError:
     return CorpusError(
         f"{state.folder}: {state.bad} of {state.next} recordings failed, more than {most:.0%} "
-        "(see quarantine.tsv); mend the listing and begin anew, or go on with a higher --most-bad"
+        "(see quarantine.tsv); mend the listing and begin anew, or let more of them fail"
     )
 
 

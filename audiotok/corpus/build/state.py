@@ -144,7 +144,7 @@ class State:
             differing = [k for k in earlier if earlier[k] != json.loads(json.dumps(job)).get(k)]
             raise CorpusError(
                 f"{self.folder}: begun with another {', '.join(differing)}; give the same options, "
-                "another folder, or --force to begin anew"
+                "another folder, or force=True to begin anew"
             )
 
     def _path(self, number: int, kind: str) -> Path:
@@ -158,7 +158,7 @@ class State:
             if seal.files and not is_whole(self.folder, seal.files, full=recent):
                 if not recent:
                     name = self.folder / seal.files.name
-                    raise CorpusError(f"{name}: damaged; restore it, or --force begins anew")
+                    raise CorpusError(f"{name}: damaged; restore it, or force=True begins anew")
                 log.warning("%s: not whole; made again", self.folder / seal.files.name)
                 self._seals = self._seals[:number]
                 break

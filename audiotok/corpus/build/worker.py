@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import AudioFileError, Source
 from audiotok.codecs.load import load_once
 from audiotok.codecs.models.base import Codec
@@ -132,7 +133,7 @@ class Worker:
         if work.fingerprint not in ("", self.codec.fingerprint):
             here = f"its weights on {platform.node() or 'a worker'} are {self.codec.fingerprint}"
             there = f"{work.fingerprint} where the build runs; give every machine the same file"
-            raise ValueError(f"{work.codec}: {here}, and {there}")
+            raise InputError(f"{work.codec}: {here}, and {there}")
         self.codebooks = self.codec.quantizer.check(work.codebooks)
         self.inbox: queue.SimpleQueue[_Ready | None] = queue.SimpleQueue()
         self._given = 0

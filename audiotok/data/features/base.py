@@ -15,6 +15,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from audiotok._platform.errors import Error, InputError
 from audiotok.audio.audio import Audio
 from audiotok.nn.finite import check_finite
 from audiotok.nn.pretrained.reader import read_config
@@ -26,7 +27,7 @@ Choice = int | Literal["mean"]
 """A hidden state (0 is the input of the first layer, n the output of layer n), or their mean."""
 
 
-class TeacherError(ValueError):
+class TeacherError(Error, ValueError):
     """Weights that are missing, or that belong to another model."""
 
 
@@ -76,7 +77,7 @@ class Teacher(nn.Module):
     def check_layer(self, layer: Choice) -> None:
         """Raise ValueError unless the model has such a hidden state."""
         if layer != "mean" and not 0 <= layer <= self.layers:
-            raise ValueError(
+            raise InputError(
                 f"teacher {self.name!r} has hidden states 0 to {self.layers}, or their mean"
                 f' ("mean"), not {layer!r}'
             )
@@ -156,7 +157,7 @@ class SpeechTeacher(Teacher):
         wave = audio.mono().resample(self.sample_rate).samples
         samples = wave.shape[1]
         if not samples:
-            raise ValueError(f"teacher {self.name!r} was given no samples")
+            raise InputError(f"teacher {self.name!r} was given no samples")
         wave = wave.to(next(self.parameters()).device)
         hop = int(self.sample_rate / self.frame_rate)
         step, size, half = self.window - self.overlap, self.window * hop, self.overlap // 2

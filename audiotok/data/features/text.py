@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from audiotok._platform.errors import InputError, MissingLibraryError
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
 from audiotok.data.features.base import Choice, FeatureFrames, Teacher, TeacherError, local_weights
@@ -98,7 +99,7 @@ class Text(Teacher):
                 AutoTokenizer,
             )
         except ImportError as error:
-            raise ImportError(
+            raise MissingLibraryError(
                 f"the transformers package cannot be imported ({error}):"
                 " pip install transformers, or 'audiotok[teachers]'"
             ) from None
@@ -122,10 +123,10 @@ class Text(Teacher):
         """
         self.check_layer(layer)
         if not text or not text.strip():
-            raise ValueError(f"teacher {self.name!r} reads what is said, and was given no text")
+            raise InputError(f"teacher {self.name!r} reads what is said, and was given no text")
         frames = -(-len(audio) * self.frame_rate // audio.rate)
         if not frames:
-            raise ValueError(f"teacher {self.name!r} was given no samples")
+            raise InputError(f"teacher {self.name!r} was given no samples")
         if self.aligner is None:
             return self._in_slots(text, int(frames), layer)
         return self._in_words(self.aligner(audio, text), int(frames), layer)
@@ -149,7 +150,7 @@ class Text(Teacher):
         )
         tokens = inputs["input_ids"].shape[1]
         if tokens > self.positions:
-            raise ValueError(
+            raise InputError(
                 f"{tokens} tokens of text, but the model reads {self.positions}: cut it"
             )
         owner = inputs.word_ids(0)

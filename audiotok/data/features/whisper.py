@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok.audio import _torchaudio
 from audiotok.data.features.base import (
     Batch,
@@ -63,7 +64,7 @@ class Whisper(SpeechTeacher):
         """
         super().__init__()
         if not 0 <= fill <= 30:
-            raise ValueError(f"Whisper hears 30 s: fill must lie in 0..30 seconds, not {fill}")
+            raise InputError(f"Whisper hears 30 s: fill must lie in 0..30 seconds, not {fill}")
         self.name = f"whisper-fill{fill:g}"
         self.width = width
         self.layers = layers
@@ -72,7 +73,7 @@ class Whisper(SpeechTeacher):
         self.conv1 = nn.Conv1d(bands, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
         self.register_buffer("positions", sinusoids(POSITIONS, width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     @classmethod
@@ -109,7 +110,7 @@ class Whisper(SpeechTeacher):
         """See `SpeechTeacher.states`; there are `ceil(t / 320)` frames, of at most 30 s."""
         frames = -(-wave.shape[1] // FRAME)
         if frames > POSITIONS:
-            raise ValueError(f"Whisper hears 30 s at once, not {wave.shape[1] / 16000:.2f} s")
+            raise InputError(f"Whisper hears 30 s at once, not {wave.shape[1] / 16000:.2f} s")
         filled = max(frames, round(self.fill * 50))
         x = F.gelu(self.conv1(log_mel(wave, 2 * filled, self.bands)))
         x = F.gelu(self.conv2(x)).transpose(1, 2) + self.positions[:filled]
@@ -119,7 +120,7 @@ class Whisper(SpeechTeacher):
         yield self.norm(x)[:, :frames]
 
 
-class Block(nn.Module):
+class _Block(nn.Module):
     """A pre-normalised transformer block: attention over all frames, then two dense layers."""
 
     def __init__(self, width: int, heads: int) -> None:

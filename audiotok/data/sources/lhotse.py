@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.jsonfile import number, parse, shown, whole
 from audiotok.data.locator import LONGEST, AudioLocator, ListingError
 from audiotok.data.sources.base import ALL, Item, Listing, Split, every, text_lines
@@ -70,9 +71,9 @@ def _recording(recording: Any, line: str) -> Item:
 def _item(cut: Any, line: str) -> Item:
     """Return the item of a cut, with text, speaker and language of its supervisions."""
     if not isinstance(cut, dict):
-        raise ValueError(f"but {shown(cut)}")
+        raise InputError(f"but {shown(cut)}")
     if cut["type"] not in _CUTS:
-        raise ValueError(f"its type is {shown(cut['type'])}")
+        raise InputError(f"its type is {shown(cut['type'])}")
     name = _name(cut)
     row = dict(cut.get("custom") or {})
     supervisions = sorted(_supervisions(cut), key=lambda pair: pair[0])
@@ -92,7 +93,7 @@ def _name(entry: Any) -> str:
     """Return the id of a cut or recording."""
     name = entry["id"]
     if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
-        raise ValueError(f"its id is {shown(name)}")
+        raise InputError(f"its id is {shown(name)}")
     return str(name)
 
 
@@ -156,7 +157,7 @@ def _locator(
     if source["type"] not in ("file", "url", "command"):
         return None
     if not isinstance(value, str) or not value:
-        raise ValueError(f"its source is {shown(value)}")
+        raise InputError(f"its source is {shown(value)}")
     if source["type"] == "command":
         return AudioLocator(name, "", *stretch, command=value, overshoot=TOLERANCE)
     if value.startswith("pipe:"):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.jsonfile import parse
 from audiotok.audio.columns import CLIPS, in_folder, is_clip, path_of, with_our_names
 from audiotok.audio.delimited import read_rows
@@ -84,7 +85,7 @@ def _item(row: dict[str, Any], base: str, audio: str) -> Item:
         end = start + duration
     cut = start or 0.0
     if end is not None and end <= cut:
-        raise ValueError(f"cannot cut from {cut:g} s to {end:g} s")
+        raise InputError(f"cannot cut from {cut:g} s to {end:g} s")
     stretch = "" if not cut and end is None else f"#{cut:g}-{'' if end is None else f'{end:g}'}"
     whole = duration if duration is not None else _seconds(row, "seconds")
     if is_url(base):
@@ -122,7 +123,7 @@ def _seconds(row: dict[str, Any], *names: str) -> float | None:
             except (TypeError, ValueError, OverflowError):
                 seconds = math.nan
             if isinstance(value, bool) or not 0 <= seconds < math.inf:
-                raise ValueError(f"`{name}` is {value!r:.40}, not a number of seconds")
+                raise InputError(f"`{name}` is {value!r:.40}, not a number of seconds")
             return seconds
     return None
 
@@ -133,7 +134,7 @@ def _channel(value: Any) -> int | None:
         return None
     text = str(value).strip()
     if not (text.isascii() and text.isdigit() and len(text) < 6):
-        raise ValueError(f"`channel` is {value!r:.40}, not a number from 0 on")
+        raise InputError(f"`channel` is {value!r:.40}, not a number from 0 on")
     return int(text)
 
 
@@ -143,5 +144,5 @@ def _objects(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
         where = f"{path}, line {number}"
         row = parse(line, where)
         if not isinstance(row, dict):
-            raise ValueError(f"{where}: not an object but {line:.40}")
+            raise InputError(f"{where}: not an object but {line:.40}")
         yield number, row

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.jsonfile import parse
 from audiotok.audio.columns import with_our_names
 from audiotok.audio.decoders import AUDIO
@@ -216,4 +217,4 @@ def _text(sample: _Sample, kind: str) -> str:
     try:
         return sample.known[kind].decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise ValueError(f"{sample.names[kind]} is not UTF-8") from None
+        raise InputError(f"{sample.names[kind]} is not UTF-8") from None

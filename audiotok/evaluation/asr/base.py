@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from audiotok._platform.cache import BoundedCache, fingerprint
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import MissingModelError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
+from audiotok.evaluation.cache import BoundedCache, fingerprint
 
 USUAL = "faster_whisper"
 REMEMBERED = 20_000  # transcripts: those of a few corpora and their decoded copies
@@ -59,7 +60,7 @@ class Recognizer:
         """
         for audio in audios:
             if not len(audio):
-                raise ValueError("a recording without samples cannot be transcribed")
+                raise InputError("a recording without samples cannot be transcribed")
         keys = [fingerprint(audio.samples, audio.rate) for audio in audios]
         texts = {key: text for key in keys if (text := self._cache.get(key)) is not None}
         new = {key: audio for key, audio in zip(keys, audios, strict=True) if key not in texts}

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError, MissingLibraryError
 from audiotok.audio.audio import Audio
 
 
@@ -68,13 +69,15 @@ def run(package: str, *command: object) -> str:
     """
     words = [str(word) for word in command]
     if shutil.which(words[0]) is None:
-        raise ImportError(f"the program {words[0]} is not installed: apt-get install {package}")
+        raise MissingLibraryError(
+            f"the program {words[0]} is not installed: apt-get install {package}"
+        )
     completed = subprocess.run(words, capture_output=True, text=True, errors="replace")
     if completed.returncode:
         last = (completed.stderr.strip() or completed.stdout.strip() or "no message").splitlines()[
             -1
         ]
-        raise ValueError(f"{words[0]} failed ({completed.returncode}): {last[:200]}")
+        raise InputError(f"{words[0]} failed ({completed.returncode}): {last[:200]}")
     return completed.stdout or completed.stderr
 
 
@@ -100,7 +103,7 @@ def fit_length(output: Audio, audio: Audio, *, seconds: float) -> Audio:
     output = output.mono().resample(audio.rate)
     missing = len(audio) - len(output)
     if abs(missing) > seconds * audio.rate:
-        raise ValueError(
+        raise InputError(
             f"came back as {output.seconds:.3f} s, the recording has {audio.seconds:.3f} s; "
             f"at most {seconds * 1000:.0f} ms are made up for"
         )

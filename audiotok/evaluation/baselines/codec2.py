@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.baselines.base import Baseline, fit_length, program_version, run
 
@@ -27,7 +28,7 @@ class Codec2(Baseline):
     def __init__(self, option: str = "") -> None:
         super().__init__(option)
         if option not in MODES:
-            raise ValueError(f"codec2:{option}: the option is a mode: {', '.join(MODES)}")
+            raise InputError(f"codec2:{option}: the option is a mode: {', '.join(MODES)}")
         self.nominal_kbps = int(option.rstrip("C")) / 1000
         self.facts = {
             "program": f"c2enc {option}, c2dec ({program_version('dpkg-query', '-W', PACKAGE)})",

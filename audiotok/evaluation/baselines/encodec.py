@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
@@ -27,7 +28,7 @@ class Encodec(Baseline):
     def __init__(self, option: str = "") -> None:
         super().__init__(option)
         if option not in RATES:
-            raise ValueError(f"encodec:{option}: the option is a rate in kbps: {', '.join(RATES)}")
+            raise InputError(f"encodec:{option}: the option is a rate in kbps: {', '.join(RATES)}")
         self.nominal_kbps = float(option)
         self.facts = {
             "program": f"{version('encodec')}, encodec_24khz, no language model",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path, PurePath
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.audio.walk import files_below
 from audiotok.evaluation.baselines.base import Baseline
@@ -27,7 +28,7 @@ class Folder(Baseline):
         super().__init__(option)
         self.folder = Path(option).expanduser()
         if not option or not self.folder.is_dir():
-            raise ValueError(f"folder:{option}: the option is a folder of audio, and there is none")
+            raise InputError(f"folder:{option}: the option is a folder of audio, and there is none")
         self.files: dict[str, list[Path]] = defaultdict(list)  # by path and by stem
         for path in files_below(self.folder, SUFFIXES):
             name = path.relative_to(self.folder).with_suffix("").as_posix()
@@ -42,22 +43,22 @@ class Folder(Baseline):
             ValueError: there is none, or more than one.
         """
         if not name:
-            raise ValueError(f"a recording without a name has no file in {self.folder}")
+            raise InputError(f"a recording without a name has no file in {self.folder}")
         for key in (PurePath(name).with_suffix("").as_posix(), PurePath(name).stem):
             matches = self.files.get(key, [])
             if len(matches) == 1:
                 return matches[0]
             if matches:
                 named = ", ".join(str(path.relative_to(self.folder)) for path in matches[:3])
-                raise ValueError(f"{name}: more than one file in {self.folder} is it: {named}")
-        raise ValueError(f"{name}: no such file in {self.folder}")
+                raise InputError(f"{name}: more than one file in {self.folder} is it: {named}")
+        raise InputError(f"{name}: no such file in {self.folder}")
 
     def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
         """See `Baseline.process`; a file at another rate is resampled."""
         path = self.find(name)
         output = Audio.load(path).mono().resample(audio.rate)
         if abs(len(output) - len(audio)) > self.slack * audio.rate:
-            raise ValueError(
+            raise InputError(
                 f"{path}: is {output.seconds:.3f} s long, the recording {audio.seconds:.3f} s; "
                 f"they may differ by {self.slack * 1000:.0f} ms"
             )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.baselines.base import Baseline, fit_length
@@ -30,7 +31,7 @@ class Lyra(Baseline):
         bits, _, folder = option.partition(":")
         super().__init__(option)
         if bits not in STAGES:
-            raise ValueError(f"lyra:{option}: the option is a rate in bits/s: {', '.join(STAGES)}")
+            raise InputError(f"lyra:{option}: the option is a rate in bits/s: {', '.join(STAGES)}")
         self.stages = STAGES[bits]
         self.nominal_kbps = int(bits) / 1000
         self.folder = Path(folder or os.environ.get("LYRA", "")).expanduser()

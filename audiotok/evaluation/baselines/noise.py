@@ -6,9 +6,10 @@ import math
 
 import torch
 
-from audiotok._platform.cache import fingerprint
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.baselines.base import Baseline
+from audiotok.evaluation.cache import fingerprint
 
 
 class Noise(Baseline):
@@ -22,9 +23,9 @@ class Noise(Baseline):
         try:
             self.decibels = float(option) if option else None
             if self.decibels is not None and not math.isfinite(self.decibels):
-                raise ValueError
+                raise InputError
         except ValueError:
-            raise ValueError(f"noise:{option}: the option is an SNR in dB: noise:10") from None
+            raise InputError(f"noise:{option}: the option is an SNR in dB: noise:10") from None
         self.facts = {"noise": "white, Gaussian" + (f", SNR {option} dB" if option else ", alone")}
 
     def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.baselines.base import Baseline, fit_length, program_version, run
 
@@ -25,7 +26,7 @@ class Opus(Baseline):
         except ValueError:
             self.nominal_kbps = 0.0
         if not 6 <= self.nominal_kbps <= 256:
-            raise ValueError(f"opus:{option}: the option is the rate in kbps, 6 to 256: opus:12")
+            raise InputError(f"opus:{option}: the option is the rate in kbps, 6 to 256: opus:12")
         self.facts = {
             "program": program_version("opusenc", "--version"),
             "settings": f"opusenc --hard-cbr --bitrate {option}; float samples in and out",

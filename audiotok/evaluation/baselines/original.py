@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.baselines.base import Baseline
 
@@ -12,7 +13,7 @@ class Original(Baseline):
     def __init__(self, option: str = "") -> None:
         super().__init__(option)
         if option:
-            raise ValueError(f"original:{option}: it has no options")
+            raise InputError(f"original:{option}: it has no options")
 
     def process(self, audio: Audio, name: str = "") -> tuple[Audio, int | None]:
         """See `Baseline.process`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.baselines.base import Baseline, fit_length
 
@@ -12,7 +13,7 @@ class Resampled(Baseline):
     def __init__(self, option: str = "") -> None:
         super().__init__(option)
         if not option.isdecimal() or int(option) < 1:
-            raise ValueError(f"resampled:{option}: the option is a rate in Hz: resampled:8000")
+            raise InputError(f"resampled:{option}: the option is a rate in Hz: resampled:8000")
         self.rate = int(option)
         self.facts = {"rate": self.rate}
 

@@ -19,11 +19,11 @@ from typing import Any
 
 from audiotok._platform import jsonfile
 from audiotok._platform.atomic import atomic_file
-from audiotok._platform.cache import fingerprint
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
 from audiotok.data.manifest import Recording
 from audiotok.evaluation.bench.subjects import Spec, System, load_system
+from audiotok.evaluation.cache import fingerprint
 from audiotok.evaluation.metrics.base import Metric, MissingModelError, Score
 
 log = logging.getLogger("audiotok")

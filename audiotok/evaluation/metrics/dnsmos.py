@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok.audio.audio import Audio
+from audiotok.evaluation.cache import BoundedCache, fingerprint
 from audiotok.evaluation.metrics.base import Metric, Score, listener_input, optional_import, version
 
 KEYS = {"ovrl": "ovrl_mos", "sig": "sig_mos", "bak": "bak_mos", "p808": "p808_mos"}

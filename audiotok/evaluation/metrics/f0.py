@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
+from audiotok.evaluation.cache import BoundedCache, fingerprint
 from audiotok.evaluation.metrics.base import Metric, Score, optional_import, pair, version
 
 RATE = 16000

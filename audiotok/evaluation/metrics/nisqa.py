@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from audiotok._platform.cache import BoundedCache, fingerprint
 from audiotok.audio.audio import Audio
+from audiotok.evaluation.cache import BoundedCache, fingerprint
 from audiotok.evaluation.metrics.base import (
     Metric,
     MissingModelError,

@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
+
 
 @dataclass(frozen=True)
 class ProbeResult:
@@ -55,7 +57,7 @@ def probe(
     """
     names, group = groups.unique(return_inverse=True)
     if len(names) < 2:
-        raise ValueError(f"a probe trains and tests on different groups; here is {len(names)}")
+        raise InputError(f"a probe trains and tests on different groups; here is {len(names)}")
     random = torch.Generator().manual_seed(seed)
     n = min(len(names) - 1, max(1, round(held_out * len(names))))
     position = torch.randperm(len(names), generator=random)[group]  # the first n are held out
@@ -121,7 +123,7 @@ def cross_validate(
     """
     names, group = groups.unique(return_inverse=True)
     if not 2 <= folds <= len(names):
-        raise ValueError(f"{len(names)} groups cannot be dealt into {folds} folds, two or more")
+        raise InputError(f"{len(names)} groups cannot be dealt into {folds} folds, two or more")
     random = torch.Generator().manual_seed(seed)
     fold = (torch.randperm(len(names), generator=random) % folds)[group]
     classes = int(labels.max()) + 1

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from audiotok._platform.errors import InputError
+
 Rows = Float[np.ndarray, " n"]
 Others = Float[np.ndarray, " m"]  # rows of another system, whose number is checked
 
@@ -52,7 +54,7 @@ def paired(
         ValueError: the lengths differ, there are no recordings, or all counts are zero.
     """
     if len(a[0]) != len(b[0]):
-        raise ValueError(f"{len(a[0])} recordings cannot be paired with {len(b[0])}")
+        raise InputError(f"{len(a[0])} recordings cannot be paired with {len(b[0])}")
     weights = _weights(len(a[0]), draws, seed)
     low, high = _interval(_means(*a, weights) - _means(*b, weights))
     difference = a[0].sum() / a[1].sum() - b[0].sum() / b[1].sum()
@@ -62,7 +64,7 @@ def paired(
 def _weights(n: int, draws: int, seed: int) -> Float[np.ndarray, "draws n"]:
     """Return how often each draw takes each recording."""
     if not n:
-        raise ValueError("no recordings to draw from")
+        raise InputError("no recordings to draw from")
     random = np.random.default_rng(seed)
     return random.multinomial(n, np.full(n, 1 / n), size=draws).astype(float)
 
@@ -71,7 +73,7 @@ def _means(totals: Rows, counts: Rows, weights: np.ndarray) -> np.ndarray:
     """Return the value of each draw, NaN where its counts sum to zero."""
     sums = weights @ counts
     if not counts.sum():
-        raise ValueError("nothing to count: a mean over zero")
+        raise InputError("nothing to count: a mean over zero")
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(sums > 0, (weights @ totals) / sums, np.nan)
 

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
+
 
 @dataclass(frozen=True)
 class Voices:
@@ -35,7 +37,7 @@ def compare_speakers(tested: Float[Tensor, "n d"], enrolled: Float[Tensor, "n d"
     """
     n = len(tested)
     if n < 2:
-        raise ValueError(f"speakers are told from others; here is {n}")
+        raise InputError(f"speakers are told from others; here is {n}")
     cosines = F.normalize(tested.double()) @ F.normalize(enrolled.double()).T
     own = cosines.diagonal()
     apart = ~torch.eye(n, dtype=torch.bool)

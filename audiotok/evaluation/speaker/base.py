@@ -8,10 +8,11 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from audiotok._platform.cache import BoundedCache, fingerprint
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import MissingModelError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
+from audiotok.evaluation.cache import BoundedCache, fingerprint
 
 USUAL = "resemblyzer"
 REMEMBERED = 2000  # vectors
@@ -54,7 +55,7 @@ class SpeakerEncoder:
     def vector(self, audio: Audio) -> Float[Tensor, " d"]:
         """Return the vector as `embed` does, from the cache for recordings embedded before."""
         if audio.silent:
-            raise ValueError("nobody speaks: the recording is silent or has no samples")
+            raise InputError("nobody speaks: the recording is silent or has no samples")
         key = fingerprint(audio.samples, audio.rate)
         cached = self._cache.get(key)
         return self._cache.put(key, self.embed(audio)) if cached is None else cached
@@ -100,5 +101,5 @@ def unit(vector: Tensor) -> Float[Tensor, " d"]:
     vector = vector.detach().cpu().float().flatten()
     length = vector.norm()
     if not (length.isfinite() and length > 0):
-        raise ValueError("the embedder found no voice in the recording")
+        raise InputError("the embedder found no voice in the recording")
     return vector / length

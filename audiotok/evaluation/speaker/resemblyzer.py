@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import, version
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.speaker.base import SpeakerEncoder, local, unit
@@ -44,9 +45,9 @@ class Resemblyzer(SpeakerEncoder):
         """See `SpeakerEncoder.embed`."""
         wave = audio.mono().resample(16000).samples[0].clamp(-1, 1)
         if not wave.any():
-            raise ValueError("resemblyzer: the recording is silent")
+            raise InputError("resemblyzer: the recording is silent")
         spoken = self._package.preprocess_wav(wave.numpy())
         if not len(spoken):
-            raise ValueError("resemblyzer: no speech was found in the recording")
+            raise InputError("resemblyzer: no speech was found in the recording")
         with torch.no_grad():
             return unit(torch.from_numpy(self._network.embed_utterance(spoken)))

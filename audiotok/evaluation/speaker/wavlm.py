@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.speaker.base import SpeakerEncoder, unit
@@ -66,7 +67,7 @@ class Wavlm(SpeakerEncoder):
         """See `SpeakerEncoder.embed`; 0.5 s is needed."""
         wave = audio.mono().resample(16000).samples
         if wave.shape[1] < 8000 or not wave.any():
-            raise ValueError("wavlm: the recording is silent or shorter than 0.5 s")
+            raise InputError("wavlm: the recording is silent or shorter than 0.5 s")
         network, normalize = self._network
         if normalize:  # transformers' Wav2Vec2FeatureExtractor
             wave = (wave - wave.mean()) / (wave.var(correction=0) + 1e-7).sqrt()

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
@@ -53,7 +54,7 @@ class Wespeaker(SpeakerEncoder):
         """See `SpeakerEncoder.embed`; 0.1 s is needed."""
         wave = audio.mono().resample(16000).samples
         if wave.shape[1] < 1600 or not wave.any():
-            raise ValueError("wespeaker: the recording is silent or shorter than 0.1 s")
+            raise InputError("wespeaker: the recording is silent or shorter than 0.1 s")
         _torchaudio.load()
         from torchaudio.compliance import kaldi
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import name_of
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
@@ -55,7 +56,7 @@ class Bench:
         """
         codes_by_recording = [self.encode(r).codes for r in self.over(self.recordings, "encode")]
         if not sum(codes.shape[1] for codes in codes_by_recording):
-            raise ValueError("no frames: give recordings that are not empty")
+            raise InputError("no frames: give recordings that are not empty")
         return codes_by_recording
 
     def original(self, recording: Recording) -> Audio:
@@ -85,7 +86,7 @@ class Task:
 
     def __init__(self, option: str = "") -> None:
         if option:
-            raise ValueError(f"{type(self).__name__} takes no option, and {option!r} is one")
+            raise InputError(f"{type(self).__name__} takes no option, and {option!r} is one")
 
     def run(self, bench: Bench) -> list[Finding]:
         """Return the findings of the task.
@@ -161,7 +162,7 @@ def split_by_group(
     """
     names = sorted(set(groups))
     if len(names) < 2:
-        raise ValueError(
+        raise InputError(
             f"a readout is tested on speakers that it was not trained on, and here is "
             f"{len(names)}: give a manifest with at least two in `speaker`"
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import save
 from audiotok.codecs.functions import FunctionCodec
@@ -67,7 +68,7 @@ class Cost(Task):
         audios = [bench.audio(bench.recordings[i]) for i in sorted(set(chosen.tolist()))]
         audios = [audio for audio in audios if len(audio)]
         if not audios:
-            raise ValueError("no samples to measure on: give recordings that are not empty")
+            raise InputError("no samples to measure on: give recordings that are not empty")
         tokens = [codec.encode(audio, codebooks=bench.codebooks) for audio in audios]
         seconds = [audio.seconds for audio in audios]
         coding = [partial(codec.encode, audio, codebooks=bench.codebooks) for audio in audios]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok.data.alignment import PROTOCOL, align
 from audiotok.evaluation.probes.readout import (
     Budget,
@@ -35,7 +36,7 @@ RATES = ((0.0, 1.5, "low"), (2.9, 6.0, "medium"), (24.0, 24.5, "high"))  # kbps,
 
 
 @dataclass(frozen=True)
-class Example:
+class _Example:
     """Codes `[k f]` with their label and their speaker."""
 
     codes: np.ndarray
@@ -69,7 +70,7 @@ class Dasb(Task):
             self.kind = words[1]
         elif self.kind not in ("speaker", "keyword", "asr"):
             kinds = "speaker, keyword, asr or classify=COLUMN"
-            raise ValueError(f"dasb reads {kinds}, then perhaps =small or =paper; not {option!r}")
+            raise InputError(f"dasb reads {kinds}, then perhaps =small or =paper; not {option!r}")
         of_class, of_text, self.seeds = self.BUDGETS[size]
         self.budget = of_text if self.kind == "asr" else of_class
         head = "2 BiLSTMs and CTC" if self.kind == "asr" else f"heads {' and '.join(HEADS)}"
@@ -102,7 +103,7 @@ class Dasb(Task):
         examples = [e for e in examples if many[e.label] >= self.LEAST]
         labels = sorted({e.label for e in examples})
         if len(labels) < 2:
-            raise ValueError(
+            raise InputError(
                 f"dasb:{self.kind} needs two classes with {self.LEAST} recordings each, and there "
                 f"are {len(labels)} (all: {dict(many.most_common(5))}): give more recordings"
             )
@@ -138,26 +139,26 @@ class Dasb(Task):
             findings += self._weights(weights, f", {head} head")
         return findings
 
-    def _examples(self, bench: Bench) -> list[Example]:
+    def _examples(self, bench: Bench) -> list[_Example]:
         """Return codes and labels of the recordings, or of keywords cut out of them."""
         column = self.kind
         if column == "keyword" and not any(r.fields.get("keyword") for r in bench.recordings):
             return self._words(bench)
         labels = [recording.fields.get(column, "") for recording in bench.recordings]
         if not any(labels):
-            raise ValueError(
+            raise InputError(
                 f"the manifest says nothing in a column {column!r}: give one that does, or read "
                 "another label (dasb:classify=COLUMN)"
             )
         all_codes = bench.codes()
         rows = zip(all_codes, labels, bench.recordings, strict=True)
         return [
-            Example(codes, label, recording.speaker)
+            _Example(codes, label, recording.speaker)
             for codes, label, recording in rows
             if label and codes.shape[1]
         ]
 
-    def _words(self, bench: Bench) -> list[Example]:
+    def _words(self, bench: Bench) -> list[_Example]:
         """Return the most frequent words, cut out of the codes of whole recordings."""
         rate, examples = float(bench.codec.frame_rate), []
         for recording in bench.over(bench.recordings, "align words"):
@@ -171,11 +172,11 @@ class Dasb(Task):
             for word in words:
                 piece = codes[:, int(word.start * rate) : int(np.ceil(word.end * rate))]
                 if len(word.label) >= LETTERS and piece.shape[1]:
-                    examples.append(Example(piece, word.label, recording.speaker))
+                    examples.append(_Example(piece, word.label, recording.speaker))
         common = [w for w, _ in Counter(e.label for e in examples).most_common(self.WORDS)]
         return [example for example in examples if example.label in common]
 
-    def _split(self, examples: Sequence[Example], seed: int) -> tuple[list[int], list[int]]:
+    def _split(self, examples: Sequence[_Example], seed: int) -> tuple[list[int], list[int]]:
         """Return indices to train and test on: by speaker, or a quarter of each class.
 
         Classes are split where the speaker is the label, or where there is only one speaker.
@@ -208,14 +209,14 @@ class Dasb(Task):
         texted = [(r, characters(r.text)) for r in bench.over(bench.recordings, "encode")]
         transcribed = [(r, text) for r, text in texted if text and bench.encode(r).frames]
         if not transcribed:
-            raise ValueError("no recording has text: give a manifest with a `text` column")
+            raise InputError("no recording has text: give a manifest with a `text` column")
         train, test = split_by_group([r.speaker for r, _ in transcribed], bench.seed)
         alphabet = ["", *sorted({c for _, text in transcribed for c in text})]
         texts = [[alphabet.index(c) for c in text] for _, text in transcribed]
         codes = [bench.encode(r).codes for r, _ in transcribed]
         learnable = [i for i in train if fits(texts[i], codes[i].shape[1])]
         if not learnable:
-            raise ValueError("every text is longer than its codes: CTC cannot learn from them")
+            raise InputError("every text is longer than its codes: CTC cannot learn from them")
         sizes = bench.codec.sizes[: bench.codebooks]
         errors, letters = np.zeros(len(test)), np.zeros(len(test))
         weights = torch.zeros(len(sizes))

@@ -61,7 +61,7 @@ class Drift(Task):
     def _arithmetic(self, bench: Bench, name: str, dtype: torch.dtype) -> list[Finding]:
         """Return the shares of codes that change with weights or arithmetic of lower precision."""
         rounded = f"weights rounded to {name}"
-        findings = self._with(bench, rounded, round_weights(bench.codec, dtype))
+        findings = self._with(bench, rounded, _round_weights(bench.codec, dtype))
         cast = f"autocast to {name}"
         try:
             with torch.autocast(bench.codec.device.type, dtype):
@@ -118,7 +118,7 @@ def delay(audio: Audio, samples: int) -> Audio:
     return Audio(F.pad(audio.samples, (samples, 0)), audio.rate)
 
 
-def round_weights(codec: Codec, dtype: torch.dtype) -> Codec:
+def _round_weights(codec: Codec, dtype: torch.dtype) -> Codec:
     """Return a copy of the codec with weights rounded to half precision, as in a file of it."""
     other = copy.deepcopy(codec)
     state = {

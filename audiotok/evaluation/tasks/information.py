@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.delimited import read_rows
 from audiotok.data.alignment import PROTOCOL, TimedSpan, align
 from audiotok.data.manifest import Recording
@@ -23,7 +24,7 @@ SECOND = 1.0  # seconds of codes that the speaker is predicted from
 
 
 @dataclass(frozen=True)
-class Labelled:
+class _Labelled:
     """Frames whose phone is known, in order: codes `[k n]`, phones `[n]` and speakers `[n]`."""
 
     codes: np.ndarray
@@ -68,7 +69,7 @@ class Information(Task):
     def _spans(self, bench: Bench) -> tuple[list[list[TimedSpan]], str]:
         """Return the phones of every recording, and a note on recordings that were left out."""
         if self.option:
-            table = phones_of(Path(self.option))
+            table = _phones_of(Path(self.option))
             spans = [table.get(_path(r), table.get(str(r.path), [])) for r in bench.recordings]
             missing = sum(not mine for mine in spans)
             return spans, f"{missing} recordings are not in {self.option}" if missing else ""
@@ -76,7 +77,7 @@ class Information(Task):
         for recording in bench.over(bench.recordings, "align phones"):
             try:
                 if not recording.fields.get("language", "en").startswith("en"):
-                    raise ValueError("not English")
+                    raise InputError("not English")
                 spans.append(align(bench.original(recording), recording.text).phones)
             except ValueError as error:
                 reasons[str(error).partition(":")[0]] += 1
@@ -98,7 +99,7 @@ class Information(Task):
             codes.append(mine[:, label >= 0])
             labels.append(label[label >= 0])
             who.append(np.full(len(labels[-1]), speaker))
-        data = Labelled(np.concatenate(codes, 1), np.concatenate(labels), np.concatenate(who))
+        data = _Labelled(np.concatenate(codes, 1), np.concatenate(labels), np.concatenate(who))
         if not len(data.phones):
             return [self.absent("information on phones", f"no frame lies in a phone; {note}")]
         random = np.random.default_rng(bench.seed)
@@ -135,7 +136,7 @@ class Information(Task):
             name, plain - chance, unit="bits", better=better, n=len(labels), note=details
         )
 
-    def _phone_probe(self, data: Labelled, seed: int) -> Finding:
+    def _phone_probe(self, data: _Labelled, seed: int) -> Finding:
         """Return the accuracy of a probe of the phone on the code of codebook 1."""
         name = "phones right, from the code of codebook 1"
         if len(np.unique(data.speakers)) < 2:
@@ -235,7 +236,7 @@ def _from(at: float) -> int:
     return max(0, int(np.ceil(round(at, 6))))
 
 
-def phones_of(path: Path) -> dict[str, list[TimedSpan]]:
+def _phones_of(path: Path) -> dict[str, list[TimedSpan]]:
     """Return the phones of each recording in an aligner's TSV.
 
     Raises:
@@ -249,8 +250,8 @@ def phones_of(path: Path) -> dict[str, list[TimedSpan]]:
                     TimedSpan(row["phone"], float(row["start"]), float(row["end"]))
                 )
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (KeyError, ValueError, TypeError) as error:
         columns = "path, phone, start and end, separated by tabs"
-        raise ValueError(f"{path}: not a table of {columns} ({error})") from None
+        raise InputError(f"{path}: not a table of {columns} ({error})") from None
     return dict(spans)

@@ -42,7 +42,7 @@ class StabInvariance(Task):
         """Return the similarity of codes of one text by two speakers, and of unrelated codes."""
         name = "alike: same text, other speaker"
         random = np.random.default_rng(bench.seed)
-        same, other = pairs_of(bench, random)
+        same, other = _pairs_of(bench, random)
         if not same:
             return [self.absent(name, "no text is said by two speakers in the manifest")]
         fields = {"unit": "%", "scale": 100}
@@ -104,7 +104,7 @@ class StabInvariance(Task):
         ]
 
 
-def pairs_of(
+def _pairs_of(
     bench: Bench, random: np.random.Generator
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Return pairs of recordings by two speakers: of one text, and as many of two texts."""

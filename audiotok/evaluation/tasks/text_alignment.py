@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from audiotok._platform.errors import InputError
 from audiotok.evaluation.probes.readout import (
     Budget,
     Transcriber,
@@ -50,7 +51,7 @@ class TextAlignment(Task):
 
     def __init__(self, option: str = "") -> None:
         if option not in ("", *self.BUDGETS):
-            raise ValueError(f"text_alignment comes in {', '.join(self.BUDGETS)}, not {option!r}")
+            raise InputError(f"text_alignment comes in {', '.join(self.BUDGETS)}, not {option!r}")
         self.budget = self.BUDGETS[option or "small"]
         self.protocol = (
             f"SLMTokBench ({option or 'small'}): embedding, 2 BiLSTMs, character CTC, "
@@ -65,7 +66,7 @@ class TextAlignment(Task):
         with_text = [(r, characters(r.text)) for r in bench.over(bench.recordings, "encode")]
         chosen = [(r, text) for r, text in with_text if text and bench.encode(r).frames]
         if not chosen:
-            raise ValueError("no recording has text: give a manifest with a `text` column")
+            raise InputError("no recording has text: give a manifest with a `text` column")
         train, test = split_by_group([r.speaker for r, _ in chosen], bench.seed)
         alphabet = sorted({c for _, text in chosen for c in text})
         texts = [[alphabet.index(c) + 1 for c in text] for _, text in chosen]
@@ -80,7 +81,7 @@ class TextAlignment(Task):
             build = partial(Transcriber, sizes, len(alphabet), self.budget)
             learnable = [i for i in train if fits(texts[i], codes[i].shape[1])]
             if not learnable:
-                raise ValueError("every text is longer than its codes: CTC cannot learn from them")
+                raise InputError("every text is longer than its codes: CTC cannot learn from them")
             loss = partial(ctc_loss, [codes[i] for i in learnable], [texts[i] for i in learnable])
             model = fit(
                 build,
@@ -124,7 +125,7 @@ class TextAlignment(Task):
             against = [others[j] for j in order if fits(others[j], frames)]
             pairs, unfit = pairs + len(order), unfit + len(order) - len(against)
             if fits(text, frames) and against:
-                bits.append(bits_per_character(log_probs, [text, *against]))
+                bits.append(_bits_per_character(log_probs, [text, *against]))
         wer = self.mean(
             f"WER* of {of}", errors, words, unit="%", better="lower", scale=100, note=note
         )
@@ -147,7 +148,7 @@ class TextAlignment(Task):
         ]
 
 
-def bits_per_character(log_probs: Tensor, texts: Sequence[list[int]]) -> float:
+def _bits_per_character(log_probs: Tensor, texts: Sequence[list[int]]) -> float:
     """Return the log-likelihood ratio of the first text to the mean of others, in bits a character.
 
     Args:

@@ -17,6 +17,7 @@ import numpy as np
 
 from audiotok._platform import jsonfile
 from audiotok._platform.atomic import atomic_file, remove_stale_parts
+from audiotok._platform.errors import Error
 from audiotok._platform.registry import name_of
 from audiotok.corpus import Corpus, Shard
 from audiotok.lm.layout import Layout
@@ -24,7 +25,7 @@ from audiotok.lm.layout import Layout
 FORMAT = "audiotok export 1"
 
 
-class CorpusExportError(ValueError):
+class CorpusExportError(Error, ValueError):
     """Error of an export: the message says why it is not possible and what to do."""
 
 

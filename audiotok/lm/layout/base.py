@@ -13,6 +13,7 @@ import numpy as np
 
 from audiotok._platform import jsonfile
 from audiotok._platform.atomic import atomic_file
+from audiotok._platform.errors import Error, InputError
 from audiotok._platform.registry import find
 from audiotok.lm.layout.units import MAX_UNITS, Pieces
 from audiotok.lm.patterns.base import Pattern, Rows, Serial
@@ -25,7 +26,7 @@ NONE = len(SPECIALS)  # first id of a code
 VERSION = 1
 
 
-class LayoutError(ValueError):
+class LayoutError(Error, ValueError):
     """Error for ids that are not of a layout, or codes that do not fit it."""
 
 
@@ -187,7 +188,7 @@ class Vocabulary:
         unknown = set(content) - {f.name for f in fields(cls)}
         try:
             if unknown:
-                raise ValueError(f"unknown {sorted(unknown)}")
+                raise InputError(f"unknown {sorted(unknown)}")
             return cls(**content)
         except (TypeError, ValueError) as error:
             raise LayoutError(f"{path}: not a layout: {error}") from None

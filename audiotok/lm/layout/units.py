@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 
 Ids = Int[np.ndarray, " n"]
@@ -59,10 +60,10 @@ class Pieces:
             else:
                 texts, ids = [text for text, _ in vocab], list(range(len(vocab)))
         except (KeyError, TypeError, ValueError):
-            raise ValueError("the pieces are no tokenizer.json of a BPE or Unigram model") from None
+            raise InputError("the pieces are no tokenizer.json of a BPE or Unigram model") from None
         units = [text_to_units(text) for text in texts[specials:]]
         if ids != list(range(len(ids))) or any(not len(u) or u.min() < 0 for u in units):
-            raise ValueError("the pieces are not made of units; train them with audiotok.lm.bpe")
+            raise InputError("the pieces are not made of units; train them with audiotok.lm.bpe")
         self.lengths = np.array([len(u) for u in units], np.int64)
         self.starts = np.r_[0, np.cumsum(self.lengths)[:-1]].astype(np.int64)
         self.flat = np.concatenate(units) if units else np.zeros(0, np.int64)

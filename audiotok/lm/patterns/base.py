@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
+
 
 class Pattern(ABC):
     """Arrangement of codes `[k f]` in `rows` rows of steps.
@@ -69,7 +71,7 @@ class Serial(Pattern):
 
     def __init__(self, groups: Sequence[int]) -> None:
         if not groups or min(groups) < 1:
-            raise ValueError(f"groups of {list(groups)} codebooks: each needs at least one")
+            raise InputError(f"groups of {list(groups)} codebooks: each needs at least one")
         self.groups = tuple(groups)
         self.codebooks = sum(groups)
         self.streams = len(groups) == 1
@@ -132,7 +134,7 @@ class Rows(Pattern):
     def __init__(self, delays: Sequence[int], *, phased: bool = False, gap: int = 0) -> None:
         self.delays = np.asarray(tuple(delays), np.int64)
         if not len(self.delays) or self.delays.min() < 0 or self.delays[0] or gap < 0:
-            raise ValueError(f"delays {list(delays)}: the first is 0 and none is below")
+            raise InputError(f"delays {list(delays)}: the first is 0 and none is below")
         self.codebooks = self.rows = len(self.delays)
         self.phased = phased
         self.gap = gap

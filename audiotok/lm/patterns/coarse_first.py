@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from audiotok._platform.errors import InputError
 from audiotok.lm.patterns.base import Rows
 
 
@@ -24,6 +25,6 @@ class CoarseFirst(Rows):
         self, codebooks: int, *, delays: Sequence[int] | None = None, gap: int = 0
     ) -> None:
         if delays is not None and len(delays) != codebooks - 1:
-            raise ValueError(f"{len(delays)} delays for {codebooks - 1} codebooks after the first")
+            raise InputError(f"{len(delays)} delays for {codebooks - 1} codebooks after the first")
         rest = (0,) * (codebooks - 1) if delays is None else delays
         super().__init__((0, *rest), phased=codebooks > 1, gap=gap)

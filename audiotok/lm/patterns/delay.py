@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from audiotok._platform.errors import InputError
 from audiotok.lm.patterns.base import Rows
 
 
@@ -20,5 +21,5 @@ class Delay(Rows):
 
     def __init__(self, codebooks: int, *, delays: Sequence[int] | None = None) -> None:
         if delays is not None and len(delays) != codebooks:
-            raise ValueError(f"{len(delays)} delays for {codebooks} codebooks")
+            raise InputError(f"{len(delays)} delays for {codebooks} codebooks")
         super().__init__(range(codebooks) if delays is None else delays)

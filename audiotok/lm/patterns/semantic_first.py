@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from audiotok._platform.errors import InputError
 from audiotok.lm.patterns.base import Serial
 
 
@@ -20,5 +21,5 @@ class SemanticFirst(Serial):
 
     def __init__(self, codebooks: int, *, semantic: int = 1) -> None:
         if not 1 <= semantic < codebooks:
-            raise ValueError(f"{semantic} semantic codebooks of {codebooks}: 1 to {codebooks - 1}")
+            raise InputError(f"{semantic} semantic codebooks of {codebooks}: 1 to {codebooks - 1}")
         super().__init__((semantic, codebooks - semantic))

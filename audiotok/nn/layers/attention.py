@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State
 
@@ -33,7 +34,7 @@ class Attention(Layer):
     ) -> None:
         super().__init__()
         if features % (2 * heads):
-            raise ValueError(f"features {features} must be a multiple of 2 x heads ({2 * heads})")
+            raise InputError(f"features {features} must be a multiple of 2 x heads ({2 * heads})")
         self.heads = heads
         self.window = window
         self.norm = nn.LayerNorm(features)

@@ -26,6 +26,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok._platform.shapes import State as State
 
@@ -77,7 +78,7 @@ class Layer(nn.Module):
         Steps are counted from the start of the signal; those before it or past its end are padding.
         The bounds are independent: the first input follows from `first`, the last from `last`.
         """
-        raise ValueError(f"{type(self).__name__} declares no receptive field")
+        raise InputError(f"{type(self).__name__} declares no receptive field")
 
     def forward(self, x: Features) -> Output:
         """Return the outputs `[b e u]` of a whole signal `[b d t]`."""
@@ -100,7 +101,7 @@ class Layer(nn.Module):
             ValueError: t is not a multiple of `consumes`.
         """
         if x.shape[2] % self.consumes:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} takes multiples of {self.consumes} steps,"
                 f" not {x.shape[2]}: fill up the last one"
             )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State, interleave
 
@@ -67,9 +68,9 @@ class Conv(Layer):
         super().__init__()
         self.span = (kernel - 1) * dilation + 1  # inputs that one output depends on
         if self.span < stride:
-            raise ValueError(f"kernel spans {self.span} steps and skips some at stride {stride}")
+            raise InputError(f"kernel spans {self.span} steps and skips some at stride {stride}")
         if pad not in get_args(Pad):
-            raise ValueError(f"pad {pad!r} is none of {', '.join(get_args(Pad))}")
+            raise InputError(f"pad {pad!r} is none of {', '.join(get_args(Pad))}")
         self.conv = nn.Conv1d(
             inputs, outputs, kernel, stride=stride, dilation=dilation, groups=groups, bias=bias
         )
@@ -154,7 +155,7 @@ class Conv(Layer):
             return x[:, :, :1].expand(-1, -1, self.left)
         if x.shape[2] <= self.left:
             if fresh.any():
-                raise ValueError(
+                raise InputError(
                     f"the first step has {x.shape[2]} steps; mirroring the start needs more than"
                     f" {self.left}"
                 )

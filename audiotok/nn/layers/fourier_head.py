@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State
 
@@ -39,7 +40,7 @@ class FourierHead(Layer):
     def __init__(self, hop: int, window: int, *, loudest: float = 100.0) -> None:
         super().__init__()
         if window <= hop or (window - hop) % 2:
-            raise ValueError(f"window {window} cannot be centred on hop {hop}: even it out")
+            raise InputError(f"window {window} cannot be centred on hop {hop}: even it out")
         self.produces = hop
         self.hop = hop
         self.size = window

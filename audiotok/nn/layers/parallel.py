@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State
 
@@ -29,7 +30,7 @@ class Parallel(Layer):
         self.layers = nn.ModuleList(layers)
         rates = {(layer.consumes, layer.produces, layer.causal) for layer in self}
         if len(rates) != 1 or not layers[0].causal:
-            raise ValueError("layers side by side must be causal and of one rate")
+            raise InputError("layers side by side must be causal and of one rate")
         self.consumes = layers[0].consumes
         self.produces = layers[0].produces
 

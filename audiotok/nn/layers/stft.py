@@ -19,7 +19,7 @@ from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State
 
 
-def sine_window(size: int) -> Tensor:
+def _sine_window(size: int) -> Tensor:
     """Return the root of a periodic Hann window, whose squares add up to 1 at half overlap."""
     return torch.sin(math.pi * (torch.arange(size, dtype=torch.float64) + 0.5) / size).float()
 
@@ -45,7 +45,7 @@ class Stft(Layer):
         self.hop = hop
         self.power = power
         self.floor = floor
-        self.register_buffer("window", sine_window(2 * hop), persistent=False)
+        self.register_buffer("window", _sine_window(2 * hop), persistent=False)
 
     def start(self, batch: int) -> State:
         """See `Layer.start`; the last hop of samples."""
@@ -89,7 +89,7 @@ class Istft(Layer):
         self.produces = hop
         self.hop = hop
         self.loudest = loudest
-        self.register_buffer("window", sine_window(2 * hop), persistent=False)
+        self.register_buffer("window", _sine_window(2 * hop), persistent=False)
 
     def start(self, batch: int) -> State:
         """See `Layer.start`; the second half of the last frame, which overlaps the next."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State, interleave
 
@@ -59,9 +60,9 @@ class TransposedConv(Layer):
         super().__init__()
         self.overlap = kernel - stride
         if self.overlap < 0:
-            raise ValueError(f"kernel {kernel} leaves gaps at stride {stride}")
+            raise InputError(f"kernel {kernel} leaves gaps at stride {stride}")
         if causal and (trim or norm):
-            raise ValueError("a causal transposed convolution cuts nothing: no trim, no norm")
+            raise InputError("a causal transposed convolution cuts nothing: no trim, no norm")
         self.conv = nn.ConvTranspose1d(
             inputs, outputs, kernel, stride=stride, groups=groups, bias=bias
         )

@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from audiotok._platform.atomic import partial_path, remove_stale_parts
+from audiotok._platform.errors import Error
 
 log = logging.getLogger("audiotok")
 
@@ -32,7 +33,7 @@ TRIES = 5  # consecutive connections without new bytes
 TIMEOUT = 30  # seconds without a byte
 
 
-class HubError(ValueError):
+class HubError(Error, ValueError):
     """Error for weights that cannot be downloaded; says where to put the file instead."""
 
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from audiotok._platform import jsonfile
+from audiotok._platform.errors import Error
 from audiotok.nn.pretrained.state_dicts import Weights
 
 # Keys of the weights in checkpoints that hold more, in order of preference: audiocraft (whose
@@ -36,7 +37,7 @@ def is_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in FOLDER)
 
 
-class WeightsFileError(ValueError):
+class WeightsFileError(Error, ValueError):
     """Error for a file that holds no weights, or more than weights."""
 
 

@@ -19,11 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import Error
+
 Weights = dict[str, Tensor]
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
 
-class StateDictError(ValueError):
+class StateDictError(Error, ValueError):
     """Error for weights that do not fit their codec; one line that says which."""
 
 

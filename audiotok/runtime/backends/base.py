@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
+
 Precision = Literal["float32", "bfloat16"]
 Arrays = Mapping[str, np.ndarray]
 
@@ -50,7 +52,7 @@ class Backend:
     ) -> None:
         if precision not in self.precisions:
             known = ", ".join(self.precisions)
-            raise ValueError(f"backend {type(self).__name__.lower()} runs in {known}")
+            raise InputError(f"backend {type(self).__name__.lower()} runs in {known}")
         self.graphs = dict(graphs)
         self.threads = _threads if threads is None else threads
         self.precision = precision
@@ -66,7 +68,7 @@ class Backend:
             ValueError: there is no such graph, or its file cannot be run.
         """
         if graph not in self.graphs:
-            raise ValueError(f"no graph {graph!r} here; there are {', '.join(self.graphs)}")
+            raise InputError(f"no graph {graph!r} here; there are {', '.join(self.graphs)}")
         with self._lock:
             if graph not in self._ready:
                 self._ready[graph] = self.prepare(self.graphs[graph])

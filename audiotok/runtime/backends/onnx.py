@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.runtime.backends.base import Arrays, Backend
 
@@ -32,7 +33,7 @@ class Onnx(Backend):
         try:
             return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base class
-            raise ValueError(f"{file}: onnxruntime cannot run it: {_line(error)}") from None
+            raise InputError(f"{file}: onnxruntime cannot run it: {_line(error)}") from None
 
     def execute(self, ready: Any, inputs: Arrays) -> dict[str, np.ndarray]:
         """See `Backend.execute`."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.runtime.backends.base import Arrays, Backend, Precision
 
@@ -33,7 +34,7 @@ class Openvino(Backend):
             return core.compile_model(model, "CPU", properties)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"{file}: OpenVINO cannot run it: {reason}") from None
+            raise InputError(f"{file}: OpenVINO cannot run it: {reason}") from None
 
     def execute(self, ready: Any, inputs: Arrays) -> dict[str, np.ndarray]:
         """See `Backend.execute`; each run has its own request, as threads may share the model."""

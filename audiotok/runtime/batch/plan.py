@@ -106,16 +106,16 @@ def plan(
     paths, suffixes = list(paths), tuple(suffixes)
     pairs, errors = find(paths, suffixes)
     if out is None and any(given == "-" or Path(given).is_dir() for given in paths):
-        raise UsageError("say where to with --out; only files have a place beside them")
+        raise UsageError("say where to with out=FOLDER; only files have a place beside them")
     if out is not None and not out.is_dir():
         alone = len(paths) == 1 and len(pairs) <= 1 and not Path(paths[0]).is_dir()
         if out.suffix.lower() in makes:
             if not alone:
-                raise UsageError(f"--out {out}: that is one file, for more name a folder")
+                raise UsageError(f"{out}: that is one file, for more name a folder")
             return FilePlan([_distinct(source, out) for source, _ in pairs], errors)
         if out.exists() or (alone and out.suffix):
             kinds = " ".join(makes)
-            raise UsageError(f"--out {out}: neither a folder nor a new file ({kinds})")
+            raise UsageError(f"{out}: neither a folder nor a new file ({kinds})")
     taken: dict[Path, Path] = {}
     for source, relative in pairs:
         name = Path("stdin") if str(source) == "-" else relative
@@ -123,7 +123,7 @@ def plan(
         name = name.with_suffix(suffix) if cut else name.with_name(name.name + suffix)
         target = source.with_name(name.name) if out is None else out / name
         if target in taken:
-            why = f"would become {target}, as {taken[target]} does; give it another --out"
+            why = f"would become {target}, as {taken[target]} does; write it elsewhere"
             errors.append((str(source), f"{source}: {why}"))
         else:
             taken[target] = source
@@ -132,5 +132,5 @@ def plan(
 
 def _distinct(source: Path, target: Path) -> Pair:
     if os.path.abspath(source) == os.path.abspath(target):  # noqa: PTH100 - links not followed
-        raise UsageError(f"--out {target}: would overwrite what it is made of")
+        raise UsageError(f"{target}: would overwrite what it is made of")
     return source, target

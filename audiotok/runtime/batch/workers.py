@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audiotok._platform.console import one_line, plain
+from audiotok._platform.errors import Error, InputError
 from audiotok._platform.signals import no_interrupt
 from audiotok.audio.decoders import HeaderlessError
 
@@ -41,10 +42,10 @@ def explain_error(error: Exception, pair: Pair) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f"{error.filename}: {error.strerror}"
     elif isinstance(error, MemoryError):
-        text = "not enough memory; free some, or use fewer --jobs"
+        text = "not enough memory; free some, or use fewer jobs"
     elif isinstance(error, HeaderlessError):
         text += f"; or give their rate: `audiotok stream encode --rate HZ < {names[0]}`"
-    elif not isinstance(error, (ValueError, OSError, ImportError)):
+    elif not isinstance(error, (Error, ValueError, OSError, ImportError)):
         text = f"{type(error).__name__}: {text[:300]}"
     names = [plain(name) for name in names]
     return text if any(name in text for name in names) else f"{names[0]}: {text}"
@@ -143,7 +144,7 @@ def run_pool(
                 if worker.pair is not None:
                     yield worker.pair, row
                 elif "error" in row and not busy:
-                    raise ValueError(row["error"])
+                    raise InputError(row["error"])
                 elif "error" in row:
                     continue  # the other workers take over its share
                 pair = next(rest, None)
@@ -171,4 +172,4 @@ def _died(worker: _Worker) -> str:
     code = worker.process.exitcode or 0
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     what = f"{worker.pair[0]}: the process working on it" if worker.pair else "a starting process"
-    return f"{what} ended {how} (out of memory?); run again with fewer --jobs"
+    return f"{what} ended {how} (out of memory?); run again with fewer jobs"

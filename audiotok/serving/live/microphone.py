@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from audiotok._platform.errors import Error
 from audiotok._platform.optional import optional_import
 from audiotok.codecs.models.base import Codec
 from audiotok.runtime.stream import Stream
@@ -32,7 +33,7 @@ WAIT = 5.0  # seconds to wait for samples of a sound device
 LATE = 0.1  # seconds of decoded audio that may wait for the loudspeaker; older audio is dropped
 
 
-class MicrophoneError(ValueError):
+class MicrophoneError(Error, ValueError):
     """Error of a missing or failed sound device; one line."""
 
 

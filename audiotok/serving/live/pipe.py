@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.pcm import PcmReader, to_bytes
 from audiotok.audio.resample import ROLLOFF, ZERO_CROSSINGS, Resampler
 from audiotok.codecs.models.base import Codec
@@ -147,7 +148,7 @@ def decode_pcm(
     """
     codec.check_tokens(source.header)
     if source.header.streams > 1:
-        raise ValueError(f"{source.name}: channels that were coded apart: use `audiotok decode`")
+        raise InputError(f"{source.name}: channels that were coded apart: use `audiotok decode`")
     rate = rate or codec.sample_rate
     stream, times = Stream(codec, context=context), Times()
     resampler = _resampler(codec.sample_rate, rate, codec.channels)

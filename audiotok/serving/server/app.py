@@ -38,7 +38,7 @@ HEADERS = {
 }
 
 
-def hello_of(steps: Steps, settings: Settings) -> Hello:
+def _hello_of(steps: Steps, settings: Settings) -> Hello:
     """Return the greeting of clients."""
     codec, limits = steps.codec, settings.limits
     return Hello(
@@ -83,7 +83,7 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
             stepped=metrics.stepped,
         )
         manager = app.state.manager = SessionManager(
-            settings, engine, hello_of(steps, settings), metrics, colours
+            settings, engine, _hello_of(steps, settings), metrics, colours
         )
         watch = asyncio.create_task(manager.watch())
         try:

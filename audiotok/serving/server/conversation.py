@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from audiotok._platform.errors import Error
 from audiotok._platform.optional import optional_import
 from audiotok.audio.pcm import FORMATS
 from audiotok.serving.server import protocol
@@ -20,7 +21,7 @@ OPEN_SECONDS = 20.0
 PONG_SECONDS = 300.0  # a busy server reads nothing, not even a ping
 
 
-class ClientError(ValueError):
+class ClientError(Error, ValueError):
     """Error of a server that refused, stopped or could not be reached; one line.
 
     Attributes:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.errors import Error
 from audiotok.serving.server.protocol import Mode
 from audiotok.serving.server.scheduling import Scheduler
 from audiotok.serving.server.steps import Steps
@@ -31,7 +32,7 @@ from audiotok.serving.server.steps import Steps
 log = logging.getLogger("audiotok")
 
 
-class EngineError(RuntimeError):
+class EngineError(Error, RuntimeError):
     """Error of a step that failed, or of an engine that has stopped."""
 
 

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from audiotok._platform.errors import Error
 from audiotok.serving.server.app import application
 from audiotok.serving.server.sessions import Settings
 from audiotok.serving.server.steps import steps_of
@@ -31,6 +32,10 @@ BACKLOG = 256  # number of connections that wait to be accepted
 CLOSE_SECONDS = 2.0  # time for a client to answer a close
 MESSAGE_BYTES = 512  # memory of a waiting message beside its content
 log = logging.getLogger("audiotok")
+
+
+class ListenError(Error, OSError):
+    """Error of a host and port on which the server cannot listen; one line with both."""
 
 
 class _Http(H11Protocol):
@@ -221,7 +226,7 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on a host and port.
 
     Raises:
-        OSError: it cannot listen there; one line with host and port.
+        ListenError: it cannot listen there.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -230,7 +235,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         return listener
     except OSError as error:
-        raise OSError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+        why = error.strerror or error
+        raise ListenError(f"cannot listen on {host} port {port}: {why}") from None
 
 
 def make_server(

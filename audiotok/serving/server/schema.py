@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from audiotok._platform.errors import Error
+
 KINDS: dict[str, tuple[type, ...]] = {
     "a whole number": (int,),
     "a number": (int, float),
@@ -17,7 +19,7 @@ KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-class ProtocolError(ValueError):
+class ProtocolError(Error, ValueError):
     """Error of a message that breaks the protocol; one line.
 
     Attributes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
 from audiotok.runtime.batching_numpy import GraphStreamBatch
 from audiotok.runtime.exported import Exported
 from audiotok.tokens.tokenizer import Tokenizer
@@ -158,7 +159,7 @@ def steps_of(codec: Codec | Exported, context: float | None = None) -> Steps:
     steps: Steps
     if isinstance(codec, Exported):
         if context is not None:
-            raise ValueError("windows run in torch: leave --context or --backend out")
+            raise InputError("windows run in torch: leave --context or --backend out")
         steps = GraphStreamBatch(codec)
     else:
         steps = _InTorch(codec) if context is None else _InWindows(codec, context)

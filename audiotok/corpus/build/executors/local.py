@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.signals import no_interrupt
 from audiotok.corpus.build.executors.base import BuildExecutor
 from audiotok.corpus.build.worker import EncodedRecording, Outcome, Task, Work, Worker
@@ -132,7 +133,7 @@ class _Pool:
                 elif kind == "ready":
                     process.started = True
                 elif kind == "failed":
-                    raise ValueError(content)
+                    raise InputError(content)
                 elif content not in self.warned:
                     self.warned.add(content)
                     log.warning("%s", content)
@@ -165,7 +166,7 @@ class _Pool:
         code = process.process.exitcode or 0
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         if not process.started:
-            raise ValueError(f"a starting process ended {how} (out of memory?); use fewer --jobs")
+            raise InputError(f"a starting process ended {how} (out of memory?); start fewer")
         log.warning("a process ended %s; another takes its place", how)
         for number, task in process.hand.items():
             if process.alone:

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.corpus.build.executors.base import BuildExecutor
 from audiotok.corpus.build.worker import Outcome, Task, Work, Worker
@@ -64,7 +65,7 @@ class Ray(BuildExecutor):
         for row in rows.iter_rows():
             outcome = pickle.loads(row["outcome"])  # data of our own actor
             if isinstance(outcome, str):
-                raise ValueError(outcome)
+                raise InputError(outcome)
             yield outcome
 
 

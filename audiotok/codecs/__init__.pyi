@@ -1,0 +1,10 @@
+"""Public names of `audiotok.codecs`."""
+
+from audiotok.codecs.checkpoint import CheckpointError as CheckpointError
+from audiotok.codecs.checkpoint import read_card as read_card
+from audiotok.codecs.checkpoint import save as save
+from audiotok.codecs.conformance import CheckResult as CheckResult
+from audiotok.codecs.conformance import InapplicableError as InapplicableError
+from audiotok.codecs.conformance import PromiseError as PromiseError
+from audiotok.codecs.conformance import conform as conform
+from audiotok.codecs.models.base import Codec as Codec

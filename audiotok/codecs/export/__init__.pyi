@@ -1,0 +1,3 @@
+"""Public names of `audiotok.codecs.export`."""
+
+from audiotok.codecs.export.folder import export as export

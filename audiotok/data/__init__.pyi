@@ -1,0 +1,18 @@
+"""Public names of `audiotok.data`."""
+
+from audiotok.data.alignment import Alignment as Alignment
+from audiotok.data.alignment import TimedSpan as TimedSpan
+from audiotok.data.alignment import align as align
+from audiotok.data.alignment import words_of as words_of
+from audiotok.data.commands import CommandError as CommandError
+from audiotok.data.features.base import SpeechTeacher as SpeechTeacher
+from audiotok.data.features.base import Teacher as Teacher
+from audiotok.data.features.base import TeacherError as TeacherError
+from audiotok.data.locator import AudioLocator as AudioLocator
+from audiotok.data.locator import ListingError as ListingError
+from audiotok.data.manifest import Recording as Recording
+from audiotok.data.manifest import read_manifest as read_manifest
+from audiotok.data.manifest import write_manifest as write_manifest
+from audiotok.data.sources.base import Item as Item
+from audiotok.data.sources.base import Listing as Listing
+from audiotok.data.transient import TransientError as TransientError

@@ -1,0 +1,33 @@
+"""Public names of `audiotok.evaluation`."""
+
+from audiotok.evaluation.asr.base import Recognizer as Recognizer
+from audiotok.evaluation.asr.base import recognizer as recognizer
+from audiotok.evaluation.baselines.base import Baseline as Baseline
+from audiotok.evaluation.bench.recipe import BenchData as BenchData
+from audiotok.evaluation.bench.recipe import BenchRecipe as BenchRecipe
+from audiotok.evaluation.disentanglement import LabelledRecording as LabelledRecording
+from audiotok.evaluation.disentanglement import comparison_table as comparison_table
+from audiotok.evaluation.disentanglement import first_of_each as first_of_each
+from audiotok.evaluation.disentanglement import measure_codec as measure_codec
+from audiotok.evaluation.disentanglement import measure_originals as measure_originals
+from audiotok.evaluation.metrics.base import Metric as Metric
+from audiotok.evaluation.metrics.base import OpinionMetric as OpinionMetric
+from audiotok.evaluation.metrics.base import Score as Score
+from audiotok.evaluation.probes.probe import ProbeResult as ProbeResult
+from audiotok.evaluation.probes.probe import cross_validate as cross_validate
+from audiotok.evaluation.probes.probe import probe as probe
+from audiotok.evaluation.probes.statistics import bootstrap as bootstrap
+from audiotok.evaluation.probes.statistics import paired as paired
+from audiotok.evaluation.report.write import write_report as write_report
+from audiotok.evaluation.results import Clip as Clip
+from audiotok.evaluation.results import Finding as Finding
+from audiotok.evaluation.results import Mean as Mean
+from audiotok.evaluation.results import MetricInfo as MetricInfo
+from audiotok.evaluation.results import Pair as Pair
+from audiotok.evaluation.results import Results as Results
+from audiotok.evaluation.results import ScoreRow as ScoreRow
+from audiotok.evaluation.results import Subject as Subject
+from audiotok.evaluation.speaker.base import SpeakerEncoder as SpeakerEncoder
+from audiotok.evaluation.speaker.base import speaker_encoder as speaker_encoder
+from audiotok.evaluation.tasks.base import Bench as Bench
+from audiotok.evaluation.tasks.base import Task as Task

@@ -1,0 +1,163 @@
+"""The program before its commands: version, help everywhere, completion, and its start."""
+
+from __future__ import annotations
+
+import ast
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import typer
+from commandline import COMMAND, audiotok, environment, recording, small
+
+import audiotok as package
+from audiotok.__main__ import app
+from audiotok.cli.console import as_options
+
+
+def _paths(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command, those with commands of their own included."""
+    command = command or typer.main.get_command(app)
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _paths(below, (*path, name))
+
+
+PATHS = sorted(_paths())
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version(option: str):
+    done = audiotok(option)
+    torch = metadata.version("torch")
+    line = f"audiotok {package.__version__} (torch {torch}, Python {platform.python_version()})\n"
+    assert (done.code, done.out, done.err) == (0, line, "")
+
+
+def test_version_is_that_of_the_package():
+    assert package.__version__ == metadata.version("audiotok")
+
+
+def test_version_loads_no_torch():
+    code = (
+        "import sys; from audiotok.__main__ import main; sys.argv[1:] = ['--version']\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'numpy', 'soundfile'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_help_by_a_letter(path: tuple[str, ...]):
+    assert len(PATHS) > 30
+    done = audiotok(*path, "-h")
+    assert (done.code, done.err) == (0, "")
+    assert f"Usage: {' '.join(['audiotok', *path])} " in done.out
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in PATHS if any(p == q[:-1] for q in PATHS)], ids=" ".join
+)
+def test_a_program_without_a_command_shows_its_help(path: tuple[str, ...]):
+    """As wrong usage: a script that forgot the command must not go on."""
+    done = audiotok(*path)
+    assert (done.code, done.err) == (2, "")
+    assert done.out.strip() == audiotok(*path, "-h").out.strip()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_shown_for_the_shell(shell: str):
+    with mock.patch("shellingham.detect_shell", return_value=(shell, f"/bin/{shell}")):
+        done = audiotok("--show-completion")
+    assert done.code == 0
+    assert "_AUDIOTOK_COMPLETE=complete_" in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("audiotok enc", ["encode"]),
+        ("audiotok corpus co", ["compress"]),
+        ("audiotok encode --cod", ["--codec", "--codebooks"]),
+    ],
+)
+def test_completion(words: str, offered: list[str]):
+    asked = {
+        "_AUDIOTOK_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    done = subprocess.run(
+        COMMAND, env={**environment(), **asked}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == offered
+    assert not done.stderr
+
+
+def test_completion_as_bash_runs_it(tmp_path: Path):
+    """The script that is shown, run by bash itself."""
+    with mock.patch("shellingham.detect_shell", return_value=("bash", "/bin/bash")):
+        script = audiotok("--show-completion").out
+    (tmp_path / "audiotok").write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+    (tmp_path / "audiotok").chmod(0o755)
+    words = "COMP_WORDS=(audiotok ver) COMP_CWORD=1"
+    ask = f'{words}; _audiotok_completion audiotok; echo "${{COMPREPLY[@]}}"'
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-c", f"{script}\n{ask}"],
+        env={**environment(), "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["verify"], done.stderr
+
+
+def test_errors_name_the_option_where_the_library_names_its_argument(tmp_path: Path):
+    wav, tokens = recording(tmp_path / "a.wav"), tmp_path / "a.tok"
+    tokens.write_bytes(b"no tokens")
+    done = audiotok("manifest", tmp_path, "-o", tmp_path / "a.tsv")
+    again = audiotok("manifest", tmp_path, "-o", tmp_path / "a.tsv")
+    assert (done.code, again.code) == (0, 1)
+    assert "exists already; --force overwrites it" in again.err
+    done = audiotok("encode", wav, "--codec", small())  # its errors come from a batch
+    assert done.code == 1
+    assert "--force overwrites it" in done.err
+    assert as_options("begin anew with force=True, or keep_changed=True keeps them") == (
+        "begin anew with --force, or --keep-changed keeps them"
+    )
+    assert as_options("give tokens.first(4)") == "give --codebooks 4"
+    assert as_options("another library's trust=True") == "another library's trust=True"
+
+
+# Where errors are yet to be worded without options.
+PENDING = (
+    "codecs",
+    "evaluation",
+    "runtime/batch/workers.py",
+    "runtime/stream.py",
+    "tokens",
+    "training",
+)
+
+
+def test_the_library_raises_nothing_that_names_an_option():
+    root, named = Path(package.__file__).parent, []
+    for file in sorted(root.rglob("*.py")):
+        name = str(file.relative_to(root))
+        if not name.startswith(("cli", "serving", *PENDING)):
+            tree = ast.parse(file.read_text("utf-8"))
+            for node in (n for n in ast.walk(tree) if isinstance(n, ast.Raise)):
+                text = re.sub("`[^`]*`", "", ast.unparse(node))  # `tar --sort` is another program
+                if re.search(r"[ '\"(]--[a-z]", text):
+                    named.append(f"{name}, line {node.lineno}: {text}")
+    assert not named
