@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from importlib import import_module, metadata
+from pathlib import Path
 from types import ModuleType
 
 
@@ -34,3 +36,16 @@ def version(package: str) -> str:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:
         return f"{package} (not installed)"
+
+
+def commit() -> str:
+    """Return the commit of the checkout that this runs from; "" where the package is installed."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # an installed package may lie inside another repository
+        return ""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
+    try:
+        process = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return process.stdout.strip()

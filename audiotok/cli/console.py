@@ -293,8 +293,10 @@ def _findings(results: Any) -> None:
 
 def _mean(mean: Any) -> str:
     """Return a mean with half the width of its interval, and its count if scores are missing."""
-    if mean is None or mean.value is None:
+    if mean is None or mean.level is None:
         return "failed"
+    if mean.value is None:
+        return "∞" if mean.level > 0 else "-∞"
     spread = (mean.high - mean.low) / 2
-    left_out = sum(mean.failed.values())
+    left_out = sum(mean.failed.values()) + sum(mean.infinite.values())
     return f"{mean.value:.3f} ±{spread:.3f}" + (f" (n={mean.n})" if left_out else "")

@@ -9,6 +9,7 @@ from typing import Any
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
+from audiotok.evaluation.metrics.base import InfiniteScoreError
 from audiotok.evaluation.plot import draw
 from audiotok.runtime.exported import Exported
 from audiotok.runtime.files import decode_file, encode_file
@@ -62,6 +63,8 @@ def roundtrip(
         metric = find("metrics", name)()
         try:
             scores[name] = round(metric.score(decoded_audio, original).value, 4)
+        except InfiniteScoreError as error:
+            scores[name] = f"{error.value} ({error})"
         except (ImportError, ValueError) as error:
             scores[name] = f"not run: {error}"
     title = f"{source.name[:60]}: {codec.name}, {encoded.codebooks} codebooks, "

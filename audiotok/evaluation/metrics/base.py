@@ -14,6 +14,7 @@ from audiotok._platform.optional import MissingModelError, optional_import, vers
 from audiotok.audio.audio import Audio
 
 __all__ = [
+    "InfiniteScoreError",
     "Metric",
     "MissingModelError",
     "OpinionMetric",
@@ -56,6 +57,21 @@ class Score:
         if self.count == 0:
             raise ValueError("no recording was scored")
         return self.total / self.count
+
+
+class InfiniteScoreError(ValueError):
+    """A score that is infinite by definition, such as the SI-SDR of an exact copy.
+
+    It is a result and no failure, but no mean could hold it.
+
+    Args:
+        message: what is infinite, and why.
+        value: infinity, or minus infinity.
+    """
+
+    def __init__(self, message: str, value: float = math.inf) -> None:
+        super().__init__(message)
+        self.value = value
 
 
 class Metric:
@@ -106,6 +122,7 @@ class Metric:
         Raises:
             ValueError: the recording cannot be scored; the message says why. Such a failure is
                 never turned into a number.
+            InfiniteScoreError: the score is infinite.
             ImportError: the library that computes the metric is not installed.
             MissingModelError: model weights are missing; the message says where to put them.
         """
