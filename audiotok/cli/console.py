@@ -270,14 +270,19 @@ def _not_scored(results: Any) -> None:
 
 
 def _findings(results: Any) -> None:
-    """Print a table for each task, a column a codec, and a line for each value that is missing."""
+    """Print a table for each task, a column a codec, and a line for each reason of no value."""
     tasks: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
+    missing: dict[tuple[str, str], list[str]] = {}
     for result in results.findings:
         if result.value is None:
-            line(f"{result.task}, {result.name} of {result.subject}: {result.note}")
+            whose = missing.setdefault((result.task, result.note), [])
+            whose.append(f"{result.name} of {result.subject}")
         else:
             rows = tasks.setdefault(result.task, {})
             rows.setdefault((result.name, result.unit), {})[result.subject] = f"{result.value:.4g}"
+    for (task, note), whose in missing.items():
+        more = f" and {len(whose) - 1} others" if len(whose) > 1 else ""
+        line(f"{task}, {whose[0]}{more}: {note}")
     for task, rows in tasks.items():
         subjects = list(dict.fromkeys(subject for row in rows.values() for subject in row))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))

@@ -47,11 +47,19 @@ class EntryUse:
         """Entries that were never seen; None with too few frames to call them dead."""
         return self.size - self.seen if self.frames >= self.frames_needed else None
 
-    def __str__(self) -> str:
-        seen = f"{self.seen:,} of {self.size:,} entries seen in {self.frames:,} frames"
+    @property
+    def too_few(self) -> str:
+        """Why no entry is called dead; "" where there are frames enough."""
         if self.dead is not None:
-            return f"{seen}, {self.dead:,} dead"
-        return f"{seen}; too few frames to call entries dead ({self.frames_needed:,} are needed)"
+            return ""
+        needed = f"{self.frames_needed:,} are needed for {self.size:,} entries"
+        return f"{self.frames:,} frames are too few to call entries dead; {needed}"
+
+    def __str__(self) -> str:
+        seen = f"{self.seen:,} of {self.size:,} entries seen"
+        if self.dead is None:
+            return f"{seen}; {self.too_few}"
+        return f"{seen} in {self.frames:,} frames, {self.dead:,} dead"
 
 
 def code_counts(codes: String) -> Counts:

@@ -69,7 +69,13 @@ class Codes(Task):
                 n=n,
                 note=f"of {size}; used alike, {use.expected_unseen:.1f} would be unseen",
             ),
-            self.finding(f"dead entries {of}", use.dead, better="lower", n=n, note=str(use)),
+            self.finding(
+                f"dead entries {of}",
+                use.dead,
+                better="lower",
+                n=n,
+                note=use.too_few or f"of {size}",
+            ),
         ]
 
     def _duplicates(self, codec: Codec, codebooks: int) -> list[Finding]:
