@@ -124,7 +124,7 @@ class Pair:
 
     @property
     def outcome(self) -> Outcome:
-        """What the paired difference shows of `a` against `b`.
+        """Verdict of the paired difference on `a` against `b`.
 
         "few": less than `FEWEST` recordings; "equal": no difference in any draw; "tied": the
         interval of the difference holds 0; else whether `a` is "higher" or "lower". Nothing but

@@ -49,7 +49,7 @@ class EntryUse:
 
     @property
     def too_few(self) -> str:
-        """Why no entry is called dead; "" where there are frames enough."""
+        """Reason why no entry is called dead; "" where there are frames enough."""
         if self.dead is not None:
             return ""
         needed = f"{self.frames_needed:,} are needed for {self.size:,} entries"

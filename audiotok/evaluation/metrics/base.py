@@ -27,6 +27,9 @@ __all__ = [
 ]
 
 
+SHORTEST = 0.1  # seconds: of less no listener has an opinion
+
+
 @dataclass(frozen=True)
 class Score:
     """Score of recordings: a sum and the number of units it is over (seconds, recordings, words).
@@ -232,13 +235,16 @@ def listener_input(output: Audio, rate: int) -> Tensor:
     """Return mono samples `[t]` at `rate` for an opinion model, clipped at full scale as in a file.
 
     Raises:
-        ValueError: the output has no samples or is silent: a model would make up an opinion.
+        ValueError: the output has no samples, is silent or shorter than `SHORTEST`: a model would
+            make up an opinion.
     """
     mono = output.mono()
     if not len(mono):
         raise ValueError("the output has no samples")
     if mono.silent:
         raise ValueError("the output is silent")
+    if mono.seconds < SHORTEST:
+        raise ValueError(f"the output is too short: {mono.seconds:.4f} s, {SHORTEST} s are needed")
     return mono.resample(rate).samples[0].clamp(-1, 1)
 
 

@@ -93,10 +93,10 @@ def _verdict(view: View, state: Standing, subjects: Mapping[str, Subject]) -> st
         return "No metric has scores of two of them."
     over = ", ".join(f"{kind} ({', '.join(names)})" for kind, names in state.kinds.items())
     names = [_named(subjects[row], subjects) for row in state.best]
-    most = max((pair.n for pair in view.results.pairs), default=0)
+    most = max((pair.n for pair in view.results.pairs), default=len(view.results.clips))
     if most < FEWEST:
         return (
-            f"Too few to tell which is best (n = {most or len(view.results.clips)}); "
+            f"Too few to tell which is best (n = {most}); "
             f"the means of {names[0]} rank highest over {over}."
         )
     if not any(by for row in state.beaten.values() for by in row.values()):
@@ -196,7 +196,9 @@ def _range(subjects: Mapping[str, Subject]) -> str:
     known = [kbps(rate) for rate in _rates(subjects)]
     if not known:
         return ""
-    return f" at {known[0]} kbps" if known[0] == known[-1] else f" at {known[0]} to {known[-1]} kbps"
+    return (
+        f" at {known[0]} kbps" if known[0] == known[-1] else f" at {known[0]} to {known[-1]} kbps"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -62,7 +62,16 @@ def markdown(view: View, title: str) -> str:
         state = f" **Not run:** {text(info.not_run)}." if info.not_run else ""
         lines.append(f"- **{text(info.name)}** ({info.better} is better): {text(info.protocol)}")
         lines[-1] += f".{state}" if state else ""
-    return "\n".join([*lines, *_pairs(view), *_codebooks(codebooks), *_findings(view, codebooks), *_failures(view), ""])
+    return "\n".join(
+        [
+            *lines,
+            *_pairs(view),
+            *_codebooks(codebooks),
+            *_findings(view, codebooks),
+            *_failures(view),
+            "",
+        ]
+    )
 
 
 def _cell(cell: Cell) -> str:

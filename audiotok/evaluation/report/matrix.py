@@ -173,8 +173,9 @@ def _groups(facts: dict[str, Facts]) -> dict[str, list[str]]:
 
 
 def _within(name: str, other: str, facts: dict[str, Facts]) -> bool:
-    """Return whether all entries of a codec are those of another rate of it."""
-    return family(name) == family(other) and all(
+    """Return whether a codec has the facts of another rate of it, and no other entries."""
+    same = family(name) == family(other) and facts[name].keys() == facts[other].keys()
+    return same and all(
         entry == facts[other].get(key, {}).get(k)
         for key, entries in facts[name].items()
         for k, entry in entries.items()

@@ -164,9 +164,7 @@ def _score(value: float | None) -> float | str | None:
     return INFINITE[str(value)]
 
 
-def _data(
-    view: View, entries: list[dict[str, Any]], title: str, best: list[str]
-) -> dict[str, Any]:
+def _data(view: View, entries: list[dict[str, Any]], title: str, best: list[str]) -> dict[str, Any]:
     """Return the data for the page's script: names once, then tables by index."""
     results = view.results
     subjects = []
@@ -186,12 +184,7 @@ def _data(
             [view.score(s.name, clip.name, info.name) for clip in results.clips] if ran else []
             for s in results.subjects
         ]
-        scores.append(
-            [
-                [_score(value) for value, _ in row]
-                for row in results_by_subject
-            ]
-        )
+        scores.append([[_score(value) for value, _ in row] for row in results_by_subject])
         errors.append(
             [{i: why for i, (v, why) in enumerate(r) if v is None} for r in results_by_subject]
         )
