@@ -146,9 +146,9 @@ class Batches(Dataset[Batch]):
     middle (its very first sample is in one crop only), and a recording shorter than a crop, which
     is padded with silence, less often than its length. (Starts that are uniform over all samples
     and run off the end instead make half a crop's length of every recording silence: a tenth of
-    all, with crops of 1 s of utterances of 5 s.) With features (or `config.aligned`) a crop starts at
-    a frame, so that each vector belongs to the samples of its own frame. Recordings shorter than a frame are never
-    drawn.
+    all, with crops of 1 s of utterances of 5 s.) With features a crop starts at a frame, so that
+    each vector belongs to the samples of its own frame; `config.aligned` asks for that without
+    features. Recordings shorter than a frame are never drawn.
 
     Args:
         source: the samples of the recordings.

@@ -110,7 +110,7 @@ def test_infinite_scores_are_in_no_mean_and_in_no_difference():
 def test_scores_of_both_infinities_alone_have_no_level():
     shown = view(rows(a=[math.inf, -math.inf], b=[1.0, 2.0]))
     cell = shown.cell(shown.results.subjects[0], INFOS["pesq"])
-    assert (cell.state, cell.text, cell.value) == ("infinite", "∞ and −∞", None)
+    assert (cell.state, cell.text, cell.value) == ("infinite", "∞ and -∞", None)
 
 
 @settings(max_examples=60, deadline=None)

@@ -472,18 +472,18 @@ def test_infinite_is_shown_as_such_everywhere_and_is_no_failure(tmp_path: Path):
     assert Results.load(tmp_path / "results.json") == changed
     write_report(changed, tmp_path, clips=0)
     text = (tmp_path / "report.md").read_text("utf-8")
-    assert "| *original* |  |  | ∞ 12 are ∞ |" in text
-    assert "n=9, 2 are ∞, 1 are −∞ |" in text
+    assert "| *original* |  |  | ∞ |" in text
+    assert "n=9, 2 are ∞, 1 are -∞ |" in text
     assert "| original | pesq |" not in text.split("## Failures")[1]
     html = (tmp_path / "report.html").read_text("utf-8")
     rows = {row[0].split()[0]: row for row in Cells(html).rows[1:]}
-    assert rows["original"][3].split() == ["∞", "12", "are", "∞"]
-    assert "and 2 are ∞, 1 are −∞" in rows["speech@2"][3]
+    assert rows["original"][3].split() == ["∞", "n=12"]
+    assert "and 2 are ∞, 1 are -∞" in rows["speech@2"][3]
     data = json.loads(Cells(html).scripts["data"])
     assert data["scores"][0][0] == ["∞"] * 12
     assert data["errors"][0][0] == {}
     kept = {(r["subject"], r["metric"]): r for r in _csv(tmp_path / "means.csv")}
-    assert kept["original", "pesq"]["mean"] == "inf"
+    assert (kept["original", "pesq"]["mean"], kept["original", "pesq"]["n"]) == ("inf", "12")
     assert kept["original", "pesq"]["failed"] == "0"
     row = next(r for r in _csv(tmp_path / "scores.csv") if r["metric"] == "pesq")
     assert (row["subject"], row["value"], row["error"]) == ("original", "inf", "")

@@ -592,6 +592,16 @@ def test_a_loss_of_weight_zero_asks_no_teacher(taught: Path, tmp_path: Path, set
     assert not (taught.parent / "features").exists()
 
 
+def test_twins_draw_the_same_crops_with_a_teacher_and_without(taught: Path, tmp_path: Path):
+    def crops(*settings: str) -> Tensor:
+        run = CodecTrainer(read_recipe(taught, list(settings)), tmp_path, "cpu", {"own": Own()})
+        return torch.cat([run.batches[step].wave for step in range(4)])
+
+    whole = crops()
+    assert torch.equal(crops("loss.distillation=0", "data.aligned=true"), whole)
+    assert not torch.equal(crops("loss.distillation=0"), whole)
+
+
 def test_distillation_needs_a_teacher_that_weighs(taught: Path, recipe: Path, tmp_path: Path):
     assert wrong(taught, tmp_path / "a", "distillation.teachers.own.weight=0") == (
         "[loss] distillation needs a teacher of a weight above zero"
@@ -815,7 +825,7 @@ def test_a_run_goes_on_where_options_have_come_since(tmp_path: Path):
     before = {KEY: json.dumps({"manifest": "a", "part.steps": 5})}
     path, fixed = tmp_path / "last.pt", ("part", "newest", "manifest")
     same = ["code", "torch"]
-    assert RunFacts.of(Whole("a", Part())).check(before, path, fixed=fixed) == same
+    assert list(RunFacts.of(Whole("a", Part())).check(before, path, fixed=fixed)) == same
     gained = RunFacts.of(Whole("a", Part(), newest=0.7)).check(before, path, fixed=fixed)
     assert set(gained) == {"newest", *same}
     for other in (Whole("b", Part()), Whole("a", Part(newer=4))):

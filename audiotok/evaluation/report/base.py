@@ -20,7 +20,7 @@ from audiotok.evaluation.results import (
 
 ORIGINAL = "original"  # the subject whose audio is the input
 FEW = 10  # recordings: the intervals over fewer are too narrow by a tenth and more
-INFINITE = {"inf": "∞", "-inf": "−∞"}
+INFINITE = {"inf": "∞", "-inf": "-∞"}
 # Metrics that predict an opinion, which is high for fluent speech even if its words are wrong.
 OPINIONS = ("utmos", "dnsmos", "distillmos", "nisqa", "visqol", "pesq", "squim_mos", "sigmos")
 
@@ -34,7 +34,7 @@ class Cell:
         text: the number, or "∞", "failed (REASON)", "not run", "no score".
         value: the unrounded number; infinite where all scores are.
         span: its 95 % interval as text, "" where there is none.
-        n: number of recordings scored.
+        n: number of recordings scored, those of infinite scores only where all are.
         failed: reason -> number of recordings.
         apart: recordings of infinite scores, which the number leaves out: "2 are ∞"; "" if none.
         best: whether it is the best of the competing subjects.
@@ -123,7 +123,7 @@ class View:
         return None if mean is None or self.infos[metric].not_run else mean.level
 
     def pair(self, metric: str, one: str, other: str) -> Pair | None:
-        """Return the pair of two subjects in a metric, in the order in which the results have it."""
+        """Return the pair of two subjects in a metric, whichever comes first in the results."""
         return self._pairs.get((metric, frozenset((one, other))))
 
     def better(self, pair: Pair) -> str:
@@ -147,9 +147,15 @@ class View:
         apart = ", ".join(f"{count} are {INFINITE[sign]}" for sign, count in mean.infinite.items())
         best = subject.name in self._best[info.name]
         if mean.value is None and mean.infinite:
-            signs = " and ".join(INFINITE[sign] for sign in mean.infinite)
-            failed, level = mean.failed, mean.level
-            return Cell("infinite", signs, level, failed=failed, apart=apart, best=best)
+            return Cell(
+                "infinite",
+                " and ".join(INFINITE[sign] for sign in mean.infinite),
+                mean.level,
+                n=sum(mean.infinite.values()),
+                failed=mean.failed,
+                apart=apart if mean.level is None else "",
+                best=best,
+            )
         if mean.value is None:
             first = max(mean.failed, key=lambda reason: mean.failed[reason])
             return Cell("failed", f"failed ({first})", failed=mean.failed)

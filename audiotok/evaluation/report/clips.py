@@ -64,8 +64,8 @@ def embedded(view: View, folder: Path, count: int) -> Iterator[dict[str, Any]]:
     Yields:
         `clip` and `subjects` (indexes into the results; -1: an original without a row), `audio` and
         `missing` (data or the reason, one of them None), `waves` (`_wave`, or None), `spectra`
-        (pictures: decoded, difference; None), `original` (a picture or None), `cut` (whether only the first `LONGEST` seconds are
-        here), `seconds`.
+        (pictures: decoded, difference; None), `original` (a picture or None), `cut` (whether only
+        the first `LONGEST` seconds are here), `seconds`.
     """
     left, any_embedded = BUDGET, False  # the first recording is embedded whatever its size
     order = {clip.name: i for i, clip in enumerate(view.results.clips)}
@@ -147,7 +147,8 @@ def _wave(audio: Audio) -> str:
     if not len(edges):
         return ""
     pairs = np.stack([f.reduceat(samples, edges) for f in (np.minimum, np.maximum)], 1)
-    return b64encode(np.clip(np.round(128 + 128 * pairs), 0, 255).astype(np.uint8)).decode()
+    levels = np.clip(np.round(128 + 128 * pairs), 0, 255).astype(np.uint8)
+    return b64encode(levels.tobytes()).decode()
 
 
 def _spectrum(audio: Audio, rate: int) -> NDArray[np.floating]:

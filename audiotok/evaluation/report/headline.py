@@ -196,9 +196,8 @@ def _range(subjects: Mapping[str, Subject]) -> str:
     known = [kbps(rate) for rate in _rates(subjects)]
     if not known:
         return ""
-    return (
-        f" at {known[0]} kbps" if known[0] == known[-1] else f" at {known[0]} to {known[-1]} kbps"
-    )
+    span = known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
+    return f" at {span} kbps"
 
 
 def _listed(names: Sequence[str]) -> str:

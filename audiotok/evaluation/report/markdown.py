@@ -80,7 +80,7 @@ def _cell(cell: Cell) -> str:
         return text(cell.text)
     number = f"**{cell.text}**" if cell.best else f"{cell.text} ≈" if cell.tied else cell.text
     span = f" [{cell.span}]" if cell.span else ""
-    counts = [f"n={cell.n}"] if cell.state == "value" and (cell.failed or cell.apart) else []
+    counts = [f"n={cell.n}"] if cell.failed or cell.apart else []
     counts += [cell.apart] if cell.apart else []
     counts += [f"{cell.failures} failed"] if cell.failed else []
     return number + span + (f" {', '.join(counts)}" if counts else "")

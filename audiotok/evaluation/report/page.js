@@ -88,7 +88,7 @@ function drawWorst() {
   const scores = data.scores[metric][subject];
   const errors = data.errors[metric][subject];
   const scored = scores.map((value, clip) => ({ value, clip })).filter((s) => s.value !== null);
-  const key = ({ value }) => (value === '∞' ? Infinity : value === '−∞' ? -Infinity : value);
+  const key = ({ value }) => (value === '∞' ? Infinity : value === '-∞' ? -Infinity : value);
   const order = (a, b) => (a === b ? 0 : a - b); // two infinities have no difference
   scored.sort((a, b) => (better === 'higher' ? order(key(a), key(b)) : order(key(b), key(a))));
   const failed = Object.entries(errors).map(([clip, why]) => ({ clip: Number(clip), why }));
