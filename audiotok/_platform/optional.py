@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,9 +71,21 @@ def optional_import(library: str, package: str = "", *, extra: str = "metrics") 
 
 def version(package: str) -> str:
     """Return name and version of a package, as the protocols of metrics print them."""
-    from importlib import metadata  # slow to import, and seldom needed
 
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:
         return f"{package} (not installed)"
+
+
+def commit() -> str:
+    """Return the commit of the checkout that this runs from; "" where the package is installed."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # an installed package may lie inside another repository
+        return ""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
+    try:
+        process = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return process.stdout.strip()

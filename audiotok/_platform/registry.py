@@ -65,7 +65,7 @@ class UnknownPartError(Error, ValueError):
     """Error of a name for which the family has no part."""
 
 
-class PluginError(ValueError):
+class PluginError(Error, ValueError):
     """Error of another package's part: a name that is taken, or a class that cannot be used."""
 
 

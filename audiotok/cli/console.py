@@ -288,14 +288,19 @@ def _not_scored(results: Any) -> None:
 
 
 def _findings(results: Any) -> None:
-    """Print a table for each task, a column a codec, and a line for each value that is missing."""
+    """Print a table for each task, a column a codec, and a line for each reason of no value."""
     tasks: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
+    missing: dict[tuple[str, str], list[str]] = {}
     for result in results.findings:
         if result.value is None:
-            line(f"{result.task}, {result.name} of {result.subject}: {result.note}")
+            whose = missing.setdefault((result.task, result.note), [])
+            whose.append(f"{result.name} of {result.subject}")
         else:
             rows = tasks.setdefault(result.task, {})
             rows.setdefault((result.name, result.unit), {})[result.subject] = f"{result.value:.4g}"
+    for (task, note), whose in missing.items():
+        more = f" and {len(whose) - 1} others" if len(whose) > 1 else ""
+        line(f"{task}, {whose[0]}{more}: {note}")
     for task, rows in tasks.items():
         subjects = list(dict.fromkeys(subject for row in rows.values() for subject in row))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -311,8 +316,10 @@ def _findings(results: Any) -> None:
 
 def _mean(mean: Any) -> str:
     """Return a mean with half the width of its interval, and its count if scores are missing."""
-    if mean is None or mean.value is None:
+    if mean is None or mean.level is None:
         return "failed"
+    if mean.value is None:
+        return "∞" if mean.level > 0 else "-∞"
     spread = (mean.high - mean.low) / 2
-    left_out = sum(mean.failed.values())
+    left_out = sum(mean.failed.values()) + sum(mean.infinite.values())
     return f"{mean.value:.3f} ±{spread:.3f}" + (f" (n={mean.n})" if left_out else "")

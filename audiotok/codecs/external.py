@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from audiotok._platform.errors import Error
 from audiotok._platform.registry import find_preset, has_preset, import_named, name_of
 from audiotok.codecs.models.base import Codec
 
@@ -20,7 +21,7 @@ _NAME = re.compile(r"\w[\w.-]*")
 _MEMBERS = ("name", "sample_rate", "frame_size", "encoder", "quantizer", "decoder")
 
 
-class ExternalCodecError(ValueError):
+class ExternalCodecError(Error, ValueError):
     """Error of code that cannot be imported, or that is no codec."""
 
 

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import Error
 from audiotok._platform.shapes import Codes, Features, Latent, Output
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.base import WholeClip
@@ -37,7 +38,7 @@ LARGEST = 1 << 24  # entries of a codebook: codes pass as float32, which holds t
 SECONDS = 30  # of audio in a block; nothing is computed before the end
 
 
-class FunctionError(ValueError):
+class FunctionError(Error, ValueError):
     """Error of a function of a `FunctionCodec`: it fails, or gives what it should not."""
 
 

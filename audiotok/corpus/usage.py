@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audiotok.corpus.read import Corpus
-from audiotok.tokens.statistics import entropy
+from audiotok.tokens.statistics import EntryUse, entropy
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,17 @@ class CodebookUsage:
     codebook: int  # number, from 1
     size: int
     used: int  # entries that occur
+    dead: int | None  # entries that do not; None: too few frames to call them dead
     entropy: float  # entropy of a code by itself, bits
     given_last: float | None  # entropy given the previous code, bits; None: too few frames
     most: float  # share of the commonest entry
     repeats: float  # share of frames with the code of the frame before
+    frames: int
+
+    @property
+    def entries(self) -> EntryUse:
+        """Entries that occur, and what that says of the others."""
+        return EntryUse(self.used, self.size, self.frames)
 
 
 @dataclass(frozen=True)
@@ -80,16 +87,19 @@ def usage(corpus: Corpus, *, pairs: int = 2048) -> Usage:
         # With fewer frames the estimate would be far too low.
         if pair is not None and steps >= pair.size:
             given = entropy(pair.ravel()) - entropy(pair.sum(1))
-        n = max(1, int(counts.sum()))
+        n = int(counts.sum())
+        use = EntryUse(int((counts > 0).sum()), size, n)
         books.append(
             CodebookUsage(
                 codebook=k + 1,
                 size=size,
-                used=int((counts > 0).sum()),
+                used=use.seen,
+                dead=use.dead,
                 entropy=entropy(counts) if counts.any() else 0.0,
                 given_last=given,
-                most=float(counts.max(initial=0)) / n,
+                most=float(counts.max(initial=0)) / max(1, n),
                 repeats=float(repeats[k]) / max(1, steps),
+                frames=n,
             )
         )
     rate = corpus.frame_rate / 1000

@@ -51,6 +51,7 @@ class BatchConfig:
     rank: int = 0  # index of this process among those that train together
     world: int = 1  # number of processes that train together
     taught: bool = True  # whether to draw only recordings that have features, if any have
+    aligned: bool = False  # whether crops start at whole frames even without features
 
     def __post_init__(self) -> None:
         for name in ("batch", "frames", "frame_size", "world"):
@@ -149,8 +150,8 @@ class Batches(Dataset[Batch]):
     is padded with silence, less often than its length. (Starts that are uniform over all samples
     and run off the end instead make half a crop's length of every recording silence: a tenth of
     all, with crops of 1 s of utterances of 5 s.) With features a crop starts at a frame, so that
-    each vector belongs to the samples of its own frame. Recordings shorter than a frame are never
-    drawn.
+    each vector belongs to the samples of its own frame; `config.aligned` asks for that without
+    features. Recordings shorter than a frame are never drawn.
 
     Args:
         source: the samples of the recordings.
@@ -182,7 +183,7 @@ class Batches(Dataset[Batch]):
         self.length = config.frames * config.frame_size
         lengths = np.where(source.lengths < config.frame_size, 0, source.lengths)
         self._taught = None
-        grid, why = 1, ""
+        grid, why = config.frame_size if config.aligned else 1, ""
         if features is not None:
             grid, why = config.frame_size, " or has no features"
             self._taught = np.array([features.has(i) for i in range(len(source))], bool)

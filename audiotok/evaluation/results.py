@@ -17,13 +17,18 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from audiotok._platform import jsonfile
 from audiotok._platform.atomic import atomic_file
 from audiotok._platform.errors import InputError
 
 VERSION = 1
+# Fewest recordings on which two subjects are told apart: on fewer, differences of one sign on all
+# of them are chance more than once in twenty (sign test, 2 / 2^n).
+FEWEST = 6
+
+Outcome = Literal["few", "equal", "tied", "higher", "lower"]
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,13 @@ class ScoreRow:
     total: float | None
     count: float | None
     error: str = ""
+    infinite: str = ""  # "inf" or "-inf" where the score is infinite, and total and count are None
 
     @property
     def value(self) -> float | None:
-        """The mean; None where there is none."""
+        """The mean, which may be infinite; None where there is none."""
+        if self.infinite:
+            return float(self.infinite)
         if self.total is None or not self.count:
             return None
         return self.total / self.count
@@ -91,8 +99,16 @@ class Mean:
     value: float | None  # pooled as the metric pools; None if none could be scored
     low: float | None  # 95 % interval
     high: float | None
-    n: int  # recordings scored
+    n: int  # recordings that the value is over
     failed: dict[str, int] = field(default_factory=dict)  # reason -> recordings
+    infinite: dict[str, int] = field(default_factory=dict)  # "inf", "-inf" -> recordings, not in n
+
+    @property
+    def level(self) -> float | None:
+        """The value, or infinity where every score is infinite with one sign; None if neither."""
+        if self.value is None and len(self.infinite) == 1:
+            return float(next(iter(self.infinite)))
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,22 @@ class Pair:
     low: float  # 95 % interval
     high: float
     n: int  # recordings that both have
+
+    @property
+    def outcome(self) -> Outcome:
+        """Verdict of the paired difference on `a` against `b`.
+
+        "few": less than `FEWEST` recordings; "equal": no difference in any draw; "tied": the
+        interval of the difference holds 0; else whether `a` is "higher" or "lower". Nothing but
+        this interval decides: those of the two means may overlap though the two differ.
+        """
+        if self.n < FEWEST:
+            return "few"
+        if self.low == self.high == 0:
+            return "equal"
+        if self.low <= 0 <= self.high:
+            return "tied"
+        return "higher" if self.difference > 0 else "lower"
 
 
 @dataclass(frozen=True)

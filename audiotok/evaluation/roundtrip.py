@@ -10,6 +10,7 @@ from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
 from audiotok.codecs.embeddings import codebook_embeddings
 from audiotok.codecs.models.base import Codec
+from audiotok.evaluation.metrics.base import InfiniteScoreError
 from audiotok.evaluation.plot import LONGEST, draw_roundtrip
 from audiotok.runtime.exported import Exported
 from audiotok.runtime.files import decode_file, encode_file
@@ -63,6 +64,8 @@ def roundtrip(
         metric = find("metrics", name)()
         try:
             scores[name] = round(metric.score(decoded_audio, original).value, 4)
+        except InfiniteScoreError as error:
+            scores[name] = f"{error.value} ({error})"
         except (ImportError, ValueError) as error:
             scores[name] = f"not run: {error}"
     first = f", first {LONGEST:.0f} s" if encoded.seconds > LONGEST else ""

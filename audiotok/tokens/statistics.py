@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
@@ -13,6 +14,52 @@ from audiotok._platform.optional import optional_import
 String = Int[np.ndarray, " n"]
 Other = Int[np.ndarray, " m"]
 Counts = Int[np.ndarray, " size"]
+
+
+FRAMES_AN_ENTRY = 10  # frames for each entry, from which on one that was never seen is called dead
+
+
+@dataclass(frozen=True)
+class EntryUse:
+    """Entries of a codebook that were seen in some frames, and what that says of the others.
+
+    Of `size` entries used alike, `size * (1 - 1 / size) ** frames` are expected to be unseen in so
+    many frames. At `FRAMES_AN_ENTRY` frames for each entry that is 1 in 22,000: from there on an
+    entry that was not seen is called dead, and with fewer frames nothing is said of it.
+    """
+
+    seen: int
+    size: int
+    frames: int
+
+    @property
+    def frames_needed(self) -> int:
+        """Frames from which on entries that were not seen are called dead."""
+        return FRAMES_AN_ENTRY * self.size
+
+    @property
+    def expected_unseen(self) -> float:
+        """Entries expected to be unseen if all are used alike, each frame by itself."""
+        return self.size * (1 - 1 / self.size) ** self.frames
+
+    @property
+    def dead(self) -> int | None:
+        """Entries that were never seen; None with too few frames to call them dead."""
+        return self.size - self.seen if self.frames >= self.frames_needed else None
+
+    @property
+    def too_few(self) -> str:
+        """Reason why no entry is called dead; "" where there are frames enough."""
+        if self.dead is not None:
+            return ""
+        needed = f"{self.frames_needed:,} are needed for {self.size:,} entries"
+        return f"{self.frames:,} frames are too few to call entries dead; {needed}"
+
+    def __str__(self) -> str:
+        seen = f"{self.seen:,} of {self.size:,} entries seen"
+        if self.dead is None:
+            return f"{seen}; {self.too_few}"
+        return f"{seen} in {self.frames:,} frames, {self.dead:,} dead"
 
 
 def code_counts(codes: String) -> Counts:

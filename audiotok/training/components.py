@@ -125,6 +125,7 @@ class TrainingModules:
         discriminators: the discriminators, or None.
         discriminator_optimizer: their optimizer, or None.
         balancer: balancer of the losses at the output, or None.
+        started_from: fingerprint of the weights of `train.start_from`; "" for new ones.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device | str) -> None:
@@ -137,12 +138,13 @@ class TrainingModules:
         self.optimizer = adamw(self.codec, options)
         self.discriminators: Discriminators | None = None
         self.discriminator_optimizer: torch.optim.AdamW | None = None
-        if recipe.discriminators:
-            self.discriminators = Discriminators(recipe.discriminators).to(device)
+        if recipe.used_discriminators:
+            self.discriminators = Discriminators(recipe.used_discriminators).to(device)
             self.discriminator_optimizer = adamw(self.discriminators, options)
-        shares = {k: w for k, w in recipe.loss.items() if k not in LATENT}
+        shares = {k: w for k, w in recipe.used_losses.items() if k not in LATENT}
         self.balancer = Balancer(shares) if options.balance else None
         self._decay = options.ema
+        self.started_from = self._initial[0] if options.start_from else ""
 
     def follow(self, step: int) -> None:
         """Update the averaged weights after a step of the codec."""

@@ -7,6 +7,7 @@ out/log.csv            see `journal`
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -28,6 +29,7 @@ from audiotok.data.features.base import Teacher
 from audiotok.data.loader import loader
 from audiotok.data.manifest import Recording, read_manifest
 from audiotok.nn.finite import check_finite
+from audiotok.training.card import TrainingCard, describe_data
 from audiotok.training.components import TrainingModules
 from audiotok.training.journal import Journal, Sums, finite
 from audiotok.training.losses import RECONSTRUCTION
@@ -118,6 +120,8 @@ class CodecTrainer:
         self.step = 0
         self.best = math.inf
         self.seconds = 0.0
+        self.audio: float | None = 0.0  # seconds; None in a run that began without counting them
+        self.changes: list[dict[str, Any]] = []
         self._manifests()
         self._resume()
         self._read(teachers or {})
@@ -158,10 +162,10 @@ class CodecTrainer:
             source = _samples(self.recordings, rate, data)
             held_out_source = _samples(self.held_out, rate, data)
             noises = None
-            if data.augment.noises:
+            if data.augment.noises and data.augment.noise > 0:
                 noises = _samples(read_manifest(data.augment.noises), rate, data)
             features = None
-            if "distillation" in self.recipe.loss:
+            if "distillation" in self.recipe.used_losses:
                 features = read_features(self.recordings, options, teachers, codec.frame_rate)
             self.targets = features and Targets(options, codec, features, self.out)
         frames = max(1, round(data.seconds * codec.frame_rate))
@@ -173,14 +177,30 @@ class CodecTrainer:
             seed=self.options.seed,
             rank=self.machine.process_index,
             world=self.machine.num_processes,
+            aligned=data.aligned,
         )
         self.batches = Batches(
             source,
             config,
             augment=data.augment,
-            view=data.view if "consistency" in self.recipe.loss else None,
+            view=data.view if "consistency" in self.recipe.used_losses else None,
             noises=noises,
             features=features,
+        )
+        self.crop_seconds = frames * size / rate
+        lengths = {
+            "train": (self.recordings, source.lengths),
+            "validate": (self.held_out, held_out_source.lengths),
+        }
+        self.card = TrainingCard(
+            self.recipe,
+            codec,
+            self.machine.num_processes,
+            describe_data(
+                self.recipe, {k: (rows, float(n.sum()) / rate) for k, (rows, n) in lengths.items()}
+            ),
+            self.modules.started_from,
+            self.changes,
         )
         fixed = Batches(held_out_source, BatchConfig(HELD_OUT, 2 * frames, size, seed=1))[0].wave
         self.fixed = fixed.to(self.device)
@@ -205,6 +225,10 @@ class CodecTrainer:
         torch.set_rng_state(saved["random"].cpu())
         self.step = saved["step"]
         self.seconds = saved["seconds"]
+        self.audio = saved.get("audio")
+        self.changes = json.loads(saved.get("changes", "[]"))
+        if changed:
+            self.changes.append({"step": self.step, "changed": list(changed.values())})
         self.best = math.inf if chosen_anew(changed) else saved["best"]
 
     def _fixed(self) -> list[str]:
@@ -219,13 +243,16 @@ class CodecTrainer:
             better = value if lower_is_better(best) else -value
             if better <= self.best:
                 self.best = better
-                checkpoint.save(self.modules.averaged(), self.best_path, card=row)
+                card = self.card.at(row, audio=self.audio)
+                checkpoint.save(self.modules.averaged(), self.best_path, card=card)
         saved = {
             "players": self.modules.state_dict(),
             "random": torch.get_rng_state(),
             "step": self.step,
             "best": self.best,
             "seconds": self.seconds,
+            **({} if self.audio is None else {"audio": self.audio}),
+            "changes": json.dumps(self.changes),
             **self.begun.state(),
         }
         save_state(saved, self.last)
@@ -295,6 +322,10 @@ class CodecTrainer:
         now = learning_rate(self.step, self.options, rate)
         return optimizer_step(self.machine, module, optimizer, rate=now, clip=self.options.clip)
 
+    def _commits(self) -> bool:
+        """Return whether the commitment loss trains the encoder."""
+        return "commitment" in self.recipe.used_losses and "encoder" not in self.options.frozen
+
     def _scored(self, step: int) -> bool:
         """Return whether metrics score held-out recordings after a step."""
         options = self.options
@@ -304,9 +335,12 @@ class CodecTrainer:
         """Validate, then write the log and the checkpoint."""
         seconds = sums.lap()
         self.seconds += seconds
+        options, data = self.options, self.recipe.data
+        crops = sums.count * options.accumulate * data.batch * self.machine.num_processes
+        if self.audio is not None:
+            self.audio += crops * self.crop_seconds
         if self.main:
-            options, codec, data = self.options, self.modules.average, self.recipe.data
-            crops = sums.count * options.accumulate * data.batch * self.machine.num_processes
+            codec = self.modules.average
             chosen = {k: f for k, f in RECONSTRUCTION.items() if k in self.recipe.loss}
             row: dict[str, Any] = {
                 "step": self.step,
@@ -315,7 +349,7 @@ class CodecTrainer:
                 "rate": learning_rate(self.step, options),
                 **sums.means(),
                 **held_out_losses(codec, self.fixed, chosen, self.recipe.loss),
-                **({} if "encoder" in options.frozen else stage_gradients(codec, self.fixed[:8])),
+                **(stage_gradients(codec, self.fixed[:8]) if self._commits() else {}),
             }
             if self._scored(self.step):
                 values, decoded = self.scorer.score(codec, self.clips)

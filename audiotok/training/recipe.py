@@ -20,6 +20,8 @@ from audiotok._platform.config import (
 )
 from audiotok.data.augment import Augment
 
+JUDGED = ("adversarial", "feature_matching")  # losses computed from discriminators
+
 
 @dataclass(frozen=True)
 class Data:
@@ -32,6 +34,7 @@ class Data:
     direct: bool = False  # read crops from the files instead, for corpora too large for a cache
     seconds: Annotated[float, ABOVE_ZERO] = 1.0  # length of a crop
     batch: Annotated[int, ONE_OR_MORE] = 24  # crops a step and process
+    aligned: bool = False  # crops start at whole frames, as they do with a teacher
     workers: Annotated[int, NONE_OR_MORE] = (
         0  # processes that read ahead; 0 reads in the training process
     )
@@ -69,6 +72,11 @@ class Distillation:
     )
     cache: str = "runs/features"  # folder for features
     teachers: dict[str, TeacherOptions] = field(default_factory=dict)  # name -> options
+
+    @property
+    def used(self) -> dict[str, TeacherOptions]:
+        """Teachers that are learnt from: those of a weight above zero."""
+        return {name: one for name, one in self.teachers.items() if one.weight > 0}
 
 
 @dataclass(frozen=True)
@@ -162,6 +170,20 @@ class Recipe:
     train: Train = field(default_factory=Train)
     models: dict[str, str] = field(default_factory=dict)  # part of a metric -> name or path
     bands: tuple[Band, ...] = ()
+
+    @property
+    def used_losses(self) -> dict[str, float]:
+        """Weights of the losses that are learnt from: those above zero.
+
+        A loss of weight zero costs nothing in training and needs nothing (no teacher, no
+        discriminators); a reconstruction loss is still measured on held-out crops.
+        """
+        return {name: weight for name, weight in self.loss.items() if weight > 0}
+
+    @property
+    def used_discriminators(self) -> dict[str, dict[str, Any]]:
+        """Sizes of the discriminators by name; none if no loss that needs them is learnt from."""
+        return self.discriminators if set(JUDGED) & set(self.used_losses) else {}
 
 
 def read_recipe(path: str | Path | None, settings: Sequence[str] | None = None) -> Recipe:

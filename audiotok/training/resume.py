@@ -63,7 +63,7 @@ class RunFacts:
 
     def check(
         self, saved: Mapping[str, Any], path: Path, *, fixed: Sequence[str], say: bool = True
-    ) -> list[str]:
+    ) -> dict[str, str]:
         """Compare the facts of a training checkpoint with these, and log a line for each change.
 
         Args:
@@ -74,7 +74,7 @@ class RunFacts:
             say: whether to log the lines; one process of several does.
 
         Returns:
-            Names of the facts that changed.
+            Names of the facts that changed -> a line on each.
 
         Raises:
             ValueError: a fact changed that a run cannot change.
@@ -86,7 +86,7 @@ class RunFacts:
                     "recipe and data are the same cannot be told",
                     path,
                 )
-            return []
+            return {}
         before: dict[str, Any] = json.loads(saved[KEY])
         names = [name for name in {**before, **self.facts} if self._differs(name, before)]
         lines = {name: self._line(name, before) for name in names}
@@ -103,7 +103,7 @@ class RunFacts:
             log.warning("%s: %s%s", path, lines[name], idle)
         if say and chosen_anew(names):
             log.warning("%s: the best weights are chosen anew, as they are judged otherwise", path)
-        return names
+        return lines
 
     def _differs(self, name: str, before: Mapping[str, Any]) -> bool:
         """Return whether a fact changed; an option missing in one and off in the other did not,
@@ -123,9 +123,14 @@ def chosen_anew(changed: Iterable[str]) -> bool:
 
 
 def data_of(recordings: Sequence[Recording]) -> str:
-    """Return a description of a list of recordings: their number and a digest.
+    """Return a description of a list of recordings: their number and the start of their digest."""
+    return f"{len(recordings)} recordings ({digest_of(recordings)[:8]})"
 
-    The digest is of order, file names, sizes and fields, and stays the same if a folder is moved.
+
+def digest_of(recordings: Sequence[Recording]) -> str:
+    """Return a SHA-256 of order, file names, sizes and fields of recordings, in hexadecimal.
+
+    It stays the same if a folder is moved.
     """
     digest = hashlib.sha256()
     for recording in recordings:
@@ -135,7 +140,7 @@ def data_of(recordings: Sequence[Recording]) -> str:
         except OSError:
             size = -1  # reading the recording will raise
         digest.update(json.dumps([recording.path.name, size, fields], sort_keys=True).encode())
-    return f"{len(recordings)} recordings ({digest.hexdigest()[:8]})"
+    return digest.hexdigest()
 
 
 def retune(optimizer: torch.optim.Optimizer | None, options: Train) -> None:

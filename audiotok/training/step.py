@@ -13,11 +13,10 @@ from audiotok.training import losses
 from audiotok.training.components import LATENT, TrainingModules
 from audiotok.training.distillation import HasFirstLatents, consistency
 from audiotok.training.machine import Casting
-from audiotok.training.recipe import Recipe
+from audiotok.training.recipe import JUDGED, Recipe
 from audiotok.training.schedule import draw_keep
 from audiotok.training.targets import Targets
 
-JUDGED = ("adversarial", "feature_matching")  # losses computed from discriminators
 KNOWN = (*losses.RECONSTRUCTION, *JUDGED, *LATENT)
 
 
@@ -31,8 +30,10 @@ def check_losses(recipe: Recipe) -> None:
         ("feature_matching", recipe.discriminators, "discriminators"),
         ("distillation", recipe.distillation.teachers, "distillation.teachers"),
     ):
-        if name in recipe.loss and not value:
+        if name in recipe.used_losses and not value:
             raise ValueError(f"[loss] {name} needs a table [{table}.NAME]")
+    if "distillation" in recipe.used_losses and not recipe.distillation.used:
+        raise ValueError("[loss] distillation needs a teacher of a weight above zero")
     if recipe.discriminators and not set(JUDGED) & set(recipe.loss):
         raise ValueError("[discriminators] play no part: set loss.adversarial, feature_matching")
     unknown_from = sorted(set(recipe.loss_from) - (set(recipe.loss) & set(losses.RECONSTRUCTION)))
@@ -40,6 +41,8 @@ def check_losses(recipe: Recipe) -> None:
         raise ValueError(f"[loss_from]: {unknown_from} are no reconstruction losses in [loss]")
     if not set(recipe.loss) & set(losses.RECONSTRUCTION):
         raise ValueError(f"[loss]: none of {', '.join(losses.RECONSTRUCTION)}")
+    if not recipe.used_losses:
+        raise ValueError("[loss]: all weights are zero, so nothing would be learnt")
 
 
 class Step:
@@ -70,7 +73,7 @@ class Step:
         self.targets = targets
         self.cast = cast
         self.rank = rank
-        if "consistency" in recipe.loss and not isinstance(modules.codec, HasFirstLatents):
+        if "consistency" in recipe.used_losses and not isinstance(modules.codec, HasFirstLatents):
             raise ValueError(
                 f"[loss] consistency: {modules.codec.name} has no encoder for its first codebook"
             )
@@ -93,26 +96,27 @@ class Step:
             ValueError: a loss is not finite; the message names the recordings.
         """
         recipe, codec = self.recipe, self.modules.codec
+        used = recipe.used_losses
         seed = (recipe.train.seed, step, part, self.rank)
         keep = draw_keep(len(batch), codec.codebooks, recipe.train, seed=seed)
         with self.cast():
             output, quantized = codec(batch.wave, keep.to(batch.wave.device))
-            if self.targets is not None and "distillation" in recipe.loss:
+            if self.targets is not None and "distillation" in used:
                 hidden = {"distillation": self.targets.loss(quantized, batch)}
             else:
                 hidden = {}
-            if "consistency" in recipe.loss:
+            if "consistency" in used:
                 hidden["consistency"] = self._consistency(quantized, batch)
-        if "commitment" in recipe.loss:
-            hidden["commitment"] = quantized.losses["commitment"]
+        if "commitment" in used:
+            hidden["commitment"] = self._commitment(quantized)
         output = output.float()
         outer = {
             name: self._reconstruction(name, output, batch.clean, keep)
             for name in losses.RECONSTRUCTION
-            if name in recipe.loss
+            if name in used
         }
         adversarial = self._adversarial(output, batch.clean, step, seed)
-        outer |= {k: v for k, v in adversarial.items() if k in recipe.loss}
+        outer |= {k: v for k, v in adversarial.items() if k in used}
         self._check(outer | hidden, output, batch, step)
         self._backward(outer, hidden, output)
         return {k: v.detach() for k, v in (outer | hidden | adversarial).items()}
@@ -125,6 +129,14 @@ class Step:
         assert target is not None
         latent = codec.first_latents(batch.view)
         return consistency(latent, target[:, : latent.shape[1]], mask=batch.real)
+
+    def _commitment(self, quantized: Quantized) -> Tensor:
+        """Return the quantizer's commitment loss, or raise if it has none."""
+        loss = quantized.losses.get("commitment")
+        if loss is None:
+            kind = type(self.modules.codec.quantizer).__name__
+            raise InputError(f"[loss] commitment: {kind} has none; leave it out of the recipe")
+        return loss
 
     def _reconstruction(self, name: str, output: Tensor, wave: Tensor, keep: Tensor) -> Tensor:
         """Return a reconstruction loss over the crops that use enough codebooks for it."""
@@ -167,13 +179,14 @@ class Step:
             terms["discriminator"] = loss
         if codec_learns:
             terms["adversarial"] = losses.generator(fake, gan=options.kind, reduce=options.reduce)
-            terms["feature_matching"] = losses.feature_matching(
-                fake,
-                real,
-                relative=options.relative,
-                scores=options.scores,
-                reduce=options.reduce,
-            )
+            if "feature_matching" in self.recipe.used_losses:
+                terms["feature_matching"] = losses.feature_matching(
+                    fake,
+                    real,
+                    relative=options.relative,
+                    scores=options.scores,
+                    reduce=options.reduce,
+                )
         return terms
 
     def _check(self, terms: dict[str, Tensor], output: Tensor, batch: Batch, step: int) -> None:

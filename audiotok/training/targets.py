@@ -70,7 +70,7 @@ def read_features(
         frame_rate: frames per second of the codec; features at a multiple of it are averaged.
     """
     parts = []
-    for name, one in options.teachers.items():
+    for name, one in options.used.items():
         teacher = own[name] if name in own else find("teachers", name).load(one.weights)
         part = FeatureCache.build(recordings, teacher, layer=one.layer, cache=options.cache)
         parts.append(part.at(frame_rate))
@@ -104,17 +104,17 @@ class Targets:
         head = getattr(codec, "distilled", None)
         if head is None:
             raise ValueError(f"codec {codec.name!r} has no semantic head to distil into")
-        for name, one in options.teachers.items():
+        for name, one in options.used.items():
             valid = range(1, codec.codebooks + 1)
             if not one.codebooks or set(one.codebooks) - set(valid):
                 raise ValueError(
                     f"[distillation] teacher {name!r}: codebooks = {list(one.codebooks)}; "
                     f"{codec.name} has 1 to {codec.codebooks}"
                 )
-        if options.axis != "d" and len(options.teachers) != 1:
+        if options.axis != "d" and len(options.used) != 1:
             raise ValueError(f"[distillation] axis = {options.axis!r} takes exactly one teacher")
         size = codec.config.semantic
-        for name, width in zip(options.teachers, self.widths, strict=True):
+        for name, width in zip(options.used, self.widths, strict=True):
             expected = options.units if options.axis == "labels" else width
             if size != expected:
                 raise ValueError(
@@ -151,7 +151,7 @@ class Targets:
         mask = batch.real & batch.taught[:, None]
         targets = [part.transpose(1, 2) for part in batch.features.split(self.widths, 2)]
         options = self.options
-        students, teachers = {}, list(options.teachers.values())
+        students, teachers = {}, list(options.used.values())
         for number in sorted({k for one in teachers for k in one.codebooks}):
             alone = quantized.first if number == 1 else quantized.stages[number - 1]
             if alone is None:

@@ -23,7 +23,10 @@ Losses = dict[str, Callable[..., Tensor]]
 def held_out_losses(
     codec: Codec, wave: Tensor, losses: Losses, weights: dict[str, float]
 ) -> dict[str, float]:
-    """Return losses with all codebooks on held-out waves, and the share of each codebook in use.
+    """Return losses with all codebooks on held-out waves, and the share of entries seen there.
+
+    An entry that is not seen in so few frames (`usage_frames`) need not be dead: see
+    `tokens.statistics.EntryUse`.
 
     Args:
         codec: the codec, in evaluation mode.
@@ -45,6 +48,7 @@ def held_out_losses(
         **{f"held_{k}": v for k, v in values.items()},
         **{f"usage_{i + 1}": share for i, share in enumerate(shares)},
         "usage_min": min(shares),
+        "usage_frames": quantized.codes[:, 0].numel(),
     }
 
 

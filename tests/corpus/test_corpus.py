@@ -287,7 +287,12 @@ def test_usage_counts_as_a_person_would(corpus: Corpus):
         same = sum(int((c[k, 1:] == c[k, :-1]).sum()) for c in whole_codes)
         steps = sum(c.shape[1] - 1 for c in whole_codes)
         assert book.repeats == pytest.approx(same / steps)
+        assert str(book.entries).startswith(f"{book.used} of {book.size} entries seen")
+        assert book.frames == found.frames
+        assert book.dead == (book.size - book.used if found.frames >= 10 * book.size else None)
     assert found.speakers == 9
     assert found.fields["text"] == 60
-    assert audiotok("corpus", "stats", corpus.path).code == 0
+    printed = audiotok("corpus", "stats", corpus.path)
+    assert printed.code == 0
+    assert f"codebook  1: {found.books[0].entries}; " in printed.out
     assert audiotok("corpus", "info", corpus.path, "--json").json["recordings"] == 60

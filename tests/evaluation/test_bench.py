@@ -25,7 +25,8 @@ from audiotok.evaluation.bench.work import clip_name
 from audiotok.evaluation.metrics.base import MissingModelError
 from audiotok.evaluation.metrics.mel import Mel
 from audiotok.evaluation.metrics.pesq import Pesq
-from audiotok.evaluation.results import Mean, Results
+from audiotok.evaluation.results import Finding, Mean, Results
+from audiotok.evaluation.tasks.codes import Codes
 from audiotok.tokens.tokens import Tokens
 
 
@@ -163,6 +164,33 @@ def test_original_is_always_a_row(corpus: Path, tmp_path: Path):
     assert [s.name for s in results.subjects] == ["original", "noise:10"]
     # Not quite 0: the mean of two channels falls between the steps of 16 bits.
     assert mean(results, "original").value == pytest.approx(0, abs=1e-3)
+
+
+def test_an_exact_copy_has_an_infinite_ratio_and_is_no_failure(corpus: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    given = recipe(corpus, codecs=("noise:10",), metrics=("si_sdr",))
+    results = bench(given, out).results
+    whole = mean(results, "original", "si_sdr")
+    # The mean of the two channels of the third falls between the steps of 16 bits.
+    assert (whole.infinite, whole.n, whole.failed) == ({"inf": 2}, 1, {})
+    assert whole.value is not None
+    assert 60 < whole.value < 120
+    assert mean(results, "noise:10", "si_sdr").value == pytest.approx(10, abs=0.1)
+    assert bench(given, out).results.means == results.means, "from the files of the first run"
+    with (out / "scores.csv").open(newline="") as lines:
+        values = [row["value"] for row in csv.DictReader(lines) if row["subject"] == "original"]
+    assert values.count("inf") == 2
+
+
+def test_a_finding_that_is_no_number_does_not_end_the_bench(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = [Finding("codes", "odd", math.nan, note="planted"), Finding("codes", "even", 2.0)]
+    monkeypatch.setattr(Codes, "run", lambda self, bench: found)
+    given = recipe(corpus, codecs=(codec(),), tasks=("codes",))
+    odd, even = bench(given, tmp_path / "out").results.findings
+    assert (odd.value, odd.note) == (None, "came out as nan; planted")
+    assert even.value == 2.0
 
 
 def test_limit_draws_and_longest_cuts(corpus: Path, tmp_path: Path):

@@ -17,16 +17,20 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from benched import HOSTILE, benched
 from commandline import audiotok
 
 from audiotok._platform.console import cell
+from audiotok.audio.audio import Audio
 from audiotok.evaluation.report import clips as embedding
 from audiotok.evaluation.report import write_report
 from audiotok.evaluation.report.base import View
 from audiotok.evaluation.report.image import HEAT, LEVELS, palette, png
+from audiotok.evaluation.report.markdown import markdown
+from audiotok.evaluation.report.matrix import matrix, rest
 from audiotok.evaluation.report.usage import strips
-from audiotok.evaluation.results import Clip, Mean, MetricInfo, Results, ScoreRow, Subject
+from audiotok.evaluation.results import Clip, Finding, Mean, MetricInfo, Results, ScoreRow, Subject
 
 
 @pytest.fixture(scope="module")
@@ -380,3 +384,119 @@ def test_the_command_draws_it_again_and_leaves_nothing_half_written(tmp_path: Pa
     done = audiotok("report", tmp_path / "nowhere")
     assert done.code == 1
     assert len(done.lines) == 1
+
+
+# -- headline, matrix, infinite scores --------------------------------------------------------
+
+
+def test_both_reports_open_with_the_headline(html: str, folder: Path):
+    head = "2 codecs in 5 rows at 0.6 to 2.6 kbps on 12 recordings."
+    assert f'<p class="headline">{head}' in html
+    assert (folder / "report.md").read_text("utf-8").splitlines()[2].startswith(f"**{head}")
+
+
+def test_codebooks_are_one_matrix_and_rates_of_a_codec_one_row(tmp_path: Path):
+    results = benched(tmp_path)
+    added = [
+        Finding("codes", f"{what} of codebook {k}", 2.5 + k, "bits", "higher", note="n", subject=s)
+        for s, books in (("speech@1", 1), ("speech@2", 2))
+        for what in ("entropy", "frames alike")
+        for k in range(1, books + 1)
+        if what == "entropy" or k == 1
+    ]
+    subjects = [
+        replace(s, usage=s.usage[: int(s.name[-1])], sizes=s.sizes[: int(s.name[-1])])
+        if s.usage
+        else s
+        for s in results.subjects
+    ]
+    view = View(replace(results, findings=[*results.findings, *added], subjects=subjects))
+    known = matrix(view)
+    assert known
+    assert known.codebooks == 2
+    facts = {fact.name: fact for fact in known.facts}
+    assert list(facts) == ["entries seen", "perplexity", "dead entries", "entropy"]
+    (row,) = facts["entropy"].rows[1:] or facts["entropy"].rows
+    assert (row.subject, row.also) == ("speech@2", ["speech@1"])
+    assert [entry and entry.value for entry in row.entries] == [3.5, 4.5]
+    assert "frames alike of codebook 1" in rest(view, known)["codes"], "not of every codebook"
+    assert "entropy of codebook 1" not in rest(view, known)["codes"]
+    seen = facts["entries seen"].rows
+    assert [(r.subject, r.also) for r in seen] == [
+        ("speech@2", ["speech@1"]),
+        ("speech@3", ["speech@4"]),
+    ]
+    lines = markdown(view, "t").splitlines()
+    assert "| of each codebook | codec | 1 | 2 |" in lines
+    assert "| entropy ↑ bits | speech@2, speech@1 | 3.50 | 4.50 |" in lines
+
+
+def test_entries_are_called_dead_where_frames_suffice_only(tmp_path: Path):
+    results = benched(tmp_path)
+    few = Subject("few@1", "codec", 1, 1, {}, [[3, 2]], [1024])
+    many = Subject("many@1", "codec", 1, 1, {}, [[60, 19, 1]], [8])
+    known = matrix(View(replace(results, subjects=[few, many], findings=[])))
+    assert known
+    dead = next(fact for fact in known.facts if fact.name == "dead entries")
+    assert {row.subject: [e and e.text for e in row.entries] for row in dead.rows} == {
+        "few@1": ["?"],
+        "many@1": ["5"],
+    }
+    assert known.notes == [
+        "few@1: 5 frames are too few to call entries dead; 10,240 are needed for 1,024 entries."
+    ]
+    known = matrix(View(replace(results, subjects=[few], findings=[])))
+    assert known
+    assert "dead entries" not in [fact.name for fact in known.facts]
+    assert matrix(View(replace(results, subjects=results.subjects[:1], findings=[]))) is None
+
+
+def test_infinite_is_shown_as_such_everywhere_and_is_no_failure(tmp_path: Path):
+    results = benched(tmp_path)
+    means = [
+        replace(m, value=None, low=None, high=None, n=0, failed={}, infinite={"inf": 12})
+        if (m.subject, m.metric) == ("original", "pesq")
+        else replace(m, n=9, infinite={"inf": 2, "-inf": 1})
+        if (m.subject, m.metric) == ("speech@2", "pesq")
+        else m
+        for m in results.means
+    ]
+    scores = [
+        replace(row, total=None, count=None, infinite="inf")
+        if (row.subject, row.metric) == ("original", "pesq")
+        else row
+        for row in results.scores
+    ]
+    changed = replace(results, means=means, scores=scores)
+    changed.save(tmp_path / "results.json")
+    assert Results.load(tmp_path / "results.json") == changed
+    write_report(changed, tmp_path, clips=0)
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert "| *original* |  |  | ∞ |" in text
+    assert "n=9, 2 are ∞, 1 are -∞ |" in text
+    assert "| original | pesq |" not in text.split("## Failures")[1]
+    html = (tmp_path / "report.html").read_text("utf-8")
+    rows = {row[0].split()[0]: row for row in Cells(html).rows[1:]}
+    assert rows["original"][3].split() == ["∞", "n=12"]
+    assert "and 2 are ∞, 1 are -∞" in rows["speech@2"][3]
+    data = json.loads(Cells(html).scripts["data"])
+    assert data["scores"][0][0] == ["∞"] * 12
+    assert data["errors"][0][0] == {}
+    kept = {(r["subject"], r["metric"]): r for r in _csv(tmp_path / "means.csv")}
+    assert (kept["original", "pesq"]["mean"], kept["original", "pesq"]["n"]) == ("inf", "12")
+    assert kept["original", "pesq"]["failed"] == "0"
+    row = next(r for r in _csv(tmp_path / "scores.csv") if r["metric"] == "pesq")
+    assert (row["subject"], row["value"], row["error"]) == ("original", "inf", "")
+
+
+def test_a_waveform_is_the_lowest_and_highest_samples(tmp_path: Path):
+    wave = np.zeros(4000, np.float32)
+    wave[1000], wave[3999] = 0.5, -1.0
+    drawn = np.frombuffer(
+        base64.b64decode(embedding._wave(Audio(torch.from_numpy(wave[None]), 8000))), np.uint8
+    )
+    pairs = drawn.reshape(-1, 2)
+    assert pairs.shape == (embedding.PEAKS, 2)
+    assert pairs[100].tolist() == [128, 192]
+    assert pairs[-1].tolist() == [0, 128]
+    assert (np.delete(pairs, [100, 399], 0) == 128).all()

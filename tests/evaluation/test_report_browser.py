@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -128,6 +129,7 @@ def test_a_version_that_is_missing_says_so(page: Any):
 
 def test_the_worst_recordings_lead_to_their_players(page: Any):
     rows = page.locator("#worst-table tbody tr")
+    page.select_option("#worst-subject", label="speech@1")
     assert "failed (PESQ: <no> utterance)" in rows.nth(0).inner_text()
     assert "clip-0" in rows.nth(1).inner_text()
     assert "</script><script>" in rows.nth(1).inner_text()  # a transcript is text
@@ -243,3 +245,67 @@ def test_five_codecs_and_a_hundred_files(browser: Any, tmp_path: Path):
         tab.fill("#worst-count", "100")
         assert tab.locator("#worst-table tbody tr").count() == 100
         assert re.search(r"100 recordings", tab.locator(".data").inner_text())
+
+
+# -- what the page opens with -----------------------------------------------------------------
+
+
+def _ink(page: Any, player: int = 0) -> int:
+    """Pixels of a waveform that are not empty; from a picture, as no script may run in the page."""
+    image = pytest.importorskip("PIL.Image")
+    canvas = page.locator(f"#player-{player} canvas")
+    with image.open(io.BytesIO(canvas.screenshot())) as opened:
+        colours = opened.convert("RGB").getcolors(1 << 24)
+    return sum(count for count, _ in colours) - max(count for count, _ in colours)
+
+
+def test_it_opens_on_the_best_row_with_waveforms_before_anything_is_played(page: Any):
+    """Planted: opus:6 has the best means of those that nothing beats."""
+    assert page.locator(".headline").inner_text().startswith("2 codecs in 5 rows at ")
+    best = page.locator("#player-0 [data-subject='opus:6']")
+    assert best.get_attribute("aria-pressed") == "true"
+    assert page.locator("#worst-subject option:checked").inner_text() == "opus:6"
+    assert page.locator(".player").count() == 4
+    assert all(_ink(page, i) > 2000 for i in range(4))
+    assert page.locator("#player-0 canvas").get_attribute("aria-label") == "Waveform of opus:6"
+    before = page.locator("#player-0 canvas").screenshot()
+    page.locator("#player-0 [data-subject='speech@1']").click()
+    assert page.locator("#player-0 canvas").get_attribute("aria-label") == "Waveform of speech@1"
+    assert page.locator("#player-0 canvas").screenshot() != before
+
+
+def test_where_the_numbers_come_from_is_folded(page: Any):
+    place = page.locator(".provenance dl")
+    assert not place.is_visible()
+    page.locator(".provenance summary").focus()
+    page.keyboard.press("Enter")
+    assert place.is_visible()
+    assert "audiotok bench <x>" in place.inner_text()
+
+
+def test_the_matrix_shows_one_fact_at_a_time_by_keyboard_too(page: Any):
+    def shown() -> list[str]:
+        bodies = page.locator("#matrix tbody").evaluate_all(
+            "all => all.filter(body => !body.hidden).map(body => body.dataset.fact)"
+        )
+        return list(bodies)
+
+    assert shown() == ["entries seen"]
+    assert page.locator("#matrix tbody:not([hidden]) tr:not([hidden])").count() == 1, "one codec"
+    assert page.locator("#matrix .strip").count() == 2
+    page.locator("#matrix-fact").focus()
+    page.keyboard.press("ArrowDown")
+    assert shown() == ["perplexity"]
+
+
+def test_without_a_script_all_facts_are_there(browser: Any, report: Path):
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(report.as_uri())
+    assert [tab.locator(f"#matrix tbody[data-fact='{fact}']").is_visible() for fact in FACTS] == [
+        True
+    ] * len(FACTS)
+    context.close()
+
+
+FACTS = ("entries seen", "perplexity", "dead entries")

@@ -71,7 +71,7 @@ def test_codes_used_equally_often_have_all_the_entropy_there_is():
     assert value(got, "perplexity of codebook 1") == pytest.approx(8)
     assert value(got, "dead entries of codebook 1") == 0
     assert value(got, "entropy of codebook 2") == pytest.approx(2)
-    assert value(got, "entries used of codebook 2") == 50
+    assert value(got, "entries seen of codebook 2") == 50
     assert value(got, "dead entries of codebook 2") == 4
     assert value(got, "entropy rate") == pytest.approx(50 * 5 / 1000)
     assert value(got, "entropy rate below nominal") == pytest.approx(1 / 6)
@@ -84,6 +84,13 @@ def test_codes_that_never_change_have_none():
     assert value(got, "dead entries of codebook 1") == 7
     assert value(got, "entropy rate") == 0
     assert value(got, "frames that repeat the last of all codebooks at once") == 100
+
+
+def test_entries_of_few_frames_are_not_called_dead():
+    """79 frames of 8 entries are one too few."""
+    dead = found(Codes(), coded([np.zeros((1, 79), int)]))["dead entries of codebook 1"]
+    assert dead.value is None
+    assert dead.note == "79 frames are too few to call entries dead; 80 are needed for 8 entries"
 
 
 def test_entropy_by_position_sees_a_beginning_that_is_always_the_same():

@@ -68,7 +68,7 @@ def test_twins_differ_in_what_distillation_weighs_alone():
     distilled, plain = (
         read_recipe(ROOT / f"recipes/twins_{name}.toml") for name in ("distilled", "plain")
     )
-    # At weight zero, not left out: so that both draw the same crops.
+    assert distilled.data.aligned, "so that both draw the same crops"
     assert distilled.loss["distillation"] > plain.loss["distillation"] == 0
     assert replace(distilled, loss=plain.loss) == plain
     assert {**distilled.loss, "distillation": 0.0} == plain.loss

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +191,7 @@ def saved(out: Path) -> dict[str, Any]:
 def assert_same(one: Any, other: Any, where: str = "") -> None:
     if isinstance(one, dict):
         assert one.keys() == other.keys()
-        for key in one.keys() - {"seconds"}:
+        for key in one.keys() - {"seconds", "changes"}:
             assert_same(one[key], other[key], f"{where}.{key}")
     elif isinstance(one, list):
         for i, pair in enumerate(zip(one, other, strict=True)):
@@ -619,6 +619,89 @@ def test_a_teacher_that_does_not_fit(taught: Path, tmp_path: Path):
     )
 
 
+# -- losses of weight zero ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", ["loss.distillation=0", "loss.distillation=0.0"])
+def test_a_loss_of_weight_zero_asks_no_teacher(taught: Path, tmp_path: Path, setting: str):
+    """Not even for its name: there is no teacher "own" in the package."""
+    out = tmp_path / "run"
+    train(read_recipe(taught, [setting, "train.steps=1"]), out)
+    assert "distillation" not in rows(out)[0]
+    assert not (taught.parent / "features").exists()
+
+
+def test_twins_draw_the_same_crops_with_a_teacher_and_without(taught: Path, tmp_path: Path):
+    def crops(*settings: str) -> Tensor:
+        run = CodecTrainer(read_recipe(taught, list(settings)), tmp_path, "cpu", {"own": Own()})
+        return torch.cat([run.batches[step].wave for step in range(4)])
+
+    whole = crops()
+    assert torch.equal(crops("loss.distillation=0", "data.aligned=true"), whole)
+    assert not torch.equal(crops("loss.distillation=0"), whole)
+
+
+def test_distillation_needs_a_teacher_that_weighs(taught: Path, recipe: Path, tmp_path: Path):
+    assert wrong(taught, tmp_path / "a", "distillation.teachers.own.weight=0") == (
+        "[loss] distillation needs a teacher of a weight above zero"
+    )
+    settings = ["distillation.teachers.other.weight=0", "train.steps=1"]
+    train(read_recipe(taught, settings), tmp_path / "b", teachers={"own": Own()})
+    assert "distillation" in rows(tmp_path / "b")[0]
+
+
+def test_discriminators_without_a_weight_are_not_built(playing: Path, tmp_path: Path):
+    settings = ["loss.adversarial=0", "loss.feature_matching=0"]
+    run = CodecTrainer(read_recipe(playing, settings), tmp_path / "a", "cpu")
+    assert run.modules.discriminators is None
+    facts = estimate(read_recipe(playing, settings))
+    assert facts["discriminators"] == facts["gflops_of_discriminators"] == 0
+    one = read_recipe(playing, ["loss.feature_matching=0", "train.steps=4", "train.every=4"])
+    train(one, tmp_path / "b")
+    assert "feature_matching" not in rows(tmp_path / "b")[0]
+    assert "adversarial" in rows(tmp_path / "b")[0]
+
+
+def test_a_loss_of_weight_zero_is_not_computed_and_changes_nothing(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls: list[bool] = []
+    own = RECONSTRUCTION["phase"]
+
+    def counted(*waves: Tensor, rate: int) -> Tensor:
+        calls.append(torch.is_grad_enabled())
+        return own(*waves, rate=rate)
+
+    monkeypatch.setitem(RECONSTRUCTION, "phase", counted)
+    for name, settings in {"without": [], "zero": ["loss.phase=0"]}.items():
+        train(read_recipe(recipe, settings), tmp_path / name)
+    assert calls == [False, False], "on held-out crops only, at the two checkpoints"
+    weights = [saved(tmp_path / name)["players"] for name in ("without", "zero")]
+    assert_same(*weights)
+    assert "held_phase" in rows(tmp_path / "zero")[0]
+
+
+def test_noises_of_no_share_are_not_opened(recipe: Path, tmp_path: Path):
+    settings = ["data.augment.noises=nowhere", "train.steps=1"]
+    train(read_recipe(recipe, settings), tmp_path / "run")
+    assert "nowhere" in wrong(recipe, tmp_path / "b", *settings, "data.augment.noise=0.5")
+
+
+def test_nothing_to_learn_is_an_error(recipe: Path, tmp_path: Path):
+    settings = ["loss.mel=0", "loss.spectrum=0", "loss.commitment=0"]
+    assert wrong(recipe, tmp_path / "run", *settings) == (
+        "[loss]: all weights are zero, so nothing would be learnt"
+    )
+
+
+def test_a_quantizer_without_a_commitment_says_so(recipe: Path, tmp_path: Path):
+    run = CodecTrainer(read_recipe(recipe), tmp_path / "run", "cpu")
+    _, quantized = run.modules.codec(run.fixed[:1])
+    bare = replace(quantized, losses={})
+    with pytest.raises(ValueError, match=r"\[loss\] commitment: .* has none; leave it out"):
+        run.work._commitment(bare)
+
+
 # -- what is written --------------------------------------------------------------------------
 
 
@@ -636,7 +719,7 @@ def test_metrics_sounds_and_pictures(recipe: Path, tmp_path: Path):
     assert "decoded/clip 0" in tags["audio"]
     assert {"decoded/clip 0", "reference/clip 0"} <= set(tags["images"])
     best = max(float(row["score_stoi"]) for row in rows(out))
-    assert read_card(out / "best.safetensors")["card"]["score_stoi"] == best
+    assert read_card(out / "best.safetensors")["card"]["curves"]["score_stoi"] == best
 
 
 def test_scores_of_some_codebooks_and_of_chosen_metrics(recipe: Path, tmp_path: Path):
@@ -649,7 +732,7 @@ def test_scores_of_some_codebooks_and_of_chosen_metrics(recipe: Path, tmp_path: 
     }
     # Fewer codebooks came back as something else.
     assert last["score_mel@1"] != last["score_mel"]
-    assert read_card(best)["card"]["score_mel@1"] == float(last["score_mel@1"])
+    assert read_card(best)["card"]["curves"]["score_mel@1"] == float(last["score_mel@1"])
 
 
 def test_best_by_a_column_that_is_never_logged_is_an_error(
@@ -781,7 +864,7 @@ def test_a_run_goes_on_where_options_have_come_since(tmp_path: Path):
     before = {KEY: json.dumps({"manifest": "a", "part.steps": 5})}
     path, fixed = tmp_path / "last.pt", ("part", "newest", "manifest")
     same = ["code", "torch"]
-    assert RunFacts.of(Whole("a", Part())).check(before, path, fixed=fixed) == same
+    assert list(RunFacts.of(Whole("a", Part())).check(before, path, fixed=fixed)) == same
     gained = RunFacts.of(Whole("a", Part(), newest=0.7)).check(before, path, fixed=fixed)
     assert set(gained) == {"newest", *same}
     for other in (Whole("b", Part()), Whole("a", Part(newer=4))):

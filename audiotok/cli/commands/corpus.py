@@ -340,7 +340,7 @@ def stats(folder: Folder, as_json: Json = False) -> None:
     for book in statistics.books:
         after = "" if book.given_last is None else f" ({book.given_last:.2f} after the last code)"
         show.line(
-            f"codebook {book.codebook:2}: {book.used:,} of {book.size:,} entries used, "
+            f"codebook {book.codebook:2}: {book.entries}; "
             f"{book.entropy:.2f} bits{after}, "
             f"repeats {book.repeats:.1%}, commonest {book.most:.2%}"
         )

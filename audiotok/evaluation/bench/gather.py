@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 
+from audiotok._platform.optional import commit
 from audiotok.evaluation.bench.recipe import BenchRecipe
 from audiotok.evaluation.bench.subjects import CodecSystem, System
 from audiotok.evaluation.bench.summary import means, pairs, usage
@@ -66,7 +66,7 @@ def _rows(job: ScoringJob, clip: str, record: ClipRecord) -> list[ScoreRow]:
             if error:
                 rows.append(ScoreRow(name, clip, metric, None, None, error))
             elif score:
-                of = score["total"], score["count"], score["error"]
+                of = score["total"], score["count"], score["error"], score.get("infinite", "")
                 rows.append(ScoreRow(name, clip, metric, *of))
             elif metric not in record.not_run:
                 rows.append(ScoreRow(name, clip, metric, None, None, "not reached"))
@@ -143,7 +143,7 @@ def _run_info(recipe: BenchRecipe, records: Iterable[ClipRecord]) -> dict[str, A
         "machine": f"{_processor()}, {torch.get_num_threads()} threads",
         "software": f"audiotok {version('audiotok')}, torch {torch.__version__}, "
         f"Python {platform.python_version()}",
-        "commit": _commit(),
+        "commit": commit(),
         "data": f"{recipe.data.manifest} {recipe.data.split}".strip(),
         "recordings": len(seconds),
         "seconds": round(sum(seconds), 3),
@@ -163,13 +163,3 @@ def _processor() -> str:
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    """Return the commit of the checkout that this runs from; "" where it is installed."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
-    try:
-        process = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-    except OSError:
-        return ""
-    return process.stdout.strip()

@@ -17,6 +17,8 @@ DRAWS = 1000
 def means(rows: Sequence[ScoreRow], *, draws: int = DRAWS, seed: int = 0) -> list[Mean]:
     """Return the pooled value and its interval for each subject and metric, over scored recordings.
 
+    Infinite scores are counted apart, since no mean could hold them.
+
     Args:
         rows: scores.
         draws: draws of the bootstrap.
@@ -24,14 +26,17 @@ def means(rows: Sequence[ScoreRow], *, draws: int = DRAWS, seed: int = 0) -> lis
     """
     summaries = []
     for (subject, metric), mine in _by_subject(rows).items():
-        scored = {clip: row for clip, row in mine.items() if row.value is not None}
+        scored = {clip: row for clip, row in mine.items() if _finite(row)}
+        infinite = Counter(row.infinite for row in mine.values() if row.infinite)
         failed = Counter(row.error for row in mine.values() if row.value is None)
         value = low = high = None
         if scored:
             totals, counts = _columns(scored, list(scored))
             value = float(totals.sum() / counts.sum())
             low, high = bootstrap(totals, counts, draws=draws, seed=seed)
-        summaries.append(Mean(subject, metric, value, low, high, len(scored), dict(failed)))
+        summaries.append(
+            Mean(subject, metric, value, low, high, len(scored), dict(failed), dict(infinite))
+        )
     return summaries
 
 
@@ -39,6 +44,8 @@ def pairs(
     rows: Sequence[ScoreRow], among: Sequence[str], *, draws: int = DRAWS, seed: int = 0
 ) -> list[Pair]:
     """Return the difference of every two subjects in every metric, on the recordings both have.
+
+    Recordings on which either is infinite are left out.
 
     Args:
         rows: scores.
@@ -54,7 +61,7 @@ def pairs(
             both = [
                 clip
                 for clip, row in ours.items()
-                if row.value is not None and clip in theirs and theirs[clip].value is not None
+                if _finite(row) and clip in theirs and _finite(theirs[clip])
             ]
             if not both:
                 continue
@@ -79,6 +86,11 @@ def usage(codes: Sequence[np.ndarray], sizes: Sequence[int]) -> list[list[int]]:
             counts += np.bincount(one[row], minlength=size)
         sorted_counts.append(np.sort(counts)[::-1].tolist())
     return sorted_counts
+
+
+def _finite(row: ScoreRow) -> bool:
+    """Return whether a row has a score that a mean can hold."""
+    return row.value is not None and not row.infinite
 
 
 def _by_subject(rows: Sequence[ScoreRow]) -> dict[tuple[str, str], dict[str, ScoreRow]]:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -92,13 +93,22 @@ def _run_task(
         track,
     )
     try:
-        return task.run(bench)
+        return [_checked(finding) for finding in task.run(bench)]
     except (ImportError, MissingModelError) as error:
         return [Finding(spec, "not run", None, note=f"not run: {error}")]
     except Exception as error:  # a failing task must not lose the findings of the others
         log.debug("%s", spec, exc_info=True)
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         return [Finding(spec, "failed", None, note=f"failed: {kind}{error}")]
+
+
+def _checked(finding: Finding) -> Finding:
+    """Return a finding whose numbers are finite, or without a value where one was not."""
+    numbers = [x for x in (finding.value, finding.low, finding.high) if x is not None]
+    if all(map(math.isfinite, numbers)):
+        return finding
+    note = f"came out as {', '.join(map(str, numbers))}" + (finding.note and f"; {finding.note}")
+    return dataclasses.replace(finding, value=None, low=None, high=None, note=note)
 
 
 def _key(

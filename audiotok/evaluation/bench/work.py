@@ -24,7 +24,12 @@ from audiotok.audio.audio import Audio
 from audiotok.data.manifest import Recording
 from audiotok.evaluation.bench.subjects import Spec, System, load_system
 from audiotok.evaluation.cache import fingerprint
-from audiotok.evaluation.metrics.base import Metric, MissingModelError, Score
+from audiotok.evaluation.metrics.base import (
+    InfiniteScoreError,
+    Metric,
+    MissingModelError,
+    Score,
+)
 
 log = logging.getLogger("audiotok")
 
@@ -231,6 +236,8 @@ def _row(score: Score | Exception) -> dict[str, Any]:
     """Return a score as a row of the clip's file."""
     if isinstance(score, Score):
         return {"total": score.total, "count": score.count, "error": ""}
+    if isinstance(score, InfiniteScoreError):
+        return {"total": None, "count": None, "error": "", "infinite": str(score.value)}
     return {"total": None, "count": None, "error": _reason(score)}
 
 

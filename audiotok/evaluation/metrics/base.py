@@ -14,6 +14,7 @@ from audiotok._platform.optional import MissingModelError, optional_import, vers
 from audiotok.audio.audio import Audio
 
 __all__ = [
+    "InfiniteScoreError",
     "Metric",
     "MissingModelError",
     "OpinionMetric",
@@ -24,6 +25,9 @@ __all__ = [
     "pair",
     "version",
 ]
+
+
+SHORTEST = 0.1  # seconds: of less no listener has an opinion
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,21 @@ class Score:
         if self.count == 0:
             raise ValueError("no recording was scored")
         return self.total / self.count
+
+
+class InfiniteScoreError(ValueError):
+    """A score that is infinite by definition, such as the SI-SDR of an exact copy.
+
+    It is a result and no failure, but no mean could hold it.
+
+    Args:
+        message: what is infinite, and why.
+        value: infinity, or minus infinity.
+    """
+
+    def __init__(self, message: str, value: float = math.inf) -> None:
+        super().__init__(message)
+        self.value = value
 
 
 class Metric:
@@ -106,6 +125,7 @@ class Metric:
         Raises:
             ValueError: the recording cannot be scored; the message says why. Such a failure is
                 never turned into a number.
+            InfiniteScoreError: the score is infinite.
             ImportError: the library that computes the metric is not installed.
             MissingModelError: model weights are missing; the message says where to put them.
         """
@@ -215,13 +235,16 @@ def listener_input(output: Audio, rate: int) -> Tensor:
     """Return mono samples `[t]` at `rate` for an opinion model, clipped at full scale as in a file.
 
     Raises:
-        ValueError: the output has no samples or is silent: a model would make up an opinion.
+        ValueError: the output has no samples, is silent or shorter than `SHORTEST`: a model would
+            make up an opinion.
     """
     mono = output.mono()
     if not len(mono):
         raise ValueError("the output has no samples")
     if mono.silent:
         raise ValueError("the output is silent")
+    if mono.seconds < SHORTEST:
+        raise ValueError(f"the output is too short: {mono.seconds:.4f} s, {SHORTEST} s are needed")
     return mono.resample(rate).samples[0].clamp(-1, 1)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from audiotok.audio.audio import EXACT, Audio, is_silent
-from audiotok.evaluation.metrics.base import Metric, Score, pair
+from audiotok.evaluation.metrics.base import InfiniteScoreError, Metric, Score, pair
 
 WITHIN = 0.05  # seconds of lag that `aligned` searches on either side
 
@@ -57,9 +58,10 @@ class SiSdr(Metric):
         signal = projected.square().sum()
         noise = (estimate - projected).square().sum()
         if noise <= EXACT * signal:
-            raise ValueError("SI-SDR: the output is the reference, scaled; the ratio is infinite")
+            raise InfiniteScoreError("SI-SDR: the output is the reference, scaled: infinite")
         if signal <= EXACT * noise:
-            raise ValueError("SI-SDR: the output has nothing of the reference; minus infinity")
+            text = "SI-SDR: the output has nothing of the reference: minus infinity"
+            raise InfiniteScoreError(text, -math.inf)
         return Score(float(10 * torch.log10(signal / noise)), 1)
 
 

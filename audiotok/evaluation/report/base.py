@@ -7,10 +7,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from audiotok.evaluation.results import Finding, Mean, MetricInfo, Pair, Results, ScoreRow, Subject
+from audiotok.evaluation.results import (
+    FEWEST,
+    Finding,
+    Mean,
+    MetricInfo,
+    Pair,
+    Results,
+    ScoreRow,
+    Subject,
+)
 
 ORIGINAL = "original"  # the subject whose audio is the input
-FEW = 10  # recordings: an interval over fewer does not generalise to others
+FEW = 10  # recordings: the intervals over fewer are too narrow by a tenth and more
+INFINITE = {"inf": "∞", "-inf": "-∞"}
 # Metrics that predict an opinion, which is high for fluent speech even if its words are wrong.
 OPINIONS = ("utmos", "dnsmos", "distillmos", "nisqa", "visqol", "pesq", "squim_mos", "sigmos")
 
@@ -20,22 +30,24 @@ class Cell:
     """Cell of the main table, for a subject and a metric.
 
     Attributes:
-        state: kind of cell; only a "value" has a number.
-        text: the number, or "failed (REASON)", "not run", "no score".
-        value: the unrounded number.
+        state: kind of cell; only a "value" has a finite number.
+        text: the number, or "∞", "failed (REASON)", "not run", "no score".
+        value: the unrounded number; infinite where all scores are.
         span: its 95 % interval as text, "" where there is none.
-        n: number of recordings scored.
+        n: number of recordings scored, those of infinite scores only where all are.
         failed: reason -> number of recordings.
+        apart: recordings of infinite scores, which the number leaves out: "2 are ∞"; "" if none.
         best: whether it is the best of the competing subjects.
-        tied: whether the paired interval to a best one contains 0.
+        tied: whether the paired difference to a best one tells nothing, on enough recordings.
     """
 
-    state: Literal["value", "failed", "not run", "no score"]
+    state: Literal["value", "infinite", "failed", "not run", "no score"]
     text: str
     value: float | None = None
     span: str = ""
     n: int = 0
     failed: dict[str, int] = field(default_factory=dict)
+    apart: str = ""
     best: bool = False
     tied: bool = False
 
@@ -96,16 +108,30 @@ class View:
     def _bests(self, info: MetricInfo) -> set[str]:
         """Return the competing subjects with the best mean of a metric."""
         values = {
-            subject.name: mean.value
+            subject.name: level
             for subject in self.results.subjects
-            if competes(subject)
-            and (mean := self.means.get((subject.name, info.name))) is not None
-            and mean.value is not None
+            if competes(subject) and (level := self.level(subject.name, info.name)) is not None
         }
         if len(values) < 2 or info.not_run:
             return set()
         top = (max if info.better == "higher" else min)(values.values())
         return {name for name, value in values.items() if value == top}
+
+    def level(self, subject: str, metric: str) -> float | None:
+        """Return the mean of a subject in a metric, or infinity where all its scores are."""
+        mean = self.means.get((subject, metric))
+        return None if mean is None or self.infos[metric].not_run else mean.level
+
+    def pair(self, metric: str, one: str, other: str) -> Pair | None:
+        """Return the pair of two subjects in a metric, whichever comes first in the results."""
+        return self._pairs.get((metric, frozenset((one, other))))
+
+    def better(self, pair: Pair) -> str:
+        """Return the subject that a pair shows to be better; "" where it shows none."""
+        info = self.infos.get(pair.metric)
+        if info is None or pair.outcome not in ("higher", "lower"):
+            return ""
+        return pair.a if pair.outcome == info.better else pair.b
 
     def number(self, metric: str, value: float) -> str:
         """Return a number of a metric as text, with the decimal places of its column."""
@@ -116,8 +142,20 @@ class View:
         if info.not_run:
             return Cell("not run", "not run")
         mean = self.means.get((subject.name, info.name))
-        if mean is None or (mean.value is None and not mean.failed):
+        if mean is None or (mean.value is None and not mean.failed and not mean.infinite):
             return Cell("no score", "no score")
+        apart = ", ".join(f"{count} are {INFINITE[sign]}" for sign, count in mean.infinite.items())
+        best = subject.name in self._best[info.name]
+        if mean.value is None and mean.infinite:
+            return Cell(
+                "infinite",
+                " and ".join(INFINITE[sign] for sign in mean.infinite),
+                mean.level,
+                n=sum(mean.infinite.values()),
+                failed=mean.failed,
+                apart=apart if mean.level is None else "",
+                best=best,
+            )
         if mean.value is None:
             first = max(mean.failed, key=lambda reason: mean.failed[reason])
             return Cell("failed", f"failed ({first})", failed=mean.failed)
@@ -125,7 +163,6 @@ class View:
         if mean.low is not None and mean.high is not None:
             low, high = self.number(info.name, mean.low), self.number(info.name, mean.high)
             span = f"{low} to {high}"
-        best = subject.name in self._best[info.name]
         return Cell(
             "value",
             self.number(info.name, mean.value),
@@ -133,26 +170,26 @@ class View:
             span,
             mean.n,
             mean.failed,
+            apart,
             best,
             not best and competes(subject) and self._ties(subject.name, info.name),
         )
 
     def _ties(self, subject: str, metric: str) -> bool:
         """Return whether a subject cannot be told apart from a best one in a metric."""
-        pairs = [self._pairs.get((metric, frozenset((subject, b)))) for b in self._best[metric]]
-        return any(pair is not None and not tells(pair) for pair in pairs)
+        pairs = [self.pair(metric, subject, b) for b in self._best[metric]]
+        return any(pair is not None and pair.outcome in ("equal", "tied") for pair in pairs)
 
     def verdict(self, pair: Pair) -> str:
-        """Return which of two subjects is better as text, or that they cannot be told apart."""
-        if not tells(pair):
-            few = f"only {pair.n} recordings: " if pair.n < FEW else ""
-            return f"{few}cannot be told apart"
-        info = self.infos.get(pair.metric)
-        if info is None:
-            return "differ"
-        higher = pair.a if pair.difference > 0 else pair.b
-        lower = pair.b if pair.difference > 0 else pair.a
-        return f"{higher if info.better == 'higher' else lower} is better"
+        """Return which of two subjects is better as text, or why that is not known."""
+        if pair.outcome == "few":
+            return f"too few to tell (n = {pair.n})"
+        if pair.outcome == "equal":
+            return "equal"
+        if pair.outcome == "tied":
+            return "cannot be told apart"
+        better = self.better(pair)
+        return f"{better} is better" if better else "differ"
 
     def score(self, subject: str, clip: str, metric: str) -> tuple[float | None, str]:
         """Return the score of a recording and "", or None and the reason why there is none."""
@@ -173,8 +210,12 @@ class View:
     def warnings(self) -> list[str]:
         """Return warnings on few recordings, and on opinions without a word error rate."""
         count = len(self.results.clips)
-        few = [f"Only {count} recordings: their intervals tell nothing of others."]
-        return (few if 0 < count < FEW else []) + self._bare_opinions()
+        few = f"Only {count} recording{'s' if count > 1 else ''}: "
+        if count < FEWEST:
+            few += f"too few to tell codecs apart, for which {FEWEST} are needed at the least."
+        else:
+            few += "intervals over so few are too narrow, and say little of other recordings."
+        return ([few] if 0 < count < FEW else []) + self._bare_opinions()
 
     def _bare_opinions(self) -> list[str]:
         """Return a warning where predicted opinions have no word error rate beside them."""
@@ -203,11 +244,6 @@ class View:
             rows = grouped.setdefault(finding.task, {})
             rows.setdefault(finding.name, {})[finding.subject] = finding
         return grouped
-
-
-def tells(pair: Pair) -> bool:
-    """Return whether a pair shows which of the two is better."""
-    return pair.n >= FEW and not pair.low <= 0 <= pair.high
 
 
 def _is_opinion(info: MetricInfo) -> bool:

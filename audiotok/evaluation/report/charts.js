@@ -111,7 +111,9 @@ function drawCurve() {
   }
 }
 
-const shown = new Set(data.subjects.map((s, i) => i).filter((i) => data.subjects[i].competes).slice(0, COLOURS));
+// The best row, and others in their order.
+const competing = data.subjects.map((s, i) => i).filter((i) => data.subjects[i].competes);
+const shown = new Set([data.best, ...competing.filter((i) => i !== data.best)].filter((i) => i >= 0).slice(0, COLOURS));
 
 function drawRadar() {
   const holder = byId('radar');

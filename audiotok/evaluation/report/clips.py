@@ -24,6 +24,7 @@ LONGEST = 12.0  # seconds that the page embeds of a longer recording
 BUDGET = 14_000_000  # characters of all embedded recordings; those past it are left out
 WORST = 3
 WIDTH = 320  # columns of a spectrogram at most
+PEAKS = 400  # columns of a waveform
 BANDS = 64
 
 
@@ -62,9 +63,9 @@ def embedded(view: View, folder: Path, count: int) -> Iterator[dict[str, Any]]:
 
     Yields:
         `clip` and `subjects` (indexes into the results; -1: an original without a row), `audio` and
-        `missing` (data or the reason, one of them None), `spectra` (pictures: decoded, difference;
-        None), `original` (a picture or None), `cut` (whether only the first `LONGEST` seconds are
-        here), `seconds`.
+        `missing` (data or the reason, one of them None), `waves` (`_wave`, or None), `spectra`
+        (pictures: decoded, difference; None), `original` (a picture or None), `cut` (whether only
+        the first `LONGEST` seconds are here), `seconds`.
     """
     left, any_embedded = BUDGET, False  # the first recording is embedded whatever its size
     order = {clip.name: i for i, clip in enumerate(view.results.clips)}
@@ -73,7 +74,7 @@ def embedded(view: View, folder: Path, count: int) -> Iterator[dict[str, Any]]:
         entry["clip"] = order[clip.name]
         left -= sum(
             len(text)
-            for key in ("audio", "spectra")
+            for key in ("audio", "waves", "spectra")
             for item in entry[key]
             for text in (item if isinstance(item, list) else [item])
             if text
@@ -86,7 +87,7 @@ def embedded(view: View, folder: Path, count: int) -> Iterator[dict[str, Any]]:
 
 def _entry(view: View, folder: Path, clip: Clip) -> dict[str, Any]:
     """Return the embedded data of a recording."""
-    subjects, audio, missing, spectra = [], [], [], []
+    subjects, audio, missing, waves, spectra = [], [], [], [], []
     before: NDArray[np.floating] | None = None
     picture, rate = None, 0
     index = {subject.name: i for i, subject in enumerate(view.results.subjects)}
@@ -95,11 +96,12 @@ def _entry(view: View, folder: Path, clip: Clip) -> dict[str, Any]:
     for name, i in (first | index).items():
         path = view.results.audio.get(name, {}).get(clip.name)
         subjects.append(i)
-        data, reason, pictures = None, "its audio was not kept", None
+        data, reason, wave, pictures = None, "its audio was not kept", None, None
         if path is not None:
             try:
                 recording = Audio.load(folder / path, end=LONGEST)
                 data, reason = _data(folder / path, recording, clip.seconds), None
+                wave = _wave(recording)
                 if name == ORIGINAL:
                     rate = recording.rate
                 after = _spectrum(recording, rate or recording.rate)
@@ -111,11 +113,13 @@ def _entry(view: View, folder: Path, clip: Clip) -> dict[str, Any]:
                 data, reason = None, str(error)
         audio.append(data)
         missing.append(reason)
+        waves.append(wave)
         spectra.append(pictures)
     return {
         "subjects": subjects,
         "audio": audio,
         "missing": missing,
+        "waves": waves,
         "spectra": spectra,
         "original": picture,
         "cut": clip.seconds > LONGEST,
@@ -131,6 +135,20 @@ def _data(path: Path, audio: Audio, seconds: float) -> str:
     samples = audio.samples.clamp(-1, 1).T.numpy()
     soundfile.write(buffer, samples, audio.rate, format="FLAC", subtype="PCM_16")
     return b64encode(buffer.getvalue()).decode()
+
+
+def _wave(audio: Audio) -> str:
+    """Return the lowest and highest sample of each of `PEAKS` stretches, as base64 of bytes.
+
+    They alternate; 0 is -1, 128 is silence and 255 is just below 1.
+    """
+    samples = audio.mono().samples[0].numpy()
+    edges = np.linspace(0, len(samples), min(PEAKS, len(samples)), endpoint=False).astype(int)
+    if not len(edges):
+        return ""
+    pairs = np.stack([f.reduceat(samples, edges) for f in (np.minimum, np.maximum)], 1)
+    levels = np.clip(np.round(128 + 128 * pairs), 0, 255).astype(np.uint8)
+    return b64encode(levels.tobytes()).decode()
 
 
 def _spectrum(audio: Audio, rate: int) -> NDArray[np.floating]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from audiotok._platform.console import flat
 from audiotok.evaluation.report.base import Cell, View, best_of, competes, kbps, places, reasons
+from audiotok.evaluation.report.headline import headline
+from audiotok.evaluation.report.matrix import Matrix, matrix, rest
 from audiotok.evaluation.results import Finding
 
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -33,7 +35,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) 
 def markdown(view: View, title: str) -> str:
     """Return the whole report as Markdown."""
     results = view.results
-    lines = [f"# {text(title)}", ""]
+    codebooks = matrix(view)
+    lines = [f"# {text(title)}", "", f"**{text(headline(view))}**", ""]
     lines += [f"- {text(key)}: {text(value)}" for key, value in results.about.items()]
     lines += [f"- scored: {len(results.clips)} recordings, {view.hours():.3f} h", ""]
     for warning in view.warnings():
@@ -49,7 +52,8 @@ def markdown(view: View, title: str) -> str:
     lines += [
         "",
         "Mean [95 % interval], n recordings where some have no score; bold: the best among codecs, "
-        "≈: cannot be told apart from it; in italics: rows to compare with.",
+        "≈: cannot be told apart from it; ∞: infinite, and in no mean; in italics: rows to compare "
+        "with.",
         "",
         "## Protocols",
         "",
@@ -58,16 +62,28 @@ def markdown(view: View, title: str) -> str:
         state = f" **Not run:** {text(info.not_run)}." if info.not_run else ""
         lines.append(f"- **{text(info.name)}** ({info.better} is better): {text(info.protocol)}")
         lines[-1] += f".{state}" if state else ""
-    return "\n".join([*lines, *_pairs(view), *_findings(view), *_failures(view), ""])
+    return "\n".join(
+        [
+            *lines,
+            *_pairs(view),
+            *_codebooks(codebooks),
+            *_findings(view, codebooks),
+            *_failures(view),
+            "",
+        ]
+    )
 
 
 def _cell(cell: Cell) -> str:
     """Return a cell of the main table."""
-    if cell.state != "value":
+    if cell.state not in ("value", "infinite"):
         return text(cell.text)
     number = f"**{cell.text}**" if cell.best else f"{cell.text} ≈" if cell.tied else cell.text
     span = f" [{cell.span}]" if cell.span else ""
-    return number + span + (f" n={cell.n}, {cell.failures} failed" if cell.failed else "")
+    counts = [f"n={cell.n}"] if cell.failed or cell.apart else []
+    counts += [cell.apart] if cell.apart else []
+    counts += [f"{cell.failures} failed"] if cell.failed else []
+    return number + span + (f" {', '.join(counts)}" if counts else "")
 
 
 def _pairs(view: View) -> list[str]:
@@ -85,10 +101,29 @@ def _pairs(view: View) -> list[str]:
     return ["", "## Paired differences", "", *table(head, rows, left=3)]
 
 
-def _findings(view: View) -> list[str]:
-    """Return the lines of the sections of tasks."""
+def _codebooks(known: Matrix | None) -> list[str]:
+    """Return the lines of the matrix of codebooks."""
+    if known is None:
+        return []
+    numbers = [str(k + 1) for k in range(known.codebooks)]
+    rows = [
+        [
+            " ".join((text(fact.name), ARROWS.get(fact.better, ""), text(fact.unit))).strip(),
+            text(", ".join([row.subject, *row.also])),
+            *("" if entry is None else entry.text for entry in row.entries),
+        ]
+        for fact in known.facts
+        for row in fact.rows
+    ]
+    lines = table(["of each codebook", "codec", *numbers], rows, left=2)
+    lines = ["", "## Codebooks", "", *lines]
+    return [*lines, "", *(f"- {text(note)}" for note in known.notes)] if known.notes else lines
+
+
+def _findings(view: View, codebooks: Matrix | None) -> list[str]:
+    """Return the lines of the sections of tasks, without what the matrix of codebooks has."""
     lines: list[str] = []
-    for task, findings in view.tasks().items():
+    for task, findings in rest(view, codebooks).items():
         present = {name for row in findings.values() for name in row}
         subjects = [s.name for s in view.results.subjects if s.name in present]
         rows = []

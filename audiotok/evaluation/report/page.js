@@ -68,6 +68,14 @@ function filterPairs() {
   }
 }
 
+// One fact on the codebooks at a time; without a script all of them are there, each under its name.
+function chooseFact() {
+  for (const body of byId('matrix').tBodies) {
+    body.hidden = body.dataset.fact !== byId('matrix-fact').value;
+    body.rows[0].hidden = true;
+  }
+}
+
 // Recordings without a score come first: a failure is worse than any number.
 function drawWorst() {
   const subject = Number(byId('worst-subject').value);
@@ -80,7 +88,9 @@ function drawWorst() {
   const scores = data.scores[metric][subject];
   const errors = data.errors[metric][subject];
   const scored = scores.map((value, clip) => ({ value, clip })).filter((s) => s.value !== null);
-  scored.sort((a, b) => (better === 'higher' ? a.value - b.value : b.value - a.value));
+  const key = ({ value }) => (value === '∞' ? Infinity : value === '-∞' ? -Infinity : value);
+  const order = (a, b) => (a === b ? 0 : a - b); // two infinities have no difference
+  scored.sort((a, b) => (better === 'higher' ? order(key(a), key(b)) : order(key(b), key(a))));
   const failed = Object.entries(errors).map(([clip, why]) => ({ clip: Number(clip), why }));
   for (const { value, clip, why } of [...failed, ...scored.slice(0, count)]) {
     const about = data.clips[clip];
@@ -88,7 +98,7 @@ function drawWorst() {
     body.append(el('tr', {},
       el('th', { scope: 'row' }, about.name,
         el('small', {}, [about.speaker, `${about.seconds.toFixed(1)} s`].filter(Boolean).join(', '))),
-      why === undefined ? el('td', { class: 'number' }, value.toFixed(places))
+      why === undefined ? el('td', { class: 'number' }, typeof value === 'string' ? value : value.toFixed(places))
         : el('td', { class: 'number failed' }, `failed (${why})`),
       el('td', {}, about.text),
       el('td', {}, player < 0 ? '' : el('a', {

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from audiotok._platform.console import plain
 from audiotok.evaluation.report.base import (
+    INFINITE,
     View,
     best_of,
     competes,
@@ -18,10 +20,11 @@ from audiotok.evaluation.report.base import (
     kbps,
     places,
     reasons,
-    tells,
 )
 from audiotok.evaluation.report.clips import embedded
-from audiotok.evaluation.report.usage import strips
+from audiotok.evaluation.report.headline import headline, standing
+from audiotok.evaluation.report.matrix import Matrix, matrix, rest
+from audiotok.evaluation.results import FEWEST
 
 SCRIPTS = ("page.js", "charts.js", "player.js", "blind.js", "start.js")
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -42,6 +45,7 @@ def page(view: View, folder: Path, *, clips: int, title: str) -> str:
     script = "(function () {\n'use strict';\n"
     script += "\n".join((holder / name).read_text("utf-8") for name in SCRIPTS) + "})();\n"
     entries = list(embedded(view, folder, clips))
+    codebooks, best = matrix(view), standing(view).best
     # Every string in the template is escaped, but for the package's own files and JSON.
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_shown
@@ -58,14 +62,18 @@ def page(view: View, folder: Path, *, clips: int, title: str) -> str:
         view=view,
         results=view.results,
         hours=view.hours(),
+        headline=headline(view),
+        best=best,
+        fewest=FEWEST,
         speakers=len({clip.speaker for clip in view.results.clips if clip.speaker}),
         head=[{"about": info, "arrow": ARROWS[info.better]} for info in view.results.metrics],
         rows=_rows(view),
         pairs=_pairs(view),
-        tasks=_tasks(view),
-        usage=_usage(view),
+        tasks=_tasks(view, codebooks),
+        matrix=codebooks,
+        arrows=ARROWS,
         ran=[info for info in view.results.metrics if not info.not_run],
-        data=_data(view, entries, title),
+        data=_data(view, entries, title, best),
         entries=entries,
         asked=clips,
         kbps=kbps,
@@ -113,17 +121,17 @@ def _pairs(view: View) -> list[dict[str, Any]]:
     rows = []
     for pair in view.results.pairs:
         digits = places((pair.difference, pair.low, pair.high))
-        row = {"pair": pair, "verdict": view.verdict(pair), "tied": not tells(pair)}
+        row = {"pair": pair, "verdict": view.verdict(pair), "tied": not view.better(pair)}
         row["difference"] = f"{pair.difference:+.{digits}f}"
         row["span"] = f"{pair.low:+.{digits}f} to {pair.high:+.{digits}f}"
         rows.append(row)
     return rows
 
 
-def _tasks(view: View) -> list[dict[str, Any]]:
-    """Return the tables of tasks."""
+def _tasks(view: View, codebooks: Matrix | None) -> list[dict[str, Any]]:
+    """Return the tables of tasks, without what the matrix of codebooks has."""
     tasks = []
-    for task, findings in view.tasks().items():
+    for task, findings in rest(view, codebooks).items():
         present = {name for row in findings.values() for name in row}
         subjects = [s.name for s in view.results.subjects if s.name in present]
         rows = []
@@ -149,17 +157,14 @@ def _tasks(view: View) -> list[dict[str, Any]]:
     return tasks
 
 
-def _usage(view: View) -> list[dict[str, Any]]:
-    """Return the usage of codebooks of each subject."""
-    subjects = [{"name": s.name, "rows": strips(s)} for s in view.results.subjects if s.usage]
-    most = max((len(entry["rows"]) for entry in subjects), default=0)
-    for entry in subjects:  # the first of those with the most codebooks is shown expanded
-        entry["open"] = len(entry["rows"]) == most
-        most = -1 if entry["open"] else most
-    return subjects
+def _score(value: float | None) -> float | str | None:
+    """Return a score for the page's script: a number, "∞", or None."""
+    if value is None or math.isfinite(value):
+        return None if value is None else float(f"{value:.6g}")
+    return INFINITE[str(value)]
 
 
-def _data(view: View, entries: list[dict[str, Any]], title: str) -> dict[str, Any]:
+def _data(view: View, entries: list[dict[str, Any]], title: str, best: list[str]) -> dict[str, Any]:
     """Return the data for the page's script: names once, then tables by index."""
     results = view.results
     subjects = []
@@ -179,18 +184,14 @@ def _data(view: View, entries: list[dict[str, Any]], title: str) -> dict[str, An
             [view.score(s.name, clip.name, info.name) for clip in results.clips] if ran else []
             for s in results.subjects
         ]
-        scores.append(
-            [
-                [None if v is None else float(f"{v:.6g}") for v, _ in row]
-                for row in results_by_subject
-            ]
-        )
+        scores.append([[_score(value) for value, _ in row] for row in results_by_subject])
         errors.append(
             [{i: why for i, (v, why) in enumerate(r) if v is None} for r in results_by_subject]
         )
     return {
         "title": title,
         "about": results.about,
+        "best": [subject.name for subject in results.subjects].index(best[0]) if best else -1,
         "subjects": subjects,
         "metrics": metrics,
         "clips": [

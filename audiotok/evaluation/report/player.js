@@ -153,9 +153,12 @@ class Player {
   constructor(entry, number) {
     this.entry = entry;
     const about = data.clips[entry.clip];
-    const first = entry.subjects.find((_, i) => entry.audio[i]);
+    const audible = entry.subjects.filter((_, i) => entry.audio[i]);
+    this.waves = entry.waves.map((text) => (text ? new Uint8Array(bytesOf(text)) : null));
+    // One scale for all versions: that of the loudest.
+    this.loudest = Math.max(1, ...this.waves.filter(Boolean).flatMap((wave) => [...wave].map((byte) => Math.abs(byte - 128))));
     this.transport = new Transport(() => this.draw());
-    this.transport.current = first;
+    this.transport.current = audible.includes(data.best) ? data.best : audible[0];
     this.ready = null;
     this.play = el('button', { type: 'button', class: 'play primary', onclick: () => this.toggle() }, 'Play');
     this.time = el('span', { class: 'time' }, `${clock(0)} / ${clock(entry.seconds)}`);
@@ -166,7 +169,7 @@ class Player {
     this.buttons = entry.subjects.map((subject, i) => el('button', { type: 'button', 'data-subject': nameOf(subject),
       disabled: !entry.audio[i], title: entry.missing[i], onclick: () => this.choose(subject) },
     el('kbd', {}, i < 9 ? String(i + 1) : ''), nameOf(subject)));
-    this.canvas = el('canvas', { width: 1200, height: 124 });
+    this.canvas = el('canvas', { width: 1200, height: 124, role: 'img' });
     this.heads = [0, 1, 2, 3].map(() => el('div', { class: 'head' }));
     this.wave = el('div', { class: 'wave', onclick: (event) => {
       const box = this.wave.getBoundingClientRect();
@@ -213,9 +216,11 @@ class Player {
     const i = this.entry.subjects.indexOf(subject);
     if (!this.entry.audio[i]) return;
     this.activate();
+    this.transport.current = subject;
+    this.picture();
+    this.trace();
     await this.prepare();
     this.transport.choose(subject);
-    this.picture();
   }
 
   picture() {
@@ -244,24 +249,31 @@ class Player {
     this.seek.value = at;
     this.meter.value = transport.started === null ? 0 : transport.level();
     this.heads.forEach((head) => { head.style.left = `${100 * at / transport.duration}%`; });
-    if (this.drawn !== transport.current) this.trace();
   }
 
+  // The waveform of the version chosen, over the original's in grey.
   trace() {
-    this.drawn = this.transport.current;
-    const samples = this.transport.buffers.get(this.drawn).getChannelData(0);
+    const { entry, canvas } = this;
+    const at = entry.subjects.indexOf(this.transport.current);
+    const original = entry.subjects.findIndex((subject) => nameOf(subject) === 'original');
+    const style = getComputedStyle(this.box);
+    canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
+    if (original >= 0 && original !== at) this.shape(this.waves[original], style.getPropertyValue('--muted'), 0.3);
+    if (at >= 0) this.shape(this.waves[at], style.getPropertyValue('--c0'), 1);
+    canvas.setAttribute('aria-label', at < 0 ? 'Waveform' : `Waveform of ${nameOf(this.transport.current)}`);
+  }
+
+  shape(wave, fill, opacity) {
+    if (!wave) return;
     const { width, height } = this.canvas;
     const pen = this.canvas.getContext('2d');
-    pen.clearRect(0, 0, width, height);
-    pen.fillStyle = getComputedStyle(this.box).getPropertyValue('--c0');
-    const step = samples.length / width;
-    for (let x = 0; x < width; x += 1) {
-      let low = 0, high = 0;
-      for (let i = Math.floor(x * step); i < (x + 1) * step; i += 1) {
-        low = Math.min(low, samples[i] || 0);
-        high = Math.max(high, samples[i] || 0);
-      }
-      pen.fillRect(x, height / 2 * (1 - high), 1, Math.max(1, height / 2 * (high - low)));
+    pen.fillStyle = fill;
+    pen.globalAlpha = opacity;
+    const step = width / (wave.length / 2);
+    const y = (byte) => height / 2 * (1 - (byte - 128) / this.loudest);
+    for (let i = 0; i < wave.length; i += 2) {
+      const top = y(wave[i + 1]);
+      pen.fillRect(i / 2 * step, top, Math.max(1, step - 0.5), Math.max(1, y(wave[i]) - top));
     }
   }
 }

@@ -14,7 +14,7 @@ from audiotok.evaluation.report.base import View, reasons
 SCORES = ("subject", "recording", "metric", "value", "total", "count", "error")
 MEANS = (
     *("subject", "kind", "nominal_kbps", "kbps", "metric", "better", "unit"),
-    *("mean", "low", "high", "n", "failed", "reasons"),
+    *("mean", "low", "high", "n", "failed", "reasons", "infinite"),
 )
 
 
@@ -47,7 +47,7 @@ def mean_rows(view: View) -> Iterator[tuple[Any, ...]]:
             yield (
                 *(subject.name, subject.kind, subject.nominal_kbps, subject.kbps),
                 *(info.name, info.better, info.unit),
-                *(cell.value, low, high, cell.n, cell.failures, why),
+                *(cell.value, low, high, cell.n, cell.failures, why, cell.apart),
             )
 
 

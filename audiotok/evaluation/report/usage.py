@@ -13,7 +13,7 @@ COLUMNS = 128  # columns of a strip; a larger codebook has several entries in ea
 
 
 def strips(subject: Subject) -> list[dict[str, Any]]:
-    """Return for each codebook its `strip` (a PNG), `size`, `used`, `share` and `perplexity`.
+    """Return for each codebook `strip` (a PNG), `size`, `frames`, `used`, `share`, `perplexity`.
 
     A strip runs from the entry used most to the one used least; its colour is the logarithm of the
     count, on one scale for all codebooks of a subject. Entries past the given counts were never
@@ -36,6 +36,7 @@ def strips(subject: Subject) -> list[dict[str, Any]]:
                 "codebook": i + 1,
                 "strip": png(np.log1p(binned)[None], 0, float(np.log1p(max(top, 1)))),
                 "size": size,
+                "frames": int(total),
                 "used": int((use > 0).sum()),
                 "share": float((use > 0).mean()),
                 "perplexity": float(np.exp(-(share * np.log(share)).sum())) if total else 0.0,

@@ -13,7 +13,13 @@ from audiotok.codecs.models.base import Codec
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task
 from audiotok.nn.quantizers.base import Codebook
-from audiotok.tokens.statistics import code_counts, entropy, entropy_bias
+from audiotok.tokens.statistics import (
+    FRAMES_AN_ENTRY,
+    EntryUse,
+    code_counts,
+    entropy,
+    entropy_bias,
+)
 
 FIRST = 10  # frames that count as the beginning of a recording
 NEAR = 0.01  # duplicates are nearer than this share of the r.m.s. distance from the mean
@@ -26,7 +32,8 @@ class Codes(Task):
     protocol = (
         "plug-in entropies of single codes, in bits, over all frames of the corpus; by position "
         "on as many frames each, drawn at random, as few frames alone lower an entropy; an entry "
-        "is dead if no frame has it, a duplicate if another lies within "
+        f"is dead if none of {FRAMES_AN_ENTRY} frames or more for each entry has it, a duplicate "
+        "if another lies within "
         f"{NEAR:.0%} of the entries' r.m.s. distance from their mean"
     )
 
@@ -48,14 +55,27 @@ class Codes(Task):
 
     def _book(self, of: str, counts: np.ndarray, bits: float, size: int) -> list[Finding]:
         """Return the entropy and usage of one codebook."""
-        n, used = int(counts.sum()), len(counts)
+        n = int(counts.sum())
+        use = EntryUse(len(counts), size, n)
         most = f"of {math.log2(size):.2f}; the estimate is low by about {entropy_bias(counts):.3f}"
-        dead = f"of {size}" + (f"; only {n} frames were seen" if n < 20 * size else "")
         return [
             self.finding(f"entropy {of}", bits, unit="bits", better="higher", n=n, note=most),
             self.finding(f"perplexity {of}", 2**bits, better="higher", n=n, note=f"of {size}"),
-            self.finding(f"entries used {of}", 100 * used / size, unit="%", better="higher", n=n),
-            self.finding(f"dead entries {of}", size - used, better="lower", n=n, note=dead),
+            self.finding(
+                f"entries seen {of}",
+                100 * use.seen / size,
+                unit="%",
+                better="higher",
+                n=n,
+                note=f"of {size}; used alike, {use.expected_unseen:.1f} would be unseen",
+            ),
+            self.finding(
+                f"dead entries {of}",
+                use.dead,
+                better="lower",
+                n=n,
+                note=use.too_few or f"of {size}",
+            ),
         ]
 
     def _duplicates(self, codec: Codec, codebooks: int) -> list[Finding]:
