@@ -1,0 +1,49 @@
+"""Links in the reference of the API: types of this package to their pages, others as plain text.
+
+The site is built without a network, so names of other packages (torch, numpy) cannot be looked up,
+and what is private has no page. Both are left as text. Any other reference that leads nowhere is a
+warning, and so an error.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING, Any
+
+from docutils.nodes import document
+from sphinx.addnodes import pending_xref
+
+if TYPE_CHECKING:
+    from docutils.nodes import Element
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+
+def _builtins(app: Sphinx, page: document) -> None:
+    """Leave Python's own types as text: `bytes` is not some class's attribute of that name."""
+    for node in list(page.findall(pending_xref)):
+        if node.get("refdomain") == "py" and hasattr(builtins, node["reftarget"]):
+            node.replace_self(node.children)
+
+
+def _resolve(app: Sphinx, env: BuildEnvironment, node: Any, text: Element) -> Element | None:
+    """Return the link of a type to the public class of its name, or else its text alone."""
+    if node.get("refdomain") != "py" or node.get("reftype") not in ("class", "obj", "exc"):
+        return None
+    domain: Any = env.get_domain("py")
+    last = node["reftarget"].rpartition(".")[2]
+    classes = [
+        name
+        for name, entry in domain.objects.items()
+        if name.rpartition(".")[2] == last and entry.objtype in ("class", "exception")
+    ]
+    if len(classes) != 1:
+        return text
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "class", classes[0], node, text)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the extension with Sphinx."""
+    app.connect("doctree-read", _builtins)
+    app.connect("missing-reference", _resolve)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
