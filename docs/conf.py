@@ -17,7 +17,6 @@ version = release = __version__
 extensions = [
     "myst_nb",  # Markdown, and the notebook, which is run
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
     "generate",
     "api_types",
@@ -42,6 +41,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": r"/plot_",
     "abort_on_example_error": True,
+    "run_stale_examples": True,  # an example that is unchanged may fail since the package changed
     "show_memory": False,
     "min_reported_time": 1e9,  # times of the machine that builds say nothing
     "write_computation_times": False,
@@ -51,5 +51,7 @@ sphinx_gallery_conf = {
 html_theme = "furo"
 html_title = "audiotok"
 html_extra_path = ["../egs/data/bench/report.html", "../egs/data/bench/listen.html"]
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_copyright = False
 html_show_sphinx = False

@@ -21,10 +21,10 @@ def api(module: str) -> str:
     names = public(module)
     if not names:
         return f"`{module}` declares no public names."
-    owners = _owners()
-    own = [name for name in names if owners[_key(module, name)] == (module, name)]
+    owned = owners()
+    own = [name for name in names if owned[_key(module, name)] == (module, name)]
     lines = []
-    linked = [[_link(owners[_key(module, name)]), code(f"{module}.{name}")] for name in names if name not in own]
+    linked = [[_link(owned[_key(module, name)]), code(f"{module}.{name}")] for name in names if name not in own]
     if linked:
         lines.append(table(["described under", "the same as"], linked))
     lines += ["```{eval-rst}", f".. py:currentmodule:: {module}", ""]
@@ -46,13 +46,13 @@ def _key(module: str, name: str) -> Any:
     return module, name
 
 
-def _owners() -> dict[Any, tuple[str, str]]:
+def owners() -> dict[Any, tuple[str, str]]:
     """Return for each public object the first module and name that it has."""
-    owners: dict[Any, tuple[str, str]] = {}
+    first: dict[Any, tuple[str, str]] = {}
     for module in MODULES:
         for name in public(module):
-            owners.setdefault(_key(module, name), (module, name))
-    return owners
+            first.setdefault(_key(module, name), (module, name))
+    return first
 
 
 def _link(owner: tuple[str, str]) -> str:

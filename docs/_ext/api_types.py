@@ -1,6 +1,6 @@
-"""Links in the reference of the API: types of this package to their pages, others as plain text.
+"""Docstrings and links in the reference of the API.
 
-The site is built without a network, so names of other packages (torch, numpy) cannot be looked up,
+Types of this package are linked to their pages. The site is built without a network, so names of other packages (torch, numpy) cannot be looked up,
 and what is private has no page. Both are left as text. Any other reference that leads nowhere is a
 warning, and so an error.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from docutils.nodes import document
 from sphinx.addnodes import pending_xref
+from sphinx.ext.napoleon import _process_docstring
 
 if TYPE_CHECKING:
     from docutils.nodes import Element
@@ -42,8 +43,18 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: Any, text: Element) -> El
     return domain.resolve_xref(env, node["refdoc"], app.builder, "class", classes[0], node, text)
 
 
+def _docstring(app: Sphinx, what: str, *arguments: Any) -> None:
+    """Have napoleon read a docstring; that of a property is prose, not `TYPE: meaning`."""
+    _process_docstring(app, "method" if what == "property" else what, *arguments)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
+    app.setup_extension("sphinx.ext.napoleon")
+    for listener in list(app.events.listeners["autodoc-process-docstring"]):
+        if listener.handler is _process_docstring:
+            app.disconnect(listener.id)
+    app.connect("autodoc-process-docstring", _docstring)
     app.connect("doctree-read", _builtins)
     app.connect("missing-reference", _resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -78,7 +78,8 @@ def _flags(name: str, kind: Any, info: OptionInfo) -> str:
     """Return the spellings of an option; typer makes `--no-NAME` where none is declared."""
     long = f"--{name.replace('_', '-')}"
     undeclared = [long, f"--no-{long[2:]}"] if kind is bool else [long]
-    return ", ".join(map(code, info.param_decls or undeclared))
+    declared = [info.default, *(info.param_decls or [])]  # typer calls the first one a default
+    return ", ".join(map(code, [one for one in declared if isinstance(one, str)] or undeclared))
 
 
 def _type(kind: Any, info: OptionInfo) -> str:
@@ -90,12 +91,8 @@ def _type(kind: Any, info: OptionInfo) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(map(code, get_args(kind)))
     names = {str: "text", int: "integer", float: "number", Path: "path"}
-    bounds = [f"{word} {bound:g}" for word, bound in _bounds(info) if bound is not None]
-    return " ".join([names[kind], " and ".join(bounds)]).strip()
-
-
-def _bounds(info: OptionInfo) -> list[tuple[str, float | None]]:
-    return [("of at least", info.min), ("of at most" if info.min is None else "at most", info.max)]
+    bounds = [("at least", info.min), ("at most", info.max)]
+    return ", ".join([names[kind], *(f"{word} {n:g}" for word, n in bounds if n is not None)])
 
 
 def _default(value: Any, parameter: inspect.Parameter) -> str:

@@ -103,7 +103,7 @@ def _mean(mean: dict[str, Any] | None, digits: int, spans: bool) -> str:
     if mean is None or mean["value"] is None:
         return ""
     value, low, high = (f"{mean[key]:.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})" if spans else value
+    return f"{value}<br>({low}&nbsp;to&nbsp;{high})" if spans else value
 
 
 def _scores(content: dict[str, Any], options: dict[str, str]) -> str:

@@ -26,7 +26,8 @@ one, other = (codec.encode(reading[start : start + 48000]) for start in (0, 6400
 
 def swapped(first: Tokens, second: Tokens, codebooks: int) -> Tokens:
     """Return tokens with so many codebooks of the first, and the rest of the second."""
-    return replace(second, codes=np.concatenate([first.codes[:codebooks], second.codes[codebooks:]]))
+    codes = [first.codes[:codebooks], second.codes[codebooks:]]
+    return replace(second, codes=np.concatenate(codes))
 
 
 # %%
@@ -37,12 +38,8 @@ def swapped(first: Tokens, second: Tokens, codebooks: int) -> Tokens:
 metric = Mel()
 sounds = [codec.decode(one), codec.decode(other)]
 counts = range(codec.codebooks + 1)
-distances = np.array(
-    [
-        [metric.score(codec.decode(swapped(one, other, k)), sound).value for sound in sounds]
-        for k in counts
-    ]
-)
+mixtures = [codec.decode(swapped(one, other, k)) for k in counts]
+distances = np.array([[metric.score(m, sound).value for sound in sounds] for m in mixtures])
 figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
 axes.plot(counts, distances, marker="o", label=["to the first", "to the second"])
 axes.set(xlabel="codebooks taken from the first recording", ylabel="mel distance, dB")
