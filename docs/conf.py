@@ -34,7 +34,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-default_role = "code"  # docstrings write `name` as Markdown does
+napoleon_use_ivar = True
 
 sphinx_gallery_conf = {
     "examples_dirs": "examples",

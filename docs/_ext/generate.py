@@ -63,12 +63,16 @@ def setup(app: Sphinx) -> dict[str, bool]:
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def main() -> None:
-    """Write the generated parts of pages anew, or check them."""
+def main(words: list[str] | None = None) -> None:
+    """Write the generated parts of pages anew, or check them.
+
+    Args:
+        words: arguments; None for those of the command line.
+    """
     parser = argparse.ArgumentParser(description="Write the generated parts of pages anew.")
     parser.add_argument("pages", nargs="+", type=Path, help="Markdown files.")
     parser.add_argument("--check", action="store_true", help="Write nothing; fail if they differ.")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     stale = []
     for page in arguments.pages:
         text = page.read_text("utf-8")

@@ -89,8 +89,11 @@ def _commands() -> list[str]:
 @pytest.mark.parametrize("command", _commands())
 def test_the_reference_has_what_help_has(command: str):
     shown = audiotok(*command.split(), "--help").out
-    section = re.search(rf"^##+ `audiotok {command}`$(.*?)(?=^\(audiotok|\Z)", cli_reference.cli(), re.M | re.S)
+    pattern = rf"^##+ `audiotok {command}`$(.*?)(?=^\(audiotok|\Z)"
+    section = re.search(pattern, cli_reference.cli(), re.MULTILINE | re.DOTALL)
     assert section
+    if "```text\naudiotok " not in section[1]:  # a group, whose help names its commands
+        return
     flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", shown)) - {"--help"}
     assert flags <= set(re.findall(r"--[a-z][\w-]*", section[1]))
     declared = re.findall(r"^\| `(--[\w-]+)", section[1], re.MULTILINE)
