@@ -53,7 +53,8 @@ def _command(title: str, function: Any) -> Iterator[str]:
             arguments.append([code(shown), cell(info.help or "")])
         elif not info.hidden:
             facts = [_flags(name, kind, info), _type(kind, info), _default(value, parameter)]
-            options.append([*facts, cell(info.help or "")])
+            variable = f" Also `${info.envvar}`." if info.envvar else ""
+            options.append([*facts, cell(info.help or "") + variable])
     yield f"```text\n{' '.join([title, *usage, '[OPTIONS]' if options else '']).strip()}\n```"
     yield help_text
     if examples:

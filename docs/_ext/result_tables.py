@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import audiotok
 from markup import cell, code, table
 
 from audiotok.evaluation.report.base import places
@@ -46,7 +47,7 @@ def results(argument: str) -> str:
         return _curves(file, options)
     content = json.loads(file.read_text("utf-8"))
     made = _means(content, options) if "means" in content else _scores(content, options)
-    return f"{made}\n\n{_provenance(content, file)}"
+    return "\n\n".join(filter(None, [made, _earlier(content), _provenance(content, file)]))
 
 
 def stored(name: str) -> Path:
@@ -167,6 +168,20 @@ def _fingerprint(subject: dict[str, Any]) -> str:
     decoder = facts.get("decoder fingerprint")
     family = re.split(r"[@:]", subject["name"])[0]
     return f"{family} {code(facts['fingerprint'])}" + (f", decoder {code(decoder)}" if decoder else "")
+
+
+def _earlier(content: dict[str, Any]) -> str:
+    """Return a warning where `speech` was measured with other weights than those that ship."""
+    prints = {_fingerprint(one) for one in content.get("subjects", [])} - {""}
+    measured = {text for text in prints if text.startswith("speech ")}
+    if not measured:
+        return ""
+    codec = audiotok.load("speech")
+    facts = {"fingerprint": codec.fingerprint, "decoder fingerprint": codec.decoder_fingerprint}
+    shipped = _fingerprint({"name": "speech", **facts})
+    if measured == {shipped}:
+        return ""
+    return f"**Of earlier weights** ({', '.join(sorted(measured))}); those that ship are {shipped}."
 
 
 def _protocols(content: dict[str, Any]) -> dict[str, str]:
