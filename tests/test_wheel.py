@@ -49,7 +49,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / "source")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    _run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", "dist", "./source", folder=folder)
+    _run(
+        *pip, "wheel", "--no-deps", "--no-build-isolation", "-w", "dist", "./source", folder=folder
+    )
     return next((folder / "dist").glob("*.whl"))
 
 
@@ -79,8 +81,12 @@ def test_the_demo_runs_from_the_wheel_offline(wheel: Path, tmp_path: Path):
     where = _run(python, "-c", "import audiotok; print(audiotok.__file__)", folder=tmp_path)
     assert where.startswith(str(site))
     with pytest.raises(AssertionError, match="the demo uses no network"):
-        _run(python, "-c", "import socket; socket.create_connection(('a.test', 80))", folder=tmp_path)
-    _run(tmp_path / "clean/bin/audiotok", "roundtrip", "reading.flac", "-o", "demo", folder=tmp_path)
+        _run(
+            python, "-c", "import socket; socket.create_connection(('a.test', 80))", folder=tmp_path
+        )
+    _run(
+        tmp_path / "clean/bin/audiotok", "roundtrip", "reading.flac", "-o", "demo", folder=tmp_path
+    )
     made = {path.name for path in (tmp_path / "demo").iterdir()}
     assert {"reading.tok", "reading.wav", "reading.png"} <= made
 

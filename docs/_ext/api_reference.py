@@ -24,9 +24,10 @@ def api(module: str) -> str:
     owned = owners()
     own = [name for name in names if owned[_key(module, name)] == (module, name)]
     lines = []
-    linked = [[_link(owned[_key(module, name)]), code(f"{module}.{name}")] for name in names if name not in own]
-    if linked:
-        lines.append(table(["described under", "the same as"], linked))
+    others = [name for name in names if name not in own]
+    if others:
+        links = [[code(name), _link(owned[_key(module, name)])] for name in others]
+        lines += [table(["name", "is described as"], links), ""]
     lines += ["```{eval-rst}", f".. py:currentmodule:: {module}", ""]
     for name in own:
         lines += _directive(module, name)
@@ -64,9 +65,15 @@ def _directive(module: str, name: str) -> list[str]:
     value = getattr(import_module(module), name)
     full = f"{module}.{name}"
     if inspect.isclass(value):
-        return [f".. autoclass:: {full}", "   :members:", "   :show-inheritance:", ""]
+        bases = ["   :show-inheritance:"] if value.__bases__ != (object,) else []
+        return [f".. autoclass:: {full}", "   :members:", *bases, ""]
     if inspect.isroutine(value):
         return [f".. autofunction:: {full}", ""]
     if inspect.ismodule(value):
-        return [f".. py:module:: {full}", "", f"   {(value.__doc__ or '').partition(chr(10))[0]}", ""]
+        return [
+            f".. py:module:: {full}",
+            "",
+            f"   {(value.__doc__ or '').partition(chr(10))[0]}",
+            "",
+        ]
     return [f".. autodata:: {full}", "   :no-value:", ""]

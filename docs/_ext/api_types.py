@@ -53,7 +53,7 @@ def _prose(paragraph: str) -> str:
 
 
 def _docstring(
-    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+    app: Sphinx, what: Any, name: str, value: Any, options: Any, lines: list[str]
 ) -> None:
     """Have napoleon read a docstring; that of a property is prose, not `TYPE: meaning`."""
     lines[:] = restructured("\n".join(lines)).split("\n")

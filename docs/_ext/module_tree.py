@@ -14,7 +14,10 @@ from audiotok._platform.registry import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "audiotok"
-LINE = "audio tokens nn data runtime codecs evaluation training corpus serving lm cli".split()
+LINE = (
+    *("audio", "tokens", "nn", "data", "runtime", "codecs", "evaluation", "training", "corpus"),
+    *("serving", "lm", "cli"),
+)
 """The rooms, from left to right: a file imports from its own room and from those before it."""
 
 
@@ -39,10 +42,11 @@ def rooms(_: str = "") -> str:
 
 def modules(_: str = "") -> str:
     """Return a section for each room: every file of it, with the first line of its docstring."""
-    return "\n\n".join(
-        f"(room-{room.strip('_')})=\n### `{room}/`\n\n{table(['file', 'what it holds'], _files(room))}"
-        for room in ("_platform", *LINE)
-    )
+    sections = []
+    for room in ("_platform", *LINE):
+        head = f"(room-{room.strip('_')})=\n### `{room}/`"
+        sections.append(f"{head}\n\n{table(['file', 'what it holds'], _files(room))}")
+    return "\n\n".join(sections)
 
 
 def _files(room: str) -> Iterator[list[str]]:
@@ -67,8 +71,10 @@ def parts(_: str = "") -> str:
             if file.stem not in ("__init__", "base")
         ]
         head = f"## {folder.rpartition('.')[2].capitalize()}"
-        say = f"{summary(path / 'base.py')} The family `{family}` is in `audiotok/{path.relative_to(PACKAGE)}`."
-        sections.append(f"{head}\n\n{say}\n\n{table(['name', 'what it is'], rows)}")
+        where = f"The family `{family}` is in `audiotok/{path.relative_to(PACKAGE)}`."
+        sections.append(
+            f"{head}\n\n{summary(path / 'base.py')} {where}\n\n{table(['name', 'what it is'], rows)}"
+        )
     return "\n\n".join(sections)
 
 

@@ -38,7 +38,9 @@ def _tables(kind: type, name: str) -> Iterator[str]:
         inner = _table_of(hints[field.name])
         path = f"{name}.{field.name}".lstrip(".")
         if inner:
-            key = {dict: f"{path}.NAME", tuple: f"[{path}]"}.get(_container(hints[field.name]), path)
+            key = {dict: f"{path}.NAME", tuple: f"[{path}]"}.get(
+                _container(hints[field.name]), path
+            )
             below.append((inner, key))
         rows.append([code(field.name), *_facts(field, hints[field.name]), cell(notes[field.name])])
     yield table(["key", "type", "range", "default", "meaning"], rows)

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import audiotok
 from markup import cell, code, table
 
+import audiotok
 from audiotok.evaluation.report.base import places
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,9 @@ def stored(name: str) -> Path:
     Raises:
         ValueError: there is none; names those that there are.
     """
-    known = {path.stem: path for path in sorted(STORED.iterdir()) if path.suffix in (".json", ".csv")}
+    known = {
+        path.stem: path for path in sorted(STORED.iterdir()) if path.suffix in (".json", ".csv")
+    }
     known["bench"] = BENCH
     if name not in known:
         raise ValueError(f"no results {name!r}; there are {', '.join(known)}")
@@ -167,7 +169,9 @@ def _fingerprint(subject: dict[str, Any]) -> str:
         return ""
     decoder = facts.get("decoder fingerprint")
     family = re.split(r"[@:]", subject["name"])[0]
-    return f"{family} {code(facts['fingerprint'])}" + (f", decoder {code(decoder)}" if decoder else "")
+    return f"{family} {code(facts['fingerprint'])}" + (
+        f", decoder {code(decoder)}" if decoder else ""
+    )
 
 
 def _earlier(content: dict[str, Any]) -> str:

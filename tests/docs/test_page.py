@@ -19,7 +19,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in PAGES}
 BLOCKS = {name: page.blocks(text) for name, text in TEXTS.items()}
 # However a fence is written: indented, of tildes, or as a directive.
-ANY_FENCE = re.compile(r"^\s*(?:```+|~~~+|:::+) *(?:\{[\w-]+\} *)?(python|bash|py|sh|shell)\b", re.M)
+ANY_FENCE = re.compile(
+    r"^\s*(?:```+|~~~+|:::+) *(?:\{[\w-]+\} *)?(python|bash|py|sh|shell)\b", re.M
+)
 
 
 @pytest.fixture
@@ -57,7 +59,9 @@ def test_readme_opens_with_the_two_commands():
     assert commands == ["make demo", "make test"]
 
 
-@pytest.mark.parametrize("name", [n for n, blocks in BLOCKS.items() if any(not b.slow for b in blocks)])
+@pytest.mark.parametrize(
+    "name", [n for n, blocks in BLOCKS.items() if any(not b.slow for b in blocks)]
+)
 def test_blocks(name: str, folder: Path):
     done = _read(ROOT / name, folder)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -113,7 +117,9 @@ def test_what_runs(tmp_path: Path):
     ]
 
 
-@pytest.mark.parametrize("code", ["bash\nfalse | true", "python\n1 / 0", "python\nraise SystemExit"])
+@pytest.mark.parametrize(
+    "code", ["bash\nfalse | true", "python\n1 / 0", "python\nraise SystemExit"]
+)
 def test_a_block_that_fails_is_named(code: str, tmp_path: Path):
     (tmp_path / "page.md").write_text(f"\n```{code}\n```\n", "utf-8")
     done = _read(tmp_path / "page.md", tmp_path)

@@ -65,7 +65,7 @@ def test_the_command(tmp_path: Path):
     marker = "<!-- results: bench columns=pesq rows=speech@8 -->"
     page.write_text(f"before\n\n{marker}\n<!-- end -->\n\nafter\n", "utf-8")
 
-    with pytest.raises(SystemExit, match="page.md"):
+    with pytest.raises(SystemExit, match=r"page\.md"):
         generate.main([str(page), "--check"])
     generate.main([str(page)])
     generate.main([str(page), "--check"])

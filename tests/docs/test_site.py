@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import api_reference
 import cli_reference
@@ -17,13 +17,13 @@ import module_tree
 import pytest
 import recipe_reference
 from commandline import audiotok, environment
+from test_architecture import LINE
 
 from audiotok._platform.config import range_of
 from audiotok._platform.registry import FAMILIES, names
 from audiotok.evaluation.bench.recipe import BenchRecipe
 from audiotok.lm.recipe import LmRecipe
 from audiotok.training.recipe import Recipe, Train
-from test_architecture import LINE
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -51,9 +51,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_public_name_has_an_entry(site: Path):
     from sphinx.util.inventory import InventoryFile
 
+    file: Any
     with (site / "objects.inv").open("rb") as file:
         inventory = InventoryFile.load(file, "", lambda base, uri: uri)
-    entries = {name for kind, found in inventory.items() if kind.startswith("py:") for name in found}
+    entries = {
+        name for kind, found in inventory.items() if kind.startswith("py:") for name in found
+    }
     owners = {".".join(owner) for owner in api_reference.owners().values()}
     assert owners
     assert owners <= entries
@@ -122,9 +125,7 @@ class _Table:
     # above it.
     above: int = 2
     bare: int = 3
-    wrapped: tuple[int, ...] = (
-        1,
-    )  # the comment after it
+    wrapped: tuple[int, ...] = (1,)  # the comment after it
 
 
 def test_comments_are_those_of_their_keys():
@@ -137,7 +138,7 @@ def test_comments_are_those_of_their_keys():
 
 
 def test_the_line_of_rooms_is_the_rule():
-    assert tuple(module_tree.LINE) == LINE
+    assert module_tree.LINE == LINE
     assert "\n" + "  ".join(LINE) + "\n" in (DOCS / "architecture.md").read_text("utf-8")
 
 
