@@ -72,9 +72,8 @@ def parts(_: str = "") -> str:
         ]
         head = f"## {folder.rpartition('.')[2].capitalize()}"
         where = f"The family `{family}` is in `audiotok/{path.relative_to(PACKAGE)}`."
-        sections.append(
-            f"{head}\n\n{summary(path / 'base.py')} {where}\n\n{table(['name', 'what it is'], rows)}"
-        )
+        say = f"{summary(path / 'base.py')} {where}"
+        sections.append(f"{head}\n\n{say}\n\n{table(['name', 'what it is'], rows)}")
     return "\n\n".join(sections)
 
 
