@@ -21,6 +21,7 @@ from api_reference import api
 from cli_reference import cli
 from module_tree import docstring, modules, parts, rooms
 from recipe_reference import recipe
+from repository import page, relinked
 from result_tables import results
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ KINDS: dict[str, Callable[[str], str]] = {
     "cli": cli,
     "docstring": docstring,
     "modules": modules,
+    "page": page,
     "parts": parts,
     "recipe": recipe,
     "results": results,
@@ -53,8 +55,10 @@ def fill(text: str) -> str:
 
 
 def _read(app: Sphinx, name: str, source: list[str]) -> None:
-    """Fill in a page that Sphinx has read."""
-    source[0] = fill(source[0])
+    """Fill in a page that Sphinx has read, and turn its links to the site."""
+    file = Path(app.env.doc2path(name))
+    if file.suffix == ".md":
+        source[0] = relinked(fill(source[0]), file.parent, file)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -74,13 +78,13 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help="Write nothing; fail if they differ.")
     arguments = parser.parse_args(words)
     stale = []
-    for page in arguments.pages:
-        text = page.read_text("utf-8")
+    for file in arguments.pages:
+        text = file.read_text("utf-8")
         filled = fill(text)
         if filled != text and arguments.check:
-            stale.append(str(page))
+            stale.append(str(file))
         elif filled != text:
-            page.write_text(filled, "utf-8")
+            file.write_text(filled, "utf-8")
     if stale:
         sys.exit(f"not as the sources say: {', '.join(stale)}; run this without --check")
 
