@@ -66,7 +66,8 @@ def _directive(module: str, name: str) -> list[str]:
     full = f"{module}.{name}"
     if inspect.isclass(value):
         bases = ["   :show-inheritance:"] if value.__bases__ != (object,) else []
-        return [f".. autoclass:: {full}", "   :members:", *bases, ""]
+        kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
+        return [f".. {kind}:: {full}", "   :members:", *bases, ""]
     if inspect.isroutine(value):
         return [f".. autofunction:: {full}", ""]
     if inspect.ismodule(value):
