@@ -152,13 +152,8 @@ def _file() -> Iterator[Names]:
 
 @contextmanager
 def _transformers() -> Iterator[Names]:
-    transformers = pytest.importorskip("transformers")
-    yield {
-        "audiotok": audiotok,
-        "AutoModel": transformers.AutoModel,
-        "AutoFeatureExtractor": transformers.AutoFeatureExtractor,
-        "wave": SAMPLES[0],
-    }
+    pytest.importorskip("transformers")
+    yield {"wave": SAMPLES[0]}
 
 
 @contextmanager
