@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint bench pictures clean
+.PHONY: demo test test-all lint docs results bench pictures clean
 
 demo: $(VENV)/user
 	$(BIN)/audiotok roundtrip egs/data/reading.flac -o demo --force
@@ -19,6 +19,14 @@ lint: $(VENV)/developer
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The site, into build/docs; `make test` builds it too.
+docs: $(VENV)/developer
+	$(BIN)/python -m sphinx -W --keep-going -E -d build/doctrees -b html docs build/docs
+
+# Tables of stored results that pages outside of the site keep.
+results: $(VENV)/user
+	$(BIN)/python docs/_ext/generate.py *.md
 
 bench: $(VENV)/developer
 	$(BIN)/python tests/bench/encode.py
@@ -48,4 +56,4 @@ $(VENV)/developer: $(VENV)/user
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build docs/gallery *.egg-info

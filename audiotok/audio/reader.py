@@ -181,6 +181,7 @@ def open_audio(
 
     >>> with open_audio("ten hours.flac") as source:
     ...     for block in source.blocks(16000, rate=16000, mono=True):
+    ...         print(block.shape)
 
     Args:
         path: the file.

@@ -135,7 +135,7 @@ class Step:
         loss = quantized.losses.get("commitment")
         if loss is None:
             kind = type(self.modules.codec.quantizer).__name__
-            raise InputError(f"[loss] commitment: {kind} has none; leave it out of the recipe")
+            raise ValueError(f"[loss] commitment: {kind} has none; leave it out of the recipe")
         return loss
 
     def _reconstruction(self, name: str, output: Tensor, wave: Tensor, keep: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class Agrvq(Rvq):
     Args:
         features: width d of the latent, an even number.
         codebooks: number of codebooks.
-        size: number of entries in either half of a codebook, which has `size`^2 codes.
+        size: number of entries in either half of a codebook, which has `size * size` codes.
         width: width of the projection that entries are searched in.
 
     Source: LongCat-Audio-Codec 2025, arXiv:2510.15227, and its published inference code.

@@ -1,0 +1,59 @@
+"""
+Encode a recording and look at its tokens
+=========================================
+
+A recording becomes a table of integers: one row for each codebook, one column for each frame.
+"""
+
+# %%
+# Encode
+# ------
+# The codec `speech` ships with the package, so nothing is downloaded. Audio of any rate is
+# resampled to the codec's 16 kHz.
+
+import matplotlib.pyplot as plt
+from IPython.display import Audio as Player
+
+import audiotok
+
+codec = audiotok.load("speech")
+audio = audiotok.Audio.load("../../egs/data/reading.flac")[: 4 * 48000]
+tokens = codec.encode(audio)
+print(tokens)
+print(tokens.codes.shape, "codebooks, frames")
+
+# %%
+# Look
+# ----
+# A frame stands for 320 samples, which is 20 ms. The first codebook was distilled from a speech
+# recogniser, the later ones refine the sound.
+
+seconds = tokens.seconds
+figure, (wave, codes) = plt.subplots(2, figsize=(9, 5), sharex=True, layout="constrained")
+samples = audio.samples[0]
+wave.plot([i * audio.seconds / len(samples) for i in range(len(samples))], samples, linewidth=0.4)
+wave.set_ylabel("amplitude")
+image = codes.imshow(
+    tokens.codes,
+    aspect="auto",
+    interpolation="nearest",
+    extent=(0, seconds, tokens.codebooks + 0.5, 0.5),
+    cmap="twilight",
+)
+codes.set(xlabel="time, s", ylabel="codebook")
+figure.colorbar(image, ax=codes, label="entry")
+
+# %%
+# Listen
+# ------
+# All eight codebooks are 4 kbps. A prefix of them decodes too, at a lower rate and with a coarser
+# sound: here two, 1 kbps.
+
+decoded = codec.decode(tokens)
+assert len(decoded) == tokens.samples  # as many samples as went in
+Player(decoded.samples.numpy(), rate=decoded.rate)
+
+# %%
+
+coarse = codec.decode(tokens.first(2))
+Player(coarse.samples.numpy(), rate=coarse.rate)
