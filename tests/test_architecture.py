@@ -138,14 +138,3 @@ def test_importing_audiotok_alone_does_not_even_load_torch():
 
 def test_reading_tokens_needs_no_torch():
     assert "torch" not in _loaded_by("from audiotok.tokens.tokens import Tokens")
-
-
-def test_the_tree_in_readme_is_the_real_one():
-    readme = (ROOT / "README.md").read_text("utf-8")
-    block = re.search(r"```text\naudiotok/\n(.*?)```", readme, re.DOTALL)
-    assert block, "README has no tree"
-    drawn = [line.split()[0] for line in block[1].splitlines()]
-    rooms = [f"{room}/" for room in ("_platform", *LINE)]
-    assert drawn == [*rooms, "__init__.py", "__main__.py"]
-    real = {f"{path.name}/" if path.is_dir() else path.name for path in PACKAGE.iterdir()}
-    assert real - {"__pycache__/", "py.typed"} == set(drawn)
