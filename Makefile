@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench pictures clean
 
 demo: $(VENV)/user
 	$(BIN)/audiotok roundtrip egs/data/reading.flac -o demo --force
@@ -27,6 +27,11 @@ bench: $(VENV)/developer
 	$(BIN)/python tests/bench/stream.py
 	$(BIN)/python tests/bench/serve.py
 	$(BIN)/python tests/bench/packing.py
+
+# The pictures of README and docs.
+pictures: $(VENV)/user
+	$(BIN)/audiotok plot egs/data/reading.flac --codec speech --start 2 --end 5 \
+		-o docs/images/reading.png --force
 
 # torch comes first and pinned: left to itself pip takes the newest build, with gigabytes of CUDA.
 $(VENV)/user: pyproject.toml Makefile

@@ -12,11 +12,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from audiotok.audio import levels
+from audiotok.audio import levels, picture
+from audiotok.audio.axes import new_axes
 from audiotok.audio.decoders import CHUNK, AudioFileError
 from audiotok.audio.reader import Source, mix, open_audio
 from audiotok.audio.resample import Resampler
@@ -166,6 +168,28 @@ class Audio:
     def split(self) -> list[Audio]:
         """Return each channel as a recording of its own."""
         return [Audio(x[None], self.rate) for x in self.samples]
+
+    def plot(
+        self, ax: Any | None = None, *, kind: picture.Kind = "waveform", start: float = 0.0
+    ) -> Any:
+        """Draw the mean of the channels, with seconds below, and return the matplotlib axes.
+
+        Args:
+            ax: axes to draw into; those of a new figure if None.
+            kind: "waveform", or "spectrogram" (dB, with Hz at the side).
+            start: time of the first sample in seconds.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: there is no such kind, or the channels cancel each other.
+        """
+        axes = new_axes(ax)
+        picture.draw(axes, self, kind=kind, start=start)
+        return axes
+
+    def _repr_html_(self) -> str:
+        """Return a player with a waveform, which notebooks show."""
+        return picture.html(self)
 
     @staticmethod
     def cat(parts: Iterable[Audio]) -> Audio:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -75,6 +75,7 @@ class Batch:
     starts: list[int]  # start of each crop, samples
     text: list[str]  # transcript of the whole recording, or ""
     skipped: list[str]  # errors of unreadable files that other crops were drawn in place of
+    view: Float32[Tensor, "b 1 t"] | None = None  # the input again, changed in another way
 
     def __len__(self) -> int:
         return len(self.recordings)
@@ -94,6 +95,7 @@ class Batch:
             self,
             wave=wave,
             clean=wave if self.clean is self.wave else change(self.clean),
+            view=None if self.view is None else change(self.view),
             features=None if self.features is None else change(self.features),
             taught=None if self.taught is None else change(self.taught),
             real=change(self.real),
@@ -153,6 +155,7 @@ class Batches(Dataset[Batch]):
         source: the samples of the recordings.
         config: sizes and seed of the crops.
         augment: changes made to the crops; None for none, as in validation.
+        view: changes made to the input for a second view of it; None for no such view.
         noises: noise to add, at the same rate; synthetic noise if None.
         features: features of the recordings of `source`, in their order.
 
@@ -166,12 +169,14 @@ class Batches(Dataset[Batch]):
         config: BatchConfig,
         *,
         augment: Augment | None = None,
+        view: Augment | None = None,
         noises: SampleCache | FileSamples | None = None,
         features: FeatureSource | None = None,
     ) -> None:
         self.source = source
         self.config = config
         self.augment = augment
+        self.view = view
         self.features = features
         self.length = config.frames * config.frame_size
         lengths = np.where(source.lengths < config.frame_size, 0, source.lengths)
@@ -233,6 +238,7 @@ class Batches(Dataset[Batch]):
             starts=starts,
             text=[self.source.recordings[i].text for i in recordings],
             skipped=skipped,
+            view=None if self.view is None else self._views(waves, step, first, skipped),
         )
 
     def _crop(self, step: int, j: int, skipped: list[str]) -> tuple[Tensor, Tensor, int, int]:
@@ -241,11 +247,26 @@ class Batches(Dataset[Batch]):
         wave, recording, start = self._sampler.crop(random, self.length, skipped)
         if self.augment is None:
             return wave, wave, recording, start
+        wave, clean = self._augmented(wave, self.augment, random, skipped)
+        return wave, clean, recording, start
+
+    def _views(self, waves: Sequence[Tensor], step: int, first: int, skipped: list[str]) -> Tensor:
+        """Return the second views `[b 1 t]` of the inputs `[t]` of crops from number `first` on."""
+        assert self.view is not None
+        views = []
+        for j, wave in enumerate(waves, first):
+            random = np.random.default_rng((self.config.seed, step, j, 1))
+            views.append(self._augmented(wave, self.view, random, skipped)[0])
+        return torch.stack(views)[:, None]
+
+    def _augmented(
+        self, wave: Tensor, options: Augment, random: np.random.Generator, skipped: list[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Return a crop `[t]` with random changes, as the input and the target of a codec."""
         noise = None
         if self._noises is not None:
             noise = partial(self._noise, self._noises, skipped)
-        wave, clean = augment_crop(wave, self.augment, random, rate=self.source.rate, noise=noise)
-        return wave, clean, recording, start
+        return augment_crop(wave, options, random, rate=self.source.rate, noise=noise)
 
     @staticmethod
     def _noise(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -78,6 +79,13 @@ class AudioLocator:
 def is_url(path: str) -> bool:
     """Return whether a path is a URL for fsspec: `s3://...` is one, `C:\\...` is not."""
     return re.match(r"[a-z][a-z0-9+.-]+://", path) is not None
+
+
+def normal_path(path: str) -> str:
+    """Return one spelling of a listing's path or URL: `recordings`, of `./recordings/` too."""
+    if is_url(path) or re.match(r"[a-z]{2,}:", path):  # hf:NAME is no path
+        return path.rstrip("/")
+    return os.path.normpath(path)
 
 
 @contextmanager

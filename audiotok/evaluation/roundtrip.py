@@ -8,14 +8,15 @@ from typing import Any
 
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
+from audiotok.codecs.embeddings import codebook_embeddings
 from audiotok.codecs.models.base import Codec
-from audiotok.evaluation.plot import draw
+from audiotok.evaluation.plot import LONGEST, draw_roundtrip
 from audiotok.runtime.exported import Exported
 from audiotok.runtime.files import decode_file, encode_file
+from audiotok.tokens.tokens import Tokens
 
 log = logging.getLogger("audiotok")
 
-LONGEST = 60.0  # seconds scored and drawn
 METRICS = ("mel", "pesq", "si_sdr", "stoi")  # metrics that need no model
 
 
@@ -64,10 +65,18 @@ def roundtrip(
             scores[name] = round(metric.score(decoded_audio, original).value, 4)
         except (ImportError, ValueError) as error:
             scores[name] = f"not run: {error}"
-    title = f"{source.name[:60]}: {codec.name}, {encoded.codebooks} codebooks, "
+    first = f", first {LONGEST:.0f} s" if encoded.seconds > LONGEST else ""
+    facts = f"{encoded.codebooks} codebooks, {encoded.nominal_kbps:.2f} kbps"
     picture: Path | None = png
     try:
-        draw(original, decoded_audio, png, title=title + f"{encoded.nominal_kbps:.2f} kbps")
+        draw_roundtrip(
+            original,
+            decoded_audio,
+            Tokens.load(tokens, end=LONGEST),
+            png,
+            title=f"{source.name[:60]}{first}: {codec.name} ({codec.fingerprint}), {facts}",
+            embeddings=codebook_embeddings(codec),
+        )
     except ImportError as error:
         log.warning("%s", error)
         picture = None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from audiotok.audio.axes import new_axes
 from audiotok.tokens import (
     DamageReport,
     Header,
@@ -16,6 +18,7 @@ from audiotok.tokens import (
     TokenReader,
     TokenWriter,
     frame_range,
+    picture,
     salvage,
     verify,
 )
@@ -279,6 +282,33 @@ class Tokens:
 
     def __hash__(self) -> int:
         return hash((self.header, self.samples, self.codes.tobytes()))
+
+    def plot(
+        self,
+        ax: Any | None = None,
+        *,
+        embeddings: Iterable[np.ndarray] | None = None,
+        start: float = 0.0,
+    ) -> Any:
+        """Draw a row for each codebook, with seconds below, and return the matplotlib axes.
+
+        Args:
+            ax: axes to draw into; those of a new figure if None.
+            embeddings: entries of each codebook, `[entries d]`: similar entries get similar
+                colours. If None, colours tell codes apart, and that two are close means nothing.
+            start: time of the first frame in seconds.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: the entries do not fit the codebooks.
+        """
+        axes = new_axes(ax)
+        picture.draw(axes, self, embeddings=embeddings, start=start)
+        return axes
+
+    def _repr_html_(self) -> str:
+        """Return a picture of the codes, which notebooks show."""
+        return picture.html(self)
 
     def __repr__(self) -> str:
         shape = f"{self.streams} x {self.codebooks}" if self.streams > 1 else f"{self.codebooks}"

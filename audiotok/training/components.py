@@ -18,7 +18,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.training.balancer import Balancer
 from audiotok.training.recipe import Recipe, Train
 
-LATENT = ("commitment", "distillation")  # losses that do not depend on the output waveform
+# Losses that do not depend on the output waveform.
+LATENT = ("commitment", "distillation", "consistency")
 
 
 def sized(kind: Any, sizes: dict[str, Any], where: str) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -136,6 +137,34 @@ def distil_combined(students: Mapping[int, Latent], targets: Sequence[Target]) -
         ]
         terms.append(target.weight * torch.stack(losses).mean())
     return torch.stack(terms).sum()
+
+
+@runtime_checkable
+class HasFirstLatents(Protocol):
+    """A codec whose first codebook has an encoder of its own."""
+
+    def first_latents(self, wave: Tensor, /) -> Tensor:
+        """Return the latents `[b d f]` of the first codebook of waves `[b c t]`."""
+        ...
+
+
+def consistency(latent: Latent, entries: Tensor, *, mask: Tensor | None = None) -> Scalar:
+    """Return the mean squared distance of latents to the entries chosen for another view.
+
+    It draws what is heard of a crop with another gain, band or noise into the cells of the codes of
+    the crop, so that codes do not change with them. It is the commitment loss across views; Gat et
+    al. 2023 (arXiv:2209.15483, section 3) ask the same of units by pseudo-labels.
+
+    Args:
+        latent: latents `[b d f]` of the second view, before quantization.
+        entries: decoded codes `[b d f]` of the first view; they get no gradient.
+        mask: `[b f]`, true where a frame is real.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    latent, entries, real = _fitted(latent, entries, mask)
+    return _mean((latent - entries).square().mean(1), real[:, 0])
 
 
 def implied_cosine(loss: float) -> float:

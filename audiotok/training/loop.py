@@ -175,7 +175,12 @@ class CodecTrainer:
             world=self.machine.num_processes,
         )
         self.batches = Batches(
-            source, config, augment=data.augment, noises=noises, features=features
+            source,
+            config,
+            augment=data.augment,
+            view=data.view if "consistency" in self.recipe.loss else None,
+            noises=noises,
+            features=features,
         )
         fixed = Batches(held_out_source, BatchConfig(HELD_OUT, 2 * frames, size, seed=1))[0].wave
         self.fixed = fixed.to(self.device)

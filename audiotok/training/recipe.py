@@ -36,6 +36,11 @@ class Data:
         0  # processes that read ahead; 0 reads in the training process
     )
     augment: Augment = field(default_factory=Augment)
+    view: Augment = field(  # changes to each crop for its second view (loss `consistency`)
+        default_factory=lambda: Augment(
+            gain=1.0, gain_low=-40.0, band=0.3, noise=0.7, snr_low=10.0, snr_high=40.0
+        )
+    )
 
 
 @dataclass(frozen=True)

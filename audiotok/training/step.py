@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from audiotok.data.batches import Batch
+from audiotok.nn.quantizers.base import Quantized
 from audiotok.training import losses
 from audiotok.training.components import LATENT, TrainingModules
+from audiotok.training.distillation import HasFirstLatents, consistency
 from audiotok.training.machine import Casting
 from audiotok.training.recipe import Recipe
 from audiotok.training.schedule import draw_keep
@@ -68,6 +70,10 @@ class Step:
         self.targets = targets
         self.cast = cast
         self.rank = rank
+        if "consistency" in recipe.loss and not isinstance(modules.codec, HasFirstLatents):
+            raise ValueError(
+                f"[loss] consistency: {modules.codec.name} has no encoder for its first codebook"
+            )
         self.codec_weights = [p for p in modules.codec.parameters() if p.requires_grad]
         discriminators = modules.discriminators
         self.discriminator_weights = list(discriminators.parameters()) if discriminators else []
@@ -95,6 +101,8 @@ class Step:
                 hidden = {"distillation": self.targets.loss(quantized, batch)}
             else:
                 hidden = {}
+            if "consistency" in recipe.loss:
+                hidden["consistency"] = self._consistency(quantized, batch)
         if "commitment" in recipe.loss:
             hidden["commitment"] = quantized.losses["commitment"]
         output = output.float()
@@ -108,6 +116,15 @@ class Step:
         self._check(outer | hidden, output, batch, step)
         self._backward(outer, hidden, output)
         return {k: v.detach() for k, v in (outer | hidden | adversarial).items()}
+
+    def _consistency(self, quantized: Quantized, batch: Batch) -> Tensor:
+        """Return the loss `consistency` of a batch with second views."""
+        codec, target = self.modules.codec, quantized.first
+        assert isinstance(codec, HasFirstLatents)  # checked before the first step
+        assert batch.view is not None
+        assert target is not None
+        latent = codec.first_latents(batch.view)
+        return consistency(latent, target[:, : latent.shape[1]], mask=batch.real)
 
     def _reconstruction(self, name: str, output: Tensor, wave: Tensor, keep: Tensor) -> Tensor:
         """Return a reconstruction loss over the crops that use enough codebooks for it."""

@@ -47,6 +47,11 @@ EXAMPLES = {
         'audiotok report runs/bench --clips 20 --title "Four rates of speech"',
     ],
     "roundtrip": ["audiotok roundtrip talk.wav -o roundtrip/"],
+    "plot": [
+        "audiotok plot talk.wav",
+        "audiotok plot talk.wav --codec speech --start 2 --end 5 -o talk.svg",
+        "audiotok plot talk.tok --sound",
+    ],
     "manifest": [
         "audiotok manifest recordings/ -o recordings.tsv",
         "audiotok manifest LibriSpeech/ -o ls.jsonl --split dev=0.02",

@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from audiotok._platform.lock import LockedError, locked_folder
 from audiotok.codecs.checkpoint import save
 from audiotok.codecs.load import load_once
 from audiotok.corpus import Corpus, CorpusError
+from audiotok.corpus.base import read_info
 from audiotok.corpus.build import BuildSummary, build
 from audiotok.corpus.build import run as running
 from audiotok.corpus.build import worker as staging
@@ -30,7 +32,8 @@ from audiotok.corpus.build.worker import Work, Worker
 from audiotok.corpus.change import merge
 from audiotok.corpus.check import is_sound
 from audiotok.corpus.inputs import INPUTS
-from audiotok.data.locator import AudioLocator, may_be_transient
+from audiotok.corpus.write import write_info
+from audiotok.data.locator import AudioLocator, may_be_transient, normal_path
 from audiotok.data.sources.base import Item
 from audiotok.data.transient import TransientError, is_transient
 
@@ -403,3 +406,34 @@ def test_merge_misses_a_part(here: None, tmp_path: Path):
     merge([tmp_path / "two", parts[2]], tmp_path / "all")
     merge([*parts], tmp_path / "three")
     assert len(Corpus(tmp_path / "all")) == len(Corpus(tmp_path / "three")) == 6
+
+
+def test_a_folder_is_the_same_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: None
+):
+    talks(tmp_path / "talks")
+    monkeypatch.chdir(tmp_path)
+    built("talks/", tmp_path / "corpus")
+    before = content(tmp_path / "corpus")
+    for spelling in ("talks", "./talks", "talks//", "other/../talks"):
+        assert built(spelling, tmp_path / "corpus").run_recordings == 0
+    assert content(tmp_path / "corpus") == before
+    # corpora of earlier versions hold the path as it was typed
+    info = read_info(tmp_path / "corpus")
+    write_info(tmp_path / "corpus", replace(info, job={**info.job, "listing": "talks/"}))
+    assert built("talks", tmp_path / "corpus").run_recordings == 0
+    with pytest.raises(CorpusError, match=r"another corpus is there \(it differs in sizes\)"):
+        build("talks", tmp_path / "corpus", Work(codec=str(small()), codebooks=1), engine="here")
+
+
+@pytest.mark.parametrize(
+    ("path", "normal"),
+    [
+        ("s3://bucket/talks/", "s3://bucket/talks"),
+        ("hf:owner/name@train", "hf:owner/name@train"),
+        ("/data//talks/", "/data/talks"),
+        ("talks.jsonl", "talks.jsonl"),
+    ],
+)
+def test_normal_paths(path: str, normal: str):
+    assert normal_path(path) == normal

@@ -124,6 +124,19 @@ def test_what_is_shorter_than_a_frame_is_never_drawn():
 
 # -- the same again ---------------------------------------------------------------------------
 
+
+def test_a_second_view_is_the_input_changed_once_more():
+    plain, other = Batches(POOL, CONFIG), Batches(POOL, CONFIG, view=Augment(gain=1.0, noise=1.0))
+    batch, again = other[3], other[3]
+    assert plain[3].view is None
+    assert torch.equal(batch.wave, plain[3].wave)
+    assert batch.view is not None
+    assert again.view is not None
+    assert batch.view.shape == batch.wave.shape
+    assert torch.equal(batch.view, again.view)
+    assert not torch.equal(batch.view, batch.wave)
+
+
 EVERYTHING = Augment(gain=0.5, flip=0.5, band=0.5, band_high=3900, noise=0.5, denoise=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -23,12 +24,14 @@ from test_backends import as_exported
 
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load
+from audiotok.codecs.embeddings import codebook_embeddings
 from audiotok.runtime.stream import Stream
 from audiotok.serving.client import AsyncClient, Client, ClientError
 from audiotok.serving.server import protocol
 from audiotok.serving.server.protocol import Limits
 from audiotok.serving.server.run import make_server
 from audiotok.serving.server.sessions import Settings
+from audiotok.tokens.colours import code_colours, similarity_colours
 from audiotok.tokens.tokens import Tokens
 
 
@@ -188,6 +191,30 @@ def test_a_codec_that_needs_the_whole_is_served_in_windows():
         make_server(codec, Settings())
     with pytest.raises(ValueError, match="leave --context or --backend out"):
         make_server(as_exported(codec, steps=False), Settings(), context=1.0)
+
+
+def test_the_colours_of_tokens_are_told_at_any_time(server: Running):
+    """By embeddings in torch, by number for an exported codec; a conversation goes on after it."""
+    samples = speech(0.3)
+    with Client(server.url) as client:
+        start(client, "encode")
+        client.send(protocol.dumps("colours"))
+        message = answer(client)
+        protocol.check(message, protocol.SERVER, {})
+        tables = [np.frombuffer(base64.b64decode(x), np.uint8) for x in message["tables"]]
+        embeddings = codebook_embeddings(server.manager.engine.steps.codec)
+        if embeddings is None:
+            assert message["by"] == "code"
+            wanted = [code_colours()]
+        else:
+            assert message["by"] == "similarity"
+            wanted = similarity_colours(embeddings)
+        assert all(np.array_equal(a, b.ravel()) for a, b in zip(tables, wanted, strict=True))
+        client.send(protocol.audio(samples, "s16le"))
+        client.send(protocol.dumps("end"))
+        assert answer(client)["samples"] == samples.shape[1]
+        client.send(protocol.dumps("colours", of="all"))
+        assert "colours has no field 'of'" in answer(client)["message"]
 
 
 def test_health_metrics_and_the_page(server: Running):

@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,9 @@ import soundfile
 from serving import Running, serving, until
 
 from audiotok.audio.audio import Audio
+from audiotok.codecs.embeddings import codebook_embeddings
 from audiotok.serving.server.protocol import Limits
+from audiotok.tokens.colours import coloured, similarity_colours
 from audiotok.tokens.tokens import Tokens
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -175,6 +178,79 @@ def test_tokens_are_saved_as_encode_writes_them_and_opened(
         tab.wait_for_selector("#a:not([disabled])")
         assert tab.get_attribute("#books", "max") == "4"
         assert tab.inner_text("#tokens-text") == "75 frames x 4 codebooks"
+
+
+def labels(tab: Any, scale: str) -> list[str]:
+    return tab.locator(f"{scale} span").all_inner_texts()
+
+
+def over(tab: Any, canvas: str, x: float, y: float) -> str:
+    """What is said of a place in a canvas, in shares of its width and height."""
+    box = tab.locator(canvas).bounding_box()
+    tab.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    return tab.inner_text("#tip")
+
+
+def test_scales_colours_and_the_value_under_the_pointer(
+    browser: Any, server: Running, tmp_path: Path
+):
+    file = tmp_path / "said.wav"
+    audio = Audio.load(READING, end=5).mono().resample(16000)
+    audio.save(file)
+    codes = server.codec.encode(Audio.load(file)).codes
+    embeddings = codebook_embeddings(server.codec)
+    assert embeddings is not None
+    wanted = coloured(codes, similarity_colours(embeddings))
+    for width, times in ((1280, "0.0 s 0.5 s 1.0 s 1.5 s 2.0 s"), (390, "0 s 1 s 2 s 3 s 4 s")):
+        with opened(browser, server, width) as (tab, _):
+            tab.wait_for_selector("#state[data-state=ok]")
+            drop(tab, file)
+            ready(tab)
+            tab.wait_for_selector("#tokens-axis span")
+            for axis in ("#wave-axis", "#tokens-axis", "#spectrum-axis"):
+                assert " ".join(labels(tab, axis)[:5]) == times
+            assert labels(tab, "#tokens-scale") == ["1", "2", "3", "4"]
+            assert labels(tab, "#spectrum-scale") == ["0", "2k", "4k", "6k", "8k"]
+            assert "similar entries have similar colours" in tab.inner_text("#tokens-by")
+            # 5 s are 250 frames: frame 100 ends and codebook 2 has its middle here.
+            said = f"codebook 2 · frame 100 · 2.00 s · code {codes[1, 100]}"
+            assert over(tab, "#tokens", 100.5 / 250, 0.375) == said
+            assert re.fullmatch(r"1\.2\d s · [67]\d\d\d Hz", over(tab, "#spectrum", 0.25, 0.15))
+            assert over(tab, "#wave", 0.5, 0.5).startswith("2.5")
+            tab.mouse.move(5, 5)
+            assert tab.locator("#tip").is_hidden()
+            pixel = tab.locator("#tokens").evaluate(
+                "(c, [x, y]) => [...c.getContext('2d')"
+                ".getImageData(x * c.width, y * c.height, 1, 1).data].slice(0, 3)",
+                [100.5 / 250, 0.375],
+            )
+            assert pixel == wanted[1, 100].tolist()
+            assert tab.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_the_page_says_how_far_the_server_is_behind(browser: Any):
+    with serving() as running:
+        steps = running.manager.engine.steps
+        encode = steps.encode
+
+        def slow(pieces: Any, /) -> Any:
+            time.sleep(0.1)  # for 20 or 40 ms of speech
+            return encode(pieces)
+
+        with opened(browser, running) as (tab, _):
+            tab.wait_for_selector("#state[data-state=ok]")
+            tab.click("#record")
+            tab.wait_for_selector("#record.on")
+            tab.wait_for_selector("#behind", state="hidden")
+            steps.encode = slow
+            behind = tab.locator("#behind", has_text="falls further back")
+            behind.wait_for(timeout=20_000)
+            assert int(re.findall(r"(\d+) ms behind", behind.inner_text())[0]) >= 150
+            steps.encode = encode
+            tab.wait_for_selector("#behind", state="hidden", timeout=20_000)  # it has caught up
+            tab.click("#record")
+            ready(tab)
+            tab.locator("#f-answer", has_text="ms behind").wait_for()
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from audiotok.training.distillation import (
     Target,
+    consistency,
     distil_combined,
     distil_d_axis,
     distil_pseudo_label,
@@ -263,3 +264,21 @@ def test_a_loss_implies_its_cosine(cosine: float):
 def test_no_cosine_costs_nothing():
     with pytest.raises(ValueError, match=r"^-log sigmoid\(cos\) is above zero, not 0.0$"):
         implied_cosine(0.0)
+
+
+def test_consistency_knows_equal_and_unrelated_and_what_is_padding():
+    entries, other = torch.randn(2, 2, 6, 9).unbind()
+    assert consistency(entries, entries) == 0
+    expected = (entries - other).square().mean(1)
+    assert consistency(other, entries).item() == pytest.approx(expected.mean().item())
+    mask = torch.arange(9) < torch.tensor([[4], [9]])
+    assert consistency(other, entries, mask=mask).item() == pytest.approx(
+        expected[mask].mean().item()
+    )
+    latent = other.requires_grad_()
+    entries.requires_grad_()
+    consistency(latent, entries).backward()
+    assert entries.grad is None
+    assert latent.grad is not None
+    with pytest.raises(ValueError, match="is expected"):
+        consistency(other[:, :3], entries)

@@ -23,6 +23,7 @@ from torch import Tensor
 from audiotok._platform.lock import LockedError
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load, read_card
+from audiotok.codecs.models.speech import Speech
 from audiotok.data.features.base import SpeechTeacher
 from audiotok.training import loop
 from audiotok.training.balancer import Balancer
@@ -548,6 +549,44 @@ def test_a_teacher_is_learnt_from(taught: Path, tmp_path: Path, axis: str, setti
         part = name.split(".")[0]
         if value.ndim == 2 and part != "decoder":
             assert not torch.equal(value, codec[name]), name
+
+
+OWN_ENCODER = [
+    'config.quantizer="grouped_rvq"',
+    "config.quantizer_options={groups=[[4,1],[4,1]],size=16,shielded=1}",
+    "config.semantic_features=4",
+    "config.semantic_encoder=16",
+    "config.semantic_blocks=2",
+]
+
+
+def test_consistency_draws_the_second_view_to_the_codes_of_the_first(recipe: Path, tmp_path: Path):
+    settings = [*OWN_ENCODER, "loss.consistency=1.0", "loss.commitment=0.0", "loss.mel=0.0"]
+    settings += ["loss.spectrum=0.0"]
+    run = CodecTrainer(read_recipe(recipe, settings), tmp_path / "run", "cpu")
+    codec, batch = run.modules.codec.eval(), run.batches[0]
+    assert isinstance(codec, Speech)
+    assert batch.view is not None
+    told = run.work(batch, 0, 0)
+    with torch.no_grad():
+        heard = codec.first_latents(batch.view)
+        assert torch.equal(codec.first_latents(batch.wave), codec.latents(batch.wave)[:, :4])
+        first = codec.quantizer.encode(codec.latents(batch.wave), 1)
+        entries = codec.quantizer.decode(first)[:, :4]
+    assert told["consistency"].item() == pytest.approx((heard - entries).square().mean().item())
+    # It reaches the first codebook's encoder and nothing else.
+    reached = {
+        name.rpartition(".")[0]
+        for name, p in codec.named_parameters()
+        if p.grad is not None and p.grad.any()
+    }
+    assert reached
+    assert all(name.startswith("encoder.layers.1.layers.0.") for name in reached), reached
+
+
+def test_consistency_needs_an_encoder_for_the_first_codebook(recipe: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"^the first codebook has no encoder: set config\.sem"):
+        train(read_recipe(recipe, ["loss.consistency=1.0"]), tmp_path / "none")
 
 
 def test_units_are_those_of_the_first_run(taught: Path, tmp_path: Path):

@@ -11,9 +11,10 @@ to 50 times as much. The algorithmic latency is 40 ms.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from audiotok._platform.registry import find
 from audiotok._platform.shapes import Latent, Wave
@@ -138,6 +139,23 @@ class Speech(Codec):
     def flush_wave(self, state: State) -> Wave:
         """See `Codec.flush_wave`."""
         return self.head.flush(state[1])
+
+    def first_latents(self, wave: Wave) -> Latent:
+        """Return the latents `[b d f]` of the first codebook, by its own encoder alone.
+
+        Args:
+            wave: `[b c t]`, t a multiple of `frame_size`.
+
+        Raises:
+            ValueError: the first codebook has no encoder of its own (`semantic_features` is 0).
+        """
+        *before, last = cast("Chain", self.encoder)
+        if not isinstance(last, Parallel):
+            raise ValueError("the first codebook has no encoder: set config.semantic_features")
+        encoder = Chain([*before, next(iter(last))])
+        wave = F.pad(wave, (self.start_padding, self.look_ahead))
+        latent, _ = encoder.step(wave, encoder.start(len(wave)))
+        return latent[:, :, self.padding_frames :]
 
     def distilled(self, first: Latent) -> Tensor:
         """Return the first codebook's latents `[b d f]` in the teacher's space `[b f semantic]`."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from audiotok.corpus.base import CorpusError, CorpusInfo, read_info
 from audiotok.corpus.inputs import INPUTS
 from audiotok.corpus.write import LISTS
+from audiotok.data.locator import normal_path
 
 
 def check(folder: Path) -> None:
@@ -39,9 +41,21 @@ def finished(folder: Path, expected: CorpusInfo) -> CorpusInfo | None:
         if (folder / "corpus.json").exists() and not (folder / ".build" / "job.json").is_file():
             raise
         return None
-    if replace(info, shards=(), quarantined=0, lists={}) != expected:
-        raise CorpusError(f"{folder}: another corpus is there; --force begins anew")
+    there = replace(info, shards=(), quarantined=0, lists={}, job=normal_job(info.job))
+    if there != expected:
+        differ = [
+            f.name for f in fields(there) if getattr(there, f.name) != getattr(expected, f.name)
+        ]
+        raise CorpusError(
+            f"{folder}: another corpus is there (it differs in {', '.join(differ)}); "
+            "--force begins anew"
+        )
     return info
+
+
+def normal_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored job with its listing spelled as new ones are: once it was as it was typed."""
+    return {**job, "listing": normal_path(job["listing"])} if "listing" in job else job
 
 
 def clear(folder: Path) -> None:

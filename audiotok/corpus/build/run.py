@@ -23,6 +23,7 @@ from audiotok.corpus.build.progress import BuildProgress
 from audiotok.corpus.build.state import State
 from audiotok.corpus.build.worker import EncodedRecording, Task, Work
 from audiotok.corpus.write import SHARD_BYTES
+from audiotok.data.locator import normal_path
 from audiotok.data.sources.base import ALL, Item, Listing, Split
 
 log = logging.getLogger("audiotok")
@@ -182,6 +183,7 @@ def build(
         TokenFileError: a shard cannot be written.
         ValueError: there is no such codec, executor or kind.
     """
+    listing = normal_path(listing)
     out, source = Path(out), listing_of(listing, kind, audio)
     codec = load_once(work.codec, "cpu")
     info = info_of(codec, listing, part, work.codebooks, audio)

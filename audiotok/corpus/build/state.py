@@ -30,7 +30,7 @@ from audiotok._platform.atomic import remove_stale_parts
 from audiotok._platform.lock import locked_folder
 from audiotok.corpus.base import CorpusError, CorpusInfo, hashed
 from audiotok.corpus.build.commits import Bad, CommitRecord, HashSet, is_whole, read_commit
-from audiotok.corpus.build.folder import check, clear, finished, remove
+from audiotok.corpus.build.folder import check, clear, finished, normal_job, remove
 from audiotok.corpus.build.log import Log, Record, records
 from audiotok.corpus.build.worker import EncodedRecording
 from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, inputs_bytes, read_inputs
@@ -139,6 +139,7 @@ class State:
         except (OSError, ValueError):  # missing, or torn before the build started
             publish(path, json.dumps(job).encode())
             return
+        earlier["job"] = normal_job(earlier["job"])
         if earlier != json.loads(json.dumps(job)):
             differing = [k for k in earlier if earlier[k] != json.loads(json.dumps(job)).get(k)]
             raise CorpusError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from audiotok.codecs.embeddings import codebook_embeddings
 from audiotok.serving.server import protocol
 from audiotok.serving.server.engine import Engine
 from audiotok.serving.server.metrics import Metrics
@@ -23,6 +25,7 @@ from audiotok.serving.server.protocol import Hello
 from audiotok.serving.server.session import Session
 from audiotok.serving.server.sessions import Refusal, SessionManager, Settings
 from audiotok.serving.server.steps import Steps
+from audiotok.tokens.colours import code_colours, similarity_colours
 
 PAGE = Path(__file__).parent / "page"
 HEADERS = {
@@ -56,8 +59,19 @@ def hello_of(steps: Steps, settings: Settings) -> Hello:
     )
 
 
+def colours_of(steps: Steps) -> str:
+    """Return the message with the colours of tokens."""
+    embeddings = codebook_embeddings(steps.codec)
+    by, tables = "code", [code_colours()]
+    if embeddings is not None:
+        by, tables = "similarity", similarity_colours(embeddings)
+    coded = [b64encode(table.tobytes()).decode() for table in tables]
+    return protocol.dumps("colours", by=by, tables=coded)
+
+
 def application(steps: Steps, settings: Settings) -> FastAPI:
     """Return the web application of one codec; `app.state.manager` exists while it runs."""
+    colours = colours_of(steps)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -69,7 +83,7 @@ def application(steps: Steps, settings: Settings) -> FastAPI:
             stepped=metrics.stepped,
         )
         manager = app.state.manager = SessionManager(
-            settings, engine, hello_of(steps, settings), metrics
+            settings, engine, hello_of(steps, settings), metrics, colours
         )
         watch = asyncio.create_task(manager.watch())
         try:

@@ -14,6 +14,11 @@ Text messages are JSON objects with a `type`; binary ones are audio or tokens.
     server  (binary)  the tokens and audio that they complete, in order: tokens before their audio,
                       in pieces of a few seconds, each computed when the last one has been read
     client  codebooks how many codebooks are decoded from here on ("both" only)
+    client  colours   asks at any time for the colours in which tokens are drawn
+    server  colours   by: "similarity" (similar entries of a codebook have similar colours) or
+                      "code" (a colour for each number, where embeddings are not at hand);
+                      tables: of each codebook, or one for all, in base64: red, green,
+                      blue of code 0, code 1 ...; codes past a table's end begin at its start
     client  end       end of the input; for a decoding, samples: its exact length (all frames if
                       absent); samples of the last frame past it may have been sent: drop them
     server  (binary)  the rest
@@ -102,6 +107,7 @@ CLIENT: Mapping[str, Mapping[str, Field]] = {
     "codebooks": {
         "codebooks": Field(kind="a whole number", required=True, low=1, high="codebooks"),
     },
+    "colours": {},
     "end": {"samples": Field(kind="a whole number", noun="samples", low=0)},
 }
 SERVER: Mapping[str, Mapping[str, Field]] = {
@@ -125,6 +131,10 @@ SERVER: Mapping[str, Mapping[str, Field]] = {
             },
         ),
         "protocol": _POSITIVE,
+    },
+    "colours": {
+        "by": Field(kind="a string", required=True, values=("similarity", "code")),
+        "tables": Field(kind="a list", required=True, items=Field(kind="a string")),
     },
     "end": {
         "samples": Field(kind="a whole number", required=True, low=0),

@@ -164,6 +164,9 @@ class Session:
             if self._fed and (not start.live or mirrors):
                 raise ProtocolError("here codebooks can be changed before the first audio only")
             conversation.decoded = message["codebooks"]
+        elif kind == "colours":
+            self._set_activity("sending")
+            await self.socket.send_text(self.manager.colours)
         else:
             conversation, start = self._started()
             await self._finish(conversation, start, message.get("samples"))

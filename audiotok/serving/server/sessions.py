@@ -73,13 +73,17 @@ class SessionManager:
         engine: engine that steps the conversations.
         hello: greeting of clients.
         metrics: metrics of the server.
+        colours: message with the colours of tokens.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, hello: Hello, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, hello: Hello, metrics: Metrics, colours: str
+    ) -> None:
         self.settings = settings
         self.engine = engine
         self.hello = hello
         self.metrics = metrics
+        self.colours = colours
         self.sessions: set[ManagedSession] = set()
         self.draining = False
         self._tasks: set[asyncio.Task[Any]] = set()

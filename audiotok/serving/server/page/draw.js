@@ -1,4 +1,4 @@
-// Waveform, tokens and spectrogram on canvases, as they grow.
+// Waveform, tokens and spectrogram on canvases, as they grow, and the scales beside them.
 
 const FFT = 512;
 const WINDOW = Float32Array.from({ length: FFT }, (_, i) => 0.5 - 0.5 * Math.cos(2 * Math.PI * i / FFT));
@@ -22,6 +22,49 @@ function fitted(canvas) {
 }
 
 function colour(name) { return getComputedStyle(document.documentElement).getPropertyValue(name); }
+
+/** Labels at shares of a scale's length: `places` are [share, text]. */
+export function scale(element, places, side) {
+  const key = JSON.stringify(places);
+  if (element.dataset.key === key) return;
+  element.dataset.key = key;
+  element.replaceChildren(...places.map(([share, text]) => {
+    const label = document.createElement('span');
+    label.textContent = text;
+    label.style[side] = `${100 * share}%`;
+    return label;
+  }));
+}
+
+const STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200];
+
+/** A time axis of `seconds`, a label every 50 pixels or more. */
+export function timeAxis(element, seconds) {
+  const most = Math.max(2, element.clientWidth / 50);
+  const step = STEPS.find((step) => seconds / step <= most) ?? 3600;
+  const digits = step < 0.1 ? 2 : step < 1 ? 1 : 0, places = [];
+  for (let i = 0; i * step < 0.96 * seconds; i++) {
+    const at = i * step, minutes = Math.floor(at / 60), rest = String(at % 60).padStart(2, '0');
+    places.push([at / seconds, step < 30 ? `${at.toFixed(digits)} s` : `${minutes}:${rest}`]);
+  }
+  scale(element, places, 'left');
+}
+
+/** A scale of Hz from 0 at the bottom to `top`. */
+export function hertzScale(element, top) {
+  const step = [500, 1000, 2000, 4000, 8000, 16000].find((step) => top / step <= 5) ?? 32000, places = [];
+  for (let hertz = 0; hertz <= top; hertz += step) {
+    places.push([1 - hertz / top, hertz < 1000 ? String(hertz) : `${hertz / 1000}k`]);
+  }
+  scale(element, places, 'top');
+}
+
+/** Numbers of codebooks at their rows, as many as fit. */
+export function codebookScale(element, rows) {
+  const every = Math.ceil(rows * 13 / Math.max(13, element.clientHeight)), places = [];
+  for (let k = 0; k < rows; k += every) places.push([(k + 0.5) / rows, String(k + 1)]);
+  scale(element, places, 'top');
+}
 
 /** Tracks over each other, `span` samples wide. */
 export function waveform(canvas, tracks, span) {
@@ -73,9 +116,9 @@ class Strip {
   }
 }
 
-/** Tokens: a row a codebook, a colour a code. */
+/** Tokens: a row a codebook, a colour a code, from tables of red, green, blue. */
 export class TokenMap {
-  constructor(sizes) { this.sizes = sizes; this.strip = new Strip(sizes.length); }
+  constructor(sizes, tables) { this.sizes = sizes; this.tables = tables; this.strip = new Strip(sizes.length); }
 
   get frames() { return this.strip.columns; }
 
@@ -84,9 +127,10 @@ export class TokenMap {
     if (!frames) return;
     const image = new ImageData(frames, this.sizes.length);
     rows.forEach((row, k) => {
+      const table = this.tables[k % this.tables.length];
       for (let f = 0; f < frames; f++) {
-        const [r, g, b] = COLOURS[Math.floor(row[f] / this.sizes[k] * 255)];
-        image.data.set([r, g, b, 255], 4 * (k * frames + f));
+        const at = 3 * row[f] % table.length;
+        image.data.set([table[at], table[at + 1], table[at + 2], 255], 4 * (k * frames + f));
       }
     });
     this.strip.push(image);

@@ -2,12 +2,14 @@
 
 import { Server } from './socket.js';
 import { Monitor, Player, Track, read, record, wav } from './audio.js';
-import { Spectrogram, TokenMap, waveform } from './draw.js';
+import { Spectrogram, TokenMap, codebookScale, hertzScale, timeAxis, waveform } from './draw.js';
+import { Lag, valueAt } from './values.js';
 import * as tok from './tok.js';
 
 const $ = (id) => document.getElementById(id);
 const SPAN = 4;  // seconds at least that the plots are wide
-let server, player, take = null, stopRecording = null, monitor = null, stale = true;
+const BY = { similarity: 'similar entries have similar colours', code: 'a colour for each code; that two are close means nothing' };
+let server, player, take = null, stopRecording = null, monitor = null, stale = true, said = 0;
 
 function state(kind, text) { $('state').dataset.state = kind; $('state-text').textContent = text; }
 
@@ -17,7 +19,7 @@ function problem(text) { $('problem').textContent = text || ''; $('problem').hid
 function fresh(sizes = server.hello.sizes, file = null) {
   return {
     original: new Track(), decoded: new Track(), codes: sizes.map(() => []), file,
-    map: new TokenMap(sizes), summary: null, ready: new Map(), books: 0, spectra: new Map(),
+    map: new TokenMap(sizes, server.colours.tables), summary: null, lag: new Lag(server.hello), ready: new Map(), books: 0, spectra: new Map(),
     get length() { return file ? file.samples : this.original.length; },
   };
 }
@@ -63,6 +65,7 @@ async function connect() {
   $('books').max = hello.codebooks;
   $('books').value = hello.codebooks;
   $('f-codec').replaceChildren(hello.codec, small(hello.fingerprint));
+  $('tokens-by').textContent = BY[server.colours.by];
   $('f-latency').textContent = `${Math.round(hello.latency * 1000)} ms`;
   label();
   enable();
@@ -308,11 +311,36 @@ function facts() {
   } else if (take.live) {
     $('f-speed').textContent = 'server answers in';
     $('f-answer').replaceChildren(`${take.summary.p50_ms.toFixed(0)} ms`, small(`99 %: ${take.summary.p99_ms.toFixed(0)} ms`));
+    if (take.lag.worst) $('f-answer').append(small(`at worst ${Math.round(take.lag.worst)} ms behind`));
   } else {
     $('f-speed').textContent = 'server, there and back';
     $('f-answer').replaceChildren(`${(seconds / take.took).toFixed(1)}x real time`, small(`${take.took.toFixed(1)} s`));
   }
 }
+
+/** Says that the server is behind, where it is. */
+function lag(now) {
+  const text = take.live && !take.done && take.original.length ? take.lag.at(now, take.original.length, take.decoded.length) : '';
+  $('behind').hidden = !text;
+  $('behind').textContent = text;
+}
+
+/** The value under the pointer. */
+function hover(event) {
+  const canvas = event.target;
+  const box = canvas.getBoundingClientRect(), plots = $('plots').getBoundingClientRect();
+  const text = take && canvas.matches?.('canvas') ? valueAt(canvas.id, take, server.hello, span(), (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height) : '';
+  $('tip').hidden = !text;
+  if (!text) return;
+  $('tip').textContent = text;
+  const left = Math.min(event.clientX - plots.left + 12, plots.width - $('tip').offsetWidth);
+  const top = event.clientY - plots.top - $('tip').offsetHeight - 10;
+  $('tip').style.left = `${Math.max(0, left)}px`;
+  $('tip').style.top = `${top}px`;
+}
+
+/** How many samples the plots are wide. */
+function span() { return Math.max(SPAN * server.hello.sample_rate, take.length); }
 
 function spectrum(samples, key) {
   if (!take.spectra.has(key)) take.spectra.set(key, new Spectrogram(server.hello.sample_rate / 100));
@@ -321,15 +349,15 @@ function spectrum(samples, key) {
   return made;
 }
 
-function draw() {
+function draw(now) {
   requestAnimationFrame(draw);
   if (!server || !take) return;
-  const { sample_rate, frame_size } = server.hello;
-  const span = Math.max(SPAN * sample_rate, take.length);
-  const at = player.time * sample_rate / span;
+  const { sample_rate, frame_size } = server.hello, wide = span();
+  const at = player.time * sample_rate / wide;
   $('head').hidden = !take.done;
-  $('head').style.left = `${100 * at}%`;
+  $('head').style.left = `calc(var(--gutter) + ${at} * (100% - var(--gutter)))`;
   $('time').textContent = `${(take.done ? player.time : take.length / sample_rate).toFixed(1)} / ${(take.length / sample_rate).toFixed(1)} s`;
+  if (now - said > 250) { said = now; lag(now); }
   if (!stale) return;
   stale = false;
   const decoded = take.ready.get(take.books) || take.decoded.all(), which = choice();
@@ -337,11 +365,14 @@ function draw() {
     { samples: take.original.all(), name: '--a', alpha: which === 'a' ? 1 : 0.55 },
     { samples: decoded, name: '--b', alpha: which === 'b' ? 0.85 : 0.3 },
   ];
-  waveform($('wave'), which === 'a' ? tracks.reverse() : tracks, span);
-  take.map.draw($('tokens'), span / frame_size, Number($('books').value));
+  waveform($('wave'), which === 'a' ? tracks.reverse() : tracks, wide);
+  take.map.draw($('tokens'), wide / frame_size, Number($('books').value));
   const [samples, key] = which === 'a' ? [take.original.all(), 'a'] : [decoded, take.done ? take.books : 'live'];
-  spectrum(samples, key).draw($('spectrum'), span);
-  $('spectrum-text').textContent = `${which === 'a' ? 'original' : 'decoded'}, 0 to ${sample_rate / 2000} kHz`;
+  spectrum(samples, key).draw($('spectrum'), wide);
+  for (const plot of ['wave', 'tokens', 'spectrum']) timeAxis($(`${plot}-axis`), wide / sample_rate);
+  codebookScale($('tokens-scale'), take.codes.length);
+  hertzScale($('spectrum-scale'), sample_rate / 2);
+  $('spectrum-text').textContent = `${which === 'a' ? 'original' : 'decoded'}, Hz`;
   $('tokens-text').textContent = `${take.map.frames} frames x ${take.codes.length} codebooks`;
   facts();
 }
@@ -364,11 +395,13 @@ $('books').oninput = () => {
     take.books = books;
   }
 };
+$('plots').onpointermove = hover;
+$('plots').onpointerleave = () => { $('tip').hidden = true; };
 $('plots').onpointerdown = (event) => {
+  hover(event);
   if (!take?.done) return;
-  const box = $('plots').getBoundingClientRect();
-  const span = Math.max(SPAN, take.length / server.hello.sample_rate);
-  player.seek((event.clientX - box.left) / box.width * span);
+  const box = $('wave').getBoundingClientRect();
+  player.seek((event.clientX - box.left) / box.width * span() / server.hello.sample_rate);
 };
 $('token-form').onsubmit = (event) => {
   event.preventDefault();

@@ -67,13 +67,17 @@ export class Server {
           if (said.type === 'hello') {
             server.hello = said;
             server.widths = said.sizes.map((size) => Math.ceil(Math.log2(size)));
+            server.say({ type: 'colours' });
+          } else if (said.type === 'colours') {
+            const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+            server.colours = { by: said.by, tables: said.tables.map(bytes) };
             resolve(server);
           } else server.hear(said);
         } else server.binary(event.data);
       };
       socket.onclose = (event) => {
         const why = server.why || event.reason || 'the server cannot be reached, or refuses';
-        if (!server.hello) reject(new Error(why));
+        if (!server.colours) reject(new Error(why));
         server.closed(why);
       };
       server.on = {};

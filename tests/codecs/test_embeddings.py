@@ -1,0 +1,59 @@
+"""Entries of codebooks, of codecs whose quantizers differ, up to an offset."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from commandline import small
+
+from audiotok._platform.registry import find
+from audiotok.codecs.checkpoint import load
+from audiotok.codecs.embeddings import codebook_embeddings
+
+
+def codec_of(quantizer: torch.nn.Module) -> SimpleNamespace:
+    return SimpleNamespace(
+        quantizer=quantizer.eval(), sizes=quantizer.sizes, device=torch.device("cpu")
+    )
+
+
+def test_entries_of_a_residual_quantizer_are_those_of_its_stages():
+    codec = load(small())
+    tables = codebook_embeddings(codec)
+    assert tables is not None
+    assert [len(table) for table in tables] == list(codec.sizes)
+    codes = torch.arange(64)[None, None].expand(1, 4, 64)
+    for k, table in enumerate(tables):
+        whole = codec.quantizer.decode(codes[:, : k + 1])[0].T.detach().numpy()
+        less = codec.quantizer.decode(codes[:, :k])[0].T.detach().numpy() if k else 0
+        mine = whole - less
+        assert np.allclose(table - table[0], mine - mine[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("rvq", {"codebooks": 3, "size": 16, "kind": "factorised"}),
+        ("fsq", {"levels": (4, 3, 5)}),
+        ("split_rvq", {"codebooks": 3, "size": 16}),
+        ("multi_scale_rvq", {"size": 16}),
+        ("grouped_rvq", {"groups": ((16, 2), (16, 1)), "size": 16}),
+    ],
+)
+def test_every_quantizer_that_decodes_a_prefix_has_entries(name: str, options: dict[str, object]):
+    codec = codec_of(find("quantizers", name)(32, **options))
+    tables = codebook_embeddings(codec)
+    assert tables is not None
+    assert [len(table) for table in tables] == list(codec.sizes)
+    assert all(len(np.unique(table.round(6), axis=0)) > len(table) / 2 for table in tables)
+
+
+def test_what_has_no_entries_at_hand_says_so():
+    assert codebook_embeddings(SimpleNamespace(sizes=(64,))) is None  # exported
+    many = SimpleNamespace(sizes=(2,) * 65, quantizer=torch.nn.Identity())
+    large = SimpleNamespace(sizes=(2**16, 2), quantizer=torch.nn.Identity())
+    assert codebook_embeddings(many) is None
+    assert codebook_embeddings(large) is None
