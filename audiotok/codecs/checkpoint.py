@@ -242,6 +242,12 @@ def load(
         if find_preset("codecs", name)[0].own_weights:
             return build(name).eval().requires_grad_(False).to(device)
         path = weights_of(name) or _fetch(name)
+    elif _looks_like_id(name_or_path):
+        known = ", ".join(hub_ids())
+        raise CheckpointError(
+            f"{name_or_path}: no such path, nor a Hugging Face repository known here ({known}); of "
+            "another repository, download the folder and give its path"
+        )
     path = file_of(path)
     codec = _load_own(path, name) if is_ours(path) else _load_external(path, name)
     return codec.eval().requires_grad_(False).to(device)
@@ -261,23 +267,23 @@ def name_at_hub(name_or_path: str | Path) -> str | None:
     """Return the name of the codec that the id of a Hugging Face repository stands for, or None.
 
     Raises:
-        CheckpointError: it looks like such an id, but there are several codecs or none known there.
+        CheckpointError: there are several codecs in that repository.
     """
-    text = str(name_or_path)
-    if isinstance(name_or_path, Path) or not HUB_ID.fullmatch(text) or Path(text).exists():
+    if not _looks_like_id(name_or_path):
         return None
-    if Path(text).suffix in hub.SUFFIXES or Path(text).parent.is_dir():
-        return None
-    known = hub_ids()
-    found = known.get(text, [])
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise CheckpointError(f"{text}: holds several codecs: load {' or '.join(found)} by name")
-    raise CheckpointError(
-        f"{text}: no such path, nor a Hugging Face repository known here ({', '.join(known)}); of "
-        "another repository, download the folder and give its path"
-    )
+    found = hub_ids().get(str(name_or_path), [])
+    if len(found) > 1:
+        ways = " or ".join(found)
+        raise CheckpointError(f"{name_or_path}: holds several codecs: load {ways} by name")
+    return found[0] if found else None
+
+
+def _looks_like_id(name_or_path: str | Path) -> bool:
+    """Return whether this may be the id of a Hugging Face repository, and is no path."""
+    path = Path(name_or_path)
+    if isinstance(name_or_path, Path) or not HUB_ID.fullmatch(name_or_path):
+        return False
+    return not (path.exists() or path.parent.is_dir() or path.suffix in hub.SUFFIXES)
 
 
 def _fetch(name: str) -> Path:

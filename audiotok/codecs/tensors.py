@@ -272,12 +272,13 @@ class TensorCodec(Network):
     def _waves(self, codes: Sequence[Tensor], group: int) -> list[Tensor]:
         """Return the wave `[c t]` of each recording's codes `[k f]`, running `group` side by side.
 
-        All codes must be of as many codebooks.
+        All codes must be of as many codebooks; each wave is on the device of its codes.
         """
 
         def run(batch: list[Tensor]) -> list[Tensor]:
             decoding = Decoding(self, len(batch))
-            return code_together(decoding, [mine.to(self.device) for mine in batch])
+            waves = code_together(decoding, [mine.to(self.device) for mine in batch])
+            return [wave.to(mine.device) for wave, mine in zip(waves, batch, strict=True)]
 
         return _grouped(codes, group, run)
 

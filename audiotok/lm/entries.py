@@ -19,7 +19,6 @@ from audiotok.lm.layout.base import NONE
 from audiotok.lm.model import Transformer
 
 SCALE = 0.1  # root mean square of an entry's coordinates; randomly drawn weights have 0.02
-FRAMES = 8  # frames that each code is repeated for: multi-scale quantizers decode groups of frames
 
 
 @torch.no_grad()
@@ -30,11 +29,8 @@ def entries(codec: Codec, codebook: int) -> Tensor:
         codec: the codec.
         codebook: number of the codebook, from 0.
     """
-    size = codec.sizes[codebook]
-    codes = torch.zeros(size, codec.codebooks, FRAMES, dtype=torch.long, device=codec.device)
-    codes[:, codebook] = torch.arange(size, device=codec.device)[:, None]
-    latents = codec.quantizer.decode(codes)[..., 0].float()
-    return latents - latents.mean(0)
+    table = codec.quantizer.table(codebook).float()
+    return table - table.mean(0)
 
 
 @torch.no_grad()

@@ -70,7 +70,7 @@ class GraphStreamBatch:
     @property
     def latency(self) -> float:
         """Algorithmic latency: most seconds from the arrival of a sample to its decoded value."""
-        return self.codec.metadata["latency_ms"] / 1000
+        return self.codec.latency
 
     def open(self, block: int = 1) -> GraphStream:
         """Start a conversation.

@@ -97,6 +97,9 @@ def _check_values(content: dict[str, Any]) -> None:
         jsonfile.whole(value, name, least=1, most=2**31)
     if "semantic_codebooks" in content:  # missing in older exports
         jsonfile.whole(content["semantic_codebooks"], "semantic_codebooks", least=0, most=2**12)
+    latency = content.get("latency_ms")
+    if type(latency) not in (int, float, type(None)):
+        raise ValueError(f"latency_ms is {jsonfile.shown(latency)}, not a number")
     for name in ("lead", "first_frames"):
         jsonfile.whole(plan[name], name, least=0, most=2**31)
     for size in content["sizes"]:

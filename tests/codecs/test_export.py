@@ -113,6 +113,33 @@ def test_backends_do_what_torch_does(made: tuple[Codec, Path, Done], backend: st
         assert not len(heard) or (heard.samples - right.samples).abs().max() < 1e-4
 
 
+def test_an_export_takes_what_a_codec_takes(made: tuple[Codec, Path, Done]):
+    codec, folder, _ = made
+    exported: Exported = load(folder, backend="onnx")
+    audio = Audio.load(RECORDING)[:48000]
+    tokens, wave = exported.encode(audio), audio.samples
+    for given in (wave, wave[0], wave.numpy(), wave[0].numpy().astype(np.float64)):
+        assert exported.encode(given, rate=audio.rate) == tokens
+    assert exported.encode_batch([wave, audio], audio.rate) == [tokens] * 2
+    whole = exported.encode(RECORDING)
+    assert whole == exported.encode(Audio.load(RECORDING))
+    heard = exported.decode(tokens)
+    for codes in (tokens.codes, torch.from_numpy(tokens.codes.copy())):
+        assert torch.equal(exported.decode(codes, samples=tokens.samples).samples, heard.samples)
+        assert np.array_equal(exported.decode_array(codes)[:, : len(heard)], heard.samples.numpy())
+    for wrong, error in ((wave, "says no sample rate"), (wave.T, "turn these over with x.T")):
+        with pytest.raises(ValueError, match=error):
+            exported.encode(wrong, *([audio.rate] if wrong is not wave else []))
+    with pytest.raises(ValueError, match=r"^code \d+ in codebook 0: codes there are 0 to 63$"):
+        exported.decode(tokens.codes + 64)
+    assert exported.semantic_codebooks == codec.semantic_codebooks == 1
+    assert exported.latency == codec.latency
+    assert repr(exported) == (
+        "<speech: 16000 Hz, 50 frames/s, 4 codebooks, 1.20 kbps, latency 40 ms, "
+        f"{codec.fingerprint} exported, run by Onnx>"
+    )
+
+
 def test_a_reader_needs_the_json_alone(made: tuple[Codec, Path, Done]):
     """Streaming written from what codec.json says, with onnxruntime and nothing of ours."""
     codec, folder, _ = made
@@ -183,6 +210,9 @@ def test_without_torch(made: tuple[Codec, Path, Done], tmp_path: Path):
         "assert codec.decode_array(tokens).shape == (1, tokens.samples)\n"
         "again = codec.encode_array(np.zeros((2, 44100), np.float32), rate=44100)\n"
         "assert again.samples == 16000 and sys.modules['torch'] is None\n"
+        f"assert codec.encode({str(RECORDING)!r}) == tokens\n"
+        "integers = np.zeros((2, 44100), np.int16)\n"
+        "assert codec.encode(integers, 44100) == again\n"
     )
     audio = Audio.load(RECORDING)
     tokens = Tokens.load(tok)
@@ -315,6 +345,8 @@ def test_weights_are_found_in_any_spelling_of_a_tensor():
         ({"fingerprint": None}, "fingerprint is null, not text"),
         ({"decoder_fingerprint": 3}, "decoder_fingerprint is 3, not text"),
         ({"former_fingerprints": [None]}, "a former fingerprint is null, not text"),
+        ({"semantic_codebooks": -1}, "semantic_codebooks is -1"),
+        ({"latency_ms": "40"}, 'latency_ms is "40", not a number'),
         ({"plan": {"frame_size": "x"}}, 'frame_size is "x"'),
         ({"plan": {"lead": None}}, "lead is null"),
     ],

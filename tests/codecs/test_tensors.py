@@ -85,6 +85,7 @@ def test_codes_that_cannot_be_are_refused(small: Codec, change: Any, error: str)
 def test_what_is_neither_tokens_nor_codes_is_refused(small: Codec, stereo: Codec):
     tokens = small.encode(noise(small, 3200))
     for decode in (small.decode, Stream(small).decode):
+        given: Any
         for given in ([[1, 2]], None, "a.tok"):
             with pytest.raises(TypeError, match=r"^give Tokens, or codes \[codebooks frames\] as"):
                 decode(given)

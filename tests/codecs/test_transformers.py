@@ -72,7 +72,7 @@ def test_its_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     wave = Audio.load(READING).resample(16000)[:16000]
     space: dict[str, Any] = {"wave": wave.samples[0].numpy()}
     text = import_module("audiotok.codecs.transformers").__doc__
-    for example in doctest.DocTestParser().get_examples(text):
+    for example in doctest.DocTestParser().get_examples(text or ""):
         exec(example.source, space)
     codec = load("speech")
     assert torch.equal(space["decoded"][0], codec.decode(codec.encode(wave)).samples)

@@ -194,7 +194,7 @@ class Codec(Tokenizer, TensorCodec):
             rows = [torch.from_numpy(batch[i].channel(j).codes.copy()) for i, j in members]
             waves = self._waves(rows, group)
             for i, run in groupby(zip(members, waves, strict=True), key=lambda pair: pair[0][0]):
-                wave = torch.cat([wave for _, wave in run]).cpu()
+                wave = torch.cat([wave for _, wave in run])
                 audios[i] = Audio(wave[:, : batch[i].samples], self.sample_rate)
         return [audio for audio in audios if audio is not None]
 
