@@ -26,7 +26,7 @@ docs: $(VENV)/developer
 
 # Tables of stored results that pages outside of the site keep.
 results: $(VENV)/user
-	$(BIN)/python docs/_ext/generate.py *.md
+	$(BIN)/python docs/_ext/generate.py *.md recipes/*.md
 
 bench: $(VENV)/developer
 	$(BIN)/python tests/bench/encode.py

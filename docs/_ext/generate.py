@@ -4,7 +4,7 @@
 The site fills them in as it reads a page (`setup` makes this a Sphinx extension), so that its pages
 hold the two markers only. README, which is read without Sphinx, keeps what is between them:
 
-    python docs/_ext/generate.py README.md            # writes it anew
+    python docs/_ext/generate.py README.md            # writes it anew, as `make results` does
     python docs/_ext/generate.py --check README.md    # fails if it is not as the sources say
 """
 

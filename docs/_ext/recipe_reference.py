@@ -38,22 +38,16 @@ def _tables(kind: type, name: str) -> Iterator[str]:
         inner = _table_of(hints[field.name])
         path = f"{name}.{field.name}".lstrip(".")
         if inner:
-            key = {dict: f"{path}.NAME", tuple: f"[{path}]"}.get(
-                _container(hints[field.name]), path
-            )
-            below.append((inner, key))
+            several = {dict: f"{path}.NAME", tuple: f"[{path}]"}
+            below.append((inner, several.get(get_origin(_bare(hints[field.name])), path)))
         rows.append([code(field.name), *_facts(field, hints[field.name]), cell(notes[field.name])])
     yield table(["key", "type", "range", "default", "meaning"], rows)
     for inner, path in below:
         yield from _tables(inner, path)
 
 
-def _container(hint: Any) -> Any:
-    """Return `dict` or `tuple` where a type is one, else None."""
-    return get_origin(_bare(hint))
-
-
 def _bare(hint: Any) -> Any:
+    """Return a type without what it is annotated with."""
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
@@ -74,12 +68,7 @@ def _default(field: dataclasses.Field[Any]) -> str:
     """Return the default of a key as TOML has it."""
     if field.default is field.default_factory is dataclasses.MISSING:
         return "required"
-    if field.default is dataclasses.MISSING:
-        return ""
-    value = field.default
-    if value is None or (isinstance(value, str) and not value):
-        return code('""') if value == "" else ""
-    return code(_toml(value))
+    return "" if field.default is dataclasses.MISSING else code(_toml(field.default))
 
 
 def _toml(value: Any) -> str:
