@@ -281,7 +281,7 @@ def test_a_finished_corpus_is_left_alone(faked: Path, tmp_path: Path):
     again = fake(faked, tmp_path / "out")
     assert (again.recordings, again.run_recordings) == (first.recordings, 0)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == stamps
-    with pytest.raises(CorpusError, match="--force"):
+    with pytest.raises(CorpusError, match="force=True"):
         fake(faked, tmp_path / "out", part=(0, 2))
     fake(faked, tmp_path / "out", part=(0, 2), force=True)
     assert len(Corpus(tmp_path / "out")) < first.recordings

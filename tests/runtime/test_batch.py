@@ -140,7 +140,7 @@ def test_out_is_a_file_if_its_extension_says_so(tmp_path: Path):
     assert planned([a, b], Path("x.v1")).pairs[1] == (Path(b), Path("x.v1/b.tok"))
     assert planned([f"{tmp_path}/[a].wav"], Path("x.tok")).pairs == [(Path(a), Path("x.tok"))]
     for paths, out in (([a, b], "x.tok"), ([f"{tmp_path}/*.wav"], "x.tok"), ([a], "x.v1")):
-        with pytest.raises(UsageError, match="--out x"):
+        with pytest.raises(UsageError, match="^x"):
             planned(paths, Path(out))
     with pytest.raises(UsageError, match="overwrite what it is made of"):
         planned([a], Path(a), makes=[".wav"])
@@ -188,7 +188,7 @@ def test_an_error_is_one_line_that_names_a_file(tmp_path: Path):
         "in.wav: no": ValueError("no"),
         "x: Is a directory": IsADirectoryError(21, "Is a directory", "x"),
         "in.wav: KeyError: 'a'": KeyError("a"),
-        "in.wav: not enough memory; free some, or use fewer --jobs": MemoryError(),
+        "in.wav: not enough memory; free some, or use fewer jobs": MemoryError(),
     }
     for line, error in said.items():
         expected = line if line[0] != "x" else "in.wav: x: Is a directory"

@@ -232,8 +232,8 @@ def test_no_such_file(tmp_path: Path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("train.steps", "--set train.steps: write it as section.key=value"),
-        ("codec.x=1", "--set codec.x=1: 'codec' is a value, not a table"),
+        ("train.steps", "train.steps: write it as section.key=value"),
+        ("codec.x=1", "codec.x=1: 'codec' is a value, not a table"),
         ("train.stepps=1", "PATH [train]: unknown key 'stepps'; did you mean 'steps'?"),
         ("train.steps=many", "PATH [train]: 'steps' must be int, not 'many'"),
     ],
