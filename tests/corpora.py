@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from audiotok.audio.audio import Audio
+from audiotok.audio.coerce import to_audio
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.speech import Config, Speech
 from audiotok.corpus.base import CorpusInfo
@@ -46,7 +48,15 @@ class Steps(Speech):
     It decodes to frames of constant value, so it is idempotent, and frames are independent.
     """
 
-    def encode(self, audio: Audio, *, codebooks: int | None = None, split: bool = False) -> Tokens:
+    def encode(
+        self,
+        recording: Any,
+        rate: int | None = None,
+        *,
+        codebooks: int | None = None,
+        split: bool = False,
+    ) -> Tokens:
+        audio = to_audio(recording, rate)
         x = audio.resample(RATE).samples[0]
         frames = self.frames(len(x))
         padded = torch.nn.functional.pad(x, (0, frames * FRAME - len(x)))
@@ -54,10 +64,19 @@ class Steps(Speech):
         codes = np.stack([level // 8, level % 8])[:codebooks]
         return self._tokens(codes, audio, len(x), len(codes))
 
-    def encode_batch(self, audios: Sequence[Audio], *, codebooks: int | None = None, group=None):
-        return [self.encode(audio, codebooks=codebooks) for audio in audios]
+    def encode_batch(
+        self,
+        recordings: Sequence[Any],
+        rate: int | None = None,
+        *,
+        codebooks: int | None = None,
+        group: int | None = None,
+    ) -> list[Tokens]:
+        return [self.encode(recording, rate, codebooks=codebooks) for recording in recordings]
 
-    def decode(self, tokens: Tokens, *, original_rate: bool = False) -> Audio:
+    def decode(
+        self, tokens: Any, *, samples: int | None = None, original_rate: bool = False
+    ) -> Audio:
         level = tokens.codes[0] * 8 + (tokens.codes[1] if tokens.codebooks > 1 else 4)
         values = torch.from_numpy(((level + 0.5) / 32 - 1).astype(np.float32))
         return Audio(values.repeat_interleave(FRAME)[None, : tokens.samples], RATE)
@@ -66,9 +85,9 @@ class Steps(Speech):
 class Constant(Steps):
     """Codec whose codes are always 0."""
 
-    def encode(self, audio: Audio, *, codebooks: int | None = None, split: bool = False) -> Tokens:
-        tokens = super().encode(audio, codebooks=codebooks)
-        return self._tokens(0 * tokens.codes, audio, tokens.samples, tokens.codebooks)
+    def encode(self, recording: Any, rate: int | None = None, **options: Any) -> Tokens:
+        tokens = super().encode(recording, rate, **options)
+        return replace(tokens, codes=0 * tokens.codes)
 
 
 def coded(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-from audiotok._platform.errors import Error
+from audiotok._platform.errors import Error, MissingLibraryError
 
 log = logging.getLogger("audiotok")
 
@@ -167,15 +167,19 @@ def import_named(path: str) -> Any:
     """
     module, _, attribute = path.partition(":")
     if not attribute:
-        raise ImportError(f"{path!r} is no name of the form module:attribute")
+        raise MissingLibraryError(f"{path!r} is no name of the form module:attribute")
     try:
         holder = import_module(module)
     except (Exception, SystemExit) as error:  # whatever the code of another package raises
-        raise ImportError(f"module {module!r} cannot be imported: {_line(error)}") from error
+        raise MissingLibraryError(
+            f"module {module!r} cannot be imported: {_line(error)}"
+        ) from error
     try:
         return reduce(getattr, attribute.split("."), holder)
     except AttributeError:
-        raise ImportError(f"module {module!r} ({holder.__file__}) has no {attribute!r}") from None
+        raise MissingLibraryError(
+            f"module {module!r} ({holder.__file__}) has no {attribute!r}"
+        ) from None
 
 
 _plugin_names: dict[type[Any], str] = {}  # of the classes that `_plugin` has returned

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from audiotok._platform.errors import InputError, InputTypeError
 from audiotok.audio import levels
 from audiotok.audio.reader import open_audio
 
@@ -69,15 +70,15 @@ def to_array(recording: Recording, rate: float | None = None) -> tuple[np.ndarra
         check_values(given.samples)
         return given.samples.cpu().numpy(), given.rate
     if not is_samples(given):
-        raise TypeError(
+        raise InputTypeError(
             f"a recording is Audio, a path, or an array or tensor and rate=, not {_kind(recording)}"
         )
     if rate is None:
-        raise ValueError(
+        raise InputError(
             f"{_kind(recording)} of samples says no sample rate: give it, as in rate=16000"
         )
     if not isinstance(rate, Real) or not math.isfinite(rate) or rate != int(rate) or rate < 1:
-        raise ValueError(f"the sample rate must be a whole number of Hz, not {rate!r}")
+        raise InputError(f"the sample rate must be a whole number of Hz, not {rate!r}")
     samples = to_channels(given)
     return (samples if isinstance(samples, np.ndarray) else samples.cpu().numpy()), int(rate)
 
@@ -102,7 +103,7 @@ def to_channels(samples: Samples) -> Any:
     samples = samples[None] if samples.ndim == 1 else samples
     if samples.ndim != 2 or not samples.shape[0]:
         batch = "; a batch [b c t] goes to encode_tensors" if samples.ndim == 3 else ""
-        raise ValueError(f"samples must be [t] or [channels t], not {list(samples.shape)}{batch}")
+        raise InputError(f"samples must be [t] or [channels t], not {list(samples.shape)}{batch}")
     levels.check_shape(*samples.shape, most=MOST_CHANNELS)
     samples = to_float32(samples)
     check_values(samples)
@@ -117,7 +118,7 @@ def to_float32(samples: Samples) -> Any:
     """
     kind = str(samples.dtype).removeprefix("torch.")
     if kind not in FULL_SCALE and "float" not in kind:
-        raise ValueError(
+        raise InputError(
             f"samples of type {kind}: give floats with full scale 1, or int16 or int32 samples"
         )
     x: Any = samples
@@ -134,14 +135,14 @@ def check_values(samples: Any) -> None:
     low, high = float(samples.min()), float(samples.max())  # NaN if there is one
     if not math.isfinite(high - low):
         bad = int((samples != samples).sum() + (abs(samples) == math.inf).sum())
-        raise ValueError(f"{bad} samples are NaN or infinite: mend the recording or cut them out")
+        raise InputError(f"{bad} samples are NaN or infinite: mend the recording or cut them out")
     levels.check_level(low, high)
 
 
 def _check_rate(given: float | None, known: int, name: str) -> None:
     """Raise ValueError if a rate is given that is not the known one."""
     if given is not None and given != known:
-        raise ValueError(
+        raise InputError(
             f"{name} is of {known} Hz, not {given}: leave rate out, it is resampled as needed"
         )
 

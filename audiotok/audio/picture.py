@@ -13,6 +13,8 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
+from audiotok._platform.errors import InputError
+
 if TYPE_CHECKING:
     from audiotok.audio.audio import Audio
 
@@ -120,7 +122,7 @@ def draw(
         bar = draw_rows(axes, levels, audio, start=start, colours="magma", **span)
         bar.set_label("dB")
     else:
-        raise ValueError(f"kind {kind!r}: there are waveform and spectrogram")
+        raise InputError(f"kind {kind!r}: there are waveform and spectrogram")
 
 
 def draw_waveform(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from audiotok._platform.errors import Error
+from audiotok._platform.errors import Error, InputError
 from audiotok.audio.audio import Audio
 from audiotok.nn.finite import not_finite
 from audiotok.runtime.sessions import Decoding, Encoding
@@ -74,7 +74,7 @@ def conform(codec: Codec, audio: Audio | None = None) -> Iterator[CheckResult]:
         raise NoCodecError(f"an object of type {kind} lacks {', '.join(missing)}: no codec to try")
     audio = audio or bursts(codec.sample_rate, 12.0)
     if audio.seconds < 3:
-        raise ValueError(f"{audio.seconds:.2f} s of audio are too short to try a codec on: 3 s")
+        raise InputError(f"{audio.seconds:.2f} s of audio are too short to try a codec on: 3 s")
     if audio.channels != codec.channels:
         mono = audio.mono().samples
         audio = Audio(mono.expand(codec.channels, -1).contiguous(), audio.rate)

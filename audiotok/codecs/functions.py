@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok._platform.errors import Error
+from audiotok._platform.errors import Error, InputError
 from audiotok._platform.shapes import Codes, Features, Latent, Output
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.base import WholeClip
@@ -91,9 +91,9 @@ class FunctionCodec(Codec):
     ) -> None:
         super().__init__()
         if min(sample_rate, frame_size, channels) < 1:
-            raise ValueError(f"codec {name!r}: rate, frame size and channels are at least 1")
+            raise InputError(f"codec {name!r}: rate, frame size and channels are at least 1")
         if not sizes or not all(1 < size <= LARGEST for size in sizes):
-            raise ValueError(f"codec {name!r}: codebooks have 2 to {LARGEST} entries: {sizes}")
+            raise InputError(f"codec {name!r}: codebooks have 2 to {LARGEST} entries: {sizes}")
         self.name = name
         self.sample_rate = sample_rate
         self.frame_size = frame_size
@@ -237,7 +237,7 @@ def _content(weights: nn.Module | Path | str, name: str) -> bytes:
             digest.update(key.encode())
             digest.update(value.detach().cpu().float().contiguous().numpy())
     if digest.digest() == hashlib.sha256().digest():
-        raise ValueError(
+        raise InputError(
             f"codec {name!r}: weights that hold nothing cannot tell its tokens from others: give a "
             "module with tensors, a file, or a text that you change with the codes"
         )

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError, InputTypeError
 from audiotok.audio.coerce import check_values, to_float32
 from audiotok.nn.autoencoder import Network
 from audiotok.runtime.sessions import Decoding, Encoding, code_together
@@ -166,7 +167,7 @@ class TensorCodec(Network):
             counts = _counts(samples, b, f * self.frame_size, "samples")
             frames = [self.frames(n) for n in counts]
             if lengths is not None and _counts(lengths, b, f, "lengths") != frames:
-                raise ValueError(f"lengths must be {frames} frames for {counts} samples")
+                raise InputError(f"lengths must be {frames} frames for {counts} samples")
         rows = [row[:, :n] for row, n in zip(codes.long(), frames, strict=True)]
         for row in rows:
             check_range(row, self.quantizer.sizes[:k])
@@ -208,10 +209,10 @@ class TensorCodec(Network):
         losses: dict[str, Tensor] = {}
         for members in self._alike(rows, group):
             output, quantized = self(torch.stack([rows[i] for i in members]), keep[members])
-            for place, i in enumerate(members):
-                outputs[i] = output[place]
-                latents[i] = quantized.latent[place]
-                codes[i] = quantized.codes[place]
+            for row, i in enumerate(members):
+                outputs[i] = output[row]
+                latents[i] = quantized.latent[row]
+                codes[i] = quantized.codes[row]
             for name, loss in quantized.losses.items():
                 losses[name] = losses.get(name, 0) + loss * (len(members) / len(rows))
         return Reconstruction(
@@ -239,14 +240,14 @@ class TensorCodec(Network):
         """
         self._check_device(latents, "latents")
         if latents.ndim != 3 or not latents.is_floating_point():
-            raise ValueError(f"latents must be floats [b d f], not {_shown(latents)}")
+            raise InputError(f"latents must be floats [b d f], not {_shown(latents)}")
         frames = _counts(lengths, len(latents), latents.shape[2], "lengths")
         rows = [row[:, :n] for row, n in zip(latents, frames, strict=True)]
         outputs: list[Tensor] = [row.new_zeros(self.channels, 0) for row in rows]
         for members in self._alike(rows, group):
-            made = self.waves(torch.stack([rows[i] for i in members]))
-            for place, i in enumerate(members):
-                outputs[i] = made[place]
+            waves = self.waves(torch.stack([rows[i] for i in members]))
+            for row, i in enumerate(members):
+                outputs[i] = waves[row]
         return WaveBatch(padded(outputs, self._none(self.channels)), self._lengths(outputs))
 
     # -- runs of recordings -----------------------------------------------------------------------
@@ -296,7 +297,7 @@ class TensorCodec(Network):
         """Return the wave `[c n]` of each recording of a batch, checked, without padding."""
         self._check_device(waves, "waves")
         if waves.ndim != 3 or waves.shape[1] != self.channels:
-            raise ValueError(
+            raise InputError(
                 f"waves must be [batch {self.channels} samples] at {self.sample_rate} Hz, not "
                 f"{_shown(waves)}"
             )
@@ -310,9 +311,9 @@ class TensorCodec(Network):
     def _check_device(self, x: Tensor, name: str) -> None:
         """Raise unless a tensor is one, and on the device of the codec."""
         if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a tensor, not {type(x).__name__}")
+            raise InputTypeError(f"{name} must be a tensor, not {type(x).__name__}")
         if x.device != self.device:
-            raise ValueError(
+            raise InputError(
                 f"{name} are on {x.device} and the codec is on {self.device}: "
                 f"give {name}.to(codec.device)"
             )
@@ -380,13 +381,13 @@ def _counts(lengths: Lengths | None, batch: int, most: int, name: str) -> list[i
         or counts.is_floating_point()
         or (counts.dtype == torch.bool)
     ):
-        raise ValueError(
+        raise InputError(
             f"{name} must be one integer for each of {batch} recordings, not {_shown(counts)}"
         )
     values: list[int] = counts.tolist()
     wrong = [n for n in values if not 0 <= n <= most]
     if wrong:
-        raise ValueError(f"{name} must be 0 to {most}, where the tensor ends, not {wrong[0]}")
+        raise InputError(f"{name} must be 0 to {most}, where the tensor ends, not {wrong[0]}")
     return values
 
 

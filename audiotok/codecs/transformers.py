@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import Error, InputError
 from audiotok._platform.optional import optional_import
 from audiotok.audio import _torchaudio
 from audiotok.codecs.checkpoint import load, save
@@ -30,6 +31,10 @@ from audiotok.codecs.models.base import Codec
 _torchaudio.load()  # transformers imports torchaudio, which may not load by itself
 transformers: Any = optional_import("transformers", extra="teachers")
 WEIGHTS = "model.safetensors"
+
+
+class MissingWeightsError(Error, OSError):
+    """Error of a folder without the weights of a model, as transformers raises it."""
 
 
 @dataclass
@@ -161,12 +166,12 @@ class AudiotokModel(transformers.PreTrainedModel):
             kwargs: `config` to take in place of the folder's; others are ignored.
 
         Raises:
-            OSError: it is no such folder.
+            MissingWeightsError: it is no such folder.
             CheckpointError: its weights are damaged.
         """
         folder = Path(pretrained_model_name_or_path)
         if not (folder / WEIGHTS).is_file():
-            raise OSError(f"{folder}: no {WEIGHTS} there; save_pretrained writes one")
+            raise MissingWeightsError(f"{folder}: no {WEIGHTS} there; save_pretrained writes one")
         config = kwargs.get("config") or AudiotokConfig.from_pretrained(folder)
         return cls(config, load(folder / WEIGHTS)).eval()
 
@@ -229,7 +234,7 @@ def _lengths(real: Tensor, name: str) -> Tensor:
         ValueError: padding comes before what is real.
     """
     if (real[:, 1:] & ~real[:, :-1]).any():
-        raise ValueError(f"{name} has padding before what is real: pad on the right")
+        raise InputError(f"{name} has padding before what is real: pad on the right")
     return real.sum(1)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from audiotok._platform.atomic import atomic_file
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.audio import picture as of_audio
 from audiotok.audio.audio import Audio
@@ -222,7 +223,7 @@ def save(figure: Any, path: str | Path) -> None:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise ValueError(f"{path}: a picture is written as {' '.join(FORMATS)}")
+        raise InputError(f"{path}: a picture is written as {' '.join(FORMATS)}")
     # Without its date the same picture is the same file.
     date = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
     title = figure.get_suptitle()

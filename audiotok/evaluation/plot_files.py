@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.audio.reader import open_audio
 from audiotok.codecs.embeddings import codebook_embeddings
@@ -101,7 +102,7 @@ def plot_tokens(
     audio = None
     if sound:
         if codec is None:
-            raise ValueError(f"{source}: only the codec of the tokens can decode them; give it")
+            raise InputError(f"{source}: only the codec of the tokens can decode them; give it")
         with TemporaryDirectory() as folder:
             decoded = Path(folder) / "whole.wav"
             decode_file(codec, source, decoded, codebooks=codebooks)
@@ -137,7 +138,7 @@ def _cut(path: Path, start: float, end: float) -> tuple[Tokens, float]:
         first, last = frame_range(header, samples, start, end)
     if first == last:
         seconds = samples / header.sample_rate
-        raise ValueError(f"{path}: no tokens from {start:g} s on: it ends at {seconds:g} s")
+        raise InputError(f"{path}: no tokens from {start:g} s on: it ends at {seconds:g} s")
     return Tokens.load(path, start=start, end=end), first * header.frame_size / header.sample_rate
 
 

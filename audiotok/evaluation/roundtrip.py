@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
 from audiotok.codecs.embeddings import codebook_embeddings
@@ -48,13 +49,13 @@ def roundtrip(
     """
     source, out = Path(source), Path(out)
     if str(source) == "-":
-        raise ValueError("-: stdin can be read only once; save it to a file first")
+        raise InputError("-: stdin can be read only once; save it to a file first")
     tokens, wav, png = (out / f"{source.stem}{suffix}" for suffix in (".tok", ".wav", ".png"))
     for output in (tokens, wav, png):
         if output.exists() and source.exists() and output.samefile(source):
-            raise ValueError(f"{source}: would be overwritten by its copy; give another folder")
+            raise InputError(f"{source}: would be overwritten by its copy; give another folder")
         if output.exists() and not force:
-            raise ValueError(f"{output}: exists already; --force overwrites it")
+            raise InputError(f"{output}: exists already; --force overwrites it")
     encoded = encode_file(codec, source, tokens, codebooks=codebooks, force=force)
     decoded = decode_file(codec, tokens, wav, force=force)
     original = Audio.load(source, end=LONGEST).mono().resample(codec.sample_rate)

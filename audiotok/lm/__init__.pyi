@@ -36,6 +36,7 @@ from audiotok.lm.layout.units import units_to_text as units_to_text
 from audiotok.lm.loop import LmTrainer as LmTrainer
 from audiotok.lm.loop import held_out_bits as held_out_bits
 from audiotok.lm.loop import train as train
+from audiotok.lm.model import Config as Config
 from audiotok.lm.model import Transformer as Transformer
 from audiotok.lm.ngram import Ngram as Ngram
 from audiotok.lm.packing import Packed as Packed

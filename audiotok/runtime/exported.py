@@ -99,7 +99,7 @@ def _check_values(content: dict[str, Any]) -> None:
         jsonfile.whole(content["semantic_codebooks"], "semantic_codebooks", least=0, most=2**12)
     latency = content.get("latency_ms")
     if type(latency) not in (int, float, type(None)):
-        raise ValueError(f"latency_ms is {jsonfile.shown(latency)}, not a number")
+        raise InputError(f"latency_ms is {jsonfile.shown(latency)}, not a number")
     for name in ("lead", "first_frames"):
         jsonfile.whole(plan[name], name, least=0, most=2**31)
     for size in content["sizes"]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError, InputTypeError
 from audiotok.audio.coerce import Samples, is_samples, to_channels
 from audiotok.runtime import snapshot
 from audiotok.runtime.base import RunnableCodec
@@ -85,9 +86,9 @@ class Stream:
     ) -> None:
         bounded = math.isfinite(codec.latency)
         if bounded and context is not None:
-            raise ValueError(f"codec {codec.name!r} streams exactly: no context is needed")
+            raise InputError(f"codec {codec.name!r} streams exactly: no context is needed")
         if not bounded and context is None:
-            raise ValueError(
+            raise InputError(
                 f"codec {codec.name!r} hears a recording to its end before it gives a code, so it"
                 " cannot stream exactly; context=SECONDS (--context) lets it look at so much before"
                 " and after each frame (`audiotok.runtime.windows.loss` measures what that costs)"
@@ -178,17 +179,19 @@ class Stream:
         codec, given = self.codec, cast("Any", samples)
         if hasattr(given, "rate"):  # Audio
             if given.rate != codec.sample_rate:
-                raise ValueError(
+                raise InputError(
                     f"a piece of {given.rate} Hz, where {codec.name!r} codes {codec.sample_rate}:"
                     " resample the whole (audio.resample), or read the file in blocks at that rate"
                 )
             given = given.samples
         if not is_samples(given):
             kind = type(given).__name__
-            raise TypeError(f"a piece is an array or tensor [channels t], or Audio, not {kind}")
+            raise InputTypeError(
+                f"a piece is an array or tensor [channels t], or Audio, not {kind}"
+            )
         x = torch.as_tensor(to_channels(given))
         if len(x) != codec.channels:
-            raise ValueError(
+            raise InputError(
                 f"a piece of {len(x)} channels, where {codec.name!r} codes {codec.channels}: mix "
                 "them down, or open a stream for each"
             )
@@ -250,7 +253,7 @@ class Stream:
         """
         session = self._encoding if direction == "encode" else self._decoding
         if self.codec is not codec or not isinstance(session, CodingSession):
-            raise ValueError(
+            raise InputError(
                 f"a stream of {self.codec.name!r} with context {self.context} cannot step beside"
                 f" others of {codec.name!r}: all must be of the same loaded codec, with no context"
             )

@@ -65,30 +65,30 @@ def assert_differentiable(codec: Codec, clips: int = 8) -> None:
     """
     waves, lengths = _ragged(codec, clips)
     asked = waves.clone().requires_grad_()
-    made = codec.reconstruct_tensors(asked, lengths)
-    slopes = torch.randn(made.waves.shape)
-    (gradient,) = torch.autograd.grad((made.waves * slopes).sum(), asked)
-    assert not gradient[~made.mask[:, None].expand_as(gradient)].any()
-    assert made.frames.tolist() == [codec.frames(n) for n in lengths]
-    again = codec.decode_latents(made.latents, made.frames)
+    rebuilt = codec.reconstruct_tensors(asked, lengths)
+    slopes = torch.randn(rebuilt.waves.shape)
+    (gradient,) = torch.autograd.grad((rebuilt.waves * slopes).sum(), asked)
+    assert not gradient[~rebuilt.mask[:, None].expand_as(gradient)].any()
+    assert rebuilt.frames.tolist() == [codec.frames(n) for n in lengths]
+    again = codec.decode_latents(rebuilt.latents, rebuilt.frames)
     loss = torch.zeros(())
     for i, n in enumerate(lengths):
         if not n:
-            assert not made.waves[i].any()
+            assert not rebuilt.waves[i].any()
             continue
         wave = waves[i : i + 1, :, :n].contiguous().requires_grad_()
         output, quantized = codec(wave)
         (alone,) = torch.autograd.grad((output * slopes[i, :, :n]).sum(), wave)
         assert alone.any()
         assert torch.equal(gradient[i, :, :n], alone[0])
-        assert torch.equal(made.waves[i, :, :n], output[0])
-        assert torch.equal(made.codes[i, :, : codec.frames(n)], quantized.codes[0])
+        assert torch.equal(rebuilt.waves[i, :, :n], output[0])
+        assert torch.equal(rebuilt.codes[i, :, : codec.frames(n)], quantized.codes[0])
         assert_close(again.waves[i, :, :n], output[0])
-        latents = made.latents[i : i + 1, :, : codec.frames(n)]
+        latents = rebuilt.latents[i : i + 1, :, : codec.frames(n)]
         end = codec.frames(n) * codec.frame_size
         assert torch.equal(again.waves[i, :, :end], codec.decode_latents(latents).waves[0])
         loss = loss + quantized.losses["commitment"] / len(lengths)
-    assert_close(made.losses["commitment"], loss)
+    assert_close(rebuilt.losses["commitment"], loss)
 
     pair = waves[:2, :, : lengths[0]].contiguous()  # two of one length
     beside = codec.reconstruct_tensors(pair, group=2)

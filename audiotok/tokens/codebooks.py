@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from audiotok._platform.errors import InputError, InputTypeError
+
 SEMANTIC = {
     "dm_codec": 1,
     "mimi": 1,
@@ -36,17 +38,17 @@ def check_codes(codes: Any, codebooks: int, *, batch: bool = False) -> None:
     shape = "[batch codebooks frames]" if batch else "[codebooks frames]"
     if not hasattr(codes, "dtype") or not hasattr(codes, "ndim"):
         kind = type(codes).__name__
-        raise TypeError(f"give Tokens, or codes {shape} as an array or tensor, not {kind}")
+        raise InputTypeError(f"give Tokens, or codes {shape} as an array or tensor, not {kind}")
     if "int" not in str(codes.dtype):
-        raise ValueError(f"codes must be integers {shape}, not {codes.dtype}")
+        raise InputError(f"codes must be integers {shape}, not {codes.dtype}")
     if codes.ndim != 2 + batch:
         other = {2: "decode takes", 3: "decode_tensors takes"}.get(codes.ndim)
         way = f"; {other} {codes.ndim} axes" if other else ""
-        raise ValueError(f"codes must be {shape}, not of shape {list(codes.shape)}{way}")
+        raise InputError(f"codes must be {shape}, not of shape {list(codes.shape)}{way}")
     rows, frames = codes.shape[-2:]
     if not 1 <= rows <= codebooks:
         turn = "; turn these over" if 1 <= frames <= codebooks else ""
-        raise ValueError(
+        raise InputError(
             f"codes of {rows} codebooks and {frames} frames, where the codec has {codebooks} "
             f"codebooks: codes must be {shape}{turn}"
         )
@@ -69,4 +71,4 @@ def check_range(codes: Any, sizes: Sequence[int]) -> None:
         low, high = int(mine.min()), int(mine.max())
         if low < 0 or high >= size:
             code = low if low < 0 else high
-            raise ValueError(f"code {code} in codebook {row}: codes there are 0 to {size - 1}")
+            raise InputError(f"code {code} in codebook {row}: codes there are 0 to {size - 1}")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from audiotok._platform.errors import Error
+from audiotok._platform.errors import Error, InputError
 from audiotok.tokens.codebooks import check_range, semantic_codebooks_of
 
 MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 2, 0
@@ -108,28 +108,28 @@ class Header:
         for name in ("codec", "fingerprint"):
             text = getattr(self, name)
             if not isinstance(text, str) or len(text) > 200 or not text.isprintable():
-                raise ValueError(f"{name} must be printable text of at most 200 characters")
+                raise InputError(f"{name} must be printable text of at most 200 characters")
         for size in self.sizes:
             if type(size) is not int or not 2 <= size <= MAX_SIZE:
-                raise ValueError(f"size {size!r}: a codebook has 2 to {MAX_SIZE} entries")
+                raise InputError(f"size {size!r}: a codebook has 2 to {MAX_SIZE} entries")
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
-                raise ValueError(f"{name} is {value!r}; it must be an integer in {low} to {high}")
+                raise InputError(f"{name} is {value!r}; it must be an integer in {low} to {high}")
         if self.semantic_codebooks == semantic_codebooks_of(self.codec):
             object.__setattr__(self, "semantic_codebooks", None)
         if not 0 <= (self.semantic_codebooks or 0) <= MAX_ROWS:
-            raise ValueError(f"{self.semantic_codebooks} semantic codebooks: 0 to {MAX_ROWS}")
+            raise InputError(f"{self.semantic_codebooks} semantic codebooks: 0 to {MAX_ROWS}")
         if not 1 <= self.rows <= MAX_ROWS:
-            raise ValueError(f"{self.rows} codebooks in all; there can be 1 to {MAX_ROWS}")
+            raise InputError(f"{self.rows} codebooks in all; there can be 1 to {MAX_ROWS}")
         if self.channels % self.streams:
-            raise ValueError(f"{self.channels} channels do not divide into {self.streams} streams")
+            raise InputError(f"{self.channels} channels do not divide into {self.streams} streams")
         if self.block_frames == 0:
             wanted = 8 * 1024 / self.frame_bits  # frames in 1 KiB
             frames = 1 << max(3, math.ceil(math.log2(wanted)))
             object.__setattr__(self, "block_frames", frames)
         if self.block_frames % 8:  # so that full blocks end on a whole byte
-            raise ValueError(f"block_frames {self.block_frames} is not a multiple of 8")
+            raise InputError(f"block_frames {self.block_frames} is not a multiple of 8")
 
     @property
     def rows(self) -> int:
@@ -171,17 +171,17 @@ class Header:
         """
         if type(samples) is not int or samples < 0 or -(-samples // self.frame_size) != frames:
             need = f"{frames} frames of {self.frame_size}"
-            raise ValueError(f"samples is {samples}, which {need} do not stand for")
+            raise InputError(f"samples is {samples}, which {need} do not stand for")
         if type(original_samples) is not int or not 0 <= original_samples < 1 << 63:
-            raise ValueError(f"original_samples is {original_samples}; it must be 0 or more")
+            raise InputError(f"original_samples is {original_samples}; it must be 0 or more")
 
     def check(self, codes: np.ndarray) -> None:
         """Raise ValueError unless `codes` are integers `[k f]` within the codebooks."""
         if not isinstance(codes, np.ndarray) or not np.issubdtype(codes.dtype, np.integer):
             kind = codes.dtype if isinstance(codes, np.ndarray) else type(codes).__name__
-            raise ValueError(f"codes must be a numpy array of integers, not {kind}")
+            raise InputError(f"codes must be a numpy array of integers, not {kind}")
         if codes.ndim != 2 or codes.shape[0] != self.rows:
-            raise ValueError(f"codes have shape {codes.shape}; expected [{self.rows} frames]")
+            raise InputError(f"codes have shape {codes.shape}; expected [{self.rows} frames]")
         check_range(codes, self.sizes * self.streams)
 
     def to_json(self) -> dict[str, Any]:
@@ -206,16 +206,16 @@ class Header:
         """
         values: Any = json.loads(text)
         if not isinstance(values, dict):
-            raise ValueError("it is not an object")
+            raise InputError("it is not an object")
         kinds = {"codec": str, "fingerprint": str, "sizes": list, **dict.fromkeys(LIMITS, int)}
         for name, kind in kinds.items():
             if type(values.get(name)) is not kind:
-                raise ValueError(f"{name} is not of type {kind.__name__}")
+                raise InputError(f"{name} is not of type {kind.__name__}")
         if any(type(size) is not int for size in values["sizes"]) or not values["block_frames"]:
-            raise ValueError("sizes are not integers, or block_frames is 0")
+            raise InputError("sizes are not integers, or block_frames is 0")
         semantic = values.get("semantic_codebooks")
         if type(semantic) not in (int, type(None)):
-            raise ValueError("semantic_codebooks is not of type int")
+            raise InputError("semantic_codebooks is not of type int")
         known: dict[str, Any] = {name: values[name] for name in kinds}
         known["semantic_codebooks"] = semantic
         known["sizes"] = tuple(known["sizes"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audiotok._platform.errors import InputError
 from audiotok.tokens.colours import (
     BY_CODE,
     BY_SIMILARITY,
@@ -45,7 +46,7 @@ def tables_of(
     entries = list(embeddings)[: tokens.codebooks]
     given = tuple(len(codebook) for codebook in entries)
     if given != tokens.sizes:
-        raise ValueError(f"embeddings of codebooks of sizes {given}, not {tokens.sizes}")
+        raise InputError(f"embeddings of codebooks of sizes {given}, not {tokens.sizes}")
     return similarity_colours(entries), BY_SIMILARITY
 
 

@@ -12,6 +12,7 @@ from io import BufferedIOBase
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
 from audiotok.tokens.format import (
     BLOCK,
     BLOCK_TAG,
@@ -59,7 +60,7 @@ class TokenSink:
         identity: bytes | None = None,
     ) -> None:
         if not 1 <= block <= header.block_frames:
-            raise ValueError(f"a block has 1 to {header.block_frames} frames, not {block}")
+            raise InputError(f"a block has 1 to {header.block_frames} frames, not {block}")
         self.header = header
         self.block = block
         self.frames = 0
@@ -80,7 +81,7 @@ class TokenSink:
         """
         self.header.check(codes)
         if self.frames + self._waiting.shape[1] + codes.shape[1] > MAX_FRAMES:
-            raise ValueError(f"more than {MAX_FRAMES} frames; begin another stream")
+            raise InputError(f"more than {MAX_FRAMES} frames; begin another stream")
         self._waiting = np.concatenate([self._waiting, codes], axis=1)
         while self._waiting.shape[1] >= self.block:
             self._write_block(self.block)

@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from audiotok._platform.errors import InputError
 from audiotok.tokens.format import (
     BATCH,
     BLOCK,
@@ -141,7 +142,7 @@ class TokenReader:
             TokenFileDamagedError: one of these blocks is damaged.
         """
         if not 0 <= first <= last <= self.frames:
-            raise ValueError(f"no frames {first} to {last}: the recording has {self.frames}")
+            raise InputError(f"no frames {first} to {last}: the recording has {self.frames}")
         header = self.header
         codes = np.empty((header.rows, last - first), np.int64)
         nearest = bisect_right(self.runs, first, key=lambda run: run.first) - 1
@@ -269,7 +270,7 @@ def frame_range(
     """
     start, end = 0.0 if start is None else start, math.inf if end is None else end
     if not 0 <= start <= end:
-        raise ValueError(f"cannot cut from {start} s to {end} s: it must be 0 <= start <= end")
+        raise InputError(f"cannot cut from {start} s to {end} s: it must be 0 <= start <= end")
     a, b = (min(samples, round(min(at, 1e12) * header.sample_rate)) for at in (start, end))
     last = -(-b // header.frame_size)
     return (a // header.frame_size if a < b else last), last

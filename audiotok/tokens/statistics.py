@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 
 String = Int[np.ndarray, " n"]
@@ -151,7 +152,7 @@ def cross_entropy(train: Sequence[np.ndarray], test: Sequence[np.ndarray], order
         ValueError: `train` or `test` has no codes.
     """
     if not sum(map(len, train)) or not sum(map(len, test)):
-        raise ValueError("an n-gram model needs strings to learn from and others to be tested on")
+        raise InputError("an n-gram model needs strings to learn from and others to be tested on")
     size = len(np.unique(np.concatenate([*train, *test])))
     grams: dict[tuple[int, ...], int] = {}
     seen: dict[

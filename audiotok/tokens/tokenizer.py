@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotok._platform.errors import Error
+from audiotok._platform.errors import Error, InputError
 from audiotok.tokens.codebooks import check_codes
 from audiotok.tokens.tokens import Tokens
 
@@ -56,7 +56,7 @@ def kept(codebooks: int | None, there: int) -> int:
     if codebooks is None:
         return there
     if not 1 <= codebooks <= there:
-        raise ValueError(f"{codebooks} codebooks asked for; there are 1 to {there}")
+        raise InputError(f"{codebooks} codebooks asked for; there are 1 to {there}")
     return codebooks
 
 
@@ -151,7 +151,7 @@ class Tokenizer:
         """
         if isinstance(tokens, Tokens):
             if samples is not None:
-                raise ValueError("Tokens say their length themselves: give samples with codes only")
+                raise InputError("Tokens say their length themselves: give samples with codes only")
             self.check_tokens(tokens)
             return tokens
         check_codes(tokens, self.codebooks)
@@ -204,7 +204,7 @@ class Tokenizer:
             if channels > self.channels:
                 warn_mixing_down(channels)
             return 1
-        raise ValueError(f"{channels} channels given to {self.name!r}, which codes {self.channels}")
+        raise InputError(f"{channels} channels given to {self.name!r}, which codes {self.channels}")
 
     def tokens_of(
         self,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.errors import Error, InputError
 from audiotok.audio.axes import new_axes
 from audiotok.tokens import (
     DamageReport,
@@ -29,7 +30,7 @@ _SHARED = ("codec", "fingerprint", "sample_rate", "frame_size", "original_rate")
 _SHARED += ("channels", "streams", "semantic_codebooks")
 
 
-class NoSemanticCodebooksError(ValueError):
+class NoSemanticCodebooksError(Error, ValueError):
     """Error of asking for semantic codebooks of a codec that has none."""
 
 
@@ -74,7 +75,7 @@ class Tokens:
         if not isinstance(sizes, tuple):
             rows = len(self.codes) if np.ndim(self.codes) else 0
             if rows % max(1, self.streams):
-                raise ValueError(f"{rows} rows of codes do not divide into {self.streams} streams")
+                raise InputError(f"{rows} rows of codes do not divide into {self.streams} streams")
             sizes = (sizes,) * (rows // max(1, self.streams))
         object.__setattr__(self, "size", sizes[0] if len(set(sizes)) == 1 else sizes)
         if self.semantic_codebooks is None:
@@ -131,7 +132,7 @@ class Tokens:
             ValueError: not 1 to `self.codebooks`.
         """
         if not 1 <= codebooks <= self.codebooks:
-            raise ValueError(f"cannot take {codebooks} codebooks of {self.codebooks}")
+            raise InputError(f"cannot take {codebooks} codebooks of {self.codebooks}")
         return replace(self, codes=self._rows(0, codebooks), size=self.sizes[:codebooks])
 
     @property
@@ -199,7 +200,7 @@ class Tokens:
             _check_same_header("join", self, following)
             if part.samples != part.frames * part.frame_size:
                 within = f"{part.samples} samples end within a frame of {part.frame_size}"
-                raise ValueError(f"cannot join: {within}; only the last part may")
+                raise InputError(f"cannot join: {within}; only the last part may")
         return replace(
             self,
             codes=np.concatenate([part.codes for part in parts], axis=1),
@@ -214,7 +215,7 @@ class Tokens:
             ValueError: there is no such stream.
         """
         if not 0 <= number < self.streams:
-            raise ValueError(f"no stream {number}: the channels were coded as {self.streams}")
+            raise InputError(f"no stream {number}: the channels were coded as {self.streams}")
         codes = self.codes[number * self.codebooks : (number + 1) * self.codebooks]
         channels = self.channels // self.streams
         return replace(self, codes=codes, size=self.sizes, channels=channels, streams=1)
@@ -227,12 +228,12 @@ class Tokens:
             ValueError: no parts, or they differ in more than codes.
         """
         if not parts:
-            raise ValueError("nothing to stack: give the Tokens of at least one channel")
+            raise InputError("nothing to stack: give the Tokens of at least one channel")
         for part in parts:
             _check_same_header("stack", parts[0], part)
             one, first = ((each.samples, each.original_samples) for each in (part, parts[0]))
             if one != first:
-                raise ValueError(f"cannot stack {part.samples} samples on {parts[0].samples}")
+                raise InputError(f"cannot stack {part.samples} samples on {parts[0].samples}")
         return replace(
             parts[0],
             codes=np.concatenate([part.codes for part in parts]),
@@ -390,4 +391,4 @@ def _check_same_header(verb: str, one: Tokens | TokenWriter, other: Tokens) -> N
     for field in fields(Header):
         a, b = getattr(one.header, field.name), getattr(other.header, field.name)
         if field.compare and a != b:
-            raise ValueError(f"cannot {verb}: {field.name} differs ({a!r} and {b!r})")
+            raise InputError(f"cannot {verb}: {field.name} differs ({a!r} and {b!r})")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from audiotok._platform.atomic import partial_path
+from audiotok._platform.errors import InputError
 from audiotok.tokens.format import (
     BATCH,
     BLOCK,
@@ -129,7 +130,7 @@ class TokenWriter:
         self._check_whole()
         frames = codes.shape[1]
         if end.frames + frames > MAX_FRAMES:
-            raise ValueError(f"{self.path}: more than {MAX_FRAMES} frames; begin another file")
+            raise InputError(f"{self.path}: more than {MAX_FRAMES} frames; begin another file")
         count = frames * header.frame_size if samples is None else samples
         total = end.samples + count
         original = header.to_original(total) - header.to_original(end.samples)
@@ -166,7 +167,7 @@ class TokenWriter:
     def _check_whole(self) -> None:
         """Raise ValueError if the codes so far end within a frame."""
         if self._end.samples != self._end.frames * self.header.frame_size:
-            raise ValueError(f"{self.path}: nothing can follow codes that end within a frame")
+            raise InputError(f"{self.path}: nothing can follow codes that end within a frame")
 
     def _write(self, least: int) -> None:
         """Write the waiting codes if they are `least` frames or more; full blocks only unless 1."""

@@ -5,4 +5,5 @@ from audiotok.training.discriminators.base import DiscriminatorOutput as Discrim
 from audiotok.training.loop import CodecTrainer as CodecTrainer
 from audiotok.training.loop import train as train
 from audiotok.training.recipe import Recipe as Recipe
+from audiotok.training.recipe import Train as Train
 from audiotok.training.recipe import read_recipe as read_recipe

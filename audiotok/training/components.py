@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
@@ -34,11 +35,11 @@ def sized(kind: Any, sizes: dict[str, Any], where: str) -> Any:
         ValueError: the `Config` has no such field.
     """
     if not hasattr(kind, "config_type"):
-        raise ValueError(f"[{where}]: {kind.__name__} has no sizes, and cannot be trained")
+        raise InputError(f"[{where}]: {kind.__name__} has no sizes, and cannot be trained")
     config = kind.config_type()
     unknown = set(sizes) - set(vars(config))
     if unknown:
-        raise ValueError(f"[{where}]: unknown {sorted(unknown)}; known: {', '.join(vars(config))}")
+        raise InputError(f"[{where}]: unknown {sorted(unknown)}; known: {', '.join(vars(config))}")
     # TOML has lists where a Config has tuples.
     fixed = {key: _frozen(value) for key, value in sizes.items()}
     return kind(replace(config, **fixed))
@@ -58,14 +59,14 @@ def new_codec(recipe: Recipe) -> Codec:
     codec = sized(find("codecs", recipe.codec), recipe.config, "config")
     shares, n = recipe.train.keep, codec.codebooks
     if shares and not (len(shares) == n and min(shares) >= 0 < sum(shares) < math.inf):
-        raise ValueError(f"[train] keep: a share for each of {n} codebooks is needed")
+        raise InputError(f"[train] keep: a share for each of {n} codebooks is needed")
     if recipe.train.start_from:
         initial = load(recipe.train.start_from)
         try:
             codec.load_state_dict(initial.state_dict())
         except RuntimeError as error:
             text = " ".join(str(error).split())[:200]
-            raise ValueError(f"train.start_from: {recipe.train.start_from}: {text}") from None
+            raise InputError(f"train.start_from: {recipe.train.start_from}: {text}") from None
         codec.former_fingerprints = initial.former_fingerprints
     codec.split_weights()
     return codec
@@ -84,10 +85,10 @@ def freeze(codec: Codec, parts: Sequence[str]) -> None:
     known = [name for name, _ in codec.named_children()]
     for part in parts:
         if part not in known:
-            raise ValueError(f"[train] frozen: {codec.name} has no {part!r}; {', '.join(known)}")
+            raise InputError(f"[train] frozen: {codec.name} has no {part!r}; {', '.join(known)}")
         codec.get_submodule(part).eval().requires_grad_(False)
     if not any(weight.requires_grad for weight in codec.parameters()):
-        raise ValueError("[train] frozen: nothing is left to train")
+        raise InputError("[train] frozen: nothing is left to train")
 
 
 class Discriminators(nn.Module):
@@ -200,7 +201,7 @@ class TrainingModules:
                 part.load_state_dict(state[name])
             except (RuntimeError, ValueError, KeyError) as error:
                 text = " ".join(str(error).split())[:200]
-                raise ValueError(
+                raise InputError(
                     f"{path}: not a run of this recipe ({name}: {text}); use another --out"
                 ) from None
 

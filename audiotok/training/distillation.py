@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Latent, Scalar
 
 # Shapes are annotated loosely where a wrong one should raise our message, not the type checker's.
@@ -84,12 +85,12 @@ def distil_pseudo_label(logits: Latent, units: Tensor, *, mask: Tensor | None = 
             not integers below n.
     """
     if units.ndim != 2 or len(units) != len(logits):
-        raise ValueError(f"units are {_shape(units)}; [b f] with b = {len(logits)} is expected")
+        raise InputError(f"units are {_shape(units)}; [b f] with b = {len(logits)} is expected")
     if units.is_floating_point() or units.is_complex():
-        raise ValueError(f"units are {units.dtype}; integers are expected")
+        raise InputError(f"units are {units.dtype}; integers are expected")
     logits, units, real = _trimmed(logits, units, mask)
     if units.numel() and not 0 <= int(units.min()) <= int(units.max()) < logits.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"units run from {int(units.min())} to {int(units.max())};"
             f" there are logits for 0 to {logits.shape[1] - 1}"
         )
@@ -123,12 +124,12 @@ def distil_combined(students: Mapping[int, Latent], targets: Sequence[Target]) -
             as `distil_d_axis`.
     """
     if not targets:
-        raise ValueError("no teacher to distil from: give at least one target")
+        raise InputError("no teacher to distil from: give at least one target")
     terms = []
     for target in targets:
         missing = sorted(set(target.codebooks) - set(students))
         if missing or not target.codebooks:
-            raise ValueError(
+            raise InputError(
                 f"codebooks {list(target.codebooks)} are to be distilled;"
                 f" there are projections of {sorted(students)}"
             )
@@ -176,7 +177,7 @@ def implied_cosine(loss: float) -> float:
         ValueError: `loss` is not above zero.
     """
     if not loss > 0:
-        raise ValueError(f"-log sigmoid(cos) is above zero, not {loss}")
+        raise InputError(f"-log sigmoid(cos) is above zero, not {loss}")
     return -math.log(math.expm1(loss))
 
 
@@ -191,7 +192,7 @@ def fit_frames(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """
     student_frames, teacher_frames = student.shape[-1], teacher.shape[-1]
     if abs(student_frames - teacher_frames) > 1:
-        raise ValueError(
+        raise InputError(
             f"the teacher has {teacher_frames} frames and the codec {student_frames};"
             " one more or fewer is trimmed, more means another crop or frame rate"
         )
@@ -203,7 +204,7 @@ def _fitted(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tens
     """Return both with equal length and in float32, and the mask of real frames `[b 1 f]`."""
     if teacher.ndim != 3 or teacher.shape[:2] != student.shape[:2]:
         b, d = student.shape[:2]
-        raise ValueError(
+        raise InputError(
             f"the teacher's features are {_shape(teacher)}; [b d f] with b = {b}, d = {d} is"
             " expected, as the student has"
         )
@@ -219,7 +220,7 @@ def _trimmed(
     if mask is None:
         mask = torch.ones(b, frames, device=student.device)
     elif mask.shape != (b, frames):
-        raise ValueError(f"the mask is {_shape(mask)}; [b f] of the student is [{b} {frames}]")
+        raise InputError(f"the mask is {_shape(mask)}; [b f] of the student is [{b} {frames}]")
     return student, teacher, mask[:, None, : student.shape[2]].to(before.device, torch.float32)
 
 

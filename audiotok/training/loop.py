@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.lock import locked_folder
 from audiotok.audio.audio import Audio
 from audiotok.codecs import checkpoint
@@ -258,7 +259,7 @@ class CodecTrainer:
         save_state(saved, self.last)
         if value is None and (not best.startswith("score_") or self._scored(row["step"])):
             known = ", ".join(row)
-            raise ValueError(f"[train] best: {best!r} is not in log.csv; there are {known}")
+            raise InputError(f"[train] best: {best!r} is not in log.csv; there are {known}")
 
     # -- the loop -------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Scalar, Wave
 from audiotok.nn.spectrogram import (
     MEL_DAC,
@@ -296,7 +297,7 @@ def _distance(score: Tensor, target: int, gan: str) -> Tensor:
         return (score - target).square().mean()
     if gan == "hinge":
         return (1 - target * score).relu().mean()
-    raise ValueError(f"gan {gan!r} is none of lsgan, hinge")
+    raise InputError(f"gan {gan!r} is none of lsgan, hinge")
 
 
 def _reduced(terms: list[Tensor], reduce: Reduce) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from audiotok._platform.errors import InputError
 from audiotok.nn.device import usable_device
 from audiotok.nn.finite import not_finite
 
@@ -98,7 +99,7 @@ def save_state(state: dict[str, Any], path: Path) -> None:
     """
     problem = not_finite(state)
     if problem:
-        raise ValueError(
+        raise InputError(
             f"{path}: not written, since {problem[0]} holds {problem[1]}: the training diverged; "
             "run again to go on from the last checkpoint, at a lower train.rate"
         )

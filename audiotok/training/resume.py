@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.optional import version
 from audiotok.data.manifest import Recording
 from audiotok.training.recipe import Train
@@ -94,7 +95,7 @@ class RunFacts:
         wrong = [lines[name] for name in names if _within(name, kept)]
         if wrong:
             more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-            raise ValueError(
+            raise InputError(
                 f"{path}: not a run of this recipe ({'; '.join(wrong[:3])}{more}), which cannot "
                 "change on the way; train into another folder"
             )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok.data.batches import Batch
 from audiotok.nn.quantizers.base import Quantized
 from audiotok.training import losses
@@ -24,25 +25,25 @@ def check_losses(recipe: Recipe) -> None:
     """Raise ValueError if losses are unknown, or the recipe lacks what they need."""
     unknown = sorted(set(recipe.loss) - set(KNOWN))
     if unknown:
-        raise ValueError(f"[loss]: unknown {unknown}; known: {', '.join(KNOWN)}")
+        raise InputError(f"[loss]: unknown {unknown}; known: {', '.join(KNOWN)}")
     for name, value, table in (
         ("adversarial", recipe.discriminators, "discriminators"),
         ("feature_matching", recipe.discriminators, "discriminators"),
         ("distillation", recipe.distillation.teachers, "distillation.teachers"),
     ):
         if name in recipe.used_losses and not value:
-            raise ValueError(f"[loss] {name} needs a table [{table}.NAME]")
+            raise InputError(f"[loss] {name} needs a table [{table}.NAME]")
     if "distillation" in recipe.used_losses and not recipe.distillation.used:
-        raise ValueError("[loss] distillation needs a teacher of a weight above zero")
+        raise InputError("[loss] distillation needs a teacher of a weight above zero")
     if recipe.discriminators and not set(JUDGED) & set(recipe.loss):
-        raise ValueError("[discriminators] play no part: set loss.adversarial, feature_matching")
+        raise InputError("[discriminators] play no part: set loss.adversarial, feature_matching")
     unknown_from = sorted(set(recipe.loss_from) - (set(recipe.loss) & set(losses.RECONSTRUCTION)))
     if unknown_from:
-        raise ValueError(f"[loss_from]: {unknown_from} are no reconstruction losses in [loss]")
+        raise InputError(f"[loss_from]: {unknown_from} are no reconstruction losses in [loss]")
     if not set(recipe.loss) & set(losses.RECONSTRUCTION):
-        raise ValueError(f"[loss]: none of {', '.join(losses.RECONSTRUCTION)}")
+        raise InputError(f"[loss]: none of {', '.join(losses.RECONSTRUCTION)}")
     if not recipe.used_losses:
-        raise ValueError("[loss]: all weights are zero, so nothing would be learnt")
+        raise InputError("[loss]: all weights are zero, so nothing would be learnt")
 
 
 class Step:
@@ -74,7 +75,7 @@ class Step:
         self.cast = cast
         self.rank = rank
         if "consistency" in recipe.used_losses and not isinstance(modules.codec, HasFirstLatents):
-            raise ValueError(
+            raise InputError(
                 f"[loss] consistency: {modules.codec.name} has no encoder for its first codebook"
             )
         self.codec_weights = [p for p in modules.codec.parameters() if p.requires_grad]
@@ -135,7 +136,7 @@ class Step:
         loss = quantized.losses.get("commitment")
         if loss is None:
             kind = type(self.modules.codec.quantizer).__name__
-            raise ValueError(f"[loss] commitment: {kind} has none; leave it out of the recipe")
+            raise InputError(f"[loss] commitment: {kind} has none; leave it out of the recipe")
         return loss
 
     def _reconstruction(self, name: str, output: Tensor, wave: Tensor, keep: Tensor) -> Tensor:
@@ -199,7 +200,7 @@ class Step:
             for i in spoilt or range(len(batch))
         ]
         value = terms[bad[0]].item()
-        raise ValueError(
+        raise InputError(
             f"step {step}: the loss {bad[0]!r} is {value} on {', '.join(names[:4])}"
             + (f" and {len(names) - 4} more" if len(names) > 4 else "")
             + "; run again to go on from the last checkpoint, at a lower train.rate"

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.codecs.models.base import Codec
 from audiotok.data.batches import Batch
@@ -35,7 +36,7 @@ class JointFeatures:
     def __init__(self, parts: list[FeatureCache]) -> None:
         rates = {part.frame_rate for part in parts}
         if len(rates) != 1:
-            raise ValueError(f"[distillation]: teachers of unlike frame rates ({rates})")
+            raise InputError(f"[distillation]: teachers of unlike frame rates ({rates})")
         self.parts = parts
         self.width = sum(part.width for part in parts)
         self.frame_rate: Fraction = rates.pop()
@@ -103,21 +104,21 @@ class Targets:
         options = self.options
         head = getattr(codec, "distilled", None)
         if head is None:
-            raise ValueError(f"codec {codec.name!r} has no semantic head to distil into")
+            raise InputError(f"codec {codec.name!r} has no semantic head to distil into")
         for name, one in options.used.items():
             valid = range(1, codec.codebooks + 1)
             if not one.codebooks or set(one.codebooks) - set(valid):
-                raise ValueError(
+                raise InputError(
                     f"[distillation] teacher {name!r}: codebooks = {list(one.codebooks)}; "
                     f"{codec.name} has 1 to {codec.codebooks}"
                 )
         if options.axis != "d" and len(options.used) != 1:
-            raise ValueError(f"[distillation] axis = {options.axis!r} takes exactly one teacher")
+            raise InputError(f"[distillation] axis = {options.axis!r} takes exactly one teacher")
         size = codec.config.semantic
         for name, width in zip(options.used, self.widths, strict=True):
             expected = options.units if options.axis == "labels" else width
             if size != expected:
-                raise ValueError(
+                raise InputError(
                     f"[distillation] teacher {name!r} needs a semantic head of {expected}, not "
                     f"{size}: set config.semantic = {expected}"
                 )
@@ -147,7 +148,7 @@ class Targets:
                 single codebooks.
         """
         if batch.features is None or batch.taught is None:
-            raise ValueError("the batch has no features to distil from")
+            raise InputError("the batch has no features to distil from")
         mask = batch.real & batch.taught[:, None]
         targets = [part.transpose(1, 2) for part in batch.features.split(self.widths, 2)]
         options = self.options
@@ -155,7 +156,7 @@ class Targets:
         for number in sorted({k for one in teachers for k in one.codebooks}):
             alone = quantized.first if number == 1 else quantized.stages[number - 1]
             if alone is None:
-                raise ValueError("the quantizer does not say what a codebook alone decodes to")
+                raise InputError("the quantizer does not say what a codebook alone decodes to")
             students[number] = self.head(alone).transpose(1, 2)
         if options.axis == "d":
             return losses.distil_combined(

@@ -16,8 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Audio as Player
 
-from audiotok import Audio, Tokens, load
-from audiotok.evaluation.metrics.mel import Mel
+from audiotok import Audio, Tokens, find, load
 
 codec = load("speech")
 reading = Audio.load("../../egs/data/reading.flac").resample(codec.sample_rate)
@@ -35,7 +34,7 @@ def swapped(first: Tokens, second: Tokens, codebooks: int) -> Tokens:
 # ---------------------
 # The mel distance, in dB, to what each of the two sounds like by itself.
 
-metric = Mel()
+metric = find("metrics", "mel")()
 sounds = [codec.decode(one), codec.decode(other)]
 counts = range(codec.codebooks + 1)
 mixtures = [codec.decode(swapped(one, other, k)) for k in counts]

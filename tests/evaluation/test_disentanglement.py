@@ -61,12 +61,12 @@ class Made(Codec):
         self.spoken, self.say, self.size = spoken, say, size
         self.quantizer: Any = SimpleNamespace(decode=self._entries)
 
-    def encode(self, audio: Audio, *, codebooks: int | None = None, split: bool = False) -> Any:
-        one = next(one for one in self.spoken if one.audio is audio)
+    def encode(self, recording: Any, rate: int | None = None, **_: Any) -> Any:
+        one = next(one for one in self.spoken if one.audio is recording)
         codes = np.array([[self.say(one, frame) for frame in range(100)]])
-        return SimpleNamespace(codes=codes, frame_rate=50.0, sizes=(self.size,), audio=audio)
+        return SimpleNamespace(codes=codes, frame_rate=50.0, sizes=(self.size,), audio=recording)
 
-    def decode(self, tokens: Any, *, original_rate: bool = False) -> Audio:
+    def decode(self, tokens: Any, **_: Any) -> Audio:
         return tokens.audio
 
     def _entries(self, codes: torch.Tensor) -> torch.Tensor:

@@ -140,7 +140,7 @@ def test_out_is_a_file_if_its_extension_says_so(tmp_path: Path):
     assert planned([a, b], Path("x.v1")).pairs[1] == (Path(b), Path("x.v1/b.tok"))
     assert planned([f"{tmp_path}/[a].wav"], Path("x.tok")).pairs == [(Path(a), Path("x.tok"))]
     for paths, out in (([a, b], "x.tok"), ([f"{tmp_path}/*.wav"], "x.tok"), ([a], "x.v1")):
-        with pytest.raises(UsageError, match="^x"):
+        with pytest.raises(UsageError, match=r"^x"):
             planned(paths, Path(out))
     with pytest.raises(UsageError, match="overwrite what it is made of"):
         planned([a], Path(a), makes=[".wav"])

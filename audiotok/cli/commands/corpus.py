@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Codebooks, CodecName, Device, Force, Json
 
@@ -252,7 +253,7 @@ def sample(
 
     tokens = Corpus(folder)
     if codec is None and is_import(tokens.codec):
-        raise ValueError(f"{folder}: names code as its codec, {tokens.codec!r}; give --codec")
+        raise InputError(f"{folder}: names code as its codec, {tokens.codec!r}; give --codec")
     model = load_once(codec or tokens.codec, device)
     drawn = random.Random(seed).sample(range(len(tokens)), min(count, len(tokens)))
     out.mkdir(parents=True, exist_ok=True)

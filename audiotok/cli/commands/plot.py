@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Codebooks, Force, checked
 
@@ -60,10 +61,10 @@ def plot(
     _check(path, codec, codebooks, start, end, sound=sound, is_tokens=is_tokens)
     planned = plan([path], out, suffixes=[*AUDIO, ".tok"], suffix=".png", makes=FORMATS)
     for _, problem in planned.errors:
-        raise ValueError(problem)
+        raise InputError(problem)
     source, target = planned.pairs[0]
     if target.exists() and not force:
-        raise ValueError(f"{target}: exists already; --force overwrites it")
+        raise InputError(f"{target}: exists already; --force overwrites it")
     model = _codec(source, codec, needed=sound) if is_tokens or codec else None
     if model is not None:
         checked(model, codebooks)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok.codecs.export.forms import exportable
 from audiotok.codecs.export.sequences import Rings
 from audiotok.codecs.models.base import Codec
@@ -167,13 +168,13 @@ def stepwise(
         ValueError: it looks ahead: no step of one frame is determined.
     """
     if not codec.causal:
-        raise ValueError(f"{codec.name} looks ahead, so it has no steps: export it whole")
+        raise InputError(f"{codec.name} looks ahead, so it has no steps: export it whole")
     fresh, started = (exportable(codec, started=begun, rings=rings) for begun in (False, True))
     hop, frames = codec.frame_size, codec.first_frames + 2
     encoder = States(started.start_latent(2), "encoder")
     decoder = States(started.start_wave(2), "decoder")
     if codec.fills_up and any(s.any() for part in (encoder, decoder) for s in part.named.values()):
-        raise ValueError(f"{codec.name} starts from states that are not zero")
+        raise InputError(f"{codec.name} starts from states that are not zero")
 
     def encode(wave: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         latent, after = started.step_latent(wave, encoder.tree(states, wave.shape[0]))
@@ -266,12 +267,12 @@ def write(graph: Graph, path: Path) -> None:
                 verbose=False,
             )
             if program is None:
-                raise ValueError("torch made nothing")
+                raise InputError("torch made nothing")
             _remove_metadata(program.model)
             program.save(str(path), external_data=False)
     except (RuntimeError, torch.onnx.OnnxExporterError, TypeError, ValueError) as error:
         why = " ".join(str(error.__cause__ or error).split())[:200]
-        raise ValueError(f"{graph.name} cannot be written as ONNX: {why}") from None
+        raise InputError(f"{graph.name} cannot be written as ONNX: {why}") from None
 
 
 def _remove_metadata(model: Any) -> None:

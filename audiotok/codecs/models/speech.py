@@ -16,6 +16,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok._platform.shapes import Latent, Wave
 from audiotok.codecs.models.base import Codec
@@ -75,12 +76,12 @@ class Speech(Codec):
         self.sample_rate = config.sample_rate
         self.frame_size = config.frame_size
         if config.fold < 1 or config.frame_size % config.fold:
-            raise ValueError(
+            raise InputError(
                 f"fold={config.fold}: a frame of {config.frame_size} samples must divide into so "
                 "many spectra"
             )
         if not 0 <= config.semantic_features < config.latent:
-            raise ValueError(
+            raise InputError(
                 f"semantic_features={config.semantic_features}: 0 or more, and fewer than the "
                 f"latent's {config.latent}"
             )
@@ -152,7 +153,7 @@ class Speech(Codec):
         """
         *before, last = cast("Chain", self.encoder)
         if not isinstance(last, Parallel):
-            raise ValueError("the first codebook has no encoder: set config.semantic_features")
+            raise InputError("the first codebook has no encoder: set config.semantic_features")
         encoder = Chain([*before, next(iter(last))])
         wave = F.pad(wave, (self.start_padding, self.look_ahead))
         latent, _ = encoder.step(wave, encoder.start(len(wave)))

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Features, Latent, Output, Wave
 from audiotok.codecs.models.base import Codec, WrongTokensError
 from audiotok.nn.autoencoder import convolutions
@@ -155,7 +156,7 @@ class _NoEncoder(Layer):
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """Raise ValueError."""
-        raise ValueError("these weights of 'vocos' only decode: encode with 'encodec_24khz'")
+        raise InputError("these weights of 'vocos' only decode: encode with 'encodec_24khz'")
 
     def input_span(self, first: int, last: int) -> Span:
         """Return an unbounded past: the receptive field of an encoder that is missing."""

@@ -267,10 +267,11 @@ class Worker:
     @torch.inference_mode()
     def _encode_batch(self, chosen: list[_Ready]) -> Iterator[Outcome]:
         waves = [r.wave for r in chosen if r.wave is not None]
+        sizes = self.codec.sizes
         codes_of_all = self.codec._codes(waves, self.codebooks, len(waves))
         for ready, wave, codes in zip(chosen, waves, codes_of_all, strict=True):
             digest = hashlib.blake2b(_bytes(wave), digest_size=8)
-            yield ready.number, _coded(codes, wave.shape[1], ready, digest)
+            yield ready.number, _coded(_small(codes[None], sizes), wave.shape[1], ready, digest)
 
     @torch.inference_mode()
     def _encode_one(self, ready: _Ready) -> EncodedRecording:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from audiotok._platform.atomic import remove_stale_parts
 from audiotok._platform.console import stderr_console
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.codecs.external import is_import
 from audiotok.data.manifest import Recording, read_manifest
@@ -75,11 +76,11 @@ def bench(
     specs = _subjects(recipe)
     for spec in specs:
         if is_import(spec.codec) and spec.name not in imports:
-            raise ValueError(
+            raise InputError(
                 f"{spec.name}: code that a recipe names is not imported; give that codec yourself"
             )
     if not (recipe.metrics or recipe.tasks):
-        raise ValueError("nothing to score: give --metrics or --tasks, or a recipe that does")
+        raise InputError("nothing to score: give --metrics or --tasks, or a recipe that does")
     for name in recipe.metrics:  # a wrong name must fail before any work is done
         load_metric(name, recipe.models)
     for name in recipe.tasks:
@@ -122,12 +123,12 @@ def _subjects(recipe: BenchRecipe) -> list[Spec]:
     """Return the subjects of a recipe, each once, with the original first."""
     names = list(dict.fromkeys((ORIGINAL, *recipe.codecs)))
     if len(names) == 1:
-        raise ValueError("nothing to score: give --codec, or a recipe that names codecs")
+        raise InputError("nothing to score: give --codec, or a recipe that names codecs")
     specs = [Spec.parse(name) for name in names]
     folders: dict[str, str] = {}
     for spec in specs:
         if spec.folder in folders:
-            raise ValueError(f"{spec.name} and {folders[spec.folder]} would share a folder")
+            raise InputError(f"{spec.name} and {folders[spec.folder]} would share a folder")
         folders[spec.folder] = spec.name
     return specs
 
@@ -142,7 +143,7 @@ def _recordings(recipe: BenchRecipe) -> dict[str, Recording]:
             r for r in recordings if all(r.fields.get(k) in v for k, v in allowed.items())
         ]
         if not recordings:
-            raise ValueError(f"{manifest}: no recording with {dict(recipe.data.where)}")
+            raise InputError(f"{manifest}: no recording with {dict(recipe.data.where)}")
     if 0 < recipe.data.limit < len(recordings):
         random = np.random.default_rng(recipe.seed)
         drawn = random.choice(len(recordings), recipe.data.limit, replace=False)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find, names
 from audiotok.audio.audio import Audio
 from audiotok.codecs.load import load_once
@@ -135,7 +136,7 @@ class CodecSystem(System):
         try:
             self.codebooks = self.codec.quantizer.check(spec.codebooks)
         except ValueError as error:
-            raise ValueError(f"{spec.name}: {error}") from None
+            raise InputError(f"{spec.name}: {error}") from None
         weights = f"{self.codec.fingerprint} {self.codec.decoder_fingerprint}"
         self.id = f"{weights} {self.codebooks}"
 

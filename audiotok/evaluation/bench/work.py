@@ -19,6 +19,7 @@ from typing import Any
 
 from audiotok._platform import jsonfile
 from audiotok._platform.atomic import atomic_file
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
 from audiotok.data.manifest import Recording
@@ -94,7 +95,7 @@ def load_metric(spec: str, models: Mapping[str, str]) -> Metric:
     metric = find("metrics", name)(option, models=models)
     for member in ("better", "protocol"):
         if not hasattr(metric, member):
-            raise ValueError(f"metric {name!r}: {type(metric).__name__} does not define {member}")
+            raise InputError(f"metric {name!r}: {type(metric).__name__} does not define {member}")
     return metric
 
 
@@ -131,7 +132,7 @@ class Scorer:
         try:
             original = Audio.load(source, end=job.longest).mono()
             if not len(original):
-                raise ValueError(f"{source}: no samples")
+                raise InputError(f"{source}: no samples")
         except ValueError as error:
             reason = f"not read: {error}"
             record.outputs = {p.spec.name: {"id": p.id, "error": reason} for p in self.systems}
@@ -169,7 +170,7 @@ class Scorer:
             output = system.output(original, job.names[target], job.out / "tokens" / target.stem)
             difference = len(output.audio) - len(original)
             if output.audio.rate != original.rate or abs(difference) > system.slack * original.rate:
-                raise ValueError(f"came back with {len(output.audio)} samples of {len(original)}")
+                raise InputError(f"came back with {len(output.audio)} samples of {len(original)}")
             path.parent.mkdir(parents=True, exist_ok=True)
             audio = Audio(output.audio.samples[:, : len(original)].clamp(-1, 1), original.rate)
             audio.save(path, force=True)

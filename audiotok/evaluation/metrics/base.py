@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audiotok._platform.errors import Error, InputError
 from audiotok._platform.optional import MissingModelError, optional_import, version
 from audiotok.audio.audio import Audio
 
@@ -45,7 +46,7 @@ class Score:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.total) and math.isfinite(self.count)):
-            raise ValueError(f"the score came out as {self.total} over {self.count}")
+            raise InputError(f"the score came out as {self.total} over {self.count}")
 
     def __add__(self, other: Score) -> Score:
         return Score(self.total + other.total, self.count + other.count)
@@ -58,11 +59,11 @@ class Score:
             ValueError: the count is zero.
         """
         if self.count == 0:
-            raise ValueError("no recording was scored")
+            raise InputError("no recording was scored")
         return self.total / self.count
 
 
-class InfiniteScoreError(ValueError):
+class InfiniteScoreError(Error, ValueError):
     """A score that is infinite by definition, such as the SI-SDR of an exact copy.
 
     It is a result and no failure, but no mean could hold it.
@@ -110,7 +111,7 @@ class Metric:
         """
         if option and option not in self.options:
             known = f"only {', '.join(self.options)}" if self.options else "it has none"
-            raise ValueError(f"metric {type(self).__name__} has no variant {option!r}: {known}")
+            raise InputError(f"metric {type(self).__name__} has no variant {option!r}: {known}")
         self.option = option
         self.models = dict(models or {})
 
@@ -228,7 +229,7 @@ def check_not_silent(metric: str, **recordings: Audio) -> None:
     """
     for name, audio in recordings.items():
         if audio.mono().silent:
-            raise ValueError(f"{metric}: the {name} is silent")
+            raise InputError(f"{metric}: the {name} is silent")
 
 
 def listener_input(output: Audio, rate: int) -> Tensor:
@@ -240,11 +241,11 @@ def listener_input(output: Audio, rate: int) -> Tensor:
     """
     mono = output.mono()
     if not len(mono):
-        raise ValueError("the output has no samples")
+        raise InputError("the output has no samples")
     if mono.silent:
-        raise ValueError("the output is silent")
+        raise InputError("the output is silent")
     if mono.seconds < SHORTEST:
-        raise ValueError(f"the output is too short: {mono.seconds:.4f} s, {SHORTEST} s are needed")
+        raise InputError(f"the output is too short: {mono.seconds:.4f} s, {SHORTEST} s are needed")
     return mono.resample(rate).samples[0].clamp(-1, 1)
 
 
@@ -263,8 +264,8 @@ def pair(output: Audio, reference: Audio, *, rate: int | None = None) -> tuple[T
     estimate = output.mono().resample(rate).samples[0]
     target = reference.mono().resample(rate).samples[0]
     if abs(len(estimate) - len(target)) > 1:
-        raise ValueError(f"the output has {len(estimate)} samples, the reference {len(target)}")
+        raise InputError(f"the output has {len(estimate)} samples, the reference {len(target)}")
     length = min(len(estimate), len(target))
     if not length:
-        raise ValueError("no samples to compare")
+        raise InputError("no samples to compare")
     return estimate[:length], target[:length]

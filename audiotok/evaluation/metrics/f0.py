@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from audiotok._platform.errors import InputError
 from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.cache import BoundedCache, fingerprint
@@ -49,7 +50,7 @@ class F0(Metric):
         tracker = self.models.get("f0", "pyin")
         if tracker not in TRACKERS:
             known = ", ".join(TRACKERS)
-            raise ValueError(f"no F0 tracker {tracker!r}: f0 is measured by one of {known}")
+            raise InputError(f"no F0 tracker {tracker!r}: f0 is measured by one of {known}")
         self.tracker = tracker
         self.track: Callable[[np.ndarray], Pitch] = _pyin
         how = f"{version('librosa')}, pYIN, steps of 10 cents"
@@ -74,19 +75,19 @@ class F0(Metric):
             return Score(_f1(*voiced), 1)
         voiced_in_both = voiced[0] & voiced[1]
         if not voiced_in_both.any():
-            raise ValueError("F0: no frame is voiced in both the output and the reference")
+            raise InputError("F0: no frame is voiced in both the output and the reference")
         estimate, target = estimate[voiced_in_both], target[voiced_in_both]
         if self.variant == "rmse":
             cents = 1200 * np.log2(estimate / target)
             return Score(float(np.sqrt(np.mean(cents**2))), 1)
         if np.ptp(estimate) == 0 or np.ptp(target) == 0:
-            raise ValueError("F0: it does not vary, so that nothing can be correlated")
+            raise InputError("F0: it does not vary, so that nothing can be correlated")
         return Score(float(np.corrcoef(estimate, target)[0, 1]), 1)
 
     def _pitch(self, wave: np.ndarray) -> Pitch:
         """Return the F0 of a waveform `[t]` at 16 kHz, from the cache where it is there."""
         if len(wave) < FRAME:
-            raise ValueError(f"F0: {len(wave) / RATE:.3f} s are too short, 64 ms are needed")
+            raise InputError(f"F0: {len(wave) / RATE:.3f} s are too short, 64 ms are needed")
         key = self.tracker, fingerprint(torch.from_numpy(wave), RATE)
         pitch = _KNOWN.get(key)
         return _KNOWN.put(key, self.track(wave)) if pitch is None else pitch
@@ -101,7 +102,7 @@ def _f1(estimate: np.ndarray, target: np.ndarray) -> float:
     both = np.sum(estimate & target)
     either = np.sum(estimate) + np.sum(target)
     if not either:
-        raise ValueError("F0: no frame is voiced in the output nor in the reference")
+        raise InputError("F0: no frame is voiced in the output nor in the reference")
     return float(2 * both / either)
 
 

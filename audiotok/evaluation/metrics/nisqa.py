@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.cache import BoundedCache, fingerprint
 from audiotok.evaluation.metrics.base import (
@@ -58,7 +59,7 @@ class Nisqa(Metric):
             except pickle.UnpicklingError:
                 raise MissingModelError(f"{self.models.get('nisqa', FILE)}: not NISQA's") from None
             except RuntimeError as error:
-                raise ValueError(f"NISQA: {error}") from None
+                raise InputError(f"NISQA: {error}") from None
             scores = _memory.put(key, dict(zip(ORDER, ratings.tolist(), strict=True)))
         return Score(scores[self.option], 1)
 

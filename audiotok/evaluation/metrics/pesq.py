@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.metrics.base import (
     Metric,
@@ -41,5 +42,5 @@ class Pesq(Metric):
         except pesq.PesqError as error:
             what = error.args[0] if error.args else error
             what = what.decode() if isinstance(what, bytes) else str(what)
-            raise ValueError(f"PESQ: {what}") from None
+            raise InputError(f"PESQ: {what}") from None
         return Score(float(value), 1)

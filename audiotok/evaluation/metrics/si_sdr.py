@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import EXACT, Audio, is_silent
 from audiotok.evaluation.metrics.base import InfiniteScoreError, Metric, Score, pair
 
@@ -83,7 +84,7 @@ def alignment(estimate: Tensor, target: Tensor, limit: int) -> tuple[int, int]:
         ValueError: the lengths differ.
     """
     if len(estimate) != len(target):
-        raise ValueError(
+        raise InputError(
             f"{len(estimate)} and {len(target)} samples cannot be aligned: cut them first"
         )
     limit = min(limit, len(estimate) // 2)
@@ -102,5 +103,5 @@ def _centred(wave: Tensor, name: str) -> Tensor:
     """Return the waveform `[t]` in double precision without its mean; raise if it is silent."""
     wave = wave.double()
     if is_silent(wave):
-        raise ValueError(f"SI-SDR: the {name} is silent")
+        raise InputError(f"SI-SDR: the {name} is silent")
     return wave - wave.mean()

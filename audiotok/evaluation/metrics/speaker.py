@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.metrics.base import Metric, Score
 from audiotok.evaluation.speaker.base import speaker_encoder
@@ -30,6 +31,6 @@ class Speaker(Metric):
         vectors = []
         for name, audio in (("output", output), ("reference", reference)):
             if audio.silent:
-                raise ValueError(f"speaker: the {name} is silent or has no samples")
+                raise InputError(f"speaker: the {name} is silent or has no samples")
             vectors.append(self.encoder.vector(audio))
         return Score(float((vectors[0] @ vectors[1]).clamp(-1, 1)), 1)

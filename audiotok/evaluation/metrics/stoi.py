@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.metrics.base import (
     Metric,
@@ -44,5 +45,5 @@ class Stoi(Metric):
             try:
                 value = pystoi.stoi(target.numpy(), estimate.numpy(), 16000, extended=extended)
             except (RuntimeWarning, IndexError):  # IndexError: less than one frame
-                raise ValueError("STOI: too little speech to score") from None
+                raise InputError("STOI: too little speech to score") from None
         return Score(float(value), 1)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import remove_parametrizations
 
+from audiotok._platform.errors import InputError
 from audiotok.data.features.wav2vec2 import Wav2vec2
 from audiotok.evaluation.metrics.base import MissingModelError, OpinionMetric
 from audiotok.nn.finite import check_finite
@@ -143,7 +144,7 @@ def map_state_dict(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif copy is not None and copy.shape == (1, shape[1]):
             ours[name] = copy[0]
         else:
-            raise ValueError(f"no {theirs} {list(shape)} or {copied} [1, {shape[1]}]")
+            raise InputError(f"no {theirs} {list(shape)} or {copied} [1, {shape[1]}]")
     for name, value in weights.items():
         for theirs, copied, part in PARTS:
             if not name.startswith((theirs, copied)):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.metrics.base import (
     Metric,
@@ -49,7 +50,7 @@ class Visqol(Metric):
         try:
             value = program.measure_from_arrays(target, estimate, rate).moslqo
         except (ValueError, RuntimeError, IndexError) as error:
-            raise ValueError(f"ViSQOL: {' '.join(str(error).split())}") from None
+            raise InputError(f"ViSQOL: {' '.join(str(error).split())}") from None
         return Score(float(value), 1)
 
 

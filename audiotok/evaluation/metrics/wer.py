@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.evaluation.asr.base import recognizer
 from audiotok.evaluation.metrics.base import Metric, Score, optional_import, version
@@ -62,20 +63,20 @@ class Wer(Metric):
         """See `Metric.score`."""
         if not self.option and not (text or "").strip():
             usual = type(self).__name__.lower()
-            raise ValueError(
+            raise InputError(
                 f"{self.name} needs the text of a recording; without one use {usual}:differential"
             )
         clean = normaliser(self.language)
         if self.option:
             if reference.silent:  # Whisper would hallucinate the same words in both
-                raise ValueError(f"{self.name}: the reference is silent")
+                raise InputError(f"{self.name}: the reference is silent")
             (text,) = self.recognizer.transcripts([reference])
         reference_text = clean(text or "").strip()
         if not any(
             letter.isalnum() for letter in reference_text
         ):  # the normaliser leaves a full stop of "..."
             where = "the recognizer hears in the reference" if self.option else "of the text"
-            raise ValueError(f"{self.name}: nothing is left {where} once it is normalised")
+            raise InputError(f"{self.name}: nothing is left {where} once it is normalised")
         (transcript,) = self.recognizer.transcripts([output])
         if unspaced(reference_text):
             self._say_characters()

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from audiotok._platform.atomic import atomic_file
+from audiotok._platform.errors import InputError
 from audiotok.evaluation.report.base import View
 from audiotok.evaluation.report.markdown import markdown
 from audiotok.evaluation.report.page import page
@@ -40,12 +41,12 @@ def write_report(results: Results, folder: Path, *, clips: int = 8, title: str =
         OSError: a file cannot be written.
     """
     if clips < 0:
-        raise ValueError(f"clips is {clips}: it must be 0 (none) or more")
+        raise InputError(f"clips is {clips}: it must be 0 (none) or more")
     for what in ("clips", "metrics", "subjects"):
         names = Counter(row.name for row in getattr(results, what))
         twice = [name for name, count in names.items() if count > 1]
         if twice:
-            raise ValueError(f"the results name {twice[0]!r} twice in {what}; names must be unique")
+            raise InputError(f"the results name {twice[0]!r} twice in {what}; names must be unique")
     view = View(results)
     title = title or str(results.about.get("title") or "Bench of audio codecs")
     folder.mkdir(parents=True, exist_ok=True)

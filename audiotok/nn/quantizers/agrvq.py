@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from audiotok._platform.errors import InputError
 from audiotok.nn.quantizers.base import Codebook
 from audiotok.nn.quantizers.rvq import Factorised, Rvq
 
@@ -71,7 +72,7 @@ class Agrvq(Rvq):
     ) -> None:
         super().__init__(features, codebooks=0)
         if features % 2:
-            raise ValueError(f"{features} features cannot be halved: give an even number")
+            raise InputError(f"{features} features cannot be halved: give an even number")
         self.sizes = (size**2,) * codebooks
         self.stages = nn.ModuleList(
             PairedCodebook(features, size, width=width) for _ in range(codebooks)

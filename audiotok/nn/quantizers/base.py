@@ -10,6 +10,7 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
+from audiotok._platform.errors import Error
 from audiotok._platform.shapes import Codes, Latent
 from audiotok.tokens.tokenizer import kept
 
@@ -123,7 +124,7 @@ class Quantizer(nn.Module):
 LARGEST_TABLE = 1 << 20  # entries in a table: 400 MB at 96 features
 
 
-class NoTableError(ValueError):
+class NoTableError(Error, ValueError):
     """Error for a codebook without a table whose rows add up to decoded latents."""
 
 

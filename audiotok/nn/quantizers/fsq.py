@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok.nn.quantizers.base import OneCode
 
 
@@ -49,7 +50,7 @@ class Fsq(OneCode):
     ) -> None:
         least = 2 if rule == "symmetric" else 3
         if min(levels, default=0) < least or math.prod(levels) >= 2**63:
-            raise ValueError(
+            raise InputError(
                 f"levels {tuple(levels)}: give {least} or more each, less than 2^63 codes in all"
             )
         super().__init__(features, len(levels))

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Latent
 from audiotok.nn.quantizers.base import PartedQuantizer, Quantizer
 from audiotok.nn.quantizers.rvq import Rvq
@@ -53,7 +54,7 @@ class GroupedRvq(PartedQuantizer):
         super().__init__()
         widths = [width for width, _ in groups]
         if not groups or sum(widths) != features or min(min(group) for group in groups) < 1:
-            raise ValueError(
+            raise InputError(
                 f"groups {[list(group) for group in groups]}: pairs of features and codebooks, "
                 f"whose features add up to {features}"
             )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok.nn.quantizers.base import OneCode
 
 
@@ -72,7 +73,7 @@ class Lfq(OneCode):
         group: int = 10,
     ) -> None:
         if not 1 <= bits <= 62:
-            raise ValueError(f"codes of {bits} bits: give 1 to 62")
+            raise InputError(f"codes of {bits} bits: give 1 to 62")
         super().__init__(features, bits)
         self.sizes = (2**bits,)
         self.bits = bits

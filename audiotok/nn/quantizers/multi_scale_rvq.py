@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
 from audiotok.nn.quantizers.base import LazySequence, Quantized, Quantizer
 from audiotok.nn.quantizers.rvq import Factorised
@@ -52,7 +53,7 @@ class MultiScaleRvq(Quantizer):
         self.spans = tuple(spans)
         self.steps = spans[0]
         if features % self.steps or any(self.steps % span for span in spans):
-            raise ValueError(f"features {features} and spans {self.spans} do not divide evenly")
+            raise InputError(f"features {features} and spans {self.spans} do not divide evenly")
         self.sizes = (size,) * sum(self.steps // span for span in spans)
         self.stages = nn.ModuleList(
             Factorised(features // self.steps, size, width=width) for _ in spans

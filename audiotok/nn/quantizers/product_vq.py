@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
 from audiotok.nn.quantizers.base import Codebook, LazySequence, Quantized, Quantizer
 from audiotok.nn.quantizers.rvq import Euclidean
@@ -77,7 +78,7 @@ class ProductVq(Quantizer):
     ) -> None:
         super().__init__()
         if features % codebooks:
-            raise ValueError(f"{features} features in {codebooks} groups: they do not divide")
+            raise InputError(f"{features} features in {codebooks} groups: they do not divide")
         self.sizes = (size,) * codebooks
         self.width = features // codebooks
         self.groups = nn.ModuleList(

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
 from audiotok.nn.quantizers.base import (
     Codebook,
@@ -211,7 +212,7 @@ class Rvq(Quantizer):
         if early and (
             kind != "euclidean" or early > codebooks or not 0 < early_features <= features
         ):
-            raise ValueError(
+            raise InputError(
                 f"early={early} early_features={early_features}: at most {codebooks} codebooks "
                 f"and {features} features, of kind euclidean"
             )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Latent, Output
 from audiotok.nn.quantizers.base import PartedQuantizer, Quantizer
 from audiotok.nn.quantizers.rvq import Rvq
@@ -75,7 +76,7 @@ class SplitRvq(PartedQuantizer):
     ) -> None:
         super().__init__()
         if not 0 < semantic < codebooks:
-            raise ValueError(f"{semantic} of {codebooks} codebooks cannot be semantic: leave some")
+            raise InputError(f"{semantic} of {codebooks} codebooks cannot be semantic: leave some")
         self.sizes = (size,) * codebooks
         width = width or features
         self.semantic = Projected(

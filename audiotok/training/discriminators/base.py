@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Wave
 from audiotok.nn.spectrogram import stft
 
@@ -67,11 +68,11 @@ class Discriminator(nn.Module):
         """
         c, t = wave.shape[1:]
         if c != self.config.channels:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} is built for {self.config.channels} channels, not {c}"
             )
         if t < self.shortest:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} needs {self.shortest} samples at least, not {t}:"
                 " use longer crops"
             )

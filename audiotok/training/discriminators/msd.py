@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Wave
 from audiotok.training.discriminators.base import (
     Discriminator,
@@ -42,7 +43,7 @@ class Msd(Discriminator):
         super().__init__()
         self.config = config = config or Config()
         if config.width % 16:
-            raise ValueError(f"width {config.width} is no multiple of the 16 groups")
+            raise InputError(f"width {config.width} is no multiple of the 16 groups")
         self.judges = nn.ModuleList(_build(config, first=i == 0) for i in range(config.scales))
 
     def discriminate(self, wave: Wave) -> list[DiscriminatorOutput]:
