@@ -258,11 +258,11 @@ def name_at_hub(name_or_path: str | Path) -> str | None:
     """
     if not _looks_like_id(name_or_path):
         return None
-    found = hub_ids().get(str(name_or_path), [])
-    if len(found) > 1:
-        ways = " or ".join(found)
+    codecs = hub_ids().get(str(name_or_path), [])
+    if len(codecs) > 1:
+        ways = " or ".join(codecs)
         raise CheckpointError(f"{name_or_path}: holds several codecs: load {ways} by name")
-    return found[0] if found else None
+    return codecs[0] if codecs else None
 
 
 def _looks_like_id(name_or_path: str | Path) -> bool:

@@ -208,10 +208,10 @@ class TensorCodec(Network):
         losses: dict[str, Tensor] = {}
         for members in self._alike(rows, group):
             output, quantized = self(torch.stack([rows[i] for i in members]), keep[members])
-            for place, i in enumerate(members):
-                outputs[i] = output[place]
-                latents[i] = quantized.latent[place]
-                codes[i] = quantized.codes[place]
+            for row, i in enumerate(members):
+                outputs[i] = output[row]
+                latents[i] = quantized.latent[row]
+                codes[i] = quantized.codes[row]
             for name, loss in quantized.losses.items():
                 losses[name] = losses.get(name, 0) + loss * (len(members) / len(rows))
         return Reconstruction(
@@ -244,9 +244,9 @@ class TensorCodec(Network):
         rows = [row[:, :n] for row, n in zip(latents, frames, strict=True)]
         outputs: list[Tensor] = [row.new_zeros(self.channels, 0) for row in rows]
         for members in self._alike(rows, group):
-            made = self.waves(torch.stack([rows[i] for i in members]))
-            for place, i in enumerate(members):
-                outputs[i] = made[place]
+            output = self.waves(torch.stack([rows[i] for i in members]))
+            for row, i in enumerate(members):
+                outputs[i] = output[row]
         return WaveBatch(padded(outputs, self._none(self.channels)), self._lengths(outputs))
 
     # -- runs of recordings -----------------------------------------------------------------------
