@@ -271,11 +271,11 @@ def name_at_hub(name_or_path: str | Path) -> str | None:
     """
     if not _looks_like_id(name_or_path):
         return None
-    known = hub_ids().get(str(name_or_path), [])
-    if len(known) > 1:
-        ways = " or ".join(known)
+    codecs = hub_ids().get(str(name_or_path), [])
+    if len(codecs) > 1:
+        ways = " or ".join(codecs)
         raise CheckpointError(f"{name_or_path}: holds several codecs: load {ways} by name")
-    return known[0] if known else None
+    return codecs[0] if codecs else None
 
 
 def _looks_like_id(name_or_path: str | Path) -> bool:

@@ -245,9 +245,9 @@ class TensorCodec(Network):
         rows = [row[:, :n] for row, n in zip(latents, frames, strict=True)]
         outputs: list[Tensor] = [row.new_zeros(self.channels, 0) for row in rows]
         for members in self._alike(rows, group):
-            waves = self.waves(torch.stack([rows[i] for i in members]))
+            output = self.waves(torch.stack([rows[i] for i in members]))
             for row, i in enumerate(members):
-                outputs[i] = waves[row]
+                outputs[i] = output[row]
         return WaveBatch(padded(outputs, self._none(self.channels)), self._lengths(outputs))
 
     # -- runs of recordings -----------------------------------------------------------------------
