@@ -24,7 +24,7 @@ class Error(Exception):
     ...     audiotok.Tokens.load("nowhere.tok")
     ... except audiotok.Error as error:
     ...     print(error)
-    nowhere.tok: no such file
+    nowhere.tok: cannot read: No such file or directory
     """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,6 +71,7 @@ def optional_import(library: str, package: str = "", *, extra: str = "metrics") 
 
 def version(package: str) -> str:
     """Return name and version of a package, as the protocols of metrics print them."""
+    from importlib import metadata  # takes 20 ms, which `--help` need not wait for
 
     try:
         return f"{package} {metadata.version(package)}"

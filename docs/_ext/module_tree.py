@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "audiotok"
 LINE = (
     *("audio", "tokens", "nn", "data", "runtime", "codecs", "evaluation", "training", "corpus"),
-    *("serving", "lm", "cli"),
+    *("serving", "lm", "cli", "testing"),
 )
 """The rooms, from left to right: a file imports from its own room and from those before it."""
 

@@ -75,6 +75,11 @@ def _stream() -> Iterator[Names]:
 
 
 @contextmanager
+def _codec() -> Iterator[Names]:
+    yield {"codec": CODEC, "samples": SAMPLES}
+
+
+@contextmanager
 def _exported() -> Iterator[Names]:
     """An export as `audiotok.load` gives it, run by torch, which takes no minutes to write."""
     from test_backends import as_exported
@@ -163,6 +168,7 @@ def _nothing() -> Iterator[Names]:
 
 GIVEN: dict[str, Callable[[], Any]] = {
     "audiotok._platform.signals": _file,
+    "audiotok.codecs.models.base": _codec,
     "audiotok.codecs.transformers": _transformers,
     "audiotok.corpus.base": _corpus,
     "audiotok.lm.interleave": _layout,

@@ -252,7 +252,7 @@ def test_no_text_is_no_score(name: str, told: Told):
 
 
 def test_an_unknown_recognizer_is_named_at_once():
-    with pytest.raises(ValueError, match=r"unknown recognizers part 'kaldi'.*faster_whisper"):
+    with pytest.raises(ValueError, match=r"unknown asr part 'kaldi'.*faster_whisper"):
         find("metrics", "wer")(models={"recognizer": "kaldi:model"})
 
 

@@ -247,7 +247,7 @@ def test_the_page_says_how_far_the_server_is_behind(browser: Any):
             behind.wait_for(timeout=20_000)
             assert int(re.findall(r"(\d+) ms behind", behind.inner_text())[0]) >= 150
             steps.encode = encode
-            tab.wait_for_selector("#behind", state="hidden", timeout=20_000)  # it has caught up
+            tab.wait_for_selector("#behind", state="hidden", timeout=90_000)  # it has caught up
             tab.click("#record")
             ready(tab)
             tab.locator("#f-answer", has_text="ms behind").wait_for()
