@@ -18,6 +18,7 @@ from commandline import COMMAND, Done, audiotok, environment, files, process, re
 import audiotok as package
 from audiotok._platform.registry import presets
 from audiotok.audio.audio import Audio
+from audiotok.codecs.checkpoint import load, save
 from audiotok.tokens.tokens import Tokens
 
 EXAMPLES = {
@@ -466,6 +467,19 @@ def test_info_on_codecs_and_checkpoints():
     facts = audiotok("info", small(), "--json").json
     assert (facts["codebooks"], facts["weights"]) == (4, str(small()))
     assert facts["parameters"] < audiotok("info", "speech", "--json").json["parameters"]
+
+
+def test_info_on_a_training_card_is_short(tmp_path: Path):
+    path = tmp_path / "mine.safetensors"
+    card = {"steps": 600, "recipe": {"codec": "speech"}, "curves": {"mel": 0.8}}
+    save(load(small()), path, card=card)
+    assert audiotok("info", path, "--json").json["card"] == card
+    said = facts_of(audiotok("info", path))["card"]
+    assert said == "steps 600, and recipe, curves (--json shows all)"
+
+
+def test_info_on_an_id_of_a_hub():
+    assert audiotok("info", "kyutai/mimi", "--json").json["name"] == "mimi"
 
 
 def test_info_on_nothing(tmp_path: Path):

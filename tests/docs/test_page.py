@@ -57,6 +57,7 @@ def test_readme_opens_with_the_two_commands():
     assert first
     commands = [line.split("#")[0].strip() for line in first[1].splitlines()]
     assert commands == ["make demo", "make test"]
+    assert TEXTS["README.md"].count("\n") <= 150
 
 
 @pytest.mark.parametrize(

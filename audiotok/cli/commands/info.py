@@ -41,18 +41,29 @@ def info(
     if as_json:
         show.as_json(facts)
     else:
-        show.facts(facts)
+        show.facts({key: _shortened(value) for key, value in facts.items()})
+
+
+def _shortened(value: Any) -> Any:
+    """Return a fact to be printed: of a nested one, such as a training card, the plain values."""
+    if not isinstance(value, dict) or not any(isinstance(v, dict | list) for v in value.values()):
+        return value
+    plain = {key: v for key, v in value.items() if not isinstance(v, dict | list)}
+    rest = ", ".join(key for key in value if key not in plain)
+    return ", ".join(
+        [*(f"{key} {v}" for key, v in plain.items()), f"and {rest} (--json shows all)"]
+    )
 
 
 def _of_codec(what: str) -> dict[str, Any] | None:
     """Return the facts about a codec or a checkpoint; None for an audio file."""
     from audiotok._platform.registry import presets
-    from audiotok.codecs.checkpoint import describe
+    from audiotok.codecs.checkpoint import describe, name_at_hub
     from audiotok.nn.pretrained.hub import SUFFIXES
     from audiotok.nn.pretrained.reader import is_folder
 
     path = Path(what)
-    if what in presets("codecs") or path.suffix in SUFFIXES or is_folder(path):
+    if what in presets("codecs") or name_at_hub(what) or path.suffix in SUFFIXES or is_folder(path):
         return describe(what)
     if not path.suffix and what != "-" and not os.path.lexists(path):
         raise InputError(f"{what}: neither a file nor a codec ({' '.join(presets('codecs'))})")
