@@ -7,4 +7,8 @@ from audiotok.codecs.conformance import CheckResult as CheckResult
 from audiotok.codecs.conformance import InapplicableError as InapplicableError
 from audiotok.codecs.conformance import PromiseError as PromiseError
 from audiotok.codecs.conformance import conform as conform
+from audiotok.codecs.functions import FunctionCodec as FunctionCodec
 from audiotok.codecs.models.base import Codec as Codec
+from audiotok.codecs.tensors import CodeBatch as CodeBatch
+from audiotok.codecs.tensors import Reconstruction as Reconstruction
+from audiotok.codecs.tensors import WaveBatch as WaveBatch
