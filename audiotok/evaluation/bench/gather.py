@@ -139,7 +139,7 @@ def _run_info(recipe: BenchRecipe, records: Iterable[ClipRecord]) -> dict[str, A
     seconds = [one.seconds for one in records]
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([_program(), *sys.argv[1:]]),
         "machine": f"{_processor()}, {torch.get_num_threads()} threads",
         "software": f"audiotok {version('audiotok')}, torch {torch.__version__}, "
         f"Python {platform.python_version()}",
@@ -154,6 +154,12 @@ def _run_info(recipe: BenchRecipe, records: Iterable[ClipRecord]) -> dict[str, A
         "intervals": "95 %, percentile bootstrap over recordings, 1,000 draws; pairs: the same "
         "recordings of both",
     }
+
+
+def _program() -> str:
+    """Return the name of the program that runs; "audiotok" by `python -m audiotok` too."""
+    path = Path(sys.argv[0])
+    return path.parent.name if path.name == "__main__.py" else path.name
 
 
 def _processor() -> str:
