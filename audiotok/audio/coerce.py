@@ -30,6 +30,7 @@ else:
     Samples = Recording = Any
 
 FULL_SCALE = {"uint8": 1 << 7, "int16": 1 << 15, "int32": 1 << 31}
+SLOWEST = 1000  # Hz of an array: less is a mistake, such as 16 for 16 kHz
 MOST_CHANNELS = 2  # channels that an array with fewer samples than channels may have
 
 
@@ -79,6 +80,8 @@ def to_array(recording: Recording, rate: float | None = None) -> tuple[np.ndarra
         )
     if not isinstance(rate, Real) or not math.isfinite(rate) or rate != int(rate) or rate < 1:
         raise InputError(f"the sample rate must be a whole number of Hz, not {rate!r}")
+    if rate < SLOWEST:
+        raise InputError(f"a sample rate of {rate} Hz is below {SLOWEST}: give Hz, not kHz")
     samples = to_channels(given)
     return (samples if isinstance(samples, np.ndarray) else samples.cpu().numpy()), int(rate)
 

@@ -68,7 +68,8 @@ def codec_for(
         if not _known(codec):
             raise InputError(
                 f"{tokens}: tokens of codec {codec!r}, which is not here (`audiotok codecs` lists "
-                "those that are); give its checkpoint, or its exported folder, with --codec"
+                "those that are); give its checkpoint, its exported folder, or the code that makes "
+                "it (module:name), with --codec"
             )
     return load_in_backend(codec, device, backend)
 

@@ -28,11 +28,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok._platform.errors import Error, InputError
+from audiotok._platform.errors import Error, InputError, InputTypeError
 from audiotok._platform.shapes import Codes, Features, Latent, Output
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.base import WholeClip
-from audiotok.nn.quantizers.base import Quantized, Quantizer
+from audiotok.nn.quantizers.base import NoTableError, Quantized, Quantizer
 
 LARGEST = 1 << 24  # entries of a codebook: codes pass as float32, which holds them up to here
 SECONDS = 30  # of audio in a block; nothing is computed before the end
@@ -90,6 +90,8 @@ class FunctionCodec(Codec):
         decodes_fewer: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+            raise InputTypeError(f"codec {name!r}: sizes is a tuple of entries a codebook, {sizes}")
         if min(sample_rate, frame_size, channels) < 1:
             raise InputError(f"codec {name!r}: rate, frame size and channels are at least 1")
         if not sizes or not all(1 < size <= LARGEST for size in sizes):
@@ -218,6 +220,10 @@ class _Verbatim(Quantizer):
         self.check(codes.shape[1])
         return codes.float()
 
+    def table(self, codebook: int) -> Tensor:
+        """Raise, as only the function knows what a code stands for."""
+        raise NoTableError("a codec of two functions has no tables of its codebooks")
+
 
 def _content(weights: nn.Module | Path | str, name: str) -> bytes:
     """Return a digest of weights.
@@ -232,6 +238,9 @@ def _content(weights: nn.Module | Path | str, name: str) -> bytes:
                 digest.update(block)
     elif isinstance(weights, str):
         digest.update(weights.encode())
+    elif not isinstance(weights, nn.Module):
+        known = "a module, a Path or a text"
+        raise InputTypeError(f"codec {name!r}: weights is {known}, not {weights!r}")
     else:
         for key, value in sorted(weights.state_dict().items()):
             digest.update(key.encode())

@@ -113,12 +113,13 @@ def load(
             raise ExportError(f"{name_or_path}: an exported codec, which torch does not run: {way}")
         try:
             from audiotok.codecs import checkpoint, external
+            from audiotok.nn.device import usable_device
         except ImportError as error:
             way = "pip install torch, or give an exported codec and backend='onnx'"
             raise ExportError(f"{name_or_path}: needs torch ({error}): {way}") from None
         if external.is_import(name_or_path):
-            codec = external.load_import(str(name_or_path))
-            return codec.eval().requires_grad_(False).to(device)
+            device = usable_device(device)
+            return external.load_import(str(name_or_path)).eval().requires_grad_(False).to(device)
         return checkpoint.load(name_or_path, name=name, device=device)
     kind = find("backends", backend)
     if str(device) != "cpu":

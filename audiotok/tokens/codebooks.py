@@ -47,7 +47,7 @@ def check_codes(codes: Any, codebooks: int, *, batch: bool = False) -> None:
         raise InputError(f"codes must be {shape}, not of shape {list(codes.shape)}{way}")
     rows, frames = codes.shape[-2:]
     if not 1 <= rows <= codebooks:
-        turn = "; turn these over" if 1 <= frames <= codebooks else ""
+        turn = "; turn these over" if 1 <= frames <= codebooks < rows - 1 else ""
         raise InputError(
             f"codes of {rows} codebooks and {frames} frames, where the codec has {codebooks} "
             f"codebooks: codes must be {shape}{turn}"

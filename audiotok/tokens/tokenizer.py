@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotok._platform.errors import Error, InputError
+from audiotok._platform.errors import Error, InputError, InputTypeError
 from audiotok.tokens.codebooks import check_codes
 from audiotok.tokens.tokens import Tokens
 
@@ -55,6 +55,8 @@ def kept(codebooks: int | None, there: int) -> int:
     """
     if codebooks is None:
         return there
+    if not isinstance(codebooks, int | np.integer):
+        raise InputTypeError(f"codebooks is a number of codebooks, not {codebooks!r}")
     if not 1 <= codebooks <= there:
         raise InputError(f"{codebooks} codebooks asked for; there are 1 to {there}")
     return codebooks

@@ -6,15 +6,20 @@ import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from audiotok._platform.errors import InputError
+from audiotok._platform.optional import optional_import
 from audiotok.nn.device import usable_device
 from audiotok.nn.finite import not_finite
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+else:
+    Accelerator = optional_import("accelerate", extra="train").Accelerator
 
 Casting = Callable[[], torch.autocast]
 

@@ -95,6 +95,12 @@ def test_what_would_be_another_recording_is_refused(given: Any, rate: Any, error
             convert(given, rate)
 
 
+def test_a_rate_in_khz_is_refused():
+    for convert in (to_audio, to_array):
+        with pytest.raises(ValueError, match=r"^a sample rate of 16 Hz is below 1000: give Hz"):
+            convert(WAVE, 16)
+
+
 @pytest.mark.parametrize("given", [None, [0.1, 0.2], {"array": WAVE}, 3, b"RIFF"])
 def test_what_is_no_recording_is_refused(given: Any):
     kind = type(given).__name__

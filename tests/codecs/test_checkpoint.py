@@ -260,11 +260,26 @@ def test_missing(tmp_path: Path):
         read_card(tmp_path / "none.safetensors")
 
 
+def test_the_state_of_a_training_run_is_no_codec(tmp_path: Path):
+    state = {"players": {"codec": {"a": torch.ones(2)}}, "random": torch.ones(1), "step": 3}
+    torch.save(state, tmp_path / "last.pt")
+    assert refusal(tmp_path / "last.pt") == (
+        "the state of a training run of audiotok, whose codec is best.safetensors beside it"
+    )
+
+
+def test_audio_and_tokens_are_no_checkpoints(tmp_path: Path):
+    for name, content, kind in (("a.flac", b"fLaC\0", "audio"), ("a.tok", b"x", "tokens")):
+        (tmp_path / name).write_bytes(content)
+        expected = f"{kind}, not a checkpoint; a codec encodes and decodes it"
+        assert refusal(tmp_path / name) == expected
+
+
 @pytest.mark.parametrize("content", [b"", b"RIFF....WAVE", b"\x00" * 64, b"\xff" * 64])
 def test_not_safetensors(tmp_path: Path, content: bytes):
     path = tmp_path / "c.safetensors"
     path.write_bytes(content)
-    assert refusal(path).startswith("no checkpoint, or damaged (")
+    assert refusal(path).startswith(("no checkpoint, or damaged (", "audio, not a checkpoint"))
     with pytest.raises(CheckpointError, match=r": not a safetensors checkpoint \("):
         read_card(path)
 

@@ -22,6 +22,7 @@ from audiotok.codecs.models.speech import Speech
 from audiotok.corpus import Corpus
 from audiotok.evaluation.bench import bench
 from audiotok.evaluation.bench.recipe import BenchData, BenchRecipe
+from audiotok.nn.device import DeviceError
 from audiotok.tokens.tokens import Tokens
 
 OTHERS = """
@@ -209,3 +210,8 @@ def test_a_certificate_of_functions(folder: Path):
     assert {check for check, verdict in verdicts.items() if verdict == "pass"} == passed
     assert {*verdicts.values()} == {"pass", "does not apply"}
     assert done.out.splitlines()[-1].startswith("held (")
+
+
+def test_a_device_that_is_not_there():
+    with pytest.raises(DeviceError, match=r"^device cuda:9: .*; there is cpu here$"):
+        load("plugin_code:codec", device="cuda:9")

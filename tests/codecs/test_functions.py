@@ -15,6 +15,7 @@ from audiotok.codecs import functions
 from audiotok.codecs.checkpoint import CheckpointError, save
 from audiotok.codecs.export.folder import export
 from audiotok.codecs.functions import FunctionCodec, FunctionError
+from audiotok.nn.quantizers.base import NoTableError
 from audiotok.runtime.exported import ExportError
 from audiotok.testing import (
     assert_batches,
@@ -214,3 +215,8 @@ def test_the_example_of_its_docstring():
     result = doctest.testmod(functions)
     assert result.attempted > 3
     assert not result.failed
+
+
+def test_it_has_no_tables_of_its_codebooks():
+    with pytest.raises(NoTableError, match=r"^a codec of two functions has no tables"):
+        codec().codebook_embeddings()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Device, Jobs, Json
+
+if TYPE_CHECKING:
+    from audiotok.evaluation.results import Results
 
 PANEL = "Evaluation"
 
@@ -98,8 +101,14 @@ def bench(
     else:
         show.bench(finished.results)
         show.line(f"report: {finished.page}")
-    if finished.report.errors:
+    if finished.report.errors or _unscored(finished.results):
         raise typer.Exit(1)
+
+
+def _unscored(results: Results) -> set[str]:
+    """Return the subjects of which no metric could score a recording."""
+    scored = {mean.subject for mean in results.means if mean.level is not None}
+    return {mean.subject for mean in results.means} - scored
 
 
 def _listed(values: list[str] | None) -> list[str] | None:

@@ -37,6 +37,9 @@ def is_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in FOLDER)
 
 
+OTHERS = {b"RIFF": "audio", b"fLaC": "audio", b"OggS": "audio"}  # first bytes of files
+
+
 class WeightsFileError(Error, ValueError):
     """Error for a file that holds no weights, or more than weights."""
 
@@ -71,7 +74,15 @@ def read(path: str | Path) -> tuple[Weights, dict[str, Any]]:
         raise WeightsFileError(f"{path}: no such checkpoint; check the path") from None
     except OSError as error:
         raise WeightsFileError(f"{path}: cannot be read ({error.strerror})") from None
+    if head[:4] in OTHERS or path.suffix == ".tok":
+        kind = OTHERS.get(head[:4], "tokens")
+        raise WeightsFileError(f"{path}: {kind}, not a checkpoint; a codec encodes and decodes it")
     content = _safetensors(path) if head[8:] == b"{" else _pickled(path)
+    if isinstance(content, Mapping) and {"players", "random", "step"} <= set(content):
+        raise WeightsFileError(
+            f"{path}: the state of a training run of audiotok, whose codec is best.safetensors "
+            "beside it"
+        )
     weights, metadata = _unwrapped(content, {})
     if not weights:
         raise WeightsFileError(f"{path}: holds no weights, that is, no tensors by name")
