@@ -578,9 +578,7 @@ def test_truncated(zipped: bool | None, state: dict[str, Tensor], tmp_path: Path
         assert re.match(r"no checkpoint, or damaged \(.+\)|damaged safetensors \(", refusal(path))
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"hello", b"RIFF\x24\x00\x00\x00WAVEfmt ", b"\x80\x04.", b"PK\x03\x04" * 9]
-)
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04.", b"PK\x03\x04" * 9])
 def test_no_checkpoint(content: bytes, tmp_path: Path):
     path = tmp_path / "some.ckpt"
     path.write_bytes(content)
