@@ -28,6 +28,11 @@ class Error(Exception):
     """
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return the kind and the message of an error, whoever raised it, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
 class InputError(Error, ValueError):
     """Error of an argument, a setting or a file that cannot be honoured."""
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-from audiotok._platform.errors import Error, MissingLibraryError
+from audiotok._platform.errors import Error, in_one_line
 
 log = logging.getLogger("audiotok")
 
@@ -163,23 +163,19 @@ def import_named(path: str) -> Any:
     """Return the object that `module:attribute` names.
 
     Raises:
-        ImportError: no such module or attribute, or the module cannot be imported.
+        PluginError: no such module or attribute, or the module cannot be imported.
     """
     module, _, attribute = path.partition(":")
     if not attribute:
-        raise MissingLibraryError(f"{path!r} is no name of the form module:attribute")
+        raise PluginError(f"{path!r} is no name of the form module:attribute")
     try:
         holder = import_module(module)
     except (Exception, SystemExit) as error:  # whatever the code of another package raises
-        raise MissingLibraryError(
-            f"module {module!r} cannot be imported: {_line(error)}"
-        ) from error
+        raise PluginError(f"module {module!r} cannot be imported: {in_one_line(error)}") from error
     try:
         return reduce(getattr, attribute.split("."), holder)
     except AttributeError:
-        raise MissingLibraryError(
-            f"module {module!r} ({holder.__file__}) has no {attribute!r}"
-        ) from None
+        raise PluginError(f"module {module!r} ({holder.__file__}) has no {attribute!r}") from None
 
 
 _plugin_names: dict[type[Any], str] = {}  # of the classes that `_plugin` has returned
@@ -197,7 +193,8 @@ def _entry_points(family: str) -> dict[str, list[EntryPoint]]:
         for point in entry_points(group=f"audiotok.{family}"):
             points.setdefault(point.name, []).append(point)
     except Exception as error:  # one damaged file of any installed package spoils the whole list
-        log.warning("no plug-ins: the entry points of a package are damaged: %s", _line(error))
+        text = "no plug-ins: the entry points of a package are damaged: %s"
+        log.warning(text, in_one_line(error))
     return points
 
 
@@ -219,7 +216,7 @@ def _plugin(family: str, name: str) -> type[Any]:
     value = points[0].value
     try:
         part = import_named(value)
-    except ImportError as error:
+    except PluginError as error:
         raise PluginError(f"{title}: {error}") from error
     if not (isinstance(part, type) and issubclass(part, base)):
         raise PluginError(f"{title}: {value} is no subclass of {base.__module__}.{class_name}")
@@ -269,8 +266,3 @@ def _unknown(family: str, name: str, known: Iterable[str]) -> str:
     near = near or difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"unknown {family} part {name!r}.{hint} Known: {', '.join(known)}"
-
-
-def _line(error: BaseException) -> str:
-    """Return the kind and the message of an error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

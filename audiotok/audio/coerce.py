@@ -135,7 +135,8 @@ def check_values(samples: Any) -> None:
     """Raise ValueError if samples of any shape are NaN, infinite, or of the size of integers."""
     if not math.prod(samples.shape):
         return
-    low, high = float(samples.min()), float(samples.max())  # NaN if there is one
+    ends = samples.aminmax() if hasattr(samples, "aminmax") else (samples.min(), samples.max())
+    low, high = map(float, ends)  # NaN if there is one
     if not math.isfinite(high - low):
         bad = int((samples != samples).sum() + (abs(samples) == math.inf).sum())
         raise InputError(f"{bad} samples are NaN or infinite: mend the recording or cut them out")

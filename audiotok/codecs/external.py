@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from audiotok._platform.errors import Error
-from audiotok._platform.registry import find_preset, has_preset, import_named, name_of
+from audiotok._platform.errors import Error, in_one_line
+from audiotok._platform.registry import PluginError, find_preset, has_preset, import_named, name_of
 from audiotok.codecs.models.base import Codec
 
 _IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -46,7 +46,7 @@ def imported(path: str) -> Any:
         sys.path.insert(0, folder)
     try:
         part = import_named(path)
-    except ImportError as error:
+    except PluginError as error:
         raise ExternalCodecError(f"{path}: {error} (looked for in {folder} too)") from error
     if isinstance(part, type) and issubclass(part, Codec) and not part.own_weights:
         raise ExternalCodecError(
@@ -124,5 +124,4 @@ def _called(title: str, function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except Exception as error:
-        line = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise ExternalCodecError(f"{title}: calling it fails: {line}") from error
+        raise ExternalCodecError(f"{title}: calling it fails: {in_one_line(error)}") from error

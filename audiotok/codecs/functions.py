@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok._platform.errors import Error, InputError, InputTypeError
+from audiotok._platform.errors import Error, InputError, InputTypeError, in_one_line
 from audiotok._platform.shapes import Codes, Features, Latent, Output
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.base import WholeClip
@@ -155,8 +155,8 @@ class FunctionCodec(Codec):
         try:
             given = self._functions[function](x)
         except Exception as error:  # whatever their code raises
-            line = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise FunctionError(f"{function} of codec {self.name!r} fails: {line}") from error
+            title = f"{function} of codec {self.name!r} fails"
+            raise FunctionError(f"{title}: {in_one_line(error)}") from error
         if isinstance(given, np.ndarray):
             given = given.astype(np.int64) if given.dtype.kind in "iu" else given
             given = torch.from_numpy(np.ascontiguousarray(given))

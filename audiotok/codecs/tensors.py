@@ -182,7 +182,7 @@ class TensorCodec(Network):
         waves: Tensor,
         lengths: Lengths | None = None,
         *,
-        codebooks: int | Tensor | None = None,
+        codebooks: int | Lengths | None = None,
         group: int | None = None,
     ) -> Reconstruction:
         """Encode and decode a batch of recordings with gradients, each as `codec(wave)` does alone.
@@ -204,7 +204,7 @@ class TensorCodec(Network):
         rows = self._rows(waves, lengths)
         keep = self._keep(codebooks, len(rows))
         outputs = list(rows)  # those of no samples stay as they are
-        codes = [self._none(self.quantizer.codebooks).long()] * len(rows)
+        codes = [self._no_codes()] * len(rows)
         latents = [self.quantizer.decode(codes[0][None])[0]] * len(rows) if rows else []
         losses: dict[str, Tensor] = {}
         for members in self._alike(rows, group):
@@ -218,7 +218,7 @@ class TensorCodec(Network):
         return Reconstruction(
             waves=padded(outputs, self._none(self.channels), waves.shape[2]),
             lengths=self._lengths(rows),
-            codes=padded(codes, self._none(self.quantizer.codebooks).long()),
+            codes=padded(codes, self._no_codes()),
             frames=self._lengths(codes),
             latents=padded(latents, self._none(0)),
             losses=losses,
@@ -241,6 +241,9 @@ class TensorCodec(Network):
         self._check_device(latents, "latents")
         if latents.ndim != 3 or not latents.is_floating_point():
             raise InputError(f"latents must be floats [b d f], not {_shown(latents)}")
+        width = self.quantizer.decode(self._no_codes()[None]).shape[1]
+        if latents.shape[1] != width:
+            raise InputError(f"latents must be [b {width} f], not {_shown(latents)}")
         frames = _counts(lengths, len(latents), latents.shape[2], "lengths")
         rows = [row[:, :n] for row, n in zip(latents, frames, strict=True)]
         outputs: list[Tensor] = [row.new_zeros(self.channels, 0) for row in rows]
@@ -318,18 +321,20 @@ class TensorCodec(Network):
                 f"give {name}.to(codec.device)"
             )
 
-    def _keep(self, codebooks: int | Tensor | None, batch: int) -> Tensor:
+    def _keep(self, codebooks: int | Lengths | None, batch: int) -> Tensor:
         """Return the number of codebooks to decode from, `[b]`, checked."""
-        if isinstance(codebooks, Tensor):
-            for count in codebooks.unique().tolist():
-                self.quantizer.check(count)
-            return codebooks.to(self.device).expand(batch)
-        count = self.quantizer.check(codebooks)
-        return torch.full((batch,), count, device=self.device)
+        if codebooks is None or isinstance(codebooks, int):
+            codebooks = [self.quantizer.check(codebooks)] * batch
+        counts = _counts(codebooks, batch, self.quantizer.codebooks, "codebooks")
+        return torch.tensor([self.quantizer.check(n) for n in counts], device=self.device)
 
     def _none(self, width: int) -> Tensor:
         """Return a signal `[width 0]` of no length."""
         return torch.zeros(width, 0, device=self.device)
+
+    def _no_codes(self) -> Tensor:
+        """Return codes `[k 0]` of no frames."""
+        return self._none(self.quantizer.codebooks).long()
 
     def _lengths(self, rows: Sequence[Tensor]) -> Tensor:
         """Return the lengths of signals `[d n]` as a tensor."""
@@ -374,13 +379,12 @@ def _counts(lengths: Lengths | None, batch: int, most: int, name: str) -> list[i
     """
     if lengths is None:
         return [most] * batch
-    counts = torch.as_tensor(lengths)
-    if (
-        counts.ndim != 1
-        or len(counts) != batch
-        or counts.is_floating_point()
-        or (counts.dtype == torch.bool)
-    ):
+    try:
+        counts = torch.as_tensor(lengths)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputTypeError(f"{name} must be integers, not {lengths!r:.80}") from None
+    whole = not counts.is_floating_point() and counts.dtype != torch.bool
+    if counts.shape != (batch,) or not whole:
         raise InputError(
             f"{name} must be one integer for each of {batch} recordings, not {_shown(counts)}"
         )

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.audio.reader import open_audio
-from audiotok.codecs.embeddings import codebook_embeddings
+from audiotok.codecs.embeddings import entries_of
 from audiotok.codecs.models.base import Codec
 from audiotok.evaluation.plot import LONGEST, draw_recording
 from audiotok.runtime.exported import Exported
@@ -61,7 +61,7 @@ def plot_audio(
         tokens=tokens,
         start=first,
         tokens_start=at,
-        embeddings=codebook_embeddings(codec),
+        embeddings=entries_of(codec),
     )
 
 
@@ -117,7 +117,7 @@ def plot_tokens(
         tokens=tokens,
         start=first if sound else at,
         tokens_start=at,
-        embeddings=None if codec is None else codebook_embeddings(codec),
+        embeddings=None if codec is None else entries_of(codec),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
-from audiotok.codecs.embeddings import codebook_embeddings
+from audiotok.codecs.embeddings import entries_of
 from audiotok.codecs.models.base import Codec
 from audiotok.evaluation.metrics.base import InfiniteScoreError
 from audiotok.evaluation.plot import LONGEST, draw_roundtrip
@@ -79,7 +79,7 @@ def roundtrip(
             Tokens.load(tokens, end=LONGEST),
             png,
             title=f"{source.name[:60]}{first}: {codec.name} ({codec.fingerprint}), {facts}",
-            embeddings=codebook_embeddings(codec),
+            embeddings=entries_of(codec),
         )
     except ImportError as error:
         log.warning("%s", error)

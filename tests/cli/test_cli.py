@@ -614,9 +614,10 @@ def test_the_script_and_the_module_are_one_program():
     assert both[0].returncode == both[1].returncode == 0
 
 
-def test_help_loads_no_torch():
+@pytest.mark.parametrize("arguments", [["encode", "--help"], ["--version"]])
+def test_what_needs_no_torch_loads_none(arguments: list[str]):
     code = (
-        "import sys; from audiotok.__main__ import main; sys.argv[1:] = ['encode', '--help']\n"
+        f"import sys; from audiotok.__main__ import main; sys.argv[1:] = {arguments}\n"
         "try: main()\n"
         "finally: assert not {'torch', 'numpy', 'soundfile'} & set(sys.modules)"
     )

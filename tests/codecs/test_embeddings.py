@@ -11,18 +11,21 @@ from commandline import small
 
 from audiotok._platform.registry import find
 from audiotok.codecs.checkpoint import load
-from audiotok.codecs.embeddings import codebook_embeddings
+from audiotok.codecs.embeddings import entries_of
+from audiotok.nn.quantizers.base import Quantizer
 
 
-def codec_of(quantizer: torch.nn.Module) -> SimpleNamespace:
+def codec_of(quantizer: Quantizer) -> SimpleNamespace:
+    quantizer.eval()
     return SimpleNamespace(
-        quantizer=quantizer.eval(), sizes=quantizer.sizes, device=torch.device("cpu")
+        sizes=quantizer.sizes,
+        codebook_embeddings=lambda: [quantizer.table(i) for i in range(quantizer.codebooks)],
     )
 
 
 def test_entries_of_a_residual_quantizer_are_those_of_its_stages():
     codec = load(small())
-    tables = codebook_embeddings(codec)
+    tables = entries_of(codec)
     assert tables is not None
     assert [len(table) for table in tables] == list(codec.sizes)
     codes = torch.arange(64)[None, None].expand(1, 4, 64)
@@ -45,15 +48,15 @@ def test_entries_of_a_residual_quantizer_are_those_of_its_stages():
 )
 def test_every_quantizer_that_decodes_a_prefix_has_entries(name: str, options: dict[str, object]):
     codec = codec_of(find("quantizers", name)(32, **options))
-    tables = codebook_embeddings(codec)
+    tables = entries_of(codec)
     assert tables is not None
     assert [len(table) for table in tables] == list(codec.sizes)
     assert all(len(np.unique(table.round(6), axis=0)) > len(table) / 2 for table in tables)
 
 
 def test_what_has_no_entries_at_hand_says_so():
-    assert codebook_embeddings(SimpleNamespace(sizes=(64,))) is None  # exported
-    many = SimpleNamespace(sizes=(2,) * 65, quantizer=torch.nn.Identity())
-    large = SimpleNamespace(sizes=(2**16, 2), quantizer=torch.nn.Identity())
-    assert codebook_embeddings(many) is None
-    assert codebook_embeddings(large) is None
+    assert entries_of(SimpleNamespace(sizes=(64,))) is None  # exported
+    many = SimpleNamespace(sizes=(2,) * 65, codebook_embeddings=list)
+    large = SimpleNamespace(sizes=(2**16, 2), codebook_embeddings=list)
+    assert entries_of(many) is None
+    assert entries_of(large) is None

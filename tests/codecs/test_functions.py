@@ -6,6 +6,7 @@ import doctest
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -220,3 +221,15 @@ def test_the_example_of_its_docstring():
 def test_it_has_no_tables_of_its_codebooks():
     with pytest.raises(NoTableError, match=r"^a codec of two functions has no tables"):
         codec().codebook_embeddings()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [({"weights": None}, "weights is a module, a Path or a text"), ({"sizes": 256}, "sizes is a")],
+)
+def test_what_it_is_made_of_is_named(
+    options: dict[str, Any], error: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    with pytest.raises(TypeError, match=rf"^codec 'means': {error}"):
+        codec(**options)

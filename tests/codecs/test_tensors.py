@@ -68,6 +68,8 @@ def test_codes_decode_as_tokens_do(small: Codec):
         (lambda codes: codes[None], r"not of shape \[1, 4, 10\]; decode_tensors takes 3 axes$"),
         (lambda codes: codes.T, r"^codes of 10 codebooks and 4 frames, where .* turn these over$"),
         (lambda codes: np.tile(codes, (2, 1)), r"^codes of 8 codebooks and 10 frames, where the c"),
+        (lambda codes: np.tile(codes, (2, 1))[:5], r"codec has 4 codebooks: [^;]*$"),
+        (lambda codes: codes[:4, :3].T.repeat(2, 0), r"; turn these over$"),
         (lambda codes: codes[:0], r"^codes of 0 codebooks"),
         (lambda codes: codes + 64, r"^code \d+ in codebook 0: codes there are 0 to 63$"),
         (lambda codes: codes - 64, r"^code -\d+ in codebook 0: codes there are 0 to 63$"),
@@ -200,10 +202,34 @@ def test_codes_and_latents_that_do_not_fit_are_refused(small: Codec):
         ValueError, match=r"^latents must be floats \[b d f\], not float32 \[16, 2\]"
     ):
         small.decode_latents(torch.zeros(16, 2))
+    with pytest.raises(ValueError, match=r"^latents must be \[b 16 f\], not float32 \[2, 5, 2\]$"):
+        small.decode_latents(torch.zeros(2, 5, 2))
     with pytest.raises(ValueError, match=r"^5 codebooks asked for; there are 1 to 4"):
         small.reconstruct_tensors(X, codebooks=5)
-    with pytest.raises(ValueError, match=r"^5 codebooks asked for; there are 1 to 4"):
-        small.reconstruct_tensors(X, codebooks=torch.tensor([1, 5]))
+    for counts, error in (
+        (torch.tensor([1, 5]), r"^codebooks must be 0 to 4"),
+        (torch.tensor([0, 4]), r"^0 codebooks asked for; there are 1 to 4"),
+        (torch.tensor([1, 2, 3]), r"^codebooks must be one integer for each of 2 recordings"),
+        (torch.tensor([1.0, 2.0]), r"^codebooks must be one integer for each of 2 recordings"),
+        ([1, 2, 3], r"^codebooks must be one integer for each of 2 recordings"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            small.reconstruct_tensors(X, codebooks=counts)
+
+
+@pytest.mark.parametrize("lengths", [[None, 640], "abc", ["a", "b"]])
+def test_lengths_that_are_no_numbers_are_refused(small: Codec, lengths: Any):
+    with pytest.raises(TypeError, match=r"^lengths must be integers, not "):
+        small.encode_tensors(X, lengths)
+
+
+@pytest.mark.parametrize("codebooks", ["2", 2.0])
+def test_a_number_of_codebooks_is_a_whole_one(small: Codec, codebooks: Any, monkeypatch: Any):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    with pytest.raises(
+        TypeError, match=rf"^codebooks is a number of codebooks, not {codebooks!r}$"
+    ):
+        small.encode(noise(small, 3200), codebooks=codebooks)
 
 
 def test_arrays_are_no_tensors(small: Codec, monkeypatch: pytest.MonkeyPatch):

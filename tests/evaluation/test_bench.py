@@ -17,6 +17,7 @@ import pesq
 import pytest
 import soundfile
 from commandline import COMMAND, audiotok, environment, recording, small
+from plugins import CODE
 
 from audiotok.evaluation.bench import bench
 from audiotok.evaluation.bench.recipe import BenchData, BenchRecipe
@@ -421,6 +422,29 @@ def test_a_recipe_and_options_over_it(corpus: Path, tmp_path: Path):
     done = audiotok("bench", path, "-o", tmp_path / "out")
     assert done.code == 1
     assert done.lines == [f"error {path}: unknown key 'codec'; did you mean 'codecs'?"]
+
+
+def test_a_codec_that_fails_on_every_recording_is_a_failure(corpus: Path, tmp_path: Path):
+    (tmp_path / "plugin_code.py").write_text(
+        CODE + "\n\ndef broken(wave):\n    raise ArithmeticError('no')\n\n\n"
+        "def failing():\n    codec = Hold()\n    codec.name = 'failing'\n"
+        "    codec._functions['encode'] = broken\n    return codec\n"
+    )
+    asked = "plugin_code:failing,noise:9"
+    done = subprocess.run(
+        [*COMMAND, "bench", "--codec", asked, "--data", corpus, "--metrics", "mel", "-o", "out"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "ArithmeticError: no" in done.stderr + done.stdout
+    results = Results.load(tmp_path / "out/results.json")
+    assert results.about["command"].startswith(f"audiotok bench --codec {asked} ")
+    values = {mean.subject: mean.value for mean in results.means}
+    assert values["plugin_code:failing"] is None
+    assert values["noise:9"] is not None
 
 
 def test_wrong_usage(corpus: Path, tmp_path: Path):

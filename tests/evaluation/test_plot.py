@@ -13,7 +13,7 @@ from commandline import audiotok, files, recording, small
 
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load
-from audiotok.codecs.embeddings import codebook_embeddings
+from audiotok.codecs.embeddings import entries_of
 from audiotok.evaluation import plot
 from audiotok.tokens.colours import code_colours, coloured, similarity_colours
 
@@ -51,7 +51,7 @@ def test_a_roundtrip_shows_what_was_lost_and_added(tmp_path: Path, drawn: list[A
     before = Audio(0.1 * torch.randn(1, 2 * 16000), 16000)
     quieter = Audio(before.samples * 10 ** (-6 / 20), 16000)
     tokens = codec.encode(before)
-    embeddings = codebook_embeddings(codec)
+    embeddings = entries_of(codec)
     path = tmp_path / "a.png"
     plot.draw_roundtrip(before, quieter, tokens, path, title="a $\\x$ title", embeddings=embeddings)
     shown = panels(drawn[0])
@@ -131,7 +131,7 @@ def test_a_recording_and_the_tokens_of_the_whole(tmp_path: Path, drawn: list[Any
     assert list(shown) == ["amplitude", "codebook", "Hz"]
     codec = load(small())
     whole = codec.encode(Audio.load(talk), codebooks=2)
-    embeddings = codebook_embeddings(codec)
+    embeddings = entries_of(codec)
     assert embeddings is not None
     wanted = coloured(whole.codes[:, 50:100], similarity_colours(embeddings[:2]))
     assert np.array_equal(pixels(shown["codebook"]), wanted)  # whole frames
@@ -168,7 +168,7 @@ def test_tokens_with_their_codec_without_it_and_with_their_sound(tmp_path: Path,
     assert np.array_equal(
         pixels(panels(alone)["codebook"]), coloured(tokens.codes, [code_colours()])
     )
-    embeddings = codebook_embeddings(codec)
+    embeddings = entries_of(codec)
     assert embeddings is not None
     tables = similarity_colours(embeddings)
     assert np.array_equal(pixels(panels(by_similarity)["codebook"]), coloured(tokens.codes, tables))

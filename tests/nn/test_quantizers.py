@@ -134,6 +134,32 @@ def test_a_table_is_the_entries_themselves():
         assert torch.equal(rvq.table(i), torch.as_tensor(stage.entries))
 
 
+class _Interleaved(Quantizer):
+    """A quantizer of another author, whose second code counts where the first is not 0 only."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        first = codes[:, :1].float().expand(-1, 3, -1)
+        return first if codes.shape[1] == 1 else first * (1 + codes[:, 1:2])
+
+
+class _Widening(Quantizer):
+    """A quantizer whose every code is a feature of its own."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return codes.float()
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [(_Interleaved, "depends on the codes before"), (_Widening, "widens the lat")]
+)
+def test_codes_that_do_not_add_up_have_no_table(kind: type[Quantizer], why: str):
+    quantizer = kind()
+    quantizer.sizes = (5, 5)
+    quantizer.table(0)
+    with pytest.raises(NoTableError, match=why):
+        quantizer.table(1)
+
+
 def test_a_table_that_is_too_large_is_refused():
     wide = find("quantizers", "lfq")(FEATURES, bits=40)
     with pytest.raises(NoTableError, match=r"^codebook 0 has 1099511627776 entries"):

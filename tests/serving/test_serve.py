@@ -24,7 +24,7 @@ from test_backends import as_exported
 
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load
-from audiotok.codecs.embeddings import codebook_embeddings
+from audiotok.codecs.embeddings import entries_of
 from audiotok.runtime.stream import Stream
 from audiotok.serving.client import AsyncClient, Client, ClientError
 from audiotok.serving.server import protocol
@@ -202,7 +202,7 @@ def test_the_colours_of_tokens_are_told_at_any_time(server: Running):
         message = answer(client)
         protocol.check(message, protocol.SERVER, {})
         tables = [np.frombuffer(base64.b64decode(x), np.uint8) for x in message["tables"]]
-        embeddings = codebook_embeddings(server.manager.engine.steps.codec)
+        embeddings = entries_of(server.manager.engine.steps.codec)
         if embeddings is None:
             assert message["by"] == "code"
             wanted = [code_colours()]

@@ -19,7 +19,7 @@ import soundfile
 from serving import Running, serving, until
 
 from audiotok.audio.audio import Audio
-from audiotok.codecs.embeddings import codebook_embeddings
+from audiotok.codecs.embeddings import entries_of
 from audiotok.serving.server.protocol import Limits
 from audiotok.tokens.colours import coloured, similarity_colours
 from audiotok.tokens.tokens import Tokens
@@ -198,7 +198,7 @@ def test_scales_colours_and_the_value_under_the_pointer(
     audio = Audio.load(READING, end=5).mono().resample(16000)
     audio.save(file)
     codes = server.codec.encode(Audio.load(file)).codes
-    embeddings = codebook_embeddings(server.codec)
+    embeddings = entries_of(server.codec)
     assert embeddings is not None
     wanted = coloured(codes, similarity_colours(embeddings))
     for width, times in ((1280, "0.0 s 0.5 s 1.0 s 1.5 s 2.0 s"), (390, "0 s 1 s 2 s 3 s 4 s")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import importlib
 import json
 import math
 import os
@@ -971,3 +972,10 @@ def test_a_checkpoint_with_nan_is_neither_written_nor_gone_on_from(recipe: Path,
 def test_a_device_that_is_not_there(recipe: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=r"^device cuda: .*; there is cpu here$"):
         train(read_recipe(recipe), tmp_path / "run", device="cuda")
+
+
+def test_without_accelerate_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    monkeypatch.delitem(sys.modules, "audiotok.training.machine")
+    with pytest.raises(ImportError, match=r"pip install accelerate, or 'audiotok\[train\]'$"):
+        importlib.import_module("audiotok.training.machine")

@@ -109,8 +109,23 @@ class Quantizer(nn.Module):
         like = next(chain(self.parameters(), self.buffers()), torch.empty(0))
         codes = torch.zeros(1, codebook + 1, size, dtype=torch.int64, device=like.device)
         codes[0, codebook] = torch.arange(size, device=like.device)
-        table = self.decode(codes)[0].T
-        return table - self.decode(codes[:, :codebook, :1])[0].T if codebook else table
+        if not codebook:
+            return self.decode(codes)[0].T
+        table = self._added(codes)
+        others = torch.tensor(self.sizes[:codebook], device=like.device)[None, :, None] - 1
+        after_others = torch.cat([others.expand(1, -1, size), codes[:, codebook:]], 1)
+        if not torch.allclose(self._added(after_others), table, rtol=1e-3, atol=1e-4):
+            raise NoTableError(
+                f"what codebook {codebook} adds to a latent depends on the codes before it"
+            )
+        return table
+
+    def _added(self, codes: Codes) -> Tensor:
+        """Return the rows `[f d]` by which the last codebook of codes `[1 k f]` changes latents."""
+        whole, less = self.decode(codes), self.decode(codes[:, :-1])
+        if whole.shape != less.shape:
+            raise NoTableError("a codebook widens the latent, where it should add to it")
+        return (whole - less)[0].T
 
     def check(self, codebooks: int | None) -> int:
         """Return the number of codebooks to use: `codebooks`, or all if None.

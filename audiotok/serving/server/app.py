@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from audiotok.codecs.embeddings import codebook_embeddings
+from audiotok.codecs.embeddings import entries_of
 from audiotok.serving.server import protocol
 from audiotok.serving.server.engine import Engine
 from audiotok.serving.server.metrics import Metrics
@@ -61,7 +61,7 @@ def _hello_of(steps: Steps, settings: Settings) -> Hello:
 
 def colours_of(steps: Steps) -> str:
     """Return the message with the colours of tokens."""
-    embeddings = codebook_embeddings(steps.codec)
+    embeddings = entries_of(steps.codec)
     by, tables = "code", [code_colours()]
     if embeddings is not None:
         by, tables = "similarity", similarity_colours(embeddings)
