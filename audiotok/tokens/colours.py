@@ -9,6 +9,7 @@ cannot be compared. Without embeddings, colours only tell codes apart.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +24,14 @@ SPARE, ROUNDS = 5, 20  # vectors beside three, and iterations
 EXACT = 6  # digits of a component; entries that agree in them count as equal
 
 
-def similarity_colours(embeddings: Iterable[np.ndarray]) -> list[NDArray[np.uint8]]:
+def similarity_colours(embeddings: Iterable[Any]) -> list[NDArray[np.uint8]]:
     """Return an RGB colour for each entry of each codebook, `[entries 3]`.
 
     Args:
         embeddings: entries of each codebook, `[entries d]`; an offset common to a codebook's
             entries changes nothing.
     """
-    return [_rgb(_axes(np.asarray(entries, np.float64))) for entries in embeddings]
+    return [_rgb(_axes(_array(entries))) for entries in embeddings]
 
 
 def code_colours(codes: int = CODES) -> NDArray[np.uint8]:
@@ -55,6 +56,12 @@ def coloured(codes: np.ndarray, tables: Sequence[np.ndarray]) -> NDArray[np.uint
         table = tables[i % len(tables)]
         image[i] = table[row % len(table)]
     return image
+
+
+def _array(entries: Any) -> NDArray[np.float64]:
+    """Return an array or a tensor, on whatever device, as an array."""
+    entries = entries.detach().cpu() if hasattr(entries, "detach") else entries
+    return np.asarray(entries, np.float64)
 
 
 def _axes(entries: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ LABELS = 16  # rows with a number each, and lines between them
 
 
 def tables_of(
-    tokens: Tokens, embeddings: Iterable[np.ndarray] | None
+    tokens: Tokens, embeddings: Iterable[Any] | None
 ) -> tuple[Sequence[NDArray[np.uint8]], str]:
     """Return colours of the codebooks, and what they mean, as text.
 
@@ -54,7 +54,7 @@ def draw(
     axes: Any,
     tokens: Tokens,
     *,
-    embeddings: Iterable[np.ndarray] | None = None,
+    embeddings: Iterable[Any] | None = None,
     start: float = 0.0,
 ) -> None:
     """Draw tokens into matplotlib axes, with seconds below and codebooks at the side.

@@ -331,15 +331,16 @@ class Tokens:
         self,
         ax: Any | None = None,
         *,
-        embeddings: Iterable[np.ndarray] | None = None,
+        embeddings: Iterable[Any] | None = None,
         start: float = 0.0,
     ) -> Any:
         """Draw a row for each codebook, with seconds below, and return the matplotlib axes.
 
         Args:
             ax: axes to draw into; those of a new figure if None.
-            embeddings: entries of each codebook, `[entries d]`: similar entries get similar
-                colours. If None, colours tell codes apart, and that two are close means nothing.
+            embeddings: entries of each codebook, arrays or tensors `[entries d]`, as
+                `codec.codebook_embeddings()` gives them: similar ones get similar colours. If None,
+                colours tell codes apart, and that two are close means nothing.
             start: time of the first frame in seconds.
 
         Raises:

@@ -26,22 +26,12 @@ print(tokens.codes.shape, "codebooks, frames")
 # Look
 # ----
 # A frame stands for 320 samples, which is 20 ms. The first codebook was distilled from a speech
-# recogniser, the later ones refine the sound.
+# recogniser, the later ones refine the sound. Similar entries have similar colours.
 
-seconds = tokens.seconds
-figure, (wave, codes) = plt.subplots(2, figsize=(9, 5), sharex=True, layout="constrained")
-samples = audio.samples[0]
-wave.plot([i * audio.seconds / len(samples) for i in range(len(samples))], samples, linewidth=0.4)
-wave.set_ylabel("amplitude")
-image = codes.imshow(
-    tokens.codes,
-    aspect="auto",
-    interpolation="nearest",
-    extent=(0, seconds, tokens.codebooks + 0.5, 0.5),
-    cmap="twilight",
-)
-codes.set(xlabel="time, s", ylabel="codebook")
-figure.colorbar(image, ax=codes, label="entry")
+figure, axes = plt.subplots(3, figsize=(9, 6), sharex=True, layout="constrained")
+audio.plot(axes[0])
+audio.plot(axes[1], kind="spectrogram")
+tokens.plot(axes[2], embeddings=codec.codebook_embeddings())
 
 # %%
 # Listen

@@ -298,3 +298,10 @@ def test_semantic_codebooks_go_with_the_tokens(small: Codec, stereo: Codec):
     tokens = small.encode(noise(small, 3200))
     assert np.array_equal(tokens.semantic, tokens.codes[:1])
     assert np.array_equal(tokens.acoustic, tokens.codes[1:])
+
+
+def test_a_path_is_no_list_of_recordings(small: Codec, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    path: Any = "a.wav"
+    with pytest.raises(TypeError, match=r"^a\.wav: one recording; encode_batch takes a list$"):
+        small.encode_batch(path)

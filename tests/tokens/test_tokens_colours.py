@@ -36,6 +36,14 @@ def test_similar_entries_have_similar_colours(width: int):
     assert apart[within].mean() < 0.6 * apart[~within].mean()
 
 
+def test_tensors_have_the_colours_of_arrays():
+    torch = pytest.importorskip("torch")
+    entries = clusters(8)
+    tensor = torch.tensor(entries, requires_grad=True)
+    (one,), (other,) = similarity_colours([entries]), similarity_colours([tensor])
+    assert np.array_equal(one, other)
+
+
 def test_colours_follow_the_first_principal_components():
     """Against numpy's singular vectors: the order along each is the order of an OKLab axis."""
     random = np.random.default_rng(0)

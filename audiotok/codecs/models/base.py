@@ -9,6 +9,7 @@ layers that need the whole of it (`constant_memory`).
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputTypeError
 from audiotok.audio.coerce import Recording, to_audio
 from audiotok.audio.levels import check_level
 from audiotok.codecs.tensors import TensorCodec
@@ -152,6 +154,8 @@ class Codec(Tokenizer, TensorCodec):
         """
         group = group or self._group()
         codebooks = self.quantizer.check(codebooks)
+        if isinstance(recordings, str | os.PathLike):
+            raise InputTypeError(f"{recordings}: one recording; encode_batch takes a list")
         audios = [to_audio(recording, rate) for recording in recordings]
         waves = [self._channels(a, split=False).resample(self.sample_rate).samples for a in audios]
         return [
