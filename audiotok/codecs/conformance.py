@@ -191,7 +191,7 @@ def _chunks(codec: Codec, audio: Audio) -> str:
     codes = torch.from_numpy(tokens.codes.copy())[None].to(codec.device)
     wave, random = codec.decode(tokens).samples, np.random.default_rng(0)
     for most in (997, 3 * codec.block * codec.frame_size // 2):
-        encoding, decoding = Encoding(codec), Decoding(codec, samples=len(audio))
+        encoding, decoding = Encoding(codec.executor), Decoding(codec.executor, samples=len(audio))
         pieces = _cut(audio.samples.to(codec.device), most, random)
         encoded = [encoding.push(x[None]) for x in pieces]
         if not torch.equal(torch.cat([*encoded, encoding.finish()], 2), codes):
@@ -251,7 +251,7 @@ def _precision(codec: Codec, audio: Audio) -> str:
         raise InapplicableError("its encoder shows no weights whose precision could be changed")
     codec.encoder.double()  # exactly reversible; codebooks are always searched in float32
     try:
-        encoding = Encoding(codec)
+        encoding = Encoding(codec.executor)
         codes = torch.cat([encoding.push(samples[None].double()), encoding.finish()], 2)[0]
     finally:
         codec.encoder.float()

@@ -23,7 +23,8 @@ from torch.nn import functional as F
 from audiotok._platform.errors import InputError, InputTypeError
 from audiotok.audio.coerce import check_values, to_float32
 from audiotok.nn.autoencoder import Network
-from audiotok.runtime.sessions import Decoding, Encoding, code_together
+from audiotok.runtime.network_executor import NetworkExecutor
+from audiotok.runtime.sessions import Decoding, code_together, encode_together
 from audiotok.tokens.codebooks import check_codes, check_range
 
 if TYPE_CHECKING:
@@ -106,6 +107,11 @@ class TensorCodec(Network):
     def device(self) -> torch.device:
         """Device of the weights."""
         return next(self.parameters()).device
+
+    @property
+    def executor(self) -> NetworkExecutor:
+        """Executor of the codec's steps, for sessions and streams."""
+        return NetworkExecutor(self, self.device)
 
     # -- codes, without gradients -----------------------------------------------------------------
 
@@ -263,15 +269,10 @@ class TensorCodec(Network):
         """Return the codes `[k f]` of each wave `[c t]`, running `group` of them side by side."""
 
         def run(batch: list[Tensor]) -> list[Tensor]:
-            if self.fills_up:  # silence after the end changes no code, and all signals end together
-                longest = batch[-1].shape[1]
-                batch = [F.pad(wave, (0, longest - wave.shape[1])) for wave in batch]
-            encoding = Encoding(self, len(batch), codebooks=codebooks)
-            return code_together(encoding, [wave.to(self.device) for wave in batch])
+            batch = [wave.to(self.device) for wave in batch]
+            return encode_together(self.executor, batch, codebooks)
 
-        codes = _grouped(waves, group, run)
-        ends = (self.frames(wave.shape[1]) for wave in waves)
-        return [mine[:, :end] for mine, end in zip(codes, ends, strict=True)]
+        return _grouped(waves, group, run)
 
     def _waves(self, codes: Sequence[Tensor], group: int) -> list[Tensor]:
         """Return the wave `[c t]` of each recording's codes `[k f]`, running `group` side by side.
@@ -280,7 +281,7 @@ class TensorCodec(Network):
         """
 
         def run(batch: list[Tensor]) -> list[Tensor]:
-            decoding = Decoding(self, len(batch))
+            decoding = Decoding(self.executor, len(batch))
             waves = code_together(decoding, [mine.to(self.device) for mine in batch])
             return [wave.to(mine.device) for wave, mine in zip(waves, batch, strict=True)]
 

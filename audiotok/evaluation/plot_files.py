@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.audio.reader import open_audio
 from audiotok.codecs.embeddings import entries_of
-from audiotok.codecs.models.base import Codec
 from audiotok.evaluation.plot import LONGEST, draw_recording
-from audiotok.runtime.exported import Exported
+from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.files import decode_file, encode_file
 from audiotok.tokens import TokenReader, frame_range
 from audiotok.tokens.tokens import Tokens
@@ -20,7 +20,7 @@ from audiotok.tokens.tokens import Tokens
 def plot_audio(
     source: Path,
     target: Path,
-    codec: Codec | Exported | None = None,
+    codec: RunnableCodec[Any] | None = None,
     *,
     start: float = 0,
     end: float | None = None,
@@ -68,7 +68,7 @@ def plot_audio(
 def plot_tokens(
     source: Path,
     target: Path,
-    codec: Codec | Exported | None = None,
+    codec: RunnableCodec[Any] | None = None,
     *,
     start: float = 0,
     end: float | None = None,

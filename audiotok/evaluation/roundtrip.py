@@ -10,10 +10,9 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
 from audiotok.codecs.embeddings import entries_of
-from audiotok.codecs.models.base import Codec
 from audiotok.evaluation.metrics.base import InfiniteScoreError
 from audiotok.evaluation.plot import LONGEST, draw_roundtrip
-from audiotok.runtime.exported import Exported
+from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.files import decode_file, encode_file
 from audiotok.tokens.tokens import Tokens
 
@@ -23,7 +22,7 @@ METRICS = ("mel", "pesq", "si_sdr", "stoi")  # metrics that need no model
 
 
 def roundtrip(
-    codec: Codec | Exported,
+    codec: RunnableCodec[Any],
     source: str | Path,
     out: str | Path,
     *,

@@ -2,92 +2,176 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
-import torch
-
-from audiotok._platform.shapes import Latent, State, Wave
+import numpy as np
 
 if TYPE_CHECKING:
     from audiotok.audio.audio import Audio
+    from audiotok.audio.coerce import Recording
+    from audiotok.tokens.tokenizer import TokensLike
     from audiotok.tokens.tokens import Header, Tokens
 
+A = TypeVar("A")  # arrays of an executor: tensors of torch, or arrays of numpy
+Way = Literal["encode", "decode"]
 
-@runtime_checkable
-class Executor(Protocol):
-    """Executor of a codec in steps with a state; `nn.autoencoder.Network` is one in torch.
+
+@dataclass(frozen=True)
+class Plan:
+    """Alignment of a codec's frames in time, and how it is run in steps (see `Network`).
 
     Attributes:
         frame_size: samples per frame.
         channels: audio channels that are coded together.
+        codebooks: codes per frame.
         look_ahead: in samples, what the encoder sees past the end of a frame, and by how much
             the output of the decoder lags.
-        causal: whether a frame depends on no sample later than `look_ahead` past its end.
-        block: frames per step offline.
-        first_frames: least number of frames in the first step.
         fills_up: whether silence may follow a recording without changing any of its codes.
-        quantizer: quantizer from latents to codes and back (`encode`, `decode`, `check`).
+        first_frames: least number of frames in the first step.
+        block: frames per step offline.
+        steps: whether there are steps; without them a recording runs as a whole, at its end.
+        lags: whether a step may return fewer frames than it is given, since later ones matter.
     """
 
     frame_size: int
     channels: int
+    codebooks: int
     look_ahead: int
-    causal: bool
-    block: int
-    first_frames: int
     fills_up: bool
-    quantizer: Any
+    first_frames: int
+    block: int
+    steps: bool = True
+    lags: bool = False
+
+    def frames(self, samples: int) -> int:
+        """Return the number of frames in `samples` samples; a frame begun counts as one."""
+        return -(-samples // self.frame_size)
 
     @property
     def start_padding(self) -> int:
         """Zeros that precede the first sample, so that each frame also contains its look-ahead."""
-        ...
+        return self.frame_size - self.look_ahead if self.look_ahead else 0
 
     @property
     def padding_frames(self) -> int:
         """Frames to drop at the start, which the zeros of `start_padding` produce."""
+        return 1 if self.look_ahead else 0
+
+
+@runtime_checkable
+class Executor(Protocol[A]):
+    """Executor of the steps of a codec, in torch (`network_executor`) or by graphs.
+
+    States are objects of the executor, which may change them in place: only what a method returns
+    is used afterwards.
+
+    Attributes:
+        plan: alignment of the frames, and sizes of the steps.
+        kind: text that two executors share where the states of one fit the other.
+    """
+
+    @property
+    def plan(self) -> Plan: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+
+    # -- steps ------------------------------------------------------------------------------------
+
+    def start(self, way: Way, batch: int, /) -> Any:
+        """Return the state before the first step of `batch` signals."""
         ...
 
-    def frames(self, samples: int, /) -> int:
-        """Return the number of frames in `samples` samples; a frame begun counts as one."""
+    def encode(self, wave: A, state: Any, codebooks: int, /) -> tuple[A, Any]:
+        """Encode further whole frames of samples `[b c t]` to codes `[b k f]`."""
         ...
 
-    def start_latent(self, batch: int, /) -> State:
-        """Return the encoder's state before the first sample."""
+    def decode(self, codes: A, state: Any, frames: int, /) -> tuple[A, Any]:
+        """Decode the first `frames` frames of codes `[b k f]` to samples; the rest is padding."""
         ...
 
-    def step_latent(self, wave: Wave, state: State, /) -> tuple[Latent, State]:
-        """Encode further whole frames of samples `[b c t]` to latents `[b d f]`."""
+    def finish_encode(self, wave: A, state: Any, codebooks: int, /) -> A:
+        """Return the codes `[b k f]` of the last samples; of all if the state is None."""
         ...
 
-    def finish_latent(self, wave: Wave, state: State, /) -> Latent:
-        """Return the latents `[b d f]` of the last samples `[b c t]`."""
+    def finish_decode(self, codes: A, state: Any, /) -> A:
+        """Return the samples `[b c t]` of the last frames; of all if the state is None."""
         ...
 
-    def start_wave(self, batch: int, /) -> State:
-        """Return the decoder's state before the first frame."""
-        ...
-
-    def step_wave(self, latent: Latent, state: State, frames: int, /) -> tuple[Wave, State]:
-        """Decode the first `frames` frames of `latent [b d f]` to samples; the rest is padding."""
-        ...
-
-    def finish_wave(self, latent: Latent, state: State, /) -> Wave:
-        """Return the samples `[b c t]` of the last frames `[b d f]`."""
-        ...
-
-    def flush_wave(self, state: State, /) -> Wave:
+    def flush(self, state: Any, /) -> A:
         """Return the `look_ahead` samples that the decoder still holds after the last frame."""
+        ...
+
+    # -- states of many signals --------------------------------------------------------------------
+
+    def form(self, state: Any, /) -> Hashable:
+        """Return what the states of two signals must share to be gathered; None of no state."""
+        ...
+
+    def gather(self, states: Sequence[Any], /) -> Any:
+        """Return the state of signals that step together, from those of the signals."""
+        ...
+
+    def scatter(self, state: Any, count: int, /) -> Sequence[Any]:
+        """Return the state of each of `count` signals, from that of all, which stepped together."""
+        ...
+
+    def select(self, state: Any, members: slice, /) -> Any:
+        """Return a state of its own of some signals."""
+        ...
+
+    def dump(self, state: Any, arrays: dict[str, np.ndarray], name: str, /) -> Any:
+        """Return a state as JSON, with its arrays added to `arrays` by names that begin so."""
+        ...
+
+    def restore(self, content: Any, arrays: dict[str, np.ndarray], /) -> Any:
+        """Return the state that `dump` converted."""
+        ...
+
+    # -- arrays -----------------------------------------------------------------------------------
+
+    def array(self, x: Any, /) -> A:
+        """Return an array of numpy, or a tensor, as an array of this executor."""
+        ...
+
+    def numpy(self, x: A, /) -> np.ndarray:
+        """Return an array of this executor as an array of numpy."""
+        ...
+
+    def zeros(self, batch: int, width: int, size: int, /, *, like: A | None = None) -> A:
+        """Return zeros `[batch width size]` of float32, or of the type of another array."""
+        ...
+
+    def no_codes(self, batch: int, codebooks: int, /) -> A:
+        """Return codes `[batch codebooks 0]` of no frames."""
+        ...
+
+    def join(self, parts: Sequence[A], axis: int, /) -> A:
+        """Return arrays concatenated along an axis."""
         ...
 
 
 @runtime_checkable
-class RunnableCodec(Executor, Protocol):
-    """Codec in torch, as streams, windows and file jobs use it; `codecs.base.Codec` is one."""
+class RunnableCodec(Protocol[A]):
+    """Codec as streams, windows, file jobs and the server use it, whatever runs it."""
 
     name: str
     sample_rate: int
+    frame_size: int
+    channels: int
+    former_fingerprints: tuple[str, ...]
+
+    @property
+    def executor(self) -> Executor[A]:
+        """Executor of the codec's steps."""
+        ...
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of entries in each codebook."""
+        ...
 
     @property
     def codebooks(self) -> int:
@@ -105,11 +189,6 @@ class RunnableCodec(Executor, Protocol):
         ...
 
     @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        ...
-
-    @property
     def fingerprint(self) -> str:
         """Hash of 16 hexadecimal digits that identifies what determines the codes."""
         ...
@@ -119,11 +198,25 @@ class RunnableCodec(Executor, Protocol):
         """Hash of 16 hexadecimal digits that identifies what determines the decoded audio."""
         ...
 
-    def encode(self, audio: Audio, /) -> Tokens:
+    @property
+    def constant_memory(self) -> bool:
+        """True if long audio takes no more memory than short audio."""
+        ...
+
+    def encode(
+        self,
+        recording: Recording,
+        rate: int | None = None,
+        *,
+        codebooks: int | None = None,
+        split: bool = False,
+    ) -> Tokens:
         """Return the tokens of one recording."""
         ...
 
-    def decode(self, tokens: Tokens, /) -> Audio:
+    def decode(
+        self, tokens: TokensLike, *, samples: int | None = None, original_rate: bool = False
+    ) -> Audio:
         """Return the audio of one recording."""
         ...
 

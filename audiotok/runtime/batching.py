@@ -4,24 +4,22 @@
     stream 1   |--|                                                    |--|  1   one matrix product
     stream 2   ......           (not ready: its state is unchanged)
 
-States stay stacked in one tensor as long as the same streams step together; a stream that falls
-behind or leaves copies its row. So a stream may step with any others, and its results are those it
+The executor keeps the states together as long as the same streams step together, each in its own
+way: in torch they stay stacked in one tensor (`states`), those of graphs are rows of a table that
+is updated in place (`table`). So a stream may step with any others, and its results are those it
 has alone, up to the rounding of a matrix product of another height.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from audiotok.runtime import states
+from audiotok.runtime.base import A
 from audiotok.runtime.session import CodingSession
 
 
-@torch.no_grad()
-def step_together(sessions: Sequence[CodingSession], pieces: Sequence[Tensor]) -> list[Tensor]:
+def step_together(sessions: Sequence[CodingSession[A]], pieces: Sequence[A]) -> list[A]:
     """Process a further piece of each signal, with all steps that are ready run as batches.
 
     Args:
@@ -33,20 +31,25 @@ def step_together(sessions: Sequence[CodingSession], pieces: Sequence[Tensor]) -
     """
     for session, piece in zip(sessions, pieces, strict=True):
         session.append(piece)
-    outputs: list[list[Tensor]] = [[] for _ in sessions]
+    outputs: list[list[A]] = [[] for _ in sessions]
     while ready := [i for i, session in enumerate(sessions) if session.ready()]:
         groups: dict[Hashable, list[int]] = {}
         for i in ready:
-            groups.setdefault((sessions[i].batch_key, states.form(sessions[i].row)), []).append(i)
+            session = sessions[i]
+            key = session.batch_key, session.executor.form(session.row)
+            groups.setdefault(key, []).append(i)
         for group in groups.values():
             _step([sessions[i] for i in group], [outputs[i] for i in group])
     return [session.join(parts) for session, parts in zip(sessions, outputs, strict=True)]
 
 
-def _step(sessions: Sequence[CodingSession], outputs: Sequence[list[Tensor]]) -> None:
-    x = torch.cat([session.take_input() for session in sessions])
-    y, state = sessions[0].run(x, states.stack([session.row for session in sessions]))
-    parts = states.split_rows(state, len(sessions))
+def _step(sessions: Sequence[CodingSession[A]], outputs: Sequence[list[A]]) -> None:
+    first, executor = sessions[0], sessions[0].executor
+    x = executor.join([session.take_input() for session in sessions], 0)
+    state = None if first.row is None else executor.gather([session.row for session in sessions])
+    y: Any
+    y, state = first.run(x, state)
+    rows = executor.scatter(state, len(sessions))
     for i, (session, own) in enumerate(zip(sessions, outputs, strict=True)):
-        session.row = parts[i]
+        session.row = rows[i]
         own.append(session.trim(y[i : i + 1]))

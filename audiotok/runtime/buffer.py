@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Any, Generic
+
+from audiotok.runtime.base import A, Executor
 
 
-class InputBuffer:
+class InputBuffer(Generic[A]):
     """Input `[b d n]` that has arrived and not yet been processed.
 
     Pieces are concatenated only when they are read.
+
+    Args:
+        executor: executor whose arrays the pieces are.
 
     Attributes:
         size: number of steps n in the buffer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, executor: Executor[A]) -> None:
         self.size = 0
-        self._pieces: list[Tensor] = []
+        self._executor = executor
+        self._pieces: list[Any] = []
 
-    def push(self, x: Tensor) -> None:
+    def push(self, x: Any) -> None:
         """Add a piece `[b d n]` at the end."""
         if not self.size:  # an empty piece may have another width
             self._pieces = []
         self._pieces.append(x)
         self.size += x.shape[2]
 
-    def peek(self, size: int) -> Tensor:
+    def peek(self, size: int) -> A:
         """Return the first `size` steps, or as many as there are, and keep them."""
         # A long recording that came in one piece is not copied at every step.
         if len(self._pieces) > 1:
-            self._pieces = [torch.cat(self._pieces, 2)]
+            self._pieces = [self._executor.join(self._pieces, 2)]
         return self._pieces[0][:, :, :size]
 
-    def take(self, size: int) -> Tensor:
+    def take(self, size: int) -> A:
         """Return the first `size` steps, or as many as there are, and remove them."""
         taken = self.peek(size)
         rest = self._pieces[0][:, :, size:]
@@ -46,9 +51,9 @@ class InputBuffer:
         """Number of features d; 0 before the first piece."""
         return self._pieces[0].shape[1] if self._pieces else 0
 
-    def select(self, members: slice) -> InputBuffer:
+    def select(self, members: slice) -> InputBuffer[A]:
         """Return a buffer of some signals of the batch."""
-        selected = InputBuffer()
+        selected = InputBuffer(self._executor)
         for piece in self._pieces:
             selected.push(piece[members])
         return selected

@@ -24,9 +24,9 @@ from audiotok.audio.coerce import Recording, to_array
 from audiotok.audio.levels import check_mix
 from audiotok.audio.reader import mix, resampled
 from audiotok.runtime.backends.base import Backend
+from audiotok.runtime.graph_executor import GraphExecutor, GraphPlan
 from audiotok.runtime.initializers import not_finite
-from audiotok.runtime.sessions_numpy import GraphDecoding, GraphEncoding
-from audiotok.runtime.signature import GraphPlan
+from audiotok.runtime.sessions import Decoding, Encoding
 from audiotok.tokens.codebooks import semantic_codebooks_of
 from audiotok.tokens.tokenizer import Tokenizer, TokensLike
 from audiotok.tokens.tokens import Tokens
@@ -135,6 +135,7 @@ def plan_to_json(plan: GraphPlan) -> dict[str, Any]:
     """Return a plan as JSON for codec.json, as `_plan_of` reads it."""
     values = asdict(plan)
     values["lead"] = values.pop("look_ahead")
+    del values["lags"]  # no export with steps does
     return values
 
 
@@ -186,30 +187,10 @@ class Exported(Tokenizer):
         """True if the export has steps, with which long audio takes no more memory than short."""
         return self.plan.steps
 
-    def encoding(
-        self, batch: int = 1, *, codebooks: int | None = None, block: int | None = None
-    ) -> GraphEncoding:
-        """Start a session that takes waves `[b c t]` in pieces and returns codes `[b k f]`.
-
-        Args:
-            batch: number of recordings.
-            codebooks: number of codebooks to use, from the first (all if None).
-            block: frames per step, 1 for the lowest latency; those of the codec if None.
-        """
-        kept = self.kept(codebooks)
-        return GraphEncoding(self.plan, self.graphs, batch, codebooks=kept, block=block)
-
-    def decoding(
-        self, batch: int = 1, *, samples: int | None = None, block: int | None = None
-    ) -> GraphDecoding:
-        """Start a session that takes codes `[b k f]` in pieces and returns waves `[b c t]`.
-
-        Args:
-            batch: number of recordings.
-            samples: exact length of the recordings where it is known.
-            block: frames per step, 1 for the lowest latency; those of the codec if None.
-        """
-        return GraphDecoding(self.plan, self.graphs, batch, samples=samples, block=block)
+    @property
+    def executor(self) -> GraphExecutor:
+        """Executor of the graphs, for sessions and streams."""
+        return GraphExecutor(self.plan, self.graphs)
 
     # -- arrays -----------------------------------------------------------------------------------
 
@@ -254,7 +235,7 @@ class Exported(Tokenizer):
         rows = tokens.codes.reshape(tokens.streams, 1, tokens.codebooks, tokens.frames)
         waves = []
         for codes in rows:
-            run = self.decoding(samples=tokens.samples)
+            run = Decoding(self.executor, samples=tokens.samples)
             waves.append(np.concatenate([run.push(codes), run.finish()], 2)[0])
         return np.concatenate(waves)
 
@@ -279,7 +260,7 @@ class Exported(Tokenizer):
         codes = [
             np.concatenate([run.push(wave[None]), run.finish()], 2)[0]
             for wave in np.split(x, len(x) // self.channels)
-            for run in [self.encoding(codebooks=codebooks)]
+            for run in [Encoding(self.executor, codebooks=codebooks)]
         ]
         return self.tokens_of(
             np.concatenate(codes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +15,8 @@ import soundfile
 from audiotok.audio.decoders import AudioFileError
 from audiotok.audio.reader import open_audio, resampled
 from audiotok.audio.writer import Sink
-from audiotok.runtime.arrays import decoding, encoding
-from audiotok.runtime.exported import Exported
+from audiotok.runtime.session import CodingSession
+from audiotok.runtime.sessions import Decoding, Encoding
 from audiotok.tokens import (
     Header,
     TokenFileDamagedError,
@@ -53,7 +53,7 @@ class FileReport:
 
 
 def encode_file(
-    codec: RunnableCodec | Exported,
+    codec: RunnableCodec[Any],
     source: str | Path,
     target: str | Path,
     *,
@@ -85,17 +85,16 @@ def encode_file(
         streams = codec.streams(audio.channels, split=split)
         mono = streams * codec.channels < audio.channels
         header = codec.header(audio.rate, streams=streams, codebooks=codebooks)
-        runs = [encoding(codec, codebooks) for _ in range(streams)]
+        runs = [Encoding(codec.executor, codebooks=codebooks) for _ in range(streams)]
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         with TokenWriter(target, header, force=force) as writer:
             for block in audio.arrays(rate=codec.sample_rate, mono=mono):
-                pairs = zip(runs, np.split(block, streams), strict=True)
-                writer.append(_rows([run.push(wave[None]) for run, wave in pairs]))
+                writer.append(_pushed(runs, np.split(block, streams)))
             samples, whole = runs[0].samples, runs[0].frames * codec.frame_size
             if not samples:
                 raise AudioFileError(f"{audio.name}: holds no samples; record it again")
             writer.append(
-                _rows([run.finish() for run in runs]),
+                _finished(runs),
                 samples=samples - whole,
                 original_samples=audio.read - header.to_original(whole),
             )
@@ -103,7 +102,7 @@ def encode_file(
 
 
 def decode_file(
-    codec: RunnableCodec | Exported,
+    codec: RunnableCodec[Any],
     source: str | Path,
     target: str | Path,
     *,
@@ -151,7 +150,7 @@ def decode_file(
 
 
 def is_encoded(
-    codec: RunnableCodec | Exported,
+    codec: RunnableCodec[Any],
     source: str | Path,
     target: str | Path,
     *,
@@ -236,7 +235,7 @@ def is_decoded(
     raise AudioFileError(f"{target}: exists already; force=True overwrites it")
 
 
-def _comment(codec: RunnableCodec | Tokenizer, header: Header, codebooks: int | None) -> str:
+def _comment(codec: RunnableCodec[Any] | Tokenizer, header: Header, codebooks: int | None) -> str:
     """Return the comment of a decoded file, where its format can hold one."""
     kept = min(len(header.sizes), codebooks or len(header.sizes))
     weights = f"{header.fingerprint} {codec.decoder_fingerprint}"
@@ -244,24 +243,31 @@ def _comment(codec: RunnableCodec | Tokenizer, header: Header, codebooks: int | 
 
 
 def _waves(
-    codec: RunnableCodec | Exported, reader: TokenReader, codebooks: int | None
+    codec: RunnableCodec[Any], reader: TokenReader, codebooks: int | None
 ) -> Iterator[np.ndarray]:
     """Yield the decoded channels `[c t]` of the whole file in blocks."""
     header = reader.header
     rows = len(header.sizes)
     keep = min(rows, codec.kept(codebooks))
-    runs = [decoding(codec, reader.samples) for _ in range(header.streams)]
+    runs = [Decoding(codec.executor, samples=reader.samples) for _ in range(header.streams)]
     step = SECONDS * codec.sample_rate // codec.frame_size
     for first in range(0, reader.frames, step):
         codes = reader.read(first, min(first + step, reader.frames))
-        pairs = zip(runs, np.split(codes, header.streams), strict=True)
-        yield _rows([run.push(stream[None, :keep]) for run, stream in pairs])
-    yield _rows([run.finish() for run in runs])
+        yield _pushed(runs, [stream[:keep] for stream in np.split(codes, header.streams)])
+    yield _finished(runs)
 
 
-def _rows(parts: list[np.ndarray]) -> np.ndarray:
-    """Stack the outputs `[1 d n]` of all streams to `[streams*d n]`."""
-    return np.concatenate(parts, 1)[0]
+def _pushed(runs: Sequence[CodingSession[Any]], pieces: Sequence[np.ndarray]) -> np.ndarray:
+    """Push a piece `[d n]` into each session, and return their outputs as `[streams*d n]`."""
+    executor = runs[0].executor
+    pairs = zip(runs, pieces, strict=True)
+    outputs = [executor.numpy(run.push(executor.array(piece[None]))) for run, piece in pairs]
+    return np.concatenate(outputs, 1)[0]
+
+
+def _finished(runs: Sequence[CodingSession[Any]]) -> np.ndarray:
+    """Finish all sessions, and return their outputs as `[streams*d n]`."""
+    return np.concatenate([run.executor.numpy(run.finish()) for run in runs], 1)[0]
 
 
 def _report(source: str | Path, target: str | Path, tokens: Path, began: float) -> FileReport:

@@ -1,34 +1,27 @@
-"""Sessions in torch that encode or decode in pieces: buffering, alignment, blocks of fixed size.
+"""Sessions that encode or decode in pieces: buffering, alignment, blocks of fixed size.
 
     pieces           |--|-------|----|-|----------|   of any sizes
     frames           |-----0-----|-----1-----|-----2---0000   the last one filled with silence
-    blocks           |-----------------------|------------- ... 0000   filled up too
+    blocks           |-----------------------|----------------0000   and to an eighth of a block
 
-The network always runs on the same blocks, so the arithmetic, and with it every code, is the same
-to the bit however a recording is cut. For a codec that handles the end itself (`fills_up` is False)
-the last block is not filled up. A codec with look-ahead lags: a block gives the outputs that are
-determined by then.
+A codec always runs on the same blocks, so the arithmetic, and with it every code, is the same to
+the bit however a recording is cut. The last block is only as long as it has to be, in eighths of a
+block (`session.last_block`). For a codec that handles the end itself (`fills_up` is False) the last
+block is not filled up. A codec with look-ahead lags: a block gives the outputs that are determined
+by then. An exported codec without steps runs the whole recording at its end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from itertools import groupby
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from audiotok._platform.shapes import Codes, State, Wave
-from audiotok.runtime.base import Executor
+from audiotok.runtime.base import A, Executor
 from audiotok.runtime.session import CodingSession
 
 
-def full_precision(device: torch.device) -> torch.autocast:
-    """Disable a caller's autocast on a device, so that codes and samples are those of float32."""
-    return torch.autocast(device.type, enabled=False)
-
-
-def code_together(session: CodingSession, signals: Sequence[Tensor]) -> list[Tensor]:
+def code_together(session: CodingSession[A], signals: Sequence[Any]) -> list[A]:
     """Code signals of different lengths as one batch, and return the output of each.
 
     A signal leaves the batch at its end: nothing is padded, so that it ends as it does alone.
@@ -37,25 +30,47 @@ def code_together(session: CodingSession, signals: Sequence[Tensor]) -> list[Ten
         session: new session for as many signals.
         signals: one signal `[d n]` each, the shortest first.
     """
-    outputs: list[list[Tensor]] = [[] for _ in signals]
+    outputs: list[list[Any]] = [[] for _ in signals]
     begin = done = 0
+    join = session.executor.join
     for end, run in groupby(signals, key=lambda signal: signal.shape[1]):
         ended = len(list(run))
-        batch = [x[:, begin:end] for x in signals[done:]]
-        pieces = session.push(torch.stack(batch) if len(batch) > 1 else batch[0][None])
-        rest = session.select(slice(ended)).finish()
+        batch = [x[None, :, begin:end] for x in signals[done:]]
+        pieces: Any = session.push(join(batch, 0) if len(batch) > 1 else batch[0])
+        rest: Any = session.select(slice(ended)).finish()
         for i, piece in enumerate(pieces):
             outputs[done + i] += [piece, rest[i]] if i < ended else [piece]
         session = session.select(slice(ended, None))
         begin, done = end, done + ended
-    return [torch.cat(parts, 1) for parts in outputs]
+    return [join(parts, 1) for parts in outputs]
 
 
-class Encoding(CodingSession):
+def encode_together(executor: Executor[A], waves: Sequence[Any], codebooks: int) -> list[A]:
+    """Encode waves of different lengths as one batch, and return the codes `[k f]` of each.
+
+    Args:
+        executor: executor of the codec's steps.
+        waves: one wave `[c t]` each, the shortest first.
+        codebooks: number of codebooks to use, from the first.
+    """
+    plan, ends = executor.plan, [wave.shape[1] for wave in waves]
+    if plan.fills_up:  # silence after the end changes no code, and all signals end together
+        waves = [_lengthened(executor, wave, ends[-1]) for wave in waves]
+    codes: list[Any] = code_together(Encoding(executor, len(waves), codebooks=codebooks), waves)
+    return [own[:, : plan.frames(end)] for own, end in zip(codes, ends, strict=True)]
+
+
+def _lengthened(executor: Executor[Any], x: Any, size: int) -> Any:
+    """Return a signal `[d n]` with zeros up to a length."""
+    zeros = executor.zeros(1, len(x), size - x.shape[1], like=x)
+    return executor.join([x, zeros[0]], 1) if x.shape[1] < size else x
+
+
+class Encoding(CodingSession[A]):
     """Session from waves `[b c t]` to codes `[b k f]`, for recordings of the same length.
 
     Args:
-        codec: executor of the codec.
+        executor: executor of the codec's steps.
         batch: number of recordings.
         codebooks: number of codebooks to use, from the first (all if None).
         block: frames per step; those of the codec if None.
@@ -69,74 +84,72 @@ class Encoding(CodingSession):
 
     def __init__(
         self,
-        codec: Executor,
+        executor: Executor[A],
         batch: int = 1,
         *,
         codebooks: int | None = None,
         block: int | None = None,
     ) -> None:
-        super().__init__(codec, batch, block, codec.padding_frames)
-        self.codebooks = codec.quantizer.check(codebooks)
+        super().__init__(executor, batch, block, executor.plan.padding_frames)
+        self.codebooks = codebooks or self.plan.codebooks
         self.samples = self.frames = 0
 
-    def append(self, x: Wave) -> None:
+    def append(self, x: Any) -> None:
         """See `CodingSession.append`."""
-        if not self.samples and self.codec.start_padding and not self._input.size:
-            super().append(x.new_zeros(self._batch, self.codec.channels, self.codec.start_padding))
+        padding = self.plan.start_padding
+        if not self.samples and padding and not self._input.size:
+            zeros = self.executor.zeros(self._batch, self.plan.channels, padding, like=x)
+            super().append(zeros)
         super().append(x)
         self.samples += x.shape[2]
 
-    @torch.no_grad()
-    def finish(self) -> Codes:
+    def finish(self) -> A:
         """Return the codes of the remaining samples; a frame begun counts as one."""
         outputs = []
-        while self._left():
-            outputs.append(self._step() if self.codec.fills_up else self._finish())
+        while left := self._left():
+            self.left = left + self.skip
+            outputs.append(self.step() if self.plan.fills_up else self._finish())
         return self.join(outputs)
 
     def step_size(self) -> int:
         """Return the number of samples in the next step."""
-        return self._step_frames() * self.codec.frame_size
+        return self._step_frames() * self.plan.frame_size
 
     @property
     def batch_key(self) -> Hashable:
         """Direction, samples of a step, and number of codebooks."""
         return "encode", self.step_size(), self.codebooks
 
-    def run(self, x: Wave, state: State) -> tuple[Codes, State]:
+    def run(self, x: Any, state: Any) -> tuple[A, Any]:
         """Encode whole frames of samples."""
-        with full_precision(x.device):
-            state = self.codec.start_latent(len(x)) if state is None else state
-            latent, state = self.codec.step_latent(x, state)
-            return self.codec.quantizer.encode(latent, self.codebooks), state
+        state = self.executor.start("encode", len(x)) if state is None else state
+        return self.executor.encode(x, state, self.codebooks)
 
-    def trim(self, output: Tensor) -> Tensor:
+    def trim(self, output: Any) -> A:
         """Drop the frames of zeros before the signal, and those of padding at its end."""
         codes = output[:, :, self.skip :][:, :, : self._left()]
         self.skip = 0
         self.frames += codes.shape[2]
         return codes
 
-    def join(self, outputs: list[Tensor]) -> Tensor:
+    def join(self, outputs: list[A]) -> A:
         """See `CodingSession.join`."""
-        none = torch.zeros(self._batch, self.codebooks, 0, dtype=torch.int64, device=self._device)
-        return torch.cat([none, *outputs], 2)
+        executor = self.executor
+        return executor.join([executor.no_codes(self._batch, self.codebooks), *outputs], 2)
 
-    def _finish(self) -> Codes:
+    def _finish(self) -> A:
         x = self._input.take(self._input.size)
-        with full_precision(x.device):
-            latent = self.codec.finish_latent(x, self.state)
-            return self.trim(self.codec.quantizer.encode(latent, self.codebooks))
+        return self.trim(self.executor.finish_encode(x, self.state, self.codebooks))
 
     def _left(self) -> int:
-        return self.codec.frames(self.samples) - self.frames
+        return self.plan.frames(self.samples) - self.frames
 
 
-class Decoding(CodingSession):
+class Decoding(CodingSession[A]):
     """Session from codes `[b k f]` to waves `[b c t]`.
 
     Args:
-        codec: executor of the codec.
+        executor: executor of the codec's steps.
         batch: number of recordings.
         samples: exact length of the recordings where it is known, after which the output ends.
         block: frames per step; those of the codec if None.
@@ -149,25 +162,24 @@ class Decoding(CodingSession):
 
     def __init__(
         self,
-        codec: Executor,
+        executor: Executor[A],
         batch: int = 1,
         *,
         samples: int | None = None,
         block: int | None = None,
     ) -> None:
-        super().__init__(codec, batch, block, codec.look_ahead)
+        super().__init__(executor, batch, block, executor.plan.look_ahead)
         self.samples = samples
         self.given = 0
 
-    @torch.no_grad()
-    def finish(self) -> Wave:
+    def finish(self) -> A:
         """Return the remaining samples."""
         outputs = []
-        if self._input.size or (self.state is not None and not self.codec.causal):
-            outputs.append(self._step() if self.codec.fills_up else self._finish())
-        if self.codec.look_ahead and self.state is not None:
-            with full_precision(self._device):
-                outputs.append(self.trim(self.codec.flush_wave(self.state)))
+        self.left = self._input.size
+        if self.left or (self.row is not None and self.plan.lags):
+            outputs.append(self.step() if self.plan.fills_up else self._finish())
+        if self.plan.look_ahead and self.row is not None:
+            outputs.append(self.trim(self.executor.flush(self.state)))
         return self.join(outputs)
 
     def step_size(self) -> int:
@@ -179,15 +191,12 @@ class Decoding(CodingSession):
         """Direction, frames of a step, and number of codebooks."""
         return "decode", self.step_size(), self._input.width
 
-    def run(self, x: Codes, state: State, frames: int | None = None) -> tuple[Wave, State]:
+    def run(self, x: Any, state: Any, frames: int | None = None) -> tuple[A, Any]:
         """Decode whole frames, of which the first `frames` are no padding (all if None)."""
-        with full_precision(x.device):
-            state = self.codec.start_wave(len(x)) if state is None else state
-            latent = self.codec.quantizer.decode(x)
-            real = latent.shape[2] if frames is None else frames
-            return self.codec.step_wave(latent, state, real)
+        state = self.executor.start("decode", len(x)) if state is None else state
+        return self.executor.decode(x, state, x.shape[2] if frames is None else frames)
 
-    def trim(self, output: Tensor) -> Tensor:
+    def trim(self, output: Any) -> A:
         """Drop the samples before the start, and those past the end where that is known."""
         wave = output[:, :, self.skip :]
         self.skip = 0
@@ -196,18 +205,17 @@ class Decoding(CodingSession):
         self.given += wave.shape[2]
         return wave
 
-    def join(self, outputs: list[Tensor]) -> Tensor:
+    def join(self, outputs: list[A]) -> A:
         """See `CodingSession.join`."""
-        none = torch.zeros(self._batch, self.codec.channels, 0, device=self._device)
-        return torch.cat([none, *outputs], 2)
+        executor = self.executor
+        return executor.join([executor.zeros(self._batch, self.plan.channels, 0), *outputs], 2)
 
-    def _step(self) -> Wave:
+    def step(self) -> A:
+        """See `CodingSession.step`."""
         frames = min(self._input.size, self.step_size())
         output, self.row = self.run(self.take_input(), self.state, frames)
         return self.trim(output)
 
-    def _finish(self) -> Wave:
+    def _finish(self) -> A:
         x = self._input.take(self._input.size)
-        with full_precision(x.device):
-            latent = self.codec.quantizer.decode(x)
-            return self.trim(self.codec.finish_wave(latent, self.state))
+        return self.trim(self.executor.finish_decode(x, self.state))

@@ -1,4 +1,4 @@
-"""Snapshots of streams as bytes: a checksum, then tensors as safetensors and the rest as JSON."""
+"""Snapshots of streams as bytes: a checksum, then arrays as safetensors and the rest as JSON."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
+from safetensors.numpy import load, save
 
 from audiotok._platform.errors import InputError
 from audiotok.runtime.base import RunnableCodec
@@ -19,14 +18,16 @@ from audiotok.runtime.session import CodingSession
 if TYPE_CHECKING:
     from audiotok.runtime.windows import Windowed
 
-Dump = tuple[Any, dict[str, Tensor]]  # JSON of a session, and the tensors it names
+Dump = tuple[Any, dict[str, np.ndarray]]  # JSON of a session, and the arrays it names
 
 MAGIC = b"audiotok stream 1\n"
 _DIGEST = 32  # bytes of SHA-256
 
 
 def pack(
-    codec: RunnableCodec, options: dict[str, Any], sessions: Sequence[CodingSession | Windowed]
+    codec: RunnableCodec[Any],
+    options: dict[str, Any],
+    sessions: Sequence[CodingSession[Any] | Windowed[Any]],
 ) -> bytes:
     """Return the options and sessions of a stream as bytes.
 
@@ -35,21 +36,21 @@ def pack(
         options: options of the stream, as JSON.
         sessions: sessions of the stream.
     """
-    tensors: dict[str, Tensor] = {}
+    arrays: dict[str, np.ndarray] = {}
     content = {
         "codec": codec.name,
         "fingerprint": _weights(codec),
+        "executor": codec.executor.kind,
         "about": options,
-        "passages": [session.dump(tensors, f"p{i}") for i, session in enumerate(sessions)],
+        "passages": [session.dump(arrays, f"p{i}") for i, session in enumerate(sessions)],
     }
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    text = bytearray(json.dumps(content).encode())
-    tensors["said"] = torch.frombuffer(text, dtype=torch.uint8)
-    body = save(tensors)
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    arrays["said"] = np.frombuffer(json.dumps(content).encode(), np.uint8)
+    body = save(arrays)
     return MAGIC + hashlib.sha256(body).digest() + body
 
 
-def unpack(codec: RunnableCodec, data: bytes) -> tuple[dict[str, Any], list[Dump]]:
+def unpack(codec: RunnableCodec[Any], data: bytes) -> tuple[dict[str, Any], list[Dump]]:
     """Return the options of a packed stream, and its sessions for `fill`.
 
     Args:
@@ -66,25 +67,30 @@ def unpack(codec: RunnableCodec, data: bytes) -> tuple[dict[str, Any], list[Dump
     if hashlib.sha256(body).digest() != data[len(MAGIC) : begin]:
         raise InputError("a damaged snapshot of a stream: its checksum does not fit")
     try:
-        tensors = load(body)
+        arrays = load(body)
     except SafetensorError as error:
         raise InputError(f"a damaged snapshot of a stream: {error}") from None
-    content = json.loads(tensors.pop("said").numpy().tobytes())
+    content = json.loads(arrays.pop("said").tobytes())
     if (content["codec"], content["fingerprint"]) != (codec.name, _weights(codec)):
         raise InputError(
             f"a stream of codec {content['codec']!r} with weights {content['fingerprint']}, not of"
             f" {codec.name!r} with {_weights(codec)}"
         )
-    tensors = {name: tensor.to(codec.device) for name, tensor in tensors.items()}
-    return content["about"], [(session, tensors) for session in content["passages"]]
+    kind = content.get("executor", "torch")  # which older snapshots do not say
+    if kind != codec.executor.kind:
+        raise InputError(
+            f"a stream whose state is of {kind}, and {codec.name!r} is run here by "
+            f"{codec.executor.kind}: load the codec in the backend that the stream ran in"
+        )
+    return content["about"], [(session, arrays) for session in content["passages"]]
 
 
-def _weights(codec: RunnableCodec) -> str:
+def _weights(codec: RunnableCodec[Any]) -> str:
     """Return both fingerprints: a stream may be in the middle of encoding and of decoding."""
     return f"{codec.fingerprint} {codec.decoder_fingerprint}"
 
 
-def fill(sessions: Sequence[CodingSession | Windowed], dumps: Sequence[Dump]) -> None:
+def fill(sessions: Sequence[CodingSession[Any] | Windowed[Any]], dumps: Sequence[Dump]) -> None:
     """Restore new sessions from those that were packed."""
-    for session, (content, tensors) in zip(sessions, dumps, strict=True):
-        session.restore(content, tensors)
+    for session, (content, arrays) in zip(sessions, dumps, strict=True):
+        session.restore(content, arrays)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -103,24 +104,24 @@ def _stack(states: Sequence[State]) -> State:
     return None if states[0] is None else torch.cat(list(states))
 
 
-def to_tree(state: State, tensors: dict[str, Tensor], name: str) -> Any:
+def to_tree(state: State, arrays: dict[str, np.ndarray], name: str) -> Any:
     """Return a state as JSON, with names in the place of tensors.
 
     Args:
         state: state to convert.
-        tensors: mapping to which the tensors are added by name.
+        arrays: mapping to which the tensors are added by name.
         name: prefix of their names.
     """
     if isinstance(state, tuple):
-        return [to_tree(part, tensors, f"{name}.{i}") for i, part in enumerate(state)]
+        return [to_tree(part, arrays, f"{name}.{i}") for i, part in enumerate(state)]
     if state is None:
         return None
-    tensors[name] = state.contiguous()
+    arrays[name] = state.cpu().contiguous().numpy()
     return name
 
 
-def from_tree(node: Any, tensors: dict[str, Tensor]) -> State:
-    """Return the state that `to_tree` converted."""
+def from_tree(node: Any, arrays: dict[str, np.ndarray], device: torch.device) -> State:
+    """Return the state that `to_tree` converted, on a device."""
     if isinstance(node, list):
-        return tuple(from_tree(part, tensors) for part in node)
-    return None if node is None else tensors[node]
+        return tuple(from_tree(part, arrays, device) for part in node)
+    return None if node is None else torch.from_numpy(arrays[node].copy()).to(device)

@@ -10,15 +10,14 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from audiotok._platform.errors import InputError, InputTypeError
 from audiotok.audio.coerce import Samples, is_samples, to_channels
 from audiotok.runtime import snapshot
-from audiotok.runtime.base import RunnableCodec
+from audiotok.runtime.base import A, RunnableCodec
 from audiotok.runtime.batching import step_together
 from audiotok.runtime.session import CodingSession
 from audiotok.runtime.sessions import Decoding, Encoding
@@ -49,7 +48,7 @@ class Latency:
     frames: int
 
 
-class Stream:
+class Stream(Generic[A]):
     """Encode and decode in pieces, frame by frame, with the codec's latency.
 
     Codes and samples are those of the whole recording, however it is cut into pieces. A codec that
@@ -78,7 +77,7 @@ class Stream:
 
     def __init__(
         self,
-        codec: RunnableCodec,
+        codec: RunnableCodec[A],
         *,
         codebooks: int | None = None,
         block: int = 1,
@@ -94,7 +93,13 @@ class Stream:
                 " and after each frame (`audiotok.runtime.windows.loss` measures what that costs)"
             )
         self.codec = codec
-        self.codebooks = codebooks
+        self.executor = codec.executor
+        if bounded and not self.executor.plan.steps:
+            raise InputError(
+                f"this export of {codec.name} has no steps, so it cannot stream: export it again"
+                " with rings=True"
+            )
+        self.codebooks = codec.kept(codebooks)
         self.block = block
         self.context = context
         self._times: dict[str, deque[tuple[float, int]]] = {}
@@ -102,20 +107,20 @@ class Stream:
 
     def reset(self) -> None:
         """Start a new conversation."""
-        self._encoding: Encoding | WindowedEncoding
-        self._decoding: Decoding | WindowedDecoding
+        self._encoding: Encoding[A] | WindowedEncoding[A]
+        self._decoding: Decoding[A] | WindowedDecoding[A]
         if self.context is None:
-            self._encoding = Encoding(self.codec, codebooks=self.codebooks, block=self.block)
-            self._decoding = Decoding(self.codec, block=self.block)
+            self._encoding = Encoding(self.executor, codebooks=self.codebooks, block=self.block)
+            self._decoding = Decoding(self.executor, block=self.block)
         else:
             frames = math.ceil(self.context * self.codec.frame_rate)
-            self._encoding = WindowedEncoding(self.codec, frames, codebooks=self.codebooks)
-            self._decoding = WindowedDecoding(self.codec, frames)
+            self._encoding = WindowedEncoding(self.executor, frames, codebooks=self.codebooks)
+            self._decoding = WindowedDecoding(self.executor, frames)
         self._times = {"encode": deque(maxlen=1000), "decode": deque(maxlen=1000)}
 
     # -- encode and decode ------------------------------------------------------------------------
 
-    def encode(self, samples: Samples | Audio) -> Tensor:
+    def encode(self, samples: Samples | Audio) -> A:
         """Encode a further piece to the codes `[k f]` that it completes.
 
         Args:
@@ -128,15 +133,17 @@ class Stream:
                 another shape or type, NaN or infinite.
         """
         begin = time.perf_counter()
-        codes = self._encoding.push(self.piece(samples))[0]
+        codes: Any = self._encoding.push(self.piece(samples))
+        codes = codes[0]
         self.timed("encode", time.perf_counter() - begin, codes.shape[1])
         return codes
 
-    def finish_encode(self) -> Tensor:
+    def finish_encode(self) -> A:
         """Return the remaining codes `[k f]`; the last frame is filled up with silence."""
-        return self._encoding.finish()[0]
+        codes: Any = self._encoding.finish()
+        return codes[0]
 
-    def decode(self, codes: TokensLike) -> Tensor:
+    def decode(self, codes: TokensLike) -> A:
         """Decode further codes to the samples `[c t]` that they complete.
 
         Args:
@@ -148,12 +155,12 @@ class Stream:
             WrongTokensError: tokens of another codec, or of other weights.
         """
         begin = time.perf_counter()
-        x = self.codes(codes)
-        samples = self._decoding.push(x)[0]
+        x: Any = self.codes(codes)
+        samples: Any = self._decoding.push(x)
         self.timed("decode", time.perf_counter() - begin, x.shape[2])
-        return samples
+        return samples[0]
 
-    def finish_decode(self, samples: int | None = None) -> Tensor:
+    def finish_decode(self, samples: int | None = None) -> A:
         """Return the remaining samples `[c t]`.
 
         Args:
@@ -161,21 +168,23 @@ class Stream:
                 None, it ends with the last frame.
         """
         self._decoding.samples = samples
-        return self._decoding.finish()[0]
+        rest: Any = self._decoding.finish()
+        return rest[0]
 
-    def finish(self) -> tuple[Tensor, Tensor]:
+    def finish(self) -> tuple[A, A]:
         """Return the remaining codes `[k f]` and samples `[c t]` of a conversation.
 
         All codes so far must have been decoded. The total number of samples out is that of samples
         in.
         """
-        codes = self.finish_encode()
+        codes: Any = self.finish_encode()
         self._decoding.samples = self._encoding.samples
-        samples = [self._decoding.push(codes[None])[0], self._decoding.finish()[0]]
-        return codes, torch.cat(samples, 1)
+        parts = [self._decoding.push(codes[None]), self._decoding.finish()]
+        samples: Any = self.executor.join(parts, 2)
+        return codes, samples[0]
 
-    def piece(self, samples: Samples | Audio) -> Tensor:
-        """Return a piece as `encode` takes it, checked, as `[1 c t]` on the codec's device."""
+    def piece(self, samples: Samples | Audio) -> A:
+        """Return a piece as `encode` takes it, checked, as `[1 c t]` of the codec's executor."""
         codec, given = self.codec, cast("Any", samples)
         if hasattr(given, "rate"):  # Audio
             if given.rate != codec.sample_rate:
@@ -189,23 +198,24 @@ class Stream:
             raise InputTypeError(
                 f"a piece is an array or tensor [channels t], or Audio, not {kind}"
             )
-        x = torch.as_tensor(to_channels(given))
+        x: Any = to_channels(given)
         if len(x) != codec.channels:
             raise InputError(
                 f"a piece of {len(x)} channels, where {codec.name!r} codes {codec.channels}: mix "
                 "them down, or open a stream for each"
             )
-        return x.to(codec.device)[None]
+        return self.executor.array(x[None])
 
-    def codes(self, codes: TokensLike) -> Tensor:
-        """Return codes as `decode` takes them, checked, as `[1 k f]` on the codec's device."""
+    def codes(self, codes: TokensLike) -> A:
+        """Return codes as `decode` takes them, checked, as `[1 k f]` of the codec's executor."""
         rows: Any = codes
         if isinstance(codes, Tokens):
             self.codec.check_tokens(codes)
-            rows = codes.codes.copy()
+            rows = codes.codes
         check_codes(rows, self.codec.codebooks)
-        check_range(rows, self.codec.quantizer.sizes[: len(rows)])
-        return torch.as_tensor(rows).to(self.codec.device, torch.int64)[None]
+        check_range(rows, self.codec.sizes[: len(rows)])
+        rows = rows.astype(np.int64, copy=False) if isinstance(rows, np.ndarray) else rows.long()
+        return self.executor.array(rows[None])
 
     # -- latency and snapshots --------------------------------------------------------------------
 
@@ -241,7 +251,7 @@ class Stream:
             seconds += times.pop()[0]
         times.append((seconds, frames))
 
-    def session(self, direction: str, codec: RunnableCodec) -> CodingSession:
+    def session(self, direction: str, codec: RunnableCodec[A]) -> CodingSession[A]:
         """Return the session that encodes or decodes, for `StreamBatch`.
 
         Args:
@@ -273,7 +283,7 @@ class Stream:
         return snapshot.pack(self.codec, options, [self._encoding, self._decoding])
 
     @classmethod
-    def restore(cls, codec: RunnableCodec, data: bytes) -> Stream:
+    def restore(cls, codec: RunnableCodec[A], data: bytes) -> Stream[A]:
         """Create a stream from the result of `snapshot`, on the codec's device.
 
         Args:
@@ -289,7 +299,7 @@ class Stream:
         return stream
 
 
-class StreamBatch:
+class StreamBatch(Generic[A]):
     """Continuous batching of streams of one codec, which start and stop at any time.
 
     Streams that are ready take a step together, and each gets the codes that it gets alone.
@@ -301,34 +311,52 @@ class StreamBatch:
     >>> rest = one.finish()                      # and `other` goes on
 
     Args:
-        codec: codec whose `latency` is finite.
+        codec: codec whose `latency` is finite, or any codec with a `context`.
         codebooks: number of codebooks to use, from the first (all if None).
+        context: as of `Stream`; windows are coded one by one.
     """
 
-    def __init__(self, codec: RunnableCodec, *, codebooks: int | None = None) -> None:
+    def __init__(
+        self,
+        codec: RunnableCodec[A],
+        *,
+        codebooks: int | None = None,
+        context: float | None = None,
+    ) -> None:
         self.codec = codec
         self.codebooks = codebooks
+        self.context = context
 
-    def open(self) -> Stream:
-        """Start a stream; any other `Stream` of the codec may step with it too."""
-        return Stream(self.codec, codebooks=self.codebooks)
+    def open(self, *, block: int = 1) -> Stream[A]:
+        """Start a stream; any other `Stream` of the codec may step with it too.
 
-    def encode(self, pieces: Mapping[Stream, Samples | Audio]) -> dict[Stream, Tensor]:
+        Args:
+            block: frames per step, as of `Stream`; streams of as many step together.
+        """
+        block = block if self.context is None else 1  # windows have one size
+        return Stream(self.codec, codebooks=self.codebooks, block=block, context=self.context)
+
+    @property
+    def latency(self) -> float:
+        """Algorithmic latency of a stream in seconds."""
+        return self.open().latency.algorithmic
+
+    def encode(self, pieces: Mapping[Stream[A], Samples | Audio]) -> dict[Stream[A], A]:
         """Encode a piece of each stream to the codes `[k f]` that it completes; see `Stream`."""
         checked = {stream: stream.piece(piece) for stream, piece in pieces.items()}
         return self._step_together("encode", checked)
 
-    def decode(self, codes: Mapping[Stream, TokensLike]) -> dict[Stream, Tensor]:
+    def decode(self, codes: Mapping[Stream[A], TokensLike]) -> dict[Stream[A], A]:
         """Decode codes of each stream to the samples `[c t]` that they complete; see `Stream`."""
         checked = {stream: stream.codes(rows) for stream, rows in codes.items()}
         return self._step_together("decode", checked)
 
-    def _step_together(
-        self, direction: str, pieces: Mapping[Stream, Tensor]
-    ) -> dict[Stream, Tensor]:
+    def _step_together(self, direction: str, pieces: Mapping[Stream[A], Any]) -> dict[Stream[A], A]:
+        if self.context is not None:
+            return {s: getattr(s, direction)(x[0]) for s, x in pieces.items()}
         begin = time.perf_counter()
         sessions = [stream.session(direction, self.codec) for stream in pieces]
-        outputs = step_together(sessions, list(pieces.values()))
+        outputs: list[Any] = step_together(sessions, list(pieces.values()))
         seconds = time.perf_counter() - begin
         for (stream, x), y in zip(pieces.items(), outputs, strict=True):
             # Each stream waits for the whole step, so that its time counts for all of them.

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from audiotok._platform.errors import InputError
-from audiotok._platform.shapes import Codes, Wave
-from audiotok.runtime.base import RunnableCodec
+from audiotok.runtime.base import A, Executor, RunnableCodec
 from audiotok.runtime.buffer import InputBuffer
 from audiotok.runtime.sessions import Decoding, Encoding
 
@@ -26,25 +24,25 @@ if TYPE_CHECKING:
     from audiotok.audio.audio import Audio
 
 
-class Windowed:
+class Windowed(Generic[A]):
     """Common part of encoding and decoding one signal in windows.
 
     Args:
-        codec: codec that runs on each window.
+        executor: executor of the codec that runs on each window.
         context: frames before and after the middle of a window, which has as many.
         unit: size of a frame of input: samples to encode, 1 to decode.
     """
 
-    def __init__(self, codec: RunnableCodec, context: int, unit: int) -> None:
+    def __init__(self, executor: Executor[A], context: int, unit: int) -> None:
         if context < 1:
             raise InputError(f"a context of {context} frames: at least one is needed")
-        self.codec = codec
+        self.executor = executor
         self.context = context
         self._unit = unit
-        self._input = InputBuffer()
+        self._input = InputBuffer(executor)
         self._done = 0  # frames in the buffer that are already coded: context before the middle
 
-    def push(self, x: Tensor, /) -> Tensor:
+    def push(self, x: A, /) -> A:
         """Return the outputs that a further piece `[1 d n]` completes; often none."""
         self._input.push(x)
         outputs = []
@@ -56,39 +54,39 @@ class Windowed:
             self._done = self.context
         return self._joined(outputs)
 
-    def finish(self) -> Tensor:
+    def finish(self) -> A:
         """Return the remaining outputs at the end of the signal."""
         if self._input.size <= self._done * self._unit:
             return self._joined([])
         return self._joined([self._coded(self._input.peek(self._input.size), self._done, None)])
 
-    def _coded(self, window: Tensor, begin: int, frames: int | None) -> Tensor:
+    def _coded(self, window: A, begin: int, frames: int | None) -> A:
         """Code a whole window, and return `frames` frames of it from `begin` on (all if None)."""
         raise NotImplementedError
 
-    def _joined(self, outputs: list[Tensor]) -> Tensor:
+    def _joined(self, outputs: list[A]) -> A:
         raise NotImplementedError
 
-    def dump(self, tensors: dict[str, Tensor], name: str) -> dict[str, Any]:
+    def dump(self, arrays: dict[str, np.ndarray], name: str) -> dict[str, Any]:
         """See `CodingSession.dump`."""
         content: dict[str, Any] = {"held": None, "done": self._done}
         if self._input.width:
             content["held"] = name
-            tensors[name] = self._input.peek(self._input.size)
+            arrays[name] = self.executor.numpy(self._input.peek(self._input.size))
         return content
 
-    def restore(self, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def restore(self, content: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """See `CodingSession.restore`."""
         if content["held"]:
-            self._input.push(tensors[content["held"]])
+            self._input.push(self.executor.array(arrays[content["held"]]))
         self._done = content["done"]
 
 
-class WindowedEncoding(Windowed):
+class WindowedEncoding(Windowed[A]):
     """Session from waves `[1 c t]` to codes `[1 k f]` in windows.
 
     Args:
-        codec: codec that runs on each window.
+        executor: executor of the codec that runs on each window.
         context: frames before and after the middle of a window.
         codebooks: number of codebooks to use, from the first (all if None).
 
@@ -96,40 +94,41 @@ class WindowedEncoding(Windowed):
         samples: number of samples so far.
     """
 
-    def __init__(self, codec: RunnableCodec, context: int, *, codebooks: int | None = None) -> None:
-        super().__init__(codec, context, codec.frame_size)
-        self.codebooks = codec.quantizer.check(codebooks)
+    def __init__(
+        self, executor: Executor[A], context: int, *, codebooks: int | None = None
+    ) -> None:
+        super().__init__(executor, context, executor.plan.frame_size)
+        self.codebooks = codebooks or executor.plan.codebooks
         self.samples = 0
 
-    def push(self, x: Wave, /) -> Tensor:
+    def push(self, x: Any, /) -> A:
         """See `Windowed.push`."""
         self.samples += x.shape[2]
         return super().push(x)
 
-    def _coded(self, window: Wave, begin: int, frames: int | None) -> Tensor:
-        encoding = Encoding(self.codec, codebooks=self.codebooks)
-        codes = torch.cat([encoding.push(window), encoding.finish()], 2)[:, :, begin:]
-        return codes[:, :, :frames]
+    def _coded(self, window: A, begin: int, frames: int | None) -> A:
+        encoding = Encoding(self.executor, codebooks=self.codebooks)
+        codes: Any = self.executor.join([encoding.push(window), encoding.finish()], 2)
+        return codes[:, :, begin:][:, :, :frames]
 
-    def _joined(self, outputs: list[Tensor]) -> Tensor:
-        none = torch.zeros(1, self.codebooks, 0, dtype=torch.int64, device=self.codec.device)
-        return torch.cat([none, *outputs], 2)
+    def _joined(self, outputs: list[A]) -> A:
+        return self.executor.join([self.executor.no_codes(1, self.codebooks), *outputs], 2)
 
-    def dump(self, tensors: dict[str, Tensor], name: str) -> dict[str, Any]:
+    def dump(self, arrays: dict[str, np.ndarray], name: str) -> dict[str, Any]:
         """See `CodingSession.dump`."""
-        return super().dump(tensors, name) | {"samples": self.samples}
+        return super().dump(arrays, name) | {"samples": self.samples}
 
-    def restore(self, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def restore(self, content: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """See `CodingSession.restore`."""
-        super().restore(content, tensors)
+        super().restore(content, arrays)
         self.samples = content["samples"]
 
 
-class WindowedDecoding(Windowed):
+class WindowedDecoding(Windowed[A]):
     """Session from codes `[1 k f]` to waves `[1 c t]` in windows.
 
     Args:
-        codec: codec that runs on each window.
+        executor: executor of the codec that runs on each window.
         context: frames before and after the middle of a window.
 
     Attributes:
@@ -137,31 +136,32 @@ class WindowedDecoding(Windowed):
         given: number of samples returned so far.
     """
 
-    def __init__(self, codec: RunnableCodec, context: int) -> None:
-        super().__init__(codec, context, 1)
+    def __init__(self, executor: Executor[A], context: int) -> None:
+        super().__init__(executor, context, 1)
         self.samples: int | None = None
         self.given = 0
 
-    def _coded(self, window: Codes, begin: int, frames: int | None) -> Tensor:
-        decoding, size = Decoding(self.codec), self.codec.frame_size
-        wave = torch.cat([decoding.push(window), decoding.finish()], 2)[:, :, begin * size :]
+    def _coded(self, window: A, begin: int, frames: int | None) -> A:
+        decoding, size = Decoding(self.executor), self.executor.plan.frame_size
+        wave: Any = self.executor.join([decoding.push(window), decoding.finish()], 2)
+        wave = wave[:, :, begin * size :]
         return wave if frames is None else wave[:, :, : frames * size]
 
-    def _joined(self, outputs: list[Tensor]) -> Tensor:
-        none = torch.zeros(1, self.codec.channels, 0, device=self.codec.device)
-        wave = torch.cat([none, *outputs], 2)
+    def _joined(self, outputs: list[A]) -> A:
+        none = self.executor.zeros(1, self.executor.plan.channels, 0)
+        wave: Any = self.executor.join([none, *outputs], 2)
         if self.samples is not None:
             wave = wave[:, :, : max(0, self.samples - self.given)]
         self.given += wave.shape[2]
         return wave
 
-    def dump(self, tensors: dict[str, Tensor], name: str) -> dict[str, Any]:
+    def dump(self, arrays: dict[str, np.ndarray], name: str) -> dict[str, Any]:
         """See `CodingSession.dump`."""
-        return super().dump(tensors, name) | {"given": self.given}
+        return super().dump(arrays, name) | {"given": self.given}
 
-    def restore(self, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def restore(self, content: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """See `CodingSession.restore`."""
-        super().restore(content, tensors)
+        super().restore(content, arrays)
         self.given = content["given"]
 
 
@@ -194,16 +194,16 @@ def loss(codec: RunnableCodec, audio: Audio, context: float) -> Loss:
     """
     if not len(audio):
         raise InputError("a recording without samples has no windows")
-    whole = codec.encode(audio)
+    whole, executor = codec.encode(audio), codec.executor
     frames = math.ceil(context * codec.frame_rate)
-    encoding, decoding = WindowedEncoding(codec, frames), WindowedDecoding(codec, frames)
+    encoding, decoding = WindowedEncoding(executor, frames), WindowedDecoding(executor, frames)
     decoding.samples = len(audio)
-    wave = audio.samples[None].to(codec.device)
-    codes = torch.cat([encoding.push(wave), encoding.finish()], 2)
-    windowed = torch.cat([decoding.push(codes), decoding.finish()], 2)[0]
-    differs = torch.from_numpy(whole.codes.copy()) != codes[0].cpu()
-    reference = codec.decode(whole).samples
-    power = reference.square().sum().item()
-    error = (reference - windowed.cpu()).square().sum().item()
+    wave = executor.array(audio.samples[None])
+    codes = executor.join([encoding.push(wave), encoding.finish()], 2)
+    windowed = executor.join([decoding.push(codes), decoding.finish()], 2)
+    differs = whole.codes != executor.numpy(codes)[0]
+    reference = codec.decode(whole).samples.numpy().astype(np.float64)
+    power = float((reference**2).sum())
+    error = float(((reference - executor.numpy(windowed)[0]) ** 2).sum())
     snr = 10 * math.log10(power / error) if error else math.inf
-    return Loss(differs.float().mean().item(), differs[0].float().mean().item(), snr)
+    return Loss(float(differs.mean()), float(differs[0].mean()), snr)

@@ -45,11 +45,11 @@ def assert_cuttable(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
     sizes = Sizes(most=len(audio), longest=30, common=tuple(common))
 
     def check(waves: list[int], frames: list[int]) -> None:
-        encoding = Encoding(codec)
+        encoding = Encoding(codec.executor)
         encoded = [encoding.push(piece) for piece in pieces(audio.samples[None], waves)]
         encoded = torch.cat([*encoded, encoding.finish()], 2)
         assert torch.equal(encoded, codes), f"pieces of {waves} samples give other codes"
-        decoding = Decoding(codec, samples=len(audio))
+        decoding = Decoding(codec.executor, samples=len(audio))
         decoded = [decoding.push(piece) for piece in pieces(codes, [n // frame for n in frames])]
         decoded = torch.cat([*decoded, decoding.finish()], 2)
         assert torch.equal(decoded, wave), f"pieces of {frames} samples of codes sound different"

@@ -33,7 +33,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.speech import Speech
 from audiotok.runtime.backends.torch import Torch
 from audiotok.runtime.exported import METADATA, Exported, ExportError
-from audiotok.runtime.sessions_numpy import GraphDecoding, GraphEncoding
+from audiotok.runtime.graph_executor import GraphExecutor
+from audiotok.runtime.sessions import Decoding, Encoding
 from audiotok.tokens.tokenizer import WrongTokensError
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +97,7 @@ def test_steps_begin_as_the_whole_does(rings: bool):
     codec = made("mimi", SIZES["mimi"][0])
     exported = as_exported(codec, rings=rings)
     waves = np.stack([voice(codec, 2000 + i).samples[:, :2000].numpy() for i in range(40)])
-    steps = exported.encoding(40, block=2).push(waves)
+    steps = Encoding(exported.executor, 40, block=2).push(waves)
     for wave, codes in zip(waves, steps, strict=True):
         audio = Audio(torch.from_numpy(wave), codec.sample_rate)
         right = codec.encode(audio).codes[:, : codes.shape[1]]
@@ -119,10 +120,10 @@ def test_steps_are_the_whole_however_it_is_cut(codec: Codec, exported: Exported)
     frame, first = codec.frame_size, codec.first_frames
     audio = voice(codec, (3 * first + 20) * frame + 3)
     wave, tokens = audio.samples.numpy()[None], exported.encode(audio)
-    plan = replace(exported.plan, block=4)
-    one = GraphEncoding(plan, exported.graphs)
+    executor = GraphExecutor(replace(exported.plan, block=4), exported.graphs)
+    one = Encoding(executor)
     right = np.concatenate([one.push(wave), one.finish()], 2)
-    two = GraphDecoding(plan, exported.graphs, samples=len(audio))
+    two = Decoding(executor, samples=len(audio))
     heard = np.concatenate([two.push(right), two.finish()], 2)
     assert (right[0] != tokens.codes).any(0).sum() <= 1
     assert heard.shape == wave.shape
@@ -134,10 +135,10 @@ def test_steps_are_the_whole_however_it_is_cut(codec: Codec, exported: Exported)
         st.lists(st.integers(0, 6 * frame), max_size=20), st.lists(st.integers(0, 9), max_size=12)
     )
     def check(samples: list[int], frames: list[int]) -> None:
-        encoding = GraphEncoding(plan, exported.graphs)
+        encoding = Encoding(executor)
         made = [encoding.push(piece) for piece in cut(wave, samples)]
         assert np.array_equal(np.concatenate([*made, encoding.finish()], 2), right)
-        decoding = GraphDecoding(plan, exported.graphs, samples=len(audio))
+        decoding = Decoding(executor, samples=len(audio))
         parts = [decoding.push(piece) for piece in cut(right, frames)]
         assert np.array_equal(np.concatenate([*parts, decoding.finish()], 2), heard)
 
@@ -152,7 +153,7 @@ def cut(x: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
 def test_recordings_side_by_side(codec: Codec, exported: Exported):
     audios = [voice(codec, 40 * codec.frame_size + i) for i in range(3)]
     wave = np.stack([audio.samples.numpy()[:, : 40 * codec.frame_size] for audio in audios])
-    run = exported.encoding(3, block=5)
+    run = Encoding(exported.executor, 3, block=5)
     codes = np.concatenate([run.push(wave), run.finish()], 2)
     for i, tokens in enumerate(exported.encode_batch(audios)):
         assert (codes[i, :, :-1] != tokens.codes[:, : codes.shape[2] - 1]).any(0).sum() <= 1
@@ -184,7 +185,7 @@ def test_whole_exports_hold_all_until_the_end():
     codec = Speech(SMALL).eval().requires_grad_(False)
     exported, audio = as_exported(codec, steps=False), voice(codec, 50000)
     assert not exported.constant_memory
-    run = exported.encoding()
+    run = Encoding(exported.executor)
     assert run.push(audio.samples.numpy()[None]).shape[2] == 0
     assert_same_tokens(exported.encode(audio), codec.encode(audio))
 

@@ -26,7 +26,7 @@ from audiotok.runtime.exported import (
     is_exported,
     plan_to_json,
 )
-from audiotok.runtime.signature import GraphPlan
+from audiotok.runtime.graph_executor import GraphPlan
 
 
 def export(
@@ -51,7 +51,7 @@ def export(
             search.
         steps: whether to export graphs of any number of frames too, with states in and out.
         rings: whether the states of attention are ring buffers that the caller writes into, which
-            takes 0.6 of the time for many signals side by side (`runtime.signature.GraphPlan`).
+            takes 0.6 of the time for many signals side by side (`graph_executor.GraphPlan`).
         int8: whether to store large weights as 8-bit integers; codes then differ, and codec.json
             tells by how much.
         audio: recording to compare on; synthetic speech if None.
@@ -140,10 +140,8 @@ def described(
         block=codec.block,
         steps=bool(states),
         rings=tuple(name for mine in states.values() for name in mine.rings),
-        **{
-            way: {name: (_dtype(x), tuple(x.shape[1:])) for name, x in mine.named.items()}
-            for way, mine in states.items()
-        },
+        encoder=_shapes(states.get("encoder")),
+        decoder=_shapes(states.get("decoder")),
     )
     return {
         "format": FORMAT,
@@ -165,6 +163,12 @@ def described(
         "parity": None,
         "int8": None,
     }
+
+
+def _shapes(states: States | None) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of each state of one direction, for one signal."""
+    named = {} if states is None else states.named
+    return {name: (_dtype(x), tuple(x.shape[1:])) for name, x in named.items()}
 
 
 def _dtype(x: Any) -> str:

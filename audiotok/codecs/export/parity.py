@@ -12,6 +12,7 @@ import torch
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
 from audiotok.runtime.exported import Exported
+from audiotok.runtime.sessions import Decoding, Encoding
 
 NEAR = 1e-4  # largest difference of samples that is allowed
 TIES = 1e-3  # share of frames that may differ, where two entries are equally near but for rounding
@@ -92,8 +93,10 @@ def compare(
         tally.add_waves(samples, _decoded(exported, codes[None], [length * frame]))
     batch = np.stack([np.roll(wave, i * frame // 2 + i, 1)[:, : 2 * rate] for i in range(3)])
     pairs = [_torch(codec, exported.codebooks, one) for one in batch]
-    codes = exported.graphs.run("encoder", {"audio": batch})["codes"]
-    waves = exported.graphs.run("decoder", {"codes": np.stack([c for c, _ in pairs])})["audio"]
+    run = Encoding(exported.executor, len(batch))
+    codes = np.concatenate([run.push(batch), run.finish()], 2)
+    run = Decoding(exported.executor, len(batch))
+    waves = np.concatenate([run.push(np.stack([c for c, _ in pairs])), run.finish()], 2)
     for i, (right, samples) in enumerate(pairs):
         tally.add_codes(right, codes[i, :, : right.shape[1]], batch[i])
         tally.add_waves(samples, waves[i])
@@ -117,7 +120,7 @@ def _encoded(
     exported: Exported, wave: np.ndarray, cuts: list[int], block: int | None = None
 ) -> np.ndarray:
     """Return the codes that the exported codec gives for a wave in pieces."""
-    run = exported.encoding(block=block)
+    run = Encoding(exported.executor, block=block)
     ends = [0, *np.cumsum(cuts), wave.shape[2]]
     pieces = [run.push(wave[:, :, a:b]) for a, b in pairwise(ends)]
     return np.concatenate([*pieces, run.finish()], 2)[0]
@@ -127,7 +130,7 @@ def _decoded(
     exported: Exported, codes: np.ndarray, cuts: list[int], block: int | None = None
 ) -> np.ndarray:
     """Return the samples that the exported codec gives for codes in pieces."""
-    run = exported.decoding(block=block)
+    run = Decoding(exported.executor, block=block)
     ends = [0, *(n // exported.frame_size for n in np.cumsum(cuts)), codes.shape[2]]
     pieces = [run.push(codes[:, :, a:b]) for a, b in pairwise(ends)]
     return np.concatenate([*pieces, run.finish()], 2)[0]

@@ -18,13 +18,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from audiotok.codecs.embeddings import entries_of
+from audiotok.runtime.stream import StreamBatch
 from audiotok.serving.server import protocol
 from audiotok.serving.server.engine import Engine
 from audiotok.serving.server.metrics import Metrics
 from audiotok.serving.server.protocol import Hello
 from audiotok.serving.server.session import Session
 from audiotok.serving.server.sessions import Refusal, SessionManager, Settings
-from audiotok.serving.server.steps import Steps
 from audiotok.tokens.colours import code_colours, similarity_colours
 
 PAGE = Path(__file__).parent / "page"
@@ -38,9 +38,9 @@ HEADERS = {
 }
 
 
-def _hello_of(steps: Steps, settings: Settings) -> Hello:
+def _hello_of(batch: StreamBatch[Any], settings: Settings) -> Hello:
     """Return the greeting of clients."""
-    codec, limits = steps.codec, settings.limits
+    codec, limits = batch.codec, settings.limits
     return Hello(
         codec=codec.name,
         fingerprint=codec.fingerprint,
@@ -50,7 +50,7 @@ def _hello_of(steps: Steps, settings: Settings) -> Hello:
         frame_size=codec.frame_size,
         codebooks=codec.codebooks,
         sizes=codec.sizes,
-        latency=steps.latency,
+        latency=batch.latency,
         limits={
             "message_bytes": limits.message_bytes,
             "session_seconds": limits.session_seconds,
@@ -59,9 +59,9 @@ def _hello_of(steps: Steps, settings: Settings) -> Hello:
     )
 
 
-def colours_of(steps: Steps) -> str:
+def colours_of(batch: StreamBatch[Any]) -> str:
     """Return the message with the colours of tokens."""
-    embeddings = entries_of(steps.codec)
+    embeddings = entries_of(batch.codec)
     by, tables = "code", [code_colours()]
     if embeddings is not None:
         by, tables = "similarity", similarity_colours(embeddings)
@@ -69,21 +69,21 @@ def colours_of(steps: Steps) -> str:
     return protocol.dumps("colours", by=by, tables=coded)
 
 
-def application(steps: Steps, settings: Settings) -> FastAPI:
+def application(batch: StreamBatch[Any], settings: Settings) -> FastAPI:
     """Return the web application of one codec; `app.state.manager` exists while it runs."""
-    colours = colours_of(steps)
+    colours = colours_of(batch)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         metrics = Metrics()
         engine = Engine(
-            steps,
+            batch,
             gather=settings.gather_ms / 1000,
             quantum=settings.quantum,
             stepped=metrics.stepped,
         )
         manager = app.state.manager = SessionManager(
-            settings, engine, _hello_of(steps, settings), metrics, colours
+            settings, engine, _hello_of(batch, settings), metrics, colours
         )
         watch = asyncio.create_task(manager.watch())
         try:

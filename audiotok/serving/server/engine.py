@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from audiotok._platform.errors import Error
+from audiotok.runtime.stream import Stream, StreamBatch
 from audiotok.serving.server.protocol import Mode
 from audiotok.serving.server.scheduling import Scheduler
-from audiotok.serving.server.steps import Steps
 
 log = logging.getLogger("audiotok")
 
@@ -45,7 +45,7 @@ class StreamSession:
     decoded: int  # number of codebooks to decode in "both"
     live: bool = True  # live speech, or else a recording
     block: int = 1  # frames per step
-    stream: Any = None  # used by the engine's thread alone
+    stream: Stream[Any] | None = None  # used by the engine's thread alone
     samples: int = 0  # received, or returned in "decode"
     decoded_samples: int = 0  # in "both"
     frames: int = 0
@@ -84,7 +84,7 @@ class Engine:
     """Engine that steps conversations with a codec; made and used in an event loop.
 
     Args:
-        steps: streams of the codec.
+        batch: streams of the codec, warmed up.
         gather: seconds that a message may wait for others in its step.
         quantum: frames of one client per step.
         stepped: function called after each step with its number of messages and its seconds.
@@ -92,14 +92,15 @@ class Engine:
 
     def __init__(
         self,
-        steps: Steps,
+        batch: StreamBatch[Any],
         *,
         gather: float = 0.003,
         quantum: int = 2,
         stepped: Callable[[int, float], None] = lambda _count, _seconds: None,
     ) -> None:
-        self.steps = steps
-        self.codec = steps.codec
+        self.batch = batch
+        self.codec = batch.codec
+        self.executor = batch.codec.executor
         self.quantum = quantum
         self._stepped = stepped
         self._open: set[StreamSession] = set()
@@ -118,6 +119,11 @@ class Engine:
         return len(self._open)
 
     @property
+    def mixes(self) -> bool:
+        """Whether the number of decoded codebooks may change within a conversation."""
+        return self.executor.plan.first_frames == 1 and self.batch.context is None
+
+    @property
     def idle(self) -> bool:
         """True if no message waits and all ended conversations are released."""
         with self._change:
@@ -131,7 +137,7 @@ class Engine:
             codebooks: number of codebooks to return or to decode.
             live: whether it is live speech, and not a recording.
         """
-        block = 1 if live else self.steps.block
+        block = 1 if live else self.executor.plan.block
         conversation = StreamSession(mode, codebooks, codebooks, live, block)
         with self._change:
             self._open.add(conversation)
@@ -229,9 +235,7 @@ class Engine:
                 closed = self._closed
                 self._closed = []
                 for conversation in closed:
-                    if conversation.stream is not None:
-                        self.steps.close(conversation.stream)
-                        conversation.stream = None
+                    conversation.stream = None
                 expected = sum(conversation.live for conversation in self._open)
                 jobs, seconds = self._turns.choose(self._waiting, expected, perf_counter())
                 if jobs:
@@ -241,19 +245,19 @@ class Engine:
 
     def _step(self, jobs: list[_Job]) -> list[_Job]:
         """Step each message once, and return those that are done."""
-        pieces: dict[Any, np.ndarray] = {}
-        codes: dict[Any, np.ndarray] = {}
+        pieces: dict[Stream[Any], np.ndarray] = {}
+        codes: dict[Stream[Any], np.ndarray] = {}
         for job in jobs:
             conversation = job.conversation
             if conversation.stream is None:
-                conversation.stream = self.steps.open(conversation.block)
+                conversation.stream = self.batch.open(block=conversation.block)
             stream, frames = conversation.stream, max(self.quantum, conversation.block)
             most = frames * (1 if conversation.mode == "decode" else self.codec.frame_size)
             now = job.rest[:, :most]
             job.rest = job.rest[:, most:]
             if now.shape[1]:
                 (codes if conversation.mode == "decode" else pieces)[stream] = now
-        encoded = self.steps.encode(pieces) if pieces else {}
+        encoded = self._arrays(self.batch.encode(pieces)) if pieces else {}
         for job in jobs:
             conversation = job.conversation
             if conversation.stream in encoded:
@@ -262,7 +266,7 @@ class Engine:
                 if conversation.mode == "both" and encoded[conversation.stream].shape[1]:
                     new_codes = encoded[conversation.stream]
                     codes[conversation.stream] = new_codes[: conversation.decoded]
-        decoded = self.steps.decode(codes) if codes else {}
+        decoded = self._arrays(self.batch.decode(codes)) if codes else {}
         done = []
         for job in jobs:
             if job.conversation.stream in decoded:
@@ -275,21 +279,26 @@ class Engine:
         return done
 
     def _end(self, job: _Job) -> None:
-        conversation, stream, steps = job.conversation, job.conversation.stream, self.steps
+        conversation, stream = job.conversation, job.conversation.stream
+        assert stream is not None  # the step has opened it
         if conversation.mode == "decode":
-            rest = steps.finish_decode(stream)
+            rest = self.executor.numpy(stream.finish_decode())
             if job.length is not None:
                 rest = rest[:, : max(0, job.length - conversation.samples)]
             job.samples.append(rest)
             return
-        codes = steps.finish_encode(stream)
+        codes = self.executor.numpy(stream.finish_encode())
         job.codes.append(codes)
         if conversation.mode == "both":
-            rest = []
-            if codes.shape[1]:
-                rest.append(steps.decode({stream: codes[: conversation.decoded]})[stream])
-            rest = np.concatenate([*rest, steps.finish_decode(stream)], 1)
-            job.samples.append(rest[:, : conversation.samples - conversation.decoded_samples])
+            decoded = conversation.decoded
+            rest = [stream.decode(codes[:decoded])] if codes.shape[1] else []
+            rest = self.executor.join([*rest, stream.finish_decode()], 1)
+            left = conversation.samples - conversation.decoded_samples
+            job.samples.append(self.executor.numpy(rest)[:, :left])
+
+    def _arrays(self, outputs: Mapping[Stream[Any], Any]) -> dict[Stream[Any], np.ndarray]:
+        """Return the outputs of a step as arrays of numpy."""
+        return {stream: self.executor.numpy(output) for stream, output in outputs.items()}
 
     # -- back in the event loop -------------------------------------------------------------------
 
@@ -312,6 +321,14 @@ class Engine:
                 samples = _joined(none, job.samples)
                 conversation.samples += samples.shape[1] if conversation.mode == "decode" else 0
             job.done.set_result(Answer(codes, samples, now - job.arrived))
+
+
+def warm_up(batch: StreamBatch[Any]) -> None:
+    """Encode and decode silence once, so that the first client does not wait for the warm-up."""
+    plan = batch.codec.executor.plan
+    stream, frames = batch.open(), plan.first_frames + 2
+    stream.decode(stream.encode(np.zeros((plan.channels, frames * plan.frame_size), np.float32)))
+    stream.finish()
 
 
 def _joined(none: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:

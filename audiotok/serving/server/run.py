@@ -17,13 +17,13 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from audiotok._platform.errors import Error
+from audiotok.runtime.stream import StreamBatch
 from audiotok.serving.server.app import application
+from audiotok.serving.server.engine import warm_up
 from audiotok.serving.server.sessions import Settings
-from audiotok.serving.server.steps import steps_of
 
 if TYPE_CHECKING:
-    from audiotok.codecs.models.base import Codec
-    from audiotok.runtime.exported import Exported
+    from audiotok.runtime.base import RunnableCodec
 
 SEND_BUFFER = 1 << 16  # bytes: two seconds of audio
 HEADER_SECONDS = 10.0  # time for a request to arrive
@@ -240,7 +240,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def make_server(
-    codec: Codec | Exported,
+    codec: RunnableCodec[Any],
     settings: Settings,
     *,
     context: float | None = None,
@@ -259,7 +259,9 @@ def make_server(
     Raises:
         ValueError: the codec cannot stream.
     """
-    app, limits = application(steps_of(codec, context), settings), settings.limits
+    batch = StreamBatch(codec, context=context)
+    warm_up(batch)
+    app, limits = application(batch, settings), settings.limits
     config = uvicorn.Config(
         app,
         http=_Http,
@@ -282,7 +284,7 @@ def make_server(
 
 
 def serve(
-    codec: Codec | Exported,
+    codec: RunnableCodec[Any],
     settings: Settings,
     *,
     context: float | None = None,

@@ -51,7 +51,7 @@ class Session:
         self.manager = manager
         self._widths = manager.hello.widths
         second = -(-manager.hello.sample_rate * PIECE_SECONDS // manager.hello.frame_size)
-        self._piece_frames = max(int(second), manager.engine.steps.block)
+        self._piece_frames = max(int(second), manager.engine.executor.plan.block)
         self._task = asyncio.current_task()
         self._conversation: StreamSession | None = None
         self._start: Start | None = None
@@ -160,8 +160,7 @@ class Session:
             conversation, start = self._started()
             if conversation.mode != "both":
                 raise ProtocolError(f"codebooks are changed in both, not in {conversation.mode}")
-            mirrors = self.manager.engine.steps.first_frames > 1
-            if self._fed and (not start.live or mirrors):
+            if self._fed and not (start.live and self.manager.engine.mixes):
                 raise ProtocolError("here codebooks can be changed before the first audio only")
             conversation.decoded = message["codebooks"]
         elif kind == "colours":

@@ -1,4 +1,4 @@
-"""Crowd: many conversations with an exported codec; each gets what it gets alone."""
+"""Batches of streams of an exported codec: each gets what it gets alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from sizes import made as small
 from test_backends import as_exported
 
 from audiotok.codecs.models.base import Codec
-from audiotok.runtime.batching_numpy import ROWS, GraphStreamBatch
 from audiotok.runtime.exported import Exported
-from audiotok.runtime.signature import store_outputs
+from audiotok.runtime.sessions import Decoding, Encoding
+from audiotok.runtime.stream import StreamBatch
+from audiotok.runtime.table import ROWS, store_outputs
 
 
 def made(name: str) -> Codec:
@@ -38,7 +39,7 @@ def wave(codec: Exported, samples: int, seed: int) -> np.ndarray:
 
 def alone(codec: Exported, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Codes and samples of one that is stepped by itself, in blocks as offline."""
-    there, back = codec.encoding(), codec.decoding()
+    there, back = Encoding(codec.executor), Decoding(codec.executor)
     codes = np.concatenate([there.push(x[None]), there.finish()], 2)
     return codes[0], np.concatenate([back.push(codes), back.finish()], 2)[0]
 
@@ -53,11 +54,11 @@ def assert_near(codes: np.ndarray, right: np.ndarray) -> None:
 @given(data=st.data())
 def test_whoever_is_beside_it_each_gets_what_it_gets_alone(exported: Exported, data: st.DataObject):
     """They begin late, miss steps, send pieces of any size, and leave early."""
-    crowd, hop = GraphStreamBatch(exported), exported.frame_size
+    batch, hop = StreamBatch(exported), exported.frame_size
     count = data.draw(st.integers(1, 5), label="conversations")
     lengths = [data.draw(st.integers(1, 12 * hop), label="samples") for _ in range(count)]
     waves = [wave(exported, length, i) for i, length in enumerate(lengths)]
-    voices, sent = [crowd.open() for _ in waves], [0] * count
+    voices, sent = [batch.open() for _ in waves], [0] * count
     codes: list[list[np.ndarray]] = [[] for _ in waves]
     heard: list[list[np.ndarray]] = [[] for _ in waves]
     while left := [i for i in range(count) if sent[i] < lengths[i]]:
@@ -67,17 +68,17 @@ def test_whoever_is_beside_it_each_gets_what_it_gets_alone(exported: Exported, d
             size = data.draw(st.sampled_from([1, hop - 1, hop, hop, 2 * hop + 3]))
             pieces[voices[i]] = waves[i][:, sent[i] : sent[i] + size]
             sent[i] += size
-        given = crowd.encode(pieces)
-        sound = crowd.decode(given)
+        given = batch.encode(pieces)
+        sound = batch.decode(given)
         for i in now:
             codes[i].append(given[voices[i]])
             heard[i].append(sound[voices[i]])
             if sent[i] >= lengths[i]:
-                rest = crowd.finish_encode(voices[i])
+                rest = voices[i].finish_encode()
                 codes[i].append(rest)
-                heard[i].append(crowd.decode({voices[i]: rest})[voices[i]])
-                heard[i].append(crowd.finish_decode(voices[i]))
-                crowd.close(voices[i])
+                if rest.shape[1]:
+                    heard[i].append(batch.decode({voices[i]: rest})[voices[i]])
+                heard[i].append(voices[i].finish_decode())
     for x, mine, sound in zip(waves, codes, heard, strict=True):
         right, back = alone(exported, x)
         assert_near(np.concatenate(mine, 1), right)
@@ -90,12 +91,12 @@ def test_whoever_is_beside_it_each_gets_what_it_gets_alone(exported: Exported, d
 def test_longer_than_any_memory_and_more_than_the_table_had():
     """Past the window of attention, with tables that grow and rows that are taken again."""
     codec = as_exported(made("speech"), rings=True)
-    crowd, hop, count, frames = GraphStreamBatch(codec), codec.frame_size, ROWS + 3, 130
+    batch, hop, count, frames = StreamBatch(codec), codec.frame_size, ROWS + 3, 130
     waves = [wave(codec, frames * hop, i) for i in range(count)]
-    gone = crowd.open()
-    crowd.encode({gone: waves[0][:, : 9 * hop]})
-    crowd.close(gone)  # whose row is not clean
-    voices = [crowd.open() for _ in waves]
+    gone = batch.open()
+    batch.encode({gone: waves[0][:, : 9 * hop]})
+    del gone  # whose row is not clean
+    voices = [batch.open() for _ in waves]
     codes: list[list[np.ndarray]] = [[] for _ in waves]
     for step in range(frames + 3):
         # A few among many, then all but one at times; they begin one after the other, in any order.
@@ -104,10 +105,10 @@ def test_longer_than_any_memory_and_more_than_the_table_had():
         pieces = {
             voices[i]: waves[i][:, at * hop : (at + 1) * hop] for i, at in frame.items() if at >= 0
         }
-        for voice, given_now in crowd.encode(pieces).items():
+        for voice, given_now in batch.encode(pieces).items():
             codes[voices.index(voice)].append(given_now)
     for i in range(4):
-        found = np.concatenate([*codes[i], crowd.finish_encode(voices[i])], 1)
+        found = np.concatenate([*codes[i], voices[i].finish_encode()], 1)
         assert np.array_equal(found, alone(codec, waves[i])[0])
 
 
@@ -128,4 +129,4 @@ def test_what_a_step_adds_goes_round_the_ring(frames: int, each: int):
 
 def test_what_was_exported_whole_is_refused():
     with pytest.raises(ValueError, match="has no steps, so it cannot stream: export it again"):
-        GraphStreamBatch(as_exported(made("speech"), steps=False))
+        StreamBatch(as_exported(made("speech"), steps=False)).open()
