@@ -18,10 +18,9 @@ from audiotok import load
 from audiotok.audio.audio import Audio, AudioFileError
 from audiotok.audio.writer import Sink
 from audiotok.codecs.models.base import Codec, WrongTokensError
+from audiotok.runtime.describe import describe_audio, describe_tokens
 from audiotok.runtime.files import (
     decode_file,
-    describe_audio,
-    describe_tokens,
     encode_file,
     is_decoded,
     is_encoded,

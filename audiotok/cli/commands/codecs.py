@@ -18,15 +18,15 @@ def codecs(as_json: Json = False) -> None:
       audiotok codecs
       audiotok codecs --json
     """
-    from audiotok._platform.registry import PluginError, presets
-    from audiotok.codecs.checkpoint import describe
-    from audiotok.codecs.external import ExternalCodecError
+    from audiotok._platform.errors import Error
+    from audiotok._platform.registry import presets
+    from audiotok.codecs.catalogue import facts
 
     rows = []
     for name in presets("codecs"):
         try:
-            rows.append(describe(name, read=False))
-        except (PluginError, ExternalCodecError) as error:  # the others are listed all the same
+            rows.append(facts(name))
+        except Error as error:  # the others are listed all the same
             show.error(error)
     if as_json:
         show.as_json(rows)
