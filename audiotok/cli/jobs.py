@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import has_preset
+from audiotok.codecs.catalogue import facts
 from audiotok.codecs.load import load_in_backend
 from audiotok.runtime.batch.workers import Job
 from audiotok.runtime.files import decode_file, encode_file
@@ -28,6 +29,23 @@ def encoder(codec: str, device: str, backend: str | None = None, **options: Any)
     """
     model = load_in_backend(codec, device, backend)
     return lambda source, target: encode_file(model, source, target, **options).row()
+
+
+def at_hand(codec: str | None, backend: str | None, codebooks: int | None) -> bool:
+    """Return whether workers can load a codec at once, without this process loading it first.
+
+    That is a codec of ours in torch whose weights are on this machine; others may have to be
+    downloaded or exported, which one process must do.
+
+    Args:
+        codec: a name, a checkpoint or an exported folder; None for those that files name.
+        backend: as for `load_in_backend`.
+        codebooks: number of codebooks that it must have; any if None.
+    """
+    known = facts(codec or "")
+    if backend not in (None, "torch") or not known or not known["weights"]:
+        return False
+    return codebooks is None or 1 <= codebooks <= known["codebooks"]
 
 
 def decoder(codec: str | None, device: str, backend: str | None = None, **options: Any) -> Job:

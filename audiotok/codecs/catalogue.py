@@ -1,7 +1,6 @@
 """Catalogue of codecs: what is known of them by name without their code, so that torch can wait.
 
-Facts about our own are in models/presets.json, which tests hold against the classes; a codec of
-another package is imported.
+Facts about our own are in models/presets.json, which tests hold against the classes.
 """
 
 from __future__ import annotations
@@ -24,22 +23,14 @@ class CheckpointError(Error, ValueError):
     """A file that is no checkpoint or holds another codec, or weights that are missing."""
 
 
-def facts(name: str) -> dict[str, Any]:
-    """Return a codec's properties as plain data, those of `describe(name, read=False)`.
+def facts(name: str) -> dict[str, Any] | None:
+    """Return the properties of a codec of ours as plain data; None if its code has to be asked.
 
-    Args:
-        name: a codec's name.
-
-    Raises:
-        UnknownPartError: there is no such name.
-        PluginError: a codec of another package cannot be used.
-        ExternalCodecError: a codec of another package cannot be built.
+    They are those of `checkpoint.describe(name, read=False)`.
     """
     known = stored("codecs").get(name)
     if known is None:
-        from audiotok.codecs.checkpoint import describe
-
-        return describe(name, read=False)
+        return None
     source = known["source"]
     path = local_weights(name, PublishedWeights(**source) if source else None)
     unread = {"fingerprint": None, "decoder_fingerprint": None, "card": None}

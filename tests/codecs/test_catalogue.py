@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commandline import audiotok
 from golden.presets import STORED, text
 
 from audiotok._platform.registry import presets
@@ -28,13 +29,14 @@ def test_facts_are_those_of_a_description(name: str):
 
 def test_facts_know_weights_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AUDIOTOK_CACHE", str(tmp_path))
-    assert facts("dac_16khz")["weights"] is None
+    assert facts("dac_16khz") == describe("dac_16khz", read=False)
     (tmp_path / "dac_16khz").mkdir()
     file = tmp_path / "dac_16khz" / "mine.safetensors"
     file.write_bytes(b"")
-    assert (
-        facts("dac_16khz")["weights"] == str(file) == describe("dac_16khz", read=False)["weights"]
-    )
+    known = facts("dac_16khz")
+    assert known
+    assert known["weights"] == str(file)
+    assert known == describe("dac_16khz", read=False)
 
 
 def test_a_codec_that_is_not_stored_is_imported(monkeypatch: pytest.MonkeyPatch):
@@ -46,7 +48,9 @@ def test_a_codec_that_is_not_stored_is_imported(monkeypatch: pytest.MonkeyPatch)
     del stored["mimi"], stored["dac"]
     monkeypatch.setattr(registry, "_stored", lambda family: stored if family == "codecs" else {})
     assert presets("codecs") == known
-    assert facts("mimi")["frame_rate"] == 12.5
+    assert facts("mimi") is None
+    rows = json.loads(audiotok("codecs", "--json").out)
+    assert {row["name"] for row in rows} == known.keys()
 
 
 WITHOUT_TORCH = [

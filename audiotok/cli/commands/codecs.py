@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Json
 
@@ -25,10 +27,17 @@ def codecs(as_json: Json = False) -> None:
     rows = []
     for name in presets("codecs"):
         try:
-            rows.append(facts(name))
+            rows.append(facts(name) or _described(name))
         except Error as error:  # the others are listed all the same
             show.error(error)
     if as_json:
         show.as_json(rows)
     else:
         show.codecs(rows)
+
+
+def _described(name: str) -> dict[str, Any]:
+    """Return the facts about a codec of which only its code knows them."""
+    from audiotok.codecs.checkpoint import describe  # imports torch
+
+    return describe(name, read=False)

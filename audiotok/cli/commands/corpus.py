@@ -10,7 +10,15 @@ import typer
 
 from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Codebooks, CodecName, Device, Force, Json
+from audiotok.cli.commands.base import (
+    Codebooks,
+    CodecName,
+    Device,
+    Force,
+    Json,
+    Threads,
+    limit_threads,
+)
 
 PANEL = "Corpora"
 
@@ -48,6 +56,7 @@ def build(
         int,
         typer.Option("--jobs", "-j", help="Number of parallel processes; 0: one a core or GPU."),
     ] = 0,
+    threads: Threads = None,
     readers: Annotated[
         int,
         typer.Option(
@@ -115,7 +124,9 @@ def build(
         readers=readers or (1 if device == "cpu" else 8),
         group=group,
         commands=commands,
+        threads=threads or 1,
     )
+    limit_threads(threads)
     options: dict[str, Any] = {
         "kind": kind,
         "audio": audio,

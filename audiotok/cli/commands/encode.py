@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,9 @@ from audiotok.cli.commands.base import (
     Jobs,
     Json,
     Out,
+    Threads,
     checked,
+    limit_threads,
     reported,
 )
 
@@ -38,6 +40,7 @@ def encode(
     backend: Backend = None,
     device: Device = "cpu",
     jobs: Jobs = 1,
+    threads: Threads = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -52,18 +55,23 @@ def encode(
       audiotok encode recordings/ -o tokens/ --jobs 4
       ffmpeg -i film.mkv -f wav - | audiotok encode - -o film.tok
     """
-    from audiotok.cli.jobs import encoder
+    from audiotok.cli.jobs import at_hand, encoder
     from audiotok.codecs.load import load_in_backend
     from audiotok.runtime.batch.plan import AUDIO, plan
     from audiotok.runtime.batch.run import run
     from audiotok.runtime.files import is_encoded
 
+    limit_threads(threads)
     planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
-    model = checked(load_in_backend(codec, device if jobs == 1 else "cpu", backend), codebooks)
+    model = cache(
+        lambda: checked(load_in_backend(codec, device if jobs == 1 else "cpu", backend), codebooks)
+    )
+    if jobs == 1 or not at_hand(codec, backend, codebooks):
+        model()  # its errors come before those of files
     options: dict[str, Any] = {"codebooks": codebooks, "split": channels == "split"}
 
     def done(source: Path, target: Path) -> bool:
-        return not force and is_encoded(model, source, target, **options)
+        return not force and target.exists() and is_encoded(model(), source, target, **options)
 
     build = partial(encoder, codec, device, backend, force=force, **options)
     reported(run(build, planned, done=done, jobs=jobs, verb="encoding"), "encoded", as_json)
