@@ -14,6 +14,7 @@ from audiotok._platform.errors import Error
 from audiotok._platform.registry import find, names, stored
 from audiotok.nn.pretrained import hub
 from audiotok.nn.pretrained.hub import PublishedWeights
+from audiotok.tokens.tokenizer import Tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # as in "kyutai/mimi"
@@ -35,6 +36,43 @@ def facts(name: str) -> dict[str, Any] | None:
     path = local_weights(name, PublishedWeights(**source) if source else None)
     unread = {"fingerprint": None, "decoder_fingerprint": None, "card": None}
     return {**known["facts"], "weights": str(path) if path else None, **unread}
+
+
+class ShippedCodec(Tokenizer):
+    """What tokens have to do with a codec whose weights ship, without the network."""
+
+    def __init__(self, known: dict[str, Any]) -> None:
+        facts, shipped = known["facts"], known["shipped"]
+        self.name = facts["name"]
+        self.sample_rate = facts["sample_rate"]
+        self.frame_size = facts["frame_size"]
+        self.channels = facts["channels"]
+        self.former_fingerprints = tuple(shipped["former_fingerprints"])
+        self.semantic_codebooks = shipped["semantic_codebooks"]
+        self._sizes = tuple(facts["sizes"])
+        self._fingerprints = shipped["fingerprint"], shipped["decoder_fingerprint"]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """See `Tokenizer.sizes`."""
+        return self._sizes
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Tokenizer.fingerprint`."""
+        return self._fingerprints[0]
+
+    @property
+    def decoder_fingerprint(self) -> str:
+        """See `Tokenizer.decoder_fingerprint`."""
+        return self._fingerprints[1]
+
+
+def shipped_codec(name: str) -> ShippedCodec | None:
+    """Return the codec of a name if its weights ship with audiotok, else None."""
+    known = stored("codecs").get(name)
+    there = known and known["shipped"] and (WEIGHTS / f"{name}.safetensors").is_file()
+    return ShippedCodec(known) if known and there else None
 
 
 def local_weights(

@@ -151,7 +151,7 @@ def decode_file(
 
 
 def is_encoded(
-    codec: RunnableCodec | Exported,
+    codec: Tokenizer,
     source: str | Path,
     target: str | Path,
     *,

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from audiotok._platform.registry import find, shipped
-from audiotok.codecs.checkpoint import describe
+from audiotok.codecs.catalogue import WEIGHTS
+from audiotok.codecs.checkpoint import describe, load
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "audiotok" / "codecs" / "models" / "presets.json"
@@ -32,7 +33,17 @@ def _names(part: str) -> list[str]:
 def _row(part: str, name: str) -> dict[str, Any]:
     facts = {key: v for key, v in describe(name, read=False).items() if key not in OF_A_MACHINE}
     source = find("codecs", part).sources.get(name)
-    return {"part": part, "facts": facts, "source": asdict(source) if source else None}
+    published = asdict(source) if source else None
+    return {"part": part, "facts": facts, "source": published, "shipped": _shipped(name)}
+
+
+def _shipped(name: str) -> dict[str, Any] | None:
+    """Return what the weights that ship add to the facts; None where none do."""
+    if not (WEIGHTS / f"{name}.safetensors").is_file():
+        return None
+    codec = load(name)
+    members = "fingerprint decoder_fingerprint former_fingerprints semantic_codebooks".split()  # noqa: SIM905
+    return {member: getattr(codec, member) for member in members}
 
 
 def text() -> str:

@@ -114,8 +114,7 @@ def build(
       audiotok corpus build data/train -o part-3 --shard 3/16
     """
     from audiotok.corpus.build import build as run
-    from audiotok.corpus.build.forecast import forecast
-    from audiotok.corpus.build.worker import Work
+    from audiotok.corpus.build.work import Work
 
     work = Work(
         codec=codec,
@@ -134,6 +133,8 @@ def build(
         "limit": round(shard_mb * (1 << 20)),
     }
     if dry_run:
+        from audiotok.corpus.build.forecast import forecast  # imports torch
+
         estimate = forecast(listing, work, workers=jobs, **options)
         show.as_json(asdict(estimate)) if as_json else show.facts(estimate.words())
         return

@@ -60,8 +60,7 @@ def decode(
       audiotok decode tokens/ -o decoded/ --format flac --codebooks 4
     """
     from audiotok.audio.writer import FORMATS
-    from audiotok.cli.jobs import at_hand, codec_for, decoder
-    from audiotok.codecs.load import load_in_backend
+    from audiotok.cli.jobs import codec_for, decoder, tokenizer
     from audiotok.runtime.batch.plan import plan
     from audiotok.runtime.batch.run import run
     from audiotok.runtime.files import is_decoded
@@ -83,7 +82,7 @@ def decode(
             return False
         return is_decoded(codec_for(source, codec, own_device, backend), source, target, **options)
 
-    if codec is not None and not (jobs > 1 and at_hand(codec, backend, codebooks)):
-        checked(load_in_backend(codec, own_device, backend), codebooks)
+    if codec is not None:
+        checked(tokenizer(codec, device, backend, jobs), codebooks)
     build = partial(decoder, codec, device, backend, force=force, **options)
     reported(run(build, planned, done=done, jobs=jobs, verb="decoding"), "decoded", as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -55,23 +55,18 @@ def encode(
       audiotok encode recordings/ -o tokens/ --jobs 4
       ffmpeg -i film.mkv -f wav - | audiotok encode - -o film.tok
     """
-    from audiotok.cli.jobs import at_hand, encoder
-    from audiotok.codecs.load import load_in_backend
+    from audiotok.cli.jobs import encoder, tokenizer
     from audiotok.runtime.batch.plan import AUDIO, plan
     from audiotok.runtime.batch.run import run
     from audiotok.runtime.files import is_encoded
 
     limit_threads(threads)
     planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
-    model = cache(
-        lambda: checked(load_in_backend(codec, device if jobs == 1 else "cpu", backend), codebooks)
-    )
-    if jobs == 1 or not at_hand(codec, backend, codebooks):
-        model()  # its errors come before those of files
+    model = checked(tokenizer(codec, device, backend, jobs), codebooks)
     options: dict[str, Any] = {"codebooks": codebooks, "split": channels == "split"}
 
     def done(source: Path, target: Path) -> bool:
-        return not force and target.exists() and is_encoded(model(), source, target, **options)
+        return not force and is_encoded(model, source, target, **options)
 
     build = partial(encoder, codec, device, backend, force=force, **options)
     reported(run(build, planned, done=done, jobs=jobs, verb="encoding"), "encoded", as_json)

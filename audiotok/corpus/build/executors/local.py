@@ -15,7 +15,7 @@ from typing import Any
 
 from audiotok._platform.errors import InputError
 from audiotok.corpus.build.executors.base import BuildExecutor
-from audiotok.corpus.build.worker import EncodedRecording, Outcome, Task, Work, Worker
+from audiotok.corpus.build.work import EncodedRecording, Outcome, Task, Work
 from audiotok.runtime.batch.processes import start_process
 
 log = logging.getLogger("audiotok")
@@ -64,6 +64,8 @@ def _work(pipe: Connection, work: Work) -> None:
 
     log.handlers = [_Sender(send)]
     log.propagate = False
+    from audiotok.corpus.build.worker import Worker  # imports torch, which the parent does without
+
     try:
         worker = Worker(work)
     except Exception as error:
