@@ -11,6 +11,7 @@ families), so installing such a package is what allows its code to run:
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 import re
 from collections.abc import Iterable
@@ -128,7 +129,7 @@ def presets(family: str = "codecs") -> dict[str, str]:
     """Return the names that can be asked for, each with the part that provides it.
 
     A part that lists `presets` is known by their names, any other by its own, and so is a plug-in
-    that cannot be used. Every part of the family is imported.
+    that cannot be used. Parts are imported but for those that presets.json lists.
     """
     return {name: providers[-1] for name, providers in _providers(family).items()}
 
@@ -157,6 +158,13 @@ def find_preset(family: str, name: str) -> tuple[type[Any], Any]:
         both = " and ".join(map(repr, known[name]))
         raise PluginError(f"{family} part {name!r}: of the plug-ins {both}; uninstall one of them")
     return kinds[0], getattr(kinds[0], "presets", {}).get(name)
+
+
+def stored(family: str) -> dict[str, Any]:
+    """Return what presets.json says of each of our presets whose name no plug-in takes."""
+    taken = _entry_points(family)
+    own = [rows for part, rows in _stored(family).items() if part not in taken]
+    return {name: row for rows in own for name, row in rows.items() if name not in taken}
 
 
 def import_named(path: str) -> Any:
@@ -236,10 +244,16 @@ def _own(family: str, name: str) -> type[Any]:
     return getattr(module, "".join(word.capitalize() for word in name.split("_")))
 
 
+@cache
+def _stored(family: str) -> dict[str, dict[str, Any]]:
+    """Return the presets.json of a family: presets by part, for which no part is imported."""
+    file = Path(__file__).parents[1].joinpath(*FAMILIES[family].split("."), "presets.json")
+    return json.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+
 def _own_presets(family: str) -> dict[str, list[str]]:
-    """Return the names by which our parts can be asked for, each with the part it is of."""
-    own = {part: _own(family, part) for part in shipped(family)}
-    return {name: [part] for part, kind in own.items() for name in _presets(kind, part)}
+    own = {p: _stored(family).get(p) or _presets(_own(family, p), p) for p in shipped(family)}
+    return {name: [part] for part, names in own.items() for name in names}
 
 
 def _providers(family: str) -> dict[str, list[str]]:
@@ -256,7 +270,6 @@ def _providers(family: str) -> dict[str, list[str]]:
 
 
 def _presets(kind: type[Any], name: str) -> Iterable[str]:
-    """Return the names by which a part can be asked for."""
     return getattr(kind, "presets", None) or (name,)
 
 

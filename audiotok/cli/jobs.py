@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import has_preset
+from audiotok.codecs.catalogue import shipped_codec
 from audiotok.codecs.load import load_in_backend
 from audiotok.runtime.batch.workers import Job
 from audiotok.runtime.files import decode_file, encode_file
@@ -15,6 +16,7 @@ from audiotok.tokens import TokenReader
 if TYPE_CHECKING:
     from audiotok.codecs.models.base import Codec
     from audiotok.runtime.exported import Exported
+    from audiotok.tokens.tokenizer import Tokenizer
 
 
 def encoder(codec: str, device: str, backend: str | None = None, **options: Any) -> Job:
@@ -28,6 +30,24 @@ def encoder(codec: str, device: str, backend: str | None = None, **options: Any)
     """
     model = load_in_backend(codec, device, backend)
     return lambda source, target: encode_file(model, source, target, **options).row()
+
+
+def tokenizer(codec: str, device: str, backend: str | None, jobs: int) -> Tokenizer:
+    """Return a codec that is loaded only as far as files are checked for it, or needed here.
+
+    Where workers code, this process can do without torch if the codec ships. Another one it loads,
+    so that only one process downloads or exports it.
+
+    Args:
+        codec: a name, a checkpoint or an exported folder.
+        device: as for `load_in_backend`.
+        backend: as for `load_in_backend`.
+        jobs: number of processes that code; 1 for this one.
+    """
+    if jobs == 1:
+        return load_in_backend(codec, device, backend)
+    light = shipped_codec(codec) if backend in (None, "torch") else None
+    return light or load_in_backend(codec, "cpu", backend)
 
 
 def decoder(codec: str | None, device: str, backend: str | None = None, **options: Any) -> Job:

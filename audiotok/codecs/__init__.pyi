@@ -1,6 +1,6 @@
 """Public names of `audiotok.codecs`."""
 
-from audiotok.codecs.checkpoint import CheckpointError as CheckpointError
+from audiotok.codecs.catalogue import CheckpointError as CheckpointError
 from audiotok.codecs.checkpoint import read_card as read_card
 from audiotok.codecs.checkpoint import save as save
 from audiotok.codecs.conformance import CheckResult as CheckResult

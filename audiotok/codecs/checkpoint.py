@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,26 +15,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from audiotok._platform import jsonfile
-from audiotok._platform.errors import Error
-from audiotok._platform.registry import find, find_preset, has_preset, names, parts
+from audiotok._platform.registry import find, find_preset, has_preset, parts
 from audiotok.codecs import external
+from audiotok.codecs.catalogue import CheckpointError as CheckpointError
+from audiotok.codecs.catalogue import hub_ids, local_weights, looks_like_id, name_at_hub
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.device import usable_device
 from audiotok.nn.finite import NotFiniteError, check_finite, not_finite
 from audiotok.nn.pretrained import hub, state_dicts
 from audiotok.nn.pretrained import reader as checkpoint_reader
-from audiotok.nn.pretrained.reader import FOLDER
+from audiotok.nn.pretrained.hub import FOLDER
 from audiotok.nn.pretrained.state_dicts import StateDictError, Weights
 
 log = logging.getLogger("audiotok")
 
-WEIGHTS = Path(__file__).parent / "weights"
 FORMAT = "audiotok 1"
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # as in "kyutai/mimi"
-
-
-class CheckpointError(Error, ValueError):
-    """A file that is no checkpoint or holds another codec, or weights that are missing."""
 
 
 def save(
@@ -137,10 +131,7 @@ def is_ours(path: Path) -> bool:
 def weights_of(name: str) -> Path | None:
     """Return the path of the local weights of codec `name`, shipped or in the cache, or None."""
     kind = find_preset("codecs", name)[0]
-    path = (kind.weights_folder or WEIGHTS) / f"{name}.safetensors"
-    if path.is_file():
-        return path
-    return hub.cached(name, kind.sources.get(name))
+    return local_weights(name, kind.sources.get(name), kind.weights_folder)
 
 
 def is_path(name_or_path: str | Path) -> bool:
@@ -242,7 +233,7 @@ def load(
         if find_preset("codecs", name)[0].own_weights:
             return build(name).eval().requires_grad_(False).to(device)
         path = weights_of(name) or _fetch(name)
-    elif _looks_like_id(name_or_path):
+    elif looks_like_id(name_or_path):
         known = ", ".join(hub_ids())
         raise CheckpointError(
             f"{name_or_path}: no such path, nor a Hugging Face repository known here ({known}); of "
@@ -251,39 +242,6 @@ def load(
     path = file_of(path)
     codec = _load_own(path, name) if is_ours(path) else _load_external(path, name)
     return codec.eval().requires_grad_(False).to(device)
-
-
-def hub_ids() -> dict[str, list[str]]:
-    """Return the Hugging Face repositories that hold published weights of codecs, and the names."""
-    ids: dict[str, list[str]] = {}
-    for part in names("codecs"):
-        for name, source in getattr(find("codecs", part), "sources", {}).items():
-            for repo in filter(None, (source.repo, source.copy)):
-                ids.setdefault(repo, []).append(name)
-    return ids
-
-
-def name_at_hub(name_or_path: str | Path) -> str | None:
-    """Return the name of the codec that the id of a Hugging Face repository stands for, or None.
-
-    Raises:
-        CheckpointError: there are several codecs in that repository.
-    """
-    if not _looks_like_id(name_or_path):
-        return None
-    codecs = hub_ids().get(str(name_or_path), [])
-    if len(codecs) > 1:
-        ways = " or ".join(codecs)
-        raise CheckpointError(f"{name_or_path}: holds several codecs: load {ways} by name")
-    return codecs[0] if codecs else None
-
-
-def _looks_like_id(name_or_path: str | Path) -> bool:
-    """Return whether this may be the id of a Hugging Face repository, and is no path."""
-    path = Path(name_or_path)
-    if isinstance(name_or_path, Path) or not HUB_ID.fullmatch(name_or_path):
-        return False
-    return not (path.exists() or path.parent.is_dir() or path.suffix in hub.SUFFIXES)
 
 
 def _fetch(name: str) -> Path:

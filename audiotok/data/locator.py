@@ -18,8 +18,8 @@ from audiotok._platform.console import one_line, plain
 from audiotok._platform.errors import Error, InputError
 from audiotok._platform.jsonfile import parse
 from audiotok._platform.optional import optional_import
-from audiotok.audio.audio import AudioFileError, Source, open_audio
-from audiotok.audio.decoders import Decoder
+from audiotok.audio.decoders import AudioFileError, Decoder
+from audiotok.audio.reader import Source, open_audio
 from audiotok.data.commands import CommandError, run, run_once, withheld
 from audiotok.data.transient import TransientError, is_transient
 

@@ -54,12 +54,18 @@ def is_exported(path: str | Path) -> bool:
 def read_metadata(folder: str | Path) -> dict[str, Any]:
     """Read codec.json, and check that each file it lists is intact and holds finite weights.
 
+    Args:
+        folder: folder of an exported codec; or the JSON file of graphs that ship beside weights.
+
     Raises:
         ExportError: there is no exported codec or it is damaged; says which file.
     """
-    folder = Path(folder)
+    file = Path(folder)
+    if file.suffix != ".json":
+        file = file / METADATA
+    folder = file.parent
     try:
-        content = jsonfile.parse((folder / METADATA).read_bytes(), str(folder / METADATA))
+        content = jsonfile.parse(file.read_bytes(), str(file))
         old = content["format"] == FIRST
         if content["format"] != FORMAT and not old:
             problem = f"written as {content['format']!r}, not {FORMAT!r}"
@@ -76,6 +82,8 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
             if name:
                 problem = f"tensor {name!r} holds NaN or infinity"
                 raise ExportError(f"{file}: {problem}: export a checkpoint that does not")
+        if "data" in content:  # weights that graphs read from the checkpoint beside them
+            _check_data(folder / Path(content["data"]["file"]).name, content["data"]["sha256"])
         _check_values(content)
         return content
     except FileNotFoundError as error:
@@ -87,6 +95,14 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
         if isinstance(error, ExportError):
             raise
         raise ExportError(f"{folder / METADATA}: damaged ({error}): export it again") from None
+
+
+def _check_data(file: Path, sha256: str) -> None:
+    """Raise ExportError unless a file that graphs read weights from is the one they are of."""
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != sha256:
+        raise ExportError(f"{file}: not the weights that the graphs beside it are of: ship both")
 
 
 def _check_values(content: dict[str, Any]) -> None:

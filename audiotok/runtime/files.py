@@ -15,6 +15,7 @@ import soundfile
 from audiotok.audio.decoders import AudioFileError
 from audiotok.audio.reader import open_audio, resampled
 from audiotok.audio.writer import Sink
+from audiotok.runtime.describe import describe_tokens
 from audiotok.runtime.session import CodingSession
 from audiotok.runtime.sessions import Decoding, Encoding
 from audiotok.tokens import (
@@ -24,7 +25,6 @@ from audiotok.tokens import (
     TokenReader,
     TokenWriter,
 )
-from audiotok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
     from audiotok.runtime.base import RunnableCodec
@@ -150,7 +150,7 @@ def decode_file(
 
 
 def is_encoded(
-    codec: RunnableCodec[Any],
+    codec: Tokenizer,
     source: str | Path,
     target: str | Path,
     *,
@@ -281,39 +281,3 @@ def _report(source: str | Path, target: str | Path, tokens: Path, began: float) 
         **{key: facts[key] for key in ("seconds", "frames", "streams")},
         **{key: facts[key] for key in ("nominal_kbps", "file_kbps")},
     )
-
-
-def describe_tokens(path: str | Path) -> dict[str, Any]:
-    """Return header, length and bit rates of a .tok file, as JSON.
-
-    Raises:
-        TokenFileError: the file cannot be read.
-    """
-    path = Path(path)
-    with TokenReader(path) as reader:
-        header, seconds = reader.header, reader.samples / reader.header.sample_rate
-        size = path.stat().st_size
-        return {
-            "file": str(path),
-            **header.to_json(),
-            "frames": reader.frames,
-            "samples": reader.samples,
-            "original_samples": reader.original_samples,
-            "seconds": seconds,
-            "nominal_kbps": round(Tokens.load(path, start=0, end=0).kbps, 4),
-            "bytes": size,
-            "file_kbps": round(size * 8 / 1000 / seconds, 4) if seconds else None,
-        }
-
-
-def describe_audio(path: str | Path) -> dict[str, Any]:
-    """Return the header of an audio file as JSON, with None for what it lacks.
-
-    Raises:
-        AudioFileError: the file cannot be read.
-    """
-    with open_audio(path) as audio:
-        samples = audio.samples
-        seconds = None if samples is None else samples / audio.rate
-        facts = {"rate": audio.rate, "channels": audio.channels}
-        return {"file": audio.name, **facts, "samples": samples, "seconds": seconds}

@@ -15,9 +15,9 @@ from typer.models import ArgumentInfo, OptionInfo
 
 def cli(_: str = "") -> str:
     """Return a section for every command: usage, help, arguments and options."""
-    from audiotok.__main__ import app
+    from audiotok.cli.program import program
 
-    return "\n\n".join(_commands(app, "audiotok", "##"))
+    return "\n\n".join(_commands(program(), "audiotok", "##"))
 
 
 def _commands(app: Typer, path: str, level: str) -> Iterator[str]:

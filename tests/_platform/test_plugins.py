@@ -214,8 +214,8 @@ def test_help_reads_no_entry_points():
     """Which would take a tenth of its time."""
     code = (
         "import sys; sys.argv = ['audiotok', '--help']\n"
-        "from audiotok.__main__ import app\n"
-        "app(standalone_mode=False)\n"
+        "from audiotok.cli.program import program\n"
+        "program()(standalone_mode=False)\n"
         "print('importlib.metadata' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,13 +18,13 @@ import typer
 from commandline import COMMAND, audiotok, environment, recording, small
 
 import audiotok as package
-from audiotok.__main__ import app
 from audiotok.cli.console import as_options
+from audiotok.cli.program import program
 
 
 def _paths(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the words of every command, those with commands of their own included."""
-    command = command or typer.main.get_command(app)
+    command = command or typer.main.get_command(program())
     yield path
     for name, below in getattr(command, "commands", {}).items():
         yield from _paths(below, (*path, name))

@@ -18,11 +18,11 @@ from audiotok.corpus import Corpus
 DRIVER = """
 import json, sys
 from audiotok.cli.console import outcome
-from audiotok.__main__ import app
+from audiotok.cli.program import program
 if __name__ == "__main__":
     for arguments in json.loads(sys.argv[1]):
         sys.argv = ["audiotok", *arguments]
-        print("#", outcome(app), flush=True)
+        print("#", outcome(program()), flush=True)
 """
 TRAINED = """
 import sys

@@ -36,6 +36,7 @@ from audiotok.codecs.models.speech import Speech
 from audiotok.runtime.backends.onnx import Onnx
 from audiotok.runtime.exported import FIRST, METADATA, Exported, ExportError, read_metadata
 from audiotok.runtime.initializers import not_finite
+from audiotok.runtime.sessions import Encoding
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
@@ -232,7 +233,7 @@ def test_long_audio_takes_no_more_memory(made: tuple[Codec, Path, Done]):
             return super().run(graph, inputs)
 
     exported.graphs = Counted(exported.graphs.graphs)
-    run_ = exported.encoding()
+    run_ = Encoding(exported.executor)
     for _ in range(40):
         run_.push(np.zeros((1, 1, 16000), np.float32))
     assert max(longest) == exported.plan.block * exported.frame_size

@@ -27,7 +27,8 @@ from audiotok.corpus import Corpus, CorpusError
 from audiotok.corpus.build import BuildSummary, build
 from audiotok.corpus.build import run as running
 from audiotok.corpus.build.executors.base import BuildExecutor
-from audiotok.corpus.build.worker import EncodedRecording, Outcome, Task, Work, Worker
+from audiotok.corpus.build.work import EncodedRecording, Outcome, Task, Work
+from audiotok.corpus.build.worker import Worker
 from audiotok.corpus.change import merge
 from audiotok.data.locator import ListingError
 from audiotok.tokens import TokenFileError

@@ -28,7 +28,8 @@ from audiotok.corpus.build import BuildSummary, build
 from audiotok.corpus.build import run as running
 from audiotok.corpus.build import worker as staging
 from audiotok.corpus.build.executors.local import Local
-from audiotok.corpus.build.worker import Work, Worker
+from audiotok.corpus.build.work import Work
+from audiotok.corpus.build.worker import Worker
 from audiotok.corpus.change import merge
 from audiotok.corpus.check import is_sound
 from audiotok.corpus.inputs import INPUTS

@@ -18,10 +18,9 @@ from audiotok import load
 from audiotok.audio.audio import Audio, AudioFileError
 from audiotok.audio.writer import Sink
 from audiotok.codecs.models.base import Codec, WrongTokensError
+from audiotok.runtime.describe import describe_audio, describe_tokens
 from audiotok.runtime.files import (
     decode_file,
-    describe_audio,
-    describe_tokens,
     encode_file,
     is_decoded,
     is_encoded,
@@ -132,11 +131,11 @@ def test_decoding_never_holds_the_whole(
     held: list[int] = []
 
     class Counted(Decoding):
-        def push(self, codes: torch.Tensor) -> torch.Tensor:
-            held.append(codes.shape[2])
-            return super().push(codes)
+        def push(self, x: torch.Tensor, /) -> torch.Tensor:
+            held.append(x.shape[2])
+            return super().push(x)
 
-    monkeypatch.setattr("audiotok.runtime.sessions.Decoding", Counted)
+    monkeypatch.setattr("audiotok.runtime.files.Decoding", Counted)
     codec.encode(Audio(torch.zeros(1, 16000 * 11), 16000)).save(tmp_path / "a.tok")
     wrote: list[int] = []
     write = Sink.write

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -49,6 +50,12 @@ Context = Annotated[
     ),
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of parallel processes.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, help="Number of threads of a process. Default: the cores, shared."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -61,19 +68,27 @@ def checked(codec: Kind, codebooks: int | None) -> Kind:
     return codec
 
 
-def live_codec(name: str, device: str, *, threads: int = 1) -> Codec:
+def limit_threads(threads: int | None) -> None:
+    """Set the number of threads of this process and of those that it starts; None leaves it."""
+    if threads is None:
+        return
+    from audiotok.runtime.backends.base import limit_threads as limit_process
+
+    limit_process(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of torch, where it is not loaded yet
+
+
+def live_codec(name: str, device: str, *, threads: int | None = None) -> Codec:
     """Load a codec to run frame by frame; a frame is too little work for several threads.
 
     Args:
         name: a codec or a checkpoint.
         device: where it runs.
-        threads: number of torch's threads in this process.
+        threads: number of torch's threads in this process; 1 if None.
     """
-    import torch
-
     from audiotok.codecs.load import load_once
 
-    torch.set_num_threads(threads)
+    limit_threads(threads or 1)
     return load_once(name, device)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Device, Jobs, Json
+from audiotok.cli.commands.base import Device, Jobs, Json, Threads, limit_threads
 
 if TYPE_CHECKING:
     from audiotok.evaluation.results import Results
@@ -60,6 +60,7 @@ def bench(
         Many, typer.Option("--set", help="Setting that overrides the recipe: section.key=value.")
     ] = None,
     jobs: Jobs = 1,
+    threads: Threads = None,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -95,6 +96,7 @@ def bench(
         given[f"models.{part}"] = name
     chosen = [f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None]
     known = read_toml(BenchRecipe, recipe, [*chosen, *(settings or [])])
+    limit_threads(threads)
     finished = work(known, out or Path("bench"), jobs=jobs, device=device, imports=codecs or ())
     if as_json:
         show.as_json([vars(mean) for mean in finished.results.means])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Json
 
@@ -18,17 +20,24 @@ def codecs(as_json: Json = False) -> None:
       audiotok codecs
       audiotok codecs --json
     """
-    from audiotok._platform.registry import PluginError, presets
-    from audiotok.codecs.checkpoint import describe
-    from audiotok.codecs.external import ExternalCodecError
+    from audiotok._platform.errors import Error
+    from audiotok._platform.registry import presets
+    from audiotok.codecs.catalogue import facts
 
     rows = []
     for name in presets("codecs"):
         try:
-            rows.append(describe(name, read=False))
-        except (PluginError, ExternalCodecError) as error:  # the others are listed all the same
+            rows.append(facts(name) or _described(name))
+        except Error as error:  # the others are listed all the same
             show.error(error)
     if as_json:
         show.as_json(rows)
     else:
         show.codecs(rows)
+
+
+def _described(name: str) -> dict[str, Any]:
+    """Return the facts about a codec of which only its code knows them."""
+    from audiotok.codecs.checkpoint import describe  # imports torch
+
+    return describe(name, read=False)

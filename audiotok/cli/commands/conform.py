@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Device, Json
+from audiotok.cli.commands.base import Device, Json, Threads, limit_threads
 
 PANEL = "Codecs and files"
 
@@ -22,6 +22,7 @@ def conform(
         Path | None, typer.Option(help="Recording to test with, at least 3 s long. Default: noise.")
     ] = None,
     device: Device = "cpu",
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Run all conformance checks on a codec, shipped or yours, and print a certificate.
@@ -42,6 +43,7 @@ def conform(
     from audiotok.codecs.load import load_once
     from audiotok.codecs.models.base import Codec
 
+    limit_threads(threads)
     model = imported(codec) if is_import(codec) else None
     if model is None or isinstance(model, Codec):
         model = load_once(codec, device)

@@ -10,7 +10,15 @@ import typer
 
 from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Codebooks, CodecName, Device, Force, Json
+from audiotok.cli.commands.base import (
+    Codebooks,
+    CodecName,
+    Device,
+    Force,
+    Json,
+    Threads,
+    limit_threads,
+)
 
 PANEL = "Corpora"
 
@@ -48,6 +56,7 @@ def build(
         int,
         typer.Option("--jobs", "-j", help="Number of parallel processes; 0: one a core or GPU."),
     ] = 0,
+    threads: Threads = None,
     readers: Annotated[
         int,
         typer.Option(
@@ -105,8 +114,7 @@ def build(
       audiotok corpus build data/train -o part-3 --shard 3/16
     """
     from audiotok.corpus.build import build as run
-    from audiotok.corpus.build.forecast import forecast
-    from audiotok.corpus.build.worker import Work
+    from audiotok.corpus.build.work import Work
 
     work = Work(
         codec=codec,
@@ -115,7 +123,9 @@ def build(
         readers=readers or (1 if device == "cpu" else 8),
         group=group,
         commands=commands,
+        threads=threads or 1,
     )
+    limit_threads(threads)
     options: dict[str, Any] = {
         "kind": kind,
         "audio": audio,
@@ -123,6 +133,8 @@ def build(
         "limit": round(shard_mb * (1 << 20)),
     }
     if dry_run:
+        from audiotok.corpus.build.forecast import forecast  # imports torch
+
         estimate = forecast(listing, work, workers=jobs, **options)
         show.as_json(asdict(estimate)) if as_json else show.facts(estimate.words())
         return

@@ -18,7 +18,9 @@ from audiotok.cli.commands.base import (
     Json,
     Out,
     Paths,
+    Threads,
     checked,
+    limit_threads,
     reported,
 )
 
@@ -46,6 +48,7 @@ def decode(
     backend: Backend = None,
     device: Device = "cpu",
     jobs: Jobs = 1,
+    threads: Threads = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -57,8 +60,7 @@ def decode(
       audiotok decode tokens/ -o decoded/ --format flac --codebooks 4
     """
     from audiotok.audio.writer import FORMATS
-    from audiotok.cli.jobs import codec_for, decoder
-    from audiotok.codecs.load import load_in_backend
+    from audiotok.cli.jobs import codec_for, decoder, tokenizer
     from audiotok.runtime.batch.plan import plan
     from audiotok.runtime.batch.run import run
     from audiotok.runtime.files import is_decoded
@@ -68,6 +70,7 @@ def decode(
         raise show.UsageError(f"--format {suffix[1:]}: not one of {' '.join(FORMATS)}")
     if codebooks is not None and codebooks < 1:
         raise show.UsageError(f"--codebooks {codebooks}: there is at least 1")
+    limit_threads(threads)
     planned = plan(paths, out, suffixes=[".tok"], suffix=suffix, makes=FORMATS)
     options: dict[str, Any] = {"codebooks": codebooks, "original_rate": rate == "original"}
 
@@ -80,6 +83,6 @@ def decode(
         return is_decoded(codec_for(source, codec, own_device, backend), source, target, **options)
 
     if codec is not None:
-        checked(load_in_backend(codec, own_device, backend), codebooks)
+        checked(tokenizer(codec, device, backend, jobs), codebooks)
     build = partial(decoder, codec, device, backend, force=force, **options)
     reported(run(build, planned, done=done, jobs=jobs, verb="decoding"), "decoded", as_json)

@@ -17,7 +17,9 @@ from audiotok.cli.commands.base import (
     Jobs,
     Json,
     Out,
+    Threads,
     checked,
+    limit_threads,
     reported,
 )
 
@@ -38,6 +40,7 @@ def encode(
     backend: Backend = None,
     device: Device = "cpu",
     jobs: Jobs = 1,
+    threads: Threads = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -52,14 +55,14 @@ def encode(
       audiotok encode recordings/ -o tokens/ --jobs 4
       ffmpeg -i film.mkv -f wav - | audiotok encode - -o film.tok
     """
-    from audiotok.cli.jobs import encoder
-    from audiotok.codecs.load import load_in_backend
+    from audiotok.cli.jobs import encoder, tokenizer
     from audiotok.runtime.batch.plan import AUDIO, plan
     from audiotok.runtime.batch.run import run
     from audiotok.runtime.files import is_encoded
 
+    limit_threads(threads)
     planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
-    model = checked(load_in_backend(codec, device if jobs == 1 else "cpu", backend), codebooks)
+    model = checked(tokenizer(codec, device, backend, jobs), codebooks)
     options: dict[str, Any] = {"codebooks": codebooks, "split": channels == "split"}
 
     def done(source: Path, target: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Codebooks, Force, Json
+from audiotok.cli.commands.base import Codebooks, Force, Json, Threads, limit_threads
 
 PANEL = "Codecs and files"
 
@@ -39,6 +39,7 @@ def export(
         Path | None,
         typer.Option(help="Recording for the parity check. Default: a synthetic voice."),
     ] = None,
+    threads: Threads = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -57,6 +58,7 @@ def export(
     from audiotok.codecs.checkpoint import load
     from audiotok.codecs.export.folder import export as work
 
+    limit_threads(threads)
     recording = None if audio is None else Audio.load(audio, end=10.0).mono()
     options: dict[str, Any] = {"steps": stepwise, "rings": rings, "int8": int8}
     description = work(

@@ -28,16 +28,13 @@ def info(
       audiotok info talk.tok
       audiotok info speech --json
     """
-    from audiotok.runtime.exported import is_exported, read_metadata
-    from audiotok.runtime.files import describe_audio, describe_tokens
+    from audiotok.runtime.describe import describe_audio, describe_tokens
 
     path = Path(what)
     if path.suffix == ".tok":
         facts = describe_tokens(path)
-    elif is_exported(path):
-        facts = read_metadata(path)
     else:
-        facts = _of_codec(what) or describe_audio(what)
+        facts = _of_folder(path) or _of_codec(what) or describe_audio(what)
     if as_json:
         show.as_json(facts)
     else:
@@ -55,15 +52,25 @@ def _shortened(value: Any) -> Any:
     )
 
 
+def _of_folder(path: Path) -> dict[str, Any] | None:
+    """Return the facts about an exported codec; None for anything else."""
+    if path.is_file():
+        return None
+    from audiotok.runtime.exported import is_exported, read_metadata
+
+    return read_metadata(path) if is_exported(path) else None
+
+
 def _of_codec(what: str) -> dict[str, Any] | None:
     """Return the facts about a codec or a checkpoint; None for an audio file."""
     from audiotok._platform.registry import presets
-    from audiotok.codecs.checkpoint import describe, name_at_hub
-    from audiotok.nn.pretrained.hub import SUFFIXES
-    from audiotok.nn.pretrained.reader import is_folder
+    from audiotok.codecs.catalogue import name_at_hub
+    from audiotok.nn.pretrained.hub import SUFFIXES, is_folder
 
     path = Path(what)
     if what in presets("codecs") or name_at_hub(what) or path.suffix in SUFFIXES or is_folder(path):
+        from audiotok.codecs.checkpoint import describe  # imports torch
+
         return describe(what)
     if not path.suffix and what != "-" and not os.path.lexists(path):
         raise InputError(f"{what}: neither a file nor a codec ({' '.join(presets('codecs'))})")

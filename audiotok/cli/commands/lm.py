@@ -9,7 +9,7 @@ import typer
 
 from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Device, Force, Json
+from audiotok.cli.commands.base import Device, Force, Json, Threads, limit_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,7 @@ def train(
         typer.Option("--set", help="Setting that overrides the recipe: section.key=value."),
     ] = None,
     device: Device = "cpu",
+    threads: Threads = None,
     minutes: Annotated[float, typer.Option(help="Time limit in minutes; 0: no limit.")] = 0,
 ) -> None:
     """Train a language model from a recipe. Run again to resume.
@@ -49,6 +50,7 @@ def train(
     from audiotok.lm.loop import train as work
     from audiotok.lm.recipe import LmRecipe
 
+    limit_threads(threads)
     known = read_toml(LmRecipe, recipe, settings)
     weights = work(known, out or Path("runs") / recipe.stem, device=device, minutes=minutes)
     show.line(f"weights: {weights}")
@@ -128,6 +130,7 @@ def generate(
     ] = 50,
     seed: Annotated[int, typer.Option(help="Random seed for sampling.")] = 0,
     device: Device = "cpu",
+    threads: Threads = None,
     force: Force = False,
 ) -> None:
     """Generate audio with a model: from text, as the continuation of a prompt, or freely.
@@ -147,6 +150,7 @@ def generate(
     from audiotok.lm.phonetic import Reader
     from audiotok.runtime.stream import Stream
 
+    limit_threads(threads)
     speaker, layout = load_model(model, device=device)
     codec = codec_of(layout)
     prompt_codes = _prompt(codec, prompt, prompt_seconds) if prompt else None
@@ -232,6 +236,7 @@ def score(
         ),
     ] = False,
     device: Device = "cpu",
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Score a model by the bits per second of audio that recordings cost it: fewer is better.
@@ -250,6 +255,7 @@ def score(
     from audiotok.lm.recipe import LmData
     from audiotok.lm.score import prefers_original
 
+    limit_threads(threads)
     known, layout = load_model(model, device=device)
     source = Corpus(corpus)
     if source.fingerprint != layout.fingerprint:

@@ -11,7 +11,15 @@ import typer
 
 from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Codebooks, CodecName, Device, Force, checked, live_codec
+from audiotok.cli.commands.base import (
+    Codebooks,
+    CodecName,
+    Device,
+    Force,
+    Threads,
+    checked,
+    live_codec,
+)
 
 PANEL = "Live"
 
@@ -37,6 +45,7 @@ def mic(
     ] = False,
     force: Force = False,
     device: Device = "cpu",
+    threads: Threads = None,
 ) -> None:
     """Code the microphone live and play it back, with level, rate and latency. Ctrl-C ends it.
 
@@ -54,7 +63,7 @@ def mic(
     if out is not None and out.exists() and not force:
         raise InputError(f"{out}: exists already; --force overwrites it")
     microphone.library()
-    model = checked(live_codec(codec, device), codebooks)
+    model = checked(live_codec(codec, device, threads=threads), codebooks)
     with meter.meter() as show_level, out.open("wb") if out else nullcontext() as file:
         last = None
 

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Backend, Codebooks, CodecName, Device, Force, Json, checked
+from audiotok.cli.commands.base import (
+    Backend,
+    Codebooks,
+    CodecName,
+    Device,
+    Force,
+    Json,
+    Threads,
+    checked,
+    limit_threads,
+)
 
 PANEL = "Tokens"
 
@@ -20,6 +30,7 @@ def roundtrip(
     codebooks: Codebooks = None,
     backend: Backend = None,
     device: Device = "cpu",
+    threads: Threads = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -32,6 +43,7 @@ def roundtrip(
     from audiotok.codecs.load import load_in_backend
     from audiotok.evaluation.roundtrip import roundtrip as work
 
+    limit_threads(threads)
     model = checked(load_in_backend(codec, device, backend), codebooks)
     result = work(model, path, out, codebooks=codebooks, force=force)
     if as_json:

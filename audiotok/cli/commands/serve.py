@@ -141,13 +141,9 @@ def serve(
 def _model(name: str, device: str, backend: str | None, threads: int) -> Codec | Exported:
     """Load the codec to serve, with so many threads."""
     from audiotok.codecs.load import load
-    from audiotok.runtime.backends.onnx import Onnx
     from audiotok.runtime.exported import is_exported
 
     backend = backend or ("onnx" if is_exported(name) else "torch")
     if backend == "torch":
         return live_codec(name, device, threads=threads)
-    model = load(name, backend=backend, device=device, threads=threads)
-    if isinstance(model.graphs, Onnx):
-        model.graphs.spins = False  # busy waiting would take the sockets' core
-    return model
+    return load(name, backend=backend, device=device, threads=threads)

@@ -9,7 +9,15 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Codebooks, CodecName, Context, Device, checked, live_codec
+from audiotok.cli.commands.base import (
+    Codebooks,
+    CodecName,
+    Context,
+    Device,
+    Threads,
+    checked,
+    live_codec,
+)
 
 PANEL = "Live"
 Format = Annotated[
@@ -42,6 +50,7 @@ def encode(
     ] = 1,
     context: Context = None,
     device: Device = "cpu",
+    threads: Threads = None,
     stats: Stats = False,
 ) -> None:
     """Encode raw PCM from stdin to tokens on stdout, each frame as soon as it is complete.
@@ -61,7 +70,7 @@ def encode(
     from audiotok.serving.live.meter import pipe_summary
     from audiotok.serving.live.pipe import encode_pcm
 
-    model = checked(live_codec(codec, device), codebooks)
+    model = checked(live_codec(codec, device, threads=threads), codebooks)
     with DeferredInterrupts() as interrupts:
         done = encode_pcm(
             model,
@@ -91,6 +100,7 @@ def decode(
     encoding: Format = "s16le",
     context: Context = None,
     device: Device = "cpu",
+    threads: Threads = None,
     stats: Stats = False,
 ) -> None:
     """Decode tokens from stdin to raw PCM on stdout, each frame as soon as it arrives.
@@ -112,7 +122,7 @@ def decode(
     if codebooks is not None and not 1 <= codebooks <= available:
         raise show.UsageError(f"--codebooks {codebooks}: these tokens have 1 to {available}")
     done = decode_pcm(
-        live_codec(codec or source.header.codec, device),
+        live_codec(codec or source.header.codec, device, threads=threads),
         source,
         out,
         rate=rate,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Device
+from audiotok.cli.commands.base import Device, Threads, limit_threads
 
 PANEL = "Training"
 
@@ -23,6 +23,7 @@ def train(
         typer.Option("--set", help="Setting that overrides the recipe: section.key=value."),
     ] = None,
     device: Device = "cpu",
+    threads: Threads = None,
     minutes: Annotated[float, typer.Option(help="Time limit in minutes; 0: no limit.")] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only estimate time and memory, from a few steps.")
@@ -38,6 +39,7 @@ def train(
     """
     from audiotok.training.recipe import read_recipe
 
+    limit_threads(threads)
     known = read_recipe(recipe, settings)
     if dry_run:
         from audiotok.training.estimate import estimate

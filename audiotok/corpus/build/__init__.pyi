@@ -3,4 +3,4 @@
 from audiotok.corpus.build.executors.base import BuildExecutor as BuildExecutor
 from audiotok.corpus.build.run import BuildSummary as BuildSummary
 from audiotok.corpus.build.run import build as build
-from audiotok.corpus.build.worker import Work as Work
+from audiotok.corpus.build.work import Work as Work

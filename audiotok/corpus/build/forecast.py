@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from audiotok._platform.errors import InputError
 from audiotok.corpus.build.executors.base import cores
 from audiotok.corpus.build.run import listing_of
-from audiotok.corpus.build.worker import Work, Worker
+from audiotok.corpus.build.work import Work
+from audiotok.corpus.build.worker import Worker
 from audiotok.corpus.write import SHARD_BYTES
 from audiotok.data.locator import opened
 from audiotok.data.sources.base import ALL, Item, Split

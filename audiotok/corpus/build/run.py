@@ -15,17 +15,18 @@ from audiotok._platform.console import error, stderr_console
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find, name_of, names, parts
 from audiotok.audio.decoders import AUDIO
+from audiotok.codecs.catalogue import shipped_codec
 from audiotok.codecs.load import load_once
-from audiotok.codecs.models.base import Codec
 from audiotok.corpus.base import CorpusError, CorpusInfo
 from audiotok.corpus.build.changes import ChangeCheck, chained, other_listing
 from audiotok.corpus.build.folder import finished
 from audiotok.corpus.build.progress import BuildProgress
 from audiotok.corpus.build.state import State
-from audiotok.corpus.build.worker import EncodedRecording, Task, Work
+from audiotok.corpus.build.work import EncodedRecording, Task, Work
 from audiotok.corpus.write import SHARD_BYTES
 from audiotok.data.locator import normal_path
 from audiotok.data.sources.base import ALL, Item, Listing, Split
+from audiotok.tokens.tokenizer import Tokenizer
 
 log = logging.getLogger("audiotok")
 
@@ -112,7 +113,7 @@ def _listing_of(path: str, kind: str) -> Listing:
 
 
 def info_of(
-    codec: Codec, listing: str, part: Split, codebooks: int | None, audio: str = ""
+    codec: Tokenizer, listing: str, part: Split, codebooks: int | None, audio: str = ""
 ) -> CorpusInfo:
     """Return the content of corpus.json before there are shards.
 
@@ -128,7 +129,7 @@ def info_of(
     return CorpusInfo(
         codec=codec.name,
         fingerprint=codec.fingerprint,
-        sizes=tuple(codec.sizes[: codec.quantizer.check(codebooks)]),
+        sizes=tuple(codec.sizes[: codec.kept(codebooks)]),
         sample_rate=codec.sample_rate,
         frame_size=codec.frame_size,
         channels=codec.channels,
@@ -188,7 +189,7 @@ def build(
     """
     listing = normal_path(listing)
     out, source = Path(out), listing_of(listing, kind, audio)
-    codec = load_once(work.codec, "cpu")
+    codec = shipped_codec(work.codec) or load_once(work.codec, "cpu")
     info = info_of(codec, listing, part, work.codebooks, audio)
     work = replace(work, fingerprint=codec.fingerprint)
     compared = ChangeCheck(listing, keep=keep_changed)

@@ -32,7 +32,7 @@ from audiotok.corpus.base import CorpusError, CorpusInfo, hashed
 from audiotok.corpus.build.commits import Bad, CommitRecord, HashSet, is_whole, read_commit
 from audiotok.corpus.build.folder import check, clear, finished, normal_job, remove
 from audiotok.corpus.build.log import Log, Record, records
-from audiotok.corpus.build.worker import EncodedRecording
+from audiotok.corpus.build.work import EncodedRecording
 from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, inputs_bytes, read_inputs
 from audiotok.corpus.write import (
     ShardCutter,

@@ -13,12 +13,9 @@ for each codec. A file copied there by hand is used like a downloaded one.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import logging
 import os
 import sys
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -29,6 +26,7 @@ from audiotok._platform.errors import Error
 log = logging.getLogger("audiotok")
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin")
+FOLDER = ("model.safetensors", "pytorch_model.bin")  # weights files of Hugging Face repositories
 TRIES = 5  # consecutive connections without new bytes
 TIMEOUT = 30  # seconds without a byte
 
@@ -68,6 +66,11 @@ class PublishedWeights:
         """Address to download the file from; "" if there is none."""
         hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         return self.url or (f"{hub}/{self.repo}/resolve/main/{self.file}" if self.repo else "")
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether this is the folder of a Hugging Face repository with weights."""
+    return any((path / name).is_file() for name in FOLDER)
 
 
 def cache_folder() -> Path:
@@ -126,12 +129,19 @@ def fetch(codec: str, source: PublishedWeights) -> Path:
 def _huggingface_file(source: PublishedWeights) -> Path | None:
     """Return the file in the cache of huggingface_hub, or None; also if that is not installed."""
     try:
-        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub import constants
     except ImportError:
         return None
     places = ((source.repo, source.file), (source.copy, "model.safetensors"))
-    paths = (try_to_load_from_cache(repo, file) for repo, file in places if repo)
-    return next((Path(path) for path in paths if isinstance(path, str)), None)
+    for repo, file in places:
+        # Its functions take 0.1 s to import; most often there is no folder of the repository.
+        if repo and Path(constants.HF_HUB_CACHE, f"models--{repo.replace('/', '--')}").is_dir():
+            from huggingface_hub import try_to_load_from_cache
+
+            path = try_to_load_from_cache(repo, file)
+            if isinstance(path, str):
+                return Path(path)
+    return None
 
 
 # -- over https ------------------------------------------------------------------------------------
@@ -191,6 +201,9 @@ class _Download:
 
     def receive(self) -> None:
         """Download the whole file into `part`."""
+        import http.client  # with urllib's, 40 ms for who has the weights
+        import urllib.error
+
         tries = 0
         while True:
             before = self._size()
@@ -208,6 +221,8 @@ class _Download:
                     raise self._lost(str(getattr(error, "reason", error))) from None
 
     def _connect(self) -> None:
+        import urllib.request
+
         have = self._size()
         request = urllib.request.Request(self.address, headers={"User-Agent": "audiotok"})
         if have:

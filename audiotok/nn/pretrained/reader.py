@@ -15,6 +15,7 @@ from torch import Tensor
 
 from audiotok._platform import jsonfile
 from audiotok._platform.errors import Error
+from audiotok.nn.pretrained.hub import FOLDER
 from audiotok.nn.pretrained.state_dicts import Weights
 
 # Keys of the weights in checkpoints that hold more, in order of preference: audiocraft (whose
@@ -29,14 +30,6 @@ WRAPPERS = (
     *("module.", "_orig_mod.", "model.", "generator.", "codec."),
     *("model_g.", "net_g.", "net.", "_forward_module."),
 )
-FOLDER = ("model.safetensors", "pytorch_model.bin")  # weights files of Hugging Face repositories
-
-
-def is_folder(path: Path) -> bool:
-    """Return whether this is the folder of a Hugging Face repository with weights."""
-    return any((path / name).is_file() for name in FOLDER)
-
-
 OTHERS = {b"RIFF": "audio", b"fLaC": "audio", b"OggS": "audio"}  # first bytes of files
 
 

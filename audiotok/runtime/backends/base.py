@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from threading import Lock
 from typing import Any, ClassVar, Literal
@@ -13,13 +14,20 @@ from audiotok._platform.errors import InputError
 Precision = Literal["float32", "bfloat16"]
 Arrays = Mapping[str, np.ndarray]
 
-_threads: int | None = None  # default number of threads per graph in this process
+_threads: int | None = None  # number of threads in this process, as far as it was set
 
 
 def limit_threads(threads: int) -> None:
-    """Set the default number of threads that a graph may use in this process."""
+    """Set the number of threads that a graph, or torch, may use in this process."""
     global _threads
     _threads = threads
+    if torch := sys.modules.get("torch"):  # else OMP_NUM_THREADS tells it
+        torch.set_num_threads(threads)
+
+
+def thread_limit() -> int | None:
+    """Return the number that `limit_threads` has set in this process, or None."""
+    return _threads
 
 
 class Backend:

@@ -13,14 +13,7 @@ from audiotok.runtime.backends.base import Arrays, Backend
 
 
 class Onnx(Backend):
-    """Backend of onnxruntime on the CPU.
-
-    Attributes:
-        spins: whether its threads spin while they wait for each other, which is fastest for a
-            single program but takes the cores away from others.
-    """
-
-    spins: bool = True
+    """Backend of onnxruntime on the CPU."""
 
     def prepare(self, file: Path) -> Any:
         """See `Backend.prepare`; this is a session on the CPU."""
@@ -28,8 +21,8 @@ class Onnx(Backend):
         options = ort.SessionOptions()
         options.log_severity_level = 3  # no warnings, which are only about inferred shapes
         options.intra_op_num_threads = self.threads or 0
-        spinning = ("session.intra_op.allow_spinning", str(int(self.spins)))
-        options.add_session_config_entry(*spinning)
+        # Threads that spin while they wait take the cores away from everything else.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base class

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from audiotok._platform.atomic import remove_stale_parts
 from audiotok._platform.console import error, stderr_console
-from audiotok.runtime.backends.base import limit_threads
+from audiotok.runtime.backends.base import limit_threads, thread_limit
 from audiotok.runtime.batch.plan import Failure, FilePlan
 from audiotok.runtime.batch.workers import Job, Pair, explain_error, run_one, run_pool
 
@@ -105,7 +105,7 @@ def _results(
 ) -> Generator[tuple[Pair, dict[str, Any]], None, None]:
     jobs = min(jobs, len(todo))
     if jobs > 1 and all(str(source) != "-" for source, _ in todo):  # only this process has stdin
-        threads = max(1, (os.cpu_count() or 1) // jobs)
+        threads = thread_limit() or max(1, (os.cpu_count() or 1) // jobs)
         yield from run_pool(partial(_with_threads, threads, build), todo, jobs)
     elif todo:
         job = build()

@@ -7,15 +7,14 @@ import signal
 import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from audiotok._platform.console import one_line, plain
 from audiotok._platform.errors import Error, InputError
-from audiotok._platform.signals import no_interrupt
 from audiotok.audio.decoders import HeaderlessError
+from audiotok.runtime.batch.processes import start_process
 
 log = logging.getLogger("audiotok")
 
@@ -89,13 +88,7 @@ class _Worker:
     """Worker process, and the pair it is working on."""
 
     def __init__(self, build: Callable[[], Job]) -> None:
-        # Forking a process that has run torch can hang it.
-        context = get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, build), daemon=True)
-        with no_interrupt():
-            self.process.start()
-        theirs.close()
+        self.process, self.pipe = start_process(_work, build)
         self.pair: Pair | None = None  # None while it is starting
 
     def answer(self) -> tuple[dict[str, Any], list[str]] | None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import ClassVar
 
-from audiotok.corpus.build.worker import Outcome, Task, Work
+from audiotok.corpus.build.work import Outcome, Task, Work
 
 
 def cores() -> int:

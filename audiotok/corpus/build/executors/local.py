@@ -10,14 +10,13 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from audiotok._platform.errors import InputError
-from audiotok._platform.signals import no_interrupt
 from audiotok.corpus.build.executors.base import BuildExecutor
-from audiotok.corpus.build.worker import EncodedRecording, Outcome, Task, Work, Worker
+from audiotok.corpus.build.work import EncodedRecording, Outcome, Task, Work
+from audiotok.runtime.batch.processes import start_process
 
 log = logging.getLogger("audiotok")
 
@@ -65,6 +64,8 @@ def _work(pipe: Connection, work: Work) -> None:
 
     log.handlers = [_Sender(send)]
     log.propagate = False
+    from audiotok.corpus.build.worker import Worker  # imports torch, which the parent does without
+
     try:
         worker = Worker(work)
     except Exception as error:
@@ -88,12 +89,7 @@ class _Process:
     """Process with the tasks that it was given."""
 
     def __init__(self, work: Work) -> None:
-        context = get_context("spawn")  # forking a process that has run torch can hang it
-        self.pipe, child_pipe = context.Pipe()
-        self.process = context.Process(target=_work, args=(child_pipe, work), daemon=True)
-        with no_interrupt():
-            self.process.start()
-        child_pipe.close()
+        self.process, self.pipe = start_process(_work, work)
         self.work = work
         self.started = False
         self.hand: dict[int, Task] = {}

@@ -9,7 +9,8 @@ from typing import Any
 from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.corpus.build.executors.base import BuildExecutor
-from audiotok.corpus.build.worker import Outcome, Task, Work, Worker
+from audiotok.corpus.build.work import Outcome, Task, Work
+from audiotok.corpus.build.worker import Worker
 
 BATCH = 32  # recordings that an actor gets at once, and that are repeated if it dies
 

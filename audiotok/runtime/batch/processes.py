@@ -1,0 +1,49 @@
+"""Start of worker processes with a pipe, on Linux as copies of one that has imported torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from audiotok._platform.signals import no_interrupt
+
+TORCH = ("audiotok.codecs.checkpoint",)  # what a process that runs codecs in torch imports
+
+
+def start_process(
+    target: Callable[..., Any], *arguments: Any, imports: Sequence[str] = TORCH
+) -> tuple[BaseProcess, Connection]:
+    """Start a process that runs `target(pipe, *arguments)`, and return it and our end of the pipe.
+
+    On Linux all processes are copies of one that has done the imports, which takes more of a second
+    than the rest of their start. It is no copy of this process, since the copy of a process that
+    has run torch hangs. The process that is copied starts with the first, so its imports are those
+    of the first call.
+
+    Args:
+        target: function at the top level of a module.
+        arguments: arguments of the function, which can be pickled.
+        imports: modules that the process needs, and that start no threads when imported.
+    """
+    context = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload([*imports])
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=_run, args=(dict(os.environ), target, theirs, *arguments), daemon=True
+    )
+    with no_interrupt():
+        process.start()
+    theirs.close()
+    return process, ours
+
+
+def _run(environment: dict[str, str], target: Callable[..., Any], *arguments: Any) -> None:
+    """Run a function in the environment of the process that asks, not of the one copied."""
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*arguments)
