@@ -21,7 +21,7 @@ from audiotok._platform.errors import InputError, InputTypeError
 from audiotok.audio import levels, picture
 from audiotok.audio.axes import new_axes
 from audiotok.audio.decoders import CHUNK, AudioFileError
-from audiotok.audio.reader import Source, mix, open_audio
+from audiotok.audio.reader import Source, mix, open_audio, resampled
 from audiotok.audio.resample import Resampler
 from audiotok.audio.writer import Sink
 
@@ -150,9 +150,12 @@ class Audio:
         """
         if rate == self.rate:
             return self
+        parts = self.samples.split(CHUNK, 1)
+        if self.samples.device.type == "cpu":
+            arrays = resampled((x.numpy() for x in parts), self.rate, rate, self.channels)
+            return Audio(torch.cat([torch.from_numpy(array) for array in arrays], 1), rate)
         resampler = Resampler(self.rate, rate, self.channels, device=self.samples.device)
-        parts = [resampler.step(x) for x in self.samples.split(CHUNK, 1)]
-        return Audio(torch.cat([*parts, resampler.finish()], 1), rate)
+        return Audio(torch.cat([*map(resampler.step, parts), resampler.finish()], 1), rate)
 
     def mono(self) -> Audio:
         """Return the mean of the channels as a recording of one channel.

@@ -104,8 +104,7 @@ class Source:
     ) -> Iterator[np.ndarray]:
         """Return the recording in blocks `[c t]` float32 of `samples`, the last one shorter.
 
-        Joined, they equal `Audio.load(...)`, then `.mono()`, then `.resample(rate)` bit for bit;
-        resampled where torch is not installed, they equal it to within 1e-6.
+        Joined, they equal `Audio.load(...)`, then `.mono()`, then `.resample(rate)` bit for bit.
 
         Args:
             samples: number of samples in a block, counted at the output rate.
@@ -219,24 +218,15 @@ def _sample(seconds: float, rate: int) -> int:
 def resampled(
     pieces: Iterable[np.ndarray], old: int, new: int, channels: int
 ) -> Iterator[np.ndarray]:
-    """Yield pieces `[c t]` at `old` Hz resampled to `new` Hz: by torch, or without it by numpy.
+    """Yield pieces `[c t]` at `old` Hz resampled to `new` Hz.
 
     Raises:
         ValueError: rates that share no useful factor.
     """
-    try:
-        import torch
-
-        from audiotok.audio.resample import Resampler
-    except ImportError:
-        numpy_resampler = resample_numpy.NumpyResampler(old, new, channels)
-        yield from map(numpy_resampler.step, pieces)
-        yield numpy_resampler.finish()
-        return
-    resampler = Resampler(old, new, channels)
-    for piece in pieces:
-        yield resampler.step(torch.from_numpy(piece)).numpy()
-    yield resampler.finish().numpy()
+    # By numpy also where torch is installed, so that samples do not depend on what is.
+    resampler = resample_numpy.NumpyResampler(old, new, channels)
+    yield from map(resampler.step, pieces)
+    yield resampler.finish()
 
 
 def _recut(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -1,6 +1,6 @@
-"""Streaming resampling with numpy alone, where torch is not installed; equals `resample` to 1e-6.
+"""Streaming resampling in numpy, as all audio on a CPU is resampled; `resample` is for tensors.
 
-The filter is the same: a windowed sinc of 64 zero crossings, Kaiser's window with beta 14.77, -3 dB
+Both agree to 1e-6. The filter is the same: a windowed sinc of 64 zero crossings, Kaiser's window with beta 14.77, -3 dB
 near 0.95 of Nyquist. It is applied to fixed windows of input, so the result is bit-identical for
 any cutting.
 """

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from audiotok.nn.quantizers.base import NoTableError
+from audiotok.tokens.codebooks import NoTableError
 
 CODEBOOKS, ENTRIES = 64, 2**16  # of a codec at most, in all
 
@@ -18,13 +18,16 @@ def entries_of(codec: Any) -> list[np.ndarray] | None:
         codec: a codec of any kind.
 
     Returns:
-        None if it has no tables at hand (an exported codec, a codec of two functions), or more than
+        None if it has no tables at hand (an exported folder, a codec of two functions), or more than
         64 codebooks or 65,536 entries in all.
     """
     tables, sizes = getattr(codec, "codebook_embeddings", None), codec.sizes
     if tables is None or len(sizes) > CODEBOOKS or sum(sizes) > ENTRIES:
         return None
     try:
-        return [table.detach().float().cpu().numpy() for table in tables()]
+        return [
+            table if isinstance(table, np.ndarray) else table.detach().float().cpu().numpy()
+            for table in tables()
+        ]
     except NoTableError:
         return None

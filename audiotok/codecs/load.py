@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from audiotok._platform.console import UsageError
 from audiotok._platform.registry import find, presets
 from audiotok._platform.registry import names as parts
+from audiotok.codecs.fastest import fastest_backend, shipped_graphs
 from audiotok.nn.pretrained.hub import cache_folder
 from audiotok.runtime.exported import FORMAT, Exported, ExportError, is_exported, read_metadata
 
@@ -86,7 +87,8 @@ def load(
         dtype: "float32", which is the type of the weights in any case: in half precision the codes
             would not be those that the fingerprint stands for. Others are refused.
         backend: backend that runs it: "torch", "onnx" (onnxruntime) or "openvino". A codec that is
-            not exported yet is exported once, into the cache; that takes a minute or two.
+            not exported yet is exported once, into the cache; that takes a minute or two. "fastest"
+            is the one that is fastest here with equal codes (`fastest.fastest_backend`).
         threads: number of threads of a backend other than torch (one per core if None).
         precision: precision of such a backend; "bfloat16" is OpenVINO's, and changes codes.
 
@@ -107,6 +109,8 @@ def load(
             "around reconstruct_tensors or codec(wave) trains faster, and backend='openvino' with "
             "precision='bfloat16' encodes faster"
         )
+    if backend == "fastest":
+        backend = fastest_backend(name_or_path, str(device))
     if backend == "torch":
         if is_exported(name_or_path):
             way = "load(..., backend='onnx'), or --backend onnx, runs it"
@@ -124,15 +128,18 @@ def load(
     kind = find("backends", backend)
     if str(device) != "cpu":
         raise ExportError(f"backend {backend} runs on the CPU, not on {device}")
-    folder = Path(name_or_path)
-    if not is_exported(folder):
-        folder = _exported(name_or_path, name)
-    description = read_metadata(folder)
+    path = Path(name_or_path)
+    if not is_exported(path):
+        path = shipped_graphs(name_or_path) or _exported(name_or_path, name)
+    description = read_metadata(path)
     if name is not None and name != description["codec"]:
-        raise ExportError(f"{folder}: holds {description['codec']!r}, not {name!r}")
+        raise ExportError(f"{path}: holds {description['codec']!r}, not {name!r}")
+    folder = path if path.is_dir() else path.parent
     graphs = description["graphs"].items()
     files: dict[str, Any] = {n: folder / Path(graph["file"]).name for n, graph in graphs}
-    return Exported(description, kind(files, threads=threads, precision=precision))
+    data = description.get("data")
+    weights = folder / Path(data["file"]).name if data else None
+    return Exported(description, kind(files, threads=threads, precision=precision), weights)
 
 
 @cache
@@ -156,12 +163,12 @@ def load_in_backend(codec: str, device: str, backend: str | None) -> Codec | Exp
     Args:
         codec: name or path, as for `load`.
         device: device on which to place it.
-        backend: name of the backend; if None, torch, or onnxruntime for an exported codec.
+        backend: name of the backend; the fastest if None (`fastest.fastest_backend`).
 
     Raises:
         ValueError: as `load_once`, or the backend cannot run it.
     """
-    backend = backend or ("onnx" if is_exported(codec) else "torch")
+    backend = backend or fastest_backend(codec, device)
     if backend == "torch":
         return load_once(codec, device)
     return _load_exported(codec, backend, device)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import safe_open
 
 from audiotok._platform import jsonfile
 from audiotok._platform.errors import Error, InputError
@@ -27,7 +28,7 @@ from audiotok.runtime.backends.base import Backend
 from audiotok.runtime.graph_executor import GraphExecutor, GraphPlan
 from audiotok.runtime.initializers import not_finite
 from audiotok.runtime.sessions import Decoding, Encoding
-from audiotok.tokens.codebooks import semantic_codebooks_of
+from audiotok.tokens.codebooks import NoTableError, semantic_codebooks_of
 from audiotok.tokens.tokenizer import Tokenizer, TokensLike
 from audiotok.tokens.tokens import Tokens
 
@@ -99,9 +100,7 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
 
 def _check_data(file: Path, sha256: str) -> None:
     """Raise ExportError unless a file that graphs read weights from is the one they are of."""
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != sha256:
+    if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
         raise ExportError(f"{file}: not the weights that the graphs beside it are of: ship both")
 
 
@@ -161,10 +160,14 @@ class Exported(Tokenizer):
     Args:
         metadata: content of codec.json.
         graphs: backend with the graphs of the codec.
+        weights: checkpoint that the graphs read weights from, if they do.
     """
 
-    def __init__(self, metadata: dict[str, Any], graphs: Backend) -> None:
+    def __init__(
+        self, metadata: dict[str, Any], graphs: Backend, weights: Path | None = None
+    ) -> None:
         self.metadata = metadata
+        self.weights = weights
         self.plan = _plan_of(metadata)
         self.graphs = graphs
         self.name = metadata["codec"]
@@ -209,6 +212,18 @@ class Exported(Tokenizer):
         return GraphExecutor(self.plan, self.graphs)
 
     # -- arrays -----------------------------------------------------------------------------------
+
+    def codebook_embeddings(self) -> list[np.ndarray]:
+        """Return the embedding table `[entries d]` of each codebook, as `Codec` does.
+
+        Raises:
+            NoTableError: the graphs are none that ship beside the weights of the codec.
+        """
+        tensors = self.metadata.get("embeddings")
+        if self.weights is None or not tensors:
+            raise NoTableError(f"an exported {self.name} has no tables: load it in torch")
+        with safe_open(self.weights, "numpy") as file:
+            return [file.get_tensor(name).astype(np.float32) for name in tensors]
 
     def encode_array(
         self,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from audiotok._platform.errors import InputError, InputTypeError
+from audiotok._platform.errors import Error, InputError, InputTypeError
 
 SEMANTIC = {
     "dm_codec": 1,
@@ -16,6 +16,10 @@ SEMANTIC = {
     "speechtokenizer_snake": 1,
 }
 """Codecs of the package whose first codebooks are distilled from a teacher, and how many are."""
+
+
+class NoTableError(Error, ValueError):
+    """Error for a codebook without a table whose rows add up to decoded latents."""
 
 
 def semantic_codebooks_of(codec: str) -> int:

@@ -12,11 +12,13 @@ import hashlib
 import json
 import struct
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from audiotok._platform.atomic import atomic_file
 from audiotok._platform.optional import optional_import
@@ -68,6 +70,7 @@ def ship(codec: Codec, weights: Path) -> Parity:
     for graph in description["graphs"].values():
         content = (weights.parent / graph["file"]).read_bytes()
         graph |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    description["embeddings"] = stored.names(codec.codebook_embeddings())
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     description["data"] = {"file": weights.name, "sha256": digest}
     with atomic_file(stem.with_suffix(".json")) as part:
@@ -79,6 +82,7 @@ def ship(codec: Codec, weights: Path) -> Parity:
 class _Place:
     """Where a tensor lies in a file, and how a weight is made of it."""
 
+    name: str
     offset: int
     length: int
     shape: tuple[int, ...]
@@ -94,16 +98,21 @@ class _Stored:
         (size,) = struct.unpack("<Q", content[:8])
         self.name = weights.name
         self._places: dict[Any, _Place] = {}
-        for facts in json.loads(content[8 : 8 + size]).values():
+        for name, facts in json.loads(content[8 : 8 + size]).items():
             kind = KINDS.get(facts.get("dtype", ""))
             if kind is None:
                 continue
             begin, end = (8 + size + at for at in facts["data_offsets"])
             values = np.frombuffer(content[begin:end], kind).reshape(facts["shape"])
-            place = _Place(begin, end - begin, values.shape, kind == "<f2", turned=False)
+            place = _Place(name, begin, end - begin, values.shape, kind == "<f2", turned=False)
             if values.ndim == 2:
                 self._places[_key(values.T)] = replace(place, turned=True)
             self._places[_key(values)] = place
+
+    def names(self, tables: Sequence[Tensor]) -> list[str]:
+        """Return the names of the tensors that the tables of the codebooks are; none if not all."""
+        places = [self._places.get(_key(table.numpy())) for table in tables]
+        return [place.name for place in places if place] if all(places) else []
 
     def share(self, onnx: Any, model: Any) -> None:
         """Replace the large weights of a model by references to the file, in place."""

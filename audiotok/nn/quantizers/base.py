@@ -10,8 +10,8 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
-from audiotok._platform.errors import Error
 from audiotok._platform.shapes import Codes, Latent
+from audiotok.tokens.codebooks import NoTableError as NoTableError
 from audiotok.tokens.tokenizer import kept
 
 
@@ -137,10 +137,6 @@ class Quantizer(nn.Module):
 
 
 LARGEST_TABLE = 1 << 20  # entries in a table: 400 MB at 96 features
-
-
-class NoTableError(Error, ValueError):
-    """Error for a codebook without a table whose rows add up to decoded latents."""
 
 
 class PartedQuantizer(Quantizer):
