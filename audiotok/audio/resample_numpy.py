@@ -1,8 +1,8 @@
 """Streaming resampling in numpy, as all audio on a CPU is resampled; `resample` is for tensors.
 
-Both agree to 1e-6. The filter is the same: a windowed sinc of 64 zero crossings, Kaiser's window with beta 14.77, -3 dB
-near 0.95 of Nyquist. It is applied to fixed windows of input, so the result is bit-identical for
-any cutting.
+Both agree to 1e-6. The filter is the same: a windowed sinc of 64 zero crossings, Kaiser's window
+with beta 14.77, -3 dB near 0.95 of Nyquist. It is applied to fixed windows of input, so the result
+is bit-identical for any cutting.
 """
 
 from __future__ import annotations
