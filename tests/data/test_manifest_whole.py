@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from commandline import audiotok, recording
 
-from audiotok.corpus.build.run import listing_of
-from audiotok.data.manifest import read_manifest
+from audiotok.data.manifest import listing_of, read_manifest
 
 
 def table(folder: Path, row: dict[str, Any], suffix: str) -> Path:

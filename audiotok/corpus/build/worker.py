@@ -31,7 +31,7 @@ from audiotok.codecs.load import load_once
 from audiotok.codecs.models.base import Codec
 from audiotok.corpus.inputs import UNSEEN, FileStamp, look
 from audiotok.data.locator import may_be_transient, opened, reason
-from audiotok.data.sources.base import Item
+from audiotok.data.recording import Recording
 from audiotok.data.transient import retry
 from audiotok.runtime.sessions import Encoding
 
@@ -80,7 +80,7 @@ class Work:
         return 2 * self.readers if self.batch_size == 1 else 4 * self.batch_size
 
 
-Task = tuple[int, Item]
+Task = tuple[int, Recording]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class _Ready:
     """Recording that has been read: its wave `[c t]`, or blocks of a long one."""
 
     number: int
-    item: Item
+    item: Recording
     wave: Tensor | None = None
     blocks: Iterator[Tensor] = field(default_factory=lambda: iter(()))
     source: Source | None = None
@@ -198,7 +198,7 @@ class Worker:
             read = partial(self._load, *task)
             self.inbox.put(retry(read, self.work.waits, lambda ready: ready.passing))
 
-    def _load(self, number: int, item: Item) -> _Ready:
+    def _load(self, number: int, item: Recording) -> _Ready:
         ready = _Ready(number, item, input=look(item.locator.path))
         try:
             with ExitStack() as guard:  # an error passes through the open source, which names it

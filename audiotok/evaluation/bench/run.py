@@ -16,7 +16,10 @@ from audiotok._platform.console import stderr_console
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.codecs.external import is_import
-from audiotok.data.manifest import Recording, read_manifest
+from audiotok.data.locator import is_url
+from audiotok.data.manifest import read_manifest
+from audiotok.data.recording import Recording
+from audiotok.data.unreadable import Unreadable
 from audiotok.evaluation.bench.gather import gather
 from audiotok.evaluation.bench.recipe import BenchRecipe
 from audiotok.evaluation.bench.subjects import Spec, load_system
@@ -46,6 +49,7 @@ def bench(
     jobs: int = 1,
     device: str = "cpu",
     imports: Collection[str] = (),
+    commands: bool = False,
     console: Console = stderr_console,
 ) -> Benched:
     """Score every codec of the recipe on its data, and write results and a report into `out`.
@@ -61,6 +65,7 @@ def bench(
         device: device of the codecs.
         imports: names of the recipe's codecs, `module:codec`, whose code may be imported; a recipe
             alone, which may be anyone's file, cannot have code run.
+        commands: whether shell commands of the data's source may run.
         console: console for the progress.
 
     Raises:
@@ -87,7 +92,7 @@ def bench(
         task, _, option = name.partition(":")
         find("tasks", task)(option)
     systems = [load_system(spec, device) for spec in specs]
-    recordings = _recordings(recipe)
+    recordings = _recordings(recipe, out / "encoded", commands)
     clips = {out / "clips" / f"{clip_name(name)}.json": name for name in recordings}
     job = ScoringJob(
         out,
@@ -102,7 +107,7 @@ def bench(
     remove_stale_parts(
         [out, *(folder for folder in out.glob("*/*") if folder.is_dir()), *out.glob("*/")]
     )
-    plan = FilePlan([(recordings[name].path, target) for target, name in clips.items()], [])
+    plan = FilePlan([(Path(recordings[name].name), target) for target, name in clips.items()], [])
     build = partial(scorer, job)
     report = run(build, plan, done=_never, jobs=jobs, console=console, verb="scoring")
     records = {target: ClipRecord.load(target) for target in clips}
@@ -133,20 +138,42 @@ def _subjects(recipe: BenchRecipe) -> list[Spec]:
     return specs
 
 
-def _recordings(recipe: BenchRecipe) -> dict[str, Recording]:
-    """Return recordings by path relative to the corpus, drawn at random where there is a limit."""
-    manifest = Path(recipe.data.manifest)
-    recordings = read_manifest(manifest, split=recipe.data.split or None)
-    if recipe.data.where:
-        allowed = {k: set(v) for k, v in recipe.data.where.items()}
-        recordings = [
-            r for r in recordings if all(r.fields.get(k) in v for k, v in allowed.items())
-        ]
-        if not recordings:
-            raise InputError(f"{manifest}: no recording with {dict(recipe.data.where)}")
-    if 0 < recipe.data.limit < len(recordings):
+def _recordings(recipe: BenchRecipe, store: Path, commands: bool) -> dict[str, Recording]:
+    """Return recordings by name, drawn at random where there is a limit.
+
+    The name of a file is its path relative to the corpus; that of any other recording is its id.
+    """
+    data = recipe.data
+
+    def choose(recordings: list[Recording]) -> list[Recording]:
+        allowed = {column: set(values) for column, values in data.where.items()}
+        kept = [r for r in recordings if all(r.column(k) in v for k, v in allowed.items())]
+        if not kept:
+            raise InputError(f"{data.manifest}: no recording with {dict(data.where)}")
+        if not 0 < data.limit < len(kept):
+            return kept
         random = np.random.default_rng(recipe.seed)
-        drawn = random.choice(len(recordings), recipe.data.limit, replace=False)
-        recordings = [recordings[i] for i in sorted(drawn)]
-    root = manifest if manifest.is_dir() else manifest.parent
-    return {os.path.relpath(r.path, root): r for r in recordings}
+        drawn = random.choice(len(kept), data.limit, replace=False)
+        return [kept[i] for i in sorted(drawn)]
+
+    chosen = read_manifest(
+        data.manifest,
+        split=data.split or None,
+        audio=data.audio,
+        commands=commands,
+        store=store,
+        choose=choose,
+    )
+    manifest = Path(data.manifest)
+    root = None if is_url(data.manifest) else manifest if manifest.is_dir() else manifest.parent
+    named: dict[str, Recording] = {}
+    bad = Unreadable(len(chosen))
+    for recording in chosen:
+        name = recording.id
+        if recording.is_file and root is not None:
+            name = os.path.relpath(recording.path, root)
+        if name in named:
+            bad.add(name, InputError("another recording before it has this name; give it an `id`"))
+        else:
+            named[name] = recording
+    return named
