@@ -156,7 +156,7 @@ def _warn_of_ids(recordings: Sequence[Recording], path: str) -> None:
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         log.warning(
-            "%s: %d ids stand there more than once (%s%s); give each recording an `id` of its own",
+            "%s: ids must differ, and %d stand there more than once (%s%s); give each recording its own",
             path,
             len(twice),
             ", ".join(twice[:NAMED]),

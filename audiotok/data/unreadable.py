@@ -1,4 +1,4 @@
-"""Counting of recordings that cannot be read: each is named, and too many are an error."""
+"""Counting of recordings that are left out: each is named, and too many are an error."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ class Unreadable:
         if self.count > BAD * self.recordings:
             raise InputError(
                 f"{line}; that makes {self.count} of {self.recordings} recordings, more than "
-                f"{BAD:.0%}, that cannot be read; mend the manifest"
+                f"{BAD:.0%}, that are left out; mend the manifest"
             )
         log.warning("%s; left out", line)

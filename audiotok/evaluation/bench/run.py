@@ -16,7 +16,6 @@ from audiotok._platform.console import stderr_console
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.codecs.external import is_import
-from audiotok.data.locator import is_url
 from audiotok.data.manifest import read_manifest
 from audiotok.data.recording import Recording
 from audiotok.data.unreadable import Unreadable
@@ -141,7 +140,8 @@ def _subjects(recipe: BenchRecipe) -> list[Spec]:
 def _recordings(recipe: BenchRecipe, store: Path, commands: bool) -> dict[str, Recording]:
     """Return recordings by name, drawn at random where there is a limit.
 
-    The name of a file is its path relative to the corpus; that of any other recording is its id.
+    The name of a file in a table or a folder is its path relative to that; that of any other
+    recording is its id.
     """
     data = recipe.data
 
@@ -165,12 +165,12 @@ def _recordings(recipe: BenchRecipe, store: Path, commands: bool) -> dict[str, R
         choose=choose,
     )
     manifest = Path(data.manifest)
-    root = None if is_url(data.manifest) else manifest if manifest.is_dir() else manifest.parent
+    root = manifest if manifest.is_dir() else manifest.parent
     named: dict[str, Recording] = {}
     bad = Unreadable(len(chosen))
     for recording in chosen:
         name = recording.id
-        if recording.is_file and root is not None:
+        if recording.is_file and recording.cells is not None:
             name = os.path.relpath(recording.path, root)
         if name in named:
             bad.add(name, InputError("another recording before it has this name; give it an `id`"))
