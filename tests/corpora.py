@@ -16,7 +16,7 @@ from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.speech import Config, Speech
 from audiotok.corpus.base import CorpusInfo
 from audiotok.corpus.write import row_of, write_corpus
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task
 from audiotok.tokens.tokens import Tokens
@@ -107,7 +107,7 @@ def coded(
     """
     codec = tiny(len(rows[0]), size)
     fields = fields or [{} for _ in rows]
-    recordings = [Recording(Path(f"{i}.wav"), of) for i, of in enumerate(fields)]
+    recordings = [Recording.of_file(Path(f"{i}.wav"), of) for i, of in enumerate(fields)]
     made = {}
     for recording, codes in zip(recordings, rows, strict=True):
         samples = codes.shape[1] * FRAME
@@ -136,7 +136,7 @@ def heard(
     for i, audio in enumerate(audios):
         path = folder / f"{i}.wav"
         audio.save(path, subtype="FLOAT", force=True)
-        recordings.append(Recording(path, fields[i] if fields else {}))
+        recordings.append(Recording.of_file(path, fields[i] if fields else {}))
     codebooks = codec.codebooks
 
     def encode(recording: Recording) -> Tokens:

@@ -7,10 +7,9 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from functools import cache
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from rich.progress import track
 from audiotok._platform.errors import InputError
 from audiotok._platform.jsonfile import parse
 from audiotok.audio.columns import with_our_names
-from audiotok.audio.decoders import AudioFileError, open_decoder
+from audiotok.audio.decoders import AudioFileError
 from audiotok.audio.delimited import read_rows
 from audiotok.audio.walk import is_file
 
@@ -43,52 +42,29 @@ class Probe(NamedTuple):
     samples: int
 
 
-def probe(path: Path) -> Probe:
-    """Return a file's rate, channels and length.
-
-    They are read from the header; the file is decoded where the header does not say its length.
-
-    Raises:
-        AudioFileError: the file cannot be read, or holds no samples.
-    """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise AudioFileError(f"{path}: the name is not UTF-8; rename the file") from None
-    with ExitStack() as stack:
-        decoder = open_decoder(path, stack)
-        samples = decoder.samples
-        if samples is None:
-            samples = sum(len(chunk) for chunk in decoder.chunks)
-        if not samples:
-            raise AudioFileError(f"{path}: holds no samples; record it again")
-        return Probe(decoder.rate, decoder.channels, samples)
-
-
 def probe_all(
-    paths: Sequence[Path], *, console: Console | None = None
+    probes: Sequence[Callable[[], Probe]], *, console: Console | None = None
 ) -> Generator[Probe | AudioFileError, None, None]:
-    """Yield the `probe` of each file, or its error, in the order of the files.
+    """Yield the result of each probe, or its error, in order.
 
     Args:
-        paths: the files, which are read in threads.
+        probes: functions that look at one recording each; they are called in threads.
         console: shows progress if it is a terminal; stderr if None.
     """
 
-    def attempt(path: Path) -> Probe | AudioFileError:
+    def attempt(look: Callable[[], Probe]) -> Probe | AudioFileError:
         try:
-            return probe(path)
+            return look()
         except AudioFileError as error:
             return error
 
     console = console or Console(stderr=True)
     threads = ThreadPoolExecutor()
     try:
-        probes = threads.map(attempt, paths)
         yield from track(
-            probes,
+            threads.map(attempt, probes),
             "looking at files",
-            total=len(paths),
+            total=len(probes),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -117,47 +93,16 @@ def shares(texts: Iterable[str]) -> dict[str, float]:
     return splits
 
 
-def with_splits_and_texts(
-    folder: Path, paths: Sequence[Path], splits: Mapping[str, float]
-) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Yield each file and its `split`, `speaker` and `text`; the last two are empty where the
-    folder does not tell.
-
-    Transcripts are read from the files in which corpora keep them: `*.trans.txt` (LibriSpeech,
-    whose names begin with the speaker), `metadata.csv` (LJSpeech; or Hugging Face's audiofolder,
-    with `file_name`, also as .jsonl), or a .normalized.txt (LibriTTS), .txt or .lab file of the
-    same name.
-
-    A split gets whole speakers; whole folders where speakers are not known; and single files where
-    there are too few of either for its share. Each is drawn by a hash of its name: the draw is the
-    same on every machine, and speakers that are added later do not move others.
-
-    Args:
-        folder: the folder that contains the paths.
-        paths: audio files.
-        splits: name -> share; the rest is "train".
-
-    Raises:
-        ValueError: a transcript is not UTF-8.
-    """
-    known = list(map(transcript_reader(cache, folder), paths))
-    inner = [path.relative_to(folder) for path in paths]
-    groups = [
-        speaker or path.parent.as_posix() for path, (speaker, _) in zip(inner, known, strict=True)
-    ]
-    if len(set(groups)) * min(splits.values(), default=0) < 1:
-        groups = [path.as_posix() for path in inner]
-    chosen = draw_splits(set(groups), splits)
-    for path, group, (speaker, text) in zip(paths, groups, known, strict=True):
-        yield path, {"split": chosen[group], "speaker": speaker, "text": text}
-
-
 def transcript_reader(
     remember: Callable[[Any], Any], root: Path
 ) -> Callable[[Path], tuple[str, str]]:
-    """Return a function that reads speaker and text of a recording; see `with_splits_and_texts`.
+    """Return a function that reads speaker and text of a recording.
 
-    It returns "" for either where the folders of the recording do not have it.
+    It returns "" for either where the folders of the recording do not have it. Transcripts are read
+    from the files in which corpora keep them: `*.trans.txt` (LibriSpeech, whose names begin with
+    the speaker), `metadata.csv` (LJSpeech; or Hugging Face's audiofolder, with `file_name`, also as
+    .jsonl), or a .normalized.txt (LibriTTS), .txt or .lab file of the same name. One that is not
+    UTF-8 is a ValueError.
 
     Args:
         remember: `functools.cache`, or `lru_cache(n)` where there are many folders.

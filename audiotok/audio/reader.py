@@ -199,9 +199,9 @@ def open_audio(
     stack = ExitStack()
     try:
         decoder = open_decoder(path, stack, start=begin)
-        last = None if end is None else _sample(end, decoder.rate)
+        last = None if end is None else sample_at(end, decoder.rate)
         least = 0 if end is None else math.ceil(max(0.0, end - overshoot) * decoder.rate - 1e-6)
-        source = Source(decoder, stack, _sample(begin, decoder.rate), last, least)
+        source = Source(decoder, stack, sample_at(begin, decoder.rate), last, least)
         if decoder.samples is not None:
             source.check_end(decoder.samples)
     except BaseException:
@@ -210,7 +210,7 @@ def open_audio(
     return source
 
 
-def _sample(seconds: float, rate: int) -> int:
+def sample_at(seconds: float, rate: int) -> int:
     """Return the sample at a time, halves rounded up as in Kaldi and lhotse."""
     return math.floor(round(seconds * rate, 8) + 0.5)
 

@@ -14,8 +14,7 @@ from audiotok.runtime.files import decode_file, encode_file
 from audiotok.tokens import TokenReader
 
 if TYPE_CHECKING:
-    from audiotok.codecs.models.base import Codec
-    from audiotok.runtime.exported import Exported
+    from audiotok.runtime.base import RunnableCodec
     from audiotok.tokens.tokenizer import Tokenizer
 
 
@@ -46,8 +45,7 @@ def tokenizer(codec: str, device: str, backend: str | None, jobs: int) -> Tokeni
     """
     if jobs == 1:
         return load_in_backend(codec, device, backend)
-    light = shipped_codec(codec) if backend in (None, "torch") else None
-    return light or load_in_backend(codec, "cpu", backend)
+    return shipped_codec(codec) or load_in_backend(codec, "cpu", backend)
 
 
 def decoder(codec: str | None, device: str, backend: str | None = None, **options: Any) -> Job:
@@ -70,7 +68,7 @@ def decoder(codec: str | None, device: str, backend: str | None = None, **option
 
 def codec_for(
     tokens: Path, codec: str | None, device: str, backend: str | None = None
-) -> Codec | Exported:
+) -> RunnableCodec[Any]:
     """Return the codec that decodes a .tok file; it is loaded once a process.
 
     Args:

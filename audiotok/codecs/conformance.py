@@ -20,6 +20,7 @@ import torch
 from audiotok._platform.errors import Error, InputError
 from audiotok.audio.audio import Audio
 from audiotok.nn.finite import not_finite
+from audiotok.runtime.graph_executor import GraphExecutor
 from audiotok.runtime.sessions import Decoding, Encoding
 from audiotok.runtime.stream import Stream
 from audiotok.tokens.tokens import Tokens
@@ -83,6 +84,10 @@ def conform(codec: Codec, audio: Audio | None = None) -> Iterator[CheckResult]:
         verdict: Verdict = "pass"
         try:
             missing = _missing(codec, USED.get(name, ()))
+            if missing and _is_exported(codec):
+                reason = f"an exported codec shows no {', '.join(missing)}"
+                yield CheckResult(name, "does not apply", reason)
+                continue
             if missing:
                 more = f" and {len(missing) - 4} others" if len(missing) > 4 else ""
                 message = f"it lacks {', '.join(missing[:4])}{more}"
@@ -174,10 +179,11 @@ def _batch(codec: Codec, audio: Audio) -> str:
     alone = [codec.encode(a) for a in audios]
     differ = 0
     for group in (1, len(audios)):
-        batch = codec.encode_batch(audios, group=group)
+        batch = codec.encode_batch(audios, **({} if _is_exported(codec) else {"group": group}))
         differ = sum(_differing(a, b) for a, b in zip(alone, batch, strict=True))
         _near_ties(differ, sum(a.frames for a in alone), f"in a batch, {group} at a time,")
-    decoded = codec.decode_batch(alone, group=len(audios))
+    group = {} if _is_exported(codec) else {"group": len(audios)}
+    decoded = codec.decode_batch(alone, **group)
     for one, tokens in zip(decoded, alone, strict=True):
         _close(one.samples, codec.decode(tokens).samples, "decoded in a batch")
     return f"{len(audios)} unlike lengths side by side: {differ} frames differ from those alone"
@@ -187,18 +193,19 @@ def _chunks(codec: Codec, audio: Audio) -> str:
     """Check that pieces of any size give the codes and samples of the whole."""
     if not codec.exact_chunks:
         raise InapplicableError("it says itself that chunks give other codes than the whole")
-    tokens = codec.encode(audio)
-    codes = torch.from_numpy(tokens.codes.copy())[None].to(codec.device)
-    wave, random = codec.decode(tokens).samples, np.random.default_rng(0)
-    for most in (997, 3 * codec.block * codec.frame_size // 2):
-        encoding, decoding = Encoding(codec.executor), Decoding(codec.executor, samples=len(audio))
-        pieces = _cut(audio.samples.to(codec.device), most, random)
-        encoded = [encoding.push(x[None]) for x in pieces]
-        if not torch.equal(torch.cat([*encoded, encoding.finish()], 2), codes):
+    tokens, executor = codec.encode(audio), codec.executor
+    codes = executor.array(tokens.codes[None])
+    wave, random = codec.decode(tokens).samples.numpy(), np.random.default_rng(0)
+    for most in (997, 3 * executor.plan.block * codec.frame_size // 2):
+        encoding, decoding = Encoding(executor), Decoding(executor, samples=len(audio))
+        pieces = _cut(executor.array(audio.samples), most, random)
+        encoded = executor.join([*(encoding.push(x[None]) for x in pieces), encoding.finish()], 2)
+        if not np.array_equal(executor.numpy(encoded)[0], tokens.codes):
             raise PromiseError(f"pieces of up to {most} samples give other codes")
         frames = max(1, most // codec.frame_size)
-        decoded = [decoding.push(x[None]) for x in _cut(codes[0], frames, random)]
-        if not torch.equal(torch.cat([*decoded, decoding.finish()], 2)[0].cpu(), wave):
+        pieces = _cut(codes[0], frames, random)
+        decoded = executor.join([*(decoding.push(x[None]) for x in pieces), decoding.finish()], 2)
+        if not np.array_equal(executor.numpy(decoded)[0], wave):
             raise PromiseError(f"pieces of up to {frames} frames give other samples")
     memory = "memory does not grow" if codec.constant_memory else "a layer keeps the whole"
     return f"any cutting gives the same bits; {memory}"
@@ -210,15 +217,15 @@ def _stream(codec: Codec, audio: Audio) -> str:
         raise InapplicableError("it needs the end of a recording before it begins")
     audio = audio[: 3 * codec.sample_rate]
     tokens, stream = codec.encode(audio), Stream(codec)
-    samples = audio.samples.to(codec.device)
-    pieces = _cut(samples, 3 * codec.frame_size, np.random.default_rng(1))
+    executor = codec.executor
+    pieces = _cut(audio.samples, 3 * codec.frame_size, np.random.default_rng(1))
     encoded = [stream.encode(x) for x in pieces]
-    codes = torch.cat([*encoded, stream.finish_encode()], 1).cpu().numpy()
+    codes = executor.numpy(executor.join([*encoded, stream.finish_encode()], 1))
     live = replace(tokens, codes=codes)
     _near_ties(_differing(tokens, live), tokens.frames, "in a stream")
-    whole = torch.from_numpy(tokens.codes.copy()).to(codec.device)
-    decoded = torch.cat([stream.decode(whole), stream.finish_decode()], 1)[:, : len(audio)]
-    _close(decoded.cpu(), codec.decode(tokens).samples, "decoded in a stream")
+    decoded = executor.join([stream.decode(tokens), stream.finish_decode()], 1)
+    samples = torch.from_numpy(executor.numpy(decoded)[:, : len(audio)])
+    _close(samples, codec.decode(tokens).samples, "decoded in a stream")
     return f"latency {1000 * codec.latency:.1f} ms; {_differing(tokens, live)} frames differ"
 
 
@@ -294,21 +301,21 @@ CHECKS: dict[str, Callable[[Codec, Audio], str]] = {
 ESSENTIAL = ("name", "sample_rate", "frame_size", "channels", "encode", "decode")
 """Members that every check uses."""
 
-_STEPS = (
-    *("device", "quantizer", "block", "causal", "look_ahead", "first_frames", "fills_up"),
-    *("start_padding", "padding_frames", "frames", "start_latent", "step_latent", "finish_latent"),
-    *("start_wave", "step_wave", "finish_wave", "flush_wave"),
-)
 USED = {
     "weights": ("state_dict", "parameters_total"),
     "batch": ("encode_batch", "decode_batch"),
-    "chunk": ("exact_chunks", "constant_memory", *_STEPS),
-    "stream": ("latency", *_STEPS),
+    "chunk": ("exact_chunks", "constant_memory", "executor"),
+    "stream": ("latency", "executor"),
     "receptive field": ("receptive_field",),
-    "dtype": ("encoder", *_STEPS),
+    "dtype": ("encoder", "executor"),
     "device": ("device", "to"),
 }
 """Other members that a check uses."""
+
+
+def _is_exported(codec: Any) -> bool:
+    """Return whether graphs run a codec, which shows neither layers nor weights."""
+    return isinstance(getattr(codec, "executor", None), GraphExecutor)
 
 
 def _missing(codec: Any, members: Iterable[str]) -> list[str]:
@@ -323,7 +330,7 @@ def _missing(codec: Any, members: Iterable[str]) -> list[str]:
     return [member for member in members if not there(member)]
 
 
-def _cut(x: torch.Tensor, most: int, random: np.random.Generator) -> Iterator[torch.Tensor]:
+def _cut(x: Any, most: int, random: np.random.Generator) -> Iterator[Any]:
     """Yield pieces of random sizes, up to `most`, along the last axis."""
     while x.shape[1]:
         size = int(random.integers(0, most + 1))

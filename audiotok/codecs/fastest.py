@@ -44,7 +44,7 @@ def shipped_graphs(codec: str | Path) -> Path | None:
     return path if str(codec).isidentifier() and path.is_file() else None
 
 
-def fastest_backend(codec: str, device: str = "cpu") -> str:
+def fastest_backend(codec: str | Path, device: str = "cpu") -> str:
     """Return the name of the fastest backend on this machine whose codes are those of torch.
 
     It is measured when a codec is first asked for, and stored in the cache; the message of the
@@ -74,7 +74,7 @@ def fastest_backend(codec: str, device: str = "cpu") -> str:
     return known if known in there else _measured(codec, key, others)
 
 
-def _measured(codec: str, key: str, others: list[str]) -> str:
+def _measured(codec: str | Path, key: str, others: list[str]) -> str:
     """Measure the backends, store the fastest and return it."""
     from audiotok.codecs.load import load
 
@@ -96,7 +96,7 @@ def _measured(codec: str, key: str, others: list[str]) -> str:
     )
     ratios = {name: round(seconds["torch"] / seconds[name], 2) for name in seconds}
     path = _path()
-    row = {"codec": codec, "backend": best, "speed": ratios, "equal": equal}
+    row = {"codec": str(codec), "backend": best, "speed": ratios, "equal": equal}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as part:

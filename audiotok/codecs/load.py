@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from audiotok.codecs.models.base import Codec
     from audiotok.runtime.backends.base import Precision
+    from audiotok.runtime.base import RunnableCodec
 
 log = logging.getLogger("audiotok")
 
@@ -157,7 +158,7 @@ def load_once(codec: str, device: str) -> Codec:
     return load(codec, device=device)
 
 
-def load_in_backend(codec: str, device: str, backend: str | None) -> Codec | Exported:
+def load_in_backend(codec: str, device: str, backend: str | None) -> RunnableCodec[Any]:
     """Return the codec of a name or path in a backend, the same instance throughout this process.
 
     Args:

@@ -10,9 +10,9 @@ from audiotok.data.features.base import Teacher as Teacher
 from audiotok.data.features.base import TeacherError as TeacherError
 from audiotok.data.locator import AudioLocator as AudioLocator
 from audiotok.data.locator import ListingError as ListingError
-from audiotok.data.manifest import Recording as Recording
+from audiotok.data.manifest import listing_of as listing_of
 from audiotok.data.manifest import read_manifest as read_manifest
 from audiotok.data.manifest import write_manifest as write_manifest
-from audiotok.data.sources.base import Item as Item
+from audiotok.data.recording import Recording as Recording
 from audiotok.data.sources.base import Listing as Listing
 from audiotok.data.transient import TransientError as TransientError

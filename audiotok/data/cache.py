@@ -20,8 +20,8 @@ from torch import Tensor
 
 from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok.audio.decoders import AudioFileError
-from audiotok.audio.reader import open_audio
-from audiotok.data.manifest import Recording, Unreadable, key
+from audiotok.data.recording import Recording, key_of
+from audiotok.data.unreadable import Unreadable
 
 BLOCK = 2**18  # samples decoded at a time
 FORMAT = 2  # version of the cache's content; part of its file name
@@ -72,7 +72,7 @@ class SampleCache:
             ValueError: more than a tenth of the files cannot be read. Fewer are warned of, and
                 have length 0.
         """
-        name = Path(cache) / key(recordings, FORMAT, rate)
+        name = Path(cache) / key_of(recordings, FORMAT, rate)
         data, index = name.with_suffix(".i16"), name.with_suffix(".npy")
         if not index.is_file():
             data.parent.mkdir(parents=True, exist_ok=True)
@@ -120,12 +120,12 @@ def _decode(recordings: list[Recording], rate: int, path: Path, console: Console
     starts, bad = [0], Unreadable(len(recordings))
     threads, stop = os.cpu_count() or 1, Event()
     todo = iter(recordings)
-    pending: deque[tuple[Path, Queue[bytes | Exception | None]]] = deque()
+    pending: deque[tuple[Recording, Queue[bytes | Exception | None]]] = deque()
 
     def begin(workers: ThreadPoolExecutor) -> None:
         recording = next(todo, None)
         if recording is not None:
-            pending.append((recording.path, Queue(2)))
+            pending.append((recording, Queue(2)))
             workers.submit(_decode_one, *pending[-1], rate, stop)
 
     with path.open("wb") as out, ThreadPoolExecutor(threads) as workers:
@@ -139,14 +139,14 @@ def _decode(recordings: list[Recording], rate: int, path: Path, console: Console
                 transient=True,
                 disable=not console.is_terminal,
             ):
-                file, queue = pending.popleft()
+                recording, queue = pending.popleft()
                 try:
                     starts.append(starts[-1] + _write(queue, out))
                 except ValueError as error:
                     out.seek(2 * starts[-1])
                     out.truncate()
                     starts.append(starts[-1])
-                    bad.add(file, error)
+                    bad.add(recording.name, error)
                 begin(workers)
         finally:
             stop.set()
@@ -166,8 +166,10 @@ def _write(queue: Queue[bytes | Exception | None], out: BinaryIO) -> int:
     return samples
 
 
-def _decode_one(path: Path, queue: Queue[bytes | Exception | None], rate: int, stop: Event) -> None:
-    """Put the blocks of a file into a queue, then None, or the exception that ended it."""
+def _decode_one(
+    recording: Recording, queue: Queue[bytes | Exception | None], rate: int, stop: Event
+) -> None:
+    """Put the blocks of a recording into a queue, then None, or the exception that ended it."""
 
     def put(item: bytes | Exception | None) -> None:
         while not stop.is_set():
@@ -176,7 +178,7 @@ def _decode_one(path: Path, queue: Queue[bytes | Exception | None], rate: int, s
         return None
 
     try:
-        with open_audio(path) as audio:
+        with recording.open() as audio:
             for block in audio.blocks(BLOCK, rate=rate, mono=True):
                 if stop.is_set():
                     return

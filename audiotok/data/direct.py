@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ from rich.console import Console
 from torch import Tensor
 
 from audiotok._platform.atomic import atomic_file, remove_stale_parts
+from audiotok._platform.errors import InputError
 from audiotok.audio.decoders import AudioFileError
 from audiotok.audio.folder import Probe, probe_all
-from audiotok.audio.reader import open_audio
+from audiotok.audio.reader import sample_at
 from audiotok.audio.resample import ROLLOFF, ROWS, ZERO_CROSSINGS, Resampler
-from audiotok.data.manifest import Recording, Unreadable, key
+from audiotok.data.locator import opened
+from audiotok.data.recording import Recording, key_of
+from audiotok.data.unreadable import Unreadable
 
 
 class FileSamples:
@@ -57,23 +61,30 @@ class FileSamples:
             console: where progress is shown; stderr if None.
 
         Raises:
-            ValueError: more than a tenth of the files cannot be read. Fewer are warned of, and
-                have length 0.
+            ValueError: a recording is in no file of this machine, or more than a tenth of the files
+                cannot be read. Fewer are warned of, and have length 0.
         """
-        index = Path(cache) / f"{key(recordings, rate)}.probes.npy"
+        for recording in recordings:
+            if not (recording.locator.local or recording.locator.error):
+                raise InputError(
+                    f"{recording.name}: is in no file of this machine, and pieces of it cannot be "
+                    "read; decode it into the cache instead"
+                )
+        index = Path(cache) / f"{key_of(recordings, rate)}.probes.npy"
         if not index.is_file():
             index.parent.mkdir(parents=True, exist_ok=True)
             remove_stale_parts([index.parent])
-            paths, bad = [r.path for r in recordings], Unreadable(len(recordings))
-            probes = np.array([(rate, 0)] * len(paths), np.int64)
-            for i, probe in enumerate(probe_all(paths, console=console)):
+            bad = Unreadable(len(recordings))
+            probes = np.array([(rate, 0)] * len(recordings), np.int64)
+            looks = [recording.probe for recording in recordings]
+            for i, probe in enumerate(probe_all(looks, console=console)):
                 try:
                     if not isinstance(probe, Probe):
                         raise probe
                     Resampler(probe.rate, rate)  # raises where the rates share no factor
                     probes[i] = probe.rate, probe.samples
                 except ValueError as error:
-                    bad.add(paths[i], error)
+                    bad.add(recordings[i].name, error)
             with atomic_file(index) as part, part.open("wb") as out:
                 np.save(out, probes)
         return cls(recordings, rate, probes=np.load(index))
@@ -99,11 +110,14 @@ class FileSamples:
         margin = 0 if down == up else math.ceil(ZERO_CROSSINGS * down / (min(down, up) * ROLLOFF))
         first = max(0, (start * down // up - margin) // down * down)
         last = min(samples, -(-(start + length) * down // up) + margin + 1)
-        path = self.recordings[i].path
-        with open_audio(path, start=first / old, end=last / old) as audio:
+        locator = self.recordings[i].locator
+        begin = sample_at(locator.start, old)
+        stretch = (begin + first) / old, (begin + last) / old
+        piece = replace(locator, start=stretch[0], end=stretch[1], overshoot=math.inf)
+        with opened(piece) as audio:
             wave = torch.cat([torch.zeros(1, 0), *audio.blocks(mono=True)], 1)
         if audio.rate != old or wave.shape[1] < last - first:
-            raise AudioFileError(f"{path}: has changed since it was looked at; start again")
+            raise AudioFileError(f"{locator.name}: has changed since it was looked at; start again")
         if down != up:
             # One block, the smallest that holds the whole piece.
             block = wave.shape[1] + down * max(1, ROWS // up)

@@ -32,9 +32,9 @@ from torch import Tensor
 from audiotok._platform import jsonfile
 from audiotok._platform.atomic import partial_path, remove_stale_parts
 from audiotok._platform.errors import InputError
-from audiotok.audio.audio import Audio, AudioFileError
+from audiotok.audio.audio import AudioFileError
 from audiotok.data.features.base import Choice, Teacher
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording, stamp_of
 
 log = logging.getLogger("audiotok")
 
@@ -216,20 +216,20 @@ class FeatureCache:
 
 def _compute(recording: Recording, teacher: Teacher, layer: Choice) -> bytes:
     """Return the features of one recording as the content of an .npy file."""
-    audio = Audio.load(recording.path)
+    audio = recording.load()
     features = teacher.features(audio, layer=layer, text=recording.text or None).cpu()
     # Models without padding give up to a frame less than whole frames, others fill up the last.
     whole = int(audio.seconds * teacher.frame_rate)
     if not whole - 1 <= len(features) <= whole + 1:
         raise InputError(
-            f"{recording.path}: {teacher.name} gave {len(features)} frames, but"
+            f"{recording.name}: {teacher.name} gave {len(features)} frames, but"
             f" {audio.seconds:.3f} s are {whole}; more than one apart, they would not lie beside"
             " the audio"
         )
     half = features.half()
     if not half.isfinite().all():
         raise InputError(
-            f"{recording.path}: features of {teacher.name}, layer {layer}, reach"
+            f"{recording.name}: features of {teacher.name}, layer {layer}, reach"
             f" {features.abs().max():.3g}, which half precision cannot hold; choose another layer"
         )
     file = io.BytesIO()
@@ -259,18 +259,20 @@ def _files(
     changed = False
     files: list[Path | None] = []
     for recording in _with_progress(recordings, "hashing", console):
-        path = str(recording.path.absolute())
+        locator, path = recording.locator, _hashed_path(recording)
         try:
-            status = recording.path.stat()
-            size_and_time = [status.st_size, status.st_mtime_ns]
-            if known.get(path, [])[:2] != size_and_time:
-                known[path] = [*size_and_time, _hash(recording.path.read_bytes())]
+            status = Path(locator.local).stat() if path else None
+            size_and_time = status and [status.st_size, status.st_mtime_ns]
+            if size_and_time and known.get(path, [])[:2] != size_and_time:
+                known[path] = [*size_and_time, _hash(_content(recording))]
                 changed = True
         except OSError as error:
-            log.warning("%s: %s; it has no features", recording.path, error.strerror)
+            log.warning("%s: %s; it has no features", recording.name, error.strerror)
             files.append(None)
             continue
-        name = known[path][2]
+        name = known[path][2] if path else _hash(json.dumps(stamp_of(recording)).encode())
+        if path and locator.stretch is not None:
+            name = _hash(f"{name} {locator.stretch}".encode())
         if reads_text:
             name = _hash(f"{name} {recording.text}".encode())
         eligible = recording.text or not reads_text
@@ -278,6 +280,29 @@ def _files(
     if changed:
         _write(index, json.dumps(known).encode())
     return files
+
+
+def _hashed_path(recording: Recording) -> str:
+    """Return the path under which the hash of a recording's bytes is kept; "" if it is not hashed.
+
+    It is not where the bytes are in no file of this machine, or end somewhere within one.
+    """
+    locator = recording.locator
+    if not locator.local or (not locator.copy and locator.offset and locator.size is None):
+        return ""
+    path = str(Path(locator.local).absolute())
+    within = not locator.copy and locator.size is not None
+    return f"{path} {locator.offset}+{locator.size}" if within else path
+
+
+def _content(recording: Recording) -> bytes:
+    """Return the bytes of a recording, which are a file or a part of one."""
+    locator = recording.locator
+    if locator.copy or locator.size is None:
+        return Path(locator.local).read_bytes()
+    with Path(locator.local).open("rb") as file:
+        file.seek(locator.offset)
+        return file.read(locator.size)
 
 
 def _hash(content: bytes) -> str:

@@ -53,6 +53,8 @@ class AudioLocator:
         cut: a cut of Lhotse as JSON, which only lhotse can load.
         overshoot: seconds by which `end` may lie beyond the end of the file, which is then meant.
         error: reason why there is no audio to open, where the listing already shows it.
+        copy: path of a file with the bytes that are meant, made by `stored`.
+        permitted: whether the command may run: the user said so.
     """
 
     name: str
@@ -67,6 +69,8 @@ class AudioLocator:
     cut: str = ""
     overshoot: float = field(default=OVERSHOOT, repr=False)
     error: str = ""
+    copy: str = field(default="", repr=False)
+    permitted: bool = field(default=False, repr=False)
 
     def __post_init__(self):
         """Raise ValueError unless the part and the channel are possible ones."""
@@ -75,6 +79,23 @@ class AudioLocator:
             raise InputError(f"cannot cut from {self.start} s to {self.end} s")
         if self.channel is not None and self.channel < 0:
             raise InputError(f"channel {self.channel}: channels are counted from 0")
+
+    @property
+    def stretch(self) -> tuple[float, float | None, int | None] | None:
+        """Start, end and channel; None where all of the audio is meant."""
+        stretch = (self.start, self.end, self.channel)
+        return None if stretch == (0, None, None) else stretch
+
+    @property
+    def local(self) -> str:
+        """Path of the file of this machine that holds the audio; "" where none does."""
+        return self.copy or ("" if is_url(self.path) else self.path)
+
+    @property
+    def is_file(self) -> bool:
+        """True if the audio is a whole file of this machine, or a stretch of one."""
+        plain = self.data is None and not self.offset and self.size is None
+        return plain and bool(self.path) and not is_url(self.path)
 
 
 def is_url(path: str) -> bool:
@@ -131,16 +152,20 @@ def opened(locator: AudioLocator, *, commands: bool = False, scratch: str = "") 
         raise AudioFileError(f"{locator.name}: {locator.error}")
     with ExitStack() as stack:
         if locator.cut:
-            yield _from_lhotse(locator, commands)
+            yield _from_lhotse(locator, commands or locator.permitted)
             return
-        path = locator.path
+        path = locator.copy or locator.path
         if path == "-":
             raise AudioFileError(f"{locator.name}: no listing can read stdin; name a file")
-        whole = (
-            locator.data is None and not locator.command and not locator.offset and not locator.size
-        )
-        if is_url(path) or not whole:
-            path = _copy_to_file(locator, stack, commands, scratch)
+        if not (locator.copy or locator.is_file):
+            suffix = suffix_of(locator)
+            copy = tempfile.NamedTemporaryFile(prefix="audiotok-", suffix=suffix)  # noqa: SIM115
+            copy_audio(locator, stack.enter_context(copy), commands=commands, scratch=scratch)
+            path = copy.name
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise AudioFileError(f"{locator.name}: the name is not UTF-8; rename it") from None
         try:
             source = stack.enter_context(
                 open_audio(path, start=locator.start, end=locator.end, overshoot=locator.overshoot)
@@ -157,23 +182,38 @@ def _one_channel(source: Source, locator: AudioLocator) -> Source:
         raise AudioFileError(
             f"{locator.name}: has {source.channels} channels, and number {channel + 1} is wanted"
         )
-    chunks = (np.ascontiguousarray(block[[channel]].T.numpy()) for block in source.blocks())
+    chunks = (np.ascontiguousarray(block[[channel]].T) for block in source.arrays())
     return Source(Decoder(locator.name, source.rate, 1, source.samples, 0, chunks), ExitStack())
 
 
-def _copy_to_file(locator: AudioLocator, stack: ExitStack, commands: bool, scratch: str) -> str:
-    """Copy the bytes of a recording to a temporary file, for decoders that open by name."""
-    suffix = Path(locator.name.partition("?")[0]).suffix[:10]
-    copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="audiotok-", suffix=suffix))  # noqa: SIM115
+def suffix_of(locator: AudioLocator) -> str:
+    """Return the extension that a file with the bytes of a recording has, by which some decode."""
+    return Path(locator.name.partition("?")[0]).suffix[:10]
+
+
+def copy_audio(
+    locator: AudioLocator, copy: Any, *, commands: bool = False, scratch: str = ""
+) -> None:
+    """Copy the encoded audio of a recording to a file, for decoders that open by name.
+
+    Args:
+        locator: locator of the audio.
+        copy: a named file open for writing bytes.
+        commands: as for `opened`.
+        scratch: as for `opened`.
+
+    Raises:
+        AudioFileError: it cannot be read, or is empty.
+    """
     if locator.data is not None:
         copy.write(locator.data)
     elif locator.command:
         # A worker on another machine has no such folder.
-        part = locator.start or locator.end is not None or locator.channel is not None
-        if part and Path(scratch or "?").is_dir():
-            run_once(locator.command, copy.name, locator.name, Path(scratch), allowed=commands)
+        allowed = commands or locator.permitted
+        if locator.stretch is not None and Path(scratch or "?").is_dir():
+            run_once(locator.command, copy.name, locator.name, Path(scratch), allowed=allowed)
         else:
-            run(locator.command, copy, locator.name, allowed=commands)
+            run(locator.command, copy, locator.name, allowed=allowed)
     else:
         try:
             with reading(locator.path) as file:
@@ -190,7 +230,6 @@ def _copy_to_file(locator: AudioLocator, stack: ExitStack, commands: bool, scrat
     copy.flush()
     if not Path(copy.name).stat().st_size:
         raise AudioFileError(f"{locator.name}: the file is empty (0 bytes)")
-    return copy.name
 
 
 def _check_length(locator: AudioLocator, length: Any, received: int) -> None:

@@ -22,13 +22,13 @@ from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.data.alignment import Alignment, TimedSpan, align, words_of
 from audiotok.data.locator import opened
-from audiotok.data.sources.base import Item
+from audiotok.data.recording import Recording
 from audiotok.lm.interleave import TimedWord
 from audiotok.lm.layout import Layout
 
 
 def write_spans(
-    items: Iterable[Item],
+    items: Iterable[Recording],
     path: Path,
     *,
     progress: Callable[[str], None] = lambda _: None,
@@ -57,7 +57,7 @@ def write_spans(
     scratch = tempfile.TemporaryDirectory(prefix="audiotok-")
     with scratch as folder, path.open("a", encoding="utf-8") as file:
         for item in items:
-            text = str(item.row.get("text") or "")
+            text = str(item.fields.get("text") or "")
             if item.id not in known and text:
                 known[item.id] = _aligned(item, text, commands, folder)
                 file.write(json.dumps(known[item.id], ensure_ascii=False) + "\n")
@@ -67,7 +67,7 @@ def write_spans(
     return len(known) - len(errors), errors
 
 
-def _aligned(item: Item, text: str, commands: bool, scratch: str) -> dict[str, Any]:
+def _aligned(item: Recording, text: str, commands: bool, scratch: str) -> dict[str, Any]:
     """Return the line of a recording: its alignment, or the error."""
     try:
         with opened(item.locator, commands=commands, scratch=scratch) as source:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+
+from audiotok.tokens.tokenizer import Tokenizer, TokensLike
 
 if TYPE_CHECKING:
     from audiotok.audio.audio import Audio
     from audiotok.audio.coerce import Recording
-    from audiotok.tokens.tokenizer import TokensLike
-    from audiotok.tokens.tokens import Header, Tokens
+    from audiotok.tokens.tokens import Tokens
 
 A = TypeVar("A")  # arrays of an executor: tensors of torch, or arrays of numpy
 Way = Literal["encode", "decode"]
@@ -153,55 +153,18 @@ class Executor(Protocol[A]):
         ...
 
 
-@runtime_checkable
-class RunnableCodec(Protocol[A]):
+class RunnableCodec(Tokenizer, Generic[A]):
     """Codec as streams, windows, file jobs and the server use it, whatever runs it."""
-
-    name: str
-    sample_rate: int
-    frame_size: int
-    channels: int
-    former_fingerprints: tuple[str, ...]
 
     @property
     def executor(self) -> Executor[A]:
         """Executor of the codec's steps."""
-        ...
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Number of entries in each codebook."""
-        ...
-
-    @property
-    def codebooks(self) -> int:
-        """Codes per frame."""
-        ...
-
-    @property
-    def frame_rate(self) -> Fraction:
-        """Exact number of frames per second."""
-        ...
-
-    @property
-    def latency(self) -> float:
-        """Algorithmic latency in seconds; infinite if the codec needs the whole recording."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of 16 hexadecimal digits that identifies what determines the codes."""
-        ...
-
-    @property
-    def decoder_fingerprint(self) -> str:
-        """Hash of 16 hexadecimal digits that identifies what determines the decoded audio."""
-        ...
+        raise NotImplementedError
 
     @property
     def constant_memory(self) -> bool:
         """True if long audio takes no more memory than short audio."""
-        ...
+        raise NotImplementedError
 
     def encode(
         self,
@@ -211,31 +174,11 @@ class RunnableCodec(Protocol[A]):
         codebooks: int | None = None,
         split: bool = False,
     ) -> Tokens:
-        """Return the tokens of one recording."""
-        ...
+        """Return the tokens of one recording; see `Codec.encode`."""
+        raise NotImplementedError
 
     def decode(
         self, tokens: TokensLike, *, samples: int | None = None, original_rate: bool = False
     ) -> Audio:
-        """Return the audio of one recording."""
-        ...
-
-    def kept(self, codebooks: int | None, /) -> int:
-        """Return the number of codebooks to use (all if None); ValueError if there are fewer."""
-        ...
-
-    def streams(self, channels: int, /, *, split: bool = False) -> int:
-        """Return the number of separately coded streams of a recording with these channels."""
-        ...
-
-    def header(self, original_rate: int, /, *, streams: int, codebooks: int) -> Header:
-        """Return the header of the .tok file of a recording."""
-        ...
-
-    def check_tokens(self, tokens: Tokens | Header, /) -> None:
-        """Raise WrongTokensError unless this codec can decode the tokens."""
-        ...
-
-    def has_codes_of(self, fingerprint: str, /) -> bool:
-        """Return whether codes of a codec with this fingerprint have the same meaning here."""
-        ...
+        """Return the audio of one recording; see `Codec.decode`."""
+        raise NotImplementedError

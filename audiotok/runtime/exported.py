@@ -25,11 +25,12 @@ from audiotok.audio.coerce import Recording, to_array
 from audiotok.audio.levels import check_mix
 from audiotok.audio.reader import mix, resampled
 from audiotok.runtime.backends.base import Backend
+from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.graph_executor import GraphExecutor, GraphPlan
 from audiotok.runtime.initializers import not_finite
 from audiotok.runtime.sessions import Decoding, Encoding
 from audiotok.tokens.codebooks import NoTableError, semantic_codebooks_of
-from audiotok.tokens.tokenizer import Tokenizer, TokensLike
+from audiotok.tokens.tokenizer import TokensLike
 from audiotok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def plan_to_json(plan: GraphPlan) -> dict[str, Any]:
     return values
 
 
-class Exported(Tokenizer):
+class Exported(RunnableCodec[np.ndarray]):
     """Codec whose graphs a backend runs; it has the `encode` and `decode` of a `Codec`.
 
     Args:
@@ -205,6 +206,11 @@ class Exported(Tokenizer):
     def constant_memory(self) -> bool:
         """True if the export has steps, with which long audio takes no more memory than short."""
         return self.plan.steps
+
+    @property
+    def exact_chunks(self) -> bool:
+        """True: what cannot be cut exactly is not exported."""
+        return True
 
     @property
     def executor(self) -> GraphExecutor:

@@ -235,7 +235,7 @@ def is_decoded(
     raise AudioFileError(f"{target}: exists already; force=True overwrites it")
 
 
-def _comment(codec: RunnableCodec[Any] | Tokenizer, header: Header, codebooks: int | None) -> str:
+def _comment(codec: Tokenizer, header: Header, codebooks: int | None) -> str:
     """Return the comment of a decoded file, where its format can hold one."""
     kept = min(len(header.sizes), codebooks or len(header.sizes))
     weights = f"{header.fingerprint} {codec.decoder_fingerprint}"

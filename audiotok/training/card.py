@@ -32,9 +32,10 @@ from typing import Any
 
 from audiotok._platform.optional import commit, version
 from audiotok.codecs.models.base import Codec
-from audiotok.data.manifest import Recording
+from audiotok.data.manifest import listing_of
+from audiotok.data.recording import Recording
 from audiotok.training.recipe import Recipe
-from audiotok.training.resume import digest_of
+from audiotok.training.resume import data_digest
 
 LIBRARIES = ("audiotok", "torch", "numpy", "safetensors", "accelerate", "soundfile")
 LICENCES = ("license", "licence")  # columns of a manifest
@@ -97,10 +98,10 @@ def describe_data(
         parts: "train" and "validate" -> recordings and their seconds.
     """
     manifest = Path(recipe.data.manifest)
-    whole = manifest.is_file()
+    table = manifest.is_file() and not listing_of(recipe.data.manifest).costly  # no archive
     return {
         "manifest": manifest.name,
-        "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest() if whole else None,
+        "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest() if table else None,
         **{
             name: {"split": getattr(recipe.data, name), **_part(recordings, seconds)}
             for name, (recordings, seconds) in parts.items()
@@ -119,7 +120,7 @@ def _part(recordings: Sequence[Recording], seconds: float) -> dict[str, Any]:
     return {
         "recordings": len(recordings),
         "hours": round(seconds / 3600, 6),
-        "digest": digest_of(recordings),
+        "digest": data_digest(recordings),
         "speakers": len({recording.speaker for recording in recordings} - {""}),
         "languages": _counted(recordings, ("language",)),
         "licences": _counted(recordings, LICENCES),
@@ -129,7 +130,7 @@ def _part(recordings: Sequence[Recording], seconds: float) -> dict[str, Any]:
 def _counted(recordings: Sequence[Recording], columns: Sequence[str]) -> dict[str, int]:
     """Return the values of the first of some columns that a recording has -> recordings."""
     values = (
-        next((value for c in columns if (value := recording.fields.get(c))), "")
+        next((value for c in columns if (value := recording.column(c))), "")
         for recording in recordings
     )
     return dict(Counter(value for value in values if value).most_common(MOST))

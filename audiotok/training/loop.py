@@ -28,7 +28,8 @@ from audiotok.data.cache import SampleCache
 from audiotok.data.direct import FileSamples
 from audiotok.data.features.base import Teacher
 from audiotok.data.loader import loader
-from audiotok.data.manifest import Recording, read_manifest
+from audiotok.data.manifest import read_manifest
+from audiotok.data.recording import Recording
 from audiotok.nn.finite import check_finite
 from audiotok.training.card import TrainingCard, describe_data
 from audiotok.training.components import TrainingModules
@@ -58,6 +59,7 @@ def train(
     device: str = "cpu",
     minutes: float = 0,
     teachers: Mapping[str, Teacher] | None = None,
+    commands: bool = False,
 ) -> Path:
     """Train into `out/last.pt`, with averaged weights in `out/best.safetensors`.
 
@@ -70,6 +72,7 @@ def train(
         device: a torch device.
         minutes: time limit in minutes, after which a checkpoint is written; 0 for none.
         teachers: teachers from outside the package, by the names they have in the recipe.
+        commands: whether shell commands of the data's source may run.
 
     Returns:
         The path of the averaged weights.
@@ -82,7 +85,7 @@ def train(
     out = Path(out)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that train together
     with locked_folder(out) if first else nullcontext():
-        run = CodecTrainer(recipe, out, device, teachers)
+        run = CodecTrainer(recipe, out, device, teachers, commands=commands)
         run.go(minutes)
     return run.best_path
 
@@ -95,6 +98,7 @@ class CodecTrainer:
         out: folder of the run.
         device: a torch device.
         teachers: as for `train`.
+        commands: as for `train`.
     """
 
     def __init__(
@@ -103,10 +107,13 @@ class CodecTrainer:
         out: Path,
         device: str,
         teachers: Mapping[str, Teacher] | None = None,
+        *,
+        commands: bool = False,
     ) -> None:
         # Denormal numbers in the optimizer's state make a step on a CPU eight times slower.
         torch.set_flush_denormal(True)
         self.recipe = recipe
+        self.commands = commands
         self.out = out
         self.options = recipe.train
         self.machine = accelerator(device)
@@ -133,7 +140,7 @@ class CodecTrainer:
             cast=casting(self.machine, self.options.precision),
             rank=self.machine.process_index,
         )
-        self.work.name = lambda recording: str(self.recordings[recording].path)
+        self.work.name = lambda recording: self.recordings[recording].name
         if self.options.compile:
             # `compile()` works in place, which keeps the names of the weights.
             self.modules.codec.encoder.compile()
@@ -145,8 +152,8 @@ class CodecTrainer:
 
     def _manifests(self) -> None:
         data = self.recipe.data
-        self.recordings = read_manifest(data.manifest, split=data.train)
-        self.held_out = read_manifest(data.manifest, split=data.validate)
+        self.recordings = self._listed(data.manifest, data.train)
+        self.held_out = self._listed(data.manifest, data.validate)
         self.begun = RunFacts.of(
             self.recipe,
             config=self.modules.codec.config,
@@ -154,6 +161,13 @@ class CodecTrainer:
             validation_data=data_of(self.held_out),
             processes=self.machine.num_processes,
         )
+
+    def _listed(self, path: str, split: str | None = None) -> list[Recording]:
+        """Return the recordings of a source; audio in archives is copied into the cache."""
+        data = self.recipe.data
+        store = Path(data.cache) / "encoded"
+        audio = data.audio if path == data.manifest else ""
+        return read_manifest(path, split=split, audio=audio, commands=self.commands, store=store)
 
     def _read(self, teachers: Mapping[str, Teacher]) -> None:
         data, codec = self.recipe.data, self.modules.codec
@@ -164,7 +178,7 @@ class CodecTrainer:
             held_out_source = _samples(self.held_out, rate, data)
             noises = None
             if data.augment.noises and data.augment.noise > 0:
-                noises = _samples(read_manifest(data.augment.noises), rate, data)
+                noises = _samples(self._listed(data.augment.noises), rate, data)
             features = None
             if "distillation" in self.recipe.used_losses:
                 features = read_features(self.recordings, options, teachers, codec.frame_rate)

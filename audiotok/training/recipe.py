@@ -27,9 +27,10 @@ JUDGED = ("adversarial", "feature_matching")  # losses computed from discriminat
 class Data:
     """Training and validation data of a recipe."""
 
-    manifest: str  # TSV or JSONL with `path` (`split`, `text` are understood), or a folder
+    manifest: str  # TSV or JSONL with `path`, a folder, or any other source of recordings
     train: str = "train"  # value of `split` to train on
     validate: str = "dev"  # value of `split` to validate on
+    audio: str = ""  # column, or member of a sample, that is the audio, where there are several
     cache: str = "runs/cache"  # folder for decoded audio
     direct: bool = False  # read crops from the files instead, for corpora too large for a cache
     seconds: Annotated[float, ABOVE_ZERO] = 1.0  # length of a crop

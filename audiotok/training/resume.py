@@ -20,7 +20,7 @@ import torch
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.optional import version
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording
 from audiotok.training.recipe import Train
 
 log = logging.getLogger("audiotok")
@@ -125,22 +125,25 @@ def chosen_anew(changed: Iterable[str]) -> bool:
 
 def data_of(recordings: Sequence[Recording]) -> str:
     """Return a description of a list of recordings: their number and the start of their digest."""
-    return f"{len(recordings)} recordings ({digest_of(recordings)[:8]})"
+    return f"{len(recordings)} recordings ({data_digest(recordings)[:8]})"
 
 
-def digest_of(recordings: Sequence[Recording]) -> str:
-    """Return a SHA-256 of order, file names, sizes and fields of recordings, in hexadecimal.
+def data_digest(recordings: Sequence[Recording]) -> str:
+    """Return a SHA-256 of order, file names, sizes, fields and stretches, in hexadecimal.
 
     It stays the same if a folder is moved.
     """
     digest = hashlib.sha256()
     for recording in recordings:
-        fields = {k: v for k, v in recording.fields.items() if k != "path"}
+        locator = recording.locator
+        name = Path(locator.path).name if locator.is_file else locator.name
+        fields = {k: v for k, v in recording.columns().items() if k != "path"}
         try:
-            size = recording.path.stat().st_size
+            size = Path(locator.local).stat().st_size if locator.local else -1
         except OSError:
             size = -1  # reading the recording will raise
-        digest.update(json.dumps([recording.path.name, size, fields], sort_keys=True).encode())
+        facts = [name, size, fields, *(locator.stretch or ())]
+        digest.update(json.dumps(facts, sort_keys=True).encode())
     return digest.hexdigest()
 
 

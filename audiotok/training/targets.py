@@ -15,7 +15,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.data.batches import Batch
 from audiotok.data.feature_cache import FeatureCache
 from audiotok.data.features.base import Teacher
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording
 from audiotok.nn.quantizers.base import Quantized, kmeans, nearest
 from audiotok.training import distillation as losses
 from audiotok.training.recipe import Distillation

@@ -27,7 +27,7 @@ from audiotok.data.batches import BatchConfig, Batches
 from audiotok.data.cache import SampleCache
 from audiotok.data.direct import FileSamples
 from audiotok.data.loader import PREFETCH, loader
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording
 
 AUGMENTS = {
     "as it is": None,
@@ -44,7 +44,7 @@ def corpus(folder: Path, minutes: int) -> list[Recording]:
         rate, channels, suffix = ((16000, 1, "wav"), (44100, 2, "flac"))[i % 2]
         path = folder / f"{i}.{suffix}"
         soundfile.write(path, 0.1 * random.standard_normal((rate * SECONDS, channels)), rate)
-        found.append(Recording(path, {}))
+        found.append(Recording.of_file(path))
     return found
 
 

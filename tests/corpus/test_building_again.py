@@ -35,7 +35,7 @@ from audiotok.corpus.check import is_sound
 from audiotok.corpus.inputs import INPUTS
 from audiotok.corpus.write import write_info
 from audiotok.data.locator import AudioLocator, may_be_transient, normal_path
-from audiotok.data.sources.base import Item
+from audiotok.data.recording import Recording
 from audiotok.data.transient import TransientError, is_transient
 
 WAITS = (0.0, 0.0, 0.0)
@@ -381,7 +381,7 @@ def test_every_worker_of_ray_has_the_weights_of_the_build(tmp_path: Path):
     work = Work(codec=str(small()), fingerprint="0" * 16)
     from audiotok.corpus.build.executors.ray import Ray
 
-    tasks = iter([(0, Item("a", AudioLocator("a.wav", str(recording(tmp_path / "a.wav")))))])
+    tasks = iter([(0, Recording("a", AudioLocator("a.wav", str(recording(tmp_path / "a.wav")))))])
     with pytest.raises(ValueError, match="give every machine the same file"):
         list(Ray().run(work, tasks, 1))
 

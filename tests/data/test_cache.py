@@ -21,7 +21,7 @@ from audiotok.audio.decoders import AudioFileError
 from audiotok.data import cache as pools
 from audiotok.data.cache import SampleCache
 from audiotok.data.direct import FileSamples
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording
 
 RATE = 8000
 
@@ -30,7 +30,7 @@ def noise(path: Path, *, samples: int, rate: int = RATE, channels: int = 1) -> R
     """A file of noise, in 16 bits where its format has bits."""
     random = np.random.default_rng(samples + rate)
     soundfile.write(path, random.normal(0, 0.1, (samples, channels)).clip(-1, 1), rate)
-    return Recording(path, {"path": path.name})
+    return Recording.of_file(path, {"path": path.name})
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def broken(path: Path) -> Recording:
     """A file that ends in the middle of its samples."""
     noise(path, samples=300_000)
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 10])
-    return Recording(path, {})
+    return Recording.of_file(path)
 
 
 # -- the pool ---------------------------------------------------------------------------------
@@ -69,14 +69,14 @@ def test_sixteen_bits_come_back_as_they_were(tmp_path: Path):
     """Every value there is; scaling one way by 32767 and back by 32768 would lose most."""
     values = np.arange(-32768, 32768).astype(np.int16)
     soundfile.write(tmp_path / "all.wav", values, RATE)
-    pool = SampleCache.build([Recording(tmp_path / "all.wav", {})], RATE, tmp_path / "cache")
+    pool = SampleCache.build([Recording.of_file(tmp_path / "all.wav")], RATE, tmp_path / "cache")
     assert np.array_equal(pool.samples, values)
     assert torch.equal(pool[0], Audio.load(tmp_path / "all.wav").samples[0])
 
 
 def test_what_is_past_full_scale_is_clipped_not_wrapped(tmp_path: Path):
     soundfile.write(tmp_path / "x.wav", np.array([1.0, 1.5, -1.0, -1.5]), RATE, subtype="FLOAT")
-    pool = SampleCache.build([Recording(tmp_path / "x.wav", {})], RATE, tmp_path / "cache")
+    pool = SampleCache.build([Recording.of_file(tmp_path / "x.wav")], RATE, tmp_path / "cache")
     assert pool.samples.tolist() == [32767, 32767, -32768, -32768]
 
 
@@ -154,7 +154,7 @@ def test_ctrl_c_while_decoding_stops_at_once_and_leaves_nothing(
                 yield torch.zeros(1, 1000)
 
     closed: list[bool] = []
-    monkeypatch.setattr(pools, "open_audio", lambda _: Endless())
+    monkeypatch.setattr(Recording, "open", lambda _: Endless())
     before = threading.active_count()
     main = threading.main_thread().ident
     assert main is not None
@@ -212,7 +212,7 @@ def test_bad_files_are_named_and_left_out_and_others_keep_their_places(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     good = [noise(tmp_path / f"{i}.wav", samples=400 + i) for i in range(38)]
-    bad = [broken(tmp_path / "cut.wav"), Recording(tmp_path / "gone.wav", {})]
+    bad = [broken(tmp_path / "cut.wav"), Recording.of_file(tmp_path / "gone.wav")]
     listed = [*good[:5], bad[0], *good[5:20], bad[1], *good[20:]]
     with caplog.at_level(logging.WARNING, "audiotok"):
         pool = SampleCache.build(listed, RATE, tmp_path / "cache")
@@ -231,7 +231,7 @@ def test_bad_files_are_named_and_left_out_and_others_keep_their_places(
 
 
 def test_too_many_bad_files_are_an_error(recordings: list[Recording], tmp_path: Path):
-    listed = [*recordings, Recording(tmp_path / "gone.wav", {})]
+    listed = [*recordings, Recording.of_file(tmp_path / "gone.wav")]
     message = r"gone\.wav: no such file; that makes 1 of 4 recordings, more than 10%"
     for build in (SampleCache.build, FileSamples.open):
         with pytest.raises(ValueError, match=message):
@@ -245,7 +245,7 @@ def test_what_is_no_file_problem_is_not_taken_for_one(
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pools, "open_audio", full)
+    monkeypatch.setattr(Recording, "open", full)
     with pytest.raises(MemoryError):
         SampleCache.build(recordings, RATE, tmp_path / "cache")
 
@@ -342,7 +342,7 @@ def test_files_that_cannot_be_looked_at_or_resampled_are_left_out(
 ):
     good = [noise(tmp_path / f"{i}.wav", samples=400) for i in range(28)]
     odd = noise(tmp_path / "odd.wav", samples=400, rate=999_983)  # a prime
-    listed = [Recording(tmp_path / "gone.wav", {}), *good, odd]
+    listed = [Recording.of_file(tmp_path / "gone.wav"), *good, odd]
     with caplog.at_level(logging.WARNING, "audiotok"):
         files = FileSamples.open(listed, 16000, tmp_path / "cache")
     assert [i for i in range(30) if not files.lengths[i]] == [0, 29]

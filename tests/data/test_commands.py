@@ -21,7 +21,7 @@ from audiotok.audio.audio import AudioFileError
 from audiotok.corpus import Corpus
 from audiotok.data.commands import CommandError, withheld
 from audiotok.data.locator import opened
-from audiotok.data.sources.base import Item
+from audiotok.data.recording import Recording
 
 UNASKED = r"is made by a shell command; commands=True lets the listing run them$"
 
@@ -247,7 +247,7 @@ def test_no_script_of_a_dataset_runs(
 def test_the_gate_is_told_of_every_place(tmp_path: Path):
     """`opened` is the one way to the audio of a place, and it does not allow by itself."""
     (item,) = listed(kaldi(tmp_path, wav_scp=f"a touch {tmp_path}/RAN |\n"))
-    assert isinstance(item, Item)
+    assert isinstance(item, Recording)
     with pytest.raises(CommandError, match=UNASKED), opened(item.locator):
         pass
     assert not (tmp_path / "RAN").exists()

@@ -19,7 +19,7 @@ from audiotok.data.augment import Augment
 from audiotok.data.batches import Batch, BatchConfig, Batches
 from audiotok.data.cache import SampleCache
 from audiotok.data.direct import FileSamples
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording
 
 RATE, FRAME = 8000, 10
 TENSORS = ("wave", "clean", "real", "features", "taught")
@@ -29,7 +29,9 @@ CONFIG = BatchConfig(batch=6, frames=4, frame_size=FRAME)
 def pool_of(*lengths: int) -> SampleCache:
     """Recordings in which every sample says where it is: 1, 2, 3 ... from the first on."""
     starts = np.cumsum([0, *lengths])
-    recordings = [Recording(Path(f"{i}.wav"), {"text": f"text {i}"}) for i in range(len(lengths))]
+    recordings = [
+        Recording.of_file(Path(f"{i}.wav"), {"text": f"text {i}"}) for i in range(len(lengths))
+    ]
     samples = np.arange(1, starts[-1] + 1, dtype=np.int16)
     return SampleCache(samples, starts, rate=RATE, recordings=recordings)
 
@@ -199,7 +201,7 @@ def recordings(tmp_path: Path) -> list[Recording]:
     for i, rate in enumerate((16000, 48000, 8000)):
         wave = np.random.default_rng(i).normal(0, 0.1, rate).clip(-0.9, 0.9)
         soundfile.write(tmp_path / f"{i}.wav", wave, rate)
-        found.append(Recording(tmp_path / f"{i}.wav", {"text": str(i)}))
+        found.append(Recording.of_file(tmp_path / f"{i}.wav", {"text": str(i)}))
     return found
 
 

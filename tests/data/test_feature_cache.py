@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from audiotok import Audio
 from audiotok.data.feature_cache import FeatureCache
 from audiotok.data.features.base import Choice, SpeechTeacher, Teacher
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording
 
 
 class Sums(SpeechTeacher):
@@ -52,7 +52,9 @@ def recordings(tmp_path: Path) -> list[Recording]:
         random = torch.Generator().manual_seed(i)
         rate = 24000 if i == 3 else 16000
         Audio(0.2 * torch.randn(1, 4800 + 2240 * i, generator=random), rate).save(path)
-        made.append(Recording(path, {"path": path.name, "text": "" if i == 1 else f"say {i}"}))
+        made.append(
+            Recording.of_file(path, {"path": path.name, "text": "" if i == 1 else f"say {i}"})
+        )
     return made
 
 
@@ -91,7 +93,7 @@ def test_nothing_is_computed_twice(recordings: list[Recording], tmp_path: Path):
     again = Sums()
     os.utime(recordings[0].path)  # a new time, the same content
     moved = recordings[1].path.rename(tmp_path / "moved.wav")
-    recordings[1] = Recording(moved, recordings[1].fields)
+    recordings[1] = Recording.of_file(moved, recordings[1].fields)
     FeatureCache.build(recordings, again, layer=0, cache=cache)
     assert again.calls == 0
     # What features depend on makes them others: content, layer, weights, teacher.
@@ -247,7 +249,9 @@ def test_recordings_that_cannot_be_read_have_no_features(
     recordings: list[Recording], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     (tmp_path / "text.wav").write_text("no audio")
-    many = [Recording(tmp_path / name, {}) for name in ("text.wav", "gone.wav")] + recordings * 5
+    many = [
+        Recording.of_file(tmp_path / name) for name in ("text.wav", "gone.wav")
+    ] + recordings * 5
     with caplog.at_level(logging.WARNING, "audiotok"):
         made = FeatureCache.build(many, Sums(), layer=0, cache=tmp_path / "cache")
     assert [made.has(i) for i in range(4)] == [False, False, True, True]
@@ -275,7 +279,7 @@ def test_features_of_text_go_by_the_text(recordings: list[Recording], tmp_path: 
     assert [made.has(i) for i in range(4)] == [True, False, True, True]
     assert (made[0] == 5).all()
     corrected = [
-        Recording(r.path, {**r.fields, "text": r.text and "corrected"}) for r in recordings
+        Recording.of_file(r.path, {**r.fields, "text": r.text and "corrected"}) for r in recordings
     ]
     made = FeatureCache.build(corrected, Letters(), layer=0, cache=tmp_path)
     assert (made[0] == 9).all()

@@ -25,7 +25,7 @@ from audiotok.data.batches import BatchConfig, Batches
 from audiotok.data.cache import SampleCache
 from audiotok.data.direct import FileSamples
 from audiotok.data.loader import loader
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording
 
 CONFIG = BatchConfig(batch=3, frames=5, frame_size=320)
 PIPED: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
@@ -38,7 +38,7 @@ def recordings(tmp_path: Path) -> list[Recording]:
     for i, rate in enumerate((16000, 24000, 44100)):
         wave = np.random.default_rng(i).normal(0, 0.1, rate).clip(-0.9, 0.9)
         soundfile.write(tmp_path / f"{i}.wav", wave, rate)
-        found.append(Recording(tmp_path / f"{i}.wav", {"text": str(i)}))
+        found.append(Recording.of_file(tmp_path / f"{i}.wav", {"text": str(i)}))
     return found
 
 
@@ -137,12 +137,13 @@ import sys, time
 from pathlib import Path
 from audiotok.data.batches import BatchConfig, Batches
 from audiotok.data.loader import loader
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording
 from audiotok.data.cache import SampleCache
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    pool = SampleCache.build([Recording(folder / f"{i}.wav", {}) for i in range(3)], 16000, folder)
+    recordings = [Recording.of_file(folder / f"{i}.wav") for i in range(3)]
+    pool = SampleCache.build(recordings, 16000, folder)
     batches = Batches(pool, BatchConfig(batch=3, frames=5, frame_size=320))
     print("ready", flush=True)
     for batch in loader(batches, first=0, last=10**9, workers=2):

@@ -24,23 +24,24 @@ from audiotok import Audio
 from audiotok._platform.registry import names
 from audiotok.audio.audio import AudioFileError
 from audiotok.corpus import Corpus
-from audiotok.corpus.build.run import listing_of
 from audiotok.data.locator import AudioLocator, ListingError, opened
-from audiotok.data.sources.base import ALL, Item, digest_of
+from audiotok.data.manifest import listing_of
+from audiotok.data.recording import Recording, digest_of
+from audiotok.data.sources.base import ALL
 
 
 def listed(
     path: Any, kind: str = "auto", part: tuple[int, int] = ALL, audio: str = ""
-) -> list[Item]:
+) -> list[Recording]:
     return list(listing_of(str(path), kind, audio).items(str(path), part))
 
 
-def heard(item: Item, **options: Any) -> torch.Tensor:
+def heard(item: Recording, **options: Any) -> torch.Tensor:
     with opened(item.locator, **options) as source:
         return torch.cat(list(source.blocks()), 1)
 
 
-def same(item: Item, path: Path, start: float | None = None, end: float | None = None) -> bool:
+def same(item: Recording, path: Path, start: float | None = None, end: float | None = None) -> bool:
     return torch.equal(heard(item), Audio.load(path, start=start, end=end).samples)
 
 
@@ -66,7 +67,7 @@ def test_a_folder(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("no audio")
     items = listed(tmp_path)
     assert [item.id for item in items] == ["a.flac", "b/1.wav", "b/2.wav"]
-    assert items[2].row == {"speaker": "2", "text": "two"}
+    assert items[2].fields == {"speaker": "2", "text": "two"}
     assert same(items[1], tmp_path / "b" / "1.wav")
 
 
@@ -97,7 +98,7 @@ def test_tables(tmp_path: Path):
         one, half = listed(tmp_path / name)
         score = 3 if "json" in name else "3"
         assert (one.id, half.id) == ("audio/a.wav", "half")
-        assert one.row == {"text": 'she said "so"', "speaker": "s1", "score": score}
+        assert one.fields == {"text": 'she said "so"', "speaker": "s1", "score": score}
         assert half.seconds == 0.25
         assert same(one, path)
         assert torch.equal(heard(half), Audio.load(path, start=0.25, end=0.5).samples[1:])
@@ -106,9 +107,9 @@ def test_tables(tmp_path: Path):
 def test_between_tabs_quotation_marks_are_text(tmp_path: Path):
     rows = ['a.wav\t"opens here', 'b.wav\tin "the" middle', 'c.wav\tcloses here"', '"d.wav\t""']
     (tmp_path / "m.tsv").write_text("path\tsentence\n" + "\n".join(rows) + "\n")
-    assert [f"{i.id}\t{i.row['text']}" for i in listed(tmp_path / "m.tsv")] == rows
+    assert [f"{i.id}\t{i.fields['text']}" for i in listed(tmp_path / "m.tsv")] == rows
     (tmp_path / "m.csv").write_text('path,text\na.wav,"one\n\ntwo, ""three"""\nb.wav,four\n')
-    assert [i.row["text"] for i in listed(tmp_path / "m.csv")] == ['one\n\ntwo, "three"', "four"]
+    assert [i.fields["text"] for i in listed(tmp_path / "m.csv")] == ['one\n\ntwo, "three"', "four"]
 
 
 def test_nothing_is_lost_for_being_zero(tmp_path: Path):
@@ -119,7 +120,7 @@ def test_nothing_is_lost_for_being_zero(tmp_path: Path):
     ]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     one, two, three = listed(tmp_path / "m.jsonl")
-    assert (one.id, one.row) == ("0", {"take": 0, "good": False})
+    assert (one.id, one.fields) == ("0", {"take": 0, "good": False})
     assert (two.locator.end, two.seconds) == (0.5, 0.5)
     assert (three.locator.end, three.locator.channel) == (0.25, 0)
 
@@ -133,7 +134,7 @@ def test_common_voice_as_it_comes(tmp_path: Path):
     (item,) = listed(tmp_path / "train.tsv")
     assert item.id == "common_voice_en_1.mp3"
     text = {"speaker": "a1b2", "sentence_id": "17", "text": '"Oh," he said.', "up_votes": "2"}
-    assert item.row == text
+    assert item.fields == text
     assert same(item, path)
 
 
@@ -144,10 +145,10 @@ def test_the_metadata_of_audiofolder(tmp_path: Path, name: str):
     text = 'file_name,transcription,mood\ndata/0001.wav,"Well, well",good\n'
     (tmp_path / name).write_text(json.dumps(row) if "json" in name else text)
     (item,) = listed(tmp_path / name)
-    assert item.row == {"text": "Well, well", "mood": "good"}
+    assert item.fields == {"text": "Well, well", "mood": "good"}
     assert same(item, path)
     (item,) = listed(tmp_path)  # of the folder
-    assert (item.id, item.row) == ("data/0001.wav", {"text": "Well, well"})
+    assert (item.id, item.fields) == ("data/0001.wav", {"text": "Well, well"})
     (tmp_path / "metadata.csv").write_text('file_name,text\ndata/0001.wav,"Well\n')
     with pytest.raises(ListingError, match=r"metadata.csv, line 2: a quotation mark opens"):
         listed(tmp_path)
@@ -243,8 +244,12 @@ def test_a_kaldi_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         utt2dur="utt-a 1.0\n",
     )
     a, b, c, d = listed(folder)
-    assert a.row == {"text": "HELLO YOU", "speaker": "s1"}
-    assert (b.row, c.row, d.row) == ({"speaker": "s1"}, {"text": "YES", "speaker": "s2"}, {})
+    assert a.fields == {"text": "HELLO YOU", "speaker": "s1"}
+    assert (b.fields, c.fields, d.fields) == (
+        {"speaker": "s1"},
+        {"text": "YES", "speaker": "s2"},
+        {},
+    )
     assert (a.seconds, b.seconds) == (1.0, None)
     assert all(same(item, path) for item in (a, b, c))
     with pytest.raises(AudioFileError, match="commands=True"):
@@ -262,7 +267,7 @@ def test_a_kaldi_directory_with_segments(tmp_path: Path):
         text="u2 TWO\n",
     )
     one, two, three = listed(folder)
-    assert (one.seconds, two.seconds, two.row) == (0.5, 0.5, {"text": "TWO"})
+    assert (one.seconds, two.seconds, two.fields) == (0.5, 0.5, {"text": "TWO"})
     assert same(one, path, 0, 0.5)
     assert torch.equal(heard(two), Audio.load(path, start=0.25, end=0.75).samples[1:])
     assert same(three, path, 0.5)
@@ -300,9 +305,9 @@ def test_webdataset(tmp_path: Path, packed: bool):
         tar(tmp_path / f"shard-{i:03d}{suffix}", dict(sorted(members.items())), mode)
     items = listed(f"{tmp_path}/shard-{{000..002}}{suffix}")
     assert [item.id for item in items] == ["d/0-0", "d/0-1", "d/1-0", "d/1-1", "d/2-0", "d/2-1"]
-    assert items[0].row == {"speaker": "s", "duration": 0.2}
+    assert items[0].fields == {"speaker": "s", "duration": 0.2}
     assert items[0].seconds == 0.2
-    assert items[1].row == {"text": "hm"}
+    assert items[1].fields == {"text": "hm"}
     for item in items:
         wave, _ = soundfile.read(
             io.BytesIO(flac(int(item.id[2]) * 10 + int(item.id[4]))), dtype="float32"
@@ -334,8 +339,8 @@ def test_names_are_parted_as_webdataset_does(tmp_path: Path, before: str):
     path = tar(tmp_path / "s.tar", given)
     items = [item for item in listed(path) if not item.locator.error]
     assert [item.id for item in items] == [f"{before}{n}" for n in ("x", "d.e/y", ".h/z")]
-    assert [item.row.get("text") for item in items] == ["x.txt", "why", None]
-    assert torch.equal(heard(items[2]), heard(Item("", AudioLocator("x", data=flac(6)))))
+    assert [item.fields.get("text") for item in items] == ["x.txt", "why", None]
+    assert torch.equal(heard(items[2]), heard(Recording("", AudioLocator("x", data=flac(6)))))
     webdataset = pytest.importorskip("webdataset")
     samples = list(webdataset.WebDataset(str(path), shardshuffle=False))
     assert [s["__key__"] for s in samples] == [item.id for item in listed(path)]
@@ -365,8 +370,8 @@ def test_which_member_is_the_audio_may_be_said(tmp_path: Path):
     path = tar(tmp_path / "s.tar", members(*names.split()))
     for audio in ("clean.wav", "clean"):
         x, y, z = listed(path, audio=audio)
-        assert torch.equal(heard(x), heard(Item("", AudioLocator("x", data=flac(1)))))
-        assert (x.row, y.row) == ({"text": "x.clean.txt"}, {"text": "y.txt"})
+        assert torch.equal(heard(x), heard(Recording("", AudioLocator("x", data=flac(1)))))
+        assert (x.fields, y.fields) == ({"text": "x.clean.txt"}, {"text": "y.txt"})
         with pytest.raises(
             AudioFileError, match=f"no audio `{audio}` in this sample, only z.noisy"
         ):
@@ -379,7 +384,7 @@ def test_a_sample_that_cannot_be_read_is_an_error_and_the_rest_go_on(tmp_path: P
     )
     given |= {"c.json": b"{", "d.txt": b"\xff", "e.lab": b"0 105000 sil\n105000 23000 t\n"}
     a, b, c, d, e = listed(tar(tmp_path / "s.tar", given))
-    assert (a.row, e.row) == ({"text": "a.txt"}, {})
+    assert (a.fields, e.fields) == ({"text": "a.txt"}, {})
     for item, words in (
         (b, r"^s.tar/b: no audio in this sample, only b.txt$"),
         (c, r"^s.tar/c.wav: c.json: not JSON"),
@@ -419,13 +424,15 @@ def test_parquet(tmp_path: Path):
     parquet.write_table(plain, tmp_path / "plain.parquet", row_group_size=7)
     items = listed(tmp_path / "plain.parquet")
     assert [item.id for item in items] == [f"n{i}" for i in range(40)]
-    assert items[3].row == {"text": "t"}
-    assert torch.equal(heard(items[39]), heard(Item("", AudioLocator("x.flac", data=clips[39]))))
+    assert items[3].fields == {"text": "t"}
+    assert torch.equal(
+        heard(items[39]), heard(Recording("", AudioLocator("x.flac", data=clips[39])))
+    )
     path = recording(tmp_path / "there.wav")
     audio = [{"bytes": clips[0], "path": "a.flac"}, {"bytes": None, "path": str(path)}]
     parquet.write_table(arrow.table({"audio": audio, "n": [1, 2]}), tmp_path / "hf.parquet")
     first, second = listed(tmp_path / "hf.parquet")
-    assert (first.id, first.row) == ("a.flac", {"n": 1})
+    assert (first.id, first.fields) == ("a.flac", {"n": 1})
     assert same(second, path)
     assert len(listed(tmp_path)) == 42
     parquet.write_table(arrow.table({"n": [1]}), tmp_path / "none.parquet")
@@ -450,7 +457,7 @@ def test_which_column_of_parquet_is_the_audio(tmp_path: Path):
         listed(path)
     for name, data in (("clean", one), ("audio", two)):
         item = listed(path, audio=name)[0]
-        assert torch.equal(heard(item), heard(Item("", AudioLocator("x", data=data))))
+        assert torch.equal(heard(item), heard(Recording("", AudioLocator("x", data=data))))
     with pytest.raises(ListingError, match=r"no column `noisy` of audio bytes, only clean \(bin"):
         listed(path, audio="noisy")
     for picture in (PICTURE, {"bytes": PICTURE, "path": None}, {"bytes": None, "path": "a.JPG"}):
@@ -495,7 +502,7 @@ def test_what_rows_hold_is_carried_through_as_json(tmp_path: Path):
         seconds=0.2, client_id="me", image={"bytes": PICTURE, "path": "p.png"},
     )  # fmt: skip
     (item,) = listed(path)
-    assert json.loads(json.dumps(item.row, allow_nan=False)) == {
+    assert json.loads(json.dumps(item.fields, allow_nan=False)) == {
         "at": "2024-05-06T00:00:00+00:00", "text": "so", "pay": "1.5", "tags": ["a", "b"],
         "nested": {"deep": [0]}, "seconds": 0.2, "speaker": "me",
     }  # fmt: skip
@@ -516,7 +523,7 @@ def test_lhotse_cuts(tmp_path: Path):
     lhotse.CutSet.from_cuts(cuts).to_file(tmp_path / "cuts.jsonl.gz")
     items = listed(tmp_path / "cuts.jsonl.gz")
     assert [item.id for item in items] == ["c0", "c1", "c3", "c4"]
-    assert items[0].row == {"text": "oh", "speaker": "me"}
+    assert items[0].fields == {"text": "oh", "speaker": "me"}
     for item, cut in zip(items, cuts, strict=True):
         assert np.allclose(heard(item).numpy(), cut.load_audio(), atol=1e-6)
     assert same(items[1], path, 0.5, 1.5)
@@ -535,7 +542,7 @@ def test_hugging_face_datasets(tmp_path: Path, way: str):
         (tmp_path / "data").mkdir()
         made.to_parquet(tmp_path / "data" / "train-00000.parquet")
         items = listed(f"hf:{tmp_path / 'data'}@train")
-    assert [(item.id, item.row) for item in items] == [
+    assert [(item.id, item.fields) for item in items] == [
         (f"{i}.flac", {"text": "abcde"[i]}) for i in range(5)
     ]
     wave, _ = soundfile.read(io.BytesIO(flac(4)), dtype="float32")
@@ -554,7 +561,7 @@ def test_columns_and_ids_of_hugging_face_datasets(tmp_path: Path):
     sound = {"bytes": one, "path": "x.flac"}
     plain = saved("plain", audio=sound, image={"bytes": PICTURE, "path": None}, id=0, sentence="so")
     item = listed(plain)[0]  # of no type Audio: what holds bytes, and is no picture
-    assert (item.id, item.row, item.locator.data) == ("0", {"text": "so"}, one)
+    assert (item.id, item.fields, item.locator.data) == ("0", {"text": "so"}, one)
     with pytest.raises(ListingError, match=r"no column of audio bytes, only audio \(string\)$"):
         listed(saved("text", audio="a.wav"))
     path = saved("both", clean=one, noisy=two)
@@ -566,7 +573,7 @@ def test_columns_and_ids_of_hugging_face_datasets(tmp_path: Path):
 def test_channels_that_are_not_there(tmp_path: Path):
     recording(tmp_path / "a.wav", 0.1, channels=2)
     with pytest.raises(AudioFileError, match=r"^a: has 2 channels, and number 3 is wanted"):
-        heard(Item("a", AudioLocator("a", str(tmp_path / "a.wav"), channel=2)))
+        heard(Recording("a", AudioLocator("a", str(tmp_path / "a.wav"), channel=2)))
 
 
 # ---- behind URLs
@@ -586,7 +593,7 @@ def test_any_file_system_of_fsspec(tmp_path: Path):
     assert same(listed("memory://bucket/m.jsonl")[0], path, 0.1)
     assert listed("memory://bucket/t.tar")[0].id == "k"
     with pytest.raises(AudioFileError, match="no such file"):
-        heard(Item("x", AudioLocator("x", "memory://bucket/none.wav")))
+        heard(Recording("x", AudioLocator("x", "memory://bucket/none.wav")))
     with pytest.raises(ListingError, match="no such file"):
         listed("memory://bucket/none.jsonl")
 
@@ -634,7 +641,7 @@ def test_a_corpus_of_what_lies_in_s3_is_that_of_the_disk(tmp_path: Path, s3: str
 
 def test_digests_in_builds_of_earlier_versions_stay_valid():
     locator = AudioLocator("a.wav", "/x/a.wav", start=1.5, end=2.0, channel=1, offset=7, data=b"xx")
-    full = Item("a", locator, {"text": "it's", "speaker": 3, "n": None}, 2.0)
-    bare = Item("b", AudioLocator("b"))
+    full = Recording("a", locator, {"text": "it's", "speaker": 3, "n": None}, 2.0)
+    bare = Recording("b", AudioLocator("b"))
     assert digest_of(full).hex() == "7526b47c3c447ce0"
     assert digest_of(bare).hex() == "0c2422d9564fb3c5"

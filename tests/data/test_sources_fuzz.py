@@ -21,10 +21,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from audiotok.corpus.build.run import listing_of
 from audiotok.data.locator import opened
-from audiotok.data.manifest import read_manifest
-from audiotok.data.sources.base import Item
+from audiotok.data.manifest import listing_of, read_manifest
+from audiotok.data.recording import Recording
 
 FUZZED = settings(
     max_examples=25,
@@ -55,18 +54,18 @@ def complaint(call: Callable[[], Any]) -> str:
     return line
 
 
-def listed(path: Path, kind: str = "auto") -> list[Item] | None:
+def listed(path: Path, kind: str = "auto") -> list[Recording] | None:
     """The items of a listing, each with a row that JSON can hold; None after an error of a line."""
-    items: list[Item] = []
+    items: list[Recording] = []
     line = complaint(lambda: items.extend(listing_of(str(path), kind).items(str(path))))
     for item in items:
-        json.dumps(item.row, allow_nan=False).encode("utf-8", "surrogateescape")
+        json.dumps(item.fields, allow_nan=False).encode("utf-8", "surrogateescape")
         assert item.id
     assert not line or path.name in line
     return None if line else items
 
 
-def heard(item: Item) -> None:
+def heard(item: Recording) -> None:
     """Opens an item; what is wrong with it names it."""
     with ExitStack() as stack:
         line = complaint(lambda: stack.enter_context(opened(item.locator)))
@@ -82,7 +81,7 @@ def test_any_fields_between_tabs(tmp_path: Path, rows: list[tuple[str, str, str]
     if items is None:
         assert any("\0" in row[0] for row in rows)  # no name of a file
         return
-    assert [(i.id, i.row.get("x", ""), i.row.get("text", "")) for i in items] == rows
+    assert [(i.id, i.fields.get("x", ""), i.fields.get("text", "")) for i in items] == rows
     assert [(r.fields["path"], r.fields["x"], r.text) for r in read_manifest(path)] == rows
 
 
@@ -102,7 +101,7 @@ def test_any_fields_that_a_writer_of_csv_quotes(tmp_path: Path, rows: list[tuple
     path.write_bytes(data)
     items = listed(path)
     assert items is not None
-    assert [(i.id, i.row.get("text", "")) for i in items] == rows
+    assert [(i.id, i.fields.get("text", "")) for i in items] == rows
 
 
 @FUZZED

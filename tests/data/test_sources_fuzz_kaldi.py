@@ -14,9 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from audiotok import Error
-from audiotok.corpus.build.run import listing_of
-from audiotok.data.manifest import read_manifest
-from audiotok.data.sources.base import Item
+from audiotok.data.manifest import listing_of, read_manifest
+from audiotok.data.recording import Recording
 
 FUZZ = settings(max_examples=100, deadline=None)
 
@@ -100,7 +99,7 @@ def check(error: ValueError, path: Path) -> None:
     assert str(path) in str(error), str(error)
 
 
-def rows(path: Path, kind: str) -> list[Item] | None:
+def rows(path: Path, kind: str) -> list[Recording] | None:
     """The rows, or None for an error that is as it should be."""
     try:
         return list(listing_of(str(path), kind).items(str(path)))
@@ -126,7 +125,7 @@ def test_kaldi(scp: str, segments: str | None, text: str, speakers: str, lengths
             assert len(found) == len(lines(scp if segments is None else segments))
             assert all(item.id and (item.locator.path or item.locator.command) for item in found)
             known = {line.split()[0] for line in lines(text) if len(line.split()) > 1}
-            told = {item.id for item in found if "text" in item.row}
+            told = {item.id for item in found if "text" in item.fields}
             assert told == {item.id for item in found if item.id in known}
 
 

@@ -53,7 +53,7 @@ def test_any_white_space_parts_the_words_of_every_table(tmp_path: Path, space: s
         kaldi(tmp_path / "k", **{k: v.replace(" ", space) + "\n" for k, v in tables.items()})
     )
     assert item.id == "u1"
-    assert item.row == {
+    assert item.fields == {
         "text": f"hello{space}world",
         "speaker": "spk",
         "language": "en",
@@ -65,7 +65,7 @@ def test_a_space_that_kaldi_does_not_know_is_part_of_the_word(tmp_path: Path):
     path = recording(tmp_path / "a.wav", 0.1)
     folder = kaldi(tmp_path / "k", wav_scp=f"u\u00a01 {path}\n", text="u\u00a01 \u3000hi\n")
     (item,) = listed(folder)
-    assert (item.id, item.row) == ("u\u00a01", {"text": "\u3000hi"})
+    assert (item.id, item.fields) == ("u\u00a01", {"text": "\u3000hi"})
 
 
 @pytest.mark.parametrize("suffix", ["wav", "ogg"])  # a header that tells the length, and one none

@@ -82,14 +82,14 @@ def test_the_samples_are_those_of_lhotse(tmp_path: Path, rate: int):
 def test_what_is_said_is_joined_in_the_order_of_time(tmp_path: Path):
     path = recording(tmp_path / "a.wav", 1.0)
     (item,) = rows(tmp_path, cut(path, said(0.6, "three"), said(0.0, "one"), said(0.3, "two")))
-    assert item.row == {"text": "one two three", "speaker": "a"}
+    assert item.fields == {"text": "one two three", "speaker": "a"}
 
 
 def test_a_cut_of_two_speakers_has_neithers_name(tmp_path: Path):
     path = recording(tmp_path / "a.wav", 1.0)
     spoken = [said(0.5, "yes", "b", language="en"), said(0.0, "no", "a", language="en")]
     (item,) = rows(tmp_path, cut(path, *spoken))
-    assert item.row == {"text": "no yes", "speakers": ["a", "b"], "language": "en"}
+    assert item.fields == {"text": "no yes", "speakers": ["a", "b"], "language": "en"}
 
 
 def test_what_is_said_in_a_mix_is_told_and_what_is_muted_is_not(tmp_path: Path):
@@ -100,7 +100,7 @@ def test_what_is_said_in_a_mix_is_told_and_what_is_muted_is_not(tmp_path: Path):
         {"type": "MonoCut", "offset": 9.0, "cut": cut(path, said(0.0, "never")), "mute": True},
     ]
     (item,) = rows(tmp_path, {"id": "m", "type": "MixedCut", "tracks": tracks})
-    assert item.row == {"text": "first later", "speaker": "a"}
+    assert item.fields == {"text": "first later", "speaker": "a"}
     assert item.seconds == 1.5
 
 
@@ -112,7 +112,7 @@ def test_a_mix_says_what_lhotse_says_of_it(tmp_path: Path):
     both = one.pad(2).append(one.with_id("d").perturb_speed(1.1)).pad(4, direction="left")
     lhotse.CutSet.from_cuts([both]).to_file(tmp_path / "cuts.jsonl")
     (item,) = listed(tmp_path / "cuts.jsonl")
-    assert item.row == {"text": "hey hey", "speaker": "z"}
+    assert item.fields == {"text": "hey hey", "speaker": "z"}
     assert item.seconds == pytest.approx(both.duration)
     assert np.allclose(heard(item).numpy(), both.load_audio(), atol=1e-6)
 
@@ -121,7 +121,7 @@ def test_recordings_are_found_by_their_look(tmp_path: Path):
     path = recording(tmp_path / "a.wav", 1.0, channels=2)
     one = made(path, sources=[{"type": "file", "channels": [0, 1], "source": str(path)}])
     (item,) = rows(tmp_path, one)
-    assert (item.id, item.seconds, item.row) == ("r", 1.0, {})
+    assert (item.id, item.seconds, item.fields) == ("r", 1.0, {})
     assert torch.equal(heard(item), Audio.load(path).samples)
 
 

@@ -246,7 +246,7 @@ def test_words_as_they_are_written():
 
 
 def test_a_file_of_spans_grows_and_mends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from audiotok.corpus.build.run import listing_of
+    from audiotok.data.manifest import listing_of
 
     for name, text in (("a", "good"), ("b", "bad"), ("c", "good"), ("d", "")):
         shutil.copy(READING, tmp_path / f"{name}.flac")

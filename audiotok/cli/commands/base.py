@@ -11,7 +11,7 @@ import typer
 from audiotok.cli import console as show
 
 if TYPE_CHECKING:
-    from audiotok.codecs.models.base import Codec
+    from audiotok.runtime.base import RunnableCodec
     from audiotok.runtime.batch.run import BatchReport
 
 Kind = TypeVar("Kind")  # a codec in torch, or an exported one
@@ -40,7 +40,13 @@ Device = Annotated[
 ]
 Backend = Annotated[
     Literal["torch", "onnx", "openvino"] | None,
-    typer.Option(help="Library that runs the codec. Default: torch; onnx for an exported one."),
+    typer.Option(
+        help="Library that runs the codec. Default: the fastest with equal codes, measured once."
+    ),
+]
+TorchOr = Annotated[
+    Literal["torch", "onnx", "openvino"],
+    typer.Option("--backend", help="Library that runs the codec."),
 ]
 Context = Annotated[
     float | None,
@@ -78,18 +84,21 @@ def limit_threads(threads: int | None) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # of torch, where it is not loaded yet
 
 
-def live_codec(name: str, device: str, *, threads: int | None = None) -> Codec:
+def live_codec(
+    name: str, device: str, backend: str | None = None, *, threads: int | None = None
+) -> RunnableCodec[Any]:
     """Load a codec to run frame by frame; a frame is too little work for several threads.
 
     Args:
         name: a codec or a checkpoint.
         device: where it runs.
-        threads: number of torch's threads in this process; 1 if None.
+        backend: what runs it; the fastest if None.
+        threads: number of threads in this process; 1 if None.
     """
-    from audiotok.codecs.load import load_once
+    from audiotok.codecs.load import load_in_backend
 
     limit_threads(threads or 1)
-    return load_once(name, device)
+    return load_in_backend(name, device, backend)
 
 
 def reported(report: BatchReport, past: str, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Device, Jobs, Json, Threads, limit_threads
+from audiotok.cli.commands.base import Device, Jobs, Json, Threads, TorchOr, limit_threads
 
 if TYPE_CHECKING:
     from audiotok.evaluation.results import Results
@@ -61,6 +61,7 @@ def bench(
     ] = None,
     jobs: Jobs = 1,
     threads: Threads = None,
+    backend: TorchOr = "torch",
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -97,7 +98,14 @@ def bench(
     chosen = [f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None]
     known = read_toml(BenchRecipe, recipe, [*chosen, *(settings or [])])
     limit_threads(threads)
-    finished = work(known, out or Path("bench"), jobs=jobs, device=device, imports=codecs or ())
+    finished = work(
+        known,
+        out or Path("bench"),
+        jobs=jobs,
+        device=device,
+        backend=backend,
+        imports=codecs or (),
+    )
     if as_json:
         show.as_json([vars(mean) for mean in finished.results.means])
     else:

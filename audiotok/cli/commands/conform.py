@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Device, Json, Threads, limit_threads
+from audiotok.cli.commands.base import Device, Json, Threads, TorchOr, limit_threads
 
 PANEL = "Codecs and files"
 
@@ -21,6 +21,7 @@ def conform(
     audio: Annotated[
         Path | None, typer.Option(help="Recording to test with, at least 3 s long. Default: noise.")
     ] = None,
+    backend: TorchOr = "torch",
     device: Device = "cpu",
     threads: Threads = None,
     as_json: Json = False,
@@ -40,13 +41,13 @@ def conform(
     from audiotok.audio.audio import Audio
     from audiotok.codecs.conformance import conform as run_checks
     from audiotok.codecs.external import imported, is_import
-    from audiotok.codecs.load import load_once
+    from audiotok.codecs.load import load_in_backend
     from audiotok.codecs.models.base import Codec
 
     limit_threads(threads)
-    model = imported(codec) if is_import(codec) else None
+    model: Any = imported(codec) if is_import(codec) else None
     if model is None or isinstance(model, Codec):
-        model = load_once(codec, device)
+        model = load_in_backend(codec, device, backend)
     recording = Audio.load(audio, end=30) if audio else None
     findings = []
     for finding in run_checks(model, recording):

@@ -11,6 +11,7 @@ import typer
 from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import (
+    Backend,
     Codebooks,
     CodecName,
     Device,
@@ -51,6 +52,7 @@ def build(
             help="Column, or extension of a sample's member, that holds the audio, if several do."
         ),
     ] = "",
+    backend: Backend = None,
     device: Device = "cpu",
     jobs: Annotated[
         int,
@@ -118,6 +120,7 @@ def build(
 
     work = Work(
         codec=codec,
+        backend=backend or "",
         device=device,
         codebooks=codebooks,
         readers=readers or (1 if device == "cpu" else 8),

@@ -62,6 +62,7 @@ def decode(
     from audiotok.audio.writer import FORMATS
     from audiotok.cli.jobs import codec_for, decoder, tokenizer
     from audiotok.runtime.batch.plan import plan
+    from audiotok.runtime.batch.processes import imports_of
     from audiotok.runtime.batch.run import run
     from audiotok.runtime.files import is_decoded
 
@@ -85,4 +86,6 @@ def decode(
     if codec is not None:
         checked(tokenizer(codec, device, backend, jobs), codebooks)
     build = partial(decoder, codec, device, backend, force=force, **options)
-    reported(run(build, planned, done=done, jobs=jobs, verb="decoding"), "decoded", as_json)
+    imports = imports_of(backend)
+    report = run(build, planned, done=done, jobs=jobs, verb="decoding", imports=imports)
+    reported(report, "decoded", as_json)

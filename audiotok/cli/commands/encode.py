@@ -56,17 +56,22 @@ def encode(
       ffmpeg -i film.mkv -f wav - | audiotok encode - -o film.tok
     """
     from audiotok.cli.jobs import encoder, tokenizer
+    from audiotok.codecs.fastest import fastest_backend
     from audiotok.runtime.batch.plan import AUDIO, plan
+    from audiotok.runtime.batch.processes import imports_of
     from audiotok.runtime.batch.run import run
     from audiotok.runtime.files import is_encoded
 
     limit_threads(threads)
     planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
-    model = checked(tokenizer(codec, device, backend, jobs), codebooks)
+    engine = backend or fastest_backend(codec, device)
+    model = checked(tokenizer(codec, device, engine, jobs), codebooks)
     options: dict[str, Any] = {"codebooks": codebooks, "split": channels == "split"}
 
     def done(source: Path, target: Path) -> bool:
         return not force and is_encoded(model, source, target, **options)
 
-    build = partial(encoder, codec, device, backend, force=force, **options)
-    reported(run(build, planned, done=done, jobs=jobs, verb="encoding"), "encoded", as_json)
+    build = partial(encoder, codec, device, engine, force=force, **options)
+    imports = imports_of(engine)
+    report = run(build, planned, done=done, jobs=jobs, verb="encoding", imports=imports)
+    reported(report, "encoded", as_json)

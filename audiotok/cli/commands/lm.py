@@ -83,7 +83,7 @@ def align_words(
     """
     from rich.progress import Progress
 
-    from audiotok.corpus.build.run import listing_of
+    from audiotok.data.manifest import listing_of
     from audiotok.lm.spans import write_spans
 
     source = listing_of(listing, kind)

@@ -12,6 +12,7 @@ import typer
 from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import (
+    Backend,
     Codebooks,
     CodecName,
     Device,
@@ -44,6 +45,7 @@ def mic(
         bool, typer.Option("--list", help="List the sound devices and exit.")
     ] = False,
     force: Force = False,
+    backend: Backend = None,
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
@@ -63,7 +65,7 @@ def mic(
     if out is not None and out.exists() and not force:
         raise InputError(f"{out}: exists already; --force overwrites it")
     microphone.library()
-    model = checked(live_codec(codec, device, threads=threads), codebooks)
+    model = checked(live_codec(codec, device, backend, threads=threads), codebooks)
     with meter.meter() as show_level, out.open("wb") if out else nullcontext() as file:
         last = None
 

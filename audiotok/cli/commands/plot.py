@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,8 +12,7 @@ from audiotok.cli import console as show
 from audiotok.cli.commands.base import Codebooks, Force, checked
 
 if TYPE_CHECKING:
-    from audiotok.codecs.models.base import Codec
-    from audiotok.runtime.exported import Exported
+    from audiotok.runtime.base import RunnableCodec
 
 PANEL = "Codecs and files"
 
@@ -100,7 +99,7 @@ def _check(
         raise show.UsageError("--codebooks: whose? name a codec with --codec")
 
 
-def _codec(source: Path, codec: str | None, *, needed: bool) -> Codec | Exported | None:
+def _codec(source: Path, codec: str | None, *, needed: bool) -> RunnableCodec[Any] | None:
     """Return the named codec; or that of a .tok file, if needed or if its weights are here."""
     from audiotok.cli.jobs import codec_for
     from audiotok.codecs.load import load_in_backend
@@ -112,7 +111,7 @@ def _codec(source: Path, codec: str | None, *, needed: bool) -> Codec | Exported
     return _local_codec(source)
 
 
-def _local_codec(source: Path) -> Codec | Exported | None:
+def _local_codec(source: Path) -> RunnableCodec[Any] | None:
     """Return the codec of a .tok file if its weights are on this machine, else None."""
     from audiotok._platform.registry import presets
     from audiotok.codecs.checkpoint import weights_of

@@ -6,17 +6,13 @@ import gc
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import Backend, CodecName, Context, Device, live_codec
-
-if TYPE_CHECKING:
-    from audiotok.codecs.models.base import Codec
-    from audiotok.runtime.exported import Exported
 
 PANEL = "Live"
 log = logging.getLogger("audiotok")
@@ -110,7 +106,7 @@ def serve(
     for file in (cert, key):
         if file is not None and not os.access(file, os.R_OK):
             raise InputError(f"{file}: cannot read")
-    model = _model(codec, device, backend, threads)
+    model = live_codec(codec, device, backend, threads=threads)
     settings = Settings(
         host=host,
         port=port,
@@ -136,14 +132,3 @@ def serve(
 
     run(model, settings, context=context, certificate=cert, key=key, ready=ready)
     gc.freeze()  # spares the last collection before exit half a second for torch's objects
-
-
-def _model(name: str, device: str, backend: str | None, threads: int) -> Codec | Exported:
-    """Load the codec to serve, with so many threads."""
-    from audiotok.codecs.load import load
-    from audiotok.runtime.exported import is_exported
-
-    backend = backend or ("onnx" if is_exported(name) else "torch")
-    if backend == "torch":
-        return live_codec(name, device, threads=threads)
-    return load(name, backend=backend, device=device, threads=threads)

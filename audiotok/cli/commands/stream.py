@@ -10,6 +10,7 @@ import typer
 
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import (
+    Backend,
     Codebooks,
     CodecName,
     Context,
@@ -49,6 +50,7 @@ def encode(
         ),
     ] = 1,
     context: Context = None,
+    backend: Backend = None,
     device: Device = "cpu",
     threads: Threads = None,
     stats: Stats = False,
@@ -70,7 +72,7 @@ def encode(
     from audiotok.serving.live.meter import pipe_summary
     from audiotok.serving.live.pipe import encode_pcm
 
-    model = checked(live_codec(codec, device, threads=threads), codebooks)
+    model = checked(live_codec(codec, device, backend, threads=threads), codebooks)
     with DeferredInterrupts() as interrupts:
         done = encode_pcm(
             model,
@@ -99,6 +101,7 @@ def decode(
     rate: Rate = None,
     encoding: Format = "s16le",
     context: Context = None,
+    backend: Backend = None,
     device: Device = "cpu",
     threads: Threads = None,
     stats: Stats = False,
@@ -122,7 +125,7 @@ def decode(
     if codebooks is not None and not 1 <= codebooks <= available:
         raise show.UsageError(f"--codebooks {codebooks}: these tokens have 1 to {available}")
     done = decode_pcm(
-        live_codec(codec or source.header.codec, device, threads=threads),
+        live_codec(codec or source.header.codec, device, backend, threads=threads),
         source,
         out,
         rate=rate,

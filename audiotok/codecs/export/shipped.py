@@ -160,4 +160,4 @@ def _made(onnx: Any, name: str, place: _Place) -> list[Any]:
 def _key(values: np.ndarray) -> tuple[tuple[int, ...], bytes]:
     """Return a key of the shape of values and of what they are as float32."""
     content = np.ascontiguousarray(values, np.float32)
-    return values.shape, hashlib.blake2b(content).digest()
+    return values.shape, hashlib.blake2b(content.tobytes()).digest()

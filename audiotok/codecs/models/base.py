@@ -27,7 +27,8 @@ from audiotok.audio.levels import check_level
 from audiotok.codecs.tensors import TensorCodec
 from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import StateDictAdapter
-from audiotok.tokens.tokenizer import Tokenizer, TokensLike
+from audiotok.runtime.base import RunnableCodec
+from audiotok.tokens.tokenizer import TokensLike
 from audiotok.tokens.tokenizer import WrongTokensError as WrongTokensError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from audiotok.tokens.tokens import Tokens
 
 
-class Codec(Tokenizer, TensorCodec):
+class Codec(TensorCodec, RunnableCodec[Tensor]):
     """A codec: `encode` and `decode` one recording, `encode_batch` and `decode_batch` a list.
 
     For batches of tensors there are `encode_tensors` and `decode_tensors`, and with gradients

@@ -9,14 +9,15 @@ from pathlib import Path
 from audiotok.corpus.base import CorpusError
 from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, changes, look, read_inputs
 from audiotok.data.locator import is_url
-from audiotok.data.sources.base import Item, Listing, Split, digest_of
+from audiotok.data.recording import Recording, digest_of
+from audiotok.data.sources.base import Listing, Split
 
 log = logging.getLogger("audiotok")
 
 NAMED = 3  # changed files that a message names
 
 
-def chained(chain: str, item: Item) -> str:
+def chained(chain: str, item: Recording) -> str:
     """Return the hash of a listing up to an item, given the hash up to the previous item."""
     return hashlib.blake2b(chain.encode() + digest_of(item), digest_size=8).hexdigest()
 
@@ -43,7 +44,7 @@ class ChangeCheck:
         self.count = 0
         self.changes: list[str] = []
 
-    def item(self, item: Item, before: FileStamp) -> None:
+    def item(self, item: Recording, before: FileStamp) -> None:
         """Compare the file of an item with its earlier stamp."""
         how = changes(before, look(item.locator.path)) if before != UNSEEN else ""
         if how:

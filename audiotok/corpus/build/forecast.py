@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 from audiotok._platform.errors import InputError
 from audiotok.corpus.build.executors.base import cores
-from audiotok.corpus.build.run import listing_of
 from audiotok.corpus.build.work import Work
 from audiotok.corpus.build.worker import Worker
 from audiotok.corpus.write import SHARD_BYTES
 from audiotok.data.locator import opened
-from audiotok.data.sources.base import ALL, Item, Split
+from audiotok.data.manifest import listing_of
+from audiotok.data.recording import Recording
+from audiotok.data.sources.base import ALL, Split
 
 TRIED = 5  # seconds that the trial may take
 PROBED = 200  # recordings whose length is read from the file where the listing has none
@@ -74,12 +75,12 @@ def forecast(
     source = listing_of(listing, kind, audio)
     number = listed = 0
     seconds = text = 0.0
-    sample: list[Item] = []  # recordings spread evenly over the listing
+    sample: list[Recording] = []  # recordings spread evenly over the listing
     step = 1
     for number, item in enumerate(source.items(listing, part), 1):
         listed += item.seconds is not None
         seconds += item.seconds or 0.0
-        text += 180 + len(json.dumps(item.row))
+        text += 180 + len(json.dumps(item.fields))
         if number % step == 0:
             sample.append(item)
             if len(sample) > PROBED:
@@ -127,7 +128,7 @@ def forecast(
     )
 
 
-def _probed(item: Item, work: Work) -> float:
+def _probed(item: Recording, work: Work) -> float:
     try:
         with opened(item.locator, commands=work.commands) as source:
             return (source.samples or 0) / source.rate

@@ -12,11 +12,10 @@ from pathlib import Path
 from rich.console import Console
 
 from audiotok._platform.console import error, stderr_console
-from audiotok._platform.errors import InputError
-from audiotok._platform.registry import find, name_of, names, parts
-from audiotok.audio.decoders import AUDIO
+from audiotok._platform.registry import find
 from audiotok.codecs.catalogue import shipped_codec
-from audiotok.codecs.load import load_once
+from audiotok.codecs.fastest import fastest_backend
+from audiotok.codecs.load import load_in_backend
 from audiotok.corpus.base import CorpusError, CorpusInfo
 from audiotok.corpus.build.changes import ChangeCheck, chained, other_listing
 from audiotok.corpus.build.folder import finished
@@ -25,7 +24,9 @@ from audiotok.corpus.build.state import State
 from audiotok.corpus.build.work import EncodedRecording, Task, Work
 from audiotok.corpus.write import SHARD_BYTES
 from audiotok.data.locator import normal_path
-from audiotok.data.sources.base import ALL, Item, Listing, Split
+from audiotok.data.manifest import listing_of
+from audiotok.data.recording import Recording
+from audiotok.data.sources.base import ALL, Split
 from audiotok.tokens.tokenizer import Tokenizer
 
 log = logging.getLogger("audiotok")
@@ -73,43 +74,6 @@ class BuildSummary:
         else:
             facts["this run"] = "nothing left to do"
         return facts
-
-
-def listing_of(path: str, kind: str = "auto", audio: str = "") -> Listing:
-    """Return the reader of a listing of recordings.
-
-    Args:
-        path: a folder, manifest, data directory, archive or URL.
-        kind: a name of `audiotok.data.sources`; "auto" chooses by the path.
-        audio: column, or member of a sample, that is the audio; "" where there is only one.
-
-    Raises:
-        ValueError: the path has no listing, the kind is unknown, or the listing has no columns or
-            members to choose from.
-    """
-    listing = _listing_of(path, kind)
-    if audio and not listing.chooses:
-        kind = name_of(type(listing))
-        raise InputError(f"{path}: a listing of kind {kind} has no column or member `{audio}`")
-    listing.audio = audio
-    return listing
-
-
-def _listing_of(path: str, kind: str) -> Listing:
-    if kind != "auto":
-        return find("sources", kind)()
-    # The most specific kinds are tried first: a folder may be any of them.
-    order = ["huggingface", "kaldi", "lhotse", "webdataset", "parquet", "table", "folder"]
-    known = parts("sources")
-    for name in sorted(known, key=lambda name: order.index(name) if name in order else len(order)):
-        if known[name].takes(path):
-            return known[name]()
-    if path.lower().endswith(AUDIO):
-        raise InputError(f"{path}: is audio, not a list of recordings; name the folder it is in")
-    raise InputError(
-        f"{path}: no such folder, manifest or archive; give its kind if it is one: "
-        f"{', '.join(names('sources'))}"
-    )
 
 
 def info_of(
@@ -189,7 +153,9 @@ def build(
     """
     listing = normal_path(listing)
     out, source = Path(out), listing_of(listing, kind, audio)
-    codec = shipped_codec(work.codec) or load_once(work.codec, "cpu")
+    if engine == "local" and not work.backend:  # other machines choose for themselves
+        work = replace(work, backend=fastest_backend(work.codec, work.device))
+    codec = shipped_codec(work.codec) or load_in_backend(work.codec, "cpu", work.backend or None)
     info = info_of(codec, listing, part, work.codebooks, audio)
     work = replace(work, fingerprint=codec.fingerprint)
     compared = ChangeCheck(listing, keep=keep_changed)
@@ -246,7 +212,7 @@ class _Queue:
     """Tasks on their way to the executor, and outcomes to be put back into the listing's order."""
 
     def __init__(
-        self, state: State, items: Iterator[Item], compared: ChangeCheck, window: int
+        self, state: State, items: Iterator[Recording], compared: ChangeCheck, window: int
     ) -> None:
         self.state = state
         self.items = items
@@ -254,7 +220,7 @@ class _Queue:
         self.window = window
         self.stopped = False  # a recording could not be read for now, so no task is started
         self.before = state.next
-        self.started: dict[int, tuple[Item, str]] = {}  # started, not committed
+        self.started: dict[int, tuple[Recording, str]] = {}  # started, not committed
         self.outcomes: dict[int, EncodedRecording] = {}
         self.waiting_bytes = 0
 
@@ -284,7 +250,7 @@ class _Queue:
 
     def put(
         self, number: int, coded: EncodedRecording
-    ) -> Iterator[tuple[Item, EncodedRecording, str]]:
+    ) -> Iterator[tuple[Recording, EncodedRecording, str]]:
         """Add an outcome, and commit all that are next: yields item, outcome and fault of each."""
         self.outcomes[number] = coded
         self.waiting_bytes += coded.codes.nbytes

@@ -45,7 +45,7 @@ from audiotok.corpus.write import (
     write_quarantine,
     write_shard,
 )
-from audiotok.data.sources.base import Item
+from audiotok.data.recording import Recording
 from audiotok.tokens.tokens import Tokens
 
 log = logging.getLogger("audiotok")
@@ -215,7 +215,7 @@ class State:
 
     # -- committing -------------------------------------------------------------------------------
 
-    def commit(self, item: Item, coded: EncodedRecording, chain: str) -> str:
+    def commit(self, item: Recording, coded: EncodedRecording, chain: str) -> str:
         """Commit the outcome of the next item of the listing.
 
         Args:
@@ -240,7 +240,7 @@ class State:
             tokens = tokens_of(self.info, coded.codes, *lengths)
             facts |= {
                 "row": row_of(
-                    item.id, tokens, coded.audio, {"source": item.locator.name, **item.row}
+                    item.id, tokens, coded.audio, {"source": item.locator.name, **item.fields}
                 ),
                 "samples": coded.samples,
                 "rate": coded.original_rate,

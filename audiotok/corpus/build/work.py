@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from audiotok.corpus.inputs import UNSEEN, FileStamp
-from audiotok.data.sources.base import Item
+from audiotok.data.recording import Recording
 
 GROUP = 16  # recordings in a batch on a GPU
 
@@ -18,18 +18,20 @@ class Work:
 
     Attributes:
         codec: name of a codec, or path of a checkpoint.
+        backend: backend that runs it; the fastest of each machine if empty.
         device: a torch device.
         codebooks: number of codebooks to use, from the first; all if None.
         readers: number of threads that decode and resample.
         group: recordings in a batch; 0 for 1 on a CPU, else `GROUP`.
         commands: whether shell commands of listings may run.
         scratch: folder that all processes of this machine share while they run; see `opened`.
-        threads: number of torch threads within one operation.
+        threads: number of threads within one operation.
         waits: seconds before each retry, where reading fails for a transient reason.
         fingerprint: fingerprint that the codec must have; any if empty.
     """
 
     codec: str
+    backend: str = ""
     device: str = "cpu"
     codebooks: int | None = None
     readers: int = 1
@@ -51,7 +53,7 @@ class Work:
         return 2 * self.readers if self.batch_size == 1 else 4 * self.batch_size
 
 
-Task = tuple[int, Item]
+Task = tuple[int, Recording]
 
 
 @dataclass(frozen=True)

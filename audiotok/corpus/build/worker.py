@@ -20,21 +20,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from audiotok._platform.errors import InputError
 from audiotok.audio.audio import AudioFileError, Source
-from audiotok.codecs.load import load_once
-from audiotok.codecs.models.base import Codec
+from audiotok.codecs.load import load_in_backend
 from audiotok.corpus.build.work import EncodedRecording, Outcome, Task, Work
 from audiotok.corpus.inputs import UNSEEN, FileStamp, look
 from audiotok.data.locator import may_be_transient, opened, reason
-from audiotok.data.sources.base import Item
+from audiotok.data.recording import Recording
 from audiotok.data.transient import retry
-from audiotok.runtime.sessions import Encoding
+from audiotok.runtime.backends.base import limit_threads
+from audiotok.runtime.base import Executor, RunnableCodec
+from audiotok.runtime.sessions import Encoding, encode_together
 
 log = logging.getLogger("audiotok")
 
@@ -46,9 +46,9 @@ class _Ready:
     """Recording that has been read: its wave `[c t]`, or blocks of a long one."""
 
     number: int
-    item: Item
-    wave: Tensor | None = None
-    blocks: Iterator[Tensor] = field(default_factory=lambda: iter(()))
+    item: Recording
+    wave: np.ndarray | None = None
+    blocks: Iterator[np.ndarray] = field(default_factory=lambda: iter(()))
     source: Source | None = None
     stack: ExitStack = field(default_factory=ExitStack)
     error: str = ""
@@ -67,14 +67,18 @@ class Worker:
     """
 
     def __init__(self, work: Work) -> None:
-        torch.set_num_threads(work.threads)
+        limit_threads(work.threads)
         self.work = work
-        self.codec: Codec = load_once(work.codec, work.device)
+        self.codec: RunnableCodec[Any] = load_in_backend(
+            work.codec, work.device, work.backend or None
+        )
+        limit_threads(work.threads)  # of torch, which may be loaded now
         if work.fingerprint not in ("", self.codec.fingerprint):
             here = f"its weights on {platform.node() or 'a worker'} are {self.codec.fingerprint}"
             there = f"{work.fingerprint} where the build runs; give every machine the same file"
             raise InputError(f"{work.codec}: {here}, and {there}")
-        self.codebooks = self.codec.quantizer.check(work.codebooks)
+        self.executor: Executor[Any] = self.codec.executor
+        self.codebooks = self.codec.kept(work.codebooks)
         self.inbox: queue.SimpleQueue[_Ready | None] = queue.SimpleQueue()
         self._given = 0
         self._done = 0  # each counter is written by one thread
@@ -133,12 +137,11 @@ class Worker:
     # -- reading, in threads ----------------------------------------------------------------------
 
     def _read(self) -> None:
-        torch.set_num_threads(self.work.threads)  # the setting is per thread
         while (task := self._tasks.get()) is not None:
             read = partial(self._load, *task)
             self.inbox.put(retry(read, self.work.waits, lambda ready: ready.passing))
 
-    def _load(self, number: int, item: Item) -> _Ready:
+    def _load(self, number: int, item: Recording) -> _Ready:
         ready = _Ready(number, item, input=look(item.locator.path))
         try:
             with ExitStack() as guard:  # an error passes through the open source, which names it
@@ -157,8 +160,8 @@ class Worker:
         codec.streams(source.channels)  # raises if it cannot encode so many
         ready.source = source
         mixes = source.channels > codec.channels
-        blocks = source.blocks(rate=codec.sample_rate, mono=mixes)
-        head: list[Tensor] = []
+        blocks = source.arrays(rate=codec.sample_rate, mono=mixes)
+        head: list[np.ndarray] = []
         length = 0
         for block in blocks:
             head.append(block)
@@ -167,7 +170,8 @@ class Worker:
                 ready.blocks = chain(head, blocks)
                 return
         ready.stack.close()
-        ready.wave = torch.cat(head, 1) if head else torch.zeros(codec.channels, 0)
+        none = np.zeros((codec.channels, 0), np.float32)
+        ready.wave = np.concatenate(head, 1) if head else none
 
     # -- coding -----------------------------------------------------------------------------------
 
@@ -191,7 +195,9 @@ class Worker:
                 chosen = [r for r in chosen if r not in whole]
             except Exception:  # out of memory perhaps: encode one by one, for an error of each
                 log.debug("a group failed", exc_info=True)
-                if self.codec.device.type == "cuda":
+                if self.work.device.startswith("cuda"):
+                    import torch
+
                     torch.cuda.empty_cache()
         for ready in chosen:
             try:
@@ -204,29 +210,34 @@ class Worker:
                 coded = EncodedRecording(reason(error, ready.item.locator))
             yield ready.number, coded
 
-    @torch.inference_mode()
     def _encode_batch(self, chosen: list[_Ready]) -> Iterator[Outcome]:
-        waves = [r.wave for r in chosen if r.wave is not None]
-        sizes = self.codec.sizes
-        codes_of_all = self.codec._codes(waves, self.codebooks, len(waves))
-        for ready, wave, codes in zip(chosen, waves, codes_of_all, strict=True):
+        pairs = [(r, r.wave) for r in chosen if r.wave is not None]
+        pairs.sort(key=lambda pair: pair[1].shape[1])
+        waves = [self.executor.array(wave) for _, wave in pairs]
+        codes_of_all = encode_together(self.executor, waves, self.codebooks)
+        for (ready, wave), codes in zip(pairs, codes_of_all, strict=True):
             digest = hashlib.blake2b(_bytes(wave), digest_size=8)
-            yield ready.number, _coded(_small(codes[None], sizes), wave.shape[1], ready, digest)
+            small = self._small(codes[None])
+            yield ready.number, _coded(small, wave.shape[1], ready, digest)
 
-    @torch.inference_mode()
     def _encode_one(self, ready: _Ready) -> EncodedRecording:
-        codec, wave = self.codec, ready.wave
+        wave = ready.wave
         blocks = ready.blocks if wave is None else iter([wave] if wave.shape[1] else [])
-        run = Encoding(codec, codebooks=self.codebooks)
+        run = Encoding(self.executor, codebooks=self.codebooks)
         digest = hashlib.blake2b(digest_size=8)
         parts = []
         for block in blocks:
             digest.update(_bytes(block))
-            parts.append(_small(run.push(block.to(codec.device)[None]), codec.sizes))
+            parts.append(self._small(run.push(self.executor.array(block[None]))))
         if not run.samples:
             raise AudioFileError(f"{ready.item.locator.name}: holds no samples; record it again")
-        parts.append(_small(run.finish(), codec.sizes))
+        parts.append(self._small(run.finish()))
         return _coded(np.concatenate(parts, 1), run.samples, ready, digest)
+
+    def _small(self, codes: Any) -> np.ndarray:
+        """Return codes `[1 k f]` as `[k f]` of the smallest fitting type, to save memory."""
+        kind = np.uint16 if max(self.codec.sizes) <= 1 << 16 else np.uint32
+        return self.executor.numpy(codes)[0].astype(kind)
 
 
 def _coded(
@@ -242,11 +253,6 @@ def _coded(
     )
 
 
-def _bytes(wave: Tensor) -> bytes:
+def _bytes(wave: np.ndarray) -> bytes:
     """Return samples `[c t]` as bytes for hashing, interleaved, so that cutting does not matter."""
-    return wave.T.contiguous().numpy().tobytes()
-
-
-def _small(codes: Tensor, sizes: tuple[int, ...]) -> np.ndarray:
-    """Return codes `[1 k f]` as `[k f]` of the smallest fitting type, to save memory."""
-    return codes[0].cpu().numpy().astype(np.uint16 if max(sizes) <= 1 << 16 else np.uint32)
+    return np.ascontiguousarray(wave.T).tobytes()

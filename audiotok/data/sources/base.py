@@ -1,4 +1,4 @@
-"""The base of all sources: lazy lists of recordings, each an id, a locator and known fields.
+"""The base of all sources: lazy lists of recordings.
 
 A listing is read lazily and always in the same order, so that an interrupted build resumes.
 """
@@ -6,33 +6,22 @@ A listing is read lazily and always in the same order, so that an interrupted bu
 from __future__ import annotations
 
 import glob
-import hashlib
 import io
 import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from audiotok.audio import walk as files
 from audiotok.audio.decoders import AUDIO
-from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
+from audiotok.data.locator import ListingError, is_url, reading
+from audiotok.data.recording import Recording
 
 Split = tuple[int, int]  # part i of n
 ALL: Split = (0, 1)
-
-
-@dataclass(frozen=True)
-class Item:
-    """A recording to be encoded: its id, the locator of its audio, and its known fields."""
-
-    id: str
-    locator: AudioLocator
-    row: dict[str, Any] = field(default_factory=dict)  # text, speaker and other fields
-    seconds: float | None = None  # duration, where the listing has it
 
 
 class Listing:
@@ -55,7 +44,7 @@ class Listing:
         """Return whether `path` looks like a listing of this kind."""
         raise NotImplementedError
 
-    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
         """Yield the recordings of part i of n, lazily, in an order that is always the same.
 
         Args:
@@ -187,16 +176,3 @@ def files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:
     if not paths:
         raise ListingError(f"{path}: no {suffixes[0]} file there")
     return paths
-
-
-def digest_of(item: Item) -> bytes:
-    """Return 8 bytes that identify a recording, by which builds notice a changed listing.
-
-    Builds store them, so the text that is hashed does not depend on the name of the locator's
-    class.
-    """
-    locator = replace(item.locator, data=None)
-    shown = ", ".join(f"{f.name}={getattr(locator, f.name)!r}" for f in fields(locator) if f.repr)
-    row = sorted(item.row.items(), key=lambda pair: pair[0])
-    text = f"({item.id!r}, Place({shown}), {row!r})"
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from audiotok.audio.folder import transcript_reader
 from audiotok.data.locator import AudioLocator, ListingError, is_url
-from audiotok.data.sources.base import ALL, Item, Listing, Split, every, walk
+from audiotok.data.recording import Recording
+from audiotok.data.sources.base import ALL, Listing, Split, every, walk
 
 
 class Folder(Listing):
@@ -21,7 +22,7 @@ class Folder(Listing):
         """See `Listing.takes`."""
         return path.endswith("/") if is_url(path) else Path(path).is_dir()
 
-    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
         """See `Listing.items`."""
         root, empty = path.rstrip("/") or "/", True
         tell = transcript_reader(lru_cache(32), Path(root))
@@ -34,6 +35,7 @@ class Folder(Listing):
                 raise ListingError(str(error)) from None
             row = {"speaker": speaker} if speaker else {}
             row |= {"text": text} if text else {}
-            yield Item(name, AudioLocator(name, file), row)
+            cells = {"path": file, "speaker": speaker, "text": text}
+            yield Recording(name, AudioLocator(name, file), row, cells=cells)
         if empty and part == ALL:
             raise ListingError(f"{path}: no audio file in this folder")

@@ -8,7 +8,8 @@ from typing import Any
 
 from audiotok._platform.optional import optional_import
 from audiotok.data.locator import ListingError, is_url
-from audiotok.data.sources.base import ALL, Item, Listing, Split, every
+from audiotok.data.recording import Recording
+from audiotok.data.sources.base import ALL, Listing, Split, every
 from audiotok.data.sources.parquet import choose, is_picture, item_of
 
 
@@ -32,7 +33,7 @@ class Huggingface(Listing):
         files = [Path(path) / name for name in ("dataset_info.json", "dataset_dict.json")]
         return not is_url(path) and any(file.is_file() for file in files)
 
-    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
         """See `Listing.items`."""
         data, column = _open(path, self.audio)
         for number, row in every(enumerate(_read(path, data)), part):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from audiotok.data.locator import LONGEST, AudioLocator, ListingError, is_url
-from audiotok.data.sources.base import ALL, Item, Listing, Split, every, joined, text_lines
+from audiotok.data.recording import Recording
+from audiotok.data.sources.base import ALL, Listing, Split, every, joined, text_lines
 
 _SPACE = " \t\r\f\v"  # Kaldi's white space, which has no other spaces of Unicode
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -30,7 +31,7 @@ class Kaldi(Listing):
         """See `Listing.takes`."""
         return not is_url(path) and (Path(path) / "wav.scp").is_file()
 
-    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
         """See `Listing.items`."""
         known = {
             "text": _SortedTable(path, "text"),
@@ -44,7 +45,7 @@ class Kaldi(Listing):
 
     def _items(
         self, path: str, known: dict[str, _SortedTable], lengths: _SortedTable
-    ) -> Iterator[Item]:
+    ) -> Iterator[Recording]:
         """Yield all utterances of a directory, reading its tables side by side."""
         for where, name, locator in _locators(path):
             row = {key: value for key, table in known.items() if (value := table.of(name, where))}
@@ -54,7 +55,7 @@ class Kaldi(Listing):
                 seconds = _number(duration, f"{lengths.path}, {name}")
                 if seconds < 0:
                     raise ListingError(f"{lengths.path}, {name}: lasts {seconds} s")
-            yield Item(name, locator, row, seconds)
+            yield Recording(name, locator, row, seconds)
         for table in (*known.values(), lengths):
             table.end()
 

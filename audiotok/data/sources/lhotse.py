@@ -9,7 +9,8 @@ from typing import Any
 from audiotok._platform.errors import InputError
 from audiotok._platform.jsonfile import number, parse, shown, whole
 from audiotok.data.locator import LONGEST, AudioLocator, ListingError
-from audiotok.data.sources.base import ALL, Item, Listing, Split, every, text_lines
+from audiotok.data.recording import Recording
+from audiotok.data.sources.base import ALL, Listing, Split, every, text_lines
 
 _CUTS = ("MonoCut", "MultiCut", "MixedCut", "PaddingCut", "Cut")
 _STRETCHES = ("MonoCut", "Cut")  # cuts of one channel; "Cut" was written by lhotse before 0.8
@@ -38,7 +39,7 @@ class Lhotse(Listing):
             return False
         return isinstance(first, dict) and (_is_recording(first) or first.get("type") in _CUTS)
 
-    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
         """See `Listing.items`."""
         for line_number, line in every(text_lines(path), part):
             where = f"{path}, line {line_number}"
@@ -59,16 +60,16 @@ def _is_recording(entry: Any) -> bool:
     return isinstance(entry, dict) and {"id", "sources", "sampling_rate"} <= entry.keys()
 
 
-def _recording(recording: Any, line: str) -> Item:
+def _recording(recording: Any, line: str) -> Recording:
     """Return the item of a whole recording with all its channels."""
     name, seconds = _name(recording), _time(recording["duration"], "duration")
     sources, locator = recording["sources"], AudioLocator(name, cut=line)
     if len(sources) == 1 and not recording.get("transforms"):
         locator = _locator(name, sources[0]) or locator
-    return Item(name, locator, {}, seconds)
+    return Recording(name, locator, {}, seconds, _rate(recording))
 
 
-def _item(cut: Any, line: str) -> Item:
+def _item(cut: Any, line: str) -> Recording:
     """Return the item of a cut, with text, speaker and language of its supervisions."""
     if not isinstance(cut, dict):
         raise InputError(f"but {shown(cut)}")
@@ -86,7 +87,14 @@ def _item(cut: Any, line: str) -> Item:
             row[key] = values[0]
         elif different:  # none of several values holds for the whole cut
             row[f"{key}s"] = different
-    return Item(name, _part_of_file(cut) or AudioLocator(name, cut=line), row, _seconds(cut))
+    locator = _part_of_file(cut) or AudioLocator(name, cut=line)
+    return Recording(name, locator, row, _seconds(cut), _rate(cut.get("recording")))
+
+
+def _rate(recording: Any) -> int | None:
+    """Return the sample rate of a recording in Hz; None where it has none."""
+    rate = recording.get("sampling_rate") if isinstance(recording, dict) else None
+    return rate if isinstance(rate, int) and not isinstance(rate, bool) else None
 
 
 def _name(entry: Any) -> str:

@@ -11,9 +11,9 @@ from audiotok._platform.jsonfile import parse
 from audiotok._platform.optional import optional_import
 from audiotok.audio.columns import with_our_names
 from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
+from audiotok.data.recording import Recording
 from audiotok.data.sources.base import (
     ALL,
-    Item,
     Listing,
     Split,
     by_file,
@@ -52,13 +52,13 @@ class Parquet(Listing):
             return True
         return not is_url(path) and Path(path).is_dir() and any(Path(path).glob("*.parquet"))
 
-    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
         """See `Listing.items`."""
         files, rest = by_file(files_of(path, (".parquet",)), part)
         yield from every((item for file in files for item in _rows(file, self.audio)), rest)
 
 
-def _rows(path: str, audio: str) -> Iterator[Item]:
+def _rows(path: str, audio: str) -> Iterator[Recording]:
     """Yield the items of a file."""
     arrow: Any = optional_import("pyarrow", extra="corpus")
     parquet: Any = optional_import("pyarrow.parquet", "pyarrow", extra="corpus")
@@ -169,7 +169,7 @@ def _names_differ(table: Any, column: str) -> bool:
     return len(set(paths)) == len(paths)
 
 
-def item_of(row: dict[str, Any], column: str, otherwise: str, *, named: bool = True) -> Item:
+def item_of(row: dict[str, Any], column: str, otherwise: str, *, named: bool = True) -> Recording:
     """Return the item of a row.
 
     Args:
@@ -189,10 +189,12 @@ def item_of(row: dict[str, Any], column: str, otherwise: str, *, named: bool = T
     rest = {key: value for key, value in values.items() if value is not None}
     seconds = length_of(rest)
     if data is None and path:  # the row holds only a path
-        return Item(name, AudioLocator(path, path), rest, seconds)
+        return Recording(name, AudioLocator(path, path), rest, seconds)
     if not data:
-        return Item(name, AudioLocator(path or name, error=f"`{column}` is empty"), rest, seconds)
-    return Item(name, AudioLocator(path or name, data=data), rest, seconds)
+        return Recording(
+            name, AudioLocator(path or name, error=f"`{column}` is empty"), rest, seconds
+        )
+    return Recording(name, AudioLocator(path or name, data=data), rest, seconds)
 
 
 def plain(value: Any) -> Any:

@@ -12,9 +12,9 @@ from audiotok._platform.jsonfile import parse
 from audiotok.audio.columns import CLIPS, in_folder, is_clip, path_of, with_our_names
 from audiotok.audio.delimited import read_rows
 from audiotok.data.locator import AudioLocator, ListingError, is_url
+from audiotok.data.recording import Recording, as_text
 from audiotok.data.sources.base import (
     ALL,
-    Item,
     Listing,
     Split,
     all_lines,
@@ -24,14 +24,8 @@ from audiotok.data.sources.base import (
     text_lines,
 )
 
-_OURS = (
-    "id",
-    "start",
-    "end",
-    "offset",
-    "duration",
-    "channel",
-)  # fields that are not carried through
+# Fields that are not carried through: they are the recording itself.
+OWN = ("id", "start", "end", "offset", "duration", "channel")
 _JSON = (".jsonl", ".json", ".ndjson", ".jsonl.gz")
 _TABLE = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
 
@@ -41,8 +35,8 @@ class Table(Listing):
 
     `path` (NeMo: `audio_filepath`) is absolute or relative to the manifest. `id` names the
     recording (its path if there is none), `start` and `end`, or `offset` and `duration`, in seconds
-    cut a part out of the file; all other fields are carried through. Common Voice's tables and the
-    metadata of Hugging Face's audiofolder are read as they are.
+    cut a part out of the file, `channel` one channel; all other fields are carried through. Common
+    Voice's tables and the metadata of Hugging Face's audiofolder are read as they are.
     """
 
     description = (
@@ -55,12 +49,12 @@ class Table(Listing):
         """See `Listing.takes`."""
         return path.lower().endswith((*_JSON, *_TABLE))
 
-    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
         """See `Listing.items`."""
         if path.lower().endswith(_JSON):
             rows = _objects(path)
         else:
-            comma = path.lower().endswith((".csv", ".csv.gz"))
+            comma = path.lower().endswith((".csv", ".csv.gz"))  # any other is TSV
             rows = read_rows(all_lines(path), path, comma=comma)
         base = parent(path)
         try:
@@ -76,7 +70,7 @@ class Table(Listing):
             raise ListingError(str(error)) from None
 
 
-def _item(row: dict[str, Any], base: str, audio: str) -> Item:
+def _item(row: dict[str, Any], base: str, audio: str) -> Recording:
     """Return the item of a row."""
     column, name = path_of(row, audio)
     start = _seconds(row, "start", "offset")
@@ -102,14 +96,18 @@ def _item(row: dict[str, Any], base: str, audio: str) -> Item:
     rest = {
         key: value
         for key, value in with_our_names(row).items()
-        if key not in (column, *_OURS) and value not in ("", None)
+        if key not in (column, *OWN) and value not in ("", None)
     }
-    row_id = row.get("id")
-    return Item(
+    others = {key: value for key, value in row.items() if key not in (column, "path")}
+    cells = {k: as_text(v) for k, v in with_our_names(others).items() if v is not None}
+    row_id, rate = row.get("id"), str(row.get("rate"))
+    return Recording(
         name + stretch if row_id in ("", None) else str(row_id),
         locator,
         rest,
         end - cut if end is not None else whole,
+        int(rate) if rate.isascii() and rate.isdigit() and len(rate) < 10 else None,
+        {"path": inner, **cells},
     )
 
 

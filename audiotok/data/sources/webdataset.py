@@ -16,9 +16,9 @@ from audiotok.audio.columns import with_our_names
 from audiotok.audio.decoders import AUDIO
 from audiotok.audio.folder import TEXTS, is_timed
 from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
+from audiotok.data.recording import Recording
 from audiotok.data.sources.base import (
     ALL,
-    Item,
     Listing,
     Split,
     by_file,
@@ -56,7 +56,7 @@ class Webdataset(Listing):
             return True
         return not is_url(path) and Path(path).is_dir() and any(Path(path).glob("*.tar"))
 
-    def items(self, path: str, part: Split = ALL) -> Iterator[Item]:
+    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
         """See `Listing.items`."""
         files, rest = by_file(files_of(path, _TARS), part)
         samples = (sample for file in files for sample in _samples(file))
@@ -153,20 +153,20 @@ def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return file.read() if file else b""
 
 
-def _item(sample: _Sample, audio: str) -> Item:
+def _item(sample: _Sample, audio: str) -> Recording:
     """Return the item of a sample; one that cannot be read raises when it is opened."""
     archive = sample.archive.replace("\\", "/").rpartition("/")[2]
     kind = _audio_member(sample, audio)
     if kind is None:
         what = f"no audio `{audio}`" if audio else "no audio"
         error = f"{what} in this sample, only {', '.join(sample.names.values())[:200]}"
-        return Item(sample.key, AudioLocator(f"{archive}/{sample.key}", error=error))
+        return Recording(sample.key, AudioLocator(f"{archive}/{sample.key}", error=error))
     locator = sample.audio[kind]
     try:
         row = _row(sample, kind.rpartition(".")[0])
     except ValueError as error:
-        return Item(sample.key, AudioLocator(locator.name, error=str(error)))
-    return Item(sample.key, locator, row, length_of(row))
+        return Recording(sample.key, AudioLocator(locator.name, error=str(error)))
+    return Recording(sample.key, locator, row, length_of(row))
 
 
 def _audio_member(sample: _Sample, audio: str) -> str | None:

@@ -81,7 +81,7 @@ def _clip(job: ScoringJob, target: Path, record: ClipRecord) -> Clip:
         job.names[target],
         record.seconds,
         recording.speaker,
-        recording.fields.get("language", ""),
+        recording.language,
         recording.text,
     )
 

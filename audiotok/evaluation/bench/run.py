@@ -16,7 +16,9 @@ from audiotok._platform.console import stderr_console
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.codecs.external import is_import
-from audiotok.data.manifest import Recording, read_manifest
+from audiotok.data.manifest import read_manifest
+from audiotok.data.recording import Recording
+from audiotok.data.unreadable import Unreadable
 from audiotok.evaluation.bench.gather import gather
 from audiotok.evaluation.bench.recipe import BenchRecipe
 from audiotok.evaluation.bench.subjects import Spec, load_system
@@ -25,6 +27,7 @@ from audiotok.evaluation.bench.work import ClipRecord, ScoringJob, clip_name, lo
 from audiotok.evaluation.report import write_report
 from audiotok.evaluation.results import Results
 from audiotok.runtime.batch.plan import FilePlan
+from audiotok.runtime.batch.processes import TORCH
 from audiotok.runtime.batch.run import BatchReport, run
 
 ORIGINAL = "original"  # a row of every bench, as the reference for the others
@@ -45,7 +48,9 @@ def bench(
     *,
     jobs: int = 1,
     device: str = "cpu",
+    backend: str = "torch",
     imports: Collection[str] = (),
+    commands: bool = False,
     console: Console = stderr_console,
 ) -> Benched:
     """Score every codec of the recipe on its data, and write results and a report into `out`.
@@ -59,8 +64,10 @@ def bench(
         out: a folder, for this bench alone.
         jobs: number of processes; each holds all codecs and models.
         device: device of the codecs.
+        backend: backend that runs the codecs; tasks, which look into them, need torch.
         imports: names of the recipe's codecs, `module:codec`, whose code may be imported; a recipe
             alone, which may be anyone's file, cannot have code run.
+        commands: whether shell commands of the data's source may run.
         console: console for the progress.
 
     Raises:
@@ -86,8 +93,10 @@ def bench(
     for name in recipe.tasks:
         task, _, option = name.partition(":")
         find("tasks", task)(option)
-    systems = [load_system(spec, device) for spec in specs]
-    recordings = _recordings(recipe)
+    if recipe.tasks and backend != "torch":
+        raise InputError(f"tasks look into a codec, which {backend} cannot: score them in torch")
+    systems = [load_system(spec, device, backend) for spec in specs]
+    recordings = _recordings(recipe, out / "encoded", commands)
     clips = {out / "clips" / f"{clip_name(name)}.json": name for name in recordings}
     job = ScoringJob(
         out,
@@ -98,13 +107,16 @@ def bench(
         clips,
         recipe.data.longest,
         device,
+        backend,
     )
     remove_stale_parts(
         [out, *(folder for folder in out.glob("*/*") if folder.is_dir()), *out.glob("*/")]
     )
-    plan = FilePlan([(recordings[name].path, target) for target, name in clips.items()], [])
+    plan = FilePlan([(Path(recordings[name].name), target) for target, name in clips.items()], [])
     build = partial(scorer, job)
-    report = run(build, plan, done=_never, jobs=jobs, console=console, verb="scoring")
+    report = run(
+        build, plan, done=_never, jobs=jobs, console=console, verb="scoring", imports=TORCH
+    )
     records = {target: ClipRecord.load(target) for target in clips}
     read = {clips[target]: recordings[clips[target]] for target in clips if records[target].source}
     findings = run_tasks(recipe, systems, read, out, console=console)
@@ -133,20 +145,43 @@ def _subjects(recipe: BenchRecipe) -> list[Spec]:
     return specs
 
 
-def _recordings(recipe: BenchRecipe) -> dict[str, Recording]:
-    """Return recordings by path relative to the corpus, drawn at random where there is a limit."""
-    manifest = Path(recipe.data.manifest)
-    recordings = read_manifest(manifest, split=recipe.data.split or None)
-    if recipe.data.where:
-        allowed = {k: set(v) for k, v in recipe.data.where.items()}
-        recordings = [
-            r for r in recordings if all(r.fields.get(k) in v for k, v in allowed.items())
-        ]
-        if not recordings:
-            raise InputError(f"{manifest}: no recording with {dict(recipe.data.where)}")
-    if 0 < recipe.data.limit < len(recordings):
+def _recordings(recipe: BenchRecipe, store: Path, commands: bool) -> dict[str, Recording]:
+    """Return recordings by name, drawn at random where there is a limit.
+
+    The name of a file in a table or a folder is its path relative to that; that of any other
+    recording is its id.
+    """
+    data = recipe.data
+
+    def choose(recordings: list[Recording]) -> list[Recording]:
+        allowed = {column: set(values) for column, values in data.where.items()}
+        kept = [r for r in recordings if all(r.column(k) in v for k, v in allowed.items())]
+        if not kept:
+            raise InputError(f"{data.manifest}: no recording with {dict(data.where)}")
+        if not 0 < data.limit < len(kept):
+            return kept
         random = np.random.default_rng(recipe.seed)
-        drawn = random.choice(len(recordings), recipe.data.limit, replace=False)
-        recordings = [recordings[i] for i in sorted(drawn)]
+        drawn = random.choice(len(kept), data.limit, replace=False)
+        return [kept[i] for i in sorted(drawn)]
+
+    chosen = read_manifest(
+        data.manifest,
+        split=data.split or None,
+        audio=data.audio,
+        commands=commands,
+        store=store,
+        choose=choose,
+    )
+    manifest = Path(data.manifest)
     root = manifest if manifest.is_dir() else manifest.parent
-    return {os.path.relpath(r.path, root): r for r in recordings}
+    named: dict[str, Recording] = {}
+    bad = Unreadable(len(chosen))
+    for recording in chosen:
+        name = recording.id
+        if recording.is_file and recording.cells is not None:
+            name = os.path.relpath(recording.path, root)
+        if name in named:
+            bad.add(name, InputError("another recording before it has this name; give it an `id`"))
+        else:
+            named[name] = recording
+    return named

@@ -17,8 +17,7 @@ from typing import Any
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find, names
 from audiotok.audio.audio import Audio
-from audiotok.codecs.load import load_once
-from audiotok.codecs.models.base import Codec
+from audiotok.codecs.load import load_in_backend
 from audiotok.evaluation.baselines.base import Baseline
 from audiotok.evaluation.results import Subject
 from audiotok.tokens.tokens import Tokens
@@ -130,15 +129,16 @@ class CodecSystem(System):
         ValueError: more codebooks are asked for than it has.
     """
 
-    def __init__(self, spec: Spec, device: str) -> None:
+    def __init__(self, spec: Spec, device: str, backend: str) -> None:
         super().__init__(spec)
-        self.codec: Codec = load_once(spec.codec, device)
+        self.codec: Any = load_in_backend(spec.codec, device, backend)
+        self.backend = backend
         try:
-            self.codebooks = self.codec.quantizer.check(spec.codebooks)
+            self.codebooks = self.codec.kept(spec.codebooks)
         except ValueError as error:
             raise InputError(f"{spec.name}: {error}") from None
         weights = f"{self.codec.fingerprint} {self.codec.decoder_fingerprint}"
-        self.id = f"{weights} {self.codebooks}"
+        self.id = f"{weights} {self.codebooks}" + ("" if backend == "torch" else f" {backend}")
 
     def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
         """See `System.output`."""
@@ -161,7 +161,8 @@ class CodecSystem(System):
 
     def tokens_path(self, cache_stem: Path) -> Path:
         """Return the path of the cached tokens with all codebooks."""
-        return cache_stem.with_name(f"{cache_stem.name}.{self.codec.fingerprint}.tok")
+        by = "" if self.backend == "torch" else f".{self.backend}"
+        return cache_stem.with_name(f"{cache_stem.name}.{self.codec.fingerprint}{by}.tok")
 
     def describe(self) -> Subject:
         """See `System.described`."""
@@ -169,18 +170,20 @@ class CodecSystem(System):
         facts: dict[str, Any] = {
             "fingerprint": codec.fingerprint,
             "decoder fingerprint": codec.decoder_fingerprint,
-            "parameters": codec.parameters_total,
+            "parameters": getattr(codec, "parameters_total", 0),
             "sample_rate": codec.sample_rate,
             "frames/s": float(codec.frame_rate),
             "codebooks": self.codebooks,
-            "causal": codec.causal,
+            "causal": getattr(codec, "causal", math.isfinite(codec.latency)),
         }
-        if not codec.parameters_total:  # a codec of functions shows none
+        if not facts["parameters"]:  # an exported codec, or one of functions, shows none
             del facts["parameters"]
+        if self.backend != "torch":
+            facts["backend"] = self.backend
         nominal = float(codec.frame_rate) * sum(map(math.log2, first)) / 1000
         return Subject(self.spec.name, "codec", nominal, None, facts, sizes=list(first))
 
 
-def load_system(spec: Spec, device: str = "cpu") -> System:
+def load_system(spec: Spec, device: str = "cpu", backend: str = "torch") -> System:
     """Return the loaded subject."""
-    return CodecSystem(spec, device) if spec.codec else BaselineSystem(spec)
+    return CodecSystem(spec, device, backend) if spec.codec else BaselineSystem(spec)

@@ -17,8 +17,7 @@ from audiotok._platform import jsonfile
 from audiotok._platform.atomic import atomic_file
 from audiotok._platform.optional import MissingModelError
 from audiotok._platform.registry import find
-from audiotok.audio.audio import Audio
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording, stamp_of
 from audiotok.evaluation.bench.recipe import BenchRecipe
 from audiotok.evaluation.bench.subjects import CodecSystem, System
 from audiotok.evaluation.bench.work import clip_name
@@ -77,7 +76,7 @@ def _run_task(
 
     def encode(recording: Recording) -> Tokens:
         cache_stem = out / "tokens" / clip_name(names[id(recording)])
-        audio = Audio.load(recording.path, end=recipe.data.longest).mono()
+        audio = recording.load(longest=recipe.data.longest).mono()
         return system.tokens(audio, cache_stem).first(system.codebooks)
 
     def track(items: Sequence[object], what: str) -> Sequence[object]:
@@ -116,7 +115,7 @@ def _key(
 ) -> str:
     """Return a file name that depends on everything that the findings depend on."""
     corpus = [
-        [name, *_stamp(recording.path), sorted(recording.fields.items())]
+        [name, *stamp_of(recording)[1:], sorted(recording.columns().items())]
         for name, recording in sorted(recordings.items())
     ]
     dependencies = [spec, system.id, corpus, sorted(recipe.models.items()), recipe.seed]
@@ -124,15 +123,6 @@ def _key(
         :8
     ]
     return f"{system.spec.folder}.{spec.replace(':', '_').replace('/', '_')[:60]}.{digest}"
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Return the size and the time of a file, which change when it does."""
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 def _read(path: Path) -> list[Finding] | None:

@@ -22,7 +22,7 @@ from audiotok._platform.atomic import atomic_file
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording
 from audiotok.evaluation.bench.subjects import Spec, System, load_system
 from audiotok.evaluation.cache import fingerprint
 from audiotok.evaluation.metrics.base import (
@@ -44,9 +44,10 @@ class ScoringJob:
     metrics: tuple[str, ...]
     models: Mapping[str, str]
     clips: Mapping[Path, Recording]  # path of a recording's scores -> the recording
-    names: Mapping[Path, str]  # path of a recording's scores -> its path relative to the corpus
+    names: Mapping[Path, str]  # path of a recording's scores -> its name
     longest: float  # seconds that are scored of a longer recording
     device: str = "cpu"
+    backend: str = "torch"
 
 
 @dataclass
@@ -113,7 +114,7 @@ class Scorer:
 
     def __init__(self, job: ScoringJob) -> None:
         self.job = job
-        self.systems = [load_system(spec, job.device) for spec in job.subjects]
+        self.systems = [load_system(spec, job.device, job.backend) for spec in job.subjects]
         self.metrics = {spec: load_metric(spec, job.models) for spec in job.metrics}
         # Recorded before the first score, since scoring a text may extend a protocol.
         self.protocols = {spec: metric.protocol for spec, metric in self.metrics.items()}
@@ -130,7 +131,7 @@ class Scorer:
         """
         job, record = self.job, ClipRecord.load(target)
         try:
-            original = Audio.load(source, end=job.longest).mono()
+            original = job.clips[target].load(longest=job.longest).mono()
             if not len(original):
                 raise InputError(f"{source}: no samples")
         except ValueError as error:

@@ -14,7 +14,7 @@ from audiotok._platform.registry import name_of
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
 from audiotok.data.augment import add_noise
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording
 from audiotok.evaluation.probes.statistics import bootstrap
 from audiotok.evaluation.results import Finding
 from audiotok.tokens.tokens import Tokens
@@ -29,7 +29,7 @@ class Bench:
     Attributes:
         codec: codec in eval mode, on its device.
         codebooks: number of codebooks to evaluate, from the first.
-        recordings: recordings of the corpus, with the columns of its manifest.
+        recordings: recordings of the corpus, with the fields of their source.
         encode: returns a recording's tokens, computed once for all tasks.
         models: model to use for each part: "recognizer", "embedder" ... (see `metrics.base`).
         seed: random seed for drawing and training.
@@ -62,7 +62,7 @@ class Bench:
     def original(self, recording: Recording) -> Audio:
         """Return a recording at its own rate, cut to the length that was encoded."""
         tokens = self.encode(recording)
-        return Audio.load(recording.path)[: tokens.original_samples]
+        return recording.load()[: tokens.original_samples]
 
     def audio(self, recording: Recording) -> Audio:
         """Return a recording `[c t]` in the codec's format: at its rate, mono if the codec is."""

@@ -142,9 +142,9 @@ class Dasb(Task):
     def _examples(self, bench: Bench) -> list[_Example]:
         """Return codes and labels of the recordings, or of keywords cut out of them."""
         column = self.kind
-        if column == "keyword" and not any(r.fields.get("keyword") for r in bench.recordings):
+        if column == "keyword" and not any(r.column("keyword") for r in bench.recordings):
             return self._words(bench)
-        labels = [recording.fields.get(column, "") for recording in bench.recordings]
+        labels = [recording.column(column) for recording in bench.recordings]
         if not any(labels):
             raise InputError(
                 f"the manifest says nothing in a column {column!r}: give one that does, or read "
@@ -162,7 +162,7 @@ class Dasb(Task):
         """Return the most frequent words, cut out of the codes of whole recordings."""
         rate, examples = float(bench.codec.frame_rate), []
         for recording in bench.over(bench.recordings, "align words"):
-            if not recording.fields.get("language", "en").startswith("en"):
+            if not (recording.language or "en").startswith("en"):
                 continue
             try:
                 words = align(bench.original(recording), recording.text).words

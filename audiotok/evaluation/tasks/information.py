@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 from audiotok._platform.errors import InputError
 from audiotok.audio.delimited import read_rows
 from audiotok.data.alignment import PROTOCOL, TimedSpan, align
-from audiotok.data.manifest import Recording
+from audiotok.data.recording import Recording
 from audiotok.evaluation.probes.probe import ProbeResult, probe
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench, Task
@@ -70,13 +70,16 @@ class Information(Task):
         """Return the phones of every recording, and a note on recordings that were left out."""
         if self.option:
             table = _phones_of(Path(self.option))
-            spans = [table.get(_path(r), table.get(str(r.path), [])) for r in bench.recordings]
+            spans = [
+                next((table[name] for name in _names(r) if name in table), [])
+                for r in bench.recordings
+            ]
             missing = sum(not mine for mine in spans)
             return spans, f"{missing} recordings are not in {self.option}" if missing else ""
         spans, reasons = [], Counter[str]()
         for recording in bench.over(bench.recordings, "align phones"):
             try:
-                if not recording.fields.get("language", "en").startswith("en"):
+                if not (recording.language or "en").startswith("en"):
                     raise InputError("not English")
                 spans.append(align(bench.original(recording), recording.text).phones)
             except ValueError as error:
@@ -203,9 +206,15 @@ class Information(Task):
         return self._probed(name, result, "recordings", "")
 
 
-def _path(recording: Recording) -> str:
-    """Return the path of a recording as its manifest gives it."""
-    return recording.fields.get("path", str(recording.path))
+def _names(recording: Recording) -> Iterator[str]:
+    """Yield the names that a recording may have in an aligner's table: paths of a file, or its id.
+
+    A stretch of a file is known by its id only, since its times begin at its start.
+    """
+    if recording.locator.stretch is None:
+        yield recording.columns().get("path", "")
+        yield recording.locator.path
+    yield recording.id
 
 
 def integer_labels(names: Sequence[str]) -> np.ndarray:

@@ -74,7 +74,7 @@ class StabLanguage(Task):
     def _languages(self, bench: Bench, all_codes: list[np.ndarray]) -> Finding:
         """Return the mutual information of language and codes, minus its value by chance."""
         name = "information of the language on codebook 1"
-        spoken = [recording.fields.get("language", "") for recording in bench.recordings]
+        spoken = [recording.language for recording in bench.recordings]
         chosen = [i for i, language in enumerate(spoken) if language]
         names = sorted({spoken[i] for i in chosen})
         if len(names) < 2:

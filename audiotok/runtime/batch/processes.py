@@ -15,6 +15,11 @@ from audiotok._platform.signals import no_interrupt
 TORCH = ("audiotok.codecs.checkpoint",)  # what a process that runs codecs in torch imports
 
 
+def imports_of(backend: str | None) -> Sequence[str]:
+    """Return what processes import that run codecs in a backend."""
+    return TORCH if backend == "torch" else ()
+
+
 def start_process(
     target: Callable[..., Any], *arguments: Any, imports: Sequence[str] = TORCH
 ) -> tuple[BaseProcess, Connection]:

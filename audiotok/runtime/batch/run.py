@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ def run(
     jobs: int = 1,
     console: Console = stderr_console,
     verb: str = "working",
+    imports: Sequence[str] = (),
 ) -> BatchReport:
     """Run a job on every pair of a plan, and continue past the pairs that fail.
 
@@ -54,6 +55,7 @@ def run(
         jobs: number of processes.
         console: console for progress and errors.
         verb: label of the progress bar.
+        imports: what every process imports at its start (`processes.imports_of`).
 
     Raises:
         ValueError: the job cannot be built.
@@ -86,7 +88,7 @@ def run(
     seconds, shown = 0.0, console.is_terminal and len(todo) > 1
     with (
         Progress(*columns, console=console, transient=True, disable=not shown) as progress,
-        closing(_results(build, todo, jobs)) as results,
+        closing(_results(build, todo, jobs, imports)) as results,
     ):
         bar = progress.add_task(verb, total=len(todo), speed="")
         for (source, _), row in results:
@@ -101,12 +103,12 @@ def run(
 
 
 def _results(
-    build: Callable[[], Job], todo: list[Pair], jobs: int
+    build: Callable[[], Job], todo: list[Pair], jobs: int, imports: Sequence[str]
 ) -> Generator[tuple[Pair, dict[str, Any]], None, None]:
     jobs = min(jobs, len(todo))
     if jobs > 1 and all(str(source) != "-" for source, _ in todo):  # only this process has stdin
         threads = thread_limit() or max(1, (os.cpu_count() or 1) // jobs)
-        yield from run_pool(partial(_with_threads, threads, build), todo, jobs)
+        yield from run_pool(partial(_with_threads, threads, build), todo, jobs, imports)
     elif todo:
         job = build()
         for pair in todo:
@@ -115,8 +117,6 @@ def _results(
 
 def _with_threads(threads: int, build: Callable[[], Job]) -> Job:
     limit_threads(threads)
-    with suppress(ImportError):  # a backend may work without torch
-        import torch
-
-        torch.set_num_threads(threads)
-    return build()
+    job = build()
+    limit_threads(threads)  # of torch, which may be loaded now
+    return job

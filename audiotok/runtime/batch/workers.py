@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -87,8 +87,8 @@ def _work(pipe: Connection, build: Callable[[], Job]) -> None:
 class _Worker:
     """Worker process, and the pair it is working on."""
 
-    def __init__(self, build: Callable[[], Job]) -> None:
-        self.process, self.pipe = start_process(_work, build)
+    def __init__(self, build: Callable[[], Job], imports: Sequence[str]) -> None:
+        self.process, self.pipe = start_process(_work, build, imports=imports)
         self.pair: Pair | None = None  # None while it is starting
 
     def answer(self) -> tuple[dict[str, Any], list[str]] | None:
@@ -106,7 +106,7 @@ class _Worker:
 
 
 def run_pool(
-    build: Callable[[], Job], pairs: list[Pair], jobs: int
+    build: Callable[[], Job], pairs: list[Pair], jobs: int, imports: Sequence[str] = ()
 ) -> Generator[tuple[Pair, dict[str, Any]], None, None]:
     """Run a job on pairs in worker processes, and yield rows in the order of completion.
 
@@ -116,12 +116,13 @@ def run_pool(
         build: function that creates the job, called once in each process; it must be picklable.
         pairs: pairs of source and target.
         jobs: number of processes.
+        imports: what every process imports at its start.
 
     Raises:
         ValueError: no process can start.
     """
     rest, logged = iter(pairs), set[str]()
-    workers = [_Worker(build) for _ in range(jobs)]
+    workers = [_Worker(build, imports) for _ in range(jobs)]
     busy = {worker.pipe: worker for worker in workers}
     try:
         while busy:
@@ -145,7 +146,7 @@ def run_pool(
                     continue
                 if answer is None:  # a new worker replaces it, and takes a pair once it has started
                     rest = iter([pair, *rest])
-                    worker = _Worker(build)
+                    worker = _Worker(build, imports)
                     workers.append(worker)
                 else:
                     worker.assign(pair)

@@ -19,11 +19,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 
 from audiotok._platform.errors import Error
 from audiotok._platform.optional import optional_import
-from audiotok.codecs.models.base import Codec
+from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.stream import Stream
 from audiotok.serving.live.latency import Spread, Times
 from audiotok.serving.live.pipe import header_of
@@ -81,7 +80,7 @@ def _explained(sound: ModuleType) -> Iterator[None]:
 
 
 def loopback(
-    codec: Codec,
+    codec: RunnableCodec[Any],
     *,
     codebooks: int | None = None,
     source: int | str | None = None,
@@ -138,7 +137,7 @@ def loopback(
     options |= {"blocksize": size, "dtype": "float32", "latency": "low"}
     playing, samples, frames = False, 0, 0
     # Decoded samples, less than a block of the loudspeaker.
-    waiting = torch.zeros(codec.channels, 0)
+    waiting, numpy = np.zeros((codec.channels, 0), np.float32), codec.executor.numpy
     with _explained(sound):
         devices = [sound.InputStream(device=source, callback=listen, **options)]
         if play:  # starts first, so that no audio accumulates before it
@@ -169,21 +168,21 @@ def loopback(
                 except queue.Empty:
                     raise MicrophoneError(f"the microphone gave nothing for {WAIT:g} s") from None
                 start = perf_counter()
-                codes = stream.encode(torch.from_numpy(piece))
-                decoded = stream.decode(codes)
+                codes = stream.encode(piece)
+                decoded = numpy(stream.decode(codes))
                 times.add(perf_counter() - start)
                 samples, frames = samples + piece.shape[1], frames + codes.shape[1]
                 if sink is not None:
-                    sink.append(codes.numpy())
-                waiting = torch.cat([waiting, decoded], 1)
+                    sink.append(numpy(codes))
+                waiting = np.concatenate([waiting, decoded], 1)
                 while waiting.shape[1] >= size:
-                    played.put(waiting[:, :size].numpy())
+                    played.put(waiting[:, :size])
                     waiting = waiting[:, size:]
                     playing = True
                 level = status(piece)
                 on_frame(level)
     finally:
         if sink is not None:
-            sink.append(stream.finish_encode().numpy())
+            sink.append(numpy(stream.finish_encode()))
             sink.finish(samples)
     return level or status(np.zeros((1, 0)))

@@ -10,13 +10,12 @@ from io import BufferedIOBase
 from time import perf_counter
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from audiotok._platform.errors import InputError
 from audiotok.audio.pcm import PcmReader, to_bytes
-from audiotok.audio.resample import ROLLOFF, ZERO_CROSSINGS, Resampler
-from audiotok.codecs.models.base import Codec
+from audiotok.audio.resample_numpy import ROLLOFF, ZERO_CROSSINGS, NumpyResampler
+from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.stream import Stream
 from audiotok.serving.live.latency import Spread, Times
 from audiotok.tokens import Header, TokenSink, TokenSource
@@ -43,7 +42,7 @@ class PipeSummary:
         return row | {"frame": self.took.row()}
 
 
-def header_of(codec: Codec, *, codebooks: int | None, rate: int) -> Header:
+def header_of(codec: RunnableCodec[Any], *, codebooks: int | None, rate: int) -> Header:
     """Return the header of a stream of a codec's tokens.
 
     Args:
@@ -58,7 +57,7 @@ def header_of(codec: Codec, *, codebooks: int | None, rate: int) -> Header:
 
 
 def encode_pcm(
-    codec: Codec,
+    codec: RunnableCodec[Any],
     source: BufferedIOBase,
     out: BufferedIOBase,
     *,
@@ -93,26 +92,27 @@ def encode_pcm(
     resampler = _resampler(rate, codec.sample_rate, codec.channels)
     reader = PcmReader(source, encoding, channels=codec.channels, rate=rate, around=around)
     sink = TokenSink(out, header_of(codec, codebooks=codebooks, rate=rate), block=block)
-    samples = 0
+    samples, numpy = 0, codec.executor.numpy
 
-    def push(piece: Tensor) -> None:
+    def push(piece: np.ndarray) -> None:
         nonlocal samples
         samples += piece.shape[1]
-        for part in piece.split(codec.frame_size, 1):
+        for at in range(0, piece.shape[1], codec.frame_size):
+            part = piece[:, at : at + codec.frame_size]
             start = perf_counter()
-            codes = stream.encode(part)
+            codes = numpy(stream.encode(part))
             if codes.shape[1]:
                 times.add((perf_counter() - start) / codes.shape[1])
-                sink.append(codes.numpy())
+                sink.append(codes)
 
     interrupted = False
     try:
         for piece in reader:
-            push(resampler.step(torch.from_numpy(piece)))
+            push(resampler.step(piece))
     except KeyboardInterrupt:
         interrupted = True
     push(resampler.finish())
-    sink.append(stream.finish_encode().numpy())
+    sink.append(numpy(stream.finish_encode()))
     sink.finish(samples, reader.samples)
     if interrupted:
         raise KeyboardInterrupt
@@ -120,7 +120,7 @@ def encode_pcm(
 
 
 def decode_pcm(
-    codec: Codec,
+    codec: RunnableCodec[Any],
     source: TokenSource,
     out: BufferedIOBase,
     *,
@@ -155,19 +155,21 @@ def decode_pcm(
     written, frames = 0, 0
     # The last frame may hold a single sample of the recording. Which frame is the last is known at
     # the end only, so the samples after the first of each frame wait for the next frame.
-    pending, resampled, most_pending = torch.zeros(codec.channels, 0), 0, 0
+    pending, resampled, most_pending = np.zeros((codec.channels, 0), np.float32), 0, 0
+    numpy = codec.executor.numpy
 
-    def give(samples: Tensor, most: int | None = None) -> None:
+    def give(samples: np.ndarray, most: int | None = None) -> None:
         nonlocal written
         samples = samples if most is None else samples[:, : max(0, most - written)]
         written += samples.shape[1]
-        out.write(to_bytes(samples.numpy(), encoding))
+        out.write(to_bytes(samples, encoding))
         out.flush()
 
     for codes in source.blocks():
-        for frame in torch.from_numpy(codes[:codebooks]).split(1, 1):
+        for at in range(codes.shape[1]):
             start = perf_counter()
-            pending = torch.cat([pending, stream.decode(frame)], 1)
+            decoded = numpy(stream.decode(codes[:codebooks, at : at + 1]))
+            pending = np.concatenate([pending, decoded], 1)
             times.add(perf_counter() - start)
             certain = max(0, frames * codec.frame_size + 1 - resampled)
             frames += 1
@@ -175,7 +177,7 @@ def decode_pcm(
             resampled, most_pending = resampled + now.shape[1], max(most_pending, pending.shape[1])
             if now.shape[1]:
                 give(resampler.step(now))
-    rest = torch.cat([pending, stream.finish_decode()], 1)
+    rest = np.concatenate([pending, numpy(stream.finish_decode())], 1)
     give(resampler.step(rest[:, : source.samples - resampled]))
     exact = source.original_samples if rate == source.header.original_rate else None
     give(resampler.finish(), exact)
@@ -192,19 +194,19 @@ def decode_pcm(
     )
 
 
-def _resampler(old: int, new: int, channels: int) -> Resampler:
+def _resampler(old: int, new: int, channels: int) -> NumpyResampler:
     """Return a resampler that waits for at most 10 ms, and for its filter's look-ahead."""
-    return Resampler(old, new, channels, block=max(1, old // 100))
+    return NumpyResampler(old, new, channels, block=max(1, old // 100))
 
 
 def _passed(
-    codec: Codec,
+    codec: RunnableCodec[Any],
     header: Header,
     samples: int,
     frames: int,
     size: int,
     rate: int,
-    stream: Stream,
+    stream: Stream[Any],
     times: Times,
     pending: int = 0,
 ) -> PipeSummary:

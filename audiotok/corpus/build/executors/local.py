@@ -16,7 +16,7 @@ from typing import Any
 from audiotok._platform.errors import InputError
 from audiotok.corpus.build.executors.base import BuildExecutor
 from audiotok.corpus.build.work import EncodedRecording, Outcome, Task, Work
-from audiotok.runtime.batch.processes import start_process
+from audiotok.runtime.batch.processes import imports_of, start_process
 
 log = logging.getLogger("audiotok")
 
@@ -64,7 +64,7 @@ def _work(pipe: Connection, work: Work) -> None:
 
     log.handlers = [_Sender(send)]
     log.propagate = False
-    from audiotok.corpus.build.worker import Worker  # imports torch, which the parent does without
+    from audiotok.corpus.build.worker import Worker
 
     try:
         worker = Worker(work)
@@ -89,7 +89,8 @@ class _Process:
     """Process with the tasks that it was given."""
 
     def __init__(self, work: Work) -> None:
-        self.process, self.pipe = start_process(_work, work)
+        imports = imports_of(work.backend)
+        self.process, self.pipe = start_process(_work, work, imports=imports)
         self.work = work
         self.started = False
         self.hand: dict[int, Task] = {}
