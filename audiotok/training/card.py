@@ -98,7 +98,7 @@ def describe_data(
         parts: "train" and "validate" -> recordings and their seconds.
     """
     manifest = Path(recipe.data.manifest)
-    table = manifest.is_file() and not listing_of(recipe.data.manifest).costly  # no archive
+    table = manifest.is_file() and not listing_of(str(manifest), recipe.data.kind).costly  # no archive
     return {
         "manifest": manifest.name,
         "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest() if table else None,
