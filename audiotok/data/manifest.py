@@ -169,8 +169,8 @@ def with_splits(recordings: Sequence[Recording], splits: Mapping[str, float]) ->
 
     A split gets whole speakers; whole folders where speakers are not known; single files where
     there are too few of either for its share; and stretches where there are hardly any files. Each
-    is drawn by a hash of its name: the draw is the
-    same on every machine, and speakers that are added later do not move others.
+    is drawn by a hash of its name: the draw is the same on every machine, and speakers that are
+    added later do not move others.
 
     Args:
         recordings: recordings of one source.
