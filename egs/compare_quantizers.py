@@ -62,7 +62,7 @@ def latents(data: str) -> tuple[Tensor, Tensor]:
     codec, parts = audiotok.load("speech"), ([], [])
     recordings = read_manifest(data, split="train")
     for i, recording in enumerate(Random(0).sample(recordings, len(recordings))):
-        wave = audiotok.Audio.load(recording.path).mono().resample(codec.sample_rate).samples
+        wave = recording.load().mono().resample(codec.sample_rate).samples
         whole = wave[None, :, : wave.shape[1] // codec.frame_size * codec.frame_size]
         parts[i % 10 == 9].append(codec.latents(whole)[0])
         if sum(part.shape[1] for part in parts[0]) > SECONDS * codec.frame_rate:

@@ -15,7 +15,7 @@ from collections import Counter
 from rich.progress import track
 
 import audiotok
-from audiotok import Audio, find
+from audiotok import find
 from audiotok.data import align, read_manifest
 from audiotok.evaluation import (
     LabelledRecording,
@@ -35,7 +35,7 @@ def main() -> None:
         parser.error("weights come in pairs: DISTILLED PLAIN")
     spoken, reasons = [], Counter[str]()
     for recording in track(read_manifest(given.manifest, split="test"), "aligning"):
-        audio = Audio.load(recording.path).mono().resample(16000)
+        audio = recording.load().mono().resample(16000)
         try:
             phones = align(audio, recording.text).phones
         except ValueError as error:  # its voice is evaluated all the same

@@ -37,12 +37,12 @@ CHANGES = {
     "noise 20 dB below": noisy,
     "telephone": telephone,
 }
-rows = [row for row in read_manifest(sys.argv[1]) if row.fields["split"] == "dev"]
-rows = [row for row in rows if 3 < float(row.fields["seconds"]) < 9]
+rows = [row for row in read_manifest(sys.argv[1]) if row.split == "dev"]
+rows = [row for row in rows if 3 < float(row.column("seconds")) < 9]
 random.Random(0).shuffle(rows)
-english = [row for row in rows if row.fields["language"] == "en"][:12]
-others = [row for row in rows if row.fields["language"] != "en"][:8]
-clips = [Audio.load(row.path).resample(16000) for row in (*english, *others)]
+english = [row for row in rows if row.language == "en"][:12]
+others = [row for row in rows if row.language != "en"][:8]
+clips = [row.load().resample(16000) for row in (*english, *others)]
 results = {}
 for argument in sys.argv[3:]:
     name, _, rest = argument.partition("=")

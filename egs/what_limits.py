@@ -36,7 +36,7 @@ def main() -> None:
     shape = {"n_fft": size, "hop_length": size // 4, "window": torch.hann_window(size)}
     recordings = read_manifest(given.data, split=given.split)
     for recording in recordings[:: max(1, len(recordings) // given.limit)][: given.limit]:
-        audio = audiotok.Audio.load(recording.path).mono().resample(codec.sample_rate)
+        audio = recording.load().mono().resample(codec.sample_rate)
         waves = (codec.decode(codec.encode(audio)).samples[0], audio.samples[0])
         ours, theirs = (torch.stft(wave, **shape, return_complex=True) for wave in waves)
         mixed = torch.polar(theirs.abs(), ours.angle())

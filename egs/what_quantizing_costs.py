@@ -34,7 +34,7 @@ def main() -> None:
     totals, latents = defaultdict(lambda: Score(0, 0)), []
     recordings = read_manifest(given.data, split=given.split)
     for recording in recordings[:: max(1, len(recordings) // given.limit)][: given.limit]:
-        audio = audiotok.Audio.load(recording.path).mono().resample(codec.sample_rate)
+        audio = recording.load().mono().resample(codec.sample_rate)
         whole = F.pad(audio.samples[None], (0, -len(audio) % codec.frame_size))
         with torch.no_grad():
             decoded, quantized = codec(whole)

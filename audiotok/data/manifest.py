@@ -34,7 +34,7 @@ COLUMNS = (
 )
 OPTIONAL = ("id", "start", "end", "channel", "language")
 NUMBERS = ("start", "end", "channel", "seconds", "rate", "channels")  # numbers in JSON
-# Fields of other programs that a table of ours would take for a place in the file.
+# Fields of other programs that a table of ours would take for a stretch of the file.
 HIDDEN = (*COLUMNS, "offset", "duration")
 
 
@@ -120,10 +120,10 @@ def read_manifest(
         ValueError: no such source, a line that cannot be understood (the message has its number),
             or no recording left.
     """
-    place = normal_path(str(path))
-    source = listing_of(place, kind, audio)
-    listed = _permitted(source, place, commands)
-    recordings = list(listed if store is None else stores.placed(listed, Path(store)))
+    given = normal_path(str(path))
+    source = listing_of(given, kind, audio)
+    listed = _permitted(source, given, commands)
+    recordings = list(listed if store is None else stores.without_bytes(listed, Path(store)))
     named = {recording.split for recording in recordings} - {""}
     if not named and (split is not None or name_of(type(source)) == "folder"):
         recordings = with_splits(recordings, SPLITS)
@@ -138,7 +138,7 @@ def read_manifest(
     chosen = choose(selected)
     if store is None:
         return chosen
-    return stores.fill(_permitted(source, place, commands), chosen, Path(store))
+    return stores.fill(_permitted(source, given, commands), chosen, Path(store))
 
 
 def _permitted(source: Listing, path: str, commands: bool) -> Iterator[Recording]:
@@ -167,9 +167,10 @@ def _warn_of_ids(recordings: Sequence[Recording], path: str) -> None:
 def with_splits(recordings: Sequence[Recording], splits: Mapping[str, float]) -> list[Recording]:
     """Return recordings with a `split` that is drawn at random.
 
-    A split gets whole speakers; whole folders where speakers are not known; and single files where
-    there are too few of either for its share. Each is drawn by a hash of its name: the draw is the
-    same on every machine, and speakers that are added later do not move others.
+    A split gets whole speakers; whole folders where speakers are not known; single files where
+    there are too few of either for its share; and stretches where there are hardly any files. Each
+    is drawn by a hash of its name: the draw is the same on every machine, and speakers that are
+    added later do not move others.
 
     Args:
         recordings: recordings of one source.
@@ -182,6 +183,8 @@ def with_splits(recordings: Sequence[Recording], splits: Mapping[str, float]) ->
     ]
     if len(set(groups)) * min(splits.values(), default=0) < 1:
         groups = files
+    if len(set(groups)) <= len(splits):
+        groups = [recording.id for recording in recordings]
     chosen = draw_splits(set(groups), splits)
     return [
         recording.with_fields(split=chosen[group])
@@ -232,14 +235,14 @@ def write_manifest(
         ValueError: `out` exists and not `force` or has another extension, or no recording can be
             read.
     """
-    out, place = Path(out), normal_path(str(source))
+    out, given = Path(out), normal_path(str(source))
     if out.suffix.lower() not in (".tsv", ".jsonl"):
         raise InputError(f"{out}: a manifest is a .tsv or a .jsonl file; name it so")
     if out.exists() and not force:
         raise InputError(f"{out}: exists already; force=True overwrites it")
     recordings: list[Recording] = []
     errors: list[tuple[str, str]] = []
-    for recording in _permitted(listing_of(place, kind, audio), place, commands):
+    for recording in _permitted(listing_of(given, kind, audio), given, commands):
         try:
             recordings.append(_in_a_file(recording, extract))
         except AudioFileError as error:

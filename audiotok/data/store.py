@@ -18,7 +18,7 @@ from audiotok.data.locator import AudioLocator, copy_audio, suffix_of
 from audiotok.data.recording import Recording
 
 
-def placed(recordings: Iterable[Recording], store: Path) -> Iterator[Recording]:
+def without_bytes(recordings: Iterable[Recording], store: Path) -> Iterator[Recording]:
     """Yield recordings with the path that a copy of their bytes has in a folder, without the bytes.
 
     Those that are read where they are stay as they are.
@@ -43,7 +43,7 @@ def fill(
 
     Args:
         recordings: the recordings of the source once more, with their bytes.
-        chosen: the recordings that are wanted, of `placed`.
+        chosen: the recordings that are wanted, of `without_bytes`.
         store: folder of the copies.
 
     Returns:

@@ -98,9 +98,10 @@ def describe_data(
         parts: "train" and "validate" -> recordings and their seconds.
     """
     manifest = Path(recipe.data.manifest)
-    table = manifest.is_file() and not listing_of(recipe.data.manifest).costly  # no archive
+    table = manifest.is_file() and not listing_of(str(manifest), recipe.data.kind).costly
     return {
         "manifest": manifest.name,
+        # None for a folder or an archive.
         "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest() if table else None,
         **{
             name: {"split": getattr(recipe.data, name), **_part(recordings, seconds)}

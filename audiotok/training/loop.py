@@ -166,8 +166,10 @@ class CodecTrainer:
         """Return the recordings of a source; audio in archives is copied into the cache."""
         data = self.recipe.data
         store = Path(data.cache) / "encoded"
-        audio = data.audio if path == data.manifest else ""
-        return read_manifest(path, split=split, audio=audio, commands=self.commands, store=store)
+        kind, audio = (data.kind, data.audio) if path == data.manifest else ("auto", "")
+        return read_manifest(
+            path, split=split, kind=kind, audio=audio, commands=self.commands, store=store
+        )
 
     def _read(self, teachers: Mapping[str, Teacher]) -> None:
         data, codec = self.recipe.data, self.modules.codec

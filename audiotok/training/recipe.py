@@ -30,6 +30,7 @@ class Data:
     manifest: str  # TSV or JSONL with `path`, a folder, or any other source of recordings
     train: str = "train"  # value of `split` to train on
     validate: str = "dev"  # value of `split` to validate on
+    kind: str = "auto"  # kind of the source: folder, kaldi, lhotse ...; "auto" chooses by the path
     audio: str = ""  # column, or member of a sample, that is the audio, where there are several
     cache: str = "runs/cache"  # folder for decoded audio
     direct: bool = False  # read crops from the files instead, for corpora too large for a cache

@@ -82,7 +82,8 @@ def test_any_fields_between_tabs(tmp_path: Path, rows: list[tuple[str, str, str]
         assert any("\0" in row[0] for row in rows)  # no name of a file
         return
     assert [(i.id, i.fields.get("x", ""), i.fields.get("text", "")) for i in items] == rows
-    assert [(r.fields["path"], r.fields["x"], r.text) for r in read_manifest(path)] == rows
+    cells = [recording.columns() for recording in read_manifest(path)]
+    assert [(c["path"], c["x"], c.get("text", "")) for c in cells] == rows
 
 
 @FUZZED

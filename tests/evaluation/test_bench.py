@@ -452,7 +452,7 @@ def test_wrong_usage(corpus: Path, tmp_path: Path):
     assert audiotok("bench", "--data", corpus, "--model", "recognizer").code == 2
     done = audiotok("bench", "--data", tmp_path / "nothing", "--codec", "noise", "--metrics", "mel")
     assert done.code == 1
-    assert "no such manifest" in done.err
+    assert "no such folder, manifest or archive" in done.err
 
 
 def test_results_that_are_none(tmp_path: Path):

@@ -17,7 +17,7 @@ from audiotok.codecs.checkpoint import load, read_card, save
 from audiotok.training.card import LIBRARIES, software
 from audiotok.training.loop import train
 from audiotok.training.recipe import Recipe, read_recipe
-from audiotok.training.resume import digest_of
+from audiotok.training.resume import data_digest
 
 RATE = 16000
 RECIPE = """
@@ -102,7 +102,7 @@ def test_a_card_names_the_data(folder: Path):
     assert (held_out["languages"], held_out["licences"]) == ({"en": 1}, {})
     assert held_out["hours"] == pytest.approx(3 / 3600, abs=1e-6)
     assert len(ours["digest"]) == 64
-    assert ours["digest"] != held_out["digest"] != digest_of([])
+    assert ours["digest"] != held_out["digest"] != data_digest([])
 
 
 def test_a_card_names_the_software():

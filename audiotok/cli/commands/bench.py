@@ -32,7 +32,7 @@ def bench(
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="Folder or manifest of recordings.")
+        str | None, typer.Option("--data", help="Folder, manifest or archive of recordings.")
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of the manifest to use. Default: all.")
@@ -59,6 +59,9 @@ def bench(
     settings: Annotated[
         Many, typer.Option("--set", help="Setting that overrides the recipe: section.key=value.")
     ] = None,
+    commands: Annotated[
+        bool, typer.Option("--commands", help="Allow shell commands in the listing. Read it first.")
+    ] = False,
     jobs: Jobs = 1,
     threads: Threads = None,
     backend: TorchOr = "torch",
@@ -105,6 +108,7 @@ def bench(
         device=device,
         backend=backend,
         imports=codecs or (),
+        commands=commands,
     )
     if as_json:
         show.as_json([vars(mean) for mean in finished.results.means])

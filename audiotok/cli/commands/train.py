@@ -25,6 +25,9 @@ def train(
     device: Device = "cpu",
     threads: Threads = None,
     minutes: Annotated[float, typer.Option(help="Time limit in minutes; 0: no limit.")] = 0,
+    commands: Annotated[
+        bool, typer.Option("--commands", help="Allow shell commands in the listing. Read it first.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only estimate time and memory, from a few steps.")
     ] = False,
@@ -48,5 +51,6 @@ def train(
         return
     from audiotok.training.loop import train as work
 
-    weights = work(known, out or Path("runs") / recipe.stem, device=device, minutes=minutes)
+    folder = out or Path("runs") / recipe.stem
+    weights = work(known, folder, device=device, minutes=minutes, commands=commands)
     show.line(f"weights: {weights}")

@@ -14,10 +14,11 @@ class BenchData:
 
     manifest: str  # TSV or JSONL with `path`, a folder, or any other source of recordings
     split: str = ""  # value of `split` to score on; "" is all
-    audio: str = ""  # column, or member of a sample, that is the audio, where there are several
     where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # column -> values to keep
     limit: Annotated[int, NONE_OR_MORE] = 0  # recordings to draw at random; 0 is all
     longest: Annotated[float, ABOVE_ZERO] = 60.0  # seconds that are scored of a longer recording
+    kind: str = "auto"  # kind of the source: folder, kaldi, lhotse ...; "auto" chooses by the path
+    audio: str = ""  # column, or member of a sample, that is the audio, where there are several
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,7 @@ def _recordings(recipe: BenchRecipe, store: Path, commands: bool) -> dict[str, R
     chosen = read_manifest(
         data.manifest,
         split=data.split or None,
+        kind=data.kind,
         audio=data.audio,
         commands=commands,
         store=store,
