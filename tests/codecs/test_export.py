@@ -43,13 +43,9 @@ ort: Any = pytest.importorskip("onnxruntime", reason="onnxruntime is not install
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
 
 
-# Tracing takes time by the block, and two are as many as a mistake needs.
-TRACED = replace(SMALL, encoder_blocks=2, decoder_blocks=2)
-
-
 def small(seed: int = 0) -> Speech:
     torch.manual_seed(seed)
-    return Speech(TRACED).eval().requires_grad_(False)
+    return Speech(SMALL).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
