@@ -20,6 +20,23 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="CodingSession")
 
+PARTS = 8  # sizes that a last block may have
+
+
+def last_block(left: int, block: int) -> int:
+    """Return the frames in the last block of a signal: `left`, rounded up to an eighth of `block`.
+
+    It depends on the position of the end alone, so the arithmetic, and with it every code, does
+    too. So few sizes are used because rounding may depend on the size (of a matrix product): that
+    no code changes can then be shown for each, and each is one shape of graphs and caches.
+
+    Args:
+        left: frames of the signal that no earlier block holds.
+        block: frames in the blocks before, and at most in this one.
+    """
+    unit = max(1, block // PARTS)
+    return min(block, -(-left // unit) * unit)
+
 
 class CodingSession:
     """Common part of encoding and decoding: a batch of signals, its position, input and state.
@@ -33,6 +50,7 @@ class CodingSession:
     Attributes:
         row: state after the last step, possibly shared with other sessions (`states.Row`); None
             before the first step.
+        left: frames that are still to run, once that is known: at the end of the signal.
     """
 
     counters: ClassVar[tuple[str, ...]] = ()  # attributes that hold the position in the signal
@@ -42,6 +60,7 @@ class CodingSession:
         self.block = block or codec.block
         self.row: State | Row = None
         self.skip = skip
+        self.left: int | None = None
         self._batch = batch
         self._input = InputBuffer()
         self._device = torch.device("cpu")
@@ -88,8 +107,9 @@ class CodingSession:
 
     def take_input(self) -> Tensor:
         """Take the input `[b d step_size]` of the next step, filled up with zeros at the end."""
-        x = self._input.take(self.step_size())
-        return F.pad(x, (0, self.step_size() - x.shape[2]))
+        size = self.step_size()
+        x = self._input.take(size)
+        return F.pad(x, (0, size - x.shape[2]))
 
     def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Run a step of the codec, from the start if the state is None."""
@@ -108,7 +128,8 @@ class CodingSession:
         return self.trim(output)
 
     def _step_frames(self) -> int:
-        return self.block if self.row is not None else max(self.block, self.codec.first_frames)
+        frames = self.block if self.left is None else last_block(self.left, self.block)
+        return frames if self.row is not None else max(frames, self.codec.first_frames)
 
     # -- snapshots and parts of a batch ------------------------------------------------------------
 

@@ -2,10 +2,11 @@
 
     pieces           |--|-------|----|-|----------|   of any sizes
     frames           |-----0-----|-----1-----|-----2---0000   the last one filled with silence
-    blocks           |-----------------------|------------- ... 0000   filled up too
+    blocks           |-----------------------|----------------0000   and to an eighth of a block
 
 The network always runs on the same blocks, so the arithmetic, and with it every code, is the same
-to the bit however a recording is cut. For a codec that handles the end itself (`fills_up` is False)
+to the bit however a recording is cut. The last block is only as long as it has to be, in eighths of
+a block (`session.last_block`). For a codec that handles the end itself (`fills_up` is False)
 the last block is not filled up. A codec with look-ahead lags: a block gives the outputs that are
 determined by then.
 """
@@ -90,7 +91,8 @@ class Encoding(CodingSession):
     def finish(self) -> Codes:
         """Return the codes of the remaining samples; a frame begun counts as one."""
         outputs = []
-        while self._left():
+        while left := self._left():
+            self.left = left + self.skip
             outputs.append(self._step() if self.codec.fills_up else self._finish())
         return self.join(outputs)
 
@@ -163,7 +165,8 @@ class Decoding(CodingSession):
     def finish(self) -> Wave:
         """Return the remaining samples."""
         outputs = []
-        if self._input.size or (self.state is not None and not self.codec.causal):
+        self.left = self._input.size
+        if self.left or (self.state is not None and not self.codec.causal):
             outputs.append(self._step() if self.codec.fills_up else self._finish())
         if self.codec.look_ahead and self.state is not None:
             with full_precision(self._device):
