@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import prod
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from audiotok.nn.linear import LINEAR
 
 
 @torch.no_grad()
@@ -15,6 +18,11 @@ def flops(call: Callable[[], object]) -> int:
     Only matrix products and convolutions are counted: not FFTs, the kernels of recurrent layers or
     elementwise operations.
     """
-    with FlopCounterMode(display=False) as counted:
+    with FlopCounterMode(display=False, custom_mapping={LINEAR: _linear_flops}) as counted:
         call()
     return counted.get_total_flops()
+
+
+def _linear_flops(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
+    """Count the FLOPs of a linear map by oneDNN, which is not in torch's list."""
+    return 2 * prod(x) * weight[0]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State
+from audiotok.nn.linear import Linear
 
 
 class Attention(Layer):
@@ -38,8 +39,8 @@ class Attention(Layer):
         self.heads = heads
         self.window = window
         self.norm = nn.LayerNorm(features)
-        self.qkv = nn.Linear(features, 3 * features, bias=False)
-        self.out = nn.Linear(features, features, bias=False)
+        self.qkv = Linear(features, 3 * features, bias=False)
+        self.out = Linear(features, features, bias=False)
         self.scale = nn.Parameter(torch.full((features,), scale))
         width = features // heads
         angles = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)

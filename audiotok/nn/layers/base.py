@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok._platform.shapes import State as State
+from audiotok.nn.linear import Linear
 
 Span = tuple[int | float, int | float]
 """First and last input step of a receptive field; -inf or inf where there is no bound."""
@@ -292,7 +293,7 @@ class Mix(Layer):
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs, outputs, bias=bias)
+        self.linear = Linear(inputs, outputs, bias=bias)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Layer.step`; there is no state."""

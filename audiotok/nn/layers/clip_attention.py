@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import WholeClip
+from audiotok.nn.linear import Linear
 
 
 class ClipAttention(WholeClip):
@@ -21,8 +21,8 @@ class ClipAttention(WholeClip):
 
     def __init__(self, features: int) -> None:
         super().__init__(features)
-        self.qkv = nn.Linear(features, 3 * features)
-        self.out = nn.Linear(features, features)
+        self.qkv = Linear(features, 3 * features)
+        self.out = Linear(features, features)
 
     def forward(self, x: Features) -> Output:
         """See `Layer.forward`."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State, interleave
+from audiotok.nn.linear import linear
 
 Pad = Literal["zeros", "reflect", "repeat"]
 
@@ -173,7 +174,7 @@ class Conv(Layer):
         """
         c = self.conv
         if c.kernel_size == c.stride == (1,) and c.groups == 1:
-            return F.linear(x.transpose(1, 2), c.weight[:, :, 0], c.bias).transpose(1, 2)
+            return linear(x.transpose(1, 2), c.weight[:, :, 0], c.bias).transpose(1, 2)
         image = x[:, :, None].contiguous(memory_format=torch.channels_last)
         weight = c.weight[:, :, None]
         stride, dilation = (1, *c.stride), (1, *c.dilation)

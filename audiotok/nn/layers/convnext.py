@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State
+from audiotok.nn.linear import Linear
 
 
 class Depthwise(Layer):
@@ -92,8 +93,8 @@ class Convnext(Layer):
         self.causal = causal
         self.depthwise = Depthwise(features, kernel, causal=causal)
         self.norm = norm(features)
-        self.up = nn.Linear(features, hidden)
-        self.down = nn.Linear(hidden, features)
+        self.up = Linear(features, hidden)
+        self.down = Linear(hidden, features)
         self.scale = nn.Parameter(torch.full((features,), scale))
 
     def start(self, batch: int) -> State:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State
+from audiotok.nn.linear import Linear
 
 
 class FeedForward(Layer):
@@ -28,8 +29,8 @@ class FeedForward(Layer):
     def __init__(self, features: int, hidden: int, *, scale: float = 0.1) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(features)
-        self.up = nn.Linear(features, hidden, bias=False)
-        self.down = nn.Linear(hidden, features, bias=False)
+        self.up = Linear(features, hidden, bias=False)
+        self.down = Linear(hidden, features, bias=False)
         self.scale = nn.Parameter(torch.full((features,), scale))
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:

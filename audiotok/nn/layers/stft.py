@@ -58,12 +58,13 @@ class Stft(Layer):
             return x.new_zeros(len(x), 3 * (self.hop + 1), 0), state
         samples = torch.cat([state, x[:, 0]], 1)
         frames = samples.unfold(1, 2 * self.hop, self.hop) * self.window
-        spectrum = torch.view_as_real(torch.fft.rfft(frames.float()))
-        power = spectrum.square().sum(-1, keepdim=True) + self.floor**2
-        parts = spectrum * power.pow((self.power - 1) / 2)
+        real, imaginary = torch.view_as_real(torch.fft.rfft(frames.float())).unbind(3)
+        power = real.square() + imaginary.square() + self.floor**2
+        gain = power.pow((self.power - 1) / 2)
+        real, imaginary = real * gain, imaginary * gain
         # The gradient of a root is not finite at zero.
-        magnitude = (parts.square().sum(-1, keepdim=True) + 1e-4).sqrt()
-        y = torch.cat([magnitude, parts], 3).transpose(2, 3).flatten(2)
+        magnitude = (real.square() + imaginary.square() + 1e-4).sqrt()
+        y = torch.cat([magnitude, real, imaginary], 2)
         return y.to(x.dtype).transpose(1, 2), samples[:, -self.hop :]
 
     def input_span(self, first: int, last: int) -> Span:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audiotok._platform.shapes import Codes, Latent
+from audiotok.nn.linear import linear
 from audiotok.tokens.codebooks import NoTableError as NoTableError
 from audiotok.tokens.tokenizer import kept
 
@@ -240,7 +241,17 @@ def nearest(x: Tensor, entries: Tensor, norms: Tensor | None = None) -> Tensor:
         Indices `[n]`.
     """
     norms = entries.square().sum(1) if norms is None else norms
-    return torch.addmm(norms, x, entries.T, alpha=-2).argmin(1)
+    return least(linear(-2 * x, entries, norms))
+
+
+def least(x: Tensor) -> Tensor:
+    """Return the index `[n]` of the least value, the first of equals, in each row `[n d]`.
+
+    numpy finds it ten times as fast as torch on a CPU.
+    """
+    if type(x) is not Tensor or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return x.argmin(1)
+    return torch.from_numpy(x.detach().numpy().argmin(1))
 
 
 def kmeans(x: Tensor, size: int, *, rounds: int = 10, seed: int = 0) -> Tensor:

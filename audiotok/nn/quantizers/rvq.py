@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
+from audiotok.nn.derived import Derived
 from audiotok.nn.quantizers.base import (
     Codebook,
     LazySequence,
@@ -72,10 +73,17 @@ class Euclidean(Codebook):
         self.register_buffer("entries", self._own(torch.randn(size, features, generator=random)))
         # No usage yet: the first training batch initialises the entries by k-means.
         self.register_buffer("usage", torch.zeros(size))
+        self._searched: Derived[tuple[Tensor, Tensor]] = Derived()
 
     def search(self, x: Tensor) -> Tensor:
         """See `Codebook.search`."""
-        return nearest(x, self.entries)
+        return nearest(x[:, : self.first], *self._searched.of((self.entries,), self._searchable))
+
+    @torch.no_grad()
+    def _searchable(self) -> tuple[Tensor, Tensor]:
+        """Return the coded features of the entries `[size first]`, and their squared lengths."""
+        entries = self.entries[:, : self.first].contiguous()
+        return entries, entries.square().sum(1)
 
     def look_up(self, index: Tensor) -> Tensor:
         """See `Codebook.look_up`."""

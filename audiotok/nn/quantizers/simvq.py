@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok.nn.derived import Derived
 from audiotok.nn.quantizers.base import OneCode, nearest
 
 
@@ -32,17 +33,17 @@ class Simvq(OneCode):
         frozen = torch.randn(size, features, generator=random) * features**-0.5
         self.register_buffer("frozen", frozen)
         self.map = nn.Linear(features, features)
-        self._cache: tuple[object, Tensor, Tensor] | None = None
+        self._codebook: Derived[tuple[Tensor, Tensor]] = Derived()
+
+    def codebook(self) -> tuple[Tensor, Tensor]:
+        """Return all entries `[size d]` and their squared lengths, kept until weights change."""
+        parts = (self.frozen, self.map.weight, self.map.bias)
+        return self._codebook.of(parts, self._entries)
 
     @torch.no_grad()
-    def codebook(self) -> tuple[Tensor, Tensor]:
-        """Return all entries `[size d]` and their squared lengths, cached until weights change."""
-        parts = (self.frozen, self.map.weight, self.map.bias)
-        version = tuple((part.data_ptr(), part._version) for part in parts)
-        if self._cache is None or self._cache[0] != version:
-            entries = self.map(self.frozen)
-            self._cache = (version, entries, entries.square().sum(1))
-        return self._cache[1:]
+    def _entries(self) -> tuple[Tensor, Tensor]:
+        entries = self.map(self.frozen)
+        return entries, entries.square().sum(1)
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `OneCode.quantize`; the loss is commitment plus four times the entries' own."""
