@@ -79,7 +79,7 @@ def worker(chosen: argparse.Namespace) -> None:
                 if chosen.worker != PEER:
                     parts = [o.codes if way == "encode" else o.samples.numpy() for o in outputs]
                     made[f"{way} {of}"] = np.concatenate(parts, 1)
-    np.savez(chosen.out, **made)
+    np.savez(chosen.out, **made)  # pyright: ignore[reportArgumentType]
     print(json.dumps(took))
 
 

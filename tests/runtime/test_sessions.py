@@ -8,7 +8,7 @@ from contracts import noise
 from sizes import SMALL, made, ready
 from torch import Tensor
 
-from audiotok.codecs.models.speech import Speech
+from audiotok.codecs.models.base import Codec
 from audiotok.runtime.session import last_block
 from audiotok.runtime.sessions import Decoding, Encoding
 
@@ -23,7 +23,7 @@ def test_a_last_block_holds_what_is_left_in_one_of_few_sizes(block: int):
     assert max(size - left for left, size in enumerate(sizes, 1)) <= block // 8
 
 
-def codec_with_sizes() -> tuple[Speech, list[int], list[int]]:
+def codec_with_sizes() -> tuple[Codec, list[int], list[int]]:
     """A codec, and the frames of each step that it encodes and decodes."""
     codec, encoded, decoded = ready(made("speech", SMALL)), [], []
     latent, wave = codec.step_latent, codec.step_wave
@@ -46,7 +46,8 @@ def test_blocks_are_the_same_however_a_recording_is_cut(frames: int):
     audio = noise(codec, frames * codec.frame_size - 5)
     codes, seen = [], []
     for piece in (1, 7, 1000):
-        encoded.clear(), decoded.clear()
+        encoded.clear()
+        decoded.clear()
         encoding, decoding = Encoding(codec), Decoding(codec)
         pieces = audio.samples[None].split(piece * codec.frame_size + 3, 2)
         codes.append(torch.cat([*map(encoding.push, pieces), encoding.finish()], 2))
