@@ -31,6 +31,8 @@ for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCH_HOME", "HF_HOME"):
 # Compiling librosa's functions takes a minute, so the result is cached between runs.
 os.environ["NUMBA_CACHE_DIR"] = os.path.join(tempfile.gettempdir(), f"audiotok-numba-{os.getuid()}")  # noqa: PTH118
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Measuring which backend is fastest takes seconds in each fresh folder; tests of that choose it.
+os.environ["AUDIOTOK_BACKEND"] = "torch"
 
 from beartype import BeartypeConf, beartype  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402

@@ -19,7 +19,7 @@ class Derived(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._kept: tuple[object, T] | None = None
+        self._kept: tuple[object, list[Tensor], T] | None = None
 
     def of(self, tensors: Sequence[Tensor], compute: Callable[[], T]) -> T:
         """Return what `compute` makes of the present values of `tensors`.
@@ -31,5 +31,6 @@ class Derived(Generic[T]):
             return compute()
         version = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
         if self._kept is None or self._kept[0] != version:
-            self._kept = version, compute()
-        return self._kept[1]
+            # The tensors too, so that no other is put in their place in memory.
+            self._kept = version, [tensor.detach() for tensor in tensors], compute()
+        return self._kept[2]

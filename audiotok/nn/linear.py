@@ -1,8 +1,9 @@
 """Linear maps without gradients by oneDNN, where it uses wider vectors of the CPU than torch does.
 
-torch computes matrix products on x86 by MKL, which keeps to 256-bit vectors on CPUs not of Intel's
-making. oneDNN, which comes with torch too, uses all 512 bits: twice the speed on a Zen 5. With it the
-result for a row does not depend on how many other rows there are; with MKL its last bits may.
+torch computes matrix products on x86 by MKL, which keeps to vectors of 256 bits on CPUs not of
+Intel's making. oneDNN, which comes with torch too, uses all 512: twice the speed on a Zen 5. With
+it the result for a row does not depend on how many other rows there are; with MKL its last bits
+may.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"  # vectors of 512 bit
 class Linear(nn.Linear):
     """Linear map as `nn.Linear`, with the same parameters, computed by `linear`."""
 
-    def forward(self, input: Tensor) -> Tensor:  # as torch names it
+    def forward(self, input: Tensor) -> Tensor:
         """Return `input @ weight.T + bias`."""
         return linear(input, self.weight, self.bias)
 

@@ -4,10 +4,9 @@
         [--exported FOLDER]
 
 Every stream gets its own stretch of a real recording, a frame at a time, encodes and decodes it.
-Side by side all are stepped at once: in torch (`StreamBatch`), and where onnxruntime is installed
-as exported with rings (`GraphStreamBatch`; into the cache if no folder is given, once). One
-after the other, each `Stream` by itself. Frames of the codes that are
-other than those of the whole recording are counted (near-ties).
+Side by side all are stepped at once (`StreamBatch`): in torch, and by onnxruntime where that is
+installed. One after the other, each `Stream` by itself. Frames of the codes that are other than
+those of the whole recording are counted (near-ties).
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ import torch
 from torch import Tensor
 
 from audiotok import Audio, Codec, Stream, StreamBatch, load
-from audiotok.runtime.batching_numpy import GraphStreamBatch
 from audiotok.runtime.exported import Exported
 
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
@@ -36,7 +34,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=4)
     options.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options.add_argument("--cpu", action="store_true", help="processor time, on a busy machine")
-    options.add_argument("--exported", default="speech", help="a folder of `export --rings`")
+    options.add_argument("--exported", default="speech", help="codec that onnxruntime runs")
     chosen = options.parse_args()
     clock = time.process_time if chosen.cpu else time.perf_counter
     torch.set_flush_denormal(True)
@@ -51,9 +49,9 @@ def main() -> None:
         for count in chosen.streams:
             waves = [_from(audio, i, frames * codec.frame_size) for i in range(count)]
             wholes = [codec.encode(Audio(wave, codec.sample_rate)).codes for wave in waves]
-            sides = [("StreamBatch", _abreast(codec, waves, clock))]
+            sides = [("torch", _abreast(codec, waves, clock))]
             if exported is not None:
-                sides.append(("GraphStreamBatch", _crowd(exported, waves, clock)))
+                sides.append(("onnx", _abreast(exported, waves, clock)))
             for name, (took, codes) in sides:
                 p50, p99 = (1000 * q for q in np.quantile(took, [0.5, 0.99]))
                 pairs = zip(wholes, codes, strict=True)
@@ -72,7 +70,7 @@ def _exported(name: str, threads: int) -> Exported | None:
     try:
         return load(name, backend="onnx", threads=threads)
     except ImportError as missing:
-        print(f"GraphStreamBatch: left out, {missing}")
+        print(f"onnx: left out, {missing}")
         return None
 
 
@@ -83,41 +81,22 @@ def _from(audio: Audio, i: int, samples: int) -> Tensor:
 
 
 def _abreast(
-    codec: Codec, waves: list[Tensor], clock: Callable[[], float]
+    codec: Codec | Exported, waves: list[Tensor], clock: Callable[[], float]
 ) -> tuple[list[float], list[np.ndarray]]:
-    batch = StreamBatch(codec)
+    batch, numpy = StreamBatch(codec), codec.executor.numpy
     streams = [batch.open() for _ in waves]
-    made: list[list[Tensor]] = [[] for _ in waves]
-    took = []
-    for pieces in zip(*(wave.split(codec.frame_size, 1) for wave in waves), strict=True):
-        began = clock()
-        codes = batch.encode(dict(zip(streams, pieces, strict=True)))
-        batch.decode(codes)
-        took.append(clock() - began)
-        for parts, stream in zip(made, streams, strict=True):
-            parts.append(codes[stream])
-    for parts, stream in zip(made, streams, strict=True):
-        parts.append(stream.finish_encode())
-    return took[WARM:], [torch.cat(parts, 1).numpy() for parts in made]
-
-
-def _crowd(
-    codec: Exported, waves: list[Tensor], clock: Callable[[], float]
-) -> tuple[list[float], list[np.ndarray]]:
-    crowd = GraphStreamBatch(codec)
-    voices = [crowd.open() for _ in waves]
     made: list[list[np.ndarray]] = [[] for _ in waves]
     took = []
     for pieces in zip(*(wave.split(codec.frame_size, 1) for wave in waves), strict=True):
-        given = {voice: piece.numpy() for voice, piece in zip(voices, pieces, strict=True)}
+        given = {stream: piece.numpy() for stream, piece in zip(streams, pieces, strict=True)}
         began = clock()
-        codes = crowd.encode(given)
-        crowd.decode(codes)
+        codes = batch.encode(given)
+        batch.decode(codes)
         took.append(clock() - began)
-        for parts, voice in zip(made, voices, strict=True):
-            parts.append(codes[voice])
-    for parts, voice in zip(made, voices, strict=True):
-        parts.append(crowd.finish_encode(voice))
+        for parts, stream in zip(made, streams, strict=True):
+            parts.append(numpy(codes[stream]))
+    for parts, stream in zip(made, streams, strict=True):
+        parts.append(numpy(stream.finish_encode()))
     return took[WARM:], [np.concatenate(parts, 1) for parts in made]
 
 

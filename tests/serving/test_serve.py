@@ -202,7 +202,7 @@ def test_the_colours_of_tokens_are_told_at_any_time(server: Running):
         message = answer(client)
         protocol.check(message, protocol.SERVER, {})
         tables = [np.frombuffer(base64.b64decode(x), np.uint8) for x in message["tables"]]
-        embeddings = entries_of(server.manager.engine.steps.codec)
+        embeddings = entries_of(server.manager.engine.codec)
         if embeddings is None:
             assert message["by"] == "code"
             wanted = [code_colours()]

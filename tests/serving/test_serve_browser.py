@@ -230,8 +230,8 @@ def test_scales_colours_and_the_value_under_the_pointer(
 
 def test_the_page_says_how_far_the_server_is_behind(browser: Any):
     with serving() as running:
-        steps = running.manager.engine.steps
-        encode = steps.encode
+        batch: Any = running.manager.engine.batch
+        encode = batch.encode
 
         def slow(pieces: Any, /) -> Any:
             time.sleep(0.1)  # for 20 or 40 ms of speech
@@ -242,11 +242,11 @@ def test_the_page_says_how_far_the_server_is_behind(browser: Any):
             tab.click("#record")
             tab.wait_for_selector("#record.on")
             tab.wait_for_selector("#behind", state="hidden")
-            steps.encode = slow
+            batch.encode = slow
             behind = tab.locator("#behind", has_text="falls further back")
             behind.wait_for(timeout=20_000)
             assert int(re.findall(r"(\d+) ms behind", behind.inner_text())[0]) >= 150
-            steps.encode = encode
+            batch.encode = encode
             tab.wait_for_selector("#behind", state="hidden", timeout=90_000)  # it has caught up
             tab.click("#record")
             ready(tab)

@@ -304,7 +304,7 @@ def test_a_step_that_fails_ends_those_in_it_and_no_others(
     with Client(server.url) as client:
         start(client)
         with monkeypatch.context() as patch:
-            patch.setattr(server.manager.engine.steps, "encode", fails)
+            patch.setattr(server.manager.engine.batch, "encode", fails)
             client.send(AUDIO)
             said = answer(client)
         assert (said["code"], said["message"]) == ("internal", "a step failed: MemoryError")

@@ -38,21 +38,21 @@ class _Stream:
     block: int
     held: int = 0
 
+    def finish_encode(self) -> np.ndarray:
+        return np.zeros((1, 0), np.int64)
+
 
 class _Sleeps:
     """Steps that take a time of their own, whatever else the machine does."""
 
-    block, first_frames, latency = 50, 1, 0.0
-    codec: Any = SimpleNamespace(frame_size=FRAME, channels=1, codebooks=1)
+    executor = SimpleNamespace(plan=SimpleNamespace(block=50), numpy=lambda codes: codes)
+    codec: Any = SimpleNamespace(frame_size=FRAME, channels=1, codebooks=1, executor=executor)
 
     def __init__(self) -> None:
         self.blocks = 0
 
-    def open(self, block: int) -> Any:
+    def open(self, *, block: int) -> Any:
         return _Stream(block)
-
-    def close(self, stream: Any) -> None:
-        pass
 
     def encode(self, pieces: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
         made, size = {}, FRAME * next(iter(pieces)).block
@@ -67,12 +67,6 @@ class _Sleeps:
         return made
 
     def decode(self, codes: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
-        raise AssertionError
-
-    def finish_encode(self, stream: Any) -> np.ndarray:
-        return np.zeros((1, 0), np.int64)
-
-    def finish_decode(self, stream: Any) -> np.ndarray:
         raise AssertionError
 
 
@@ -103,7 +97,7 @@ def _counts(live: int, recordings: int, pace: float, seconds: float = 1.5) -> tu
     """Answers to the live, and blocks of recordings meanwhile."""
 
     async def main() -> tuple[int, int]:
-        steps = _Sleeps()
+        steps: Any = _Sleeps()
         engine, over = Engine(steps), asyncio.Event()
         tasks = [asyncio.create_task(_recording(engine, over)) for _ in range(recordings)]
         end = time.monotonic() + seconds
@@ -293,18 +287,18 @@ def test_a_pong_behind_what_waits_is_no_pong_that_fails_to_come():
     with serving(ping_seconds=1) as running, Client(running.url) as client:
         start(client, live=False)
         piece = protocol.audio(np.zeros((1, 16000), "f4"), "s16le")
-        slow = running.manager.engine.steps.encode
-        steps: Any = running.manager.engine.steps
+        slow = running.manager.engine.batch.encode
+        batch: Any = running.manager.engine.batch
 
         def slowly(pieces: Any) -> Any:
             time.sleep(0.1)
             return slow(pieces)
 
-        steps.encode = slowly
+        batch.encode = slowly
         try:
             for _ in range(40):
                 client.send(piece)
             client.send('{"type": "end"}')
             assert answer(client)["samples"] == 40 * 16000
         finally:
-            steps.encode = slow
+            batch.encode = slow
