@@ -8,6 +8,7 @@ import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,6 +222,32 @@ def test_a_source_without_splits_is_split_and_stretches_of_a_file_stay_together(
     files = [{recording.locator.path for recording in part} for part in parts]
     assert files[1]
     assert not files[0] & files[1]
+
+
+def test_what_kaldi_has_and_no_utterance_uses_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    source = kaldi(tmp_path / "data", "b call 0 1\nd call 1 2\n")
+    (source / "text").write_text("a one\nb two\nc three\nd four\ne five\n")
+    (source / "utt2spk").write_text("b x\nd y\n")
+    with (source / "wav.scp").open("a") as scp:
+        scp.write("other other.wav\n")
+    assert [recording.text for recording in read_manifest(source)] == ["two", "four"]
+    assert caplog.messages == [
+        f"{source}/wav.scp: 1 recordings have no segment (other)",
+        f"{source}/text: 3 entries are of no utterance (a)",
+    ]
+
+
+def test_recordings_of_one_id_are_extracted_to_files_of_their_own(tmp_path: Path):
+    for i in range(2):
+        with tarfile.open(tmp_path / f"s{i}.tar", "w") as tar:
+            tar.add(wav(tmp_path / f"{i}" / "x.wav", 800, seed=i), "x.wav")
+    options: dict[str, Any] = {"extract": tmp_path / "audio", "console": QUIET}
+    write_manifest(tmp_path / "s{0..1}.tar", tmp_path / "m.tsv", **options)
+    for i, recording in enumerate(read_manifest(tmp_path / "m.tsv")):
+        wanted = Audio.load(tmp_path / f"{i}" / "x.wav").samples
+        assert recording.load().samples.equal(wanted)
 
 
 def test_training_on_the_segments_of_kaldi(tmp_path: Path):
