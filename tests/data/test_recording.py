@@ -283,3 +283,31 @@ semantic = 4
 """
     )
     assert train(read_recipe(recipe), tmp_path / "run").is_file()
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ("./a.wav ./a.txt ./b.wav ./b.txt", ""),
+        ("a.wav b.wav a.txt b.txt", r"a\.txt: stands apart from the other members of sample `a`"),
+        ("talk_12.5.wav talk_12.7.wav", r"`talk_12` has 2 audio members"),
+        ("x.clean.wav x.noisy.wav x.txt", r"2 audio members \(clean\.wav, noisy\.wav\); say which"),
+    ],
+)
+def test_archives_as_people_make_them(members: str, words: str, tmp_path: Path):
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for i, name in enumerate(members.split()):
+            data = wav(tmp_path / "x.wav", 800, seed=i).read_bytes()
+            data = data if name.endswith(".wav") else f"text {name[2]}".encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    if words:
+        with pytest.raises(ValueError, match=words):
+            read_manifest(tmp_path / "s.tar")
+    else:
+        recordings = read_manifest(tmp_path / "s.tar")
+        assert [(each.id, each.text) for each in recordings] == [
+            ("./a", "text a"),
+            ("./b", "text b"),
+        ]

@@ -161,7 +161,8 @@ class _SortedTable:
         self.lines = self._sorted() if self.exists else iter(())
         self.next = next(self.lines, None)
         self.last = b""
-        self.first, self.count = "", 0  # entries of no utterance: the first, and how many
+        self.first = ""  # first entry of no utterance
+        self.count = 0  # entries of no utterance
 
     def end(self) -> None:
         """Read the remaining lines, so that disorder is noticed, and warn of unused entries."""
