@@ -164,7 +164,7 @@ def test_manifest(text: str, suffix: str):
         except ValueError as error:
             check(error, file)
             return
-        assert all(isinstance(row.columns()["path"], str) for row in found)
+        assert all(isinstance(row.locator.name, str) for row in found)
         if suffix == ".jsonl":
             assert len(found) == len(lines(text))
             for row in found:
