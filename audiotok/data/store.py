@@ -7,6 +7,7 @@ Training and benches read a recording more than once, and an archive is only rea
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pathlib import Path
 from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok.audio.decoders import AudioFileError
 from audiotok.data.locator import AudioLocator, copy_audio, suffix_of
-from audiotok.data.recording import Recording
+from audiotok.data.recording import Recording, stamp_of
 
 
 def without_bytes(recordings: Iterable[Recording], store: Path) -> Iterator[Recording]:
@@ -75,18 +76,16 @@ def extracted(recording: Recording, folder: Path) -> Recording:
     """Copy the bytes of a recording to a file named after it, and return the recording in it.
 
     Args:
-        recording: a recording that is in no file of its own; others are returned as they are.
+        recording: a recording that is in no file of its own.
         folder: folder of the files.
 
     Raises:
         AudioFileError: it cannot be read.
     """
     locator = recording.locator
-    if locator.is_file or locator.cut or (locator.path and not locator.local):
-        return recording
     folder.mkdir(parents=True, exist_ok=True)
-    source = locator.command or recording.id
-    digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    source = locator.command or json.dumps(stamp_of(recording))  # ids may be equal
+    digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     stem = re.sub(r"[^\w.-]+", "_", Path(recording.id).stem)[:60].strip("._")
     path = folder / (f"{stem}-{digest}{suffix_of(locator)}" if not locator.command else digest)
     if not (locator.command and path.is_file()):  # stretches share the output of their command

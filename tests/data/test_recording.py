@@ -8,6 +8,7 @@ import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,6 +224,32 @@ def test_a_source_without_splits_is_split_and_stretches_of_a_file_stay_together(
     assert not files[0] & files[1]
 
 
+def test_what_kaldi_has_and_no_utterance_uses_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    source = kaldi(tmp_path / "data", "b call 0 1\nd call 1 2\n")
+    (source / "text").write_text("a one\nb two\nc three\nd four\ne five\n")
+    (source / "utt2spk").write_text("b x\nd y\n")
+    with (source / "wav.scp").open("a") as scp:
+        scp.write("other other.wav\n")
+    assert [recording.text for recording in read_manifest(source)] == ["two", "four"]
+    assert caplog.messages == [
+        f"{source}/wav.scp: 1 recordings have no segment (other)",
+        f"{source}/text: 3 entries are of no utterance (a)",
+    ]
+
+
+def test_recordings_of_one_id_are_extracted_to_files_of_their_own(tmp_path: Path):
+    for i in range(2):
+        with tarfile.open(tmp_path / f"s{i}.tar", "w") as tar:
+            tar.add(wav(tmp_path / f"{i}" / "x.wav", 800, seed=i), "x.wav")
+    options: dict[str, Any] = {"extract": tmp_path / "audio", "console": QUIET}
+    write_manifest(tmp_path / "s{0..1}.tar", tmp_path / "m.tsv", **options)
+    for i, recording in enumerate(read_manifest(tmp_path / "m.tsv")):
+        wanted = Audio.load(tmp_path / f"{i}" / "x.wav").samples
+        assert recording.load().samples.equal(wanted)
+
+
 def test_training_on_the_segments_of_kaldi(tmp_path: Path):
     source = kaldi(tmp_path / "data", "l call 0 1 0\nr call 0.5 2 1\n")
     (source / "utt2spk").write_text("l one\nr two\n")
@@ -256,3 +283,31 @@ semantic = 4
 """
     )
     assert train(read_recipe(recipe), tmp_path / "run").is_file()
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ("./a.wav ./a.txt ./b.wav ./b.txt", ""),
+        ("a.wav b.wav a.txt b.txt", r"a\.txt: stands apart from the other members of sample `a`"),
+        ("talk_12.5.wav talk_12.7.wav", r"`talk_12` has 2 audio members"),
+        ("x.clean.wav x.noisy.wav x.txt", r"2 audio members \(clean\.wav, noisy\.wav\); say which"),
+    ],
+)
+def test_archives_as_people_make_them(members: str, words: str, tmp_path: Path):
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for i, name in enumerate(members.split()):
+            data = wav(tmp_path / "x.wav", 800, seed=i).read_bytes()
+            data = data if name.endswith(".wav") else f"text {name[2]}".encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    if words:
+        with pytest.raises(ValueError, match=words):
+            read_manifest(tmp_path / "s.tar")
+    else:
+        recordings = read_manifest(tmp_path / "s.tar")
+        assert [(each.id, each.text) for each in recordings] == [
+            ("./a", "text a"),
+            ("./b", "text b"),
+        ]

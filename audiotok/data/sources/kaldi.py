@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from audiotok.data.locator import LONGEST, AudioLocator, ListingError, is_url
 from audiotok.data.recording import Recording
 from audiotok.data.sources.base import ALL, Listing, Split, every, joined, text_lines
+
+log = logging.getLogger("audiotok")
 
 _SPACE = " \t\r\f\v"  # Kaldi's white space, which has no other spaces of Unicode
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -73,8 +76,14 @@ def _locators(path: str) -> Iterator[tuple[str, str, AudioLocator]]:
         if name in recordings:
             raise ListingError(f"{where}: `{name:.40}` stands there twice")
         recordings[name] = _locator(entry, where)
+    unused = dict.fromkeys(recordings)
     for where, name, rest in _lines(segments):
         yield where, name, _segment(name, rest, where, recordings)
+        unused.pop(_split(rest)[0], None)
+    if unused:
+        log.warning(
+            "%s: %d recordings have no segment (%.40s)", scp, len(unused), next(iter(unused))
+        )
 
 
 def _segment(name: str, rest: str, where: str, recordings: dict[str, AudioLocator]) -> AudioLocator:
@@ -152,11 +161,26 @@ class _SortedTable:
         self.lines = self._sorted() if self.exists else iter(())
         self.next = next(self.lines, None)
         self.last = b""
+        self.first = ""  # first entry of no utterance
+        self.count = 0  # entries of no utterance
 
     def end(self) -> None:
-        """Read the remaining lines, so that an unsorted table is noticed."""
-        for _ in self.lines:
-            pass
+        """Read the remaining lines, so that disorder is noticed, and warn of unused entries."""
+        if self.next and self.next[0].encode() == self.last:
+            self._advance(used=True)
+        while self.next:
+            self._advance()
+        if self.count:
+            log.warning(
+                "%s: %d entries are of no utterance (%.40s)", self.path, self.count, self.first
+            )
+
+    def _advance(self, *, used: bool = False) -> None:
+        """Go to the next entry, and count this one if no utterance has used it."""
+        if self.next and not used:
+            self.count += 1
+            self.first = self.first or self.next[0]
+        self.next = next(self.lines, None)
 
     def of(self, name: str, where: str) -> str:
         """Return the entry of the utterance at `where`; utterances are asked for in order."""
@@ -164,9 +188,9 @@ class _SortedTable:
             return ""
         if name.encode() < self.last:
             raise ListingError(f"{where}: utterances are not sorted ({name:.40}); {_SORT}")
-        self.last = name.encode()
         while self.next and self.next[0].encode() < name.encode():
-            self.next = next(self.lines, None)
+            self._advance(used=self.next[0].encode() == self.last)
+        self.last = name.encode()
         return self.next[1] if self.next and self.next[0] == name else ""
 
     def _sorted(self) -> Iterator[tuple[str, str]]:
