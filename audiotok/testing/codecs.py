@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +18,13 @@ from torch.nn import functional as F
 
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
+from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.sessions import Decoding, Encoding
-from audiotok.runtime.stream import Stream
+from audiotok.runtime.stream import Stream, StreamBatch
 from audiotok.testing.checks import Sizes, for_all, pieces
 
 
-def assert_lengths_exact(codec: Codec, lengths: Sequence[int]) -> None:
+def assert_lengths_exact(codec: RunnableCodec[Any], lengths: Sequence[int]) -> None:
     """Assert that incomplete frames count, and that decoding restores the length in samples."""
     for n in lengths:
         tokens = codec.encode(noise(codec, n))
@@ -35,29 +37,75 @@ def assert_lengths_exact(codec: Codec, lengths: Sequence[int]) -> None:
         assert counts == expected, f"samples, channels and rate are {counts}, not {expected}"
 
 
-def assert_cuttable(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
-    """Assert that codes and samples are bit-identical for any division of the input."""
-    assert codec.exact_chunks, "the codec says that chunks give other codes"
-    tokens = codec.encode(audio)
-    codes, wave = torch.from_numpy(tokens.codes.copy())[None], codec.decode(tokens).samples[None]
-    frame, block = codec.frame_size, codec.block * codec.frame_size
+def assert_cuttable(codec: RunnableCodec[Any], audio: Audio, *, examples: int = 10) -> None:
+    """Assert that codes and samples are bit-identical for any division of the input.
+
+    Args:
+        codec: codec in torch or exported; without steps, all comes at the end.
+        audio: recording at the codec's rate.
+        examples: number of divisions to try.
+    """
+    assert getattr(codec, "exact_chunks", True), "the codec says that chunks give other codes"
+    executor, tokens = codec.executor, codec.encode(audio)
+    codes, wave = tokens.codes[None], codec.decode(tokens).samples.numpy()[None]
+    frame, block = codec.frame_size, executor.plan.block * codec.frame_size
     common = [0, 1, frame - 1, frame, frame + 1, block - 1, block, block + 1]
     sizes = Sizes(most=len(audio), longest=30, common=tuple(common))
+    given = executor.array(audio.samples[None]), executor.array(codes)
 
     def check(waves: list[int], frames: list[int]) -> None:
-        encoding = Encoding(codec.executor)
-        encoded = [encoding.push(piece) for piece in pieces(audio.samples[None], waves)]
-        encoded = torch.cat([*encoded, encoding.finish()], 2)
-        assert torch.equal(encoded, codes), f"pieces of {waves} samples give other codes"
-        decoding = Decoding(codec.executor, samples=len(audio))
-        decoded = [decoding.push(piece) for piece in pieces(codes, [n // frame for n in frames])]
-        decoded = torch.cat([*decoded, decoding.finish()], 2)
-        assert torch.equal(decoded, wave), f"pieces of {frames} samples of codes sound different"
+        encoding = Encoding(executor)
+        encoded = [encoding.push(piece) for piece in pieces(given[0], waves)]
+        encoded = executor.numpy(executor.join([*encoded, encoding.finish()], 2))
+        assert np.array_equal(encoded, codes), f"pieces of {waves} samples give other codes"
+        decoding = Decoding(executor, samples=len(audio))
+        cut = pieces(given[1], [n // frame for n in frames])
+        decoded = [decoding.push(piece) for piece in cut]
+        decoded = executor.numpy(executor.join([*decoded, decoding.finish()], 2))
+        assert np.array_equal(decoded, wave), f"pieces of {frames} samples of codes sound different"
 
     for_all(check, sizes, sizes, examples=examples)
 
 
-def assert_batches(codec: Codec, audios: Sequence[Audio]) -> None:
+def assert_live(codec: RunnableCodec[Any], audio: Audio, *, most: int = 1) -> None:
+    """Assert that streams give a recording's codes: alone, side by side, restored in the middle.
+
+    A frame at a time may round otherwise than blocks, so that near-ties may differ; but streams
+    that are stepped alike give the same bits.
+
+    Args:
+        codec: codec whose `latency` is finite, in torch or exported.
+        audio: recording at the codec's rate, of two frames at least.
+        most: number of frames that may differ from those of the recording.
+    """
+    tokens, executor = codec.encode(audio), codec.executor
+    frame, half = codec.frame_size, len(audio) // 2
+    alone, batch = Stream(codec), StreamBatch(codec)
+    one, other = batch.open(), batch.open()
+    parts: list[Any] = [alone.encode(audio.samples[:, :half])]
+    alone = Stream.restore(codec, alone.snapshot())
+    parts += [alone.encode(audio.samples[:, half:]), alone.finish_encode()]
+    codes = executor.numpy(executor.join(parts, 1))
+    assert (codes != tokens.codes).any(0).sum() <= most, "a stream gives other codes"
+    made: dict[Stream[Any], list[Any]] = {one: [], other: []}
+    for begin in range(0, len(audio), frame):  # the other one begins later
+        sent = {one: begin, other: begin - 3 * frame}
+        piece = {s: audio.samples[:, at : at + frame] for s, at in sent.items() if at >= 0}
+        for stream, found in batch.encode(piece).items():
+            made[stream].append(found)
+    for begin in range(max(0, -(-len(audio) // frame) - 3) * frame, len(audio), frame):
+        made[other].append(other.encode(audio.samples[:, begin : begin + frame]))
+    for stream, found in made.items():
+        side = executor.numpy(executor.join([*found, stream.finish_encode()], 1))
+        assert (side != tokens.codes).any(0).sum() <= most, "side by side, a stream differs"
+    decoded = executor.numpy(executor.join([one.decode(tokens), one.finish_decode()], 1))
+    wave = codec.decode(tokens).samples.numpy()
+    assert decoded.shape[1] == tokens.frames * frame, "a stream gives other lengths"
+    far = float(np.abs(decoded[:, : len(audio)] - wave).max())
+    assert far <= 1e-4 * max(1.0, float(np.abs(wave).max())), f"a stream sounds {far:.1e} different"
+
+
+def assert_batches(codec: RunnableCodec[Any], audios: Sequence[Audio]) -> None:
     """Assert that on a CPU a batch gives each recording the tokens and audio that it gets alone."""
     alone = [codec.encode(audio) for audio in audios]
     for i, (one, other) in enumerate(zip(codec.encode_batch(audios), alone, strict=True)):
@@ -177,7 +225,7 @@ def assert_trains(codec: Codec) -> None:
             assert parameter.grad.any(), f"{key} has a gradient of zeros"
 
 
-def noise(codec: Codec, samples: int, seed: int = 0) -> Audio:
+def noise(codec: RunnableCodec[Any], samples: int, seed: int = 0) -> Audio:
     """Return noise of a slowly varying level, at the codec's sample rate."""
     random = torch.Generator().manual_seed(seed + samples)
     x = torch.randn(codec.channels, samples, generator=random)

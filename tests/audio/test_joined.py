@@ -17,8 +17,8 @@ from test_reader import needs_ffmpeg, refused, signal, write
 
 from audiotok.audio import mp3, ogg
 from audiotok.audio.audio import Audio, AudioFileError, open_audio
-from audiotok.audio.folder import probe
 from audiotok.data.locator import AudioLocator, opened
+from audiotok.data.recording import Recording
 from audiotok.tokens.tokens import Tokens
 
 KINDS = {"opus": ("OGG", "OPUS"), "ogg": ("OGG", "VORBIS"), "mp3": ("MP3", "MPEG_LAYER_III")}
@@ -53,7 +53,7 @@ def test_every_recording_of_a_joined_file_is_read(tmp_path: Path, kind: str):
     path = tmp_path / f"joined.{kind}"
     path.write_bytes(b"".join(parts))
     assert torch.equal(Audio.load(path).samples, expected)
-    assert probe(path).samples == expected.shape[1] == 101333
+    assert Recording.of_file(path).probe().samples == expected.shape[1] == 101333
     with open_audio(path) as source:
         assert torch.equal(torch.cat(list(source.blocks(999)), 1), expected)
     part = Audio.load(path, start=2.5, end=3.5)  # over the joint
@@ -91,7 +91,7 @@ def test_an_mp3_goes_on_without_a_tag_or_after_tags(tmp_path: Path):
     for between in (id3v1, id3v2, ape, id3v1 + id3v2):
         assert alone(tmp_path, "b.mp3", first + between + second).shape[1] == 68000
         assert alone(tmp_path, "b.mp3", first + between).shape[1] == 48000
-        assert probe(tmp_path / "b.mp3").samples == 48000
+        assert Recording.of_file(tmp_path / "b.mp3").probe().samples == 48000
     path = tmp_path / "c.mp3"  # no tag in the first either, and then another rate
     path.write_bytes(without_tag(first) + encoded("mp3", 48000, rate=24000))
     refused(path, "different kinds joined")
@@ -190,7 +190,7 @@ def test_a_wav_whose_size_was_never_written(tmp_path: Path, size: int, subtype: 
     struct.pack_into("<I", data, 4, {"zero": 0, "header": 36, "most": 2**32 - 1}[whole])
     path.write_bytes(data)
     assert torch.equal(Audio.load(path).samples, expected)
-    assert probe(path).samples == 70000
+    assert Recording.of_file(path).probe().samples == 70000
     assert torch.equal(Audio.load(path, start=1, end=2).samples, expected[:, 16000:32000])
 
 

@@ -239,7 +239,7 @@ def test_without_torch_a_codec_by_name_says_the_way_out():
     said = without_torch(
         "import audiotok\n"
         "for backend in ('torch', 'onnx'):\n"
-        "    try: audiotok.load('speech', backend=backend)\n"
+        "    try: audiotok.load('mimi', backend=backend)\n"
         "    except ValueError as error: print(error)\n"
     )
     assert "pip install torch, or give an exported codec" in said
