@@ -39,7 +39,7 @@ def facts(name: str) -> dict[str, Any] | None:
 
 
 class ShippedCodec(Tokenizer):
-    """What tokens have to do with a codec whose weights ship, without the network."""
+    """A codec whose weights ship, as far as tokens depend on it: without the network."""
 
     def __init__(self, known: dict[str, Any]) -> None:
         facts, shipped = known["facts"], known["shipped"]

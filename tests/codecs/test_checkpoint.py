@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from audiotok._platform.registry import UnknownPartError, find_preset, presets
-from audiotok.codecs import checkpoint
+from audiotok.codecs import catalogue
 from audiotok.codecs.checkpoint import (
     CheckpointError,
     build,
@@ -152,7 +152,7 @@ def test_a_name_is_the_weights_that_ship(
     weights = tmp_path / "weights"
     weights.mkdir()
     path.replace(weights / "speech.safetensors")
-    monkeypatch.setattr(checkpoint, "WEIGHTS", weights)
+    monkeypatch.setattr(catalogue, "WEIGHTS", weights)
     # A folder of that name in the way does not matter.
     (tmp_path / "speech").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -165,7 +165,7 @@ def test_a_name_is_the_weights_that_ship(
 
 
 def test_a_codec_without_weights_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(catalogue, "WEIGHTS", tmp_path)
     with pytest.raises(
         CheckpointError,
         match=r"^codec 'speech' has no weights here; give the path of a checkpoint$",
