@@ -86,7 +86,7 @@ def for_all(check: Callable[..., None], *kinds: Sizes, examples: int) -> None:
     settings(max_examples=examples, deadline=None)(given(*strategies)(check))()
 
 
-def pieces(x: Tensor, sizes: list[int]) -> list[Tensor]:
+def pieces(x: Any, sizes: list[int]) -> list[Any]:
     """Return pieces `[b c n]` of the given sizes, as far as x lasts, and then the rest."""
     cut = []
     for size in sizes:
