@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import safe_open
 
 from audiotok._platform import jsonfile
 from audiotok._platform.errors import Error, InputError
@@ -228,6 +227,8 @@ class Exported(RunnableCodec[np.ndarray]):
         tensors = self.metadata.get("embeddings")
         if self.weights is None or not tensors:
             raise NoTableError(f"an exported {self.name} has no tables: load it in torch")
+        from safetensors import safe_open
+
         with safe_open(self.weights, "numpy") as file:
             return [file.get_tensor(name).astype(np.float32) for name in tensors]
 

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from audiotok._platform.errors import InputError
-from audiotok.audio.audio import AudioFileError, Source
+from audiotok.audio.decoders import AudioFileError
+from audiotok.audio.reader import Source
 from audiotok.codecs.load import load_in_backend
 from audiotok.corpus.build.work import EncodedRecording, Outcome, Task, Work
 from audiotok.corpus.inputs import UNSEEN, FileStamp, look

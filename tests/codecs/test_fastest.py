@@ -1,0 +1,100 @@
+"""The fastest backend: measured once, said, stored, and only where its codes are torch's."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audiotok.codecs import fastest, load
+from audiotok.codecs.fastest import fastest_backend, shipped_graphs
+from audiotok.runtime.exported import ExportError, read_metadata
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AUDIOTOK_CACHE", str(tmp_path))
+    monkeypatch.delenv("AUDIOTOK_BACKEND", raising=False)
+    monkeypatch.setattr(fastest, "LIBRARIES", {"onnx": "onnxruntime", "torch": "torch"})
+    monkeypatch.setattr(fastest, "SECONDS", 0.5)
+    monkeypatch.setattr(fastest, "ROUNDS", 1)
+    return tmp_path
+
+
+def test_it_is_measured_once_and_said(cache: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING, "audiotok"):
+        chosen = fastest_backend("speech")
+        assert fastest_backend("speech") == chosen
+    assert len(caplog.messages) == 1
+    assert f"speech runs in {chosen} on this machine" in caplog.messages[0]
+    (row,) = json.loads((cache / "backends.json").read_text("utf-8")).values()
+    assert row["backend"] == chosen
+    assert row["equal"] == ["onnx"]
+    model: Any = load("speech", backend="fastest")
+    assert model.executor.kind == ("torch" if chosen == "torch" else "graphs with rings")
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_the_faster_one_is_taken_if_its_codes_are_equal(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, faster: bool
+):
+    seconds = iter([1.0, 0.5 if faster else 0.99])
+    monkeypatch.setattr(fastest, "_quickest", lambda run: next(seconds))
+    assert fastest_backend("speech") == ("onnx" if faster else "torch")
+
+
+def test_other_codes_are_never_taken(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    seconds = iter([1.0, 0.1])
+    monkeypatch.setattr(fastest, "_quickest", lambda run: next(seconds))
+    monkeypatch.setattr(fastest, "CLOSE", -1.0)  # as if the decoded samples were others
+    assert fastest_backend("speech") == "torch"
+
+
+def test_a_damaged_file_is_measured_again(cache: Path):
+    (cache / "backends.json").write_text("{", "utf-8")
+    assert fastest_backend("speech") in ("onnx", "torch")
+    json.loads((cache / "backends.json").read_text("utf-8"))
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_else(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (cache / "file").write_text("", "utf-8")
+    monkeypatch.setenv("AUDIOTOK_CACHE", str(cache / "file" / "below"))
+    assert fastest_backend("speech") in ("onnx", "torch")
+
+
+@pytest.mark.parametrize("codec", ["mimi", "nobody", "a/b"])
+def test_without_graphs_at_hand_it_is_torch(cache: Path, codec: str):
+    assert fastest_backend(codec) == "torch"
+    assert fastest_backend("speech", "cuda") == "torch"
+    assert not list(cache.iterdir())
+
+
+def test_the_environment_decides(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AUDIOTOK_BACKEND", "onnx")
+    assert fastest_backend("speech") == "onnx"
+    monkeypatch.setenv("AUDIOTOK_BACKEND", "tensorrt")
+    with pytest.raises(ValueError, match="AUDIOTOK_BACKEND=tensorrt: the backends are onnx"):
+        fastest_backend("speech")
+
+
+def test_graphs_of_other_weights_are_refused(tmp_path: Path):
+    graphs = shipped_graphs("speech")
+    assert graphs is not None
+    content = json.loads(graphs.read_text("utf-8"))
+    for graph in content["graphs"].values():
+        file = graphs.parent / graph["file"]
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = graphs.parent / content["data"]["file"]
+    other = bytearray(weights.read_bytes())
+    other[-1] ^= 1
+    (tmp_path / weights.name).write_bytes(other)
+    (tmp_path / graphs.name).write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ExportError, match="not the weights that the graphs beside it are of"):
+        read_metadata(tmp_path / graphs.name)
