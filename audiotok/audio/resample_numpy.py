@@ -69,6 +69,9 @@ class NumpyResampler:
         common = math.gcd(old, new)
         self.old = old // common
         self.new = new // common
+        self._buffer = np.zeros((channels, 0), np.float32)
+        if self.old == self.new:
+            return
         weight, width, hop = _filter(self.old, self.new)
         self._weight = weight
         self._hop = hop
@@ -80,11 +83,15 @@ class NumpyResampler:
 
     def step(self, piece: np.ndarray) -> np.ndarray:
         """Take the next samples `[c t]`; return those that are ready, often none."""
+        if self.old == self.new:
+            return piece
         self._consumed += piece.shape[1]
         return self._run(piece)
 
     def finish(self) -> np.ndarray:
         """Return the samples that waited for later input, which is taken to be silence."""
+        if self.old == self.new:
+            return self._buffer
         lacking = -(-self._consumed * self.new // self.old) - self._produced
         if lacking <= 0:
             return self._buffer[:, :0]
@@ -97,7 +104,7 @@ class NumpyResampler:
         samples = np.concatenate([self._buffer, piece], 1)
         count = max(0, (samples.shape[1] - self._window) // self._block + 1)
         outputs = [self._convolved(samples[:, i * self._block :]) for i in range(count)]
-        self._buffer = samples[:, count * self._block :]
+        self._buffer = samples[:, count * self._block :].copy()  # a view keeps all of it alive
         out = np.concatenate([samples[:, :0], *outputs], 1)
         self._produced += out.shape[1]
         return out

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from audiotok.codecs import fastest, load
+from audiotok import load
+from audiotok.codecs import fastest
 from audiotok.codecs.fastest import fastest_backend, shipped_graphs
 from audiotok.runtime.exported import ExportError, read_metadata
 

@@ -190,7 +190,9 @@ def test_whole_exports_hold_all_until_the_end():
     assert_same_tokens(exported.encode(audio), codec.encode(audio))
 
 
-@pytest.mark.parametrize(("old", "new"), [(44100, 16000), (8000, 24000), (16000, 44100), (3, 2)])
+@pytest.mark.parametrize(
+    ("old", "new"), [(44100, 16000), (8000, 24000), (16000, 44100), (3, 2), (16000, 16000)]
+)
 def test_resampling_without_torch(old: int, new: int):
     x = np.random.default_rng(0).standard_normal((2, 3 * 131072 + 1)).astype(np.float32)
     torchs, bare = Resampler(old, new, 2), Bare(old, new, 2)

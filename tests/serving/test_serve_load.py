@@ -22,6 +22,7 @@ import torch
 from serving import Running, answer, serving, speech, start, until
 
 from audiotok.audio.audio import Audio
+from audiotok.runtime.stream import StreamBatch
 from audiotok.serving.client import Client
 from audiotok.serving.server import protocol
 from audiotok.serving.server.engine import Engine, StreamSession
@@ -42,19 +43,19 @@ class _Stream:
         return np.zeros((1, 0), np.int64)
 
 
-class _Sleeps:
+class _Sleeps(StreamBatch[Any]):
     """Steps that take a time of their own, whatever else the machine does."""
 
     executor = SimpleNamespace(plan=SimpleNamespace(block=50), numpy=lambda codes: codes)
     codec: Any = SimpleNamespace(frame_size=FRAME, channels=1, codebooks=1, executor=executor)
 
     def __init__(self) -> None:
-        self.blocks = 0
+        self.blocks, self.context = 0, None
 
     def open(self, *, block: int) -> Any:
         return _Stream(block)
 
-    def encode(self, pieces: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+    def encode(self, pieces: Mapping[Any, Any]) -> dict[Any, Any]:
         made, size = {}, FRAME * next(iter(pieces)).block
         for stream, piece in pieces.items():
             stream.held += piece.shape[1]
@@ -66,7 +67,7 @@ class _Sleeps:
             time.sleep(BLOCK_SECONDS if blocks else LIVE_SECONDS)
         return made
 
-    def decode(self, codes: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+    def decode(self, codes: Mapping[Any, Any]) -> dict[Any, Any]:
         raise AssertionError
 
 
@@ -97,7 +98,7 @@ def _counts(live: int, recordings: int, pace: float, seconds: float = 1.5) -> tu
     """Answers to the live, and blocks of recordings meanwhile."""
 
     async def main() -> tuple[int, int]:
-        steps: Any = _Sleeps()
+        steps = _Sleeps()
         engine, over = Engine(steps), asyncio.Event()
         tasks = [asyncio.create_task(_recording(engine, over)) for _ in range(recordings)]
         end = time.monotonic() + seconds

@@ -296,7 +296,7 @@ class Engine:
             left = conversation.samples - conversation.decoded_samples
             job.samples.append(self.executor.numpy(rest)[:, :left])
 
-    def _arrays(self, outputs: Mapping[Stream[Any], Any]) -> dict[Stream[Any], np.ndarray]:
+    def _arrays(self, outputs: Mapping[Any, Any]) -> dict[Any, np.ndarray]:
         """Return the outputs of a step as arrays of numpy."""
         return {stream: self.executor.numpy(output) for stream, output in outputs.items()}
 
