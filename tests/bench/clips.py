@@ -204,7 +204,7 @@ def main() -> None:
         "unit": "times real time, " + ("processor's seconds" if chosen.cpu else "by the clock"),
         "commit": commit(ROOT),
         "command": "python tests/bench/clips.py "
-        + " ".join("CHECKOUT" if a == str(chosen.against) else a for a in sys.argv[1:]),
+        + " ".join("CHECKOUT" if a == str(chosen.against) else Path(a).name for a in sys.argv[1:]),
     }
     if chosen.against:
         about["against"] = commit(chosen.against)
