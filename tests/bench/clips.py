@@ -176,6 +176,17 @@ def compared(name: str, chosen: argparse.Namespace, folder: Path) -> dict[str, A
     return rows
 
 
+def stored(about: dict[str, Any], rows: dict[str, Any]) -> dict[str, Any]:
+    """The results as docs/results has them: a row a codec and task, and what differed."""
+    scores, differences = {}, []
+    for name, tasks in rows.items():
+        for task, row in tasks.items():
+            scores[f"{name}, {task} s"] = {k: v for k, v in row.items() if k != "codes"}
+            if "codes" in row:
+                differences.append(f"{name}, {task} s: {row['codes']}")
+    return about | {"differences": differences, "scores": scores}
+
+
 def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -212,8 +223,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = {name: compared(name, chosen, Path(folder)) for name in chosen.codecs}
     if chosen.json:
-        content = json.dumps({"about": about, "codecs": rows}, indent=1)
-        chosen.json.write_text(content + "\n", "utf-8")
+        chosen.json.write_text(json.dumps(stored(about, rows), indent=1) + "\n", "utf-8")
     return None
 
 
