@@ -17,7 +17,6 @@ from commandline import noise, small
 from test_backends import as_exported
 
 from audiotok.codecs.checkpoint import load
-from audiotok.codecs.models.base import Codec
 from audiotok.serving.client import Client
 
 for _library in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
@@ -41,7 +40,7 @@ class Running:
     """
 
     def __init__(
-        self, settings: Settings, exported: bool, codec: Codec | None, context: float | None
+        self, settings: Settings, exported: bool, codec: Any, context: float | None
     ) -> None:
         self.codec = codec or load(small())
         self.apart = 1e-5 if exported else 0
@@ -90,7 +89,7 @@ class Running:
 def serving(
     *,
     exported: bool = False,
-    codec: Codec | None = None,
+    codec: Any = None,
     context: float | None = None,
     **settings: Any,
 ) -> Iterator[Running]:

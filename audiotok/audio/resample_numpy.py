@@ -19,6 +19,10 @@ ROLLOFF = 0.9475937167399596
 BETA = 14.769656459379492
 MAX_TAPS = 2**24  # more than these mean that the two rates share no useful factor
 ROWS = 64  # output samples a window, at least: a matrix product is faster than a vector's
+# OpenBLAS computes a product of at most 2**18 multiplications in one thread. A larger one it shares
+# out among those that it has, which changes the last bits: samples would depend on the machine.
+ONE_THREAD = 200_000
+COLUMNS = 16  # of the filter in one product
 
 
 @lru_cache(maxsize=8)
@@ -74,6 +78,8 @@ class NumpyResampler:
             return
         weight, width, hop = _filter(self.old, self.new)
         self._weight = weight
+        parts = range(0, weight.shape[1], COLUMNS)
+        self._parts = [np.ascontiguousarray(weight[:, i : i + COLUMNS]) for i in parts]
         self._hop = hop
         self._block = max(1, block // hop) * hop
         self._window = self._block + 2 * width
@@ -111,6 +117,13 @@ class NumpyResampler:
 
     def _convolved(self, x: np.ndarray) -> np.ndarray:
         """Return the output samples of the window at the start of `x`."""
-        taps = len(self._weight)
+        taps, width = self._weight.shape
         rows = np.lib.stride_tricks.sliding_window_view(x[:, : self._window], taps, 1)
-        return (rows[:, :: self._hop] @ self._weight).reshape(len(x), -1)
+        rows = rows[:, :: self._hop].reshape(-1, taps)
+        out = np.empty((len(rows), width), np.float32)
+        size = max(1, ONE_THREAD // (COLUMNS * taps))
+        for i in range(0, len(rows), size):
+            for j, part in enumerate(self._parts):
+                at = slice(j * COLUMNS, j * COLUMNS + part.shape[1])
+                np.matmul(rows[i : i + size], part, out=out[i : i + size, at])
+        return out.reshape(len(x), -1)

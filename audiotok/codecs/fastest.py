@@ -28,6 +28,8 @@ from audiotok.runtime.exported import is_exported, read_metadata
 if TYPE_CHECKING:
     from audiotok.runtime.base import RunnableCodec
 
+Load = Callable[[str | Path, str], "RunnableCodec[Any]"]
+
 log = logging.getLogger("audiotok")
 
 VARIABLE = "AUDIOTOK_BACKEND"  # environment variable that overrides the choice
@@ -44,7 +46,7 @@ def shipped_graphs(codec: str | Path) -> Path | None:
     return path if str(codec).isidentifier() and path.is_file() else None
 
 
-def fastest_backend(codec: str | Path, device: str = "cpu") -> str:
+def fastest_backend(codec: str | Path, device: str, load: Load) -> str:
     """Return the name of the fastest backend on this machine whose codes are those of torch.
 
     It is measured when a codec is first asked for, and stored in the cache; the message of the
@@ -53,6 +55,7 @@ def fastest_backend(codec: str | Path, device: str = "cpu") -> str:
     Args:
         codec: name or path, as of `load`.
         device: device to run on; others than the CPU have torch only.
+        load: function that loads the codec in a backend, to measure it.
 
     Raises:
         ValueError: the environment variable names no backend.
@@ -71,21 +74,19 @@ def fastest_backend(codec: str | Path, device: str = "cpu") -> str:
         return others[0]
     key = _key(read_metadata(graphs), there)
     known = _stored().get(key, {}).get("backend")
-    return known if known in there else _measured(codec, key, others)
+    return known if known in there else _measure(codec, key, others, load)
 
 
-def _measured(codec: str | Path, key: str, others: list[str]) -> str:
+def _measure(codec: str | Path, key: str, others: list[str], load: Load) -> str:
     """Measure the backends, store the fastest and return it."""
-    from audiotok.codecs.load import load
-
-    audio = _noise(load(codec).sample_rate)
     tokens, wave, seconds = {}, {}, {}
     for name in ("torch", *others):
-        model: RunnableCodec[Any] = load(codec, backend=name)
+        model = load(codec, name)
         rate = model.sample_rate
+        audio = _noise(rate)
         tokens[name] = model.encode(audio, rate)
         wave[name] = model.decode(tokens[name]).samples.numpy()
-        seconds[name] = _quickest(lambda m=model, r=rate: m.decode(m.encode(audio, r)))
+        seconds[name] = _quickest(lambda m=model, a=audio: m.decode(m.encode(a, m.sample_rate)))
     equal = [
         name
         for name in others
@@ -103,8 +104,9 @@ def _measured(codec: str | Path, key: str, others: list[str]) -> str:
             part.write_text(json.dumps({**_stored(), key: row}, indent=1) + "\n", "utf-8")
     except OSError:
         log.debug("%s cannot be written", path, exc_info=True)
-    told = f"{ratios[best]:g} times as fast as torch, with equal codes" if best in equal else ""
-    why = told or "no other backend is faster with equal codes"
+    why = "no other backend is faster with equal codes"
+    if best in equal:
+        why = f"{ratios[best]:g} times as fast as torch, with equal codes"
     log.warning("%s runs in %s on this machine: %s (measured once: %s)", codec, best, why, path)
     return best
 

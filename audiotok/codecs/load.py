@@ -111,7 +111,7 @@ def load(
             "precision='bfloat16' encodes faster"
         )
     if backend == "fastest":
-        backend = fastest_backend(name_or_path, str(device))
+        backend = choose_backend(name_or_path, str(device))
     if backend == "torch":
         if is_exported(name_or_path):
             way = "load(..., backend='onnx'), or --backend onnx, runs it"
@@ -143,6 +143,11 @@ def load(
     return Exported(description, kind(files, threads=threads, precision=precision), weights)
 
 
+def choose_backend(name_or_path: str | Path, device: str = "cpu") -> str:
+    """Return the name of the fastest backend here with equal codes; see `fastest_backend`."""
+    return fastest_backend(name_or_path, device, lambda path, name: load(path, backend=name))
+
+
 @cache
 def load_once(codec: str, device: str) -> Codec:
     """Return the torch codec of a name or checkpoint, the same instance throughout this process.
@@ -169,7 +174,7 @@ def load_in_backend(codec: str, device: str, backend: str | None) -> RunnableCod
     Raises:
         ValueError: as `load_once`, or the backend cannot run it.
     """
-    backend = backend or fastest_backend(codec, device)
+    backend = backend or choose_backend(codec, device)
     if backend == "torch":
         return load_once(codec, device)
     return _load_exported(codec, backend, device)

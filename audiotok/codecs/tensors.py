@@ -269,8 +269,7 @@ class TensorCodec(Network):
         """Return the codes `[k f]` of each wave `[c t]`, running `group` of them side by side."""
 
         def run(batch: list[Tensor]) -> list[Tensor]:
-            batch = [wave.to(self.device) for wave in batch]
-            return encode_together(self.executor, batch, codebooks)
+            return encode_together(self.executor, [w.to(self.device) for w in batch], codebooks)
 
         return _grouped(waves, group, run)
 

@@ -177,6 +177,20 @@ class RunnableCodec(Tokenizer, Generic[A]):
         """Return the tokens of one recording; see `Codec.encode`."""
         raise NotImplementedError
 
+    def encode_batch(
+        self,
+        recordings: Sequence[Recording],
+        rate: int | None = None,
+        *,
+        codebooks: int | None = None,
+    ) -> list[Tokens]:
+        """Return the tokens of each recording; see `Codec.encode_batch`."""
+        raise NotImplementedError
+
+    def decode_batch(self, batch: Sequence[TokensLike]) -> list[Audio]:
+        """Return the audio of each recording; see `Codec.decode_batch`."""
+        raise NotImplementedError
+
     def decode(
         self, tokens: TokensLike, *, samples: int | None = None, original_rate: bool = False
     ) -> Audio:

@@ -33,7 +33,7 @@ class GraphState:
 
     @property
     def begun(self) -> bool:
-        """Whether the signals had a step."""
+        """True if the signals had a step."""
         return bool(self.positions[0])
 
     def select(self, members: slice) -> GraphState:

@@ -3,10 +3,10 @@
 from audiotok.testing.checks import assert_close as assert_close
 from audiotok.testing.checks import assert_refuses as assert_refuses
 from audiotok.testing.codecs import assert_batches as assert_batches
+from audiotok.testing.codecs import assert_conversations as assert_conversations
 from audiotok.testing.codecs import assert_cuttable as assert_cuttable
 from audiotok.testing.codecs import assert_latency as assert_latency
 from audiotok.testing.codecs import assert_lengths_exact as assert_lengths_exact
-from audiotok.testing.codecs import assert_live as assert_live
 from audiotok.testing.codecs import assert_no_future as assert_no_future
 from audiotok.testing.codecs import assert_prefixes as assert_prefixes
 from audiotok.testing.codecs import assert_receptive_field as assert_receptive_field

@@ -67,7 +67,7 @@ def assert_cuttable(codec: RunnableCodec[Any], audio: Audio, *, examples: int = 
     for_all(check, sizes, sizes, examples=examples)
 
 
-def assert_live(codec: RunnableCodec[Any], audio: Audio, *, most: int = 1) -> None:
+def assert_conversations(codec: RunnableCodec[Any], audio: Audio, *, most: int = 1) -> None:
     """Assert that streams give a recording's codes: alone, side by side, restored in the middle.
 
     A frame at a time may round otherwise than blocks, so that near-ties may differ; but streams
@@ -87,16 +87,16 @@ def assert_live(codec: RunnableCodec[Any], audio: Audio, *, most: int = 1) -> No
     parts += [alone.encode(audio.samples[:, half:]), alone.finish_encode()]
     codes = executor.numpy(executor.join(parts, 1))
     assert (codes != tokens.codes).any(0).sum() <= most, "a stream gives other codes"
-    made: dict[Stream[Any], list[Any]] = {one: [], other: []}
+    coded: dict[Stream[Any], list[Any]] = {one: [], other: []}
     for begin in range(0, len(audio), frame):  # the other one begins later
         sent = {one: begin, other: begin - 3 * frame}
         piece = {s: audio.samples[:, at : at + frame] for s, at in sent.items() if at >= 0}
-        for stream, found in batch.encode(piece).items():
-            made[stream].append(found)
+        for stream, codes_now in batch.encode(piece).items():
+            coded[stream].append(codes_now)
     for begin in range(max(0, -(-len(audio) // frame) - 3) * frame, len(audio), frame):
-        made[other].append(other.encode(audio.samples[:, begin : begin + frame]))
-    for stream, found in made.items():
-        side = executor.numpy(executor.join([*found, stream.finish_encode()], 1))
+        coded[other].append(other.encode(audio.samples[:, begin : begin + frame]))
+    for stream, codes_now in coded.items():
+        side = executor.numpy(executor.join([*codes_now, stream.finish_encode()], 1))
         assert (side != tokens.codes).any(0).sum() <= most, "side by side, a stream differs"
     decoded = executor.numpy(executor.join([one.decode(tokens), one.finish_decode()], 1))
     wave = codec.decode(tokens).samples.numpy()

@@ -16,12 +16,14 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from audiotok import Audio, Codec, Stream, StreamBatch, load
+from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.exported import Exported
 
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
@@ -81,7 +83,7 @@ def _from(audio: Audio, i: int, samples: int) -> Tensor:
 
 
 def _abreast(
-    codec: Codec | Exported, waves: list[Tensor], clock: Callable[[], float]
+    codec: RunnableCodec[Any], waves: list[Tensor], clock: Callable[[], float]
 ) -> tuple[list[float], list[np.ndarray]]:
     batch, numpy = StreamBatch(codec), codec.executor.numpy
     streams = [batch.open() for _ in waves]

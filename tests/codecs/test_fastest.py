@@ -11,7 +11,8 @@ import pytest
 
 from audiotok import load
 from audiotok.codecs import fastest
-from audiotok.codecs.fastest import fastest_backend, shipped_graphs
+from audiotok.codecs.fastest import shipped_graphs
+from audiotok.codecs.load import choose_backend
 from audiotok.runtime.exported import ExportError, read_metadata
 
 pytest.importorskip("onnxruntime")
@@ -29,8 +30,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_it_is_measured_once_and_said(cache: Path, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, "audiotok"):
-        chosen = fastest_backend("speech")
-        assert fastest_backend("speech") == chosen
+        chosen = choose_backend("speech")
+        assert choose_backend("speech") == chosen
     assert len(caplog.messages) == 1
     assert f"speech runs in {chosen} on this machine" in caplog.messages[0]
     (row,) = json.loads((cache / "backends.json").read_text("utf-8")).values()
@@ -46,19 +47,19 @@ def test_the_faster_one_is_taken_if_its_codes_are_equal(
 ):
     seconds = iter([1.0, 0.5 if faster else 0.99])
     monkeypatch.setattr(fastest, "_quickest", lambda run: next(seconds))
-    assert fastest_backend("speech") == ("onnx" if faster else "torch")
+    assert choose_backend("speech") == ("onnx" if faster else "torch")
 
 
 def test_other_codes_are_never_taken(cache: Path, monkeypatch: pytest.MonkeyPatch):
     seconds = iter([1.0, 0.1])
     monkeypatch.setattr(fastest, "_quickest", lambda run: next(seconds))
     monkeypatch.setattr(fastest, "CLOSE", -1.0)  # as if the decoded samples were others
-    assert fastest_backend("speech") == "torch"
+    assert choose_backend("speech") == "torch"
 
 
 def test_a_damaged_file_is_measured_again(cache: Path):
     (cache / "backends.json").write_text("{", "utf-8")
-    assert fastest_backend("speech") in ("onnx", "torch")
+    assert choose_backend("speech") in ("onnx", "torch")
     json.loads((cache / "backends.json").read_text("utf-8"))
 
 
@@ -67,22 +68,22 @@ def test_a_cache_that_cannot_be_written_costs_nothing_else(
 ):
     (cache / "file").write_text("", "utf-8")
     monkeypatch.setenv("AUDIOTOK_CACHE", str(cache / "file" / "below"))
-    assert fastest_backend("speech") in ("onnx", "torch")
+    assert choose_backend("speech") in ("onnx", "torch")
 
 
 @pytest.mark.parametrize("codec", ["mimi", "nobody", "a/b"])
 def test_without_graphs_at_hand_it_is_torch(cache: Path, codec: str):
-    assert fastest_backend(codec) == "torch"
-    assert fastest_backend("speech", "cuda") == "torch"
+    assert choose_backend(codec) == "torch"
+    assert choose_backend("speech", "cuda") == "torch"
     assert not list(cache.iterdir())
 
 
 def test_the_environment_decides(cache: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AUDIOTOK_BACKEND", "onnx")
-    assert fastest_backend("speech") == "onnx"
+    assert choose_backend("speech") == "onnx"
     monkeypatch.setenv("AUDIOTOK_BACKEND", "tensorrt")
     with pytest.raises(ValueError, match="AUDIOTOK_BACKEND=tensorrt: the backends are onnx"):
-        fastest_backend("speech")
+        choose_backend("speech")
 
 
 def test_graphs_of_other_weights_are_refused(tmp_path: Path):

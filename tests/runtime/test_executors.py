@@ -21,9 +21,9 @@ from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.windows import loss
 from audiotok.testing import (
     assert_batches,
+    assert_conversations,
     assert_cuttable,
     assert_lengths_exact,
-    assert_live,
     noise,
 )
 
@@ -66,7 +66,7 @@ def assert_all(codec: RunnableCodec[Any], frames: int) -> None:
     assert_cuttable(codec, audio, examples=4)
     assert_batches(codec, [audio, audio[: 3 * size + 1], audio[:1]])
     if codec.latency < float("inf"):
-        assert_live(codec, audio)
+        assert_conversations(codec, audio)
 
 
 def test_promises_of_codecs_hold_in_every_executor(codec: RunnableCodec[Any]):

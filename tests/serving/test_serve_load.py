@@ -52,7 +52,7 @@ class _Sleeps(StreamBatch[Any]):
     def __init__(self) -> None:
         self.blocks, self.context = 0, None
 
-    def open(self, *, block: int) -> Any:
+    def open(self, *, block: int = 1) -> Any:
         return _Stream(block)
 
     def encode(self, pieces: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -56,7 +56,7 @@ def encode(
       ffmpeg -i film.mkv -f wav - | audiotok encode - -o film.tok
     """
     from audiotok.cli.jobs import encoder, tokenizer
-    from audiotok.codecs.fastest import fastest_backend
+    from audiotok.codecs.load import choose_backend
     from audiotok.runtime.batch.plan import AUDIO, plan
     from audiotok.runtime.batch.processes import imports_of
     from audiotok.runtime.batch.run import run
@@ -64,7 +64,7 @@ def encode(
 
     limit_threads(threads)
     planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
-    engine = backend or fastest_backend(codec, device)
+    engine = backend or choose_backend(codec, device)
     model = checked(tokenizer(codec, device, engine, jobs), codebooks)
     options: dict[str, Any] = {"codebooks": codebooks, "split": channels == "split"}
 

@@ -79,8 +79,8 @@ def ship(codec: Codec, weights: Path) -> Parity:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a tensor lies in a file, and how a weight is made of it."""
+class _Tensor:
+    """Tensor in a file: its position there, and how a weight is computed from it."""
 
     name: str
     offset: int
@@ -97,22 +97,22 @@ class _Stored:
         content = weights.read_bytes()
         (size,) = struct.unpack("<Q", content[:8])
         self.name = weights.name
-        self._places: dict[Any, _Place] = {}
+        self._by_value: dict[Any, _Tensor] = {}
         for name, facts in json.loads(content[8 : 8 + size]).items():
             kind = KINDS.get(facts.get("dtype", ""))
             if kind is None:
                 continue
             begin, end = (8 + size + at for at in facts["data_offsets"])
             values = np.frombuffer(content[begin:end], kind).reshape(facts["shape"])
-            place = _Place(name, begin, end - begin, values.shape, kind == "<f2", turned=False)
+            stored = _Tensor(name, begin, end - begin, values.shape, kind == "<f2", turned=False)
             if values.ndim == 2:
-                self._places[_key(values.T)] = replace(place, turned=True)
-            self._places[_key(values)] = place
+                self._by_value[_key(values.T)] = replace(stored, turned=True)
+            self._by_value[_key(values)] = stored
 
     def names(self, tables: Sequence[Tensor]) -> list[str]:
         """Return the names of the tensors that the tables of the codebooks are; none if not all."""
-        places = [self._places.get(_key(table.numpy())) for table in tables]
-        return [place.name for place in places if place] if all(places) else []
+        tensors = [self._by_value.get(_key(table.numpy())) for table in tables]
+        return [stored.name for stored in tensors if stored] if all(tensors) else []
 
     def share(self, onnx: Any, model: Any) -> None:
         """Replace the large weights of a model by references to the file, in place."""
@@ -120,39 +120,39 @@ class _Stored:
         for weight in model.graph.initializer:
             values = onnx.numpy_helper.to_array(weight)
             large = values.dtype == np.float32 and values.nbytes >= LARGE
-            place = self._places.get(_key(values)) if large else None
-            if place is None:
+            stored = self._by_value.get(_key(values)) if large else None
+            if stored is None:
                 kept.append(weight)
                 continue
-            kept.append(self._reference(onnx, weight.name, place))
-            nodes += _made(onnx, weight.name, place)
+            kept.append(self._reference(onnx, weight.name, stored))
+            nodes += _nodes_of(onnx, weight.name, stored)
         del model.graph.initializer[:]
         model.graph.initializer.extend(kept)
         for at, node in enumerate(nodes):
             model.graph.node.insert(at, node)
 
-    def _reference(self, onnx: Any, name: str, place: _Place) -> Any:
+    def _reference(self, onnx: Any, name: str, stored: _Tensor) -> Any:
         """Return an initializer whose values lie in the file."""
-        kind = onnx.TensorProto.FLOAT16 if place.half else onnx.TensorProto.FLOAT
-        stored = place.half or place.turned
-        tensor = onnx.TensorProto(name=f"{name}.stored" if stored else name, data_type=kind)
-        tensor.dims.extend(place.shape)
+        kind = onnx.TensorProto.FLOAT16 if stored.half else onnx.TensorProto.FLOAT
+        changes = stored.half or stored.turned
+        tensor = onnx.TensorProto(name=f"{name}.stored" if changes else name, data_type=kind)
+        tensor.dims.extend(stored.shape)
         tensor.data_location = onnx.TensorProto.EXTERNAL
-        facts = {"location": self.name, "offset": place.offset, "length": place.length}
+        facts = {"location": self.name, "offset": stored.offset, "length": stored.length}
         for key, value in facts.items():
             tensor.external_data.add(key=key, value=str(value))
         return tensor
 
 
-def _made(onnx: Any, name: str, place: _Place) -> list[Any]:
+def _nodes_of(onnx: Any, name: str, stored: _Tensor) -> list[Any]:
     """Return the nodes that make a weight of a stored tensor."""
     nodes, now = [], f"{name}.stored"
     make = onnx.helper.make_node
-    if place.half:
-        to = f"{name}.cast" if place.turned else name
+    if stored.half:
+        to = f"{name}.cast" if stored.turned else name
         nodes.append(make("Cast", [now], [to], to=onnx.TensorProto.FLOAT))
         now = to
-    if place.turned:
+    if stored.turned:
         nodes.append(make("Transpose", [now], [name], perm=[1, 0]))
     return nodes
 

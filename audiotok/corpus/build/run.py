@@ -14,8 +14,7 @@ from rich.console import Console
 from audiotok._platform.console import error, stderr_console
 from audiotok._platform.registry import find
 from audiotok.codecs.catalogue import shipped_codec
-from audiotok.codecs.fastest import fastest_backend
-from audiotok.codecs.load import load_in_backend
+from audiotok.codecs.load import choose_backend, load_in_backend
 from audiotok.corpus.base import CorpusError, CorpusInfo
 from audiotok.corpus.build.changes import ChangeCheck, chained, other_listing
 from audiotok.corpus.build.folder import finished
@@ -154,7 +153,7 @@ def build(
     listing = normal_path(listing)
     out, source = Path(out), listing_of(listing, kind, audio)
     if engine == "local" and not work.backend:  # other machines choose for themselves
-        work = replace(work, backend=fastest_backend(work.codec, work.device))
+        work = replace(work, backend=choose_backend(work.codec, work.device))
     codec = shipped_codec(work.codec) or load_in_backend(work.codec, "cpu", work.backend or None)
     info = info_of(codec, listing, part, work.codebooks, audio)
     work = replace(work, fingerprint=codec.fingerprint)

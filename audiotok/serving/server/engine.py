@@ -120,7 +120,7 @@ class Engine:
 
     @property
     def mixes(self) -> bool:
-        """Whether the number of decoded codebooks may change within a conversation."""
+        """True if the number of decoded codebooks may change within a conversation."""
         return self.executor.plan.first_frames == 1 and self.batch.context is None
 
     @property
@@ -259,13 +259,12 @@ class Engine:
                 (codes if conversation.mode == "decode" else pieces)[stream] = now
         encoded = self._arrays(self.batch.encode(pieces)) if pieces else {}
         for job in jobs:
-            conversation = job.conversation
-            if conversation.stream in encoded:
-                conversation.samples += pieces[conversation.stream].shape[1]
-                job.codes.append(encoded[conversation.stream])
-                if conversation.mode == "both" and encoded[conversation.stream].shape[1]:
-                    new_codes = encoded[conversation.stream]
-                    codes[conversation.stream] = new_codes[: conversation.decoded]
+            conversation, stream = job.conversation, job.conversation.stream
+            if stream is not None and stream in encoded:
+                conversation.samples += pieces[stream].shape[1]
+                job.codes.append(encoded[stream])
+                if conversation.mode == "both" and encoded[stream].shape[1]:
+                    codes[stream] = encoded[stream][: conversation.decoded]
         decoded = self._arrays(self.batch.decode(codes)) if codes else {}
         done = []
         for job in jobs:
