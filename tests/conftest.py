@@ -34,13 +34,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Measuring which backend is fastest takes seconds in each fresh folder; tests of that choose it.
 os.environ["AUDIOTOK_BACKEND"] = "torch"
 
-from beartype import BeartypeConf, beartype  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import runtime_types  # noqa: E402
 
-# Accept an int where a float is expected, as type checkers do (PEP 484).
-checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
-# Installed before audiotok is imported, so that all its annotations are checked at run time.
-install_import_hook("audiotok", f"{__name__}.checked")
+# Before audiotok is imported, so that all its annotations are checked at run time.
+runtime_types.install("audiotok")
 pytest.register_assert_rewrite("contracts", "audiotok.testing")
 
 import torch  # noqa: E402
