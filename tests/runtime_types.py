@@ -17,6 +17,7 @@ import jaxtyping
 from beartype import BeartypeConf, beartype
 
 _jaxtyped = jaxtyping.jaxtyped
+_letters: Any = _jaxtyped("context")  # in which a letter stands for one size
 # Accept an int where a float is expected, as type checkers do (PEP 484).
 _typed = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
@@ -40,15 +41,21 @@ def checked(part: Any) -> Any:
     if any("{" in str(hint) for hint in part.__annotations__.values()):
         return _jaxtyped(part, typechecker=_typed)  # a shape that depends on an argument
     typed: Callable[..., Any] | None = None
+    shaped = False
 
     @functools.wraps(part)
     def call(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        nonlocal typed
+        nonlocal typed, shaped
         if jaxtyping.config.jaxtyping_disable:
             return part(*args, **kwargs)
-        typed = typed or _typed(_resolved(part))
-        with _jaxtyped("context"):  # in which a letter stands for one size
+        if typed is None:
+            resolved = _resolved(part)
+            shaped = any("jaxtyping." in str(hint) for hint in resolved.__annotations__.values())
+            typed = _typed(resolved)
+        if not shaped:
+            return typed(*args, **kwargs)
+        with _letters:
             return typed(*args, **kwargs)
 
     return call
