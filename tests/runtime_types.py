@@ -50,6 +50,7 @@ def checked(part: Any) -> Any:
         if jaxtyping.config.jaxtyping_disable:
             return part(*args, **kwargs)
         if typed is None:
+            typed = part  # while it is made: if it is an audit hook, it is called as it is copied
             resolved = _resolved(part)
             shaped = any("jaxtyping." in str(hint) for hint in resolved.__annotations__.values())
             typed = _typed(resolved)
