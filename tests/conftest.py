@@ -33,6 +33,8 @@ os.environ["NUMBA_CACHE_DIR"] = os.path.join(tempfile.gettempdir(), f"audiotok-n
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Measuring which backend is fastest takes seconds in each fresh folder; tests of that choose it.
 os.environ["AUDIOTOK_BACKEND"] = "torch"
+# Two processes of tests keep two cores busy; threads that wait for each other add to that.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import runtime_types  # noqa: E402
 
