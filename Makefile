@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/user
 	$(BIN)/audiotok roundtrip egs/data/reading.flac -o demo --force
 
+# Compiled once, not by each of the hundreds of processes that tests start; empty is unset.
+test test-all: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/developer lint
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 

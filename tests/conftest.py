@@ -33,14 +33,13 @@ os.environ["NUMBA_CACHE_DIR"] = os.path.join(tempfile.gettempdir(), f"audiotok-n
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Measuring which backend is fastest takes seconds in each fresh folder; tests of that choose it.
 os.environ["AUDIOTOK_BACKEND"] = "torch"
+# Two processes of tests keep two cores busy; threads that wait for each other add to that.
+os.environ["OMP_NUM_THREADS"] = "1"
 
-from beartype import BeartypeConf, beartype  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import runtime_types  # noqa: E402
 
-# Accept an int where a float is expected, as type checkers do (PEP 484).
-checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
-# Installed before audiotok is imported, so that all its annotations are checked at run time.
-install_import_hook("audiotok", f"{__name__}.checked")
+# Before audiotok is imported, so that all its annotations are checked at run time.
+runtime_types.install("audiotok")
 pytest.register_assert_rewrite("contracts", "audiotok.testing")
 
 import torch  # noqa: E402

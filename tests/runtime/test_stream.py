@@ -43,7 +43,7 @@ def test_streams_side_by_side_get_what_they_get_alone(codec: Codec):
     if not math.isfinite(codec.latency):
         pytest.skip("needs the whole recording")
     frame, count = codec.frame_size, 4
-    frames = 14 if is_large(codec) else 24
+    frames = 14 if is_large(codec) else 18  # those of Mimi and SNAC more than a block, of 16
     audios = [noise(codec, (frames + 3 * i) * frame + 77 * i, seed=i) for i in range(count)]
     whole = [codec.encode(audio) for audio in audios]
     heard = [codec.decode(tokens).samples for tokens in whole]
