@@ -119,11 +119,12 @@ class NumpyResampler:
         """Return the output samples of the window at the start of `x`."""
         taps, width = self._weight.shape
         rows = np.lib.stride_tricks.sliding_window_view(x[:, : self._window], taps, 1)
-        rows = rows[:, :: self._hop].reshape(-1, taps)
-        out = np.empty((len(rows), width), np.float32)
+        rows = np.ascontiguousarray(rows[:, :: self._hop])
+        out = np.empty((*rows.shape[:2], width), np.float32)
         size = max(1, ONE_THREAD // (COLUMNS * taps))
-        for i in range(0, len(rows), size):
-            for j, part in enumerate(self._parts):
-                at = slice(j * COLUMNS, j * COLUMNS + part.shape[1])
-                np.matmul(rows[i : i + size], part, out=out[i : i + size, at])
+        for channel, result in zip(rows, out, strict=True):  # by itself, as if it were the only one
+            for i in range(0, len(channel), size):
+                for j, part in enumerate(self._parts):
+                    at = slice(j * COLUMNS, j * COLUMNS + part.shape[1])
+                    np.matmul(channel[i : i + size], part, out=result[i : i + size, at])
         return out.reshape(len(x), -1)
