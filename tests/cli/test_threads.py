@@ -58,7 +58,7 @@ def _job() -> object:
 def test_workers_have_as_many_threads_as_their_parent_is_told():
     base.limit_threads(3)
     pairs = [(Path("a"), Path("b")), (Path("c"), Path("d"))]
-    assert [row for _, row in _results(_job, pairs, 2)] == [{"threads": 3}] * 2  # pyright: ignore
+    assert [row for _, row in _results(_job, pairs, 2, ())] == [{"threads": 3}] * 2  # pyright: ignore
 
 
 def test_threads_sleep_while_they_wait_unless_the_user_wants_otherwise():
