@@ -8,6 +8,7 @@ made a checked one when it is first called, and what it is called with is checke
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from types import FunctionType
@@ -38,8 +39,12 @@ def checked(part: Any) -> Any:
         if is_dataclass(part) and not hasattr(part.__init__, "__wrapped__"):
             part.__init__ = checked(part.__init__)
         return part
-    if any("{" in str(hint) for hint in part.__annotations__.values()):
-        return _jaxtyped(part, typechecker=_typed)  # a shape that depends on an argument
+    # Shapes that depend on an argument; and beartype checks a generator's arguments late.
+    if inspect.isgeneratorfunction(part) or any(
+        "{" in str(hint) for hint in part.__annotations__.values()
+    ):
+        return _jaxtyped(part, typechecker=_typed)
+    config = jaxtyping.config  # kept: audit hooks run until the very end
     typed: Callable[..., Any] | None = None
     shaped = False
 
@@ -47,7 +52,7 @@ def checked(part: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         nonlocal typed, shaped
-        if jaxtyping.config.jaxtyping_disable:
+        if config.jaxtyping_disable:
             return part(*args, **kwargs)
         if typed is None:
             typed = part  # while it is made: if it is an audit hook, it is called as it is copied
