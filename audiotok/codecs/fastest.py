@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotok._platform.atomic import atomic_file
+from audiotok._platform.console import one_line
 from audiotok._platform.errors import InputError
 from audiotok.codecs.catalogue import WEIGHTS
 from audiotok.nn.pretrained.hub import cache_folder
@@ -70,7 +71,8 @@ def fastest_backend(codec: str | Path, device: str = "cpu") -> str:
     if "torch" not in there:
         return others[0]
     key = _key(read_metadata(graphs), there)
-    known = _stored().get(key, {}).get("backend")
+    row = _stored().get(key)
+    known = row.get("backend") if isinstance(row, dict) else None
     return known if known in there else _measured(codec, key, others)
 
 
@@ -81,15 +83,22 @@ def _measured(codec: str | Path, key: str, others: list[str]) -> str:
     audio = _noise(load(codec).sample_rate)
     tokens, wave, seconds = {}, {}, {}
     for name in ("torch", *others):
-        model: RunnableCodec[Any] = load(codec, backend=name)
-        rate = model.sample_rate
-        tokens[name] = model.encode(audio, rate)
-        wave[name] = model.decode(tokens[name]).samples.numpy()
-        seconds[name] = _quickest(lambda m=model, r=rate: m.decode(m.encode(audio, r)))
+        try:
+            model: RunnableCodec[Any] = load(codec, backend=name)
+            rate = model.sample_rate
+            tokens[name] = model.encode(audio, rate)
+            wave[name] = model.decode(tokens[name]).samples.numpy()
+            seconds[name] = _quickest(lambda m=model, r=rate: m.decode(m.encode(audio, r)))
+        except Exception as error:  # a library that is there but broken: torch needs none of them
+            if name == "torch":
+                raise
+            log.warning("%s does not run in %s here: %s", codec, name, one_line(str(error)))
     equal = [
         name
         for name in others
-        if tokens[name] == tokens["torch"] and np.abs(wave[name] - wave["torch"]).max() <= CLOSE
+        if name in seconds
+        and tokens[name] == tokens["torch"]
+        and np.abs(wave[name] - wave["torch"]).max() <= CLOSE
     ]
     best = min(
         ["torch", *equal], key=lambda name: seconds[name] * (WORTH if name != "torch" else 1)
