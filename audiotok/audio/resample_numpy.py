@@ -122,9 +122,9 @@ class NumpyResampler:
         rows = np.ascontiguousarray(rows[:, :: self._hop])
         out = np.empty((*rows.shape[:2], width), np.float32)
         size = max(1, ONE_THREAD // (COLUMNS * taps))
-        for channel, result in zip(rows, out, strict=True):  # by itself, as if it were the only one
-            for i in range(0, len(channel), size):
+        for c in range(len(rows)):  # each channel by itself, as if it were the only one
+            for i in range(0, rows.shape[1], size):
                 for j, part in enumerate(self._parts):
                     at = slice(j * COLUMNS, j * COLUMNS + part.shape[1])
-                    np.matmul(channel[i : i + size], part, out=result[i : i + size, at])
+                    np.matmul(rows[c, i : i + size], part, out=out[c, i : i + size, at])
         return out.reshape(len(x), -1)

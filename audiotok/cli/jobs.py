@@ -10,6 +10,7 @@ from audiotok._platform.registry import has_preset
 from audiotok.codecs.catalogue import shipped_codec
 from audiotok.codecs.load import load_in_backend
 from audiotok.runtime.batch.workers import Job
+from audiotok.runtime.exported import is_exported
 from audiotok.runtime.files import decode_file, encode_file
 from audiotok.tokens import TokenReader
 
@@ -45,7 +46,8 @@ def tokenizer(codec: str, device: str, backend: str | None, jobs: int) -> Tokeni
     """
     if jobs == 1:
         return load_in_backend(codec, device, backend)
-    return shipped_codec(codec) or load_in_backend(codec, "cpu", backend)
+    light = None if is_exported(codec) else shipped_codec(codec)
+    return light or load_in_backend(codec, "cpu", backend)
 
 
 def decoder(codec: str | None, device: str, backend: str | None = None, **options: Any) -> Job:

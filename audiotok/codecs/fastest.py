@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotok._platform.atomic import atomic_file
+from audiotok._platform.console import one_line
 from audiotok._platform.errors import InputError
 from audiotok.codecs.catalogue import WEIGHTS
 from audiotok.nn.pretrained.hub import cache_folder
@@ -62,18 +63,19 @@ def fastest_backend(codec: str | Path, device: str, load: Load) -> str:
     """
     there = [name for name, library in LIBRARIES.items() if find_spec(library)]
     others = [name for name in there if name != "torch"]
-    if is_exported(codec):
-        return others[0] if others else "onnx"
     chosen = os.environ.get(VARIABLE)
     if chosen and chosen not in LIBRARIES:
         raise InputError(f"{VARIABLE}={chosen}: the backends are {', '.join(LIBRARIES)}")
+    if is_exported(codec):  # which torch cannot run
+        return chosen if chosen in others else (others or ["onnx"])[0]
     graphs = None if device != "cpu" else shipped_graphs(codec)
     if chosen or not others or graphs is None:
         return chosen or "torch"
     if "torch" not in there:
         return others[0]
     key = _key(read_metadata(graphs), there)
-    known = _stored().get(key, {}).get("backend")
+    row = _stored().get(key)
+    known = row.get("backend") if isinstance(row, dict) else None
     return known if known in there else _measure(codec, key, others, load)
 
 
@@ -81,16 +83,22 @@ def _measure(codec: str | Path, key: str, others: list[str], load: Load) -> str:
     """Measure the backends, store the fastest and return it."""
     tokens, wave, seconds = {}, {}, {}
     for name in ("torch", *others):
-        model = load(codec, name)
-        rate = model.sample_rate
-        audio = _noise(rate)
-        tokens[name] = model.encode(audio, rate)
-        wave[name] = model.decode(tokens[name]).samples.numpy()
-        seconds[name] = _quickest(lambda m=model, a=audio: m.decode(m.encode(a, m.sample_rate)))
+        try:
+            model = load(codec, name)
+            audio = _noise(model.sample_rate)
+            tokens[name] = model.encode(audio, model.sample_rate)
+            wave[name] = model.decode(tokens[name]).samples.numpy()
+            seconds[name] = _quickest(lambda m=model, a=audio: m.decode(m.encode(a, m.sample_rate)))
+        except Exception as error:  # a library that is there but broken: torch needs none of them
+            if name == "torch":
+                raise
+            log.warning("%s does not run in %s here: %s", codec, name, one_line(str(error)))
     equal = [
         name
         for name in others
-        if tokens[name] == tokens["torch"] and np.abs(wave[name] - wave["torch"]).max() <= CLOSE
+        if name in seconds
+        and tokens[name] == tokens["torch"]
+        and np.abs(wave[name] - wave["torch"]).max() <= CLOSE
     ]
     best = min(
         ["torch", *equal], key=lambda name: seconds[name] * (WORTH if name != "torch" else 1)

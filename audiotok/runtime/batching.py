@@ -16,6 +16,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from audiotok.runtime.base import A
+from audiotok.runtime.buffer import FAILED
 from audiotok.runtime.session import CodingSession
 
 
@@ -28,9 +29,14 @@ def step_together(sessions: Sequence[CodingSession[A]], pieces: Sequence[A]) -> 
 
     Returns:
         The outputs that the piece of each session completes.
+
+    Raises:
+        ValueError: a signal has ended, or one of its steps has failed.
     """
     for session, piece in zip(sessions, pieces, strict=True):
         session.append(piece)
+    for session in sessions:
+        session.close(FAILED)
     outputs: list[list[A]] = [[] for _ in sessions]
     while ready := [i for i, session in enumerate(sessions) if session.ready()]:
         groups: dict[Hashable, list[int]] = {}
@@ -40,6 +46,8 @@ def step_together(sessions: Sequence[CodingSession[A]], pieces: Sequence[A]) -> 
             groups.setdefault(key, []).append(i)
         for group in groups.values():
             _step([sessions[i] for i in group], [outputs[i] for i in group])
+    for session in sessions:
+        session.close("")
     return [session.join(parts) for session, parts in zip(sessions, outputs, strict=True)]
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Generic
 
+from audiotok._platform.errors import InputError
 from audiotok.runtime.base import A, Executor
+
+ENDED = "this stream has ended"
+FAILED = "a step of this stream failed, and its input is lost"
 
 
 class InputBuffer(Generic[A]):
@@ -17,19 +21,32 @@ class InputBuffer(Generic[A]):
 
     Attributes:
         size: number of steps n in the buffer.
+        closed: why it takes no more; empty while it does.
     """
 
     def __init__(self, executor: Executor[A]) -> None:
         self.size = 0
+        self.closed = ""
         self._executor = executor
         self._pieces: list[Any] = []
 
     def push(self, x: Any) -> None:
-        """Add a piece `[b d n]` at the end."""
+        """Add a piece `[b d n]` at the end.
+
+        Raises:
+            ValueError: there is something in the piece, and the buffer is closed.
+        """
+        if x.shape[2]:
+            self.check_open()
         if not self.size:  # an empty piece may have another width
             self._pieces = []
         self._pieces.append(x)
         self.size += x.shape[2]
+
+    def check_open(self) -> None:
+        """Raise ValueError if the buffer is closed."""
+        if self.closed:
+            raise InputError(f"{self.closed}: start another, or reset it")
 
     def peek(self, size: int) -> A:
         """Return the first `size` steps, or as many as there are, and keep them."""

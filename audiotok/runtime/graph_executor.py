@@ -236,6 +236,7 @@ def _step_rows(
         outputs = run({takes: x, **{n: values[rows] for n, values in table.arrays.items()}})
         y = outputs[gives]
     stepped: Any = slice(end) if len(rows) == end else rows
-    store_outputs(table.arrays, outputs, stepped, positions, frames)
-    table.positions[rows] += frames
+    with table.lock:
+        store_outputs(table.arrays, outputs, stepped, positions, frames)
+        table.positions[rows] += frames
     return y

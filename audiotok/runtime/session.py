@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from audiotok.runtime.base import A, Executor
-from audiotok.runtime.buffer import InputBuffer
+from audiotok.runtime.buffer import ENDED, FAILED, InputBuffer
 
 S = TypeVar("S", bound="CodingSession[Any]")
 
@@ -59,16 +59,43 @@ class CodingSession(Generic[A]):
         self._input = InputBuffer(executor)
 
     def push(self, x: A, /) -> A:
-        """Return the outputs that a further piece `[b d n]` completes; often none."""
+        """Return the outputs that a further piece `[b d n]` completes; often none.
+
+        Raises:
+            ValueError: the signal has ended, or a step before this one has failed.
+        """
         self.append(x)
+        self.close(FAILED)
         outputs = []
         while self.ready():
             outputs.append(self.step())
+        self.close("")
         return self.join(outputs)
 
     def finish(self) -> A:
-        """Return the remaining outputs at the end of the signal."""
+        """Return the remaining outputs at the end of the signal; none the second time.
+
+        Raises:
+            ValueError: a step has failed.
+        """
+        if self._input.closed == ENDED:
+            return self.join([])
+        self._input.check_open()
+        self.close(FAILED)
+        output = self.rest()
+        self.close(ENDED)
+        return output
+
+    def rest(self) -> A:
+        """Return the remaining outputs, as `finish` does."""
         raise NotImplementedError
+
+    def close(self, why: str) -> None:
+        """Take no more input, for a reason to tell; take it again if that is empty.
+
+        A step that fails leaves the session closed: the signal would go on without its input.
+        """
+        self._input.closed = why
 
     @property
     def state(self) -> Any:
@@ -85,7 +112,8 @@ class CodingSession(Generic[A]):
 
     def ready(self) -> bool:
         """Return whether there is enough input for a step."""
-        return self.plan.steps and self._input.size >= self.step_size()
+        # After the end, there may be steps of no frames.
+        return self.plan.steps and self._input.size >= max(1, self.step_size())
 
     def step_size(self) -> int:
         """Return the input size of the next step: samples to encode, frames to decode."""
@@ -139,7 +167,7 @@ class CodingSession(Generic[A]):
         """
         executor = self.executor
         state = executor.dump(self.state, arrays, f"{name}.state")
-        content = {"state": state, "held": None}
+        content = {"state": state, "held": None, "closed": self._input.closed}
         if self._input.width:
             content["held"] = f"{name}.held"
             arrays[f"{name}.held"] = executor.numpy(self._input.peek(self._input.size))
@@ -152,6 +180,7 @@ class CodingSession(Generic[A]):
             self._input.push(self.executor.array(arrays[content["held"]]))
         for counter in self.counters:
             setattr(self, counter, content[counter])
+        self.close(content.get("closed", ""))  # which older snapshots do not say
 
     def select(self: S, members: slice) -> S:
         """Return a session of some signals of the batch, to be continued separately."""

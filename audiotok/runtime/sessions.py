@@ -103,7 +103,7 @@ class Encoding(CodingSession[A]):
         super().append(x)
         self.samples += x.shape[2]
 
-    def finish(self) -> A:
+    def rest(self) -> A:
         """Return the codes of the remaining samples; a frame begun counts as one."""
         outputs = []
         while left := self._left():
@@ -172,7 +172,7 @@ class Decoding(CodingSession[A]):
         self.samples = samples
         self.given = 0
 
-    def finish(self) -> A:
+    def rest(self) -> A:
         """Return the remaining samples."""
         outputs = []
         self.left = self._input.size

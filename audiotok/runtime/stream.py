@@ -198,7 +198,8 @@ class Stream(Generic[A]):
             raise InputTypeError(
                 f"a piece is an array or tensor [channels t], or Audio, not {kind}"
             )
-        x: Any = to_channels(given)
+        x: Any = to_channels(given)  # of an array, a copy
+        x = x if isinstance(x, np.ndarray) else x.clone()  # the caller may fill it again
         if len(x) != codec.channels:
             raise InputError(
                 f"a piece of {len(x)} channels, where {codec.name!r} codes {codec.channels}: mix "
@@ -214,7 +215,8 @@ class Stream(Generic[A]):
             rows = codes.codes
         check_codes(rows, self.codec.codebooks)
         check_range(rows, self.codec.sizes[: len(rows)])
-        rows = rows.astype(np.int64, copy=False) if isinstance(rows, np.ndarray) else rows.long()
+        # A copy, since the caller may fill its array again.
+        rows = rows.astype(np.int64) if isinstance(rows, np.ndarray) else rows.long().clone()
         return self.executor.array(rows[None])
 
     # -- latency and snapshots --------------------------------------------------------------------

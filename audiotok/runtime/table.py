@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 
@@ -68,6 +69,7 @@ class Table:
 
     Attributes:
         free: indices of the free rows.
+        lock: held by whoever writes, as threads may step streams that once stepped together.
     """
 
     def __init__(self, like: GraphState) -> None:
@@ -77,17 +79,19 @@ class Table:
         self.arrays = {name: rows(values) for name, values in like.arrays.items()}
         self.positions = rows(like.positions)
         self.free = list(range(ROWS))
+        self.lock = Lock()
 
     def admit(self, state: GraphState) -> TableRow:
         """Return a new row with a copy of the state of one signal."""
-        if not self.free:
-            self._grow()
-        index = min(self.free)
-        self.free.remove(index)
-        for name, values in self.arrays.items():
-            values[index] = state.arrays[name][0]
-        self.positions[index] = state.positions[0]
-        return TableRow(self, index)
+        with self.lock:
+            if not self.free:
+                self._grow()
+            index = min(self.free)
+            self.free.remove(index)
+            for name, values in self.arrays.items():
+                values[index] = state.arrays[name][0]
+            self.positions[index] = state.positions[0]
+            return TableRow(self, index)
 
     def _grow(self) -> None:
         """Double the number of rows."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from audiotok._platform.errors import InputError
 from audiotok.runtime.base import A, Executor, RunnableCodec
-from audiotok.runtime.buffer import InputBuffer
+from audiotok.runtime.buffer import ENDED, FAILED, InputBuffer
 from audiotok.runtime.sessions import Decoding, Encoding
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Windowed(Generic[A]):
     def push(self, x: A, /) -> A:
         """Return the outputs that a further piece `[1 d n]` completes; often none."""
         self._input.push(x)
+        self._input.closed = FAILED
         outputs = []
         while self._input.size >= (self._done + 2 * self.context) * self._unit:
             window = self._input.peek((self._done + 2 * self.context) * self._unit)
@@ -52,13 +53,20 @@ class Windowed(Generic[A]):
             done = self._done + self.context
             self._input.take((done - self.context) * self._unit)
             self._done = self.context
+        self._input.closed = ""
         return self._joined(outputs)
 
     def finish(self) -> A:
-        """Return the remaining outputs at the end of the signal."""
-        if self._input.size <= self._done * self._unit:
-            return self._joined([])
-        return self._joined([self._coded(self._input.peek(self._input.size), self._done, None)])
+        """Return the remaining outputs at the end of the signal; none the second time."""
+        outputs = []
+        if self._input.closed != ENDED:
+            self._input.check_open()
+            self._input.closed = FAILED
+            if self._input.size > self._done * self._unit:
+                window = self._input.peek(self._input.size)
+                outputs.append(self._coded(window, self._done, None))
+            self._input.closed = ENDED
+        return self._joined(outputs)
 
     def _coded(self, window: A, begin: int, frames: int | None) -> A:
         """Code a whole window, and return `frames` frames of it from `begin` on (all if None)."""
@@ -69,7 +77,7 @@ class Windowed(Generic[A]):
 
     def dump(self, arrays: dict[str, np.ndarray], name: str) -> dict[str, Any]:
         """See `CodingSession.dump`."""
-        content: dict[str, Any] = {"held": None, "done": self._done}
+        content: dict[str, Any] = {"held": None, "done": self._done, "closed": self._input.closed}
         if self._input.width:
             content["held"] = name
             arrays[name] = self.executor.numpy(self._input.peek(self._input.size))
@@ -80,6 +88,7 @@ class Windowed(Generic[A]):
         if content["held"]:
             self._input.push(self.executor.array(arrays[content["held"]]))
         self._done = content["done"]
+        self._input.closed = content.get("closed", "")  # which older snapshots do not say
 
 
 class WindowedEncoding(Windowed[A]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,30 @@ def test_other_codes_are_never_taken(cache: Path, monkeypatch: pytest.MonkeyPatc
     assert choose_backend("speech") == "torch"
 
 
-def test_a_damaged_file_is_measured_again(cache: Path):
-    (cache / "backends.json").write_text("{", "utf-8")
-    assert choose_backend("speech") in ("onnx", "torch")
-    json.loads((cache / "backends.json").read_text("utf-8"))
+@pytest.mark.parametrize("damage", ["{", "row"])
+def test_a_damaged_file_is_measured_again(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+):
+    seconds = iter([1.0, 0.5])
+    monkeypatch.setattr(fastest, "_quickest", lambda run: next(seconds))
+    if damage == "row":
+        monkeypatch.setattr(fastest, "_key", lambda *_: "key")
+        damage = '{"key": ["onnx"]}'
+    (cache / "backends.json").write_text(damage, "utf-8")
+    assert choose_backend("speech") == "onnx"
+    (row,) = json.loads((cache / "backends.json").read_text("utf-8")).values()
+    assert row["backend"] == "onnx"
+
+
+def test_a_broken_library_leaves_torch(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # found, and its import fails
+    monkeypatch.setattr(fastest, "find_spec", lambda _name: True)
+    with caplog.at_level(logging.WARNING, "audiotok"):
+        assert choose_backend("speech") == "torch"
+    assert "speech does not run in onnx here: " in caplog.messages[0]
+    assert "no other backend is faster" in caplog.messages[1]
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_else(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +17,8 @@ from test_backends import as_exported
 from audiotok.codecs.models.base import Codec
 from audiotok.runtime.exported import Exported
 from audiotok.runtime.sessions import Decoding, Encoding
-from audiotok.runtime.stream import StreamBatch
-from audiotok.runtime.table import ROWS, store_outputs
+from audiotok.runtime.stream import Stream, StreamBatch
+from audiotok.runtime.table import ROWS, GraphState, Table, store_outputs
 
 
 def made(name: str) -> Codec:
@@ -110,6 +114,58 @@ def test_longer_than_any_memory_and_more_than_the_table_had():
     for i in range(4):
         found = np.concatenate([*codes[i], voices[i].finish_encode()], 1)
         assert np.array_equal(found, alone(codec, waves[i])[0])
+
+
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+def test_a_step_that_fails_ends_its_streams_and_leaves_the_others(
+    exported: Exported, direction: str, monkeypatch: pytest.MonkeyPatch
+):
+    batch, hop = StreamBatch(exported), exported.frame_size
+    unit = hop if direction == "encode" else 1
+    first = 4 + exported.executor.plan.first_frames
+    whole = [wave(exported, (first + 8) * hop, i) for i in range(5)]
+    inputs = whole if direction == "encode" else [alone(exported, x)[0] for x in whole]
+    step: Any = getattr(batch, direction)
+
+    def finish(stream: Stream[Any]) -> np.ndarray:
+        return getattr(stream, f"finish_{direction}")()
+
+    streams, right = [batch.open() for _ in inputs], []
+    for x in inputs:
+        one = batch.open()
+        right.append(np.concatenate([step({one: x})[one], finish(one)], 1))
+    pairs = list(zip(streams, inputs, strict=True))
+    begun = step({stream: x[:, : first * unit] for stream, x in pairs})
+
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exported.graphs, "execute", fails)
+        with pytest.raises(RuntimeError, match="no memory"):
+            step({stream: x[:, first * unit : (first + 2) * unit] for stream, x in pairs[:2]})
+    for stream, x in pairs[:2]:
+        with pytest.raises(ValueError, match=r"^a step of this stream failed, and its input is"):
+            step({stream: x[:, (first + 2) * unit :]})
+        with pytest.raises(ValueError, match=r"^a step of this stream failed"):
+            finish(stream)
+    for (stream, x), own in list(zip(pairs, right, strict=True))[2:]:
+        found = [begun[stream], step({stream: x[:, first * unit :]})[stream], finish(stream)]
+        assert np.allclose(np.concatenate(found, 1), own, atol=1e-4)
+
+
+def test_threads_take_rows_of_one_table():
+    state = GraphState({"x": np.ones((1, 3))}, np.ones(1, np.int64))
+    table, threads, each = Table(state), 8, 100
+    before = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(threads) as pool:
+            admitted = list(pool.map(lambda _: table.admit(state), range(threads * each)))
+    finally:
+        sys.setswitchinterval(before)
+    assert len({row.index for row in admitted}) == threads * each
+    assert all(row.copy().arrays["x"].all() for row in admitted)
 
 
 @pytest.mark.parametrize("each", [1, 2])

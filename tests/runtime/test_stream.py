@@ -229,6 +229,43 @@ def test_latency_is_reported(small: Codec):
     assert latency.frames == 19  # the last waits for what follows it
 
 
+@pytest.mark.parametrize("block", [1, 8])
+def test_a_buffer_may_be_filled_again_after_a_call(small: Codec, block: int):
+    wave, size = noise(small, 9 * small.frame_size).samples, 3 * small.frame_size // 2
+    alone, reusing = Stream(small, block=block), Stream(small, block=block)
+    right = joined([alone.encode(wave), alone.finish_encode()])
+    heard = joined([alone.decode(right), alone.finish_decode()])
+    buffer, codes = torch.zeros(1, size), []
+    for piece in wave.split(size, 1):
+        buffer.copy_(piece)
+        codes.append(reusing.encode(buffer))
+    assert torch.equal(joined([*codes, reusing.finish_encode()]), right)
+    tokens, waves = np.zeros((small.codebooks, 3), np.int64), []
+    for piece in right.split(3, 1):
+        tokens[:] = piece
+        waves.append(reusing.decode(tokens))
+    assert torch.equal(joined([*waves, reusing.finish_decode()]), heard)
+
+
+def test_what_has_ended_ends_once_and_takes_no_more(small: Codec):
+    wave = noise(small, 2345).samples
+    stream = Stream(small)
+    codes = joined([stream.encode(wave), stream.finish_encode()])
+    assert_ended(stream, codes, joined([stream.decode(codes), stream.finish_decode()]))
+    again = Stream.restore(small, stream.snapshot())
+    assert_ended(again, codes, stream.decode(codes[:, :0]))
+    stream.reset()
+    assert torch.equal(joined([stream.encode(wave), stream.finish_encode()]), codes)
+
+
+def assert_ended(stream: Stream, codes: Tensor, wave: Tensor) -> None:
+    assert stream.finish_encode().shape[1] == stream.finish_decode().shape[1] == 0
+    with pytest.raises(ValueError, match=r"^this stream has ended: start another, or reset it$"):
+        stream.encode(wave if wave.shape[1] else torch.zeros(1, 7))
+    with pytest.raises(ValueError, match=r"^this stream has ended"):
+        stream.decode(codes)
+
+
 def test_a_batch_takes_streams_of_its_codec_only(small: Codec):
     torch.manual_seed(1)
     other = Stream(ready(Speech(SMALL)))
@@ -263,6 +300,7 @@ def test_windows_keep_length_and_order(whole: Codec):
         heard += made
     rest = stream.finish()[1]
     assert heard + rest.shape[1] == len(audio)
+    assert_ended(stream, torch.zeros(whole.codebooks, 1, dtype=torch.long), rest)
     assert max(waits) - stream.latency.algorithmic * whole.sample_rate < 7
     assert max(waits) > 0.9 * stream.latency.algorithmic * whole.sample_rate
 

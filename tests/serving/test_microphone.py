@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from commandline import audiotok, noise, small
 
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load
+from audiotok.runtime.sessions import Encoding
 from audiotok.serving.live.microphone import loopback
 from audiotok.tokens.tokens import Tokens
 
@@ -123,6 +125,25 @@ def test_a_slow_loudspeaker_skips_what_is_late(
     assert len(places) < 20
     assert places == sorted(set(places))  # in order, some left out
     assert max(np.diff(places)) > 1
+
+
+def test_ctrl_c_within_a_step_loses_nothing(
+    device: type[Device], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    codec, steps, run = load(small()), iter(range(1, 1000)), Encoding.run
+
+    def interrupted(self: Any, *arguments: Any) -> Any:
+        if next(steps) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return run(self, *arguments)
+
+    with monkeypatch.context() as patch, (tmp_path / "said.tok").open("wb") as out:
+        patch.setattr(Encoding, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loopback(codec, out=out, play=False)
+    tokens = Tokens.load(tmp_path / "said.tok")
+    assert tokens.frames >= 5
+    assert tokens == codec.encode(Audio(torch.from_numpy(SPEECH[: tokens.samples].T), 16000))
 
 
 def test_without_a_loudspeaker(device: type[Device]):

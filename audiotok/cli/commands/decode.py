@@ -61,6 +61,7 @@ def decode(
     """
     from audiotok.audio.writer import FORMATS
     from audiotok.cli.jobs import codec_for, decoder, tokenizer
+    from audiotok.codecs.load import choose_backend
     from audiotok.runtime.batch.plan import plan
     from audiotok.runtime.batch.processes import imports_of
     from audiotok.runtime.batch.run import run
@@ -72,6 +73,8 @@ def decode(
     if codebooks is not None and codebooks < 1:
         raise show.UsageError(f"--codebooks {codebooks}: there is at least 1")
     limit_threads(threads)
+    if jobs > 1 and backend is None:  # here, and not in each worker
+        choose_backend(codec or "speech", device)
     planned = plan(paths, out, suffixes=[".tok"], suffix=suffix, makes=FORMATS)
     options: dict[str, Any] = {"codebooks": codebooks, "original_rate": rate == "original"}
 

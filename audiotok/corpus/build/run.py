@@ -26,6 +26,7 @@ from audiotok.data.locator import normal_path
 from audiotok.data.manifest import listing_of
 from audiotok.data.recording import Recording
 from audiotok.data.sources.base import ALL, Split
+from audiotok.runtime.exported import is_exported
 from audiotok.tokens.tokenizer import Tokenizer
 
 log = logging.getLogger("audiotok")
@@ -154,7 +155,8 @@ def build(
     out, source = Path(out), listing_of(listing, kind, audio)
     if engine == "local" and not work.backend:  # other machines choose for themselves
         work = replace(work, backend=choose_backend(work.codec, work.device))
-    codec = shipped_codec(work.codec) or load_in_backend(work.codec, "cpu", work.backend or None)
+    light = None if is_exported(work.codec) else shipped_codec(work.codec)
+    codec = light or load_in_backend(work.codec, "cpu", work.backend or None)
     info = info_of(codec, listing, part, work.codebooks, audio)
     work = replace(work, fingerprint=codec.fingerprint)
     compared = ChangeCheck(listing, keep=keep_changed)

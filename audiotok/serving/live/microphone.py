@@ -22,6 +22,7 @@ import numpy as np
 
 from audiotok._platform.errors import Error
 from audiotok._platform.optional import optional_import
+from audiotok._platform.signals import DeferredInterrupts
 from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.stream import Stream
 from audiotok.serving.live.latency import Spread, Times
@@ -159,12 +160,14 @@ def loopback(
         )
 
     try:
-        with _explained(sound), ExitStack() as stack:
+        # Ctrl-C waits for the end of a step, so that the tokens are of all that was heard.
+        with DeferredInterrupts() as interrupts, _explained(sound), ExitStack() as stack:
             for device in devices:
                 stack.enter_context(device)
             while samples < seconds * rate:
                 try:
-                    piece = recorded.get(timeout=WAIT)
+                    with interrupts.allowed():
+                        piece = recorded.get(timeout=WAIT)
                 except queue.Empty:
                     raise MicrophoneError(f"the microphone gave nothing for {WAIT:g} s") from None
                 start = perf_counter()
