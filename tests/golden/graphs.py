@@ -1,6 +1,6 @@
 """Write the graphs that ship beside the weights of a codec, after its weights have changed.
 
-    python egs/ship_graphs.py [audiotok/codecs/weights/speech.safetensors]
+    python tests/golden/graphs.py [audiotok/codecs/weights/speech.safetensors]
 
 Prints how far they are from torch. Needs the extra `export`.
 """
