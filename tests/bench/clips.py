@@ -1,11 +1,12 @@
 """Speed of short and long clips through `codec.encode` and `codec.decode`, in another checkout too.
 
     python tests/bench/clips.py [CODEC ...] [--seconds 1-3 1 3 10 60] [--against CHECKOUT]
-        [--peer] [--threads N] [--cpu] [--rounds 3] [--json FILE]
+        [--backends onnx ...] [--peer] [--threads N] [--cpu] [--rounds 3] [--json FILE]
 
 `1-3` is twenty clips of 1 to 3 s; a number is clips of that length, 20 s of them or one. Each
 build runs in its own processes, which take turns; the fastest round of each counts, for a shared
-machine only ever slows down. Codes and samples of the builds are compared. `--peer` adds the
+machine only ever slows down. Codes and samples of the builds are compared, and `--backends` adds
+this build run by others than torch. `--peer` adds the
 package `encodec` (24 kHz, 8 codebooks, random weights) as its documentation runs it. Threads are
 torch's default unless given. A published codec has random weights.
 """
@@ -92,7 +93,10 @@ def ours(name: str) -> tuple[int, Task, Task]:
     from audiotok import load
     from audiotok._platform.registry import find_preset
 
-    if name == "speech":
+    name, _, backend = name.partition("/")
+    if backend:
+        codec: Any = load(name, backend=backend)
+    elif name == "speech":
         codec = load(name)
     else:
         kind, config = find_preset("codecs", name)
@@ -151,6 +155,7 @@ def apart(first: Path, second: Path) -> dict[str, str]:
 def compared(name: str, chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds of a codec in each build, and of the package, by task."""
     builds = {"this": (name, ROOT)}
+    builds |= {backend: (f"{name}/{backend}", ROOT) for backend in chosen.backends}
     builds |= {"against": (name, chosen.against)} if chosen.against else {}
     builds |= {PEER: (PEER, ROOT)} if chosen.peer else {}
     best: dict[str, dict[str, float]] = {build: {} for build in builds}
@@ -198,6 +203,7 @@ def main() -> None:
     options.add_argument("codecs", nargs="*", default=["speech"])
     options.add_argument("--seconds", nargs="+", default=["1-3", "1", "3", "10", "60"])
     options.add_argument("--against", type=Path, help="another checkout, for ratios")
+    options.add_argument("--backends", nargs="*", default=[], help="this build in these too")
     options.add_argument("--peer", action="store_true", help="the package encodec too")
     options.add_argument("--threads", type=int, help="those of torch's own choice if not given")
     options.add_argument("--cpu", action="store_true", help="count the processor's seconds")
