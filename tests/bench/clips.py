@@ -6,9 +6,9 @@
 `1-3` is twenty clips of 1 to 3 s; a number is clips of that length, 20 s of them or one. Each
 build runs in its own processes, which take turns; the fastest round of each counts, for a shared
 machine only ever slows down. Codes and samples of the builds are compared, and `--backends` adds
-this build run by others than torch. `--peer` adds the
-package `encodec` (24 kHz, 8 codebooks, random weights) as its documentation runs it. Threads are
-torch's default unless given. A published codec has random weights.
+this build run by others than torch. `--peer` adds the package `encodec` (24 kHz, 8 codebooks,
+random weights) as its documentation runs it. Threads are torch's default unless given. A published
+codec has random weights.
 """
 
 from __future__ import annotations
