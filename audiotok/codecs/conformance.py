@@ -179,11 +179,10 @@ def _batch(codec: Codec, audio: Audio) -> str:
     alone = [codec.encode(a) for a in audios]
     differ = 0
     for group in (1, len(audios)):
-        batch = codec.encode_batch(audios, **({} if _is_exported(codec) else {"group": group}))
+        batch = codec.encode_batch(audios, group=group)
         differ = sum(_differing(a, b) for a, b in zip(alone, batch, strict=True))
         _near_ties(differ, sum(a.frames for a in alone), f"in a batch, {group} at a time,")
-    group = {} if _is_exported(codec) else {"group": len(audios)}
-    decoded = codec.decode_batch(alone, **group)
+    decoded = codec.decode_batch(alone, group=len(audios))
     for one, tokens in zip(decoded, alone, strict=True):
         _close(one.samples, codec.decode(tokens).samples, "decoded in a batch")
     return f"{len(audios)} unlike lengths side by side: {differ} frames differ from those alone"

@@ -22,9 +22,10 @@ import numpy as np
 from audiotok._platform.atomic import atomic_file
 from audiotok._platform.console import one_line
 from audiotok._platform.errors import InputError
+from audiotok._platform.jsonfile import parse
 from audiotok.codecs.catalogue import WEIGHTS
 from audiotok.nn.pretrained.hub import cache_folder
-from audiotok.runtime.exported import is_exported, read_metadata
+from audiotok.runtime.exported import is_exported
 
 if TYPE_CHECKING:
     from audiotok.runtime.base import RunnableCodec
@@ -75,7 +76,7 @@ def fastest_backend(codec: str | Path, device: str, load: Load) -> str:
         return chosen or "torch"
     if "torch" not in there:
         return others[0]
-    key = _key(read_metadata(graphs), there)
+    key = _key(parse(graphs.read_bytes(), str(graphs)), there)
     row = _stored().get(key)
     known = row.get("backend") if isinstance(row, dict) else None
     return known if known in there else _measure(codec, key, others, load)

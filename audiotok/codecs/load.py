@@ -54,10 +54,23 @@ def load(
     name: str | None = None,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
-    backend: str,
+    backend: Literal["onnx", "openvino"],
     threads: int | None = None,
     precision: Precision = "float32",
 ) -> Exported: ...
+
+
+@overload
+def load(
+    name_or_path: str | Path = "speech",
+    *,
+    name: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    backend: str,
+    threads: int | None = None,
+    precision: Precision = "float32",
+) -> RunnableCodec[Any]: ...
 
 
 def load(
@@ -69,7 +82,7 @@ def load(
     backend: str = "torch",
     threads: int | None = None,
     precision: Precision = "float32",
-) -> Codec | Exported:
+) -> RunnableCodec[Any]:
     """Load a codec ready to use: by name, by the path of a checkpoint, or from an exported folder.
 
     Weights that neither ship nor are in the cache are downloaded (`hub`). A checkpoint may be of
@@ -181,7 +194,7 @@ def load_in_backend(codec: str, device: str, backend: str | None) -> RunnableCod
 
 
 @cache
-def _load_exported(codec: str, backend: str, device: str) -> Exported:
+def _load_exported(codec: str, backend: str, device: str) -> RunnableCodec[Any]:
     """Return the codec in a backend other than torch, the same instance each time."""
     return load(codec, backend=backend, device=device)
 

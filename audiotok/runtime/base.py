@@ -183,11 +183,12 @@ class RunnableCodec(Tokenizer, Generic[A]):
         rate: int | None = None,
         *,
         codebooks: int | None = None,
+        group: int | None = None,
     ) -> list[Tokens]:
         """Return the tokens of each recording; see `Codec.encode_batch`."""
         raise NotImplementedError
 
-    def decode_batch(self, batch: Sequence[TokensLike]) -> list[Audio]:
+    def decode_batch(self, batch: Sequence[TokensLike], *, group: int | None = None) -> list[Audio]:
         """Return the audio of each recording; see `Codec.decode_batch`."""
         raise NotImplementedError
 

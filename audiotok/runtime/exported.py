@@ -331,12 +331,16 @@ class Exported(RunnableCodec[np.ndarray]):
         rate: int | None = None,
         *,
         codebooks: int | None = None,
+        group: int | None = None,
     ) -> list[Tokens]:
-        """Encode recordings one after the other, as each by itself uses all cores of a CPU."""
+        """Encode recordings one after the other, as each by itself uses all cores of a CPU.
+
+        See `Codec.encode_batch`; whatever `group` is, no two run side by side.
+        """
         return [self.encode(recording, rate, codebooks=codebooks) for recording in recordings]
 
-    def decode_batch(self, batch: Sequence[TokensLike]) -> list[Audio]:
-        """Decode recordings one after the other."""
+    def decode_batch(self, batch: Sequence[TokensLike], *, group: int | None = None) -> list[Audio]:
+        """Decode recordings one after the other, as `encode_batch` does."""
         return [self.decode(tokens) for tokens in batch]
 
     def __repr__(self) -> str:

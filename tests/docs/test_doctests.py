@@ -176,7 +176,6 @@ GIVEN: dict[str, Callable[[], Any]] = {
     "audiotok.lm.layout.grammar": _layout,
     "audiotok.lm.layout.sequence": _layout,
     "audiotok.lm.packing": _packed,
-    "audiotok.runtime.batching_numpy": _exported,
     "audiotok.runtime.exported": _exported,
     "audiotok.runtime.stream": _stream,
     "audiotok.serving.client": _served,

@@ -248,6 +248,38 @@ def test_without_torch_a_codec_by_name_says_the_way_out():
     assert "give a folder that `audiotok export` wrote elsewhere" in said
 
 
+def test_without_torch_commands_run_the_codec_that_ships(tmp_path: Path):
+    """Encode, decode, streams and corpora: none of them imports torch where onnxruntime runs it."""
+    pytest.importorskip("onnxruntime")
+    recording = tmp_path / "in" / "a.flac"
+    recording.parent.mkdir()
+    recording.write_bytes((ROOT / "egs/data/reading.flac").read_bytes())
+    without_torch(
+        "import io, sys\n"
+        "from audiotok.cli.program import program\n"
+        "def run(*words):\n"
+        "    try: program()(list(words))\n"
+        "    except SystemExit as end: assert not end.code, words\n"
+        f"tok = {str(tmp_path / 'a.tok')!r}\n"
+        f"run('encode', {str(recording)!r}, '-o', tok, '--backend', 'onnx')\n"
+        "run('decode', tok, '--backend', 'onnx')\n"
+        "from audiotok.corpus.build.work import Work\n"
+        "from audiotok.corpus.build.worker import Worker\n"
+        "from audiotok.data.recording import Recording\n"
+        "worker = Worker(Work(codec='speech', backend='onnx'))\n"
+        f"(_, coded), = worker.all([(0, Recording.of_file({str(recording)!r}))])\n"
+        "assert coded.codes.shape == (8, 483), coded.error\n"
+        "from audiotok import Stream, load\n"
+        "from audiotok.serving.live.pipe import encode_pcm\n"
+        "codec = load('speech', backend='onnx')\n"
+        "encode_pcm(codec, io.BytesIO(bytes(6400)), io.BytesIO())\n"
+        "Stream.restore(codec, Stream(codec).snapshot())\n"
+    )
+    tokens = load("speech").encode(ROOT / "egs/data/reading.flac")
+    assert_same_tokens(Tokens.load(tmp_path / "a.tok"), tokens)
+    assert len(Audio.load(tmp_path / "a.wav")) == tokens.samples
+
+
 def test_without_torch_audio_is_read_resampled_and_written(tmp_path: Path):
     said = without_torch(
         "from audiotok.audio.reader import open_audio\n"

@@ -87,12 +87,12 @@ def serve(
     (Prometheus) are for machines. SIGTERM and Ctrl-C let sessions end; a second
     one ends them at once.
 
-    --backend onnx serves more clients than torch. A codec that is not exported
-    yet is exported when the server first starts with it, which takes a minute.
+    Where onnxruntime is installed it serves more clients than torch. A codec that
+    is not exported yet is exported when --backend onnx is first given with it.
 
     \b
     Examples:
-      audiotok serve --backend onnx
+      audiotok serve --threads 2
       AUDIOTOK_TOKEN=... audiotok serve --host 0.0.0.0 --cert cert.pem --key key.pem
     """
     from audiotok._platform.optional import optional_import
