@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,26 @@ def new_codec(recipe: Recipe) -> Codec:
         try:
             codec.load_state_dict(initial.state_dict())
         except RuntimeError as error:
-            text = " ".join(str(error).split())[:200]
-            raise InputError(f"train.start_from: {recipe.train.start_from}: {text}") from None
+            what = _difference(codec, initial) or " ".join(str(error).split())[:200]
+            raise InputError(f"train.start_from: {recipe.train.start_from}: {what}") from None
         codec.former_fingerprints = initial.former_fingerprints
     codec.split_weights()
     return codec
+
+
+def _difference(codec: Codec, initial: Codec) -> str:
+    """Return how the weights' codec differs from the recipe's; "" if sizes do not tell."""
+    if initial.name != codec.name:
+        return f"weights of {initial.name}, and the recipe's codec is {codec.name}"
+    wanted, given = asdict(codec.config), asdict(initial.config)
+    differing = [
+        f"{name} {given[name]} instead of {wanted[name]}"
+        for name in wanted
+        if given.get(name) != wanted[name]
+    ]
+    if not differing:
+        return ""
+    return f"other sizes ({', '.join(differing)}); give them in the recipe's [config]"
 
 
 def freeze(codec: Codec, parts: Sequence[str]) -> None:

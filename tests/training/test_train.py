@@ -451,7 +451,7 @@ def test_weights_to_start_from(recipe: Path, tmp_path: Path):
     assert_same(dict(run.modules.codec.state_dict()), dict(load(best).state_dict()))
     assert wrong(
         recipe, tmp_path / "third", f"train.start_from={best}", "config.size=8"
-    ).startswith(f"train.start_from: {best}: ")
+    ).startswith(f"train.start_from: {best}: other sizes (size ")
 
 
 def test_frozen_parts_keep_their_weights_and_codes(playing: Path, tmp_path: Path):
