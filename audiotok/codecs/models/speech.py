@@ -31,8 +31,8 @@ from audiotok.nn.layers.stft import Istft, Stft
 LEAST = {
     **dict.fromkeys(("encoder_blocks", "decoder_blocks", "semantic_blocks"), 2),
     **dict.fromkeys(("sample_rate", "encoder", "decoder", "kernel", "expansion", "window"), 1),
-    **dict.fromkeys(("heads", "latent", "codebooks", "size", "semantic", "semantic_encoder"), 1),
-    "frame_size": 2,
+    **dict.fromkeys(("heads", "latent", "codebooks", "semantic", "semantic_encoder"), 1),
+    **dict.fromkeys(("frame_size", "size"), 2),
 }
 
 
