@@ -1,9 +1,10 @@
 """Default threads beside one thread, on a free machine and on a busy one: time and output.
 
-    python tests/bench/busy.py [--minutes 10] [--load 2] [--rounds 3] [--json FILE]
+    python tests/bench/busy.py [--minutes 10] [--load 2] [--backends torch onnx] [--rounds 3]
+        [--json FILE]
 
-`audiotok encode` and `decode` of a long recording, by each backend that is installed, with the
-default number of threads and with `--threads 1`, in turns. Busy is a machine with so many processes
+`audiotok encode` and `decode` of a long recording by some backends, with the default number of
+threads and with `--threads 1`, in turns. Busy is a machine with so many processes
 that loop for ever as `--load` times its cores. Medians of the rounds; `seconds` are by the clock.
 """
 
@@ -19,7 +20,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -27,7 +27,6 @@ import numpy as np
 import soundfile
 from clips import RECORDING, ROOT, commit, machine
 
-LIBRARIES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 THREADS: dict[str, list[str]] = {"default": [], "one": ["--threads", "1"]}
 
 
@@ -88,6 +87,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--minutes", type=float, default=10)
     options.add_argument("--load", type=int, default=2, help="busy processes a core")
+    options.add_argument("--backends", nargs="+", default=["torch", "onnx"])
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--json", type=Path, help="file to write the results to")
     chosen = options.parse_args()
@@ -99,7 +99,7 @@ def main() -> None:
         size = int(chosen.minutes * 60 * rate)
         long = np.tile(wave, (1 + size // len(wave), 1))[:size]
         soundfile.write(folder / "long.flac", long, rate)
-        for backend in (n for n, library in LIBRARIES.items() if find_spec(library)):
+        for backend in chosen.backends:
             for state, busy in (("free", 0), (f"{loops} busy loops", loops)):
                 with load(busy):
                     rows = measured(backend, chosen.rounds, folder)
