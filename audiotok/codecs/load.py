@@ -123,8 +123,8 @@ def load(
     if str(dtype).removeprefix("torch.") not in ("None", "float32"):
         raise UsageError(
             f"dtype {dtype}: weights are float32, since others give other codes; torch.autocast "
-            "around reconstruct_tensors or codec(wave) trains faster, and backend='openvino' with "
-            "precision='bfloat16' encodes faster"
+            "around reconstruct_tensors or codec(wave) trains faster, precision='int8' decodes "
+            "faster, and backend='openvino' with precision='bfloat16' encodes faster"
         )
     if backend == "fastest":
         backend = choose_backend(name_or_path, str(device), precision)
