@@ -11,22 +11,15 @@ Source: Dettmers et al. 2022, arXiv:2208.07339, section 3.1 (vector-wise quantiz
 
 from __future__ import annotations
 
-from functools import cache
-from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from audiotok._platform.errors import Error, InputError
+from audiotok._platform.errors import InputError
 
 LARGEST = 127
-WORTH = 1.25  # times as fast as products of floats that those of integers have to be
-ROUNDS = 10
-
-
-class Int8Error(Error, ValueError):
-    """Error for 8-bit integers where they cannot be had, or gain nothing."""
+PRODUCT: Any = getattr(torch, "_int_mm", None)  # None: a torch without it
 
 
 class Int8Weight(NamedTuple):
@@ -62,57 +55,17 @@ def int8_linear(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Te
     scales = _scales(rows)
     integers = (rows / scales).round_().to(torch.int8)
     # One operation at a time: a fused one is rounded otherwise in some shapes.
-    y = torch._int_mm(integers, weight.values).float().mul_(weight.scales).mul_(scales)
+    y = PRODUCT(integers, weight.values).float().mul_(weight.scales).mul_(scales)
     return (y if bias is None else y.add_(bias)).view(*x.shape[:-1], -1)
 
 
-def check_int8() -> None:
-    """Raise unless this CPU multiplies 8-bit integers exactly, and faster than floats.
-
-    Raises:
-        Int8Error: it does not.
-    """
-    speed = _speed()
-    if not speed:
-        raise Int8Error("torch has no exact products of 8-bit integers on this CPU: use float32")
-    if speed < WORTH:
-        raise Int8Error(
-            f"linear maps in 8-bit integers are {speed:.2f} times as fast as in float32 on this "
-            "CPU, which is not worth their error: use float32"
-        )
-
-
-@cache
-def _speed() -> float:
-    """Return how many times as fast as in float32 a linear map is here; 0 if it is not exact."""
-    from audiotok.nn.linear import linear
-
-    rows, weight = torch.randn(128, 384), torch.randn(1152, 384)
-    integers = quantized(weight)
-    with torch.no_grad():
-        try:
-            if not _exact(1) or not _exact(64):
-                return 0.0
-            best = [float("inf")] * 2
-            for _ in range(ROUNDS):
-                for i, run in enumerate(
-                    (lambda: linear(rows, weight), lambda: int8_linear(rows, integers))
-                ):
-                    began = perf_counter()
-                    run()
-                    best[i] = min(best[i], perf_counter() - began)
-        except (RuntimeError, AttributeError):  # of a torch without this operation
-            return 0.0
-    return best[0] / best[1]
-
-
-def _exact(rows: int) -> bool:
+def is_exact(rows: int) -> bool:
     """Return whether a product of the largest integers is right: some CPUs saturate the sums."""
     x = torch.full((rows, 1152), LARGEST, dtype=torch.int8)
     x[:, 1::3] = -LARGEST
     weight = x[:1].expand(48, -1).T.contiguous()
     weight[:, 1::2] *= -1
-    return torch.equal(torch._int_mm(x, weight).long(), x.long() @ weight.long())
+    return torch.equal(PRODUCT(x, weight).long(), x.long() @ weight.long())
 
 
 def _scales(rows: Tensor) -> Tensor:

@@ -13,12 +13,13 @@ from sizes import made as small
 from audiotok import Audio, Stream, StreamBatch, load
 from audiotok._platform.console import UsageError
 from audiotok._platform.errors import InputError
+from audiotok.codecs import int8 as module
 from audiotok.codecs.export.folder import export
-from audiotok.codecs.int8 import decode_in_int8
+from audiotok.codecs.int8 import Int8Error, check_int8, decode_in_int8
 from audiotok.codecs.models.base import Codec
-from audiotok.nn import int8 as module
+from audiotok.nn import int8
 from audiotok.nn.derived import Derived
-from audiotok.nn.int8 import Int8Error, check_int8, int8_linear, quantized
+from audiotok.nn.int8 import int8_linear, quantized
 from audiotok.nn.linear import Linear
 from audiotok.runtime.exported import ExportError
 from audiotok.testing import (
@@ -179,9 +180,9 @@ def test_a_cpu_that_gains_nothing_is_refused(
 
 
 def test_sums_that_saturate_are_found(monkeypatch: pytest.MonkeyPatch):
-    product = torch._int_mm
-    monkeypatch.setattr(torch, "_int_mm", lambda x, y: product(x, y).clamp(-(2**15), 2**15))
-    assert not module._exact(64)
+    product = int8.PRODUCT
+    monkeypatch.setattr(int8, "PRODUCT", lambda x, y: product(x, y).clamp(-(2**15), 2**15))
+    assert not int8.is_exact(64)
 
 
 def test_other_devices_types_and_backends_are_refused():

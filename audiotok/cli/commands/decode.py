@@ -75,8 +75,9 @@ def decode(
     if codebooks is not None and codebooks < 1:
         raise show.UsageError(f"--codebooks {codebooks}: there is at least 1")
     limit_threads(threads)
+    engine: str | None = backend
     if backend is None and precision != "float32":
-        backend = choose_backend(codec or "speech", device, precision)
+        engine = choose_backend(codec or "speech", device, precision)
     elif jobs > 1 and backend is None:  # here, and not in each worker
         choose_backend(codec or "speech", device)
     planned = plan(paths, out, suffixes=[".tok"], suffix=suffix, makes=FORMATS)
@@ -85,7 +86,7 @@ def decode(
     # With several jobs the worker processes have the device; this one only checks files.
     own_device = device if jobs == 1 else "cpu"
     model_of = partial(
-        codec_for, codec=codec, device=own_device, backend=backend, precision=precision
+        codec_for, codec=codec, device=own_device, backend=engine, precision=precision
     )
 
     def done(source: Path, target: Path) -> bool:
@@ -94,8 +95,8 @@ def decode(
         return is_decoded(model_of(source), source, target, **options)
 
     if codec is not None:
-        checked(tokenizer(codec, device, backend, jobs, precision), codebooks)
-    build = partial(decoder, codec, device, backend, precision, force=force, **options)
-    imports = imports_of(backend)
+        checked(tokenizer(codec, device, engine, jobs, precision), codebooks)
+    build = partial(decoder, codec, device, engine, precision, force=force, **options)
+    imports = imports_of(engine)
     report = run(build, planned, done=done, jobs=jobs, verb="decoding", imports=imports)
     reported(report, "decoded", as_json)
