@@ -32,9 +32,9 @@ THREADS: dict[str, list[str]] = {"default": [], "one": ["--threads", "1"]}
 
 @contextmanager
 def load(loops: int) -> Iterator[None]:
-    """Keep so many processes busy."""
-    words = [sys.executable, "-c", "while True: pass"]
-    processes = [subprocess.Popen(words) for _ in range(loops)]
+    """Keep so many processes busy; they end with this one, however it ends."""
+    code = f"import os\nwhile os.getppid() == {os.getpid()}: sum(range(10**6))"
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(loops)]
     try:
         yield
     finally:
@@ -93,19 +93,6 @@ def main() -> None:
     chosen = options.parse_args()
     loops = chosen.load * (os.cpu_count() or 1)
     wave, rate = soundfile.read(RECORDING, dtype="float32", always_2d=True)
-    scores = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        size = int(chosen.minutes * 60 * rate)
-        long = np.tile(wave, (1 + size // len(wave), 1))[:size]
-        soundfile.write(folder / "long.flac", long, rate)
-        for backend in chosen.backends:
-            for state, busy in (("free", 0), (f"{loops} busy loops", loops)):
-                with load(busy):
-                    rows = measured(backend, chosen.rounds, folder)
-                for way, row in rows.items():
-                    scores[f"{way}, {backend}, {state}"] = row
-                    print(way, backend, state, {k: round(v, 2) for k, v in row.items()}, flush=True)
     about = {
         "command": "python tests/bench/busy.py "
         + " ".join(Path(word).name for word in sys.argv[1:]),
@@ -114,8 +101,22 @@ def main() -> None:
         "commit": commit(ROOT),
         "unit": f"{chosen.minutes:g} minutes of audio, whole commands; equal bytes: 1 is yes",
     }
-    if chosen.json:
-        chosen.json.write_text(json.dumps(about | {"scores": scores}, indent=1) + "\n", "utf-8")
+    scores = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        size = int(chosen.minutes * 60 * rate)
+        long = np.tile(wave, (1 + size // len(wave), 1))[:size]
+        soundfile.write(folder / "long.flac", long, rate)
+        for backend in chosen.backends:
+            for state, busy in ((f"{loops} busy loops", loops), ("free", 0)):
+                with load(busy):
+                    rows = measured(backend, chosen.rounds, folder)
+                for way, row in rows.items():
+                    scores[f"{way}, {backend}, {state}"] = row
+                    print(way, backend, state, {k: round(v, 2) for k, v in row.items()}, flush=True)
+                if chosen.json:
+                    content = json.dumps(about | {"scores": scores}, indent=1)
+                    chosen.json.write_text(content + "\n", "utf-8")
 
 
 if __name__ == "__main__":
