@@ -15,6 +15,7 @@ from audiotok.runtime.files import decode_file, encode_file
 from audiotok.tokens import TokenReader
 
 if TYPE_CHECKING:
+    from audiotok.runtime.backends.base import Precision
     from audiotok.runtime.base import RunnableCodec
     from audiotok.tokens.tokenizer import Tokenizer
 
@@ -32,7 +33,13 @@ def encoder(codec: str, device: str, backend: str | None = None, **options: Any)
     return lambda source, target: encode_file(model, source, target, **options).row()
 
 
-def tokenizer(codec: str, device: str, backend: str | None, jobs: int) -> Tokenizer:
+def tokenizer(
+    codec: str,
+    device: str,
+    backend: str | None,
+    jobs: int,
+    precision: Precision = "float32",
+) -> Tokenizer:
     """Return a codec that is loaded only as far as files are checked for it, or needed here.
 
     Where workers code, this process can do without torch if the codec ships. Another one it loads,
@@ -43,33 +50,44 @@ def tokenizer(codec: str, device: str, backend: str | None, jobs: int) -> Tokeni
         device: as for `load_in_backend`.
         backend: as for `load_in_backend`.
         jobs: number of processes that code; 1 for this one.
+        precision: as for `load`.
     """
     if jobs == 1:
-        return load_in_backend(codec, device, backend)
+        return load_in_backend(codec, device, backend, precision)
     light = None if is_exported(codec) else shipped_codec(codec)
-    return light or load_in_backend(codec, "cpu", backend)
+    return light or load_in_backend(codec, "cpu", backend, precision)
 
 
-def decoder(codec: str | None, device: str, backend: str | None = None, **options: Any) -> Job:
+def decoder(
+    codec: str | None,
+    device: str,
+    backend: str | None = None,
+    precision: Precision = "float32",
+    **options: Any,
+) -> Job:
     """Return the job of decoding a file.
 
     Args:
         codec: a name, a checkpoint or an exported folder; None for the codec that the file names.
         device: as for `load_in_backend`.
         backend: as for `load_in_backend`.
+        precision: as for `load`.
         options: as for `decode_file`.
     """
 
     def decode(source: Path, target: Path) -> dict[str, Any]:
-        return decode_file(
-            codec_for(source, codec, device, backend), source, target, **options
-        ).row()
+        model = codec_for(source, codec, device, backend, precision)
+        return decode_file(model, source, target, **options).row()
 
     return decode
 
 
 def codec_for(
-    tokens: Path, codec: str | None, device: str, backend: str | None = None
+    tokens: Path,
+    codec: str | None,
+    device: str,
+    backend: str | None = None,
+    precision: Precision = "float32",
 ) -> RunnableCodec[Any]:
     """Return the codec that decodes a .tok file; it is loaded once a process.
 
@@ -78,6 +96,7 @@ def codec_for(
         codec: a name, a checkpoint or an exported folder; None for the codec that the file names.
         device: as for `load_in_backend`.
         backend: as for `load_in_backend`.
+        precision: as for `load`.
 
     Raises:
         ValueError: the codec is unknown, or as `load_in_backend`.
@@ -91,7 +110,7 @@ def codec_for(
                 "those that are); give its checkpoint, its exported folder, or the code that makes "
                 "it (module:name), with --codec"
             )
-    return load_in_backend(codec, device, backend)
+    return load_in_backend(codec, device, backend, precision)
 
 
 def _known(name: str) -> bool:

@@ -44,6 +44,7 @@ def load(
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
     backend: Literal["torch"] = "torch",
+    precision: Precision = "float32",
 ) -> Codec: ...
 
 
@@ -104,13 +105,15 @@ def load(
             not exported yet is exported once, into the cache; that takes a minute or two. "fastest"
             is the one that is fastest here with equal codes (`fastest.fastest_backend`).
         threads: number of threads of a backend other than torch (one per core if None).
-        precision: precision of such a backend; "bfloat16" is OpenVINO's, and changes codes.
+        precision: "float32"; "int8" is torch's, where the decoder computes in 8-bit integers, which
+            changes no codes (`codecs.int8`); "bfloat16" is OpenVINO's, and changes codes.
 
     Raises:
         CheckpointError: no weights, or a file that does not fit; the message tells what to do.
         DeviceError: there is no such device here.
         ExportError: an exported folder that is damaged, or a codec that cannot be exported.
         HubError: weights that cannot be downloaded; the message tells which file to put where.
+        Int8Error: 8-bit integers cannot be had here, or gain nothing; the message tells why.
         ImportError: the backend's library is not installed; the message tells how to install it.
         UnknownPartError: no such name or backend; the message lists the known ones.
         UsageError: weights of another dtype than float32.
@@ -120,25 +123,30 @@ def load(
     if str(dtype).removeprefix("torch.") not in ("None", "float32"):
         raise UsageError(
             f"dtype {dtype}: weights are float32, since others give other codes; torch.autocast "
-            "around reconstruct_tensors or codec(wave) trains faster, and backend='openvino' with "
-            "precision='bfloat16' encodes faster"
+            "around reconstruct_tensors or codec(wave) trains faster, precision='int8' decodes "
+            "faster, and backend='openvino' with precision='bfloat16' encodes faster"
         )
     if backend == "fastest":
-        backend = choose_backend(name_or_path, str(device))
+        backend = choose_backend(name_or_path, str(device), precision)
     if backend == "torch":
+        if precision == "bfloat16":
+            raise UsageError("precision bfloat16: OpenVINO's; torch runs in float32 or int8")
         if is_exported(name_or_path):
             way = "load(..., backend='onnx'), or --backend onnx, runs it"
             raise ExportError(f"{name_or_path}: an exported codec, which torch does not run: {way}")
         try:
             from audiotok.codecs import checkpoint, external
+            from audiotok.codecs.int8 import decode_in_int8
             from audiotok.nn.device import usable_device
         except ImportError as error:
             way = "pip install torch, or give an exported codec and backend='onnx'"
             raise ExportError(f"{name_or_path}: needs torch ({error}): {way}") from None
         if external.is_import(name_or_path):
             device = usable_device(device)
-            return external.load_import(str(name_or_path)).eval().requires_grad_(False).to(device)
-        return checkpoint.load(name_or_path, name=name, device=device)
+            codec = external.load_import(str(name_or_path)).eval().requires_grad_(False).to(device)
+        else:
+            codec = checkpoint.load(name_or_path, name=name, device=device)
+        return decode_in_int8(codec) if precision == "int8" else codec
     kind = find("backends", backend)
     if str(device) != "cpu":
         raise ExportError(f"backend {backend} runs on the CPU, not on {device}")
@@ -156,47 +164,63 @@ def load(
     return Exported(description, kind(files, threads=threads, precision=precision), weights)
 
 
-def choose_backend(name_or_path: str | Path, device: str = "cpu") -> str:
-    """Return the name of the fastest backend here with equal codes; see `fastest_backend`."""
+def choose_backend(
+    name_or_path: str | Path, device: str = "cpu", precision: Precision = "float32"
+) -> str:
+    """Return the name of the fastest backend here with equal codes; see `fastest_backend`.
+
+    Args:
+        name_or_path: as for `load`.
+        device: device to run on.
+        precision: "int8", which only torch has; else it is chosen among all backends.
+    """
+    if precision == "int8":
+        return "torch"
     return fastest_backend(name_or_path, device, lambda path, name: load(path, backend=name))
 
 
 @cache
-def load_once(codec: str, device: str) -> Codec:
+def load_once(codec: str, device: str, precision: Precision = "float32") -> Codec:
     """Return the torch codec of a name or checkpoint, the same instance throughout this process.
 
     Args:
         codec: name or path, as for `load`.
         device: device on which to place it.
+        precision: as for `load`.
 
     Raises:
         CheckpointError: it does not exist, or is damaged.
         DeviceError: there is no such device here.
     """
-    return load(codec, device=device)
+    return load(codec, device=device, precision=precision)
 
 
-def load_in_backend(codec: str, device: str, backend: str | None) -> RunnableCodec[Any]:
+def load_in_backend(
+    codec: str, device: str, backend: str | None, precision: Precision = "float32"
+) -> RunnableCodec[Any]:
     """Return the codec of a name or path in a backend, the same instance throughout this process.
 
     Args:
         codec: name or path, as for `load`.
         device: device on which to place it.
         backend: name of the backend; the fastest if None (`fastest.fastest_backend`).
+        precision: as for `load`.
 
     Raises:
         ValueError: as `load_once`, or the backend cannot run it.
     """
-    backend = backend or choose_backend(codec, device)
+    backend = backend or choose_backend(codec, device, precision)
     if backend == "torch":
-        return load_once(codec, device)
-    return _load_exported(codec, backend, device)
+        return load_once(codec, device, precision)
+    return _load_exported(codec, backend, device, precision)
 
 
 @cache
-def _load_exported(codec: str, backend: str, device: str) -> RunnableCodec[Any]:
+def _load_exported(
+    codec: str, backend: str, device: str, precision: Precision
+) -> RunnableCodec[Any]:
     """Return the codec in a backend other than torch, the same instance each time."""
-    return load(codec, backend=backend, device=device)
+    return load(codec, backend=backend, device=device, precision=precision)
 
 
 def _exported(name_or_path: str | Path, name: str | None) -> Path:

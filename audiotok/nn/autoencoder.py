@@ -43,6 +43,8 @@ class Network(nn.Module):
         fills_up: whether silence may follow a recording without changing any of its codes. If not,
             the network handles the end itself (`finish_latent`, `finish_wave`), as published codecs
             do that mirror the last samples or have a long look-ahead.
+        precision: "float32"; or "int8" where the decoder computes in 8-bit integers
+            (`codecs.int8`), which changes no codes.
         encoder: layer from waves to latents, one latent per frame.
         quantizer: quantizer from latents to codes and back.
         decoder: layer from latents to waves.
@@ -56,6 +58,7 @@ class Network(nn.Module):
     block: int = 128
     first_frames: int = 1
     fills_up: bool = True
+    precision: str = "float32"
     encoder: Layer
     quantizer: Quantizer
     decoder: Layer

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok.nn.derived import Derived
+from audiotok.nn.int8 import Int8Weight, int8_linear, quantized
+
 FEWEST_ROWS = 8  # with fewer, MKL is faster
 LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # None: torch without oneDNN
 
@@ -19,11 +22,21 @@ WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"  # vectors of 512 bit
 
 
 class Linear(nn.Linear):
-    """Linear map as `nn.Linear`, with the same parameters, computed by `linear`."""
+    """Linear map as `nn.Linear`, with the same parameters, computed by `linear`.
+
+    Attributes:
+        int8: integers of the weights, by which it is computed without gradients; None by default.
+            The parameters stay, and with gradients they are used.
+    """
+
+    int8: Derived[Int8Weight] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input @ weight.T + bias`."""
-        return linear(input, self.weight, self.bias)
+        if self.int8 is None or torch.is_grad_enabled():
+            return linear(input, self.weight, self.bias)
+        weight = self.int8.of((self.weight,), lambda: quantized(self.weight))
+        return int8_linear(input, weight, self.bias)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -171,6 +171,7 @@ class Exported(RunnableCodec[np.ndarray]):
         self.plan = _plan_of(metadata)
         self.graphs = graphs
         self.name = metadata["codec"]
+        self.precision = graphs.precision
         self.sample_rate = metadata["sample_rate"]
         self.frame_size = self.plan.frame_size
         self.channels = self.plan.channels

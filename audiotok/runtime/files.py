@@ -239,7 +239,8 @@ def _comment(codec: Tokenizer, header: Header, codebooks: int | None) -> str:
     """Return the comment of a decoded file, where its format can hold one."""
     kept = min(len(header.sizes), codebooks or len(header.sizes))
     weights = f"{header.fingerprint} {codec.decoder_fingerprint}"
-    return f"decoded by audiotok: {header.codec} {weights}, {kept} codebooks"
+    precision = "" if codec.precision == "float32" else f", {codec.precision}"
+    return f"decoded by audiotok: {header.codec} {weights}, {kept} codebooks{precision}"
 
 
 def _waves(

@@ -29,10 +29,9 @@ class NetworkExecutor:
         device: device of its weights.
     """
 
-    kind = "torch"
-
     def __init__(self, network: Network, device: torch.device) -> None:
         self.network = network
+        self.kind = "torch" if network.precision == "float32" else f"torch, {network.precision}"
         self.device = device
         self.plan = Plan(
             frame_size=network.frame_size,

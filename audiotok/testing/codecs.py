@@ -67,7 +67,9 @@ def assert_cuttable(codec: RunnableCodec[Any], audio: Audio, *, examples: int = 
     for_all(check, sizes, sizes, examples=examples)
 
 
-def assert_conversations(codec: RunnableCodec[Any], audio: Audio, *, most: int = 1) -> None:
+def assert_conversations(
+    codec: RunnableCodec[Any], audio: Audio, *, most: int = 1, tolerance: float = 1e-4
+) -> None:
     """Assert that streams give a recording's codes: alone, side by side, restored in the middle.
 
     A frame at a time may round otherwise than blocks, so that near-ties may differ; but streams
@@ -77,6 +79,7 @@ def assert_conversations(codec: RunnableCodec[Any], audio: Audio, *, most: int =
         codec: codec whose `latency` is finite, in torch or exported.
         audio: recording at the codec's rate, of two frames at least.
         most: number of frames that may differ from those of the recording.
+        tolerance: largest difference of decoded samples, over the largest sample.
     """
     tokens, executor = codec.encode(audio), codec.executor
     frame, half = codec.frame_size, len(audio) // 2
@@ -101,8 +104,8 @@ def assert_conversations(codec: RunnableCodec[Any], audio: Audio, *, most: int =
     decoded = executor.numpy(executor.join([one.decode(tokens), one.finish_decode()], 1))
     wave = codec.decode(tokens).samples.numpy()
     assert decoded.shape[1] == tokens.frames * frame, "a stream gives other lengths"
-    far = float(np.abs(decoded[:, : len(audio)] - wave).max())
-    assert far <= 1e-4 * max(1.0, float(np.abs(wave).max())), f"a stream sounds {far:.1e} different"
+    far, peak = (float(np.abs(x).max()) for x in (decoded[:, : len(audio)] - wave, wave))
+    assert far <= tolerance * max(1.0, peak), f"a stream sounds {far:.1e} different"
 
 
 def assert_batches(codec: RunnableCodec[Any], audios: Sequence[Audio]) -> None:

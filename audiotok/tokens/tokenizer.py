@@ -73,6 +73,7 @@ class Tokenizer:
         former_fingerprints: older fingerprints, whose tokens have the same codes.
         semantic_codebooks: number of codebooks, from the first, that are distilled from a teacher
             of what is said (`Tokens.semantic`); 0 if none is.
+        precision: precision in which it computes, as of `load`.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Tokenizer:
     channels: int
     former_fingerprints: tuple[str, ...] = ()
     semantic_codebooks: int = 0
+    precision: str = "float32"
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -6,9 +6,9 @@
 `1-3` is twenty clips of 1 to 3 s; a number is clips of that length, 20 s of them or one. Each
 build runs in its own processes, which take turns; the fastest round of each counts, for a shared
 machine only ever slows down. Codes and samples of the builds are compared, and `--backends` adds
-this build run by others than torch. `--peer` adds the package `encodec` (24 kHz, 8 codebooks,
-random weights) as its documentation runs it. Threads are torch's default unless given. A published
-codec has random weights.
+this build run by others than torch, or in another precision (`torch:int8`). `--peer` adds the
+package `encodec` (24 kHz, 8 codebooks, random weights) as its documentation runs it. Threads are
+torch's default unless given. A published codec has random weights.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def ours(name: str) -> tuple[int, Task, Task]:
 
     name, _, backend = name.partition("/")
     if backend:
-        codec: Any = load(name, backend=backend)
+        backend, _, precision = backend.partition(":")
+        codec: Any = load(name, backend=backend, precision=precision or "float32")  # pyright: ignore
     elif name == "speech":
         codec = load(name)
     else:
@@ -203,7 +204,9 @@ def main() -> None:
     options.add_argument("codecs", nargs="*", default=["speech"])
     options.add_argument("--seconds", nargs="+", default=["1-3", "1", "3", "10", "60"])
     options.add_argument("--against", type=Path, help="another checkout, for ratios")
-    options.add_argument("--backends", nargs="*", default=[], help="this build in these too")
+    options.add_argument(
+        "--backends", nargs="*", default=[], help="this build in these too: onnx, torch:int8"
+    )
     options.add_argument("--peer", action="store_true", help="the package encodec too")
     options.add_argument("--threads", type=int, help="those of torch's own choice if not given")
     options.add_argument("--cpu", action="store_true", help="count the processor's seconds")

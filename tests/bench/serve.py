@@ -2,6 +2,7 @@
 
     python tests/bench/serve.py --clients 10 20 40 --seconds 10
     python tests/bench/serve.py --clients 1 4 --recordings 16
+    python tests/bench/serve.py --clients 30 40 50 60 80 --against CHECKOUT --rounds 3 --json FILE
 
 One server process; all clients in this one, on raw sockets, each at its own pace and phase. A frame
 is late when its answer takes longer than a frame lasts. Memory is that of the server's process.
@@ -10,6 +11,10 @@ With `--recordings` it is measured what so many clients that send recordings (li
 after the other, take from those who are live: the answers that live clients get in so many
 seconds, without and with them, by turns. Each live client sends its next frame when the last one is
 answered: once in real time at most, once as fast as that goes.
+
+With `--against` the server of another checkout takes turns with this one's, for the same client.
+What counts is the median of the rounds of the 99th percentile of the delays, and how many clients
+each holds within 20 ms.
 """
 
 from __future__ import annotations
@@ -26,11 +31,13 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import torch
+from clips import commit, machine
 
 from audiotok.audio.audio import Audio
 from audiotok.serving.live.latency import spread
@@ -196,11 +203,14 @@ async def answers(
 
 
 @contextlib.contextmanager
-def serving(options: argparse.Namespace) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
+def serving(
+    options: argparse.Namespace, checkout: Path = ROOT
+) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
     """A server in a process of its own, its host and its port."""
     command = [sys.executable, "-m", "audiotok", "serve", "--port", "0", "--clients", "1000"]
     command += ["--gather-ms", str(options.gather), "--threads", str(options.threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    environment["PYTHONPATH"] = str(checkout)
     command += ["--codec", options.codec, "--backend", options.backend]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as server,
@@ -266,9 +276,11 @@ def get(host: str, port: int, path: str) -> str:
         return answer.read().decode()
 
 
-def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
-    """One server, so many clients."""
-    with serving(options) as (server, host, port):
+def measured(
+    clients: int, seconds: float, options: argparse.Namespace, checkout: Path = ROOT
+) -> dict[str, float]:
+    """The delays of one server with so many clients, and what it needs for them."""
+    with serving(options, checkout) as (server, host, port):
         hello = json.loads(get(host, port, "/healthz"))
         memory = value(get(host, port, "/metrics"), "resident_bytes")
         audio = Audio.load(SPEECH).resample(16000).samples
@@ -304,6 +316,43 @@ def measured(clients: int, seconds: float, options: argparse.Namespace) -> None:
         f"{(after.user - before.user + after.system - before.system) / wall:.0%} of a core",
         flush=True,
     )
+    return {
+        "p99, ms": 1000 * float(np.percentile(delays, 99)),
+        "median, ms": 1000 * float(np.median(delays)),
+        "CPU of a frame, ms": float(each[0]),
+    }
+
+
+def compared(options: argparse.Namespace) -> None:
+    """This build's server and another's in turns, and the numbers of clients that they hold."""
+    builds = {"before": options.against.resolve(), "now": ROOT}
+    scores: dict[str, dict[str, float]] = {}
+    held: dict[str, int] = dict.fromkeys(builds, 0)
+    for clients in options.clients:
+        rounds: dict[str, list[dict[str, float]]] = {build: [] for build in builds}
+        for _ in range(options.rounds):
+            for build, checkout in builds.items():
+                rounds[build].append(measured(clients, options.seconds, options, checkout))
+        row = scores[f"{clients} conversations"] = {}
+        for build, facts in rounds.items():
+            for name in facts[0]:
+                row[f"{build}, {name}"] = round(float(np.median([one[name] for one in facts])), 3)
+            if row[f"{build}, p99, ms"] <= 20:
+                held[build] = max(held[build], clients)
+        print(f"{clients} conversations: {row}", flush=True)
+    scores["conversations within 20 ms"] = {**held, "ratio": held["now"] / max(1, held["before"])}
+    print(scores["conversations within 20 ms"])
+    if options.json:
+        words = ("CHECKOUT" if a == str(options.against) else Path(a).name for a in sys.argv[1:])
+        about = {
+            "command": "python tests/bench/serve.py " + " ".join(words),
+            "machine": f"{machine()}, clients on the same cores",
+            "date": datetime.now(timezone.utc).date().isoformat(),
+            "commit": commit(ROOT),
+            "before": commit(options.against),
+            "unit": "delay of a frame there and back, medians; of all threads",
+        }
+        options.json.write_text(json.dumps(about | {"scores": scores}, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:
@@ -317,14 +366,20 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=0, help="clients beside the live ones")
     parser.add_argument("--mode", default="encode", help="of recordings: encode or both")
     parser.add_argument("--repeat", type=int, default=1, help="with --recordings")
+    parser.add_argument("--against", type=Path, help="another checkout, whose server takes turns")
+    parser.add_argument("--rounds", type=int, default=3, help="with --against")
+    parser.add_argument("--json", type=Path, help="with --against: file to write the results to")
     options = parser.parse_args()
     cpu = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[:1]
     print(f"{cpu or platform.processor()}, {os.cpu_count()} cores, torch {torch.__version__}")
+    if options.against:
+        return compared(options)
     for clients in options.clients:
         if options.recordings:
             disturbed(clients, options)
         else:
             measured(clients, options.seconds, options)
+    return None
 
 
 if __name__ == "__main__":

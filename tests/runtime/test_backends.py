@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from sizes import SIZES, SMALL, TINY, made, spread
 
 from audiotok import Audio, Tokens, load
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import UnknownPartError
 from audiotok.audio.resample import Resampler
 from audiotok.audio.resample_numpy import NumpyResampler as Bare
@@ -31,6 +33,7 @@ from audiotok.codecs.export.graphs import stepwise, whole
 from audiotok.codecs.models import encodec
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.speech import Speech
+from audiotok.runtime.backends import openvino
 from audiotok.runtime.backends.torch import Torch
 from audiotok.runtime.exported import METADATA, Exported, ExportError
 from audiotok.runtime.graph_executor import GraphExecutor
@@ -293,3 +296,12 @@ def test_without_torch_audio_is_read_resampled_and_written(tmp_path: Path):
     made = Audio.load(tmp_path / "a.wav")
     assert int(said) == len(made) == len(right)
     assert (made.samples - right.samples).abs().max() < 2 / 32768
+
+
+def test_a_cpu_without_bfloat16_says_so(monkeypatch: pytest.MonkeyPatch):
+    core = SimpleNamespace(get_property=lambda *_: ["FP32", "INT8"])
+    library = SimpleNamespace(Core=lambda: core)
+    monkeypatch.setattr(openvino, "optional_import", lambda *_, **__: library)
+    graphs = openvino.Openvino({"encoder": Path("encoder.onnx")}, precision="bfloat16")
+    with pytest.raises(InputError, match="this CPU has no bfloat16"):
+        graphs.run("encoder", {})

@@ -44,6 +44,10 @@ Backend = Annotated[
         help="Library that runs the codec. Default: the fastest with equal codes, measured once."
     ),
 ]
+Precision = Annotated[
+    Literal["float32", "int8"],
+    typer.Option(help="Precision of the decoder; int8 is faster on many CPUs, and torch's."),
+]
 TorchOr = Annotated[
     Literal["torch", "onnx", "openvino"],
     typer.Option("--backend", help="Library that runs the codec."),

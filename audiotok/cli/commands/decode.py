@@ -18,6 +18,7 @@ from audiotok.cli.commands.base import (
     Json,
     Out,
     Paths,
+    Precision,
     Threads,
     checked,
     limit_threads,
@@ -45,6 +46,7 @@ def decode(
     suffix: Annotated[
         str, typer.Option("--format", help="Audio format of the output: wav, flac, ogg, mp3 ...")
     ] = "wav",
+    precision: Precision = "float32",
     backend: Backend = None,
     device: Device = "cpu",
     jobs: Jobs = 1,
@@ -73,22 +75,28 @@ def decode(
     if codebooks is not None and codebooks < 1:
         raise show.UsageError(f"--codebooks {codebooks}: there is at least 1")
     limit_threads(threads)
-    if jobs > 1 and backend is None:  # here, and not in each worker
+    engine: str | None = backend
+    if backend is None and precision != "float32":
+        engine = choose_backend(codec or "speech", device, precision)
+    elif jobs > 1 and backend is None:  # here, and not in each worker
         choose_backend(codec or "speech", device)
     planned = plan(paths, out, suffixes=[".tok"], suffix=suffix, makes=FORMATS)
     options: dict[str, Any] = {"codebooks": codebooks, "original_rate": rate == "original"}
 
     # With several jobs the worker processes have the device; this one only checks files.
     own_device = device if jobs == 1 else "cpu"
+    model_of = partial(
+        codec_for, codec=codec, device=own_device, backend=engine, precision=precision
+    )
 
     def done(source: Path, target: Path) -> bool:
         if force or not target.exists():
             return False
-        return is_decoded(codec_for(source, codec, own_device, backend), source, target, **options)
+        return is_decoded(model_of(source), source, target, **options)
 
     if codec is not None:
-        checked(tokenizer(codec, device, backend, jobs), codebooks)
-    build = partial(decoder, codec, device, backend, force=force, **options)
-    imports = imports_of(backend)
+        checked(tokenizer(codec, device, engine, jobs, precision), codebooks)
+    build = partial(decoder, codec, device, engine, precision, force=force, **options)
+    imports = imports_of(engine)
     report = run(build, planned, done=done, jobs=jobs, verb="decoding", imports=imports)
     reported(report, "decoded", as_json)

@@ -15,6 +15,7 @@ from audiotok.cli.commands.base import (
     Device,
     Force,
     Json,
+    Precision,
     Threads,
     checked,
     limit_threads,
@@ -28,6 +29,7 @@ def roundtrip(
     out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")] = Path("roundtrip"),
     codec: CodecName = "speech",
     codebooks: Codebooks = None,
+    precision: Precision = "float32",
     backend: Backend = None,
     device: Device = "cpu",
     threads: Threads = None,
@@ -44,7 +46,7 @@ def roundtrip(
     from audiotok.evaluation.roundtrip import roundtrip as work
 
     limit_threads(threads)
-    model = checked(load_in_backend(codec, device, backend), codebooks)
+    model = checked(load_in_backend(codec, device, backend, precision), codebooks)
     result = work(model, path, out, codebooks=codebooks, force=force)
     if as_json:
         show.as_json(result)

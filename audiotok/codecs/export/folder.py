@@ -66,6 +66,8 @@ def export(
         ImportError: onnx, onnxscript or onnxruntime is not installed; the message tells how to
             install it.
     """
+    if codec.precision != "float32":
+        raise ExportError(f"{codec.name} is loaded in {codec.precision}: load it in float32")
     for library in ("onnx", "onnxscript", "onnxruntime"):
         optional_import(library, extra="export")
     out = Path(out)

@@ -279,4 +279,5 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
     def __repr__(self) -> str:
         size = f"{self.parameters_total / 1e6:.1f} M parameters"
         identity = "no weights" if self.device.type == "meta" else self.fingerprint
-        return f"<{self.facts()}, {size}, {identity} on {self.device}>"
+        decoder = "" if self.precision == "float32" else f", decoder in {self.precision}"
+        return f"<{self.facts()}, {size}, {identity} on {self.device}{decoder}>"

@@ -27,10 +27,22 @@ from audiotok.nn.layers.fold import CausalFold, Unfold
 from audiotok.nn.layers.parallel import LevelNorm, Parallel
 from audiotok.nn.layers.stft import Istft, Stft
 
+# Least values of `Config`; blocks are two, since attention stands between the first and the last.
+LEAST = {
+    **dict.fromkeys(("encoder_blocks", "decoder_blocks", "semantic_blocks"), 2),
+    **dict.fromkeys(("sample_rate", "encoder", "decoder", "kernel", "expansion", "window"), 1),
+    **dict.fromkeys(("heads", "latent", "codebooks", "semantic", "semantic_encoder"), 1),
+    **dict.fromkeys(("frame_size", "size"), 2),
+}
+
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes of `Speech`."""
+    """Sizes of `Speech`.
+
+    Raises:
+        ValueError: sizes that no network has.
+    """
 
     sample_rate: int = 16000  # Hz
     frame_size: int = 320  # samples in a frame: 50 frames/s
@@ -52,6 +64,23 @@ class Config:
     semantic_blocks: int = 4  # ConvNeXt blocks in it
     quantizer: str = "rvq"  # name of any quantizer
     quantizer_options: dict[str, Any] = field(default_factory=dict)  # its options by name
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            if (value := getattr(self, name)) < least:
+                raise InputError(f"{name}={value}: must be at least {least}")
+        if self.fold < 1 or self.frame_size % self.fold:
+            raise InputError(
+                f"fold={self.fold}: a frame of {self.frame_size} samples must divide into so many "
+                "spectra"
+            )
+        if self.frame_size == self.fold:
+            raise InputError(f"fold={self.fold}: spectra of 1 sample; 2 are the least")
+        if not 0 <= self.semantic_features < self.latent:
+            raise InputError(
+                f"semantic_features={self.semantic_features}: 0 or more, and fewer than the "
+                f"latent's {self.latent}"
+            )
 
 
 def _body(width: int, blocks: int, config: Config) -> list[Layer]:
@@ -75,16 +104,6 @@ class Speech(Codec):
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
         self.frame_size = config.frame_size
-        if config.fold < 1 or config.frame_size % config.fold:
-            raise InputError(
-                f"fold={config.fold}: a frame of {config.frame_size} samples must divide into so "
-                "many spectra"
-            )
-        if not 0 <= config.semantic_features < config.latent:
-            raise InputError(
-                f"semantic_features={config.semantic_features}: 0 or more, and fewer than the "
-                f"latent's {config.latent}"
-            )
         hop = config.frame_size // config.fold
         # The windows of encoder and decoder are two spectra wide and centred on their spectrum.
         self.look_ahead = hop // 2

@@ -11,7 +11,7 @@ import numpy as np
 
 from audiotok._platform.errors import InputError
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8"]
 Arrays = Mapping[str, np.ndarray]
 
 _threads: int | None = None  # number of threads in this process, as far as it was set
@@ -39,7 +39,7 @@ class Backend:
         threads: number of threads that a graph may use; if None, the number set by `limit_threads`
             or else that of cores.
         precision: precision of the computation. "bfloat16" is for processors that support it, and
-            changes codes.
+            changes codes; "int8" is torch's.
 
     Attributes:
         precisions: precisions that the backend supports.
@@ -60,7 +60,8 @@ class Backend:
     ) -> None:
         if precision not in self.precisions:
             known = ", ".join(self.precisions)
-            raise InputError(f"backend {type(self).__name__.lower()} runs in {known}")
+            name = type(self).__name__.lower()
+            raise InputError(f"backend {name} runs in {known}, not in {precision}")
         self.graphs = dict(graphs)
         self.threads = _threads if threads is None else threads
         self.precision = precision

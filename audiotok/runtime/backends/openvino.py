@@ -27,8 +27,11 @@ class Openvino(Backend):
         }
         if self.threads:
             properties["INFERENCE_NUM_THREADS"] = str(self.threads)
+        core = library.Core()
+        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if self.precision == "bfloat16" and "BF16" not in able:  # it would run in float32 unsaid
+            raise InputError("this CPU has no bfloat16, which it needs to be faster: use float32")
         try:
-            core = library.Core()
             model = core.read_model(file)
             _replace_argmin(library.opset13, model)
             return core.compile_model(model, "CPU", properties)
