@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,6 +57,7 @@ class AudioLocator:
         error: reason why there is no audio to open, where the listing already shows it.
         copy: path of a file with the bytes that are meant, made by `stored`.
         permitted: whether the command may run: the user said so.
+        listed: the path, command or cut as the listing has it, where `absolute` has changed it.
     """
 
     name: str
@@ -71,6 +74,7 @@ class AudioLocator:
     error: str = ""
     copy: str = field(default="", repr=False)
     permitted: bool = field(default=False, repr=False)
+    listed: str = field(default="", repr=False)
 
     def __post_init__(self):
         """Raise ValueError unless the part and the channel are possible ones."""
@@ -97,6 +101,26 @@ class AudioLocator:
         plain = self.data is None and not self.offset and self.size is None
         return plain and bool(self.path) and not is_url(self.path)
 
+    def absolute(self, folder: str = "") -> AudioLocator:
+        """Return the locator that means the same audio in every working directory.
+
+        A relative path becomes an absolute one, in a cut of Lhotse too, and a command begins by
+        changing to the folder. The name stays, and `as_listed` returns the locator as it was.
+
+        Args:
+            folder: the folder that relative paths start from; the working directory if empty.
+        """
+        for name, absolute in _ABSOLUTE.items():
+            value = getattr(self, name)
+            if value and not self.listed and (changed := absolute(value, folder)) != value:
+                return replace(self, **{name: changed, "listed": value})
+        return self
+
+    def as_listed(self) -> AudioLocator:
+        """Return the locator as the listing has it, before `absolute`."""
+        changed = next((name for name in _ABSOLUTE if getattr(self, name)), "")
+        return replace(self, **{changed: self.listed, "listed": ""}) if self.listed else self
+
 
 def is_url(path: str) -> bool:
     """Return whether a path is a URL for fsspec: `s3://...` is one, `C:\\...` is not."""
@@ -108,6 +132,49 @@ def normal_path(path: str) -> str:
     if is_url(path) or re.match(r"[a-z]{2,}:", path):  # hf:NAME is no path
         return path.rstrip("/")
     return os.path.normpath(path)
+
+
+def absolute_path(listing: str, folder: str = "") -> str:
+    """Return the path or URL of a listing as it is in every working directory.
+
+    Args:
+        listing: the path; a URL stays as it is, and so does a dataset of a hub (`hf:NAME`).
+        folder: the folder that a relative path starts from; the working directory if empty.
+    """
+    kind = re.match(r"[a-z]{2,}:", listing)
+    if kind is None:
+        return _absolute_file(normal_path(listing), folder)
+    inside = _absolute_file(listing[kind.end() :], folder)
+    is_folder = not is_url(listing) and Path(re.split("[:@]", inside)[0]).is_dir()
+    return kind[0] + inside if is_folder else listing
+
+
+def _absolute_file(path: str, folder: str) -> str:
+    """Return the absolute path of a file; a URL and `-` as they are."""
+    return path if path == "-" or is_url(path) else os.path.join(folder or Path.cwd(), path)  # noqa: PTH118
+
+
+def _absolute_command(command: str, folder: str) -> str:
+    """Return a shell command that changes to the folder before anything else."""
+    return f"cd {shlex.quote(folder or str(Path.cwd()))} || exit\n{command}"
+
+
+def _absolute_cut(cut: str, folder: str) -> str:
+    """Return the JSON of a cut in which the sources of all recordings are absolute."""
+    value = parse(cut, "a cut")
+    for each in _sources(value):
+        path, kind = str(each["source"]), each.get("type")
+        if kind == "command":
+            each["source"] = _absolute_command(path, folder)
+        elif path.startswith("pipe:"):
+            each["source"] = "pipe:" + _absolute_command(path.removeprefix("pipe:"), folder)
+        elif kind == "file":
+            each["source"] = _absolute_file(path, folder)
+    return cut if value == parse(cut, "a cut") else json.dumps(value, ensure_ascii=False)
+
+
+# Where audio may be, each with the function that makes it absolute.
+_ABSOLUTE = {"path": _absolute_file, "command": _absolute_command, "cut": _absolute_cut}
 
 
 @contextmanager
@@ -254,7 +321,7 @@ def _from_lhotse(locator: AudioLocator, commands: bool) -> Source:
     except CommandError:
         raise
     except Exception as error:  # lhotse passes on any exception of its readers
-        why = " ".join(str(error).split())[:300]
+        why = _as_listed(" ".join(str(error).split()), locator)[:300]
         raise AudioFileError(f"{locator.name}: lhotse cannot load it ({why})") from None
     chunks = iter([np.ascontiguousarray(samples.T)])
     rate, length = int(cut.sampling_rate), samples.shape[1]
@@ -263,19 +330,25 @@ def _from_lhotse(locator: AudioLocator, commands: bool) -> Source:
 
 def _has_command(cut: Any) -> bool:
     """Return whether a source in a cut, at any depth, is or may be a shell command."""
+    for each in _sources(cut):
+        if "channels" in each and each.get("type") not in SOURCES:
+            return True
+        if isinstance(each["source"], str) and each["source"].startswith("pipe:"):
+            return True
+    return False
+
+
+def _sources(cut: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects in a cut, at any depth, that have a `source`."""
     pending = [cut]
     while pending:
         each = pending.pop()
         if isinstance(each, dict):
-            source = each.get("source")
-            if "channels" in each and source is not None and each.get("type") not in SOURCES:
-                return True
-            if isinstance(source, str) and source.startswith("pipe:"):
-                return True
+            if each.get("source") is not None:
+                yield each
             pending.extend(each.values())
         elif isinstance(each, list):
             pending.extend(each)
-    return False
 
 
 def may_be_transient(error: Exception, locator: AudioLocator) -> bool:
@@ -300,9 +373,23 @@ def may_be_transient(error: Exception, locator: AudioLocator) -> bool:
 
 def reason(error: Exception, locator: AudioLocator) -> str:
     """Return why a recording has no codes, in one line that is the same on every machine."""
-    text = one_line(error)
+    text = _as_listed(one_line(error), locator)
     if isinstance(error, MemoryError):
         text = "not enough memory"
     elif not isinstance(error, (Error, ValueError, OSError, ImportError)):
         text = f"{type(error).__name__}: {text[:300]}"
     return text.removeprefix(f"{locator.name}: ")
+
+
+def _as_listed(text: str, locator: AudioLocator) -> str:
+    """Return a message with the paths of a locator as the listing has them."""
+    listed = locator.as_listed()
+    if locator.cut:
+        both = (_sources(parse(each.cut, each.name)) for each in (locator, listed))
+        pairs = [(now["source"], before["source"]) for now, before in zip(*both, strict=True)]
+    else:
+        pairs = [(locator.path, listed.path)]
+    for now, before in pairs:
+        if now != before:
+            text = text.replace(str(now), str(before))
+    return text

@@ -122,6 +122,16 @@ class Recording:
         cells = None if self.cells is None else {**self.cells, **more}
         return replace(self, fields={**self.fields, **more}, cells=cells)
 
+    def absolute(self, folder: str = "") -> Recording:
+        """Return the recording that is the same in every working directory.
+
+        Its id, its name and its digest stay.
+
+        Args:
+            folder: the folder that relative paths start from; the working directory if empty.
+        """
+        return replace(self, locator=self.locator.absolute(folder))
+
     def open(self) -> AbstractContextManager[Source]:
         """Open the audio for reading by blocks, as a context manager; see `locator.opened`."""
         return opened(self.locator)
@@ -213,9 +223,9 @@ def digest_of(recording: Recording) -> bytes:
     """Return 8 bytes that identify a recording, by which builds notice a changed listing.
 
     Builds store them, so the text that is hashed does not depend on the name of the locator's
-    class.
+    class, nor on whether its path was made absolute.
     """
-    locator = replace(recording.locator, data=None)
+    locator = replace(recording.locator.as_listed(), data=None)
     shown = ", ".join(f"{f.name}={getattr(locator, f.name)!r}" for f in fields(locator) if f.repr)
     row = sorted(recording.fields.items(), key=lambda pair: pair[0])
     text = f"({recording.id!r}, Place({shown}), {row!r})"

@@ -12,12 +12,13 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from audiotok.audio import walk as files
 from audiotok.audio.decoders import AUDIO
-from audiotok.data.locator import ListingError, is_url, reading
+from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
 from audiotok.data.recording import Recording
 
 Split = tuple[int, int]  # part i of n
@@ -55,6 +56,70 @@ class Listing:
             ListingError: it cannot be read; the message names the line where there is one.
         """
         raise NotImplementedError
+
+    def files(self, path: str, part: Split = ALL) -> list[str]:
+        """Return the container files of part i of n, in order, whose recordings are `items`.
+
+        Whoever shares them out need not read the audio in them. The list is empty where the source
+        is not made of containers, or has fewer of them than there are parts; `items` lists it then.
+
+        Args:
+            path: path or URL of the listing.
+            part: the part to list, as (i, n).
+
+        Raises:
+            ListingError: the listing cannot be read, or names no file.
+        """
+        return []
+
+    def items_of(self, path: str, file: str) -> Iterator[Recording]:
+        """Yield the recordings of one container, in order.
+
+        Args:
+            path: path or URL of the listing.
+            file: one of `files`.
+
+        Raises:
+            ListingError: it cannot be read.
+        """
+        raise NotImplementedError
+
+    def absolute_items_of(self, path: str, file: str, folder: str) -> Iterator[Recording]:
+        """Yield the recordings of one container, for a process in another working directory.
+
+        They have absolute paths, and the ids, names and digests of `items_of`.
+
+        Args:
+            path: path or URL of the listing.
+            file: one of `files`, as `files` returned it in the working directory `folder`.
+            folder: that folder.
+        """
+        there = AudioLocator("", file).absolute(folder)
+        for recording in self.items_of(path, there.path):
+            locator = recording.locator
+            if locator.path == there.path:
+                locator = replace(locator, listed=there.listed)
+            yield replace(recording, locator=locator.absolute(folder))
+
+
+class Containers(Listing):
+    """A source whose audio lies in container files; a subclass lists and reads them."""
+
+    costly = True
+
+    def containers(self, path: str) -> list[str]:
+        """Return all container files of a listing, in order."""
+        raise NotImplementedError
+
+    def files(self, path: str, part: Split = ALL) -> list[str]:
+        """See `Listing.files`."""
+        files, rest = by_file(self.containers(path), part)
+        return files if rest == ALL else []
+
+    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
+        """See `Listing.items`."""
+        files, rest = by_file(self.containers(path), part)
+        yield from every((item for file in files for item in self.items_of(path, file)), rest)
 
 
 def every(items: Iterable[Any], part: Split) -> Iterator[Any]:

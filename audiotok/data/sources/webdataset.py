@@ -17,15 +17,7 @@ from audiotok.audio.decoders import AUDIO
 from audiotok.audio.folder import TEXTS, is_timed
 from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
 from audiotok.data.recording import Recording
-from audiotok.data.sources.base import (
-    ALL,
-    Listing,
-    Split,
-    by_file,
-    every,
-    files_of,
-    length_of,
-)
+from audiotok.data.sources.base import Containers, files_of, length_of
 
 _TARS = (".tar", ".tar.gz", ".tgz")
 # As in the webdataset library, a sample's name ends at the first dot of the last part of a path,
@@ -37,7 +29,7 @@ _FIELDS = {"cls": "class", "spk": "speaker"}  # fields of the row by extension
 _READ = ("json", *_TEXTS, *_FIELDS)
 
 
-class Webdataset(Listing):
+class Webdataset(Containers):
     """Samples of tar files: `x.flac` with `x.json`, `x.txt` ...; the id is the members' name.
 
     The source is one tar file, a folder of them, a glob, or a range as in `shard-{000..099}.tar`,
@@ -46,7 +38,6 @@ class Webdataset(Listing):
     """
 
     description = "WebDataset tar files: one, a folder, a glob, or shard-{000..099}.tar"
-    costly = True
     chooses = True
 
     @classmethod
@@ -56,11 +47,13 @@ class Webdataset(Listing):
             return True
         return not is_url(path) and Path(path).is_dir() and any(Path(path).glob("*.tar"))
 
-    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
-        """See `Listing.items`."""
-        files, rest = by_file(files_of(path, _TARS), part)
-        samples = (sample for file in files for sample in _samples(file))
-        for sample in every(samples, rest):
+    def containers(self, path: str) -> list[str]:
+        """See `Containers.containers`."""
+        return files_of(path, _TARS)
+
+    def items_of(self, path: str, file: str) -> Iterator[Recording]:
+        """See `Listing.items_of`."""
+        for sample in _samples(file):
             yield _item(sample, self.audio)
 
 
