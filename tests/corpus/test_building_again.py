@@ -28,7 +28,7 @@ from audiotok.corpus.build import BuildSummary, build
 from audiotok.corpus.build import run as running
 from audiotok.corpus.build import worker as staging
 from audiotok.corpus.build.executors.local import Local
-from audiotok.corpus.build.work import Work
+from audiotok.corpus.build.work import Outcome, Work
 from audiotok.corpus.build.worker import Worker
 from audiotok.corpus.change import merge
 from audiotok.corpus.check import is_sound
@@ -48,7 +48,8 @@ class Here(Local):
         stage = Worker(work)
         for task in tasks:
             if task is not None:
-                yield from stage.all([task])
+                for number, coded in stage.all([task]):
+                    yield Outcome(number, coded)
         stage.close()
 
 

@@ -89,6 +89,13 @@ def build(
     engine: Annotated[
         str, typer.Option(help="Executor: local processes, or ray for a Ray cluster.")
     ] = "local",
+    address: Annotated[
+        str,
+        typer.Option(
+            help="Address of the Ray cluster, HOST:PORT or auto. Default: $RAY_ADDRESS, else the "
+            "cluster of this machine, which is started if none runs."
+        ),
+    ] = "",
     commands: Annotated[
         bool, typer.Option("--commands", help="Allow shell commands in the listing. Read it first.")
     ] = False,
@@ -146,6 +153,7 @@ def build(
         out,
         work,
         engine=engine,
+        address=address,
         workers=jobs,
         most_bad=most_bad,
         force=force,

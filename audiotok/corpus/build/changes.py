@@ -19,7 +19,12 @@ NAMED = 3  # changed files that a message names
 
 def chained(chain: str, item: Recording) -> str:
     """Return the hash of a listing up to an item, given the hash up to the previous item."""
-    return hashlib.blake2b(chain.encode() + digest_of(item), digest_size=8).hexdigest()
+    return linked(chain, digest_of(item))
+
+
+def linked(chain: str, digest: bytes) -> str:
+    """Return the hash of a listing up to an item, given the item's digest (`digest_of`)."""
+    return hashlib.blake2b(chain.encode() + digest, digest_size=8).hexdigest()
 
 
 def other_listing(listing: str, count: int) -> CorpusError:

@@ -230,13 +230,13 @@ class Pool:
             member.alone = member.alone and bool(member.hand)
         elif not progress.add(outcome.index):
             return
-        yield outcome._replace(node=member.handle.node)
+        yield replace(outcome, node=member.handle.node)
         self._close(member, outcome.number)
 
     def _ended(self, member: _Member, end: End) -> Iterator[Event]:
         member.unlisted.discard(end.number)
         self.containers[end.number].count = end.count
-        yield end._replace(node=member.handle.node)
+        yield replace(end, node=member.handle.node)
         self._close(member, end.number)
 
     def _close(self, member: _Member, number: int) -> None:
@@ -270,7 +270,7 @@ class Pool:
             else:
                 events = self._suspect(task, death, alone=member.alone)
             for outcome in events:
-                yield outcome._replace(node=node)
+                yield replace(outcome, node=node)
 
     def _suspect(self, task: Task, death: WorkerDied, *, alone: bool) -> Iterator[Outcome]:
         """Try a recording once more by itself, or give it up."""
@@ -290,7 +290,7 @@ class Pool:
             key = (number, progress.next.index)
             self.deaths[key] += 1
             if self.deaths[key] >= DEATHS:
-                given_up = progress.next._replace(coded=_given_up(death))
+                given_up = replace(progress.next, coded=_given_up(death))
                 progress.add(given_up.index)
                 yield given_up
         elif not lost:

@@ -16,22 +16,22 @@ from audiotok._platform.registry import find
 from audiotok.codecs.catalogue import shipped_codec
 from audiotok.codecs.load import choose_backend, load_in_backend
 from audiotok.corpus.base import CorpusError, CorpusInfo
-from audiotok.corpus.build.changes import ChangeCheck, chained, other_listing
+from audiotok.corpus.build.changes import ChangeCheck
+from audiotok.corpus.build.executors.base import BuildExecutor
 from audiotok.corpus.build.folder import finished
-from audiotok.corpus.build.progress import BuildProgress
+from audiotok.corpus.build.order import Containers, Order, Recordings
+from audiotok.corpus.build.progress import BuildProgress, NodeSummary
 from audiotok.corpus.build.state import State
-from audiotok.corpus.build.work import EncodedRecording, Task, Work
+from audiotok.corpus.build.work import Outcome, Work
 from audiotok.corpus.write import SHARD_BYTES
 from audiotok.data.locator import normal_path
 from audiotok.data.manifest import listing_of
-from audiotok.data.recording import Recording
-from audiotok.data.sources.base import ALL, Split
+from audiotok.data.sources.base import ALL, Listing, Split
 from audiotok.runtime.exported import is_exported
 from audiotok.tokens.tokenizer import Tokenizer
 
 log = logging.getLogger("audiotok")
 
-WAITING_BYTES = 1 << 28  # bytes of codes that wait for an earlier recording
 BAD = 0.1  # share of the recordings that may fail
 FIRST = 200  # recordings that must be done before the share of failures is checked
 
@@ -51,6 +51,7 @@ class BuildSummary:
     run_seconds: float = 0.0
     took: float = 0.0  # seconds
     busy: float = 0.0  # share of the processes' time spent computing
+    nodes: tuple[NodeSummary, ...] = ()  # machines of a cluster
 
     @property
     def speed(self) -> float:
@@ -73,6 +74,8 @@ class BuildSummary:
             facts["speed"] = f"{self.speed:,.1f}x real time, processes {self.busy:.0%} busy"
         else:
             facts["this run"] = "nothing left to do"
+        if len(self.nodes) > 1:
+            facts |= {f"node {node.name}": node.words(self.took) for node in self.nodes}
         return facts
 
 
@@ -111,6 +114,7 @@ def build(
     kind: str = "auto",
     audio: str = "",
     engine: str = "local",
+    address: str = "",
     workers: int = 0,
     part: Split = ALL,
     limit: int = SHARD_BYTES,
@@ -131,6 +135,7 @@ def build(
         kind: kind of the listing; "auto" chooses by the path.
         audio: column, or member of a sample, that is the audio, where there are several.
         engine: name of an executor, see `audiotok.corpus.build.executors`.
+        address: address of the cluster, of an executor that runs on one.
         workers: number of processes; one per core, or one per device, if 0.
         part: (i, n) for each n-th recording, or file of recordings, from the i-th on.
         limit: bytes of codes in a shard.
@@ -166,23 +171,22 @@ def build(
         if earlier.quarantined:
             log.warning("%s: without %d recordings; see quarantine.tsv", out, earlier.quarantined)
         return _summary(out, earlier)
-    runner = find("executors", engine)()
-    workers = workers or runner.workers(work)
-    # Number of recordings between the next to be committed and the next to be started.
-    window = max(runner.window, 4 * workers * work.prefetch)
+    runner = find("executors", engine)(address)
+    count = workers or runner.workers(work)
     with State(out, info, limit=limit, force=force) as state, _with_scratch(work) as work:
         if state.finished:
             return _summary(out, state.finished)
-        queue = _Queue(state, source.items(listing, part), compared, window)
-        with BuildProgress(console, workers, state.next) as watch:
+        order = _order(state, compared, source, part, runner, count)
+        with BuildProgress(console, count, state.next) as watch:
             watch.total(source, listing, part)
-            outcomes = runner.run(work, queue.tasks(), workers)
-            with closing(outcomes):  # pyright: ignore[reportArgumentType]
-                for number, coded in outcomes:
-                    watch.outcome(coded.busy)
-                    for item, encoded, fault in queue.put(number, coded):
-                        seconds = encoded.samples / info.sample_rate
-                        watch.committed(seconds, bool(fault))
+            events = runner.run(work, order.tasks(), workers)
+            with closing(events):  # pyright: ignore[reportArgumentType]
+                for event in events:
+                    if isinstance(event, Outcome):
+                        watch.outcome(event.coded.busy, runner.active)
+                    for item, outcome, fault in order.put(event):
+                        seconds = outcome.coded.samples / info.sample_rate
+                        watch.committed(seconds, bool(fault), outcome.node)
                         if fault:
                             error(f"{item.locator.name}: {fault}", console=console)
                             _stop_if_too_many(state, most_bad)
@@ -193,10 +197,34 @@ def build(
             raise _too_many(state, most_bad)
         info = state.finish()
     summary = _summary(out, info)
-    counts = (summary.recordings + summary.quarantined - queue.before, watch.seconds)
     return replace(
-        summary, run_recordings=counts[0], run_seconds=counts[1], took=watch.took, busy=watch.busy
+        summary,
+        run_recordings=summary.recordings + summary.quarantined - order.before,
+        run_seconds=watch.seconds,
+        took=watch.took,
+        busy=watch.busy,
+        nodes=watch.nodes,
     )
+
+
+def _order(
+    state: State,
+    compared: ChangeCheck,
+    source: Listing,
+    part: Split,
+    runner: BuildExecutor,
+    workers: int,
+) -> Order:
+    """Return the order of a build: by container where there is one for every worker."""
+    listing = compared.listing
+    files = source.files(listing, part)
+    if files and len(files) >= workers:
+
+        def ahead() -> int:
+            return 2 * max(workers, runner.active)
+
+        return Containers(state, compared, source, listing, files, ahead)
+    return Recordings(state, compared, source.items(listing, part), runner.window)
 
 
 @contextmanager
@@ -207,64 +235,6 @@ def _with_scratch(work: Work) -> Iterator[Work]:
             yield replace(work, scratch=folder)
     else:
         yield work
-
-
-class _Queue:
-    """Tasks on their way to the executor, and outcomes to be put back into the listing's order."""
-
-    def __init__(
-        self, state: State, items: Iterator[Recording], compared: ChangeCheck, window: int
-    ) -> None:
-        self.state = state
-        self.items = items
-        self.compared = compared
-        self.window = window
-        self.stopped = False  # a recording could not be read for now, so no task is started
-        self.before = state.next
-        self.started: dict[int, tuple[Recording, str]] = {}  # started, not committed
-        self.outcomes: dict[int, EncodedRecording] = {}
-        self.waiting_bytes = 0
-
-    def tasks(self) -> Iterator[Task | None]:
-        """Yield the remaining tasks of the listing; None while too many outcomes wait."""
-        chain, number, before = "", -1, self.state.looks(0, self.before)
-        for number, item in enumerate(self.items):
-            chain = chained(chain, item)
-            if number < self.before:
-                self.compared.item(item, before[number])
-                if number == self.before - 1:
-                    if chain != self.state.chain:
-                        break
-                    self.compared.say()
-                continue
-            while not self.stopped and (
-                len(self.started) >= self.window or self.waiting_bytes >= WAITING_BYTES
-            ):
-                yield None
-            if self.stopped:
-                return
-            locator = replace(item.locator, data=None)
-            self.started[number] = (replace(item, locator=locator), chain)
-            yield number, item
-        if number < self.before - 1 or (number == self.before - 1 and chain != self.state.chain):
-            raise other_listing(self.compared.listing, self.before)
-
-    def put(
-        self, number: int, coded: EncodedRecording
-    ) -> Iterator[tuple[Recording, EncodedRecording, str]]:
-        """Add an outcome, and commit all that are next: yields item, outcome and fault of each."""
-        self.outcomes[number] = coded
-        self.waiting_bytes += coded.codes.nbytes
-        self.stopped = self.stopped or coded.passing
-        while (coded := self.outcomes.pop(self.state.next, None)) is not None:  # pyright: ignore
-            item, chain = self.started.pop(self.state.next)
-            self.waiting_bytes -= coded.codes.nbytes
-            if coded.passing:
-                raise CorpusError(
-                    f"{item.locator.name}: {coded.error}; this may pass, so it is not left out: "
-                    "run the same again when it can be read, and the build goes on from here"
-                )
-            yield item, coded, self.state.commit(item, coded, chain)
 
 
 def _stop_if_too_many(state: State, most: float) -> None:

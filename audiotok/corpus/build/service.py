@@ -124,8 +124,8 @@ class Service:
             error = ""
             skipped = count
             try:
-                path = container.path or container.file
-                for index, item in enumerate(container.source.items_of(container.listing, path)):
+                where = (container.listing, container.file, container.folder)
+                for index, item in enumerate(container.source.absolute_items_of(*where)):
                     if index >= skipped:
                         self._item(number, container, index, item)
                         count = index + 1
@@ -141,7 +141,8 @@ class Service:
         """Put a recording of a container into the worker as soon as there is room."""
         if index < container.first or index in container.done:
             return
-        listed = _listed(container, item)
+        light = replace(item, locator=replace(item.locator, data=None))
+        listed = Listed(light, digest_of(light))
         if not container.coded:
             self.send([("done", Outcome(number, EncodedRecording(), index, listed))])
             return
@@ -154,12 +155,3 @@ class Service:
         if careful:
             self.send([("next", Outcome(number, EncodedRecording(), index, listed))])
         self.worker.put((number, index, listed), item)
-
-
-def _listed(container: Container, item: Recording) -> Listed:
-    """Return the item as its container is spelled where the build runs, without the bytes."""
-    locator = replace(item.locator, data=None)
-    if locator.path == container.path:
-        locator = replace(locator, path=container.file)
-    item = replace(item, locator=locator)
-    return Listed(item, digest_of(item))

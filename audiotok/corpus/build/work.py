@@ -1,8 +1,8 @@
 """Work of a build as processes exchange it: options, tasks and outcomes; torch is not needed.
 
-    task        a recording, or a container: a file of which a worker lists the recordings itself
-    outcome     one of each recording, known by the number of its task and its index in it (0 where
-                the task is one recording)
+task        a recording, or a container: a file of which a worker lists the recordings itself
+outcome     one of each recording, known by the number of its task and its index in it (0 where
+            the task is one recording)
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ class Work:
         return 2 * self.readers if self.batch_size == 1 else 4 * self.batch_size
 
 
-
 @dataclass(frozen=True)
 class Container:
     """A file of recordings that a worker lists and encodes, as a tar file or a table of bytes.
@@ -72,22 +71,22 @@ class Container:
         source: reader of its kind of listing.
         listing: path of the listing.
         file: the file, as the listing spells it.
+        folder: folder that relative paths start from.
         first: index of the first recording to return; those before are listed only.
         done: indices of later recordings that are not to be returned either.
         careful: number of recordings from `first` on that are encoded one at a time and announced
             before, so that the one that ends the process is known.
         coded: whether to encode; else the outcomes have no codes, only item and digest.
-        path: the file as a worker on another machine finds it; `file` if empty.
     """
 
     source: Listing
     listing: str
     file: str
+    folder: str
     first: int = 0
     done: frozenset[int] = frozenset()
     careful: int = 0
     coded: bool = True
-    path: str = ""
 
 
 Task = tuple[int, Recording | Container]
@@ -105,7 +104,8 @@ class EncodedRecording:
     audio: int = 0  # 64-bit hash of the samples at the codec's rate
     busy: float = 0.0  # seconds of processor time since the worker's last outcome
     passing: bool = False  # whether the error is transient
-    missing: str = ""  # path of a file that the worker's machine does not have
+    missing: str = ""  # path of its file, or of a folder, that the worker's machine does not have
+    apart: bool = False  # whether that is a folder
     input: FileStamp = UNSEEN  # stamp of its file
 
 
@@ -116,7 +116,8 @@ class Listed(NamedTuple):
     digest: bytes  # of `digest_of`
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True)
+class Outcome:
     """Outcome of a recording, as an executor returns it."""
 
     number: int  # of the task
@@ -126,7 +127,8 @@ class Outcome(NamedTuple):
     node: str = ""  # machine that encoded it
 
 
-class End(NamedTuple):
+@dataclass(frozen=True)
+class End:
     """End of the listing of a container."""
 
     number: int  # of the task

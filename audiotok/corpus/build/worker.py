@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ log = logging.getLogger("audiotok")
 LONG = 60  # seconds; a longer recording is read in blocks
 
 Key = Hashable  # by which a recording and its outcome are known
+
 
 @dataclass
 class _Ready:
@@ -139,12 +141,11 @@ class Worker:
                         input=ready.input,
                         passing=ready.passing,
                         missing=ready.missing,
+                        apart=ready.missing != ready.item.locator.local,
                     ),
                 )
 
-    def all(
-        self, tasks: Iterable[tuple[Key, Recording]]
-    ) -> list[tuple[Key, EncodedRecording]]:
+    def all(self, tasks: Iterable[tuple[Key, Recording]]) -> list[tuple[Key, EncodedRecording]]:
         """Return the outcomes of some recordings."""
         count = 0
         for key, item in tasks:
@@ -260,8 +261,11 @@ class Worker:
 
 
 def _missing(path: str) -> str:
-    """Return the path of a file if this machine does not have it, else ""."""
-    return path if path and look(path) == MISSING else ""
+    """Return the highest part of a path that this machine does not have; "" if it has the file."""
+    missing = ""
+    while path and look(path) == MISSING:
+        missing, path = path, str(Path(path).parent)
+    return missing
 
 
 def _coded(

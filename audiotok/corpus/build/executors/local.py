@@ -51,8 +51,9 @@ class _Processes(Launcher):
         return process
 
     def wait(self, handles: Sequence[WorkerHandle], seconds: float) -> Sequence[WorkerHandle]:
-        by_pipe = {handle.pipe: handle for handle in handles if isinstance(handle, _Process)}
-        return [by_pipe[pipe] for pipe in wait(list(by_pipe), seconds) if pipe in by_pipe]
+        processes = [handle for handle in handles if isinstance(handle, _Process)]
+        pipes = wait([process.pipe for process in processes], seconds)
+        return [process for process in processes if process.pipe in pipes]
 
     def stop(self, handles: Sequence[WorkerHandle]) -> None:
         for process in self.alive:  # all at once, as each takes a moment

@@ -38,7 +38,7 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.corpus.build.executors.base import BuildExecutor
 from audiotok.corpus.build.pool import Launcher, Pool, WorkerDied, WorkerHandle
-from audiotok.corpus.build.work import Container, Event, Task, Work
+from audiotok.corpus.build.work import Event, Task, Work
 from audiotok.data.recording import Recording
 
 log = logging.getLogger("audiotok")
@@ -234,7 +234,11 @@ class _Handle(WorkerHandle):
         self.call = actor.messages.remote()
 
     def give(self, tasks: Sequence[Task]) -> None:
-        self.actor.put.remote(pickle.dumps([(number, _absolute(what)) for number, what in tasks]))
+        absolute = [
+            (number, what.absolute() if isinstance(what, Recording) else what)
+            for number, what in tasks
+        ]
+        self.actor.put.remote(pickle.dumps(absolute))
 
     def receive(self) -> list[tuple[str, object]]:
         ray = self.actors.ray
@@ -267,13 +271,6 @@ def _where(error: BaseException) -> str:
     return f"node {found[1]}: " if found else ""
 
 
-def _absolute(what: Recording | Container) -> Recording | Container:
-    """Return a recording or container with a path that does not depend on the current folder."""
-    if isinstance(what, Recording):
-        return what.absolute()
-    return replace(what, listing=absolute_path(what.listing), path=absolute_path(what.file))
-
-
 def _files_of(codec: str) -> dict[str, np.ndarray]:
     """Return the bytes of a checkpoint's files by relative path; none if it is a name."""
     from audiotok.codecs.checkpoint import is_path
@@ -283,9 +280,7 @@ def _files_of(codec: str) -> dict[str, np.ndarray]:
         return {}
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     names = [file.relative_to(path.parent).as_posix() for file in files]
-    return {
-        name: np.fromfile(file, np.uint8) for name, file in zip(names, files, strict=True)
-    }
+    return {name: np.fromfile(file, np.uint8) for name, file in zip(names, files, strict=True)}
 
 
 class _Actor:
@@ -342,7 +337,8 @@ class _Actor:
         """Write the files of the checkpoint, and return the path that stands for it."""
         import ray
 
-        for name, content in ray.get(self.files).items():
+        files: Any = ray.get(self.files)
+        for name, content in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             content.tofile(path)
