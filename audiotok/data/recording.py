@@ -219,14 +219,19 @@ def key_of(recordings: Sequence[Recording], *more: int) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+_DIGESTED = [each.name for each in fields(AudioLocator) if each.repr]
+
+
 def digest_of(recording: Recording) -> bytes:
     """Return 8 bytes that identify a recording, by which builds notice a changed listing.
 
     Builds store them, so the text that is hashed does not depend on the name of the locator's
     class, nor on whether its path was made absolute.
     """
-    locator = replace(recording.locator.as_listed(), data=None)
-    shown = ", ".join(f"{f.name}={getattr(locator, f.name)!r}" for f in fields(locator) if f.repr)
+    locator = recording.locator.as_listed()
+    shown = ", ".join(
+        [f"{name}={None if name == 'data' else getattr(locator, name)!r}" for name in _DIGESTED]
+    )
     row = sorted(recording.fields.items(), key=lambda pair: pair[0])
     text = f"({recording.id!r}, Place({shown}), {row!r})"
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()

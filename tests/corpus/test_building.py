@@ -546,7 +546,7 @@ def test_ray_gives_the_same_bytes_though_a_worker_is_killed(tmp_path: Path):
     workers = [
         int(folder.name)
         for folder in Path("/proc").iterdir()
-        if folder.name.isdigit() and b"ray::MapWorker" in _command_line(folder)
+        if folder.name.isdigit() and b"ray::_Actor" in _command_line(folder)
     ]
     os.kill(workers[0], signal.SIGKILL)
     out, err = running.communicate(timeout=500)

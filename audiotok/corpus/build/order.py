@@ -57,6 +57,9 @@ class Order:
         """Add an outcome, and commit all that are next."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Release what waits."""
+
     def _stamps(self) -> Iterator[FileStamp]:
         """Yield the stamps of the recordings committed in earlier runs."""
         for first in range(0, self.before, STAMPS):
@@ -232,7 +235,9 @@ class Containers(Order):
         if event.number > self.front:
             if isinstance(event, Outcome):
                 self._look(event)
-            self.waiting.setdefault(event.number, _Waiting()).add(event)
+            if event.number not in self.waiting:
+                self.waiting[event.number] = _Waiting()
+            self.waiting[event.number].add(event)
         elif event.number == self.front:
             yield from self._take(event)
             while self.end and self.end.count == self.index:
@@ -269,7 +274,13 @@ class Containers(Order):
             self.front += len(self.files)
             self.end = None
             self.early = {}
-            self.waiting = {}
+            self.close()
+
+    def close(self) -> None:
+        """See `Order.close`."""
+        for waiting in self.waiting.values():
+            waiting.file.close()
+        self.waiting = {}
 
     def _next_container(self, end: End) -> None:
         if end.error:

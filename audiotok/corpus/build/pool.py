@@ -29,6 +29,7 @@ from audiotok.corpus.build.work import (
     End,
     Event,
     Outcome,
+    Sent,
     Task,
     Work,
 )
@@ -65,7 +66,7 @@ class WorkerHandle:
 
     node: str = ""
 
-    def give(self, tasks: Sequence[Task]) -> None:
+    def give(self, tasks: Sequence[Sent]) -> None:
         """Send tasks; that it has died shows when its messages are received."""
         raise NotImplementedError
 
@@ -210,6 +211,7 @@ class Pool:
                 yield from self._done(member, content)
             elif kind == "next" and isinstance(content, Outcome):
                 self.containers[content.number].next = content
+                member.handle.give([(content.number, None)])
             elif kind == "end" and isinstance(content, tuple):
                 yield from self._ended(member, End(*content))
             elif kind == "ready":
@@ -252,7 +254,7 @@ class Pool:
         self.members.remove(member)
         if not member.started:
             self.unready += 1
-            if self.unready > (DEATHS if death.lost else 0):
+            if self.unready > (DEATHS + len(self.members) if death.lost else 0):
                 why = f"a starting process ended{death.how} (out of memory?); start fewer"
                 raise InputError(why)
             return

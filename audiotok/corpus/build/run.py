@@ -177,7 +177,7 @@ def build(
         if state.finished:
             return _summary(out, state.finished)
         order = _order(state, compared, source, part, runner, count)
-        with BuildProgress(console, count, state.next) as watch:
+        with BuildProgress(console, count, state.next) as watch, closing(order):
             watch.total(source, listing, part)
             events = runner.run(work, order.tasks(), workers)
             with closing(events):  # pyright: ignore[reportArgumentType]

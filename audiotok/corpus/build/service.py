@@ -16,7 +16,15 @@ from queue import SimpleQueue
 from typing import Any
 
 from audiotok._platform.console import one_line
-from audiotok.corpus.build.work import Container, EncodedRecording, Listed, Outcome, Task, Work
+from audiotok.corpus.build.work import (
+    Container,
+    EncodedRecording,
+    Listed,
+    Outcome,
+    Sent,
+    Task,
+    Work,
+)
 from audiotok.corpus.build.worker import Worker
 from audiotok.data.recording import Recording, digest_of
 from audiotok.data.transient import is_transient, retry
@@ -28,7 +36,8 @@ log = logging.getLogger("audiotok")
 #     failed   text                       it cannot be
 #     log      text                       a warning
 #     done     Outcome
-#     next     Outcome without codes      a recording of a container is encoded next, by itself
+#     next     Outcome without codes      a recording of a container is encoded next, by itself;
+#                                         the service waits until that is known
 #     end      number, count, error       a container is listed
 Message = tuple[str, Any]
 Send = Callable[[list[Message]], None]
@@ -68,12 +77,16 @@ class Service:
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         self._busy = 0  # recordings of containers in the worker
         self._room = threading.Condition()
+        self._known_of = threading.Semaphore(0)  # announced recordings
         threading.Thread(target=self._feed, daemon=True).start()
 
-    def put(self, tasks: Sequence[Task]) -> None:
+    def put(self, sent: Sequence[Sent]) -> None:
         """Add tasks."""
-        for task in tasks:
-            self._tasks.put(task)
+        for number, what in sent:
+            if what is None:
+                self._known_of.release()
+            else:
+                self._tasks.put((number, what))
 
     def end(self) -> None:
         """Make `run` return."""
@@ -154,4 +167,5 @@ class Service:
             self._busy += 1
         if careful:
             self.send([("next", Outcome(number, EncodedRecording(), index, listed))])
+            self._known_of.acquire()
         self.worker.put((number, index, listed), item)

@@ -74,8 +74,8 @@ class Container:
         folder: folder that relative paths start from.
         first: index of the first recording to return; those before are listed only.
         done: indices of later recordings that are not to be returned either.
-        careful: number of recordings from `first` on that are encoded one at a time and announced
-            before, so that the one that ends the process is known.
+        careful: number of recordings from `first` on that are encoded one at a time, each when the
+            build knows of it, so that the one that ends the process is known.
         coded: whether to encode; else the outcomes have no codes, only item and digest.
     """
 
@@ -90,6 +90,7 @@ class Container:
 
 
 Task = tuple[int, Recording | Container]
+Sent = tuple[int, Recording | Container | None]  # None: the announced recording may be encoded
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 
 from audiotok.corpus.build.executors.base import BuildExecutor
 from audiotok.corpus.build.pool import Launcher, Pool, WorkerDied, WorkerHandle
-from audiotok.corpus.build.work import Event, Task, Work
+from audiotok.corpus.build.work import Event, Sent, Task, Work
 from audiotok.runtime.batch.processes import imports_of, start_process
 
 
@@ -69,7 +69,7 @@ class _Process(WorkerHandle):
         self.stopped = False
         self.process, self.pipe = start_process(_work, work, imports=imports_of(work.backend))
 
-    def give(self, tasks: Sequence[Task]) -> None:
+    def give(self, tasks: Sequence[Sent]) -> None:
         with suppress(OSError):  # it died, which reading its pipe will show
             self.pipe.send(tasks)
 

@@ -38,13 +38,16 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.corpus.build.executors.base import BuildExecutor
 from audiotok.corpus.build.pool import Launcher, Pool, WorkerDied, WorkerHandle
-from audiotok.corpus.build.work import Event, Task, Work
+from audiotok.corpus.build.work import Event, Sent, Task, Work
 from audiotok.data.recording import Recording
 
 log = logging.getLogger("audiotok")
 
 # Variables of keys, endpoints, caches and choices, as libraries read them from the environment.
 CARRIED = re.compile(r"(AWS|FSSPEC|HF|AUDIOTOK|S3|GOOGLE|GCS|AZURE)_.*|.*_PROXY|.*_proxy")
+# What Ray reads when it is imported. Else it prints the death of every worker on stdout, and a hint
+# about variables of accelerators on stderr.
+QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".*", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 CONNECT = 5.0  # seconds for a connection to the address
 ANSWER = 12.0  # seconds for an answer of Ray there
 PATIENCE = 60.0  # seconds without any worker, before that is said
@@ -89,10 +92,10 @@ def _started(address: str) -> Any:
     Raises:
         InputError: no cluster answers at the address.
     """
-    # Lines of Ray's own, which cut through the bar: of its core, and a hint about variables.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     ray: Any = optional_import("ray", extra="ray")
+    logging.getLogger("ray").setLevel(logging.ERROR)
     if ray.is_initialized():
         return ray
     address = address or os.environ.get("RAY_ADDRESS", "")
@@ -103,7 +106,7 @@ def _started(address: str) -> Any:
             address=address or None,
             include_dashboard=None if address not in ("", "local") else False,
             log_to_driver=False,
-            logging_level="error",
+            configure_logging=False,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = address or "this machine"
@@ -233,7 +236,7 @@ class _Handle(WorkerHandle):
         self.id = ""  # of its node
         self.call = actor.messages.remote()
 
-    def give(self, tasks: Sequence[Task]) -> None:
+    def give(self, tasks: Sequence[Sent]) -> None:
         absolute = [
             (number, what.absolute() if isinstance(what, Recording) else what)
             for number, what in tasks
@@ -247,18 +250,15 @@ class _Handle(WorkerHandle):
         except ray.exceptions.RayError as error:
             if not self.id and "creation task" in str(error):
                 raise InputError(f"{_where(error)}no worker starts ({_short(error)})") from None
-            raise WorkerDied(lost=self.actors.is_lost(self.id)) from None
+            raise WorkerDied(lost=not self.id or self.actors.is_lost(self.id)) from None
         self.call = self.actor.messages.remote()
-        return [self._understood(*message) for message in messages]
-
-    def _understood(self, kind: str, content: Any) -> tuple[str, object]:
-        """Return a message with the name of the node where it matters."""
-        if kind == "on":
-            self.id = content
-            self.node = self.actors.name(content)
-        elif kind in ("failed", "log"):
-            return kind, f"node {self.node}: {content}"
-        return kind, content
+        if not self.id:  # the first message of an actor
+            _, self.id = messages.pop(0)
+            self.node = self.actors.name(self.id)
+        return [
+            (kind, f"node {self.node}: {content}" if kind == "failed" else content)
+            for kind, content in messages
+        ]
 
     def stop(self) -> None:
         with suppress(Exception):  # it has died
