@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from audiotok._platform.optional import optional_import
 from audiotok.audio.decoders import AudioFileError, Decoder
 from audiotok.audio.reader import Source, open_audio
 from audiotok.data.commands import CommandError, run, run_once, withheld
-from audiotok.data.transient import TransientError, is_transient
+from audiotok.data.remote import bucket_answers, open_url
+from audiotok.data.transient import LISTING_WAITS, TransientError, is_transient, passing
 
 LONGEST = 1e9  # longest duration of a recording, seconds (31 years)
 OVERSHOOT = 0.5  # seconds by which a part may end after its file does, as Kaldi allows
@@ -178,18 +179,20 @@ _ABSOLUTE = {"path": _absolute_file, "command": _absolute_command, "cut": _absol
 
 
 @contextmanager
-def reading(path: str) -> Iterator[IO[bytes]]:
+def reading(path: str, waits: Iterable[float] = LISTING_WAITS) -> Iterator[IO[bytes]]:
     """Open a file or URL for reading bytes, as a context manager.
+
+    Args:
+        path: the path or URL.
+        waits: seconds before each retry, where a URL cannot be read for a transient reason.
 
     Raises:
         ListingError: it cannot be opened, or the library that knows the URL is missing.
+        TransientError: the URL cannot be read for now.
     """
     try:
         if is_url(path):
-            import fsspec
-
-            handle: Any = fsspec.open(path, "rb")
-            with handle as file:
+            with open_url(path, waits) as file:
                 yield file
         else:
             with Path(path).open("rb") as file:
@@ -199,7 +202,19 @@ def reading(path: str) -> Iterator[IO[bytes]]:
     except ImportError as error:  # fsspec's line says what to install
         raise ListingError(f"{path}: {error}") from None
     except PermissionError:
-        raise ListingError(f"{path}: no permission to read it; check the rights or keys") from None
+        raise ListingError(f"{path}: no permission to read it; check its rights") from None
+
+
+def listing_error(path: str, error: Exception, otherwise: str) -> Error:
+    """Return the error of a listing that cannot be read: a transient one, or a ListingError.
+
+    Args:
+        path: path or URL of the file.
+        error: the error that reading it raised.
+        otherwise: message of the ListingError.
+    """
+    transient = is_transient(error, remote=is_url(path))
+    return passing(path, error) if transient else ListingError(otherwise)
 
 
 @contextmanager
@@ -283,15 +298,17 @@ def copy_audio(
             run(locator.command, copy, locator.name, allowed=allowed)
     else:
         try:
-            with reading(locator.path) as file:
+            with reading(locator.path, waits=()) as file:  # whoever reads recordings retries
                 file.seek(locator.offset)
                 if locator.size is None:
                     shutil.copyfileobj(file, copy, 1 << 20)
                 else:
                     copy.write(file.read(locator.size))
-                _check_length(locator, getattr(file, "size", None), copy.tell())
+                _check_length(locator, getattr(file, "raw", None), copy.tell())
         except ListingError as error:
             raise AudioFileError(str(error)) from None
+        except TransientError:
+            raise
         except OSError as error:
             raise AudioFileError(f"{locator.name}: cannot be read ({error})") from None
     copy.flush()
@@ -299,9 +316,9 @@ def copy_audio(
         raise AudioFileError(f"{locator.name}: the file is empty (0 bytes)")
 
 
-def _check_length(locator: AudioLocator, length: Any, received: int) -> None:
-    """Raise PassingError where a connection ended before all expected bytes were received."""
-    expected = locator.size
+def _check_length(locator: AudioLocator, file: Any, received: int) -> None:
+    """Raise TransientError where a connection ended before all expected bytes were received."""
+    expected, length = locator.size, getattr(file, "size", None)
     if expected is None and isinstance(length, int):
         expected = length - locator.offset
     if is_url(locator.path) and expected is not None and received < expected:
@@ -355,7 +372,7 @@ def may_be_transient(error: Exception, locator: AudioLocator) -> bool:
     """Return whether reading a recording may succeed when it is tried again.
 
     A decoder calls a file damaged where the disk did not return its bytes, so the file is read once
-    more to find out.
+    more to find out. One that is missing may come back if its folder is missing too.
     """
     path = locator.path
     if is_transient(error, remote=is_url(path)):
@@ -367,8 +384,33 @@ def may_be_transient(error: Exception, locator: AudioLocator) -> bool:
             while file.read(1 << 20):
                 pass
     except OSError as refused:
-        return is_transient(refused)
+        return is_transient(refused) or missing_here(locator)
     return False
+
+
+def missing_here(locator: AudioLocator) -> bool:
+    """Return whether this machine cannot see the file of a recording, which others may.
+
+    Its folder is missing or empty, its mount does not answer, or its bucket is not there. A file
+    that is missing among others is no such case.
+    """
+    path = locator.path
+    if not path or is_url(path):
+        return bool(path) and not bucket_answers(path)
+    try:
+        os.stat(path)  # noqa: PTH116 - Path.exists hides what a mount says
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        return is_transient(error) and not isinstance(error, PermissionError)
+    else:
+        return False
+    try:
+        return not any(Path(path).parent.iterdir())
+    except NotADirectoryError:
+        return False
+    except OSError:
+        return True
 
 
 def reason(error: Exception, locator: AudioLocator) -> str:

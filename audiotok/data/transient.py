@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from audiotok._platform.errors import Error
+from audiotok._platform.errors import Error, in_one_line
 
+log = logging.getLogger("audiotok")
+
+LISTING_WAITS = (0.5, 2.0, 8.0)  # seconds before each retry of reading a listing
 TRANSIENT = {
     getattr(errno, name)
     for name in (
@@ -36,6 +41,10 @@ class TransientError(Error, OSError):
     """A transient failure that only its message tells apart from a lasting one."""
 
 
+class MissingError(TransientError):
+    """A file that this machine cannot see, nor the folder, mount or bucket that it should be in."""
+
+
 def is_transient(error: BaseException, *, remote: bool = False) -> bool:
     """Return whether a failure is transient: likely to be gone when the same is tried again.
 
@@ -57,14 +66,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _passes(error: BaseException, *, remote: bool) -> bool:
     """Return whether this exception alone is transient."""
-    if isinstance(error, TransientError | ConnectionError | TimeoutError):
+    if isinstance(error, TransientError | ConnectionError | TimeoutError | PermissionError):
         return True
     if isinstance(error, OSError) and error.errno in TRANSIENT:
         return True
     if not remote:
         return False
-    if isinstance(error, PermissionError):
-        return True
     if any(status in STATUS or status >= 500 for status in _statuses(error)):
         return True
     description = f"{type(error).__name__} {_code(error)}".lower().replace("_", "")
@@ -106,5 +113,48 @@ def retry(
         result = work()
         if not again(result):
             return result
-        time.sleep(wait)
+        pause(wait)
     return work()
+
+
+def patiently(
+    work: Callable[[], Result], waits: Iterable[float], what: str, *, remote: bool = False
+) -> Result:
+    """Return the result of some work that is repeated after transient errors.
+
+    Args:
+        work: the work to do.
+        waits: pauses before each repetition, seconds.
+        what: the file or URL, for messages.
+        remote: whether it is behind a URL.
+
+    Raises:
+        TransientError: the last repetition failed for a transient reason too.
+    """
+    for wait in waits:
+        try:
+            return work()
+        except Exception as error:  # any library's
+            if not is_transient(error, remote=remote):
+                raise
+            log.warning("%s: %s; trying again", what, in_one_line(error))
+        pause(wait)
+    try:
+        return work()
+    except Exception as error:
+        if not is_transient(error, remote=remote):
+            raise
+        raise passing(what, error) from error
+
+
+def passing(what: str, error: Exception) -> TransientError:
+    """Return a transient error as one that names the file or URL; one of ours as it is."""
+    if isinstance(error, TransientError):
+        return error
+    why = in_one_line(error)
+    return TransientError(f"{what}: cannot be read for now ({why}); try again when it can")
+
+
+def pause(seconds: float) -> None:
+    """Sleep for about this time: half to one and a half, lest many workers return at once."""
+    time.sleep(seconds * random.uniform(0.5, 1.5))

@@ -7,7 +7,6 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from audiotok._platform.errors import InputError
@@ -15,9 +14,9 @@ from audiotok._platform.jsonfile import parse
 from audiotok.audio.columns import with_our_names
 from audiotok.audio.decoders import AUDIO
 from audiotok.audio.folder import TEXTS, is_timed
-from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
+from audiotok.data.locator import AudioLocator, ListingError, is_url, listing_error, reading
 from audiotok.data.recording import Recording
-from audiotok.data.sources.base import Containers, files_of, length_of
+from audiotok.data.sources.base import Containers, files_of, length_of, names_in
 
 _TARS = (".tar", ".tar.gz", ".tgz")
 # As in the webdataset library, a sample's name ends at the first dot of the last part of a path,
@@ -45,7 +44,7 @@ class Webdataset(Containers):
         """See `Listing.takes`."""
         if path.lower().endswith(_TARS):
             return True
-        return not is_url(path) and Path(path).is_dir() and any(Path(path).glob("*.tar"))
+        return any(name.endswith(".tar") for name in names_in(path))
 
     def containers(self, path: str) -> list[str]:
         """See `Containers.containers`."""
@@ -126,7 +125,8 @@ def _samples(path: str) -> Iterator[_Sample]:
     except ListingError:
         raise
     except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
-        raise ListingError(f"{path}: damaged, or not a tar file ({error}); fetch it anew") from None
+        why = f"{path}: damaged, or not a tar file ({error}); fetch it anew"
+        raise listing_error(path, error, why) from None
 
 
 def _locator(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo, plain: bool) -> AudioLocator:
