@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -179,7 +179,7 @@ _ABSOLUTE = {"path": _absolute_file, "command": _absolute_command, "cut": _absol
 
 
 @contextmanager
-def reading(path: str, waits: Iterable[float] = LISTING_WAITS) -> Iterator[IO[bytes]]:
+def reading(path: str, waits: Sequence[float] = LISTING_WAITS) -> Iterator[IO[bytes]]:
     """Open a file or URL for reading bytes, as a context manager.
 
     Args:
@@ -213,8 +213,10 @@ def listing_error(path: str, error: Exception, otherwise: str) -> Error:
         error: the error that reading it raised.
         otherwise: message of the ListingError.
     """
-    transient = is_transient(error, remote=is_url(path))
-    return passing(path, error) if transient else ListingError(otherwise)
+    remote = is_url(path)
+    if is_transient(error, remote=remote):
+        return passing(path, error, remote=remote)
+    return ListingError(otherwise)
 
 
 @contextmanager

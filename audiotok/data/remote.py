@@ -9,11 +9,12 @@ from __future__ import annotations
 import io
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from audiotok._platform.errors import InputError
-from audiotok.data.transient import MissingError, is_transient, patiently, pause
+from audiotok.data.transient import MissingError, is_refusal, is_transient, patiently, pause
 
 PATIENCE = "AUDIOTOK_PATIENCE"  # environment variable: seconds without a byte that are waited
 SECONDS = 60.0  # its default
@@ -21,6 +22,8 @@ TRIES = 5  # of s3fs, for each read
 LATE = (0.5,)  # seconds before a missing object is looked for again
 MEMORY = 1 << 16  # bytes of a buffer before fsspec's own
 PAGE = 1000  # names in a page of a listing, as S3 has it
+SERVERS = {"http", "https", "memory"}  # a file is missing there if the server says so
+BUCKETS = {"abfs", "az", "gcs", "gs", "oci", "oss"}  # folders are only in the names of objects
 
 Result = TypeVar("Result")
 
@@ -74,7 +77,7 @@ def _for_http(settings: dict[str, Any]) -> dict[str, Any]:
 # ---- reading
 
 
-def open_url(url: str, waits: Iterable[float] = ()) -> io.BufferedReader:
+def open_url(url: str, waits: Sequence[float] = ()) -> io.BufferedReader:
     """Open a URL for reading bytes; reading goes on where it was after a transient failure.
 
     Args:
@@ -122,9 +125,7 @@ class _Remote(io.RawIOBase):
         except FileNotFoundError as error:
             if is_transient(error, remote=True) or bucket_answers(self.name):
                 raise
-        raise MissingError(
-            f"{self.name}: cannot be seen from here, nor the folder or bucket it is in"
-        )
+        raise MissingError(f"{self.name}: cannot be seen from here, nor the bucket it should be in")
 
     def _reopen(self) -> None:
         """Open the file once more, at the same position."""
@@ -132,9 +133,8 @@ class _Remote(io.RawIOBase):
         self._file = self._opened()
         size = getattr(self._file, "size", None)
         if size != self.size:
-            raise InputError(
-                f"{self.name}: changed from {self.size} to {size} bytes while it was read"
-            )
+            change = f"changed from {self.size} to {size} bytes while it was read"
+            raise InputError(f"{self.name}: {change}; read it again")
         try:
             self._file.seek(self._at)
         except (OSError, ValueError):  # a server that only sends whole files
@@ -185,29 +185,32 @@ class _Remote(io.RawIOBase):
 
 
 def _open(url: str) -> Any:
-    """Return fsspec's file; after a refusal, keys are read anew for the next try."""
+    """Return fsspec's file."""
     system, path = file_system(url)
+    return _renewing(system, lambda: system.open(path, "rb"))
+
+
+def _renewing(system: Any, work: Callable[[], Result]) -> Result:
+    """Return the result of a request; when it is refused, read the keys anew for the next one."""
     try:
-        return system.open(path, "rb")
-    except PermissionError:
-        _renew_keys(system)
+        return work()
+    except Exception as error:
+        if _is_s3(system) and is_refusal(error):
+            system.connect(refresh=True)
         raise
-
-
-def _renew_keys(system: Any) -> None:
-    """Let s3fs read the keys again, which somebody may have renewed."""
-    if _is_s3(system):
-        system.connect(refresh=True)
 
 
 def bucket_answers(url: str) -> bool:
     """Return whether the bucket, or else the folder, of a file that is missing can be seen."""
     system, path = file_system(url)
+    bucket = path.partition("/")[0]
     try:
         if _is_s3(system):
-            system.call_s3("list_objects_v2", Bucket=path.partition("/")[0], MaxKeys=1)
-        elif not {"http", "memory"} & _protocols(system):  # there, no folder is needed
-            return system.exists(posixpath.dirname(path))
+            system.call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
+        elif not SERVERS & _protocols(system):
+            return system.exists(
+                bucket if BUCKETS & _protocols(system) else posixpath.dirname(path)
+            )
     except PermissionError:  # by one that is there
         return True
     except Exception:  # of any library: a missing bucket, or no connection
@@ -228,7 +231,7 @@ def _is_s3(system: Any) -> bool:
 # ---- listing
 
 
-def below(url: str, waits: Iterable[float] = ()) -> Iterator[str]:
+def below(url: str, waits: Sequence[float] = ()) -> Iterator[str]:
     """Yield the URLs of all files below a URL, in the order of their names.
 
     Objects of S3 come page by page, so that memory does not grow with their number.
@@ -242,15 +245,15 @@ def below(url: str, waits: Iterable[float] = ()) -> Iterator[str]:
     """
     system, root = patiently(lambda: file_system(url), waits, url, remote=True)
     root = root.rstrip("/")
-    for name in (
-        _s3_keys(system, root, url, waits)
-        if _is_s3(system)
-        else sorted(patiently(lambda: system.find(root), waits, url, remote=True))
-    ):
+    if _is_s3(system):
+        names = _s3_keys(system, root, url, waits)
+    else:
+        names = sorted(patiently(lambda: system.find(root), waits, url, remote=True))
+    for name in names:
         yield url.rstrip("/") + name[len(root) :]
 
 
-def names_in(url: str, waits: Iterable[float] = ()) -> list[str]:
+def names_in(url: str, waits: Sequence[float] = ()) -> list[str]:
     """Return the names directly below a URL: in S3, those of the first page.
 
     Args:
@@ -274,7 +277,7 @@ def names_in(url: str, waits: Iterable[float] = ()) -> list[str]:
     return [posixpath.basename(path.rstrip("/")) for path in paths]
 
 
-def _s3_keys(system: Any, root: str, url: str, waits: Iterable[float]) -> Iterator[str]:
+def _s3_keys(system: Any, root: str, url: str, waits: Sequence[float]) -> Iterator[str]:
     """Yield `bucket/key` of all objects below a path."""
     bucket, last = root.partition("/")[0], ""
     for page in _s3_pages(system, root, url, waits):
@@ -290,18 +293,14 @@ def _s3_keys(system: Any, root: str, url: str, waits: Iterable[float]) -> Iterat
 
 
 def _s3_pages(
-    system: Any, root: str, url: str, waits: Iterable[float], *, delimiter: str = ""
+    system: Any, root: str, url: str, waits: Sequence[float], *, delimiter: str = ""
 ) -> Iterator[dict[str, Any]]:
     """Yield the pages of a listing of objects."""
     bucket, _, prefix = root.partition("/")
     options = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else "", "Delimiter": delimiter}
     while True:
-        page = patiently(
-            lambda: system.call_s3("list_objects_v2", **options),
-            waits,
-            url,
-            remote=True,
-        )
+        request = partial(system.call_s3, "list_objects_v2", **options)
+        page = patiently(partial(_renewing, system, request), waits, url, remote=True)
         yield page
         if not page.get("IsTruncated"):
             return

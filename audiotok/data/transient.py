@@ -24,12 +24,14 @@ TRANSIENT = {
     )
     if hasattr(errno, name)
 }
-DENIED = (401, 403, 407)  # HTTP status codes that mostly mean expired keys
+# HTTP status codes that mostly mean expired keys: 400 is S3's, for a token (a HEAD says no more).
+DENIED = (400, 401, 403, 407)
 STATUS = (*DENIED, 408, 425, 429)  # transient HTTP status codes, beside all from 500 on
 # Parts of names and codes of transient errors of libraries that are no OSError.
 WORDS = (
     *("timeout", "timedout", "connection", "disconnected", "payloaderror", "incompleteread"),
     *("chunkedencoding", "expiredtoken", "tokenexpired", "credential", "slowdown", "throttl"),
+    *("invalidtoken", "tokenrefresh", "requestexpired", "requesttime"),
     *("serviceunavailable", "internalerror", "protocolerror", "ratelimit"),
 )
 
@@ -52,7 +54,20 @@ def is_transient(error: BaseException, *, remote: bool = False) -> bool:
         error: the exception; its causes are considered too.
         remote: whether the file is behind a URL, where a refusal may come of expired keys.
     """
-    return any(_passes(each, remote=remote) for each in _chain(error))
+    return _transient_of(error, remote=remote) is not None
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether a server refused a request, as it does when keys have expired."""
+    return any(
+        isinstance(each, PermissionError) or any(status in DENIED for status in _statuses(each))
+        for each in _chain(error)
+    )
+
+
+def _transient_of(error: BaseException, *, remote: bool) -> BaseException | None:
+    """Return the exception that is transient: this one, or one that it came of; None if none is."""
+    return next((each for each in _chain(error) if _passes(each, remote=remote)), None)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -137,22 +152,23 @@ def patiently(
         except Exception as error:  # any library's
             if not is_transient(error, remote=remote):
                 raise
-            log.warning("%s: %s; trying again", what, in_one_line(error))
+            log.warning("%s; trying again", passing(what, error, remote=remote))
         pause(wait)
     try:
         return work()
     except Exception as error:
         if not is_transient(error, remote=remote):
             raise
-        raise passing(what, error) from error
+        raise passing(what, error, remote=remote) from error
 
 
-def passing(what: str, error: Exception) -> TransientError:
+def passing(what: str, error: Exception, *, remote: bool = False) -> TransientError:
     """Return a transient error as one that names the file or URL; one of ours as it is."""
-    if isinstance(error, TransientError):
-        return error
-    why = in_one_line(error)
-    return TransientError(f"{what}: cannot be read for now ({why}); try again when it can")
+    of = _transient_of(error, remote=remote) or error
+    if isinstance(of, TransientError):
+        return of
+    why = in_one_line(of) if str(of) else f"{type(of).__name__}: no answer in time"
+    return TransientError(f"{what}: cannot be read for now ({why})")
 
 
 def pause(seconds: float) -> None:

@@ -151,7 +151,7 @@ class ClientError(Exception):  # as botocore makes it
         (ConnectionResetError(), True, True),
         (TimeoutError(), True, True),
         (TransientError("3 of 5 bytes"), True, True),
-        (PermissionError(errno.EACCES, "x"), False, True),
+        (PermissionError(errno.EACCES, "x"), True, True),
         (FileNotFoundError(errno.ENOENT, "x"), False, False),
         (ValueError("damaged header"), False, False),
         (StatusError(503), False, True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from audiotok._platform.errors import InputError
@@ -43,16 +44,30 @@ class Lhotse(Listing):
         """See `Listing.items`."""
         for line_number, line in every(text_lines(path), part):
             where = f"{path}, line {line_number}"
-            try:
-                entry = parse(line, where)
-            except ValueError as error:
-                raise ListingError(str(error)) from None
-            try:
-                yield _recording(entry, line) if _is_recording(entry) else _item(entry, line)
-            except KeyError as error:
-                raise ListingError(f"{where}: not a cut (it has no {error})") from None
-            except (ValueError, TypeError, AttributeError) as error:
-                raise ListingError(f"{where}: not a cut ({error})") from None
+            entry = read_entry(line, where)
+            with naming(where):
+                yield _recording(entry, line) if _is_recording(entry) else item_of(entry, line)
+
+
+def read_entry(line: str | bytes, where: str) -> Any:
+    """Return the JSON value of a line; raise ListingError if it is none."""
+    try:
+        return parse(line, where)
+    except ValueError as error:
+        raise ListingError(str(error)) from None
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Raise ListingError with the name of the line for what is wrong with a cut."""
+    try:
+        yield
+    except ListingError:
+        raise
+    except KeyError as error:
+        raise ListingError(f"{where}: not a cut (it has no {error})") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ListingError(f"{where}: not a cut ({error})") from None
 
 
 def _is_recording(entry: Any) -> bool:
@@ -69,7 +84,7 @@ def _recording(recording: Any, line: str) -> Recording:
     return Recording(name, locator, {}, seconds, _rate(recording))
 
 
-def _item(cut: Any, line: str) -> Recording:
+def item_of(cut: Any, line: str) -> Recording:
     """Return the item of a cut, with text, speaker and language of its supervisions."""
     if not isinstance(cut, dict):
         raise InputError(f"but {shown(cut)}")

@@ -6,6 +6,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,44 +85,25 @@ _BROKEN = (_MODULE.InvalidHeaderError, _MODULE.TruncatedHeaderError)
 _READ_ERROR = tarfile.ReadError
 
 
-def _samples(path: str) -> Iterator[_Sample]:
-    """Yield the samples of a tar file, in which the members of a sample are adjacent."""
-    plain = not is_url(path) and path.lower().endswith(".tar")
-    sample, seen = None, set[str]()
+@contextmanager
+def tar_members(path: str) -> Iterator[Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]]:
+    """Open a tar file, local or behind a URL, and yield an iterator of it and its members.
+
+    Raises:
+        ListingError: it is damaged, or what is done with it raises an error of reading.
+        TransientError: it cannot be read for now.
+    """
     try:
         with (
             reading(path) as file,
             tarfile.open(  # concatenated archives are read to the end (ignore_zeros)
-                fileobj=file, mode="r:" if plain else "r|*", tarinfo=_Member, ignore_zeros=True
+                fileobj=file,
+                mode="r:" if _in_place(path) else "r|*",
+                tarinfo=_Member,
+                ignore_zeros=True,
             ) as tar,
         ):
-            for member in tar:
-                tar.members = []  # pyright: ignore[reportAttributeAccessIssue] - else they fill the memory
-                named = _NAME.fullmatch(member.name)
-                if not named or _ARCHIVE_NOTES.match(member.name):
-                    continue
-                if not (member.isfile() or member.islnk() or member.issym()):
-                    continue
-                if sample is None or named[1] != sample.key:
-                    if sample:
-                        yield sample
-                    sample = _Sample(path, named[1])
-                    if sample.key in seen:
-                        raise ListingError(
-                            f"{path}/{member.name}: stands apart from the other members of sample "
-                            f"`{sample.key}`; sort the archive, e.g. with `tar --sort=name`"
-                        )
-                    seen.add(sample.key)
-                kind = named[2].lower()
-                if kind in sample.names:
-                    raise ListingError(f"{path}/{member.name}: is there twice; name them apart")
-                sample.names[kind] = member.name
-                if f".{kind}".endswith(AUDIO):
-                    sample.audio[kind] = _locator(path, tar, member, plain)
-                elif kind.rpartition(".")[2] in _READ:
-                    sample.known[kind] = _bytes(tar, member)
-            if sample:
-                yield sample
+            yield _members(tar)
     except ListingError:
         raise
     except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
@@ -129,18 +111,62 @@ def _samples(path: str) -> Iterator[_Sample]:
         raise listing_error(path, error, why) from None
 
 
-def _locator(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo, plain: bool) -> AudioLocator:
-    """Return the locator of an audio member."""
+def _in_place(path: str) -> bool:
+    """Return whether members of a tar file can be read where they are."""
+    return not is_url(path) and path.lower().endswith(".tar")
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Yield a tar file with each of its members."""
+    for member in tar:
+        tar.members = []  # pyright: ignore[reportAttributeAccessIssue] - else they fill the memory
+        yield tar, member
+
+
+def _samples(path: str) -> Iterator[_Sample]:
+    """Yield the samples of a tar file, in which the members of a sample are adjacent."""
+    sample, seen = None, set[str]()
+    with tar_members(path) as members:
+        for tar, member in members:
+            named = _NAME.fullmatch(member.name)
+            if not named or _ARCHIVE_NOTES.match(member.name):
+                continue
+            if not (member.isfile() or member.islnk() or member.issym()):
+                continue
+            if sample is None or named[1] != sample.key:
+                if sample:
+                    yield sample
+                sample = _Sample(path, named[1])
+                if sample.key in seen:
+                    raise ListingError(
+                        f"{path}/{member.name}: stands apart from the other members of sample "
+                        f"`{sample.key}`; sort the archive, e.g. with `tar --sort=name`"
+                    )
+                seen.add(sample.key)
+            kind = named[2].lower()
+            if kind in sample.names:
+                raise ListingError(f"{path}/{member.name}: is there twice; name them apart")
+            sample.names[kind] = member.name
+            if f".{kind}".endswith(AUDIO):
+                sample.audio[kind] = locator_of(path, tar, member)
+            elif kind.rpartition(".")[2] in _READ:
+                sample.known[kind] = bytes_of(tar, member)
+        if sample:
+            yield sample
+
+
+def locator_of(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> AudioLocator:
+    """Return the locator of an audio member, which is read now unless it can be read in place."""
     name = f"{path.replace(chr(92), '/').rpartition('/')[2]}/{member.name}"
     if not member.isfile():
         why = "a link, without the file; make the archive with `tar -h --hard-dereference`"
         return AudioLocator(name, error=why)
-    if plain and not member.issparse():
+    if _in_place(path) and not member.issparse():
         return AudioLocator(name, path, offset=member.offset_data, size=member.size)
-    return AudioLocator(name, data=_bytes(tar, member))
+    return AudioLocator(name, data=bytes_of(tar, member))
 
 
-def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def bytes_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """Return the content of a member, or no bytes for a link."""
     file = tar.extractfile(member) if member.isfile() else None
     return file.read() if file else b""
