@@ -376,35 +376,55 @@ def may_be_transient(error: Exception, locator: AudioLocator) -> bool:
     A decoder calls a file damaged where the disk did not return its bytes, so the file is read once
     more to find out. One that is missing may come back if its folder is missing too.
     """
-    path = locator.path
-    if is_transient(error, remote=is_url(path)):
+    paths = _paths(locator)
+    if is_transient(error, remote=any(map(is_url, paths))) or missing_here(locator):
         return True
-    if not path or is_url(path):
-        return False
+    return any(_fails_for_now(path) for path in paths if not is_url(path))
+
+
+def _fails_for_now(path: str) -> bool:
+    """Return whether a disk fails to return the bytes of a file, which may pass."""
     try:
         with Path(path).open("rb") as file:
             while file.read(1 << 20):
                 pass
     except OSError as refused:
-        return is_transient(refused) or missing_here(locator)
+        return is_transient(refused)
     return False
 
 
 def missing_here(locator: AudioLocator) -> bool:
-    """Return whether this machine cannot see the file of a recording, which others may.
+    """Return whether this machine cannot see the files of a recording, which others may.
 
-    Its folder is missing or empty, its mount does not answer, or its bucket is not there. A file
-    that is missing among others is no such case.
+    The folder of a file, or of a command, is missing or empty, a mount does not answer, or a bucket
+    is not there. A file that is missing among others is no such case, and neither is an object in a
+    bucket that answers.
     """
-    path = locator.path
-    if not path or is_url(path):
-        return bool(path) and not bucket_answers(path)
+    if locator.command and locator.listed:  # see _absolute_command
+        return not Path(shlex.split(locator.command.partition(" || ")[0])[1]).is_dir()
+    return any(map(_missing_here, _paths(locator)))
+
+
+def _paths(locator: AudioLocator) -> list[str]:
+    """Return the paths and URLs of the files that a recording is in."""
+    if not locator.cut:
+        return [locator.path] if locator.path else []
+    sources = _sources(parse(locator.cut, locator.name))
+    return [str(each["source"]) for each in sources if each.get("type") in ("file", "url")]
+
+
+def _missing_here(path: str) -> bool:
+    """Return whether a file cannot be seen, nor others in its folder."""
+    if is_url(path):
+        return not bucket_answers(path)
     try:
         os.stat(path)  # noqa: PTH116 - Path.exists hides what a mount says
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         return is_transient(error) and not isinstance(error, PermissionError)
+    except ValueError:  # a null character
+        return False
     else:
         return False
     try:

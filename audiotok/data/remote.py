@@ -297,7 +297,8 @@ def _s3_pages(
 ) -> Iterator[dict[str, Any]]:
     """Yield the pages of a listing of objects."""
     bucket, _, prefix = root.partition("/")
-    options = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else "", "Delimiter": delimiter}
+    start = f"{prefix}/" if prefix else ""
+    options = {"Bucket": bucket, "Prefix": start, "Delimiter": delimiter, "MaxKeys": PAGE}
     while True:
         request = partial(system.call_s3, "list_objects_v2", **options)
         page = patiently(partial(_renewing, system, request), waits, url, remote=True)
