@@ -24,7 +24,7 @@ from audiotok.audio.decoders import AudioFileError, Decoder
 from audiotok.audio.reader import Source, open_audio
 from audiotok.data.commands import CommandError, run, run_once, withheld
 from audiotok.data.remote import bucket_answers, open_url
-from audiotok.data.transient import LISTING_WAITS, TransientError, is_transient, passing
+from audiotok.data.transient import READING_WAITS, TransientError, is_transient, passing
 
 LONGEST = 1e9  # longest duration of a recording, seconds (31 years)
 OVERSHOOT = 0.5  # seconds by which a part may end after its file does, as Kaldi allows
@@ -179,7 +179,7 @@ _ABSOLUTE = {"path": _absolute_file, "command": _absolute_command, "cut": _absol
 
 
 @contextmanager
-def reading(path: str, waits: Sequence[float] = LISTING_WAITS) -> Iterator[IO[bytes]]:
+def reading(path: str, waits: Sequence[float] = READING_WAITS) -> Iterator[IO[bytes]]:
     """Open a file or URL for reading bytes, as a context manager.
 
     Args:
@@ -220,7 +220,13 @@ def listing_error(path: str, error: Exception, otherwise: str) -> Error:
 
 
 @contextmanager
-def opened(locator: AudioLocator, *, commands: bool = False, scratch: str = "") -> Iterator[Source]:
+def opened(
+    locator: AudioLocator,
+    *,
+    commands: bool = False,
+    scratch: str = "",
+    waits: Sequence[float] = (),
+) -> Iterator[Source]:
     """Open the audio of a recording for reading by blocks, as a context manager.
 
     Args:
@@ -228,9 +234,11 @@ def opened(locator: AudioLocator, *, commands: bool = False, scratch: str = "") 
         commands: whether shell commands may run; they come from whoever wrote the listing.
         scratch: folder in which the output of a command is stored, so that it runs once for all
             parts of a recording; with "" it runs for each.
+        waits: seconds before each retry, where a URL cannot be read for a transient reason.
 
     Raises:
         AudioFileError: it cannot be read; the message begins with the recording's name.
+        TransientError: a URL cannot be read for now.
     """
     if locator.error:
         raise AudioFileError(f"{locator.name}: {locator.error}")
@@ -244,7 +252,8 @@ def opened(locator: AudioLocator, *, commands: bool = False, scratch: str = "") 
         if not (locator.copy or locator.is_file):
             suffix = suffix_of(locator)
             copy = tempfile.NamedTemporaryFile(prefix="audiotok-", suffix=suffix)  # noqa: SIM115
-            copy_audio(locator, stack.enter_context(copy), commands=commands, scratch=scratch)
+            stack.enter_context(copy)
+            copy_audio(locator, copy, commands=commands, scratch=scratch, waits=waits)
             path = copy.name
         try:
             path.encode()
@@ -276,7 +285,12 @@ def suffix_of(locator: AudioLocator) -> str:
 
 
 def copy_audio(
-    locator: AudioLocator, copy: Any, *, commands: bool = False, scratch: str = ""
+    locator: AudioLocator,
+    copy: Any,
+    *,
+    commands: bool = False,
+    scratch: str = "",
+    waits: Sequence[float] = (),
 ) -> None:
     """Copy the encoded audio of a recording to a file, for decoders that open by name.
 
@@ -285,9 +299,11 @@ def copy_audio(
         copy: a named file open for writing bytes.
         commands: as for `opened`.
         scratch: as for `opened`.
+        waits: as for `opened`.
 
     Raises:
         AudioFileError: it cannot be read, or is empty.
+        TransientError: a URL cannot be read for now.
     """
     if locator.data is not None:
         copy.write(locator.data)
@@ -300,7 +316,7 @@ def copy_audio(
             run(locator.command, copy, locator.name, allowed=allowed)
     else:
         try:
-            with reading(locator.path, waits=()) as file:  # whoever reads recordings retries
+            with reading(locator.path, waits) as file:
                 file.seek(locator.offset)
                 if locator.size is None:
                     shutil.copyfileobj(file, copy, 1 << 20)
@@ -390,6 +406,8 @@ def _fails_for_now(path: str) -> bool:
                 pass
     except OSError as refused:
         return is_transient(refused)
+    except ValueError:  # a null character in the path
+        return False
     return False
 
 

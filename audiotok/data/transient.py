@@ -13,7 +13,7 @@ from audiotok._platform.errors import Error, in_one_line
 
 log = logging.getLogger("audiotok")
 
-LISTING_WAITS = (0.5, 2.0, 8.0)  # seconds before each retry of reading a listing
+READING_WAITS = (0.5, 2.0, 8.0)  # seconds before each retry of reading from a URL
 TRANSIENT = {
     getattr(errno, name)
     for name in (

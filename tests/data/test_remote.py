@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 import soundfile
 import torch
-from commandline import noise
+from commandline import noise, small
 from object_storage import ObjectStorage, object_storage
+from rich.console import Console
 from test_sources import flac, heard, listed, tar
 
 from audiotok._platform.errors import InputError
 from audiotok.audio.audio import AudioFileError
+from audiotok.corpus import CorpusError
+from audiotok.corpus.build import BuildSummary, build
+from audiotok.corpus.build.work import Work
 from audiotok.data import remote, transient
 from audiotok.data.locator import (
     AudioLocator,
@@ -216,6 +220,22 @@ def test_the_time_without_a_byte_is_a_number(monkeypatch: pytest.MonkeyPatch):
             remote.file_system("s3://bucket/a")
 
 
+def test_the_settings_of_the_user_win(s3: ObjectStorage, monkeypatch: pytest.MonkeyPatch):
+    conf: Any = pytest.importorskip("fsspec.config")
+    monkeypatch.setenv(remote.PATIENCE, "30")
+    system, _ = remote.file_system("s3://bucket/a")
+    assert system.config_kwargs["read_timeout"] == 6  # of five tries
+    monkeypatch.setitem(conf.conf, "s3", {"config_kwargs": {"read_timeout": 99}})
+    system, _ = remote.file_system("s3://bucket/a")
+    assert system.config_kwargs == {"read_timeout": 99, "connect_timeout": 6}
+
+
+def test_training_and_benches_try_again_by_themselves(s3: ObjectStorage):
+    s3.put("faults/a.wav", wav())
+    s3.faults.add("503", "/faults/a.wav", times=3)
+    assert Recording.of_file(s3.url("faults/a.wav")).load().samples.shape == (1, 8000)
+
+
 # ---- folders
 
 
@@ -299,3 +319,37 @@ def test_a_kaldi_directory_in_a_bucket_is_refused(s3: ObjectStorage):
     with pytest.raises(ListingError, match=r"s3://kaldi/dir: .*Kaldi"):
         listed(s3.url("kaldi/dir"))
     assert [item.id for item in listed(s3.url("kaldi/dir"), "folder")] == ["a.wav"]
+
+
+# ---- a build
+
+
+@pytest.mark.slow
+def test_a_token_that_dies_in_mid_build_costs_no_recording(s3: ObjectStorage, tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    for i in range(30):
+        (tmp_path / "in" / f"{i:02}.wav").write_bytes(wav(i, 0.2))
+        s3.put(f"build/in/{i:02}.wav", wav(i, 0.2))
+    (tmp_path / "in" / "bad.wav").write_bytes(b"no audio")
+    s3.put("build/in/bad.wav", b"no audio")
+
+    def built(source: str, out: str) -> BuildSummary:
+        work = Work(codec=str(small()), waits=(0.1, 0.2))
+        console = Console(file=io.StringIO())
+        return build(source, tmp_path / out, work, workers=2, console=console)
+
+    here = built(str(tmp_path / "in"), "here")
+    assert here.quarantined == 1
+    s3.faults.add("503", probability=0.1)
+    for after in (20, 35):
+        token = s3.faults.add("expired", "/build/in/.*wav", after=after)
+        with pytest.raises(CorpusError, match=r"wav: .*run the same again"):
+            built(s3.url("build/in"), "there")
+        assert token.hits
+        assert not (tmp_path / "there" / "quarantine.tsv").exists()
+        token.times = token.hits
+    there = built(s3.url("build/in"), "there")
+    assert (there.recordings, there.quarantined) == (here.recordings, 1)
+    names = [path.name for path in (tmp_path / "here").iterdir() if path.name != "corpus.json"]
+    same = {name: (tmp_path / "here" / name).read_bytes() for name in names if name != ".inputs"}
+    assert {name: (tmp_path / "there" / name).read_bytes() for name in same} == same

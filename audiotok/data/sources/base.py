@@ -23,7 +23,7 @@ from audiotok.data.locator import AudioLocator, ListingError, is_url, listing_er
 from audiotok.data.recording import Recording
 from audiotok.data.remote import below
 from audiotok.data.remote import names_in as first_names
-from audiotok.data.transient import LISTING_WAITS
+from audiotok.data.transient import READING_WAITS
 
 Split = tuple[int, int]  # part i of n
 ALL: Split = (0, 1)
@@ -215,7 +215,7 @@ def _walk_url(path: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     """Yield the URLs of files below a URL with one of these extensions, without hidden ones."""
     start = len(path.rstrip("/"))
     try:
-        for url in below(path, LISTING_WAITS):
+        for url in below(path, READING_WAITS):
             if url.lower().endswith(suffixes) and "/." not in url[start:]:
                 yield url
     except (ImportError, OSError, InputError) as error:
@@ -232,7 +232,7 @@ def names_in(path: str) -> Iterator[str]:
             yield from (entry.name for entry in Path(path).iterdir())
         return
     try:
-        yield from first_names(path, LISTING_WAITS)
+        yield from first_names(path, READING_WAITS)
     except (ImportError, OSError) as error:
         raise listing_error(path, error, f"{path}: cannot be listed ({error})") from None
 

@@ -18,7 +18,7 @@ from audiotok.data.remote import PAGE, below
 from audiotok.data.sources.base import Containers, files_of, joined, names_in, parent, text_lines
 from audiotok.data.sources.lhotse import item_of, naming, read_entry
 from audiotok.data.sources.webdataset import bytes_of, locator_of, tar_members
-from audiotok.data.transient import LISTING_WAITS
+from audiotok.data.transient import READING_WAITS
 
 _CUTS = re.compile(r"cuts(\..+)?\.jsonl(\.gz)?")
 _TARS = re.compile(r"recording(\..+)?\.tar(\.gz)?")
@@ -100,7 +100,7 @@ def _names(folder: str) -> tuple[str, ...]:
     if not is_url(folder):
         return tuple(names_in(folder))
     start = len(folder.rstrip("/")) + 1
-    return tuple(url[start:] for url in below(folder, LISTING_WAITS))
+    return tuple(url[start:] for url in below(folder, READING_WAITS))
 
 
 def _beside(file: str) -> Iterator[tuple[str, str]]:
