@@ -16,14 +16,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from audiotok._platform.console import one_line, plain
+from audiotok._platform.console import plain
 from audiotok._platform.errors import Error, InputError
 from audiotok._platform.jsonfile import parse
 from audiotok._platform.optional import optional_import
 from audiotok.audio.decoders import AudioFileError, Decoder
 from audiotok.audio.reader import Source, open_audio
 from audiotok.data.commands import CommandError, run, run_once, withheld
-from audiotok.data.remote import bucket_answers, open_url
+from audiotok.data.remote import open_url
 from audiotok.data.transient import READING_WAITS, TransientError, is_transient, passing
 
 LONGEST = 1e9  # longest duration of a recording, seconds (31 years)
@@ -163,7 +163,7 @@ def _absolute_command(command: str, folder: str) -> str:
 def _absolute_cut(cut: str, folder: str) -> str:
     """Return the JSON of a cut in which the sources of all recordings are absolute."""
     value = parse(cut, "a cut")
-    for each in _sources(value):
+    for each in sources_of(value):
         path, kind = str(each["source"]), each.get("type")
         if kind == "command":
             each["source"] = _absolute_command(path, folder)
@@ -356,7 +356,7 @@ def _from_lhotse(locator: AudioLocator, commands: bool) -> Source:
     except CommandError:
         raise
     except Exception as error:  # lhotse passes on any exception of its readers
-        why = _as_listed(" ".join(str(error).split()), locator)[:300]
+        why = as_listed(" ".join(str(error).split()), locator)[:300]
         raise AudioFileError(f"{locator.name}: lhotse cannot load it ({why})") from None
     chunks = iter([np.ascontiguousarray(samples.T)])
     rate, length = int(cut.sampling_rate), samples.shape[1]
@@ -365,7 +365,7 @@ def _from_lhotse(locator: AudioLocator, commands: bool) -> Source:
 
 def _has_command(cut: Any) -> bool:
     """Return whether a source in a cut, at any depth, is or may be a shell command."""
-    for each in _sources(cut):
+    for each in sources_of(cut):
         if "channels" in each and each.get("type") not in SOURCES:
             return True
         if isinstance(each["source"], str) and each["source"].startswith("pipe:"):
@@ -373,7 +373,7 @@ def _has_command(cut: Any) -> bool:
     return False
 
 
-def _sources(cut: Any) -> Iterator[dict[str, Any]]:
+def sources_of(cut: Any) -> Iterator[dict[str, Any]]:
     """Yield the objects in a cut, at any depth, that have a `source`."""
     pending = [cut]
     while pending:
@@ -386,88 +386,11 @@ def _sources(cut: Any) -> Iterator[dict[str, Any]]:
             pending.extend(each)
 
 
-def may_be_transient(error: Exception, locator: AudioLocator) -> bool:
-    """Return whether reading a recording may succeed when it is tried again.
-
-    A decoder calls a file damaged where the disk did not return its bytes, so the file is read once
-    more to find out. One that is missing may come back if its folder is missing too.
-    """
-    paths = _paths(locator)
-    if is_transient(error, remote=any(map(is_url, paths))) or missing_here(locator):
-        return True
-    return any(_fails_for_now(path) for path in paths if not is_url(path))
-
-
-def _fails_for_now(path: str) -> bool:
-    """Return whether a disk fails to return the bytes of a file, which may pass."""
-    try:
-        with Path(path).open("rb") as file:
-            while file.read(1 << 20):
-                pass
-    except OSError as refused:
-        return is_transient(refused)
-    except ValueError:  # a null character in the path
-        return False
-    return False
-
-
-def missing_here(locator: AudioLocator) -> bool:
-    """Return whether this machine cannot see the files of a recording, which others may.
-
-    The folder of a file, or of a command, is missing or empty, a mount does not answer, or a bucket
-    is not there. A file that is missing among others is no such case, and neither is an object in a
-    bucket that answers.
-    """
-    if locator.command and locator.listed:  # see _absolute_command
-        return not Path(shlex.split(locator.command.partition(" || ")[0])[1]).is_dir()
-    return any(map(_missing_here, _paths(locator)))
-
-
-def _paths(locator: AudioLocator) -> list[str]:
-    """Return the paths and URLs of the files that a recording is in."""
-    if not locator.cut:
-        return [locator.path] if locator.path else []
-    sources = _sources(parse(locator.cut, locator.name))
-    return [str(each["source"]) for each in sources if each.get("type") in ("file", "url")]
-
-
-def _missing_here(path: str) -> bool:
-    """Return whether a file cannot be seen, nor others in its folder."""
-    if is_url(path):
-        return not bucket_answers(path)
-    try:
-        os.stat(path)  # noqa: PTH116 - Path.exists hides what a mount says
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        return is_transient(error) and not isinstance(error, PermissionError)
-    except ValueError:  # a null character
-        return False
-    else:
-        return False
-    try:
-        return not any(Path(path).parent.iterdir())
-    except NotADirectoryError:
-        return False
-    except OSError:
-        return True
-
-
-def reason(error: Exception, locator: AudioLocator) -> str:
-    """Return why a recording has no codes, in one line that is the same on every machine."""
-    text = _as_listed(one_line(error), locator)
-    if isinstance(error, MemoryError):
-        text = "not enough memory"
-    elif not isinstance(error, (Error, ValueError, OSError, ImportError)):
-        text = f"{type(error).__name__}: {text[:300]}"
-    return text.removeprefix(f"{locator.name}: ")
-
-
-def _as_listed(text: str, locator: AudioLocator) -> str:
+def as_listed(text: str, locator: AudioLocator) -> str:
     """Return a message with the paths of a locator as the listing has them."""
     listed = locator.as_listed()
     if locator.cut:
-        both = (_sources(parse(each.cut, each.name)) for each in (locator, listed))
+        both = (sources_of(parse(each.cut, each.name)) for each in (locator, listed))
         pairs = [(now["source"], before["source"]) for now, before in zip(*both, strict=True)]
     else:
         pairs = [(locator.path, listed.path)]

@@ -15,13 +15,8 @@ from test_sources import flac, heard, kaldi, listed, tar
 from test_sources_lhotse import cut
 
 from audiotok.audio.audio import AudioFileError
-from audiotok.data.locator import (
-    AudioLocator,
-    absolute_path,
-    may_be_transient,
-    missing_here,
-    reason,
-)
+from audiotok.data.failures import may_be_transient, missing_here, reason
+from audiotok.data.locator import AudioLocator, absolute_path
 from audiotok.data.manifest import listing_of
 from audiotok.data.recording import Recording, digest_of
 from audiotok.data.sources import huggingface

@@ -23,13 +23,8 @@ from audiotok.corpus import CorpusError
 from audiotok.corpus.build import BuildSummary, build
 from audiotok.corpus.build.work import Work
 from audiotok.data import remote, transient
-from audiotok.data.locator import (
-    AudioLocator,
-    ListingError,
-    may_be_transient,
-    missing_here,
-    reading,
-)
+from audiotok.data.failures import may_be_transient, missing_here
+from audiotok.data.locator import AudioLocator, ListingError, reading
 from audiotok.data.manifest import listing_of, read_manifest
 from audiotok.data.recording import Recording
 from audiotok.data.transient import TransientError

@@ -12,12 +12,12 @@ from typing import Any
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.jsonfile import shown
+from audiotok.data.archives import bytes_of, locator_of, tar_members
+from audiotok.data.cuts import cut_of, naming, read_entry
 from audiotok.data.locator import AudioLocator, ListingError, is_url
 from audiotok.data.recording import Recording
 from audiotok.data.remote import PAGE, below
 from audiotok.data.sources.base import Containers, files_of, joined, names_in, parent, text_lines
-from audiotok.data.sources.lhotse import item_of, naming, read_entry
-from audiotok.data.sources.webdataset import bytes_of, locator_of, tar_members
 from audiotok.data.transient import READING_WAITS
 
 _CUTS = re.compile(r"cuts(\..+)?\.jsonl(\.gz)?")
@@ -73,7 +73,7 @@ class Shar(Containers):
                     yield (
                         _item(cut, next(audio, None), tar)
                         if tar
-                        else item_of(cut, json.dumps(cut, ensure_ascii=False))
+                        else cut_of(cut, json.dumps(cut, ensure_ascii=False))
                     )
             if next(audio, None):
                 raise ListingError(f"{tar}: has more recordings than {_name(file)} has cuts")
@@ -116,8 +116,8 @@ def _beside(file: str) -> Iterator[tuple[str, str]]:
 def _tables(file: str) -> dict[str, Iterator[tuple[int, str]]]:
     """Return the numbered lines of the tables beside a file of cuts, by the name of the field."""
     folder = parent(file)
-    found = {field: name for field, name in _beside(file) if name.endswith(_TABLES)}
-    return {field: text_lines(joined(folder, name)) for field, name in found.items()}
+    named = {field: name for field, name in _beside(file) if name.endswith(_TABLES)}
+    return {field: text_lines(joined(folder, name)) for field, name in named.items()}
 
 
 def _tar_of(file: str) -> str:
@@ -170,7 +170,7 @@ def _item(cut: Any, audio: tuple[str, AudioLocator | None, Any] | None, tar: str
     custom = {k: v for k, v in (cut.get("custom") or {}).items() if not _is_data(v)}
     if locator is None:
         none = AudioLocator(f"{_name(tar)}/{audio[0]}", error="no audio in this cut")
-        return replace(item_of({**cut, "custom": custom}, "{}"), locator=none)
+        return replace(cut_of({**cut, "custom": custom}, "{}"), locator=none)
     (source,) = description["sources"]
     channels = source["channels"]
     plain = {**description, "sources": [{**source, "type": "file", "source": tar}]}
@@ -178,7 +178,7 @@ def _item(cut: Any, audio: tuple[str, AudioLocator | None, Any] | None, tar: str
     every = cut["type"] == "MultiCut" and cut["channel"] == channels
     if every:
         cut |= {"type": "MonoCut", "channel": channels[0]}
-    item = item_of(cut, "{}")
+    item = cut_of(cut, "{}")
     of = item.locator
     if of.cut:
         raise InputError(f"a {cut['type']} that is no stretch of one channel, or of all channels")
