@@ -55,7 +55,7 @@ class Fault:
 
     Attributes:
         kind: a key of `ANSWERS`, or one of `BROKEN`.
-        match: regular expression that is searched for in "METHOD /bucket/key?query".
+        match: regular expression that is searched for in "METHOD /bucket/key?query ACCESSKEY".
         probability: share of the matching requests that fail.
         times: number of requests that fail at most; None for no limit.
         after: number of matching requests that go through first.
@@ -104,7 +104,7 @@ class Faults:
             self.rules.clear()
 
     def kind_for(self, request: str) -> str:
-        """Return the kind of fault that a request "METHOD /bucket/key?query" meets; "" for none."""
+        """Return the kind of fault that a request meets, "METHOD /bucket/key?query ACCESSKEY"."""
         with self._lock:
             return next((r.kind for r in self.rules if self._applies(r, request)), "")
 
@@ -199,9 +199,10 @@ class ObjectStorage:
     def _ask(self, method: str, path: str, data: bytes = b"") -> tuple[int, bytes]:
         # Signatures are not checked, but the region is read from this header.
         signed = "AWS4-HMAC-SHA256 Credential=testing/20200101/us-east-1/s3/aws4_request"
+        headers = {"Authorization": signed, "x-amz-acl": "public-read"}  # for plain HTTP
         connection = HTTPConnection(*self.server)
         try:
-            connection.request(method, f"/{path}", data, {"Authorization": signed})
+            connection.request(method, f"/{path}", data, headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -270,7 +271,8 @@ class _Handler(BaseHTTPRequestHandler):
         storage.requests.append(request)
         if storage.watch is not None:
             storage.watch(request)
-        kind = storage.faults.kind_for(request)
+        signed = re.search(r"Credential=([^/]*)", self.headers.get("Authorization", ""))
+        kind = storage.faults.kind_for(f"{request} {signed[1] if signed else ''}")
         if kind in ANSWERS:
             self._refuse(*ANSWERS[kind])
         elif kind == "reset":

@@ -15,6 +15,7 @@ from audiotok.audio.decoders import AudioFileError
 from audiotok.audio.folder import Probe
 from audiotok.audio.reader import Source, sample_at
 from audiotok.data.locator import AudioLocator, opened
+from audiotok.data.transient import READING_WAITS
 
 if TYPE_CHECKING:
     from audiotok.audio.audio import Audio
@@ -134,7 +135,7 @@ class Recording:
 
     def open(self) -> AbstractContextManager[Source]:
         """Open the audio for reading by blocks, as a context manager; see `locator.opened`."""
-        return opened(self.locator)
+        return opened(self.locator, waits=READING_WAITS)
 
     def probe(self) -> Probe:
         """Return the rate, the channels and the length of what is meant.

@@ -34,7 +34,8 @@ from audiotok.corpus.change import merge
 from audiotok.corpus.check import is_sound
 from audiotok.corpus.inputs import INPUTS
 from audiotok.corpus.write import write_info
-from audiotok.data.locator import AudioLocator, may_be_transient, normal_path
+from audiotok.data.failures import may_be_transient
+from audiotok.data.locator import AudioLocator, normal_path
 from audiotok.data.recording import Recording
 from audiotok.data.transient import TransientError, is_transient
 
@@ -152,7 +153,7 @@ class ClientError(Exception):  # as botocore makes it
         (ConnectionResetError(), True, True),
         (TimeoutError(), True, True),
         (TransientError("3 of 5 bytes"), True, True),
-        (PermissionError(errno.EACCES, "x"), False, True),
+        (PermissionError(errno.EACCES, "x"), True, True),
         (FileNotFoundError(errno.ENOENT, "x"), False, False),
         (ValueError("damaged header"), False, False),
         (StatusError(503), False, True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from test_sources import flac, heard, kaldi, listed, tar
 from test_sources_lhotse import cut
 
 from audiotok.audio.audio import AudioFileError
-from audiotok.data.locator import AudioLocator, absolute_path, reason
+from audiotok.data.failures import may_be_transient, missing_here, reason
+from audiotok.data.locator import AudioLocator, absolute_path
 from audiotok.data.manifest import listing_of
 from audiotok.data.recording import Recording, digest_of
+from audiotok.data.sources import huggingface
 
 
 def everywhere(item: Recording, monkeypatch: pytest.MonkeyPatch, folder: Path) -> torch.Tensor:
@@ -90,6 +93,24 @@ def test_absolute_listings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         assert absolute_path(path) == path
 
 
+@pytest.mark.parametrize("kind", ["command", "cut", "mixed"])
+def test_what_another_machine_cannot_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    monkeypatch.chdir(tmp_path)
+    item = sources(tmp_path)[kind]
+    there = item.absolute(str(tmp_path / "not mounted")).locator
+    with pytest.raises(AudioFileError) as raised:
+        heard(replace(item, locator=there), commands=True)
+    assert missing_here(there)
+    assert may_be_transient(raised.value, there)
+    there = item.absolute().locator
+    assert not missing_here(there)
+    (tmp_path / "in" / "a.wav").unlink()
+    (tmp_path / "in" / "b.wav").write_bytes(b"")
+    assert not missing_here(there)
+
+
 @pytest.mark.parametrize("kind", ["file", "offset", "cut"])
 def test_reasons_name_paths_as_they_are_listed(tmp_path: Path, kind: str):
     """A quarantine is the same wherever the worker ran."""
@@ -107,8 +128,14 @@ def test_reasons_name_paths_as_they_are_listed(tmp_path: Path, kind: str):
 # ---- containers
 
 
-def containers(folder: Path, kind: str) -> tuple[str, Any]:
+def containers(folder: Path, kind: str) -> tuple[str, list[str]]:
     """A relative path of a listing of three containers with two recordings each; its files."""
+    if kind == "huggingface":
+        datasets: Any = pytest.importorskip("datasets")
+        sounds = [{"bytes": flac(i), "path": None} for i in range(6)]
+        data = datasets.Dataset.from_dict({"audio": sounds, "text": list("abcdef")})
+        data.save_to_disk(folder / "in")
+        return "in", ["in#0-2", "in#2-4", "in#4-6"]
     arrow: Any = pytest.importorskip("pyarrow")
     parquet: Any = pytest.importorskip("pyarrow.parquet")
     (folder / "in").mkdir()
@@ -125,11 +152,12 @@ def containers(folder: Path, kind: str) -> tuple[str, Any]:
     return "in", [f"in/{i}.{suffix}" for i in range(3)]
 
 
-@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+@pytest.mark.parametrize("kind", ["webdataset", "parquet", "huggingface"])
 def test_containers_one_by_one_are_the_listing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface, "ROWS", 2)
     path, files = containers(tmp_path, kind)
     source = listing_of(path)
     assert source.costly

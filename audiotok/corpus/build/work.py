@@ -48,7 +48,7 @@ class Work:
     commands: bool = False
     scratch: str = ""
     threads: int = 1
-    waits: tuple[float, ...] = (0.5, 2.0, 8.0)
+    waits: tuple[float, ...] = (0.5, 2.0, 8.0, 30.0)
     fingerprint: str = ""
     version: str = audiotok.__version__
 

@@ -32,7 +32,8 @@ from audiotok.audio.reader import Source
 from audiotok.codecs.load import load_in_backend
 from audiotok.corpus.build.work import EncodedRecording, Work
 from audiotok.corpus.inputs import MISSING, UNSEEN, FileStamp, look
-from audiotok.data.locator import may_be_transient, opened, reason
+from audiotok.data.failures import may_be_transient, reason
+from audiotok.data.locator import opened
 from audiotok.data.recording import Recording
 from audiotok.data.transient import retry
 from audiotok.runtime.backends.base import limit_threads

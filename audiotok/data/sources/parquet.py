@@ -10,9 +10,9 @@ from typing import Any
 from audiotok._platform.jsonfile import parse
 from audiotok._platform.optional import optional_import
 from audiotok.audio.columns import with_our_names
-from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
+from audiotok.data.locator import AudioLocator, ListingError, listing_error, reading
 from audiotok.data.recording import Recording
-from audiotok.data.sources.base import Containers, files_of, length_of
+from audiotok.data.sources.base import Containers, files_of, length_of, names_in
 
 ROWS = 16  # rows read at a time
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
@@ -41,7 +41,7 @@ class Parquet(Containers):
         """See `Listing.takes`."""
         if path.lower().endswith(".parquet"):
             return True
-        return not is_url(path) and Path(path).is_dir() and any(Path(path).glob("*.parquet"))
+        return any(name.endswith(".parquet") for name in names_in(path))
 
     def containers(self, path: str) -> list[str]:
         """See `Containers.containers`."""
@@ -70,7 +70,8 @@ def _rows(path: str, audio: str) -> Iterator[Recording]:
         raise
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         why = " ".join(str(error).split())[:300]
-        raise ListingError(f"{path}: damaged, or not Parquet ({why}); fetch it anew") from None
+        why = f"{path}: damaged, or not Parquet ({why}); fetch it anew"
+        raise listing_error(path, error, why) from None
 
 
 def _column(arrow: Any, table: Any, path: str, audio: str) -> str:
