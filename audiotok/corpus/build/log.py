@@ -19,10 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from audiotok.corpus.storage import INNER, Storage
 from audiotok.tokens.format import explained
 
 TAG, HEAD = b"REC:", struct.Struct("<4sIII")
 SYNC = 2.0  # seconds between flushes to the disk
+SEGMENT = 4 << 20  # bytes of a segment, or a little more
+SEGMENT_SYNC = 5.0  # seconds between segments
+TOGETHER = 16  # segments read together
 
 
 class Record(NamedTuple):
@@ -51,6 +55,15 @@ class Log:
             self._file.seek(whole)
         self._synced = time.monotonic()
 
+    def _flushes(self) -> bool:
+        """Return whether it is time to flush to the disk."""
+        return time.monotonic() > self._synced + SYNC
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
+
     def append(self, record: Record) -> None:
         """Add a record, which stays even if this process is killed right after."""
         facts, codes = record
@@ -63,16 +76,93 @@ class Log:
         with explained(self.path, "write"):
             self._file.write(TAG + struct.pack("<I", zlib.crc32(rest)) + rest)
             self._file.flush()
-            if time.monotonic() > self._synced + SYNC:
-                os.fsync(self._file.fileno())
-                self._synced = time.monotonic()
+            if self._flushes():
+                self._sync()
 
     def close(self) -> None:
         """Flush the log to the disk and close it."""
         with explained(self.path, "write"):
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._sync()
             self._file.close()
+
+
+class SegmentedLog(Log):
+    """Log in object storage, to which nothing can be appended: its file is stored in segments.
+
+    A segment is an object of the log's name and the segment's offset in bytes,
+    `.build/000002.log.000000004096`; it is stored some seconds or megabytes after the one before.
+
+    Args:
+        storage: the object storage.
+        name: name of the log.
+        whole: number of bytes of sound records.
+
+    Raises:
+        StorageError: a segment cannot be stored.
+    """
+
+    def __init__(self, storage: Storage, name: str, whole: int) -> None:
+        super().__init__(storage.path(name), whole)
+        self.storage = storage
+        self.name = name
+        self._stored = whole
+
+    def _flushes(self) -> bool:
+        waits = self._file.tell() - self._stored
+        return waits > SEGMENT or time.monotonic() > self._synced + SEGMENT_SYNC
+
+    def _sync(self) -> None:
+        self._file.flush()
+        with self.path.open("rb") as file:
+            file.seek(self._stored)
+            data = file.read()
+        if data:
+            self.storage.publish(f"{self.name}.{self._stored:012d}", data)
+        self._stored += len(data)
+        self._synced = time.monotonic()
+
+
+def open_log(storage: Storage, name: str, whole: int) -> Log:
+    """Open a log for appending, cut to its sound records."""
+    if not storage.remote:
+        return Log(storage.path(name), whole)
+    begin = f"{name}.{whole:012d}"
+    storage.delete(each for each in _segments(storage, name) if each >= begin)
+    return SegmentedLog(storage, name, whole)
+
+
+def restore_log(storage: Storage, name: str) -> None:
+    """Put the segments of a log together in its file on this machine; a folder has the file."""
+    if not storage.remote:
+        return
+    segments = _segments(storage, name)
+    with storage.path(name).open("wb") as file:
+        for first in range(0, len(segments), TOGETHER):
+            content = storage.read_all(segments[first : first + TOGETHER])
+            for segment, data in sorted(content.items()):
+                offset = int(segment.rpartition(".")[2])
+                if offset > file.tell():  # one before it is missing
+                    return
+                file.seek(offset)
+                file.truncate()
+                file.write(data)
+
+
+def drop_log(storage: Storage, name: str) -> None:
+    """Remove a log."""
+    storage.path(name).unlink(missing_ok=True)
+    if storage.remote:
+        storage.delete(_segments(storage, name))
+
+
+def logs(storage: Storage) -> list[str]:
+    """Return the names of all logs, in order."""
+    names = (name.partition(".log") for name in storage.lengths(INNER))
+    return sorted({f"{stem}.log" for stem, log, _ in names if log})
+
+
+def _segments(storage: Storage, name: str) -> list[str]:
+    return sorted(each for each in storage.lengths(INNER) if each.startswith(f"{name}."))
 
 
 def records(path: Path) -> Iterator[tuple[Record, int]]:

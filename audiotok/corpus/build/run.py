@@ -21,6 +21,7 @@ from audiotok.corpus.build.folder import finished
 from audiotok.corpus.build.progress import BuildProgress
 from audiotok.corpus.build.state import State
 from audiotok.corpus.build.work import EncodedRecording, Task, Work
+from audiotok.corpus.storage import storage_of
 from audiotok.corpus.write import SHARD_BYTES
 from audiotok.data.locator import normal_path
 from audiotok.data.manifest import listing_of
@@ -126,7 +127,7 @@ def build(
 
     Args:
         listing: a folder, manifest, data directory, archive or URL; see `audiotok.data.sources`.
-        out: folder of the corpus.
+        out: folder of the corpus, or its URL in object storage.
         work: the codec, and how a process runs it.
         kind: kind of the listing; "auto" chooses by the path.
         audio: column, or member of a sample, that is the audio, where there are several.
@@ -149,10 +150,11 @@ def build(
         LockedError: another process builds into `out`.
         ListingError: the listing cannot be read, or is not the one that the build started with.
         TokenFileError: a shard cannot be written.
+        StorageError: the object storage cannot be read or written.
         ValueError: there is no such codec, executor or kind.
     """
     listing = normal_path(listing)
-    out, source = Path(out), listing_of(listing, kind, audio)
+    storage, source = storage_of(out), listing_of(listing, kind, audio)
     if engine == "local" and not work.backend:  # other machines choose for themselves
         work = replace(work, backend=choose_backend(work.codec, work.device))
     light = None if is_exported(work.codec) else shipped_codec(work.codec)
@@ -160,9 +162,9 @@ def build(
     info = info_of(codec, listing, part, work.codebooks, audio)
     work = replace(work, fingerprint=codec.fingerprint)
     compared = ChangeCheck(listing, keep=keep_changed)
-    earlier = None if force else finished(out, info)
-    if earlier and not (out / ".build").is_dir():
-        compared.corpus(out, source, part)
+    earlier = None if force else finished(storage, info)
+    if earlier and not storage.begun:
+        compared.corpus(storage, source, part)
         if earlier.quarantined:
             log.warning("%s: without %d recordings; see quarantine.tsv", out, earlier.quarantined)
         return _summary(out, earlier)
@@ -170,7 +172,7 @@ def build(
     workers = workers or runner.workers(work)
     # Number of recordings between the next to be committed and the next to be started.
     window = max(runner.window, 4 * workers * work.prefetch)
-    with State(out, info, limit=limit, force=force) as state, _with_scratch(work) as work:
+    with State(storage, info, limit=limit, force=force) as state, _with_scratch(work) as work:
         if state.finished:
             return _summary(out, state.finished)
         queue = _Queue(state, source.items(listing, part), compared, window)
@@ -279,7 +281,7 @@ def _too_many(state: State, most: float) -> CorpusError:
     )
 
 
-def _summary(out: Path, info: CorpusInfo) -> BuildSummary:
+def _summary(out: str | Path, info: CorpusInfo) -> BuildSummary:
     shards = info.shards
     return BuildSummary(
         out=str(out),

@@ -21,25 +21,34 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
+from io import BytesIO
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audiotok._platform.atomic import remove_stale_parts
-from audiotok._platform.lock import locked_folder
-from audiotok.corpus.base import CorpusError, CorpusInfo, hashed
-from audiotok.corpus.build.commits import Bad, CommitRecord, HashSet, is_whole, read_commit
+from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles, hashed
+from audiotok.corpus.build.commits import Bad, CommitRecord, HashSet, parse_commit
 from audiotok.corpus.build.folder import check, clear, finished, normal_job, remove
-from audiotok.corpus.build.log import Log, Record, records
+from audiotok.corpus.build.log import (
+    TOGETHER,
+    Log,
+    Record,
+    drop_log,
+    logs,
+    open_log,
+    records,
+    restore_log,
+)
 from audiotok.corpus.build.work import EncodedRecording
-from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, inputs_bytes, read_inputs
+from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, inputs_bytes, parse_inputs
+from audiotok.corpus.storage import INNER, Storage, storage_of
 from audiotok.corpus.write import (
     ShardCutter,
-    publish,
+    is_whole,
     row_of,
     shard_name,
-    sync,
     tokens_of,
     write_info,
     write_quarantine,
@@ -50,6 +59,7 @@ from audiotok.tokens.tokens import Tokens
 
 log = logging.getLogger("audiotok")
 
+JOB = f"{INNER}/job.json"
 CHECKED = 2  # number of last shards whose checksums are verified when a build resumes
 
 
@@ -57,12 +67,13 @@ class State:
     """State of a build in a folder, a context manager.
 
     Args:
-        folder: folder of the corpus.
+        place: folder or URL of the corpus.
         info: content of corpus.json without shards.
         limit: bytes of codes in a shard.
-        force: whether to start anew, whatever is in the folder.
+        force: whether to start anew, whatever is there.
 
     Attributes:
+        folder: the folder or URL, for messages.
         next: number of the next item of the listing to commit.
         chain: hash of all items before that.
         recordings: number of encoded recordings so far.
@@ -72,18 +83,21 @@ class State:
             then.
 
     Raises:
-        CorpusError: the folder holds something else.
+        CorpusError: the place holds something else.
         LockedError: another process builds there.
         TokenFileError: the folder cannot be written.
+        StorageError: the object storage cannot be read or written.
     """
 
-    def __init__(self, folder: Path, info: CorpusInfo, *, limit: int, force: bool = False) -> None:
-        self.folder = folder
+    def __init__(
+        self, place: str | Path | Storage, info: CorpusInfo, *, limit: int, force: bool = False
+    ) -> None:
+        self.storage = storage_of(place)
+        self.folder = self.storage.name
         self.info = info
         self.limit = limit
         self.force = force
         self.finished: CorpusInfo | None = None
-        self.inner = folder / ".build"
         self.header = info.header
         self.next = 0
         self.chain = ""
@@ -100,17 +114,15 @@ class State:
 
     def __enter__(self) -> State:
         with ExitStack() as stack:
-            check(self.folder)
-            stack.enter_context(locked_folder(self.folder, ".build/lock"))
+            check(self.storage)
+            stack.enter_context(self.storage.alone())
             if self.force:
-                clear(self.folder)
-            self.finished = finished(self.folder, self.info)
+                clear(self.storage)
+            self.finished = finished(self.storage, self.info)
             if self.finished:  # an earlier run ended while it removed its files
-                remove_stale_parts([self.folder])
-                remove(self.inner)
+                remove(self.storage)
             else:
                 self._begin()
-                remove_stale_parts([self.folder, self.inner])
                 self._read_seals()
                 self._replay()
             self._alone = stack.pop_all()
@@ -125,19 +137,18 @@ class State:
                 self._sealing.result()
         self._pool.shutdown()
         with suppress(Exception):
-            if self.inner.is_dir():  # unfinished: list the failures so far
-                write_quarantine(self.folder, self.failures())
+            if self.storage.begun:  # unfinished: list the failures so far
+                write_quarantine(self.storage, self.failures())
         self._alone.close()
 
     # -- resuming ---------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         job = {**self.info.to_json(), "limit": self.limit}
-        path = self.inner / "job.json"
         try:
-            earlier = json.loads(path.read_bytes())
-        except (OSError, ValueError):  # missing, or torn before the build started
-            publish(path, json.dumps(job).encode())
+            earlier = json.loads(self.storage.read(JOB))
+        except (FileNotFoundError, ValueError):  # missing, or torn before the build started
+            self.storage.publish(JOB, json.dumps(job).encode())
             return
         earlier["job"] = normal_job(earlier["job"])
         if earlier != json.loads(json.dumps(job)):
@@ -147,27 +158,40 @@ class State:
                 "another folder, or force=True to begin anew"
             )
 
-    def _path(self, number: int, kind: str) -> Path:
-        return self.inner / f"{number:06d}.{kind}"
-
     def _read_seals(self) -> None:
-        while (seal := read_commit(self._path(len(self._seals), "seal"))) is not None:
+        lengths = self.storage.lengths()
+        names = (_name(number, "seal") for number in count())
+        content = self.storage.read_all(takewhile(lengths.__contains__, names))
+        for data in content.values():
+            if (seal := parse_commit(data)) is None:
+                break
             self._seals.append(seal)
         for number, seal in enumerate(self._seals):
             recent = number >= len(self._seals) - CHECKED
-            if seal.files and not is_whole(self.folder, seal.files, full=recent):
+            # The disk may have lost what was written last; an object is compared when it is stored.
+            full = recent and not self.storage.remote
+            if seal.files and not is_whole(self.storage, lengths, seal.files, full=full):
+                name = f"{self.folder}/{seal.files.name}"
                 if not recent:
-                    name = self.folder / seal.files.name
                     raise CorpusError(f"{name}: damaged; restore it, or force=True begins anew")
-                log.warning("%s: not whole; made again", self.folder / seal.files.name)
+                log.warning("%s: not whole; made again", name)
                 self._seals = self._seals[:number]
                 break
-        for number in range(len(self._seals), len(self._seals) + CHECKED + 1):
-            self._path(number, "seal").unlink(missing_ok=True)
-        for number, seal in enumerate(self._seals):
-            _, looks = read_inputs(self._path(number, "inputs")) or ("", [])
-            count = seal.next - self.next  # unknown stamps are not compared
-            for each in looks if len(looks) == count else [UNSEEN] * count:
+        later = (_name(number, "seal") for number in range(len(self._seals), len(content) + 1))
+        self.storage.delete(later)
+        for first in range(0, len(self._seals), TOGETHER):
+            self._count_seals(range(first, min(first + TOGETHER, len(self._seals))))
+
+    def _count_seals(self, numbers: range) -> None:
+        """Count some shards that are complete, with the stamps and ids of their recordings."""
+        inputs = self.storage.read_all(_name(number, "inputs") for number in numbers)
+        files = [self._seals[number].files for number in numbers]
+        indexes = self.storage.read_all(f"{each.name}.npy" for each in files if each)
+        for number in numbers:
+            seal = self._seals[number]
+            _, looks = parse_inputs(inputs.get(_name(number, "inputs"), b"")) or ("", [])
+            items = seal.next - self.next  # unknown stamps are not compared
+            for each in looks if len(looks) == items else [UNSEEN] * items:
                 self._looks.extend(each)
             self.next = seal.next
             self.chain = seal.chain
@@ -175,28 +199,31 @@ class State:
             if seal.files:
                 self.recordings += seal.files.recordings
                 self.seconds += seal.files.samples / self.header.sample_rate
-                index = np.load(self.folder / f"{seal.files.name}.npy", allow_pickle=False)
-                self._seen.extend(index["id"])
+                index = BytesIO(indexes[f"{seal.files.name}.npy"])
+                self._seen.extend(np.load(index, allow_pickle=False)["id"])
 
     def _replay(self) -> None:
         """Read the open log; a full one becomes a shard first."""
-        for number in range(len(self._seals)):
-            self._path(number, "log").unlink(missing_ok=True)
+        for name in logs(self.storage):
+            if name < _name(len(self._seals), "log"):
+                drop_log(self.storage, name)
+            else:
+                restore_log(self.storage, name)
         while True:
             self._cut = ShardCutter(self.header, self.limit)
-            path, whole, full = self._path(len(self._seals), "log"), 0, False
-            for record, end in records(path):
+            name, whole, full = _name(len(self._seals), "log"), 0, False
+            for record, end in records(self.storage.path(name)):
                 if record.facts["n"] != self.next or full:
                     break
                 whole, full = end, self._count(record)
             if not full:
                 break
-            self._log = Log(path, whole)
+            self._log = open_log(self.storage, name, whole)
             self._roll(wait=True)
-        for other in self.inner.glob("*.log"):
-            if other != path:
-                other.unlink()
-        self._log = Log(path, whole)
+        for other in logs(self.storage):
+            if other != name:
+                drop_log(self.storage, other)
+        self._log = open_log(self.storage, name, whole)
 
     def _count(self, record: Record) -> bool:
         """Count a record of the log, and return whether the shard ends with it."""
@@ -271,7 +298,7 @@ class State:
         if wait:
             self._settle()
         else:
-            self._log = Log(self._path(number + 1, "log"), 0)
+            self._log = open_log(self.storage, _name(number + 1, "log"), 0)
 
     def _settle(self) -> None:
         if self._sealing:
@@ -279,7 +306,7 @@ class State:
         self._sealing = None
 
     def _seal(self, number: int) -> None:
-        path = self._path(number, "log")
+        path = self.storage.path(_name(number, "log"))
         stop = self._seals[number].next
 
         def entries() -> Iterator[tuple[dict[str, Any], Tokens]]:
@@ -288,17 +315,21 @@ class State:
                     lengths = (facts["samples"], facts["rate"], facts["original"])
                     yield facts["row"], tokens_of(self.info, codes, *lengths)
 
-        files = write_shard(self.folder, shard_name(number), self.header, entries())
-        if not files.recordings:
-            for suffix in files.bytes:
-                (self.folder / f"{files.name}{suffix}").unlink()
+        folder = self.storage.path("")
+        files = write_shard(folder, shard_name(number), self.header, entries())
+        names = [f"{files.name}{suffix}" for suffix in files.bytes]
+        if files.recordings:
+            self.storage.push(names)
+        else:
+            for name in names:
+                (folder / name).unlink()
         first = self._seals[number - 1].next if number else 0
-        publish(self._path(number, "inputs"), inputs_bytes("", self.looks(first, stop)))
+        stamps = inputs_bytes("", self.looks(first, stop))
+        self.storage.publish(_name(number, "inputs"), stamps)
         seal = replace(self._seals[number], files=files if files.recordings else None)
-        publish(self._path(number, "seal"), json.dumps(asdict(seal)).encode())
-        sync(self.inner)
+        self.storage.publish(_name(number, "seal"), json.dumps(asdict(seal)).encode())
         self._seals[number] = seal
-        path.unlink()
+        drop_log(self.storage, _name(number, "log"))
 
     def looks(self, first: int, last: int) -> list[FileStamp]:
         """Return the stamps of the files of items `first` to `last` (exclusive)."""
@@ -317,9 +348,25 @@ class State:
             self._roll()
         self._settle()
         shards = tuple(seal.files for seal in self._seals if seal.files)
-        write_quarantine(self.folder, self.failures())
+        self._check_shards(shards)
+        write_quarantine(self.storage, self.failures())
         info = replace(self.info, shards=shards, quarantined=self.bad)
-        publish(self.folder / INPUTS, inputs_bytes(self.chain, self.looks(0, self.next)))
-        info = write_info(self.folder, info)
-        remove(self.inner)
+        self.storage.publish(INPUTS, inputs_bytes(self.chain, self.looks(0, self.next)))
+        info = write_info(self.storage, info)
+        remove(self.storage)
         return info
+
+    def _check_shards(self, shards: tuple[ShardFiles, ...]) -> None:
+        """Raise CorpusError unless the shards are there: no lock keeps others out of a bucket."""
+        lengths = self.storage.lengths()
+        for files in shards:
+            if not is_whole(self.storage, lengths, files, full=False):
+                raise CorpusError(
+                    f"{self.folder}/{files.name}: not as it was stored, so something else writes "
+                    "there; end that, and run the same again"
+                )
+
+
+def _name(number: int, kind: str) -> str:
+    """Return the name of a file of the build that belongs to a shard."""
+    return f"{INNER}/{number:06d}.{kind}"
