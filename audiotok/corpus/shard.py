@@ -134,16 +134,18 @@ class Shard:
         """
         with self._open():
             at = int(self.index["row"][i])
-            with _read(self.path(".jsonl")):
+            path = self.path(".jsonl")
+            with _read(path):
                 if self._lines is None:
-                    self._lines = self.path(".jsonl").open("rb")
+                    self._lines = path.open("rb")
                 self._lines.seek(min(at, self.files.bytes[".jsonl"]))  # the index may be damaged
                 line = self._lines.readline()
             return self._parsed(line)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield all rows in order."""
-        with _read(self.path(".jsonl")), self.path(".jsonl").open("rb") as lines:
+        path = self.path(".jsonl")
+        with _read(path), path.open("rb") as lines:
             yield from map(self._parsed, lines)
 
     def tokens(self, i: int, codes: np.ndarray | None = None) -> Tokens:
@@ -228,10 +230,9 @@ class _LockedReader:
         try:
             if shard._reader is None:
                 packed = ".ans" in shard.files.bytes
-                with _read(shard.path(".ans")):  # TokenReader raises errors of its own
-                    shard._reader = (
-                        AnsReader(shard.path(".ans")) if packed else TokenReader(shard.path(".tok"))
-                    )
+                path = shard.path(".ans" if packed else ".tok")
+                with _read(path):  # TokenReader raises errors of its own
+                    shard._reader = AnsReader(path) if packed else TokenReader(path)
             return shard._reader
         except BaseException:
             shard._lock.release()

@@ -15,7 +15,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -124,11 +124,16 @@ class SegmentedLog(Log):
 
 def open_log(storage: Storage, name: str, whole: int) -> Log:
     """Open a log for appending, cut to its sound records."""
-    if not storage.remote:
-        return Log(storage.path(name), whole)
-    begin = f"{name}.{whole:012d}"
-    storage.delete(each for each in _segments(storage, name) if each >= begin)
-    return SegmentedLog(storage, name, whole)
+    if storage.remote:
+        return SegmentedLog(storage, name, whole)
+    return Log(storage.path(name), whole)
+
+
+def cut_log(storage: Storage, name: str, whole: int) -> None:
+    """Remove the segments after the sound records of a log; a file is cut when it is opened."""
+    if storage.remote:
+        begin = f"{name}.{whole:012d}"
+        storage.delete(each for each in _segments(storage, name) if each >= begin)
 
 
 def restore_log(storage: Storage, name: str) -> None:
@@ -169,17 +174,29 @@ def records(path: Path) -> Iterator[tuple[Record, int]]:
     """Yield the sound records of a log, each with the offset of its end in bytes."""
     if not path.is_file():
         return
-    end = 0
     with path.open("rb") as file:
-        while len(head := file.read(HEAD.size)) == HEAD.size:
-            tag, crc, text, codes = HEAD.unpack(head)
-            data = file.read(text + codes) if tag == TAG else b""
-            if len(data) != text + codes or zlib.crc32(head[8:] + data) != crc:
-                return
-            end += HEAD.size + len(data)
-            facts = json.loads(data[:text].decode("utf-8", "surrogateescape"))
-            decoded = None
-            if "shape" in facts:
-                decoded = np.frombuffer(data, facts.pop("type"), offset=text)
-                decoded = decoded.reshape(facts.pop("shape"))
-            yield Record(facts, decoded), end
+        while (record := _next_record(file)) is not None:
+            yield record, file.tell()
+
+
+def record_at(path: Path, offset: int) -> Record | None:
+    """Return the record that begins at an offset in bytes; None if it is not sound."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return _next_record(file)
+
+
+def _next_record(file: IO[bytes]) -> Record | None:
+    """Read the next record; None at the end, or if it is torn or damaged."""
+    head = file.read(HEAD.size)
+    if len(head) != HEAD.size:
+        return None
+    tag, crc, text, codes = HEAD.unpack(head)
+    data = file.read(text + codes) if tag == TAG else b""
+    if len(data) != text + codes or zlib.crc32(head[8:] + data) != crc:
+        return None
+    facts = json.loads(data[:text].decode("utf-8", "surrogateescape"))
+    if "shape" not in facts:
+        return Record(facts, None)
+    decoded = np.frombuffer(data, facts.pop("type"), offset=text)
+    return Record(facts, decoded.reshape(facts.pop("shape")))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -17,8 +18,11 @@ from audiotok.codecs.catalogue import shipped_codec
 from audiotok.codecs.load import choose_backend, load_in_backend
 from audiotok.corpus.base import CorpusError, CorpusInfo
 from audiotok.corpus.build.changes import ChangeCheck, chained, other_listing
+from audiotok.corpus.build.executors.base import BuildExecutor
 from audiotok.corpus.build.folder import finished
 from audiotok.corpus.build.progress import BuildProgress
+from audiotok.corpus.build.retry import RetrySummary, retry
+from audiotok.corpus.build.reuse import recommit
 from audiotok.corpus.build.state import State
 from audiotok.corpus.build.work import EncodedRecording, Task, Work
 from audiotok.corpus.storage import storage_of
@@ -52,6 +56,7 @@ class BuildSummary:
     run_seconds: float = 0.0
     took: float = 0.0  # seconds
     busy: float = 0.0  # share of the processes' time spent computing
+    tries: RetrySummary = field(default_factory=RetrySummary)
 
     @property
     def speed(self) -> float:
@@ -69,10 +74,13 @@ class BuildSummary:
         }
         if self.quarantined:
             facts["quarantined"] = f"{self.quarantined:,}, see {self.out}/quarantine.tsv"
+        if self.tries.tried:
+            tries = self.tries
+            facts["tried again"] = f"{tries.tried:,}, of which {tries.encoded:,} are encoded now"
         if self.run_recordings:
             facts["this run"] = f"{self.run_recordings:,} recordings in {self.took:,.1f} s"
             facts["speed"] = f"{self.speed:,.1f}x real time, processes {self.busy:.0%} busy"
-        else:
+        elif not self.tries.encoded:
             facts["this run"] = "nothing left to do"
         return facts
 
@@ -118,6 +126,7 @@ def build(
     most_bad: float = BAD,
     force: bool = False,
     keep_changed: bool = False,
+    retry_quarantined: bool = False,
     console: Console = stderr_console,
 ) -> BuildSummary:
     """Encode all recordings of a listing into a corpus, or resume an earlier run that did not end.
@@ -139,6 +148,8 @@ def build(
             done (from 200 on) while it runs. More failures stop the build.
         force: whether to start anew, whatever is in `out`.
         keep_changed: whether to keep the codes of recordings whose files have changed since.
+        retry_quarantined: whether to encode anew the recordings that failed in earlier runs; the
+            corpus is then that of a build in which they did not fail.
         console: console for progress and errors.
 
     Returns:
@@ -163,18 +174,27 @@ def build(
     work = replace(work, fingerprint=codec.fingerprint)
     compared = ChangeCheck(listing, keep=keep_changed)
     earlier = None if force else finished(storage, info)
-    if earlier and not storage.begun:
+    if earlier and earlier.quarantined and retry_quarantined:
+        # So many were accepted before.
+        total = sum(files.recordings for files in earlier.shards) + earlier.quarantined
+        most_bad = max(most_bad, earlier.quarantined / total)
+    elif earlier and not storage.begun:
         compared.corpus(storage, source, part)
-        if earlier.quarantined:
-            log.warning("%s: without %d recordings; see quarantine.tsv", out, earlier.quarantined)
         return _summary(out, earlier)
     runner = find("executors", engine)()
     workers = workers or runner.workers(work)
     # Number of recordings between the next to be committed and the next to be started.
     window = max(runner.window, 4 * workers * work.prefetch)
-    with State(storage, info, limit=limit, force=force) as state, _with_scratch(work) as work:
+    state = State(storage, info, limit=limit, force=force, keep=retry_quarantined)
+    with state, _with_scratch(work) as work:
+        tries = RetrySummary()
+        if retry_quarantined:
+            again = ChangeCheck(listing, keep=keep_changed)
+            encode = partial(_encode, runner, work, workers, console)
+            tries = retry(state, source.items(listing, part), encode, again)
         if state.finished:
-            return _summary(out, state.finished)
+            return replace(_summary(out, state.finished), tries=tries)
+        recommit(state, source.items(listing, part), listing)
         queue = _Queue(state, source.items(listing, part), compared, window)
         with BuildProgress(console, workers, state.next) as watch:
             watch.total(source, listing, part)
@@ -197,8 +217,30 @@ def build(
     summary = _summary(out, info)
     counts = (summary.recordings + summary.quarantined - queue.before, watch.seconds)
     return replace(
-        summary, run_recordings=counts[0], run_seconds=counts[1], took=watch.took, busy=watch.busy
+        summary,
+        run_recordings=counts[0],
+        run_seconds=counts[1],
+        took=watch.took,
+        busy=watch.busy,
+        tries=tries,
     )
+
+
+def _encode(
+    runner: BuildExecutor,
+    work: Work,
+    workers: int,
+    console: Console,
+    tasks: Iterator[tuple[int, Recording]],
+) -> Generator[tuple[int, EncodedRecording], None, None]:
+    """Yield the outcomes of some recordings, in any order."""
+    with BuildProgress(console, workers, 0) as watch:
+        outcomes = runner.run(work, tasks, workers)
+        with closing(outcomes):  # pyright: ignore[reportArgumentType]
+            for number, coded in outcomes:
+                watch.outcome(coded.busy)
+                watch.committed(0.0, bool(coded.error))
+                yield number, coded
 
 
 @contextmanager
@@ -277,11 +319,20 @@ def _stop_if_too_many(state: State, most: float) -> None:
 def _too_many(state: State, most: float) -> CorpusError:
     return CorpusError(
         f"{state.folder}: {state.bad} of {state.next} recordings failed, more than {most:.0%} "
-        "(see quarantine.tsv); mend the listing and begin anew, or let more of them fail"
+        "(see quarantine.tsv); mend what is wrong and give retry_quarantined=True, begin anew with "
+        "force=True, or let more of them fail"
     )
 
 
 def _summary(out: str | Path, info: CorpusInfo) -> BuildSummary:
+    """Return the summary of a finished corpus; a warning says what it is without."""
+    if info.quarantined:
+        log.warning(
+            "%s: without %d recordings; see quarantine.tsv, and try them again with "
+            "retry_quarantined=True",
+            out,
+            info.quarantined,
+        )
     shards = info.shards
     return BuildSummary(
         out=str(out),

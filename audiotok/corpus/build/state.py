@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import logging
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
@@ -35,15 +35,17 @@ from audiotok.corpus.build.log import (
     TOGETHER,
     Log,
     Record,
+    cut_log,
     drop_log,
     logs,
     open_log,
     records,
     restore_log,
 )
+from audiotok.corpus.build.reuse import OLD_LOG, settle
 from audiotok.corpus.build.work import EncodedRecording
 from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, inputs_bytes, parse_inputs
-from audiotok.corpus.storage import INNER, Storage, storage_of
+from audiotok.corpus.storage import INNER, Storage, link, storage_of
 from audiotok.corpus.write import (
     ShardCutter,
     is_whole,
@@ -71,6 +73,7 @@ class State:
         info: content of corpus.json without shards.
         limit: bytes of codes in a shard.
         force: whether to start anew, whatever is there.
+        keep: whether to keep the files of a build beside a finished corpus, for `retry`.
 
     Attributes:
         folder: the folder or URL, for messages.
@@ -79,6 +82,7 @@ class State:
         recordings: number of encoded recordings so far.
         bad: number of failed recordings so far.
         seconds: seconds of audio so far.
+        seals: commit records of the complete shards.
         finished: content of corpus.json if the corpus is complete already; nothing else is valid
             then.
 
@@ -90,26 +94,36 @@ class State:
     """
 
     def __init__(
-        self, place: str | Path | Storage, info: CorpusInfo, *, limit: int, force: bool = False
+        self,
+        place: str | Path | Storage,
+        info: CorpusInfo,
+        *,
+        limit: int,
+        force: bool = False,
+        keep: bool = False,
     ) -> None:
         self.storage = storage_of(place)
         self.folder = self.storage.name
         self.info = info
         self.limit = limit
         self.force = force
-        self.finished: CorpusInfo | None = None
+        self.keep = keep
         self.header = info.header
+        self._pool = ThreadPoolExecutor(1)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.finished: CorpusInfo | None = None
         self.next = 0
         self.chain = ""
         self.recordings = 0
         self.bad = 0
         self.seconds = 0.0
-        self._seals: list[CommitRecord] = []
+        self.seals: list[CommitRecord] = []
         self._failures: list[Bad] = []  # failures of the open log
         self._seen = HashSet()
         self._looks = array("q")  # size and time of each item's file so far
         self._sealing: Future[None] | None = None
-        self._pool = ThreadPoolExecutor(1)
         self._log: Log | None = None
 
     def __enter__(self) -> State:
@@ -119,16 +133,16 @@ class State:
             if self.force:
                 clear(self.storage)
             self.finished = finished(self.storage, self.info)
-            if self.finished:  # an earlier run ended while it removed its files
+            if not self.finished:
+                self._load()
+            elif not self.keep:  # an earlier run ended while it removed its files
                 remove(self.storage)
-            else:
-                self._begin()
-                self._read_seals()
-                self._replay()
             self._alone = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error:
+            self.storage.hurry()
         with suppress(Exception):  # the first error is the one to report
             if self._log:
                 self._log.close()
@@ -137,11 +151,51 @@ class State:
                 self._sealing.result()
         self._pool.shutdown()
         with suppress(Exception):
-            if self.storage.begun:  # unfinished: list the failures so far
+            if not self.finished and self.storage.begun:  # unfinished: list the failures so far
                 write_quarantine(self.storage, self.failures())
         self._alone.close()
 
     # -- resuming ---------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        self._begin()
+        settle(self.storage)
+        self._read_seals()
+        self._replay()
+
+    def reload(self) -> None:
+        """Read the state anew."""
+        self._reset()
+        self._load()
+
+    def begin_after(
+        self,
+        shards: Sequence[ShardFiles],
+        ends: Sequence[int],
+        chains: Sequence[str],
+        looks: Sequence[FileStamp],
+    ) -> None:
+        """Write the records of a build that has made the first shards of a finished corpus.
+
+        Args:
+            shards: these shards, before which nothing has failed.
+            ends: number of the item after each.
+            chains: hash of the items before that.
+            looks: stamp of each item's file.
+        """
+        self._begin()
+        first = 0
+        for number, (files, end, chain) in enumerate(zip(shards, ends, chains, strict=False)):
+            self._write_seal(number, CommitRecord(files, end, chain, ()), looks[first:end])
+            first = end
+
+    def keep_log(self) -> None:
+        """Give the open log, if there is one, a second name under which it stays."""
+        if self._log:
+            self._log.close()
+            self.storage.path(OLD_LOG).unlink(missing_ok=True)
+            link(self._log.path, self.storage.path(OLD_LOG))
+            self.storage.push([OLD_LOG])
 
     def _begin(self) -> None:
         job = {**self.info.to_json(), "limit": self.limit}
@@ -160,14 +214,15 @@ class State:
 
     def _read_seals(self) -> None:
         lengths = self.storage.lengths()
-        names = (_name(number, "seal") for number in count())
-        content = self.storage.read_all(takewhile(lengths.__contains__, names))
-        for data in content.values():
-            if (seal := parse_commit(data)) is None:
+        numbers = (_name(number, "seal") for number in count())
+        names = list(takewhile(lengths.__contains__, numbers))
+        content = self.storage.read_all(names)
+        for name in names:
+            if (seal := parse_commit(content.get(name, b""))) is None:
                 break
-            self._seals.append(seal)
-        for number, seal in enumerate(self._seals):
-            recent = number >= len(self._seals) - CHECKED
+            self.seals.append(seal)
+        for number, seal in enumerate(self.seals):
+            recent = number >= len(self.seals) - CHECKED
             # The disk may have lost what was written last; an object is compared when it is stored.
             full = recent and not self.storage.remote
             if seal.files and not is_whole(self.storage, lengths, seal.files, full=full):
@@ -175,20 +230,20 @@ class State:
                 if not recent:
                     raise CorpusError(f"{name}: damaged; restore it, or force=True begins anew")
                 log.warning("%s: not whole; made again", name)
-                self._seals = self._seals[:number]
+                self.seals = self.seals[:number]
                 break
-        later = (_name(number, "seal") for number in range(len(self._seals), len(content) + 1))
+        later = (_name(number, "seal") for number in range(len(self.seals), len(names) + 1))
         self.storage.delete(later)
-        for first in range(0, len(self._seals), TOGETHER):
-            self._count_seals(range(first, min(first + TOGETHER, len(self._seals))))
+        for first in range(0, len(self.seals), TOGETHER):
+            self._count_seals(range(first, min(first + TOGETHER, len(self.seals))))
 
     def _count_seals(self, numbers: range) -> None:
         """Count some shards that are complete, with the stamps and ids of their recordings."""
         inputs = self.storage.read_all(_name(number, "inputs") for number in numbers)
-        files = [self._seals[number].files for number in numbers]
+        files = [self.seals[number].files for number in numbers]
         indexes = self.storage.read_all(f"{each.name}.npy" for each in files if each)
         for number in numbers:
-            seal = self._seals[number]
+            seal = self.seals[number]
             _, looks = parse_inputs(inputs.get(_name(number, "inputs"), b"")) or ("", [])
             items = seal.next - self.next  # unknown stamps are not compared
             for each in looks if len(looks) == items else [UNSEEN] * items:
@@ -199,19 +254,15 @@ class State:
             if seal.files:
                 self.recordings += seal.files.recordings
                 self.seconds += seal.files.samples / self.header.sample_rate
-                index = BytesIO(indexes[f"{seal.files.name}.npy"])
-                self._seen.extend(np.load(index, allow_pickle=False)["id"])
+                index = indexes.get(f"{seal.files.name}.npy", b"")  # np.load refuses nothing
+                self._seen.extend(np.load(BytesIO(index), allow_pickle=False)["id"])
 
     def _replay(self) -> None:
         """Read the open log; a full one becomes a shard first."""
-        for name in logs(self.storage):
-            if name < _name(len(self._seals), "log"):
-                drop_log(self.storage, name)
-            else:
-                restore_log(self.storage, name)
         while True:
             self._cut = ShardCutter(self.header, self.limit)
-            name, whole, full = _name(len(self._seals), "log"), 0, False
+            name, whole, full = _name(len(self.seals), "log"), 0, False
+            restore_log(self.storage, name)
             for record, end in records(self.storage.path(name)):
                 if record.facts["n"] != self.next or full:
                     break
@@ -223,6 +274,7 @@ class State:
         for other in logs(self.storage):
             if other != name:
                 drop_log(self.storage, other)
+        cut_log(self.storage, name, whole)
         self._log = open_log(self.storage, name, whole)
 
     def _count(self, record: Record) -> bool:
@@ -255,7 +307,7 @@ class State:
         """
         error = coded.error
         if not error and self._seen.has(hashed(item.id)):
-            error = f"another recording before it has this id, {item.id}; ids must differ"
+            error = same_id(item.id)
         facts: dict[str, Any] = {"n": self.next, "chain": chain}
         if coded.input != UNSEEN:
             facts["input"] = tuple(coded.input)
@@ -288,12 +340,12 @@ class State:
         """
         assert self._log is not None
         self._log.close()
-        number = len(self._seals)
+        number = len(self.seals)
         seal = CommitRecord(None, self.next, self.chain, tuple(self._failures))
         self._failures = []
         self._cut = ShardCutter(self.header, self.limit)
         self._settle()
-        self._seals.append(seal)
+        self.seals.append(seal)
         self._sealing = self._pool.submit(self._seal, number)
         if wait:
             self._settle()
@@ -307,7 +359,7 @@ class State:
 
     def _seal(self, number: int) -> None:
         path = self.storage.path(_name(number, "log"))
-        stop = self._seals[number].next
+        stop = self.seals[number].next
 
         def entries() -> Iterator[tuple[dict[str, Any], Tokens]]:
             for (facts, codes), _ in records(path):
@@ -323,13 +375,15 @@ class State:
         else:
             for name in names:
                 (folder / name).unlink()
-        first = self._seals[number - 1].next if number else 0
-        stamps = inputs_bytes("", self.looks(first, stop))
-        self.storage.publish(_name(number, "inputs"), stamps)
-        seal = replace(self._seals[number], files=files if files.recordings else None)
-        self.storage.publish(_name(number, "seal"), json.dumps(asdict(seal)).encode())
-        self._seals[number] = seal
+        first = self.seals[number - 1].next if number else 0
+        seal = replace(self.seals[number], files=files if files.recordings else None)
+        self._write_seal(number, seal, self.looks(first, stop))
+        self.seals[number] = seal
         drop_log(self.storage, _name(number, "log"))
+
+    def _write_seal(self, number: int, seal: CommitRecord, looks: Sequence[FileStamp]) -> None:
+        self.storage.publish(_name(number, "inputs"), inputs_bytes("", looks))
+        self.storage.publish(_name(number, "seal"), json.dumps(asdict(seal)).encode())
 
     def looks(self, first: int, last: int) -> list[FileStamp]:
         """Return the stamps of the files of items `first` to `last` (exclusive)."""
@@ -338,16 +392,16 @@ class State:
 
     def failures(self) -> list[Bad]:
         """Return all failures in the listing's order."""
-        return [bad for seal in self._seals for bad in seal.bad] + self._failures
+        return [bad for seal in self.seals for bad in seal.bad] + self._failures
 
     def finish(self) -> CorpusInfo:
         """Write the last shard and corpus.json, and return its content."""
         assert self._log is not None
-        last = self._seals[-1].next if self._seals else 0
+        last = self.seals[-1].next if self.seals else 0
         if self.next > last:
             self._roll()
         self._settle()
-        shards = tuple(seal.files for seal in self._seals if seal.files)
+        shards = tuple(seal.files for seal in self.seals if seal.files)
         self._check_shards(shards)
         write_quarantine(self.storage, self.failures())
         info = replace(self.info, shards=shards, quarantined=self.bad)
@@ -365,6 +419,11 @@ class State:
                     f"{self.folder}/{files.name}: not as it was stored, so something else writes "
                     "there; end that, and run the same again"
                 )
+
+
+def same_id(name: str) -> str:
+    """Return the reason why a recording is left out whose id another one has."""
+    return f"another recording before it has this id, {name}; ids must differ"
 
 
 def _name(number: int, kind: str) -> str:
