@@ -75,6 +75,17 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False
     out = folder_of(out)
     if _is_there(info, out):
         return info
+    try:
+        _write_merged(shards, failures, info, out)
+    except OSError:  # another process may have written the same meanwhile
+        if not _is_there(info, out):
+            raise
+    return info
+
+
+def _write_merged(
+    shards: Sequence[Shard], failures: Sequence[tuple[str, str, str]], info: CorpusInfo, out: Path
+) -> None:
     with _new(out) as folder:
         for shard, files in zip(shards, info.shards, strict=True):
             for suffix in files.bytes:
@@ -82,7 +93,6 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False
             shard.close()
         write_quarantine(folder, failures)
         write_info(folder, info)
-    return info
 
 
 def _is_there(info: CorpusInfo, out: Path) -> bool:

@@ -34,7 +34,8 @@ INNER = ".build"  # folder of what only an unfinished build needs
 LOCK, OWNER = f"{INNER}/lock", f"{INNER}/owner"
 # Stores that show an object whole or not at all, as no server of files does.
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
-WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each repetition
+WAIT, LONGEST_WAIT = 0.5, 16.0  # seconds before the first repetition, and at most; twice as long
+PATIENCE = 60.0  # seconds for which something is repeated; a library's own repetitions add to it
 PART = 50 << 20  # bytes of a part of an object that s3fs sends in parts
 
 Result = TypeVar("Result")
@@ -147,7 +148,8 @@ def storage_of(place: str | Path | Storage) -> Storage:
     if isinstance(place, Storage):
         return place
     if isinstance(place, str) and is_url(place):
-        return Bucket(place)
+        local = place.removeprefix("file://")
+        return Bucket(place) if local == place else Folder(Path(local))
     if url := flattened_url(place):
         raise InputError(f"{place}: write it as {url}, and as text: a Path loses a slash of it")
     return Folder(Path(place))
@@ -262,7 +264,7 @@ class Folder(Storage):
 class Bucket(Storage):
     """Object storage behind a URL: `s3://bucket/folder`.
 
-    What fails for a transient reason is repeated, see `WAITS`. Files are made, and read, in a
+    What fails for a transient reason is repeated, see `PATIENCE`. Files are made, and read, in a
     temporary folder.
 
     Args:
@@ -276,10 +278,10 @@ class Bucket(Storage):
 
     def __init__(self, url: str) -> None:
         self.name = url.rstrip("/")
-        self.waits: tuple[float, ...] = WAITS
         self._owner = ""  # random id of this build, once it has begun
         self._lost: Error | None = None  # why nothing is written any more
         self._hurried = threading.Event()
+        self._reached = False  # whether anything has succeeded, so that the keys were good
         self._scratch: Path | None = None
         self._process = os.getpid()
         if re.search(r"[*?\[\]#]", url):
@@ -462,29 +464,34 @@ class Bucket(Storage):
             StorageError: the work has failed for another reason, or too often.
         """
         begun = time.monotonic()
-        attempt = 0
+        wait = WAIT
         while True:
             try:
-                return work()
+                result = work()
+                self._reached = True
+                return result
             except FileNotFoundError as error:
                 if done == "written":  # there is no such bucket
                     raise StorageError(f"{self.name}: {_why(error)}; check the URL") from error
                 raise
             except Exception as error:
-                passing = is_transient(error, remote=True)
-                if not passing or attempt >= len(self.waits) or self._hurried.is_set():
+                refused = isinstance(error, PermissionError) and not self._reached
+                passing = is_transient(error, remote=True) and not refused
+                over = time.monotonic() > begun + PATIENCE or self._hurried.is_set()
+                if over or not passing:
                     raise self._error(name, done, error, passing, begun) from error
-            self._hurried.wait(self.waits[attempt])
-            attempt += 1
+            self._hurried.wait(wait)
+            wait = min(2 * wait, LONGEST_WAIT)
 
     def _error(
         self, name: str, done: str, error: Exception, passing: bool, begun: float
     ) -> StorageError:
         where = f"{self.name}/{name}" if name else self.name
         tried = f", tried for {time.monotonic() - begun:.0f} s" if passing else ""
+        keys = isinstance(error, PermissionError)
+        way = "check keys and rights, and run the same again" if keys else "run the same again"
         return StorageError(
-            f"{where}: cannot be {done} ({_why(error)}{tried}); "
-            "run the same again when it can: what is stored is kept"
+            f"{where}: cannot be {done} ({_why(error)}{tried}); {way}: what is stored is kept"
         )
 
 

@@ -82,8 +82,10 @@ class Log:
     def close(self) -> None:
         """Flush the log to the disk and close it."""
         with explained(self.path, "write"):
-            self._sync()
-            self._file.close()
+            try:
+                self._sync()
+            finally:
+                self._file.close()
 
 
 class SegmentedLog(Log):
