@@ -31,6 +31,7 @@ from audiotok.corpus.build.work import EncodedRecording, Outcome, Task, Work
 from audiotok.corpus.build.worker import Worker
 from audiotok.corpus.change import merge
 from audiotok.data.locator import ListingError
+from audiotok.data.recording import Recording
 from audiotok.tokens import TokenFileError
 
 LIMIT = 100  # bytes of codes in a shard
@@ -152,6 +153,7 @@ class Fake(BuildExecutor):
 
     def outcome(self, task: Task) -> Outcome:
         number, item = task
+        assert isinstance(item, Recording)
         seed = zlib.crc32(item.id.encode())
         if seed % 5 == 0:
             return Outcome(number, EncodedRecording(f"bad luck with {seed}"))

@@ -49,7 +49,9 @@ class Here(Local):
         stage = Worker(work)
         for task in tasks:
             if task is not None:
-                for number, coded in stage.all([task]):
+                number, item = task
+                assert isinstance(item, Recording)
+                for _, coded in stage.all([(number, item)]):
                     yield Outcome(number, coded)
         stage.close()
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,11 +22,15 @@ from audiotok.corpus.build.executors.base import BuildExecutor
 from audiotok.corpus.build.folder import finished
 from audiotok.corpus.build.order import Containers, Order, Recordings
 from audiotok.corpus.build.progress import BuildProgress, NodeSummary
+from audiotok.corpus.build.retry import RetrySummary, retry
+from audiotok.corpus.build.reuse import recommit
 from audiotok.corpus.build.state import State
-from audiotok.corpus.build.work import Outcome, Work
+from audiotok.corpus.build.work import EncodedRecording, Outcome, Work
+from audiotok.corpus.storage import storage_of
 from audiotok.corpus.write import SHARD_BYTES
 from audiotok.data.locator import normal_path
 from audiotok.data.manifest import listing_of
+from audiotok.data.recording import Recording
 from audiotok.data.sources.base import ALL, Listing, Split
 from audiotok.runtime.exported import is_exported
 from audiotok.tokens.tokenizer import Tokenizer
@@ -52,6 +57,7 @@ class BuildSummary:
     took: float = 0.0  # seconds
     busy: float = 0.0  # share of the processes' time spent computing
     nodes: tuple[NodeSummary, ...] = ()  # machines of a cluster
+    tries: RetrySummary = field(default_factory=RetrySummary)
 
     @property
     def speed(self) -> float:
@@ -69,10 +75,13 @@ class BuildSummary:
         }
         if self.quarantined:
             facts["quarantined"] = f"{self.quarantined:,}, see {self.out}/quarantine.tsv"
+        if self.tries.tried:
+            tries = self.tries
+            facts["tried again"] = f"{tries.tried:,}, of which {tries.encoded:,} are encoded now"
         if self.run_recordings:
             facts["this run"] = f"{self.run_recordings:,} recordings in {self.took:,.1f} s"
             facts["speed"] = f"{self.speed:,.1f}x real time, processes {self.busy:.0%} busy"
-        else:
+        elif not self.tries.encoded:
             facts["this run"] = "nothing left to do"
         if len(self.nodes) > 1:
             facts |= {f"node {node.name}": node.words(self.took) for node in self.nodes}
@@ -121,6 +130,7 @@ def build(
     most_bad: float = BAD,
     force: bool = False,
     keep_changed: bool = False,
+    retry_quarantined: bool = False,
     console: Console = stderr_console,
 ) -> BuildSummary:
     """Encode all recordings of a listing into a corpus, or resume an earlier run that did not end.
@@ -130,7 +140,7 @@ def build(
 
     Args:
         listing: a folder, manifest, data directory, archive or URL; see `audiotok.data.sources`.
-        out: folder of the corpus.
+        out: folder of the corpus, or its URL in object storage.
         work: the codec, and how a process runs it.
         kind: kind of the listing; "auto" chooses by the path.
         audio: column, or member of a sample, that is the audio, where there are several.
@@ -143,6 +153,8 @@ def build(
             done (from 200 on) while it runs. More failures stop the build.
         force: whether to start anew, whatever is in `out`.
         keep_changed: whether to keep the codes of recordings whose files have changed since.
+        retry_quarantined: whether to encode anew the recordings that failed in earlier runs; the
+            corpus is then that of a build in which they did not fail.
         console: console for progress and errors.
 
     Returns:
@@ -154,10 +166,11 @@ def build(
         LockedError: another process builds into `out`.
         ListingError: the listing cannot be read, or is not the one that the build started with.
         TokenFileError: a shard cannot be written.
+        StorageError: the object storage cannot be read or written.
         ValueError: there is no such codec, executor or kind.
     """
     listing = normal_path(listing)
-    out, source = Path(out), listing_of(listing, kind, audio)
+    storage, source = storage_of(out), listing_of(listing, kind, audio)
     if engine == "local" and not work.backend:  # other machines choose for themselves
         work = replace(work, backend=choose_backend(work.codec, work.device))
     light = None if is_exported(work.codec) else shipped_codec(work.codec)
@@ -165,17 +178,26 @@ def build(
     info = info_of(codec, listing, part, work.codebooks, audio)
     work = replace(work, fingerprint=codec.fingerprint)
     compared = ChangeCheck(listing, keep=keep_changed)
-    earlier = None if force else finished(out, info)
-    if earlier and not (out / ".build").is_dir():
-        compared.corpus(out, source, part)
-        if earlier.quarantined:
-            log.warning("%s: without %d recordings; see quarantine.tsv", out, earlier.quarantined)
+    earlier = None if force else finished(storage, info)
+    if earlier and earlier.quarantined and retry_quarantined:
+        # So many were accepted before.
+        total = sum(files.recordings for files in earlier.shards) + earlier.quarantined
+        most_bad = max(most_bad, earlier.quarantined / total)
+    elif earlier and not storage.begun:
+        compared.corpus(storage, source, part)
         return _summary(out, earlier)
     runner = find("executors", engine)(address)
     count = workers or runner.workers(work)
-    with State(out, info, limit=limit, force=force) as state, _with_scratch(work) as work:
+    state = State(storage, info, limit=limit, force=force, keep=retry_quarantined)
+    with state, _with_scratch(work) as work:
+        tries = RetrySummary()
+        if retry_quarantined:
+            again = ChangeCheck(listing, keep=keep_changed)
+            encode = partial(_encode, runner, work, workers, console)
+            tries = retry(state, source.items(listing, part), encode, again)
         if state.finished:
-            return _summary(out, state.finished)
+            return replace(_summary(out, state.finished), tries=tries)
+        recommit(state, source.items(listing, part), listing)
         order = _order(state, compared, source, part, runner, count)
         with BuildProgress(console, count, state.next) as watch, closing(order):
             watch.total(source, listing, part)
@@ -204,6 +226,7 @@ def build(
         took=watch.took,
         busy=watch.busy,
         nodes=watch.nodes,
+        tries=tries,
     )
 
 
@@ -227,6 +250,24 @@ def _order(
     return Recordings(state, compared, source.items(listing, part), runner.window)
 
 
+def _encode(
+    runner: BuildExecutor,
+    work: Work,
+    workers: int,
+    console: Console,
+    tasks: Iterator[tuple[int, Recording]],
+) -> Generator[tuple[int, EncodedRecording], None, None]:
+    """Yield the outcomes of some recordings, in any order."""
+    with BuildProgress(console, workers or runner.workers(work), 0) as watch:
+        events = runner.run(work, tasks, workers)
+        with closing(events):  # pyright: ignore[reportArgumentType]
+            for event in events:
+                if isinstance(event, Outcome):
+                    watch.outcome(event.coded.busy, runner.active)
+                    watch.committed(0.0, bool(event.coded.error), event.node)
+                    yield event.number, event.coded
+
+
 @contextmanager
 def _with_scratch(work: Work) -> Iterator[Work]:
     """Yield the work with a temporary folder for the output of shell commands, if any may run."""
@@ -245,11 +286,20 @@ def _stop_if_too_many(state: State, most: float) -> None:
 def _too_many(state: State, most: float) -> CorpusError:
     return CorpusError(
         f"{state.folder}: {state.bad} of {state.next} recordings failed, more than {most:.0%} "
-        "(see quarantine.tsv); mend the listing and begin anew, or let more of them fail"
+        "(see quarantine.tsv); mend what is wrong and give retry_quarantined=True, begin anew with "
+        "force=True, or let more of them fail"
     )
 
 
-def _summary(out: Path, info: CorpusInfo) -> BuildSummary:
+def _summary(out: str | Path, info: CorpusInfo) -> BuildSummary:
+    """Return the summary of a finished corpus; a warning says what it is without."""
+    if info.quarantined:
+        log.warning(
+            "%s: without %d recordings; see quarantine.tsv, and try them again with "
+            "retry_quarantined=True",
+            out,
+            info.quarantined,
+        )
     shards = info.shards
     return BuildSummary(
         out=str(out),
