@@ -7,16 +7,13 @@
 `driver`: microseconds and memory of the driver for each recording of a table, with workers that
 answer at once: what it costs to list, hand out, put in order and commit. `nodes`: the same
 recordings with so many local processes, and with a Ray cluster of so many nodes of one CPU on the
-same cores, in turns; the fastest round of each counts, and the least CPU time of all processes,
-daemons and starts included, which what else runs on the machine changes little. `archives`: seconds
-to the first commit, and the driver's memory, of tar files that cannot be read in place. Each build
-is a process of its own.
+same cores, in turns; the fastest round of each counts. `archives`: seconds to the first commit, and
+the driver's memory, of tar files that cannot be read in place. Each build is a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import io
 import json
 import os
@@ -27,7 +24,6 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +158,6 @@ def nodes(folder: Path, chosen: argparse.Namespace) -> None:
     os.environ |= {"RAY_worker_niceness": "0"}  # local processes have the usual one
     from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
-    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans are ours, and are counted
     (folder / "in").mkdir()
     for name, data in recordings(chosen.seconds):
         (folder / "in" / f"{name}.flac").write_bytes(data)
@@ -175,38 +170,18 @@ def nodes(folder: Path, chosen: argparse.Namespace) -> None:
         f"{chosen.nodes} nodes of one core": ["--engine", "ray", "--address", cluster.address],
     }
     took: dict[str, float] = {}
-    cpu: dict[str, float] = {}
     for _ in range(chosen.rounds):
         for name, options in ways.items():
-            before = spent()
             done = built(folder / "in", folder / "out", *map(str, options))
-            cpu[name] = min(cpu.get(name, 1e9), spent() - before)
             took[name] = min(took.get(name, 1e9), done["took"])
             busy = f"processes {done['busy']:.0%} busy"
             print(
                 f"{name}: {done['speed']:.1f}x real time in {done['took']:.1f} s, {busy}, ", end=""
             )
             print(f"{cpu[name]:.1f} s of CPU, load {os.getloadavg()[0]:.1f}", flush=True)
-    (local, ray), (few, more) = took.values(), cpu.values()
-    print(f"nodes reach {local / ray:.3f} of the processes, {few / more:.3f} by CPU time")
+    local, ray = took.values()
+    print(f"nodes reach {local / ray:.3f} of the processes")
     cluster.shutdown()
-
-
-def spent() -> float:
-    """Return the CPU seconds of this process and of all that came of it, living or not."""
-    time.sleep(2)  # what ends just now
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    stats: dict[int, list[str]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            stats[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
-    ours = {os.getpid()}
-    while more := {pid for pid, each in stats.items() if int(each[1]) in ours} - ours:
-        ours |= more
-    ticks = sum(int(ticks) for pid in ours & stats.keys() for ticks in stats[pid][11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 # -- archives --------------------------------------------------------------------------------------

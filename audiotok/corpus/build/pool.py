@@ -88,9 +88,11 @@ class Launcher:
 
     Attributes:
         ahead: seconds of work that a worker has in hand, so that it never waits.
+        forgiven: deaths of starting workers in a row that do not stop the run.
     """
 
     ahead: float = 0.1
+    forgiven: int = 0
 
     def wanted(self) -> int:
         """Return the number of workers that there should be now."""
@@ -254,7 +256,8 @@ class Pool:
         self.members.remove(member)
         if not member.started:
             self.unready += 1
-            if self.unready > (DEATHS + len(self.members) if death.lost else 0):
+            forgiven = self.launcher.forgiven + (len(self.members) if death.lost else 0)
+            if self.unready > forgiven:
                 why = f"a starting process ended{death.how} (out of memory?); start fewer"
                 raise InputError(why)
             return

@@ -8,16 +8,24 @@ outcome     one of each recording, known by the number of its task and its index
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 import numpy as np
 
-import audiotok
 from audiotok.corpus.inputs import UNSEEN, FileStamp
 from audiotok.data.recording import Recording
 from audiotok.data.sources.base import Listing
 
 GROUP = 16  # recordings in a batch on a GPU
+
+
+def version_here() -> str:
+    """Return the version of audiotok that is installed here; "" if it only lies on the path."""
+    try:
+        return version("audiotok")
+    except PackageNotFoundError:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Work:
     threads: int = 1
     waits: tuple[float, ...] = (0.5, 2.0, 8.0, 30.0)
     fingerprint: str = ""
-    version: str = audiotok.__version__
+    version: str = field(default_factory=version_here)
 
     @property
     def batch_size(self) -> int:

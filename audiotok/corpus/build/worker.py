@@ -25,12 +25,11 @@ from typing import Any
 
 import numpy as np
 
-import audiotok
 from audiotok._platform.errors import InputError
 from audiotok.audio.decoders import AudioFileError
 from audiotok.audio.reader import Source
 from audiotok.codecs.load import load_in_backend
-from audiotok.corpus.build.work import EncodedRecording, Work
+from audiotok.corpus.build.work import EncodedRecording, Work, version_here
 from audiotok.corpus.inputs import MISSING, UNSEEN, FileStamp, look
 from audiotok.data.failures import may_be_transient, reason
 from audiotok.data.locator import opened
@@ -74,8 +73,10 @@ class Worker:
     """
 
     def __init__(self, work: Work) -> None:
-        if work.version != audiotok.__version__:
-            here = f"audiotok {audiotok.__version__} is on {platform.node() or 'a worker'}"
+        if work.version != version_here():
+            here = (
+                f"{platform.node() or 'a worker'} has audiotok {version_here() or 'not installed'}"
+            )
             raise InputError(f"{here}, and {work.version} where the build runs; install the same")
         limit_threads(work.threads)
         self.work = work

@@ -6,10 +6,10 @@ with an actor pool was tried; what a build promises does not hold on it:
 - It retries the tasks of an actor that died without end (`max_restarts` and `max_task_retries` are
   -1), and does not say what was in hand: a recording that ends its process stops the run for good,
   without its name.
-- A block is repeated whole, and its outcomes come when all of it is done, so nothing is committed
-  meanwhile.
-- The rows of a dataset are read as fast as its object store takes them: what waits is bounded in
-  bytes of the store, not in recordings before the next commit.
+- The unit of its retries is the block: after a death all recordings of the block are encoded again,
+  the one that is to blame among them.
+- Its order is that of blocks, and what waits is bounded in bytes of its object store, not in
+  recordings before the next commit.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import os
 import pickle
 import re
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -125,17 +123,21 @@ def _check(address: str) -> None:
         raise InputError(f"{address}: no address of a Ray cluster; write it as HOST:6379, or auto")
     advice = "start it there with `ray start --head`, or correct the address"
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT).close()
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT) as connection:
+            if not os.environ.get("RAY_USE_TLS"):
+                _greet(connection)
     except (OSError, OverflowError) as error:
         why = f"{address}: no Ray cluster answers there ({one_line(error)}); {advice}"
         raise InputError(why) from None
-    if "://" in address:  # a Ray client, which has another way to ask
-        return
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    with suppress(subprocess.TimeoutExpired):
-        if not subprocess.run(command, capture_output=True, timeout=ANSWER, check=False).returncode:
-            return
-    raise InputError(f"{address}: no Ray cluster answers there; {advice}")
+
+
+def _greet(connection: socket.socket) -> None:
+    """Raise OSError unless what answers speaks HTTP/2 (RFC 9113, section 3.4), as Ray does."""
+    settings = b"\0\0\0\x04\0\0\0\0\0"  # a frame of this type begins each side's connection
+    connection.settimeout(ANSWER)
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+    if connection.recv(9)[3:4] != settings[3:4]:
+        raise OSError("something else is there")
 
 
 def _capacity(ray: Any, work: Work) -> int:
@@ -169,6 +171,7 @@ class _Actors(Launcher):
     """Actors of the cluster."""
 
     ahead = 1.0  # a call takes milliseconds
+    forgiven = 2  # nodes come and go
 
     def __init__(self, ray: Any, work: Work, workers: int) -> None:
         self.ray = ray
