@@ -6,13 +6,14 @@
 set -euo pipefail
 parts=${1:-64} codec=${2:-speech}
 : "${LISTING:?what to encode}" "${OUT:?a folder that all nodes see}"
+case $OUT in *://*) echo "OUT=$OUT: parts are joined in a folder, not behind a URL" >&2; exit 2 ;; esac
 mkdir -p "$OUT.parts"
 
 array=$(sbatch --parsable --job-name=tokens --array=0-$((parts - 1)) --requeue \
   --cpus-per-task="${CPUS:-16}" --mem-per-cpu=2G --time=24:00:00 --open-mode=append \
   --output="$OUT.parts/%a.log" ${SBATCH_MORE:-} --wrap \
   "audiotok corpus build '$LISTING' -o '$OUT.parts/'\$SLURM_ARRAY_TASK_ID --codec '$codec' \
-     --shard \$SLURM_ARRAY_TASK_ID/$parts --jobs \$SLURM_CPUS_PER_TASK ${BUILD_MORE:-}")
+     --shard \$SLURM_ARRAY_TASK_ID/$parts --jobs \$SLURM_CPUS_PER_TASK --accept-missing ${BUILD_MORE:-}")
 
 # Parts in the order of their numbers; shards are linked, not copied.
 sbatch --job-name=tokens-merge --dependency="afterok:$array" --output="$OUT.parts/merge.log" --wrap \

@@ -27,9 +27,8 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`."""
         label = record.levelname.lower()
-        stderr_console.print(
-            labelled(label, "yellow", one_line(record.getMessage())), soft_wrap=True
-        )
+        text = as_options(one_line(record.getMessage()))
+        stderr_console.print(labelled(label, "yellow", text), soft_wrap=True)
 
 
 def set_up() -> None:
@@ -44,7 +43,9 @@ def set_up() -> None:
 def as_options(message: str) -> str:
     """Return the message of a library error with the options that stand for its arguments."""
     message = re.sub(r"\b(force|commands|rings)=True\b", r"--\1", message)
-    message = message.replace("keep_changed=True", "--keep-changed").replace("out=F", "--out F")
+    for name in ("keep_changed", "retry_quarantined"):
+        message = message.replace(f"{name}=True", f"--{name.replace('_', '-')}")
+    message = message.replace("out=F", "--out F")
     return re.sub(r"\btokens\.first\((\d+)\)", r"--codebooks \1", message)
 
 

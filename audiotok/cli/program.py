@@ -8,13 +8,45 @@ import signal
 import sys
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from audiotok._platform.optional import version
 from audiotok._platform.registry import shipped
 from audiotok.cli import console as show
+
+
+class Command(TyperCommand):
+    """Command whose paths are of this machine: a URL would become a folder named `s3:`.
+
+    What takes URLs has arguments of type str, not Path.
+    """
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the arguments.
+
+        Raises:
+            UsageError: a path is a URL.
+        """
+        context = super().make_context(*arguments, **options)
+        for value in context.params.values():
+            for each in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(each, Path):
+                    _refuse_url(each, context.command_path)
+        return context
+
+
+def _refuse_url(path: Path, command: str) -> None:
+    from audiotok.corpus.storage import flattened_url  # imports numpy, which --help need not
+
+    if url := flattened_url(path):
+        raise show.UsageError(
+            f"{url}: `{command}` takes a path of this machine here, not a URL; copy between the two"
+        )
+
 
 EPILOG = "[dim]Exit codes: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted.[/]"
 
@@ -34,9 +66,11 @@ def program(commands: Iterable[str] = ()) -> typer.Typer:
         module = import_module(f"audiotok.cli.commands.{name}")
         command = getattr(module, name)
         if isinstance(command, typer.Typer):  # commands of its own
+            for each in command.registered_commands:
+                each.cls = Command
             app.add_typer(command, name=name, epilog=EPILOG, rich_help_panel=module.PANEL)
         else:
-            app.command(epilog=EPILOG, rich_help_panel=module.PANEL)(command)
+            app.command(cls=Command, epilog=EPILOG, rich_help_panel=module.PANEL)(command)
     return app
 
 

@@ -35,6 +35,7 @@ import numpy as np
 
 from audiotok._platform.errors import Error, InputError
 from audiotok._platform.jsonfile import parse, shown, whole
+from audiotok.corpus.storage import Storage, StorageError, storage_of
 from audiotok.tokens import Header
 
 FORMAT = "audiotok corpus 2"
@@ -143,24 +144,31 @@ def info_bytes(info: CorpusInfo) -> bytes:
     return data.replace(UNKNOWN.encode(), sha256(data).hexdigest().encode(), 1)
 
 
-def read_info(folder: Path) -> CorpusInfo:
-    """Read corpus.json of a folder.
+def read_info(place: str | Path | Storage) -> CorpusInfo:
+    """Read corpus.json of a corpus.
+
+    Args:
+        place: folder or URL of the corpus.
 
     Raises:
         CorpusError: the file is missing, damaged, or written by a newer audiotok.
+        StorageError: a URL cannot be read.
     """
-    path = folder / "corpus.json"
+    storage = storage_of(place)
+    path = f"{storage.name}/corpus.json"
     try:
-        data = path.read_bytes()
+        data = storage.read("corpus.json")
     except FileNotFoundError:
-        begun = (folder / ".build").is_dir()
+        begun = storage.begun
         way = "not finished; run the same `audiotok corpus build` again" if begun else "no corpus"
-        raise CorpusError(f"{folder}: {way} (there is no corpus.json)") from None
+        raise CorpusError(f"{storage.name}: {way} (there is no corpus.json)") from None
+    except StorageError:
+        raise
     except OSError as error:
         why = error.strerror or error
         raise CorpusError(f"{path}: cannot be read ({why}); restore it") from None
     try:
-        return _info_of(parse(data, str(path)), data, str(path))
+        return _info_of(parse(data, path), data, path)
     except CorpusError:
         raise
     except ValueError as error:

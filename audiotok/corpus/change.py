@@ -13,13 +13,17 @@ import numpy as np
 from audiotok._platform.atomic import atomic_folder
 from audiotok._platform.console import cell
 from audiotok.audio.folder import draw_splits
-from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles
+from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles, read_info
 from audiotok.corpus.read import Corpus
 from audiotok.corpus.shard import Shard
+from audiotok.corpus.storage import folder_of, link, publish, storage_of
 from audiotok.corpus.write import (
+    QUARANTINE,
     SHARD_BYTES,
-    link,
-    publish,
+    is_whole,
+    list_sums,
+    quarantine_bytes,
+    read_quarantine,
     shard_name,
     write_corpus,
     write_info,
@@ -34,8 +38,8 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False
     """Merge corpora in the given order; shards are linked (or copied) and not rewritten.
 
     Args:
-        paths: folders of the corpora.
-        out: a new folder.
+        paths: folders or URLs of the corpora.
+        out: a new folder, or one that this merge has been written to already, which is left alone.
         partial: whether parts of a listing may be missing.
 
     Returns:
@@ -43,7 +47,7 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False
 
     Raises:
         CorpusError: the corpora have different codecs or weights or a common id, a part of a
-            listing is missing, or `out` exists.
+            listing is missing, or `out` holds something else.
     """
     corpora = [Corpus(path) for path in paths]
     if not corpora:
@@ -52,29 +56,52 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False
     for corpus in corpora[1:]:
         if corpus.info.header != first.header:
             what = f"{corpus.codec} {corpus.fingerprint} with {corpus.codebooks} codebooks"
-            raise CorpusError(f"{corpus.path}: made by {what}, not as {corpora[0].path} is")
+            raise CorpusError(f"{corpus.place}: made by {what}, not as {corpora[0].place} is")
     _check_ids(corpora)
     missing = missing_parts([corpus.info.job for corpus in corpora])
     if missing and not partial:
         raise CorpusError(
             f"missing: {missing}; name their corpora too, or say that the merge is partial"
         )
-    shards: list[ShardFiles] = []
-    failures: list[tuple[str, str, str]] = []
-    with _new(out) as folder:
-        for corpus in corpora:
-            failures += _quarantined(corpus.path)
-            for shard in corpus.shards:
-                name = shard_name(len(shards))
-                for suffix in shard.files.bytes:
-                    link(shard.path(suffix), folder / f"{name}{suffix}")
-                shards.append(replace(shard.files, name=name))
-        write_quarantine(folder, failures)
-        job = {"merged": [corpus.info.job for corpus in corpora]}
-        quarantined = sum(corpus.info.quarantined for corpus in corpora)
-        info = replace(first, shards=tuple(shards), quarantined=quarantined, job=job)
-        info = write_info(folder, info)
+    shards = [shard for corpus in corpora for shard in corpus.shards]
+    failures = [bad for corpus in corpora for bad in read_quarantine(corpus.storage)]
+    info = replace(
+        first,
+        shards=tuple(replace(s.files, name=shard_name(i)) for i, s in enumerate(shards)),
+        quarantined=sum(corpus.info.quarantined for corpus in corpora),
+        job={"merged": [corpus.info.job for corpus in corpora]},
+        lists=list_sums({QUARANTINE: quarantine_bytes(failures)}),
+    )
+    out = folder_of(out)
+    if _is_there(info, out):
+        return info
+    try:
+        _write_merged(shards, failures, info, out)
+    except OSError:  # another process may have written the same meanwhile
+        if not _is_there(info, out):
+            raise
     return info
+
+
+def _write_merged(
+    shards: Sequence[Shard], failures: Sequence[tuple[str, str, str]], info: CorpusInfo, out: Path
+) -> None:
+    with _new(out) as folder:
+        for shard, files in zip(shards, info.shards, strict=True):
+            for suffix in files.bytes:
+                link(shard.path(suffix), folder / f"{files.name}{suffix}")
+            shard.close()
+        write_quarantine(folder, failures)
+        write_info(folder, info)
+
+
+def _is_there(info: CorpusInfo, out: Path) -> bool:
+    """Return whether a folder holds exactly this corpus, as far as names and lengths tell."""
+    storage = storage_of(out)
+    if not storage.exists("corpus.json") or read_info(storage) != info:
+        return False
+    lengths = storage.lengths()
+    return all(is_whole(storage, lengths, files, full=False) for files in info.shards)
 
 
 def missing_parts(jobs: Sequence[dict[str, Any]]) -> str:
@@ -116,21 +143,14 @@ def _check_ids(corpora: Sequence[Corpus]) -> None:
     twice = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
     if not twice:
         return
-    seen: dict[str, Path] = {}
+    seen: dict[str, str] = {}
     for corpus in corpora:
         for shard in corpus.shards:
             for i in np.flatnonzero(np.isin(shard.index["id"], list(twice))):
                 name = shard.row(int(i))["id"]
                 if name in seen:
-                    raise CorpusError(f"{corpus.path}: {name!r} is in {seen[name]} too")
-                seen[name] = corpus.path
-
-
-def _quarantined(folder: Path) -> list[tuple[str, str, str]]:
-    path = folder / "quarantine.tsv"
-    lines = path.read_text("utf-8").splitlines()[1:] if path.is_file() else []
-    rows = (line.split("\t") for line in lines)
-    return [(row[0], row[1], row[2]) for row in rows if len(row) == 3]
+                    raise CorpusError(f"{corpus.place}: {name!r} is in {seen[name]} too")
+                seen[name] = corpus.place
 
 
 def split(
@@ -249,7 +269,7 @@ def _bytes(files: ShardFiles) -> int:
 
 @contextmanager
 def _new(out: str | Path) -> Iterator[Path]:
-    out = Path(out)
+    out = folder_of(out)
     if out.exists():
         raise CorpusError(f"{out}: exists already; name a new folder")
     with atomic_folder(out) as folder:

@@ -13,7 +13,8 @@ from audiotok.corpus.base import CODES, CorpusError, hashed
 from audiotok.corpus.inputs import INPUTS, inputs_damage
 from audiotok.corpus.read import Corpus
 from audiotok.corpus.shard import Shard
-from audiotok.corpus.write import checksum, sha256
+from audiotok.corpus.storage import Storage, StorageError, sha256, storage_of
+from audiotok.corpus.write import checksum
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     seconds = max(corpus.seconds, 1e-9)
     lengths = np.concatenate([np.zeros(0), *(s.index["samples"] for s in corpus.shards)])
     return {
-        "corpus": str(corpus.path),
+        "corpus": corpus.place,
         "codec": info.codec,
         "fingerprint": info.fingerprint,
         "codebooks": corpus.codebooks,
@@ -49,23 +50,23 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def verify(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
+def verify(folder: str | Path | Storage) -> Iterator[tuple[str, list[str]]]:
     """Yield the name of every shard and a list of its faults, reading every byte.
 
     Files are compared with the checksums of corpus.json, which has its own. Where they match, codes
     are compared with the checksums of their rows, and rows with the index. corpus.json and the
     lists are yielded only if they are damaged.
     """
-    folder = Path(folder)
+    storage = storage_of(folder)
     try:
-        corpus = Corpus(folder)
+        corpus = Corpus(storage)
     except CorpusError as error:
-        yield "corpus.json", [str(error).removeprefix(f"{folder / 'corpus.json'}: ")]
+        yield "corpus.json", [str(error).removeprefix(f"{storage.name}/corpus.json: ")]
         return
     for name, expected in corpus.info.lists.items():
-        if wrong := _changed(folder / name, expected):
+        if wrong := _changed(storage, name, expected):
             yield name, [wrong]
-    if wrong := inputs_damage(folder):
+    if wrong := inputs_damage(storage):
         yield INPUTS, [wrong]
     yield from damage(corpus)
 
@@ -77,22 +78,25 @@ def damage(corpus: Corpus) -> Iterator[tuple[str, list[str]]]:
         shard.close()
 
 
-def _changed(path: Path, expected: str, length: int | None = None) -> str:
+def _changed(storage: Storage, name: str, expected: str, length: int | None = None) -> str:
     """Return the fault of a file; "" if there is none."""
     try:
+        path = storage.fetch(name)
         size = path.stat().st_size
         if length is not None and size != length:
-            return f"{path.name}: {size} bytes, not {length}; restore it"
-        return "" if sha256(path) == expected else f"{path.name}: its checksum is another"
+            return f"{name}: {size} bytes, not {length}; restore it"
+        return "" if sha256(path) == expected else f"{name}: its checksum is another"
     except FileNotFoundError:
-        return f"{path.name}: missing; build it again, or restore it"
+        return f"{name}: missing; build it again, or restore it"
+    except StorageError:  # nothing is known of the file
+        raise
     except OSError as error:
-        return f"{path.name}: cannot be read ({error.strerror or error})"
+        return f"{name}: cannot be read ({error.strerror or error})"
 
 
 def _damage(shard: Shard) -> Iterator[str]:
     faults = [
-        _changed(shard.path(suffix), expected, shard.files.bytes[suffix])
+        _changed(shard.storage, f"{shard.name}{suffix}", expected, shard.files.bytes[suffix])
         for suffix, expected in shard.files.sha256.items()
     ]
     if any(faults):
@@ -122,6 +126,6 @@ def _agrees(shard: Shard, i: int, name: str, row: dict[str, Any], codes: np.ndar
     )
 
 
-def is_sound(path: str | Path) -> bool:
+def is_sound(path: str | Path | Storage) -> bool:
     """Return whether a corpus has no damage."""
     return not any(faults for _, faults in verify(path))

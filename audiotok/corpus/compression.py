@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,8 @@ from audiotok._platform.atomic import atomic_folder
 from audiotok.corpus.ans import AnsReader, pages, write_ans
 from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles
 from audiotok.corpus.read import Corpus
-from audiotok.corpus.write import LISTS, link, sha256, write_info
+from audiotok.corpus.storage import folder_of, link, sha256
+from audiotok.corpus.write import read_lists, write_info
 from audiotok.tokens import TokenReader, TokenWriter
 
 
@@ -41,14 +41,14 @@ def compress(corpus: Corpus, out: str | Path) -> CompressionSummary:
         ImportError: constriction is not installed.
     """
     if corpus.shards and ".ans" in corpus.shards[0].files.bytes:
-        raise CorpusError(f"{corpus.path}: entropy-coded already")
+        raise CorpusError(f"{corpus.place}: entropy-coded already")
     bits = np.zeros(corpus.codebooks)
 
     def code(old: Path, new: Path) -> None:
         with TokenReader(old) as reader:
             bits.__iadd__(write_ans(reader, new))
 
-    info = _changed(corpus, Path(out), ".tok", ".ans", code)
+    info = _changed(corpus, folder_of(out), ".tok", ".ans", code)
     before, after = (
         sum(files.bytes[suffix] for files in info.shards)
         for info, suffix in ((corpus.info, ".tok"), (info, ".ans"))
@@ -75,8 +75,8 @@ def expand(corpus: Corpus, out: str | Path) -> CorpusInfo:
         CorpusError: the corpus is not entropy-coded, it is damaged, or `out` exists.
     """
     if corpus.shards and ".ans" not in corpus.shards[0].files.bytes:
-        raise CorpusError(f"{corpus.path}: not entropy-coded")
-    return _changed(corpus, Path(out), ".ans", ".tok", _expand)
+        raise CorpusError(f"{corpus.place}: not entropy-coded")
+    return _changed(corpus, folder_of(out), ".ans", ".tok", _expand)
 
 
 def _expand(old: Path, new: Path) -> None:
@@ -107,8 +107,8 @@ def _changed(
             sums = {new: sha256(path)} | shard.files.sha256
             del sizes[old], sums[old]
             shards.append(replace(shard.files, bytes=sizes, sha256=sums))
-        for extra in LISTS:
-            if (corpus.path / extra).is_file():
-                shutil.copyfile(corpus.path / extra, folder / extra)
+            shard.close()
+        for name, data in read_lists(corpus.storage).items():
+            (folder / name).write_bytes(data)
         info = write_info(folder, replace(corpus.info, shards=tuple(shards)))
     return info

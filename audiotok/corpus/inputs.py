@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audiotok.corpus.storage import Storage
+
 INPUTS = ".inputs"
 INPUT = np.dtype([("bytes", "<i8"), ("time", "<i8")])  # nanoseconds
 MAGIC, HEAD = b"\x93ATINP1\n", struct.Struct("<8sI16s")
@@ -65,17 +67,21 @@ def inputs_bytes(chain: str, looks: Iterable[FileStamp]) -> bytes:
     return HEAD.pack(MAGIC, zlib.crc32(rest), rest[:16]) + rest[16:]
 
 
-def read_inputs(path: Path) -> tuple[str, list[FileStamp]] | None:
+def read_inputs(storage: Storage, name: str = INPUTS) -> tuple[str, list[FileStamp]] | None:
     """Read an `INPUTS` file.
 
     Returns:
         The hash of all items and the stamp of each item's file; None if the file is missing or
         damaged.
     """
+    return parse_inputs(storage.read_all([name]).get(name, b""))
+
+
+def parse_inputs(data: bytes) -> tuple[str, list[FileStamp]] | None:
+    """Return the content of an `INPUTS` file, as `read_inputs` does; None if it is damaged."""
     try:
-        data = path.read_bytes()
         magic, crc, chain = HEAD.unpack_from(data)
-    except (OSError, struct.error):
+    except struct.error:
         return None
     records = data[HEAD.size :]
     if magic != MAGIC or zlib.crc32(chain + records) != crc or len(records) % INPUT.itemsize:
@@ -84,8 +90,7 @@ def read_inputs(path: Path) -> tuple[str, list[FileStamp]] | None:
     return chain.decode("ascii", "replace").rstrip(), looks
 
 
-def inputs_damage(folder: Path) -> str:
+def inputs_damage(storage: Storage) -> str:
     """Return the fault of a corpus's `INPUTS` file; "" if it is sound or missing."""
-    path = folder / INPUTS
-    sound = not path.exists() or read_inputs(path) is not None
+    sound = not storage.exists(INPUTS) or read_inputs(storage) is not None
     return "" if sound else f"{INPUTS}: damaged; delete it (changed recordings go unnoticed then)"

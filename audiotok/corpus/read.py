@@ -11,29 +11,43 @@ import numpy as np
 
 from audiotok.corpus.base import NoSuchRecordingError, hashed, read_info
 from audiotok.corpus.shard import Entry, Shard
+from audiotok.corpus.storage import Storage, folder_of, storage_of
 
 
 class Corpus:
     """Reader of a token corpus; see `audiotok.corpus.base`. Few shards are open at a time.
 
     Args:
-        path: folder of the corpus.
+        path: folder of the corpus, or its URL in object storage. A shard of a URL is copied to a
+            temporary folder when it is first read, and the copy goes when the shard is closed.
 
     Attributes:
-        path: folder of the corpus.
+        place: the folder or the URL, for messages.
+        storage: the place of its files.
         info: content of corpus.json.
         shards: the shards, each of which can be read by itself.
 
     Raises:
         CorpusError: there is no corpus, it is not finished, or a newer audiotok wrote it.
+        StorageError: the URL cannot be read.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.info = read_info(self.path)
+    def __init__(self, path: str | Path | Storage) -> None:
+        self.storage = storage_of(path)
+        self.place = self.storage.name
+        self.info = read_info(self.storage)
         header = self.info.header
-        self.shards = [Shard(self.path, files, header) for files in self.info.shards]
+        self.shards = [Shard(self.storage, files, header) for files in self.info.shards]
         self._starts = np.cumsum([0, *(len(shard) for shard in self.shards)])
+
+    @property
+    def path(self) -> Path:
+        """Folder of the corpus.
+
+        Raises:
+            InputError: it is behind a URL.
+        """
+        return folder_of(self.storage)
 
     @property
     def codec(self) -> str:
@@ -111,7 +125,7 @@ class Corpus:
     def locate(self, i: int) -> tuple[Shard, int]:
         """Return the shard of recording i, and its number in that shard."""
         if not -len(self) <= i < len(self):
-            raise NoSuchRecordingError(f"{self.path} has {len(self)} recordings, none at {i}")
+            raise NoSuchRecordingError(f"{self.place} has {len(self)} recordings, none at {i}")
         i = range(len(self))[i]
         shard = int(np.searchsorted(self._starts, i, "right")) - 1
         return self.shards[shard], i - int(self._starts[shard])
@@ -130,7 +144,7 @@ class Corpus:
             if shard.row(i)["id"] == name:
                 return shard[i]
             at += 1
-        raise NoSuchRecordingError(f"{self.path} has no recording {name!r}")
+        raise NoSuchRecordingError(f"{self.place} has no recording {name!r}")
 
     @cached_property
     def _by_id(self) -> tuple[np.ndarray, np.ndarray]:

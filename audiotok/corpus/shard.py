@@ -17,6 +17,7 @@ import numpy as np
 from audiotok._platform.console import one_line
 from audiotok.corpus.ans import AnsReader
 from audiotok.corpus.base import INDEX, CorpusError, NoSuchRecordingError, ShardFiles
+from audiotok.corpus.storage import Storage, storage_of
 from audiotok.tokens import Header, TokenReader
 from audiotok.tokens.tokens import Tokens
 
@@ -38,7 +39,7 @@ class Shard:
     A shard can be shared between threads, and passed to forked or spawned processes.
 
     Args:
-        folder: folder of the corpus.
+        place: folder of the corpus, or its storage.
         files: description of the shard's files.
         header: header of the corpus.
 
@@ -46,8 +47,8 @@ class Shard:
         CorpusError: the index is missing or has another length (raised when it is first used).
     """
 
-    def __init__(self, folder: Path, files: ShardFiles, header: Header) -> None:
-        self.folder = folder
+    def __init__(self, place: str | Path | Storage, files: ShardFiles, header: Header) -> None:
+        self.storage = storage_of(place)
         self.files = files
         self.header = header
         self.name = files.name
@@ -57,22 +58,23 @@ class Shard:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close the files; they are opened again when needed."""
+        """Close the files, and remove copies of a URL's; they are opened again when needed."""
         for file in (self._reader and self._reader._file, self._lines):
             if file:
                 file.close()
         self._reader = self._lines = None
+        self.storage.forget(f"{self.name}{suffix}" for suffix in self.files.bytes)
 
     def __del__(self) -> None:
         if "_lock" in self.__dict__:
             self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("folder", "files", "header")
+        kept = ("storage", "files", "header")
         return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["folder"], state["files"], state["header"])
+        self.__init__(state["storage"], state["files"], state["header"])
 
     def __len__(self) -> int:
         return self.files.recordings
@@ -81,8 +83,11 @@ class Shard:
         return f"<Shard {self.name}: {len(self)} recordings, {self.files.frames} frames>"
 
     def path(self, suffix: str) -> Path:
-        """Return the path of the file with an extension: .tok (or .ans), .jsonl, .npy."""
-        return self.folder / f"{self.name}{suffix}"
+        """Return the path of the file with an extension: .tok (or .ans), .jsonl, .npy.
+
+        It is a copy on this machine where the corpus is behind a URL.
+        """
+        return self.storage.fetch(f"{self.name}{suffix}")
 
     @cached_property
     def index(self) -> np.ndarray:
@@ -129,16 +134,18 @@ class Shard:
         """
         with self._open():
             at = int(self.index["row"][i])
-            with _read(self.path(".jsonl")):
+            path = self.path(".jsonl")
+            with _read(path):
                 if self._lines is None:
-                    self._lines = self.path(".jsonl").open("rb")
+                    self._lines = path.open("rb")
                 self._lines.seek(min(at, self.files.bytes[".jsonl"]))  # the index may be damaged
                 line = self._lines.readline()
             return self._parsed(line)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield all rows in order."""
-        with _read(self.path(".jsonl")), self.path(".jsonl").open("rb") as lines:
+        path = self.path(".jsonl")
+        with _read(path), path.open("rb") as lines:
             yield from map(self._parsed, lines)
 
     def tokens(self, i: int, codes: np.ndarray | None = None) -> Tokens:
@@ -223,10 +230,9 @@ class _LockedReader:
         try:
             if shard._reader is None:
                 packed = ".ans" in shard.files.bytes
-                with _read(shard.path(".ans")):  # TokenReader raises errors of its own
-                    shard._reader = (
-                        AnsReader(shard.path(".ans")) if packed else TokenReader(shard.path(".tok"))
-                    )
+                path = shard.path(".ans" if packed else ".tok")
+                with _read(path):  # TokenReader raises errors of its own
+                    shard._reader = AnsReader(path) if packed else TokenReader(path)
             return shard._reader
         except BaseException:
             shard._lock.release()

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audiotok._platform.atomic import atomic_file
 from audiotok._platform.console import cell
 from audiotok.corpus.base import (
     INDEX,
@@ -26,12 +23,14 @@ from audiotok.corpus.base import (
     header_of,
     info_bytes,
 )
+from audiotok.corpus.storage import Storage, published, sha256, storage_of, sync
 from audiotok.tokens import Header, TokenWriter
 from audiotok.tokens.format import explained
 from audiotok.tokens.tokens import Tokens
 
 SHARD_BYTES = 1 << 28  # bytes of codes in a shard, 256 MiB
-LISTS = ("quarantine.tsv", "duplicates.tsv")  # files beside the shards
+QUARANTINE = "quarantine.tsv"
+LISTS = (QUARANTINE, "duplicates.tsv")  # files beside the shards
 # Fields of a row that audiotok writes.
 FACTS = (
     "id",
@@ -117,7 +116,7 @@ def write_shard(
     index, count = bytearray(), 0  # packed: a list of tuples would take ten times the memory
     frames = samples = at = 0
     with explained(paths[".tok"], "write"), ExitStack() as stack:
-        rows = stack.enter_context(_published(paths[".jsonl"]))
+        rows = stack.enter_context(published(paths[".jsonl"]))
         writer = stack.enter_context(TokenWriter(paths[".tok"], header, force=True))
         for row, tokens in entries:
             if header_of(tokens.header) != header:
@@ -131,7 +130,7 @@ def write_shard(
             writer.append(tokens.codes)
             rows.write(line)
             frames, samples, at = frames + tokens.frames, samples + tokens.samples, at + len(line)
-        with _published(paths[".npy"]) as file:
+        with published(paths[".npy"]) as file:
             records = np.frombuffer(bytes(index), INDEX)
             np.lib.format.write_array(file, records, (1, 0), allow_pickle=False)
     sync(folder)
@@ -218,33 +217,67 @@ def shard_name(number: int) -> str:
     return f"shard-{number:06d}"
 
 
-def write_info(folder: Path, info: CorpusInfo) -> CorpusInfo:
+def write_info(place: Path | Storage, info: CorpusInfo) -> CorpusInfo:
     """Write corpus.json, which makes the corpus complete.
 
     Returns:
-        Its content, with checksums of the lists in the folder.
+        Its content, with checksums of the lists that are there.
     """
-    lists = {name: sha256(folder / name) for name in LISTS if (folder / name).is_file()}
-    written = replace(info, lists=lists)
-    publish(folder / "corpus.json", info_bytes(written))
-    sync(folder)
+    storage = storage_of(place)
+    written = replace(info, lists=list_sums(read_lists(storage)))
+    storage.publish("corpus.json", info_bytes(written))
     return written
 
 
-def write_quarantine(folder: Path, failures: Iterable[tuple[str, str, str]]) -> None:
+def list_sums(lists: Mapping[str, bytes]) -> dict[str, str]:
+    """Return name and SHA-256 checksum of the files beside the shards; empty ones are none."""
+    return {name: hashlib.sha256(data).hexdigest() for name, data in lists.items() if data}
+
+
+def read_lists(storage: Storage) -> dict[str, bytes]:
+    """Return name and content of the files beside the shards."""
+    return storage.read_all(LISTS)
+
+
+def is_whole(
+    storage: Storage, lengths: Mapping[str, int], files: ShardFiles, *, full: bool
+) -> bool:
+    """Return whether a shard's files are sound.
+
+    Args:
+        storage: place of the corpus.
+        lengths: length of each file there.
+        files: description of the shard's files.
+        full: whether to compare checksums, not lengths alone.
+    """
+    for suffix, length in files.bytes.items():
+        name = f"{files.name}{suffix}"
+        if lengths.get(name) != length:
+            return False
+        if full and sha256(storage.fetch(name)) != files.sha256[suffix]:
+            return False
+    return True
+
+
+def write_quarantine(place: Path | Storage, failures: Iterable[tuple[str, str, str]]) -> None:
     """Write quarantine.tsv with id, source and reason of each failure; without any, remove it."""
-    path = folder / "quarantine.tsv"
+    data = quarantine_bytes(failures)
+    storage = storage_of(place)
+    storage.publish(QUARANTINE, data) if data else storage.delete([QUARANTINE])
+
+
+def quarantine_bytes(failures: Iterable[tuple[str, str, str]]) -> bytes:
+    """Return the content of quarantine.tsv; nothing without failures."""
     lines = ["\t".join(cell(str(each)) for each in row) for row in failures]
-    if lines:
-        publish(path, "\n".join(["id\tsource\treason", *lines, ""]).encode("utf-8", "replace"))
-    else:
-        path.unlink(missing_ok=True)
+    text = "\n".join(["id\tsource\treason", *lines, ""]) if lines else ""
+    return text.encode("utf-8", "replace")
 
 
-def publish(path: Path, data: bytes) -> None:
-    """Write a small file atomically, and flush it to the disk."""
-    with _published(path) as file:
-        file.write(data)
+def read_quarantine(storage: Storage) -> list[tuple[str, str, str]]:
+    """Return id, source and reason of each failure that quarantine.tsv lists, as it spells them."""
+    data = storage.read_all([QUARANTINE]).get(QUARANTINE, b"")
+    rows = (line.split("\t") for line in data.decode("utf-8", "replace").splitlines()[1:])
+    return [(row[0], row[1], row[2]) for row in rows if len(row) == 3]
 
 
 def fresh(folder: Path) -> None:
@@ -256,39 +289,3 @@ def fresh(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise CorpusError(f"{folder}: not empty; give a new folder")
-
-
-@contextmanager
-def _published(path: Path) -> Iterator[Any]:
-    """Open a file that appears under its name when it is complete and on the disk."""
-    with explained(path, "write"), atomic_file(path) as part, part.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync(folder: Path) -> None:
-    """Flush the names in a folder to the disk, where a folder can be opened."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def link(source: Path, target: Path) -> None:
-    """Link a file under another name, or copy it where the file system has no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 checksum of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            digest.update(data)
-    return digest.hexdigest()

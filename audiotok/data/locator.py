@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from audiotok._platform.console import one_line, plain
+from audiotok._platform.console import plain
 from audiotok._platform.errors import Error, InputError
 from audiotok._platform.jsonfile import parse
 from audiotok._platform.optional import optional_import
 from audiotok.audio.decoders import AudioFileError, Decoder
 from audiotok.audio.reader import Source, open_audio
 from audiotok.data.commands import CommandError, run, run_once, withheld
-from audiotok.data.transient import TransientError, is_transient
+from audiotok.data.remote import open_url
+from audiotok.data.transient import READING_WAITS, TransientError, is_transient, passing
 
 LONGEST = 1e9  # longest duration of a recording, seconds (31 years)
 OVERSHOOT = 0.5  # seconds by which a part may end after its file does, as Kaldi allows
@@ -55,6 +58,7 @@ class AudioLocator:
         error: reason why there is no audio to open, where the listing already shows it.
         copy: path of a file with the bytes that are meant, made by `stored`.
         permitted: whether the command may run: the user said so.
+        listed: the path, command or cut as the listing has it, where `absolute` has changed it.
     """
 
     name: str
@@ -71,6 +75,7 @@ class AudioLocator:
     error: str = ""
     copy: str = field(default="", repr=False)
     permitted: bool = field(default=False, repr=False)
+    listed: str = field(default="", repr=False)
 
     def __post_init__(self):
         """Raise ValueError unless the part and the channel are possible ones."""
@@ -97,6 +102,26 @@ class AudioLocator:
         plain = self.data is None and not self.offset and self.size is None
         return plain and bool(self.path) and not is_url(self.path)
 
+    def absolute(self, folder: str = "") -> AudioLocator:
+        """Return the locator that means the same audio in every working directory.
+
+        A relative path becomes an absolute one, in a cut of Lhotse too, and a command begins by
+        changing to the folder. The name stays, and `as_listed` returns the locator as it was.
+
+        Args:
+            folder: the folder that relative paths start from; the working directory if empty.
+        """
+        for name, absolute in _ABSOLUTE.items():
+            value = getattr(self, name)
+            if value and not self.listed and (changed := absolute(value, folder)) != value:
+                return replace(self, **{name: changed, "listed": value})
+        return self
+
+    def as_listed(self) -> AudioLocator:
+        """Return the locator as the listing has it, before `absolute`."""
+        changed = next((name for name in _ABSOLUTE if getattr(self, name)), "")
+        return replace(self, **{changed: self.listed, "listed": ""}) if self.listed else self
+
 
 def is_url(path: str) -> bool:
     """Return whether a path is a URL for fsspec: `s3://...` is one, `C:\\...` is not."""
@@ -110,19 +135,64 @@ def normal_path(path: str) -> str:
     return os.path.normpath(path)
 
 
+def absolute_path(listing: str, folder: str = "") -> str:
+    """Return the path or URL of a listing as it is in every working directory.
+
+    Args:
+        listing: the path; a URL stays as it is, and so does a dataset of a hub (`hf:NAME`).
+        folder: the folder that a relative path starts from; the working directory if empty.
+    """
+    kind = re.match(r"[a-z]{2,}:", listing)
+    if kind is None:
+        return _absolute_file(normal_path(listing), folder)
+    inside = _absolute_file(listing[kind.end() :], folder)
+    is_folder = not is_url(listing) and Path(re.split("[:@]", inside)[0]).is_dir()
+    return kind[0] + inside if is_folder else listing
+
+
+def _absolute_file(path: str, folder: str) -> str:
+    """Return the absolute path of a file; a URL and `-` as they are."""
+    return path if path == "-" or is_url(path) else os.path.join(folder or Path.cwd(), path)  # noqa: PTH118
+
+
+def _absolute_command(command: str, folder: str) -> str:
+    """Return a shell command that changes to the folder before anything else."""
+    return f"cd {shlex.quote(folder or str(Path.cwd()))} || exit\n{command}"
+
+
+def _absolute_cut(cut: str, folder: str) -> str:
+    """Return the JSON of a cut in which the sources of all recordings are absolute."""
+    value = parse(cut, "a cut")
+    for each in sources_of(value):
+        path, kind = str(each["source"]), each.get("type")
+        if kind == "command":
+            each["source"] = _absolute_command(path, folder)
+        elif path.startswith("pipe:"):
+            each["source"] = "pipe:" + _absolute_command(path.removeprefix("pipe:"), folder)
+        elif kind == "file":
+            each["source"] = _absolute_file(path, folder)
+    return cut if value == parse(cut, "a cut") else json.dumps(value, ensure_ascii=False)
+
+
+# Where audio may be, each with the function that makes it absolute.
+_ABSOLUTE = {"path": _absolute_file, "command": _absolute_command, "cut": _absolute_cut}
+
+
 @contextmanager
-def reading(path: str) -> Iterator[IO[bytes]]:
+def reading(path: str, waits: Sequence[float] = READING_WAITS) -> Iterator[IO[bytes]]:
     """Open a file or URL for reading bytes, as a context manager.
+
+    Args:
+        path: the path or URL.
+        waits: seconds before each retry, where a URL cannot be read for a transient reason.
 
     Raises:
         ListingError: it cannot be opened, or the library that knows the URL is missing.
+        TransientError: the URL cannot be read for now.
     """
     try:
         if is_url(path):
-            import fsspec
-
-            handle: Any = fsspec.open(path, "rb")
-            with handle as file:
+            with open_url(path, waits) as file:
                 yield file
         else:
             with Path(path).open("rb") as file:
@@ -132,11 +202,31 @@ def reading(path: str) -> Iterator[IO[bytes]]:
     except ImportError as error:  # fsspec's line says what to install
         raise ListingError(f"{path}: {error}") from None
     except PermissionError:
-        raise ListingError(f"{path}: no permission to read it; check the rights or keys") from None
+        raise ListingError(f"{path}: no permission to read it; check its rights") from None
+
+
+def listing_error(path: str, error: Exception, otherwise: str) -> Error:
+    """Return the error of a listing that cannot be read: a transient one, or a ListingError.
+
+    Args:
+        path: path or URL of the file.
+        error: the error that reading it raised.
+        otherwise: message of the ListingError.
+    """
+    remote = is_url(path)
+    if is_transient(error, remote=remote):
+        return passing(path, error, remote=remote)
+    return ListingError(otherwise)
 
 
 @contextmanager
-def opened(locator: AudioLocator, *, commands: bool = False, scratch: str = "") -> Iterator[Source]:
+def opened(
+    locator: AudioLocator,
+    *,
+    commands: bool = False,
+    scratch: str = "",
+    waits: Sequence[float] = (),
+) -> Iterator[Source]:
     """Open the audio of a recording for reading by blocks, as a context manager.
 
     Args:
@@ -144,9 +234,11 @@ def opened(locator: AudioLocator, *, commands: bool = False, scratch: str = "") 
         commands: whether shell commands may run; they come from whoever wrote the listing.
         scratch: folder in which the output of a command is stored, so that it runs once for all
             parts of a recording; with "" it runs for each.
+        waits: seconds before each retry, where a URL cannot be read for a transient reason.
 
     Raises:
         AudioFileError: it cannot be read; the message begins with the recording's name.
+        TransientError: a URL cannot be read for now.
     """
     if locator.error:
         raise AudioFileError(f"{locator.name}: {locator.error}")
@@ -160,7 +252,8 @@ def opened(locator: AudioLocator, *, commands: bool = False, scratch: str = "") 
         if not (locator.copy or locator.is_file):
             suffix = suffix_of(locator)
             copy = tempfile.NamedTemporaryFile(prefix="audiotok-", suffix=suffix)  # noqa: SIM115
-            copy_audio(locator, stack.enter_context(copy), commands=commands, scratch=scratch)
+            stack.enter_context(copy)
+            copy_audio(locator, copy, commands=commands, scratch=scratch, waits=waits)
             path = copy.name
         try:
             path.encode()
@@ -192,7 +285,12 @@ def suffix_of(locator: AudioLocator) -> str:
 
 
 def copy_audio(
-    locator: AudioLocator, copy: Any, *, commands: bool = False, scratch: str = ""
+    locator: AudioLocator,
+    copy: Any,
+    *,
+    commands: bool = False,
+    scratch: str = "",
+    waits: Sequence[float] = (),
 ) -> None:
     """Copy the encoded audio of a recording to a file, for decoders that open by name.
 
@@ -201,9 +299,11 @@ def copy_audio(
         copy: a named file open for writing bytes.
         commands: as for `opened`.
         scratch: as for `opened`.
+        waits: as for `opened`.
 
     Raises:
         AudioFileError: it cannot be read, or is empty.
+        TransientError: a URL cannot be read for now.
     """
     if locator.data is not None:
         copy.write(locator.data)
@@ -216,15 +316,17 @@ def copy_audio(
             run(locator.command, copy, locator.name, allowed=allowed)
     else:
         try:
-            with reading(locator.path) as file:
+            with reading(locator.path, waits) as file:
                 file.seek(locator.offset)
                 if locator.size is None:
                     shutil.copyfileobj(file, copy, 1 << 20)
                 else:
                     copy.write(file.read(locator.size))
-                _check_length(locator, getattr(file, "size", None), copy.tell())
+                _check_length(locator, getattr(file, "raw", None), copy.tell())
         except ListingError as error:
             raise AudioFileError(str(error)) from None
+        except TransientError:
+            raise
         except OSError as error:
             raise AudioFileError(f"{locator.name}: cannot be read ({error})") from None
     copy.flush()
@@ -232,9 +334,9 @@ def copy_audio(
         raise AudioFileError(f"{locator.name}: the file is empty (0 bytes)")
 
 
-def _check_length(locator: AudioLocator, length: Any, received: int) -> None:
-    """Raise PassingError where a connection ended before all expected bytes were received."""
-    expected = locator.size
+def _check_length(locator: AudioLocator, file: Any, received: int) -> None:
+    """Raise TransientError where a connection ended before all expected bytes were received."""
+    expected, length = locator.size, getattr(file, "size", None)
     if expected is None and isinstance(length, int):
         expected = length - locator.offset
     if is_url(locator.path) and expected is not None and received < expected:
@@ -254,7 +356,7 @@ def _from_lhotse(locator: AudioLocator, commands: bool) -> Source:
     except CommandError:
         raise
     except Exception as error:  # lhotse passes on any exception of its readers
-        why = " ".join(str(error).split())[:300]
+        why = as_listed(" ".join(str(error).split()), locator)[:300]
         raise AudioFileError(f"{locator.name}: lhotse cannot load it ({why})") from None
     chunks = iter([np.ascontiguousarray(samples.T)])
     rate, length = int(cut.sampling_rate), samples.shape[1]
@@ -263,46 +365,36 @@ def _from_lhotse(locator: AudioLocator, commands: bool) -> Source:
 
 def _has_command(cut: Any) -> bool:
     """Return whether a source in a cut, at any depth, is or may be a shell command."""
+    for each in sources_of(cut):
+        if "channels" in each and each.get("type") not in SOURCES:
+            return True
+        if isinstance(each["source"], str) and each["source"].startswith("pipe:"):
+            return True
+    return False
+
+
+def sources_of(cut: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects in a cut, at any depth, that have a `source`."""
     pending = [cut]
     while pending:
         each = pending.pop()
         if isinstance(each, dict):
-            source = each.get("source")
-            if "channels" in each and source is not None and each.get("type") not in SOURCES:
-                return True
-            if isinstance(source, str) and source.startswith("pipe:"):
-                return True
+            if each.get("source") is not None:
+                yield each
             pending.extend(each.values())
         elif isinstance(each, list):
             pending.extend(each)
-    return False
 
 
-def may_be_transient(error: Exception, locator: AudioLocator) -> bool:
-    """Return whether reading a recording may succeed when it is tried again.
-
-    A decoder calls a file damaged where the disk did not return its bytes, so the file is read once
-    more to find out.
-    """
-    path = locator.path
-    if is_transient(error, remote=is_url(path)):
-        return True
-    if not path or is_url(path):
-        return False
-    try:
-        with Path(path).open("rb") as file:
-            while file.read(1 << 20):
-                pass
-    except OSError as refused:
-        return is_transient(refused)
-    return False
-
-
-def reason(error: Exception, locator: AudioLocator) -> str:
-    """Return why a recording has no codes, in one line that is the same on every machine."""
-    text = one_line(error)
-    if isinstance(error, MemoryError):
-        text = "not enough memory"
-    elif not isinstance(error, (Error, ValueError, OSError, ImportError)):
-        text = f"{type(error).__name__}: {text[:300]}"
-    return text.removeprefix(f"{locator.name}: ")
+def as_listed(text: str, locator: AudioLocator) -> str:
+    """Return a message with the paths of a locator as the listing has them."""
+    listed = locator.as_listed()
+    if locator.cut:
+        both = (sources_of(parse(each.cut, each.name)) for each in (locator, listed))
+        pairs = [(now["source"], before["source"]) for now, before in zip(*both, strict=True)]
+    else:
+        pairs = [(locator.path, listed.path)]
+    for now, before in pairs:
+        if now != before:
+            text = text.replace(str(now), str(before))
+    return text

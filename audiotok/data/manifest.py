@@ -73,7 +73,7 @@ def _listing_of(path: str, kind: str) -> Listing:
     if kind != "auto":
         return find("sources", kind)()
     # The most specific kinds are tried first: a folder may be any of them.
-    order = ["huggingface", "kaldi", "lhotse", "webdataset", "parquet", "table", "folder"]
+    order = ["huggingface", "kaldi", "shar", "lhotse", "webdataset", "parquet", "table", "folder"]
     known = parts("sources")
     for name in sorted(known, key=lambda name: order.index(name) if name in order else len(order)):
         if known[name].takes(path):

@@ -15,6 +15,7 @@ from audiotok.audio.decoders import AudioFileError
 from audiotok.audio.folder import Probe
 from audiotok.audio.reader import Source, sample_at
 from audiotok.data.locator import AudioLocator, opened
+from audiotok.data.transient import READING_WAITS
 
 if TYPE_CHECKING:
     from audiotok.audio.audio import Audio
@@ -122,9 +123,19 @@ class Recording:
         cells = None if self.cells is None else {**self.cells, **more}
         return replace(self, fields={**self.fields, **more}, cells=cells)
 
+    def absolute(self, folder: str = "") -> Recording:
+        """Return the recording that is the same in every working directory.
+
+        Its id, its name and its digest stay.
+
+        Args:
+            folder: the folder that relative paths start from; the working directory if empty.
+        """
+        return replace(self, locator=self.locator.absolute(folder))
+
     def open(self) -> AbstractContextManager[Source]:
         """Open the audio for reading by blocks, as a context manager; see `locator.opened`."""
-        return opened(self.locator)
+        return opened(self.locator, waits=READING_WAITS)
 
     def probe(self) -> Probe:
         """Return the rate, the channels and the length of what is meant.
@@ -209,14 +220,19 @@ def key_of(recordings: Sequence[Recording], *more: int) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+_DIGESTED = [each.name for each in fields(AudioLocator) if each.repr]
+
+
 def digest_of(recording: Recording) -> bytes:
     """Return 8 bytes that identify a recording, by which builds notice a changed listing.
 
     Builds store them, so the text that is hashed does not depend on the name of the locator's
-    class.
+    class, nor on whether its path was made absolute.
     """
-    locator = replace(recording.locator, data=None)
-    shown = ", ".join(f"{f.name}={getattr(locator, f.name)!r}" for f in fields(locator) if f.repr)
+    locator = recording.locator.as_listed()
+    shown = ", ".join(
+        [f"{name}={None if name == 'data' else getattr(locator, name)!r}" for name in _DIGESTED]
+    )
     row = sorted(recording.fields.items(), key=lambda pair: pair[0])
     text = f"({recording.id!r}, Place({shown}), {row!r})"
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()

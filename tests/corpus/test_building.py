@@ -31,6 +31,7 @@ from audiotok.corpus.build.work import EncodedRecording, Outcome, Task, Work
 from audiotok.corpus.build.worker import Worker
 from audiotok.corpus.change import merge
 from audiotok.data.locator import ListingError
+from audiotok.data.recording import Recording
 from audiotok.tokens import TokenFileError
 
 LIMIT = 100  # bytes of codes in a shard
@@ -152,12 +153,13 @@ class Fake(BuildExecutor):
 
     def outcome(self, task: Task) -> Outcome:
         number, item = task
+        assert isinstance(item, Recording)
         seed = zlib.crc32(item.id.encode())
         if seed % 5 == 0:
-            return number, EncodedRecording(f"bad luck with {seed}")
+            return Outcome(number, EncodedRecording(f"bad luck with {seed}"))
         codes = np.random.default_rng(seed).integers(0, 64, (4, 1 + seed % 30), np.uint16)
         samples = codes.shape[1] * 320
-        return number, EncodedRecording("", codes, samples, 16000, samples, seed, 0.0)
+        return Outcome(number, EncodedRecording("", codes, samples, 16000, samples, seed, 0.0))
 
 
 def fake(source: Path, out: Path, **options: Any) -> BuildSummary:
@@ -384,14 +386,14 @@ def test_an_id_that_comes_twice_is_quarantined(faked: Path, tmp_path: Path):
 
 def test_a_window_bounds_what_waits(faked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     most = 0
-    put = running._Queue.put
+    put = running.Recordings.put
 
     def watched(self: Any, *given: Any) -> Iterator[Any]:
         nonlocal most
         most = max(most, len(self.started))
         yield from put(self, *given)
 
-    monkeypatch.setattr(running._Queue, "put", watched)
+    monkeypatch.setattr(running.Recordings, "put", watched)
     faked.write_text("path\n" + "".join(f"{i}.wav\n" for i in range(500)))
     fake(faked, tmp_path / "out")
     assert most <= 8
@@ -546,7 +548,7 @@ def test_ray_gives_the_same_bytes_though_a_worker_is_killed(tmp_path: Path):
     workers = [
         int(folder.name)
         for folder in Path("/proc").iterdir()
-        if folder.name.isdigit() and b"ray::MapWorker" in _command_line(folder)
+        if folder.name.isdigit() and b"ray::_Actor" in _command_line(folder)
     ]
     os.kill(workers[0], signal.SIGKILL)
     out, err = running.communicate(timeout=500)

@@ -28,13 +28,14 @@ from audiotok.corpus.build import BuildSummary, build
 from audiotok.corpus.build import run as running
 from audiotok.corpus.build import worker as staging
 from audiotok.corpus.build.executors.local import Local
-from audiotok.corpus.build.work import Work
+from audiotok.corpus.build.work import Outcome, Work
 from audiotok.corpus.build.worker import Worker
 from audiotok.corpus.change import merge
 from audiotok.corpus.check import is_sound
 from audiotok.corpus.inputs import INPUTS
 from audiotok.corpus.write import write_info
-from audiotok.data.locator import AudioLocator, may_be_transient, normal_path
+from audiotok.data.failures import may_be_transient
+from audiotok.data.locator import AudioLocator, normal_path
 from audiotok.data.recording import Recording
 from audiotok.data.transient import TransientError, is_transient
 
@@ -48,7 +49,10 @@ class Here(Local):
         stage = Worker(work)
         for task in tasks:
             if task is not None:
-                yield from stage.all([task])
+                number, item = task
+                assert isinstance(item, Recording)
+                for _, coded in stage.all([(number, item)]):
+                    yield Outcome(number, coded)
         stage.close()
 
 
@@ -151,7 +155,7 @@ class ClientError(Exception):  # as botocore makes it
         (ConnectionResetError(), True, True),
         (TimeoutError(), True, True),
         (TransientError("3 of 5 bytes"), True, True),
-        (PermissionError(errno.EACCES, "x"), False, True),
+        (PermissionError(errno.EACCES, "x"), True, True),
         (FileNotFoundError(errno.ENOENT, "x"), False, False),
         (ValueError("damaged header"), False, False),
         (StatusError(503), False, True),

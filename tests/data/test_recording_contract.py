@@ -195,6 +195,23 @@ def lhotse(at: Path) -> Path:
     return at / "cuts.jsonl"
 
 
+def shar(at: Path) -> Path:
+    at.mkdir()
+    cuts = [json.loads(line) for line in lhotse(at / "plain").read_text().splitlines()]
+    with tarfile.open(at / "recording.000000.tar", "w") as tar:
+        for cut in cuts:
+            (source,) = cut["recording"]["sources"]
+            audio = Path(source["source"]).read_bytes()
+            source |= {"type": "shar", "source": ""}
+            described = json.dumps(cut["recording"]).encode()
+            for kind, data in (("wav", audio), ("json", described)):
+                info = tarfile.TarInfo(f"{cut['id']}.{kind}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    (at / "cuts.000000.jsonl").write_text("\n".join(map(json.dumps, cuts)))
+    return at
+
+
 def webdataset(at: Path, suffix: str = ".tar") -> Path:
     at.mkdir()
     with tarfile.open(at / f"s{suffix}", "w:gz" if "gz" in suffix else "w") as tar:
@@ -243,7 +260,9 @@ def url(at: Path) -> str:
 
 SOURCES: dict[str, Callable[[Path], Path | str]] = {
     made.__name__: made
-    for made in (folder, tsv, csv, nemo, kaldi, lhotse, webdataset, tgz, parquet, huggingface, url)
+    for made in (
+        *(folder, tsv, csv, nemo, kaldi, lhotse, shar, webdataset, tgz, parquet, huggingface, url),
+    )
 }
 
 

@@ -56,7 +56,7 @@ def test_every_kind_is_found_by_its_look_and_takes_no_other(tmp_path: Path):
     with pytest.raises(ValueError, match=r"folder.*kaldi.*webdataset"):
         listing_of(str(tmp_path / "nothing"))
     assert set(names("sources")) == {
-        "folder", "huggingface", "kaldi", "lhotse", "parquet", "table", "webdataset"
+        "folder", "huggingface", "kaldi", "lhotse", "parquet", "shar", "table", "webdataset"
     }  # fmt: skip
 
 

@@ -22,9 +22,10 @@ from audiotok.cli.commands.base import (
 )
 
 PANEL = "Corpora"
+MISSING = 3  # exit code of a build that is run again and still misses recordings
 
 corpus = typer.Typer(no_args_is_help=True, help="Token corpora of any size: build, check, change.")
-Folder = Annotated[Path, typer.Argument(help="Folder of a corpus, written by `build`.")]
+Folder = Annotated[str, typer.Argument(help="Folder or URL of a corpus, written by `build`.")]
 New = Annotated[Path, typer.Option("--out", "-o", help="Output folder, which must be new.")]
 
 
@@ -36,7 +37,10 @@ def build(
             help="Folder, manifest, archive or URL of recordings; see --kind.", metavar="LISTING"
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the corpus.")],
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", help="Folder of the corpus, or its URL: s3://bucket/folder."),
+    ],
     codec: CodecName = "speech",
     codebooks: Codebooks = None,
     kind: Annotated[
@@ -89,6 +93,13 @@ def build(
     engine: Annotated[
         str, typer.Option(help="Executor: local processes, or ray for a Ray cluster.")
     ] = "local",
+    address: Annotated[
+        str,
+        typer.Option(
+            help="Address of the Ray cluster, HOST:PORT or auto. Default: $RAY_ADDRESS, else the "
+            "cluster of this machine, which is started if none runs."
+        ),
+    ] = "",
     commands: Annotated[
         bool, typer.Option("--commands", help="Allow shell commands in the listing. Read it first.")
     ] = False,
@@ -102,18 +113,31 @@ def build(
         bool,
         typer.Option("--keep-changed", help="Keep the codes of files that have changed since."),
     ] = False,
+    retry_quarantined: Annotated[
+        bool,
+        typer.Option(
+            "--retry-quarantined",
+            help="Encode anew the recordings that failed in earlier runs, and put them in place.",
+        ),
+    ] = False,
+    accept_missing: Annotated[
+        bool,
+        typer.Option("--accept-missing", help="End well though recordings have failed."),
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Encode thousands of hours into a token corpus. Run again to resume after any interruption.
 
-    Recordings that fail are listed in quarantine.tsv, and the run goes on.
+    Recordings that fail are listed in quarantine.tsv, and the run goes on; if they are not too many
+    it ends with a warning and exit code 0. A run that finds the corpus done without them, or tries
+    them again in vain, ends with exit code 3, unless they are accepted.
 
     \b
     Examples:
       audiotok corpus build recordings/ -o tokens
       audiotok corpus build s3://bucket/talks.jsonl -o tokens --dry-run
-      audiotok corpus build data/train -o part-3 --shard 3/16
+      audiotok corpus build data/train -o s3://bucket/part-3 --shard 3/16
     """
     from audiotok.corpus.build import build as run
     from audiotok.corpus.build.work import Work
@@ -146,16 +170,22 @@ def build(
         out,
         work,
         engine=engine,
+        address=address,
         workers=jobs,
         most_bad=most_bad,
         force=force,
         keep_changed=keep_changed,
+        retry_quarantined=retry_quarantined,
         **options,
     )
     if as_json:
         show.as_json({**asdict(summary), "speed": round(summary.speed, 2)})
     else:
         show.facts(summary.words())
+    repeated = retry_quarantined or not summary.run_recordings
+    if summary.quarantined and repeated and not accept_missing:
+        show.error(f"{out}: recordings are still missing; --accept-missing does without them")
+        raise typer.Exit(MISSING)
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -178,7 +208,7 @@ def info(folder: Folder, as_json: Json = False) -> None:
 
 @corpus.command()
 def verify(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of corpora.")],
+    folders: Annotated[list[str], typer.Argument(help="Folders or URLs of corpora.")],
     as_json: Json = False,
 ) -> None:
     """Check every byte of corpora against checksums, index and rows."""
@@ -187,7 +217,7 @@ def verify(
     rows = []
     for folder in folders:
         for name, damage in check(folder):
-            rows.append({"corpus": str(folder), "shard": name, "ok": not damage, "damage": damage})
+            rows.append({"corpus": folder, "shard": name, "ok": not damage, "damage": damage})
             for each in damage:
                 show.error(f"{folder}/{name}: {each}")
     shards = [row["ok"] for row in rows if row["shard"].startswith("shard-")]
@@ -200,7 +230,8 @@ def verify(
 @corpus.command()
 def merge(
     folders: Annotated[
-        list[Path], typer.Argument(help="Folders of corpora, in the order in which to join them.")
+        list[str],
+        typer.Argument(help="Folders or URLs of corpora, in the order in which to join them."),
     ],
     out: New,
     partial: Annotated[
@@ -208,12 +239,17 @@ def merge(
         typer.Option("--partial", help="Join corpora even if parts of the listing are missing."),
     ] = False,
 ) -> None:
-    """Join corpora into one, e.g. those of `build --shard 0/n` to `(n-1)/n`."""
+    """Join corpora into one, e.g. those of `build --shard 0/n` to `(n-1)/n`.
+
+    Run again, it finds that it is done, and ends well.
+    """
     from audiotok.corpus.change import merge as join
 
+    there = out.exists()
     merged = join(folders, out, partial=partial)
     recordings = sum(files.recordings for files in merged.shards)
-    show.line(f"{out}: {recordings:,} recordings in {len(merged.shards):,} shards")
+    done = "; nothing left to do" if there else ""
+    show.line(f"{out}: {recordings:,} recordings in {len(merged.shards):,} shards{done}")
 
 
 @corpus.command()

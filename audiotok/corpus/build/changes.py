@@ -7,7 +7,8 @@ import logging
 from pathlib import Path
 
 from audiotok.corpus.base import CorpusError
-from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, changes, look, read_inputs
+from audiotok.corpus.inputs import UNSEEN, FileStamp, changes, look, read_inputs
+from audiotok.corpus.storage import Storage, storage_of
 from audiotok.data.locator import is_url
 from audiotok.data.recording import Recording, digest_of
 from audiotok.data.sources.base import Listing, Split
@@ -19,7 +20,12 @@ NAMED = 3  # changed files that a message names
 
 def chained(chain: str, item: Recording) -> str:
     """Return the hash of a listing up to an item, given the hash up to the previous item."""
-    return hashlib.blake2b(chain.encode() + digest_of(item), digest_size=8).hexdigest()
+    return linked(chain, digest_of(item))
+
+
+def linked(chain: str, digest: bytes) -> str:
+    """Return the hash of a listing up to an item, given the item's digest (`digest_of`)."""
+    return hashlib.blake2b(chain.encode() + digest, digest_size=8).hexdigest()
 
 
 def other_listing(listing: str, count: int) -> CorpusError:
@@ -69,18 +75,18 @@ class ChangeCheck:
             )
         log.warning("%s; the codes are kept", text)
 
-    def corpus(self, out: Path, source: Listing, part: Split) -> None:
+    def corpus(self, out: str | Path | Storage, source: Listing, part: Split) -> None:
         """Compare all files that a finished corpus was built of, unless listing them is costly.
 
         Args:
-            out: folder of the corpus.
+            out: folder or URL of the corpus.
             source: reader of the listing.
             part: part of the listing.
 
         Raises:
             CorpusError: as `say`, or the listing has changed.
         """
-        kept = read_inputs(out / INPUTS)
+        kept = read_inputs(storage_of(out))
         if kept is None or source.costly or is_url(self.listing):
             return
         was, looks = kept

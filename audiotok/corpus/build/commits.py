@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from audiotok.corpus.base import ShardFiles
-from audiotok.corpus.write import sha256
 
 Bad = tuple[str, str, str]  # id, source, reason
 
@@ -24,32 +22,15 @@ class CommitRecord:
     bad: tuple[Bad, ...]  # failures
 
 
-def read_commit(path: Path) -> CommitRecord | None:
-    """Read a commit record; None if the file is missing or torn."""
+def parse_commit(data: bytes) -> CommitRecord | None:
+    """Return a commit record; None if it is torn."""
     try:
-        facts = json.loads(path.read_bytes())
+        facts = json.loads(data)
         files = ShardFiles(**facts["files"]) if facts["files"] else None
         bad = tuple((a, b, c) for a, b, c in facts["bad"])
         return CommitRecord(files, facts["next"], facts["chain"], bad)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
-
-
-def is_whole(folder: Path, files: ShardFiles, *, full: bool) -> bool:
-    """Return whether a shard's files are sound.
-
-    Args:
-        folder: folder of the corpus.
-        files: description of the shard's files.
-        full: whether to compare checksums, not lengths alone.
-    """
-    for suffix, length in files.bytes.items():
-        path = folder / f"{files.name}{suffix}"
-        if not path.is_file() or path.stat().st_size != length:
-            return False
-        if full and sha256(path) != files.sha256[suffix]:
-            return False
-    return True
 
 
 class HashSet:

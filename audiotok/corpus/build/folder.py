@@ -1,44 +1,41 @@
-"""Folder of a build: check for an existing corpus, and removal of files."""
+"""Place of a build: check for an existing corpus, and removal of files."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 from audiotok.corpus.base import CorpusError, CorpusInfo, read_info
 from audiotok.corpus.inputs import INPUTS
+from audiotok.corpus.storage import INNER, LOCK, OWNER, Storage
 from audiotok.corpus.write import LISTS
 from audiotok.data.locator import normal_path
 
 
-def check(folder: Path) -> None:
+def check(storage: Storage) -> None:
     """Make the folder of a build if it does not exist.
 
     Raises:
-        CorpusError: the folder holds other files.
+        CorpusError: the place holds other files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    ours = (folder / ".build").is_dir() or (folder / "corpus.json").is_file()
-    if not ours and any(folder.iterdir()):
-        raise CorpusError(f"{folder}: not empty, and no corpus is begun there")
+    if storage.holds_other():
+        raise CorpusError(f"{storage.name}: not empty, and no corpus is begun there")
 
 
-def finished(folder: Path, expected: CorpusInfo) -> CorpusInfo | None:
-    """Return the finished corpus in a folder, or None if there is none.
+def finished(storage: Storage, expected: CorpusInfo) -> CorpusInfo | None:
+    """Return the finished corpus in a place, or None if there is none.
 
     Args:
-        folder: the folder.
+        storage: the place.
         expected: content of corpus.json that the build would write, without shards.
 
     Raises:
-        CorpusError: the folder holds another corpus.
+        CorpusError: the place holds another corpus.
     """
     try:
-        info = read_info(folder)
+        info = read_info(storage)
     except CorpusError:
-        if (folder / "corpus.json").exists() and not (folder / ".build" / "job.json").is_file():
+        if storage.exists("corpus.json") and not storage.exists(f"{INNER}/job.json"):
             raise
         return None
     there = replace(info, shards=(), quarantined=0, lists={}, job=normal_job(info.job))
@@ -47,7 +44,7 @@ def finished(folder: Path, expected: CorpusInfo) -> CorpusInfo | None:
             f.name for f in fields(there) if getattr(there, f.name) != getattr(expected, f.name)
         ]
         raise CorpusError(
-            f"{folder}: another corpus is there (it differs in {', '.join(differ)}); "
+            f"{storage.name}: another corpus is there (it differs in {', '.join(differ)}); "
             "force=True begins anew"
         )
     return info
@@ -58,24 +55,21 @@ def normal_job(job: dict[str, Any]) -> dict[str, Any]:
     return {**job, "listing": normal_path(job["listing"])} if "listing" in job else job
 
 
-def clear(folder: Path) -> None:
-    """Remove the files of a corpus or of an unfinished build, except the lock."""
-    (folder / "corpus.json").unlink(missing_ok=True)
-    for path in (*folder.glob("shard-*.*"), *(folder / name for name in (*LISTS, INPUTS))):
-        path.unlink(missing_ok=True)
-    empty(folder / ".build")
+def clear(storage: Storage) -> None:
+    """Remove the files of a corpus or of an unfinished build, except what keeps others out."""
+    storage.delete(["corpus.json"])
+    ours = (*LISTS, INPUTS)
+    shards = (n for n in storage.lengths() if n.startswith("shard-") and "/" not in n)
+    storage.delete((*shards, *ours))
+    empty(storage)
 
 
-def empty(inner: Path) -> None:
-    """Remove the files of a build, except the lock."""
-    for path in sorted(inner.iterdir()):
-        if path.name != "lock":
-            path.unlink(missing_ok=True)
+def empty(storage: Storage) -> None:
+    """Remove the files that only a build needs, except what keeps others out."""
+    storage.delete(name for name in sorted(storage.lengths(INNER)) if name not in (LOCK, OWNER))
 
 
-def remove(inner: Path) -> None:
-    """Remove the folder that only a build needs, the lock last."""
-    empty(inner)
-    (inner / "lock").unlink(missing_ok=True)
-    with suppress(OSError):  # another process that waits for the lock has made a new one
-        inner.rmdir()
+def remove(storage: Storage) -> None:
+    """Remove all that only a build needs, what keeps others out last."""
+    empty(storage)
+    storage.release()

@@ -132,5 +132,5 @@ def _probed(item: Recording, work: Work) -> float:
     try:
         with opened(item.locator, commands=work.commands) as source:
             return (source.samples or 0) / source.rate
-    except ValueError:
+    except (ValueError, OSError):
         return 0.0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -16,22 +17,26 @@ from audiotok._platform.registry import find
 from audiotok.codecs.catalogue import shipped_codec
 from audiotok.codecs.load import choose_backend, load_in_backend
 from audiotok.corpus.base import CorpusError, CorpusInfo
-from audiotok.corpus.build.changes import ChangeCheck, chained, other_listing
+from audiotok.corpus.build.changes import ChangeCheck
+from audiotok.corpus.build.executors.base import BuildExecutor
 from audiotok.corpus.build.folder import finished
-from audiotok.corpus.build.progress import BuildProgress
+from audiotok.corpus.build.order import Containers, Order, Recordings
+from audiotok.corpus.build.progress import BuildProgress, NodeSummary
+from audiotok.corpus.build.retry import RetrySummary, retry
+from audiotok.corpus.build.reuse import recommit
 from audiotok.corpus.build.state import State
-from audiotok.corpus.build.work import EncodedRecording, Task, Work
+from audiotok.corpus.build.work import EncodedRecording, Outcome, Work
+from audiotok.corpus.storage import storage_of
 from audiotok.corpus.write import SHARD_BYTES
 from audiotok.data.locator import normal_path
 from audiotok.data.manifest import listing_of
 from audiotok.data.recording import Recording
-from audiotok.data.sources.base import ALL, Split
+from audiotok.data.sources.base import ALL, Listing, Split
 from audiotok.runtime.exported import is_exported
 from audiotok.tokens.tokenizer import Tokenizer
 
 log = logging.getLogger("audiotok")
 
-WAITING_BYTES = 1 << 28  # bytes of codes that wait for an earlier recording
 BAD = 0.1  # share of the recordings that may fail
 FIRST = 200  # recordings that must be done before the share of failures is checked
 
@@ -51,6 +56,8 @@ class BuildSummary:
     run_seconds: float = 0.0
     took: float = 0.0  # seconds
     busy: float = 0.0  # share of the processes' time spent computing
+    nodes: tuple[NodeSummary, ...] = ()  # machines of a cluster
+    tries: RetrySummary = field(default_factory=RetrySummary)
 
     @property
     def speed(self) -> float:
@@ -68,11 +75,16 @@ class BuildSummary:
         }
         if self.quarantined:
             facts["quarantined"] = f"{self.quarantined:,}, see {self.out}/quarantine.tsv"
+        if self.tries.tried:
+            tries = self.tries
+            facts["tried again"] = f"{tries.tried:,}, of which {tries.encoded:,} are encoded now"
         if self.run_recordings:
             facts["this run"] = f"{self.run_recordings:,} recordings in {self.took:,.1f} s"
             facts["speed"] = f"{self.speed:,.1f}x real time, processes {self.busy:.0%} busy"
-        else:
+        elif not self.tries.encoded:
             facts["this run"] = "nothing left to do"
+        if len(self.nodes) > 1:
+            facts |= {f"node {node.name}": node.words(self.took) for node in self.nodes}
         return facts
 
 
@@ -111,12 +123,14 @@ def build(
     kind: str = "auto",
     audio: str = "",
     engine: str = "local",
+    address: str = "",
     workers: int = 0,
     part: Split = ALL,
     limit: int = SHARD_BYTES,
     most_bad: float = BAD,
     force: bool = False,
     keep_changed: bool = False,
+    retry_quarantined: bool = False,
     console: Console = stderr_console,
 ) -> BuildSummary:
     """Encode all recordings of a listing into a corpus, or resume an earlier run that did not end.
@@ -126,11 +140,12 @@ def build(
 
     Args:
         listing: a folder, manifest, data directory, archive or URL; see `audiotok.data.sources`.
-        out: folder of the corpus.
+        out: folder of the corpus, or its URL in object storage.
         work: the codec, and how a process runs it.
         kind: kind of the listing; "auto" chooses by the path.
         audio: column, or member of a sample, that is the audio, where there are several.
         engine: name of an executor, see `audiotok.corpus.build.executors`.
+        address: address of the cluster, of an executor that runs on one.
         workers: number of processes; one per core, or one per device, if 0.
         part: (i, n) for each n-th recording, or file of recordings, from the i-th on.
         limit: bytes of codes in a shard.
@@ -138,6 +153,8 @@ def build(
             done (from 200 on) while it runs. More failures stop the build.
         force: whether to start anew, whatever is in `out`.
         keep_changed: whether to keep the codes of recordings whose files have changed since.
+        retry_quarantined: whether to encode anew the recordings that failed in earlier runs; the
+            corpus is then that of a build in which they did not fail.
         console: console for progress and errors.
 
     Returns:
@@ -149,10 +166,11 @@ def build(
         LockedError: another process builds into `out`.
         ListingError: the listing cannot be read, or is not the one that the build started with.
         TokenFileError: a shard cannot be written.
+        StorageError: the object storage cannot be read or written.
         ValueError: there is no such codec, executor or kind.
     """
     listing = normal_path(listing)
-    out, source = Path(out), listing_of(listing, kind, audio)
+    storage, source = storage_of(out), listing_of(listing, kind, audio)
     if engine == "local" and not work.backend:  # other machines choose for themselves
         work = replace(work, backend=choose_backend(work.codec, work.device))
     light = None if is_exported(work.codec) else shipped_codec(work.codec)
@@ -160,29 +178,37 @@ def build(
     info = info_of(codec, listing, part, work.codebooks, audio)
     work = replace(work, fingerprint=codec.fingerprint)
     compared = ChangeCheck(listing, keep=keep_changed)
-    earlier = None if force else finished(out, info)
-    if earlier and not (out / ".build").is_dir():
-        compared.corpus(out, source, part)
-        if earlier.quarantined:
-            log.warning("%s: without %d recordings; see quarantine.tsv", out, earlier.quarantined)
+    earlier = None if force else finished(storage, info)
+    if earlier and earlier.quarantined and retry_quarantined:
+        # So many were accepted before.
+        total = sum(files.recordings for files in earlier.shards) + earlier.quarantined
+        most_bad = max(most_bad, earlier.quarantined / total)
+    elif earlier and not storage.begun:
+        compared.corpus(storage, source, part)
         return _summary(out, earlier)
-    runner = find("executors", engine)()
-    workers = workers or runner.workers(work)
-    # Number of recordings between the next to be committed and the next to be started.
-    window = max(runner.window, 4 * workers * work.prefetch)
-    with State(out, info, limit=limit, force=force) as state, _with_scratch(work) as work:
+    runner = find("executors", engine)(address)
+    count = workers or runner.workers(work)
+    state = State(storage, info, limit=limit, force=force, keep=retry_quarantined)
+    with state, _with_scratch(work) as work:
+        tries = RetrySummary()
+        if retry_quarantined:
+            again = ChangeCheck(listing, keep=keep_changed)
+            encode = partial(_encode, runner, work, workers, console)
+            tries = retry(state, source.items(listing, part), encode, again)
         if state.finished:
-            return _summary(out, state.finished)
-        queue = _Queue(state, source.items(listing, part), compared, window)
-        with BuildProgress(console, workers, state.next) as watch:
+            return replace(_summary(out, state.finished), tries=tries)
+        recommit(state, source.items(listing, part), listing)
+        order = _order(state, compared, source, part, runner, count)
+        with BuildProgress(console, count, state.next) as watch, closing(order):
             watch.total(source, listing, part)
-            outcomes = runner.run(work, queue.tasks(), workers)
-            with closing(outcomes):  # pyright: ignore[reportArgumentType]
-                for number, coded in outcomes:
-                    watch.outcome(coded.busy)
-                    for item, encoded, fault in queue.put(number, coded):
-                        seconds = encoded.samples / info.sample_rate
-                        watch.committed(seconds, bool(fault))
+            events = runner.run(work, order.tasks(), workers)
+            with closing(events):  # pyright: ignore[reportArgumentType]
+                for event in events:
+                    if isinstance(event, Outcome):
+                        watch.outcome(event.coded.busy, runner.active)
+                    for item, outcome, fault in order.put(event):
+                        seconds = outcome.coded.samples / info.sample_rate
+                        watch.committed(seconds, bool(fault), outcome.node)
                         if fault:
                             error(f"{item.locator.name}: {fault}", console=console)
                             _stop_if_too_many(state, most_bad)
@@ -193,10 +219,53 @@ def build(
             raise _too_many(state, most_bad)
         info = state.finish()
     summary = _summary(out, info)
-    counts = (summary.recordings + summary.quarantined - queue.before, watch.seconds)
     return replace(
-        summary, run_recordings=counts[0], run_seconds=counts[1], took=watch.took, busy=watch.busy
+        summary,
+        run_recordings=summary.recordings + summary.quarantined - order.before,
+        run_seconds=watch.seconds,
+        took=watch.took,
+        busy=watch.busy,
+        nodes=watch.nodes,
+        tries=tries,
     )
+
+
+def _order(
+    state: State,
+    compared: ChangeCheck,
+    source: Listing,
+    part: Split,
+    runner: BuildExecutor,
+    workers: int,
+) -> Order:
+    """Return the order of a build: by container where there is one for every worker."""
+    listing = compared.listing
+    files = source.files(listing, part)
+    if files and len(files) >= workers:
+
+        def ahead() -> int:
+            return 2 * max(workers, runner.active)
+
+        return Containers(state, compared, source, listing, files, ahead)
+    return Recordings(state, compared, source.items(listing, part), runner.window)
+
+
+def _encode(
+    runner: BuildExecutor,
+    work: Work,
+    workers: int,
+    console: Console,
+    tasks: Iterator[tuple[int, Recording]],
+) -> Generator[tuple[int, EncodedRecording], None, None]:
+    """Yield the outcomes of some recordings, in any order."""
+    with BuildProgress(console, workers or runner.workers(work), 0) as watch:
+        events = runner.run(work, tasks, workers)
+        with closing(events):  # pyright: ignore[reportArgumentType]
+            for event in events:
+                if isinstance(event, Outcome):
+                    watch.outcome(event.coded.busy, runner.active)
+                    watch.committed(0.0, bool(event.coded.error), event.node)
+                    yield event.number, event.coded
 
 
 @contextmanager
@@ -209,64 +278,6 @@ def _with_scratch(work: Work) -> Iterator[Work]:
         yield work
 
 
-class _Queue:
-    """Tasks on their way to the executor, and outcomes to be put back into the listing's order."""
-
-    def __init__(
-        self, state: State, items: Iterator[Recording], compared: ChangeCheck, window: int
-    ) -> None:
-        self.state = state
-        self.items = items
-        self.compared = compared
-        self.window = window
-        self.stopped = False  # a recording could not be read for now, so no task is started
-        self.before = state.next
-        self.started: dict[int, tuple[Recording, str]] = {}  # started, not committed
-        self.outcomes: dict[int, EncodedRecording] = {}
-        self.waiting_bytes = 0
-
-    def tasks(self) -> Iterator[Task | None]:
-        """Yield the remaining tasks of the listing; None while too many outcomes wait."""
-        chain, number, before = "", -1, self.state.looks(0, self.before)
-        for number, item in enumerate(self.items):
-            chain = chained(chain, item)
-            if number < self.before:
-                self.compared.item(item, before[number])
-                if number == self.before - 1:
-                    if chain != self.state.chain:
-                        break
-                    self.compared.say()
-                continue
-            while not self.stopped and (
-                len(self.started) >= self.window or self.waiting_bytes >= WAITING_BYTES
-            ):
-                yield None
-            if self.stopped:
-                return
-            locator = replace(item.locator, data=None)
-            self.started[number] = (replace(item, locator=locator), chain)
-            yield number, item
-        if number < self.before - 1 or (number == self.before - 1 and chain != self.state.chain):
-            raise other_listing(self.compared.listing, self.before)
-
-    def put(
-        self, number: int, coded: EncodedRecording
-    ) -> Iterator[tuple[Recording, EncodedRecording, str]]:
-        """Add an outcome, and commit all that are next: yields item, outcome and fault of each."""
-        self.outcomes[number] = coded
-        self.waiting_bytes += coded.codes.nbytes
-        self.stopped = self.stopped or coded.passing
-        while (coded := self.outcomes.pop(self.state.next, None)) is not None:  # pyright: ignore
-            item, chain = self.started.pop(self.state.next)
-            self.waiting_bytes -= coded.codes.nbytes
-            if coded.passing:
-                raise CorpusError(
-                    f"{item.locator.name}: {coded.error}; this may pass, so it is not left out: "
-                    "run the same again when it can be read, and the build goes on from here"
-                )
-            yield item, coded, self.state.commit(item, coded, chain)
-
-
 def _stop_if_too_many(state: State, most: float) -> None:
     if state.bad > most * max(state.next, FIRST):  # the share of few recordings means little
         raise _too_many(state, most)
@@ -275,11 +286,20 @@ def _stop_if_too_many(state: State, most: float) -> None:
 def _too_many(state: State, most: float) -> CorpusError:
     return CorpusError(
         f"{state.folder}: {state.bad} of {state.next} recordings failed, more than {most:.0%} "
-        "(see quarantine.tsv); mend the listing and begin anew, or let more of them fail"
+        "(see quarantine.tsv); mend what is wrong and give retry_quarantined=True, begin anew with "
+        "force=True, or let more of them fail"
     )
 
 
-def _summary(out: Path, info: CorpusInfo) -> BuildSummary:
+def _summary(out: str | Path, info: CorpusInfo) -> BuildSummary:
+    """Return the summary of a finished corpus; a warning says what it is without."""
+    if info.quarantined:
+        log.warning(
+            "%s: without %d recordings; see quarantine.tsv, and try them again with "
+            "retry_quarantined=True",
+            out,
+            info.quarantined,
+        )
     shards = info.shards
     return BuildSummary(
         out=str(out),

@@ -17,29 +17,40 @@ from __future__ import annotations
 import json
 import logging
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
+from io import BytesIO
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audiotok._platform.atomic import remove_stale_parts
-from audiotok._platform.lock import locked_folder
-from audiotok.corpus.base import CorpusError, CorpusInfo, hashed
-from audiotok.corpus.build.commits import Bad, CommitRecord, HashSet, is_whole, read_commit
+from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles, hashed
+from audiotok.corpus.build.commits import Bad, CommitRecord, HashSet, parse_commit
 from audiotok.corpus.build.folder import check, clear, finished, normal_job, remove
-from audiotok.corpus.build.log import Log, Record, records
+from audiotok.corpus.build.log import (
+    TOGETHER,
+    Log,
+    Record,
+    cut_log,
+    drop_log,
+    logs,
+    open_log,
+    records,
+    restore_log,
+)
+from audiotok.corpus.build.reuse import OLD_LOG, settle
 from audiotok.corpus.build.work import EncodedRecording
-from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, inputs_bytes, read_inputs
+from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, inputs_bytes, parse_inputs
+from audiotok.corpus.storage import INNER, Storage, link, storage_of
 from audiotok.corpus.write import (
     ShardCutter,
-    publish,
+    is_whole,
     row_of,
     shard_name,
-    sync,
     tokens_of,
     write_info,
     write_quarantine,
@@ -50,6 +61,7 @@ from audiotok.tokens.tokens import Tokens
 
 log = logging.getLogger("audiotok")
 
+JOB = f"{INNER}/job.json"
 CHECKED = 2  # number of last shards whose checksums are verified when a build resumes
 
 
@@ -57,66 +69,80 @@ class State:
     """State of a build in a folder, a context manager.
 
     Args:
-        folder: folder of the corpus.
+        place: folder or URL of the corpus.
         info: content of corpus.json without shards.
         limit: bytes of codes in a shard.
-        force: whether to start anew, whatever is in the folder.
+        force: whether to start anew, whatever is there.
+        keep: whether to keep the files of a build beside a finished corpus, for `retry`.
 
     Attributes:
+        folder: the folder or URL, for messages.
         next: number of the next item of the listing to commit.
         chain: hash of all items before that.
         recordings: number of encoded recordings so far.
         bad: number of failed recordings so far.
         seconds: seconds of audio so far.
+        seals: commit records of the complete shards.
         finished: content of corpus.json if the corpus is complete already; nothing else is valid
             then.
 
     Raises:
-        CorpusError: the folder holds something else.
+        CorpusError: the place holds something else.
         LockedError: another process builds there.
         TokenFileError: the folder cannot be written.
+        StorageError: the object storage cannot be read or written.
     """
 
-    def __init__(self, folder: Path, info: CorpusInfo, *, limit: int, force: bool = False) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        place: str | Path | Storage,
+        info: CorpusInfo,
+        *,
+        limit: int,
+        force: bool = False,
+        keep: bool = False,
+    ) -> None:
+        self.storage = storage_of(place)
+        self.folder = self.storage.name
         self.info = info
         self.limit = limit
         self.force = force
-        self.finished: CorpusInfo | None = None
-        self.inner = folder / ".build"
+        self.keep = keep
         self.header = info.header
+        self._pool = ThreadPoolExecutor(1)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.finished: CorpusInfo | None = None
         self.next = 0
         self.chain = ""
         self.recordings = 0
         self.bad = 0
         self.seconds = 0.0
-        self._seals: list[CommitRecord] = []
+        self.seals: list[CommitRecord] = []
         self._failures: list[Bad] = []  # failures of the open log
         self._seen = HashSet()
         self._looks = array("q")  # size and time of each item's file so far
         self._sealing: Future[None] | None = None
-        self._pool = ThreadPoolExecutor(1)
         self._log: Log | None = None
 
     def __enter__(self) -> State:
         with ExitStack() as stack:
-            check(self.folder)
-            stack.enter_context(locked_folder(self.folder, ".build/lock"))
+            check(self.storage)
+            stack.enter_context(self.storage.alone())
             if self.force:
-                clear(self.folder)
-            self.finished = finished(self.folder, self.info)
-            if self.finished:  # an earlier run ended while it removed its files
-                remove_stale_parts([self.folder])
-                remove(self.inner)
-            else:
-                self._begin()
-                remove_stale_parts([self.folder, self.inner])
-                self._read_seals()
-                self._replay()
+                clear(self.storage)
+            self.finished = finished(self.storage, self.info)
+            if not self.finished:
+                self._load()
+            elif not self.keep:  # an earlier run ended while it removed its files
+                remove(self.storage)
             self._alone = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error:
+            self.storage.hurry()
         with suppress(Exception):  # the first error is the one to report
             if self._log:
                 self._log.close()
@@ -125,19 +151,58 @@ class State:
                 self._sealing.result()
         self._pool.shutdown()
         with suppress(Exception):
-            if self.inner.is_dir():  # unfinished: list the failures so far
-                write_quarantine(self.folder, self.failures())
+            if not self.finished and self.storage.begun:  # unfinished: list the failures so far
+                write_quarantine(self.storage, self.failures())
         self._alone.close()
 
     # -- resuming ---------------------------------------------------------------------------------
 
+    def _load(self) -> None:
+        self._begin()
+        settle(self.storage)
+        self._read_seals()
+        self._replay()
+
+    def reload(self) -> None:
+        """Read the state anew."""
+        self._reset()
+        self._load()
+
+    def begin_after(
+        self,
+        shards: Sequence[ShardFiles],
+        ends: Sequence[int],
+        chains: Sequence[str],
+        looks: Sequence[FileStamp],
+    ) -> None:
+        """Write the records of a build that has made the first shards of a finished corpus.
+
+        Args:
+            shards: these shards, before which nothing has failed.
+            ends: number of the item after each.
+            chains: hash of the items before that.
+            looks: stamp of each item's file.
+        """
+        self._begin()
+        first = 0
+        for number, (files, end, chain) in enumerate(zip(shards, ends, chains, strict=False)):
+            self._write_seal(number, CommitRecord(files, end, chain, ()), looks[first:end])
+            first = end
+
+    def keep_log(self) -> None:
+        """Give the open log, if there is one, a second name under which it stays."""
+        if self._log:
+            self._log.close()
+            self.storage.path(OLD_LOG).unlink(missing_ok=True)
+            link(self._log.path, self.storage.path(OLD_LOG))
+            self.storage.push([OLD_LOG])
+
     def _begin(self) -> None:
         job = {**self.info.to_json(), "limit": self.limit}
-        path = self.inner / "job.json"
         try:
-            earlier = json.loads(path.read_bytes())
-        except (OSError, ValueError):  # missing, or torn before the build started
-            publish(path, json.dumps(job).encode())
+            earlier = json.loads(self.storage.read(JOB))
+        except (FileNotFoundError, ValueError):  # missing, or torn before the build started
+            self.storage.publish(JOB, json.dumps(job).encode())
             return
         earlier["job"] = normal_job(earlier["job"])
         if earlier != json.loads(json.dumps(job)):
@@ -147,27 +212,41 @@ class State:
                 "another folder, or force=True to begin anew"
             )
 
-    def _path(self, number: int, kind: str) -> Path:
-        return self.inner / f"{number:06d}.{kind}"
-
     def _read_seals(self) -> None:
-        while (seal := read_commit(self._path(len(self._seals), "seal"))) is not None:
-            self._seals.append(seal)
-        for number, seal in enumerate(self._seals):
-            recent = number >= len(self._seals) - CHECKED
-            if seal.files and not is_whole(self.folder, seal.files, full=recent):
-                if not recent:
-                    name = self.folder / seal.files.name
-                    raise CorpusError(f"{name}: damaged; restore it, or force=True begins anew")
-                log.warning("%s: not whole; made again", self.folder / seal.files.name)
-                self._seals = self._seals[:number]
+        lengths = self.storage.lengths()
+        numbers = (_name(number, "seal") for number in count())
+        names = list(takewhile(lengths.__contains__, numbers))
+        content = self.storage.read_all(names)
+        for name in names:
+            if (seal := parse_commit(content.get(name, b""))) is None:
                 break
-        for number in range(len(self._seals), len(self._seals) + CHECKED + 1):
-            self._path(number, "seal").unlink(missing_ok=True)
-        for number, seal in enumerate(self._seals):
-            _, looks = read_inputs(self._path(number, "inputs")) or ("", [])
-            count = seal.next - self.next  # unknown stamps are not compared
-            for each in looks if len(looks) == count else [UNSEEN] * count:
+            self.seals.append(seal)
+        for number, seal in enumerate(self.seals):
+            recent = number >= len(self.seals) - CHECKED
+            # The disk may have lost what was written last; an object is compared when it is stored.
+            full = recent and not self.storage.remote
+            if seal.files and not is_whole(self.storage, lengths, seal.files, full=full):
+                name = f"{self.folder}/{seal.files.name}"
+                if not recent:
+                    raise CorpusError(f"{name}: damaged; restore it, or force=True begins anew")
+                log.warning("%s: not whole; made again", name)
+                self.seals = self.seals[:number]
+                break
+        later = (_name(number, "seal") for number in range(len(self.seals), len(names) + 1))
+        self.storage.delete(later)
+        for first in range(0, len(self.seals), TOGETHER):
+            self._count_seals(range(first, min(first + TOGETHER, len(self.seals))))
+
+    def _count_seals(self, numbers: range) -> None:
+        """Count some shards that are complete, with the stamps and ids of their recordings."""
+        inputs = self.storage.read_all(_name(number, "inputs") for number in numbers)
+        files = [self.seals[number].files for number in numbers]
+        indexes = self.storage.read_all(f"{each.name}.npy" for each in files if each)
+        for number in numbers:
+            seal = self.seals[number]
+            _, looks = parse_inputs(inputs.get(_name(number, "inputs"), b"")) or ("", [])
+            items = seal.next - self.next  # unknown stamps are not compared
+            for each in looks if len(looks) == items else [UNSEEN] * items:
                 self._looks.extend(each)
             self.next = seal.next
             self.chain = seal.chain
@@ -175,28 +254,28 @@ class State:
             if seal.files:
                 self.recordings += seal.files.recordings
                 self.seconds += seal.files.samples / self.header.sample_rate
-                index = np.load(self.folder / f"{seal.files.name}.npy", allow_pickle=False)
-                self._seen.extend(index["id"])
+                index = indexes.get(f"{seal.files.name}.npy", b"")  # np.load refuses nothing
+                self._seen.extend(np.load(BytesIO(index), allow_pickle=False)["id"])
 
     def _replay(self) -> None:
         """Read the open log; a full one becomes a shard first."""
-        for number in range(len(self._seals)):
-            self._path(number, "log").unlink(missing_ok=True)
         while True:
             self._cut = ShardCutter(self.header, self.limit)
-            path, whole, full = self._path(len(self._seals), "log"), 0, False
-            for record, end in records(path):
+            name, whole, full = _name(len(self.seals), "log"), 0, False
+            restore_log(self.storage, name)
+            for record, end in records(self.storage.path(name)):
                 if record.facts["n"] != self.next or full:
                     break
                 whole, full = end, self._count(record)
             if not full:
                 break
-            self._log = Log(path, whole)
+            self._log = open_log(self.storage, name, whole)
             self._roll(wait=True)
-        for other in self.inner.glob("*.log"):
-            if other != path:
-                other.unlink()
-        self._log = Log(path, whole)
+        for other in logs(self.storage):
+            if other != name:
+                drop_log(self.storage, other)
+        cut_log(self.storage, name, whole)
+        self._log = open_log(self.storage, name, whole)
 
     def _count(self, record: Record) -> bool:
         """Count a record of the log, and return whether the shard ends with it."""
@@ -228,7 +307,7 @@ class State:
         """
         error = coded.error
         if not error and self._seen.has(hashed(item.id)):
-            error = f"another recording before it has this id, {item.id}; ids must differ"
+            error = same_id(item.id)
         facts: dict[str, Any] = {"n": self.next, "chain": chain}
         if coded.input != UNSEEN:
             facts["input"] = tuple(coded.input)
@@ -261,17 +340,17 @@ class State:
         """
         assert self._log is not None
         self._log.close()
-        number = len(self._seals)
+        number = len(self.seals)
         seal = CommitRecord(None, self.next, self.chain, tuple(self._failures))
         self._failures = []
         self._cut = ShardCutter(self.header, self.limit)
         self._settle()
-        self._seals.append(seal)
+        self.seals.append(seal)
         self._sealing = self._pool.submit(self._seal, number)
         if wait:
             self._settle()
         else:
-            self._log = Log(self._path(number + 1, "log"), 0)
+            self._log = open_log(self.storage, _name(number + 1, "log"), 0)
 
     def _settle(self) -> None:
         if self._sealing:
@@ -279,8 +358,8 @@ class State:
         self._sealing = None
 
     def _seal(self, number: int) -> None:
-        path = self._path(number, "log")
-        stop = self._seals[number].next
+        path = self.storage.path(_name(number, "log"))
+        stop = self.seals[number].next
 
         def entries() -> Iterator[tuple[dict[str, Any], Tokens]]:
             for (facts, codes), _ in records(path):
@@ -288,17 +367,23 @@ class State:
                     lengths = (facts["samples"], facts["rate"], facts["original"])
                     yield facts["row"], tokens_of(self.info, codes, *lengths)
 
-        files = write_shard(self.folder, shard_name(number), self.header, entries())
-        if not files.recordings:
-            for suffix in files.bytes:
-                (self.folder / f"{files.name}{suffix}").unlink()
-        first = self._seals[number - 1].next if number else 0
-        publish(self._path(number, "inputs"), inputs_bytes("", self.looks(first, stop)))
-        seal = replace(self._seals[number], files=files if files.recordings else None)
-        publish(self._path(number, "seal"), json.dumps(asdict(seal)).encode())
-        sync(self.inner)
-        self._seals[number] = seal
-        path.unlink()
+        folder = self.storage.path("")
+        files = write_shard(folder, shard_name(number), self.header, entries())
+        names = [f"{files.name}{suffix}" for suffix in files.bytes]
+        if files.recordings:
+            self.storage.push(names)
+        else:
+            for name in names:
+                (folder / name).unlink()
+        first = self.seals[number - 1].next if number else 0
+        seal = replace(self.seals[number], files=files if files.recordings else None)
+        self._write_seal(number, seal, self.looks(first, stop))
+        self.seals[number] = seal
+        drop_log(self.storage, _name(number, "log"))
+
+    def _write_seal(self, number: int, seal: CommitRecord, looks: Sequence[FileStamp]) -> None:
+        self.storage.publish(_name(number, "inputs"), inputs_bytes("", looks))
+        self.storage.publish(_name(number, "seal"), json.dumps(asdict(seal)).encode())
 
     def looks(self, first: int, last: int) -> list[FileStamp]:
         """Return the stamps of the files of items `first` to `last` (exclusive)."""
@@ -307,19 +392,40 @@ class State:
 
     def failures(self) -> list[Bad]:
         """Return all failures in the listing's order."""
-        return [bad for seal in self._seals for bad in seal.bad] + self._failures
+        return [bad for seal in self.seals for bad in seal.bad] + self._failures
 
     def finish(self) -> CorpusInfo:
         """Write the last shard and corpus.json, and return its content."""
         assert self._log is not None
-        last = self._seals[-1].next if self._seals else 0
+        last = self.seals[-1].next if self.seals else 0
         if self.next > last:
             self._roll()
         self._settle()
-        shards = tuple(seal.files for seal in self._seals if seal.files)
-        write_quarantine(self.folder, self.failures())
+        shards = tuple(seal.files for seal in self.seals if seal.files)
+        self._check_shards(shards)
+        write_quarantine(self.storage, self.failures())
         info = replace(self.info, shards=shards, quarantined=self.bad)
-        publish(self.folder / INPUTS, inputs_bytes(self.chain, self.looks(0, self.next)))
-        info = write_info(self.folder, info)
-        remove(self.inner)
+        self.storage.publish(INPUTS, inputs_bytes(self.chain, self.looks(0, self.next)))
+        info = write_info(self.storage, info)
+        remove(self.storage)
         return info
+
+    def _check_shards(self, shards: tuple[ShardFiles, ...]) -> None:
+        """Raise CorpusError unless the shards are there: no lock keeps others out of a bucket."""
+        lengths = self.storage.lengths()
+        for files in shards:
+            if not is_whole(self.storage, lengths, files, full=False):
+                raise CorpusError(
+                    f"{self.folder}/{files.name}: not as it was stored, so something else writes "
+                    "there; end that, and run the same again"
+                )
+
+
+def same_id(name: str) -> str:
+    """Return the reason why a recording is left out whose id another one has."""
+    return f"another recording before it has this id, {name}; ids must differ"
+
+
+def _name(number: int, kind: str) -> str:
+    """Return the name of a file of the build that belongs to a shard."""
+    return f"{INNER}/{number:06d}.{kind}"

@@ -1,15 +1,31 @@
-"""Work of a build as processes exchange it: options, tasks and outcomes; torch is not needed."""
+"""Work of a build as processes exchange it: options, tasks and outcomes; torch is not needed.
+
+task        a recording, or a container: a file of which a worker lists the recordings itself
+outcome     one of each recording, known by the number of its task and its index in it (0 where
+            the task is one recording)
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
 
 import numpy as np
 
 from audiotok.corpus.inputs import UNSEEN, FileStamp
 from audiotok.data.recording import Recording
+from audiotok.data.sources.base import Listing
 
 GROUP = 16  # recordings in a batch on a GPU
+
+
+def version_here() -> str:
+    """Return the version of audiotok that is installed here; "" if it only lies on the path."""
+    try:
+        return version("audiotok")
+    except PackageNotFoundError:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,7 @@ class Work:
         threads: number of threads within one operation.
         waits: seconds before each retry, where reading fails for a transient reason.
         fingerprint: fingerprint that the codec must have; any if empty.
+        version: version of audiotok that every worker must have.
     """
 
     codec: str
@@ -39,8 +56,9 @@ class Work:
     commands: bool = False
     scratch: str = ""
     threads: int = 1
-    waits: tuple[float, ...] = (0.5, 2.0, 8.0)
+    waits: tuple[float, ...] = (0.5, 2.0, 8.0, 30.0)
     fingerprint: str = ""
+    version: str = field(default_factory=version_here)
 
     @property
     def batch_size(self) -> int:
@@ -53,7 +71,34 @@ class Work:
         return 2 * self.readers if self.batch_size == 1 else 4 * self.batch_size
 
 
-Task = tuple[int, Recording]
+@dataclass(frozen=True)
+class Container:
+    """A file of recordings that a worker lists and encodes, as a tar file or a table of bytes.
+
+    Attributes:
+        source: reader of its kind of listing.
+        listing: path of the listing.
+        file: the file, as the listing spells it.
+        folder: folder that relative paths start from.
+        first: index of the first recording to return; those before are listed only.
+        done: indices of later recordings that are not to be returned either.
+        careful: number of recordings from `first` on that are encoded one at a time, each when the
+            build knows of it, so that the one that ends the process is known.
+        coded: whether to encode; else the outcomes have no codes, only item and digest.
+    """
+
+    source: Listing
+    listing: str
+    file: str
+    folder: str
+    first: int = 0
+    done: frozenset[int] = frozenset()
+    careful: int = 0
+    coded: bool = True
+
+
+Task = tuple[int, Recording | Container]
+Sent = tuple[int, Recording | Container | None]  # None: the announced recording may be encoded
 
 
 @dataclass(frozen=True)
@@ -68,7 +113,37 @@ class EncodedRecording:
     audio: int = 0  # 64-bit hash of the samples at the codec's rate
     busy: float = 0.0  # seconds of processor time since the worker's last outcome
     passing: bool = False  # whether the error is transient
+    missing: str = ""  # path of its file, or of a folder, that the worker's machine does not have
+    apart: bool = False  # whether that is a folder
     input: FileStamp = UNSEEN  # stamp of its file
 
 
-Outcome = tuple[int, EncodedRecording]
+class Listed(NamedTuple):
+    """A recording of a container as its worker has listed it."""
+
+    item: Recording  # without the audio's bytes
+    digest: bytes  # of `digest_of`
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Outcome of a recording, as an executor returns it."""
+
+    number: int  # of the task
+    coded: EncodedRecording
+    index: int = 0  # in the container
+    listed: Listed | None = None  # of a recording in a container
+    node: str = ""  # machine that encoded it
+
+
+@dataclass(frozen=True)
+class End:
+    """End of the listing of a container."""
+
+    number: int  # of the task
+    count: int  # recordings in it
+    error: str = ""  # why it cannot be listed further
+    node: str = ""  # machine that listed it
+
+
+Event = Outcome | End

@@ -15,11 +15,12 @@ import platform
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,10 @@ from audiotok._platform.errors import InputError
 from audiotok.audio.decoders import AudioFileError
 from audiotok.audio.reader import Source
 from audiotok.codecs.load import load_in_backend
-from audiotok.corpus.build.work import EncodedRecording, Outcome, Task, Work
-from audiotok.corpus.inputs import UNSEEN, FileStamp, look
-from audiotok.data.locator import may_be_transient, opened, reason
+from audiotok.corpus.build.work import EncodedRecording, Work, version_here
+from audiotok.corpus.inputs import MISSING, UNSEEN, FileStamp, look
+from audiotok.data.failures import may_be_transient, reason
+from audiotok.data.locator import opened
 from audiotok.data.recording import Recording
 from audiotok.data.transient import retry
 from audiotok.runtime.backends.base import limit_threads
@@ -41,12 +43,14 @@ log = logging.getLogger("audiotok")
 
 LONG = 60  # seconds; a longer recording is read in blocks
 
+Key = Hashable  # by which a recording and its outcome are known
+
 
 @dataclass
 class _Ready:
     """Recording that has been read: its wave `[c t]`, or blocks of a long one."""
 
-    number: int
+    key: Key
     item: Recording
     wave: np.ndarray | None = None
     blocks: Iterator[np.ndarray] = field(default_factory=lambda: iter(()))
@@ -54,6 +58,7 @@ class _Ready:
     stack: ExitStack = field(default_factory=ExitStack)
     error: str = ""
     passing: bool = False
+    missing: str = ""
     input: FileStamp = UNSEEN
 
 
@@ -68,6 +73,11 @@ class Worker:
     """
 
     def __init__(self, work: Work) -> None:
+        if work.version != version_here():
+            here = (
+                f"{platform.node() or 'a worker'} has audiotok {version_here() or 'not installed'}"
+            )
+            raise InputError(f"{here}, and {work.version} where the build runs; install the same")
         limit_threads(work.threads)
         self.work = work
         self.codec: RunnableCodec[Any] = load_in_backend(
@@ -83,7 +93,7 @@ class Worker:
         self.inbox: queue.SimpleQueue[_Ready | None] = queue.SimpleQueue()
         self._given = 0
         self._done = 0  # each counter is written by one thread
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Key, Recording] | None] = queue.SimpleQueue()
         self._ready: list[_Ready] = []
         self._used = time.process_time()
         readers = range(work.readers)
@@ -91,10 +101,10 @@ class Worker:
         for thread in self._threads:
             thread.start()
 
-    def put(self, task: Task) -> None:
+    def put(self, key: Key, item: Recording) -> None:
         """Add a recording to encode."""
         self._given += 1
-        self._tasks.put(task)
+        self._tasks.put((key, item))
 
     @property
     def reading(self) -> int:
@@ -106,12 +116,12 @@ class Worker:
         for _ in self._threads:
             self._tasks.put(None)
 
-    def step(self) -> Iterator[Outcome] | None:
+    def step(self) -> Iterator[tuple[Key, EncodedRecording]] | None:
         """Wait for a recording to be read, and return the outcomes that follow; None at the end."""
         ready = self.inbox.get()
         return None if ready is None else self._step(ready)
 
-    def _step(self, ready: _Ready) -> Iterator[Outcome]:
+    def _step(self, ready: _Ready) -> Iterator[tuple[Key, EncodedRecording]]:
         self._ready.append(ready)
         group = self.work.batch_size
         # Twice a batch to choose from: a batch of similar lengths wastes little. When no recording
@@ -120,20 +130,30 @@ class Worker:
             self._ready and not self.reading
         ):
             chosen = self._chosen(group)
-            known = {each.number: each for each in chosen}
-            for number, coded in self._code(chosen):
+            for ready, coded in self._code(chosen):
                 self._done += 1
                 now = time.process_time()
                 busy = now - self._used
                 self._used = now
-                of = known[number]
-                yield number, replace(coded, busy=busy, input=of.input, passing=of.passing)
+                yield (
+                    ready.key,
+                    replace(
+                        coded,
+                        busy=busy,
+                        input=ready.input,
+                        passing=ready.passing,
+                        missing=ready.missing,
+                        apart=ready.missing != ready.item.locator.local,
+                    ),
+                )
 
-    def all(self, tasks: list[Task]) -> list[Outcome]:
-        """Return the outcomes of a list of tasks, for executors that work in lists."""
-        for task in tasks:
-            self.put(task)
-        return [outcome for _ in tasks for outcome in self.step() or ()]
+    def all(self, tasks: Iterable[tuple[Key, Recording]]) -> list[tuple[Key, EncodedRecording]]:
+        """Return the outcomes of some recordings."""
+        count = 0
+        for key, item in tasks:
+            self.put(key, item)
+            count += 1
+        return [outcome for _ in range(count) for outcome in self.step() or ()]
 
     # -- reading, in threads ----------------------------------------------------------------------
 
@@ -142,8 +162,8 @@ class Worker:
             read = partial(self._load, *task)
             self.inbox.put(retry(read, self.work.waits, lambda ready: ready.passing))
 
-    def _load(self, number: int, item: Recording) -> _Ready:
-        ready = _Ready(number, item, input=look(item.locator.path))
+    def _load(self, key: Key, item: Recording) -> _Ready:
+        ready = _Ready(key, item, input=look(item.locator.path))
         try:
             with ExitStack() as guard:  # an error passes through the open source, which names it
                 guard.push(ready.stack)
@@ -152,6 +172,7 @@ class Worker:
         except Exception as error:  # one recording never stops the others
             ready.error = reason(error, item.locator)
             ready.passing = may_be_transient(error, item.locator)
+            ready.missing = _missing(item.locator.local)
         return ready
 
     def _open(self, ready: _Ready) -> None:
@@ -188,7 +209,7 @@ class Worker:
         self._ready = [r for r in self._ready if r not in chosen]
         return chosen
 
-    def _code(self, chosen: list[_Ready]) -> Iterator[Outcome]:
+    def _code(self, chosen: list[_Ready]) -> Iterator[tuple[_Ready, EncodedRecording]]:
         whole = [r for r in chosen if r.wave is not None and r.wave.shape[1]]
         if len(whole) > 1:
             try:
@@ -209,9 +230,9 @@ class Worker:
             except Exception as error:
                 ready.passing = may_be_transient(error, ready.item.locator)
                 coded = EncodedRecording(reason(error, ready.item.locator))
-            yield ready.number, coded
+            yield ready, coded
 
-    def _encode_batch(self, chosen: list[_Ready]) -> Iterator[Outcome]:
+    def _encode_batch(self, chosen: list[_Ready]) -> Iterator[tuple[_Ready, EncodedRecording]]:
         pairs = [(r, r.wave) for r in chosen if r.wave is not None]
         pairs.sort(key=lambda pair: pair[1].shape[1])
         waves = [self.executor.array(wave) for _, wave in pairs]
@@ -219,7 +240,7 @@ class Worker:
         for (ready, wave), codes in zip(pairs, codes_of_all, strict=True):
             digest = hashlib.blake2b(_bytes(wave), digest_size=8)
             small = self._small(codes[None])
-            yield ready.number, _coded(small, wave.shape[1], ready, digest)
+            yield ready, _coded(small, wave.shape[1], ready, digest)
 
     def _encode_one(self, ready: _Ready) -> EncodedRecording:
         wave = ready.wave
@@ -239,6 +260,14 @@ class Worker:
         """Return codes `[1 k f]` as `[k f]` of the smallest fitting type, to save memory."""
         kind = np.uint16 if max(self.codec.sizes) <= 1 << 16 else np.uint32
         return self.executor.numpy(codes)[0].astype(kind)
+
+
+def _missing(path: str) -> str:
+    """Return the highest part of a path that this machine does not have; "" if it has the file."""
+    missing = ""
+    while path and look(path) == MISSING:
+        missing, path = path, str(Path(path).parent)
+    return missing
 
 
 def _coded(

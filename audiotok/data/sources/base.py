@@ -11,14 +11,19 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from audiotok._platform.errors import InputError
 from audiotok.audio import walk as files
 from audiotok.audio.decoders import AUDIO
-from audiotok.data.locator import ListingError, is_url, reading
+from audiotok.data.locator import AudioLocator, ListingError, is_url, listing_error, reading
 from audiotok.data.recording import Recording
+from audiotok.data.remote import below
+from audiotok.data.remote import names_in as first_names
+from audiotok.data.transient import READING_WAITS
 
 Split = tuple[int, int]  # part i of n
 ALL: Split = (0, 1)
@@ -55,6 +60,71 @@ class Listing:
             ListingError: it cannot be read; the message names the line where there is one.
         """
         raise NotImplementedError
+
+    def files(self, path: str, part: Split = ALL) -> list[str]:
+        """Return the container files of part i of n, in order, whose recordings are `items`.
+
+        Whoever shares them out need not read the audio in them. The list is empty where the source
+        is not made of containers, or has fewer of them than there are parts; `items` lists it then.
+
+        Args:
+            path: path or URL of the listing.
+            part: the part to list, as (i, n).
+
+        Raises:
+            ListingError: the listing cannot be read, or names no file.
+        """
+        return []
+
+    def items_of(self, path: str, file: str) -> Iterator[Recording]:
+        """Yield the recordings of one container, in order.
+
+        Args:
+            path: path or URL of the listing.
+            file: one of `files`.
+
+        Raises:
+            ListingError: it cannot be read.
+        """
+        raise NotImplementedError
+
+    def absolute_items_of(self, path: str, file: str, folder: str) -> Iterator[Recording]:
+        """Yield the recordings of one container, for a process in another working directory.
+
+        They have absolute paths, and the ids, names and digests of `items_of`.
+
+        Args:
+            path: path or URL of the listing.
+            file: one of `files`, as `files` returned it in the working directory `folder`.
+            folder: that folder.
+        """
+        there = AudioLocator("", file).absolute(folder).path
+        prefix = there.removesuffix(file)  # of paths that are made of the container's
+        for recording in self.items_of(path, there):
+            locator = recording.locator
+            if prefix and locator.size is not None and locator.path.startswith(prefix):
+                locator = replace(locator, listed=locator.path[len(prefix) :])
+            yield replace(recording, locator=locator.absolute(folder))
+
+
+class Containers(Listing):
+    """A source whose audio lies in container files; a subclass lists and reads them."""
+
+    costly = True
+
+    def containers(self, path: str) -> list[str]:
+        """Return all container files of a listing, in order."""
+        raise NotImplementedError
+
+    def files(self, path: str, part: Split = ALL) -> list[str]:
+        """See `Listing.files`."""
+        files, rest = by_file(self.containers(path), part)
+        return files if rest == ALL else []
+
+    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
+        """See `Listing.items`."""
+        files, rest = by_file(self.containers(path), part)
+        yield from every((item for file in files for item in self.items_of(path, file)), rest)
 
 
 def every(items: Iterable[Any], part: Split) -> Iterator[Any]:
@@ -120,7 +190,7 @@ def all_lines(path: str) -> Iterator[str]:
                 raise ListingError(f"{path}: {why}") from None
             raise ListingError(f"{path}: not UTF-8; convert it, e.g. with iconv") from None
         except (OSError, EOFError, zlib.error) as error:
-            raise ListingError(f"{path}: cannot be read ({error})") from None
+            raise listing_error(path, error, f"{path}: cannot be read ({error})") from None
 
 
 def length_of(row: Mapping[str, Any]) -> float | None:
@@ -143,19 +213,28 @@ def _refused(error: OSError) -> None:
 
 def _walk_url(path: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     """Yield the URLs of files below a URL with one of these extensions, without hidden ones."""
-    import fsspec
-
+    start = len(path.rstrip("/"))
     try:
-        system, root = fsspec.url_to_fs(path)
-        names = system.find(root)
+        for url in below(path, READING_WAITS):
+            if url.lower().endswith(suffixes) and "/." not in url[start:]:
+                yield url
+    except (ImportError, OSError, InputError) as error:
+        raise listing_error(path, error, f"{path}: cannot be listed ({error})") from None
+
+
+def names_in(path: str) -> Iterator[str]:
+    """Yield the names directly in a folder, or, behind a URL, the first of them.
+
+    There are none where there is no such folder.
+    """
+    if not is_url(path):
+        with suppress(OSError):  # said when the folder is listed
+            yield from (entry.name for entry in Path(path).iterdir())
+        return
+    try:
+        yield from first_names(path, READING_WAITS)
     except (ImportError, OSError) as error:
-        raise ListingError(f"{path}: cannot be listed ({error})") from None
-    root = root.rstrip("/")
-    for name in sorted(names):
-        inner = name[len(root) :]
-        hidden = any(part.startswith(".") for part in inner.split("/"))
-        if name.lower().endswith(suffixes) and not hidden:
-            yield path.rstrip("/") + inner
+        raise listing_error(path, error, f"{path}: cannot be listed ({error})") from None
 
 
 def files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:

@@ -9,18 +9,18 @@ from pathlib import Path
 from audiotok.audio.folder import transcript_reader
 from audiotok.data.locator import AudioLocator, ListingError, is_url
 from audiotok.data.recording import Recording
-from audiotok.data.sources.base import ALL, Listing, Split, every, walk
+from audiotok.data.sources.base import ALL, Listing, Split, every, names_in, walk
 
 
 class Folder(Listing):
     """Every audio file below a folder; the id is the path relative to the folder."""
 
-    description = "a folder of audio, here or s3://bucket/prefix/"
+    description = "a folder of audio, here or s3://bucket/prefix"
 
     @classmethod
     def takes(cls, path: str) -> bool:
         """See `Listing.takes`."""
-        return path.endswith("/") if is_url(path) else Path(path).is_dir()
+        return any(names_in(path)) if is_url(path) else Path(path).is_dir()
 
     def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
         """See `Listing.items`."""

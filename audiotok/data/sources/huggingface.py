@@ -12,6 +12,8 @@ from audiotok.data.recording import Recording
 from audiotok.data.sources.base import ALL, Listing, Split, every
 from audiotok.data.sources.parquet import choose, is_picture, item_of
 
+ROWS = 1000  # rows of a saved dataset that are handed out together
+
 
 class Huggingface(Listing):
     """A dataset `hf:NAME`, `hf:NAME@SPLIT` or `hf:NAME:CONFIG@SPLIT`, or one saved to a folder.
@@ -37,6 +39,21 @@ class Huggingface(Listing):
         """See `Listing.items`."""
         data, column = _open(path, self.audio)
         for number, row in every(enumerate(_read(path, data)), part):
+            yield item_of(dict(row), column, f"row-{number}")
+
+    def files(self, path: str, part: Split = ALL) -> list[str]:
+        """Return ranges of rows, `FOLDER#0-1000`, of a saved dataset; see `Listing.files`."""
+        if path.startswith("hf:") or part != ALL:  # streamed from the front; parts are of rows
+            return []
+        count = len(_open(path, self.audio)[0])
+        return [f"{path}#{at}-{min(at + ROWS, count)}" for at in range(0, count, ROWS)]
+
+    def items_of(self, path: str, file: str) -> Iterator[Recording]:
+        """See `Listing.items_of`."""
+        folder, _, rows = file.rpartition("#")
+        first, end = map(int, rows.split("-"))
+        data, column = _open(folder, self.audio)
+        for number, row in enumerate(_read(folder, data.select(range(first, end))), first):
             yield item_of(dict(row), column, f"row-{number}")
 
 

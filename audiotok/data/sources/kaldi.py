@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audiotok.data.locator import LONGEST, AudioLocator, ListingError, is_url
 from audiotok.data.recording import Recording
-from audiotok.data.sources.base import ALL, Listing, Split, every, joined, text_lines
+from audiotok.data.sources.base import ALL, Listing, Split, every, joined, names_in, text_lines
 
 log = logging.getLogger("audiotok")
 
@@ -32,10 +32,17 @@ class Kaldi(Listing):
     @classmethod
     def takes(cls, path: str) -> bool:
         """See `Listing.takes`."""
-        return not is_url(path) and (Path(path) / "wav.scp").is_file()
+        if is_url(path):
+            return "wav.scp" in names_in(path)
+        return (Path(path) / "wav.scp").is_file()
 
     def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
         """See `Listing.items`."""
+        if is_url(path):
+            raise ListingError(
+                f"{path}: a Kaldi directory is read from a disk; copy it, the audio may stay, or "
+                "list it as a folder of audio without its texts"
+            )
         known = {
             "text": _SortedTable(path, "text"),
             "speaker": _SortedTable(path, "utt2spk"),

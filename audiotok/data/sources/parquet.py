@@ -10,17 +10,9 @@ from typing import Any
 from audiotok._platform.jsonfile import parse
 from audiotok._platform.optional import optional_import
 from audiotok.audio.columns import with_our_names
-from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
+from audiotok.data.locator import AudioLocator, ListingError, listing_error, reading
 from audiotok.data.recording import Recording
-from audiotok.data.sources.base import (
-    ALL,
-    Listing,
-    Split,
-    by_file,
-    every,
-    files_of,
-    length_of,
-)
+from audiotok.data.sources.base import Containers, files_of, length_of, names_in
 
 ROWS = 16  # rows read at a time
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
@@ -34,7 +26,7 @@ _MARKS = (
 )  # first bytes of image files
 
 
-class Parquet(Listing):
+class Parquet(Containers):
     """Rows of a file, a folder or a glob; the column of audio holds bytes, or `{bytes, path}`.
 
     The id is the column `id` if it exists, else the audio's name if no two rows of a file have the
@@ -42,7 +34,6 @@ class Parquet(Listing):
     """
 
     description = "Parquet with audio bytes: a file, a folder, a glob, or part-{000..099}.parquet"
-    costly = True
     chooses = True
 
     @classmethod
@@ -50,12 +41,15 @@ class Parquet(Listing):
         """See `Listing.takes`."""
         if path.lower().endswith(".parquet"):
             return True
-        return not is_url(path) and Path(path).is_dir() and any(Path(path).glob("*.parquet"))
+        return any(name.endswith(".parquet") for name in names_in(path))
 
-    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
-        """See `Listing.items`."""
-        files, rest = by_file(files_of(path, (".parquet",)), part)
-        yield from every((item for file in files for item in _rows(file, self.audio)), rest)
+    def containers(self, path: str) -> list[str]:
+        """See `Containers.containers`."""
+        return files_of(path, (".parquet",))
+
+    def items_of(self, path: str, file: str) -> Iterator[Recording]:
+        """See `Listing.items_of`."""
+        return _rows(file, self.audio)
 
 
 def _rows(path: str, audio: str) -> Iterator[Recording]:
@@ -76,7 +70,8 @@ def _rows(path: str, audio: str) -> Iterator[Recording]:
         raise
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         why = " ".join(str(error).split())[:300]
-        raise ListingError(f"{path}: damaged, or not Parquet ({why}); fetch it anew") from None
+        why = f"{path}: damaged, or not Parquet ({why}); fetch it anew"
+        raise listing_error(path, error, why) from None
 
 
 def _column(arrow: Any, table: Any, path: str, audio: str) -> str:

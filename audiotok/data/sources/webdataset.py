@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import tarfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from audiotok._platform.errors import InputError
@@ -15,17 +12,10 @@ from audiotok._platform.jsonfile import parse
 from audiotok.audio.columns import with_our_names
 from audiotok.audio.decoders import AUDIO
 from audiotok.audio.folder import TEXTS, is_timed
-from audiotok.data.locator import AudioLocator, ListingError, is_url, reading
+from audiotok.data.archives import bytes_of, locator_of, tar_members
+from audiotok.data.locator import AudioLocator, ListingError
 from audiotok.data.recording import Recording
-from audiotok.data.sources.base import (
-    ALL,
-    Listing,
-    Split,
-    by_file,
-    every,
-    files_of,
-    length_of,
-)
+from audiotok.data.sources.base import Containers, files_of, length_of, names_in
 
 _TARS = (".tar", ".tar.gz", ".tgz")
 # As in the webdataset library, a sample's name ends at the first dot of the last part of a path,
@@ -37,7 +27,7 @@ _FIELDS = {"cls": "class", "spk": "speaker"}  # fields of the row by extension
 _READ = ("json", *_TEXTS, *_FIELDS)
 
 
-class Webdataset(Listing):
+class Webdataset(Containers):
     """Samples of tar files: `x.flac` with `x.json`, `x.txt` ...; the id is the members' name.
 
     The source is one tar file, a folder of them, a glob, or a range as in `shard-{000..099}.tar`,
@@ -46,7 +36,6 @@ class Webdataset(Listing):
     """
 
     description = "WebDataset tar files: one, a folder, a glob, or shard-{000..099}.tar"
-    costly = True
     chooses = True
 
     @classmethod
@@ -54,13 +43,15 @@ class Webdataset(Listing):
         """See `Listing.takes`."""
         if path.lower().endswith(_TARS):
             return True
-        return not is_url(path) and Path(path).is_dir() and any(Path(path).glob("*.tar"))
+        return any(name.endswith(".tar") for name in names_in(path))
 
-    def items(self, path: str, part: Split = ALL) -> Iterator[Recording]:
-        """See `Listing.items`."""
-        files, rest = by_file(files_of(path, _TARS), part)
-        samples = (sample for file in files for sample in _samples(file))
-        for sample in every(samples, rest):
+    def containers(self, path: str) -> list[str]:
+        """See `Containers.containers`."""
+        return files_of(path, _TARS)
+
+    def items_of(self, path: str, file: str) -> Iterator[Recording]:
+        """See `Listing.items_of`."""
+        for sample in _samples(file):
             yield _item(sample, self.audio)
 
 
@@ -75,82 +66,36 @@ class _Sample:
     known: dict[str, bytes] = field(default_factory=dict)  # content of other members
 
 
-class _Member(tarfile.TarInfo):
-    """A member whose header must be complete: tarfile takes a damaged one for the archive's end."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:
-        """Read the next header, or raise ReadError if it is damaged."""
-        try:
-            return super().fromtarfile(tarfile)
-        except _BROKEN as error:
-            raise _READ_ERROR(f"a header is damaged: {error}") from None
-
-
-_MODULE: Any = tarfile  # the type stubs lack these two exceptions
-_BROKEN = (_MODULE.InvalidHeaderError, _MODULE.TruncatedHeaderError)
-_READ_ERROR = tarfile.ReadError
-
-
 def _samples(path: str) -> Iterator[_Sample]:
     """Yield the samples of a tar file, in which the members of a sample are adjacent."""
-    plain = not is_url(path) and path.lower().endswith(".tar")
     sample, seen = None, set[str]()
-    try:
-        with (
-            reading(path) as file,
-            tarfile.open(  # concatenated archives are read to the end (ignore_zeros)
-                fileobj=file, mode="r:" if plain else "r|*", tarinfo=_Member, ignore_zeros=True
-            ) as tar,
-        ):
-            for member in tar:
-                tar.members = []  # pyright: ignore[reportAttributeAccessIssue] - else they fill the memory
-                named = _NAME.fullmatch(member.name)
-                if not named or _ARCHIVE_NOTES.match(member.name):
-                    continue
-                if not (member.isfile() or member.islnk() or member.issym()):
-                    continue
-                if sample is None or named[1] != sample.key:
-                    if sample:
-                        yield sample
-                    sample = _Sample(path, named[1])
-                    if sample.key in seen:
-                        raise ListingError(
-                            f"{path}/{member.name}: stands apart from the other members of sample "
-                            f"`{sample.key}`; sort the archive, e.g. with `tar --sort=name`"
-                        )
-                    seen.add(sample.key)
-                kind = named[2].lower()
-                if kind in sample.names:
-                    raise ListingError(f"{path}/{member.name}: is there twice; name them apart")
-                sample.names[kind] = member.name
-                if f".{kind}".endswith(AUDIO):
-                    sample.audio[kind] = _locator(path, tar, member, plain)
-                elif kind.rpartition(".")[2] in _READ:
-                    sample.known[kind] = _bytes(tar, member)
-            if sample:
-                yield sample
-    except ListingError:
-        raise
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
-        raise ListingError(f"{path}: damaged, or not a tar file ({error}); fetch it anew") from None
-
-
-def _locator(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo, plain: bool) -> AudioLocator:
-    """Return the locator of an audio member."""
-    name = f"{path.replace(chr(92), '/').rpartition('/')[2]}/{member.name}"
-    if not member.isfile():
-        why = "a link, without the file; make the archive with `tar -h --hard-dereference`"
-        return AudioLocator(name, error=why)
-    if plain and not member.issparse():
-        return AudioLocator(name, path, offset=member.offset_data, size=member.size)
-    return AudioLocator(name, data=_bytes(tar, member))
-
-
-def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """Return the content of a member, or no bytes for a link."""
-    file = tar.extractfile(member) if member.isfile() else None
-    return file.read() if file else b""
+    with tar_members(path) as members:
+        for tar, member in members:
+            named = _NAME.fullmatch(member.name)
+            if not named or _ARCHIVE_NOTES.match(member.name):
+                continue
+            if not (member.isfile() or member.islnk() or member.issym()):
+                continue
+            if sample is None or named[1] != sample.key:
+                if sample:
+                    yield sample
+                sample = _Sample(path, named[1])
+                if sample.key in seen:
+                    raise ListingError(
+                        f"{path}/{member.name}: stands apart from the other members of sample "
+                        f"`{sample.key}`; sort the archive, e.g. with `tar --sort=name`"
+                    )
+                seen.add(sample.key)
+            kind = named[2].lower()
+            if kind in sample.names:
+                raise ListingError(f"{path}/{member.name}: is there twice; name them apart")
+            sample.names[kind] = member.name
+            if f".{kind}".endswith(AUDIO):
+                sample.audio[kind] = locator_of(path, tar, member)
+            elif kind.rpartition(".")[2] in _READ:
+                sample.known[kind] = bytes_of(tar, member)
+        if sample:
+            yield sample
 
 
 def _item(sample: _Sample, audio: str) -> Recording:
