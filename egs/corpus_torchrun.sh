@@ -18,7 +18,8 @@ torchrun ${TORCHRUN:---standalone --nproc-per-node "${GPUS:-1}"} --no-python bas
   audiotok corpus build "$LISTING" -o "$OUT.parts/$RANK" --shard "$RANK/$WORLD_SIZE" \
     --codec "$CODEC" --device "$device" --jobs 1 --accept-missing'
 
-count=$(cat "$OUT".parts/count.* | head -n 1)
+counts=("$OUT".parts/count.*)
+count=$(< "${counts[0]}")
 parts=()
 for ((rank = 0; rank < count; rank++)); do
   parts+=("$OUT.parts/$rank")

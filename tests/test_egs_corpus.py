@@ -1,4 +1,4 @@
-"""Scripts that build a corpus in parts, with stand-ins for torchrun and Slurm, run again when done."""
+"""Scripts that build a corpus in parts, run again when done; stand-ins for torchrun and Slurm."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Command(TyperCommand):
 
 
 def _refuse_url(path: Path, command: str) -> None:
-    from audiotok.corpus.storage import flattened_url  # imports numpy, which --help need not
+    from audiotok.corpus.location import flattened_url  # imports numpy, which --help need not
 
     if url := flattened_url(path):
         raise show.UsageError(

@@ -35,7 +35,8 @@ import numpy as np
 
 from audiotok._platform.errors import Error, InputError
 from audiotok._platform.jsonfile import parse, shown, whole
-from audiotok.corpus.storage import Storage, StorageError, storage_of
+from audiotok.corpus.location import storage_of
+from audiotok.corpus.storage import Storage, StorageError
 from audiotok.tokens import Header
 
 FORMAT = "audiotok corpus 2"
@@ -144,17 +145,17 @@ def info_bytes(info: CorpusInfo) -> bytes:
     return data.replace(UNKNOWN.encode(), sha256(data).hexdigest().encode(), 1)
 
 
-def read_info(place: str | Path | Storage) -> CorpusInfo:
+def read_info(location: str | Path | Storage) -> CorpusInfo:
     """Read corpus.json of a corpus.
 
     Args:
-        place: folder or URL of the corpus.
+        location: folder or URL of the corpus.
 
     Raises:
         CorpusError: the file is missing, damaged, or written by a newer audiotok.
         StorageError: a URL cannot be read.
     """
-    storage = storage_of(place)
+    storage = storage_of(location)
     path = f"{storage.name}/corpus.json"
     try:
         data = storage.read("corpus.json")

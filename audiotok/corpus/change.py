@@ -14,9 +14,10 @@ from audiotok._platform.atomic import atomic_folder
 from audiotok._platform.console import cell
 from audiotok.audio.folder import draw_splits
 from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles, read_info
+from audiotok.corpus.location import folder_of, storage_of
 from audiotok.corpus.read import Corpus
 from audiotok.corpus.shard import Shard
-from audiotok.corpus.storage import folder_of, link, publish, storage_of
+from audiotok.corpus.storage import link, publish
 from audiotok.corpus.write import (
     QUARANTINE,
     SHARD_BYTES,
@@ -56,7 +57,7 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False
     for corpus in corpora[1:]:
         if corpus.info.header != first.header:
             what = f"{corpus.codec} {corpus.fingerprint} with {corpus.codebooks} codebooks"
-            raise CorpusError(f"{corpus.place}: made by {what}, not as {corpora[0].place} is")
+            raise CorpusError(f"{corpus.location}: made by {what}, not as {corpora[0].location} is")
     _check_ids(corpora)
     missing = missing_parts([corpus.info.job for corpus in corpora])
     if missing and not partial:
@@ -149,8 +150,8 @@ def _check_ids(corpora: Sequence[Corpus]) -> None:
             for i in np.flatnonzero(np.isin(shard.index["id"], list(twice))):
                 name = shard.row(int(i))["id"]
                 if name in seen:
-                    raise CorpusError(f"{corpus.place}: {name!r} is in {seen[name]} too")
-                seen[name] = corpus.place
+                    raise CorpusError(f"{corpus.location}: {name!r} is in {seen[name]} too")
+                seen[name] = corpus.location
 
 
 def split(

@@ -11,9 +11,10 @@ import numpy as np
 from audiotok._platform.console import one_line
 from audiotok.corpus.base import CODES, CorpusError, hashed
 from audiotok.corpus.inputs import INPUTS, inputs_damage
+from audiotok.corpus.location import storage_of
 from audiotok.corpus.read import Corpus
 from audiotok.corpus.shard import Shard
-from audiotok.corpus.storage import Storage, StorageError, sha256, storage_of
+from audiotok.corpus.storage import Storage, StorageError, sha256
 from audiotok.corpus.write import checksum
 
 
@@ -25,7 +26,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     seconds = max(corpus.seconds, 1e-9)
     lengths = np.concatenate([np.zeros(0), *(s.index["samples"] for s in corpus.shards)])
     return {
-        "corpus": corpus.place,
+        "corpus": corpus.location,
         "codec": info.codec,
         "fingerprint": info.fingerprint,
         "codebooks": corpus.codebooks,

@@ -11,8 +11,9 @@ import numpy as np
 from audiotok._platform.atomic import atomic_folder
 from audiotok.corpus.ans import AnsReader, pages, write_ans
 from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles
+from audiotok.corpus.location import folder_of
 from audiotok.corpus.read import Corpus
-from audiotok.corpus.storage import folder_of, link, sha256
+from audiotok.corpus.storage import link, sha256
 from audiotok.corpus.write import read_lists, write_info
 from audiotok.tokens import TokenReader, TokenWriter
 
@@ -41,7 +42,7 @@ def compress(corpus: Corpus, out: str | Path) -> CompressionSummary:
         ImportError: constriction is not installed.
     """
     if corpus.shards and ".ans" in corpus.shards[0].files.bytes:
-        raise CorpusError(f"{corpus.place}: entropy-coded already")
+        raise CorpusError(f"{corpus.location}: entropy-coded already")
     bits = np.zeros(corpus.codebooks)
 
     def code(old: Path, new: Path) -> None:
@@ -75,7 +76,7 @@ def expand(corpus: Corpus, out: str | Path) -> CorpusInfo:
         CorpusError: the corpus is not entropy-coded, it is damaged, or `out` exists.
     """
     if corpus.shards and ".ans" not in corpus.shards[0].files.bytes:
-        raise CorpusError(f"{corpus.place}: not entropy-coded")
+        raise CorpusError(f"{corpus.location}: not entropy-coded")
     return _changed(corpus, folder_of(out), ".ans", ".tok", _expand)
 
 

@@ -10,8 +10,9 @@ from typing import overload
 import numpy as np
 
 from audiotok.corpus.base import NoSuchRecordingError, hashed, read_info
+from audiotok.corpus.location import folder_of, storage_of
 from audiotok.corpus.shard import Entry, Shard
-from audiotok.corpus.storage import Storage, folder_of, storage_of
+from audiotok.corpus.storage import Storage
 
 
 class Corpus:
@@ -22,7 +23,7 @@ class Corpus:
             temporary folder when it is first read, and the copy goes when the shard is closed.
 
     Attributes:
-        place: the folder or the URL, for messages.
+        location: the folder or the URL, for messages.
         storage: the place of its files.
         info: content of corpus.json.
         shards: the shards, each of which can be read by itself.
@@ -34,7 +35,7 @@ class Corpus:
 
     def __init__(self, path: str | Path | Storage) -> None:
         self.storage = storage_of(path)
-        self.place = self.storage.name
+        self.location = self.storage.name
         self.info = read_info(self.storage)
         header = self.info.header
         self.shards = [Shard(self.storage, files, header) for files in self.info.shards]
@@ -125,7 +126,7 @@ class Corpus:
     def locate(self, i: int) -> tuple[Shard, int]:
         """Return the shard of recording i, and its number in that shard."""
         if not -len(self) <= i < len(self):
-            raise NoSuchRecordingError(f"{self.place} has {len(self)} recordings, none at {i}")
+            raise NoSuchRecordingError(f"{self.location} has {len(self)} recordings, none at {i}")
         i = range(len(self))[i]
         shard = int(np.searchsorted(self._starts, i, "right")) - 1
         return self.shards[shard], i - int(self._starts[shard])
@@ -144,7 +145,7 @@ class Corpus:
             if shard.row(i)["id"] == name:
                 return shard[i]
             at += 1
-        raise NoSuchRecordingError(f"{self.place} has no recording {name!r}")
+        raise NoSuchRecordingError(f"{self.location} has no recording {name!r}")
 
     @cached_property
     def _by_id(self) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,8 @@ import numpy as np
 from audiotok._platform.console import one_line
 from audiotok.corpus.ans import AnsReader
 from audiotok.corpus.base import INDEX, CorpusError, NoSuchRecordingError, ShardFiles
-from audiotok.corpus.storage import Storage, storage_of
+from audiotok.corpus.location import storage_of
+from audiotok.corpus.storage import Storage
 from audiotok.tokens import Header, TokenReader
 from audiotok.tokens.tokens import Tokens
 
@@ -39,7 +40,7 @@ class Shard:
     A shard can be shared between threads, and passed to forked or spawned processes.
 
     Args:
-        place: folder of the corpus, or its storage.
+        location: folder of the corpus, or its storage.
         files: description of the shard's files.
         header: header of the corpus.
 
@@ -47,8 +48,8 @@ class Shard:
         CorpusError: the index is missing or has another length (raised when it is first used).
     """
 
-    def __init__(self, place: str | Path | Storage, files: ShardFiles, header: Header) -> None:
-        self.storage = storage_of(place)
+    def __init__(self, location: str | Path | Storage, files: ShardFiles, header: Header) -> None:
+        self.storage = storage_of(location)
         self.files = files
         self.header = header
         self.name = files.name

@@ -23,7 +23,8 @@ from audiotok.corpus.base import (
     header_of,
     info_bytes,
 )
-from audiotok.corpus.storage import Storage, published, sha256, storage_of, sync
+from audiotok.corpus.location import storage_of
+from audiotok.corpus.storage import Storage, published, sha256, sync
 from audiotok.tokens import Header, TokenWriter
 from audiotok.tokens.format import explained
 from audiotok.tokens.tokens import Tokens
@@ -217,13 +218,13 @@ def shard_name(number: int) -> str:
     return f"shard-{number:06d}"
 
 
-def write_info(place: Path | Storage, info: CorpusInfo) -> CorpusInfo:
+def write_info(location: Path | Storage, info: CorpusInfo) -> CorpusInfo:
     """Write corpus.json, which makes the corpus complete.
 
     Returns:
         Its content, with checksums of the lists that are there.
     """
-    storage = storage_of(place)
+    storage = storage_of(location)
     written = replace(info, lists=list_sums(read_lists(storage)))
     storage.publish("corpus.json", info_bytes(written))
     return written
@@ -259,10 +260,10 @@ def is_whole(
     return True
 
 
-def write_quarantine(place: Path | Storage, failures: Iterable[tuple[str, str, str]]) -> None:
+def write_quarantine(location: Path | Storage, failures: Iterable[tuple[str, str, str]]) -> None:
     """Write quarantine.tsv with id, source and reason of each failure; without any, remove it."""
     data = quarantine_bytes(failures)
-    storage = storage_of(place)
+    storage = storage_of(location)
     storage.publish(QUARANTINE, data) if data else storage.delete([QUARANTINE])
 
 

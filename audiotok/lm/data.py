@@ -109,7 +109,7 @@ class Recordings:
                     self.rows.append(row)
                 index += 1
         if not self.indices:
-            raise InputError(f"{corpus.place}: no recording of split {split!r} fits the recipe")
+            raise InputError(f"{corpus.location}: no recording of split {split!r} fits the recipe")
 
     def _wanted(self, row: dict[str, Any], split: str) -> bool:
         """Return whether the recipe selects a row."""

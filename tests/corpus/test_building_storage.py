@@ -23,12 +23,14 @@ from test_building import talks as many_talks
 from audiotok._platform.errors import InputError
 from audiotok._platform.lock import LockedError
 from audiotok.corpus import Corpus, CorpusError
-from audiotok.corpus import storage as storing
+from audiotok.corpus import bucket as storing
+from audiotok.corpus.bucket import Bucket
 from audiotok.corpus.build import build, log
 from audiotok.corpus.build import run as running
 from audiotok.corpus.build.work import Outcome, Task, Work
 from audiotok.corpus.check import is_sound, verify
-from audiotok.corpus.storage import Bucket, StorageError, folder_of, storage_of
+from audiotok.corpus.location import folder_of, storage_of
+from audiotok.corpus.storage import StorageError
 from audiotok.corpus.usage import usage
 
 __all__ = ["faked"]  # a fixture
@@ -144,6 +146,7 @@ def test_ended_at_any_write_another_machine_goes_on(
 
 def test_ended_again_and_again_it_still_gets_there(faked: Path, tmp_path: Path, memory: str):
     fake(faked, tmp_path / "whole")
+    run = 0
     for run in range(60):
         with pytest.MonkeyPatch.context() as patch:
             kill_at(patch, 10 + run, done=run % 2 == 0)
@@ -373,7 +376,7 @@ def test_other_options_are_refused_and_force_begins_anew(faked: Path, tmp_path: 
 def test_shards_that_something_else_has_changed_are_noticed(
     faked: Path, memory: str, monkeypatch: pytest.MonkeyPatch
 ):
-    write = storing.Bucket.publish
+    write = Bucket.publish
 
     def late(self: Bucket, name: str, data: bytes) -> None:
         write(self, name, data)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from audiotok.corpus.base import CorpusError
 from audiotok.corpus.inputs import UNSEEN, FileStamp, changes, look, read_inputs
-from audiotok.corpus.storage import Storage, storage_of
+from audiotok.corpus.location import storage_of
+from audiotok.corpus.storage import Storage
 from audiotok.data.locator import is_url
 from audiotok.data.recording import Recording, digest_of
 from audiotok.data.sources.base import Listing, Split

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import count, takewhile
 
 import numpy as np
 
-from audiotok.corpus.base import ShardFiles
+from audiotok.corpus.base import CorpusError, ShardFiles
+from audiotok.corpus.inputs import FileStamp, inputs_bytes
+from audiotok.corpus.storage import INNER, Storage
+from audiotok.corpus.write import is_whole
+
+log = logging.getLogger("audiotok")
+
+CHECKED = 2  # number of last shards whose checksums are verified when a build resumes
 
 Bad = tuple[str, str, str]  # id, source, reason
 
@@ -31,6 +41,53 @@ def parse_commit(data: bytes) -> CommitRecord | None:
         return CommitRecord(files, facts["next"], facts["chain"], bad)
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def build_file(number: int, kind: str) -> str:
+    """Return the name of a file of the build that belongs to a shard: its log, inputs or seal."""
+    return f"{INNER}/{number:06d}.{kind}"
+
+
+def write_commit(
+    storage: Storage, number: int, seal: CommitRecord, looks: Sequence[FileStamp]
+) -> None:
+    """Write the commit record of a shard.
+
+    Args:
+        storage: place of the corpus.
+        number: number of the shard.
+        seal: its commit record.
+        looks: stamp of each of its items' files.
+    """
+    storage.publish(build_file(number, "inputs"), inputs_bytes("", looks))
+    storage.publish(build_file(number, "seal"), json.dumps(asdict(seal)).encode())
+
+
+def read_commits(storage: Storage) -> list[CommitRecord]:
+    """Return the commit records of all shards that are whole, and remove those after them.
+
+    Raises:
+        CorpusError: a shard is damaged that is not one of the last.
+    """
+    lengths = storage.lengths()
+    numbers = (build_file(number, "seal") for number in count())
+    names = list(takewhile(lengths.__contains__, numbers))
+    content = storage.read_all(names)
+    parsed = (parse_commit(content.get(name, b"")) for name in names)
+    seals = [seal for seal in takewhile(lambda seal: seal is not None, parsed) if seal]
+    for number, seal in enumerate(seals):
+        recent = number >= len(seals) - CHECKED
+        # The disk may have lost what was written last; an object is compared when it is stored.
+        full = recent and not storage.remote
+        if seal.files and not is_whole(storage, lengths, seal.files, full=full):
+            name = f"{storage.name}/{seal.files.name}"
+            if not recent:
+                raise CorpusError(f"{name}: damaged; restore it, or force=True begins anew")
+            log.warning("%s: not whole; made again", name)
+            seals = seals[:number]
+            break
+    storage.delete(build_file(number, "seal") for number in range(len(seals), len(names) + 1))
+    return seals
 
 
 class HashSet:

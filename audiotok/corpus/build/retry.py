@@ -18,7 +18,7 @@ import numpy as np
 from audiotok._platform.console import cell
 from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles
 from audiotok.corpus.build.changes import ChangeCheck, chained, other_listing
-from audiotok.corpus.build.commits import Bad
+from audiotok.corpus.build.commits import Bad, CommitRecord, write_commit
 from audiotok.corpus.build.folder import remove
 from audiotok.corpus.build.log import cut_log, open_log
 from audiotok.corpus.build.reuse import (
@@ -54,7 +54,7 @@ class RetrySummary:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier runs have done.
+    """Result of earlier runs: shards, failures, and the files that they saw.
 
     Attributes:
         failures: failures in the listing's order.
@@ -237,7 +237,14 @@ def _begin_again(state: State, earlier: Earlier, tries: _Tries) -> None:
     if state.finished is not None:  # the last shard may not be full
         shard = min(shard, len(earlier.shards) - 1)
         chains = [tries.chains[end] for end in earlier.ends[:shard]]
-        state.begin_after(earlier.shards[:shard], earlier.ends, chains, earlier.looks)
+        state.begin()
+        first = 0
+        for number, (files, end, chain) in enumerate(
+            zip(earlier.shards, earlier.ends, chains, strict=False)
+        ):
+            seal = CommitRecord(files, end, chain, ())
+            write_commit(state.storage, number, seal, earlier.looks[first:end])
+            first = end
     old = []
     for files in earlier.shards[shard:]:
         old.append(replace(files, name=f"{OLD}{files.name}"))

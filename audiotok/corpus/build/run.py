@@ -26,7 +26,7 @@ from audiotok.corpus.build.retry import RetrySummary, retry
 from audiotok.corpus.build.reuse import recommit
 from audiotok.corpus.build.state import State
 from audiotok.corpus.build.work import EncodedRecording, Outcome, Work
-from audiotok.corpus.storage import storage_of
+from audiotok.corpus.location import storage_of
 from audiotok.corpus.write import SHARD_BYTES
 from audiotok.data.locator import normal_path
 from audiotok.data.manifest import listing_of

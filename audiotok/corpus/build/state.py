@@ -17,19 +17,25 @@ from __future__ import annotations
 import json
 import logging
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from io import BytesIO
-from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles, hashed
-from audiotok.corpus.build.commits import Bad, CommitRecord, HashSet, parse_commit
+from audiotok.corpus.build.commits import (
+    Bad,
+    CommitRecord,
+    HashSet,
+    build_file,
+    read_commits,
+    write_commit,
+)
 from audiotok.corpus.build.folder import check, clear, finished, normal_job, remove
 from audiotok.corpus.build.log import (
     TOGETHER,
@@ -45,7 +51,8 @@ from audiotok.corpus.build.log import (
 from audiotok.corpus.build.reuse import OLD_LOG, settle
 from audiotok.corpus.build.work import EncodedRecording
 from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, inputs_bytes, parse_inputs
-from audiotok.corpus.storage import INNER, Storage, link, storage_of
+from audiotok.corpus.location import storage_of
+from audiotok.corpus.storage import INNER, Storage, link
 from audiotok.corpus.write import (
     ShardCutter,
     is_whole,
@@ -62,14 +69,13 @@ from audiotok.tokens.tokens import Tokens
 log = logging.getLogger("audiotok")
 
 JOB = f"{INNER}/job.json"
-CHECKED = 2  # number of last shards whose checksums are verified when a build resumes
 
 
 class State:
     """State of a build in a folder, a context manager.
 
     Args:
-        place: folder or URL of the corpus.
+        location: folder or URL of the corpus.
         info: content of corpus.json without shards.
         limit: bytes of codes in a shard.
         force: whether to start anew, whatever is there.
@@ -95,14 +101,14 @@ class State:
 
     def __init__(
         self,
-        place: str | Path | Storage,
+        location: str | Path | Storage,
         info: CorpusInfo,
         *,
         limit: int,
         force: bool = False,
         keep: bool = False,
     ) -> None:
-        self.storage = storage_of(place)
+        self.storage = storage_of(location)
         self.folder = self.storage.name
         self.info = info
         self.limit = limit
@@ -158,7 +164,7 @@ class State:
     # -- resuming ---------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        self._begin()
+        self.begin()
         settle(self.storage)
         self._read_seals()
         self._replay()
@@ -168,27 +174,6 @@ class State:
         self._reset()
         self._load()
 
-    def begin_after(
-        self,
-        shards: Sequence[ShardFiles],
-        ends: Sequence[int],
-        chains: Sequence[str],
-        looks: Sequence[FileStamp],
-    ) -> None:
-        """Write the records of a build that has made the first shards of a finished corpus.
-
-        Args:
-            shards: these shards, before which nothing has failed.
-            ends: number of the item after each.
-            chains: hash of the items before that.
-            looks: stamp of each item's file.
-        """
-        self._begin()
-        first = 0
-        for number, (files, end, chain) in enumerate(zip(shards, ends, chains, strict=False)):
-            self._write_seal(number, CommitRecord(files, end, chain, ()), looks[first:end])
-            first = end
-
     def keep_log(self) -> None:
         """Give the open log, if there is one, a second name under which it stays."""
         if self._log:
@@ -197,7 +182,12 @@ class State:
             link(self._log.path, self.storage.path(OLD_LOG))
             self.storage.push([OLD_LOG])
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Write source and options of the build, or compare them with what is there.
+
+        Raises:
+            CorpusError: the build has begun with others.
+        """
         job = {**self.info.to_json(), "limit": self.limit}
         try:
             earlier = json.loads(self.storage.read(JOB))
@@ -213,38 +203,18 @@ class State:
             )
 
     def _read_seals(self) -> None:
-        lengths = self.storage.lengths()
-        numbers = (_name(number, "seal") for number in count())
-        names = list(takewhile(lengths.__contains__, numbers))
-        content = self.storage.read_all(names)
-        for name in names:
-            if (seal := parse_commit(content.get(name, b""))) is None:
-                break
-            self.seals.append(seal)
-        for number, seal in enumerate(self.seals):
-            recent = number >= len(self.seals) - CHECKED
-            # The disk may have lost what was written last; an object is compared when it is stored.
-            full = recent and not self.storage.remote
-            if seal.files and not is_whole(self.storage, lengths, seal.files, full=full):
-                name = f"{self.folder}/{seal.files.name}"
-                if not recent:
-                    raise CorpusError(f"{name}: damaged; restore it, or force=True begins anew")
-                log.warning("%s: not whole; made again", name)
-                self.seals = self.seals[:number]
-                break
-        later = (_name(number, "seal") for number in range(len(self.seals), len(names) + 1))
-        self.storage.delete(later)
+        self.seals = read_commits(self.storage)
         for first in range(0, len(self.seals), TOGETHER):
             self._count_seals(range(first, min(first + TOGETHER, len(self.seals))))
 
     def _count_seals(self, numbers: range) -> None:
         """Count some shards that are complete, with the stamps and ids of their recordings."""
-        inputs = self.storage.read_all(_name(number, "inputs") for number in numbers)
+        inputs = self.storage.read_all(build_file(number, "inputs") for number in numbers)
         files = [self.seals[number].files for number in numbers]
         indexes = self.storage.read_all(f"{each.name}.npy" for each in files if each)
         for number in numbers:
             seal = self.seals[number]
-            _, looks = parse_inputs(inputs.get(_name(number, "inputs"), b"")) or ("", [])
+            _, looks = parse_inputs(inputs.get(build_file(number, "inputs"), b"")) or ("", [])
             items = seal.next - self.next  # unknown stamps are not compared
             for each in looks if len(looks) == items else [UNSEEN] * items:
                 self._looks.extend(each)
@@ -261,7 +231,7 @@ class State:
         """Read the open log; a full one becomes a shard first."""
         while True:
             self._cut = ShardCutter(self.header, self.limit)
-            name, whole, full = _name(len(self.seals), "log"), 0, False
+            name, whole, full = build_file(len(self.seals), "log"), 0, False
             restore_log(self.storage, name)
             for record, end in records(self.storage.path(name)):
                 if record.facts["n"] != self.next or full:
@@ -350,7 +320,7 @@ class State:
         if wait:
             self._settle()
         else:
-            self._log = open_log(self.storage, _name(number + 1, "log"), 0)
+            self._log = open_log(self.storage, build_file(number + 1, "log"), 0)
 
     def _settle(self) -> None:
         if self._sealing:
@@ -358,7 +328,7 @@ class State:
         self._sealing = None
 
     def _seal(self, number: int) -> None:
-        path = self.storage.path(_name(number, "log"))
+        path = self.storage.path(build_file(number, "log"))
         stop = self.seals[number].next
 
         def entries() -> Iterator[tuple[dict[str, Any], Tokens]]:
@@ -377,13 +347,9 @@ class State:
                 (folder / name).unlink()
         first = self.seals[number - 1].next if number else 0
         seal = replace(self.seals[number], files=files if files.recordings else None)
-        self._write_seal(number, seal, self.looks(first, stop))
+        write_commit(self.storage, number, seal, self.looks(first, stop))
         self.seals[number] = seal
-        drop_log(self.storage, _name(number, "log"))
-
-    def _write_seal(self, number: int, seal: CommitRecord, looks: Sequence[FileStamp]) -> None:
-        self.storage.publish(_name(number, "inputs"), inputs_bytes("", looks))
-        self.storage.publish(_name(number, "seal"), json.dumps(asdict(seal)).encode())
+        drop_log(self.storage, build_file(number, "log"))
 
     def looks(self, first: int, last: int) -> list[FileStamp]:
         """Return the stamps of the files of items `first` to `last` (exclusive)."""
@@ -424,8 +390,3 @@ class State:
 def same_id(name: str) -> str:
     """Return the reason why a recording is left out whose id another one has."""
     return f"another recording before it has this id, {name}; ids must differ"
-
-
-def _name(number: int, kind: str) -> str:
-    """Return the name of a file of the build that belongs to a shard."""
-    return f"{INNER}/{number:06d}.{kind}"
