@@ -174,11 +174,8 @@ def nodes(folder: Path, chosen: argparse.Namespace) -> None:
         for name, options in ways.items():
             done = built(folder / "in", folder / "out", *map(str, options))
             took[name] = min(took.get(name, 1e9), done["took"])
-            busy = f"processes {done['busy']:.0%} busy"
-            print(
-                f"{name}: {done['speed']:.1f}x real time in {done['took']:.1f} s, {busy}, ", end=""
-            )
-            print(f"{cpu[name]:.1f} s of CPU, load {os.getloadavg()[0]:.1f}", flush=True)
+            print(f"{name}: {done['speed']:.1f}x real time in {done['took']:.1f} s", end=", ")
+            print(f"processes {done['busy']:.0%} busy, load {os.getloadavg()[0]:.1f}", flush=True)
     local, ray = took.values()
     print(f"nodes reach {local / ray:.3f} of the processes")
     cluster.shutdown()

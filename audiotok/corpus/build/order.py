@@ -72,15 +72,15 @@ class Order:
 
     def _commit(self, item: Recording, outcome: Outcome, chain: str) -> Committed:
         coded = outcome.coded
-        if coded.passing:
-            raise CorpusError(
-                f"{item.locator.name}: {coded.error}; this may pass, so it is not left out: "
-                "run the same again when it can be read, and the build goes on from here"
-            )
         if _lacks(outcome):
             raise CorpusError(
                 f"{item.locator.name}: node {outcome.node} does not have {coded.missing}; give "
                 "every node the same files at the same paths, and run the same again"
+            )
+        if coded.passing:
+            raise CorpusError(
+                f"{item.locator.name}: {coded.error}; this may pass, so it is not left out: "
+                "run the same again when it can be read, and the build goes on from here"
             )
         return item, outcome, self.state.commit(item, coded, chain)
 
@@ -174,7 +174,7 @@ class Containers(Order):
         source: reader of the listing.
         listing: path of the listing.
         files: the containers.
-        ahead: function that returns how many containers may be in hand beside the next.
+        most: function that returns how many containers may be in hand beside the next.
     """
 
     def __init__(
@@ -184,13 +184,13 @@ class Containers(Order):
         source: Listing,
         listing: str,
         files: list[str],
-        ahead: Callable[[], int],
+        most: Callable[[], int],
     ) -> None:
         super().__init__(state, compared)
         self.source = source
         self.listing = listing
         self.files = files
-        self.ahead = ahead
+        self.most = most
         self.folder = str(Path.cwd())
         self.chain = ""
         self.passed = 0  # committed recordings that have been listed again
@@ -198,7 +198,7 @@ class Containers(Order):
         self.front = 0 if self.before else len(files)  # number of the next task to be committed
         self.index = 0  # in it, of the next recording
         self.end: End | None = None  # of it, once that is known
-        self.early: dict[int, Outcome] = {}  # outcomes of it after the next
+        self.later: dict[int, Outcome] = {}  # outcomes of it, after the next
         self.waiting: dict[int, _Waiting] = {}  # outcomes of later tasks
 
     def tasks(self) -> Iterator[Task | None]:
@@ -207,7 +207,7 @@ class Containers(Order):
             yield from self._listed_again()
         first = self.index
         for number in range(self.front, 2 * len(self.files)):
-            while not self.stopped and number - self.front > self.ahead():
+            while not self.stopped and number - self.front > self.most():
                 yield None
             if self.stopped:
                 return
@@ -216,7 +216,7 @@ class Containers(Order):
 
     def _listed_again(self) -> Iterator[Task | None]:
         for number in range(len(self.files)):
-            while self.passed < self.before and number - self.front > self.ahead():
+            while self.passed < self.before and number - self.front > self.most():
                 yield None
             if self.passed == self.before:
                 return
@@ -253,8 +253,8 @@ class Containers(Order):
             self.end = event
             return
         self._look(event)
-        self.early[event.index] = event
-        while (outcome := self.early.pop(self.index, None)) is not None:
+        self.later[event.index] = event
+        while (outcome := self.later.pop(self.index, None)) is not None:
             assert outcome.listed is not None
             self.index += 1
             self.chain = linked(self.chain, outcome.listed.digest)
@@ -273,7 +273,7 @@ class Containers(Order):
             self.compared.say()
             self.front += len(self.files)
             self.end = None
-            self.early = {}
+            self.later = {}
             self.close()
 
     def close(self) -> None:

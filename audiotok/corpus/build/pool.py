@@ -84,14 +84,14 @@ class WorkerHandle:
 
 
 class Launcher:
-    """What starts workers, and waits for their messages.
+    """Starter of workers, which also waits for their messages.
 
     Attributes:
-        ahead: seconds of work that a worker has in hand, so that it never waits.
+        in_hand: seconds of work that a worker has in hand, so that it never waits.
         forgiven: deaths of starting workers in a row that do not stop the run.
     """
 
-    ahead: float = 0.1
+    in_hand: float = 0.1
     forgiven: int = 0
 
     def wanted(self) -> int:
@@ -359,7 +359,7 @@ class Pool:
         """Return the number of recordings that a worker has in hand at most."""
         if self.seconds == math.inf:
             return self.work.prefetch
-        return max(self.work.prefetch, min(MOST, round(self.launcher.ahead / self.seconds)))
+        return max(self.work.prefetch, min(MOST, round(self.launcher.in_hand / self.seconds)))
 
     def _next_task(self) -> Task | None:
         """Return the next task; None if there is none for now."""

@@ -25,7 +25,7 @@ SHOWN = 0.1  # seconds between updates of the bar
 
 @dataclass(frozen=True)
 class NodeSummary:
-    """What a machine of a cluster has done in a run."""
+    """Counts of a machine of a cluster in a run."""
 
     name: str
     recordings: int = 0

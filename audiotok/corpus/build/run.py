@@ -243,10 +243,10 @@ def _order(
     files = source.files(listing, part)
     if files and len(files) >= workers:
 
-        def ahead() -> int:
+        def most() -> int:
             return 2 * max(workers, runner.active)
 
-        return Containers(state, compared, source, listing, files, ahead)
+        return Containers(state, compared, source, listing, files, most)
     return Recordings(state, compared, source.items(listing, part), runner.window)
 
 

@@ -76,7 +76,7 @@ class Service:
         self.worker = Worker(work)
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         self._busy = 0  # recordings of containers in the worker
-        self._room = threading.Condition()
+        self._space = threading.Condition()
         self._known_of = threading.Semaphore(0)  # announced recordings
         threading.Thread(target=self._feed, daemon=True).start()
 
@@ -112,9 +112,9 @@ class Service:
         """Return number, index and item of an outcome, and make room if it is of a container."""
         if isinstance(key, int):
             return key, 0, None
-        with self._room:
+        with self._space:
             self._busy -= 1
-            self._room.notify()
+            self._space.notify()
         return key
 
     # -- feeding, in a thread ---------------------------------------------------------------------
@@ -162,8 +162,8 @@ class Service:
         last = container.first + container.careful  # the first that is not announced
         careful = index < last
         most = 1 if container.careful and index <= last else self.work.prefetch
-        with self._room:
-            self._room.wait_for(lambda: self._busy < most)
+        with self._space:
+            self._space.wait_for(lambda: self._busy < most)
             self._busy += 1
         if careful:
             self.send([("next", Outcome(number, EncodedRecording(), index, listed))])

@@ -114,7 +114,7 @@ class EncodedRecording:
     busy: float = 0.0  # seconds of processor time since the worker's last outcome
     passing: bool = False  # whether the error is transient
     missing: str = ""  # path of its file, or of a folder, that the worker's machine does not have
-    apart: bool = False  # whether that is a folder
+    apart: bool = False  # whether its folder or mount is missing too
     input: FileStamp = UNSEEN  # stamp of its file
 
 

@@ -31,7 +31,7 @@ from audiotok.audio.reader import Source
 from audiotok.codecs.load import load_in_backend
 from audiotok.corpus.build.work import EncodedRecording, Work, version_here
 from audiotok.corpus.inputs import MISSING, UNSEEN, FileStamp, look
-from audiotok.data.failures import may_be_transient, reason
+from audiotok.data.failures import may_be_transient, missing_here, reason
 from audiotok.data.locator import opened
 from audiotok.data.recording import Recording
 from audiotok.data.transient import retry
@@ -74,9 +74,7 @@ class Worker:
 
     def __init__(self, work: Work) -> None:
         if work.version != version_here():
-            here = (
-                f"{platform.node() or 'a worker'} has audiotok {version_here() or 'not installed'}"
-            )
+            here = f"audiotok {version_here() or '(not installed)'} is here"
             raise InputError(f"{here}, and {work.version} where the build runs; install the same")
         limit_threads(work.threads)
         self.work = work
@@ -143,7 +141,7 @@ class Worker:
                         input=ready.input,
                         passing=ready.passing,
                         missing=ready.missing,
-                        apart=ready.missing != ready.item.locator.local,
+                        apart=bool(ready.missing) and missing_here(ready.item.locator),
                     ),
                 )
 

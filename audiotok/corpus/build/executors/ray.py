@@ -170,7 +170,7 @@ def _short(error: BaseException) -> str:
 class _Actors(Launcher):
     """Actors of the cluster."""
 
-    ahead = 1.0  # a call takes milliseconds
+    in_hand = 1.0  # a call takes milliseconds
     forgiven = 2  # nodes come and go
 
     def __init__(self, ray: Any, work: Work, workers: int) -> None:
@@ -194,15 +194,15 @@ class _Actors(Launcher):
         self.names: dict[str, str] = {}
         self.silent = time.monotonic()  # since when there has been no message
         self._looked = 0.0
-        self._room = 1
+        self._wanted = 1
 
     def wanted(self) -> int:
         if self.workers:
             return self.workers
         if time.monotonic() > self._looked + 2.0:
             self._looked = time.monotonic()
-            self._room = max(1, _capacity(self.ray, self.work))
-        return self._room
+            self._wanted = max(1, _capacity(self.ray, self.work))
+        return self._wanted
 
     def start(self) -> WorkerHandle:
         # A reference in a list is not fetched before the actor asks for it.
@@ -270,8 +270,8 @@ class _Handle(WorkerHandle):
 
 def _where(error: BaseException) -> str:
     """Return the address of the node that an error of Ray names, for the start of a message."""
-    found = re.search(r"\bip[=:] ?([0-9a-fA-F.:]+)", str(error))
-    return f"node {found[1]}: " if found else ""
+    match = re.search(r"\bip[=:] ?([0-9a-fA-F.:]+)", str(error))
+    return f"node {match[1]}: " if match else ""
 
 
 def _files_of(codec: str) -> dict[str, np.ndarray]:
