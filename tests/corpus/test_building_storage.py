@@ -28,6 +28,7 @@ from audiotok.corpus.bucket import Bucket
 from audiotok.corpus.build import build, log
 from audiotok.corpus.build import run as running
 from audiotok.corpus.build.work import Outcome, Task, Work
+from audiotok.corpus.change import dedup, merge, split
 from audiotok.corpus.check import is_sound, verify
 from audiotok.corpus.location import folder_of, storage_of
 from audiotok.corpus.storage import StorageError
@@ -446,6 +447,26 @@ def test_a_corpus_is_read_by_its_url(faked: Path, tmp_path: Path, s3: ObjectStor
         assert (done.code, done.lines) == (0, [])
         ours = audiotok("corpus", name, tmp_path / "out", "--json")
         assert done.out.replace("s3://bucket/out", str(tmp_path / "out")) == ours.out
+
+
+def test_corpora_are_made_of_one_behind_a_url(faked: Path, tmp_path: Path, memory: str):
+    fake(faked, tmp_path / "out")
+    into(faked, memory)
+    local, remote = Corpus(tmp_path / "out"), Corpus(memory)
+    for name, corpus in {"here": local, "there": remote}.items():
+        merge([corpus.location], tmp_path / f"merged-{name}")
+        split(corpus, tmp_path / f"split-{name}", {"dev": 0.3})
+        dedup(corpus, tmp_path / f"dedup-{name}")
+    for how in ("merged", "dedup", "split"):
+        ours, theirs = (
+            {
+                str(path.relative_to(folder)): path.read_bytes()
+                for path in sorted(folder.rglob("*"))
+                if path.is_file()
+            }
+            for folder in (tmp_path / f"{how}-here", tmp_path / f"{how}-there")
+        )
+        assert ours == theirs
 
 
 def test_damage_is_found_behind_a_url(faked: Path, s3: ObjectStorage):
