@@ -186,9 +186,7 @@ def test_a_node_with_other_weights_stops_the_run(nodes: Any, tmp_path: Path):
     with pytest.raises(ValueError, match=r"node .*: .*weights on .*give every machine the same"):
         list(Ray(address).run(work, iter([(0, item)]), 0))
     other = Work(codec=str(path), version="0.0.0")
-    with pytest.raises(
-        ValueError, match=r"node .*: audiotok .* is here, and 0\.0\.0 where the build runs"
-    ):
+    with pytest.raises(ValueError, match=r"node .*: audiotok .* is here, and 0\.0\.0 where"):
         list(Ray(address).run(other, iter([(0, item)]), 0))
 
 

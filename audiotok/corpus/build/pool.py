@@ -126,7 +126,7 @@ class _Member:
 
 @dataclass
 class _Progress:
-    """How far a container has come; it outlives the workers that have it in hand."""
+    """Progress of a container; it outlives the workers that have it in hand."""
 
     first: int = 0  # all before have an outcome
     beyond: set[int] = field(default_factory=set)  # those after that have one
