@@ -179,7 +179,6 @@ def choose_backend(
     return fastest_backend(name_or_path, device, lambda path, name: load(path, backend=name))
 
 
-@cache
 def load_once(codec: str, device: str, precision: Precision = "float32") -> Codec:
     """Return the torch codec of a name or checkpoint, the same instance throughout this process.
 
@@ -192,6 +191,12 @@ def load_once(codec: str, device: str, precision: Precision = "float32") -> Code
         CheckpointError: it does not exist, or is damaged.
         DeviceError: there is no such device here.
     """
+    return _load_torch(codec, device, precision)  # a cache tells defaults from what is given
+
+
+@cache
+def _load_torch(codec: str, device: str, precision: Precision) -> Codec:
+    """Return the torch codec, the same instance each time."""
     return load(codec, device=device, precision=precision)
 
 

@@ -74,7 +74,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for module in set(sys.modules) - before:
         if module.startswith(("plugin_", "broken")):
             del sys.modules[module]
-    loading.load_once.cache_clear()
+    loading._load_torch.cache_clear()
 
 
 def good(done: Done) -> Done:

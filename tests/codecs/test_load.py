@@ -17,7 +17,7 @@ import audiotok as package
 from audiotok._platform.registry import UnknownPartError, find, find_preset, presets
 from audiotok.codecs import checkpoint
 from audiotok.codecs.checkpoint import CheckpointError, hub_ids, read_card, save
-from audiotok.codecs.load import load, load_once
+from audiotok.codecs.load import load, load_in_backend, load_once
 from audiotok.codecs.models.speech import Speech
 from audiotok.lm.file import load_model
 from audiotok.nn.device import DeviceError, usable_device
@@ -169,3 +169,8 @@ def test_every_source_that_others_know_is_listed():
     for part in ("encodec", "dac"):
         for name, source in find("codecs", part).sources.items():
             assert source.copy or name == "dac_44khz_16kbps"
+
+
+def test_a_codec_is_loaded_once_however_it_is_asked_for():
+    assert load_once("speech", "cpu") is load_in_backend("speech", "cpu", "torch")
+    assert load_once("speech", "cpu") is load_once("speech", "cpu", "float32")

@@ -365,7 +365,7 @@ def test_every_worker_has_the_weights_of_the_build(tmp_path: Path):
     """The checkpoint at the path is another by the time that workers load it."""
     path = tmp_path / "codec.safetensors"
     shutil.copyfile(small(), path)
-    load_in_backend(str(path), "cpu", "torch")  # loaded once a process, and kept
+    load_once(str(path), "cpu")  # loaded once a process, and kept
     torch.manual_seed(5)
     model = load(small())
     for weight in model.parameters():
