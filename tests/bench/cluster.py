@@ -1,11 +1,15 @@
 """Speed of the driver of a build, and of one-core nodes of Ray beside local processes.
 
     python tests/bench/cluster.py driver [--rows 10000 100000 1000000]
+    python tests/bench/cluster.py simulate [--workers 64 512] [--sleep 0.11] [--json FILE]
     python tests/bench/cluster.py nodes [--seconds 1200] [--rounds 3] [--nodes 2]
     python tests/bench/cluster.py archives [--seconds 2400]
 
 `driver`: microseconds and memory of the driver for each recording of a table, with workers that
-answer at once: what it costs to list, hand out, put in order and commit. `nodes`: the same
+answer at once: what it costs to list, hand out, put in order and commit. `simulate`: a build with
+so many workers that sleep for a recording's time in the place of encoding it, beside what the model
+of docs/guides/cluster.md says: workers over their time, but no more than the driver can take, whose
+cost is measured just before. `nodes`: the same
 recordings with so many local processes, and with a Ray cluster of so many nodes of one CPU on the
 same cores, in turns; the fastest round of each counts. `archives`: seconds to the first commit, and
 the driver's memory, of tar files that cannot be read in place. Each build is a process of its own.
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import resource
 import subprocess
@@ -23,11 +28,15 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from clips import ROOT, commit, machine
 
 from audiotok.corpus.build import build
 from audiotok.corpus.build import run as running
@@ -42,11 +51,14 @@ STORE = 100_000_000  # bytes of the object store of a node
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("what", choices=["driver", "nodes", "archives", "rows"])
+    options.add_argument("what", choices=["driver", "simulate", "nodes", "archives", "rows"])
     options.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     options.add_argument("--seconds", type=float, default=1200)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--nodes", type=int, default=2)
+    options.add_argument("--workers", type=int, nargs="+", default=[64, 512])
+    options.add_argument("--sleep", type=float, default=0.11, help="seconds for a recording")
+    options.add_argument("--json", type=Path, help="file to write the results of simulate to")
     options.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.what == "rows":
@@ -58,6 +70,8 @@ def main() -> None:
             for count in chosen.rows:
                 command = [sys.executable, __file__, "rows", "--rows", str(count)]
                 subprocess.run([*command, "--folder", str(folder / str(count))], check=True)
+        elif chosen.what == "simulate":
+            simulate(folder, chosen)
         elif chosen.what == "nodes":
             nodes(folder, chosen)
         else:
@@ -105,25 +119,133 @@ class _Instant(BuildExecutor):
         return Pool(_Workers(), tasks, work).events()
 
 
-def rows(count: int, folder: Path) -> None:
-    """Build a table of so many rows, and print what each costs."""
+def listed(count: int, folder: Path) -> str:
+    """Write a table of so many rows, and return its path."""
     folder.mkdir()
     with (folder / "list.tsv").open("w") as file:
         file.write("path\ttext\tspeaker\n")
         for i in range(count):
             file.write(f"audio/{i // 1000:05d}/{i:08d}.flac\tsaid {i}\ts{i % 97}\n")
+    return str(folder / "list.tsv")
+
+
+def timed(listing: str, out: Path, engine: type[BuildExecutor]) -> float:
+    """Return the seconds of a build of a table by an executor of this file."""
     find = running.find
-    running.find = lambda family, name: _Instant if name == "instant" else find(family, name)
-    before = resource.getrusage(resource.RUSAGE_SELF)
+    running.find = lambda family, name: engine if name == "given" else find(family, name)
     began = time.perf_counter()
-    build(str(folder / "list.tsv"), folder / "out", Work("speech"), engine="instant", limit=1 << 26)
-    took, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
+    try:
+        build(listing, out, Work("speech"), engine="given", limit=1 << 26)
+    finally:
+        running.find = find
+    return time.perf_counter() - began
+
+
+def rows(count: int, folder: Path) -> None:
+    """Build a table of so many rows, and print what each costs."""
+    listing = listed(count, folder)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    took = timed(listing, folder / "out", _Instant)
+    used = resource.getrusage(resource.RUSAGE_SELF)
     cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
     print(
         f"{count:9,} rows: {1e6 * took / count:6.1f} us a row, {1e6 * cpu / count:6.1f} us of CPU, "
         f"{used.ru_maxrss / 1024:6.0f} MB at most",
         flush=True,
     )
+
+
+# -- workers that sleep ----------------------------------------------------------------------------
+
+
+class _Sleeper(_Worker):
+    """A worker that takes its time for each recording, one after the other."""
+
+    def __init__(self, sleep: float) -> None:
+        super().__init__()
+        self.sleep = sleep
+        self.free = 0.0  # time at which it has done all that it was given
+        self.due: deque[tuple[float, Outcome]] = deque()
+
+    def give(self, tasks: Sequence[Sent]) -> None:
+        for number, _ in tasks:
+            self.free = max(self.free, time.perf_counter()) + self.sleep
+            outcome = self.outcome(number)
+            # As a worker that encodes says how long it took, so that it is given enough in advance.
+            outcome = replace(outcome, coded=replace(outcome.coded, busy=self.sleep))
+            self.due.append((self.free, outcome))
+
+    def receive(self) -> list[tuple[str, object]]:
+        now = time.perf_counter()
+        while self.due and self.due[0][0] <= now:
+            self.messages.append(("done", self.due.popleft()[1]))
+        return super().receive()
+
+    @property
+    def next(self) -> float:
+        """Time of its next message; infinite if it has nothing to do."""
+        if self.messages:
+            return 0.0
+        return self.due[0][0] if self.due else math.inf
+
+
+class _Sleepers(_Workers):
+    def __init__(self, count: int, sleep: float) -> None:
+        self.count = count
+        self.sleep = sleep
+
+    def wanted(self) -> int:
+        return self.count
+
+    def start(self) -> WorkerHandle:
+        return _Sleeper(self.sleep)
+
+    def wait(self, handles: Sequence[WorkerHandle], seconds: float) -> Sequence[WorkerHandle]:
+        sleepers = [each for each in handles if isinstance(each, _Sleeper)]
+        first = min(each.next for each in sleepers)
+        time.sleep(max(0.0, min(seconds, first - time.perf_counter())))
+        now = time.perf_counter()
+        return [each for each in sleepers if each.next <= now]
+
+
+def simulate(folder: Path, chosen: argparse.Namespace) -> None:
+    """Compare builds with workers that sleep with the model of the guide."""
+    count, scores = chosen.rows[0], {}
+    cost = timed(listed(count, folder / "cost"), folder / "cost" / "out", _Instant) / count
+    print(f"driver: {1e6 * cost:.0f} us a recording")
+    for workers in chosen.workers:
+
+        class Cluster(BuildExecutor):
+            size = workers
+
+            def run(
+                self, work: Work, tasks: Iterator[Task | None], workers: int
+            ) -> Iterator[Event]:
+                return Pool(_Sleepers(self.size, chosen.sleep), tasks, work).events()
+
+        place = folder / str(workers)
+        total = max(count, 100 * workers)
+        rate = total / timed(listed(total, place), place / "out", Cluster)
+        model = min(workers / chosen.sleep, 1 / cost)
+        print(f"{workers} workers: {rate:.0f} recordings a second, {model:.0f} by the model")
+        scores[f"{workers} workers"] = {
+            "recordings a second": rate,
+            "by the model": model,
+            "ratio": rate / model,
+            "hours of audio an hour": rate * SECONDS,
+            "driver, us a recording": 1e6 * cost,
+        }
+    if chosen.json:
+        words = " ".join(Path(word).name for word in sys.argv[1:])
+        about = {
+            "command": f"python tests/bench/cluster.py {words}",
+            "machine": f"{machine()}, shared with other work",
+            "date": datetime.now(timezone.utc).date().isoformat(),
+            "commit": commit(ROOT),
+            "unit": f"recordings of {SECONDS} s, of which a worker takes {chosen.sleep} s for each",
+            "scores": scores,
+        }
+        chosen.json.write_text(json.dumps(about, indent=1) + "\n", "utf-8")
 
 
 # -- nodes -----------------------------------------------------------------------------------------
