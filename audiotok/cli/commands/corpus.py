@@ -47,7 +47,7 @@ def build(
         str,
         typer.Option(
             help="Kind of listing: auto, folder, table (tsv, csv, jsonl), kaldi, lhotse, "
-            "webdataset, huggingface (hf:NAME@SPLIT), parquet."
+            "webdataset, huggingface (hf:NAME@SPLIT), parquet, shar."
         ),
     ] = "auto",
     audio: Annotated[
