@@ -150,7 +150,8 @@ def is_path(name_or_path: str | Path) -> bool:
 def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
     """Return a codec's properties as plain data: name, rates, codebooks, size, weights.
 
-    `name` to `latency_ms` need no weights; `weights` is the path of the local weights, and
+    `name` to `latency_ms` need no weights; `parameters` are those that gradients learn, as authors
+    count them, and `entries` the values in codebooks; `weights` is the path of the local weights, and
     `fingerprint`, `decoder_fingerprint` and `card` are theirs.
 
     Args:
@@ -178,7 +179,9 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
         "codebooks": codec.codebooks,
         "sizes": list(codec.sizes),
         "kbps": round(codec.kbps, 4),
-        "parameters": codec.parameters_total,
+        "parameters": codec.parameters_trained,
+        "entries": codec.codebook_values,
+        "decodes": codec.decodes,
         "causal": codec.causal,
         "latency_ms": round(1000 * codec.latency, 2) if codec.causal else None,
         "weights": "its own" if own else str(path) if path else None,

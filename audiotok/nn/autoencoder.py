@@ -21,6 +21,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Latent, Wave
 from audiotok.nn.layers.base import Layer, State
+from audiotok.nn.layers.no_decoder import NoDecoder
 from audiotok.nn.quantizers.base import Quantized, Quantizer
 
 
@@ -45,7 +46,7 @@ class Network(nn.Module):
             do that mirror the last samples or have a long look-ahead.
         encoder: layer from waves to latents, one latent per frame.
         quantizer: quantizer from latents to codes and back.
-        decoder: layer from latents to waves.
+        decoder: layer from latents to waves; `NoDecoder` of a network that only encodes.
     """
 
     frame_size: int
@@ -156,6 +157,11 @@ class Network(nn.Module):
         """Frames to drop at the start, which the zeros of `start_padding` produce."""
         return 1 if self.look_ahead else 0
 
+    @property
+    def decodes(self) -> bool:
+        """Whether there is a decoder."""
+        return not isinstance(self.decoder, NoDecoder)
+
     # -- receptive field and delay -----------------------------------------------------------------
 
     def ends(self) -> tuple[Layer, Layer]:
@@ -189,7 +195,8 @@ class Network(nn.Module):
     def delay(self) -> float:
         """Most samples by which decoding lags behind the arrival of audio; inf if unbounded."""
         if self.causal:
-            return self.first_frames * self.frame_size + 2 * self.look_ahead
+            lags = 2 if self.decodes else 1  # the encoder by its look-ahead, the decoder by as much
+            return self.first_frames * self.frame_size + lags * self.look_ahead
         if not self.constant_memory:
             return math.inf
 

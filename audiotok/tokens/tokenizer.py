@@ -35,6 +35,10 @@ class WrongTokensError(Error, ValueError):
     """Error of tokens that are of another codec, or of other weights of the same codec."""
 
 
+class NoDecoderError(Error, ValueError):
+    """Error of tokens that are to be decoded by a tokenizer that has no decoder."""
+
+
 @cache
 def warn_mixing_down(channels: int) -> None:
     """Warn that channels are mixed down; only once for each number of channels."""
@@ -73,6 +77,7 @@ class Tokenizer:
         former_fingerprints: older fingerprints, whose tokens have the same codes.
         semantic_codebooks: number of codebooks, from the first, that are distilled from a teacher
             of what is said (`Tokens.semantic`); 0 if none is.
+        decodes: whether it has a decoder of its own.
     """
 
     name: str
@@ -81,6 +86,7 @@ class Tokenizer:
     channels: int
     former_fingerprints: tuple[str, ...] = ()
     semantic_codebooks: int = 0
+    decodes: bool = True
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -124,10 +130,22 @@ class Tokenizer:
     def facts(self) -> str:
         """Return name, rates, codebooks and latency in one line."""
         waits = f"latency {1000 * self.latency:.0f} ms" if self.latency < math.inf else "no stream"
+        ends = "" if self.decodes else ", no decoder"
         return (
             f"{self.name}: {self.sample_rate} Hz, {float(self.frame_rate):g} frames/s, "
-            f"{self.codebooks} codebooks, {self.kbps:.2f} kbps, {waits}"
+            f"{self.codebooks} codebooks, {self.kbps:.2f} kbps, {waits}{ends}"
         )
+
+    def check_decodes(self) -> None:
+        """Raise unless this tokenizer has a decoder.
+
+        Raises:
+            NoDecoderError: it has none.
+        """
+        if not self.decodes:
+            raise NoDecoderError(
+                f"{self.name}: a tokenizer without a decoder; name one that takes its tokens"
+            )
 
     def kept(self, codebooks: int | None) -> int:
         """Return the number of codebooks to use, checked; all of them if None.

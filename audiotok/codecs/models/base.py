@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from audiotok._platform.errors import InputTypeError
 from audiotok.audio.coerce import Recording, to_audio
@@ -123,9 +124,11 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
             TypeError: neither tokens nor codes.
             ValueError: codes of another shape or type, or that their codebook does not have.
             WrongTokensError: another codec's, or other weights'.
+            NoDecoderError: it has no decoder.
         """
         from audiotok.audio.audio import Audio
 
+        self.check_decodes()
         tokens = self.to_tokens(tokens, samples=samples)
         audio = self.decode_batch([tokens], group=1)[0]
         if not original_rate or tokens.original_rate == self.sample_rate:
@@ -185,9 +188,11 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
 
         Raises:
             WrongTokensError: another codec's, or other weights'.
+            NoDecoderError: it has no decoder.
         """
         from audiotok.audio.audio import Audio
 
+        self.check_decodes()
         group = group or self._group()
         batch = [self.to_tokens(tokens) for tokens in batch]
         audios: list[Audio | None] = [None] * len(batch)
@@ -230,6 +235,26 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         """Number of learnt values: parameters, and the entries that codebooks keep as buffers."""
         entries = [b for n, b in self.named_buffers() if n.endswith(".entries")]
         return sum(p.numel() for p in [*self.parameters(), *entries])
+
+    @property
+    def parameters_trained(self) -> int:
+        """Number of values that are learnt by gradient, as authors count them.
+
+        Length and direction of a normalised weight count apart; entries that codebooks keep as
+        moving averages do not count (`codebook_values`).
+        """
+        lengths = [
+            len(module.weight)
+            for module in self.weight_normed()
+            if not parametrize.is_parametrized(module, "weight")
+        ]
+        return sum(p.numel() for p in self.parameters()) + sum(map(int, lengths))
+
+    @property
+    def codebook_values(self) -> int:
+        """Number of values in the entries of all codebooks, however they are learnt."""
+        named = [*self.named_parameters(), *self.named_buffers()]
+        return sum(x.numel() for name, x in named if name.endswith(".entries"))
 
     @property
     def fingerprint(self) -> str:
