@@ -34,6 +34,7 @@ FAMILIES = {
     "baselines": "evaluation.baselines",
     "codecs": "codecs.models",
     "commands": "cli.commands",
+    "decoders": "codecs.decoders",
     "discriminators": "training.discriminators",
     "executors": "corpus.build.executors",
     "exporters": "lm.exporters",
@@ -51,6 +52,7 @@ FAMILIES = {
 CONTRACTS = {
     "baselines": ("Baseline", ("process",)),
     "codecs": ("Codec", ()),
+    "decoders": ("Decoder", ()),
     "exporters": ("Exporter", ("suffix", "write")),
     "metrics": ("Metric", ("score",)),
     "patterns": ("Pattern", ("cells", "passes")),

@@ -61,6 +61,7 @@ def save(
         "format": FORMAT,
         "codec": type(codec).name,
         "name": codec.name,
+        "family": "codecs" if codec.encodes else "decoders",
         "config": json.dumps(dataclasses.asdict(codec.config)),
         "card": json.dumps({**codec.card, **(card or {})}),
         "former_fingerprints": json.dumps(codec.former_fingerprints),
@@ -82,7 +83,7 @@ def save(
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
-    """Return what `save` stored beside the weights: codec (its file), name, config and card.
+    """Return what `save` stored beside the weights: codec and family, name, config and card.
 
     Raises:
         CheckpointError: not a file that `save` wrote.
@@ -102,6 +103,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
     try:
         return {
             "codec": metadata["codec"],
+            "family": metadata.get("family", "codecs"),  # older files say nothing of it
             "name": metadata.get("name", metadata["codec"]),  # files from before presets had names
             "config": jsonfile.parse(metadata["config"], "config"),
             "card": jsonfile.parse(metadata["card"], "card"),
@@ -151,8 +153,8 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
     """Return a codec's properties as plain data: name, rates, codebooks, size, weights.
 
     `name` to `latency_ms` need no weights; `parameters` are those that gradients learn, as authors
-    count them, and `entries` the values in codebooks; `weights` is the path of the local weights, and
-    `fingerprint`, `decoder_fingerprint` and `card` are theirs.
+    count them, and `entries` the values in codebooks; `weights` is the path of the local weights,
+    and `fingerprint`, `decoder_fingerprint` and `card` are theirs.
 
     Args:
         name_or_path: as for `load`; nothing is downloaded.
@@ -191,14 +193,14 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
     }
 
 
-def build(name: str) -> Codec:
-    """Build the codec of a known name with new random weights, or with its own.
+def build(name: str, family: str = "codecs") -> Any:
+    """Build the codec or decoder of a known name with new random weights, or with its own.
 
     Raises:
         UnknownPartError: there is no such name.
         ExternalCodecError: the codec of another package cannot be built, or lacks members.
     """
-    kind, config = find_preset("codecs", name)
+    kind, config = find_preset(family, name)
     ours = kind.__module__.startswith("audiotok.")
     codec = kind(config) if ours else external.build_plugin(kind, config)
     codec.name = name
@@ -259,7 +261,7 @@ def _load_own(path: Path, name: str | None) -> Codec:
     """Load a file that `save` wrote."""
     metadata = read_card(path)
     try:
-        kind = find("codecs", metadata["codec"])
+        kind = find(metadata["family"], metadata["codec"])
         codec = kind(kind.config_type(**metadata["config"]))
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: no codec here is built so: {_line(error)}") from None

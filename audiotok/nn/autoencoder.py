@@ -20,8 +20,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Latent, Wave
+from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.base import Layer, State
-from audiotok.nn.layers.no_decoder import NoDecoder
 from audiotok.nn.quantizers.base import Quantized, Quantizer
 
 
@@ -44,9 +44,10 @@ class Network(nn.Module):
         fills_up: whether silence may follow a recording without changing any of its codes. If not,
             the network handles the end itself (`finish_latent`, `finish_wave`), as published codecs
             do that mirror the last samples or have a long look-ahead.
-        encoder: layer from waves to latents, one latent per frame.
+        encoder: layer from waves to latents, one latent per frame; `Absent` of a network that only
+            decodes.
         quantizer: quantizer from latents to codes and back.
-        decoder: layer from latents to waves; `NoDecoder` of a network that only encodes.
+        decoder: layer from latents to waves; `Absent` of a network that only encodes.
     """
 
     frame_size: int
@@ -158,9 +159,14 @@ class Network(nn.Module):
         return 1 if self.look_ahead else 0
 
     @property
+    def encodes(self) -> bool:
+        """Whether there is an encoder."""
+        return not isinstance(self.encoder, Absent)
+
+    @property
     def decodes(self) -> bool:
         """Whether there is a decoder."""
-        return not isinstance(self.decoder, NoDecoder)
+        return not isinstance(self.decoder, Absent)
 
     # -- receptive field and delay -----------------------------------------------------------------
 

@@ -39,6 +39,10 @@ class NoDecoderError(Error, ValueError):
     """Error of tokens that are to be decoded by a tokenizer that has no decoder."""
 
 
+class NoEncoderError(Error, ValueError):
+    """Error of audio that is to be encoded by a decoder that stands alone."""
+
+
 @cache
 def warn_mixing_down(channels: int) -> None:
     """Warn that channels are mixed down; only once for each number of channels."""
@@ -135,6 +139,14 @@ class Tokenizer:
             f"{self.name}: {self.sample_rate} Hz, {float(self.frame_rate):g} frames/s, "
             f"{self.codebooks} codebooks, {self.kbps:.2f} kbps, {waits}{ends}"
         )
+
+    def decoded_samples(self, samples: int) -> int:
+        """Return the length at `sample_rate` of what a recording decodes to.
+
+        Args:
+            samples: its length at the rate of its tokens.
+        """
+        return samples
 
     def check_decodes(self) -> None:
         """Raise unless this tokenizer has a decoder.

@@ -12,12 +12,14 @@ from audiotok.cli import console as show
 from audiotok.cli.commands.base import (
     Backend,
     Codebooks,
+    DecoderName,
     Device,
     Force,
     Jobs,
     Json,
     Out,
     Paths,
+    Seed,
     Threads,
     checked,
     limit_threads,
@@ -37,6 +39,8 @@ def decode(
             "Default: the tokens' own."
         ),
     ] = None,
+    decoder: DecoderName = None,
+    seed: Seed = 0,
     codebooks: Codebooks = None,
     rate: Annotated[
         Literal["codec", "original"],
@@ -58,9 +62,10 @@ def decode(
     Examples:
       audiotok decode talk.tok -o talk.wav
       audiotok decode tokens/ -o decoded/ --format flac --codebooks 4
+      audiotok decode talk.tok -o talk.wav --decoder griffin_lim
     """
     from audiotok.audio.writer import FORMATS
-    from audiotok.cli.jobs import codec_for, decoder, tokenizer
+    from audiotok.cli import jobs as work
     from audiotok.codecs.load import choose_backend
     from audiotok.runtime.batch.plan import plan
     from audiotok.runtime.batch.processes import imports_of
@@ -73,7 +78,10 @@ def decode(
     if codebooks is not None and codebooks < 1:
         raise show.UsageError(f"--codebooks {codebooks}: there is at least 1")
     limit_threads(threads)
-    if jobs > 1 and backend is None:  # here, and not in each worker
+    apart = {"decoder": decoder, "seed": seed}
+    if decoder is not None and (codec, backend) != (None, None):
+        raise show.UsageError("--decoder is in the place of --codec, and runs in torch")
+    if jobs > 1 and backend is None and decoder is None:  # here, and not in each worker
         choose_backend(codec or "speech", device)
     planned = plan(paths, out, suffixes=[".tok"], suffix=suffix, makes=FORMATS)
     options: dict[str, Any] = {"codebooks": codebooks, "original_rate": rate == "original"}
@@ -84,11 +92,12 @@ def decode(
     def done(source: Path, target: Path) -> bool:
         if force or not target.exists():
             return False
-        return is_decoded(codec_for(source, codec, own_device, backend), source, target, **options)
+        model = work.codec_for(source, codec, own_device, backend, **apart)
+        return is_decoded(model, source, target, **options)
 
     if codec is not None:
-        checked(tokenizer(codec, device, backend, jobs), codebooks)
-    build = partial(decoder, codec, device, backend, force=force, **options)
-    imports = imports_of(backend)
+        checked(work.tokenizer(codec, device, backend, jobs), codebooks)
+    build = partial(work.decoder, codec, device, backend, **apart, force=force, **options)
+    imports = imports_of(backend if decoder is None else "torch")
     report = run(build, planned, done=done, jobs=jobs, verb="decoding", imports=imports)
     reported(report, "decoded", as_json)

@@ -205,7 +205,8 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
             waves = self._waves(rows, group)
             for i, run in groupby(zip(members, waves, strict=True), key=lambda pair: pair[0][0]):
                 wave = torch.cat([wave for _, wave in run])
-                audios[i] = Audio(wave[:, : batch[i].samples], self.sample_rate)
+                length = self.decoded_samples(batch[i].samples)
+                audios[i] = Audio(wave[:, :length], self.sample_rate)
         return [audio for audio in audios if audio is not None]
 
     def _channels(self, audio: Audio, split: bool) -> Audio:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from audiotok.codecs.models.base import Codec
+from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.centred_mel import CentredMel
-from audiotok.nn.layers.no_decoder import NoDecoder
 from audiotok.nn.quantizers.uniform import Uniform
 
 
@@ -66,4 +66,4 @@ class Dmel(Codec):
         self.quantizer = Uniform(
             config.bands, levels=config.levels, low=config.quietest, high=config.loudest
         )
-        self.decoder = NoDecoder(config.frame_size)
+        self.decoder = Absent("decoder", config.frame_size)

@@ -53,7 +53,7 @@ class CentredMel(Layer):
         super().__init__()
         self.consumes = hop
         self.hop = hop
-        self.half = fft // 2
+        self.margin = fft // 2
         self.window = window
         self.floor = floor
         bank = torch.from_numpy(slaney_bank(rate, fft, bands, low, high)).T.contiguous()
@@ -69,11 +69,11 @@ class CentredMel(Layer):
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Layer.step`; the frames whose windows are complete."""
         samples, begun = self._joined(x, state)
-        if not begun and samples.shape[1] <= self.half:
+        if not begun and samples.shape[1] <= self.margin:
             return x.new_zeros(len(x), self.bank.shape[1], 0), (samples, state[1])
         if not begun:
-            samples = torch.cat([samples[:, 1 : self.half + 1].flip(1), samples], 1)
-        count = max(0, (samples.shape[1] - 2 * self.half) // self.hop + 1)
+            samples = torch.cat([samples[:, 1 : self.margin + 1].flip(1), samples], 1)
+        count = max(0, (samples.shape[1] - 2 * self.margin) // self.hop + 1)
         return self._spectra(samples, count), (
             samples[:, count * self.hop :],
             torch.ones_like(state[1]),
@@ -84,11 +84,11 @@ class CentredMel(Layer):
         samples, begun = self._joined(x, state)
         if not begun:
             count = -(-samples.shape[1] // self.hop)
-            samples = F.pad(samples, (0, max(0, self.half + 1 - samples.shape[1])))
-            samples = torch.cat([samples[:, 1 : self.half + 1].flip(1), samples], 1)
+            samples = F.pad(samples, (0, max(0, self.margin + 1 - samples.shape[1])))
+            samples = torch.cat([samples[:, 1 : self.margin + 1].flip(1), samples], 1)
         else:
-            count = -(-(samples.shape[1] - self.half) // self.hop)
-        end = samples[:, -self.half - 1 : -1].flip(1)
+            count = -(-(samples.shape[1] - self.margin) // self.hop)
+        end = samples[:, -self.margin - 1 : -1].flip(1)
         return self._spectra(torch.cat([samples, end], 1), count)
 
     def forward(self, x: Features) -> Output:
@@ -97,7 +97,7 @@ class CentredMel(Layer):
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; the window of each frame."""
-        return first * self.hop - self.half, last * self.hop + self.half - 1
+        return first * self.hop - self.margin, last * self.hop + self.margin - 1
 
     def _joined(self, x: Features, state: Any) -> tuple[Tensor, bool]:
         """Return the samples `[b t]` at hand, and whether the first are mirrored already."""
@@ -107,8 +107,8 @@ class CentredMel(Layer):
         """Return the features `[b bands f]` of the first windows in samples `[b t]`."""
         if not count:
             return samples.new_zeros(len(samples), self.bank.shape[1], 0)
-        window = hann(self.window, samples.device, fft=2 * self.half)
-        frames = samples.unfold(1, 2 * self.half, self.hop)[:, :count] * window
+        window = hann(self.window, samples.device, fft=2 * self.margin)
+        frames = samples.unfold(1, 2 * self.margin, self.hop)[:, :count] * window
         bins = torch.fft.rfft(frames)
         magnitude = (bins.real.square() + bins.imag.square()).clamp(min=self.floor).sqrt()
         return (magnitude @ self.bank).clamp(min=self.floor).log10().transpose(1, 2)
