@@ -160,12 +160,12 @@ class Network(nn.Module):
 
     @property
     def encodes(self) -> bool:
-        """Whether there is an encoder."""
+        """True if there is an encoder."""
         return not isinstance(self.encoder, Absent)
 
     @property
     def decodes(self) -> bool:
-        """Whether there is a decoder."""
+        """True if there is a decoder."""
         return not isinstance(self.decoder, Absent)
 
     # -- receptive field and delay -----------------------------------------------------------------
@@ -201,7 +201,7 @@ class Network(nn.Module):
     def delay(self) -> float:
         """Most samples by which decoding lags behind the arrival of audio; inf if unbounded."""
         if self.causal:
-            lags = 2 if self.decodes else 1  # the encoder by its look-ahead, the decoder by as much
+            lags = 2 if self.decodes else 1  # encoder and decoder, by the look-ahead each
             return self.first_frames * self.frame_size + lags * self.look_ahead
         if not self.constant_memory:
             return math.inf

@@ -81,7 +81,6 @@ class Tokenizer:
         former_fingerprints: older fingerprints, whose tokens have the same codes.
         semantic_codebooks: number of codebooks, from the first, that are distilled from a teacher
             of what is said (`Tokens.semantic`); 0 if none is.
-        decodes: whether it has a decoder of its own.
     """
 
     name: str
@@ -90,7 +89,6 @@ class Tokenizer:
     channels: int
     former_fingerprints: tuple[str, ...] = ()
     semantic_codebooks: int = 0
-    decodes: bool = True
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -110,6 +108,11 @@ class Tokenizer:
     def decoder_fingerprint(self) -> str:
         """16 hexadecimal digits that identify the weights of the decoder."""
         raise NotImplementedError
+
+    @property
+    def decodes(self) -> bool:
+        """True if it has a decoder of its own."""
+        return True
 
     @property
     def codebooks(self) -> int:

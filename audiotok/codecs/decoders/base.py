@@ -45,14 +45,17 @@ class Source:
 class SourceTokenizer(Tokenizer):
     """Tokenizer that only says what its tokens are."""
 
-    decodes = False
-
     def __init__(self, source: Source) -> None:
         self.name = source.codec
         self.sample_rate = source.sample_rate
         self.frame_size = source.frame_size
         self.channels = 1
         self._source = source
+
+    @property
+    def decodes(self) -> bool:
+        """See `Tokenizer.decodes`."""
+        return False
 
     @property
     def sizes(self) -> tuple[int, ...]:

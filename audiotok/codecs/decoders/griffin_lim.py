@@ -9,6 +9,7 @@ Source: Griffin & Lim 1984 (doi 10.1109/TASSP.1984.1164317), with the momentum o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -76,7 +77,7 @@ class GriffinLim(Decoder):
 
     name = "griffin_lim"
     config_type = Config
-    presets: ClassVar[dict[str, Config]] = {
+    presets: ClassVar[Mapping[str, Config]] = {
         "griffin_lim_40hz": Config(),
         "griffin_lim_80hz": Config(frame_size=200),
     }

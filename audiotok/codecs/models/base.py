@@ -244,12 +244,9 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         Length and direction of a normalised weight count apart; entries that codebooks keep as
         moving averages do not count (`codebook_values`).
         """
-        lengths = [
-            len(module.weight)
-            for module in self.weight_normed()
-            if not parametrize.is_parametrized(module, "weight")
-        ]
-        return sum(p.numel() for p in self.parameters()) + sum(map(int, lengths))
+        plain = (m for m in self.weight_normed() if not parametrize.is_parametrized(m, "weight"))
+        lengths = sum(int(module.get_parameter("weight").shape[0]) for module in plain)
+        return sum(p.numel() for p in self.parameters()) + lengths
 
     @property
     def codebook_values(self) -> int:

@@ -11,6 +11,7 @@ Source: Bai et al. 2024, arXiv:2407.15835; the front end as in Apple's package d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,7 +42,7 @@ class Dmel(Codec):
 
     name = "dmel"
     config_type = Config
-    presets: ClassVar[dict[str, Config]] = {
+    presets: ClassVar[Mapping[str, Config]] = {
         "dmel_40hz": Config(),
         "dmel_80hz": Config(frame_size=200),
     }

@@ -19,16 +19,16 @@ class CentredMel(Layer):
     """Front end from waves `[b 1 t]` to decimal logarithms of mel magnitudes `[b bands f]`.
 
         samples   mirrored |....hop....|....hop....|....hop....| mirrored
-        frame 0   \\_______fft_______/
-        frame 1               \\_______fft_______/
+        frame 0   \\______window_____/
+        frame 1               \\______window_____/
 
     A frame begun counts as one. A recording too short to be mirrored is filled up with zeros.
 
     Args:
         rate: Hz.
         hop: samples per frame.
-        window: samples of the Hann window, centred in the transform.
-        fft: samples of the transform.
+        window: samples of the Hann window, an even number.
+        fft: samples of the transform, in which the window is centred.
         bands: number of filters of Slaney's mel scale, each divided by its width.
         low: lowest frequency in Hz.
         high: highest frequency in Hz.
@@ -53,8 +53,8 @@ class CentredMel(Layer):
         super().__init__()
         self.consumes = hop
         self.hop = hop
-        self.margin = fft // 2
-        self.window = window
+        self.margin = window // 2
+        self.fft = fft
         self.floor = floor
         bank = torch.from_numpy(slaney_bank(rate, fft, bands, low, high)).T.contiguous()
         self.register_buffer("bank", bank, persistent=False)
@@ -97,7 +97,8 @@ class CentredMel(Layer):
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; the window of each frame."""
-        return first * self.hop - self.margin, last * self.hop + self.margin - 1
+        # The first sample of a window counts nothing.
+        return first * self.hop - self.margin + 1, last * self.hop + self.margin - 1
 
     def _joined(self, x: Features, state: Any) -> tuple[Tensor, bool]:
         """Return the samples `[b t]` at hand, and whether the first are mirrored already."""
@@ -107,9 +108,10 @@ class CentredMel(Layer):
         """Return the features `[b bands f]` of the first windows in samples `[b t]`."""
         if not count:
             return samples.new_zeros(len(samples), self.bank.shape[1], 0)
-        window = hann(self.window, samples.device, fft=2 * self.margin)
-        frames = samples.unfold(1, 2 * self.margin, self.hop)[:, :count] * window
-        bins = torch.fft.rfft(frames)
+        size = 2 * self.margin
+        frames = samples.unfold(1, size, self.hop)[:, :count] * hann(size, samples.device)
+        around = (self.fft - size) // 2
+        bins = torch.fft.rfft(F.pad(frames, (around, self.fft - size - around)))
         magnitude = (bins.real.square() + bins.imag.square()).clamp(min=self.floor).sqrt()
         return (magnitude @ self.bank).clamp(min=self.floor).log10().transpose(1, 2)
 

@@ -41,7 +41,8 @@ class Uniform(Quantizer):
         step = np.round((high - low) / (levels - 1), 4)
         values = np.array([low + i * step for i in range(levels)])
         self.register_buffer("values", torch.from_numpy(values).float(), persistent=False)
-        self.low, self.high = low, high
+        self.low = low
+        self.high = high
 
     def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
         """See `Quantizer.forward`; there is no loss, and the gradient passes straight through."""
