@@ -12,6 +12,7 @@ from torch import nn
 from audiotok._platform.registry import find, names
 from audiotok.codecs.models import (
     dac,
+    dmel,
     encodec,
     mimi,
     snac,
@@ -87,7 +88,16 @@ SIZES: dict[str, list[Any]] = {
     "snac": [snac.Config(encoder=4, decoder=32, strides=(2, 4, 5), size=64, code_width=4)],
     "vocos": [vocos.Config(encoder=4, decoder=32, blocks=2, codebooks=(1, 3), **TINY)],
 }
-CODECS = [(name, config) for name in names("codecs") for config in SIZES.get(name, [None])]
+TOKENIZERS = [  # without a decoder
+    ("dmel", dmel.Config()),
+    ("dmel", dmel.Config(frame_size=50, window=100, fft=128, bands=10)),
+]
+ALONE = {name for name, _ in TOKENIZERS}
+CODECS = [
+    (name, config)
+    for name in sorted({*names("codecs")} - ALONE)
+    for config in SIZES.get(name, [None])
+]
 
 
 def ready(codec: Codec) -> Codec:
@@ -118,6 +128,6 @@ def made(name: str, config: Any) -> Codec:
     """Return a codec of a name and a configuration, in eval mode, its weights always the same."""
     torch.manual_seed(0)
     codec = find("codecs", name)(config)
-    if name != "speech":
+    if name != "speech" and name not in ALONE:
         spread(codec)
     return ready(codec)

@@ -34,6 +34,7 @@ FAMILIES = {
     "baselines": "evaluation.baselines",
     "codecs": "codecs.models",
     "commands": "cli.commands",
+    "decoders": "codecs.decoders",
     "discriminators": "training.discriminators",
     "executors": "corpus.build.executors",
     "exporters": "lm.exporters",
@@ -51,6 +52,7 @@ FAMILIES = {
 CONTRACTS = {
     "baselines": ("Baseline", ("process",)),
     "codecs": ("Codec", ()),
+    "decoders": ("Decoder", ()),
     "exporters": ("Exporter", ("suffix", "write")),
     "metrics": ("Metric", ("score",)),
     "patterns": ("Pattern", ("cells", "passes")),
@@ -94,9 +96,7 @@ def shipped(family: str) -> list[str]:
 
 
 def find(family: str, name: str) -> type[Any]:
-    """Return the class of the part `name` of `family`: `split_rvq` gives `SplitRvq`.
-
-    Only the part asked for is imported.
+    """Import no part but `name` of `family`, and return its class: `split_rvq` gives `SplitRvq`.
 
     Raises:
         UnknownPartError: no such part; the message lists the known ones and the nearest.
@@ -201,8 +201,7 @@ def _entry_points(family: str) -> dict[str, list[EntryPoint]]:
         for point in entry_points(group=f"audiotok.{family}"):
             points.setdefault(point.name, []).append(point)
     except Exception as error:  # one damaged file of any installed package spoils the whole list
-        text = "no plug-ins: the entry points of a package are damaged: %s"
-        log.warning(text, in_one_line(error))
+        log.warning("no plug-ins: a package's entry points are damaged: %s", in_one_line(error))
     return points
 
 

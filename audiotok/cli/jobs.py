@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import has_preset
 from audiotok.codecs.catalogue import shipped_codec
-from audiotok.codecs.load import load_in_backend
+from audiotok.codecs.load import load_decoder, load_in_backend
 from audiotok.runtime.batch.workers import Job
 from audiotok.runtime.exported import is_exported
 from audiotok.runtime.files import decode_file, encode_file
@@ -63,6 +64,9 @@ def decoder(
     device: str,
     backend: str | None = None,
     precision: Precision = "float32",
+    *,
+    decoder: str | None = None,
+    seed: int = 0,
     **options: Any,
 ) -> Job:
     """Return the job of decoding a file.
@@ -72,11 +76,13 @@ def decoder(
         device: as for `load_in_backend`.
         backend: as for `load_in_backend`.
         precision: as for `load`.
+        decoder: name or checkpoint of a decoder apart from the codec; None for the codec's own.
+        seed: seed of such a decoder.
         options: as for `decode_file`.
     """
 
     def decode(source: Path, target: Path) -> dict[str, Any]:
-        model = codec_for(source, codec, device, backend, precision)
+        model = codec_for(source, codec, device, backend, precision, decoder=decoder, seed=seed)
         return decode_file(model, source, target, **options).row()
 
     return decode
@@ -88,8 +94,11 @@ def codec_for(
     device: str,
     backend: str | None = None,
     precision: Precision = "float32",
+    *,
+    decoder: str | None = None,
+    seed: int = 0,
 ) -> RunnableCodec[Any]:
-    """Return the codec that decodes a .tok file; it is loaded once a process.
+    """Return the codec or decoder that decodes a .tok file; it is loaded once a process.
 
     Args:
         tokens: the file.
@@ -97,10 +106,15 @@ def codec_for(
         device: as for `load_in_backend`.
         backend: as for `load_in_backend`.
         precision: as for `load`.
+        decoder: name or checkpoint of a decoder apart from the codec; None for the codec's own.
+        seed: seed of such a decoder.
 
     Raises:
         ValueError: the codec is unknown, or as `load_in_backend`.
     """
+    if decoder is not None:
+        with TokenReader(tokens) as reader:
+            return decoder_once(decoder, reader.header.codec, device, seed)
     if codec is None:
         with TokenReader(tokens) as reader:
             codec = reader.header.codec
@@ -119,3 +133,9 @@ def _known(name: str) -> bool:
         return has_preset("codecs", name)
     except ImportError:
         return False
+
+
+@cache
+def decoder_once(name: str, source: str, device: str, seed: int) -> RunnableCodec[Any]:
+    """Return a decoder of a tokenizer's tokens, the same instance throughout this process."""
+    return load_decoder(name, source=source, device=device).conditioned(seed=seed)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 from audiotok._platform import jsonfile
 from audiotok._platform.registry import find, find_preset, has_preset, parts
@@ -30,6 +31,8 @@ from audiotok.nn.pretrained.state_dicts import StateDictError, Weights
 log = logging.getLogger("audiotok")
 
 FORMAT = "audiotok 1"
+SCALE = ":scale"  # end of the name of the scales of rows
+LARGE = 1 << 16  # values in a matrix from which on 8 bits are worth it
 
 
 def save(
@@ -48,7 +51,8 @@ def save(
             codec was loaded from, or in their place.
         dtype: type of the weights in the file. Half precision is for weights of one's own, saved
             before they are used; published weights need float32 to give the codes that they are
-            known for.
+            known for. With `torch.int8` large matrices are integers with a scale for each row,
+            and all else is of half precision.
 
     Raises:
         CheckpointError: a weight is NaN or infinite, or becomes so in `dtype`, or the codec is
@@ -61,14 +65,14 @@ def save(
         "format": FORMAT,
         "codec": type(codec).name,
         "name": codec.name,
+        "family": "codecs" if codec.encodes else "decoders",
         "config": json.dumps(dataclasses.asdict(codec.config)),
         "card": json.dumps({**codec.card, **(card or {})}),
         "former_fingerprints": json.dumps(codec.former_fingerprints),
     }
-    state = {
-        key: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
-        for key, value in codec.state_dict().items()
-    }
+    state: Weights = {}
+    for key, value in codec.state_dict().items():
+        state |= _stored(key, value.cpu().contiguous(), dtype)
     bad = not_finite(state)
     if bad:
         raise CheckpointError(f"{path}: not written: {bad[0]!r} holds {bad[1]} in {dtype}")
@@ -81,8 +85,52 @@ def save(
         part.unlink(missing_ok=True)
 
 
+def _stored(key: str, value: Tensor, dtype: torch.dtype) -> Weights:
+    """Return a tensor as it is stored, by the names in the file."""
+    if not value.is_floating_point():
+        return {key: value}
+    if dtype != torch.int8:
+        return {key: value.to(dtype)}
+    if value.ndim < 2 or value.numel() < LARGE:
+        return {key: value.half()}
+    integers, scale = rows_in_8_bits(value)
+    return {key: integers, f"{key}{SCALE}": scale}
+
+
+def rows_in_8_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a matrix as integers from -127 to 127, and the scale of each row in half precision.
+
+    The product of the two gives the same integers and scales again.
+
+    Args:
+        weight: `[rows ...]`.
+    """
+    rows = weight.flatten(1)
+    scale = (rows.abs().amax(1) / 127).half().clamp(min=2**-24)
+    integers = (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return integers.view(weight.shape), scale
+
+
+def from_8_bits(integers: Tensor, scale: Tensor) -> Tensor:
+    """Return the matrix of `rows_in_8_bits` as float32."""
+    return (integers.flatten(1) * scale.float()[:, None]).view(integers.shape)
+
+
+def _read_state(path: Path) -> Weights:
+    """Return the weights in a file of `save` as float32."""
+    with safe_open(path, "pt") as file:
+        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return {
+        key: from_8_bits(value, stored[f"{key}{SCALE}"])
+        if f"{key}{SCALE}" in stored
+        else value.float()
+        for key, value in stored.items()
+        if not key.endswith(SCALE)
+    }
+
+
 def read_card(path: str | Path) -> dict[str, Any]:
-    """Return what `save` stored beside the weights: codec (its file), name, config and card.
+    """Return what `save` stored beside the weights: codec and family, name, config and card.
 
     Raises:
         CheckpointError: not a file that `save` wrote.
@@ -102,6 +150,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
     try:
         return {
             "codec": metadata["codec"],
+            "family": metadata.get("family", "codecs"),  # older files say nothing of it
             "name": metadata.get("name", metadata["codec"]),  # files from before presets had names
             "config": jsonfile.parse(metadata["config"], "config"),
             "card": jsonfile.parse(metadata["card"], "card"),
@@ -131,7 +180,8 @@ def is_ours(path: Path) -> bool:
 def weights_of(name: str) -> Path | None:
     """Return the path of the local weights of codec `name`, shipped or in the cache, or None."""
     kind = find_preset("codecs", name)[0]
-    return local_weights(name, kind.sources.get(name), kind.weights_folder)
+    file = kind.shared_weights or name
+    return local_weights(file, kind.sources.get(name), kind.weights_folder)
 
 
 def is_path(name_or_path: str | Path) -> bool:
@@ -150,8 +200,9 @@ def is_path(name_or_path: str | Path) -> bool:
 def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
     """Return a codec's properties as plain data: name, rates, codebooks, size, weights.
 
-    `name` to `latency_ms` need no weights; `weights` is the path of the local weights, and
-    `fingerprint`, `decoder_fingerprint` and `card` are theirs.
+    `name` to `latency_ms` need no weights; `parameters` are those that gradients learn, as authors
+    count them, and `entries` the values in codebooks; `weights` is the path of the local weights,
+    and `fingerprint`, `decoder_fingerprint` and `card` are theirs.
 
     Args:
         name_or_path: as for `load`; nothing is downloaded.
@@ -178,7 +229,9 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
         "codebooks": codec.codebooks,
         "sizes": list(codec.sizes),
         "kbps": round(codec.kbps, 4),
-        "parameters": codec.parameters_total,
+        "parameters": codec.parameters_trained,
+        "entries": codec.codebook_values,
+        "decodes": codec.decodes,
         "causal": codec.causal,
         "latency_ms": round(1000 * codec.latency, 2) if codec.causal else None,
         "weights": "its own" if own else str(path) if path else None,
@@ -188,14 +241,14 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
     }
 
 
-def build(name: str) -> Codec:
-    """Build the codec of a known name with new random weights, or with its own.
+def build(name: str, family: str = "codecs") -> Any:
+    """Build the codec or decoder of a known name with new random weights, or with its own.
 
     Raises:
         UnknownPartError: there is no such name.
         ExternalCodecError: the codec of another package cannot be built, or lacks members.
     """
-    kind, config = find_preset("codecs", name)
+    kind, config = find_preset(family, name)
     ours = kind.__module__.startswith("audiotok.")
     codec = kind(config) if ours else external.build_plugin(kind, config)
     codec.name = name
@@ -256,17 +309,18 @@ def _load_own(path: Path, name: str | None) -> Codec:
     """Load a file that `save` wrote."""
     metadata = read_card(path)
     try:
-        kind = find("codecs", metadata["codec"])
-        codec = kind(kind.config_type(**metadata["config"]))
+        kind = find(metadata["family"], metadata["codec"])
+        config = kind.config_type(**metadata["config"])
+        if kind.shared_weights and name in kind.presets:
+            config, metadata["name"] = kind.presets[name], name
+        codec = kind(config)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: no codec here is built so: {_line(error)}") from None
     equal = [preset for preset, config in kind.presets.items() if config == codec.config]
     codec.name = _checked_name(path, metadata["name"], name, [metadata["name"], *equal])
     codec.former_fingerprints = tuple(metadata["former_fingerprints"])
     codec.card = metadata["card"]
-    with safe_open(path, "pt") as file:
-        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    return _with_weights(codec, state, {}, path)
+    return _with_weights(codec, _read_state(path), {}, path)
 
 
 def _load_external(path: Path, name: str | None) -> Codec:

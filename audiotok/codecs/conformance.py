@@ -3,6 +3,7 @@
 Each check runs the codec through its public interface only, so it holds for a codec that ships, one
 you trained, one with other weights, and one of another package. A check that cannot apply gives the
 reason and is no failure; one that cannot be tried, as the codec lacks what it calls, is no pass.
+Of a tokenizer without a decoder the checks hold for the codes.
 """
 
 from __future__ import annotations
@@ -140,10 +141,11 @@ def _lengths(codec: Codec, audio: Audio) -> str:
         tokens = codec.encode(audio[:n])
         if tokens.frames != -(-n // frame):
             raise PromiseError(f"{n} samples give {tokens.frames} frames, not {-(-n // frame)}")
-        decoded = len(codec.decode(tokens))
+        decoded = len(codec.decode(tokens)) if _decodes(codec) else n
         if decoded != n:
             raise PromiseError(f"{n} samples come back as {decoded}")
-    return f"{len(lengths)} lengths come back exactly"
+    kept = "come back exactly" if _decodes(codec) else "give a frame for each one begun"
+    return f"{len(lengths)} lengths {kept}"
 
 
 def _determinism(codec: Codec, audio: Audio) -> str:
@@ -151,6 +153,8 @@ def _determinism(codec: Codec, audio: Audio) -> str:
     one, other = codec.encode(audio), codec.encode(audio)
     if one != other:
         raise PromiseError(f"{_differing(one, other)} frames differ between two runs")
+    if not _decodes(codec):
+        return "encoding twice gives the same codes"
     if not torch.equal(codec.decode(one).samples, codec.decode(one).samples):
         raise PromiseError("decoding the same codes twice gives two waveforms")
     return "encoding and decoding twice give the same bits"
@@ -164,8 +168,7 @@ def _round_trip(codec: Codec, audio: Audio) -> str:
         tokens.save(path)
         if Tokens.load(path) != tokens:
             raise PromiseError("a token file does not give back its tokens")
-    decoded = codec.decode(tokens).samples
-    if not decoded.isfinite().all():
+    if _decodes(codec) and not codec.decode(tokens).samples.isfinite().all():
         raise PromiseError("decoded samples are not finite")
     first = codec.encode(audio, codebooks=1)
     if first != tokens.first(1):
@@ -182,8 +185,8 @@ def _batch(codec: Codec, audio: Audio) -> str:
         batch = codec.encode_batch(audios, group=group)
         differ = sum(_differing(a, b) for a, b in zip(alone, batch, strict=True))
         _near_ties(differ, sum(a.frames for a in alone), f"in a batch, {group} at a time,")
-    decoded = codec.decode_batch(alone, group=len(audios))
-    for one, tokens in zip(decoded, alone, strict=True):
+    decoded = codec.decode_batch(alone, group=len(audios)) if _decodes(codec) else []
+    for one, tokens in zip(decoded, alone, strict=bool(decoded)):
         _close(one.samples, codec.decode(tokens).samples, "decoded in a batch")
     return f"{len(audios)} unlike lengths side by side: {differ} frames differ from those alone"
 
@@ -194,13 +197,17 @@ def _chunks(codec: Codec, audio: Audio) -> str:
         raise InapplicableError("it says itself that chunks give other codes than the whole")
     tokens, executor = codec.encode(audio), codec.executor
     codes = executor.array(tokens.codes[None])
-    wave, random = codec.decode(tokens).samples.numpy(), np.random.default_rng(0)
+    wave = codec.decode(tokens).samples.numpy() if _decodes(codec) else None
+    random = np.random.default_rng(0)
     for most in (997, 3 * executor.plan.block * codec.frame_size // 2):
-        encoding, decoding = Encoding(executor), Decoding(executor, samples=len(audio))
+        encoding = Encoding(executor)
         pieces = _cut(executor.array(audio.samples), most, random)
         encoded = executor.join([*(encoding.push(x[None]) for x in pieces), encoding.finish()], 2)
         if not np.array_equal(executor.numpy(encoded)[0], tokens.codes):
             raise PromiseError(f"pieces of up to {most} samples give other codes")
+        if wave is None:
+            continue
+        decoding = Decoding(executor, samples=len(audio))
         frames = max(1, most // codec.frame_size)
         pieces = _cut(codes[0], frames, random)
         decoded = executor.join([*(decoding.push(x[None]) for x in pieces), decoding.finish()], 2)
@@ -222,9 +229,10 @@ def _stream(codec: Codec, audio: Audio) -> str:
     codes = executor.numpy(executor.join([*encoded, stream.finish_encode()], 1))
     live = replace(tokens, codes=codes)
     _near_ties(_differing(tokens, live), tokens.frames, "in a stream")
-    decoded = executor.join([stream.decode(tokens), stream.finish_decode()], 1)
-    samples = torch.from_numpy(executor.numpy(decoded)[:, : len(audio)])
-    _close(samples, codec.decode(tokens).samples, "decoded in a stream")
+    if _decodes(codec):
+        decoded = executor.join([stream.decode(tokens), stream.finish_decode()], 1)
+        samples = torch.from_numpy(executor.numpy(decoded)[:, : len(audio)])
+        _close(samples, codec.decode(tokens).samples, "decoded in a stream")
     return f"latency {1000 * codec.latency:.1f} ms; {_differing(tokens, live)} frames differ"
 
 
@@ -310,6 +318,11 @@ USED = {
     "device": ("device", "to"),
 }
 """Other members that a check uses."""
+
+
+def _decodes(codec: Any) -> bool:
+    """Return whether a codec has a decoder; one of another package that does not say so has."""
+    return getattr(codec, "decodes", True)
 
 
 def _is_exported(codec: Any) -> bool:

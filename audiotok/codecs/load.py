@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from audiotok._platform.console import UsageError
 from audiotok._platform.registry import find, presets
 from audiotok._platform.registry import names as parts
+from audiotok.codecs.catalogue import CheckpointError
 from audiotok.codecs.fastest import fastest_backend, shipped_graphs
 from audiotok.nn.pretrained.hub import cache_folder
 from audiotok.runtime.exported import FORMAT, Exported, ExportError, is_exported, read_metadata
@@ -17,6 +18,7 @@ from audiotok.runtime.exported import FORMAT, Exported, ExportError, is_exported
 if TYPE_CHECKING:
     import torch
 
+    from audiotok.codecs.decoders.base import Decoder
     from audiotok.codecs.models.base import Codec
     from audiotok.runtime.backends.base import Precision
     from audiotok.runtime.base import RunnableCodec
@@ -33,7 +35,7 @@ def names(family: str = "codecs") -> list[str]:
     Raises:
         UnknownPartError: there is no such family.
     """
-    return sorted(presets(family)) if family == "codecs" else parts(family)
+    return sorted(presets(family)) if family in ("codecs", "decoders") else parts(family)
 
 
 @overload
@@ -162,6 +164,42 @@ def load(
     data = description.get("data")
     weights = folder / Path(data["file"]).name if data else None
     return Exported(description, kind(files, threads=threads, precision=precision), weights)
+
+
+def load_decoder(
+    name_or_path: str | Path, *, source: str | None = None, device: str | torch.device = "cpu"
+) -> Decoder:
+    """Load a decoder apart from its tokenizer: by name, or by the path of a checkpoint.
+
+    Args:
+        name_or_path: a decoder's name (any of `names("decoders")`), or a checkpoint's path.
+        source: name of the tokenizer, where a decoder is there for several (`"griffin_lim"`); the
+            first of them if None.
+        device: device on which to place it.
+
+    Raises:
+        CheckpointError: no decoder's checkpoint.
+        DeviceError: there is no such device here.
+        UnknownPartError: no such name; the message lists the known ones.
+    """
+    from audiotok.codecs import checkpoint
+    from audiotok.codecs.decoders.base import Decoder
+    from audiotok.nn.device import usable_device
+
+    name = str(name_or_path)
+    if checkpoint.is_path(name_or_path):
+        decoder = checkpoint.load(name_or_path, device=device)
+        if not isinstance(decoder, Decoder):
+            raise CheckpointError(f"{name_or_path}: holds codec {decoder.name!r}, no decoder alone")
+        return decoder
+    if name in parts("decoders"):
+        of_part = [preset for preset, part in presets("decoders").items() if part == name]
+        built = [checkpoint.build(preset, "decoders") for preset in of_part]
+        fitting = [decoder for decoder in built if source in (None, decoder.source.codec)]
+        decoder = (fitting or built)[0]
+    else:
+        decoder = checkpoint.build(name, "decoders")
+    return decoder.eval().requires_grad_(False).to(usable_device(device))
 
 
 def choose_backend(

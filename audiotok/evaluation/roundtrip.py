@@ -26,6 +26,7 @@ def roundtrip(
     source: str | Path,
     out: str | Path,
     *,
+    decoder: RunnableCodec[Any] | None = None,
     codebooks: int | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def roundtrip(
         codec: the codec to use.
         source: audio file to encode; not stdin.
         out: folder of the outputs.
+        decoder: decoder apart from the codec; None for the codec's own.
         codebooks: number of codebooks to use, from the first; None: all.
         force: overwrite outputs that exist.
 
@@ -44,9 +46,11 @@ def roundtrip(
         cover the first minute.
 
     Raises:
+        NoDecoderError: the codec has no decoder, and none is given.
         ValueError: the source cannot be read, or an output exists and `force` is not set.
     """
-    source, out = Path(source), Path(out)
+    source, out, decoder = Path(source), Path(out), decoder or codec
+    decoder.check_decodes()
     if str(source) == "-":
         raise InputError("-: stdin can be read only once; save it to a file first")
     tokens, wav, png = (out / f"{source.stem}{suffix}" for suffix in (".tok", ".wav", ".png"))
@@ -56,8 +60,8 @@ def roundtrip(
         if output.exists() and not force:
             raise InputError(f"{output}: exists already; --force overwrites it")
     encoded = encode_file(codec, source, tokens, codebooks=codebooks, force=force)
-    decoded = decode_file(codec, tokens, wav, force=force)
-    original = Audio.load(source, end=LONGEST).mono().resample(codec.sample_rate)
+    decoded = decode_file(decoder, tokens, wav, force=force)
+    original = Audio.load(source, end=LONGEST).mono().resample(decoder.sample_rate)
     decoded_audio = Audio.load(wav, end=LONGEST)
     scores: dict[str, Any] = {}
     for name in METRICS:

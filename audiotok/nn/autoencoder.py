@@ -20,6 +20,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Latent, Wave
+from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.base import Layer, State
 from audiotok.nn.quantizers.base import Quantized, Quantizer
 
@@ -45,9 +46,10 @@ class Network(nn.Module):
             do that mirror the last samples or have a long look-ahead.
         precision: "float32"; or "int8" where the decoder computes in 8-bit integers
             (`codecs.int8`), which changes no codes.
-        encoder: layer from waves to latents, one latent per frame.
+        encoder: layer from waves to latents, one latent per frame; `Absent` of a network that only
+            decodes.
         quantizer: quantizer from latents to codes and back.
-        decoder: layer from latents to waves.
+        decoder: layer from latents to waves; `Absent` of a network that only encodes.
     """
 
     frame_size: int
@@ -159,6 +161,16 @@ class Network(nn.Module):
         """Frames to drop at the start, which the zeros of `start_padding` produce."""
         return 1 if self.look_ahead else 0
 
+    @property
+    def encodes(self) -> bool:
+        """True if there is an encoder."""
+        return not isinstance(self.encoder, Absent)
+
+    @property
+    def decodes(self) -> bool:
+        """True if there is a decoder."""
+        return not isinstance(self.decoder, Absent)
+
     # -- receptive field and delay -----------------------------------------------------------------
 
     def ends(self) -> tuple[Layer, Layer]:
@@ -192,7 +204,8 @@ class Network(nn.Module):
     def delay(self) -> float:
         """Most samples by which decoding lags behind the arrival of audio; inf if unbounded."""
         if self.causal:
-            return self.first_frames * self.frame_size + 2 * self.look_ahead
+            lags = 2 if self.decodes else 1  # encoder and decoder, by the look-ahead each
+            return self.first_frames * self.frame_size + lags * self.look_ahead
         if not self.constant_memory:
             return math.inf
 

@@ -123,6 +123,7 @@ def decode_file(
         force: overwrite the target.
 
     Raises:
+        NoDecoderError: the codec is a tokenizer without a decoder.
         WrongTokensError: the tokens are of another codec or other weights.
         TokenFileError: the source is missing or damaged.
         AudioFileError: the target exists and `force` is False, or it cannot be written.
@@ -130,10 +131,11 @@ def decode_file(
     began = time.perf_counter()
     with TokenReader(source) as reader:
         header = reader.header
+        codec.check_decodes()
         codec.check_tokens(header)
         resamples = original_rate and header.original_rate != codec.sample_rate
         rate = header.original_rate if resamples else codec.sample_rate
-        length = reader.original_samples if resamples else reader.samples
+        length = reader.original_samples if resamples else codec.decoded_samples(reader.samples)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         comment = _comment(codec, header, codebooks)
         with Sink(target, rate, header.channels, force=force, comment=comment) as writer:
@@ -222,8 +224,8 @@ def is_decoded(
         return False
     with TokenReader(source) as reader:
         header = reader.header
-        rate = header.original_rate if original_rate else header.sample_rate
-        length = reader.original_samples if original_rate else reader.samples
+        rate = header.original_rate if original_rate else codec.sample_rate
+        length = reader.original_samples if original_rate else codec.decoded_samples(reader.samples)
     with suppress(OSError, soundfile.LibsndfileError), soundfile.SoundFile(target) as file:
         same = (file.samplerate, file.frames, file.comment) == (
             rate,
@@ -250,7 +252,8 @@ def _waves(
     header = reader.header
     rows = len(header.sizes)
     keep = min(rows, codec.kept(codebooks))
-    runs = [Decoding(codec.executor, samples=reader.samples) for _ in range(header.streams)]
+    samples = codec.decoded_samples(reader.samples)
+    runs = [Decoding(codec.executor, samples=samples) for _ in range(header.streams)]
     step = SECONDS * codec.sample_rate // codec.frame_size
     for first in range(0, reader.frames, step):
         codes = reader.read(first, min(first + step, reader.frames))

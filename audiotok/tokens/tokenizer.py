@@ -35,6 +35,14 @@ class WrongTokensError(Error, ValueError):
     """Error of tokens that are of another codec, or of other weights of the same codec."""
 
 
+class NoDecoderError(Error, ValueError):
+    """Error of tokens that are to be decoded by a tokenizer that has no decoder."""
+
+
+class NoEncoderError(Error, ValueError):
+    """Error of audio that is to be encoded by a decoder that stands alone."""
+
+
 @cache
 def warn_mixing_down(channels: int) -> None:
     """Warn that channels are mixed down; only once for each number of channels."""
@@ -104,6 +112,11 @@ class Tokenizer:
         raise NotImplementedError
 
     @property
+    def decodes(self) -> bool:
+        """True if it has a decoder of its own."""
+        return True
+
+    @property
     def codebooks(self) -> int:
         """Number of codes in a frame."""
         return len(self.sizes)
@@ -126,10 +139,30 @@ class Tokenizer:
     def facts(self) -> str:
         """Return name, rates, codebooks and latency in one line."""
         waits = f"latency {1000 * self.latency:.0f} ms" if self.latency < math.inf else "no stream"
+        ends = "" if self.decodes else ", no decoder"
         return (
             f"{self.name}: {self.sample_rate} Hz, {float(self.frame_rate):g} frames/s, "
-            f"{self.codebooks} codebooks, {self.kbps:.2f} kbps, {waits}"
+            f"{self.codebooks} codebooks, {self.kbps:.2f} kbps, {waits}{ends}"
         )
+
+    def decoded_samples(self, samples: int) -> int:
+        """Return the length at `sample_rate` of what a recording decodes to.
+
+        Args:
+            samples: its length at the rate of its tokens.
+        """
+        return samples
+
+    def check_decodes(self) -> None:
+        """Raise unless this tokenizer has a decoder.
+
+        Raises:
+            NoDecoderError: it has none.
+        """
+        if not self.decodes:
+            raise NoDecoderError(
+                f"{self.name}: a tokenizer without a decoder; name one that takes its tokens"
+            )
 
     def kept(self, codebooks: int | None) -> int:
         """Return the number of codebooks to use, checked; all of them if None.

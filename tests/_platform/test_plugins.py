@@ -184,7 +184,7 @@ def test_a_damaged_list_of_a_package_is_no_catastrophe(
     (site / "damaged-1.0.dist-info/entry_points.txt").write_text("[audiotok.metrics]\nnothing\n")
     with caplog.at_level(logging.WARNING):
         assert "mel" in names("metrics")
-    assert "no plug-ins: the entry points of a package are damaged" in caplog.text
+    assert "no plug-ins: a package's entry points are damaged" in caplog.text
 
 
 def test_codecs_are_listed_beside_one_that_is_bad(site: Path):

@@ -381,6 +381,8 @@ def test_published_sizes_and_rates(preset: str):
     assert normed <= PUBLISHED[preset] - plain <= normed * PUBLISHED[preset] / 1000
     entries = sum(b.numel() for key, b in codec.named_buffers() if key.endswith(".entries"))
     assert codec.parameters_total == PUBLISHED[preset] + entries
+    assert codec.parameters_trained == PUBLISHED[preset]
+    assert kind(kind.presets[preset]).parameters_trained == PUBLISHED[preset]
     rates = {
         "encodec_24khz": (24000, 320, 24.0),
         "encodec_48khz": (48000, 47520, 24.273),

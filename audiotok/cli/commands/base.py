@@ -29,6 +29,14 @@ CodecName = Annotated[
         "--codec", help="Name of a codec, path of a checkpoint, or code: my_module:codec."
     ),
 ]
+DecoderName = Annotated[
+    str | None,
+    typer.Option(
+        "--decoder",
+        help="Name or checkpoint of a decoder apart from the codec. Default: the codec's own.",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Random seed of a decoder that draws numbers.")]
 Codebooks = Annotated[
     int | None,
     typer.Option(

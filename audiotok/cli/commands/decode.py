@@ -12,6 +12,7 @@ from audiotok.cli import console as show
 from audiotok.cli.commands.base import (
     Backend,
     Codebooks,
+    DecoderName,
     Device,
     Force,
     Jobs,
@@ -19,6 +20,7 @@ from audiotok.cli.commands.base import (
     Out,
     Paths,
     Precision,
+    Seed,
     Threads,
     checked,
     limit_threads,
@@ -38,6 +40,8 @@ def decode(
             "Default: the tokens' own."
         ),
     ] = None,
+    decoder: DecoderName = None,
+    seed: Seed = 0,
     codebooks: Codebooks = None,
     rate: Annotated[
         Literal["codec", "original"],
@@ -60,9 +64,10 @@ def decode(
     Examples:
       audiotok decode talk.tok -o talk.wav
       audiotok decode tokens/ -o decoded/ --format flac --codebooks 4
+      audiotok decode talk.tok -o talk.wav --decoder griffin_lim
     """
     from audiotok.audio.writer import FORMATS
-    from audiotok.cli.jobs import codec_for, decoder, tokenizer
+    from audiotok.cli import jobs as work
     from audiotok.codecs.load import choose_backend
     from audiotok.runtime.batch.plan import plan
     from audiotok.runtime.batch.processes import imports_of
@@ -75,10 +80,13 @@ def decode(
     if codebooks is not None and codebooks < 1:
         raise show.UsageError(f"--codebooks {codebooks}: there is at least 1")
     limit_threads(threads)
-    engine: str | None = backend
-    if backend is None and precision != "float32":
+    apart: dict[str, Any] = {"decoder": decoder, "seed": seed}
+    if decoder is not None and (codec, backend, precision) != (None, None, "float32"):
+        raise show.UsageError("--decoder is in the place of --codec, and runs in torch, in float32")
+    engine: str | None = "torch" if decoder is not None else backend
+    if engine is None and precision != "float32":
         engine = choose_backend(codec or "speech", device, precision)
-    elif jobs > 1 and backend is None:  # here, and not in each worker
+    elif jobs > 1 and engine is None:  # here, and not in each worker
         choose_backend(codec or "speech", device)
     planned = plan(paths, out, suffixes=[".tok"], suffix=suffix, makes=FORMATS)
     options: dict[str, Any] = {"codebooks": codebooks, "original_rate": rate == "original"}
@@ -86,7 +94,7 @@ def decode(
     # With several jobs the worker processes have the device; this one only checks files.
     own_device = device if jobs == 1 else "cpu"
     model_of = partial(
-        codec_for, codec=codec, device=own_device, backend=engine, precision=precision
+        work.codec_for, codec=codec, device=own_device, backend=engine, precision=precision, **apart
     )
 
     def done(source: Path, target: Path) -> bool:
@@ -95,8 +103,8 @@ def decode(
         return is_decoded(model_of(source), source, target, **options)
 
     if codec is not None:
-        checked(tokenizer(codec, device, engine, jobs, precision), codebooks)
-    build = partial(decoder, codec, device, engine, precision, force=force, **options)
+        checked(work.tokenizer(codec, device, engine, jobs, precision), codebooks)
+    build = partial(work.decoder, codec, device, engine, precision, **apart, force=force, **options)
     imports = imports_of(engine)
     report = run(build, planned, done=done, jobs=jobs, verb="decoding", imports=imports)
     reported(report, "decoded", as_json)

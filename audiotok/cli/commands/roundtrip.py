@@ -12,10 +12,12 @@ from audiotok.cli.commands.base import (
     Backend,
     Codebooks,
     CodecName,
+    DecoderName,
     Device,
     Force,
     Json,
     Precision,
+    Seed,
     Threads,
     checked,
     limit_threads,
@@ -28,6 +30,8 @@ def roundtrip(
     path: Annotated[str, typer.Argument(help="Audio file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")] = Path("roundtrip"),
     codec: CodecName = "speech",
+    decoder: DecoderName = None,
+    seed: Seed = 0,
     codebooks: Codebooks = None,
     precision: Precision = "float32",
     backend: Backend = None,
@@ -41,13 +45,16 @@ def roundtrip(
     \b
     Examples:
       audiotok roundtrip talk.wav -o roundtrip/
+      audiotok roundtrip talk.wav --codec dmel_40hz --decoder griffin_lim
     """
+    from audiotok.cli.jobs import decoder_once
     from audiotok.codecs.load import load_in_backend
     from audiotok.evaluation.roundtrip import roundtrip as work
 
     limit_threads(threads)
     model = checked(load_in_backend(codec, device, backend, precision), codebooks)
-    result = work(model, path, out, codebooks=codebooks, force=force)
+    apart = decoder_once(decoder, model.name, device, seed) if decoder else None
+    result = work(model, path, out, decoder=apart, codebooks=codebooks, force=force)
     if as_json:
         show.as_json(result)
     else:

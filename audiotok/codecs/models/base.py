@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from audiotok._platform.errors import InputTypeError
 from audiotok.audio.coerce import Recording, to_audio
@@ -54,6 +55,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         state_dict_adapters: how other programs name these weights.
         card: facts about the training, from the checkpoint that it was loaded from.
         own_weights: whether a new instance has its weights already, so that none are looked for.
+        shared_weights: name of the weights that all presets have in common; "" if each has its own.
         weights_folder: folder of the weights NAME.safetensors that ship with the class; None where
             there are none, or with audiotok's own.
     """
@@ -67,6 +69,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = ()
     card: Mapping[str, Any] = MappingProxyType({})
     own_weights: ClassVar[bool] = False
+    shared_weights: ClassVar[str] = ""
     weights_folder: ClassVar[Path | None] = None
 
     # -- audio to tokens and back -------------------------------------------------------------
@@ -123,9 +126,11 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
             TypeError: neither tokens nor codes.
             ValueError: codes of another shape or type, or that their codebook does not have.
             WrongTokensError: another codec's, or other weights'.
+            NoDecoderError: it has no decoder.
         """
         from audiotok.audio.audio import Audio
 
+        self.check_decodes()
         tokens = self.to_tokens(tokens, samples=samples)
         audio = self.decode_batch([tokens], group=1)[0]
         if not original_rate or tokens.original_rate == self.sample_rate:
@@ -185,9 +190,11 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
 
         Raises:
             WrongTokensError: another codec's, or other weights'.
+            NoDecoderError: it has no decoder.
         """
         from audiotok.audio.audio import Audio
 
+        self.check_decodes()
         group = group or self._group()
         batch = [self.to_tokens(tokens) for tokens in batch]
         audios: list[Audio | None] = [None] * len(batch)
@@ -200,7 +207,8 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
             waves = self._waves(rows, group)
             for i, run in groupby(zip(members, waves, strict=True), key=lambda pair: pair[0][0]):
                 wave = torch.cat([wave for _, wave in run])
-                audios[i] = Audio(wave[:, : batch[i].samples], self.sample_rate)
+                length = self.decoded_samples(batch[i].samples)
+                audios[i] = Audio(wave[:, :length], self.sample_rate)
         return [audio for audio in audios if audio is not None]
 
     def _channels(self, audio: Audio, split: bool) -> Audio:
@@ -230,6 +238,23 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         """Number of learnt values: parameters, and the entries that codebooks keep as buffers."""
         entries = [b for n, b in self.named_buffers() if n.endswith(".entries")]
         return sum(p.numel() for p in [*self.parameters(), *entries])
+
+    @property
+    def parameters_trained(self) -> int:
+        """Number of values that are learnt by gradient, as authors count them.
+
+        Length and direction of a normalised weight count apart; entries that codebooks keep as
+        moving averages do not count (`codebook_values`).
+        """
+        plain = (m for m in self.weight_normed() if not parametrize.is_parametrized(m, "weight"))
+        lengths = sum(int(module.get_parameter("weight").shape[0]) for module in plain)
+        return sum(p.numel() for p in self.parameters()) + lengths
+
+    @property
+    def codebook_values(self) -> int:
+        """Number of values in the entries of all codebooks, however they are learnt."""
+        named = [*self.named_parameters(), *self.named_buffers()]
+        return sum(x.numel() for name, x in named if name.endswith(".entries"))
 
     @property
     def fingerprint(self) -> str:

@@ -2,6 +2,7 @@
 
 speech            a codec by name, all codebooks         speech@4    its first 4
 runs/x.safetensors@2                                     a checkpoint, the same
+dmel_40hz+griffin_lim                                    a tokenizer and a decoder apart from it
 my_module:codec     code, imported by the user's word    my_module:codec@2
 opus:6  folder:DIR  original  noise:10 ...               a baseline, NAME:OPTION
 """
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from audiotok._platform.errors import InputError
-from audiotok._platform.registry import find, names
+from audiotok._platform.registry import find, has_preset, names
 from audiotok.audio.audio import Audio
-from audiotok.codecs.load import load_in_backend
+from audiotok.codecs.load import load_decoder, load_in_backend
 from audiotok.evaluation.baselines.base import Baseline
 from audiotok.evaluation.results import Subject
 from audiotok.tokens.tokens import Tokens
@@ -29,6 +30,7 @@ class Spec:
 
     name: str
     codec: str = ""  # a name, a checkpoint or code; "" for a baseline
+    decoder: str = ""  # name or checkpoint of a decoder apart from the codec; "" for its own
     codebooks: int | None = None  # None: all
     baseline: str = ""
     option: str = ""
@@ -45,14 +47,22 @@ class Spec:
         if head in names("baselines"):
             return cls(name, baseline=head, option=tail)
         codec, at, count = name.rpartition("@")
-        if at and count.isdecimal():
-            return cls(name, codec=codec, codebooks=int(count))
-        return cls(name, codec=name)
+        codebooks = int(count) if at and count.isdecimal() else None
+        codec = name if codebooks is None else codec
+        tokenizer, plus, decoder = codec.rpartition("+")
+        if plus and (_is_decoder(decoder) or Path(decoder).is_file()):
+            return cls(name, codec=tokenizer, decoder=decoder, codebooks=codebooks)
+        return cls(name, codec=codec, codebooks=codebooks)
 
     @property
     def folder(self) -> str:
         """File name for outputs of this subject."""
         return re.sub(r"[^\w@.+-]+", "_", self.name).strip("_")
+
+
+def _is_decoder(name: str) -> bool:
+    """Return whether a decoder has this name."""
+    return name in names("decoders") or has_preset("decoders", name)
 
 
 @dataclass(frozen=True)
@@ -132,12 +142,16 @@ class CodecSystem(System):
     def __init__(self, spec: Spec, device: str, backend: str) -> None:
         super().__init__(spec)
         self.codec: Any = load_in_backend(spec.codec, device, backend)
+        self.decoder: Any = self.codec
+        if spec.decoder:
+            self.decoder = load_decoder(spec.decoder, source=self.codec.name, device=device)
+        self.decoder.check_decodes()
         self.backend = backend
         try:
             self.codebooks = self.codec.kept(spec.codebooks)
         except ValueError as error:
             raise InputError(f"{spec.name}: {error}") from None
-        weights = f"{self.codec.fingerprint} {self.codec.decoder_fingerprint}"
+        weights = f"{self.codec.fingerprint} {self.decoder.decoder_fingerprint}"
         self.id = f"{weights} {self.codebooks}" + ("" if backend == "torch" else f" {backend}")
 
     def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
@@ -146,7 +160,7 @@ class CodecSystem(System):
         path = self.tokens_path(cache_stem).with_suffix(f".{self.codebooks}.tok")
         if not path.exists():
             tokens.save(path)
-        return Output(self.codec.decode(tokens, original_rate=True), path.stat().st_size)
+        return Output(self.decoder.decode(tokens, original_rate=True), path.stat().st_size)
 
     def tokens(self, audio: Audio, cache_stem: Path) -> Tokens:
         """Return all codebooks of a recording, cached because all rates share them."""
@@ -169,7 +183,7 @@ class CodecSystem(System):
         codec, first = self.codec, self.codec.sizes[: self.codebooks]
         facts: dict[str, Any] = {
             "fingerprint": codec.fingerprint,
-            "decoder fingerprint": codec.decoder_fingerprint,
+            "decoder fingerprint": self.decoder.decoder_fingerprint,
             "parameters": getattr(codec, "parameters_total", 0),
             "sample_rate": codec.sample_rate,
             "frames/s": float(codec.frame_rate),

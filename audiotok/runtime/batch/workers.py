@@ -15,6 +15,7 @@ from audiotok._platform.console import one_line, plain
 from audiotok._platform.errors import Error, InputError
 from audiotok.audio.decoders import HeaderlessError
 from audiotok.runtime.batch.processes import start_process
+from audiotok.tokens.tokenizer import NoDecoderError
 
 log = logging.getLogger("audiotok")
 
@@ -44,6 +45,8 @@ def explain_error(error: Exception, pair: Pair) -> str:
         text = "not enough memory; free some, or use fewer jobs"
     elif isinstance(error, HeaderlessError):
         text += f"; or give their rate: `audiotok stream encode --rate HZ < {names[0]}`"
+    elif isinstance(error, NoDecoderError):
+        text += " (--decoder NAME)"
     elif not isinstance(error, (Error, ValueError, OSError, ImportError)):
         text = f"{type(error).__name__}: {text[:300]}"
     names = [plain(name) for name in names]

@@ -1,0 +1,1 @@
+"""Decoders apart from their tokenizers: each makes audio of the tokens of a named one."""

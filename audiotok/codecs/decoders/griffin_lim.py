@@ -1,0 +1,99 @@
+"""Griffin-Lim for dMel: the phase that fits the magnitudes best, found in some iterations.
+
+Nothing is learnt. It stands in for the vocoder that dMel is published with, and sounds metallic
+where that would not.
+
+Source: Griffin & Lim 1984 (doi 10.1109/TASSP.1984.1164317), with the momentum of Perraudin et al.
+2013 (doi 10.1109/WASPAA.2013.6701851), as torchaudio implements it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from audiotok._platform.shapes import Features, Output
+from audiotok.audio import _torchaudio
+from audiotok.codecs.decoders.base import Decoder, Source
+from audiotok.codecs.models.dmel import Config as Dmel
+from audiotok.nn.layers.base import WholeClip
+from audiotok.nn.layers.centred_mel import slaney_bank
+from audiotok.nn.quantizers.uniform import Uniform
+from audiotok.nn.spectrogram import hann
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of `GriffinLim`."""
+
+    frame_size: int = 400  # samples per frame of the dMel
+    iterations: int = 60
+    momentum: float = 0.99
+
+
+class _Inversion(WholeClip):
+    """Waves `[b 1 t]` whose log-mel magnitudes are about `[b bands f]`, t = hop * f."""
+
+    inverse: Tensor
+
+    def __init__(self, mel: Dmel, config: Config) -> None:
+        super().__init__(mel.bands, 1)
+        self.produces = mel.frame_size
+        self.mel = mel
+        self.config = config
+        bank = slaney_bank(mel.sample_rate, mel.fft, mel.bands, mel.low, mel.high)
+        inverse = torch.linalg.pinv(torch.from_numpy(bank).double()).float()
+        self.register_buffer("inverse", inverse, persistent=False)
+
+    def forward(self, x: Features) -> Output:
+        """See `Layer.forward`."""
+        mel, frames = self.mel, x.shape[2]
+        # One frame more, as a frame is centred on its first sample; and silence up to a window.
+        last = x[:, :, -1:]
+        x = F.pad(torch.cat([x, last], 2), (0, mel.fft // mel.frame_size), value=mel.quietest)
+        magnitude = (self.inverse @ 10**x).clamp(min=0)
+        wave = _torchaudio.load().functional.griffinlim(
+            magnitude,
+            window=hann(mel.window, x.device, fft=mel.fft),
+            n_fft=mel.fft,
+            hop_length=mel.frame_size,
+            win_length=mel.fft,
+            power=1.0,
+            n_iter=self.config.iterations,
+            momentum=self.config.momentum,
+            length=(x.shape[2] - 1) * mel.frame_size,
+            rand_init=False,
+        )
+        return wave[:, None, : frames * mel.frame_size]
+
+
+class GriffinLim(Decoder):
+    """Decoder of dMel without weights; it needs the whole recording."""
+
+    name = "griffin_lim"
+    config_type = Config
+    presets: ClassVar[Mapping[str, Config]] = {
+        "griffin_lim_40hz": Config(),
+        "griffin_lim_80hz": Config(frame_size=200),
+    }
+    own_weights = True
+    causal = False
+    fills_up = False
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config = config or Config()
+        mel = Dmel(frame_size=config.frame_size)
+        self.sample_rate = mel.sample_rate
+        self.frame_size = mel.frame_size
+        name = f"dmel_{mel.sample_rate // mel.frame_size}hz"
+        sizes = (mel.levels,) * mel.bands
+        self.source = Source(name, mel.sample_rate, mel.frame_size, sizes)
+        self.encoder = self.no_encoder()
+        self.quantizer = Uniform(mel.bands, levels=mel.levels, low=mel.quietest, high=mel.loudest)
+        self.decoder = _Inversion(mel, config)
