@@ -146,28 +146,19 @@ class SpeechTeacher(Teacher):
     def features(self, audio: Audio, *, layer: Choice, text: str | None = None) -> FeatureFrames:
         """See `Teacher.features`; the audio is mixed to mono and resampled.
 
-        A recording longer than `window` is processed in pieces of that length; see `piecewise`.
-        """
-        self.check_layer(layer)
-        wave = audio.mono().resample(self.sample_rate).samples
-        if not wave.shape[1]:
-            raise InputError(f"teacher {self.name!r} was given no samples")
-        return self.piecewise(wave.to(next(self.parameters()).device), layer)
-
-    def piecewise(self, wave: Batch, layer: Choice) -> FeatureFrames:
-        """Return the features `[f d]` of samples `[1 t]` at `sample_rate`, t at least 1.
-
-        A frame is taken from the piece that holds it further from its edge:
+        A recording longer than `window` is processed in pieces of that length. A frame is taken
+        from the piece that holds it further from its edge:
 
             |----------- piece 1 ---|...|
                                 |...|----------- piece 2 ---|...|
                                                         |...|--- piece 3 ---|
-
-        Args:
-            wave: the samples, on the device of the weights.
-            layer: as for `features`.
         """
+        self.check_layer(layer)
+        wave = audio.mono().resample(self.sample_rate).samples
         samples = wave.shape[1]
+        if not samples:
+            raise InputError(f"teacher {self.name!r} was given no samples")
+        wave = wave.to(next(self.parameters()).device)
         hop = int(self.sample_rate / self.frame_rate)
         step, size, half = self.window - self.overlap, self.window * hop, self.overlap // 2
         pieces, first = [], 0
