@@ -36,6 +36,7 @@ from audiotok.nn.layers.seanet import Config, Seanet
 from audiotok.nn.layers.segments import Cut, Join
 from audiotok.nn.layers.snake import Snake
 from audiotok.nn.layers.stft import Istft, Stft
+from audiotok.nn.layers.transformer_block import TransformerBlock
 from audiotok.nn.layers.transposed_conv import TransposedConv
 
 SMALL = Config(latent=6, width=2, strides=(2, 3), pad="zeros")
@@ -106,6 +107,10 @@ CASES = {
     ),
     "attention, clip": Case(lambda: ClipAttention(4), 4),
     "attention, clip, added": Case(lambda: Residual(ClipAttention(4)), 4),
+    "transformer block": Case(lambda: TransformerBlock(8, heads=2), 8),
+    "transformer block, rotary, memory": Case(
+        lambda: TransformerBlock(8, heads=2, rotary=True, memory=5), 8
+    ),
     "lstm": Case(lambda: Lstm(4), 4),
     "lstm, no skip": Case(lambda: Lstm(4, depth=1, skip=False), 4),
     "lstm, bidirectional": Case(lambda: Lstm(4, bidirectional=True), 4),

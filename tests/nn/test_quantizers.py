@@ -49,6 +49,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "fsq": [
         {"features": FEATURES, "levels": (5, 4, 3), "dither": 0.5},
         {"features": FEATURES, "levels": (8, 5, 5), "rule": "original"},
+        {"features": FEATURES, "levels": (3,) * 4, "rule": "original", "reach": 0.999},
         {"features": FEATURES, "levels": (4,) * FEATURES},
     ],
     # Even, and more levels than features: what comes to zero has no slope of its square.
