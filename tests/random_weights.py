@@ -19,7 +19,7 @@ def random_weights(shapes: Mapping[str, Sequence[int]], *, gain: float = 1.0) ->
     """
     weights = {}
     for name, shape in shapes.items():
-        x = np.random.RandomState(crc32(name.encode())).standard_normal(tuple(shape))  # noqa: NPY002
+        x = np.random.RandomState(crc32(name.encode())).standard_normal(tuple(shape))
         if len(shape) > 1:
             x *= gain / np.sqrt(np.prod(shape[1:]))
         else:  # of a normalisation, or a bias

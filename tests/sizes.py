@@ -14,6 +14,7 @@ from audiotok.codecs.models import (
     dac,
     dmel,
     encodec,
+    glm4_voice,
     mimi,
     s3,
     snac,
@@ -92,6 +93,10 @@ SIZES: dict[str, list[Any]] = {
 TOKENIZERS = [  # without a decoder
     ("dmel", dmel.Config()),
     ("dmel", dmel.Config(frame_size=50, window=100, fft=128, bands=10)),
+    (
+        "glm4_voice",
+        glm4_voice.Config(bands=80, width=16, heads=2, layers=2, size=64, block=8, segment=20),
+    ),
     ("s3", s3.Config(bands=80, width=16, heads=2, layers=1, size=64)),
     ("s3", s3.Config(stride=2, width=16, heads=2, layers=2, memory=7, rounded=4)),
 ]

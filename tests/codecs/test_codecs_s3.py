@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
@@ -91,14 +92,11 @@ def replaced_name(codec: S3) -> S3:
     return codec
 
 
-def test_weights_of_another_tokenizer_are_refused(tmp_path: Path, golden: dict[str, np.ndarray]):
+def test_what_is_partial_or_impossible_is_refused(tmp_path: Path, golden: dict[str, np.ndarray]):
     weights = stored_weights(golden, "s3_v2_25hz")
-    torch.save(weights, tmp_path / "small.pt")
-    with pytest.raises(CheckpointError, match="do not fit codec 's3_v2_25hz'"):
-        load(tmp_path / "small.pt", name="s3_v2_25hz")
     del weights["encoder.blocks.1.mlp.0.bias"]
     torch.save(weights, tmp_path / "partial.pt")
-    with pytest.raises(CheckpointError, match="missing: encoder.blocks.1.up.bias"):
+    with pytest.raises(CheckpointError, match=r"missing: encoder\.blocks\.1\.up\.bias"):
         load(tmp_path / "partial.pt")
     with pytest.raises(InputError, match=r"^stride=3: 1 for 50 frames/s, or 2 for 25$"):
         Config(stride=3)
@@ -161,7 +159,7 @@ def test_very_short_recordings_have_a_frame():
         assert codec.encode(noise(codec, samples)).frames == 1
 
 
-# -- the package, at full size ----------------------------------------------------------------------
+# -- the package, at full size ------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -171,30 +169,38 @@ def packaged(name: str) -> Any:
         kind = {"s3_v2_25hz": b.S3TokenizerV2, "s3_v3_25hz": c.S3TokenizerV3}
         torch.manual_seed(0)
         package = kind.get(name, a.S3Tokenizer)(name.replace("s3_", "speech_tokenizer_")).eval()
-    for key, parameter in package.named_parameters():
-        if parameter.dim() == 2 and "project_down" not in key:
-            parameter.mul_(2)
-        elif parameter.dim() == 2:
-            parameter.mul_(4)
+    for parameter in package.named_parameters():
+        if parameter[1].dim() == 2:
+            parameter[1].mul_(2)
     return package
+
+
+@torch.no_grad()
+def enliven(package: Any, mel: Tensor) -> None:
+    """Make the codes of a spectrum `[1 bands s]` differ from frame to frame."""
+    book = package.quantizer._codebook
+    hidden = package.encoder(mel, torch.tensor([mel.shape[2]]))[0][0]
+    if hasattr(book, "project_down"):
+        down = book.project_down
+        down.weight.div_(down(hidden).std(0)[:, None])
+        down.bias.zero_().sub_(down(hidden).mean(0))
+    else:
+        entries = F.normalize(hidden)[torch.randint(len(hidden), (len(book.embed),))]
+        book.embed.copy_(F.normalize(entries + 0.01 * torch.randn(entries.shape[1])))
 
 
 @pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("name", NAMES)
 def test_the_package_at_full_size(name: str, reading: Tensor):
-    """Codes of clips alone and of more than half a minute; theirs in a batch differ in few."""
+    """Codes of clips and of more than half a minute."""
     package = packaged(name)
-    with imported("s3tokenizer.utils") as (package_utils,):
-        pass
+    spectrum = sys.modules["s3tokenizer.utils"].log_mel_spectrogram
     long = reading.repeat(1, 6)
     clips = [reading[0, 3000 * i : 3000 * i + 12_345 * (i + 1)] for i in range(6)]
     clips += [long[0, : 31 * 16000 + 77], long[0, : 16000 * 57]]
-    mels = [package_utils.log_mel_spectrogram(clip) for clip in clips]
-    if name.startswith("s3_v1"):
-        hidden, _ = package.encoder(mels[-1][None, :, :3000], torch.tensor([3000]))
-        entries = F.normalize(hidden[0])[torch.randint(hidden.shape[1], (4096,))]
-        package.quantizer._codebook.embed.copy_(F.normalize(entries + 0.01 * torch.randn(1280)))
+    mels = [spectrum(clip) for clip in clips]
+    enliven(package, mels[-1][None, :, :3000])
     codec = with_weights(S3.presets[name], package.state_dict())
     assert codec.parameters_trained == sum(p.numel() for p in package.parameters())
     distinct = set()

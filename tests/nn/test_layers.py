@@ -21,6 +21,7 @@ import audiotok.nn.layers
 from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
 from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Residual, WholeClip
+from audiotok.nn.layers.block_causal_encoder import BlockCausalEncoder
 from audiotok.nn.layers.clip_attention import ClipAttention
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.convnext import Convnext, Depthwise
@@ -73,6 +74,12 @@ def join(**sizes: int) -> Layer:
     return Join(lambda x: x.repeat_interleave(4, 2), channels=2, **sizes)
 
 
+def blocks(*, wait: bool) -> Layer:
+    """Blocks of two frames of 20 ms, in segments of three."""
+    sizes = {"bands": 4, "width": 8, "heads": 2, "layers": 1, "pool": 1, "block": 2, "segment": 3}
+    return BlockCausalEncoder(**sizes, wait=wait)
+
+
 CASES = {
     "mix": Case(lambda: Mix(3, 5), 3),
     "norm": Case(lambda: Norm(4), 4),
@@ -111,6 +118,8 @@ CASES = {
     "transformer block, rotary, memory": Case(
         lambda: TransformerBlock(8, heads=2, rotary=True, memory=5), 8
     ),
+    "blocks of a segment": Case(lambda: blocks(wait=False), 1, 5, inside=True),
+    "blocks of a segment, waiting": Case(lambda: blocks(wait=True), 1, 5, inside=True),
     "lstm": Case(lambda: Lstm(4), 4),
     "lstm, no skip": Case(lambda: Lstm(4, depth=1, skip=False), 4),
     "lstm, bidirectional": Case(lambda: Lstm(4, bidirectional=True), 4),
