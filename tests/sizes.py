@@ -15,6 +15,7 @@ from audiotok.codecs.models import (
     dmel,
     encodec,
     glm4_voice,
+    ichigo,
     mimi,
     s3,
     snac,
@@ -96,6 +97,10 @@ TOKENIZERS = [  # without a decoder
     (
         "glm4_voice",
         glm4_voice.Config(bands=80, width=16, heads=2, layers=2, size=64, block=8, segment=20),
+    ),
+    (
+        "ichigo",
+        ichigo.Config(width=16, heads=2, layers=1, segment=20, code_width=4, size=33, mask=32),
     ),
     ("s3", s3.Config(bands=80, width=16, heads=2, layers=1, size=64)),
     ("s3", s3.Config(stride=2, width=16, heads=2, layers=2, memory=7, rounded=4)),

@@ -13,19 +13,19 @@ from audiotok.nn.layers.centred_mel import slaney_bank
 from audiotok.nn.spectrogram import hann
 
 WINDOW, HOP = 400, 160  # samples at 16 kHz
-REACH = WINDOW // 2  # samples on either side of a step's centre that its window covers
+MARGIN = WINDOW // 2  # samples on either side of a step's centre that its window covers
 RANGE = 8.0  # decades of power below the loudest bin, at which spectra are cut off
 
 Logs = Float[Tensor, "b bands s"]
 
 
 def mirrored(wave: Float[Tensor, "b t"], *, start: bool = True, end: bool = True) -> Tensor:
-    """Return waves with `REACH` mirrored samples before the start and after the end.
+    """Return waves with `MARGIN` mirrored samples before the start and after the end.
 
     A wave too short to be mirrored is filled up with zeros.
     """
-    wave = F.pad(wave, (0, max(0, REACH + 1 - wave.shape[1])))
-    before, after = REACH if start else 0, REACH if end else 0
+    wave = F.pad(wave, (0, max(0, MARGIN + 1 - wave.shape[1])))
+    before, after = MARGIN if start else 0, MARGIN if end else 0
     return F.pad(wave[:, None], (before, after), mode="reflect")[:, 0]
 
 

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from random_weights import random_weights
 from safetensors.torch import save_file
 from sizes import made, ready
+from test_codecs_oracles import imported
 from torch import Tensor
 
 from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import CheckpointError, load
 from audiotok.codecs.models.glm4_voice import Config, Glm4Voice
+from audiotok.nn.pretrained.state_dicts import recognise
 from audiotok.runtime.stream import Stream
 
 ROOT = Path(__file__).parents[2]
@@ -148,10 +150,61 @@ def test_segments_are_coded_by_themselves():
 
 
 def test_what_it_says_of_itself():
-    with torch.device("meta"):
-        codec, waiting = (Glm4Voice(Glm4Voice.presets[name]) for name in Glm4Voice.presets)
-    assert (codec.frame_size, codec.kbps) == (1280, 0.175)
+    sizes = replace(TINY, block=Config.block, segment=Config.segment)
+    codec, waiting = (Glm4Voice(replace(sizes, wait=wait)) for wait in (False, True))
+    assert (codec.frame_size, codec.frame_rate) == (1280, 12.5)
     assert codec.latency == 4
     assert codec.receptive_field == (374 * 1280, 49 * 1280 - 120)
     assert waiting.latency == 30
     assert waiting.receptive_field == (374 * 1280, 374 * 1280)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_program_at_full_size():
+    """With its repository and transformers 4.44.2 on the path (golden/glm4_voice_codes.py)."""
+    names = ("speech_tokenizer.configuration_whisper", "speech_tokenizer.modeling_whisper")
+    with imported(*names, "transformers") as (configuration, modeling, transformers):
+        config = configuration.WhisperVQConfig(
+            num_mel_bins=128,
+            d_model=1280,
+            encoder_attention_heads=20,
+            encoder_ffn_dim=5120,
+            max_source_positions=1500,
+            pooling_kernel_size=4,
+            pooling_type="avg",
+            pooling_position=16,
+            quantize_vocab_size=16384,
+            quantize_position=16,
+            quantize_encoder_only=True,
+            quantize_causal_block_size=200,
+            quantize_ema_decay=0.99,
+            encoder_causal_convolution=True,
+        )
+        torch.manual_seed(0)
+        program = modeling.WhisperVQEncoder(config).eval()
+        extract = transformers.WhisperFeatureExtractor(feature_size=128)
+    for parameter in program.layers.parameters():
+        if parameter.dim() == 2:
+            parameter.normal_(0, 2 / parameter.shape[1] ** 0.5)
+    reading = recordings()["long"].samples[0]
+    codec = Glm4Voice(Config(wait=True))
+    adapter = recognise(codec.state_dict_adapters, program.state_dict())
+    assert adapter is not None
+    codec.load_state_dict(adapter.translate(dict(program.state_dict()))[0])
+    ready(codec)
+    latents = codec.latents(reading[None, None, 16000:176_000])[0].T
+    entries = latents[torch.randint(len(latents), (16384,))]
+    entries = entries + 0.1 * latents.std(0) * torch.randn(entries.shape)
+    program.codebook.weight.copy_(entries)
+    codec.load_state_dict(adapter.translate(dict(program.state_dict()))[0])
+    options = {"padding": "longest", "pad_to_multiple_of": 1280, "return_attention_mask": True}
+    for samples in (80_123, 500_000):
+        theirs = []
+        for part in reading[:samples].split(480_000):
+            given = extract([part.numpy()], sampling_rate=16000, return_tensors="pt", **options)
+            own = given.attention_mask[0, ::8].bool()
+            theirs.append(program(**given).quantized_token_ids[0][own])
+        codes = codec.encode(Audio(reading[None, :samples], 16000)).codes[0]
+        assert np.array_equal(codes, torch.cat(theirs).numpy())
+        assert len(np.unique(codes)) > len(codes) / 4

@@ -169,14 +169,6 @@ class Glm4Voice(Codec):
         )
         self.encoder.positions.copy_(sinusoids(config.segment, config.width))
         self.frame_size = self.encoder.consumes
+        self.period = config.segment // config.pool
         self.quantizer = Rvq(config.width, codebooks=1, size=config.size)
         self.decoder = Absent("decoder", self.frame_size)
-
-    @property
-    def receptive_field(self) -> tuple[float, float]:
-        """See `Network.receptive_field`: of the last frame of a segment, and the first of a block.
-
-        A frame within a segment sees what `encoder.input_span` says.
-        """
-        last = self.config.segment // self.config.pool - 1
-        return last * self.frame_size, self.encoder.input_span(0, 0)[1] + 1 - self.frame_size

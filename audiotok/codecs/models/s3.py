@@ -150,7 +150,7 @@ class S3(Codec):
         self.encoder = _Encoder(config)
         self.quantizer = (
             # The outermost levels begin where tanh is 0.5 / 0.999.
-            Fsq(config.rounded, levels=(LEVELS,) * config.rounded, rule="original", reach=0.999)
+            Fsq(config.rounded, levels=(LEVELS,) * config.rounded, rule="original", limit=0.999)
             if config.rounded
             else Rvq(config.width, codebooks=1, size=config.size)
         )

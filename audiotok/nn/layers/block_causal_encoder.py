@@ -20,11 +20,11 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State
 from audiotok.nn.layers.transformer_block import TransformerBlock
-from audiotok.nn.log_mel import HOP, REACH, mirrored, normalised, power_logs
+from audiotok.nn.log_mel import HOP, MARGIN, mirrored, normalised, power_logs
 
 FRAME = 2 * HOP  # samples of a frame before pooling
-BEFORE = REACH + HOP  # samples before a block that its first window covers
-SPARE = FRAME - REACH  # samples at its end that its last window does not cover
+BEFORE = MARGIN + HOP  # samples before a block that its first window covers
+SPARE = FRAME - MARGIN  # samples at its end that its last window does not cover
 
 
 class BlockCausalEncoder(Layer):
@@ -166,7 +166,7 @@ class BlockCausalEncoder(Layer):
     def _encoded(
         self, mel: Tensor, before: State, past: State, seen: int
     ) -> tuple[Tensor, State, State]:
-        """Return the features of a block of the spectrum, of whose frames `seen` are attended to."""
+        """Return the features of a block of the spectrum; `seen` frames are attended to."""
         done = past[0][0].shape[2]
         mel = torch.cat([before[0], mel], 2)
         x = F.gelu(self.conv1(mel))
