@@ -96,7 +96,7 @@ TOKENIZERS = [  # without a decoder
     ("dmel", dmel.Config(frame_size=50, window=100, fft=128, bands=10)),
     (
         "glm4_voice",
-        glm4_voice.Config(bands=80, width=16, heads=2, layers=2, size=64, block=8, segment=20),
+        glm4_voice.Config(bands=80, width=16, heads=2, layers=1, size=64, block=40, segment=100),
     ),
     (
         "ichigo",

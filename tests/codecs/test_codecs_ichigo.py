@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from contracts import assert_close, noise
+from peers import modules
 from random_weights import random_weights
 from sizes import made
 from torch import Tensor
@@ -102,7 +105,7 @@ def test_another_whisper_is_refused(files: list[Path], tmp_path: Path):
     saved = torch.load(files[1], weights_only=True)
     state = {key: narrowed(value) for key, value in saved["model_state_dict"].items()}
     torch.save({"dims": {"n_audio_head": 1}, "model_state_dict": state}, tmp_path / "other.pt")
-    with pytest.raises(StateDictError, match="a Whisper of 64 features, not of 128$"):
+    with pytest.raises(StateDictError, match=r"a Whisper of 64 features, not of 128$"):
         Ichigo.joined(files[0], tmp_path / "other.pt")
 
 
@@ -156,3 +159,39 @@ def test_what_it_says_of_itself():
     assert codec.receptive_field == (19 * 640, 19 * 640)
     with pytest.raises(InputError, match=r"^mask 65: an entry, 0 to 64$"):
         CosineVq(8, size=65, mask=65)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_package_at_full_size(reading: Audio, tmp_path: Path):
+    """With vector-quantize-pytorch 1.6.22, which the package asks for, or a later one."""
+    with modules("ichigo_whisper", "ichigo_whisper.data"):
+        config = import_module("ichigo_whisper.config.vq_config").VQConfig(codebook_dim=64)
+        factory = import_module("ichigo_whisper.models.factory")
+        torch.manual_seed(0)
+        package = factory.make_vq_model("merge-medium-vi-2d-2560c-dim64", config=config).eval()
+        encoder = import_module("whisper.model").AudioEncoder(80, 1500, 1024, 16, 24).eval()
+    for parameter in [*package.parameters(), *encoder.parameters()]:
+        if parameter.dim() > 1:
+            parameter.normal_(0, 1.5 / parameter[0].numel() ** 0.5)
+    package.whmodel = [SimpleNamespace(encoder=encoder)]
+    wave = reading.samples
+    mel = package.log_mel_spectrogram(wave)
+    x = package.downsample_embeddings(encoder(F.pad(mel, (0, 3000 - mel.shape[2]), value=-1.5)))
+    project = getattr(package.rq, "project_in", None) or package.rq.layers[0].project_in
+    x = project(x + package.mlp(package.mlp_ln(x)))[0]
+    book = package.rq.layers[0]._codebook.embed
+    x = x[: mel.shape[2] // 4 : 2]  # and no two entries alike, which would be near-ties
+    book[0, torch.randperm(MASK)[: len(x)]] = F.normalize(x)
+    torch.save({"state_dict": package.state_dict()}, tmp_path / "q.pth")
+    state = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
+    torch.save({"dims": {"n_audio_head": 16}, "model_state_dict": state}, tmp_path / "w.pt")
+    codec = Ichigo.joined(tmp_path / "q.pth", tmp_path / "w.pt")
+    assert codec.parameters_trained == sum(p.numel() for p in package.parameters())
+    assert codec.config == Config()
+    theirs = package.quantize(wave)[0]
+    codes = codec.encode(reading).codes[0]
+    assert np.array_equal(codes[: len(theirs)], theirs.numpy())
+    assert len(np.unique(codes)) > len(codes) / 3
+    features = codec.dequantized(theirs[None, None].long())[0].T
+    assert_close(features, package.dequantize(theirs)[0], 1e-4)

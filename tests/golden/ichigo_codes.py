@@ -10,35 +10,22 @@ that of the mask.
 from __future__ import annotations
 
 import json
-import sys
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from peers import modules
 from random_weights import random_weights
 from torch.nn import functional as F
 
 from audiotok import Audio
-from audiotok.audio import _torchaudio
 
-_torchaudio.load()
-spec = find_spec("ichigo_whisper")
-assert spec, "the package is not installed"
-assert spec.origin, "the package is not installed"
-for name in ("", ".models", ".data", ".data.utils"):  # without what its training needs
-    stub = ModuleType(f"ichigo_whisper{name}")
-    stub.__path__ = [str(Path(spec.origin).parent.joinpath(*name.split(".")))]
-    vars(stub)["get_tokenizer"] = None
-    sys.modules[stub.__name__] = stub
-
-from ichigo_whisper.config.vq_config import VQConfig  # noqa: E402  # type: ignore
-from ichigo_whisper.models.vq_transformer import (  # noqa: E402  # type: ignore
-    RQBottleneckTransformer,
-)
-from whisper.model import AudioEncoder  # noqa: E402  # type: ignore
+with modules("ichigo_whisper", "ichigo_whisper.data"):  # without what its training needs
+    from ichigo_whisper.config.vq_config import VQConfig  # type: ignore
+    from ichigo_whisper.models.vq_transformer import RQBottleneckTransformer  # type: ignore
+    from whisper.model import AudioEncoder  # type: ignore
 
 ROOT = Path(__file__).parents[2]
 GAIN = 2.0

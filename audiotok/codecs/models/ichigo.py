@@ -181,9 +181,8 @@ class Ichigo(Codec):
     @property
     def parameters_trained(self) -> int:
         """See `Codec.parameters_trained`; those of the frozen Whisper do not count."""
-        return super().parameters_trained - sum(
-            p.numel() for p in self.encoder.whisper.parameters()
-        )
+        frozen = self.encoder.get_submodule("whisper")
+        return super().parameters_trained - sum(p.numel() for p in frozen.parameters())
 
     def grown(self, more: int) -> Ichigo:
         """Return a tokenizer with further entries, which codes every recording as this one does.
