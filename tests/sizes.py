@@ -14,7 +14,10 @@ from audiotok.codecs.models import (
     dac,
     dmel,
     encodec,
+    glm4_voice,
+    ichigo,
     mimi,
+    s3,
     snac,
     speechtokenizer,
     vocos,
@@ -91,6 +94,16 @@ SIZES: dict[str, list[Any]] = {
 TOKENIZERS = [  # without a decoder
     ("dmel", dmel.Config()),
     ("dmel", dmel.Config(frame_size=50, window=100, fft=128, bands=10)),
+    (
+        "glm4_voice",
+        glm4_voice.Config(bands=80, width=16, heads=2, layers=1, size=64, block=40, segment=100),
+    ),
+    (
+        "ichigo",
+        ichigo.Config(width=16, heads=2, layers=1, segment=20, code_width=4, size=33, mask=32),
+    ),
+    ("s3", s3.Config(bands=80, width=16, heads=2, layers=1, size=64)),
+    ("s3", s3.Config(stride=2, width=16, heads=2, layers=2, memory=7, rounded=4)),
 ]
 ALONE = {name for name, _ in TOKENIZERS}
 CODECS = [
@@ -116,7 +129,8 @@ def spread(codec: Codec) -> None:
             module.weight.mul_(1.8)
             module.bias.mul_(0.1)
     codec.train()
-    codec(torch.stack([noise(codec, 40 * codec.frame_size, seed=i).samples for i in range(4)]))
+    waves = torch.stack([noise(codec, 40 * codec.frame_size, seed=i).samples for i in range(4)])
+    codec.quantizer(codec.latents(waves))
 
 
 def is_large(codec: Codec) -> bool:
@@ -128,6 +142,6 @@ def made(name: str, config: Any) -> Codec:
     """Return a codec of a name and a configuration, in eval mode, its weights always the same."""
     torch.manual_seed(0)
     codec = find("codecs", name)(config)
-    if name != "speech" and name not in ALONE:
+    if name not in ("speech", "dmel"):
         spread(codec)
     return ready(codec)

@@ -25,7 +25,15 @@ LINE = tuple(
 LONGEST = 400  # lines of a file
 # Parts that other parts of their family are made of; no part imports any sibling but these.
 SHARED = {
-    "nn.layers": {"conv", "group_norm", "lstm", "residual_unit", "snake", "transposed_conv"},
+    "nn.layers": {
+        "conv",
+        "group_norm",
+        "lstm",
+        "residual_unit",
+        "snake",
+        "transformer_block",
+        "transposed_conv",
+    },
     "nn.quantizers": {"fsq", "lfq", "rvq"},
     "data.sources": {"parquet"},
     "data.features": {"wav2vec2"},

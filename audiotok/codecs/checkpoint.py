@@ -293,6 +293,8 @@ def _load_external(path: Path, name: str | None) -> Codec:
         sizes = adapter.sizes(weights, metadata)
     except KeyError as error:
         raise CheckpointError(f"{path}: partial {adapter.source}: no {error.args[0]}") from None
+    except StateDictError as error:
+        raise CheckpointError(f"{path}: {adapter.source}: {error}") from None
     except (ValueError, IndexError) as error:
         raise CheckpointError(f"{path}: damaged {adapter.source}: {_line(error)}") from None
     fitting = [n for n, c in kind.presets.items() if sizes.items() <= vars(c).items()]

@@ -41,6 +41,8 @@ class Network(nn.Module):
         block: frames per step offline: 1 to 3 s of audio, so that activations stay in a CPU's
             cache.
         first_frames: least number of frames in the first step, which some codecs mirror.
+        period: frames after which the receptive field repeats itself: those of a segment, where
+            segments are coded by themselves.
         fills_up: whether silence may follow a recording without changing any of its codes. If not,
             the network handles the end itself (`finish_latent`, `finish_wave`), as published codecs
             do that mirror the last samples or have a long look-ahead.
@@ -59,6 +61,7 @@ class Network(nn.Module):
     exact_chunks: bool = True
     block: int = 128
     first_frames: int = 1
+    period: int = 1
     fills_up: bool = True
     precision: str = "float32"
     encoder: Layer
@@ -185,11 +188,14 @@ class Network(nn.Module):
         """Samples before and after a frame's own that its codes depend on; inf if unbounded.
 
         Where a codec mirrors the ends of a recording, frames near an end also depend on the samples
-        that are mirrored.
+        that are mirrored. Where segments are coded by themselves, it is the largest of any frame.
         """
-        first, last = self.ends()[0].input_span(0, 0)
+        size, encoder = self.frame_size, self.ends()[0]
+        spans = [(i * size, encoder.input_span(i, i)) for i in range(self.period)]
+        before = max(begin - first for begin, (first, _) in spans)
+        after = max(last + 1 - begin for begin, (_, last) in spans)
         # The encoder's frames lie `look_ahead` samples later than the recording's.
-        return -first - self.look_ahead, last - self.frame_size + 1 + self.look_ahead
+        return before - self.look_ahead, after - size + self.look_ahead
 
     @property
     def constant_memory(self) -> bool:

@@ -199,7 +199,10 @@ def assert_latency(codec: Codec) -> None:
 
 
 def assert_receptive_field(codec: Codec) -> None:
-    """Assert that the declared receptive field is that of the gradient of a latent."""
+    """Assert that the declared receptive field is that of the gradient of a latent.
+
+    A codec of blocks declares the largest; that of the frame is what its encoder says.
+    """
     before, after = codec.receptive_field
     frame, unbounded = codec.frame_size, 5  # frames to test where the receptive field is unbounded
     i = unbounded if before == math.inf else math.ceil(before / frame) + 1
@@ -209,8 +212,12 @@ def assert_receptive_field(codec: Codec) -> None:
     (slope,) = torch.autograd.grad((latent * torch.randn(latent.shape)).sum(), wave)
     seen = slope.abs().sum(0).nonzero().flatten()
     measured = (i * frame - int(seen.min()), int(seen.max()) - (i + 1) * frame + 1)
-    declared = (min(before, i * frame), min(after, past * frame))
+    first, last = codec.ends()[0].input_span(i, i)
+    own = i * frame - first - codec.look_ahead, last - (i + 1) * frame + 1 + codec.look_ahead
+    declared = (min(own[0], i * frame), min(own[1], past * frame))
     assert measured == declared, f"a frame sees {measured} samples around it, not {declared}"
+    assert own[0] <= before, f"frame {i} sees {own[0]} samples before it, not {before}"
+    assert own[1] <= after, f"frame {i} sees {own[1]} samples after it, not {after}"
 
 
 def assert_trains(codec: Codec) -> None:

@@ -75,9 +75,11 @@ def test_decoding_is_refused_in_one_line(codec: Codec):
         with pytest.raises(NoDecoderError, match=says):
             decode(tokens)
     codes = torch.from_numpy(tokens.codes.copy())[None]
-    for call in (lambda: codec.decode_tensors(codes), lambda: Stream(codec).decode(tokens)):
+    with pytest.raises(NoDecoderError):
+        codec.decode_tensors(codes)
+    if math.isfinite(codec.latency):
         with pytest.raises(NoDecoderError):
-            call()
+            Stream(codec).decode(tokens)
 
 
 def test_it_conforms_and_says_what_it_lacks(codec: Codec):

@@ -49,6 +49,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "fsq": [
         {"features": FEATURES, "levels": (5, 4, 3), "dither": 0.5},
         {"features": FEATURES, "levels": (8, 5, 5), "rule": "original"},
+        {"features": FEATURES, "levels": (3,) * 4, "rule": "original", "limit": 0.999},
         {"features": FEATURES, "levels": (4,) * FEATURES},
     ],
     # Even, and more levels than features: what comes to zero has no slope of its square.
@@ -59,6 +60,10 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "lfq": [{"features": FEATURES, "bits": 6}, {"features": FEATURES, "bits": 8, "group": 4}],
     "bsq": [{"features": FEATURES, "bits": 6}, {"features": FEATURES, "bits": 8}],
     "simvq": [{"features": FEATURES, "size": 64}],
+    "cosine_vq": [
+        {"features": FEATURES, "size": 64, "width": 8},
+        {"features": FEATURES, "size": 64, "width": 4, "mask": 5},
+    ],
     "product_vq": [RVQ | {"kind": "euclidean"}, RVQ | {"kind": "spherical"}],
     "agrvq": [{"features": FEATURES, "codebooks": 3, "size": 5, "width": 4}],
 }

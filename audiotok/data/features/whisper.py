@@ -112,12 +112,17 @@ class Whisper(SpeechTeacher):
         if frames > POSITIONS:
             raise InputError(f"Whisper hears 30 s at once, not {wave.shape[1] / 16000:.2f} s")
         filled = max(frames, round(self.fill * 50))
-        x = F.gelu(self.conv1(log_mel(wave, 2 * filled, self.bands)))
-        x = F.gelu(self.conv2(x)).transpose(1, 2) + self.positions[:filled]
+        for state in self.states_of(log_mel(wave, 2 * filled, self.bands)):
+            yield state[:, :frames]
+
+    def states_of(self, mel: Float[Tensor, "b bands steps"]) -> Iterator[States]:
+        """Yield hidden states 0 to `layers` of a log-mel spectrum of at most 3000 steps."""
+        x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
+        x = x + self.positions[: x.shape[1]]
         for block in self.blocks:
-            yield x[:, :frames]
+            yield x
             x = block(x)
-        yield self.norm(x)[:, :frames]
+        yield self.norm(x)
 
 
 class _Block(nn.Module):

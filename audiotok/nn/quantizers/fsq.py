@@ -27,6 +27,7 @@ class Fsq(OneCode):
             feature is the least significant digit of the code.
         rule: `symmetric`: Q(x) = 2/(L-1) floor((L-1)(tanh x + 1)/2 + 1/2) - 1, which makes coarse
             grids part of fine ones (`residual_fsq`); or `original`, where zero is on every grid.
+        limit: with the original rule, the limit of a bounded feature over the outermost level.
         dither: share of recordings that get uniform noise as wide as a step instead of rounding in
             training: the mean is the bounded latent, so that the gradient has no bias.
 
@@ -46,6 +47,7 @@ class Fsq(OneCode):
         *,
         levels: Sequence[int] = (8, 5, 5, 5),
         rule: Literal["symmetric", "original"] = "symmetric",
+        limit: float = 1.001,  # so that tanh need not be 1 for the last level
         dither: float = 0.0,
     ) -> None:
         least = 2 if rule == "symmetric" else 3
@@ -56,6 +58,7 @@ class Fsq(OneCode):
         super().__init__(features, len(levels))
         self.sizes = (math.prod(levels),)
         self.rule = rule
+        self.limit = limit
         self.dither = dither
         # Integers of 64 bits, as float32 is exact to 2^24 only, which is less than 17^6.
         self.register_buffer("levels", torch.tensor(list(levels)), persistent=False)
@@ -71,7 +74,7 @@ class Fsq(OneCode):
         """Squash features `[... w]` into the range of the grid, about -1 to 1."""
         if self.rule == "symmetric":
             return x.tanh()
-        limit = (self.levels - 1) * 1.001 / 2  # so that tanh need not be 1 for the last level
+        limit = (self.levels - 1) * self.limit / 2
         even = 0.5 * (self.levels % 2 == 0)
         return ((x + (even / limit).atanh()).tanh() * limit - even) / self.per_unit
 

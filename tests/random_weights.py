@@ -1,0 +1,28 @@
+"""Random weights by name and shape, the same on any machine, so that golden files need none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def random_weights(shapes: Mapping[str, Sequence[int]], *, gain: float = 1.0) -> dict[str, Tensor]:
+    """Return weights for which outputs depend on the input, of each name and shape.
+
+    Args:
+        shapes: shapes by name.
+        gain: factor of matrices, beyond what keeps the size of features.
+    """
+    weights = {}
+    for name, shape in shapes.items():
+        x = np.random.RandomState(crc32(name.encode())).standard_normal(tuple(shape))
+        if len(shape) > 1:
+            x *= gain / np.sqrt(np.prod(shape[1:]))
+        else:  # of a normalisation, or a bias
+            x = 0.1 * x + (name.endswith("weight"))
+        weights[name] = torch.from_numpy(x.astype(np.float32))
+    return weights
