@@ -14,6 +14,7 @@ from audiotok.codecs.models import (
     dac,
     dmel,
     encodec,
+    kmeans,
     mimi,
     snac,
     speechtokenizer,
@@ -21,7 +22,9 @@ from audiotok.codecs.models import (
     wavtokenizer,
 )
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.models.kmeans import Kmeans
 from audiotok.codecs.models.speech import Config
+from audiotok.nn.quantizers.base import kmeans as cluster
 
 SMALL = Config(
     encoder=32,
@@ -88,9 +91,15 @@ SIZES: dict[str, list[Any]] = {
     "snac": [snac.Config(encoder=4, decoder=32, strides=(2, 4, 5), size=64, code_width=4)],
     "vocos": [vocos.Config(encoder=4, decoder=32, blocks=2, codebooks=(1, 3), **TINY)],
 }
+LISTENER = {"width": 32, "layers": 2, "heads": 2}  # a Whisper
 TOKENIZERS = [  # without a decoder
     ("dmel", dmel.Config()),
     ("dmel", dmel.Config(frame_size=50, window=100, fft=128, bands=10)),
+    ("kmeans", kmeans.Config(layers=(2,), size=40, network=LISTENER)),
+    (
+        "kmeans",
+        kmeans.Config(layers=(1, "mean"), size=9, centred=True, mean_of=2, network=LISTENER),
+    ),
 ]
 ALONE = {name for name, _ in TOKENIZERS}
 CODECS = [
@@ -119,6 +128,14 @@ def spread(codec: Codec) -> None:
     codec(torch.stack([noise(codec, 40 * codec.frame_size, seed=i).samples for i in range(4)]))
 
 
+@torch.no_grad()
+def centre(codec: Kmeans) -> None:
+    """Set the centroids of units to those of features of noise, in place."""
+    latent = codec.eval().latents(noise(codec, 80_000).samples[None])[0].T
+    parts = latent.split(codec.teacher.width, 1)
+    codec.set_centroids([cluster(part, codec.config.size) for part in parts])
+
+
 def is_large(codec: Codec) -> bool:
     """Return whether a codec has more than a million parameters."""
     return codec.parameters_total > 1e6
@@ -128,6 +145,8 @@ def made(name: str, config: Any) -> Codec:
     """Return a codec of a name and a configuration, in eval mode, its weights always the same."""
     torch.manual_seed(0)
     codec = find("codecs", name)(config)
+    if name == "kmeans":
+        centre(codec)
     if name != "speech" and name not in ALONE:
         spread(codec)
     return ready(codec)
