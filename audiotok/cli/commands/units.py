@@ -1,4 +1,4 @@
-"""`audiotok units`: k-means units of a feature extractor, fitted here or read from others' files."""
+"""`audiotok units`: k-means units of a feature extractor, fitted here or imported."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class Kmeans(Codec):
         hop = teacher.sample_rate / teacher.frame_rate
         if hop.denominator != 1:
             raise InputError(
-                f"teacher {teacher.name!r} has {hop} samples a feature, not whole ones"
+                f"teacher {teacher.name!r} has {hop} samples a feature: no integer"
             )
         self.sample_rate = teacher.sample_rate
         self.frame_size = int(hop) * config.mean_of
