@@ -91,7 +91,7 @@ def fit(
       audiotok units fit speech.tsv --teacher hubert --weights facebook/hubert-base-ls960 \\
         --layer 9 --size 1000 --hours 10 -o hubert.safetensors
     """
-    from audiotok.codecs.units import drawn, fit_units, save_units
+    from audiotok.codecs.centroids import drawn, fit_units, save_units
     from audiotok.data.manifest import read_manifest
     from audiotok.nn.pretrained.hub import cache_folder
 
@@ -152,8 +152,8 @@ def import_(
       audiotok units import km100.npy --weights facebook/hubert-base-ls960 --layer 6 \\
         --option normalise=false -o km100.safetensors
     """
+    from audiotok.codecs.centroids import import_units, save_units
     from audiotok.codecs.checkpoint import describe
-    from audiotok.codecs.units import import_units, save_units
 
     _check_out(out, force)
     config = _config(teacher, weights, layer, option, centred, mean_of, 1)

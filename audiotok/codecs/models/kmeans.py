@@ -5,7 +5,7 @@
 
 There is no decoder. The extractor sees the whole recording, a long one in windows
 (`SpeechTeacher.chosen`). Its weights are in the checkpoint, or the checkpoint says where they are;
-`codecs.units` fits centroids and writes such files.
+`codecs.centroids` fits centroids and writes such files.
 
 Source: HuBERT (Hsu et al. 2021, arXiv:2106.07447, section II); several layers: Mousavi et al. 2024,
 arXiv:2406.10735; without the mean of the recording: Vec-Tok (Zhu et al. 2023, arXiv:2310.07246).
@@ -151,9 +151,7 @@ class Kmeans(Codec):
             teacher.check_layer(layer)
         hop = teacher.sample_rate / teacher.frame_rate
         if hop.denominator != 1:
-            raise InputError(
-                f"teacher {teacher.name!r} has {hop} samples a feature: no integer"
-            )
+            raise InputError(f"teacher {teacher.name!r} has {hop} samples a feature: no integer")
         self.sample_rate = teacher.sample_rate
         self.frame_size = int(hop) * config.mean_of
         self.semantic_codebooks = len(config.layers)
