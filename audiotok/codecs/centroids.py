@@ -1,6 +1,11 @@
 """Fitting of k-means units to recordings, and reading of centroids that others fitted.
 
-    recordings -> features, kept in a `FeatureCache` -> passes of mini-batch k-means -> `Kmeans`
+    recordings -> features, kept in a `FeatureCache` -> (less their largest principal components)
+               -> passes of mini-batch k-means -> `Kmeans`
+
+A component that all centroids lack cannot change which of them is nearest, so the codec has no need
+to know which are left out. Those of most variance may be of no use (Mu & Viswanath 2018,
+arXiv:1702.01417): in Whisper they say how long ago the recording began.
 
 Memory stays the same however many recordings there are. What takes long are the features, which
 stay in the cache; a fit that was stopped reads them there and comes to the same centroids.
@@ -61,6 +66,7 @@ def fit_units(
     *,
     cache: str | Path,
     bundle: bool = False,
+    drop: int | None = None,
     rounds: int = 10,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -74,6 +80,8 @@ def fit_units(
         cache: folder of features (`FeatureCache`); two bytes a number.
         bundle: whether the checkpoint is to hold the extractor's weights, in half precision: those
             and the centroids are rounded here, so that codes are the same after loading.
+        drop: number of principal components, from that of most variance, that are left out; what
+            the extractor advises if None (`Teacher.foreign`).
         rounds: passes over the features.
         seed: random seed; the same gives the same centroids.
         device: where features are computed.
@@ -90,13 +98,14 @@ def fit_units(
     cluster = optional_import("sklearn.cluster", "scikit-learn", extra="units")
     codec = _unfitted(config, bundle=bundle)
     console = console or Console(stderr=True)
+    drop = codec.teacher.foreign if drop is None else drop
     centroids, fits = [], []
     for layer in config.layers:
         features = FeatureCache.build(
             recordings, codec.teacher.to(device), layer=layer, cache=cache, console=console
         )
         size = config.size
-        frames = _Frames(features.at(codec.frame_rate), config, seed=seed)
+        frames = _Frames(features.at(codec.frame_rate), config, drop=drop, seed=seed)
         engine = cluster.MiniBatchKMeans(
             size, batch_size=frames.batch, compute_labels=False, random_state=seed
         )
@@ -115,6 +124,7 @@ def fit_units(
         "units": {
             "recordings": len(frames),
             "hours": round(fits[0].frames / float(codec.frame_rate) / 3600, 3),
+            "dropped": drop,
             "rounds": rounds,
             "seed": seed,
             "layers": [vars(fit) for fit in fits],
@@ -246,7 +256,9 @@ def _unfitted(config: Config, *, bundle: bool) -> Kmeans:
 class _Frames:
     """Frames of cached features, in mini-batches or recording by recording."""
 
-    def __init__(self, features: FeatureCache, config: Config, *, seed: int) -> None:
+    def __init__(self, features: FeatureCache, config: Config, *, drop: int, seed: int) -> None:
+        if not 0 <= drop < features.width:
+            raise InputError(f"{drop} of {features.width} components left out: some must stay")
         self.features = features
         self.centred = config.centred
         self.batch = max(BATCH, 8 * config.size)
@@ -254,6 +266,20 @@ class _Frames:
         self.recordings = [i for i in range(len(features)) if features.has(i)]
         if not self.recordings:
             raise InputError("no recordings to fit units to")
+        self.dropped = torch.zeros(features.width, 0)
+        self.dropped = self._largest(drop)
+
+    def _largest(self, count: int) -> Tensor:
+        """Return the principal components `[d count]` of most variance."""
+        width = self.features.width
+        if not count:
+            return torch.zeros(width, 0)
+        n, total, products = 0, torch.zeros(width).double(), torch.zeros(width, width).double()
+        for i in self.recordings:
+            x = self.of(i)
+            n, total, products = n + len(x), total + x.double().sum(0), products + x.T @ x
+        mean = total / n
+        return torch.linalg.eigh(products / n - mean[:, None] * mean)[1][:, -count:].float()
 
     def __len__(self) -> int:
         return len(self.recordings)
@@ -261,7 +287,8 @@ class _Frames:
     def of(self, recording: int) -> Tensor:
         """Return the frames `[f d]` of a recording."""
         x = self.features[recording]
-        return x - x.mean(0) if self.centred else x
+        x = x - x.mean(0) if self.centred else x
+        return x - x @ self.dropped @ self.dropped.T
 
     def batches(self, rounds: int) -> Iterator[tuple[np.ndarray, int]]:
         """Yield mini-batches `[n d]`, each with the number of recordings that were read for it."""

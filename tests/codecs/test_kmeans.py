@@ -33,6 +33,7 @@ from audiotok.corpus import Corpus
 from audiotok.data.features.base import Choice, FeatureFrames, Teacher, TeacherError
 from audiotok.data.features.hubert import Hubert
 from audiotok.data.manifest import read_manifest
+from audiotok.nn.quantizers.base import nearest
 from audiotok.runtime.windows import loss
 from audiotok.tokens.tokenizer import NoDecoderError
 
@@ -178,6 +179,34 @@ def test_what_codes_depend_on_is_in_the_fingerprint(weights: Path, tmp_path: Pat
     for codec in codecs:
         codec.set_centroids(codecs[0].centroids)
     assert len({codec.fingerprint for codec in codecs}) == 6
+
+
+def test_components_that_are_left_out_do_not_change_the_nearest(
+    weights: Path, talks: Path, tmp_path: Path
+):
+    """What all centroids lack counts alike for each of them, so codes need no projection."""
+    pytest.importorskip("sklearn")
+    recordings, teacher = read_manifest(talks), Hubert.load(weights)
+    codec, fits = fit_units(recordings, config(weights), cache=tmp_path, rounds=2, drop=5)
+    whole, _ = fit_units(recordings, config(weights), cache=tmp_path, rounds=2)
+    assert codec.card["units"]["dropped"] == 5
+    assert whole.card["units"]["dropped"] == teacher.foreign == 0
+    frames = torch.cat([teacher.features(r.load(), layer=2) for r in recordings]).half().float()
+    largest = torch.linalg.svd(frames - frames.mean(0), full_matrices=False)[2][:5].T
+    assert (codec.centroids[0] @ largest).abs().max() < 1e-3
+    assert (whole.centroids[0] @ largest).abs().max() > 0.1
+    left = frames - frames @ largest @ largest.T
+    assert torch.equal(nearest(left, codec.centroids[0]), nearest(frames, codec.centroids[0]))
+    assert fits[0].inertia == pytest.approx(
+        (left - codec.centroids[0][nearest(left, codec.centroids[0])])
+        .square()
+        .sum(1)
+        .mean()
+        .item(),
+        rel=1e-3,
+    )
+    with pytest.raises(InputError, match="64 of 64 components left out: some must stay"):
+        fit_units(recordings, config(weights), cache=tmp_path, drop=64)
 
 
 def test_recordings_are_drawn_by_hours_and_number(talks: Path):

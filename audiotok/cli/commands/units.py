@@ -69,6 +69,14 @@ def fit(
     recordings: Annotated[
         int, typer.Option(min=0, help="Number of recordings to draw at random; 0: all.")
     ] = 0,
+    drop: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Number of principal components left out, the largest first. Default: the "
+            "extractor's, 16 for whisper, whose largest say how long ago a recording began.",
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Passes over the features.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     cache: Annotated[
@@ -105,6 +113,7 @@ def fit(
         config,
         cache=cache or cache_folder() / "features",
         bundle=bundle,
+        drop=drop,
         rounds=rounds,
         seed=seed,
         device=device,

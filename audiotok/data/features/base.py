@@ -42,6 +42,8 @@ class Teacher(nn.Module):
         width: numbers in one feature, d.
         layers: number of layers; there is one hidden state more.
         reads_text: whether its features depend on the text rather than on the sound.
+        foreign: number of principal components of a feature that say little of what is said, such
+            as the time since the start; fitted units leave them out.
         options: arguments of `load`, and of the constructor, that its features depend on.
         sizes: the other arguments of the constructor, which builds the network without weights;
             None where it cannot do so.
@@ -53,6 +55,7 @@ class Teacher(nn.Module):
     width: int
     layers: int
     reads_text: bool = False
+    foreign: int = 0
     options: Mapping[str, Any] = MappingProxyType({})
     sizes: Mapping[str, Any] | None = None
 

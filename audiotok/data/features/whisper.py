@@ -42,6 +42,7 @@ class Whisper(SpeechTeacher):
     """
 
     window = POSITIONS
+    foreign = 16  # its positions are added to the input, and stay with it
     positions: Tensor
 
     def __init__(
