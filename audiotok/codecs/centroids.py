@@ -45,6 +45,7 @@ class Fit:
 
     Attributes:
         layer: hidden state of the feature extractor.
+        recordings: number of recordings.
         frames: number of frames.
         inertia: mean squared distance of a frame from its centroid.
         explained: share of the variance of frames that the centroids explain.
@@ -53,6 +54,7 @@ class Fit:
     """
 
     layer: Choice
+    recordings: int
     frames: int
     inertia: float
     explained: float
@@ -122,7 +124,7 @@ def fit_units(
     codec.set_centroids(centroids)
     codec.card = {
         "units": {
-            "recordings": len(frames),
+            "recordings": fits[0].recordings,
             "hours": round(fits[0].frames / float(codec.frame_rate) / 3600, 3),
             "dropped": drop,
             "rounds": rounds,
@@ -236,7 +238,7 @@ def _unfitted(config: Config, *, bundle: bool) -> Kmeans:
     if not config.weights:
         raise InputError(f"no weights of teacher {config.teacher!r}: give a path, or a hub's name")
     teacher = teacher_of(config)
-    config = replace(config, options=dict(teacher.options))
+    config = replace(config, options=dict(teacher.settings))
     if not bundle:
         place = Path(config.weights).expanduser()
         place = str(place.resolve()) if place.exists() else config.weights
@@ -322,6 +324,7 @@ def _measured(layer: Choice, frames: _Frames, centroids: Tensor) -> Fit:
     share = counts[counts > 0] / n
     return Fit(
         layer=layer,
+        recordings=len(frames),
         frames=int(n),
         inertia=distance / n,
         explained=1 - distance / n / variance if variance else 0.0,

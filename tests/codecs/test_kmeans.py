@@ -28,12 +28,14 @@ from audiotok.codecs.centroids import (
     save_units,
 )
 from audiotok.codecs.checkpoint import describe
+from audiotok.codecs.export.folder import export
 from audiotok.codecs.models.kmeans import Config, Kmeans
 from audiotok.corpus import Corpus
 from audiotok.data.features.base import Choice, FeatureFrames, Teacher, TeacherError
 from audiotok.data.features.hubert import Hubert
 from audiotok.data.manifest import read_manifest
 from audiotok.nn.quantizers.base import nearest
+from audiotok.runtime.exported import ExportError
 from audiotok.runtime.windows import loss
 from audiotok.tokens.tokenizer import NoDecoderError
 
@@ -362,7 +364,9 @@ def test_units_are_fitted_and_imported_by_commands(weights: Path, talks: Path, t
     assert (again.code, again.lines) == (1, [f"error {out}: exists already; --force overwrites it"])
     done = audiotok(*words, "--force")
     assert "layer mean: 10 of 10 units used" in done.out.replace("\n", " ")
-    np.save(tmp_path / "c.npy", load(out).centroids[0].numpy())
+    codec = load(out)
+    assert isinstance(codec, Kmeans)
+    np.save(tmp_path / "c.npy", codec.centroids[0].numpy())
     words = ["units", "import", tmp_path / "c.npy", "--weights", weights, "--layer", "1"]
     done = audiotok(
         *words, "-o", tmp_path / "c.safetensors", "--option", "normalise=true", "--json"
@@ -412,6 +416,13 @@ def test_units_with_durations_are_lossless(fitted: Path):
     ids = layout.encode(tokens)
     assert len(ids) < tokens.frames
     assert np.array_equal(layout.decode(ids), tokens.codes)
+
+
+def test_units_are_not_exported(fitted: Path, tmp_path: Path):
+    pytest.importorskip("onnxscript")
+    with pytest.raises(ExportError, match="kmeans hears windows of a recording, which ONNX"):
+        export(load(fitted), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_windows_say_what_they_cost(fitted: Path):

@@ -48,7 +48,7 @@ class Config:
         centred: whether the mean of a recording's features is taken off, which depends on the
             speaker.
         mean_of: neighbouring features whose mean is one frame.
-        options: arguments of the extractor that its features depend on (`Teacher.options`).
+        options: arguments of the extractor that its features depend on (`Teacher.settings`).
         network: other arguments of its constructor (`Teacher.sizes`); empty for the usual size.
         weights: where the extractor's weights are, a path or a name on a hub; "" if a checkpoint
             holds them itself.
@@ -138,8 +138,8 @@ class Kmeans(Codec):
     causal = False
     fills_up = False
     block = WINDOW
-    encoder: Extractor
-    quantizer: ProductVq
+    encoder: Extractor  # pyright: ignore[reportIncompatibleVariableOverride] - never another
+    quantizer: ProductVq  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, config: Config | None = None, *, teacher: Teacher | None = None) -> None:
         super().__init__()

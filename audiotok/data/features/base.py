@@ -44,7 +44,7 @@ class Teacher(nn.Module):
         reads_text: whether its features depend on the text rather than on the sound.
         foreign: number of principal components of a feature that say little of what is said, such
             as the time since the start; fitted units leave them out.
-        options: arguments of `load`, and of the constructor, that its features depend on.
+        settings: arguments of `load`, and of the constructor, that its features depend on.
         sizes: the other arguments of the constructor, which builds the network without weights;
             None where it cannot do so.
     """
@@ -56,7 +56,7 @@ class Teacher(nn.Module):
     layers: int
     reads_text: bool = False
     foreign: int = 0
-    options: Mapping[str, Any] = MappingProxyType({})
+    settings: Mapping[str, Any] = MappingProxyType({})
     sizes: Mapping[str, Any] | None = None
 
     @classmethod

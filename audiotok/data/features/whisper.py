@@ -71,7 +71,7 @@ class Whisper(SpeechTeacher):
         self.layers = layers
         self.bands = bands
         self.fill = fill
-        self.options = {"fill": fill}
+        self.settings = {"fill": fill}
         self.sizes = {"width": width, "layers": layers, "heads": heads, "bands": bands}
         self.conv1 = nn.Conv1d(bands, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
