@@ -41,7 +41,7 @@ PICKLES = (".km", ".bin", ".pkl", ".pickle", ".joblib", ".pt", ".pth")
 
 @dataclass(frozen=True)
 class Fit:
-    """What the centroids of a layer are like on the recordings that they were fitted to.
+    """Fit of the centroids of a layer to its recordings.
 
     Attributes:
         layer: hidden state of the feature extractor.
@@ -83,14 +83,14 @@ def fit_units(
         bundle: whether the checkpoint is to hold the extractor's weights, in half precision: those
             and the centroids are rounded here, so that codes are the same after loading.
         drop: number of principal components, from that of most variance, that are left out; what
-            the extractor advises if None (`Teacher.foreign`).
+            the extractor advises if None (`Teacher.positional`).
         rounds: passes over the features.
         seed: random seed; the same gives the same centroids.
         device: where features are computed.
         console: where progress is shown; stderr if None.
 
     Returns:
-        The codec, with a card of the fit, and what each layer's centroids are like.
+        The codec, with a card of the fit, and the fit of each layer.
 
     Raises:
         InputError: recordings without features, fewer frames than centroids, or no such layer.
@@ -100,7 +100,7 @@ def fit_units(
     cluster = optional_import("sklearn.cluster", "scikit-learn", extra="units")
     codec = _unfitted(config, bundle=bundle)
     console = console or Console(stderr=True)
-    drop = codec.teacher.foreign if drop is None else drop
+    drop = codec.teacher.positional if drop is None else drop
     centroids, fits = [], []
     for layer in config.layers:
         features = FeatureCache.build(
@@ -118,8 +118,8 @@ def fit_units(
                     raise InputError(f"{len(batch)} frames are too few for {size} centroids")
                 engine.partial_fit(batch)
                 bar.advance(task, seen)
-        found = torch.from_numpy(engine.cluster_centers_.astype(np.float32))
-        centroids.append(found.half().float() if bundle else found)
+        centres = torch.from_numpy(engine.cluster_centers_.astype(np.float32))
+        centroids.append(centres.half().float() if bundle else centres)
         fits.append(_measured(layer, frames, centroids[-1]))
     codec.set_centroids(centroids)
     codec.card = {
@@ -240,11 +240,10 @@ def _unfitted(config: Config, *, bundle: bool) -> Kmeans:
     teacher = teacher_of(config)
     config = replace(config, options=dict(teacher.settings))
     if not bundle:
-        place = Path(config.weights).expanduser()
-        place = str(place.resolve()) if place.exists() else config.weights
-        return Kmeans(
-            replace(config, weights=place, fingerprint=teacher.fingerprint), teacher=teacher
-        )
+        path = Path(config.weights).expanduser()
+        weights = str(path.resolve()) if path.exists() else config.weights
+        config = replace(config, weights=weights, fingerprint=teacher.fingerprint)
+        return Kmeans(config, teacher=teacher)
     if teacher.sizes is None:
         raise InputError(f"teacher {config.teacher!r} cannot be built without weights: no bundle")
     with torch.no_grad():

@@ -192,7 +192,7 @@ def test_components_that_are_left_out_do_not_change_the_nearest(
     codec, fits = fit_units(recordings, config(weights), cache=tmp_path, rounds=2, drop=5)
     whole, _ = fit_units(recordings, config(weights), cache=tmp_path, rounds=2)
     assert codec.card["units"]["dropped"] == 5
-    assert whole.card["units"]["dropped"] == teacher.foreign == 0
+    assert whole.card["units"]["dropped"] == teacher.positional == 0
     frames = torch.cat([teacher.features(r.load(), layer=2) for r in recordings]).half().float()
     largest = torch.linalg.svd(frames - frames.mean(0), full_matrices=False)[2][:5].T
     assert (codec.centroids[0] @ largest).abs().max() < 1e-3

@@ -19,10 +19,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
@@ -33,7 +33,7 @@ from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.base import WholeClip
 from audiotok.nn.quantizers.product_vq import ProductVq
 
-PLACE = "AUDIOTOK_TEACHERS"  # environment variable: a folder that holds extractors' weights
+VARIABLE = "AUDIOTOK_TEACHERS"  # environment variable: a folder that holds extractors' weights
 WINDOW = 1500  # frames per step: the layer waits for the whole recording, so few steps are best
 
 
@@ -138,8 +138,6 @@ class Kmeans(Codec):
     causal = False
     fills_up = False
     block = WINDOW
-    encoder: Extractor  # pyright: ignore[reportIncompatibleVariableOverride] - never another
-    quantizer: ProductVq  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, config: Config | None = None, *, teacher: Teacher | None = None) -> None:
         super().__init__()
@@ -155,31 +153,33 @@ class Kmeans(Codec):
         self.sample_rate = teacher.sample_rate
         self.frame_size = int(hop) * config.mean_of
         self.semantic_codebooks = len(config.layers)
-        self.encoder = Extractor(
+        self.encoder = encoder = Extractor(
             teacher,
             config.layers,
             frame_size=self.frame_size,
             mean_of=config.mean_of,
             centred=config.centred,
         )
-        self.quantizer = ProductVq(
-            self.encoder.outputs, codebooks=len(config.layers), size=config.size
-        )
+        self.quantizer = ProductVq(encoder.outputs, codebooks=len(config.layers), size=config.size)
         self.decoder = Absent("decoder", self.frame_size)
 
     @property
     def teacher(self) -> Teacher:
         """The feature extractor."""
-        return self.encoder.teacher
+        return cast("Extractor", self.encoder).teacher
+
+    @property
+    def _groups(self) -> nn.ModuleList:
+        return cast("ProductVq", self.quantizer).groups
 
     @property
     def centroids(self) -> list[Tensor]:
         """Centroids `[k d]` of each layer."""
-        return [group.get_buffer("entries") for group in self.quantizer.groups]
+        return [group.get_buffer("entries") for group in self._groups]
 
     def set_centroids(self, centroids: Sequence[Tensor]) -> None:
         """Set the centroids `[k d]` of each layer."""
-        for group, given in zip(self.quantizer.groups, centroids, strict=True):
+        for group, given in zip(self._groups, centroids, strict=True):
             group.get_buffer("entries").copy_(given)
             group.get_buffer("usage").fill_(1)
 
@@ -213,18 +213,18 @@ def teacher_of(config: Config) -> Teacher:
             return kind(**config.network, **config.options).eval().requires_grad_(False)
         raise TeacherError(f"teacher {config.teacher!r} cannot be built without weights")
     name = Path(config.weights).name
-    elsewhere = Path(os.environ.get(PLACE, "")) / name
-    place = elsewhere if os.environ.get(PLACE) and elsewhere.exists() else config.weights
-    way = f"set {PLACE} to a folder that holds the right ones under the name {name}"
+    elsewhere = Path(os.environ.get(VARIABLE, "")) / name
+    path = elsewhere if os.environ.get(VARIABLE) and elsewhere.exists() else config.weights
+    way = f"set {VARIABLE} to a folder that holds the right ones under the name {name}"
     try:
-        teacher = kind.load(place, **config.options)
+        teacher = kind.load(path, **config.options)
     except TeacherError as error:
         raise TeacherError(
             f"the weights of teacher {config.teacher!r} are needed: {error}; or {way}"
         ) from None
     if config.fingerprint not in ("", teacher.fingerprint):
         raise TeacherError(
-            f"{place}: weights {teacher.fingerprint} of teacher {config.teacher!r}, where the "
+            f"{path}: weights {teacher.fingerprint} of teacher {config.teacher!r}, where the "
             f"units are of {config.fingerprint}: {way}"
         )
     return teacher

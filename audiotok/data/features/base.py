@@ -42,8 +42,8 @@ class Teacher(nn.Module):
         width: numbers in one feature, d.
         layers: number of layers; there is one hidden state more.
         reads_text: whether its features depend on the text rather than on the sound.
-        foreign: number of principal components of a feature that say little of what is said, such
-            as the time since the start; fitted units leave them out.
+        positional: number of principal components, from that of most variance, that depend on the
+            time since the start rather than on the sound; fitted units leave them out.
         settings: arguments of `load`, and of the constructor, that its features depend on.
         sizes: the other arguments of the constructor, which builds the network without weights;
             None where it cannot do so.
@@ -55,7 +55,7 @@ class Teacher(nn.Module):
     width: int
     layers: int
     reads_text: bool = False
-    foreign: int = 0
+    positional: int = 0
     settings: Mapping[str, Any] = MappingProxyType({})
     sizes: Mapping[str, Any] | None = None
 

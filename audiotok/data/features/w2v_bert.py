@@ -28,7 +28,7 @@ from audiotok.data.features.base import (
 
 WINDOW, HOP, FFT, BANDS = 400, 160, 512, 80  # samples at 16 kHz; mel bands
 FLOOR = 2.0**-23  # least energy of a band
-HEARD = "relative_key"  # kind of positions that published models have
+POSITIONS = "relative_key"  # kind of positions that published models have
 
 
 class W2vBert(SpeechTeacher):
@@ -93,11 +93,11 @@ class W2vBert(SpeechTeacher):
         """
         path = local_weights(weights, needs="the folder of a w2v-BERT 2.0 checkpoint")
         config, state = read_folder(path)
-        kind = config.get("model_type"), config.get("position_embeddings_type", HEARD)
-        if kind != ("wav2vec2-bert", HEARD):
+        kind = config.get("model_type"), config.get("position_embeddings_type", POSITIONS)
+        if kind != ("wav2vec2-bert", POSITIONS):
             raise TeacherError(
                 f"{path}: a model of type {kind[0]!r} with positions {kind[1]!r}, where "
-                f"'wav2vec2-bert' with {HEARD!r} is read"
+                f"'wav2vec2-bert' with {POSITIONS!r} is read"
             )
         state = renamed(state)
         try:

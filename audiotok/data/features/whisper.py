@@ -42,7 +42,7 @@ class Whisper(SpeechTeacher):
     """
 
     window = POSITIONS
-    foreign = 16  # its positions are added to the input, and stay with it
+    positional = 16  # positions are added to the input of the first layer, and stay in all states
     positions: Tensor
 
     def __init__(

@@ -160,8 +160,9 @@ class CodecSystem(System):
         path = self.tokens_path(cache_stem).with_suffix(f".{self.codebooks}.tok")
         if not path.exists():
             tokens.save(path)
-        audio = self.decoder.decode(tokens, original_rate=True) if self.decoder.decodes else None
-        return Output(audio, path.stat().st_size)
+        decodes = self.decoder.decodes
+        decoded = self.decoder.decode(tokens, original_rate=True) if decodes else None
+        return Output(decoded, path.stat().st_size)
 
     def tokens(self, audio: Audio, cache_stem: Path) -> Tokens:
         """Return all codebooks of a recording, cached because all rates share them."""
