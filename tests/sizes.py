@@ -95,10 +95,10 @@ LISTENER = {"width": 32, "layers": 2, "heads": 2}  # a Whisper
 TOKENIZERS = [  # without a decoder
     ("dmel", dmel.Config()),
     ("dmel", dmel.Config(frame_size=50, window=100, fft=128, bands=10)),
-    ("kmeans", kmeans.Config(layers=(2,), size=40, network=LISTENER)),
+    ("kmeans", kmeans.KmeansConfig(layers=(2,), size=40, network=LISTENER)),
     (
         "kmeans",
-        kmeans.Config(layers=(1, "mean"), size=9, centred=True, mean_of=2, network=LISTENER),
+        kmeans.KmeansConfig(layers=(1, "mean"), size=9, centred=True, mean_of=2, network=LISTENER),
     ),
 ]
 ALONE = {name for name, _ in TOKENIZERS}

@@ -28,7 +28,7 @@ from audiotok._platform.optional import optional_import
 from audiotok.audio.audio import AudioFileError
 from audiotok.codecs.catalogue import CheckpointError
 from audiotok.codecs.checkpoint import save
-from audiotok.codecs.models.kmeans import Config, Kmeans, teacher_of
+from audiotok.codecs.models.kmeans import Kmeans, KmeansConfig, teacher_of
 from audiotok.data.feature_cache import FeatureCache
 from audiotok.data.features.base import Choice, read_weights
 from audiotok.data.recording import Recording
@@ -40,7 +40,7 @@ PICKLES = (".km", ".bin", ".pkl", ".pickle", ".joblib", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
-class Fit:
+class UnitFit:
     """Fit of the centroids of a layer to its recordings.
 
     Attributes:
@@ -64,7 +64,7 @@ class Fit:
 
 def fit_units(
     recordings: Sequence[Recording],
-    config: Config,
+    config: KmeansConfig,
     *,
     cache: str | Path,
     bundle: bool = False,
@@ -73,11 +73,11 @@ def fit_units(
     seed: int = 0,
     device: str | torch.device = "cpu",
     console: Console | None = None,
-) -> tuple[Kmeans, list[Fit]]:
+) -> tuple[Kmeans, list[UnitFit]]:
     """Fit centroids to the features of recordings.
 
     Args:
-        recordings: recordings of any length and rate (`drawn` draws some).
+        recordings: recordings of any length and rate (`draw_recordings` draws some).
         config: extractor, its weights and options, layers, and number of centroids.
         cache: folder of features (`FeatureCache`); two bytes a number.
         bundle: whether the checkpoint is to hold the extractor's weights, in half precision: those
@@ -135,7 +135,7 @@ def fit_units(
     return codec.to("cpu").eval().requires_grad_(False), fits
 
 
-def drawn(
+def draw_recordings(
     recordings: Sequence[Recording], *, hours: float = 0, most: int = 0, seed: int = 0
 ) -> list[Recording]:
     """Return recordings in random order, of so many hours and so many at most.
@@ -156,7 +156,9 @@ def drawn(
     return chosen
 
 
-def import_units(files: Sequence[str | Path], config: Config, *, bundle: bool = False) -> Kmeans:
+def import_units(
+    files: Sequence[str | Path], config: KmeansConfig, *, bundle: bool = False
+) -> Kmeans:
     """Return the codec of centroids that another program fitted, such as fairseq or textlesslib.
 
     Args:
@@ -193,7 +195,7 @@ def save_units(codec: Kmeans, path: str | Path) -> None:
     """Write units to a .safetensors file that `audiotok.load` loads.
 
     It holds the extractor's weights in half precision, or only says where they are; see
-    `Config.weights`.
+    `KmeansConfig.weights`.
 
     Args:
         codec: units of `fit_units` or `import_units`.
@@ -218,7 +220,7 @@ def read_centroids(path: str | Path) -> Tensor:
         )
     try:
         if path.suffix not in (".npy", ".safetensors"):
-            raise ValueError("neither .npy nor .safetensors")
+            raise InputError("neither .npy nor .safetensors")
         if path.suffix == ".npy":
             arrays = [torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))]
         else:
@@ -233,7 +235,7 @@ def read_centroids(path: str | Path) -> Tensor:
     return arrays[0].float()
 
 
-def _unfitted(config: Config, *, bundle: bool) -> Kmeans:
+def _unfitted(config: KmeansConfig, *, bundle: bool) -> Kmeans:
     """Return units without centroids; in a bundle, the extractor's weights are rounded."""
     if not config.weights:
         raise InputError(f"no weights of teacher {config.teacher!r}: give a path, or a hub's name")
@@ -257,7 +259,9 @@ def _unfitted(config: Config, *, bundle: bool) -> Kmeans:
 class _Frames:
     """Frames of cached features, in mini-batches or recording by recording."""
 
-    def __init__(self, features: FeatureCache, config: Config, *, drop: int, seed: int) -> None:
+    def __init__(
+        self, features: FeatureCache, config: KmeansConfig, *, drop: int, seed: int
+    ) -> None:
         if not 0 <= drop < features.width:
             raise InputError(f"{drop} of {features.width} components left out: some must stay")
         self.features = features
@@ -307,7 +311,7 @@ class _Frames:
                     pool = []
 
 
-def _measured(layer: Choice, frames: _Frames, centroids: Tensor) -> Fit:
+def _measured(layer: Choice, frames: _Frames, centroids: Tensor) -> UnitFit:
     """Return what centroids are like on all frames."""
     counts = torch.zeros(len(centroids), dtype=torch.float64)
     total, squares, distance = torch.zeros(centroids.shape[1], dtype=torch.float64), 0.0, 0.0
@@ -321,7 +325,7 @@ def _measured(layer: Choice, frames: _Frames, centroids: Tensor) -> Fit:
     n = float(counts.sum())
     variance = squares / n - float((total / n).square().sum())
     share = counts[counts > 0] / n
-    return Fit(
+    return UnitFit(
         layer=layer,
         recordings=len(frames),
         frames=int(n),

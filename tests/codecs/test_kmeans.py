@@ -21,7 +21,7 @@ from audiotok._platform.errors import InputError
 from audiotok.audio import _torchaudio
 from audiotok.codecs.catalogue import CheckpointError
 from audiotok.codecs.centroids import (
-    drawn,
+    draw_recordings,
     fit_units,
     import_units,
     read_centroids,
@@ -29,7 +29,7 @@ from audiotok.codecs.centroids import (
 )
 from audiotok.codecs.checkpoint import describe
 from audiotok.codecs.export.folder import export
-from audiotok.codecs.models.kmeans import Config, Kmeans
+from audiotok.codecs.models.kmeans import Kmeans, KmeansConfig
 from audiotok.corpus import Corpus
 from audiotok.data.features.base import Choice, FeatureFrames, Teacher, TeacherError
 from audiotok.data.features.hubert import Hubert
@@ -75,8 +75,10 @@ def talks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def config(weights: Path, **fields: Any) -> Config:
-    return Config(teacher="hubert", weights=str(weights), **{"layers": (2,), "size": 20, **fields})
+def config(weights: Path, **fields: Any) -> KmeansConfig:
+    return KmeansConfig(
+        teacher="hubert", weights=str(weights), **{"layers": (2,), "size": 20, **fields}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -213,10 +215,10 @@ def test_components_that_are_left_out_do_not_change_the_nearest(
 
 def test_recordings_are_drawn_by_hours_and_number(talks: Path):
     known = read_manifest(talks)
-    assert drawn(known, seed=3) != known
-    assert sorted(r.id for r in drawn(known, seed=3)) == sorted(r.id for r in known)
-    assert drawn(known, most=5, seed=3) == drawn(known, seed=3)[:5]
-    some = drawn(known, hours=5 / 3600, seed=3)
+    assert draw_recordings(known, seed=3) != known
+    assert sorted(r.id for r in draw_recordings(known, seed=3)) == sorted(r.id for r in known)
+    assert draw_recordings(known, most=5, seed=3) == draw_recordings(known, seed=3)[:5]
+    some = draw_recordings(known, hours=5 / 3600, seed=3)
     seconds = [len(r.load()) / 16000 for r in some]
     assert sum(seconds[:-1]) < 5 <= sum(seconds)
 
@@ -235,7 +237,7 @@ def test_too_little_is_refused(weights: Path, talks: Path, tmp_path: Path):
     with pytest.raises(InputError, match="means of 0 features"):
         config(weights, mean_of=0)
     with pytest.raises(InputError, match="no weights of teacher 'hubert'"):
-        fit_units(recordings, Config(teacher="hubert"), cache=tmp_path)
+        fit_units(recordings, KmeansConfig(teacher="hubert"), cache=tmp_path)
 
 
 # -- loading --------------------------------------------------------------------------------------
@@ -287,7 +289,7 @@ def test_an_extractor_from_outside_serves(monkeypatch: pytest.MonkeyPatch, tmp_p
         lambda family, name: Loudness if name == "loudness" else known(family, name),
     )
     np.save(tmp_path / "c.npy", np.linspace([0.0, 0.0], [0.4, 0.2], 6, dtype=np.float32))
-    settings = Config(teacher="loudness", weights="none", layers=(0,))
+    settings = KmeansConfig(teacher="loudness", weights="none", layers=(0,))
     codec = import_units([tmp_path / "c.npy"], settings)
     assert (codec.sample_rate, codec.frame_size) == (8000, 80)
     ramp = Audio(torch.linspace(0, 0.4, 8000)[None], 8000)
@@ -304,7 +306,7 @@ def test_an_extractor_of_text_is_refused():
         reads_text = True
 
     with pytest.raises(InputError, match="reads text: units are of sound"):
-        Kmeans(Config(teacher="text", layers=(0,)), teacher=Reads())
+        Kmeans(KmeansConfig(teacher="text", layers=(0,)), teacher=Reads())
 
 
 # -- centroids of other programs ------------------------------------------------------------------

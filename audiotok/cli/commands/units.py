@@ -14,7 +14,7 @@ from audiotok.cli import console as show
 from audiotok.cli.commands.base import Device, Force, Json, Threads, limit_threads
 
 if TYPE_CHECKING:
-    from audiotok.codecs.models.kmeans import Config
+    from audiotok.codecs.models.kmeans import KmeansConfig
 
 PANEL = "Training"
 
@@ -99,7 +99,7 @@ def fit(
       audiotok units fit speech.tsv --teacher hubert --weights facebook/hubert-base-ls960 \\
         --layer 9 --size 1000 --hours 10 -o hubert.safetensors
     """
-    from audiotok.codecs.centroids import drawn, fit_units, save_units
+    from audiotok.codecs.centroids import draw_recordings, fit_units, save_units
     from audiotok.data.manifest import read_manifest
     from audiotok.nn.pretrained.hub import cache_folder
 
@@ -107,7 +107,7 @@ def fit(
     _check_out(out, force)
     config = _config(teacher, weights, layer, option, centred, mean_of, size)
     known = read_manifest(manifest, split=split or None)
-    chosen = drawn(known, hours=hours, most=recordings, seed=seed)
+    chosen = draw_recordings(known, hours=hours, most=recordings, seed=seed)
     codec, fits = fit_units(
         chosen,
         config,
@@ -179,11 +179,11 @@ def _config(
     centred: bool,
     mean_of: int,
     size: int,
-) -> Config:
+) -> KmeansConfig:
     """Return the settings of units; their options are read as JSON, else as text."""
-    from audiotok.codecs.models.kmeans import Config
+    from audiotok.codecs.models.kmeans import KmeansConfig
 
-    return Config(
+    return KmeansConfig(
         teacher=teacher,
         weights=weights,
         layers=[_layer(each) for each in layers],

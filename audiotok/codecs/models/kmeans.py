@@ -38,7 +38,7 @@ WINDOW = 1500  # frames per step: the layer waits for the whole recording, so fe
 
 
 @dataclass(frozen=True)
-class Config:
+class KmeansConfig:
     """Settings of `Kmeans`.
 
     Attributes:
@@ -134,14 +134,16 @@ class Kmeans(Codec):
     """
 
     name = "kmeans"
-    config_type = Config
+    config_type = KmeansConfig
     causal = False
     fills_up = False
     block = WINDOW
 
-    def __init__(self, config: Config | None = None, *, teacher: Teacher | None = None) -> None:
+    def __init__(
+        self, config: KmeansConfig | None = None, *, teacher: Teacher | None = None
+    ) -> None:
         super().__init__()
-        self.config = config = config or Config()
+        self.config = config = config or KmeansConfig()
         teacher = teacher or teacher_of(config)
         if teacher.reads_text:
             raise InputError(f"teacher {teacher.name!r} reads text: units are of sound")
@@ -198,7 +200,7 @@ class Kmeans(Codec):
         return {key: x for key, x in state.items() if not key.startswith("encoder.teacher.")}
 
 
-def teacher_of(config: Config) -> Teacher:
+def teacher_of(config: KmeansConfig) -> Teacher:
     """Return the feature extractor of units: loaded, or built without weights.
 
     Its weights are looked for in the folder that the environment variable `AUDIOTOK_TEACHERS`
