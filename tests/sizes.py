@@ -16,6 +16,7 @@ from audiotok.codecs.models import (
     encodec,
     glm4_voice,
     ichigo,
+    kmeans,
     mimi,
     s3,
     snac,
@@ -24,7 +25,9 @@ from audiotok.codecs.models import (
     wavtokenizer,
 )
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.models.kmeans import Kmeans
 from audiotok.codecs.models.speech import Config
+from audiotok.nn.quantizers.base import kmeans as cluster
 
 SMALL = Config(
     encoder=32,
@@ -91,6 +94,7 @@ SIZES: dict[str, list[Any]] = {
     "snac": [snac.Config(encoder=4, decoder=32, strides=(2, 4, 5), size=64, code_width=4)],
     "vocos": [vocos.Config(encoder=4, decoder=32, blocks=2, codebooks=(1, 3), **TINY)],
 }
+LISTENER = {"width": 32, "layers": 2, "heads": 2}  # a Whisper
 TOKENIZERS = [  # without a decoder
     ("dmel", dmel.Config()),
     ("dmel", dmel.Config(frame_size=50, window=100, fft=128, bands=10)),
@@ -104,6 +108,11 @@ TOKENIZERS = [  # without a decoder
     ),
     ("s3", s3.Config(bands=80, width=16, heads=2, layers=1, size=64)),
     ("s3", s3.Config(stride=2, width=16, heads=2, layers=2, memory=7, rounded=4)),
+    ("kmeans", kmeans.KmeansConfig(layers=(2,), size=40, network=LISTENER)),
+    (
+        "kmeans",
+        kmeans.KmeansConfig(layers=(1, "mean"), size=9, centred=True, mean_of=2, network=LISTENER),
+    ),
 ]
 ALONE = {name for name, _ in TOKENIZERS}
 CODECS = [
@@ -133,6 +142,14 @@ def spread(codec: Codec) -> None:
     codec.quantizer(codec.latents(waves))
 
 
+@torch.no_grad()
+def centre(codec: Kmeans) -> None:
+    """Set the centroids of units to those of features of noise, in place."""
+    latent = codec.eval().latents(noise(codec, 80_000).samples[None])[0].T
+    parts = latent.split(codec.teacher.width, 1)
+    codec.set_centroids([cluster(part, codec.config.size) for part in parts])
+
+
 def is_large(codec: Codec) -> bool:
     """Return whether a codec has more than a million parameters."""
     return codec.parameters_total > 1e6
@@ -142,6 +159,8 @@ def made(name: str, config: Any) -> Codec:
     """Return a codec of a name and a configuration, in eval mode, its weights always the same."""
     torch.manual_seed(0)
     codec = find("codecs", name)(config)
-    if name not in ("speech", "dmel"):
+    if name == "kmeans":
+        centre(codec)
+    elif name not in ("speech", "dmel"):
         spread(codec)
     return ready(codec)

@@ -20,6 +20,7 @@ from audiotok.codecs import external
 from audiotok.codecs.catalogue import CheckpointError as CheckpointError
 from audiotok.codecs.catalogue import hub_ids, local_weights, looks_like_id, name_at_hub
 from audiotok.codecs.models.base import Codec
+from audiotok.data.features.base import TeacherError
 from audiotok.nn.device import usable_device
 from audiotok.nn.finite import NotFiniteError, check_finite, not_finite
 from audiotok.nn.pretrained import hub, state_dicts
@@ -68,7 +69,7 @@ def save(
     }
     state = {
         key: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
-        for key, value in codec.state_dict().items()
+        for key, value in codec.own_state().items()
     }
     bad = not_finite(state)
     if bad:
@@ -263,6 +264,8 @@ def _load_own(path: Path, name: str | None) -> Codec:
     try:
         kind = find(metadata["family"], metadata["codec"])
         codec = kind(kind.config_type(**metadata["config"]))
+    except TeacherError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: no codec here is built so: {_line(error)}") from None
     equal = [preset for preset, config in kind.presets.items() if config == codec.config]
@@ -328,13 +331,13 @@ def _checked_name(path: Path, default: str, requested: str | None, fitting: Sequ
 def _with_weights(codec: Codec, weights: Weights, origin: Mapping[str, str], path: Path) -> Codec:
     """Return the codec with these weights, which must be all of its own and no others."""
     try:
-        state_dicts.check(weights, codec.state_dict(), origin)
+        state_dicts.check(weights, codec.own_state(), origin)
         check_finite(weights, path, names=origin)
     except NotFiniteError as error:
         raise CheckpointError(str(error)) from None
     except StateDictError as error:
         raise CheckpointError(f"{path}: weights do not fit codec {codec.name!r}: {error}") from None
-    codec.load_state_dict(weights)
+    codec.load_state_dict(weights, strict=False)  # checked above
     return codec
 
 

@@ -81,13 +81,17 @@ def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, L
     return model.to(torch.device(device)).eval(), layout
 
 
-def codec_of(layout: Layout) -> Codec:
+def codec_of(layout: Layout, checkpoint: str = "") -> Codec:
     """Load the codec that a layout's codes are of.
 
+    Args:
+        layout: the layout.
+        checkpoint: path of the codec's weights; "" finds them by the codec's name.
+
     Raises:
-        ValueError: the installed weights of the codec give other codes.
+        ValueError: the weights of the codec are missing, or give other codes.
     """
-    codec = load(layout.codec)
+    codec = load(checkpoint or layout.codec)
     if not codec.has_codes_of(layout.fingerprint):
         raise InputError(
             f"codes of other weights of {layout.codec} ({layout.fingerprint}) than are here "

@@ -138,7 +138,8 @@ class LmTrainer:
         self.model = Transformer(self.layout.vocabulary, text, recipe.model)
         if recipe.model.entries and not self.last.is_file():
             try:
-                initialize_from_entries(self.model, self.layout, codec_of(self.layout))
+                codec = codec_of(self.layout, recipe.data.codec)
+                initialize_from_entries(self.model, self.layout, codec)
             except ValueError as error:
                 raise InputError(f"{error}; model.entries = false begins without") from None
         self.model = self.model.to(self.device)

@@ -15,6 +15,7 @@ class LmData:
     """Training data of a language model."""
 
     corpus: str  # path of a token corpus
+    codec: str = ""  # checkpoint of the corpus's codec, for `model.entries`; "" finds it by name
     train: str = "train"  # value of a row's `split` to train on; "" takes all rows
     validate: str = "dev"  # value of a row's `split` to validate on
     packed: str = ""  # path of an npy export: train on its packed contexts of `frames` ids

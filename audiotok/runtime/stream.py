@@ -153,7 +153,9 @@ class Stream(Generic[A]):
             TypeError: neither.
             ValueError: codes of another shape or type, or that their codebook does not have.
             WrongTokensError: tokens of another codec, or of other weights.
+            NoDecoderError: the codec has no decoder.
         """
+        self.codec.check_decodes()
         begin = time.perf_counter()
         x: Any = self.codes(codes)
         samples: Any = self._decoding.push(x)

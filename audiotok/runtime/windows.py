@@ -182,12 +182,12 @@ class Loss:
         codes: share of codes that differ.
         first: share of codes of the first codebook that differ.
         snr: ratio in dB of the power of the audio decoded as a whole to that of its difference
-            from the audio coded in windows; inf if they are equal.
+            from the audio coded in windows; inf if they are equal, None without a decoder.
     """
 
     codes: float
     first: float
-    snr: float
+    snr: float | None
 
 
 def loss(codec: RunnableCodec, audio: Audio, context: float) -> Loss:
@@ -205,14 +205,18 @@ def loss(codec: RunnableCodec, audio: Audio, context: float) -> Loss:
         raise InputError("a recording without samples has no windows")
     whole, executor = codec.encode(audio), codec.executor
     frames = math.ceil(context * codec.frame_rate)
-    encoding, decoding = WindowedEncoding(executor, frames), WindowedDecoding(executor, frames)
-    decoding.samples = len(audio)
+    encoding = WindowedEncoding(executor, frames)
     wave = executor.array(audio.samples[None])
     codes = executor.join([encoding.push(wave), encoding.finish()], 2)
-    windowed = executor.join([decoding.push(codes), decoding.finish()], 2)
     differs = whole.codes != executor.numpy(codes)[0]
+    shares = float(differs.mean()), float(differs[0].mean())
+    if not codec.decodes:
+        return Loss(*shares, None)
+    decoding = WindowedDecoding(executor, frames)
+    decoding.samples = len(audio)
+    windowed = executor.join([decoding.push(codes), decoding.finish()], 2)
     reference = codec.decode(whole).samples.numpy().astype(np.float64)
     power = float((reference**2).sum())
     error = float(((reference - executor.numpy(windowed)[0]) ** 2).sum())
     snr = 10 * math.log10(power / error) if error else math.inf
-    return Loss(float(differs.mean()), float(differs[0].mean()), snr)
+    return Loss(*shares, snr)

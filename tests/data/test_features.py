@@ -30,6 +30,7 @@ from audiotok.data.features.base import (
 )
 from audiotok.data.features.hubert import Hubert
 from audiotok.data.features.text import Text, Word
+from audiotok.data.features.w2v_bert import W2vBert, bands, renamed
 from audiotok.data.features.wav2vec2 import Wav2vec2
 from audiotok.data.features.wavlm import Wavlm
 from audiotok.data.features.whisper import Whisper, log_mel, sinusoids
@@ -138,12 +139,13 @@ def test_a_fingerprint_names_the_weights_and_nothing_else():
 
 
 def test_every_part_of_the_family_is_a_teacher():
-    assert set(names("teachers")) == {"hubert", "text", "wav2vec2", "wavlm", "whisper"}
+    known = {"hubert", "text", "w2v_bert", "wav2vec2", "wavlm", "whisper"}
+    assert set(names("teachers")) == known
     for name in names("teachers"):
         assert issubclass(find("teachers", name), Teacher)
 
 
-@pytest.mark.parametrize("name", ["hubert", "text", "wav2vec2", "wavlm", "whisper"])
+@pytest.mark.parametrize("name", ["hubert", "text", "w2v_bert", "wav2vec2", "wavlm", "whisper"])
 def test_weights_that_are_not_there_are_one_clear_line(name: str, tmp_path: Path):
     kind = find("teachers", name)
     pytest.importorskip("huggingface_hub")
@@ -559,6 +561,80 @@ def test_a_pipeline_without_a_network_is_one_clear_line():
         TeacherError, match=r"^HUBERT_BASE: not to be had .* download its \.pth file"
     ):
         Hubert.load("HUBERT_BASE")
+
+
+# -- w2v-BERT 2.0 -----------------------------------------------------------------------------
+
+TINY_BERT: dict[str, Any] = {
+    "hidden_size": 64,
+    "output_hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "conv_depthwise_kernel_size": 7,
+    "left_max_position_embeddings": 20,
+    "right_max_position_embeddings": 5,
+}
+
+
+def w2v_bert_states(theirs: Any, audio: Audio) -> Tensor:
+    """All hidden states of transformers' model, of frames that are not masked."""
+    extract = transformers().SeamlessM4TFeatureExtractor(feature_size=80, num_mel_bins=80, stride=2)
+    given = extract(audio.samples[0].numpy(), sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        states = torch.stack(theirs(**given, output_hidden_states=True).hidden_states)
+    real = given["attention_mask"][0].bool()
+    assert_close(bands(audio.samples), given["input_features"][:, real], 1e-5)
+    return states[:, :, real]
+
+
+@pytest.mark.parametrize("samples", [48000, 32080, 16160, 9123, 1201])
+def test_w2v_bert_computes_what_transformers_does(samples: int, tmp_path: Path):
+    hf, audio = transformers(), speech(samples / 16000)
+    torch.manual_seed(0)
+    theirs = shaken(hf.Wav2Vec2BertModel(hf.Wav2Vec2BertConfig(**TINY_BERT)))
+    theirs.save_pretrained(tmp_path)
+    teacher = W2vBert.load(tmp_path)
+    states = w2v_bert_states(theirs, audio)
+    assert_close(teacher.hidden(audio.samples), states, 1e-5)
+    assert torch.equal(teacher.features(audio, layer=2), teacher.hidden(audio.samples)[2, 0])
+    again = W2vBert(**teacher.sizes or {})
+    again.load_state_dict(teacher.state_dict())
+
+
+def test_w2v_bert_with_a_head_reads_alike_and_others_are_refused(tmp_path: Path):
+    hf = transformers()
+    config = hf.Wav2Vec2BertConfig(**TINY_BERT, vocab_size=5, add_adapter=True)
+    theirs = shaken(hf.Wav2Vec2BertForCTC(config))
+    theirs.save_pretrained(tmp_path / "ctc")
+    theirs.wav2vec2_bert.save_pretrained(tmp_path / "alone")
+    one, other = (W2vBert.load(tmp_path / name) for name in ("ctc", "alone"))
+    assert one.fingerprint == other.fingerprint
+    rotary = hf.Wav2Vec2BertConfig(**TINY_BERT, position_embeddings_type="rotary")
+    hf.Wav2Vec2BertModel(rotary).save_pretrained(tmp_path / "rotary")
+    with pytest.raises(TeacherError, match="'wav2vec2-bert' with positions 'rotary', where"):
+        W2vBert.load(tmp_path / "rotary")
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(1, 1), (560, 1), (880, 2), (48000, 149)])
+def test_w2v_bert_gives_a_frame_for_every_two_of_kaldi(samples: int, frames: int):
+    teacher = W2vBert(width=32, layers=1, heads=2, hidden=16, kernel=3).eval()
+    made = teacher.features(speech(samples / 16000), layer=1)
+    assert made.shape == (frames, 32)
+    assert made.isfinite().all()
+
+
+@pytest.mark.slow
+def test_w2v_bert_of_full_size_computes_what_transformers_does():
+    hf, audio = transformers(), speech(3)
+    torch.manual_seed(0)
+    theirs: Any = hf.Wav2Vec2BertModel(hf.Wav2Vec2BertConfig()).eval()
+    teacher = W2vBert()
+    teacher.ready(renamed(theirs.state_dict()), Path("random"))
+    count = sum(p.numel() for p in teacher.parameters())
+    masked = theirs.masked_spec_embed.numel()  # of training
+    assert count == sum(p.numel() for p in theirs.parameters()) - masked == 580_492_096
+    assert_close(teacher.hidden(audio.samples), w2v_bert_states(theirs, audio), 1e-5)
 
 
 # -- text -------------------------------------------------------------------------------------

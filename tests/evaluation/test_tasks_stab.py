@@ -69,7 +69,9 @@ def test_recordings_without_texts_have_no_pairs(tmp_path: Path):
 
 def test_constant_codes_stand_everything_and_are_not_told_apart(tmp_path: Path):
     got = found(StabRobustness(), heard(tmp_path, tiny(kind=Constant), waves(2, 0.6)))
-    assert {f.value for f in got.values()} == {0.0}
+    distances = {f.value for name, f in got.items() if name.startswith("unit edit distance")}
+    assert distances == {0.0}
+    assert value(got, "codes unchanged: gain -6 dB") == 100
     assert "unit edit distance: another recording" in got
 
 
@@ -80,6 +82,9 @@ def test_distances_grow_with_what_is_done(tmp_path: Path):
     noise = [value(got, f"unit edit distance: noise at {snr} dB SNR") for snr in (20, 10, 0)]
     assert noise == sorted(noise)
     assert value(got, "unit edit distance: another recording") > noise[0]
+    unchanged = [value(got, f"codes unchanged: noise at {snr} dB SNR") for snr in (20, 10, 0)]
+    assert unchanged == sorted(unchanged, reverse=True)
+    assert value(got, "codes unchanged: gain +6 dB") < 100
     slow = [value(got, f"unit edit distance: speed {speed}") for speed in ("0.8", "0.9")]
     assert slow[0] > slow[1] > 0
 

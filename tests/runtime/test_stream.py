@@ -310,6 +310,7 @@ def test_windows_lose_something_and_say_how_much(whole: Codec):
     # WavTokenizer's encoder sees no further than its windows; its decoder does.
     assert (lost.codes > 0) == (whole.name == "speechtokenizer")
     assert lost.first <= lost.codes * whole.codebooks
+    assert lost.snr is not None
     assert math.isfinite(lost.snr)
     with pytest.raises(ValueError, match="at least one is needed"):
         window.loss(whole, noise(whole, 4000), 0)

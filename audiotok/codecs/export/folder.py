@@ -16,6 +16,7 @@ from audiotok.codecs.export.int8 import quantize
 from audiotok.codecs.export.parity import Parity, compare
 from audiotok.codecs.functions import FunctionCodec
 from audiotok.codecs.models.base import Codec
+from audiotok.data.features.base import SpeechTeacher
 from audiotok.nn.layers.segments import Cut
 from audiotok.runtime.backends.onnx import Onnx
 from audiotok.runtime.exported import (
@@ -76,6 +77,8 @@ def export(
         raise ExportError(f"{out}: exists already; {remedy}")
     if isinstance(codec, FunctionCodec):
         raise ExportError(f"{codec.name} is made of functions, which ONNX cannot hold")
+    if any(isinstance(layer, SpeechTeacher) for layer in codec.modules()):
+        raise ExportError(f"{codec.name} hears windows of a recording, which ONNX cannot trace")
     if not codec.exact_chunks:
         raise ExportError(f"{codec.name} cannot be cut into pieces exactly, so not exported")
     if any(isinstance(layer, Cut) for layer in codec.modules()):

@@ -254,6 +254,10 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         named = [*self.named_parameters(), *self.named_buffers()]
         return sum(x.numel() for name, x in named if name.endswith(".entries"))
 
+    def own_state(self) -> dict[str, Tensor]:
+        """Return the weights that a checkpoint holds: all but those of networks kept elsewhere."""
+        return self.state_dict()
+
     @property
     def fingerprint(self) -> str:
         """See `Tokenizer.fingerprint`; it is the same on any device and from any file."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import pickle
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -36,17 +37,27 @@ class Teacher(nn.Module):
 
     Attributes:
         name: name of the model, and of all its features depend on beside weights and layer.
+        sample_rate: rate of its input, Hz.
         frame_rate: features per second.
         width: numbers in one feature, d.
         layers: number of layers; there is one hidden state more.
         reads_text: whether its features depend on the text rather than on the sound.
+        positional: number of principal components, from that of most variance, that depend on the
+            time since the start rather than on the sound; fitted units leave them out.
+        settings: arguments of `load`, and of the constructor, that its features depend on.
+        sizes: the other arguments of the constructor, which builds the network without weights;
+            None where it cannot do so.
     """
 
     name: str
+    sample_rate: int = 16000
     frame_rate: Fraction = Fraction(50)
     width: int
     layers: int
     reads_text: bool = False
+    positional: int = 0
+    settings: Mapping[str, Any] = MappingProxyType({})
+    sizes: Mapping[str, Any] | None = None
 
     @classmethod
     def load(cls, weights: str | Path) -> Teacher:
@@ -74,6 +85,17 @@ class Teacher(nn.Module):
         """
         raise NotImplementedError
 
+    def chosen(self, wave: Batch, layers: Sequence[Choice]) -> Float[Tensor, "s b f d"]:
+        """Return hidden states of recordings of one length.
+
+        Args:
+            wave: samples `[b t]` at `sample_rate`, of any length.
+            layers: hidden states, as for `features`; s of them.
+        """
+        audios = [Audio(samples[None], self.sample_rate) for samples in wave]
+        rows = [[self.features(audio, layer=layer) for audio in audios] for layer in layers]
+        return torch.stack([torch.stack(row) for row in rows])
+
     def check_layer(self, layer: Choice) -> None:
         """Raise ValueError unless the model has such a hidden state."""
         if layer != "mean" and not 0 <= layer <= self.layers:
@@ -82,12 +104,18 @@ class Teacher(nn.Module):
                 f' ("mean"), not {layer!r}'
             )
 
-    def choose(self, states: Iterable[Tensor], layer: Choice) -> Tensor:
-        """Return one of the hidden states, or their mean; later states are not computed."""
-        if layer != "mean":
-            return next(state for i, state in enumerate(states) if i == layer)
-        total = sum(states, start=torch.zeros(()))
-        return total / (self.layers + 1)
+    def choose(self, states: Iterable[Tensor], layers: Sequence[Choice]) -> Tensor:
+        """Return the chosen of all hidden states, stacked; states after them are not computed."""
+        last = self.layers if "mean" in layers else max(int(layer) for layer in layers)
+        kept: dict[Choice, Tensor] = {}
+        total = torch.zeros(())
+        for i, state in zip(range(last + 1), states, strict=False):
+            if i in layers:
+                kept[i] = state
+            if "mean" in layers:
+                total = state + total
+        kept["mean"] = total / (self.layers + 1)
+        return torch.stack([kept[layer] for layer in layers])
 
     @property
     def fingerprint(self) -> str:
@@ -125,12 +153,10 @@ class SpeechTeacher(Teacher):
     """A feature extractor that takes audio; a subclass implements `states`.
 
     Attributes:
-        sample_rate: rate of its input, Hz.
         window: longest piece that it processes at once, in frames.
         overlap: frames that neighbouring pieces of a longer recording share.
     """
 
-    sample_rate: int = 16000
     window: int = 1500
     overlap: int = 200
 
@@ -144,7 +170,15 @@ class SpeechTeacher(Teacher):
 
     @torch.no_grad()
     def features(self, audio: Audio, *, layer: Choice, text: str | None = None) -> FeatureFrames:
-        """See `Teacher.features`; the audio is mixed to mono and resampled.
+        """See `Teacher.features`; the audio is mixed to mono and resampled."""
+        self.check_layer(layer)
+        wave = audio.mono().resample(self.sample_rate).samples
+        if not wave.shape[1]:
+            raise InputError(f"teacher {self.name!r} was given no samples")
+        return self.chosen(wave.to(next(self.parameters()).device), [layer])[0, 0]
+
+    def chosen(self, wave: Batch, layers: Sequence[Choice]) -> Float[Tensor, "s b f d"]:
+        """See `Teacher.chosen`; it passes gradients on, and computes no later layer.
 
         A recording longer than `window` is processed in pieces of that length. A frame is taken
         from the piece that holds it further from its edge:
@@ -153,23 +187,18 @@ class SpeechTeacher(Teacher):
                                 |...|----------- piece 2 ---|...|
                                                         |...|--- piece 3 ---|
         """
-        self.check_layer(layer)
-        wave = audio.mono().resample(self.sample_rate).samples
         samples = wave.shape[1]
-        if not samples:
-            raise InputError(f"teacher {self.name!r} was given no samples")
-        wave = wave.to(next(self.parameters()).device)
         hop = int(self.sample_rate / self.frame_rate)
         step, size, half = self.window - self.overlap, self.window * hop, self.overlap // 2
         pieces, first = [], 0
         for start in range(0, samples, step * hop):
-            piece = self.choose(self.states(wave[:, start : start + size]), layer)[0]
+            piece = self.choose(self.states(wave[:, start : start + size]), layers)
             last = start + size >= samples
-            pieces.append(piece[first:] if last else piece[first : step + half])
+            pieces.append(piece[:, :, first:] if last else piece[:, :, first : step + half])
             if last:
                 break
             first = half
-        return torch.cat(pieces)
+        return torch.cat(pieces, 2)
 
 
 def _line(error: Exception) -> str:

@@ -167,4 +167,4 @@ class Text(Teacher):
         """Return the chosen hidden state of each token, `[tokens d]`."""
         device = next(self.parameters()).device
         output = self.model(**inputs.to(device), output_hidden_states=True)
-        return self.choose(output.hidden_states, layer)[0]
+        return self.choose(output.hidden_states, [layer])[0, 0]

@@ -49,6 +49,8 @@ class Wav2vec2(SpeechTeacher):
         super().__init__()
         self.name = self.kind + "-normalised" * normalise
         self.normalise = normalise
+        self.settings = {"normalise": normalise}
+        self.sizes = {"options": options}
         self.network = self.build(options)
         self.width = options["encoder_embed_dim"]
         self.layers = options["encoder_num_layers"]

@@ -42,6 +42,7 @@ class Whisper(SpeechTeacher):
     """
 
     window = POSITIONS
+    positional = 16  # positions are added to the input of the first layer, and stay in all states
     positions: Tensor
 
     def __init__(
@@ -70,6 +71,8 @@ class Whisper(SpeechTeacher):
         self.layers = layers
         self.bands = bands
         self.fill = fill
+        self.settings = {"fill": fill}
+        self.sizes = {"width": width, "layers": layers, "heads": heads, "bands": bands}
         self.conv1 = nn.Conv1d(bands, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
         self.register_buffer("positions", sinusoids(POSITIONS, width))

@@ -60,7 +60,8 @@ def _rows(job: ScoringJob, clip: str, record: ClipRecord) -> list[ScoreRow]:
     """Return a row for each subject and metric; a metric that cannot run has none."""
     rows = []
     for name in (spec.name for spec in job.subjects):
-        error = record.outputs.get(name, {"error": "not reached"}).get("error", "")
+        output = record.outputs.get(name, {"error": "not reached"})
+        error = output.get("error", "") or ("" if "apart" in output else "no decoder to score")
         for metric in job.metrics:
             score = record.scores.get(name, {}).get(metric)
             if error:
@@ -130,7 +131,7 @@ def _audio(system: System, job: ScoringJob, records: Mapping[Path, ClipRecord]) 
     return {
         target.stem: audio_path(job.out, system.spec, target).relative_to(job.out).as_posix()
         for target, one in records.items()
-        if name in one.outputs and not one.outputs[name]["error"]
+        if "apart" in one.outputs.get(name, {})
     }
 
 

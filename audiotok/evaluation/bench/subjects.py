@@ -69,7 +69,8 @@ def _is_decoder(name: str) -> bool:
 class Output:
     """Output of a subject for a recording."""
 
-    audio: Audio  # at the recording's rate, and of its length but for the subject's slack
+    # At the recording's rate, and of its length but for the slack; None without a decoder.
+    audio: Audio | None
     bytes: int | None  # bytes written, with the container; None where none are
 
 
@@ -145,7 +146,6 @@ class CodecSystem(System):
         self.decoder: Any = self.codec
         if spec.decoder:
             self.decoder = load_decoder(spec.decoder, source=self.codec.name, device=device)
-        self.decoder.check_decodes()
         self.backend = backend
         try:
             self.codebooks = self.codec.kept(spec.codebooks)
@@ -160,7 +160,9 @@ class CodecSystem(System):
         path = self.tokens_path(cache_stem).with_suffix(f".{self.codebooks}.tok")
         if not path.exists():
             tokens.save(path)
-        return Output(self.decoder.decode(tokens, original_rate=True), path.stat().st_size)
+        decodes = self.decoder.decodes
+        decoded = self.decoder.decode(tokens, original_rate=True) if decodes else None
+        return Output(decoded, path.stat().st_size)
 
     def tokens(self, audio: Audio, cache_stem: Path) -> Tokens:
         """Return all codebooks of a recording, cached because all rates share them."""

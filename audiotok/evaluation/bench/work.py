@@ -160,7 +160,10 @@ class Scorer:
     def _output(
         self, system: System, original: Audio, target: Path, record: ClipRecord
     ) -> Audio | None:
-        """Return the output of a subject, from the cache where it is there; None if it failed."""
+        """Return the output of a subject, from the cache where it is there.
+
+        None if it failed, or is of a tokenizer without a decoder.
+        """
         name, job = system.spec.name, self.job
         path, stamp = audio_path(job.out, system.spec, target), system.stamp(job.names[target])
         cached = record.outputs.get(name, {})
@@ -169,6 +172,9 @@ class Scorer:
         record.scores.pop(name, None)
         try:
             output = system.output(original, job.names[target], job.out / "tokens" / target.stem)
+            if output.audio is None:
+                record.outputs[name] = {"id": stamp, "bytes": output.bytes, "error": ""}
+                return None
             difference = len(output.audio) - len(original)
             if output.audio.rate != original.rate or abs(difference) > system.slack * original.rate:
                 raise InputError(f"came back with {len(output.audio)} samples of {len(original)}")

@@ -1,8 +1,9 @@
-"""Robustness of codes to noise, speed, pitch and cuts that leave the words unchanged."""
+"""Robustness of codes to noise, gain, speed, pitch and cuts that leave the words unchanged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,10 +30,11 @@ class StabRobustness(Task):
     protocol = (
         "STAB-inspired; unit edit distance of codebook 1: insertions, deletions and substitutions "
         "between the codes of the recording and of the changed one, both without repeats, over "
-        f"the former's length; up to {AT_MOST} recordings. Noise is white; speed by resampling, "
-        "which moves the pitch too; pitch by torchaudio's phase vocoder, which leaves the speed; a "
-        "cut takes samples off the start and is compared with the codes that are left. Another "
-        "recording's codes, as many, show what is far"
+        f"the former's length; up to {AT_MOST} recordings. Noise is white; gain does not clip; "
+        "codes unchanged: share of frames with the same code of codebook 1. Speed is by "
+        "resampling, which moves the pitch too; pitch by torchaudio's phase vocoder, which leaves "
+        "the speed; a cut takes samples off the start and is compared with the codes that are "
+        "left. Another recording's codes, as many, show what is far"
     )
 
     def run(self, bench: Bench) -> list[Finding]:
@@ -43,13 +45,18 @@ class StabRobustness(Task):
         findings = []
         frame = bench.codec.frame_size
         for name, (change, frames) in changes(frame).items():
-            rows = []
+            rows: list[tuple[np.ndarray, np.ndarray]] = []
             for i, recording in enumerate(bench.over(chosen, name)):
                 audio = bench.audio(recording)
                 if all_codes[i].shape[0] > frames + 1:
                     other = bench.encode_audio(change(audio, (bench.seed, i)))[0]
                     rows.append((all_codes[i][frames:], other))
             findings.append(self._distance(f"unit edit distance: {name}", rows))
+            if name.startswith(("noise", "gain")):
+                equal = [float((a == b).sum()) for a, b in rows]
+                counts = [float(len(a)) for a, _ in rows]
+                fields: dict[str, Any] = {"unit": "%", "better": "higher", "scale": 100}
+                findings.append(self.mean(f"codes unchanged: {name}", equal, counts, **fields))
         if len(chosen) > 1:
             pairs = zip(all_codes, [*all_codes[1:], all_codes[0]], strict=True)
             rows = [(a[:n], b[:n]) for a, b in pairs for n in [min(len(a), len(b))]]
@@ -75,6 +82,8 @@ def changes(frame: int) -> dict[str, tuple[Change, int]]:
             (lambda a, seed, snr=snr: add_white_noise(a, snr, seed)),
             0,
         )
+    for gain in (-6, 6):
+        changes_by_name[f"gain {gain:+d} dB"] = (lambda a, _, gain=gain: amplified(a, gain)), 0
     for speed in (0.8, 0.9, 1.1, 1.2):
         changes_by_name[f"speed {speed:g}"] = (lambda a, _, speed=speed: change_speed(a, speed)), 0
     for steps in (-4, -2, -1, 1, 2, 4):
@@ -83,6 +92,11 @@ def changes(frame: int) -> dict[str, tuple[Change, int]]:
     changes_by_name["cut by 10 frames"] = (lambda a, _: a[10 * frame :]), 10
     changes_by_name["cut by 10.5 frames"] = (lambda a, _: a[10 * frame + frame // 2 :]), 10
     return changes_by_name
+
+
+def amplified(audio: Audio, gain: float) -> Audio:
+    """Return the audio at another level, by a gain in dB."""
+    return Audio(audio.samples * 10 ** (gain / 20), audio.rate)
 
 
 def change_speed(audio: Audio, speed: float) -> Audio:

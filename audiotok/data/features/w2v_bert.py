@@ -1,0 +1,294 @@
+"""The speech encoder w2v-BERT 2.0 (Seamless Communication 2023, arXiv:2312.05187), in plain torch.
+
+wave -> 80 log-mel bands of Kaldi, 100 a second, each of mean 0 and variance 1 over the piece
+     -> two neighbours side by side: 160 numbers, 50 a second -> linear -> conformer blocks
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiotok.data.features.base import (
+    Batch,
+    SpeechTeacher,
+    States,
+    TeacherError,
+    local_weights,
+    read_folder,
+)
+
+WINDOW, HOP, FFT, BANDS = 400, 160, 512, 80  # samples at 16 kHz; mel bands
+FLOOR = 2.0**-23  # least energy of a band
+POSITIONS = "relative_key"  # kind of positions that published models have
+
+
+class W2vBert(SpeechTeacher):
+    """w2v-BERT 2.0: 24 conformer blocks of 1024 features, 50 a second.
+
+    Hidden state 0 is the input of the first block. Of a recording of t samples there are
+    `(1 + (t - 400) // 160) // 2` features, at least one: 149 of 3 s. A published
+    feature extractor adds a last one of padding where the number of bands' frames is odd, which
+    the model masks; here there is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 1024,
+        layers: int = 24,
+        heads: int = 16,
+        hidden: int = 4096,
+        kernel: int = 31,
+        before: int = 64,
+        after: int = 8,
+    ) -> None:
+        """Build the network with random weights; most users call `load` instead.
+
+        Args:
+            width: numbers in a feature.
+            layers: conformer blocks.
+            heads: attention heads.
+            hidden: numbers between the two dense layers of a feed-forward module.
+            kernel: frames in the convolution of a block.
+            before: frames back from which on all distances count as one.
+            after: frames ahead from which on all distances count as one.
+        """
+        super().__init__()
+        self.name = "w2v-bert"
+        self.width = width
+        self.layers = layers
+        self.sizes = {
+            "width": width,
+            "layers": layers,
+            "heads": heads,
+            "hidden": hidden,
+            "kernel": kernel,
+            "before": before,
+            "after": after,
+        }
+        self.norm = nn.LayerNorm(2 * BANDS)
+        self.projection = nn.Linear(2 * BANDS, width)
+        self.blocks = nn.ModuleList(
+            _Block(width, heads, hidden, kernel, before, after) for _ in range(layers)
+        )
+
+    @classmethod
+    def load(cls, weights: str | Path) -> W2vBert:
+        """Load the encoder of a folder of transformers.
+
+        Args:
+            weights: the folder, or a name on the hub ("facebook/w2v-bert-2.0").
+
+        Raises:
+            TeacherError: no such weights, or another model's.
+        """
+        path = local_weights(weights, needs="the folder of a w2v-BERT 2.0 checkpoint")
+        config, state = read_folder(path)
+        kind = config.get("model_type"), config.get("position_embeddings_type", POSITIONS)
+        if kind != ("wav2vec2-bert", POSITIONS):
+            raise TeacherError(
+                f"{path}: a model of type {kind[0]!r} with positions {kind[1]!r}, where "
+                f"'wav2vec2-bert' with {POSITIONS!r} is read"
+            )
+        state = renamed(state)
+        try:
+            teacher = cls(**_sizes(state, config))
+        except (KeyError, IndexError) as error:
+            raise TeacherError(f"{path}: not a w2v-BERT checkpoint (no {error})") from None
+        teacher.ready(state, path)
+        return teacher
+
+    def states(self, wave: Batch) -> Iterator[States]:
+        """See `SpeechTeacher.states`."""
+        x = self.projection(self.norm(bands(wave)))
+        for block in self.blocks:
+            yield x
+            x = block(x)
+        yield x
+
+
+class _Block(nn.Module):
+    """A conformer block: half a feed-forward, attention, convolution, half a feed-forward, norm."""
+
+    def __init__(
+        self, width: int, heads: int, hidden: int, kernel: int, before: int, after: int
+    ) -> None:
+        super().__init__()
+        self.first = _FeedForward(width, hidden)
+        self.attention = _Attention(width, heads, before, after)
+        self.convolution = _Convolution(width, kernel)
+        self.second = _FeedForward(width, hidden)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: States) -> States:
+        """Return the output of the block, `[b f d]`."""
+        x = x + self.first(x) / 2
+        x = x + self.attention(x)
+        x = x + self.convolution(x)
+        return self.norm(x + self.second(x) / 2)
+
+
+class _FeedForward(nn.Module):
+    """Norm, and two dense layers with Swish between them."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: States) -> States:
+        """Return the branch, `[b f d]`."""
+        return self.down(F.silu(self.up(self.norm(x))))
+
+
+class _Attention(nn.Module):
+    """Norm, and attention to all frames, with an embedding of each distance added to the keys."""
+
+    def __init__(self, width: int, heads: int, before: int, after: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before = before
+        self.after = after
+        self.norm = nn.LayerNorm(width)
+        self.q = nn.Linear(width, width)
+        self.k = nn.Linear(width, width)
+        self.v = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.distances = nn.Embedding(before + after + 1, width // heads)
+
+    def forward(self, x: States) -> States:
+        """Return the branch, `[b f d]`."""
+        b, f, d = x.shape
+        x = self.norm(x)
+        q, k, v = (
+            m(x).view(b, f, self.heads, -1).transpose(1, 2) for m in (self.q, self.k, self.v)
+        )
+        at = torch.arange(f, device=x.device)
+        distance = (at - at[:, None]).clamp(-self.before, self.after) + self.before
+        # A product for each distance rather than for each pair of frames.
+        by_distance = q @ self.distances.weight.T
+        bias = by_distance.gather(3, distance.expand(b, self.heads, f, f)) / q.shape[3] ** 0.5
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.out(y.transpose(1, 2).reshape(b, f, d))
+
+
+class _Convolution(nn.Module):
+    """Norm, gate, convolution of each feature over the frames before, norm, Swish and a map."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.norm = nn.LayerNorm(width)
+        self.gate = nn.Linear(width, 2 * width, bias=False)
+        self.depthwise = nn.Conv1d(width, width, kernel, groups=width, bias=False)
+        self.middle = nn.LayerNorm(width)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: States) -> States:
+        """Return the branch, `[b f d]`."""
+        x = F.glu(self.gate(self.norm(x)), -1).transpose(1, 2)
+        x = self.depthwise(F.pad(x, (self.kernel - 1, 0))).transpose(1, 2)
+        return self.out(F.silu(self.middle(x)))
+
+
+def bands(wave: Batch) -> Float[Tensor, "b f 160"]:
+    """Return normalised log-mel energies of pairs of frames, `[b f 160]`, as Kaldi computes them.
+
+    Args:
+        wave: samples `[b t]` at 16 kHz; fewer than two frames are filled up with silence.
+    """
+    wave = F.pad(wave, (0, max(0, WINDOW + HOP - wave.shape[1])))
+    frames = 2**15 * wave.double().unfold(1, WINDOW, HOP)
+    frames = frames - frames.mean(2, keepdim=True)
+    before = torch.cat([frames[..., :1], frames[..., :-1]], 2)
+    frames = (frames - 0.97 * before) * _povey(WINDOW).to(wave.device)
+    power = torch.fft.rfft(frames, FFT).abs().square()
+    x = (power @ _mel_bank().to(wave.device)).clamp(min=FLOOR).log()
+    x = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True) + 1e-7).sqrt()
+    pairs = x.shape[1] // 2
+    return x[:, : 2 * pairs].reshape(len(x), pairs, 2 * BANDS).float()
+
+
+@cache
+def _povey(size: int) -> Tensor:
+    """Return Kaldi's window of a number of samples: a power of Hann's."""
+    return torch.hann_window(size, periodic=False, dtype=torch.float64).pow(0.85)
+
+
+@cache
+def _mel_bank() -> Tensor:
+    """Return Kaldi's filters `[bins bands]`, triangles on its mel scale from 20 Hz to 8 kHz."""
+    edges = torch.linspace(_mel(20.0), _mel(8000.0), BANDS + 2, dtype=torch.float64)
+    bins = torch.tensor([_mel(16000 / FFT * i) for i in range(FFT // 2 + 1)], dtype=torch.float64)
+    rising = (bins[:, None] - edges[:-2]) / edges.diff()[:-1]
+    falling = (edges[2:] - bins[:, None]) / edges.diff()[1:]
+    return torch.minimum(rising, falling).clamp(min=0)
+
+
+def _mel(hertz: float) -> float:
+    """Return a frequency on Kaldi's mel scale."""
+    return 1127.0 * math.log(1.0 + hertz / 700.0)
+
+
+# -- state dict of transformers ---------------------------------------------------------------
+
+NAMES = {
+    "encoder.layers.": "blocks.",
+    "feature_projection.layer_norm": "norm",
+    "feature_projection.projection": "projection",
+    "ffn1_layer_norm": "first.norm",
+    "ffn2_layer_norm": "second.norm",
+    "ffn1.intermediate_dense": "first.up",
+    "ffn2.intermediate_dense": "second.up",
+    "ffn1.output_dense": "first.down",
+    "ffn2.output_dense": "second.down",
+    "self_attn_layer_norm": "attention.norm",
+    "self_attn.distance_embedding": "attention.distances",
+    "self_attn.linear_": "attention.",
+    "conv_module.layer_norm": "convolution.norm",
+    "conv_module.pointwise_conv1": "convolution.gate",
+    "conv_module.depthwise_conv": "convolution.depthwise",
+    "conv_module.depthwise_layer_norm": "convolution.middle",
+    "conv_module.pointwise_conv2": "convolution.out",
+    "final_layer_norm": "norm",
+}
+
+
+def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a model of transformers by the names of `W2vBert`, without heads."""
+    ours = {}
+    for key, value in state.items():
+        key = key.removeprefix("wav2vec2_bert.")
+        if key.startswith(("encoder.layers.", "feature_projection.")):
+            for their, our in NAMES.items():
+                key = key.replace(their, our)
+            ours[key] = (
+                value[..., 0] if key.endswith(("gate.weight", "convolution.out.weight")) else value
+            )
+    return ours
+
+
+def _sizes(state: dict[str, Tensor], config: dict[str, Any]) -> dict[str, int]:
+    """Return the arguments of `W2vBert` for a state dict, whose shapes tell all but two of them."""
+    before = int(config.get("left_max_position_embeddings", 64))
+    hidden, width = state["blocks.0.first.up.weight"].shape
+    distances, of_head = state["blocks.0.attention.distances.weight"].shape
+    return {
+        "width": width,
+        "layers": len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
+        "heads": width // of_head,
+        "hidden": hidden,
+        "kernel": state["blocks.0.convolution.depthwise.weight"].shape[2],
+        "before": before,
+        "after": distances - 1 - before,
+    }
