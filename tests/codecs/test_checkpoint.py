@@ -77,7 +77,13 @@ def test_weights_come_back_in_half_precision(codec: Codec, path: Path):
         assert torch.equal(again.state_dict()[key], value.half().float())
     assert not again.training
     assert not any(p.requires_grad for p in again.parameters())
-    about = {"codec": "speech", "name": "speech", "config": asdict(TINY), "card": {"steps": 3}}
+    about = {
+        "codec": "speech",
+        "family": "codecs",
+        "name": "speech",
+        "config": asdict(TINY),
+        "card": {"steps": 3},
+    }
     assert read_card(path) == {**about, "former_fingerprints": []}
 
 

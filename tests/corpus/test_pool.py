@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from audiotok._platform.errors import InputError
-from audiotok.corpus.build.pool import DEATHS, MOST, Launcher, Pool, WorkerDied, WorkerHandle
+from audiotok.corpus.build.pool import DEATHS, MOST, Launcher, Pool, WorkerDiedError, WorkerHandle
 from audiotok.corpus.build.work import (
     Container,
     EncodedRecording,
@@ -53,7 +53,7 @@ class Fake(WorkerHandle):
         self.messages: list[tuple[str, object]] = [("ready", None)]
         self.steps: list[tuple[str, Outcome | End]] = []
         self.given: list[int] = []  # sizes of what came at once
-        self.death: WorkerDied | None = None
+        self.death: WorkerDiedError | None = None
         self.stopped = False
         self.announced = False  # waits until what it announced is known
 
@@ -86,7 +86,7 @@ class Fake(WorkerHandle):
         if name.startswith(KILLER) or self.crew.dies():
             self.crew.killed[name] += 1
             self.messages = []  # what was not received is lost
-            self.death = WorkerDied("by signal 9")
+            self.death = WorkerDiedError("by signal 9")
         elif isinstance(what, End):
             self.messages.append(("end", (what.number, what.count, "")))
         else:
@@ -226,7 +226,7 @@ def test_a_lost_node_says_nothing_against_what_its_workers_had_in_hand():
     done: list[Event] = []
     for _ in range(2):
         done += [next(events) for _ in range(4)]
-        crew.all[-1].death = WorkerDied(lost=True)
+        crew.all[-1].death = WorkerDiedError(lost=True)
     done += list(events)
     assert len(outcomes(done)) == 40
     assert not any(outcomes(done).values())
@@ -244,7 +244,7 @@ def test_a_recording_that_takes_nodes_with_it_is_suspected_in_the_end():
         def step(self) -> None:
             kill(self)
             if self.death:
-                self.death = WorkerDied(lost=True)
+                self.death = WorkerDiedError(lost=True)
 
     crew.start = lambda: crew.all.append(Machine(crew, 0)) or crew.all[-1]
     done = outcomes(ran(crew, tasks(["a", KILLER, "b"])))
@@ -316,7 +316,7 @@ def test_a_worker_that_cannot_start_stops_the_run():
 
 def dead(crew: Crew) -> Fake:
     worker = Fake(crew, 0)
-    worker.death = WorkerDied("by signal 9")
+    worker.death = WorkerDiedError("by signal 9")
     return worker
 
 
@@ -329,7 +329,7 @@ def refused(crew: Crew) -> Fake:
 def test_a_container_that_kills_who_lists_it_stops_the_run():
     class Listing(Fake):
         def give(self, tasks: Sequence[Sent]) -> None:
-            self.death = WorkerDied("by signal 9")
+            self.death = WorkerDiedError("by signal 9")
 
     crew = Crew(1)
     crew.start = lambda: Listing(crew, 0)

@@ -29,6 +29,7 @@ from audiotok.nn.quantizers.base import LARGEST_TABLE, NoTableError, Quantizer, 
 from audiotok.nn.quantizers.grouped_rvq import GroupedRvq
 from audiotok.nn.quantizers.rvq import Euclidean, Factorised, Rvq
 from audiotok.nn.quantizers.segment_rvq import SegmentRvq
+from audiotok.nn.quantizers.uniform import Uniform
 
 FEATURES = 8
 # A part with other options than these gets a line here; each set of them is tested.
@@ -65,6 +66,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"features": FEATURES, "size": 64, "width": 4, "mask": 5},
     ],
     "product_vq": [RVQ | {"kind": "euclidean"}, RVQ | {"kind": "spherical"}],
+    "uniform": [{"features": FEATURES, "levels": 256, "low": -40.0, "high": 40.0}],
     "agrvq": [{"features": FEATURES, "codebooks": 3, "size": 5, "width": 4}],
 }
 FAMILY = [(name, kind) for name in names("quantizers") for kind in OPTIONS.get(name, [RVQ])]
@@ -174,6 +176,8 @@ def test_a_table_that_is_too_large_is_refused():
 def test_every_codebook_brings_the_latent_nearer(trained: Quantizer):
     # Codes for count and loudness do not add up; those of the latents do.
     after = segment_rvq.HEAD if isinstance(trained, segment_rvq.SegmentRvq) else 0
+    # What is left out of a uniform grid is the lowest value, as in silence, and not the mean.
+    after = trained.codebooks - 1 if isinstance(trained, Uniform) else after
     assert_refines(trained, latents(8, 100), after=after)
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from audiotok._platform.errors import InputError
+from audiotok._platform.errors import Error, InputError
 from audiotok.corpus.build.work import (
     Container,
     EncodedRecording,
@@ -43,7 +43,7 @@ LEAST = 1e-4  # seconds that a recording takes, for reckoning
 TICK = 2.0  # seconds between looks at the number of workers that there may be
 
 
-class WorkerDied(Exception):  # noqa: N818 - an event, of which nothing is wrong here
+class WorkerDiedError(Error):
     """The end of a worker that was not asked to end.
 
     Args:
@@ -74,7 +74,7 @@ class WorkerHandle:
         """Return its messages since the last call; see `service.Message`.
 
         Raises:
-            WorkerDied: it has ended.
+            WorkerDiedError: it has ended.
         """
         raise NotImplementedError
 
@@ -205,7 +205,7 @@ class Pool:
     def _received(self, member: _Member) -> Iterator[Event]:
         try:
             messages = member.handle.receive()
-        except WorkerDied as death:
+        except WorkerDiedError as death:
             yield from self._died(member, death)
             return
         for kind, content in messages:
@@ -251,7 +251,7 @@ class Pool:
 
     # -- deaths -----------------------------------------------------------------------------------
 
-    def _died(self, member: _Member, death: WorkerDied) -> Iterator[Event]:
+    def _died(self, member: _Member, death: WorkerDiedError) -> Iterator[Event]:
         member.handle.stop()
         self.members.remove(member)
         if not member.started:
@@ -277,7 +277,7 @@ class Pool:
             for outcome in events:
                 yield replace(outcome, node=node)
 
-    def _suspect(self, task: Task, death: WorkerDied, *, alone: bool) -> Iterator[Outcome]:
+    def _suspect(self, task: Task, death: WorkerDiedError, *, alone: bool) -> Iterator[Outcome]:
         """Try a recording once more by itself, or give it up."""
         number = task[0]
         self.deaths[number, 0] += alone
@@ -287,7 +287,7 @@ class Pool:
             yield Outcome(number, _given_up(death))
 
     def _resume(
-        self, number: int, container: Container, death: WorkerDied, *, lost: bool
+        self, number: int, container: Container, death: WorkerDiedError, *, lost: bool
     ) -> Iterator[Outcome]:
         """Hand out a container once more, from its first recording without an outcome on."""
         progress = self.containers[number]
@@ -380,5 +380,5 @@ class Pool:
             self.containers.setdefault(number, _Progress(what.first))
 
 
-def _given_up(death: WorkerDied) -> EncodedRecording:
+def _given_up(death: WorkerDiedError) -> EncodedRecording:
     return EncodedRecording(f"the process working on it ended{death.how} (out of memory?)")

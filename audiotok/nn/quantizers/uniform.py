@@ -8,7 +8,7 @@ from torch import Tensor
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import Quantized, Quantizer
+from audiotok.nn.quantizers.base import LazySequence, Quantized, Quantizer
 
 
 class Uniform(Quantizer):
@@ -45,13 +45,26 @@ class Uniform(Quantizer):
         self.high = high
 
     def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
-        """See `Quantizer.forward`; there is no loss, and the gradient passes straight through."""
+        """See `Quantizer.forward`; the gradient passes straight through.
+
+        `commitment` is the mean square of the rounding error, only for monitoring.
+        """
         codes = self.encode(latent)
-        decoded = self.decode(codes).to(latent)
+        values = self.decode(codes).to(latent)
+        commitment = (latent - values).float().square().mean()
+        decoded = latent + (values - latent).detach()
+        lowest = torch.full_like(latent, self.low)
+        numbers = torch.arange(self.codebooks, device=latent.device)[:, None]
+
+        def alone(k: int) -> Tensor:
+            """Return what the k-th codebook adds to the lowest values; with them if it is first."""
+            mine = torch.where(numbers == k, decoded, lowest)
+            return mine if k == 0 else mine - lowest
+
+        stages = LazySequence(self.codebooks, alone)
         if keep is not None:
-            kept = torch.arange(self.codebooks, device=latent.device) < keep[:, None]
-            decoded = torch.where(kept[:, :, None], decoded, self.values[0].to(latent))
-        return Quantized(latent + (decoded - latent).detach(), codes)
+            decoded = torch.where(numbers < keep[:, None, None], decoded, lowest)
+        return Quantized(decoded, codes, {"commitment": commitment}, alone(0), stages)
 
     def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
         """See `Quantizer.encode`; of two values equally near it takes the lower."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
 from audiotok.corpus.build.executors.base import BuildExecutor
-from audiotok.corpus.build.pool import Launcher, Pool, WorkerDied, WorkerHandle
+from audiotok.corpus.build.pool import Launcher, Pool, WorkerDiedError, WorkerHandle
 from audiotok.corpus.build.work import Event, Sent, Task, Work
 from audiotok.runtime.batch.processes import imports_of, start_process
 
@@ -80,7 +80,7 @@ class _Process(WorkerHandle):
             self.process.join(5)
             code = self.process.exitcode or 0
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            raise WorkerDied(how) from None
+            raise WorkerDiedError(how) from None
 
     def stop(self) -> None:
         self.stopped = True

@@ -35,7 +35,7 @@ from audiotok._platform.console import one_line
 from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.corpus.build.executors.base import BuildExecutor
-from audiotok.corpus.build.pool import Launcher, Pool, WorkerDied, WorkerHandle
+from audiotok.corpus.build.pool import Launcher, Pool, WorkerDiedError, WorkerHandle
 from audiotok.corpus.build.work import Event, Sent, Task, Work
 from audiotok.data.recording import Recording
 
@@ -137,7 +137,7 @@ def _greet(connection: socket.socket) -> None:
     connection.settimeout(ANSWER)
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
     if connection.recv(9)[3:4] != settings[3:4]:
-        raise OSError("something else is there")
+        raise ConnectionAbortedError("something else is there")
 
 
 def _capacity(ray: Any, work: Work) -> int:
@@ -253,7 +253,7 @@ class _Handle(WorkerHandle):
         except ray.exceptions.RayError as error:
             if not self.id and "creation task" in str(error):
                 raise InputError(f"{_where(error)}no worker starts ({_short(error)})") from None
-            raise WorkerDied(lost=not self.id or self.actors.is_lost(self.id)) from None
+            raise WorkerDiedError(lost=not self.id or self.actors.is_lost(self.id)) from None
         self.call = self.actor.messages.remote()
         if not self.id:  # the first message of an actor
             _, self.id = messages.pop(0)
