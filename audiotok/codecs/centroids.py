@@ -114,7 +114,7 @@ def fit_units(
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(f"k-means of layer {layer}", total=rounds * len(frames))
             for batch, seen in frames.batches(rounds):
-                if len(batch) < size:
+                if len(batch) < size and not hasattr(engine, "cluster_centers_"):
                     raise InputError(f"{len(batch)} frames are too few for {size} centroids")
                 engine.partial_fit(batch)
                 bar.advance(task, seen)

@@ -19,6 +19,7 @@ from audiotok import Audio, Layout, Tokens, load
 from audiotok._platform import registry
 from audiotok._platform.errors import InputError
 from audiotok.audio import _torchaudio
+from audiotok.codecs import centroids
 from audiotok.codecs.catalogue import CheckpointError
 from audiotok.codecs.centroids import (
     draw_recordings,
@@ -221,6 +222,17 @@ def test_recordings_are_drawn_by_hours_and_number(talks: Path):
     some = draw_recordings(known, hours=5 / 3600, seed=3)
     seconds = [len(r.load()) / 16000 for r in some]
     assert sum(seconds[:-1]) < 5 <= sum(seconds)
+
+
+def test_the_last_frames_of_a_pass_may_be_few(
+    weights: Path, talks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(centroids, "BATCH", 100)
+    monkeypatch.setattr(centroids, "POOL", 1)
+    recordings = read_manifest(talks)  # 0.7 to 2.4 s each, 800 frames in a pool
+    _, fits = fit_units(recordings, config(weights, size=100), cache=tmp_path, rounds=10)
+    assert fits[0].used > 80
 
 
 def test_too_little_is_refused(weights: Path, talks: Path, tmp_path: Path):
