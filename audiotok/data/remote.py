@@ -11,6 +11,7 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any, TypeVar
 
 from audiotok._platform.errors import InputError
@@ -67,10 +68,10 @@ def _for_s3(settings: dict[str, Any]) -> dict[str, Any]:
 def _for_http(settings: dict[str, Any]) -> dict[str, Any]:
     """Return options of fsspec's HTTP file system; aiohttp's own end every download after 300 s."""
     try:
-        from aiohttp import ClientTimeout
+        aiohttp: Any = import_module("aiohttp")
     except ImportError:  # fsspec says that it is missing
         return {}
-    times = ClientTimeout(total=None, sock_connect=_patience(), sock_read=_patience())
+    times = aiohttp.ClientTimeout(total=None, sock_connect=_patience(), sock_read=_patience())
     return {"client_kwargs": {"timeout": times, **settings.get("client_kwargs", {})}}
 
 

@@ -46,7 +46,7 @@ class Nodes:
     """A cluster whose first node has no CPU, and runs the build."""
 
     def __init__(self, count: int) -> None:
-        from ray.cluster_utils import Cluster
+        from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
         options = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
         self.cluster = Cluster(initialize_head=True, head_node_args=options)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dmel import DiscretizedLogMelFbank, LogMelFbank
+from dmel import DiscretizedLogMelFbank, LogMelFbank  # type: ignore
 
 from audiotok import Audio
 

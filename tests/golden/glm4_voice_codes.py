@@ -24,7 +24,7 @@ _torchaudio.load()
 
 from speech_tokenizer.configuration_whisper import WhisperVQConfig  # noqa: E402  # type: ignore
 from speech_tokenizer.modeling_whisper import WhisperVQEncoder  # noqa: E402  # type: ignore
-from transformers import WhisperFeatureExtractor  # noqa: E402
+from transformers import WhisperFeatureExtractor  # noqa: E402  # type: ignore
 
 ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = {

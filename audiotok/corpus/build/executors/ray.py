@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -296,8 +297,7 @@ class _Actor:
     """
 
     def __init__(self, work: Work, environment: Mapping[str, str], files: list[Any]) -> None:
-        import ray
-
+        ray: Any = import_module("ray")
         os.environ.update(environment)
         self.outbox: SimpleQueue[list[tuple[str, object]]] = SimpleQueue()
         self.outbox.put([("on", ray.get_runtime_context().get_node_id())])
@@ -338,8 +338,7 @@ class _Actor:
 
     def _written(self, codec: str, folder: Path) -> str:
         """Write the files of the checkpoint, and return the path that stands for it."""
-        import ray
-
+        ray: Any = import_module("ray")
         files: Any = ray.get(self.files)
         for name, content in files.items():
             path = folder / name
