@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -30,6 +30,34 @@ class FileStamp(NamedTuple):
 
 
 UNSEEN, MISSING = FileStamp(), FileStamp(-2)
+
+
+class FileStamps(Sequence[FileStamp]):
+    """Stamps of many files, of 16 bytes each where objects would take ten times as many.
+
+    Args:
+        records: `[n]` of dtype `INPUT`.
+    """
+
+    def __init__(self, records: np.ndarray) -> None:
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> FileStamp: ...
+    @overload
+    def __getitem__(self, index: slice) -> FileStamps: ...
+    def __getitem__(self, index: int | slice) -> FileStamp | FileStamps:
+        if isinstance(index, slice):
+            return FileStamps(self.records[index])
+        return FileStamp(*self.records[index].tolist())
+
+    @classmethod
+    def unseen(cls, count: int) -> FileStamps:
+        """Return the stamps of so many files of which nothing is known."""
+        return cls(np.full(count, tuple(UNSEEN), INPUT))
 
 
 def look(path: str) -> FileStamp:
@@ -56,18 +84,18 @@ def changes(before: FileStamp, now: FileStamp) -> str:
     return "written again"
 
 
-def inputs_bytes(chain: str, looks: Iterable[FileStamp]) -> bytes:
+def inputs_bytes(chain: str, looks: FileStamps) -> bytes:
     """Return the content of an `INPUTS` file.
 
     Args:
         chain: hash of all items, 16 characters at most.
         looks: stamp of each item's file, in order.
     """
-    rest = chain.encode().ljust(16) + np.array([tuple(each) for each in looks], INPUT).tobytes()
+    rest = chain.encode().ljust(16) + looks.records.tobytes()
     return HEAD.pack(MAGIC, zlib.crc32(rest), rest[:16]) + rest[16:]
 
 
-def read_inputs(storage: Storage, name: str = INPUTS) -> tuple[str, list[FileStamp]] | None:
+def read_inputs(storage: Storage, name: str = INPUTS) -> tuple[str, FileStamps] | None:
     """Read an `INPUTS` file.
 
     Returns:
@@ -77,7 +105,7 @@ def read_inputs(storage: Storage, name: str = INPUTS) -> tuple[str, list[FileSta
     return parse_inputs(storage.read_all([name]).get(name, b""))
 
 
-def parse_inputs(data: bytes) -> tuple[str, list[FileStamp]] | None:
+def parse_inputs(data: bytes) -> tuple[str, FileStamps] | None:
     """Return the content of an `INPUTS` file, as `read_inputs` does; None if it is damaged."""
     try:
         magic, crc, chain = HEAD.unpack_from(data)
@@ -86,8 +114,7 @@ def parse_inputs(data: bytes) -> tuple[str, list[FileStamp]] | None:
     records = data[HEAD.size :]
     if magic != MAGIC or zlib.crc32(chain + records) != crc or len(records) % INPUT.itemsize:
         return None
-    looks = [FileStamp(*each) for each in np.frombuffer(records, INPUT).tolist()]
-    return chain.decode("ascii", "replace").rstrip(), looks
+    return chain.decode("ascii", "replace").rstrip(), FileStamps(np.frombuffer(records, INPUT))
 
 
 def inputs_damage(storage: Storage) -> str:

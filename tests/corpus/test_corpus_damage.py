@@ -16,7 +16,7 @@ from commandline import audiotok
 from audiotok.corpus import Corpus, CorpusError
 from audiotok.corpus.base import INDEX, CorpusInfo, read_info
 from audiotok.corpus.check import is_sound, verify
-from audiotok.corpus.inputs import INPUTS, FileStamp, inputs_bytes
+from audiotok.corpus.inputs import INPUT, INPUTS, FileStamps, inputs_bytes
 from audiotok.corpus.write import row_of, write_corpus, write_info, write_quarantine
 from audiotok.tokens.tokens import Tokens
 
@@ -46,7 +46,9 @@ def folder(tmp_path: Path) -> Path:
     write_corpus(made, ABOUT, [(row_of(f"r{i}", t, i, {}), t) for i, t in enumerate(each)], limit=8)
     write_quarantine(made, [("bad", "bad.wav", "this is text")])
     write_info(made, read_info(made))
-    (made / INPUTS).write_bytes(inputs_bytes("00ff", [FileStamp(100, 5), FileStamp(7, 8)]))
+    (made / INPUTS).write_bytes(
+        inputs_bytes("00ff", FileStamps(np.array([(100, 5), (7, 8)], INPUT)))
+    )
     assert is_sound(made)
     assert len(Corpus(made).shards) == 2
     return made

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import count, takewhile
 
 import numpy as np
 
 from audiotok.corpus.base import CorpusError, ShardFiles
-from audiotok.corpus.inputs import FileStamp, inputs_bytes
+from audiotok.corpus.inputs import FileStamps, inputs_bytes
 from audiotok.corpus.storage import INNER, Storage
 from audiotok.corpus.write import is_whole
 
@@ -48,9 +47,7 @@ def build_file(number: int, kind: str) -> str:
     return f"{INNER}/{number:06d}.{kind}"
 
 
-def write_commit(
-    storage: Storage, number: int, seal: CommitRecord, looks: Sequence[FileStamp]
-) -> None:
+def write_commit(storage: Storage, number: int, seal: CommitRecord, looks: FileStamps) -> None:
     """Write the commit record of a shard.
 
     Args:

@@ -34,7 +34,7 @@ from audiotok.corpus.build.reuse import (
 )
 from audiotok.corpus.build.state import State, same_id
 from audiotok.corpus.build.work import EncodedRecording
-from audiotok.corpus.inputs import UNSEEN, FileStamp, inputs_bytes, read_inputs
+from audiotok.corpus.inputs import UNSEEN, FileStamps, inputs_bytes, read_inputs
 from audiotok.corpus.shard import Shard
 from audiotok.corpus.write import quarantine_bytes, read_quarantine
 from audiotok.data.recording import Recording
@@ -68,7 +68,7 @@ class Earlier:
     failures: list[Bad]
     count: int
     chain: str
-    looks: list[FileStamp]
+    looks: FileStamps
     shards: list[ShardFiles]
     ends: list[int]
 
@@ -120,8 +120,8 @@ def _earlier(state: State) -> Earlier:
     info = state.finished
     _check_shards(state, info)
     count = sum(files.recordings for files in info.shards) + info.quarantined
-    chain, looks = read_inputs(state.storage) or ("", [])
-    looks = looks if len(looks) == count else [UNSEEN] * count
+    chain, looks = read_inputs(state.storage) or ("", FileStamps.unseen(count))
+    looks = looks if len(looks) == count else FileStamps.unseen(count)
     ends = list(accumulate(files.recordings for files in info.shards))
     failures = read_quarantine(state.storage)
     if len(failures) != info.quarantined:

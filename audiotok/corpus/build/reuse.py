@@ -25,7 +25,7 @@ from audiotok.corpus.base import ShardFiles
 from audiotok.corpus.build.changes import chained, other_listing
 from audiotok.corpus.build.log import Record, record_at, records, restore_log
 from audiotok.corpus.build.work import EncodedRecording
-from audiotok.corpus.inputs import UNSEEN, FileStamp, read_inputs
+from audiotok.corpus.inputs import UNSEEN, FileStamp, FileStamps, read_inputs
 from audiotok.corpus.shard import Entry, Shard
 from audiotok.corpus.storage import INNER, Storage
 from audiotok.corpus.write import shard_name
@@ -118,7 +118,7 @@ def recommit(state: State, items: Iterator[Recording], listing: str) -> None:
         return
     other = other_listing(listing, reuse.count)
     old, new = _old_codes(state, reuse), Retried(state.storage)
-    _, stamps = read_inputs(state.storage, OLD_INPUTS) or ("", [UNSEEN] * reuse.count)
+    _, stamps = read_inputs(state.storage, OLD_INPUTS) or ("", FileStamps.unseen(reuse.count))
     chain = ""
     for number, item in enumerate(items):
         chain = chained(chain, item)

@@ -50,7 +50,14 @@ from audiotok.corpus.build.log import (
 )
 from audiotok.corpus.build.reuse import OLD_LOG, settle
 from audiotok.corpus.build.work import EncodedRecording
-from audiotok.corpus.inputs import INPUTS, UNSEEN, FileStamp, inputs_bytes, parse_inputs
+from audiotok.corpus.inputs import (
+    INPUT,
+    INPUTS,
+    UNSEEN,
+    FileStamps,
+    inputs_bytes,
+    parse_inputs,
+)
 from audiotok.corpus.location import storage_of
 from audiotok.corpus.storage import INNER, Storage, link
 from audiotok.corpus.write import (
@@ -214,10 +221,10 @@ class State:
         indexes = self.storage.read_all(f"{each.name}.npy" for each in files if each)
         for number in numbers:
             seal = self.seals[number]
-            _, looks = parse_inputs(inputs.get(build_file(number, "inputs"), b"")) or ("", [])
+            _, looks = parse_inputs(inputs.get(build_file(number, "inputs"), b"")) or ("", None)
             items = seal.next - self.next  # unknown stamps are not compared
-            for each in looks if len(looks) == items else [UNSEEN] * items:
-                self._looks.extend(each)
+            known = looks if looks and len(looks) == items else FileStamps.unseen(items)
+            self._looks.frombytes(known.records.tobytes())
             self.next = seal.next
             self.chain = seal.chain
             self.bad += len(seal.bad)
@@ -351,10 +358,9 @@ class State:
         self.seals[number] = seal
         drop_log(self.storage, build_file(number, "log"))
 
-    def looks(self, first: int, last: int) -> list[FileStamp]:
+    def looks(self, first: int, last: int) -> FileStamps:
         """Return the stamps of the files of items `first` to `last` (exclusive)."""
-        numbers = self._looks[2 * first : 2 * last]
-        return [FileStamp(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        return FileStamps(np.frombuffer(self._looks[2 * first : 2 * last].tobytes(), INPUT))
 
     def failures(self) -> list[Bad]:
         """Return all failures in the listing's order."""
