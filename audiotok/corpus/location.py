@@ -33,11 +33,13 @@ def folder_of(location: str | Path | Storage) -> Path:
     Raises:
         InputError: it is a URL.
     """
-    storage = storage_of(location)
-    if isinstance(storage, Folder):
-        return storage.folder
+    if not (isinstance(location, str) and is_url(location)) or location.startswith("file:"):
+        storage = storage_of(location)
+        if isinstance(storage, Folder):
+            return storage.folder
+    name = location.name if isinstance(location, Storage) else location
     raise InputError(
-        f"{storage.name}: this takes a folder of this machine, not a URL; copy between the two "
+        f"{name}: this takes a folder of this machine, not a URL; copy between the two "
         "(`aws s3 sync` for s3://)"
     )
 

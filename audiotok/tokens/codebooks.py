@@ -10,12 +10,21 @@ from audiotok._platform.errors import Error, InputError, InputTypeError
 
 SEMANTIC = {
     "dm_codec": 1,
+    "glm4_voice": 1,
+    "glm4_voice_30s": 1,
+    "ichigo": 1,
+    "kmeans": 1,
     "mimi": 1,
+    "s3_v1": 1,
+    "s3_v1_25hz": 1,
+    "s3_v2_25hz": 1,
+    "s3_v3_25hz": 1,
     "speech": 1,
     "speechtokenizer": 1,
     "speechtokenizer_snake": 1,
 }
-"""Codecs of the package whose first codebooks are distilled from a teacher, and how many are."""
+"""Codecs of the package whose first codebooks say what is said, and how many do: distilled from a
+teacher, supervised, or its units."""
 
 
 class NoTableError(Error, ValueError):

@@ -31,6 +31,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "simvq": {"size": 64},
     "product_vq": {"codebooks": 4, "size": 64},
     "agrvq": {"size": 9},
+    "cosine_vq": {"size": 64, "width": 8},
+    "uniform": {"levels": 64, "low": -4.0, "high": 4.0},
     # Its latents are not frames of one rate: it belongs to its own codec.
     "segment_rvq": {},
 }

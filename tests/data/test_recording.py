@@ -271,7 +271,7 @@ every = 1
 clips = 1
 [config]
 encoder = 16
-encoder_blocks = 1
+encoder_blocks = 2
 decoder = 16
 decoder_blocks = 1
 window = 3

@@ -39,7 +39,7 @@ seed = 7
 accumulate = 2
 [config]
 encoder = 16
-encoder_blocks = 1
+encoder_blocks = 2
 decoder = 16
 decoder_blocks = 1
 window = 3

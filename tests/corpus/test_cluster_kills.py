@@ -1,0 +1,90 @@
+"""Kill -9 of drivers, workers and nodes at random moments, from and to object storage.
+
+Audio comes from a bucket and codes go to it, through a proxy that fails now and then; the corpus is
+that of an undisturbed build, to the byte.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import audiotok, background
+from object_storage import object_storage
+from test_building import command, content, talks
+from test_building_storage import stored
+
+pytest.importorskip("ray")
+pytest.importorskip("moto")
+pytest.importorskip("s3fs")
+
+from test_ray import nodes as nodes
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # of ray's own making
+]
+KILLS = 100
+
+
+def test_kill_9_of_drivers_workers_and_nodes(nodes: Any, tmp_path: Path):
+    source, draw, killed = talks(tmp_path / "in", 240), random.Random(4), Counter[str]()
+    with object_storage() as s3:
+        for path in sorted(source.rglob("*.wav")):
+            s3.put(f"bucket/in/{path.relative_to(source)}", path.read_bytes())
+        listing = Path("s3:", "bucket", "in")  # `command` takes a path
+        options = command(listing, tmp_path / "whole", "--accept-missing")
+        options[options.index(str(listing))] = "s3://bucket/in/"
+        whole = audiotok(*options, "-j", "1")
+        assert whole.code == 0, whole.err
+        expected = content(tmp_path / "whole")
+        cluster = nodes(2)
+        options[options.index(str(tmp_path / "whole"))] = "s3://bucket/out"
+        options += ["--engine", "ray", "--address", cluster.address]
+        s3.faults.add("503", "GET /bucket/in", probability=0.02)
+        finished = 0
+        while sum(killed.values()) < KILLS or not finished:
+            driver = background(*options)
+            upset(driver, cluster, draw, killed)
+            _, said = driver.communicate(timeout=300)
+            if driver.returncode == 0:
+                finished += 1
+                assert stored("s3://bucket/out") == expected
+                for key in s3.keys("bucket/out"):
+                    s3.delete(key)
+            else:
+                assert driver.returncode == -signal.SIGKILL, said
+    assert min(killed[kind] for kind in ("driver", "worker", "node")) > 5, killed
+
+
+def upset(
+    driver: subprocess.Popen[str], cluster: Any, draw: random.Random, killed: Counter[str]
+) -> None:
+    """Kill workers and nodes, and at last perhaps the driver, until it has ended."""
+    last = time.monotonic() + draw.uniform(4, 40)
+    while driver.poll() is None and sum(killed.values()) < KILLS:
+        time.sleep(draw.uniform(0.1, 1.5))
+        workers = cluster.workers()
+        if time.monotonic() > last:
+            os.killpg(driver.pid, signal.SIGKILL)
+            killed["driver"] += 1
+            return
+        if not workers:
+            continue
+        if draw.random() < 0.2:
+            cluster.cluster.remove_node(cluster.nodes.pop(0), allow_graceful=False)
+            cluster.nodes.append(cluster.add())
+            killed["node"] += 1
+        else:
+            try:
+                os.kill(draw.choice(workers), signal.SIGKILL)
+            except ProcessLookupError:  # ended meanwhile
+                continue
+            killed["worker"] += 1
