@@ -68,9 +68,9 @@ def upset(
     driver: subprocess.Popen[str], cluster: Any, draw: random.Random, killed: Counter[str]
 ) -> None:
     """Kill workers and nodes, and at last perhaps the driver, until it has ended."""
-    last = time.monotonic() + draw.uniform(4, 40)
+    last = time.monotonic() + draw.uniform(5, 40)
     while driver.poll() is None and sum(killed.values()) < KILLS:
-        time.sleep(draw.uniform(0.1, 1.5))
+        time.sleep(draw.uniform(1.5, 4.0))  # workers start meanwhile
         workers = cluster.workers()
         if time.monotonic() > last:
             os.killpg(driver.pid, signal.SIGKILL)
