@@ -5,13 +5,22 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
 import pytest
 
 from audiotok._platform.errors import InputError
-from audiotok.corpus.build.pool import DEATHS, MOST, Launcher, Pool, WorkerDiedError, WorkerHandle
+from audiotok.corpus.build.pool import (
+    DEATHS,
+    MOST,
+    PROVEN,
+    Launcher,
+    Pool,
+    WorkerDiedError,
+    WorkerHandle,
+)
 from audiotok.corpus.build.work import (
     Container,
     EncodedRecording,
@@ -312,6 +321,23 @@ def test_a_worker_that_cannot_start_stops_the_run():
     failing.start = lambda: refused(failing)
     with pytest.raises(InputError, match="no such codec"):
         list(Pool(failing, tasks(["a"]), Work(codec="")).events())
+
+
+def faltering(last: int) -> Crew:
+    """Workers of which the first starts, and none after it before the last-th."""
+    crew, started = Crew(1), count(1)
+    crew.forgiven = 1
+    start = crew.start
+    crew.start = lambda: dead(crew) if 1 < next(started) < last else start()
+    return crew
+
+
+def test_one_that_started_before_shows_that_others_can():
+    """Many deaths of starting workers are outlived then, though not without end."""
+    pool = Pool(faltering(2 + PROVEN), tasks([KILLER, "a"]), Work(codec=""))
+    assert sorted(outcome.number for outcome in pool.events()) == [0, 1]
+    with pytest.raises(InputError, match="start fewer"):
+        list(Pool(faltering(99), tasks([KILLER, "a"]), Work(codec="")).events())
 
 
 def dead(crew: Crew) -> Fake:
