@@ -34,8 +34,9 @@ def facts(name: str) -> dict[str, Any] | None:
         return None
     source = known["source"]
     path = local_weights(name, PublishedWeights(**source) if source else None)
+    weights = "its own" if known.get("own") else str(path) if path else None
     unread = {"fingerprint": None, "decoder_fingerprint": None, "card": None}
-    return {**known["facts"], "weights": str(path) if path else None, **unread}
+    return {**known["facts"], "weights": weights, **unread}
 
 
 class ShippedCodec(Tokenizer):

@@ -34,7 +34,9 @@ def _row(part: str, name: str) -> dict[str, Any]:
     facts = {key: v for key, v in describe(name, read=False).items() if key not in OF_A_MACHINE}
     source = find("codecs", part).sources.get(name)
     published = asdict(source) if source else None
-    return {"part": part, "facts": facts, "source": published, "shipped": _shipped(name)}
+    own = find("codecs", part).own_weights
+    row = {"part": part, "facts": facts, "source": published, "shipped": _shipped(name)}
+    return row | {"own": True} if own else row
 
 
 def _shipped(name: str) -> dict[str, Any] | None:
