@@ -203,3 +203,9 @@ def test_snapshots_and_exports_are_of_one_precision(tmp_path: Path):
         Stream.restore(floats, snapshot)
     with pytest.raises(ExportError, match="loaded in int8: load it in float32"):
         export(codec, tmp_path / "out")
+
+
+def test_measuring_leaves_the_threads_as_they_were():
+    threads = torch.get_num_threads()
+    module._speed.__wrapped__()
+    assert torch.get_num_threads() == threads
