@@ -39,7 +39,6 @@ log = logging.getLogger("audiotok")
 DEATHS = 2  # of workers that had only this recording
 LOSSES = 3  # of nodes, after which a recording in hand is suspected all the same
 MOST = 256  # recordings that a worker has in hand
-PROVEN = 5  # times as many deaths of starting workers are forgiven once one has started
 LEAST = 1e-4  # seconds that a recording takes, for reckoning
 TICK = 2.0  # seconds between looks at the number of workers that there may be
 
@@ -89,8 +88,7 @@ class Launcher:
 
     Attributes:
         in_hand: seconds of work that a worker has in hand, so that it never waits.
-        forgiven: deaths of starting workers in a row that do not stop the run; of a run in which
-            one has started before, `PROVEN` times as many.
+        forgiven: deaths of starting workers in a row that do not stop the run.
     """
 
     in_hand: float = 0.1
@@ -174,7 +172,6 @@ class Pool:
         self.containers: dict[int, _Progress] = {}
         self.deaths = Counter[tuple[int, int]]()  # of workers alone with a recording
         self.losses = Counter[int]()  # of nodes, by task in hand
-        self.proven = False  # a worker has started, so that others can
         self.unready = 0  # deaths of starting workers since the last one became ready
         self.seconds = math.inf  # that a recording takes, smoothed
         self.warned = set[str]()
@@ -220,7 +217,7 @@ class Pool:
             elif kind == "end" and isinstance(content, tuple):
                 yield from self._ended(member, End(*content))
             elif kind == "ready":
-                member.started = self.proven = True
+                member.started = True
                 self.unready = 0
             elif kind == "failed":
                 raise InputError(str(content))
@@ -259,8 +256,7 @@ class Pool:
         self.members.remove(member)
         if not member.started:
             self.unready += 1
-            forgiven = self.launcher.forgiven * (PROVEN if self.proven else 1)
-            forgiven += len(self.members) if death.lost else 0
+            forgiven = self.launcher.forgiven + (len(self.members) if death.lost else 0)
             if self.unready > forgiven:
                 why = f"a starting process ended{death.how} (out of memory?); start fewer"
                 raise InputError(why)

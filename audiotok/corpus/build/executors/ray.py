@@ -172,7 +172,7 @@ class _Actors(Launcher):
     """Actors of the cluster."""
 
     in_hand = 1.0  # a call takes milliseconds
-    forgiven = 2  # nodes come and go
+    forgiven = 10  # nodes come and go, also while a worker starts
 
     def __init__(self, ray: Any, work: Work, workers: int) -> None:
         self.ray = ray
