@@ -34,7 +34,7 @@ Part = Sequence[int] | np.ndarray | tuple[str, Any]
 """Ids of a text, or the name of a modality and its codes."""
 
 
-class Segment(NamedTuple):
+class ModalitySegment(NamedTuple):
     """Stretch of a sequence that is of one modality.
 
     Attributes:
@@ -161,16 +161,16 @@ class Modalities:
             np.concatenate([np.zeros(0, bool), *masks]),
         )
 
-    def _ids(self, part: Part) -> Segment:
+    def _ids(self, part: Part) -> ModalitySegment:
         """Return the ids of a part, checked."""
         if isinstance(part, tuple) and isinstance(part[0], str):
-            return Segment(part[0], self.encode(part[0], cast("Any", part[1])))
+            return ModalitySegment(part[0], self.encode(part[0], cast("Any", part[1])))
         ids = np.asarray(part)
         if ids.size and (ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= self.text):
             raise LayoutError(f"text ids are 0 to {self.text - 1}")
-        return Segment(TEXT, ids.astype(np.int64))
+        return ModalitySegment(TEXT, ids.astype(np.int64))
 
-    def split(self, ids: np.ndarray) -> list[Segment]:
+    def split(self, ids: np.ndarray) -> list[ModalitySegment]:
         """Return the text and the codes in a sequence, in order: the inverse of `example`.
 
         Texts that follow each other are one.
@@ -196,12 +196,12 @@ class Modalities:
             if name == TEXT:
                 ends = np.flatnonzero(ids[at:] >= self.text)
                 stop = at + int(ends[0]) if len(ends) else len(ids)
-                segments.append(Segment(name, ids[at:stop].astype(np.int64)))
+                segments.append(ModalitySegment(name, ids[at:stop].astype(np.int64)))
             else:
                 layout = self.layouts[name]
                 ends = np.flatnonzero(ids[at:] == layout.special("end"))
                 stop = at + int(ends[0]) + 1 if len(ends) else len(ids)
-                segments.append(Segment(name, layout.decode(ids[at:stop])))
+                segments.append(ModalitySegment(name, layout.decode(ids[at:stop])))
             at = stop
         return segments
 
