@@ -65,18 +65,21 @@ class InverseErrors:
         frames: number of vectors.
         recovered: error of the network, given the prompt.
         unprompted: error of the network without a prompt.
-        centroids: error of centroids, with the recording's own mean added where units lack it.
-        centroids_prompted: error of centroids, with the mean of the prompt added instead.
         unit_means: error of the mean vectors of units, with the mean of the prompt added.
+        centroids: error of centroids; where units are centred, with the mean of the prompt added.
+        recovered_centred: error of the network, given the prompt, where the mean over the recording
+            is taken off both what it gives and what it should give: as centred units are fitted.
+        centroids_centred: error of centroids in the same way.
     """
 
     recordings: int
     frames: int
     recovered: float
     unprompted: float
-    centroids: float
-    centroids_prompted: float
     unit_means: float
+    centroids: float
+    recovered_centred: float
+    centroids_centred: float
 
 
 class _Stretch(NamedTuple):
@@ -163,6 +166,7 @@ def fit_inverse(
     data = UnitVectors(recordings, units, cache=cache, console=console)
     config = InverseConfig(
         units=units.fingerprint,
+        vectors=units.uncentred().fingerprint,
         codebooks=units.codebooks,
         size=units.config.size,
         features=units.teacher.width,
@@ -282,28 +286,26 @@ def measure_inverse(
         InputError: no recording is longer than the prompt.
     """
     data = UnitVectors(recordings, units, cache=cache, console=console or Console(stderr=True))
-    errors = torch.zeros(5, dtype=torch.float64)
-    count = frames = 0
+    scale, centred = model.scale[:, None], units.config.centred
+    errors, count, frames = torch.zeros(6, dtype=torch.float64), 0, 0
     total, squares = torch.zeros_like(model.scale).double(), 0.0
     for i in range(len(data)):
         codes, vectors = data[i]
         if vectors.shape[1] <= prompt:
             continue
-        own = vectors - data.latents(vectors)  # [d f], zero unless the units are centred
         start, rest = vectors[None, :, :prompt], vectors[None, :, prompt:]
         codes = codes[None, :, prompt:]
-        centroids = units.quantizer.decode(codes)
         mean = start.mean(2, keepdim=True)
-        guesses = (
-            model(codes, start),
-            model(codes),
-            centroids + own[None, :, prompt:],
-            centroids + (mean if units.config.centred else 0),
-            model.unit_means(codes) + mean,
-        )
-        scale = model.scale[:, None]
-        for j, guess in enumerate(guesses):
-            errors[j] += ((guess - rest) / scale).double().square().sum()
+        recovered, centroids = model(codes, start), units.quantizer.decode(codes)
+        differences = [
+            recovered - rest,
+            model(codes) - rest,
+            model.unit_means(codes) + mean - rest,
+            centroids + (mean if centred else 0) - rest,
+            _centred(recovered) - _centred(rest),
+            _centred(centroids) - _centred(rest),
+        ]
+        errors += torch.stack([(each / scale).double().square().sum() for each in differences])
         scaled = (rest[0] / scale).double()
         total, squares = total + scaled.sum(1), squares + float(scaled.square().sum())
         count, frames = count + 1, frames + rest.shape[2]
@@ -311,3 +313,8 @@ def measure_inverse(
         raise InputError(f"no recording is longer than a prompt of {prompt} frames")
     variance = squares - float(total.square().sum()) / frames
     return InverseErrors(count, frames, *(errors / variance).tolist())
+
+
+def _centred(vectors: Tensor) -> Tensor:
+    """Return vectors `[b d f]` without their mean over time."""
+    return vectors - vectors.mean(2, keepdim=True)

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -37,6 +36,8 @@ from audiotok.tokens.tokenizer import WrongTokensError
 from audiotok.tokens.tokens import Tokens
 
 FORMAT = "audiotok inverse k-means 1"
+# Fields that tokens and latents have in common, and mean the same by.
+SHARED = ("sample_rate", "frame_size", "samples", "original_rate", "original_samples")
 
 Prompt = Float[Tensor, "b d p"]
 
@@ -51,6 +52,7 @@ class InverseConfig:
 
     Attributes:
         units: fingerprint of the units.
+        vectors: fingerprint of the units without centring, whose latents are the vectors.
         codebooks: codebooks of the units, one for each layer of the extractor.
         size: units in each.
         features: numbers of a vector of one layer.
@@ -59,6 +61,7 @@ class InverseConfig:
     """
 
     units: str
+    vectors: str
     codebooks: int
     size: int
     features: int
@@ -128,32 +131,41 @@ class InverseKmeans(nn.Module):
         return known + mean[:, :, None] + residual * scale
 
     @torch.no_grad()
-    def recover(self, tokens: Tokens, prompt: Latents | None = None) -> np.ndarray:
-        """Return the vectors `[k*d f]` of a recording's tokens.
+    def recover(self, tokens: Tokens, prompt: Latents | None = None) -> Latents:
+        """Return the vectors of a recording's tokens.
 
         Args:
             tokens: tokens of the units that this was trained for.
             prompt: vectors of some seconds of the voice (`latents_of(units.uncentred(), ...)`).
 
         Raises:
-            WrongTokensError: tokens of other units.
-            InputError: a prompt of other features, or of none.
+            WrongTokensError: tokens of other units, or a prompt of other vectors.
+            InputError: a prompt of no frames.
         """
-        if tokens.fingerprint != self.config.units or tokens.codebooks != self.config.codebooks:
+        config = self.config
+        if tokens.fingerprint != config.units or tokens.codebooks != config.codebooks:
             raise WrongTokensError(
                 f"tokens of {tokens.codec} {tokens.fingerprint}, {tokens.codebooks} codebooks: this"
-                f" takes {self.config.codebooks} of units {self.config.units}"
+                f" takes {config.codebooks} of units {config.units}"
             )
         device = self.scale.device
         given = None
         if prompt is not None:
-            if len(prompt.values) != len(self.scale) or not prompt.frames:
-                raise InputError(
-                    f"a prompt of latents {list(prompt.values.shape)}: [{len(self.scale)} f] wanted"
+            if prompt.fingerprint != config.vectors:
+                raise WrongTokensError(
+                    f"a prompt of latents {prompt.fingerprint}: this takes vectors of units "
+                    f"{config.vectors}, which are not centred"
                 )
+            if not prompt.frames:
+                raise InputError("a prompt of no frames")
             given = torch.from_numpy(prompt.values)[None].to(device)
         codes = torch.from_numpy(tokens.codes.copy())[None].to(device)
-        return self(codes, given)[0].cpu().numpy()
+        return Latents(
+            values=self(codes, given)[0].cpu().numpy(),
+            codec=tokens.codec,
+            fingerprint=config.vectors,
+            **{name: getattr(tokens, name) for name in SHARED},
+        )
 
 
 def save_inverse(model: InverseKmeans, path: str | Path, *, card: dict[str, Any]) -> None:
