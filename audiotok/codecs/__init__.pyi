@@ -15,6 +15,7 @@ from audiotok.codecs.conformance import conform as conform
 from audiotok.codecs.functions import FunctionCodec as FunctionCodec
 from audiotok.codecs.inverse_fit import InverseErrors as InverseErrors
 from audiotok.codecs.inverse_fit import InverseTraining as InverseTraining
+from audiotok.codecs.inverse_fit import UnitVectors as UnitVectors
 from audiotok.codecs.inverse_fit import fit_inverse as fit_inverse
 from audiotok.codecs.inverse_fit import measure_inverse as measure_inverse
 from audiotok.codecs.inverse_kmeans import InverseKmeans as InverseKmeans

@@ -8,9 +8,9 @@ and no gradient reaches anything but the new rows.
 
 >>> space = Modalities.of(rows_in(model), {"units": layout, "image": 1024})
 >>> extend_model(model, space)
->>> losses = fit_rows(model, examples, steps=1000)     # or transformers' Trainer, with `collate`
+>>> losses = fit_rows(model, examples, steps=200)     # or transformers' Trainer, with `collate`
 >>> save_rows(model, "rows")
->>> space = load_rows(another_copy_of_the_model, "rows")
+>>> space = load_rows(another_copy, "rows")
 
 Source: TEAL (Yang et al. 2023, arXiv:2311.04589).
 """

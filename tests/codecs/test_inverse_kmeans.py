@@ -128,7 +128,7 @@ def test_vectors_come_back_nearer_than_centroids_are(
     assert errors.recovered < 0.7 * min(errors.unit_means, errors.centroids) < 1
     assert errors.recovered < 0.5 * errors.unprompted  # the prompt says whose voice it is
     with pytest.raises(InputError, match="no recording is longer than a prompt of 500 frames"):
-        measure_inverse(model, read_manifest(tmp_path), units, cache=tmp_path / "cache", prompt=500)
+        measure_inverse(model, known, coarse, cache=cache, prompt=500)
 
 
 def test_untrained_it_gives_the_means_of_units(talks: tuple[Path, list[Spoken]], units: Kmeans):

@@ -61,6 +61,7 @@ def test_attention_finds_the_layer_that_tells():
     torch.manual_seed(0)
     embedding, out = CodeEmbedding(SIZES, 8), torch.nn.Linear(8, 4)
     optimiser = torch.optim.Adam([*embedding.parameters(), *out.parameters()], 1e-2)
+    loss = torch.tensor(torch.inf)
     for step in range(150):
         codes = codes_of(4, 50, seed=step)
         vectors, _ = embedding(codes)
