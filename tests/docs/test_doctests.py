@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 import audiotok
 from audiotok._platform.errors import MissingLibraryError
+from audiotok.audio import _torchaudio
 from audiotok.codecs.checkpoint import load
 from audiotok.corpus import Corpus
 from audiotok.lm.layout import Layout
@@ -145,6 +146,7 @@ def _modalities() -> Iterator[Names]:
 @contextmanager
 def _frozen() -> Iterator[Names]:
     """Two copies of a tiny language model with random weights, and an example."""
+    _torchaudio.load()  # transformers imports torchaudio, which may not load by itself
     transformers: Any = pytest.importorskip("transformers")
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
     config = transformers.LlamaConfig(vocab_size=40, num_attention_heads=2, **sizes)
