@@ -36,7 +36,7 @@ class InverseTraining:
         batch: stretches of a step.
         frames: frames of a stretch.
         prompt: frames of a prompt, another stretch of the same recording.
-        unprompted: share of stretches that are given no prompt.
+        unprompted: stretches of a step that are given no prompt, fewer than `batch`.
         rate: largest learning rate of AdamW, which rises for a twentieth of the steps and falls by
             a cosine.
         seed: random seed of weights and stretches.
@@ -48,9 +48,16 @@ class InverseTraining:
     batch: int = 8
     frames: int = 150
     prompt: int = 100
-    unprompted: float = 0.1
+    unprompted: int = 1
     rate: float = 1e-3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.frames, self.prompt) < 1 or not 0 <= self.unprompted < self.batch:
+            raise InputError(
+                f"{self.steps} steps of {self.batch} stretches of {self.frames} frames, prompts of "
+                f"{self.prompt}, {self.unprompted} without: at least one of each"
+            )
 
 
 @dataclass(frozen=True)
@@ -183,7 +190,10 @@ def fit_inverse(
         )
         batches = _batches(data, training)
         steps = range(training.steps)
-        for _ in track(steps, "inverse k-means", console=console, transient=True):
+        shown = console.is_terminal
+        for _ in track(
+            steps, "inverse k-means", console=console, transient=True, disable=not shown
+        ):
             optimiser.zero_grad()
             _loss(model, next(batches), training).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -253,7 +263,7 @@ def _batches(data: UnitVectors, training: InverseTraining) -> Iterator[list[_Str
 def _loss(model: InverseKmeans, stretches: list[_Stretch], training: InverseTraining) -> Tensor:
     """Return the mean squared error of vectors in deviations of their features."""
     codes, vectors, prompt = (torch.stack(part) for part in zip(*stretches, strict=True))
-    without = round(training.unprompted * len(codes))
+    without = training.unprompted
     given = [model(codes[without:], prompt[without:])]
     if without:
         given = [model(codes[:without]), *given]

@@ -143,10 +143,11 @@ class InverseKmeans(nn.Module):
             InputError: a prompt of no frames.
         """
         config = self.config
-        if tokens.fingerprint != config.units or tokens.codebooks != config.codebooks:
+        rows = len(tokens.codes)
+        if tokens.fingerprint != config.units or rows != config.codebooks:
             raise WrongTokensError(
-                f"tokens of {tokens.codec} {tokens.fingerprint}, {tokens.codebooks} codebooks: this"
-                f" takes {config.codebooks} of units {config.units}"
+                f"tokens of {tokens.codec} {tokens.fingerprint}, {rows} rows: this takes "
+                f"{config.codebooks} of units {config.units}"
             )
         device = self.scale.device
         given = None

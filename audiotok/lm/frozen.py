@@ -38,6 +38,7 @@ from audiotok.lm.modalities import Modalities, collate
 from audiotok.nn.finite import check_finite
 
 ROWS, FACTS = "rows.safetensors", "modalities.json"
+NAMES = "input", "output"  # the rows of a model
 SAMPLE = 4096  # values of a parameter, or rows of an embedding, that are looked at
 
 
@@ -218,21 +219,23 @@ def load_rows(model: Any, folder: str | Path) -> Modalities:
         known = facts.pop("model")
     except OSError as error:
         raise InputError(f"{folder}: no rows of `save_rows` ({error.strerror or error})") from None
-    except (SafetensorError, ValueError, KeyError, AttributeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder}: damaged rows: {' '.join(str(error).split())}") from None
     space = Modalities.from_facts(facts, str(folder / FACTS))
     check_finite(rows, folder / ROWS)
+    if isinstance(_ends(model)[0], ExtendedEmbedding):
+        raise InputError("the model is extended already: load rows into one that is not")
     if known != fingerprint(model):
         raise InputError(
             f"{folder}: rows of model {known}, and this one is {fingerprint(model)}: load the model"
             " that they were trained with"
         )
+    wanted = space.size - space.text, _ends(model)[0].weight.shape[1]
+    if {name: tuple(each.shape) for name, each in rows.items()} != dict.fromkeys(NAMES, wanted):
+        raise InputError(f"{folder}: rows of other shapes than its modalities need, {wanted}")
     extend_model(model, space)
-    new = _new_rows(model)
-    if {k: v.shape for k, v in rows.items()} != {k: v.shape for k, v in new.items()}:
-        raise InputError(f"{folder}: rows of other shapes than its modalities need")
     with torch.no_grad():
-        for name, each in new.items():
+        for name, each in _new_rows(model).items():
             each.copy_(rows[name])
     return space
 
@@ -269,7 +272,7 @@ def _new_rows(model: Any) -> dict[str, nn.Parameter]:
     embedding, head = _ends(model)
     if not isinstance(embedding, ExtendedEmbedding) or not isinstance(head, ExtendedHead):
         raise InputError("the model has no new rows: `extend_model` gives it some")
-    return {"input": embedding.new, "output": head.new}
+    return dict(zip(NAMES, (embedding.new, head.new), strict=True))
 
 
 @torch.no_grad()
@@ -291,8 +294,11 @@ def _set_head(model: Any, own: nn.Module, new: nn.Module) -> None:
 
 
 def _set_vocabulary(model: Any, size: int) -> None:
-    """Set the number of ids that a model's loss expects."""
+    """Set the number of ids that a model's loss expects.
+
+    Own matrices that are one stay one, but transformers is to tie none again by their old names.
+    """
     config = model.config
     for each in (config, config.get_text_config()):
-        if hasattr(each, "vocab_size"):
-            each.vocab_size = size
+        each.vocab_size = size
+        each.tie_word_embeddings = False

@@ -14,7 +14,7 @@ from commandline import audiotok
 from safetensors.torch import save_file
 from talkers import PHONES, Spoken, know_logmel, speak
 
-from audiotok import Tokens, load
+from audiotok import Audio, Tokens, load
 from audiotok._platform.errors import InputError
 from audiotok.codecs import (
     InverseTraining,
@@ -174,8 +174,10 @@ def test_vectors_of_tokens_are_of_exact_length_and_only_of_these_units(
 
     other = model.recover(tokens, latents_of(coarse.uncentred(), speak(5, 60, 8).audio))
     assert error(vectors) < error(other)  # of another voice
-    with pytest.raises(WrongTokensError, match="this takes 1 of units"):
-        model.recover(replace(tokens, fingerprint="0" * 16))
+    both = Audio(torch.cat([audio.samples, audio.samples.flip(1)]), audio.rate)
+    for wrong in (replace(tokens, fingerprint="0" * 16), coarse.encode(both, split=True)):
+        with pytest.raises(WrongTokensError, match="this takes 1 of units"):
+            model.recover(wrong)
     with pytest.raises(WrongTokensError, match=r"this takes vectors of units .* not centred"):
         model.recover(tokens, latents_of(coarse, audio))
 
@@ -202,6 +204,12 @@ def test_several_layers_have_tables_of_their_own():
     codes = torch.tensor([[[1, 4], [0, 2]]])
     wanted = torch.cat([model.means[0, [1, 4]], model.means[1, [0, 2]]], 1).T
     assert torch.equal(model.unit_means(codes)[0], wanted)
+
+
+def test_settings_that_cannot_be_are_refused():
+    for wrong in ({"steps": 0}, {"frames": 0}, {"prompt": 0}, {"unprompted": 8}):
+        with pytest.raises(InputError, match="at least one of each"):
+            InverseTraining(**wrong)
 
 
 def test_recordings_that_are_too_short_are_refused(tmp_path: Path, units: Kmeans):

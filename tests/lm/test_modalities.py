@@ -13,6 +13,7 @@ import torch
 from contracts import noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from audiotok import load
 from audiotok._platform.errors import InputError
@@ -243,6 +244,11 @@ def test_rows_are_saved_alone_and_go_with_their_model_only(tmp_path: Path):
     known = fingerprint(model)
     extend_model(model, SPACE, seed=3)
     assert fingerprint(model) == known == fingerprint(llama().to(torch.bfloat16))
+    tied = llama(tied=True)
+    known = fingerprint(tied)
+    extend_model(tied, SPACE)
+    tied.tie_weights()  # by a library, again: its own matrices are one already
+    assert fingerprint(tied) == known
     example = SPACE.example([[1], ("image", np.arange(5))])
     fit_rows(model, [example], steps=3)
     save_rows(model, tmp_path / "rows")
@@ -263,6 +269,15 @@ def test_rows_are_saved_alone_and_go_with_their_model_only(tmp_path: Path):
         load_rows(other, tmp_path / "rows")
     with pytest.raises(InputError, match="none: no rows of `save_rows`"):
         load_rows(llama(), tmp_path / "none")
+    save_file({"input": torch.zeros(3, 32)}, tmp_path / "rows/rows.safetensors")
+    unchanged = llama()
+    with pytest.raises(InputError, match=r"rows of other shapes .* need, \(70, 32\)"):
+        load_rows(unchanged, tmp_path / "rows")
+    assert not isinstance(unchanged.get_output_embeddings(), ExtendedHead)
+    (tmp_path / "rows/modalities.json").write_text("[]")
+    with pytest.raises(InputError, match="damaged rows"):
+        load_rows(unchanged, tmp_path / "rows")
+    save_rows(model, tmp_path / "rows")
     (tmp_path / "rows/rows.safetensors").write_bytes(b"x")
     with pytest.raises(InputError, match="damaged rows"):
         load_rows(llama(), tmp_path / "rows")
