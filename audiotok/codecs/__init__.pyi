@@ -13,6 +13,17 @@ from audiotok.codecs.conformance import InapplicableError as InapplicableError
 from audiotok.codecs.conformance import PromiseError as PromiseError
 from audiotok.codecs.conformance import conform as conform
 from audiotok.codecs.functions import FunctionCodec as FunctionCodec
+from audiotok.codecs.inverse_fit import InverseErrors as InverseErrors
+from audiotok.codecs.inverse_fit import InverseTraining as InverseTraining
+from audiotok.codecs.inverse_fit import UnitVectors as UnitVectors
+from audiotok.codecs.inverse_fit import fit_inverse as fit_inverse
+from audiotok.codecs.inverse_fit import measure_inverse as measure_inverse
+from audiotok.codecs.inverse_kmeans import InverseKmeans as InverseKmeans
+from audiotok.codecs.inverse_kmeans import load_inverse as load_inverse
+from audiotok.codecs.inverse_kmeans import save_inverse as save_inverse
+from audiotok.codecs.latents import Latents as Latents
+from audiotok.codecs.latents import latents_of as latents_of
+from audiotok.codecs.latents import quantize as quantize
 from audiotok.codecs.load import load_decoder as load_decoder
 from audiotok.codecs.models.base import Codec as Codec
 from audiotok.codecs.models.kmeans import Kmeans as Kmeans

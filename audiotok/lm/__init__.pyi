@@ -13,6 +13,11 @@ from audiotok.lm.exporters.base import Exporter as Exporter
 from audiotok.lm.exporters.base import export as export
 from audiotok.lm.file import load_model as load_model
 from audiotok.lm.file import save_model as save_model
+from audiotok.lm.frozen import extend_model as extend_model
+from audiotok.lm.frozen import fit_rows as fit_rows
+from audiotok.lm.frozen import load_rows as load_rows
+from audiotok.lm.frozen import rows_in as rows_in
+from audiotok.lm.frozen import save_rows as save_rows
 from audiotok.lm.interleave import TimedWord as TimedWord
 from audiotok.lm.interleave import TrainingExample as TrainingExample
 from audiotok.lm.interleave import alternating as alternating
@@ -36,6 +41,9 @@ from audiotok.lm.layout.units import units_to_text as units_to_text
 from audiotok.lm.loop import LmTrainer as LmTrainer
 from audiotok.lm.loop import held_out_bits as held_out_bits
 from audiotok.lm.loop import train as train
+from audiotok.lm.modalities import Modalities as Modalities
+from audiotok.lm.modalities import ModalitySegment as ModalitySegment
+from audiotok.lm.modalities import collate as collate
 from audiotok.lm.model import Config as Config
 from audiotok.lm.model import Transformer as Transformer
 from audiotok.lm.ngram import Ngram as Ngram
@@ -53,3 +61,4 @@ from audiotok.lm.score import prefers_original as prefers_original
 from audiotok.lm.spans import read_spans as read_spans
 from audiotok.lm.spans import write_spans as write_spans
 from audiotok.lm.spans import written_words as written_words
+from audiotok.lm.unit_tokenizer import UnitTokenizer as UnitTokenizer

@@ -26,6 +26,7 @@ from audiotok.lm.layout.units import MAX_UNITS, units_to_text
 from audiotok.lm.patterns.base import Serial
 from audiotok.tokens.tokens import Tokens
 
+ADDED = 1e-4  # by which each unit that `tokenizers` adds to a Unigram model is likelier
 CHUNK = 256  # units of one training text; longer recordings are split, which bounds memory
 
 
@@ -96,13 +97,22 @@ def _texts(layout: Layout, codes: Iterable[Tokens | np.ndarray]) -> Iterator[str
 
 
 def _complete(table: dict[str, Any], units: int, marks: int) -> None:
-    """Add every single unit as a piece: Unigram omits units that it never saw."""
-    vocab = table["model"]["vocab"]
-    if isinstance(vocab, dict):
+    """Give a Unigram model every single unit as a piece, and an order that never differs.
+
+    The library adds single units that training did not keep in an order of chance, each 0.0001 more
+    likely than the one before, and sums in parallel, which rounds differently each time.
+    """
+    model = table["model"]
+    if isinstance(model["vocab"], dict):
         return
-    least = min(score for _, score in vocab[marks:]) if len(vocab) > marks else 0.0
-    known = {text for text, _ in vocab}
-    vocab += [[unit, least - 10.0] for unit in units_to_text(np.arange(units)) if unit not in known]
+    pieces: dict[str, float] = dict(map(tuple, model["vocab"][marks:]))
+    least = round(min(pieces.values(), default=0.0), 9)
+    forced = least + ADDED * units
+    for unit in units_to_text(np.arange(units)):
+        if pieces.get(unit, least) <= forced:
+            pieces[unit] = least
+    ordered = sorted((-round(score, 9), text) for text, score in pieces.items())
+    model["vocab"][marks:] = [[text, -score] for score, text in ordered]
 
 
 def save_tokenizer(layout: Layout, path: str | Path) -> None:

@@ -3,9 +3,10 @@
     row 0     t0 t1 t2 | begin c  c  c  c  end -     a serial layout has this row alone
     row 1     -  -  -  | begin -  c  c  c  c   -     other rows are delayed in this example
 
-The embeddings of all rows are summed, and each row has an output layer of its own. The block is
-Llama's (arXiv:2302.13971): rotary positions (Su et al. 2021), RMSNorm and SwiGLU. With
-`causal = False` every position sees all others, as in VALL-E's non-autoregressive model.
+The embeddings of all rows are summed, by learnt weights with `attention`, and each row has an
+output layer of its own. The block is Llama's (arXiv:2302.13971): rotary positions (Su et al. 2021),
+RMSNorm and SwiGLU. With `causal = False` every position sees all others, as in VALL-E's
+non-autoregressive model.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from audiotok._platform.config import BELOW_ONE, ONE_OR_MORE
 from audiotok._platform.errors import InputError
 from audiotok.lm.phonetic import PHONE_INPUT_SIZES
+from audiotok.nn.layers.code_embedding import LayerAttention
 
 Ids = Int[Tensor, "b r n"]
 Hidden = Float[Tensor, "b n d"]
@@ -38,6 +40,7 @@ class Config:
     dropout: Annotated[float, BELOW_ONE] = 0.1
     causal: bool = True
     entries: bool = False  # initialize embeddings from the codec's codebooks: `audiotok.lm.entries`
+    attention: bool = False  # sum the rows' embeddings by learnt weights, as layers of units want
     phones: bool = False  # condition each frame on its phone: see `audiotok.lm.phonetic`
 
 
@@ -124,6 +127,7 @@ class Transformer(nn.Module):
             for size in (PHONE_INPUT_SIZES if config.phones else ())
         )
         self.turn = nn.Linear(config.width, 2, bias=False) if config.phones else None
+        self.attention = LayerAttention(config.width) if config.attention else None
         self.blocks = nn.ModuleList(_TransformerBlock(config) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.width)
         self.heads = nn.ModuleList(nn.Linear(config.width, size, bias=False) for size in vocabulary)
@@ -152,7 +156,8 @@ class Transformer(nn.Module):
             lengths: number of positions of each sequence before padding `[b]`; used by a model that
                 is not causal.
         """
-        x = torch.stack([table(ids[:, r]) for r, table in enumerate(self.tables)]).sum(0)
+        rows = torch.stack([table(ids[:, r]) for r, table in enumerate(self.tables)])
+        x = self.attention(rows.transpose(0, 1))[0] if self.attention else rows.sum(0)
         if phones is not None:
             x = x + torch.stack([table(phones[:, r]) for r, table in enumerate(self.told)]).sum(0)
         before = cache[0][0].shape[2] if cache else 0

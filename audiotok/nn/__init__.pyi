@@ -7,6 +7,8 @@ from audiotok.nn.layers.base import Chain as Chain
 from audiotok.nn.layers.base import Layer as Layer
 from audiotok.nn.layers.base import Residual as Residual
 from audiotok.nn.layers.base import WholeClip as WholeClip
+from audiotok.nn.layers.code_embedding import CodeEmbedding as CodeEmbedding
+from audiotok.nn.layers.code_embedding import LayerAttention as LayerAttention
 from audiotok.nn.layers.conv import Conv as Conv
 from audiotok.nn.layers.convnext import Convnext as Convnext
 from audiotok.nn.layers.seanet import Seanet as Seanet

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -30,11 +33,13 @@ from audiotok.codecs.centroids import (
 )
 from audiotok.codecs.checkpoint import describe
 from audiotok.codecs.export.folder import export
+from audiotok.codecs.latents import Latents
 from audiotok.codecs.models.kmeans import Kmeans, KmeansConfig
 from audiotok.corpus import Corpus
 from audiotok.data.features.base import Choice, FeatureFrames, Teacher, TeacherError
 from audiotok.data.features.hubert import Hubert
 from audiotok.data.manifest import read_manifest
+from audiotok.lm import UnitTokenizer
 from audiotok.nn.quantizers.base import nearest
 from audiotok.runtime.exported import ExportError
 from audiotok.runtime.windows import loss
@@ -466,3 +471,33 @@ def test_a_config_of_the_wrong_teacher_is_refused(weights: Path, tmp_path: Path)
     np.save(tmp_path / "c.npy", np.zeros((3, 64), np.float32))
     with pytest.raises(TeacherError, match="not a wavlm checkpoint"):
         import_units([tmp_path / "c.npy"], replace(config(weights), teacher="wavlm"))
+
+
+@pytest.mark.slow
+def test_vec_toks_halves_are_made_by_one_script(weights: Path, tmp_path: Path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("tokenizers")
+    root = Path(__file__).parents[2]
+    rows = ["path\tsplit"]
+    for i in range(6):
+        noise(load("dmel_40hz"), 90_000 + 999 * i, seed=i).save(tmp_path / f"{i}.wav")
+        rows.append(f"{i}.wav\t{'dev' if i == 5 else 'train'}")
+    (tmp_path / "m.tsv").write_text("\n".join(rows) + "\n")
+    out = tmp_path / "out"
+    few = {"LAYER": "2", "HOURS": "0", "UNITS": "12", "PIECES": "40", "STEPS": "3", "WIDTH": "16"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [root / "egs/vec_tok.sh", tmp_path / "m.tsv", weights, tmp_path / "5.wav", out],
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(root), "TEACHER": "hubert", **few},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    codec = load(out / "units.safetensors")
+    tokenizer = UnitTokenizer(codec, Layout.load(out / "layout.json"))
+    units = tokenizer.units(tmp_path / "5.wav")
+    assert np.array_equal(tokenizer.decode(np.load(out / "ids.npy")), units)
+    recovered, true = (Latents.load(out / f"{name}.safetensors") for name in ("recovered", "voice"))
+    assert recovered.values.shape == true.values.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import doctest
 import importlib
 import io
@@ -22,10 +23,12 @@ from torch.utils.data import DataLoader
 
 import audiotok
 from audiotok._platform.errors import MissingLibraryError
+from audiotok.audio import _torchaudio
 from audiotok.codecs.checkpoint import load
 from audiotok.corpus import Corpus
 from audiotok.lm.layout import Layout
 from audiotok.lm.layout.base import END
+from audiotok.lm.modalities import Modalities
 from audiotok.lm.packing import Packed
 
 ROOT = Path(__file__).parents[2]
@@ -133,6 +136,33 @@ def _layout() -> Iterator[Names]:
 
 
 @contextmanager
+def _modalities() -> Iterator[Names]:
+    """Modalities of units and images, and what they code."""
+    space = Modalities.of(40, {"units": LAYOUT, "image": 64})
+    given = {"Modalities": Modalities, "Layout": Layout, "space": space, "tokens": TOKENS}
+    yield {**given, "pixels": np.arange(9)}
+
+
+@contextmanager
+def _frozen() -> Iterator[Names]:
+    """Two copies of a tiny language model with random weights, and an example."""
+    _torchaudio.load()  # transformers imports torchaudio, which may not load by itself
+    transformers: Any = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    config = transformers.LlamaConfig(vocab_size=40, num_attention_heads=2, **sizes)
+    model = transformers.LlamaForCausalLM(config)
+    layout = Layout(sizes=(9,))
+    space = Modalities.of(40, {"units": layout, "image": 1024})
+    yield {
+        "Modalities": Modalities,
+        "layout": layout,
+        "model": model,
+        "another_copy": copy.deepcopy(model),
+        "examples": [space.example([[3], ("image", np.arange(5))])],
+    }
+
+
+@contextmanager
 def _corpus() -> Iterator[Names]:
     yield {"Corpus": Corpus, "rank": 0, "world": 1}
 
@@ -172,9 +202,11 @@ GIVEN: dict[str, Callable[[], Any]] = {
     "audiotok.codecs.models.base": _codec,
     "audiotok.codecs.transformers": _transformers,
     "audiotok.corpus.base": _corpus,
+    "audiotok.lm.frozen": _frozen,
     "audiotok.lm.interleave": _layout,
     "audiotok.lm.layout.grammar": _layout,
     "audiotok.lm.layout.sequence": _layout,
+    "audiotok.lm.modalities": _modalities,
     "audiotok.lm.packing": _packed,
     "audiotok.runtime.exported": _exported,
     "audiotok.runtime.stream": _stream,

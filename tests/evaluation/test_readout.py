@@ -15,7 +15,6 @@ from audiotok.evaluation.probes.readout import (
     BiLstm,
     Budget,
     Classifier,
-    Embedding,
     Transcriber,
     characters,
     ctc_loss,
@@ -32,15 +31,6 @@ SMALL = Budget(width=8, hidden=8, steps=3, batch=2, rate=1e-2)
 def codes(*frames: int, seed: int = 0) -> list[np.ndarray]:
     random = np.random.default_rng(seed)
     return [random.integers(0, [[4], [6], [5]], (3, n)) for n in frames]
-
-
-def test_weights_of_codebooks_sum_to_one_and_ids_are_apart():
-    embedding = Embedding([4, 6, 5], 8)
-    vectors, weights = embedding(padded(codes(7, 9))[0])
-    assert vectors.shape == (2, 9, 8)
-    assert torch.allclose(weights.sum(1), torch.ones(2, 9))
-    assert embedding.offset.flatten().tolist() == [0, 4, 10]
-    assert embedding.table.num_embeddings == 15
 
 
 @pytest.mark.parametrize("kind", ["linear", "x-vector", "text"])

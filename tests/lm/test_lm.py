@@ -111,6 +111,27 @@ def test_nothing_later_is_seen():
     assert not torch.equal(before[:, 5:], after[:, 5:])
 
 
+def test_rows_are_weighted_by_attention(tmp_path: Path):
+    layout = Layout(sizes=(6, 6, 6), pattern="parallel")
+    torch.manual_seed(0)
+    model = Transformer(layout.vocabulary, 0, replace(TINY, attention=True)).eval()
+    ids = torch.from_numpy(layout.encode(np.random.default_rng(0).integers(0, 6, (3, 9))))[None]
+    whole, _ = model.hidden(ids)
+    cache, parts = None, []
+    for i in range(ids.shape[2]):
+        part, cache = model.hidden(ids[:, :, i : i + 1], cache=cache)
+        parts.append(part)
+    assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-5)
+    sum(each.sum() for each in model(ids)).backward()  # pyright: ignore
+    assert model.attention is not None
+    assert all(each.grad is not None for each in model.attention.parameters())
+    save_model(model, layout, tmp_path / "m.safetensors")
+    again, _ = load_model(tmp_path / "m.safetensors")
+    assert torch.equal(again.hidden(ids)[0], whole)
+    plain = Transformer(layout.vocabulary, 0, TINY)
+    assert not [key for key in plain.state_dict() if "attention" in key]
+
+
 def test_targets_are_the_codes_that_are_to_come():
     layout = Layout(sizes=(7, 5), pattern="delay")
     codes = np.array([[1, 2, 3], [0, 4, 2]])

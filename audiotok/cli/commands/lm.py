@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from audiotok._platform.atomic import atomic_file
 from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Device, Force, Json, Threads, limit_threads
+from audiotok.cli.commands.base import CodecName, Device, Force, Json, Threads, limit_threads
 
 if TYPE_CHECKING:
     import numpy as np
 
     from audiotok.codecs.models.base import Codec
     from audiotok.lm.phonetic import TimedPhones
+    from audiotok.tokens.tokens import Tokens
 
 PANEL = "Language models"
 
@@ -54,6 +58,113 @@ def train(
     known = read_toml(LmRecipe, recipe, settings)
     weights = work(known, out or Path("runs") / recipe.stem, device=device, minutes=minutes)
     show.line(f"weights: {weights}")
+
+
+@lm.command()
+def pieces(
+    corpus: Annotated[Path, typer.Argument(help="Folder of a token corpus.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output layout.json.")],
+    size: Annotated[int, typer.Option(min=1, help="Number of ids.")] = 8192,
+    codebooks: Annotated[
+        int, typer.Option("--codebooks", "-k", min=1, help="Codebooks to use, from the first.")
+    ] = 1,
+    runs: Annotated[
+        Literal["keep", "drop", "durations"],
+        typer.Option(help="Runs of equal units: one id a frame, one a run, or with its length."),
+    ] = "drop",
+    kind: Annotated[Literal["bpe", "unigram"], typer.Option(help="Subword model.")] = "bpe",
+    split: Annotated[str, typer.Option(help="Split to learn from. Default: all.")] = "",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Learn pieces of units (BPE), and write the layout: a vocabulary in one file.
+
+    `lm ids` and `export-corpus --layout` turn recordings and corpora into its ids.
+
+    \b
+    Examples:
+      audiotok lm pieces units/ --size 8192 -o layout.json
+      audiotok lm pieces units/ --runs durations -o layout.json
+    """
+    import numpy as np
+
+    from audiotok.corpus import Corpus
+    from audiotok.lm.bpe import learn_pieces
+    from audiotok.lm.layout import Layout
+
+    _check_absent(out, force)
+    source = Corpus(corpus)
+    plain = Layout.of(source, codebooks=codebooks, runs=runs)
+
+    def chosen() -> Iterator[Tokens]:
+        return (e.tokens for e in source if not split or e.row.get("split") == split)
+
+    if next(chosen(), None) is None:
+        raise InputError(f"{corpus}: no recordings of split {split!r}")
+    layout = learn_pieces(plain, chosen(), size=size, kind=kind)
+    layout.save(out)
+    counts = np.array([(len(layout.encode(each)), each.seconds) for each in chosen()]).sum(0)
+    facts = {"layout": str(out), "ids": layout.vocabulary[0]}
+    facts |= {"ids_per_second": round(counts[0] / counts[1], 2)}
+    show.as_json(facts) if as_json else show.facts(facts)
+
+
+@lm.command()
+def ids(
+    recording: Annotated[Path, typer.Argument(help="Audio file, .tok file, or .npy of ids.")],
+    layout: Annotated[Path, typer.Option(help="Layout of `lm pieces` or an export.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Output: .npy of ids; .tok for ids given.")
+    ],
+    codec: CodecName = "speech",
+    device: Device = "cpu",
+    force: Force = False,
+) -> None:
+    """Turn a recording into the ids of a layout, or ids back into a .tok file.
+
+    Ids that keep no durations of units have no length in time, so that they cannot
+    become a .tok file.
+
+    \b
+    Examples:
+      audiotok lm ids reading.flac --layout layout.json --codec units.safetensors -o ids.npy
+      audiotok lm ids ids.npy --layout layout.json --codec units.safetensors -o reading.tok
+    """
+    import numpy as np
+
+    from audiotok.codecs.load import load
+    from audiotok.lm.layout import Layout
+    from audiotok.lm.unit_tokenizer import UnitTokenizer
+    from audiotok.tokens.tokens import Tokens
+
+    _check_absent(out, force)
+    tokenizer = UnitTokenizer(load(codec, device=device), Layout.load(layout))
+    if recording.suffix == ".npy":
+        if not tokenizer.layout.exact:
+            raise InputError(f"{layout}: drops runs, so its ids have no length in time")
+        tokens = tokenizer.layout.tokens(tokenizer.decode(_read_ids(recording)))
+        tokens.save(out, force=force)
+    else:
+        given = Tokens.load(recording) if recording.suffix == ".tok" else recording
+        with atomic_file(out) as part, part.open("wb") as file:
+            np.save(file, tokenizer.encode(given))
+    show.line(str(out))
+
+
+def _read_ids(path: Path) -> np.ndarray:
+    """Return the ids in a .npy file."""
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: no ids that can be read ({error})") from None
+
+
+def _check_absent(out: Path, force: bool) -> None:
+    """Raise unless the output may be written."""
+    if os.path.lexists(out) and not force:
+        raise InputError(f"{out}: exists already; --force overwrites it")
 
 
 @lm.command("align")

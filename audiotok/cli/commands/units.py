@@ -1,9 +1,11 @@
-"""`audiotok units`: k-means units of a feature extractor, fitted here or imported."""
+"""`audiotok units`: k-means units of a feature extractor, and the vectors that they stand for."""
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +13,16 @@ import typer
 
 from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Device, Force, Json, Threads, limit_threads
+from audiotok.cli.commands.base import (
+    Device,
+    Force,
+    Jobs,
+    Json,
+    Out,
+    Paths,
+    Threads,
+    limit_threads,
+)
 
 if TYPE_CHECKING:
     from audiotok.codecs.models.kmeans import KmeansConfig
@@ -19,7 +30,7 @@ if TYPE_CHECKING:
 PANEL = "Training"
 
 units = typer.Typer(
-    no_args_is_help=True, help="K-means units of a pretrained model's features: fit, import."
+    no_args_is_help=True, help="K-means units of a pretrained model's features, and their vectors."
 )
 TeacherName = Annotated[
     str, typer.Option(help="Feature extractor: hubert, wavlm, wav2vec2, w2v_bert, whisper ...")
@@ -44,7 +55,7 @@ Bundle = Annotated[
     bool,
     typer.Option("--bundle", help="Store the extractor's weights in the file, in half precision."),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Output .safetensors file.")]
+OutFile = Annotated[Path, typer.Option("--out", "-o", help="Output .safetensors file.")]
 
 
 @units.command()
@@ -54,7 +65,7 @@ def fit(
         typer.Argument(help="Folder, manifest or archive of recordings, as for `corpus build`."),
     ],
     weights: Weights,
-    out: Out,
+    out: OutFile,
     teacher: TeacherName = "whisper",
     layer: Layers = ["6"],  # noqa: B006
     size: Annotated[int, typer.Option(min=2, help="Number of units of a layer.")] = 500,
@@ -141,7 +152,7 @@ def import_(
         typer.Argument(help="Centroids [k d] of each layer: .npy, or .safetensors of one tensor."),
     ],
     weights: Weights,
-    out: Out,
+    out: OutFile,
     teacher: TeacherName = "hubert",
     layer: Layers = ["6"],  # noqa: B006
     option: Options = None,
@@ -169,6 +180,137 @@ def import_(
     save_units(import_units(centroids, config, bundle=bundle), out)
     facts = describe(out)
     show.as_json(facts) if as_json else show.facts(facts)
+
+
+@units.command()
+def vectors(
+    paths: Paths,
+    codec: Annotated[str, typer.Option("--codec", help="Units: a file of `units fit`.")],
+    out: Out = None,
+    jobs: Jobs = 1,
+    device: Device = "cpu",
+    threads: Threads = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write the features that units are made of, with the means of recordings left in.
+
+    One .safetensors file a recording, float32 [d f]. Any codec has such latents;
+    those of k-means units are the vectors of Vec-Tok.
+
+    \b
+    Examples:
+      audiotok units vectors recordings/ --codec units.safetensors -o vectors/
+    """
+    from audiotok.cli.vectors import is_vectors, vectors_codec, vectors_writer
+    from audiotok.runtime.batch.plan import AUDIO, plan
+    from audiotok.runtime.batch.processes import imports_of
+    from audiotok.runtime.batch.run import run
+
+    limit_threads(threads)
+    planned = plan(paths, out, suffixes=AUDIO, suffix=".safetensors", makes=[".safetensors"])
+    model = vectors_codec(codec, device)
+
+    def done(_: Path, target: Path) -> bool:
+        return not force and is_vectors(model, target)
+
+    build = partial(vectors_writer, codec, device)
+    report = run(build, planned, done=done, jobs=jobs, verb="vectors", imports=imports_of("torch"))
+    if as_json:
+        show.as_json(report.rows())
+    else:
+        show.line(f"vectors of {len(report.finished)} recordings, {len(report.skipped)} skipped")
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@units.command()
+def inverse(
+    codec: Annotated[Path, typer.Argument(help="Units: a file of `units fit`.")],
+    manifest: Annotated[
+        str,
+        typer.Argument(help="Folder, manifest or archive of recordings, as for `corpus build`."),
+    ],
+    out: OutFile,
+    split: Annotated[str, typer.Option(help='Split to learn from; "": all.')] = "train",
+    held_out: Annotated[
+        str, typer.Option(help='Split that the error is measured on; "": none.')
+    ] = "dev",
+    hours: Annotated[
+        float, typer.Option(min=0, help="Hours of recordings to draw at random; 0: all.")
+    ] = 0,
+    recordings: Annotated[
+        int, typer.Option(min=1, help="Number of held-out recordings to draw at most.")
+    ] = 60,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 2000,
+    width: Annotated[int, typer.Option(min=1, help="Width of the network.")] = 320,
+    depth: Annotated[int, typer.Option(min=0, help="Number of its blocks.")] = 6,
+    batch: Annotated[int, typer.Option(min=1, help="Stretches of a step.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of features. Default: in the cache of weights.")
+    ] = None,
+    threads: Threads = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Train inverse k-means: a network that recovers vectors from units, given a prompt.
+
+    Its error stands beside that of centroids, as shares of the variance, on
+    recordings that it did not learn from.
+
+    \b
+    Examples:
+      audiotok units inverse units.safetensors speech.tsv --hours 4 -o inverse.safetensors
+    """
+    from audiotok.cli.vectors import vectors_codec
+    from audiotok.codecs.centroids import draw_recordings
+    from audiotok.codecs.inverse_fit import InverseTraining, fit_inverse, measure_inverse
+    from audiotok.codecs.inverse_kmeans import save_inverse
+    from audiotok.data.manifest import read_manifest
+    from audiotok.nn.pretrained.hub import cache_folder
+
+    limit_threads(threads)
+    _check_out(out, force)
+    known = vectors_codec(str(codec), "cpu", centred=True)
+    features = cache or cache_folder() / "features"
+    training = InverseTraining(steps=steps, width=width, depth=depth, batch=batch, seed=seed)
+    chosen = draw_recordings(read_manifest(manifest, split=split or None), hours=hours, seed=seed)
+    model = fit_inverse(chosen, known, training, cache=features)
+    facts: dict[str, Any] = {"file": str(out), "units": known.fingerprint, "learnt": len(chosen)}
+    if held_out:
+        others = draw_recordings(read_manifest(manifest, split=held_out), most=recordings)
+        facts |= asdict(measure_inverse(model, others, known, cache=features))
+    save_inverse(model, out, card={**asdict(training), **facts})
+    show.as_json(facts) if as_json else show.facts(facts)
+
+
+@units.command()
+def recover(
+    tokens: Annotated[Path, typer.Argument(help=".tok file of units.")],
+    inverse: Annotated[Path, typer.Option(help="Network: a file of `units inverse`.")],
+    out: OutFile,
+    prompt: Annotated[
+        Path | None, typer.Option(help="Vectors of the voice: a file of `units vectors`.")
+    ] = None,
+    device: Device = "cpu",
+    force: Force = False,
+) -> None:
+    """Recover the vectors that units stand for, in the voice of a prompt.
+
+    \b
+    Examples:
+      audiotok units recover reading.tok --inverse inverse.safetensors \\
+        --prompt voice.safetensors -o vectors.safetensors
+    """
+    from audiotok.codecs.inverse_kmeans import load_inverse
+    from audiotok.codecs.latents import Latents
+    from audiotok.tokens.tokens import Tokens
+
+    _check_out(out, force)
+    given = None if prompt is None else Latents.load(prompt)
+    load_inverse(inverse, device=device).recover(Tokens.load(tokens), given).save(out)
+    show.line(str(out))
 
 
 def _config(

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -184,6 +184,12 @@ class Kmeans(Codec):
         for group, given in zip(self._groups, centroids, strict=True):
             group.get_buffer("entries").copy_(given)
             group.get_buffer("usage").fill_(1)
+
+    def uncentred(self) -> Kmeans:
+        """Return these units with the means of recordings left in; the extractor is shared."""
+        other = Kmeans(replace(self.config, centred=False), teacher=self.teacher)
+        other.set_centroids(self.centroids)
+        return other.to(self.device).eval().requires_grad_(False)
 
     @property
     def fingerprint(self) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Codes, Scalar
+from audiotok.nn.layers.code_embedding import CodeEmbedding
 
 Labels = Int[Tensor, " b"]
 Lengths = Int[Tensor, " b"]
@@ -56,31 +57,6 @@ def padded(
     return batch.to(device), lengths.to(device)
 
 
-class Embedding(nn.Module):
-    """Embedding of codes as one vector a frame, weighted by a softmax over the codebooks.
-
-    Args:
-        sizes: entries in each codebook.
-        width: features of a vector.
-    """
-
-    offset: Tensor
-
-    def __init__(self, sizes: Sequence[int], width: int) -> None:
-        super().__init__()
-        self.table = nn.Embedding(sum(sizes), width)
-        self.register_buffer("offset", torch.tensor([0, *sizes]).cumsum(0)[:-1, None])
-        self.score = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1, bias=False)
-        )
-
-    def forward(self, codes: Codes) -> tuple[Float[Tensor, "b f d"], Float[Tensor, "b k f"]]:
-        """Return vectors, and the weight of each codebook in each frame; weights sum to 1."""
-        vectors = self.table(codes + self.offset)  # [b k f d]
-        weights = self.score(vectors).softmax(1)
-        return (weights * vectors).sum(1), weights[..., 0]
-
-
 class Classifier(nn.Module):
     """Classifier of whole recordings: mean and deviation over time of layers, then a linear map.
 
@@ -95,7 +71,7 @@ class Classifier(nn.Module):
 
     def __init__(self, sizes: Sequence[int], classes: int, budget: Budget, *, linear: bool) -> None:
         super().__init__()
-        self.embedding = Embedding(sizes, budget.width)
+        self.embedding = CodeEmbedding(sizes, budget.width)
         widths = [budget.width] if linear else [budget.width] + [budget.hidden] * 3
         self.layers = nn.ModuleList(
             nn.Conv1d(one, other, 5 if not i else 3, dilation=i + 1, padding=2 if not i else i + 1)
@@ -151,7 +127,7 @@ class Transcriber(nn.Module):
 
     def __init__(self, sizes: Sequence[int], characters: int, budget: Budget) -> None:
         super().__init__()
-        self.embedding = Embedding(sizes, budget.width)
+        self.embedding = CodeEmbedding(sizes, budget.width)
         self.first = BiLstm(budget.width, budget.hidden)
         self.second = BiLstm(2 * budget.hidden, budget.hidden)
         self.out = nn.Linear(2 * budget.hidden, characters + 1)
