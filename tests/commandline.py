@@ -167,7 +167,10 @@ def ends(leader: int) -> bool:
     end = time.monotonic() + 30
     while group(leader) and time.monotonic() < end:
         time.sleep(0.01)
-    return not group(leader)
+    left = group(leader)
+    for pid in left:
+        print("still running:", pid, Path(f"/proc/{pid}/cmdline").read_bytes())
+    return not left
 
 
 def noise(seconds: float, rate: int = 16000, channels: int = 1, seed: int = 0) -> np.ndarray:

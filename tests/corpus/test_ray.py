@@ -116,10 +116,20 @@ def committed(out: Path) -> bool:
     return any(path.stat().st_size for path in (out / ".build").glob("*.log"))
 
 
+def slow(source: Path, folder: Path) -> Path:
+    """A listing whose recordings take a while, so that every worker has started before the end."""
+    paths = sorted(source.rglob("*.wav"))
+    folder.mkdir()
+    lines = [f"{path.parent.name}-{path.stem} sleep 0.2; cat {path} |\n" for path in paths]
+    (folder / "wav.scp").write_text("".join(lines))
+    return folder
+
+
 def test_nodes_come_and_go_and_die(nodes: Any, tmp_path: Path, capfd: Any):
     """The bytes are those of the local engine, and every node that was there has its part."""
-    source = talks(tmp_path / "in", 150)
-    built(source, tmp_path / "whole", None)
+    work = Work(codec=str(small()), commands=True)
+    source = slow(talks(tmp_path / "in", 150), tmp_path / "data")
+    built(source, tmp_path / "whole", None, work=work)
     cluster = nodes(2)
     out = tmp_path / "out"
 
@@ -129,7 +139,7 @@ def test_nodes_come_and_go_and_die(nodes: Any, tmp_path: Path, capfd: Any):
         cluster.cluster.remove_node(cluster.nodes[0], allow_graceful=False)
 
     thread = when(lambda: committed(out), upset)
-    summary = built(source, out, cluster)
+    summary = built(source, out, cluster, work=work)
     thread.join()
     assert not capfd.readouterr().out
     assert content(out) == content(tmp_path / "whole")
