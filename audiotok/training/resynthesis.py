@@ -116,7 +116,8 @@ class Resynthesis:
             raise InputError(f"codec = {recipe.codec!r}: only a vocoder learns from a tokenizer")
         frame = Fraction(self.tokenizer.frame_size, self.tokenizer.sample_rate)
         ratio = frame * speech.sample_rate / speech.frame_size
-        self.group, self.spectra = ratio.denominator, ratio.numerator
+        self.group = ratio.denominator
+        self.spectra = ratio.numerator
         self.group_samples = self.spectra * speech.frame_size
         if max(self.tokenizer.sizes) > LARGEST:
             raise InputError(
@@ -184,13 +185,13 @@ class Resynthesis:
 
     def _store(self, recording: Recording, file: Path) -> None:
         content = io.BytesIO()
-        np.save(content, self.heard(recording.load().mono()))
+        np.save(content, self.described(recording.load().mono()))
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(file) as part:
             part.write_bytes(content.getvalue())
 
     @torch.no_grad()
-    def heard(self, audio: Audio) -> np.ndarray:
+    def described(self, audio: Audio) -> np.ndarray:
         """Return traits and rows of a recording in 16 bits each: codes, and halves as they are."""
         rate, size = self.speech.sample_rate, self.group_samples
         wave = audio.resample(rate).samples

@@ -223,13 +223,13 @@ def traits_of(wave: Tensor) -> Tensor:
     wave = wave * (LEVEL / wave.square().mean().sqrt().clamp(min=1e-5))
     logs = power_logs(mirrored(wave[None]), BANDS)[0]
     loudness = (10**logs).sum(0).log10()
-    heard = logs[:, loudness > loudness.max() - AUDIBLE]
-    heard = heard - heard.mean()
+    audible = logs[:, loudness > loudness.max() - AUDIBLE]
+    audible = audible - audible.mean()
     octaves, voiced = track_pitch(wave, rate=16000, hop=320)
     own = octaves[voiced] if voiced.any() else octaves.new_zeros(1)
     spread = own.std(correction=0)
     pitch = torch.stack([own.median(), spread, voiced.float().mean()])
-    return torch.cat([heard.mean(1), heard.std(1, correction=0), 2 * pitch])
+    return torch.cat([audible.mean(1), audible.std(1, correction=0), 2 * pitch])
 
 
 class Vocoder(Decoder):

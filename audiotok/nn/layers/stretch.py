@@ -26,10 +26,10 @@ class Stretch(Layer):
         super().__init__()
         self.consumes = consumes
         self.produces = produces
-        # Places in the group, of which frame 0 is the last one before it.
-        places = [1 + (2 * j + 1) * consumes / (2 * produces) - 0.5 for j in range(produces)]
-        self._lower = [int(place) for place in places]
-        self._share = [place - int(place) for place in places]
+        # Positions in the group, of which frame 0 is the last one before it.
+        positions = [1 + (2 * j + 1) * consumes / (2 * produces) - 0.5 for j in range(produces)]
+        self._lower = [int(at) for at in positions]
+        self._share = [at - int(at) for at in positions]
 
     def start(self, batch: int) -> State:
         """See `Layer.start`; the frames that are not used up, and whether there were any."""
