@@ -155,7 +155,7 @@ class TrainingModules:
 
     def __init__(self, recipe: Recipe, device: torch.device | str) -> None:
         options = recipe.train
-        self.resynthesis = Resynthesis(recipe) if recipe.tokenizer else None
+        self.resynthesis = Resynthesis(recipe, device) if recipe.tokenizer else None
         self.codec = new_codec(recipe, self.resynthesis).to(device).train()
         # If training does not change the codes, the codec keeps its former fingerprints.
         self._initial = self.codec.fingerprint, self.codec.former_fingerprints

@@ -97,6 +97,7 @@ class Resynthesis:
 
     Args:
         recipe: a recipe with a `tokenizer`.
+        device: where tokenizer and `speech` run.
 
     Attributes:
         group: frames of tokens that are as long as ...
@@ -107,9 +108,9 @@ class Resynthesis:
         InputError: the recipe's decoder cannot be trained so, or the tokenizer cannot be used.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.tokenizer: Codec = load(recipe.tokenizer)
-        speech = load("speech")
+    def __init__(self, recipe: Recipe, device: torch.device | str = "cpu") -> None:
+        self.tokenizer: Codec = load(recipe.tokenizer, device=device)
+        speech = load("speech", device=device)
         assert isinstance(speech, Speech)
         self.speech = speech
         if not issubclass(find("decoders", recipe.codec), Vocoder):
@@ -198,7 +199,7 @@ class Resynthesis:
         groups = -(-wave.shape[1] // size)
         codes = torch.from_numpy(self.tokenizer.encode(audio).codes.astype(np.int64))
         octaves, voiced = track_pitch(wave[0], rate=rate, hop=size // self.group)
-        latents = self.speech.latents(wave[None])[0]
+        latents = self.speech.latents(wave[None].to(self.speech.device))[0].cpu()
 
         def rows(x: Tensor) -> Tensor:
             """Return signals `[d n]` as rows `[groups ...]`; the last is repeated."""
@@ -267,6 +268,14 @@ class Resynthesis:
             latents.reshape(len(latents), -1, width).transpose(1, 2),
             traits[:, 0],
         )
+
+    def noise(self, wave: Tensor) -> Tensor:
+        """Return features of random tokens for waves `[b 1 t]` of whole rows, to measure costs."""
+        b, rows = len(wave), wave.shape[2] // self.group_samples
+        sizes = torch.tensor(self.tokenizer.sizes).repeat(self.group)
+        codes = (torch.rand(b, rows, len(sizes)) * sizes).floor()
+        width = 2 * self.group + self.spectra * self.speech.config.latent + TRAITS
+        return torch.cat([codes, torch.rand(b, rows, width)], 2).to(wave)
 
     def on(self, batch: Batch) -> Callable[[Codec], tuple[Tensor, Quantized]]:
         """Return a function that makes waves of the same batch by any vocoder."""

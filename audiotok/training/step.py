@@ -46,6 +46,12 @@ def check_losses(recipe: Recipe) -> None:
         raise InputError(f"[loss] {min(learnt)} needs a frozen tokenizer: tokenizer = NAME")
     if recipe.tokenizer and (wrong := others & {*recipe.used_losses}):
         raise InputError(f"[loss] {min(wrong)}: trains a tokenizer, and this one is frozen")
+    changes = recipe.data.augment
+    if recipe.tokenizer and max(changes.gain, changes.flip, changes.band, changes.noise) > 0:
+        raise InputError(
+            "[data.augment] gain, flip, band and noise must be 0 with a frozen tokenizer: its "
+            "tokens are those of recordings as they are"
+        )
     if unknown_start := sorted({*recipe.loss_start} - {*recipe.used_losses}):
         raise InputError(f"[loss_start]: {unknown_start} are no losses in [loss]")
     if not set(recipe.loss) & set(losses.RECONSTRUCTION):

@@ -19,6 +19,7 @@ from audiotok.codecs.models.kmeans import KmeansConfig
 from audiotok.data.batches import BatchConfig, Batches
 from audiotok.data.cache import SampleCache
 from audiotok.data.manifest import read_manifest
+from audiotok.training.estimate import estimate
 from audiotok.training.loop import train
 from audiotok.training.recipe import Recipe, read_recipe
 from audiotok.training.resynthesis import Resynthesis
@@ -83,6 +84,12 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(folder: Path, tmp_pa
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+def test_a_run_is_measured_before_it_begins(folder: Path):
+    cost = estimate(recipe(folder, "units"), steps=1)
+    assert cost["gflops_per_second_of_audio"] > 0.3  # of the decoder of `speech` alone
+    assert cost["audio_seconds_a_second"] > 0
+
+
 def test_what_is_heard_is_what_the_tokenizer_and_speech_say(folder: Path):
     heard = Resynthesis(recipe(folder, "dmel"))
     assert (heard.group, heard.spectra, heard.group_samples) == (4, 5, 1600)
@@ -132,6 +139,7 @@ def test_training_reaches_every_weight_and_drops_codebooks(folder: Path):
     ("settings", "says"),
     [
         (["loss.commitment=1"], r"\[loss\] commitment: trains a tokenizer, and this one is frozen"),
+        (["data.augment.gain=0.5"], "gain, flip, band and noise must be 0 with a frozen tokenizer"),
         (["loss_start.waveform=3"], r"\[loss_start\]: \['waveform'\] are no losses in \[loss\]"),
         (["tokenizer="], r"\[loss\] latent needs a frozen tokenizer: tokenizer = NAME"),
         (["config.depth=3"], r"\[config\]: unknown \['depth'\]; known: width, "),
