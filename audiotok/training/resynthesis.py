@@ -252,7 +252,7 @@ class Resynthesis:
         errors = (latent.float() - target).square().mean(1)
         losses["latent"] = (errors * there).sum() / there.sum().clamp(min=1)
         quantized = Quantized(latent, codes, losses)
-        output = head(spectra(latent)) if sound else None
+        output = head(spectra(latent)) * _until_end(batch.wave) if sound else None
         return output, quantized
 
     def _parts(self, features: Tensor) -> tuple[Tensor, ...]:
@@ -297,6 +297,15 @@ class Resynthesis:
 def _bits(x: Tensor) -> np.ndarray:
     """Return numbers in half precision as the integers of their bits."""
     return x.half().numpy().view(np.uint16)
+
+
+def _until_end(wave: Tensor) -> Tensor:
+    """Return 1 up to the last sample of waves `[b 1 t]` that is not zero, and 0 after it.
+
+    Tokens know nothing of the silence that crops are filled up with, and the loss of a logarithm
+    would be of little else.
+    """
+    return wave.ne(0).flip(2).int().cummax(2).values.flip(2).to(wave)
 
 
 def _pitch_loss(predicted: Tensor, octaves: Tensor, voiced: Tensor, real: Tensor) -> Tensor:
