@@ -67,6 +67,7 @@ def decoder(
     *,
     decoder: str | None = None,
     seed: int = 0,
+    prompt: Path | None = None,
     **options: Any,
 ) -> Job:
     """Return the job of decoding a file.
@@ -78,11 +79,13 @@ def decoder(
         precision: as for `load`.
         decoder: name or checkpoint of a decoder apart from the codec; None for the codec's own.
         seed: seed of such a decoder.
+        prompt: recording that gives such a decoder a voice.
         options: as for `decode_file`.
     """
 
     def decode(source: Path, target: Path) -> dict[str, Any]:
-        model = codec_for(source, codec, device, backend, precision, decoder=decoder, seed=seed)
+        apart: dict[str, Any] = {"decoder": decoder, "seed": seed, "prompt": prompt}
+        model = codec_for(source, codec, device, backend, precision, **apart)
         return decode_file(model, source, target, **options).row()
 
     return decode
@@ -97,6 +100,7 @@ def codec_for(
     *,
     decoder: str | None = None,
     seed: int = 0,
+    prompt: Path | None = None,
 ) -> RunnableCodec[Any]:
     """Return the codec or decoder that decodes a .tok file; it is loaded once a process.
 
@@ -108,13 +112,14 @@ def codec_for(
         precision: as for `load`.
         decoder: name or checkpoint of a decoder apart from the codec; None for the codec's own.
         seed: seed of such a decoder.
+        prompt: recording that gives such a decoder a voice.
 
     Raises:
         ValueError: the codec is unknown, or as `load_in_backend`.
     """
     if decoder is not None:
         with TokenReader(tokens) as reader:
-            return decoder_once(decoder, reader.header.codec, device, seed)
+            return decoder_once(decoder, reader.header.codec, device, seed, prompt)
     if codec is None:
         with TokenReader(tokens) as reader:
             codec = reader.header.codec
@@ -136,6 +141,9 @@ def _known(name: str) -> bool:
 
 
 @cache
-def decoder_once(name: str, source: str, device: str, seed: int) -> RunnableCodec[Any]:
+def decoder_once(
+    name: str, source: str, device: str, seed: int, prompt: Path | None = None
+) -> RunnableCodec[Any]:
     """Return a decoder of a tokenizer's tokens, the same instance throughout this process."""
-    return load_decoder(name, source=source, device=device).conditioned(seed=seed)
+    conditions = {} if prompt is None else {"prompt": prompt}
+    return load_decoder(name, source=source, device=device).conditioned(seed=seed, **conditions)

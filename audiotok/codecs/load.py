@@ -199,6 +199,11 @@ def load_decoder(
         decoder = (fitting or built)[0]
     else:
         decoder = checkpoint.build(name, "decoders")
+    if not decoder.own_weights:
+        raise CheckpointError(
+            f"decoder {name!r} has no weights here: give the path of a checkpoint, which a recipe "
+            "trains (recipes/vocoder_units.toml)"
+        )
     return decoder.eval().requires_grad_(False).to(usable_device(device))
 
 

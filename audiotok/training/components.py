@@ -18,9 +18,10 @@ from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
 from audiotok.training.balancer import Balancer
 from audiotok.training.recipe import Recipe, Train
+from audiotok.training.resynthesis import LEARNT, Resynthesis
 
 # Losses that do not depend on the output waveform.
-LATENT = ("commitment", "distillation", "consistency")
+LATENT = ("commitment", "distillation", "consistency", *LEARNT)
 
 
 def sized(kind: Any, sizes: dict[str, Any], where: str) -> Any:
@@ -49,14 +50,21 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
-def new_codec(recipe: Recipe) -> Codec:
+def new_codec(recipe: Recipe, resynthesis: Resynthesis | None = None) -> Codec:
     """Build the recipe's codec, with new weights or those of `train.start_from`.
+
+    Args:
+        recipe: the recipe.
+        resynthesis: what a decoder apart learns from; None for a codec.
 
     Raises:
         ValueError: sizes, weights or `train.keep` do not fit the codec.
     """
     torch.manual_seed(recipe.train.seed)
-    codec = sized(find("codecs", recipe.codec), recipe.config, "config")
+    if resynthesis:
+        codec: Codec = resynthesis.vocoder(recipe.config)
+    else:
+        codec = sized(find("codecs", recipe.codec), recipe.config, "config")
     shares, n = recipe.train.keep, codec.codebooks
     if shares and not (len(shares) == n and min(shares) >= 0 < sum(shares) < math.inf):
         raise InputError(f"[train] keep: a share for each of {n} codebooks is needed")
@@ -137,6 +145,7 @@ class TrainingModules:
     Attributes:
         codec: the codec in training.
         average: the codec with the moving average of its weights, which is validated and saved.
+        resynthesis: what a decoder apart learns from, or None.
         optimizer: optimizer of the codec.
         discriminators: the discriminators, or None.
         discriminator_optimizer: their optimizer, or None.
@@ -146,7 +155,8 @@ class TrainingModules:
 
     def __init__(self, recipe: Recipe, device: torch.device | str) -> None:
         options = recipe.train
-        self.codec = new_codec(recipe).to(device).train()
+        self.resynthesis = Resynthesis(recipe, device) if recipe.tokenizer else None
+        self.codec = new_codec(recipe, self.resynthesis).to(device).train()
         # If training does not change the codes, the codec keeps its former fingerprints.
         self._initial = self.codec.fingerprint, self.codec.former_fingerprints
         freeze(self.codec, options.frozen)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,12 +42,19 @@ def estimate(recipe: Recipe, *, device: str = "cpu", steps: int = 3) -> dict[str
     modules = TrainingModules(recipe, machine.device)
     codec, data = modules.codec, recipe.data
     work = Step(recipe, modules, None, cast=casting(machine, recipe.train.precision))
-    frames = max(1, round(data.seconds * codec.frame_rate))
-    batch = _noise(data.batch, frames, codec.frame_size).to(machine.device)
+    again = modules.resynthesis
+    size = again.group_samples if again else codec.frame_size
+    frames = max(1, round(data.seconds * codec.sample_rate / size))
+    batch = _noise(data.batch, frames, size).to(machine.device)
+    run: Callable[[], Any] = partial(codec, batch.wave)
+    if again:
+        batch = replace(batch, features=again.noise(batch.wave))
+        run = partial(again, codec, batch)
     # A step at which the discriminators are updated and their losses reach the codec.
     full_step = recipe.adversary.start + recipe.adversary.delay
+    full_step = max(full_step, *recipe.loss_start.values(), 0)
     full_step += -full_step % recipe.adversary.every
-    audio_seconds = len(batch) * frames * codec.frame_size / codec.sample_rate
+    audio_seconds = len(batch) * frames * size / codec.sample_rate
 
     weight_storages = {p.untyped_storage().data_ptr() for p in codec.parameters()}
     kept: dict[int, int] = {}
@@ -57,7 +67,7 @@ def estimate(recipe: Recipe, *, device: str = "cpu", steps: int = 3) -> dict[str
 
     with saved_tensors_hooks(keep, lambda x: x):
         work(batch, full_step, 0)
-    codec_flops = flops(lambda: codec(batch.wave))
+    codec_flops = flops(run)
     discriminators = modules.discriminators
     discriminator_flops = flops(lambda: discriminators(batch.wave)) if discriminators else 0
     times = []

@@ -124,7 +124,12 @@ class CodecTrainer:
         if self.main:
             out.mkdir(parents=True, exist_ok=True)
         self.modules = TrainingModules(recipe, self.device)
-        self.scorer = ClipScorer(self.options.metrics, recipe.models, self.options.codebooks)
+        self.scorer = ClipScorer(
+            self.options.metrics,
+            recipe.models,
+            self.options.codebooks,
+            self.modules.resynthesis,
+        )
         self.step = 0
         self.best = math.inf
         self.seconds = 0.0
@@ -181,12 +186,16 @@ class CodecTrainer:
             noises = None
             if data.augment.noises and data.augment.noise > 0:
                 noises = _samples(self._listed(data.augment.noises), rate, data)
-            features = None
+            self.targets = features = held_features = None
+            again = self.modules.resynthesis
+            if again:
+                lists, cache = (self.recordings, self.held_out), Path(data.cache)
+                features, held_features = (again.features(rows, cache) for rows in lists)
             if "distillation" in self.recipe.used_losses:
                 features = read_features(self.recordings, options, teachers, codec.frame_rate)
-            self.targets = features and Targets(options, codec, features, self.out)
-        frames = max(1, round(data.seconds * codec.frame_rate))
-        size = codec.frame_size
+                self.targets = Targets(options, codec, features, self.out)
+        size = again.group_samples if again else codec.frame_size
+        frames = max(1, round(data.seconds * rate / size))
         config = BatchConfig(
             batch=data.batch,
             frames=frames,
@@ -219,8 +228,10 @@ class CodecTrainer:
             self.modules.started_from,
             self.changes,
         )
-        fixed = Batches(held_out_source, BatchConfig(HELD_OUT, 2 * frames, size, seed=1))[0].wave
-        self.fixed = fixed.to(self.device)
+        chosen = BatchConfig(HELD_OUT, 2 * frames, size, seed=1)
+        fixed = Batches(held_out_source, chosen, features=held_features)[0].to(self.device)
+        self.fixed = fixed.wave
+        self.run_fixed = again and again.on(fixed)
         longest = sorted(range(len(self.held_out)), key=lambda i: -int(held_out_source.lengths[i]))
         middle = longest[len(longest) // 4 :][: self.options.clips]
         self.clips = [
@@ -365,7 +376,7 @@ class CodecTrainer:
                 "speed": crops * data.seconds / seconds,
                 "rate": learning_rate(self.step, options),
                 **sums.means(),
-                **held_out_losses(codec, self.fixed, chosen, self.recipe.loss),
+                **held_out_losses(codec, self.fixed, chosen, self.recipe.loss, run=self.run_fixed),
                 **(stage_gradients(codec, self.fixed[:8]) if self._commits() else {}),
             }
             if self._scored(self.step):

@@ -155,8 +155,9 @@ class Band:
 class Recipe:
     """Training recipe, as read from TOML."""
 
-    codec: str  # name of the codec
+    codec: str  # name of the codec, or of a decoder apart that learns from a `tokenizer`
     data: Data
+    tokenizer: str = ""  # name or path of the frozen tokenizer whose tokens a decoder apart learns
     config: dict[str, Any] = field(
         default_factory=dict
     )  # sizes of the codec that differ from its defaults
@@ -166,6 +167,9 @@ class Recipe:
     loss_from: Annotated[dict[str, int], ONE_OR_MORE] = field(
         default_factory=dict
     )  # name of a loss -> least codebooks of a crop that counts for it
+    loss_start: Annotated[dict[str, int], NONE_OR_MORE] = field(
+        default_factory=dict
+    )  # name of a loss -> step from which it counts
     distillation: Distillation = field(default_factory=Distillation)
     discriminators: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> sizes
     adversary: Adversary = field(default_factory=Adversary)

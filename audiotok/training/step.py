@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from audiotok.training.components import LATENT, TrainingModules
 from audiotok.training.distillation import HasFirstLatents, consistency
 from audiotok.training.machine import Casting
 from audiotok.training.recipe import JUDGED, Recipe
+from audiotok.training.resynthesis import LEARNT
 from audiotok.training.schedule import draw_keep
 from audiotok.training.targets import Targets
 
@@ -40,6 +41,19 @@ def check_losses(recipe: Recipe) -> None:
     unknown_from = sorted(set(recipe.loss_from) - (set(recipe.loss) & set(losses.RECONSTRUCTION)))
     if unknown_from:
         raise InputError(f"[loss_from]: {unknown_from} are no reconstruction losses in [loss]")
+    learnt, others = {*recipe.loss} & {*LEARNT}, {*LATENT} - {*LEARNT}
+    if learnt and not recipe.tokenizer:
+        raise InputError(f"[loss] {min(learnt)} needs a frozen tokenizer: tokenizer = NAME")
+    if recipe.tokenizer and (wrong := others & {*recipe.used_losses}):
+        raise InputError(f"[loss] {min(wrong)}: trains a tokenizer, and this one is frozen")
+    changes = recipe.data.augment
+    if recipe.tokenizer and max(changes.gain, changes.flip, changes.band, changes.noise) > 0:
+        raise InputError(
+            "[data.augment] gain, flip, band and noise must be 0 with a frozen tokenizer: its "
+            "tokens are those of recordings as they are"
+        )
+    if unknown_start := sorted({*recipe.loss_start} - {*recipe.used_losses}):
+        raise InputError(f"[loss_start]: {unknown_start} are no losses in [loss]")
     if not set(recipe.loss) & set(losses.RECONSTRUCTION):
         raise InputError(f"[loss]: none of {', '.join(losses.RECONSTRUCTION)}")
     if not recipe.used_losses:
@@ -97,11 +111,11 @@ class Step:
             ValueError: a loss is not finite; the message names the recordings.
         """
         recipe, codec = self.recipe, self.modules.codec
-        used = recipe.used_losses
+        used = {k: w for k, w in recipe.used_losses.items() if step >= recipe.loss_start.get(k, 0)}
         seed = (recipe.train.seed, step, part, self.rank)
         keep = draw_keep(len(batch), codec.codebooks, recipe.train, seed=seed)
         with self.cast():
-            output, quantized = codec(batch.wave, keep.to(batch.wave.device))
+            output, quantized = self._run(batch, keep.to(batch.wave.device), used)
             if self.targets is not None and "distillation" in used:
                 hidden = {"distillation": self.targets.loss(quantized, batch)}
             else:
@@ -110,17 +124,31 @@ class Step:
                 hidden["consistency"] = self._consistency(quantized, batch)
         if "commitment" in used:
             hidden["commitment"] = self._commitment(quantized)
-        output = output.float()
-        outer = {
-            name: self._reconstruction(name, output, batch.clean, keep)
-            for name in losses.RECONSTRUCTION
-            if name in used
-        }
-        adversarial = self._adversarial(output, batch.clean, step, seed)
-        outer |= {k: v for k, v in adversarial.items() if k in used}
+        hidden |= {name: quantized.losses[name] for name in LEARNT if name in used}
+        outer: dict[str, Tensor] = {}
+        adversarial: dict[str, Tensor] = {}
+        output = None if output is None else output.float()
+        if output is not None:
+            outer = {
+                name: self._reconstruction(name, output, batch.clean, keep)
+                for name in losses.RECONSTRUCTION
+                if name in used
+            }
+            adversarial = self._adversarial(output, batch.clean, step, seed)
+            outer |= {k: v for k, v in adversarial.items() if k in used}
         self._check(outer | hidden, output, batch, step)
         self._backward(outer, hidden, output)
         return {k: v.detach() for k, v in (outer | hidden | adversarial).items()}
+
+    def _run(
+        self, batch: Batch, keep: Tensor, used: Mapping[str, float]
+    ) -> tuple[Tensor | None, Quantized]:
+        """Return what the codec makes of a batch; no waves where no loss needs them."""
+        modules = self.modules
+        if modules.resynthesis is None:
+            return modules.codec(batch.wave, keep)
+        sound = bool({*used} & {*losses.RECONSTRUCTION, *JUDGED})
+        return modules.resynthesis(modules.codec, batch, keep, sound=sound)
 
     def _consistency(self, quantized: Quantized, batch: Batch) -> Tensor:
         """Return the loss `consistency` of a batch with second views."""
@@ -190,11 +218,14 @@ class Step:
                 )
         return terms
 
-    def _check(self, terms: dict[str, Tensor], output: Tensor, batch: Batch, step: int) -> None:
+    def _check(
+        self, terms: dict[str, Tensor], output: Tensor | None, batch: Batch, step: int
+    ) -> None:
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]
         if not bad:
             return
-        spoilt = [i for i, wave in enumerate(output) if not torch.isfinite(wave).all()]
+        waves = () if output is None else output
+        spoilt = [i for i, wave in enumerate(waves) if not torch.isfinite(wave).all()]
         names = [
             f"{self.name(batch.recordings[i])} at sample {batch.starts[i]}"
             for i in spoilt or range(len(batch))
@@ -211,12 +242,13 @@ class Step:
         return f"recording {recording}"
 
     def _backward(
-        self, outer: dict[str, Tensor], hidden: dict[str, Tensor], output: Tensor
+        self, outer: dict[str, Tensor], hidden: dict[str, Tensor], output: Tensor | None
     ) -> None:
         weights, balancer = self.recipe.loss, self.modules.balancer
         share = 1 / self.recipe.train.accumulate
-        inner = sum((weights[k] * v for k, v in hidden.items()), output.new_zeros(()))
-        if balancer is None:
+        zero = torch.zeros((), device=self.codec_weights[0].device)
+        inner = sum((weights[k] * v for k, v in hidden.items()), zero)
+        if balancer is None or output is None:
             total = inner + sum(weights[k] * v for k, v in outer.items())
             torch.autograd.backward(share * total, inputs=self.codec_weights)
             return

@@ -13,6 +13,8 @@ from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
 from audiotok.evaluation.metrics.base import Metric, MissingModelError, Score
+from audiotok.nn.quantizers.base import Quantized
+from audiotok.training.resynthesis import Resynthesis
 
 log = logging.getLogger("audiotok")
 
@@ -21,7 +23,12 @@ Losses = dict[str, Callable[..., Tensor]]
 
 @torch.no_grad()
 def held_out_losses(
-    codec: Codec, wave: Tensor, losses: Losses, weights: dict[str, float]
+    codec: Codec,
+    wave: Tensor,
+    losses: Losses,
+    weights: dict[str, float],
+    *,
+    run: Callable[[Codec], tuple[Tensor, Quantized]] | None = None,
 ) -> dict[str, float]:
     """Return losses with all codebooks on held-out waves, and the share of entries seen there.
 
@@ -33,22 +40,30 @@ def held_out_losses(
         wave: held-out waves `[b c t]`.
         losses: loss functions by name.
         weights: weights of the losses by name.
+        run: function that makes waves of a codec in place of `codec(wave)`; its losses count too.
 
     Returns:
         Columns of log.csv -> values.
     """
-    output, quantized = codec(wave)
+    output, quantized = run(codec) if run else codec(wave)
     values = {k: f(output, wave, rate=codec.sample_rate).item() for k, f in losses.items()}
-    shares = [
-        len(codes.unique()) / size
-        for codes, size in zip(quantized.codes.unbind(1), codec.sizes, strict=True)
-    ]
+    if run:
+        values |= {k: v.item() for k, v in quantized.losses.items() if k in weights}
     return {
         "validation": sum(weights[k] * v for k, v in values.items()),
         **{f"held_{k}": v for k, v in values.items()},
+        **({} if run else _usage(quantized.codes, codec.sizes)),
+    }
+
+
+def _usage(codes: Tensor, sizes: Sequence[int]) -> dict[str, float]:
+    """Return the share of each codebook's entries that codes `[b k f]` use, by column."""
+    pairs = zip(codes.unbind(1), sizes, strict=True)
+    shares = [len(own.unique()) / size for own, size in pairs]
+    return {
         **{f"usage_{i + 1}": share for i, share in enumerate(shares)},
         "usage_min": min(shares),
-        "usage_frames": quantized.codes[:, 0].numel(),
+        "usage_frames": codes[:, 0].numel(),
     }
 
 
@@ -101,6 +116,7 @@ class ClipScorer:
         metrics: names of metrics, with a variant after a colon ("dnsmos:sig").
         models: part of a metric -> name or path of its model.
         codebooks: numbers of codebooks to decode from; all of them if empty.
+        resynthesis: what decodes a recording with a decoder apart; None for a codec.
 
     Raises:
         ValueError: there is no such metric, or no such variant of it.
@@ -111,8 +127,10 @@ class ClipScorer:
         metrics: Sequence[str],
         models: Mapping[str, str] | None = None,
         codebooks: Sequence[int] = (),
+        resynthesis: Resynthesis | None = None,
     ) -> None:
         self._codebooks = codebooks
+        self._resynthesis = resynthesis
         self._metrics = {}
         for metric in metrics:
             name, _, option = metric.partition(":")
@@ -131,7 +149,7 @@ class ClipScorer:
         values: dict[str, float] = {}
         full: list[Audio] = []
         for count in self._codebooks or (codec.codebooks,):
-            decoded = [codec.decode(codec.encode(clip.audio, codebooks=count)) for clip in clips]
+            decoded = [self._decoded(codec, clip.audio, count) for clip in clips]
             suffix = "" if count == codec.codebooks else f"@{count}"
             if not full or not suffix:
                 full = decoded
@@ -146,6 +164,11 @@ class ClipScorer:
                     values[f"score_{name}{suffix}"] = pooled.value
                     values[f"score_{name}{suffix}_count"] = pooled.count
         return values, full
+
+    def _decoded(self, codec: Codec, audio: Audio, codebooks: int) -> Audio:
+        if self._resynthesis is not None:
+            return self._resynthesis.decoded(codec, audio, codebooks)
+        return codec.decode(codec.encode(audio, codebooks=codebooks))
 
 
 def _pooled(metric: Metric, decoded: Sequence[Audio], clips: Sequence[HeldOutClip]) -> Score:

@@ -39,6 +39,7 @@ from audiotok.nn.layers.seanet import Config, Seanet
 from audiotok.nn.layers.segments import Cut, Join
 from audiotok.nn.layers.snake import Snake
 from audiotok.nn.layers.stft import Istft, Stft
+from audiotok.nn.layers.stretch import Stretch
 from audiotok.nn.layers.transformer_block import TransformerBlock
 from audiotok.nn.layers.transposed_conv import TransposedConv
 
@@ -101,6 +102,9 @@ CASES = {
         lambda: Chain([cut(size=12, stride=10, hop=4), join(size=12, stride=10, hop=4)]), 2, 6
     ),
     "group norm": Case(lambda: GroupNorm(4, groups=2), 4),
+    "stretch": Case(lambda: Stretch(4, 5), 3, 6, inside=True),
+    "stretch, up": Case(lambda: Stretch(1, 4), 3, inside=True),
+    "stretch, down": Case(lambda: Stretch(8, 5), 3, 4, inside=True),
     "residual": Case(lambda: Residual(Conv(3, 4, 5), Mix(3, 4)), 3),
     "residual, plain": Case(lambda: Residual(Conv(3, 3, 5, causal=False)), 3),
     "depthwise, ahead": Case(lambda: Depthwise(4, 5, causal=False), 4),

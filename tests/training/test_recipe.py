@@ -99,7 +99,8 @@ def test_settings_go_over_the_file(path: Path):
         ("codex = 1\n" + WHOLE, "PATH: unknown key 'codex'; did you mean 'codec'?"),
         (
             "x = 1\n" + WHOLE,
-            "PATH: unknown key 'x'; known: codec, data, config, loss, loss_from, distillation, "
+            "PATH: unknown key 'x'; known: codec, data, tokenizer, config, loss, loss_from, "
+            "loss_start, distillation, "
             "discriminators, adversary, train, models, bands",
         ),
         (WHOLE + "step = 1", "PATH [train]: unknown key 'step'; did you mean 'steps'?"),

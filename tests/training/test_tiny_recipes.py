@@ -51,8 +51,8 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# No codecs, or small themselves; `speech_decoder` again, shorter; and one that is in training.
-OTHER = ("bench_", "lm_", "twins_", "speech_voice", "speech_semantic")
+# No codecs, or small themselves; `speech_decoder` again, shorter; one in training; vocoders.
+OTHER = ("bench_", "lm_", "twins_", "speech_voice", "speech_semantic", "vocoder_")
 WHOLE = [p for p in sorted((ROOT / "recipes").glob("*.toml")) if not p.stem.startswith(OTHER)]
 
 

@@ -36,6 +36,10 @@ DecoderName = Annotated[
         help="Name or checkpoint of a decoder apart from the codec. Default: the codec's own.",
     ),
 ]
+Prompt = Annotated[
+    Path | None,
+    typer.Option("--prompt", help="Recording that gives the --decoder a voice, if it takes one."),
+]
 Seed = Annotated[int, typer.Option(help="Random seed of a decoder that draws numbers.")]
 Codebooks = Annotated[
     int | None,

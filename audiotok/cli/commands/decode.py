@@ -20,6 +20,7 @@ from audiotok.cli.commands.base import (
     Out,
     Paths,
     Precision,
+    Prompt,
     Seed,
     Threads,
     checked,
@@ -41,6 +42,7 @@ def decode(
         ),
     ] = None,
     decoder: DecoderName = None,
+    prompt: Prompt = None,
     seed: Seed = 0,
     codebooks: Codebooks = None,
     rate: Annotated[
@@ -65,6 +67,7 @@ def decode(
       audiotok decode talk.tok -o talk.wav
       audiotok decode tokens/ -o decoded/ --format flac --codebooks 4
       audiotok decode talk.tok -o talk.wav --decoder griffin_lim
+      audiotok decode talk.tok -o talk.wav --decoder voice.safetensors --prompt someone.wav
     """
     from audiotok.audio.writer import FORMATS
     from audiotok.cli import jobs as work
@@ -80,7 +83,9 @@ def decode(
     if codebooks is not None and codebooks < 1:
         raise show.UsageError(f"--codebooks {codebooks}: there is at least 1")
     limit_threads(threads)
-    apart: dict[str, Any] = {"decoder": decoder, "seed": seed}
+    apart: dict[str, Any] = {"decoder": decoder, "seed": seed, "prompt": prompt}
+    if decoder is None and prompt is not None:
+        raise show.UsageError("--prompt: for a --decoder that takes one")
     if decoder is not None and (codec, backend, precision) != (None, None, "float32"):
         raise show.UsageError("--decoder is in the place of --codec, and runs in torch, in float32")
     engine: str | None = "torch" if decoder is not None else backend

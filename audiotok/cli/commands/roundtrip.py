@@ -17,6 +17,7 @@ from audiotok.cli.commands.base import (
     Force,
     Json,
     Precision,
+    Prompt,
     Seed,
     Threads,
     checked,
@@ -31,6 +32,7 @@ def roundtrip(
     out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")] = Path("roundtrip"),
     codec: CodecName = "speech",
     decoder: DecoderName = None,
+    prompt: Prompt = None,
     seed: Seed = 0,
     codebooks: Codebooks = None,
     precision: Precision = "float32",
@@ -51,9 +53,11 @@ def roundtrip(
     from audiotok.codecs.load import load_in_backend
     from audiotok.evaluation.roundtrip import roundtrip as work
 
+    if decoder is None and prompt is not None:
+        raise show.UsageError("--prompt: for a --decoder that takes one")
     limit_threads(threads)
     model = checked(load_in_backend(codec, device, backend, precision), codebooks)
-    apart = decoder_once(decoder, model.name, device, seed) if decoder else None
+    apart = decoder_once(decoder, model.name, device, seed, prompt) if decoder else None
     result = work(model, path, out, decoder=apart, codebooks=codebooks, force=force)
     if as_json:
         show.as_json(result)

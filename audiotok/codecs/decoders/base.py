@@ -80,7 +80,8 @@ class Decoder(Codec):
 
     Attributes:
         source: the tokenizer whose tokens it takes.
-        conditions: names of what it can be given beside the tokens (`conditioned`).
+        conditions: names of what it can be given beside the tokens (`conditioned`); "prompt" is
+            always a recording, or the path of one.
         random: whether it draws random numbers, from a seed (`conditioned`).
     """
 
@@ -101,7 +102,7 @@ class Decoder(Codec):
             conditions: what it is given beside the tokens, by the names in `conditions`.
 
         Raises:
-            ValueError: a condition that it does not take.
+            ValueError: a condition that it does not take, or a value that does not fit.
         """
         unknown = conditions.keys() - {*self.conditions}
         if unknown:
@@ -112,7 +113,17 @@ class Decoder(Codec):
         return other
 
     def set_conditions(self, seed: int, conditions: dict[str, Any]) -> None:
-        """Set the conditions of a decoder that takes some; it has its own copy of itself."""
+        """Set the conditions of a decoder that takes some, on a copy of it that shares the weights.
+
+        Conditions that are not given, or None, are as in a new decoder.
+
+        Args:
+            seed: seed of its random numbers.
+            conditions: values by names in `conditions`.
+
+        Raises:
+            ValueError: a value that does not fit.
+        """
 
     # -- tokens -----------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 speech            a codec by name, all codebooks         speech@4    its first 4
 runs/x.safetensors@2                                     a checkpoint, the same
 dmel_40hz+griffin_lim                                    a tokenizer and a decoder apart from it
+units+voice.safetensors+prompt                           each recording is the decoder's prompt
 my_module:codec     code, imported by the user's word    my_module:codec@2
 opus:6  folder:DIR  original  noise:10 ...               a baseline, NAME:OPTION
 """
@@ -23,6 +24,8 @@ from audiotok.evaluation.baselines.base import Baseline
 from audiotok.evaluation.results import Subject
 from audiotok.tokens.tokens import Tokens
 
+PROMPTED = "+prompt"
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -31,6 +34,7 @@ class Spec:
     name: str
     codec: str = ""  # a name, a checkpoint or code; "" for a baseline
     decoder: str = ""  # name or checkpoint of a decoder apart from the codec; "" for its own
+    prompted: bool = False  # whether each recording is the decoder's prompt
     codebooks: int | None = None  # None: all
     baseline: str = ""
     option: str = ""
@@ -49,9 +53,11 @@ class Spec:
         codec, at, count = name.rpartition("@")
         codebooks = int(count) if at and count.isdecimal() else None
         codec = name if codebooks is None else codec
-        tokenizer, plus, decoder = codec.rpartition("+")
+        pair = codec.removesuffix(PROMPTED)
+        tokenizer, plus, decoder = pair.rpartition("+")
         if plus and (_is_decoder(decoder) or Path(decoder).is_file()):
-            return cls(name, codec=tokenizer, decoder=decoder, codebooks=codebooks)
+            prompted = pair != codec
+            return cls(name, tokenizer, decoder, prompted=prompted, codebooks=codebooks)
         return cls(name, codec=codec, codebooks=codebooks)
 
     @property
@@ -146,6 +152,8 @@ class CodecSystem(System):
         self.decoder: Any = self.codec
         if spec.decoder:
             self.decoder = load_decoder(spec.decoder, source=self.codec.name, device=device)
+        if spec.prompted and "prompt" not in self.decoder.conditions:
+            raise InputError(f"{spec.name}: decoder {self.decoder.name!r} takes no prompt")
         self.backend = backend
         try:
             self.codebooks = self.codec.kept(spec.codebooks)
@@ -153,6 +161,7 @@ class CodecSystem(System):
             raise InputError(f"{spec.name}: {error}") from None
         weights = f"{self.codec.fingerprint} {self.decoder.decoder_fingerprint}"
         self.id = f"{weights} {self.codebooks}" + ("" if backend == "torch" else f" {backend}")
+        self.id += PROMPTED if spec.prompted else ""
 
     def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
         """See `System.output`."""
@@ -160,8 +169,8 @@ class CodecSystem(System):
         path = self.tokens_path(cache_stem).with_suffix(f".{self.codebooks}.tok")
         if not path.exists():
             tokens.save(path)
-        decodes = self.decoder.decodes
-        decoded = self.decoder.decode(tokens, original_rate=True) if decodes else None
+        decoder = self.decoder.conditioned(prompt=audio) if self.spec.prompted else self.decoder
+        decoded = decoder.decode(tokens, original_rate=True) if decoder.decodes else None
         return Output(decoded, path.stat().st_size)
 
     def tokens(self, audio: Audio, cache_stem: Path) -> Tokens:
