@@ -278,7 +278,7 @@ def test_options_of_dasb():
     assert Dasb("classify=emotion").kind == "emotion"
     assert Dasb("classify=emotion=paper").seeds == 3
     for wrong in ("classify", "classify=", "asr=large", "emotion"):
-        with pytest.raises(ValueError, match="dasb reads speaker, keyword, asr or classify=COLUMN"):
+        with pytest.raises(ValueError, match="dasb reads speaker, keyword, phone, asr or classify="):
             Dasb(wrong)
     with pytest.raises(ValueError, match="nothing in a column 'mood'"):
         Dasb("classify=mood").run(coded([np.zeros((1, 20), int)]))

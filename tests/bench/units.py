@@ -1,0 +1,205 @@
+"""Units beside codecs: what their codes say, what pieces gain a language model, their certificates.
+
+    python tests/bench/units.py bench FOLDER [--name SUBJECT=LABEL ...] [--facts KEY=TEXT ...]
+    python tests/bench/units.py pieces LABEL=CORPUS ... -o RUNS [--runs keep drop] [--sizes 0 2048]
+    python tests/bench/units.py certificates [LABEL=]CODEC ... [--audio RECORDING]
+
+Each writes the table that the documentation shows (`--json FILE`). `bench`: from the results of
+`audiotok bench recipes/bench_units.toml -o FOLDER`. `pieces`: a language model of one size, trained
+by `audiotok lm train recipes/lm_units.toml` on each corpus, layout and vocabulary; a step takes as
+many seconds of audio in each, so that pieces cost less time. Bits a second of the recordings of
+`--split`, which none has learnt from, and the difference to the same layout without pieces, 95 %
+by a bootstrap over recordings. A layout that drops repeats keeps no durations, so its bits compare
+with its own alone. `certificates`: the verdicts of `audiotok conform`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from clips import ROOT, commit, machine
+
+from audiotok import Corpus
+from audiotok.evaluation.probes.statistics import bootstrap
+from audiotok.lm import LmData, Recordings, bits_of, load_model
+
+# Columns of the table of a bench: task, name of its finding, column.
+FINDINGS = (
+    ("dasb:phone", "phone right, x-vector head", "phones right, %"),
+    ("dasb:keyword", "keyword right, x-vector head", "words right, %"),
+    ("dasb:speaker", "speaker right, x-vector head", "speakers right, %"),
+    ("information", "information of codebook 1 on phones", "bits on phones, codebook 1"),
+    ("information", "phones right, from the code of codebook 1", "phones right, codebook 1, %"),
+    ("information", "speakers right, from a second of codebook 1", "speakers, codebook 1, %"),
+    ("stab_robustness", "codes unchanged: noise at 20 dB SNR", "unchanged in noise at 20 dB, %"),
+    ("stab_robustness", "codes unchanged: gain -6 dB", "unchanged at -6 dB, %"),
+    ("stab_invariance", "alike for the text's sake", "alike for the text's sake, points"),
+    ("stab_language", "trigram entropy rate", "trigram, bits a code"),
+    ("stab_compressibility", "BPE length after 500 merges", "length after 500 merges, %"),
+    ("text_alignment", "information on the text", "bits a character on the text"),
+    ("text_alignment", "WER*", "WER*, %"),
+)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    what = options.add_subparsers(dest="what", required=True)
+    bench = what.add_parser("bench")
+    bench.add_argument("folder", type=Path)
+    bench.add_argument("--name", nargs="*", default=[], help="SUBJECT=LABEL")
+    pieces = what.add_parser("pieces")
+    pieces.add_argument("corpora", nargs="+", help="LABEL=CORPUS")
+    pieces.add_argument("-o", "--out", type=Path, required=True, help="folder of the runs")
+    pieces.add_argument("--runs", nargs="+", default=["keep", "drop"])
+    pieces.add_argument("--sizes", nargs="+", type=int, default=[0, 2048], help="0: no pieces")
+    pieces.add_argument("--split", default="test", help="split that is scored")
+    pieces.add_argument("--set", nargs="*", default=[], help="further settings of the recipe")
+    certificates = what.add_parser("certificates")
+    certificates.add_argument("codecs", nargs="+")
+    certificates.add_argument("--audio", default=str(ROOT / "egs/data/reading.flac"))
+    for one in (bench, pieces, certificates):
+        one.add_argument("--facts", nargs="*", default=[], help="KEY=TEXT, stored beside")
+        one.add_argument("--json", type=Path, help="file to write")
+    given = options.parse_args()
+    scores = {"bench": _bench, "pieces": _pieces, "certificates": _certificates}[given.what](given)
+    stored = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "commit": commit(ROOT),
+        "command": " ".join(["python tests/bench/units.py", *map(shown, sys.argv[1:])]),
+        **dict(fact.split("=", 1) for fact in given.facts),
+        **scores,
+    }
+    text = json.dumps(stored, indent=1) + "\n"
+    print(text)
+    if given.json:
+        given.json.write_text(text, "utf-8")
+
+
+def _bench(given: argparse.Namespace) -> dict[str, Any]:
+    """Scores and intervals of each subject of a bench."""
+    labels = dict(name.rsplit("=", 1) for name in given.name)
+    results = json.loads((given.folder / "results.json").read_text("utf-8"))
+    scores: dict[str, dict[str, float]] = {}
+    intervals: dict[str, dict[str, list[float]]] = {}
+    for task, start, column in FINDINGS:
+        for subject in (one["name"] for one in results["subjects"]):
+            label = labels.get(subject, subject)
+            found = [
+                finding
+                for finding in results["findings"]
+                if (finding["subject"], finding["task"]) == (subject, task)
+                and finding["name"].startswith(start)
+                and finding["value"] is not None
+            ]
+            for finding in found[-1:]:  # of all codebooks, where there is one of each
+                scores.setdefault(label, {})[column] = finding["value"]
+                if finding["low"] is not None:
+                    intervals.setdefault(label, {})[column] = [finding["low"], finding["high"]]
+    return {"scores": scores, "intervals": intervals}
+
+
+def _pieces(given: argparse.Namespace) -> dict[str, Any]:
+    """Bits a second of each layout, and what pieces gain."""
+    scores: dict[str, dict[str, float]] = {}
+    intervals: dict[str, dict[str, list[float]]] = {}
+    for label, corpus in (one.split("=", 1) for one in given.corpora):
+        for runs in given.runs:
+            plain = None
+            for size in given.sizes:
+                out = given.out / f"{label}-{runs}-{size}"
+                settings = [f"layout.runs={runs}", f"layout.pieces={size}", *given.set]
+                seconds = _train(corpus, out, settings)
+                row, bits, audio = _scored(out / "best.safetensors", corpus, given.split)
+                name = f"{label}, runs {runs}" + (f", {size} ids" if size else "")
+                scores[name] = {**row, "minutes of training": seconds / 60}
+                spans = {"bits a second": list(bootstrap(bits, audio))}
+                if plain is None:
+                    plain = bits
+                else:
+                    gain = (plain - bits).sum() / audio.sum()
+                    scores[name]["less than without pieces"] = gain
+                    spans["less than without pieces"] = list(bootstrap(plain - bits, audio))
+                intervals[name] = spans
+    return {"scores": scores, "intervals": intervals}
+
+
+def _train(corpus: str, out: Path, settings: Sequence[str]) -> float:
+    """Train a model; return the seconds it took, those of an earlier call if it is there."""
+    took = out / "seconds.json"
+    if not took.exists():
+        began = time.perf_counter()
+        recipe = ROOT / "recipes/lm_units.toml"
+        fixed = ["layout.codebooks=1", "layout.pattern=flat", "model.entries=false"]
+        run(
+            *("lm", "train", str(recipe), "-o", str(out), "--threads", "1"),
+            *pairs([f"data.corpus={json.dumps(corpus)}", *fixed, *settings]),
+        )
+        took.write_text(json.dumps(time.perf_counter() - began), "utf-8")
+    return json.loads(took.read_text("utf-8"))
+
+
+def _scored(weights: Path, corpus: str, split: str) -> tuple[dict[str, float], Any, Any]:
+    """Return the figures of a model, and the bits and seconds of each recording."""
+    model, layout = load_model(weights)
+    data = LmData(corpus=corpus, frames=250)
+    recordings = Recordings(Corpus(corpus), split, data)
+    bits, seconds, ids = np.zeros(len(recordings)), np.zeros(len(recordings)), 0.0
+    for i in range(len(recordings)):
+        parts = recordings.segments(i)
+        scored = bits_of(model, layout, parts)
+        bits[i], ids = sum(one for one, _ in scored), ids + sum(n for _, n in scored)
+        frames = sum(part.codes.shape[1] for part in parts)
+        seconds[i] = frames * layout.frame_size / layout.sample_rate
+    figures = {
+        "bits a second": bits.sum() / seconds.sum(),
+        "bits an id": bits.sum() / ids,
+        "ids a second": ids / seconds.sum(),
+        "parameters, M": sum(p.numel() for p in model.parameters()) / 1e6,
+    }
+    return figures, bits, seconds
+
+
+def _certificates(given: argparse.Namespace) -> dict[str, Any]:
+    """Number of checks by verdict of each codec, and what a failed one says."""
+    scores, failures = {}, {}
+    for codec in given.codecs:
+        label, _, name = codec.rpartition("=")
+        done = run("conform", name, "--audio", given.audio, "--threads", "1", "--json", check=False)
+        checks = json.loads(done)["findings"]
+        verdicts = [check["verdict"] for check in checks]
+        label = label or name
+        scores[label] = {v: verdicts.count(v) for v in ("pass", "fail", "does not apply")}
+        bad = [f"{one['check']}: {one['message']}" for one in checks if one["verdict"] == "fail"]
+        failures |= {f"{label} fails": "; ".join(bad)} if bad else {}
+    return {**failures, "scores": scores}
+
+
+def shown(word: str) -> str:
+    """A word of the command without the folders of this machine."""
+    label, equals, path = word.rpartition("=")
+    return f"{label}{equals}{Path(path).name if path.startswith('/') else path}"
+
+
+def pairs(settings: Iterable[str]) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def run(*arguments: str, check: bool = True) -> str:
+    """Run audiotok; return what it prints."""
+    command = [sys.executable, "-m", "audiotok", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=check)
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
