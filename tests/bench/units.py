@@ -8,9 +8,9 @@ Each writes the table that the documentation shows (`--json FILE`). `bench`: fro
 `audiotok bench recipes/bench_units.toml -o FOLDER`. `pieces`: a language model of one size, trained
 by `audiotok lm train recipes/lm_units.toml` on each corpus, layout and vocabulary; a step takes as
 many seconds of audio in each, so that pieces cost less time. Bits a second of the recordings of
-`--split`, which none has learnt from, and the difference to the same layout without pieces, 95 %
-by a bootstrap over recordings. A layout that drops repeats keeps no durations, so its bits compare
-with its own alone. `certificates`: the verdicts of `audiotok conform`.
+`--split`, which none has learnt from, also by a 3-gram of whole recordings, and how many less than
+without pieces, 95 % by a bootstrap over recordings. A layout that drops repeats keeps no durations,
+so its bits compare with its own alone. `certificates`: the verdicts of `audiotok conform`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from clips import ROOT, commit, machine
 
 from audiotok import Corpus
 from audiotok.evaluation.probes.statistics import bootstrap
-from audiotok.lm import LmData, Recordings, bits_of, load_model
+from audiotok.lm import Layout, LmData, Ngram, Recordings, bits_of, learn_pieces, load_model
 
 # Columns of the table of a bench: task, name of its finding, column.
 FINDINGS = (
@@ -60,7 +61,12 @@ def main() -> None:
     pieces.add_argument("corpora", nargs="+", help="LABEL=CORPUS")
     pieces.add_argument("-o", "--out", type=Path, required=True, help="folder of the runs")
     pieces.add_argument("--runs", nargs="+", default=["keep", "drop"])
-    pieces.add_argument("--sizes", nargs="+", type=int, default=[0, 2048], help="0: no pieces")
+    pieces.add_argument(
+        "--sizes", nargs="+", type=int, default=[0, 1024, 2048, 4096], help="0: no pieces"
+    )
+    pieces.add_argument(
+        "--trained", nargs="*", type=int, default=[0, 2048], help="sizes for models"
+    )
     pieces.add_argument("--split", default="test", help="split that is scored")
     pieces.add_argument("--set", nargs="*", default=[], help="further settings of the recipe")
     certificates = what.add_parser("certificates")
@@ -109,28 +115,48 @@ def _bench(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pieces(given: argparse.Namespace) -> dict[str, Any]:
-    """Bits a second of each layout, and what pieces gain."""
+    """Bits a second of each layout by a 3-gram and by a transformer, and what pieces gain."""
     scores: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, list[float]]] = {}
     for label, corpus in (one.split("=", 1) for one in given.corpora):
-        for runs in given.runs:
-            plain = None
-            for size in given.sizes:
+        for runs, size in product(given.runs, given.sizes):
+            name = f"{label}, runs {runs}" + (f", {size} ids" if size else "")
+            row, bits, seconds = _counted(corpus, runs, size, given.split)
+            found = {"3-gram, bits a second": bits}
+            if size in given.trained:
                 out = given.out / f"{label}-{runs}-{size}"
                 settings = [f"layout.runs={runs}", f"layout.pieces={size}", *given.set]
-                seconds = _train(corpus, out, settings)
-                row, bits, audio = _scored(out / "best.safetensors", corpus, given.split)
-                name = f"{label}, runs {runs}" + (f", {size} ids" if size else "")
-                scores[name] = {**row, "minutes of training": seconds / 60}
-                spans = {"bits a second": list(bootstrap(bits, audio))}
-                if plain is None:
-                    plain = bits
-                else:
-                    gain = (plain - bits).sum() / audio.sum()
-                    scores[name]["less than without pieces"] = gain
-                    spans["less than without pieces"] = list(bootstrap(plain - bits, audio))
-                intervals[name] = spans
+                row["minutes of training"] = _train(corpus, out, settings) / 60
+                weights = out / "best.safetensors"
+                more, found["model, bits a second"] = _scored(weights, corpus, given.split)
+                row |= more
+            if not size:
+                plain = found
+            gains = {f"{key}, less": plain[key] - found[key] for key in found} if size else {}
+            figures = {**found, **gains}
+            row |= {key: each.sum() / seconds.sum() for key, each in figures.items()}
+            scores[name] = row
+            intervals[name] = {key: [*bootstrap(each, seconds)] for key, each in figures.items()}
     return {"scores": scores, "intervals": intervals}
+
+
+def _counted(
+    corpus: str, runs: Any, size: int, split: str
+) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """Return figures of a layout, and bits by a 3-gram and seconds of each recording."""
+    source = Corpus(corpus)
+    codes: dict[str, list[np.ndarray]] = {"train": [], split: []}
+    for entry in source:
+        if entry.row["split"] in codes:
+            codes[entry.row["split"]].append(entry.tokens.codes[:1])
+    layout = Layout.of(source, codebooks=1, runs=runs)
+    if size:
+        layout = learn_pieces(layout, codes["train"], size=size)
+    model = Ngram(layout.vocabulary[0]).fit(layout.encode(each) for each in codes["train"])
+    ids = [layout.encode(each) for each in codes[split]]
+    bits = np.array([model.bits(each) for each in ids])
+    seconds = np.array([each.shape[1] for each in codes[split]]) / source.frame_rate
+    return {"ids a second": sum(map(len, ids)) / seconds.sum()}, bits, seconds
 
 
 def _train(corpus: str, out: Path, settings: Sequence[str]) -> float:
@@ -148,25 +174,13 @@ def _train(corpus: str, out: Path, settings: Sequence[str]) -> float:
     return json.loads(took.read_text("utf-8"))
 
 
-def _scored(weights: Path, corpus: str, split: str) -> tuple[dict[str, float], Any, Any]:
-    """Return the figures of a model, and the bits and seconds of each recording."""
+def _scored(weights: Path, corpus: str, split: str) -> tuple[dict[str, float], np.ndarray]:
+    """Return the size of a model, and the bits of each recording."""
     model, layout = load_model(weights)
-    data = LmData(corpus=corpus, frames=250)
-    recordings = Recordings(Corpus(corpus), split, data)
-    bits, seconds, ids = np.zeros(len(recordings)), np.zeros(len(recordings)), 0.0
-    for i in range(len(recordings)):
-        parts = recordings.segments(i)
-        scored = bits_of(model, layout, parts)
-        bits[i], ids = sum(one for one, _ in scored), ids + sum(n for _, n in scored)
-        frames = sum(part.codes.shape[1] for part in parts)
-        seconds[i] = frames * layout.frame_size / layout.sample_rate
-    figures = {
-        "bits a second": bits.sum() / seconds.sum(),
-        "bits an id": bits.sum() / ids,
-        "ids a second": ids / seconds.sum(),
-        "parameters, M": sum(p.numel() for p in model.parameters()) / 1e6,
-    }
-    return figures, bits, seconds
+    recordings = Recordings(Corpus(corpus), split, LmData(corpus=corpus, frames=250))
+    parts = (recordings.segments(i) for i in range(len(recordings)))
+    bits = [sum(bits for bits, _ in bits_of(model, layout, each)) for each in parts]
+    return {"parameters, M": sum(p.numel() for p in model.parameters()) / 1e6}, np.array(bits)
 
 
 def _certificates(given: argparse.Namespace) -> dict[str, Any]:

@@ -41,6 +41,9 @@ def test_weights_of_codebooks_sum_to_one_and_ids_are_apart():
     assert torch.allclose(weights.sum(1), torch.ones(2, 9))
     assert embedding.offset.flatten().tolist() == [0, 4, 10]
     assert embedding.table.num_embeddings == 15
+    each = embedding.table(padded(codes(7, 9))[0] + embedding.offset)  # [b k f d]
+    assert torch.allclose(embedding.score(each).softmax(1)[..., 0], weights)
+    assert torch.allclose((weights[..., None] * each).sum(1), vectors, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["linear", "x-vector", "text"])

@@ -76,9 +76,16 @@ class Embedding(nn.Module):
 
     def forward(self, codes: Codes) -> tuple[Float[Tensor, "b f d"], Float[Tensor, "b k f"]]:
         """Return vectors, and the weight of each codebook in each frame; weights sum to 1."""
-        vectors = self.table(codes + self.offset)  # [b k f d]
-        weights = self.score(vectors).softmax(1)
-        return (weights * vectors).sum(1), weights[..., 0]
+        ids = (codes + self.offset).transpose(1, 2)  # [b f k]
+        # An entry has one score wherever it stands, and there are fewer entries than codes.
+        weights = self.score(self.table.weight)[ids, 0].softmax(2)
+        vectors = F.embedding_bag(
+            ids.flatten(0, 1),
+            self.table.weight,
+            mode="sum",
+            per_sample_weights=weights.flatten(0, 1),
+        )
+        return vectors.view(*ids.shape[:2], -1), weights.transpose(1, 2)
 
 
 class Classifier(nn.Module):

@@ -63,7 +63,7 @@ class Dasb(Task):
         "paper": (Budget(1024, 512, 20000, 4, 2e-4), Budget(1024, 1024, 140000, 4, 2e-4), 3),
     }
     PHONES: ClassVar[dict[str, Budget]] = {  # a phone is a few frames long
-        "small": Budget(128, 128, 1000, 64, 1e-3),
+        "small": Budget(128, 128, 400, 64, 2e-3),
         "paper": Budget(1024, 512, 20000, 64, 2e-4),
     }
 
@@ -181,7 +181,8 @@ class Dasb(Task):
                 continue
             codes = bench.encode(recording).codes
             for span in aligned.phones if self.kind == "phone" else aligned.words:
-                piece = codes[:, int(span.start * rate) : int(np.ceil(span.end * rate))]
+                first, last = (round(at * rate, 6) for at in (span.start, span.end))
+                piece = codes[:, int(first) : int(np.ceil(last))]
                 if piece.shape[1]:
                     examples.append(_Example(piece, span.label, recording.speaker, number))
         if self.kind == "phone":
