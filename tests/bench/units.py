@@ -2,15 +2,17 @@
 
     python tests/bench/units.py bench FOLDER [--name SUBJECT=LABEL ...] [--facts KEY=TEXT ...]
     python tests/bench/units.py pieces LABEL=CORPUS ... -o RUNS [--runs keep drop] [--sizes 0 2048]
+    python tests/bench/units.py plot docs/results/units_pieces.json PICTURE
     python tests/bench/units.py certificates [LABEL=]CODEC ... [--audio RECORDING]
 
-Each writes the table that the documentation shows (`--json FILE`). `bench`: from the results of
-`audiotok bench recipes/bench_units.toml -o FOLDER`. `pieces`: a language model of one size, trained
-by `audiotok lm train recipes/lm_units.toml` on each corpus, layout and vocabulary; a step takes as
-many seconds of audio in each, so that pieces cost less time. Bits a second of the recordings of
-`--split`, which none has learnt from, also by a 3-gram of whole recordings, and how many less than
-without pieces, 95 % by a bootstrap over recordings. A layout that drops repeats keeps no durations,
-so its bits compare with its own alone. `certificates`: the verdicts of `audiotok conform`.
+All but `plot` write a table that the documentation shows (`--json FILE`). `bench`: from the
+results of `audiotok bench recipes/bench_units.toml -o FOLDER`. `pieces`: a language model of one
+size, trained by `audiotok lm train recipes/lm_units.toml` on each corpus, layout and vocabulary; a
+step takes as many seconds of audio in each, so that pieces cost less time. Bits a second of the
+recordings of `--split`, which none has learnt from, also by a 3-gram of whole recordings, and how
+many less than without pieces, 95 % by a bootstrap over recordings. A layout that drops repeats
+keeps no durations, so its bits compare with its own alone. `certificates`: the verdicts of
+`audiotok conform`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from clips import ROOT, commit, machine
 
@@ -69,6 +72,9 @@ def main() -> None:
     )
     pieces.add_argument("--split", default="test", help="split that is scored")
     pieces.add_argument("--set", nargs="*", default=[], help="further settings of the recipe")
+    plot = what.add_parser("plot")
+    plot.add_argument("stored", type=Path)
+    plot.add_argument("picture", type=Path)
     certificates = what.add_parser("certificates")
     certificates.add_argument("codecs", nargs="+")
     certificates.add_argument("--audio", default=str(ROOT / "egs/data/reading.flac"))
@@ -76,6 +82,9 @@ def main() -> None:
         one.add_argument("--facts", nargs="*", default=[], help="KEY=TEXT, stored beside")
         one.add_argument("--json", type=Path, help="file to write")
     given = options.parse_args()
+    if given.what == "plot":
+        _plot(json.loads(given.stored.read_text("utf-8")), given.picture)
+        return
     scores = {"bench": _bench, "pieces": _pieces, "certificates": _certificates}[given.what](given)
     stored = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -202,6 +211,26 @@ def shown(word: str) -> str:
     """A word of the command without the folders of this machine."""
     label, equals, path = word.rpartition("=")
     return f"{label}{equals}{Path(path).name if path.startswith('/') else path}"
+
+
+def _plot(stored: dict[str, Any], picture: Path) -> None:
+    """Bits a second of each layout and vocabulary, with their intervals."""
+    layouts: dict[str, list[tuple[int, str]]] = {}
+    for name in stored["scores"]:
+        layout, _, size = name.removesuffix(" ids").partition(", runs ")
+        runs, _, size = size.partition(", ")
+        layouts.setdefault(f"{layout}, runs {runs}", []).append((int(size or 0), name))
+    figure, axes = plt.subplots(1, len(layouts), figsize=(3 * len(layouts), 3), layout="tight")
+    for axis, (layout, rows) in zip(np.atleast_1d(axes), layouts.items(), strict=True):
+        for key in ("3-gram, bits a second", "model, bits a second"):
+            known = [(size, name) for size, name in sorted(rows) if key in stored["scores"][name]]
+            low, high = np.array([stored["intervals"][name][key] for _, name in known]).T
+            middle = np.array([stored["scores"][name][key] for _, name in known])
+            at = [str(size or "none") for size, _ in known]
+            axis.errorbar(at, middle, [middle - low, high - middle], fmt="o-", capsize=3, label=key)
+        axis.set(title=layout, xlabel="ids with pieces", ylim=(0, None))
+    np.atleast_1d(axes)[0].legend()
+    figure.savefig(picture, metadata={"Date": None})
 
 
 def pairs(settings: Iterable[str]) -> list[str]:
