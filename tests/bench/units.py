@@ -41,6 +41,7 @@ FINDINGS = (
     ("dasb:phone", "phone right, x-vector head", "phones right, %"),
     ("dasb:keyword", "keyword right, x-vector head", "words right, %"),
     ("dasb:speaker", "speaker right, x-vector head", "speakers right, %"),
+    ("nearest", "speaker of the nearest recording", "speaker of the nearest, %"),
     ("information", "information of codebook 1 on phones", "bits on phones, codebook 1"),
     ("information", "phones right, from the code of codebook 1", "phones right, codebook 1, %"),
     ("information", "speakers right, from a second of codebook 1", "speakers, codebook 1, %"),
@@ -67,9 +68,7 @@ def main() -> None:
     pieces.add_argument(
         "--sizes", nargs="+", type=int, default=[0, 1024, 2048, 4096], help="0: no pieces"
     )
-    pieces.add_argument(
-        "--trained", nargs="*", type=int, default=[0, 2048], help="sizes for models"
-    )
+    pieces.add_argument("--models", nargs="*", help="LABEL-RUNS-SIZE to train, others count only")
     pieces.add_argument("--split", default="test", help="split that is scored")
     pieces.add_argument("--set", nargs="*", default=[], help="further settings of the recipe")
     plot = what.add_parser("plot")
@@ -132,8 +131,8 @@ def _pieces(given: argparse.Namespace) -> dict[str, Any]:
             name = f"{label}, runs {runs}" + (f", {size} ids" if size else "")
             row, bits, seconds = _counted(corpus, runs, size, given.split)
             found = {"3-gram, bits a second": bits}
-            if size in given.trained:
-                out = given.out / f"{label}-{runs}-{size}"
+            out = given.out / f"{label}-{runs}-{size}"
+            if given.models is None or out.name in given.models:
                 settings = [f"layout.runs={runs}", f"layout.pieces={size}", *given.set]
                 row["minutes of training"] = _train(corpus, out, settings) / 60
                 weights = out / "best.safetensors"
@@ -141,7 +140,9 @@ def _pieces(given: argparse.Namespace) -> dict[str, Any]:
                 row |= more
             if not size:
                 plain = found
-            gains = {f"{key}, less": plain[key] - found[key] for key in found} if size else {}
+            gains = {
+                f"{key}, less": plain[key] - found[key] for key in found if size and key in plain
+            }
             figures = {**found, **gains}
             row |= {key: each.sum() / seconds.sum() for key, each in figures.items()}
             scores[name] = row

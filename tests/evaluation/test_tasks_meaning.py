@@ -17,6 +17,7 @@ from audiotok.evaluation.probes.readout import Budget
 from audiotok.evaluation.tasks.base import Bench
 from audiotok.evaluation.tasks.dasb import Dasb
 from audiotok.evaluation.tasks.information import Information, frame_labels
+from audiotok.evaluation.tasks.nearest import Nearest
 from audiotok.evaluation.tasks.text_alignment import TextAlignment
 
 READING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
@@ -309,6 +310,17 @@ def test_an_alignment_is_made_once_for_all_codecs(monkeypatch: pytest.MonkeyPatc
     judged("phone", bench, steps=1)
     found(Information(), replace(bench, seed=1))
     assert calls == ["said"] * 8
+
+
+def test_the_nearest_recording_has_the_label_that_codes_tell():
+    bench = uttered()
+    right = found(Nearest(), bench)["speaker of the nearest recording"]
+    assert (right.value, right.n) == (100, 24)  # by the third codebook
+    assert "6 of them; chance 13.0 %" in right.note
+    spelt = replace(bench, encode=lambda r: bench.encode(r).first(2))  # which say the phones
+    assert found(Nearest(), replace(spelt, codebooks=2))[right.name].value < 60
+    with pytest.raises(ValueError, match="the manifest's 'mood' must name two or more"):
+        Nearest("mood").run(bench)
 
 
 def test_asr_reads_codes_that_spell():
