@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,10 @@ from audiotok.lm import Layout, LmData, Ngram, Recordings, bits_of, learn_pieces
 
 # Columns of the table of a bench: task, name of its finding, column.
 FINDINGS = (
-    ("dasb:phone", "phone right, x-vector head", "phones right, %"),
-    ("dasb:keyword", "keyword right, x-vector head", "words right, %"),
-    ("dasb:speaker", "speaker right, x-vector head", "speakers right, %"),
+    ("dasb", "phone right, x-vector head", "phones right, %"),
+    ("dasb", "phone right, linear head", "phones right, linear head, %"),
+    ("dasb", "keyword right, x-vector head", "words right, %"),
+    ("dasb", "speaker right, x-vector head", "speakers right, %"),
     ("nearest", "speaker of the nearest recording", "speaker of the nearest, %"),
     ("information", "information of codebook 1 on phones", "bits on phones, codebook 1"),
     ("information", "phones right, from the code of codebook 1", "phones right, codebook 1, %"),
@@ -89,7 +90,7 @@ def main() -> None:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
         "commit": commit(ROOT),
-        "command": " ".join(["python tests/bench/units.py", *map(shown, sys.argv[1:])]),
+        "command": f"python tests/bench/units.py {shown(sys.argv[1:])}",
         **dict(fact.split("=", 1) for fact in given.facts),
         **scores,
     }
@@ -134,7 +135,7 @@ def _pieces(given: argparse.Namespace) -> dict[str, Any]:
             out = given.out / f"{label}-{runs}-{size}"
             if given.models is None or out.name in given.models:
                 settings = [f"layout.runs={runs}", f"layout.pieces={size}", *given.set]
-                row["minutes of training"] = _train(corpus, out, settings) / 60
+                _train(corpus, out, settings)
                 weights = out / "best.safetensors"
                 more, found["model, bits a second"] = _scored(weights, corpus, given.split)
                 row |= more
@@ -169,19 +170,14 @@ def _counted(
     return {"ids a second": sum(map(len, ids)) / seconds.sum()}, bits, seconds
 
 
-def _train(corpus: str, out: Path, settings: Sequence[str]) -> float:
-    """Train a model; return the seconds it took, those of an earlier call if it is there."""
-    took = out / "seconds.json"
-    if not took.exists():
-        began = time.perf_counter()
-        recipe = ROOT / "recipes/lm_units.toml"
-        fixed = ["layout.codebooks=1", "layout.pattern=flat", "model.entries=false"]
-        run(
-            *("lm", "train", str(recipe), "-o", str(out), "--threads", "1"),
-            *pairs([f"data.corpus={json.dumps(corpus)}", *fixed, *settings]),
-        )
-        took.write_text(json.dumps(time.perf_counter() - began), "utf-8")
-    return json.loads(took.read_text("utf-8"))
+def _train(corpus: str, out: Path, settings: Sequence[str]) -> None:
+    """Train a model, or go on with it; one that is done stays as it is."""
+    recipe = ROOT / "recipes/lm_units.toml"
+    fixed = ["layout.codebooks=1", "layout.pattern=flat", "model.entries=false"]
+    run(
+        *("lm", "train", str(recipe), "-o", str(out), "--threads", "1"),
+        *pairs([f"data.corpus={json.dumps(corpus)}", *fixed, *settings]),
+    )
 
 
 def _scored(weights: Path, corpus: str, split: str) -> tuple[dict[str, float], np.ndarray]:
@@ -208,10 +204,10 @@ def _certificates(given: argparse.Namespace) -> dict[str, Any]:
     return {**failures, "scores": scores}
 
 
-def shown(word: str) -> str:
-    """A word of the command without the folders of this machine."""
-    label, equals, path = word.rpartition("=")
-    return f"{label}{equals}{Path(path).name if path.startswith('/') else path}"
+def shown(words: Sequence[str]) -> str:
+    """A command without the folders of this machine, and without what is stored beside it."""
+    kept = list(takewhile(lambda word: word not in ("--facts", "--json"), words))
+    return " ".join(re.sub(r"(^|=)/\S*/", r"\1", word) for word in kept)
 
 
 def _plot(stored: dict[str, Any], picture: Path) -> None:
@@ -225,6 +221,8 @@ def _plot(stored: dict[str, Any], picture: Path) -> None:
     for axis, (layout, rows) in zip(np.atleast_1d(axes), layouts.items(), strict=True):
         for key in ("3-gram, bits a second", "model, bits a second"):
             known = [(size, name) for size, name in sorted(rows) if key in stored["scores"][name]]
+            if not known:
+                continue
             low, high = np.array([stored["intervals"][name][key] for _, name in known]).T
             middle = np.array([stored["scores"][name][key] for _, name in known])
             at = [str(size or "none") for size, _ in known]
