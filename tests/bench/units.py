@@ -128,6 +128,7 @@ def _pieces(given: argparse.Namespace) -> dict[str, Any]:
     scores: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, list[float]]] = {}
     for label, corpus in (one.split("=", 1) for one in given.corpora):
+        plain: dict[str, np.ndarray] = {}
         for runs, size in product(given.runs, given.sizes):
             name = f"{label}, runs {runs}" + (f", {size} ids" if size else "")
             row, bits, seconds = _counted(corpus, runs, size, given.split)
