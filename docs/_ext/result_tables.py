@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +114,24 @@ def _scores(content: dict[str, Any], options: dict[str, str]) -> str:
     scores = content["scores"]
     variants = _chosen(scores, options.get("rows"))
     quantities = _chosen((key for row in scores.values() for key in row), options.get("columns"))
+    stored = content.get("intervals")  # or a sentence on those of a bench
+    spans = stored if isinstance(stored, dict) and options.get("intervals") != "no" else {}
     rows = [
-        [code(variant), *(_number(scores[variant].get(key)) for key in quantities)]
+        [
+            code(variant),
+            *(
+                _number(scores[variant].get(key)) + _span(spans.get(variant, {}).get(key))
+                for key in quantities
+            ),
+        ]
         for variant in variants
     ]
     return table(["", *map(cell, quantities)], rows, left=1)
+
+
+def _span(interval: Sequence[float] | None) -> str:
+    """Return an interval of 95 % as it stands below its value."""
+    return f"<br>({_number(interval[0])}&nbsp;to&nbsp;{_number(interval[1])})" if interval else ""
 
 
 def _number(value: float | str | None) -> str:

@@ -17,6 +17,7 @@ from audiotok.evaluation.probes.readout import Budget
 from audiotok.evaluation.tasks.base import Bench
 from audiotok.evaluation.tasks.dasb import Dasb
 from audiotok.evaluation.tasks.information import Information, frame_labels
+from audiotok.evaluation.tasks.nearest import Nearest
 from audiotok.evaluation.tasks.text_alignment import TextAlignment
 
 READING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
@@ -264,6 +265,66 @@ def test_a_keyword_column_is_taken_as_it_is():
     assert value(got, "keyword right, linear head") == 100
 
 
+def uttered(n: int = 24) -> Bench:
+    """Recordings of four phones of five frames each, in an order of their own, which the second
+    codebook spells; the third says who speaks."""
+    random, rows, fields, alignments = np.random.default_rng(0), [], [], []
+    for i in range(n):
+        said = random.permutation(4)
+        codes = np.stack([random.integers(0, 8, 20), said.repeat(5), np.full(20, i % 6)])
+        rows.append(codes)
+        fields.append({"speaker": str(i % 6), "text": "said", "language": "en"})
+        step = 5 * 0.02
+        spans = [phones.TimedSpan("ABCD"[p], k * step, (k + 1) * step) for k, p in enumerate(said)]
+        alignments.append(phones.Alignment(spans, [phones.TimedSpan("said", 0.0, 4 * step)]))
+    bench = coded(rows, fields)
+    known = {id(r): each for r, each in zip(bench.recordings, alignments, strict=True)}
+    return replace(bench, alignments=known)
+
+
+def test_phones_are_cut_out_of_codes():
+    bench = uttered()
+    assert float(bench.codec.frame_rate) == 50
+    got = judged("phone", bench)
+    for head in ("x-vector", "linear"):
+        right = got[f"phone right, {head} head"]
+        assert right.value == 100
+        assert right.n == 8  # recordings of the two speakers held out, not their 32 phones
+        assert "4 classes, 64 to learn from" in right.note
+        assert max(value(got, f"weight of codebook {k}, {head} head") for k in (1, 3)) < value(
+            got, f"weight of codebook 2, {head} head"
+        )
+
+
+def test_an_alignment_is_made_once_for_all_codecs(monkeypatch: pytest.MonkeyPatch):
+    bench, calls = uttered(8), []
+    known = list(bench.alignments.values())
+
+    def counted(audio: Audio, text: str) -> phones.Alignment:
+        calls.append(text)
+        return known[(len(calls) - 1) % 8]
+
+    monkeypatch.setattr("audiotok.evaluation.tasks.base.align", counted)
+    monkeypatch.setattr(Bench, "original", lambda bench, recording: None)
+    bench = replace(bench, alignments={})
+    judged("phone", bench, steps=1)
+    found(Information(), replace(bench, seed=1))
+    assert calls == ["said"] * 8
+
+
+def test_the_nearest_recording_has_the_label_that_codes_tell():
+    bench = uttered()
+    right = found(Nearest(), bench)["speaker of the nearest recording"]
+    assert (right.value, right.n) == (100, 24)  # by the third codebook
+    assert "6 of them; chance 13.0 %" in right.note
+    spelt = replace(bench, encode=lambda r: bench.encode(r).first(2))  # which say the phones
+    by_phones = found(Nearest(), replace(spelt, codebooks=2))[right.name].value
+    assert by_phones is not None
+    assert by_phones < 60
+    with pytest.raises(ValueError, match="the manifest's 'mood' must name two or more"):
+        Nearest("mood").run(bench)
+
+
 def test_asr_reads_codes_that_spell():
     got = judged("asr", texts(tied=True))
     assert value(got, "word error rate") < 10
@@ -278,7 +339,9 @@ def test_options_of_dasb():
     assert Dasb("classify=emotion").kind == "emotion"
     assert Dasb("classify=emotion=paper").seeds == 3
     for wrong in ("classify", "classify=", "asr=large", "emotion"):
-        with pytest.raises(ValueError, match="dasb reads speaker, keyword, asr or classify=COLUMN"):
+        with pytest.raises(
+            ValueError, match="dasb reads speaker, keyword, phone, asr or classify="
+        ):
             Dasb(wrong)
     with pytest.raises(ValueError, match="nothing in a column 'mood'"):
         Dasb("classify=mood").run(coded([np.zeros((1, 20), int)]))

@@ -81,6 +81,16 @@ def test_codebooks_that_cannot_be_are_refused():
         CodeEmbedding((), 8)
 
 
+def test_an_entry_is_scored_as_the_vector_it_is():
+    embedding, codes = CodeEmbedding(SIZES, 8), codes_of(2, 9)
+    codes[0, 1] = -1
+    vectors, weights = embedding(codes)
+    each = embedding.table(codes.clamp(min=0) + embedding.offset)
+    expected = embedding.attention(each, codes >= 0)
+    assert torch.allclose(vectors, expected[0], atol=1e-6)
+    assert torch.allclose(weights, expected[1], atol=1e-6)
+
+
 def test_layers_of_vectors_are_combined_alone():
     vectors = torch.randn(2, 3, 5, 8)
     combined, weights = LayerAttention(8)(vectors)

@@ -307,11 +307,12 @@ def sample(
         raise InputError(f"{folder}: names code as its codec, {tokens.codec!r}; give --codec")
     model = load_once(codec or tokens.codec, device)
     drawn = random.Random(seed).sample(range(len(tokens)), min(count, len(tokens)))
-    out.mkdir(parents=True, exist_ok=True)
     for i in sorted(drawn):
         entry = tokens[i]
         path = out / f"{i:06d}.wav"
-        model.decode(entry.tokens).save(path)
+        audio = model.decode(entry.tokens)  # which a tokenizer without a decoder refuses
+        out.mkdir(parents=True, exist_ok=True)
+        audio.save(path)
         show.line("  ".join([str(path), entry.id, str(entry.row.get("text", ""))]).rstrip())
 
 

@@ -17,6 +17,7 @@ from audiotok._platform import jsonfile
 from audiotok._platform.atomic import atomic_file
 from audiotok._platform.optional import MissingModelError
 from audiotok._platform.registry import find
+from audiotok.data.alignment import Alignment
 from audiotok.data.recording import Recording, stamp_of
 from audiotok.evaluation.bench.recipe import BenchRecipe
 from audiotok.evaluation.bench.subjects import CodecSystem, System
@@ -49,13 +50,16 @@ def run_tasks(
     """
     all_findings: list[Finding] = []
     coded = [system for system in systems if isinstance(system, CodecSystem)]
+    alignments: dict[int, Alignment] = {}
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for spec in recipe.tasks:
             for system in coded:
                 path = out / "tasks" / f"{_key(recipe, spec, system, recordings)}.json"
                 findings = _read(path)
                 if findings is None:
-                    findings = _run_task(recipe, spec, system, recordings, out, progress)
+                    findings = _run_task(
+                        recipe, spec, system, recordings, out, progress, alignments
+                    )
                     _write(path, findings)
                 all_findings += [dataclasses.replace(f, subject=system.spec.name) for f in findings]
     return all_findings
@@ -68,6 +72,7 @@ def _run_task(
     recordings: Mapping[str, Recording],
     out: Path,
     progress: Progress,
+    alignments: dict[int, Alignment],
 ) -> list[Finding]:
     """Return the findings of one task on one codec."""
     name, _, option = spec.partition(":")
@@ -90,6 +95,7 @@ def _run_task(
         recipe.models,
         recipe.seed,
         track,
+        alignments,
     )
     try:
         return [_checked(finding) for finding in task.run(bench)]

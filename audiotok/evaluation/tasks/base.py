@@ -13,6 +13,7 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.registry import name_of
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
+from audiotok.data.alignment import Alignment, align
 from audiotok.data.augment import add_noise
 from audiotok.data.recording import Recording
 from audiotok.evaluation.probes.statistics import bootstrap
@@ -34,6 +35,7 @@ class Bench:
         models: model to use for each part: "recognizer", "embedder" ... (see `metrics.base`).
         seed: random seed for drawing and training.
         progress: wraps a sequence to show the progress of a task; call it on every long loop.
+        alignments: what `align` found, by the recording's `id`; benches of several codecs share it.
     """
 
     codec: Codec
@@ -43,6 +45,7 @@ class Bench:
     models: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     progress: Callable[[Sequence[object], str], Sequence[object]] = lambda items, _: items
+    alignments: dict[int, Alignment] = field(default_factory=dict)
 
     def over(self, items: Sequence[T], what: str) -> Iterable[T]:
         """Return the items, wrapped to show progress under the label `what`."""
@@ -63,6 +66,18 @@ class Bench:
         """Return a recording at its own rate, cut to the length that was encoded."""
         tokens = self.encode(recording)
         return recording.load()[: tokens.original_samples]
+
+    def align(self, recording: Recording) -> Alignment:
+        """Return the words and phones of a recording, aligned once for all tasks and codecs.
+
+        Raises:
+            ValueError: as `data.alignment.align` does.
+            ImportError: pocketsphinx is not installed.
+        """
+        if id(recording) not in self.alignments:
+            found = align(self.original(recording), recording.text)
+            self.alignments[id(recording)] = found
+        return self.alignments[id(recording)]
 
     def audio(self, recording: Recording) -> Audio:
         """Return a recording `[c t]` in the codec's format: at its rate, mono if the codec is."""

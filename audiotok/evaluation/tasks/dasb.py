@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
-from audiotok.data.alignment import PROTOCOL, align
+from audiotok.data.alignment import PROTOCOL
 from audiotok.evaluation.probes.readout import (
     Budget,
     Classifier,
@@ -37,11 +37,12 @@ RATES = ((0.0, 1.5, "low"), (2.9, 6.0, "medium"), (24.0, 24.5, "high"))  # kbps,
 
 @dataclass(frozen=True)
 class _Example:
-    """Codes `[k f]` with their label and their speaker."""
+    """Codes `[k f]` of a recording, or of a stretch of it, with a label."""
 
     codes: np.ndarray
     label: str
     speaker: str
+    recording: int  # its number: an interval is over recordings
 
 
 class Dasb(Task):
@@ -50,9 +51,9 @@ class Dasb(Task):
     Args:
         option: label to read. `speaker` (the default); `keyword`: the column of that name, or else
             the most frequent words, cut out of the codes of English recordings by forced alignment;
-            `classify=COLUMN`: any column of the manifest, such as `emotion` or `language`; `asr`:
-            characters by CTC. Then optionally the size, `=small` (the default) or `=paper`, as in
-            `asr=paper`.
+            `phone`: phones, cut out in the same way (which DASB does not); `classify=COLUMN`: any
+            column of the manifest, such as `emotion` or `language`; `asr`: characters by CTC. Then
+            optionally the size, `=small` (the default) or `=paper`, as in `asr=paper`.
     """
 
     WORDS = 10  # keywords
@@ -61,6 +62,10 @@ class Dasb(Task):
         "small": (Budget(128, 128, 300, 16, 1e-3), Budget(128, 256, 200, 8, 2e-3), 1),
         "paper": (Budget(1024, 512, 20000, 4, 2e-4), Budget(1024, 1024, 140000, 4, 2e-4), 3),
     }
+    PHONES: ClassVar[dict[str, Budget]] = {  # a phone is a few frames long
+        "small": Budget(128, 128, 400, 64, 2e-3),
+        "paper": Budget(1024, 512, 20000, 64, 2e-4),
+    }
 
     def __init__(self, option: str = "") -> None:
         words = (option or "speaker").split("=")
@@ -68,15 +73,17 @@ class Dasb(Task):
         self.kind = words[0] if len(words) == 1 else ""
         if len(words) == 2 and words[0] == "classify" and words[1]:
             self.kind = words[1]
-        elif self.kind not in ("speaker", "keyword", "asr"):
-            kinds = "speaker, keyword, asr or classify=COLUMN"
+        elif self.kind not in ("speaker", "keyword", "phone", "asr"):
+            kinds = "speaker, keyword, phone, asr or classify=COLUMN"
             raise InputError(f"dasb reads {kinds}, then perhaps =small or =paper; not {option!r}")
         of_class, of_text, self.seeds = self.BUDGETS[size]
-        self.budget = of_text if self.kind == "asr" else of_class
+        budgets = {"asr": of_text, "phone": self.PHONES[size]}
+        self.budget = budgets.get(self.kind, of_class)
         head = "2 BiLSTMs and CTC" if self.kind == "asr" else f"heads {' and '.join(HEADS)}"
         test_set = "recordings of the same speakers" if self.kind == "speaker" else "other speakers"
-        cut = f"; words cut out of codes by {PROTOCOL}, unless there is a column `keyword`"
-        cut = cut if self.kind == "keyword" else ""
+        unless = ", unless there is a column `keyword`" if self.kind == "keyword" else ""
+        cut = f"; {self.kind}s cut out of codes by {PROTOCOL}{unless}"
+        cut = cut if self.kind in ("keyword", "phone") else ""
         seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
         self.protocol = (
             f"DASB-inspired ({self.kind}, {size}): embeddings with an offset by codebook, softmax "
@@ -133,17 +140,20 @@ class Dasb(Task):
                     right[n] += int(scores.argmax()) == int(targets[i])
                     weights += codebook_weights.cpu() / self.seeds / len(test)
             name = f"{self.kind} right, {head} head"
-            totals = (right / self.seeds).tolist()
+            _, of = np.unique([examples[i].recording for i in test], return_inverse=True)
+            totals, counts = np.bincount(of, right / self.seeds), np.bincount(of)
             fields = {"unit": "%", "better": "higher", "scale": 100, "note": note}
-            findings.append(self.mean(name, totals, [1.0] * len(test), **fields))
+            findings.append(self.mean(name, totals.tolist(), counts.tolist(), **fields))
             findings += self._weights(weights, f", {head} head")
         return findings
 
     def _examples(self, bench: Bench) -> list[_Example]:
-        """Return codes and labels of the recordings, or of keywords cut out of them."""
+        """Return codes and labels of the recordings, or of words or phones cut out of them."""
         column = self.kind
-        if column == "keyword" and not any(r.column("keyword") for r in bench.recordings):
-            return self._words(bench)
+        if column == "phone" or (
+            column == "keyword" and not any(r.column("keyword") for r in bench.recordings)
+        ):
+            return self._cut_out(bench)
         labels = [recording.column(column) for recording in bench.recordings]
         if not any(labels):
             raise InputError(
@@ -153,27 +163,32 @@ class Dasb(Task):
         all_codes = bench.codes()
         rows = zip(all_codes, labels, bench.recordings, strict=True)
         return [
-            _Example(codes, label, recording.speaker)
-            for codes, label, recording in rows
+            _Example(codes, label, recording.speaker, number)
+            for number, (codes, label, recording) in enumerate(rows)
             if label and codes.shape[1]
         ]
 
-    def _words(self, bench: Bench) -> list[_Example]:
-        """Return the most frequent words, cut out of the codes of whole recordings."""
+    def _cut_out(self, bench: Bench) -> list[_Example]:
+        """Return the phones, or the most frequent words, cut out of the codes of recordings."""
         rate, examples = float(bench.codec.frame_rate), []
-        for recording in bench.over(bench.recordings, "align words"):
+        numbered = list(enumerate(bench.recordings))
+        for number, recording in bench.over(numbered, f"align {self.kind}s"):
             if not (recording.language or "en").startswith("en"):
                 continue
             try:
-                words = align(bench.original(recording), recording.text).words
+                aligned = bench.align(recording)
             except ValueError:  # no text, or a word that the dictionary lacks
                 continue
             codes = bench.encode(recording).codes
-            for word in words:
-                piece = codes[:, int(word.start * rate) : int(np.ceil(word.end * rate))]
-                if len(word.label) >= LETTERS and piece.shape[1]:
-                    examples.append(_Example(piece, word.label, recording.speaker))
-        common = [w for w, _ in Counter(e.label for e in examples).most_common(self.WORDS)]
+            for span in aligned.phones if self.kind == "phone" else aligned.words:
+                first, last = (round(at * rate, 6) for at in (span.start, span.end))
+                piece = codes[:, int(first) : int(np.ceil(last))]
+                if piece.shape[1]:
+                    examples.append(_Example(piece, span.label, recording.speaker, number))
+        if self.kind == "phone":
+            return examples
+        words = Counter(e.label for e in examples if len(e.label) >= LETTERS)
+        common = {word for word, _ in words.most_common(self.WORDS)}
         return [example for example in examples if example.label in common]
 
     def _split(self, examples: Sequence[_Example], seed: int) -> tuple[list[int], list[int]]:

@@ -12,7 +12,7 @@ import torch
 
 from audiotok._platform.errors import InputError
 from audiotok.audio.delimited import read_rows
-from audiotok.data.alignment import PROTOCOL, TimedSpan, align
+from audiotok.data.alignment import PROTOCOL, TimedSpan
 from audiotok.data.recording import Recording
 from audiotok.evaluation.probes.probe import ProbeResult, probe
 from audiotok.evaluation.results import Finding
@@ -81,7 +81,7 @@ class Information(Task):
             try:
                 if not (recording.language or "en").startswith("en"):
                     raise InputError("not English")
-                spans.append(align(bench.original(recording), recording.text).phones)
+                spans.append(bench.align(recording).phones)
             except ValueError as error:
                 reasons[str(error).partition(":")[0]] += 1
                 spans.append([])

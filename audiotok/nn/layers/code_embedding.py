@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
 
@@ -47,14 +48,17 @@ class LayerAttention(nn.Module):
             given: which of them there are; all if None. Weights of the others are 0, and those of a
                 frame sum to 1 unless it has none.
         """
-        scores = self.score(vectors)
+        weights = self.weights(self.score(vectors)[..., 0], given)
+        return (weights[..., None] * vectors).sum(1), weights
+
+    def weights(
+        self, scores: Float[Tensor, "b k f"], given: Bool[Tensor, "b k f"] | None = None
+    ) -> Weights:
+        """Return the weight of each layer by its score; see `forward`."""
         if given is None:
-            weights = scores.softmax(1)
-        else:
-            absent = ~given[..., None]
-            least = torch.finfo(scores.dtype).min
-            weights = scores.masked_fill(absent, least).softmax(1).masked_fill(absent, 0)
-        return (weights * vectors).sum(1), weights[..., 0]
+            return scores.softmax(1)
+        least = torch.finfo(scores.dtype).min
+        return scores.masked_fill(~given, least).softmax(1).masked_fill(~given, 0)
 
 
 class CodeEmbedding(nn.Module):
@@ -86,5 +90,10 @@ class CodeEmbedding(nn.Module):
 
         Weights of a frame sum to 1, unless all its codes are -1: its vector is then 0.
         """
-        given = codes >= 0
-        return self.attention(self.table(codes.clamp(min=0) + self.offset), given)
+        ids = codes.clamp(min=0) + self.offset
+        # An entry has one score wherever it stands, and there are fewer entries than codes.
+        scores = self.attention.score(self.table.weight)[ids, 0]
+        weights = self.attention.weights(scores, codes >= 0)
+        bags, shares = (x.transpose(1, 2).flatten(0, 1) for x in (ids, weights))
+        vectors = F.embedding_bag(bags, self.table.weight, mode="sum", per_sample_weights=shares)
+        return vectors.view(len(codes), codes.shape[2], -1), weights
