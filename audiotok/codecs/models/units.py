@@ -48,7 +48,7 @@ class Config:
     adapter: int = 256  # width of an adapter
     blocks: int = 2  # ConvNeXt blocks in it
     pools: Sequence[int] = (1, 2, 4)  # values of `pool` that there are adapters for
-    levels: Sequence[Sequence[int]] = ((8, 5, 5, 5), (8, 8, 5, 5), (8, 8, 8, 8))  # grid of each
+    levels: Sequence[Sequence[int]] = ((3,) * 6, (3,) * 7, (3,) * 8)  # grid of each
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pools", tuple(self.pools))
@@ -182,7 +182,7 @@ class Units(Codec):
         )
         self.decoder = Absent("decoder", self.frame_size)
         self.semantic = nn.ModuleDict(
-            {str(pool): Reader(config.adapter, max(1, pool)) for pool in config.pools}
+            {str(pool): Reader(config.adapter, max(1, pool // 2)) for pool in config.pools}
         )
 
     @property
