@@ -67,14 +67,16 @@ class Trunk(Whisper):
             width=config.width, layers=config.layers, heads=config.heads, bands=config.bands
         )
         self.norm = nn.Identity()
+        # Computed, so that a file need not hold them.
+        self.register_buffer("positions", self.positions, persistent=False)
 
-    def clip(self, wave: Wave) -> Features:
+    def clip(self, wave: Wave) -> Output:
         """Return the features `[1 d f]` of a recording `[1 1 t]` of any length, 50 a second."""
         samples = wave[0]
         loudness = samples.double().square().mean().sqrt().item()
         if loudness > SILENCE:
             samples = samples * (LEVEL / loudness)
-        return self.piecewise(samples, self.layers).T[None]
+        return self.chosen(samples, [self.layers])[0].transpose(1, 2)
 
 
 class Trunked(WholeClip):

@@ -180,26 +180,12 @@ class SpeechTeacher(Teacher):
     def chosen(self, wave: Batch, layers: Sequence[Choice]) -> Float[Tensor, "s b f d"]:
         """See `Teacher.chosen`; it passes gradients on, and computes no later layer.
 
-        A recording longer than `window` is processed in pieces of that length; see `piecewise`.
-        """
-        self.check_layer(layer)
-        wave = audio.mono().resample(self.sample_rate).samples
-        if not wave.shape[1]:
-            raise InputError(f"teacher {self.name!r} was given no samples")
-        return self.piecewise(wave.to(next(self.parameters()).device), layer)
-
-    def piecewise(self, wave: Batch, layer: Choice) -> FeatureFrames:
-        """Return the features `[f d]` of samples `[1 t]` at `sample_rate`, t at least 1.
-
-        A frame is taken from the piece that holds it further from its edge:
+        A recording longer than `window` is processed in pieces of that length. A frame is taken
+        from the piece that holds it further from its edge:
 
             |----------- piece 1 ---|...|
                                 |...|----------- piece 2 ---|...|
                                                         |...|--- piece 3 ---|
-
-        Args:
-            wave: the samples, on the device of the weights.
-            layer: as for `features`.
         """
         samples = wave.shape[1]
         hop = int(self.sample_rate / self.frame_rate)
