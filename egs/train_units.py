@@ -42,7 +42,7 @@ from audiotok.nn.quantizers.fsq import Fsq
 RATE, CLIP, PAIRS = 16000, 600, 10  # Hz; frames of 20 ms and recordings in a batch, at most
 FASTEST, WARM_UP = 1e-3, 200  # learning rate; steps until it
 SPREAD = 0.75  # standard deviation of the latents in steps of the grid, at least
-WEIGHTS = {"ctc": 1.0, "features": 1.0, "noise": 1.0, "grid": 0.25, "spread": 4.0, "apart": 2.0}
+WEIGHTS = {"ctc": 1.0, "features": 1.0, "noise": 3.0, "grid": 0.5, "spread": 4.0, "apart": 2.0}
 
 
 # -- features -------------------------------------------------------------------------------------
@@ -69,7 +69,8 @@ def noisy(wave: Tensor, seed: int) -> Tensor:
     """Return a recording `[1 t]` with noise from white to brown, and at times a narrower band."""
     draw = np.random.default_rng(seed)
     snr, colour = float(draw.uniform(8, 30)), float(draw.uniform(0, 2))
-    wave = add_noise(wave, coloured(wave.shape[1], colour, draw, rate=RATE), snr)
+    noise = coloured(wave.shape[1], colour, draw, rate=RATE)[None]
+    wave = add_noise(wave, noise, snr)
     if draw.random() < 0.3:
         wave = low_pass(wave, float(3400 * 2 ** draw.uniform(0, 1.2)), rate=RATE)
     return wave
@@ -226,7 +227,7 @@ def train(work: Path, steps: int) -> None:
         training.load_state_dict(state["training"], strict=False)
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
-    samples = [Sample(work, line) for line in (work / "meta.tsv").open()]
+    samples = [Sample(work, line) for line in (work / "meta.tsv").read_text().splitlines()]
     samples, draw = [s for s in samples if s.split == "train"], random.Random(step)
     seen, start = defaultdict[str, list[float]](list), time.monotonic()
     while step < steps:
