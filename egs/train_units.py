@@ -42,7 +42,7 @@ from audiotok.nn.quantizers.fsq import Fsq
 RATE, CLIP, PAIRS = 16000, 600, 10  # Hz; frames of 20 ms and recordings in a batch, at most
 FASTEST, WARM_UP = 1e-3, 200  # learning rate; steps until it
 SPREAD = 0.75  # standard deviation of the latents in steps of the grid, at least
-WEIGHTS = {"ctc": 1.0, "features": 1.0, "noise": 3.0, "grid": 0.5, "spread": 4.0, "apart": 2.0}
+WEIGHTS = {"ctc": 1.0, "features": 0.3, "noise": 4.0, "grid": 0.5, "spread": 1.0, "apart": 0.3}
 
 
 # -- features -------------------------------------------------------------------------------------
@@ -66,12 +66,16 @@ def trunk_weights(whisper: Whisper, units: Units) -> dict[str, Tensor]:
 
 
 def noisy(wave: Tensor, seed: int) -> Tensor:
-    """Return a recording `[1 t]` with noise from white to brown, and at times a narrower band."""
+    """Return a recording `[1 t]` with noise, every other time white, and at times a narrower band.
+
+    White noise is added where speech has least power, and changes most of the features.
+    """
     draw = np.random.default_rng(seed)
-    snr, colour = float(draw.uniform(8, 30)), float(draw.uniform(0, 2))
+    colour = float(draw.uniform(0, 2)) if seed % 2 else 0.0
+    snr = float(draw.uniform(8, 30)) if seed % 2 else float(draw.uniform(12, 28))
     noise = coloured(wave.shape[1], colour, draw, rate=RATE)[None]
     wave = add_noise(wave, noise, snr)
-    if draw.random() < 0.3:
+    if seed % 2 and draw.random() < 0.3:
         wave = low_pass(wave, float(3400 * 2 ** draw.uniform(0, 1.2)), rate=RATE)
     return wave
 

@@ -1,4 +1,4 @@
-"""Units of what is said: the shipped weights, their rates, and what leaves the codes as they are."""
+"""Units of what is said: shipped weights, their rates, and what leaves the codes as they are."""
 
 from __future__ import annotations
 

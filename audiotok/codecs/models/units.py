@@ -14,7 +14,7 @@ Sources: Radford et al. 2022, arXiv:2212.04356 (Whisper); Du et al. 2024, arXiv:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Latent, Output, Wave
 from audiotok.codecs.models.base import Codec
+from audiotok.data.features.base import States
 from audiotok.data.features.whisper import Whisper
 from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, WholeClip
@@ -32,6 +33,7 @@ from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.quantizers.fsq import Fsq
 
 LEVEL = 0.05  # root mean square to which every recording is brought
+FLOOR = -3.6  # log10 of mel power; lower is not heard: above that of noise 20 dB below LEVEL
 SILENCE = 1e-5  # root mean square below which a recording is left as it is
 CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # of the reader; 0 is CTC's blank
 
@@ -69,6 +71,14 @@ class Trunk(Whisper):
         self.norm = nn.Identity()
         # Computed, so that a file need not hold them.
         self.register_buffer("positions", self.positions, persistent=False)
+
+    def states_of(self, mel: Features) -> Iterator[States]:
+        """See `Whisper.states_of`; what lies below the floor is as if it lay there.
+
+        Whisper's own floor lies 80 dB below the loudest bin, so that noise far below the speech
+        fills the pauses, and most features change.
+        """
+        return super().states_of(mel.clamp(min=(FLOOR + 4) / 4))
 
     def clip(self, wave: Wave) -> Output:
         """Return the features `[1 d f]` of a recording `[1 1 t]` of any length, 50 a second."""
