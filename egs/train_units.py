@@ -42,7 +42,7 @@ from audiotok.nn.quantizers.fsq import Fsq
 RATE, CLIP, PAIRS = 16000, 600, 10  # Hz; frames of 20 ms and recordings in a batch, at most
 FASTEST, WARM_UP = 1e-3, 200  # learning rate; steps until it
 SPREAD = 0.75  # standard deviation of the latents in steps of the grid, at least
-WEIGHTS = {"ctc": 1.0, "features": 0.3, "noise": 4.0, "grid": 0.5, "spread": 1.0, "apart": 0.3}
+WEIGHTS = {"ctc": 1.0, "features": 0.5, "noise": 2.5, "grid": 0.5, "spread": 2.0, "apart": 0.5}
 
 
 # -- features -------------------------------------------------------------------------------------
