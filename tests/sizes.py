@@ -21,6 +21,7 @@ from audiotok.codecs.models import (
     s3,
     snac,
     speechtokenizer,
+    units,
     vocos,
     wavtokenizer,
 )
@@ -108,6 +109,8 @@ TOKENIZERS = [  # without a decoder
     ),
     ("s3", s3.Config(bands=80, width=16, heads=2, layers=1, size=64)),
     ("s3", s3.Config(stride=2, width=16, heads=2, layers=2, memory=7, rounded=4)),
+    ("units", units.Config(width=16, heads=2, layers=1, adapter=16, blocks=1)),
+    ("units", units.Config(pool=1, width=16, heads=2, layers=1, adapter=16, bands=20)),
     ("kmeans", kmeans.KmeansConfig(layers=(2,), size=40, network=LISTENER)),
     (
         "kmeans",
@@ -161,6 +164,6 @@ def made(name: str, config: Any) -> Codec:
     codec = find("codecs", name)(config)
     if name == "kmeans":
         centre(codec)
-    elif name not in ("speech", "dmel"):
+    elif name not in ("speech", "dmel", "units"):
         spread(codec)
     return ready(codec)

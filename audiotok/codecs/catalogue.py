@@ -33,7 +33,7 @@ def facts(name: str) -> dict[str, Any] | None:
     if known is None:
         return None
     source = known["source"]
-    path = local_weights(name, PublishedWeights(**source) if source else None)
+    path = local_weights(_file(known), PublishedWeights(**source) if source else None)
     weights = "its own" if known.get("own") else str(path) if path else None
     unread = {"fingerprint": None, "decoder_fingerprint": None, "card": None}
     return {**known["facts"], "weights": weights, **unread}
@@ -72,8 +72,13 @@ class ShippedCodec(Tokenizer):
 def shipped_codec(name: str) -> ShippedCodec | None:
     """Return the codec of a name if its weights ship with audiotok, else None."""
     known = stored("codecs").get(name)
-    there = known and known["shipped"] and (WEIGHTS / f"{name}.safetensors").is_file()
+    there = known and known["shipped"] and (WEIGHTS / f"{_file(known)}.safetensors").is_file()
     return ShippedCodec(known) if known and there else None
+
+
+def _file(known: dict[str, Any]) -> str:
+    """Return the name of the file of weights, which presets of one codec may share."""
+    return known.get("shared") or known["facts"]["name"]
 
 
 def local_weights(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 from audiotok._platform import jsonfile
 from audiotok._platform.registry import find, find_preset, has_preset, parts
@@ -31,6 +32,8 @@ from audiotok.nn.pretrained.state_dicts import StateDictError, Weights
 log = logging.getLogger("audiotok")
 
 FORMAT = "audiotok 1"
+SCALE = ":scale"  # end of the name of the scales of rows
+LARGE = 1 << 16  # values in a matrix from which on 8 bits are worth it
 
 
 def save(
@@ -49,7 +52,8 @@ def save(
             codec was loaded from, or in their place.
         dtype: type of the weights in the file. Half precision is for weights of one's own, saved
             before they are used; published weights need float32 to give the codes that they are
-            known for.
+            known for. With `torch.int8` large matrices are integers with a scale for each row,
+            and all else is of half precision.
 
     Raises:
         CheckpointError: a weight is NaN or infinite, or becomes so in `dtype`, or the codec is
@@ -67,10 +71,9 @@ def save(
         "card": json.dumps({**codec.card, **(card or {})}),
         "former_fingerprints": json.dumps(codec.former_fingerprints),
     }
-    state = {
-        key: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
-        for key, value in codec.own_state().items()
-    }
+    state: Weights = {}
+    for key, value in codec.own_state().items():
+        state |= _stored(key, value.cpu().contiguous(), dtype)
     bad = not_finite(state)
     if bad:
         raise CheckpointError(f"{path}: not written: {bad[0]!r} holds {bad[1]} in {dtype}")
@@ -81,6 +84,50 @@ def save(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _stored(key: str, value: Tensor, dtype: torch.dtype) -> Weights:
+    """Return a tensor as it is stored, by the names in the file."""
+    if not value.is_floating_point():
+        return {key: value}
+    if dtype != torch.int8:
+        return {key: value.to(dtype)}
+    if value.ndim < 2 or value.numel() < LARGE:
+        return {key: value.half()}
+    integers, scale = rows_in_8_bits(value)
+    return {key: integers, f"{key}{SCALE}": scale}
+
+
+def rows_in_8_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a matrix as integers from -127 to 127, and the scale of each row in half precision.
+
+    The product of the two gives the same integers and scales again.
+
+    Args:
+        weight: `[rows ...]`.
+    """
+    rows = weight.flatten(1)
+    scale = (rows.abs().amax(1) / 127).half().clamp(min=2**-14)  # not subnormal
+    integers = (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return integers.view(weight.shape), scale
+
+
+def from_8_bits(integers: Tensor, scale: Tensor) -> Tensor:
+    """Return the matrix of `rows_in_8_bits` as float32."""
+    return (integers.flatten(1) * scale.float()[:, None]).view(integers.shape)
+
+
+def _read_state(path: Path) -> Weights:
+    """Return the weights in a file of `save` as float32."""
+    with safe_open(path, "pt") as file:
+        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return {
+        key: from_8_bits(value, stored[f"{key}{SCALE}"])
+        if f"{key}{SCALE}" in stored
+        else value.float()
+        for key, value in stored.items()
+        if not key.endswith(SCALE)
+    }
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
@@ -134,7 +181,8 @@ def is_ours(path: Path) -> bool:
 def weights_of(name: str) -> Path | None:
     """Return the path of the local weights of codec `name`, shipped or in the cache, or None."""
     kind = find_preset("codecs", name)[0]
-    return local_weights(name, kind.sources.get(name), kind.weights_folder)
+    file = kind.shared_weights or name
+    return local_weights(file, kind.sources.get(name), kind.weights_folder)
 
 
 def is_path(name_or_path: str | Path) -> bool:
@@ -263,7 +311,10 @@ def _load_own(path: Path, name: str | None) -> Codec:
     metadata = read_card(path)
     try:
         kind = find(metadata["family"], metadata["codec"])
-        codec = kind(kind.config_type(**metadata["config"]))
+        config = kind.config_type(**metadata["config"])
+        if kind.shared_weights and name in kind.presets:
+            config, metadata["name"] = kind.presets[name], name
+        codec = kind(config)
     except TeacherError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
@@ -272,9 +323,7 @@ def _load_own(path: Path, name: str | None) -> Codec:
     codec.name = _checked_name(path, metadata["name"], name, [metadata["name"], *equal])
     codec.former_fingerprints = tuple(metadata["former_fingerprints"])
     codec.card = metadata["card"]
-    with safe_open(path, "pt") as file:
-        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    return _with_weights(codec, state, {}, path)
+    return _with_weights(codec, _read_state(path), {}, path)
 
 
 def _load_external(path: Path, name: str | None) -> Codec:

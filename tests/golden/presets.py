@@ -14,7 +14,7 @@ from typing import Any
 
 from audiotok._platform.registry import find, shipped
 from audiotok.codecs.catalogue import WEIGHTS
-from audiotok.codecs.checkpoint import describe, load
+from audiotok.codecs.checkpoint import describe, load, weights_of
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "audiotok" / "codecs" / "models" / "presets.json"
@@ -34,14 +34,15 @@ def _row(part: str, name: str) -> dict[str, Any]:
     facts = {key: v for key, v in describe(name, read=False).items() if key not in OF_A_MACHINE}
     source = find("codecs", part).sources.get(name)
     published = asdict(source) if source else None
-    own = find("codecs", part).own_weights
+    own, shared = find("codecs", part).own_weights, find("codecs", part).shared_weights
     row = {"part": part, "facts": facts, "source": published, "shipped": _shipped(name)}
-    return row | {"own": True} if own else row
+    return row | ({"own": True} if own else {}) | ({"shared": shared} if shared else {})
 
 
 def _shipped(name: str) -> dict[str, Any] | None:
     """Return what the weights that ship add to the facts; None where none do."""
-    if not (WEIGHTS / f"{name}.safetensors").is_file():
+    path = weights_of(name)
+    if path is None or path.parent != WEIGHTS:
         return None
     codec = load(name)
     members = "fingerprint decoder_fingerprint former_fingerprints semantic_codebooks".split()  # noqa: SIM905

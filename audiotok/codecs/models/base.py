@@ -55,6 +55,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         state_dict_adapters: how other programs name these weights.
         card: facts about the training, from the checkpoint that it was loaded from.
         own_weights: whether a new instance has its weights already, so that none are looked for.
+        shared_weights: name of the weights that all presets have in common; "" if each has its own.
         weights_folder: folder of the weights NAME.safetensors that ship with the class; None where
             there are none, or with audiotok's own.
     """
@@ -68,6 +69,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = ()
     card: Mapping[str, Any] = MappingProxyType({})
     own_weights: ClassVar[bool] = False
+    shared_weights: ClassVar[str] = ""
     weights_folder: ClassVar[Path | None] = None
 
     # -- audio to tokens and back -------------------------------------------------------------
