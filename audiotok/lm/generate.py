@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from audiotok._platform.errors import InputError
+from audiotok.audio.audio import Audio
+from audiotok.codecs.models.base import Codec
 from audiotok.lm.data import Segment, Transcript, nar_batch, sequence
 from audiotok.lm.layout import DecodeStream, EncodeStream, Grammar, Layout
 from audiotok.lm.layout.base import END, NONE, PAD
@@ -17,8 +20,9 @@ from audiotok.lm.model import Cache, Transformer
 from audiotok.lm.patterns.base import Rows
 from audiotok.lm.phonetic import Reader, TimedPhones
 from audiotok.runtime.stream import Stream
+from audiotok.tokens.tokens import Tokens
 
-__all__ = ["Sampling", "generate", "predict_codebooks", "spoken"]
+__all__ = ["Sampling", "codes_of_prompt", "generate", "predict_codebooks", "spoken"]
 
 
 @dataclass(frozen=True)
@@ -245,3 +249,23 @@ def spoken(columns: Iterable[np.ndarray], layout: Layout, stream: Stream) -> Ite
     if frames.shape[1]:
         yield stream.decode(torch.from_numpy(frames))
     yield stream.finish_decode()
+
+
+def codes_of_prompt(codec: Codec, path: Path, seconds: float) -> np.ndarray:
+    """Return the codes `[k f]` of the start of a prompt, of at least one frame.
+
+    Args:
+        codec: codec of the model's codes.
+        path: an audio file, or tokens of the codec.
+        seconds: length of the prompt.
+
+    Raises:
+        WrongTokensError: tokens of another codec.
+    """
+    if path.suffix == ".tok":
+        tokens = Tokens.load(path)
+        codec.check_tokens(tokens)
+    else:
+        audio = Audio.load(path)
+        tokens = codec.encode(audio[: round(seconds * audio.rate)])
+    return tokens.codes[:, : max(1, round(seconds * float(codec.frame_rate)))]

@@ -67,7 +67,7 @@ def test_noise_leaves_most_codes(units: Units, reading: Audio):
 
 def test_the_codes_say_the_words(units: Units, reading: Audio):
     said = units.read(units.encode(reading))
-    assert Cer().compare(SAID, said).value < 30, said
+    assert Cer().compare(SAID, said).value < 45, said
 
 
 def test_codes_of_one_rate_are_refused_at_another(reading: Audio):

@@ -12,7 +12,15 @@ import typer
 from audiotok._platform.atomic import atomic_file
 from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import CodecName, Device, Force, Json, Threads, limit_threads
+from audiotok.cli.commands.base import (
+    CodecName,
+    DecoderName,
+    Device,
+    Force,
+    Json,
+    Threads,
+    limit_threads,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -240,6 +248,10 @@ def generate(
         int, typer.Option(help="Number of likeliest ids to sample from; 0: all.")
     ] = 50,
     seed: Annotated[int, typer.Option(help="Random seed for sampling.")] = 0,
+    codec_name: Annotated[
+        str | None, typer.Option("--codec", help="Checkpoint of a codec that has no name.")
+    ] = None,
+    decoder: DecoderName = None,
     device: Device = "cpu",
     threads: Threads = None,
     force: Force = False,
@@ -247,7 +259,7 @@ def generate(
     """Generate audio with a model: from text, as the continuation of a prompt, or freely.
 
     Audio is written while ids are sampled, unless a second model adds codebooks
-    at the end.
+    at the end, or a decoder apart makes the sound.
 
     \b
     Examples:
@@ -255,16 +267,19 @@ def generate(
       audiotok lm generate runs/tts/best.safetensors --text "Good morning." -o out.wav
     """
     from audiotok.audio.writer import Sink
+    from audiotok.codecs.load import load_decoder
     from audiotok.lm.file import codec_of, load_model
-    from audiotok.lm.generate import Sampling, predict_codebooks, spoken
+    from audiotok.lm.generate import Sampling, codes_of_prompt, predict_codebooks, spoken
     from audiotok.lm.generate import generate as work
     from audiotok.lm.phonetic import Reader
     from audiotok.runtime.stream import Stream
 
     limit_threads(threads)
     speaker, layout = load_model(model, device=device)
-    codec = codec_of(layout)
-    prompt_codes = _prompt(codec, prompt, prompt_seconds) if prompt else None
+    codec = codec_of(layout, codec_name or "")
+    voice = load_decoder(decoder, source=codec.name, device=device) if decoder else codec
+    voice.check_decodes()
+    prompt_codes = codes_of_prompt(codec, prompt, prompt_seconds) if prompt else None
     script, reader = f"{prompt_text} {text}".strip(), None
     if speaker.config.phones:
         before = None
@@ -282,37 +297,24 @@ def generate(
         shortest=max(1, round(shortest * float(codec.frame_rate))),
         sampling=Sampling(temperature=temperature, top_k=top_k, seed=seed),
     )
-    with Sink(out, codec.sample_rate, codec.channels, force=force) as sink:
-        if rest is None:
+    with Sink(out, voice.sample_rate, voice.channels, force=force) as sink:
+        if rest is None and decoder is None:
             stream = Stream(codec, codebooks=len(layout.sizes))
             for samples in spoken(columns, layout, stream):
                 sink.write(samples)
         else:
             import numpy as np
 
-            second, rows = load_model(rest, device=device)
-            codes = layout.decode(np.concatenate(list(columns), -1))
-            full = None if prompt_codes is None else prompt_codes[: len(rows.sizes)]
-            known = reader.timed() if reader and second.config.phones else None
-            codes = predict_codebooks(
-                second, rows, codes, text=script if second.text else known, prompt=full
-            )
-            sink.write(codec.decode(rows.tokens(codes)).samples)
+            rows, codes = layout, layout.decode(np.concatenate(list(columns), -1))
+            if rest is not None:
+                second, rows = load_model(rest, device=device)
+                full = None if prompt_codes is None else prompt_codes[: len(rows.sizes)]
+                known = reader.timed() if reader and second.config.phones else None
+                codes = predict_codebooks(
+                    second, rows, codes, text=script if second.text else known, prompt=full
+                )
+            sink.write(voice.decode(rows.tokens(codes)).samples)
     show.line(str(out))
-
-
-def _prompt(codec: Codec, path: Path, seconds: float) -> np.ndarray:
-    """Return the codes `[k f]` of so many seconds of a prompt."""
-    from audiotok.audio.audio import Audio
-    from audiotok.tokens.tokens import Tokens
-
-    if path.suffix == ".tok":
-        tokens = Tokens.load(path)
-        codec.check_tokens(tokens)
-    else:
-        audio = Audio.load(path)
-        tokens = codec.encode(audio[: round(seconds * audio.rate)])
-    return tokens.codes[:, : max(1, round(seconds * float(codec.frame_rate)))]
 
 
 def _phones(codec: Codec, path: Path, text: str) -> TimedPhones:
