@@ -404,6 +404,8 @@ PUBLISHED = {
     "wavtokenizer_75hz": "wavtokenizer_75hz",
     "wavtokenizer_40hz": "wavtokenizer_40hz",
     "hf_wavtokenizer": "wavtokenizer_40hz",
+    "hf_mimi_5_24": "mimi",
+    "qwen3_tts_tokenizer_12hz": "qwen3_tts_12hz",
 }
 
 

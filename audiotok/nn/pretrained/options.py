@@ -69,3 +69,17 @@ class Options:
                     f"{where} has {name}={options[name]!r}, and the network here {value!r}"
                 )
         return {ours: options[name] for name, ours in self.fields.items() if name in options}
+
+
+def agreed(sizes: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that weights tell and those that options tell, together.
+
+    Raises:
+        StateDictError: they tell different things of one field.
+    """
+    for name in sorted(sizes.keys() & options.keys()):
+        if sizes[name] != options[name]:
+            raise StateDictError(
+                f"config.json has {name} {options[name]}, and the weights {sizes[name]}"
+            )
+    return {**sizes, **options}
