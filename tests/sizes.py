@@ -18,6 +18,7 @@ from audiotok.codecs.models import (
     ichigo,
     kmeans,
     mimi,
+    nanocodec,
     qwen3_tts_12hz,
     s3,
     snac,
@@ -117,6 +118,7 @@ SIZES: dict[str, list[Any]] = {
             decoder_hidden=20,
         )
     ],
+    "nanocodec": [nanocodec.Config(encoder=4, decoder=40, strides=(2, 3, 6))],
     "snac": [snac.Config(encoder=4, decoder=32, strides=(2, 4, 5), size=64, code_width=4)],
     "vocos": [vocos.Config(encoder=4, decoder=32, blocks=2, codebooks=(1, 3), **TINY)],
 }

@@ -69,7 +69,7 @@ def test_a_stream_gives_what_the_whole_gives(codec: Codec):
 def test_a_codec_that_needs_the_whole_cannot_stream(codec: Codec):
     """Of the published ones all that are not causal but those whose look-ahead is bounded."""
     assert codec.constant_memory == math.isfinite(codec.latency)
-    bounded = codec.name in ("dac", "snac", "vocos") or getattr(codec.config, "segment", 0) > 0
+    bounded = codec.name in ("dac", "nanocodec", "snac", "vocos") or getattr(codec.config, "segment", 0) > 0
     assert codec.constant_memory == (codec.causal or bounded)
     if not codec.constant_memory:
         with pytest.raises(ValueError, match=f"^codec '{codec.name}' hears a recording"):
@@ -360,6 +360,7 @@ PUBLISHED = {
     "wavtokenizer_40hz": 72_111_714,
     "mimi": 79_308_609,
     "qwen3_tts_12hz": 153_714_657,
+    "nanocodec": 61_729_725,
     "snac_24khz": 19_842_914,
     "vocos_encodec_24khz": 7_984_258,
     # Tokenizers: without what follows the quantizer, positions, and Ichigo's frozen Whisper.
@@ -411,6 +412,7 @@ def test_published_sizes_and_rates(preset: str):
         "wavtokenizer_40hz": (24000, 600, 0.48),
         "mimi": (24000, 1920, 4.4),
         "qwen3_tts_12hz": (24000, 1920, 2.2),
+        "nanocodec": (22050, 1764, 0.599),
         "snac_24khz": (24000, 2048, 0.984),
         "vocos_encodec_24khz": (24000, 320, 12.0),
         "dmel_40hz": (16000, 400, 12.8),
@@ -447,6 +449,8 @@ def test_sizes_may_come_from_toml_and_json():
     for name in ("encodec", "speechtokenizer", "dac", "wavtokenizer", "mimi", "snac", "vocos"):
         kind = find("codecs", name).config_type
         assert kind(strides=[2, 4]) == kind(strides=(2, 4))
+    kind = find("codecs", "nanocodec").config_type
+    assert kind(strides=[2, 4], levels=[4, 4]) == kind(strides=(2, 4), levels=(4, 4))
     kind = find("codecs", "qwen3_tts_12hz").config_type
     lists = {"strides": [2, 4], "doublings": [2], "decoder_strides": [4, 2]}
     assert kind(**lists) == kind(**{key: tuple(value) for key, value in lists.items()})

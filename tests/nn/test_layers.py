@@ -31,6 +31,8 @@ from audiotok.nn.layers.feed_forward import FeedForward
 from audiotok.nn.layers.fold import CausalFold, Fold, Unfold
 from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.group_norm import GroupNorm
+from audiotok.nn.layers.half_snake import HalfSnake
+from audiotok.nn.layers.hifigan_block import HifiganBlock
 from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.noise_block import NoiseBlock
 from audiotok.nn.layers.parallel import LevelNorm, Parallel
@@ -92,6 +94,16 @@ CASES = {
     "norm, root mean square": Case(lambda: RmsNorm(4), 4),
     "snake": Case(lambda: Snake(3), 3),
     "snake, beta": Case(lambda: SnakeBeta(3), 3),
+    "snake, half": Case(lambda: HalfSnake(5), 5),
+    "HiFi-GAN": Case(lambda: HifiganBlock(4, activation=HalfSnake), 4, 60),
+    "HiFi-GAN, ahead": Case(
+        lambda: HifiganBlock(
+            2, activation=elu, kernels=(3, 5), dilations=(1, 2), causal=False, pad="repeat"
+        ),
+        2,
+        60,
+        inside=True,
+    ),
     "feed forward": Case(lambda: FeedForward(4, 6, scale=1.0), 4),
     "feed forward, gated": Case(
         lambda: FeedForward(4, 6, scale=1.0, gated=True, norm=nn.RMSNorm), 4

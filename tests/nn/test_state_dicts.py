@@ -407,6 +407,7 @@ PUBLISHED = {
     "hf_mimi_5_24": "mimi",
     "qwen3_tts_tokenizer_12hz": "qwen3_tts_12hz",
 }
+GRIDS = {"num_levels": [9, 8, 8, 7], "dim_base_index": [1, 9, 72, 576]}
 
 
 def table(name: str) -> dict[str, tuple[int, ...]]:
@@ -425,6 +426,18 @@ def test_published_names_and_shapes(name: str, tmp_path: Path):
     codec = load(tmp_path / "w.bin")
     assert codec.name == PUBLISHED[name]
     assert codec.config == type(codec).presets[codec.name]
+
+
+@pytest.mark.slow
+def test_nanocodecs_names_and_shapes(tmp_path: Path):
+    """Beside the weights it has grids, which say what the codes are."""
+    weights = {key: torch.ones(s) for key, s in table("nanocodec_torch_1_0_0").items()}
+    for key in weights:
+        if key.startswith("vector_quantizer."):
+            weights[key] = torch.tensor(GRIDS[key.rpartition(".")[2]])
+    torch.save(weights, tmp_path / "w.bin")
+    codec = load(tmp_path / "w.bin")
+    assert (codec.name, codec.config) == ("nanocodec", type(codec).presets["nanocodec"])
 
 
 @pytest.mark.slow
