@@ -25,14 +25,17 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs", "nn"))
 
 import test_codecs_mimi as mimis
+import test_codecs_nanocodec as nanos
 import test_codecs_oracles as oracles
 import test_codecs_qwen3_tts_12hz as qwens
 import test_codecs_snac as snacs
 import test_state_dicts as state_dicts
+from golden import nanocodec as nano
 from golden import qwen3_tts_12hz as qwen
 
 from audiotok import Audio
@@ -119,10 +122,23 @@ def qwen3_tts_12hz(config: Any, file: Path) -> Pair:
         return torch.stack(coded.audio_codes).transpose(1, 2)
 
     def decode(codes: Tensor) -> Tensor:
-        return torch.stack(theirs.decode(codes.transpose(1, 2)).audio_values)[:, None]
+        return theirs.decoder(codes)  # not in pieces of 300 frames, whose samples differ
 
     ours = load(qwens.folder_of(theirs.state_dict(), options, file.parent))
     return Pair("qwen-tts 0.1.1", ours, encode, decode)
+
+
+def nanocodec(config: Any, file: Path) -> Pair:
+    if not nano.available():
+        pytest.skip("nanocodec-torch 1.0.0 is not installed")
+    theirs, _ = nano.loaded(nano.FULL)
+
+    def encode(wave: Tensor) -> Tensor:
+        wave = F.pad(wave, (0, -wave.shape[2] % theirs.samples_per_frame))
+        return theirs.encode(wave)[0].long()
+
+    ours = load(nanos.folder_of(theirs.state_dict(), file.parent))
+    return Pair("nanocodec-torch 1.0.0", ours, encode, lambda codes: theirs.decode(codes)[0])
 
 
 def snac(config: Any, file: Path) -> Pair:
@@ -147,7 +163,7 @@ def snac(config: Any, file: Path) -> Pair:
 
 MAKERS = {
     f.__name__: f
-    for f in (encodec, speechtokenizer, dac, wavtokenizer, mimi, qwen3_tts_12hz, snac)
+    for f in (encodec, speechtokenizer, dac, wavtokenizer, mimi, qwen3_tts_12hz, nanocodec, snac)
 }
 NAMES = [
     "encodec_24khz",
@@ -159,6 +175,7 @@ NAMES = [
     "dac_44khz",
     "mimi",
     "qwen3_tts_12hz",
+    "nanocodec",
     "snac_24khz",
 ]
 

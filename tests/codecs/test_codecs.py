@@ -69,7 +69,10 @@ def test_a_stream_gives_what_the_whole_gives(codec: Codec):
 def test_a_codec_that_needs_the_whole_cannot_stream(codec: Codec):
     """Of the published ones all that are not causal but those whose look-ahead is bounded."""
     assert codec.constant_memory == math.isfinite(codec.latency)
-    bounded = codec.name in ("dac", "nanocodec", "snac", "vocos") or getattr(codec.config, "segment", 0) > 0
+    bounded = (
+        codec.name in ("dac", "nanocodec", "snac", "vocos")
+        or getattr(codec.config, "segment", 0) > 0
+    )
     assert codec.constant_memory == (codec.causal or bounded)
     if not codec.constant_memory:
         with pytest.raises(ValueError, match=f"^codec '{codec.name}' hears a recording"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -206,10 +205,10 @@ def test_training_from_nothing_teaches_both_kinds_of_entries():
 
 
 @pytest.fixture
-def package() -> Iterator[Any]:
+def package() -> Any:
     if not golden.available():
         pytest.skip("qwen-tts 0.1.1 is not installed, or not with transformers 4.57")
-    yield golden
+    return golden
 
 
 @pytest.mark.slow

@@ -122,8 +122,8 @@ def heeding_its_window() -> Iterator[None]:
     from transformers.masking_utils import (  # pyright: ignore
         create_sliding_window_causal_mask,
     )
-    from transformers.models.mimi import modeling_mimi
 
+    modeling_mimi: Any = importlib.import_module("transformers.models.mimi.modeling_mimi")
     whole = modeling_mimi.create_causal_mask
     modeling_mimi.create_causal_mask = create_sliding_window_causal_mask
     try:

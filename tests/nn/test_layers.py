@@ -37,8 +37,8 @@ from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.noise_block import NoiseBlock
 from audiotok.nn.layers.parallel import LevelNorm, Parallel
 from audiotok.nn.layers.residual_unit import ResidualUnit, elu
-from audiotok.nn.layers.seanet import Config, Seanet
 from audiotok.nn.layers.rms_norm import RmsNorm
+from audiotok.nn.layers.seanet import Config, Seanet
 from audiotok.nn.layers.segments import Cut, Join
 from audiotok.nn.layers.snake import Snake
 from audiotok.nn.layers.snake_beta import SnakeBeta
@@ -134,9 +134,7 @@ CASES = {
         lambda: Chain(Attention(8, heads=2, window=4, scale=1.0) for _ in range(2)), 8, poison=1e3
     ),
     "attention, wide heads in groups": Case(
-        lambda: Attention(
-            6, heads=4, window=5, scale=1.0, width=8, key_heads=2, norm=nn.RMSNorm
-        ),
+        lambda: Attention(6, heads=4, window=5, scale=1.0, width=8, key_heads=2, norm=nn.RMSNorm),
         6,
         poison=1e3,
     ),
@@ -205,9 +203,7 @@ CASES = {
     "unit, DAC": Case(
         lambda: ResidualUnit(4, kernel=7, dilation=3, activation=Snake, causal=False), 4, 40
     ),
-    "unit, SnakeBeta": Case(
-        lambda: ResidualUnit(4, kernel=7, dilation=3, activation=SnakeBeta), 4
-    ),
+    "unit, SnakeBeta": Case(lambda: ResidualUnit(4, kernel=7, dilation=3, activation=SnakeBeta), 4),
     "upsampling with ConvNeXt": Case(
         lambda: Chain([TransposedConv(4, 4, 2, stride=2), Convnext(4, expansion=4)]), 4
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Features, Output
@@ -19,13 +18,13 @@ class HalfSnake(Layer):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.half = features // 2
-        self.snake = Snake(self.half)
+        self.middle = features // 2
+        self.snake = Snake(self.middle)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Layer.step`; there is no state."""
-        first, _ = self.snake.step(x[:, : self.half], None)
-        return torch.cat([first, F.leaky_relu(x[:, self.half :])], 1), None
+        first, _ = self.snake.step(x[:, : self.middle], None)
+        return torch.cat([first, F.leaky_relu(x[:, self.middle :])], 1), None
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; each output depends on its own input only."""

@@ -1,7 +1,7 @@
 """Options of other programs' models (config.json): each is used, checked, or refused by its name.
 
 Weights do not tell everything: a window of attention or a number of heads has no tensor. An option
-that a network here does not know may be one that changes its codes, so that it is never passed over.
+that is not known here may be one that changes codes, so that none is passed over.
 """
 
 from __future__ import annotations
@@ -14,20 +14,24 @@ from audiotok.nn.pretrained.state_dicts import StateDictError
 
 # What transformers writes into every configuration, which says nothing of the network.
 COMMON = frozenset(
-    """
-    _attn_implementation _name_or_path add_cross_attention architectures attention_dropout auto_map
-    bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward
-    cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype
-    early_stopping encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty
-    finetuning_task forced_bos_token_id forced_eos_token_id id2label initializer_range is_decoder
-    is_encoder_decoder label2id layer_scale_initial_scale length_penalty max_length
-    max_position_embeddings min_length model_type no_repeat_ngram_size num_beam_groups num_beams
-    num_return_sequences output_attentions output_hidden_states output_scores pad_token_id prefix
-    problem_type pruned_heads remove_invalid_values repetition_penalty return_dict
-    return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature
-    tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class top_k top_p torch_dtype
-    torchscript transformers_version typical_p use_bfloat16 use_cache
-    """.split()
+    (
+        *("_attn_implementation", "_name_or_path", "add_cross_attention", "architectures"),
+        *("attention_dropout", "auto_map", "bad_words_ids", "begin_suppress_tokens"),
+        *("bos_token_id", "chunk_size_feed_forward", "cross_attention_hidden_size"),
+        *("decoder_start_token_id", "diversity_penalty", "do_sample", "dtype", "early_stopping"),
+        *("encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty"),
+        *("finetuning_task", "forced_bos_token_id", "forced_eos_token_id", "id2label"),
+        *("initializer_range", "is_decoder", "is_encoder_decoder", "label2id"),
+        *("layer_scale_initial_scale", "length_penalty", "max_length", "max_position_embeddings"),
+        *("min_length", "model_type", "no_repeat_ngram_size", "num_beam_groups", "num_beams"),
+        *("num_return_sequences", "output_attentions", "output_hidden_states", "output_scores"),
+        *("pad_token_id", "prefix", "problem_type", "pruned_heads", "remove_invalid_values"),
+        *("repetition_penalty", "return_dict", "return_dict_in_generate", "sep_token_id"),
+        *("suppress_tokens", "task_specific_params", "temperature", "tf_legacy_loss"),
+        *("tie_encoder_decoder", "tie_word_embeddings", "tokenizer_class", "top_k", "top_p"),
+        *("torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16"),
+        *("use_cache",),
+    )
 )
 
 
