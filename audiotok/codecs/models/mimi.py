@@ -68,7 +68,7 @@ OPTIONS = Options(
         "trim_right_ratio": 1.0,
         "use_causal_conv": True,
     },
-    told=(
+    derived=(
         *("_frame_rate", "codebook_dim", "codebook_size", "compress", "frame_rate", "head_dim"),
         *("hidden_size", "intermediate_size", "kernel_size", "last_kernel_size", "num_filters"),
         *("num_hidden_layers", "num_key_value_heads", "num_quantizers", "num_residual_layers"),

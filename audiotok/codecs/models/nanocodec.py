@@ -93,7 +93,7 @@ def _decoder(config: Config) -> Chain:
 _OPTIONS = Options(
     fields={"sample_rate": "sample_rate"},
     fixed={"model_type": "nanocodec"},
-    told=("audio_decoder", "audio_encoder", "samples_per_frame", "vector_quantizer"),
+    derived=("audio_decoder", "audio_encoder", "samples_per_frame", "vector_quantizer"),
 )
 
 

@@ -22,11 +22,8 @@ from functools import partial
 from math import prod
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from audiotok._platform.shapes import Codes, Latent
 from audiotok.codecs.models import mimi
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.attention import Attention
@@ -49,8 +46,7 @@ from audiotok.nn.pretrained.state_dicts import (
     squeeze,
     taps_first,
 )
-from audiotok.nn.quantizers.base import LazySequence, Quantized
-from audiotok.nn.quantizers.rvq import Rvq
+from audiotok.nn.quantizers.rvq import Reread
 from audiotok.nn.quantizers.split_rvq import SplitRvq
 
 HEAD = 64  # features of an attention head of the decoder, unless options tell another number
@@ -79,63 +75,6 @@ class Config(mimi.Config):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
-class Reread(Rvq):
-    """Residual quantizer whose codes decode to entries of their own, learnt by gradient.
-
-    They begin as the entries that are searched, once those are initialised.
-
-    Args:
-        features: width d of the latent.
-        codebooks: number of codebooks.
-        size: number of entries in each.
-        options: further options of `Rvq`.
-    """
-
-    def __init__(self, features: int, *, codebooks: int, size: int, **options: Any) -> None:
-        super().__init__(features, codebooks=codebooks, size=size, **options)
-        self.decoded = nn.ParameterList(book.entries.clone() for book in self._euclidean())
-
-    def _euclidean(self) -> list[Any]:
-        return list(self.stages)
-
-    def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
-        """See `Rvq.forward`; gradients reach the latent, and the entries of the decoder."""
-        new = self.training and not self._euclidean()[0].usage.any()
-        coded = super().forward(latent, keep)
-        if new:
-            with torch.no_grad():
-                for own, book in zip(self.decoded, self._euclidean(), strict=True):
-                    own.copy_(book.entries)
-        through = latent - latent.detach()
-        parts = [self._look_up(i, rows) for i, rows in enumerate(coded.codes.unbind(1))]
-        total = through
-        for i, part in enumerate(parts):
-            total = total + (part if keep is None else part * (keep > i)[:, None, None])
-        return Quantized(
-            latent=total,
-            codes=coded.codes,
-            losses=coded.losses,
-            first=parts[0] + through,
-            stages=LazySequence(len(parts), lambda i: parts[i] + through),
-        )
-
-    def _look_up(self, codebook: int, rows: Tensor) -> Latent:
-        """Return the latents `[b d f]` of codes `[b f]`; -1 is no code, and adds nothing."""
-        entries = F.embedding(rows.clamp(min=0), self.decoded[codebook])
-        return (entries * (rows >= 0)[..., None]).transpose(1, 2)
-
-    def decode(self, codes: Codes) -> Latent:
-        """See `Quantizer.decode`; the latent is the sum of the decoder's entries."""
-        self.check(codes.shape[1])
-        with torch.autocast(codes.device.type, enabled=False):
-            parts = [self._look_up(i, rows) for i, rows in enumerate(codes.unbind(1))]
-            return torch.stack(parts).sum(0)
-
-    def table(self, codebook: int) -> Tensor:
-        """See `Quantizer.table`; the decoder's entries."""
-        return self.decoded[codebook].detach()
-
-
 def _transformer(config: Config) -> Chain:
     """Build the decoder's transformer, between two linear maps."""
     norm = partial(nn.RMSNorm, eps=1e-5)
@@ -161,7 +100,8 @@ def _transformer(config: Config) -> Chain:
 
 def _multiplied(config: Config) -> Chain:
     """Build what multiplies the frames: transposed convolutions, each before a ConvNeXt block."""
-    width, layers = config.decoder_latent, list[Layer]()
+    width = config.decoder_latent
+    layers: list[Layer] = []
     for factor in config.doublings:
         layers += [
             TransposedConv(width, width, factor, stride=factor),
@@ -195,7 +135,7 @@ def _decoder(config: Config) -> Chain:
 _OPTIONS = Options(
     fields={"encoder_valid_num_quantizers": "codebooks"},
     fixed={"input_sample_rate": 24000, "output_sample_rate": 24000},
-    told=("decode_upsample_rate", "decoder_config", "encode_downsample_rate", "encoder_config"),
+    derived=("decode_upsample_rate", "decoder_config", "encode_downsample_rate", "encoder_config"),
 )
 _DECODER_OPTIONS = Options(
     fields={
@@ -212,7 +152,7 @@ _DECODER_OPTIONS = Options(
         "rope_scaling": None,
         "rope_theta": 10000,
     },
-    told=(
+    derived=(
         *("codebook_dim", "codebook_size", "decoder_dim", "hidden_size", "intermediate_size"),
         *("latent_dim", "layer_types", "num_hidden_layers", "num_quantizers"),
         *("semantic_codebook_size", "upsample_rates", "upsampling_ratios"),  # the first unused
@@ -230,16 +170,16 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
         **_OPTIONS.read(metadata),
     }
     head = options.get("decoder_head", HEAD)
-    block, ups = "decoder.layers.1.layers.1.layers", "decoder.layers.3.layers"
+    block = "decoder.layers.1.layers.1.layers"
+    doubled, ups = "decoder.layers.2.layers", "decoder.layers.3.layers"
     width, queries = weights[f"{block}.0.out.weight"].shape
     keys = (len(weights[f"{block}.0.qkv.weight"]) - queries) // 2
     strides = count(weights, r"decoder\.layers\.3\.layers\.\d+\.beta") - 1
     doublings = count(weights, r"decoder\.layers\.2\.layers\.\d+\.conv\.weight")
-    told = {
+    sizes = {
         **mimi.sizes(weights, {}),
         "doublings": tuple(
-            weights[f"decoder.layers.2.layers.{2 * i}.conv.weight"].shape[2]
-            for i in range(doublings)
+            weights[f"{doubled}.{2 * i}.conv.weight"].shape[2] for i in range(doublings)
         ),
         "decoder": len(weights[f"{ups}.0.conv.bias"]),
         "decoder_strides": tuple(
@@ -253,8 +193,8 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
         "decoder_key_heads": keys // head,
         "decoder_hidden": len(weights[f"{block}.1.up.weight"]) // 2,
     }
-    told["heads"] = options.get("heads", told["heads"])
-    return agreed(told, options)
+    sizes["heads"] = options.get("heads", sizes["heads"])
+    return agreed(sizes, options)
 
 
 def _prepared(tensors: Weights) -> Weights:

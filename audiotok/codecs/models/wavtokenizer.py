@@ -144,7 +144,7 @@ _OPTIONS = Options(
         "pad_mode": "reflect",
         "use_causal_conv": False,
     },
-    told=(
+    derived=(
         *("num_filters", "upsampling_ratios", "num_residual_layers", "compress"),
         *("use_conv_shortcut", "kernel_size", "last_kernel_size", "residual_kernel_size"),
         *("num_lstm_layers", "hidden_size", "codebook_size", "codebook_dim"),

@@ -42,13 +42,13 @@ class Options:
     Attributes:
         fields: their name of an option, and the field of the codec's Config that it is.
         fixed: their name of an option, and the one value of it that the network here computes.
-        told: options that the shapes of the weights tell as well, or that change no code and no
+        derived: options that follow from the shapes of the weights, or that change no code and no
             sample.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    told: Collection[str] = ()
+    derived: Collection[str] = ()
 
     def read(self, options: Mapping[str, Any], where: str = "config.json") -> dict[str, Any]:
         """Return fields of the codec's Config and their values; those that are missing are left.
@@ -61,7 +61,7 @@ class Options:
             StateDictError: an option is not known, or has a value that the network here does not
                 compute; the message names it.
         """
-        known = {*self.fields, *self.fixed, *self.told, *COMMON}
+        known = {*self.fields, *self.fixed, *self.derived, *COMMON}
         unknown = sorted(options.keys() - known)
         if unknown:
             raise StateDictError(
