@@ -5,8 +5,8 @@
 
 The encoder looks ahead by a bounded span, and the decoder is causal.
 
-Source: Casanova et al. 2025, arXiv:2508.05835; package nanocodec-torch 1.0.0, which gives no code
-for a last frame that is not whole. Here it is filled up with silence.
+Source: Casanova et al. 2025, arXiv:2508.05835; package nanocodec-torch 1.0.0, which gives a last
+frame that is not whole a code or none, by its length. Here it is filled up with silence.
 """
 
 from __future__ import annotations
