@@ -155,5 +155,5 @@ def test_full_size(tmp_path: Path):
         tokens = codec.encode(audio)
         assert near_edges(codec, audio, tokens.codes, codes) <= codes.size / 100
         wave = golden.decode(theirs, torch.from_numpy(codes))[:, :samples]
-        assert wave.abs().max() < 1
+        assert (wave.abs() == 1).float().mean() < 0.01  # cut off
         assert_close(codec.decode(replace(tokens, codes=codes)).samples, wave, 1e-4)
