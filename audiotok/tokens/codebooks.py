@@ -15,6 +15,7 @@ SEMANTIC = {
     "ichigo": 1,
     "kmeans": 1,
     "mimi": 1,
+    "qwen3_tts_12hz": 1,
     "s3_v1": 1,
     "s3_v1_25hz": 1,
     "s3_v2_25hz": 1,

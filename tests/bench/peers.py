@@ -25,16 +25,22 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs", "nn"))
 
 import test_codecs_mimi as mimis
+import test_codecs_nanocodec as nanos
 import test_codecs_oracles as oracles
+import test_codecs_qwen3_tts_12hz as qwens
 import test_codecs_snac as snacs
 import test_state_dicts as state_dicts
+from golden import nanocodec as nano
+from golden import qwen3_tts_12hz as qwen
 
 from audiotok import Audio
 from audiotok._platform.registry import find_preset
+from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
 
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
@@ -103,6 +109,38 @@ def mimi(config: Any, file: Path) -> Pair:
     return Pair("moshi 0.2.13", ours, theirs.encode, theirs.decode)
 
 
+def qwen3_tts_12hz(config: Any, file: Path) -> Pair:
+    if not qwen.available():
+        pytest.skip("qwen-tts 0.1.1 is not installed, or not with transformers 4.57")
+    theirs, _ = qwen.loaded(qwen.FULL)
+    qwen.quieten(theirs)
+    options = theirs.config.to_json_string()
+
+    def encode(wave: Tensor) -> Tensor:
+        with qwen.heeding_its_window():
+            coded = theirs.encode(wave[:, 0], torch.ones_like(wave[:, 0], dtype=torch.int64))
+        return torch.stack(coded.audio_codes).transpose(1, 2)
+
+    def decode(codes: Tensor) -> Tensor:
+        return theirs.decoder(codes)  # not in pieces of 300 frames, whose samples differ
+
+    ours = load(qwens.folder_of(theirs.state_dict(), options, file.parent))
+    return Pair("qwen-tts 0.1.1", ours, encode, decode)
+
+
+def nanocodec(config: Any, file: Path) -> Pair:
+    if not nano.available():
+        pytest.skip("nanocodec-torch 1.0.0 is not installed")
+    theirs, _ = nano.loaded(nano.FULL)
+
+    def encode(wave: Tensor) -> Tensor:
+        wave = F.pad(wave, (0, -wave.shape[2] % theirs.samples_per_frame))
+        return theirs.encode(wave)[0].long()
+
+    ours = load(nanos.folder_of(theirs.state_dict(), file.parent))
+    return Pair("nanocodec-torch 1.0.0", ours, encode, lambda codes: theirs.decode(codes)[0])
+
+
 def snac(config: Any, file: Path) -> Pair:
     theirs, ours = snacs.pair(config, file.parent)
     for block in theirs.modules():
@@ -123,7 +161,10 @@ def snac(config: Any, file: Path) -> Pair:
     return Pair("snac 1.2.1", quiet, encode, decode)
 
 
-MAKERS = {f.__name__: f for f in (encodec, speechtokenizer, dac, wavtokenizer, mimi, snac)}
+MAKERS = {
+    f.__name__: f
+    for f in (encodec, speechtokenizer, dac, wavtokenizer, mimi, qwen3_tts_12hz, nanocodec, snac)
+}
 NAMES = [
     "encodec_24khz",
     "speechtokenizer",
@@ -133,6 +174,8 @@ NAMES = [
     "dac_24khz",
     "dac_44khz",
     "mimi",
+    "qwen3_tts_12hz",
+    "nanocodec",
     "snac_24khz",
 ]
 

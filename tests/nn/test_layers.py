@@ -14,7 +14,7 @@ import contracts
 import pytest
 import torch
 from contracts import NAN, assert_close
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import audiotok.nn.layers
@@ -31,13 +31,17 @@ from audiotok.nn.layers.feed_forward import FeedForward
 from audiotok.nn.layers.fold import CausalFold, Fold, Unfold
 from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.group_norm import GroupNorm
+from audiotok.nn.layers.half_snake import HalfSnake
+from audiotok.nn.layers.hifigan_block import HifiganBlock
 from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.noise_block import NoiseBlock
 from audiotok.nn.layers.parallel import LevelNorm, Parallel
 from audiotok.nn.layers.residual_unit import ResidualUnit, elu
+from audiotok.nn.layers.rms_norm import RmsNorm
 from audiotok.nn.layers.seanet import Config, Seanet
 from audiotok.nn.layers.segments import Cut, Join
 from audiotok.nn.layers.snake import Snake
+from audiotok.nn.layers.snake_beta import SnakeBeta
 from audiotok.nn.layers.stft import Istft, Stft
 from audiotok.nn.layers.stretch import Stretch
 from audiotok.nn.layers.transformer_block import TransformerBlock
@@ -88,8 +92,23 @@ CASES = {
     "norm": Case(lambda: Norm(4), 4),
     "pointwise": Case(lambda: elu(3), 3),
     "norm, conditional": Case(lambda: AdaNorm(4, conditions=2), 4),
+    "norm, root mean square": Case(lambda: RmsNorm(4), 4),
     "snake": Case(lambda: Snake(3), 3),
+    "snake, beta": Case(lambda: SnakeBeta(3), 3),
+    "snake, half": Case(lambda: HalfSnake(5), 5),
+    "HiFi-GAN": Case(lambda: HifiganBlock(4, activation=HalfSnake), 4, 60),
+    "HiFi-GAN, ahead": Case(
+        lambda: HifiganBlock(
+            2, activation=elu, kernels=(3, 5), dilations=(1, 2), causal=False, pad="repeat"
+        ),
+        2,
+        60,
+        inside=True,
+    ),
     "feed forward": Case(lambda: FeedForward(4, 6, scale=1.0), 4),
+    "feed forward, gated": Case(
+        lambda: FeedForward(4, 6, scale=1.0, gated=True, norm=nn.RMSNorm), 4
+    ),
     "noise": Case(lambda: NoiseBlock(3), 3),
     "noise, twice": Case(lambda: Chain([NoiseBlock(3), NoiseBlock(3, seed=1, gain=0.5)]), 3),
     "fold": Case(lambda: Fold(3, 4), 3),
@@ -117,6 +136,11 @@ CASES = {
     "attention, self": Case(lambda: Attention(4, heads=1, window=1), 4, poison=1e3),
     "attention, twice": Case(
         lambda: Chain(Attention(8, heads=2, window=4, scale=1.0) for _ in range(2)), 8, poison=1e3
+    ),
+    "attention, wide heads in groups": Case(
+        lambda: Attention(6, heads=4, window=5, scale=1.0, width=8, key_heads=2, norm=nn.RMSNorm),
+        6,
+        poison=1e3,
     ),
     "attention, clip": Case(lambda: ClipAttention(4), 4),
     "attention, clip, added": Case(lambda: Residual(ClipAttention(4)), 4),
@@ -182,6 +206,10 @@ CASES = {
     "unit, SEANet": Case(lambda: ResidualUnit(4, hidden=2, dilation=2, shortcut=True), 4),
     "unit, DAC": Case(
         lambda: ResidualUnit(4, kernel=7, dilation=3, activation=Snake, causal=False), 4, 40
+    ),
+    "unit, SnakeBeta": Case(lambda: ResidualUnit(4, kernel=7, dilation=3, activation=SnakeBeta), 4),
+    "upsampling with ConvNeXt": Case(
+        lambda: Chain([TransposedConv(4, 4, 2, stride=2), Convnext(4, expansion=4)]), 4
     ),
     "unit, EnCodec 48": Case(lambda: ResidualUnit(4, norm=GroupNorm, causal=False), 4),
     "SEANet": Case(lambda: Seanet.encoder(SMALL), 1, 16),
@@ -288,6 +316,12 @@ def test_bad_sizes_are_refused():
         TransposedConv(1, 1, 3, stride=4)
     with pytest.raises(ValueError, match="cuts nothing"):
         TransposedConv(1, 1, 4, stride=2, trim=(1, 1))
+    with pytest.raises(ValueError, match=r"features 6 must be a multiple of 2 x heads \(8\)"):
+        Attention(6, heads=4)
+    with pytest.raises(ValueError, match="heads of 3 features: rotation takes an even number"):
+        Attention(6, heads=2, width=3)
+    with pytest.raises(ValueError, match="4 heads must be a multiple of the heads of keys, 3"):
+        Attention(8, heads=4, key_heads=3)
     for window in (4, 9):
         with pytest.raises(ValueError, match=f"window {window} cannot be centred on hop 4: even"):
             FourierHead(4, window)

@@ -58,6 +58,10 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"features": FEATURES, "levels": (4,) * 12},
         {"features": FEATURES, "levels": (4,) * 12, "codebooks": 3},
     ],
+    "product_fsq": [
+        {"features": FEATURES, "levels": (19, 18, 18, 17)},  # few zeros, whose square has no slope
+        {"features": FEATURES, "levels": (4, 2), "rule": "symmetric"},
+    ],
     "lfq": [{"features": FEATURES, "bits": 6}, {"features": FEATURES, "bits": 8, "group": 4}],
     "bsq": [{"features": FEATURES, "bits": 6}, {"features": FEATURES, "bits": 8}],
     "simvq": [{"features": FEATURES, "size": 64}],

@@ -74,7 +74,7 @@ def test_maps_to_the_grid_and_back_are_theirs(theirs: Any):
     assert_close(ours(x).latent, made.transpose(1, 2), 1e-6)
 
 
-@pytest.mark.parametrize("rule", ["symmetric", "original"])
+@pytest.mark.parametrize("rule", ["symmetric", "original", "tangent"])
 @pytest.mark.parametrize("levels", [(8, 6, 5), (6,) * 6, (5,) * 6, (3,) * 6])
 def test_every_code_comes_back(levels: tuple[int, ...], rule: Any):
     fsq = Fsq(len(levels), levels=levels, rule=rule)

@@ -309,6 +309,80 @@ def test_wavtokenizer(tmp_path: Path):
     assert_parity(codec, theirs.encode, theirs.decode)
 
 
+def transformers_wavtokenizer(config: wavtokenizer.Config) -> Any:
+    """Its WavTokenizerModel of these sizes, with weights that say something of the signal."""
+    with imported("transformers") as (transformers,):
+        torch.manual_seed(0)
+        theirs = transformers.WavTokenizerModel(
+            transformers.WavTokenizerConfig(
+                num_filters=config.encoder,
+                upsampling_ratios=list(reversed(config.strides)),
+                hidden_size=config.latent,
+                codebook_dim=config.latent,
+                codebook_size=config.size,
+                decoder_hidden_size=config.decoder,
+                decoder_intermediate_size=config.expansion * config.decoder,
+                decoder_num_layers=config.blocks,
+                decoder_attention_num_groups=config.groups,
+            )
+        ).eval()
+    for key, parameter in theirs.named_parameters():
+        if key.startswith("encoder_model"):
+            gain = key.endswith("original0")
+            parameter.data.mul_(1.8 if gain else 0.1 if key.endswith("conv.bias") else 1.0)
+        else:  # also those that begin as ones and zeros
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    theirs.head.linear.weight.data.mul_(0.1)
+    return theirs
+
+
+@torch.no_grad()
+def test_wavtokenizer_of_transformers(tmp_path: Path):
+    config = wavtokenizer.Config(
+        encoder=4, strides=(2, 4, 5), latent=48, decoder=64, blocks=3, size=64, groups=16
+    )
+    theirs = transformers_wavtokenizer(config)
+    codec = saved(theirs, tmp_path / "any.bin")
+    latent = codec.latents(noise(codec, 200 * codec.frame_size).samples[None])[0].T
+    theirs.encoder_model.quantizer.codebook.embed.copy_(latent[3 : 3 * config.size + 3 : 3])
+    with imported("transformers"):
+        theirs.save_pretrained(tmp_path / "folder")
+    codec = load(tmp_path / "folder")
+    assert codec.config == config  # the groups too, of which the weights tell nothing
+    assert_parity(
+        codec,
+        lambda wave: theirs.encode(wave).audio_codes.reshape(1, -1),
+        lambda codes: theirs.decode(codes[None]).audio_values.reshape(1, -1),
+    )
+
+
+def test_options_are_used_or_refused(tmp_path: Path):
+    config = wavtokenizer.Config(encoder=4, latent=32, decoder=32, blocks=1, size=16)
+    theirs = transformers_wavtokenizer(config)
+    with imported("transformers"):
+        theirs.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    options = json.loads(path.read_text("utf-8"))
+    out = tmp_path / "ours.safetensors"
+    done = audiotok("convert", tmp_path, out, "--json")
+    assert done.code == 0, done.err
+    assert done.json["config"] | {"strides": (2, 4, 5, 8)} == vars(config) | {
+        "strides": (2, 4, 5, 8)
+    }
+    assert "groups" in audiotok("convert", tmp_path, out, "--force").out
+    for change, words in (
+        (
+            {"smear": 2, "blur": 1},
+            r"config\.json has options .* not known here: blur, smear$",
+        ),
+        ({"use_causal_conv": True}, "has use_causal_conv=True, and the network here False$"),
+        ({"norm_eps": 1e-3}, "has norm_eps=0.001, and the network here 1e-06$"),
+    ):
+        path.write_text(json.dumps(options | change), "utf-8")
+        with pytest.raises(CheckpointError, match=words):
+            load(tmp_path)
+
+
 # -- names ---------------------------------------------------------------------------------------
 
 
@@ -332,7 +406,11 @@ PUBLISHED = {
     "hf_dac": "dac_44khz",
     "wavtokenizer_75hz": "wavtokenizer_75hz",
     "wavtokenizer_40hz": "wavtokenizer_40hz",
+    "hf_wavtokenizer": "wavtokenizer_40hz",
+    "hf_mimi_5_24": "mimi",
+    "qwen3_tts_tokenizer_12hz": "qwen3_tts_12hz",
 }
+GRIDS = {"num_levels": [9, 8, 8, 7], "dim_base_index": [1, 9, 72, 576]}
 
 
 def table(name: str) -> dict[str, tuple[int, ...]]:
@@ -351,6 +429,18 @@ def test_published_names_and_shapes(name: str, tmp_path: Path):
     codec = load(tmp_path / "w.bin")
     assert codec.name == PUBLISHED[name]
     assert codec.config == type(codec).presets[codec.name]
+
+
+@pytest.mark.slow
+def test_nanocodecs_names_and_shapes(tmp_path: Path):
+    """Beside the weights it has grids, which say what the codes are."""
+    weights = {key: torch.ones(s) for key, s in table("nanocodec_torch_1_0_0").items()}
+    for key in weights:
+        if key.startswith("vector_quantizer."):
+            weights[key] = torch.tensor(GRIDS[key.rpartition(".")[2]])
+    torch.save(weights, tmp_path / "w.bin")
+    codec = load(tmp_path / "w.bin")
+    assert (codec.name, codec.config) == ("nanocodec", type(codec).presets["nanocodec"])
 
 
 @pytest.mark.slow

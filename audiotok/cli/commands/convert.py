@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,8 +31,9 @@ def convert(
 ) -> None:
     """Write a checkpoint as safetensors with the codec's name and config inside.
 
-    The program that wrote it is recognized by the names of its tensors. Code in a
-    file is never run. The card of a checkpoint of audiotok is kept.
+    The program that wrote it is recognized by the names of its tensors, and the config
+    read from them and from the config.json beside them is printed. Code in a file is
+    never run. The card of a checkpoint of audiotok is kept.
 
     \b
     Examples:
@@ -46,8 +48,10 @@ def convert(
         raise show.UsageError(f"{out}: not a .safetensors file")
     if os.path.lexists(out) and not force:
         raise InputError(f"{out}: exists already; --force overwrites it")
-    save(load(source, name=name), out, dtype=getattr(torch, dtype))
+    codec = load(source, name=name)
+    save(codec, out, dtype=getattr(torch, dtype))
+    facts = {**describe(out), "config": dataclasses.asdict(codec.config)}
     if as_json:
-        show.as_json(describe(out))
+        show.as_json(facts)
     else:
-        show.facts(describe(out))
+        show.facts(facts)

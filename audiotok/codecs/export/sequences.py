@@ -29,20 +29,19 @@ class WindowedAttention(Attention):
         """See `Attention.step`."""
         past, real = state
         frames = x.transpose(1, 2)
-        b, t, d = frames.shape
+        b, t, _ = frames.shape
         keep = self.window - 1
-        q, kv = self.qkv(self.norm(frames)).split([d, 2 * d], 2)
+        queries, keys = self.split
+        q, kv = self.qkv(self.norm(frames)).split([queries, 2 * keys], 2)
         kv = torch.cat([past, kv], 1)
         real = torch.cat([real, real.new_ones(b, t)], 1)
         at = torch.arange(kv.shape[1], device=x.device)
         q = self._rotated(self._heads(q), at[keep:])
-        k, v = kv.split(d, 2)
+        k, v = (self._shared(part) for part in kv.split(keys, 2))
         distance = at[keep:, None] - at
         seen = (distance >= 0) & (distance < self.window) & real[:, None, None, :]
-        y = F.scaled_dot_product_attention(
-            q, self._rotated(self._heads(k), at), self._heads(v), attn_mask=seen
-        )
-        y = self.out(y.transpose(1, 2).reshape(b, t, d)) * self.scale
+        y = F.scaled_dot_product_attention(q, self._rotated(k, at), v, attn_mask=seen)
+        y = self.out(y.transpose(1, 2).flatten(2)) * self.scale
         return x + y.transpose(1, 2), (kv[:, t:], real[:, t:])
 
     def _rotated(self, x: Tensor, at: Tensor) -> Tensor:
@@ -66,16 +65,18 @@ class RingAttention(Attention):
 
     def start(self, batch: int) -> State:
         """Return rotated keys and values of the last window, and the next position."""
-        slots, width = self.window - 1, self.out.in_features // self.heads
-        rings = Rings(self.zeros(batch, self.heads, slots, width) for _ in range(2))
+        slots = self.window - 1
+        rings = Rings(self.zeros(batch, self.heads, slots, self.width) for _ in range(2))
         return rings, torch.zeros(batch, dtype=torch.int64, device=self.scale.device)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Attention.step`; it returns only the new keys and values."""
-        (keys, values), at = state
+        (old_keys, old_values), at = state
         frames = x.transpose(1, 2)
-        b, t, d = frames.shape
-        q, k, v = (self._heads(part) for part in self.qkv(self.norm(frames)).chunk(3, 2))
+        t = frames.shape[1]
+        queries, keys = self.split
+        q, *kv = self.qkv(self.norm(frames)).split([queries, keys, keys], 2)
+        q, (k, v) = self._heads(q), (self._shared(part) for part in kv)
         new, slots = torch.arange(t, device=x.device), self.window - 1
         turn = (at[:, None] + new)[:, :, None].double() * self.angles.double()
         turn = turn - 2 * math.pi * (turn / (2 * math.pi)).floor()  # so that float32 suffices
@@ -93,11 +94,11 @@ class RingAttention(Attention):
         least = torch.finfo(x.dtype).min
         scores = [
             torch.where(seen, q @ some.transpose(2, 3), least)
-            for seen, some in ((old, keys), (near, k))
+            for seen, some in ((old, old_keys), (near, k))
         ]
         weights = torch.cat(scores, 3).softmax(3)
-        y = weights[:, :, :, :slots] @ values + weights[:, :, :, slots:] @ v
-        y = self.out(y.transpose(1, 2).reshape(b, t, d)) * self.scale
+        y = weights[:, :, :, :slots] @ old_values + weights[:, :, :, slots:] @ v
+        y = self.out(y.transpose(1, 2).flatten(2)) * self.scale
         return x + y.transpose(1, 2), ((k, v), at + t)
 
 

@@ -32,6 +32,7 @@ from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
 from audiotok.nn.layers.transposed_conv import TransposedConv
 from audiotok.nn.pretrained.hub import PublishedWeights
+from audiotok.nn.pretrained.options import Options
 from audiotok.nn.pretrained.state_dicts import (
     Rule,
     StateDictAdapter,
@@ -45,6 +46,37 @@ from audiotok.nn.pretrained.state_dicts import (
 from audiotok.nn.quantizers.split_rvq import SplitRvq
 
 HEAD = 64  # features of an attention head in every published Mimi; not told by the weights
+
+# Of transformers' MimiConfig.
+OPTIONS = Options(
+    fields={
+        "num_attention_heads": "heads",
+        "sampling_rate": "sample_rate",
+        "sliding_window": "window",
+    },
+    fixed={
+        "attention_bias": False,
+        "audio_channels": 1,
+        "dilation_growth_rate": 2,
+        "hidden_act": "gelu",
+        "norm_eps": 1e-5,
+        "normalize": False,
+        "pad_mode": "constant",
+        "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
+        "rope_scaling": None,
+        "rope_theta": 10000.0,
+        "trim_right_ratio": 1.0,
+        "use_causal_conv": True,
+    },
+    derived=(
+        *("_frame_rate", "codebook_dim", "codebook_size", "compress", "frame_rate", "head_dim"),
+        *("hidden_size", "intermediate_size", "kernel_size", "last_kernel_size", "num_filters"),
+        *("num_hidden_layers", "num_key_value_heads", "num_quantizers", "num_residual_layers"),
+        *("num_semantic_quantizers", "residual_kernel_size", "upsample_groups"),
+        *("upsampling_ratios", "use_conv_shortcut", "use_streaming"),
+        "vector_quantization_hidden_dimension",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +112,27 @@ def _transformer(config: Config) -> Chain:
     return Chain(layers)
 
 
-def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def encoder(config: Config) -> Chain:
+    """Build the encoder: convolutions, transformer, and a convolution that leaves every 2nd."""
+    width, stride = config.latent, config.halving
+    down = Conv(width, width, 2 * stride, stride=stride, bias=False, pad="repeat")
+    return Chain([Seanet.encoder(_seanet(config)), _transformer(config), down])
+
+
+def _seanet(config: Config) -> Sizes:
+    """Return the sizes of the convolutions of the encoder and of the decoder."""
+    return Sizes(
+        latent=config.latent,
+        width=config.width,
+        strides=tuple(config.strides),
+        last_kernel=3,
+        lstm=0,
+        shortcut=False,
+        pad="zeros",
+    )
+
+
+def sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sizes of a codec with these weights."""
     begin = "encoder.layers.0."
     seanet = {f"encoder.{n[len(begin) :]}": w for n, w in weights.items() if n.startswith(begin)}
@@ -103,7 +155,12 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _entries(tensors: Weights) -> Weights:
+def _hf_sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a codec in a folder of transformers."""
+    return {**sizes(weights, metadata), **OPTIONS.read(metadata)}
+
+
+def entries(tensors: Weights) -> Weights:
     """Compute the entries of codebooks from the sums and counts that checkpoints hold."""
     for name in [n for n in tensors if re.search(r"codebook\.embed(ding)?_sum$", n)]:
         book = name.rpartition(".")[0]
@@ -128,12 +185,16 @@ def _part(match: re.Match[str]) -> str:
     return f"{side}.layers.1.layers.{2 * int(block) + (not first)}.{name}"
 
 
-_RULES: Sequence[Rule] = (
+_DECODER: Sequence[Rule] = (
+    (r"^decoder\.(model|layers|decoder_seanet\.layers)\.", "decoder.layers.2.layers."),
+    (r"^(decoder\.)?upsample\.", "decoder.layers.0."),
+)
+
+# Of the encoder and the codebooks, and of layers that the decoder has too.
+RULES: Sequence[Rule] = (
     # Convolutions, in moshi and in transformers.
     (r"^encoder\.(model|layers|encoder_seanet\.layers)\.", "encoder.layers.0.layers."),
-    (r"^decoder\.(model|layers|decoder_seanet\.layers)\.", "decoder.layers.2.layers."),
     (r"^(encoder\.)?downsample\.", "encoder.layers.2."),
-    (r"^(decoder\.)?upsample\.", "decoder.layers.0."),
     (r"\.conv(tr)?(\.conv(tr)?)+\.", ".conv."),
     (r"\.block\.(\d+)\.", r".body.layers.\1."),
     # Transformers.
@@ -161,15 +222,15 @@ def _adapter(source: str, marks: Sequence[str], *, pairs: bool) -> StateDictAdap
     return StateDictAdapter(
         source=source,
         marks=marks,
-        prepare=_entries,
+        prepare=entries,
         ignored=(r"codebook\.(_?initialized|inited)$",),
-        rules=_RULES,
+        rules=(*_DECODER, *RULES),
         tensors=(
             (r"\.usage$", fair_share),
             (r"^quantizer\..*\.(down|up)\.weight$", squeeze),
             *(((r"\.qkv\.weight$", _halves),) if pairs else ()),
         ),
-        sizes=_sizes,
+        sizes=sizes if pairs else _hf_sizes,
     )
 
 
@@ -213,19 +274,9 @@ class Mimi(Codec):
         self.frame_size = prod(config.strides) * config.halving
         self.semantic_codebooks = config.semantic
         self.block = 16  # frames are long
-        sizes = Sizes(
-            latent=config.latent,
-            width=config.width,
-            strides=tuple(config.strides),
-            last_kernel=3,
-            lstm=0,
-            shortcut=False,
-            pad="zeros",
-        )
         width, stride = config.latent, config.halving
-        down = Conv(width, width, 2 * stride, stride=stride, bias=False, pad="repeat")
         up = TransposedConv(width, width, 2 * stride, stride=stride, groups=width, bias=False)
-        self.encoder = Chain([Seanet.encoder(sizes), _transformer(config), down])
+        self.encoder = encoder(config)
         self.quantizer = SplitRvq(
             width,
             codebooks=config.codebooks,
@@ -233,4 +284,4 @@ class Mimi(Codec):
             width=config.code_width,
             semantic=config.semantic,
         )
-        self.decoder = Chain([up, _transformer(config), Seanet.decoder(sizes)])
+        self.decoder = Chain([up, _transformer(config), Seanet.decoder(_seanet(config))])

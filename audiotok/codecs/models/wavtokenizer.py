@@ -12,7 +12,7 @@ Published checkpoints hold 8.8 M parameters more, an EnCodec decoder that is nev
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -32,6 +32,7 @@ from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
 from audiotok.nn.pretrained.hub import PublishedWeights
+from audiotok.nn.pretrained.options import Options
 from audiotok.nn.pretrained.state_dicts import (
     AVERAGES,
     EUCLIDEAN,
@@ -132,6 +133,27 @@ def _decoder(config: Config) -> Chain:
     )
 
 
+# Of transformers' WavTokenizerConfig.
+_OPTIONS = Options(
+    fields={"sampling_rate": "sample_rate", "decoder_attention_num_groups": "groups"},
+    fixed={
+        "audio_channels": 1,
+        "dilation_growth_rate": 2,
+        "norm_eps": EPS,
+        "norm_type": "weight_norm",
+        "pad_mode": "reflect",
+        "use_causal_conv": False,
+    },
+    derived=(
+        *("num_filters", "upsampling_ratios", "num_residual_layers", "compress"),
+        *("use_conv_shortcut", "kernel_size", "last_kernel_size", "residual_kernel_size"),
+        *("num_lstm_layers", "hidden_size", "codebook_size", "codebook_dim"),
+        *("decoder_hidden_size", "decoder_intermediate_size", "decoder_num_layers"),
+        "adanorm_num_embeddings",
+    ),
+)
+
+
 def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sizes of a codec with these weights."""
     strides = encoder_strides(weights)
@@ -151,6 +173,11 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
         "conditions": conditions,
         "window": (len(weights[f"decoder.layers.{9 + blocks}.linear.bias"]) - 2) // prod(strides),
     }
+
+
+def _hf_sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a codec in a folder of transformers."""
+    return {**_sizes(weights, metadata), **_OPTIONS.read(metadata)}
 
 
 _CONVNEXT = {
@@ -199,12 +226,40 @@ def _after_blocks(tensors: Weights) -> Weights:
     ends = {
         "backbone.final_layer_norm.": f"decoder.layers.{8 + blocks}.norm.",
         "head.out.": f"decoder.layers.{9 + blocks}.linear.",
+        "head.linear.": f"decoder.layers.{9 + blocks}.linear.",  # transformers
     }
     for old, new in ends.items():
         tensors = {
             re.sub(f"^{re.escape(old)}", new, name): value for name, value in tensors.items()
         }
     return tensors
+
+
+def _adapter(
+    source: str,
+    marks: Sequence[str],
+    *rules: Rule,
+    sizes: Callable[[Weights, Mapping[str, Any]], dict[str, Any]],
+) -> StateDictAdapter:
+    """Return the naming of weights in one of the programs, whose own rules come first."""
+    return StateDictAdapter(
+        source=source,
+        marks=marks,
+        prepare=_after_blocks,
+        ignored=(
+            # Discriminators and losses; EnCodec's decoder, which is never used; the window.
+            r"^(?!feature_extractor\.|encoder_model\.|backbone\.|decoder\.layers\.)",
+            r"^feature_extractor\.encodec\.decoder\.",
+            *AVERAGES,
+        ),
+        rules=(*rules, *SEANET, *EUCLIDEAN, *_DECODER),
+        tensors=(
+            (r"\.usage$", fair_share),
+            (r"\.depthwise\.weight$", taps_first),
+            (r"\.(qkv|out)\.weight", squeeze),
+        ),
+        sizes=sizes,
+    )
 
 
 class Wavtokenizer(Codec):
@@ -227,27 +282,26 @@ class Wavtokenizer(Codec):
         ),
     }
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
-        StateDictAdapter(
-            source="WavTokenizer",
-            marks=(
+        _adapter(
+            "WavTokenizer",
+            (
                 "feature_extractor.encodec.encoder.model.0.conv.conv.weight",
                 "feature_extractor.encodec.quantizer.vq.layers.0._codebook.embed",
                 "backbone.pos_net.2.q.weight",
             ),
-            prepare=_after_blocks,
-            ignored=(
-                # Discriminators and losses; EnCodec's decoder, which is never used; the window.
-                r"^(?!feature_extractor\.|backbone\.|decoder\.layers\.)",
-                r"^feature_extractor\.encodec\.decoder\.",
-                *AVERAGES,
-            ),
-            rules=((r"^feature_extractor\.encodec\.", ""), *SEANET, *EUCLIDEAN, *_DECODER),
-            tensors=(
-                (r"\.usage$", fair_share),
-                (r"\.depthwise\.weight$", taps_first),
-                (r"\.(qkv|out)\.weight", squeeze),
-            ),
+            (r"^feature_extractor\.encodec\.", ""),
             sizes=_sizes,
+        ),
+        _adapter(
+            "transformers, WavTokenizerModel",
+            (
+                "encoder_model.encoder.layers.0.conv.weight",
+                "encoder_model.quantizer.codebook.embed",
+                "backbone.pos_net.2.q.weight",
+            ),
+            (r"^encoder_model\.quantizer\.codebook\.", "quantizer.layers.0.codebook."),
+            (r"^encoder_model\.", ""),
+            sizes=_hf_sizes,
         ),
     )
     causal = False

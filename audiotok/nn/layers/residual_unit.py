@@ -16,7 +16,7 @@ def elu(features: int) -> Layer:
 
 
 class ResidualUnit(Residual):
-    """Residual unit x + conv1x1(act(dilated conv(act(x)))).
+    """Residual unit x + conv(act(dilated conv(act(x)))), of which the last conv is 1x1 mostly.
 
     The unit of SEANet is `ResidualUnit(d, hidden=d // 2)`, with `shortcut=True` in EnCodec and
     SpeechTokenizer and without in Mimi; that of DAC is
@@ -27,6 +27,7 @@ class ResidualUnit(Residual):
         hidden: width between the two convolutions; `features` if None.
         kernel: taps of the dilated convolution.
         dilation: distance between its taps in steps.
+        last_kernel: taps of the last convolution.
         activation: function that creates an activation of a given width: `elu` or `Snake`.
         norm: function that creates a normalisation of a given width after each convolution, such
             as `GroupNorm`; none if None.
@@ -45,6 +46,7 @@ class ResidualUnit(Residual):
         hidden: int | None = None,
         kernel: int = 3,
         dilation: int = 1,
+        last_kernel: int = 1,
         activation: Callable[[int], Layer] = elu,
         norm: Callable[[int], Layer] | None = None,
         shortcut: bool = False,
@@ -63,7 +65,7 @@ class ResidualUnit(Residual):
                     activation(features),
                     *conv(features, hidden, kernel, dilation),
                     activation(hidden),
-                    *conv(hidden, features, 1),
+                    *conv(hidden, features, last_kernel),
                 ]
             ),
             Chain(conv(features, features, 1)) if shortcut else None,

@@ -26,8 +26,10 @@ class Fsq(OneCode):
         levels: number of values of each feature, at least 2 (3 with the original rule); the first
             feature is the least significant digit of the code.
         rule: `symmetric`: Q(x) = 2/(L-1) floor((L-1)(tanh x + 1)/2 + 1/2) - 1, which makes coarse
-            grids part of fine ones (`residual_fsq`); or `original`, where zero is on every grid.
-        limit: with the original rule, the limit of a bounded feature over the outermost level.
+            grids part of fine ones (`residual_fsq`); or `original`, where zero is on every grid and
+            becomes itself; or `tangent`, as the code in appendix A has it, where zero becomes
+            almost itself on an even grid.
+        limit: with the latter rules, the limit of a bounded feature over the outermost level.
         dither: share of recordings that get uniform noise as wide as a step instead of rounding in
             training: the mean is the bounded latent, so that the gradient has no bias.
 
@@ -46,7 +48,7 @@ class Fsq(OneCode):
         features: int,
         *,
         levels: Sequence[int] = (8, 5, 5, 5),
-        rule: Literal["symmetric", "original"] = "symmetric",
+        rule: Literal["symmetric", "original", "tangent"] = "symmetric",
         limit: float = 1.001,  # so that tanh need not be 1 for the last level
         dither: float = 0.0,
     ) -> None:
@@ -76,7 +78,8 @@ class Fsq(OneCode):
             return x.tanh()
         limit = (self.levels - 1) * self.limit / 2
         even = 0.5 * (self.levels % 2 == 0)
-        return ((x + (even / limit).atanh()).tanh() * limit - even) / self.per_unit
+        shift = (even / limit).tan() if self.rule == "tangent" else (even / limit).atanh()
+        return ((x + shift).tanh() * limit - even) / self.per_unit
 
     def nearest(self, bounded: Tensor) -> Tensor:
         """Round each bounded feature to a level, 0 to L - 1."""

@@ -25,13 +25,16 @@ class Projected(nn.Module):
     Args:
         features: width d of the latent.
         width: width of the projection.
+        part: class of the quantizer.
         rvq: options of `Rvq`.
     """
 
-    def __init__(self, features: int, width: int, **rvq: int | float) -> None:
+    def __init__(
+        self, features: int, width: int, *, part: type[Rvq] = Rvq, **rvq: int | float
+    ) -> None:
         super().__init__()
         self.down = nn.Linear(features, width, bias=False)
-        self.rvq = Rvq(width, **rvq)  # pyright: ignore[reportArgumentType]
+        self.rvq = part(width, **rvq)  # pyright: ignore[reportArgumentType]
         self.up = nn.Linear(width, features, bias=False)
 
     def narrow(self, latent: Features) -> Output:
@@ -55,6 +58,7 @@ class SplitRvq(PartedQuantizer):
         decay: decay of the moving averages (`rvq.Euclidean`).
         revive: usage below which an entry is replaced (`rvq.Euclidean`).
         seed: random seed of the k-means that initialises the codebooks.
+        part: class of the quantizer of each part.
 
     Source: Défossez et al. 2024, arXiv:2410.00037, section 3.3.3; package moshi 0.2.13.
 
@@ -73,23 +77,24 @@ class SplitRvq(PartedQuantizer):
         decay: float = 0.99,
         revive: float = 0.05,
         seed: int = 0,
+        part: type[Rvq] = Rvq,
     ) -> None:
         super().__init__()
         if not 0 < semantic < codebooks:
             raise InputError(f"{semantic} of {codebooks} codebooks cannot be semantic: leave some")
         self.sizes = (size,) * codebooks
         width = width or features
+        options = {"size": size, "decay": decay, "revive": revive}
         self.semantic = Projected(
-            features, width, codebooks=semantic, size=size, decay=decay, revive=revive, seed=seed
+            features, width, part=part, codebooks=semantic, seed=seed, **options
         )
         self.acoustic = Projected(
             features,
             width,
+            part=part,
             codebooks=codebooks - semantic,
-            size=size,
-            decay=decay,
-            revive=revive,
             seed=seed + semantic,
+            **options,
         )
 
     def quantizers(self) -> list[Quantizer]:
