@@ -312,7 +312,7 @@ def _load_own(path: Path, name: str | None) -> Codec:
     try:
         kind = find(metadata["family"], metadata["codec"])
         config = kind.config_type(**metadata["config"])
-        if kind.shared_weights and name in kind.presets:
+        if name is not None and kind.shared_weights and name in kind.presets:
             config, metadata["name"] = kind.presets[name], name
         codec = kind(config)
     except TeacherError as error:
