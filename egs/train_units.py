@@ -4,12 +4,14 @@
     python egs/train_units.py train WORK [STEPS]
     python egs/train_units.py write WORK units.safetensors
 
-LISTING has recordings with transcripts (those in English are spelt; the others train the rest);
+LISTING has recordings with transcripts (those in English are aligned and spelt; the others train
+the rest);
 WHISPER is a folder of Whisper base. `features` stores what the frozen blocks make of each recording
 and of a noisy copy of it in the folder WORK; `train` learns from these alone, which is why one core
 is enough; both go on where they were stopped. The loss has, for each frame rate,
 
 - CTC of the transcript, read from the codes, as in CosyVoice (arXiv:2407.05407);
+- the phone of each frame, told from its code by one linear layer, where pocketsphinx finds it;
 - the error of Whisper's features of the clean recording, told from the codes by one linear layer;
 - the distance of the latents of the noisy copy from the clean recording's latents and codes;
 - the distance of the latents from the grid;
@@ -19,10 +21,12 @@ is enough; both go on where they were stopped. The loss has, for each frame rate
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import time
 from collections import defaultdict
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
@@ -35,14 +39,29 @@ from torch.nn import functional as F
 from audiotok.codecs.checkpoint import from_8_bits, rows_in_8_bits, save
 from audiotok.codecs.models.units import CHARACTERS, Config, Trunk, Trunked, Units
 from audiotok.data import read_manifest
+from audiotok.data.alignment import TimedSpan, align
 from audiotok.data.augment import add_noise, coloured, low_pass
 from audiotok.data.features.whisper import Whisper
+from audiotok.data.recording import Recording
+from audiotok.evaluation.tasks.information import frame_labels
 from audiotok.nn.quantizers.fsq import Fsq
 
 RATE, CLIP, PAIRS = 16000, 600, 10  # Hz; frames of 20 ms and recordings in a batch, at most
 FASTEST, WARM_UP = 1e-3, 200  # learning rate; steps until it
 SPREAD = 0.75  # standard deviation of the latents in steps of the grid, at least
-WEIGHTS = {"ctc": 1.0, "features": 0.5, "noise": 2.5, "grid": 0.5, "spread": 2.0, "apart": 0.5}
+WEIGHTS = {
+    "ctc": 0.5,
+    "phone": 1.0,
+    "features": 0.3,
+    "noise": 2.5,
+    "grid": 0.5,
+    "spread": 2.0,
+    "apart": 0.5,
+}
+PHONES = (  # noqa: SIM905
+    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W "
+    "Y Z ZH"
+).split()  # of pocketsphinx
 
 
 # -- features -------------------------------------------------------------------------------------
@@ -80,6 +99,16 @@ def noisy(wave: Tensor, seed: int) -> Tensor:
     return wave
 
 
+def phones_of(recording: Recording) -> list[TimedSpan]:
+    """Return the phones of a recording in English; none if its text cannot be aligned."""
+    if recording.language != "en":
+        return []
+    try:
+        return list(align(recording.load(), recording.text).phones)
+    except ValueError:
+        return []
+
+
 @torch.no_grad()
 def features(listing: str, whisper: str, work: Path) -> None:
     """Store the features of each recording and of its noisy copy, and what is said in it."""
@@ -109,6 +138,8 @@ def features(listing: str, whisper: str, work: Path) -> None:
                 " ".join(recording.text.split()),
             )
             print(*facts, sep="\t", file=meta)
+        spans = [(span.label, span.start, span.end) for span in phones_of(recording)]
+        path.with_suffix(".json").write_text(json.dumps(spans))
         part.replace(path)
         if number % 100 == 0:
             print(f"{number:,} of {len(recordings):,} recordings", flush=True)
@@ -118,7 +149,7 @@ def features(listing: str, whisper: str, work: Path) -> None:
 
 
 class Sample:
-    """Features of a recording and its noisy copy, and its characters."""
+    """Features of a recording and its noisy copy, its characters and its phones."""
 
     def __init__(self, work: Path, line: str) -> None:
         name, self.split, language, text = line.rstrip("\n").split("\t")
@@ -126,18 +157,27 @@ class Sample:
         kept = "".join(c if c in CHARACTERS else " " for c in text.lower().replace("\u2019", "'"))
         english = " ".join(kept.split()) if language == "en" else ""
         self.characters = [CHARACTERS.index(c) + 1 for c in english]
+        spans = json.loads(self.path.with_suffix(".json").read_text())
+        self.phones = [TimedSpan(*span) for span in spans]
 
-    def clip(self, draw: random.Random) -> tuple[Tensor, list[int]]:
-        """Return features `[2 f d]` and characters; of a long recording, a clip and none."""
+    def clip(self, draw: random.Random) -> tuple[Tensor, list[int], list[TimedSpan]]:
+        """Return features `[2 f d]`, characters and phones; of a long recording, a clip's.
+
+        A clip has no characters, as where they lie is not known.
+        """
         pair = np.load(self.path, mmap_mode="r")
         if pair.shape[1] <= CLIP:
-            return torch.from_numpy(np.array(pair)).float(), self.characters
+            return torch.from_numpy(np.array(pair)).float(), self.characters, self.phones
         start = 4 * draw.randrange((pair.shape[1] - CLIP) // 4 + 1)
-        return torch.from_numpy(np.array(pair[:, start : start + CLIP])).float(), []
+        phones = [
+            replace(s, start=s.start - start / 50, end=s.end - start / 50) for s in self.phones
+        ]
+        kept = [span for span in phones if span.end > 0]
+        return torch.from_numpy(np.array(pair[:, start : start + CLIP])).float(), [], kept
 
 
 class Training(nn.Module):
-    """The codec, and a linear layer a rate that tells Whisper's features from its codes."""
+    """The codec, and linear layers that tell Whisper's features and phones from its codes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,9 +186,17 @@ class Training(nn.Module):
         self.tellers = nn.ModuleDict(
             {str(p): nn.Linear(width, units.config.width * p) for p in units.config.pools}
         )
+        self.phones = nn.ModuleDict(
+            {str(p): nn.Linear(width, len(PHONES)) for p in units.config.pools}
+        )
 
     def losses(
-        self, x: Tensor, lengths: Tensor, characters: list[list[int]], pool: int
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        characters: list[list[int]],
+        spans: list[list[TimedSpan]],
+        pool: int,
     ) -> dict[str, Tensor]:
         """Return the parts of the loss at one frame rate, and the share of codes kept in noise.
 
@@ -156,6 +204,7 @@ class Training(nn.Module):
             x: features `[2b d f]`, each recording before its noisy copy.
             lengths: frames of each.
             characters: those of each; of some, none.
+            spans: phones of each; of some, none.
             pool: frames of 20 ms in a frame.
         """
         key = str(pool)
@@ -171,6 +220,13 @@ class Training(nn.Module):
                 decoded.transpose(1, 2)
             ).float()
             told = self.tellers[key](decoded).float().reshape(len(x), x.shape[2], -1)
+        labels = [frame_labels(each, PHONES, there.shape[1], 50 / pool) for each in spans]
+        phone = F.cross_entropy(
+            self.phones[key](decoded).transpose(1, 2),
+            torch.from_numpy(np.stack(labels)),
+            ignore_index=-1,
+            reduction="sum",
+        ) / max(1, sum(int((each >= 0).sum()) for each in labels))
         steps, scaled, nearest = grid.per_unit, bounded * grid.per_unit, on_grid * grid.per_unit
         codes = grid.join(grid.nearest(bounded.detach()))
         clean, copy, of_copy = scaled[0::2].detach(), scaled[1::2], there[1::2, :, None]
@@ -181,6 +237,7 @@ class Training(nn.Module):
         frames = torch.arange(x.shape[2]) < lengths[:, None]
         return {
             "ctc": spelling(logits, characters, lengths // pool * max(1, pool // 2)),
+            "phone": phone,
             "features": (told - target).square().mean(2)[frames].mean(),
             "noise": mean_over(of_copy, (copy - clean).square())
             + mean_over(of_copy, (copy - nearest[0::2]).square()),
@@ -210,13 +267,16 @@ def spelling(logits: Tensor, characters: list[list[int]], steps: Tensor) -> Tens
     return loss / lengths.sum()
 
 
-def batch(samples: list[Sample], draw: random.Random) -> tuple[Tensor, Tensor, list[list[int]]]:
-    """Return features `[2b d f]`, lengths `[2b]` and characters of some samples."""
+def batch(
+    samples: list[Sample], draw: random.Random
+) -> tuple[Tensor, Tensor, list[list[int]], list[list[TimedSpan]]]:
+    """Return features `[2b d f]`, lengths `[2b]`, characters and phones of some samples."""
     clips = [sample.clip(draw) for sample in draw.sample(samples, min(PAIRS, len(samples)))]
-    lengths = [pair.shape[1] for pair, _ in clips]
-    pairs = [F.pad(pair.transpose(1, 2), (0, max(lengths) - pair.shape[1])) for pair, _ in clips]
-    spelt = [characters for _, characters in clips for _ in range(2)]
-    return torch.cat(pairs), torch.tensor(lengths).repeat_interleave(2), spelt
+    lengths = [pair.shape[1] for pair, _, _ in clips]
+    pairs = [F.pad(pair.transpose(1, 2), (0, max(lengths) - pair.shape[1])) for pair, _, _ in clips]
+    spelt = [characters for _, characters, _ in clips for _ in range(2)]
+    spans = [phones for _, _, phones in clips for _ in range(2)]
+    return torch.cat(pairs), torch.tensor(lengths).repeat_interleave(2), spelt, spans
 
 
 def train(work: Path, steps: int) -> None:
@@ -231,7 +291,8 @@ def train(work: Path, steps: int) -> None:
         training.load_state_dict(state["training"], strict=False)
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
-    samples = [Sample(work, line) for line in (work / "meta.tsv").read_text().splitlines()]
+    lines = dict.fromkeys((work / "meta.tsv").read_text().splitlines())  # one twice, if killed
+    samples = [Sample(work, line) for line in lines]
     samples, draw = [s for s in samples if s.split == "train"], random.Random(step)
     seen, start = defaultdict[str, list[float]](list), time.monotonic()
     while step < steps:

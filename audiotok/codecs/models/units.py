@@ -50,7 +50,7 @@ class Config:
     adapter: int = 256  # width of an adapter
     blocks: int = 2  # ConvNeXt blocks in it
     pools: Sequence[int] = (1, 2, 4)  # values of `pool` that there are adapters for
-    levels: Sequence[Sequence[int]] = ((3,) * 6, (3,) * 7, (3,) * 8)  # grid of each
+    levels: Sequence[Sequence[int]] = ((3,) * 5, (3,) * 5, (3,) * 6)  # grid of each
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pools", tuple(self.pools))
