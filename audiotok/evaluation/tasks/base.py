@@ -75,8 +75,8 @@ class Bench:
             ImportError: pocketsphinx is not installed.
         """
         if id(recording) not in self.alignments:
-            found = align(self.original(recording), recording.text)
-            self.alignments[id(recording)] = found
+            alignment = align(self.original(recording), recording.text)
+            self.alignments[id(recording)] = alignment
         return self.alignments[id(recording)]
 
     def audio(self, recording: Recording) -> Audio:
