@@ -23,6 +23,9 @@ SEMANTIC = {
     "speech": 1,
     "speechtokenizer": 1,
     "speechtokenizer_snake": 1,
+    "units": 1,
+    "units_12hz": 1,
+    "units_50hz": 1,
 }
 """Codecs of the package whose first codebooks say what is said, and how many do: distilled from a
 teacher, supervised, or its units."""

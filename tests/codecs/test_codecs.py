@@ -376,6 +376,9 @@ PUBLISHED = {
     "glm4_voice": 320_227_840,
     "glm4_voice_30s": 320_227_840,
     "ichigo": 22_661_184,
+    "units": 19_840_359,  # ours
+    "units_50hz": 19_840_359,  # ours
+    "units_12hz": 19_840_359,  # ours
 }
 # Numbers among them that nothing runs, and that are not here: four maps of Qwen3-TTS's tokenizer,
 # and the weights by which its decoder divides entries.

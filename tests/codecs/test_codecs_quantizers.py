@@ -26,6 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "multi_scale_rvq": {"size": 64, "width": 4},
     "fsq": {"levels": (8, 8, 8, 5, 5, 5), "dither": 0.5},
     "residual_fsq": {"levels": (5,) * 6},
+    "product_fsq": {"levels": (8, 8)},
     "lfq": {},
     "bsq": {"bits": 18},
     "simvq": {"size": 64},
