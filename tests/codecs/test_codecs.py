@@ -409,6 +409,9 @@ def test_published_sizes_and_rates(preset: str):
     assert codec.parameters_trained == PUBLISHED[preset]
     rates = {
         "encodec_24khz": (24000, 320, 24.0),
+        "units": (16000, 640, 0.198),
+        "units_50hz": (16000, 320, 0.396),
+        "units_12hz": (16000, 1280, 0.119),
         "encodec_48khz": (48000, 47520, 24.273),
         "dac_16khz": (16000, 320, 6.0),
         "dac_24khz": (24000, 320, 24.0),
