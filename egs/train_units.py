@@ -29,22 +29,24 @@ from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok.codecs.checkpoint import from_8_bits, rows_in_8_bits, save
-from audiotok.codecs.models.units import CHARACTERS, Config, Trunk, Trunked, Units
-from audiotok.data import read_manifest
-from audiotok.data.alignment import TimedSpan, align
-from audiotok.data.augment import add_noise, coloured, low_pass
-from audiotok.data.features.whisper import Whisper
-from audiotok.data.recording import Recording
-from audiotok.evaluation.tasks.information import frame_labels
-from audiotok.nn.quantizers.fsq import Fsq
+import audiotok
+from audiotok.codecs import Units, save
+from audiotok.data import (
+    Recording,
+    TimedSpan,
+    add_noise,
+    align,
+    coloured,
+    frame_labels,
+    low_pass,
+    read_manifest,
+)
 
 RATE, CLIP, PAIRS = 16000, 600, 10  # Hz; frames of 20 ms and recordings in a batch, at most
 FASTEST, WARM_UP = 1e-3, 200  # learning rate; steps until it
@@ -64,24 +66,17 @@ PHONES = (  # noqa: SIM905
 ).split()  # of pocketsphinx
 
 
+START = "start.safetensors"
+
+
 # -- features -------------------------------------------------------------------------------------
 
 
-def trunk_of(units: Units) -> Trunk:
-    """Return the blocks of Whisper in a codec."""
-    return cast("Trunked", units.encoder).trunk
-
-
-def trunk_weights(whisper: Whisper, units: Units) -> dict[str, Tensor]:
-    """Return the weights of the blocks as they will be stored, in 8 bits or half precision."""
-    wanted, large = trunk_of(units).state_dict(), 1 << 16
-    weights = {key: value for key, value in whisper.state_dict().items() if key in wanted}
-    return {
-        key: from_8_bits(*rows_in_8_bits(value))
-        if value.ndim > 1 and value.numel() >= large
-        else value.half().float()
-        for key, value in weights.items()
-    }
+def begun(work: Path) -> Units:
+    """Return the codec that training starts from, as stored: large matrices in 8 bits."""
+    units = audiotok.load(work / START)
+    assert isinstance(units, Units)
+    return units
 
 
 def noisy(wave: Tensor, seed: int) -> Tensor:
@@ -112,12 +107,11 @@ def phones_of(recording: Recording) -> list[TimedSpan]:
 @torch.no_grad()
 def features(listing: str, whisper: str, work: Path) -> None:
     """Store the features of each recording and of its noisy copy, and what is said in it."""
-    units = Units(Config())
-    weights = trunk_weights(Whisper.load(whisper), units)
-    trunk = trunk_of(units).eval()
-    trunk.load_state_dict(weights)
     (work / "f").mkdir(parents=True, exist_ok=True)
-    torch.save(weights, work / "trunk.pt")
+    if not (work / START).exists():
+        torch.manual_seed(0)
+        save(Units.from_whisper(whisper), work / START, dtype=torch.int8)
+    units = begun(work)
     recordings = [r for r in read_manifest(listing, split=None) if r.split != "test"]
     random.Random(0).shuffle(recordings)
     for number, recording in enumerate(recordings):
@@ -129,7 +123,7 @@ def features(listing: str, whisper: str, work: Path) -> None:
             continue
         pair = [F.pad(x, (0, -x.shape[1] % 1280)) for x in (wave, noisy(wave, number))]
         part = path.with_suffix(".part.npy")
-        np.save(part, np.stack([trunk.clip(x[None])[0].T.half().numpy() for x in pair]))
+        np.save(part, np.stack([units.features(x[None])[0].T.half().numpy() for x in pair]))
         with (work / "meta.tsv").open("a") as meta:
             facts = (
                 path.stem,
@@ -154,9 +148,7 @@ class Sample:
     def __init__(self, work: Path, line: str) -> None:
         name, self.split, language, text = line.rstrip("\n").split("\t")
         self.path = work / "f" / f"{name}.npy"
-        kept = "".join(c if c in CHARACTERS else " " for c in text.lower().replace("\u2019", "'"))
-        english = " ".join(kept.split()) if language == "en" else ""
-        self.characters = [CHARACTERS.index(c) + 1 for c in english]
+        self.characters = Units.spell(text) if language == "en" else []
         spans = json.loads(self.path.with_suffix(".json").read_text())
         self.phones = [TimedSpan(*span) for span in spans]
 
@@ -179,9 +171,9 @@ class Sample:
 class Training(nn.Module):
     """The codec, and linear layers that tell Whisper's features and phones from its codes."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: Path) -> None:
         super().__init__()
-        self.units = units = Units(Config())
+        self.units = units = begun(work).train().requires_grad_(True)
         width = units.config.adapter
         self.tellers = nn.ModuleDict(
             {str(p): nn.Linear(width, units.config.width * p) for p in units.config.pools}
@@ -207,22 +199,19 @@ class Training(nn.Module):
             spans: phones of each; of some, none.
             pool: frames of 20 ms in a frame.
         """
-        key = str(pool)
-        grid = cast("Fsq", self.units.quantizers[key])
+        adapter, grid, reader = self.units.parts(pool)
         there = torch.arange(x.shape[2] // pool) < (lengths // pool)[:, None]
         with torch.autocast("cpu", torch.bfloat16):
-            latents = cast("Trunked", self.units.encoder).adapters[key](x)
+            latents = adapter(x)
         bounded = grid.bound(grid.down(latents.float().transpose(1, 2)))
         on_grid = grid.value(grid.nearest(bounded.detach()))
         decoded = grid.up(bounded + (on_grid - bounded).detach())
         with torch.autocast("cpu", torch.bfloat16):
-            logits = cast("nn.ModuleDict", self.units.semantic)[key](
-                decoded.transpose(1, 2)
-            ).float()
-            told = self.tellers[key](decoded).float().reshape(len(x), x.shape[2], -1)
+            logits = reader(decoded.transpose(1, 2)).float()
+            told = self.tellers[str(pool)](decoded).float().reshape(len(x), x.shape[2], -1)
         labels = [frame_labels(each, PHONES, there.shape[1], 50 / pool) for each in spans]
         phone = F.cross_entropy(
-            self.phones[key](decoded).transpose(1, 2),
+            self.phones[str(pool)](decoded).transpose(1, 2),
             torch.from_numpy(np.stack(labels)),
             ignore_index=-1,
             reduction="sum",
@@ -283,7 +272,7 @@ def train(work: Path, steps: int) -> None:
     """Train the adapters, the readers and the tellers; the blocks of Whisper stay as they are."""
     torch.manual_seed(0)
     torch.set_flush_denormal(True)
-    training, path, step = Training(), work / "training.pt", 0
+    training, path, step = Training(work), work / "training.pt", 0
     learnt = [p for name, p in training.named_parameters() if "trunk" not in name]
     optimizer = torch.optim.AdamW(learnt, lr=FASTEST, betas=(0.9, 0.98), weight_decay=0.01)
     if path.exists():
@@ -323,10 +312,9 @@ def train(work: Path, steps: int) -> None:
 
 def write(work: Path, out: str) -> None:
     """Write the codec to a file, large matrices in 8 bits."""
-    training = Training()
+    training = Training(work)
     state = torch.load(work / "training.pt", weights_only=True)
     training.load_state_dict(state["training"], strict=False)
-    trunk_of(training.units).load_state_dict(torch.load(work / "trunk.pt", weights_only=True))
     save(training.units, out, card={"steps": state["step"]}, dtype=torch.int8)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 
@@ -26,3 +28,16 @@ def random_weights(shapes: Mapping[str, Sequence[int]], *, gain: float = 1.0) ->
             x = 0.1 * x + (name.endswith("weight"))
         weights[name] = torch.from_numpy(x.astype(np.float32))
     return weights
+
+
+def folder_of(state: Mapping[str, Tensor], options: str, folder: Path) -> Path:
+    """Write weights and options as they are published, and return the folder.
+
+    Args:
+        state: weights by name.
+        options: content of config.json.
+        folder: an existing folder.
+    """
+    save_file({k: v.contiguous().clone() for k, v in state.items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(options, "utf-8")
+    return folder

@@ -118,8 +118,6 @@ READ = sorted(
     for file in (ROOT / "README.md", *(f for d in SHOWN for f in (ROOT / d).rglob("*.*")))
     if file.suffix in (".md", ".py", ".sh", ".ipynb")
     and not {"node_modules", "_ext", "conf.py"} & set(file.parts)
-    # It makes what ships, out of the parts of one network.
-    and file.name != "train_units.py"
 )
 
 

@@ -28,6 +28,7 @@ from audiotok.codecs.load import load_decoder as load_decoder
 from audiotok.codecs.models.base import Codec as Codec
 from audiotok.codecs.models.kmeans import Kmeans as Kmeans
 from audiotok.codecs.models.kmeans import KmeansConfig as KmeansConfig
+from audiotok.codecs.models.units import Units as Units
 from audiotok.codecs.tensors import CodeBatch as CodeBatch
 from audiotok.codecs.tensors import Reconstruction as Reconstruction
 from audiotok.codecs.tensors import WaveBatch as WaveBatch

@@ -3,7 +3,11 @@
 from audiotok.data.alignment import Alignment as Alignment
 from audiotok.data.alignment import TimedSpan as TimedSpan
 from audiotok.data.alignment import align as align
+from audiotok.data.alignment import frame_labels as frame_labels
 from audiotok.data.alignment import words_of as words_of
+from audiotok.data.augment import add_noise as add_noise
+from audiotok.data.augment import coloured as coloured
+from audiotok.data.augment import low_pass as low_pass
 from audiotok.data.commands import CommandError as CommandError
 from audiotok.data.features.base import SpeechTeacher as SpeechTeacher
 from audiotok.data.features.base import Teacher as Teacher

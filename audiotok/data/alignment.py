@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
@@ -136,3 +138,26 @@ def _span(entry: Any, label: str) -> TimedSpan:
     ends = (entry.start, entry.start + entry.duration)
     start, end = (max(0.0, at * STEP - EDGE) for at in ends)
     return TimedSpan(label, round(start, 6), round(end, 6))
+
+
+def frame_labels(
+    spans: Sequence[TimedSpan], names: Sequence[str], frames: int, rate: float
+) -> np.ndarray:
+    """Return the label of every frame whose middle lies in a span, -1 elsewhere.
+
+    Args:
+        spans: labelled stretches of time, in seconds.
+        names: labels in the order of their numbers.
+        frames: number of frames.
+        rate: frames a second.
+    """
+    label = np.full(frames, -1, np.int64)
+    for span in spans:
+        first, last = (_from(at * rate - 0.5) for at in (span.start, span.end))
+        label[first:last] = names.index(span.label)
+    return label
+
+
+def _from(at: float) -> int:
+    """Return the first frame at or after a position, which is rounded to six decimals."""
+    return max(0, int(np.ceil(round(at, 6))))

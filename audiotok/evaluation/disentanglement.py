@@ -17,13 +17,13 @@ from torch import Tensor
 from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
-from audiotok.data.alignment import TimedSpan
+from audiotok.data.alignment import TimedSpan, frame_labels
 from audiotok.evaluation.metrics.base import Metric
 from audiotok.evaluation.probes.probe import cross_validate
 from audiotok.evaluation.probes.statistics import paired
 from audiotok.evaluation.probes.voices import Voices, code_histogram, compare_speakers
 from audiotok.evaluation.speaker.base import speaker_encoder
-from audiotok.evaluation.tasks.information import frame_labels, integer_labels
+from audiotok.evaluation.tasks.information import integer_labels
 
 Sums = dict[str, tuple[np.ndarray, np.ndarray]]  # measure -> totals and counts of each speaker
 

@@ -1,4 +1,4 @@
-"""One space of ids for a text model and the tokens of other modalities, in ranges that never meet.
+"""A text model that is frozen learns tokens of other modalities, as new ids after its own.
 
     0 ... text - 1 | units: marks, codes | image: marks, codes | ...
 

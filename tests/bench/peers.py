@@ -137,7 +137,7 @@ def nanocodec(config: Any, file: Path) -> Pair:
         wave = F.pad(wave, (0, -wave.shape[2] % theirs.samples_per_frame))
         return theirs.encode(wave)[0].long()
 
-    ours = load(nanos.folder_of(theirs.state_dict(), file.parent))
+    ours = load(nanos.folder_of(theirs.state_dict(), '{"sample_rate": 22050}', file.parent))
     return Pair("nanocodec-torch 1.0.0", ours, encode, lambda codes: theirs.decode(codes)[0])
 
 

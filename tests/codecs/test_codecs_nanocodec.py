@@ -12,7 +12,8 @@ import torch
 from commandline import audiotok
 from contracts import assert_close, latents
 from golden import nanocodec as golden
-from safetensors.torch import save_file
+from random_weights import folder_of
+from sizes import SIZES
 from torch import Tensor
 
 from audiotok.audio.audio import Audio
@@ -22,14 +23,8 @@ from audiotok.codecs.models.nanocodec import Config
 from audiotok.nn.quantizers.fsq import Fsq
 from audiotok.runtime.stream import Stream
 
-SMALL = Config(encoder=4, decoder=40, strides=(2, 3, 6))
-
-
-def folder_of(state: dict[str, Tensor], folder: Path) -> Path:
-    """Write weights as they are published, and return the folder."""
-    save_file({k: v.contiguous().clone() for k, v in state.items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text('{"sample_rate": 22050}', "utf-8")
-    return folder
+(SMALL,) = SIZES["nanocodec"]
+OPTIONS = '{"sample_rate": 22050}'
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +41,7 @@ def state(stored: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def folder(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder_of(state, tmp_path_factory.mktemp("folder"))
+    return folder_of(state, OPTIONS, tmp_path_factory.mktemp("folder"))
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +122,11 @@ def test_grids_are_read_and_options_are_refused(
     assert done.json["config"]["levels"] == [9, 8, 8, 7]
     assert load(tmp_path / "ours.safetensors").fingerprint == load(folder).fingerprint
     grids = {k: torch.tensor([8, 7, 6, 6]) for k in state if k.endswith("num_levels")}
-    assert load(folder_of(state | grids, tmp_path)).sizes == (2016,) * 4
+    assert load(folder_of(state | grids, OPTIONS, tmp_path)).sizes == (2016,) * 4
     grids["vector_quantizer.fsqs.2.num_levels"] = torch.tensor([8, 7, 6, 5])
     with pytest.raises(CheckpointError, match=r"groups of other levels: \(8, 7, 6, 6\) and "):
-        load(folder_of(state | grids, tmp_path))
-    folder_of(state, tmp_path)
+        load(folder_of(state | grids, OPTIONS, tmp_path))
+    folder_of(state, OPTIONS, tmp_path)
     (tmp_path / "config.json").write_text('{"sample_rate": 22050, "bandwidth": 3}', "utf-8")
     with pytest.raises(CheckpointError, match=r"not known here: bandwidth$"):
         load(tmp_path)
@@ -145,7 +140,7 @@ def test_full_size(tmp_path: Path):
     if not golden.available():
         pytest.skip("nanocodec-torch 1.0.0 is not installed")
     theirs, _ = golden.loaded(golden.FULL)
-    codec = load(folder_of(theirs.state_dict(), tmp_path))
+    codec = load(folder_of(theirs.state_dict(), OPTIONS, tmp_path))
     assert codec.name == "nanocodec"
     assert codec.config == Config()
     assert sum(p.numel() for p in theirs.parameters()) == codec.parameters_trained

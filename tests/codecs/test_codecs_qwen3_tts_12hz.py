@@ -13,7 +13,8 @@ import torch
 from commandline import audiotok
 from contracts import assert_close, near_ties
 from golden import qwen3_tts_12hz as golden
-from safetensors.torch import save_file
+from random_weights import folder_of
+from sizes import SIZES
 from torch import Tensor
 
 from audiotok.audio.audio import Audio
@@ -22,36 +23,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.qwen3_tts_12hz import Config, Qwen3Tts12hz
 from audiotok.runtime.stream import Stream
 
-SMALL = Config(
-    width=4,
-    strides=(2, 4, 5),
-    latent=16,
-    blocks=2,
-    heads=2,
-    window=12,
-    hidden=32,
-    codebooks=4,
-    size=64,
-    code_width=8,
-    doublings=(2, 2),
-    decoder=16,
-    decoder_strides=(5, 4),
-    decoder_latent=24,
-    decoder_width=12,
-    decoder_blocks=2,
-    decoder_head=6,
-    decoder_heads=4,
-    decoder_key_heads=2,
-    decoder_window=5,
-    decoder_hidden=20,
-)
-
-
-def folder_of(state: dict[str, Tensor], options: str, folder: Path) -> Path:
-    """Write a folder as the package's is published, and return its path."""
-    save_file({k: v.contiguous().clone() for k, v in state.items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text(options, "utf-8")
-    return folder
+SMALL = replace(SIZES["qwen3_tts_12hz"][0], window=12)
 
 
 @pytest.fixture(scope="module")

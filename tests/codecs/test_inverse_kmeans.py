@@ -35,7 +35,7 @@ from audiotok.tokens.tokenizer import WrongTokensError
 
 pytest.importorskip("sklearn")
 VOICES, RECORDINGS, SIZE = 8, 8, 40
-SHORT = InverseTraining(48, 2, steps=250, batch=4, frames=40, prompt=40, rate=5e-3)
+SHORT = InverseTraining(48, 2, steps=600, batch=4, frames=40, prompt=40, rate=5e-3)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -124,8 +124,8 @@ def test_vectors_come_back_nearer_than_centroids_are(
     known, cache = read_manifest(tmp_path), tmp_path / "cache"
     errors = measure_inverse(model, known, coarse, cache=cache, prompt=40)
     assert (errors.recordings, errors.frames) == (VOICES, VOICES * 80)
-    assert errors.recovered_centred < 0.95 * errors.centroids_centred  # by the units around each
-    assert errors.recovered < 0.8 * min(errors.unit_means, errors.centroids) < 1
+    assert errors.recovered_centred < 0.8 * errors.centroids_centred  # by the units around each
+    assert errors.recovered < 0.7 * min(errors.unit_means, errors.centroids) < 1
     assert errors.recovered < 0.5 * errors.unprompted  # the prompt says whose voice it is
     with pytest.raises(InputError, match="no recording is longer than a prompt of 500 frames"):
         measure_inverse(model, known, coarse, cache=cache, prompt=500)

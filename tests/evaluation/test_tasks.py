@@ -32,7 +32,7 @@ def test_every_task_says_what_its_numbers_depend_on_and_refuses_other_options(na
     task = find("tasks", name)()
     assert task.protocol
     assert task.name == name
-    if name not in ("information", "nearest"):  # whose option is any path, or column
+    if name != "information":  # whose option is any path
         with pytest.raises(ValueError, match="nonsense"):
             find("tasks", name)("nonsense")
 

@@ -322,7 +322,7 @@ def test_the_nearest_recording_has_the_label_that_codes_tell():
     assert by_phones is not None
     assert by_phones < 60
     with pytest.raises(ValueError, match="the manifest's 'mood' must name two or more"):
-        Nearest("mood").run(bench)
+        Nearest("classify=mood").run(bench)
 
 
 def test_asr_reads_codes_that_spell():

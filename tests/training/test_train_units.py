@@ -16,9 +16,8 @@ from sizes import made
 from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load
-from audiotok.codecs.models.units import Config
+from audiotok.codecs.models.units import Config, Units
 from audiotok.data.alignment import Alignment, TimedSpan
-from audiotok.data.features.whisper import Whisper
 
 ROOT = Path(__file__).parents[2]
 TINY = Config(width=16, heads=2, layers=1, adapter=16, bands=20, blocks=1)
@@ -32,10 +31,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    torch.manual_seed(0)
-    whisper = Whisper(width=16, layers=2, heads=2, bands=20).eval()
-    monkeypatch.setattr(module.Whisper, "load", lambda path: whisper)
-    monkeypatch.setattr(module, "Config", lambda: TINY)
+    monkeypatch.setattr(Units, "from_whisper", lambda _: Units(TINY))
     monkeypatch.setattr(module, "align", aligned)
     return module
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
@@ -25,7 +26,7 @@ from torch.nn import functional as F
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Latent, Output, Wave
 from audiotok.codecs.models.base import Codec
-from audiotok.data.features.base import States
+from audiotok.data.features.base import States, TeacherError
 from audiotok.data.features.whisper import Whisper
 from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, WholeClip
@@ -176,6 +177,8 @@ class Units(Codec):
     }
     shared_weights = "units"
     semantic_codebooks = 1
+    encoder: Trunked
+    semantic: nn.ModuleDict
     causal = False
     fills_up = False
     sample_rate = 16000
@@ -196,6 +199,47 @@ class Units(Codec):
         self.semantic = nn.ModuleDict(
             {str(pool): Reader(config.adapter, max(1, pool // 2)) for pool in config.pools}
         )
+
+    @classmethod
+    def from_whisper(cls, weights: str | Path) -> Units:
+        """Return a codec to be trained, whose first blocks are those of Whisper base's encoder.
+
+        Args:
+            weights: as for the teacher `whisper`.
+
+        Raises:
+            TeacherError: no such weights, or those of another size.
+        """
+        codec, given = cls(), Whisper.load(weights).state_dict()
+        trunk = codec.encoder.trunk
+        wanted = trunk.state_dict()
+        if any(key not in given or given[key].shape != x.shape for key, x in wanted.items()):
+            raise TeacherError(f"{weights}: not Whisper base, whose first blocks are wanted")
+        trunk.load_state_dict({key: given[key] for key in wanted})
+        return codec
+
+    def features(self, wave: Wave) -> Output:
+        """Return what an adapter is given of a recording `[1 1 t]`: `[1 d f]`, 50 a second."""
+        return self.encoder.trunk.clip(wave)
+
+    def parts(self, pool: int) -> tuple[nn.Module, Fsq, Reader]:
+        """Return what is trained of one frame rate: adapter, grid and reader.
+
+        Args:
+            pool: frames of 20 ms in a frame.
+        """
+        key = str(pool)
+        adapter, reader = self.encoder.adapters[key], self.semantic[key]
+        return adapter, cast("Fsq", self.quantizers[key]), cast("Reader", reader)
+
+    @staticmethod
+    def spell(text: str) -> list[int]:
+        """Return the numbers of the characters of a text, as the reader knows them.
+
+        Case is not kept; what it does not know counts as a space.
+        """
+        known = (c if c in CHARACTERS else " " for c in text.lower().replace("\u2019", "'"))
+        return [CHARACTERS.index(c) + 1 for c in " ".join("".join(known).split())]
 
     @property
     def quantizer(self) -> Fsq:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -12,7 +12,7 @@ import torch
 
 from audiotok._platform.errors import InputError
 from audiotok.audio.delimited import read_rows
-from audiotok.data.alignment import PROTOCOL, TimedSpan
+from audiotok.data.alignment import PROTOCOL, TimedSpan, frame_labels
 from audiotok.data.recording import Recording
 from audiotok.evaluation.probes.probe import ProbeResult, probe
 from audiotok.evaluation.results import Finding
@@ -220,29 +220,6 @@ def _names(recording: Recording) -> Iterator[str]:
 def integer_labels(names: Sequence[str]) -> np.ndarray:
     """Return names as integers 0, 1, ... in their sorted order."""
     return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
-
-
-def frame_labels(
-    spans: Sequence[TimedSpan], names: Sequence[str], frames: int, rate: float
-) -> np.ndarray:
-    """Return the label of every frame whose middle lies in a span, -1 elsewhere.
-
-    Args:
-        spans: labelled stretches of time, in seconds.
-        names: labels in the order of their numbers.
-        frames: number of frames.
-        rate: frames a second.
-    """
-    label = np.full(frames, -1, np.int64)
-    for span in spans:
-        first, last = (_from(at * rate - 0.5) for at in (span.start, span.end))
-        label[first:last] = names.index(span.label)
-    return label
-
-
-def _from(at: float) -> int:
-    """Return the first frame at or after a position, which is rounded to six decimals."""
-    return max(0, int(np.ceil(round(at, 6))))
 
 
 def _phones_of(path: Path) -> dict[str, list[TimedSpan]]:

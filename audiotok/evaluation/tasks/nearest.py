@@ -17,11 +17,19 @@ class Nearest(Task):
     What codes say of the speaker without a readout, whose training would be in the number.
 
     Args:
-        option: column of the manifest that is the label; `speaker` by default.
+        option: `speaker` (the default), or `classify=COLUMN`, another column of the manifest.
+
+    Raises:
+        ValueError: another option.
     """
 
     def __init__(self, option: str = "") -> None:
-        self.column = option or "speaker"
+        kind, _, column = (option or "classify=speaker").partition("=")
+        if option == "speaker":
+            kind, column = "classify", option
+        if kind != "classify" or not column:
+            raise InputError(f"nearest reads speaker or classify=COLUMN; not {option!r}")
+        self.column = column
         self.protocol = (
             f"{self.column} of the other recording that is nearest: the largest sum over codebooks "
             "and entries of sqrt(p q), p and q the entry's share in each (Bhattacharyya); "

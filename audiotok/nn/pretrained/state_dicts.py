@@ -138,8 +138,8 @@ def unrecognised(
 ) -> str:
     """Return a message on why no adapter was recognised.
 
-    It gives the first names, and the first missing mark of the nearest adapter if at least half of
-    its marks are present.
+    It gives the first names, the programs whose weights are known, and the first missing mark of
+    the nearest adapter if at least half of its marks are present.
     """
     present = set(names)
     every = list(adapters)
@@ -149,7 +149,7 @@ def unrecognised(
         missing = next(mark for mark in best.marks if mark not in present)
         nearest = f"nearest: {best.source}, but {missing} is missing; "
     few = ", ".join(list(names)[:3])
-    known = "; ".join(dict.fromkeys(d.source for d in every))
+    known = "; ".join(dict.fromkeys(d.source.partition(",")[0] for d in every))
     return f"weights of no codec here ({few} ...); {nearest}known: {known}"
 
 
