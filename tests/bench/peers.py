@@ -30,13 +30,12 @@ from torch.nn import functional as F
 sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs", "nn"))
 
 import test_codecs_mimi as mimis
-import test_codecs_nanocodec as nanos
 import test_codecs_oracles as oracles
-import test_codecs_qwen3_tts_12hz as qwens
 import test_codecs_snac as snacs
 import test_state_dicts as state_dicts
 from golden import nanocodec as nano
 from golden import qwen3_tts_12hz as qwen
+from random_weights import folder_of
 
 from audiotok import Audio
 from audiotok._platform.registry import find_preset
@@ -124,7 +123,7 @@ def qwen3_tts_12hz(config: Any, file: Path) -> Pair:
     def decode(codes: Tensor) -> Tensor:
         return theirs.decoder(codes)  # not in pieces of 300 frames, whose samples differ
 
-    ours = load(qwens.folder_of(theirs.state_dict(), options, file.parent))
+    ours = load(folder_of(theirs.state_dict(), options, file.parent))
     return Pair("qwen-tts 0.1.1", ours, encode, decode)
 
 
@@ -137,7 +136,7 @@ def nanocodec(config: Any, file: Path) -> Pair:
         wave = F.pad(wave, (0, -wave.shape[2] % theirs.samples_per_frame))
         return theirs.encode(wave)[0].long()
 
-    ours = load(nanos.folder_of(theirs.state_dict(), '{"sample_rate": 22050}', file.parent))
+    ours = load(folder_of(theirs.state_dict(), '{"sample_rate": 22050}', file.parent))
     return Pair("nanocodec-torch 1.0.0", ours, encode, lambda codes: theirs.decode(codes)[0])
 
 
