@@ -177,7 +177,6 @@ class Units(Codec):
     }
     shared_weights = "units"
     semantic_codebooks = 1
-    encoder: Trunked
     semantic: nn.ModuleDict
     causal = False
     fills_up = False
@@ -211,7 +210,7 @@ class Units(Codec):
             TeacherError: no such weights, or those of another size.
         """
         codec, given = cls(), Whisper.load(weights).state_dict()
-        trunk = codec.encoder.trunk
+        trunk = cast("Trunked", codec.encoder).trunk
         wanted = trunk.state_dict()
         if any(key not in given or given[key].shape != x.shape for key, x in wanted.items()):
             raise TeacherError(f"{weights}: not Whisper base, whose first blocks are wanted")
@@ -220,7 +219,7 @@ class Units(Codec):
 
     def features(self, wave: Wave) -> Output:
         """Return what an adapter is given of a recording `[1 1 t]`: `[1 d f]`, 50 a second."""
-        return self.encoder.trunk.clip(wave)
+        return cast("Trunked", self.encoder).trunk.clip(wave)
 
     def parts(self, pool: int) -> tuple[nn.Module, Fsq, Reader]:
         """Return what is trained of one frame rate: adapter, grid and reader.
@@ -229,7 +228,7 @@ class Units(Codec):
             pool: frames of 20 ms in a frame.
         """
         key = str(pool)
-        adapter, reader = self.encoder.adapters[key], self.semantic[key]
+        adapter, reader = cast("Trunked", self.encoder).adapters[key], self.semantic[key]
         return adapter, cast("Fsq", self.quantizers[key]), cast("Reader", reader)
 
     @staticmethod
