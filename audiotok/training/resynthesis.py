@@ -6,7 +6,7 @@
 All of it is computed once for whole recordings, as features of a recogniser depend on what is
 around a crop, and kept on disk:
 
-    CACHE/tokens-1-dmel_40hz-0f3a...-a148.../3f/3f9c....npy  [traits, then a row a group of frames]
+    CACHE/tokens-2-dmel_40hz-0f3a...-a148.../3f/3f9c....npy  [traits, then a row a group of frames]
 
 A name contains all that the content depends on and a file appears when it is complete, so a run
 that was stopped goes on.
@@ -51,7 +51,7 @@ log = logging.getLogger("audiotok")
 VOICED = ("frame_size", "decoder", "decoder_blocks", "kernel", "expansion", "window", "heads")
 LEARNT = ("latent", "pitch")  # losses of a vocoder beside those of sound
 NOBODY = 0.15  # share of crops whose voice is not given
-FORMAT = 1  # of a file of the cache
+FORMAT = 2  # of a file of the cache
 LARGEST = 1 << 16  # entries of a codebook, as tokens are stored in 16 bits
 
 
@@ -201,16 +201,15 @@ class Resynthesis:
         octaves, voiced = track_pitch(wave[0], rate=rate, hop=size // self.group)
         latents = self.speech.latents(wave[None].to(self.speech.device))[0].cpu()
 
-        def rows(x: Tensor) -> Tensor:
-            """Return signals `[d n]` as rows `[groups ...]`; the last is repeated."""
-            n = groups * -(-x.shape[1] // max(1, groups))
-            at = torch.arange(n).clamp(max=x.shape[1] - 1)
+        def rows(x: Tensor, frames: int) -> Tensor:
+            """Return signals `[d n]` as rows `[groups ...]` of frames; the last is repeated."""
+            at = torch.arange(groups * frames).clamp(max=x.shape[1] - 1)
             return x[:, at].T.reshape(groups, -1)
 
-        halves = torch.cat([rows(torch.stack([octaves, voiced.float()])), rows(latents)], 1)
-        table = np.concatenate(
-            [rows(codes).numpy().astype(np.uint16), _bits(halves)], 1, dtype=np.uint16
-        )
+        pitch = torch.stack([octaves, voiced.float()])
+        halves = torch.cat([rows(pitch, self.group), rows(latents, self.spectra)], 1)
+        numbers = rows(codes, self.group).numpy().astype(np.uint16)
+        table = np.concatenate([numbers, _bits(halves)], 1, dtype=np.uint16)
         return np.concatenate([_bits(traits_of(wave[0])), table.ravel()])
 
     # -- what is learnt ---------------------------------------------------------------------------

@@ -112,6 +112,25 @@ def test_what_is_heard_is_what_the_tokenizer_and_speech_say(folder: Path):
     assert before == {f: f.stat().st_mtime_ns for f in before}
 
 
+@pytest.mark.parametrize("samples", [1, 320, 321, 1599, 1601, 5000])
+def test_rows_are_whole_however_short_a_recording_is(folder: Path, samples: int):
+    """Where the last row lacks frames of tokens or of `speech`, the last ones are repeated."""
+    heard = Resynthesis(recipe(folder, "dmel"))
+    audio = Audio.load(READING).mono().resample(16000)[20_000 : 20_000 + samples]
+    codebooks, latent = heard.tokenizer.codebooks, heard.speech.config.latent
+    width = heard.group * (codebooks + 2) + heard.spectra * latent
+    rows = heard.described(audio)[TRAITS:].reshape(-1, width)
+    assert len(rows) == -(-samples // heard.group_samples)
+    codes = rows[:, : heard.group * codebooks].reshape(-1, codebooks).T
+    expected = heard.tokenizer.encode(audio).codes
+    frames = expected.shape[1]
+    assert np.array_equal(codes[:, :frames], expected)
+    assert (codes[:, frames:] == expected[:, -1:]).all()
+    halves = rows[:, -heard.spectra * latent :].copy().view(np.float16).reshape(-1, latent).T
+    latents = heard.speech.latents(audio.samples[None])[0].half().numpy()
+    assert np.allclose(halves[:, : latents.shape[1]], latents, atol=1e-2)
+
+
 def test_training_reaches_every_weight_and_drops_codebooks(folder: Path):
     heard = Resynthesis(recipe(folder, "units"))
     vocoder = heard.vocoder({"width": 16, "speaker": 4})
