@@ -66,7 +66,9 @@ class Modalities:
 
     def __post_init__(self) -> None:
         if self.text < 1 or not self.layouts:
-            raise LayoutError(f"{self.text} text ids and {len(self.layouts)} modalities: some of")
+            raise LayoutError(
+                f"{self.text} text ids and {len(self.layouts)} modalities: neither may be 0"
+            )
         first = self.text
         for name, layout in self.layouts.items():
             if name == TEXT or not name.isidentifier():
