@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -208,7 +209,7 @@ def _certificates(given: argparse.Namespace) -> dict[str, Any]:
 def shown(words: Sequence[str]) -> str:
     """A command without the folders of this machine, and without what is stored beside it."""
     kept = list(takewhile(lambda word: word not in ("--facts", "--json"), words))
-    return " ".join(re.sub(r"(^|=)/\S*/", r"\1", word) for word in kept)
+    return shlex.join(re.sub(r"(^|=)/\S*/", r"\1", word) for word in kept)
 
 
 def _plot(stored: dict[str, Any], picture: Path) -> None:
