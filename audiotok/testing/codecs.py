@@ -233,9 +233,9 @@ def assert_trains(codec: Codec) -> None:
         output, quantized = codec(wave, torch.tensor([codec.codebooks, 1]))
         assert output.shape == wave.shape, f"{[*wave.shape]} comes back as {[*output.shape]}"
         loss = (output * torch.randn_like(output)).sum() + sum(quantized.losses.values())
-        if hasattr(codec, "distilled"):
+        if codec.teacher_width:
             for part in quantized.stages:
-                loss = loss + codec.distilled(part).square().sum()  # pyright: ignore
+                loss = loss + codec.distilled(part).square().sum()
         codec.zero_grad()
         loss.backward()
         for key, parameter in codec.named_parameters():

@@ -102,8 +102,7 @@ class Targets:
     def _checked(self, codec: Codec) -> Callable[[Tensor], Tensor]:
         """Return the codec's semantic head, or raise if it does not fit the teachers."""
         options = self.options
-        head = getattr(codec, "distilled", None)
-        if head is None:
+        if not codec.teacher_field:
             raise InputError(f"codec {codec.name!r} has no semantic head to distil into")
         for name, one in options.used.items():
             valid = range(1, codec.codebooks + 1)
@@ -114,15 +113,15 @@ class Targets:
                 )
         if options.axis != "d" and len(options.used) != 1:
             raise InputError(f"[distillation] axis = {options.axis!r} takes exactly one teacher")
-        size = codec.config.semantic
+        size = codec.teacher_width
         for name, width in zip(options.used, self.widths, strict=True):
             expected = options.units if options.axis == "labels" else width
             if size != expected:
                 raise InputError(
                     f"[distillation] teacher {name!r} needs a semantic head of {expected}, not "
-                    f"{size}: set config.semantic = {expected}"
+                    f"{size}: set config.{codec.teacher_field} = {expected}"
                 )
-        return head
+        return codec.distilled
 
     def _clusters(self, features: JointFeatures, out: Path) -> Tensor:
         """Return the centres of the units `[units d]`, kept in the run's folder."""

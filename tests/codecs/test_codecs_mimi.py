@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from contracts import assert_close, near_ties, noise
+from contracts import assert_close, assert_trains, near_ties, noise
 from safetensors.torch import save_file
+from sizes import SIZES
 from torch import Tensor, nn
 
 from audiotok.audio import _torchaudio
 from audiotok.codecs.checkpoint import CheckpointError, load
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.mimi import Config, Mimi
+from audiotok.codecs.models.qwen3_tts_12hz import Qwen3Tts12hz
 from audiotok.nn.layers.attention import Attention
 from audiotok.runtime.stream import Stream
 
@@ -300,3 +302,13 @@ def test_attention_needs_no_parameters_of_its_own():
     """The rows that are reordered are queries' and keys', of every block on both sides."""
     mimi: nn.Module = Mimi(SMALL)
     assert sum("qkv" in name for name in mimi.state_dict()) == 2 * SMALL.blocks
+
+
+@pytest.mark.parametrize("kind", [Mimi, Qwen3Tts12hz])
+def test_codebooks_learn_from_a_teacher_of_the_width_that_is_asked(kind: type[Mimi | Qwen3Tts12hz]):
+    config = SIZES[kind.name][0]
+    assert kind(config).teacher_width == 0
+    taught = kind(replace(config, teacher=12))
+    assert taught.teacher_width == 12
+    assert taught.distilled(torch.zeros(2, config.latent, 5)).shape == (2, 5, 12)
+    assert_trains(taught)

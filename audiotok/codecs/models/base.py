@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from audiotok._platform.errors import InputTypeError
+from audiotok._platform.shapes import Latent
 from audiotok.audio.coerce import Recording, to_audio
 from audiotok.audio.levels import check_level
 from audiotok.codecs.tensors import TensorCodec
@@ -55,6 +56,8 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         state_dict_adapters: how other programs name these weights.
         card: facts about the training, from the checkpoint that it was loaded from.
         own_weights: whether a new instance has its weights already, so that none are looked for.
+        teacher_field: name of the size that is the width of a teacher's features, of a codec whose
+            codebooks can be distilled from one; else "".
         shared_weights: name of the weights that all presets have in common; "" if each has its own.
         weights_folder: folder of the weights NAME.safetensors that ship with the class; None where
             there are none, or with audiotok's own.
@@ -70,7 +73,23 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
     card: Mapping[str, Any] = MappingProxyType({})
     own_weights: ClassVar[bool] = False
     shared_weights: ClassVar[str] = ""
+    teacher_field: ClassVar[str] = ""
     weights_folder: ClassVar[Path | None] = None
+
+    # -- distillation from a teacher ----------------------------------------------------------
+
+    @property
+    def teacher_width(self) -> int:
+        """Width of the teacher's features that codebooks are distilled from; 0 without a head."""
+        return getattr(self.config, self.teacher_field) if self.teacher_field else 0
+
+    def distilled(self, latent: Latent) -> Tensor:
+        """Return a codebook's latents `[b d f]` in the teacher's space, `[b f teacher_width]`.
+
+        Args:
+            latent: `Quantized.first`, or any of `Quantized.stages` (DM-Codec).
+        """
+        raise NotImplementedError
 
     # -- audio to tokens and back -------------------------------------------------------------
 

@@ -18,11 +18,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from audiotok._platform.shapes import Latent
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import Chain, Layer
@@ -96,6 +97,7 @@ class Config:
     semantic: int = 1  # number of semantic codebooks among them
     size: int = 2048  # entries in a codebook
     code_width: int = 256  # width of the codebooks
+    teacher: int = 0  # width of the teacher that the semantic codebooks are distilled from, if any
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
@@ -117,6 +119,11 @@ def encoder(config: Config) -> Chain:
     width, stride = config.latent, config.halving
     down = Conv(width, width, 2 * stride, stride=stride, bias=False, pad="repeat")
     return Chain([Seanet.encoder(_seanet(config)), _transformer(config), down])
+
+
+def taught(config: Config) -> nn.Linear | None:
+    """Build the head by which codebooks learn from a teacher, which published weights lack."""
+    return nn.Linear(config.latent, config.teacher) if config.teacher else None
 
 
 def _seanet(config: Config) -> Sizes:
@@ -238,6 +245,7 @@ class Mimi(Codec):
     """A codec of convolutions with a transformer on their latents, at half the latents' rate."""
 
     name = "mimi"
+    teacher_field = "teacher"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"mimi": Config()}
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
@@ -285,3 +293,8 @@ class Mimi(Codec):
             semantic=config.semantic,
         )
         self.decoder = Chain([up, _transformer(config), Seanet.decoder(_seanet(config))])
+        self.taught = taught(config)
+
+    def distilled(self, latent: Latent) -> Tensor:
+        """See `Codec.distilled`."""
+        return cast("nn.Linear", self.taught)(latent.transpose(1, 2))

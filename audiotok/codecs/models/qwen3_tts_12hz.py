@@ -20,10 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from torch import nn
+from torch import Tensor, nn
 
+from audiotok._platform.shapes import Latent
 from audiotok.codecs.models import mimi
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.attention import Attention
@@ -287,6 +288,7 @@ class Qwen3Tts12hz(Codec):
     """A codec of Mimi's encoder and a decoder of transformer, ConvNeXt blocks and convolutions."""
 
     name = "qwen3_tts_12hz"
+    teacher_field = "teacher"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"qwen3_tts_12hz": Config()}
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
@@ -338,6 +340,11 @@ class Qwen3Tts12hz(Codec):
             part=Reread,
         )
         self.decoder = _decoder(config)
+        self.taught = mimi.taught(config)
+
+    def distilled(self, latent: Latent) -> Tensor:
+        """See `Codec.distilled`."""
+        return cast("nn.Linear", self.taught)(latent.transpose(1, 2))
 
     @property
     def parameters_trained(self) -> int:

@@ -96,6 +96,7 @@ class Speech(Codec):
     """A codec at the frame rate, which ships with the package (`Config` for its sizes)."""
 
     name = "speech"
+    teacher_field = "semantic"
     config_type = Config
     semantic_codebooks = 1
 
@@ -178,6 +179,6 @@ class Speech(Codec):
         latent, _ = encoder.step(wave, encoder.start(len(wave)))
         return latent[:, :, self.padding_frames :]
 
-    def distilled(self, first: Latent) -> Tensor:
-        """Return the first codebook's latents `[b d f]` in the teacher's space `[b f semantic]`."""
-        return self.semantic(first.transpose(1, 2))
+    def distilled(self, latent: Latent) -> Tensor:
+        """See `Codec.distilled`."""
+        return self.semantic(latent.transpose(1, 2))

@@ -79,6 +79,7 @@ class Speechtokenizer(Codec):
     """A codec of convolutions on the waveform, with a head by which codebooks are distilled."""
 
     name = "speechtokenizer"
+    teacher_field = "semantic"
     config_type = Config
     semantic_codebooks = 1
     presets: ClassVar[Mapping[str, Config]] = {
@@ -136,11 +137,7 @@ class Speechtokenizer(Codec):
         self.decoder = Seanet.decoder(sizes)
 
     def distilled(self, latent: Latent) -> Tensor:
-        """Return a codebook's latents `[b d f]` in the teacher's space, `[b f semantic]`.
-
-        Args:
-            latent: `Quantized.first`, or any of `Quantized.stages` (DM-Codec).
-        """
+        """See `Codec.distilled`."""
         return self.semantic(latent.transpose(1, 2))
 
     def weight_normed(self) -> Iterable[nn.Module]:
