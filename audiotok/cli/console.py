@@ -22,12 +22,22 @@ stdout_console = Console()
 
 
 class _StderrHandler(logging.Handler):
-    """Log handler that prints one line a record on stderr, above a progress bar if there is one."""
+    """Log handler that prints one line a record on stderr, above a progress bar if there is one.
+
+    A warning that follows itself word for word, as of a table that is read again, is shown once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`."""
         label = record.levelname.lower()
         text = as_options(one_line(record.getMessage()))
+        if text == self._last and record.levelno == logging.WARNING:
+            return
+        self._last = text
         stderr_console.print(labelled(label, "yellow", text), soft_wrap=True)
 
 

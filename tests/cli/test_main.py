@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import os
 import platform
 import re
@@ -18,7 +19,7 @@ import typer
 from commandline import COMMAND, audiotok, environment, recording, small
 
 import audiotok as package
-from audiotok.cli.console import as_options
+from audiotok.cli.console import as_options, set_up
 from audiotok.cli.program import program
 
 
@@ -150,3 +151,14 @@ def test_the_library_raises_nothing_that_names_an_option():
                 if re.search(r"[ '\"(]--[a-z]", text):
                     named.append(f"{name}, line {node.lineno}: {text}")
     assert not named
+
+
+def test_a_warning_that_follows_itself_is_shown_once(capsys: pytest.CaptureFixture[str]):
+    set_up()
+    log = logging.getLogger("audiotok")
+    for name in ("a", "a", "b", "a"):
+        log.warning("%s.tsv: odd", name)
+    log.error("worse")
+    log.error("worse")
+    shown = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert shown == ["a.tsv: odd", "b.tsv: odd", "a.tsv: odd", "worse", "worse"]
