@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import Chain, Layer
 from audiotok.nn.layers.conv import Conv
@@ -240,6 +241,16 @@ class Mimi(Codec):
     name = "mimi"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"mimi": Config()}
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "mimi": Taxonomy(
+            encoder="SEANet, transformer",
+            decoder="SEANet, transformer",
+            quantizer="split RVQ",
+            training="distilled",
+            teacher="WavLM",
+            licence="CC-BY-4.0",
+        ),
+    }
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
         "mimi": PublishedWeights(file="model.safetensors", repo="kyutai/mimi")
     }
