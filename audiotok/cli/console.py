@@ -191,25 +191,58 @@ def certificate(name: str, fingerprint: str, failed: list[str], untried: list[st
 
 
 def codecs(rows: list[dict[str, Any]]) -> None:
-    """Print a table of codecs, within 80 columns."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    table.add_column("name", no_wrap=True)
-    for name in ("rate", "frames/s", "codebooks", "kbps", "params"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("causal", "weights"):
-        table.add_column(name)
+    """Print tables of codecs, within 80 columns but for addresses: sizes, kinds, and weights."""
+    sizes = _table(
+        "name", "rate>", "frames/s>", "codebooks>", "kbps>", "M>", "all M>", "causal", "here"
+    )
+    kinds = _table("name", "encoder", "decoder", "quantizer", "training", "domain")
     for row in rows:
-        table.add_row(
+        teacher = f" ({row['teacher']})" if row["teacher"] else ""
+        sizes.add_row(
             row["name"],
             f"{row['sample_rate']}",
             f"{row['frame_rate']:.4g}",
             f"{row['codebooks']}",
             f"{row['kbps']:.3g}",
-            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['parameters'] / 1e6:.1f}",
+            f"{row['parameters_with_codebooks'] / 1e6:.1f}",
             "yes" if row["causal"] else "no",
             "yes" if row["weights"] else "no",
         )
-    stdout_console.print(table)
+        kinds.add_row(
+            row["name"],
+            *(row[key] or "" for key in ("encoder", "decoder", "quantizer")),
+            f"{row['training'] or ''}{teacher}",
+            row["domain"] or "",
+        )
+    stdout_console.print(sizes)
+    stdout_console.print(WORDS)
+    stdout_console.print(kinds)
+    stdout_console.print("\n Licences of published weights, and where they are:\n")
+    for row in rows:
+        if row["licence"]:
+            words = f" {row['name']:21} {row['licence']:25} {row['published']}"
+            stdout_console.print(plain(words.rstrip()), soft_wrap=True)
+
+
+WORDS = """\
+ M: million parameters that are learnt by gradient, as authors count them.
+ all M: with the entries of codebooks that are moving averages, which they leave
+ out. here: whether the weights are on this machine.
+"""
+
+
+def _table(*names: str) -> Table:
+    """Return a table with these columns; those whose name ends in > hold numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    for name in names:
+        number = name.endswith(">")
+        table.add_column(
+            name.removesuffix(">"),
+            justify="right" if number else "left",
+            no_wrap=number or name == "name",
+        )
+    return table
 
 
 def outcome(app: Callable[..., Any]) -> int:

@@ -21,6 +21,7 @@ from audiotok.codecs import external
 from audiotok.codecs.catalogue import CheckpointError as CheckpointError
 from audiotok.codecs.catalogue import hub_ids, local_weights, looks_like_id, name_at_hub
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import taxonomy_of
 from audiotok.data.features.base import TeacherError
 from audiotok.nn.device import usable_device
 from audiotok.nn.finite import NotFiniteError, check_finite, not_finite
@@ -201,9 +202,10 @@ def is_path(name_or_path: str | Path) -> bool:
 def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
     """Return a codec's properties as plain data: name, rates, codebooks, size, weights.
 
-    `name` to `latency_ms` need no weights; `parameters` are those that gradients learn, as authors
-    count them, and `entries` the values in codebooks; `weights` is the path of the local weights,
-    and `fingerprint`, `decoder_fingerprint` and `card` are theirs.
+    `name` to `published` need no weights; `parameters` are those that gradients learn, as authors
+    count them, `entries` the values in codebooks, and `parameters_with_codebooks` both; a codec's
+    name has the fields of `Taxonomy`, too. `weights` is the path of the local weights, and
+    `fingerprint`, `decoder_fingerprint` and `card` are theirs.
 
     Args:
         name_or_path: as for `load`; nothing is downloaded.
@@ -232,9 +234,11 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
         "kbps": round(codec.kbps, 4),
         "parameters": codec.parameters_trained,
         "entries": codec.codebook_values,
+        "parameters_with_codebooks": codec.parameters_with_codebooks,
         "decodes": codec.decodes,
         "causal": codec.causal,
         "latency_ms": round(1000 * codec.latency, 2) if codec.causal else None,
+        **({} if by_path else taxonomy_of(name)),
         "weights": "its own" if own else str(path) if path else None,
         "fingerprint": codec.fingerprint if read else None,
         "decoder_fingerprint": codec.decoder_fingerprint if read else None,

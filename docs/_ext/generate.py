@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from api_reference import api
 from cli_reference import cli
+from codec_table import codecs
 from module_tree import docstring, modules, parts, rooms
 from recipe_reference import recipe
 from repository import page, relinked
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, Callable[[str], str]] = {
     "api": api,
     "cli": cli,
+    "codecs": codecs,
     "docstring": docstring,
     "modules": modules,
     "page": page,

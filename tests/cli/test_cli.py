@@ -488,16 +488,21 @@ def test_info_on_nothing(tmp_path: Path):
     refused(audiotok("info", tmp_path / "no.wav"), 1, tmp_path / "no.wav", "no such file")
 
 
-def test_the_table_of_codecs_fits_a_terminal():
+def test_the_tables_of_codecs_fit_a_terminal():
     lines = good(audiotok("codecs")).out.splitlines()
-    assert max(map(len, lines)) <= 80
-    head = next(line for line in lines if "name" in line)
-    columns = ["name", "rate", "frames/s", "codebooks", "kbps", "params", "causal", "weights"]
-    assert head.split() == columns
-    row = next(line.split() for line in lines if line.split()[:1] == ["speech"])
-    assert row[:5] == ["speech", "16000", "50", "8", "4"]
-    assert row[6:] == ["M", "yes", "yes"]
-    assert [line.split()[0] for line in lines[3:] if line.split()] == [*presets("codecs")]
+    assert max(len(line) for line in lines if "://" not in line) <= 80
+    heads = [line.split() for line in lines if line.split()[:1] == ["name"]]
+    columns = ["name", "rate", "frames/s", "codebooks", "kbps", "M", "all", "M", "causal", "here"]
+    kinds = ["name", "encoder", "decoder", "quantizer", "training", "domain"]
+    assert heads == [columns, kinds]
+    rows = [line.split() for line in lines if line.split()[:1] == ["encodec_24khz"]]
+    assert rows[0] == "encodec_24khz 24000 75 32 24 14.9 19.0 yes no".split()  # noqa: SIM905
+    assert rows[1] == "encodec_24khz SEANet SEANet RVQ joint audio".split()  # noqa: SIM905
+    assert rows[2][:4] == ["encodec_24khz", "unstated;", "code", "MIT"]
+    named = [line.split()[0] for line in lines if line.split()[:1] and line[1:2].strip()]
+    assert [name for name in named if name in presets("codecs")][: len(presets("codecs"))] == [
+        *presets("codecs")
+    ]
 
 
 def test_codecs_for_machines():
@@ -506,7 +511,11 @@ def test_codecs_for_machines():
     for row in rows:
         assert row["parameters"] > 0 or row["name"].startswith("dmel")
         assert {"sample_rate", "frame_rate", "codebooks", "kbps", "causal", "weights"} <= set(row)
-        assert {"entries", "decodes"} <= set(row)
+        assert {"entries", "decodes", "published"} <= set(row)
+        both = row["parameters"] + row["entries"]
+        assert row["parameters"] <= row["parameters_with_codebooks"] <= both
+        kind = [row[key] for key in ("encoder", "decoder", "quantizer", "training", "domain")]
+        assert all(kind)
 
 
 def test_verify(tokens: Path, tmp_path: Path):

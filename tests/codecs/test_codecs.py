@@ -26,6 +26,7 @@ from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import load, save, weights_of
 from audiotok.codecs.models.base import Codec, WrongTokensError
 from audiotok.codecs.models.speech import Speech
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.quantizers.base import NoTableError
 from audiotok.nn.quantizers.segment_rvq import SegmentRvq
 from audiotok.runtime.files import decode_file, encode_file
@@ -388,6 +389,26 @@ PRESETS = {name: part for part in names("codecs") for name in find("codecs", par
 
 def test_every_preset_is_counted():
     assert PRESETS.keys() == PUBLISHED.keys()
+
+
+@pytest.mark.parametrize("part", names("codecs"))
+def test_every_codec_says_of_what_kind_it_is(part: str):
+    """A class has a `Taxonomy` for each name, with a licence where weights are published."""
+    kind = find("codecs", part)
+    assert kind.taxonomy.keys() == {*(kind.presets or (part,))}
+    for name, taxonomy in kind.taxonomy.items():
+        published = taxonomy.published or name in kind.sources
+        assert bool(taxonomy.licence) == bool(published), name
+
+
+@pytest.mark.parametrize(
+    "words", [{"training": "well"}, {"domain": "birds"}, {"encoder": ""}, {"training": "distilled"}]
+)
+def test_a_kind_that_there_is_not_is_refused(words: dict[str, Any]):
+    kind: dict[str, Any] = {"encoder": "SEANet", "decoder": "SEANet", "quantizer": "RVQ"}
+    kind |= {"training": "joint", "licence": "MIT"}
+    with pytest.raises(ValueError, match=f"^{next(iter(words))} "):
+        Taxonomy(**{**kind, **words})
 
 
 @pytest.mark.parametrize("preset", PUBLISHED)

@@ -11,7 +11,7 @@ PANEL = "Codecs and files"
 
 
 def codecs(as_json: Json = False) -> None:
-    """List the codecs: rates, codebooks, size, and whether their weights are on this machine.
+    """List the codecs: rates, codebooks, size, kind, and the licence of published weights.
 
     Those of other packages that cannot be used are reported on stderr.
 

@@ -26,6 +26,7 @@ from audiotok._platform.errors import InputTypeError
 from audiotok._platform.shapes import Latent
 from audiotok.audio.coerce import Recording, to_audio
 from audiotok.audio.levels import check_level
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.codecs.tensors import TensorCodec
 from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import StateDictAdapter
@@ -53,6 +54,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         sample_rate: Hz.
         presets: published sizes by name; a codec of such sizes has that name.
         sources: where the weights of a preset are published.
+        taxonomy: what kind of codec each of its names is.
         state_dict_adapters: how other programs name these weights.
         card: facts about the training, from the checkpoint that it was loaded from.
         own_weights: whether a new instance has its weights already, so that none are looked for.
@@ -69,6 +71,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
     sample_rate: int
     presets: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     sources: ClassVar[Mapping[str, PublishedWeights]] = MappingProxyType({})
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = MappingProxyType({})
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = ()
     card: Mapping[str, Any] = MappingProxyType({})
     own_weights: ClassVar[bool] = False
@@ -274,6 +277,14 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         """Number of values in the entries of all codebooks, however they are learnt."""
         named = [*self.named_parameters(), *self.named_buffers()]
         return sum(x.numel() for name, x in named if name.endswith(".entries"))
+
+    @property
+    def parameters_with_codebooks(self) -> int:
+        """Number of `parameters_trained` and of the entries that do not count among them."""
+        buffers = self.named_buffers()
+        return self.parameters_trained + sum(
+            entries.numel() for name, entries in buffers if name.endswith(".entries")
+        )
 
     def own_state(self) -> dict[str, Tensor]:
         """Return the weights that a checkpoint holds: all but those of networks kept elsewhere."""

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from audiotok._platform.shapes import Latent, Wave
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.base import Chain, Layer, Pointwise, State
 from audiotok.nn.layers.conv import Conv
@@ -195,6 +196,17 @@ class Dac(Codec):
         "dac_24khz": Config(sample_rate=24000, strides=(2, 4, 5, 8), codebooks=32),
         "dac_16khz": Config(sample_rate=16000, strides=(2, 4, 5, 8), codebooks=12),
     }
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = dict.fromkeys(
+        presets,
+        Taxonomy(
+            encoder="DAC",
+            decoder="DAC",
+            quantizer="RVQ",
+            training="joint",
+            domain="audio",
+            licence="MIT",
+        ),
+    )
     # The package names these addresses, and no hashes.
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
         "dac_44khz": PublishedWeights(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.centred_mel import CentredMel
 from audiotok.nn.quantizers.uniform import Uniform
@@ -46,6 +47,17 @@ class Dmel(Codec):
         "dmel_40hz": Config(),
         "dmel_80hz": Config(frame_size=200),
     }
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = dict.fromkeys(
+        presets,
+        Taxonomy(
+            encoder="mel bands",
+            decoder="none",
+            quantizer="uniform",
+            training="none",
+            domain="audio",
+            licence="",
+        ),
+    )
     own_weights = True
     causal = False
     fills_up = False

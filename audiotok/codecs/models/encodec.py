@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.base import Layer
 from audiotok.nn.layers.seanet import Config as Sizes
@@ -146,6 +147,17 @@ class Encodec(Codec):
             stride=47520,
         ),
     }
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = dict.fromkeys(
+        presets,
+        Taxonomy(
+            encoder="SEANet",
+            decoder="SEANet",
+            quantizer="RVQ",
+            training="joint",
+            domain="audio",
+            licence="unstated; code MIT",
+        ),
+    )
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
         # File names end in the first digits of their hashes.
         "encodec_24khz": PublishedWeights(

@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 import torch
 
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features.whisper import sinusoids
 from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.block_causal_encoder import BlockCausalEncoder
@@ -137,6 +138,17 @@ class Glm4Voice(Codec):
         "glm4_voice": Config(),
         "glm4_voice_30s": Config(wait=True),
     }
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = dict.fromkeys(
+        presets,
+        Taxonomy(
+            encoder="Whisper",
+            decoder="none",
+            quantizer="VQ",
+            training="supervised",
+            licence="GLM-4 licence",
+            published="https://huggingface.co/THUDM/glm-4-voice-tokenizer",
+        ),
+    )
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
         "glm4_voice": PublishedWeights(file="model.safetensors", repo=REPOSITORY),
         "glm4_voice_30s": PublishedWeights(  # by address, as the id of a repository is one name's

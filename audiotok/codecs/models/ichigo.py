@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Features, Output
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features.whisper import FRAME, Whisper
 from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.base import Layer, Span, State
@@ -127,6 +128,17 @@ class Ichigo(Codec):
     name = "ichigo"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"ichigo": Config()}
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "ichigo": Taxonomy(
+            encoder="Whisper",
+            decoder="none",
+            quantizer="VQ",
+            training="supervised",
+            teacher="Whisper medium",
+            licence="unstated",
+            published="https://huggingface.co/homebrewltd/ichigo-whisper",
+        ),
+    }
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
         replace(QUANTIZER, prepare=_alone),
     )

@@ -19,7 +19,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok._platform.shapes import Features, Output
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features.base import Choice, Teacher, TeacherError
 from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.base import WholeClip
@@ -135,6 +136,16 @@ class Kmeans(Codec):
 
     name = "kmeans"
     config_type = KmeansConfig
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "kmeans": Taxonomy(
+            encoder="any feature extractor",
+            decoder="none",
+            quantizer="VQ",
+            training="post-hoc",
+            teacher="any feature extractor",
+            licence="",
+        ),
+    }
     causal = False
     fills_up = False
     block = WINDOW

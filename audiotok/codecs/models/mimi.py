@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from audiotok._platform.shapes import Latent
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import Chain, Layer
 from audiotok.nn.layers.conv import Conv
@@ -248,6 +249,16 @@ class Mimi(Codec):
     teacher_field = "teacher"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"mimi": Config()}
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "mimi": Taxonomy(
+            encoder="SEANet, transformer",
+            decoder="SEANet, transformer",
+            quantizer="split RVQ",
+            training="distilled",
+            teacher="WavLM",
+            licence="CC-BY-4.0",
+        ),
+    }
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
         "mimi": PublishedWeights(file="model.safetensors", repo="kyutai/mimi")
     }

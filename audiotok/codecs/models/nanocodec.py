@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from audiotok._platform.shapes import Latent, Wave
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.layers.base import Chain, Layer, Pointwise, State
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.half_snake import HalfSnake
@@ -182,6 +183,16 @@ class Nanocodec(Codec):
     name = "nanocodec"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"nanocodec": Config()}
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "nanocodec": Taxonomy(
+            encoder="HiFi-GAN",
+            decoder="HiFi-GAN",
+            quantizer="grouped FSQ",
+            training="joint",
+            licence="NVIDIA Open Model License",
+            published="https://huggingface.co/nvidia/nemo-nano-codec-22khz-0.6kbps-12.5fps",
+        ),
+    }
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
         StateDictAdapter(
             source="nanocodec-torch 1.0.0, or NeMo's AudioCodecModel",

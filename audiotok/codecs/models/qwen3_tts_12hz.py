@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from audiotok._platform.shapes import Latent
 from audiotok.codecs.models import mimi
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import Chain, Layer, Mix, Pointwise
 from audiotok.nn.layers.conv import Conv
@@ -291,6 +292,16 @@ class Qwen3Tts12hz(Codec):
     teacher_field = "teacher"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"qwen3_tts_12hz": Config()}
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "qwen3_tts_12hz": Taxonomy(
+            encoder="SEANet, transformer",
+            decoder="transformer, DAC",
+            quantizer="split RVQ",
+            training="distilled",
+            teacher="WavLM",
+            licence="Apache-2.0",
+        ),
+    }
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
         "qwen3_tts_12hz": PublishedWeights(
             file="model.safetensors", repo="Qwen/Qwen3-TTS-Tokenizer-12Hz"

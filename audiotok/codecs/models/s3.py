@@ -35,6 +35,7 @@ from torch.nn import functional as F
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features.whisper import sinusoids
 from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.base import WholeClip
@@ -119,6 +120,40 @@ class S3(Codec):
         "s3_v1_25hz": Config(stride=2),
         "s3_v2_25hz": V2,
         "s3_v3_25hz": V3,
+    }
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "s3_v1": Taxonomy(
+            quantizer="VQ",
+            encoder="SenseVoice",
+            decoder="none",
+            training="supervised",
+            licence="Apache-2.0",
+            published="https://huggingface.co/FunAudioLLM/CosyVoice-300M",
+        ),
+        "s3_v1_25hz": Taxonomy(
+            quantizer="VQ",
+            encoder="SenseVoice",
+            decoder="none",
+            training="supervised",
+            licence="Apache-2.0",
+            published="https://huggingface.co/FunAudioLLM/CosyVoice-300M-25Hz",
+        ),
+        "s3_v2_25hz": Taxonomy(
+            quantizer="FSQ",
+            encoder="SenseVoice",
+            decoder="none",
+            training="supervised",
+            licence="Apache-2.0",
+            published="https://huggingface.co/FunAudioLLM/CosyVoice2-0.5B",
+        ),
+        "s3_v3_25hz": Taxonomy(
+            quantizer="FSQ",
+            encoder="MinMo",
+            decoder="none",
+            training="supervised",
+            licence="Apache-2.0",
+            published="https://huggingface.co/FunAudioLLM/Fun-CosyVoice3-0.5B-2512",
+        ),
     }
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
         StateDictAdapter(

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from audiotok._platform.shapes import Latent, Wave
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.base import Chain, Layer, Pointwise, Residual, State
 from audiotok.nn.layers.conv import Conv
@@ -158,6 +159,15 @@ class Snac(Codec):
     name = "snac"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"snac_24khz": Config()}
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "snac_24khz": Taxonomy(
+            encoder="DAC",
+            decoder="DAC",
+            quantizer="multi-scale RVQ",
+            training="joint",
+            licence="MIT",
+        ),
+    }
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
         "snac_24khz": PublishedWeights(file="pytorch_model.bin", repo="hubertsiuzdak/snac_24khz")
     }

@@ -10,8 +10,9 @@ to 50 times as much. The algorithmic latency is 40 ms.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +21,7 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok._platform.shapes import Latent, Wave
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, State
 from audiotok.nn.layers.convnext import Convnext, Depthwise
@@ -98,6 +100,17 @@ class Speech(Codec):
     name = "speech"
     teacher_field = "semantic"
     config_type = Config
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "speech": Taxonomy(
+            encoder="ConvNeXt",
+            decoder="Vocos",
+            quantizer="RVQ",
+            training="distilled",
+            teacher="Whisper base",
+            licence="Apache-2.0",
+            published="in this package",
+        ),
+    }
     semantic_codebooks = 1
 
     def __init__(self, config: Config | None = None) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from audiotok._platform.shapes import Latent
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
@@ -86,6 +87,32 @@ class Speechtokenizer(Codec):
         "speechtokenizer": Config(),
         "speechtokenizer_snake": Config(snake=True),
         "dm_codec": Config(),
+    }
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "speechtokenizer": Taxonomy(
+            encoder="SEANet, LSTM",
+            decoder="SEANet, LSTM",
+            quantizer="RVQ",
+            training="distilled",
+            teacher="HuBERT",
+            licence="unstated; code Apache-2.0",
+        ),
+        "speechtokenizer_snake": Taxonomy(
+            encoder="SEANet, LSTM",
+            decoder="SEANet, LSTM",
+            quantizer="RVQ",
+            training="distilled",
+            teacher="HuBERT",
+            licence="unstated; code Apache-2.0",
+        ),
+        "dm_codec": Taxonomy(
+            encoder="SEANet, LSTM",
+            decoder="SEANet, LSTM",
+            quantizer="RVQ",
+            training="distilled",
+            teacher="BERT, wav2vec 2.0",
+            licence="unstated; code Apache-2.0",
+        ),
     }
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
         "speechtokenizer": PublishedWeights(

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Latent, Output, Wave
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features.base import States, TeacherError
 from audiotok.data.features.whisper import Whisper
 from audiotok.nn.layers.absent import Absent
@@ -175,6 +176,17 @@ class Units(Codec):
         "units_50hz": Config(pool=1),
         "units_12hz": Config(pool=4),
     }
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = dict.fromkeys(
+        presets,
+        Taxonomy(
+            encoder="Whisper",
+            decoder="none",
+            quantizer="FSQ",
+            training="supervised",
+            licence="Apache-2.0",
+            published="in this package",
+        ),
+    )
     shared_weights = "units"
     semantic_codebooks = 1
     semantic: nn.ModuleDict

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Features, Latent, Output, Wave
 from audiotok.codecs.models.base import Codec, WrongTokensError
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
 from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Span, State
@@ -227,6 +228,17 @@ class Vocos(Codec):
     name = "vocos"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {"vocos_encodec_24khz": Config(encodes=False)}
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "vocos_encodec_24khz": Taxonomy(
+            encoder="EnCodec",
+            decoder="Vocos",
+            quantizer="RVQ",
+            training="post-hoc",
+            teacher="EnCodec",
+            domain="audio",
+            licence="MIT",
+        ),
+    }
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
         "vocos_encodec_24khz": PublishedWeights(
             file="pytorch_model.bin", repo="charactr/vocos-encodec-24khz"

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
 from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Pointwise, Residual
@@ -271,6 +272,17 @@ class Wavtokenizer(Codec):
         "wavtokenizer_75hz": Config(),
         "wavtokenizer_40hz": Config(strides=(4, 5, 5, 6)),
     }
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = dict.fromkeys(
+        presets,
+        Taxonomy(
+            encoder="SEANet",
+            decoder="Vocos",
+            quantizer="VQ",
+            training="joint",
+            domain="speech",
+            licence="MIT",
+        ),
+    )
     # Lightning's own files, 1 GB and more with optimisers and discriminators in them. Whether they
     # hold tensors alone, as reading them requires, has not been verified.
     sources: ClassVar[Mapping[str, PublishedWeights]] = {

@@ -67,6 +67,11 @@ class PublishedWeights:
         hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         return self.url or (f"{hub}/{self.repo}/resolve/main/{self.file}" if self.repo else "")
 
+    @property
+    def where(self) -> str:
+        """Address for people: of the repository, else of the file, else of the page."""
+        return f"https://huggingface.co/{self.repo}" if self.repo else self.url or self.page
+
 
 def is_folder(path: Path) -> bool:
     """Return whether this is the folder of a Hugging Face repository with weights."""
