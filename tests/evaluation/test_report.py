@@ -431,6 +431,19 @@ def test_codebooks_are_one_matrix_and_rates_of_a_codec_one_row(tmp_path: Path):
     assert "| entropy ↑ bits | speech@2, speech@1 | 3.50 | 4.50 |" in lines
 
 
+def test_codebooks_past_the_32nd_are_left_to_the_results(tmp_path: Path):
+    results = benched(tmp_path)
+    many = Subject("mel", "codec", 1, 1, {}, [[60, 20]] * 80, [2] * 80)
+    few = replace(many, name="few", usage=many.usage[:32], sizes=many.sizes[:32])
+    view = View(replace(results, subjects=[few, many], findings=[]))
+    known = matrix(view)
+    assert known
+    assert known.codebooks == 32
+    assert {len(row.entries) for fact in known.facts for row in fact.rows} == {32}
+    assert known.notes == ["mel: the first 32 of 80 codebooks; results.json has all."]
+    assert known.notes[0] in markdown(view, "t")
+
+
 def test_entries_are_called_dead_where_frames_suffice_only(tmp_path: Path):
     results = benched(tmp_path)
     few = Subject("few@1", "codec", 1, 1, {}, [[3, 2]], [1024])

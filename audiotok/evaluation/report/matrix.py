@@ -12,6 +12,7 @@ from audiotok.evaluation.results import Finding, Subject
 from audiotok.tokens.statistics import EntryUse
 
 DEAD = "dead entries"
+SHOWN = 32  # most columns: those of 80 mel bands would be as wide as five pages
 OF_CODEBOOK = re.compile(r"(.+) of codebook (\d+)")
 
 
@@ -81,7 +82,8 @@ def matrix(view: View) -> Matrix | None:
     facts = {subject: own for subject, own in facts.items() if own}
     if not facts:
         return None
-    columns = max(k for own in facts.values() for entries in own.values() for k in entries)
+    counts = {name: max(map(max, own.values())) for name, own in facts.items()}
+    columns = min(SHOWN, max(counts.values()))
     groups = _groups(facts)
     keys = dict.fromkeys(key for own in facts.values() for key in own)
     shown = [_fact(key, facts, groups, columns) for key in keys]
@@ -89,7 +91,7 @@ def matrix(view: View) -> Matrix | None:
         columns,
         [fact for fact in shown if fact.name != DEAD or _measured(fact)],  # else `_notes` says it
         names,
-        list(_notes(view, groups)),
+        [*_notes(view, groups), *_cut(counts, groups)],
     )
 
 
@@ -208,6 +210,13 @@ def _shown(entry: Entry | None, digits: int, top: float) -> Entry | None:
     text = "?" if entry.value is None else f"{entry.value:,.{digits}f}"
     heat = entry.heat or (abs(entry.value or 0) / top if top else 0.0)
     return Entry(entry.value, entry.note, heat, entry.strip, text)
+
+
+def _cut(counts: dict[str, int], groups: dict[str, list[str]]) -> Iterator[str]:
+    """Yield a sentence for each codec with more codebooks than are shown."""
+    for name in groups:
+        if counts[name] > SHOWN:
+            yield f"{name}: the first {SHOWN} of {counts[name]} codebooks; results.json has all."
 
 
 def _notes(view: View, groups: dict[str, list[str]]) -> Iterator[str]:
