@@ -30,7 +30,7 @@ from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.stft import Istft, Stft
 from audiotok.nn.layers.transposed_conv import TransposedConv
 from audiotok.nn.quantizers.fsq import Fsq
-from audiotok.nn.quantizers.rvq import Euclidean, Factorised
+from audiotok.nn.quantizers.rvq import Euclidean, Factorised, Projected
 
 N = TypeVar("N", bound=Network)
 
@@ -244,6 +244,14 @@ class MaskedFactorised(Factorised):
         return super().look_up(index.clamp(min=0)) * (index >= 0)[..., None]
 
 
+class MaskedProjected(Projected):
+    """A `Projected` codebook in which code -1 has an entry of zeros."""
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """See `Projected.look_up`."""
+        return super().look_up(index.clamp(min=0)) * (index >= 0)[..., None]
+
+
 class MaskedFsq(Fsq):
     """A `Fsq` quantizer in which code -1 has an entry of zeros."""
 
@@ -262,5 +270,6 @@ FORMS: dict[type[nn.Module], type[nn.Module]] = {
     Attention: WindowedAttention,
     Euclidean: MaskedEuclidean,
     Factorised: MaskedFactorised,
+    Projected: MaskedProjected,
     Fsq: MaskedFsq,
 }

@@ -68,27 +68,37 @@ def _units(width: int) -> list[Layer]:
     ]
 
 
-def _encoder(config: Config) -> Chain:
-    """Build the encoder: conv, n x (residual units, Snake, strided conv), Snake, conv."""
-    width = config.encoder
+def dac_encoder(width: int, strides: Sequence[int], latent: int) -> Chain:
+    """Build DAC's encoder: conv, n x (residual units, Snake, strided conv), Snake, conv.
+
+    Args:
+        width: width at the audio rate; it doubles at every stride.
+        strides: strides in the order of its layers.
+        latent: width of its output.
+    """
     layers: list[Layer] = [Conv(1, width, 7, causal=False)]
-    for stride in config.strides:
+    for stride in strides:
         layers += [*_units(width), Snake(width)]
         layers += [Conv(width, 2 * width, 2 * stride, stride=stride, causal=False)]
         width *= 2
-    return Chain([*layers, Snake(width), Conv(width, config.latent, 3, causal=False)])
+    return Chain([*layers, Snake(width), Conv(width, latent, 3, causal=False)])
 
 
-def _decoder(config: Config) -> Chain:
-    """Build the decoder: conv, n x (Snake, transposed conv, residual units), Snake, conv, tanh."""
-    width = config.decoder
-    layers: list[Layer] = [Conv(config.latent, width, 7, causal=False)]
-    for stride in reversed(config.strides):
+def dac_decoder(width: int, strides: Sequence[int], latent: int) -> Chain:
+    """Build DAC's decoder: conv, n x (Snake, transposed conv, residual units), Snake, conv.
+
+    Args:
+        width: width at the frame rate; it halves at every stride.
+        strides: strides in the order of its layers.
+        latent: width of its input.
+    """
+    layers: list[Layer] = [Conv(latent, width, 7, causal=False)]
+    for stride in strides:
         trim = -(-stride // 2), stride // 2
         up = TransposedConv(width, width // 2, 2 * stride, stride=stride, causal=False, trim=trim)
         layers += [Snake(width), up, *_units(width // 2)]
         width //= 2
-    return Chain([*layers, Snake(width), Conv(width, 1, 7, causal=False), Pointwise(nn.Tanh())])
+    return Chain([*layers, Snake(width), Conv(width, 1, 7, causal=False)])
 
 
 def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,9 +163,14 @@ def _hf_block(match: re.Match[str]) -> str:
     return layer + "conv." if match[3] in ("conv1", "conv_t1") else layer
 
 
-def _hf_ends(tensors: Weights) -> Weights:
-    """Rename Hugging Face's last activation and convolution, whose numbers depend on the blocks."""
-    for part in ("encoder", "decoder"):
+def hf_ends(tensors: Weights, prefix: str = "") -> Weights:
+    """Rename Hugging Face's last activation and convolution, whose numbers depend on the blocks.
+
+    Args:
+        tensors: tensors under their names.
+        prefix: beginning of the names "encoder" and "decoder".
+    """
+    for part in (f"{prefix}encoder", f"{prefix}decoder"):
         blocks = count(tensors, rf"{part}\.block\.\d+\.snake1\.alpha")
         ends = {
             f"{part}.conv1.": f"{part}.layers.0.conv.",
@@ -170,9 +185,9 @@ def _hf_ends(tensors: Weights) -> Weights:
     return tensors
 
 
-_HF: Sequence[Rule] = (
+HF_BLOCKS: Sequence[Rule] = (
     (
-        r"^(encoder|decoder)\.block\.(\d+)\.(res_unit[123]|snake1|conv1|conv_t1)\.",
+        r"(encoder|decoder)\.block\.(\d+)\.(res_unit[123]|snake1|conv1|conv_t1)\.",
         _hf_block,
     ),
     (r"(layers\.\d+)\.snake1\.", r"\1.body.layers.0."),
@@ -245,8 +260,8 @@ class Dac(Codec):
                 "decoder.conv1.weight",
                 "quantizer.quantizers.0.in_proj.weight",
             ),
-            prepare=_hf_ends,
-            rules=(*_HF, *_QUANTIZER),
+            prepare=hf_ends,
+            rules=(*HF_BLOCKS, *_QUANTIZER),
             tensors=_PROJECTIONS,
             sizes=_sizes,
         ),
@@ -259,7 +274,7 @@ class Dac(Codec):
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
         self.frame_size = prod(config.strides)
-        self.encoder = _encoder(config)
+        self.encoder = dac_encoder(config.encoder, config.strides, config.latent)
         self.quantizer = Rvq(
             config.latent,
             codebooks=config.codebooks,
@@ -267,7 +282,8 @@ class Dac(Codec):
             kind="factorised",
             width=config.code_width,
         )
-        self.decoder = _decoder(config)
+        decoder = dac_decoder(config.decoder, config.strides[::-1], config.latent)
+        self.decoder = Chain([*decoder, Pointwise(nn.Tanh())])
 
     def finish_latent(self, wave: Wave, state: State) -> Latent:
         """See `Network.finish_latent`; the last frame is filled up with silence."""

@@ -31,6 +31,7 @@ class ResidualUnit(Residual):
         activation: function that creates an activation of a given width: `elu` or `Snake`.
         norm: function that creates a normalisation of a given width after each convolution, such
             as `GroupNorm`; none if None.
+        bias: whether the convolutions add a constant to each feature.
         shortcut: whether the shortcut is a 1x1 convolution instead of x itself.
         causal: as in `Conv`.
         pad: as in `Conv`.
@@ -49,6 +50,7 @@ class ResidualUnit(Residual):
         last_kernel: int = 1,
         activation: Callable[[int], Layer] = elu,
         norm: Callable[[int], Layer] | None = None,
+        bias: bool = True,
         shortcut: bool = False,
         causal: bool = True,
         pad: Pad = "zeros",
@@ -56,7 +58,9 @@ class ResidualUnit(Residual):
         hidden = hidden or features
 
         def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> list[Layer]:
-            layer = Conv(inputs, outputs, kernel, dilation=dilation, causal=causal, pad=pad)
+            layer = Conv(
+                inputs, outputs, kernel, dilation=dilation, bias=bias, causal=causal, pad=pad
+            )
             return [layer, norm(outputs)] if norm else [layer]
 
         super().__init__(
