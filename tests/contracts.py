@@ -19,7 +19,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.nn.quantizers.base import Quantizer
 from audiotok.nn.quantizers.grouped_rvq import GroupedRvq
 from audiotok.nn.quantizers.multi_scale_rvq import MultiScaleRvq
-from audiotok.nn.quantizers.rvq import Factorised, Rvq
+from audiotok.nn.quantizers.rvq import Factorised, Projected, Rvq
 from audiotok.nn.quantizers.segment_rvq import HEAD, SegmentRvq
 from audiotok.nn.quantizers.split_rvq import SplitRvq
 from audiotok.runtime.stream import Stream
@@ -67,6 +67,9 @@ def _margin(codec: Codec, latent: Tensor, one: np.ndarray, other: np.ndarray) ->
     The codes `[k]` of one and other differ in the last codebook.
     """
     stage, rest, latent = _searched(codec.quantizer, latent, torch.tensor(one[:-1]))
+    if isinstance(stage, Projected):
+        latent = rest = stage.down(rest)
+        stage = stage.book
     entries = torch.as_tensor(stage.entries)
     if isinstance(stage, Factorised):
         latent = rest = F.normalize(stage.down(rest), dim=0)

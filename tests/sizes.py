@@ -26,6 +26,7 @@ from audiotok.codecs.models import (
     units,
     vocos,
     wavtokenizer,
+    xcodec,
 )
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.kmeans import Kmeans
@@ -56,6 +57,22 @@ FOLDED = replace(
 )
 # The published networks in small sizes; an odd stride such as 5 is where DAC crops too much.
 TINY: dict[str, Any] = {"strides": (2, 4, 5), "latent": 16, "size": 64}
+HEARING: dict[str, Any] = {
+    "encoder": 4,
+    "decoder": 32,
+    "strides": (8, 5, 4, 2),
+    "acoustic": 8,
+    "codebooks": 3,
+    "size": 64,
+    "semantic": 16,
+    "layers": 2,
+    "heads": 2,
+    "hidden": 24,
+    "listener": 8,
+    "positions": 16,
+    "groups": 4,
+    "masked": False,  # what no code depends on has no gradient
+}
 SIZES: dict[str, list[Any]] = {
     "speech": [Config(), SMALL, FOLDED],
     "encodec": [
@@ -121,6 +138,10 @@ SIZES: dict[str, list[Any]] = {
     ],
     "nanocodec": [nanocodec.Config(encoder=4, decoder=40, strides=(2, 3, 6))],
     "snac": [snac.Config(encoder=4, decoder=32, strides=(2, 4, 5), size=64, code_width=4)],
+    "xcodec": [
+        xcodec.Config(**HEARING),
+        xcodec.Config(**HEARING | {"strides": (8, 5, 4, 2, 3)}, sample_rate=24000, code_width=6),
+    ],
     "vocos": [vocos.Config(encoder=4, decoder=32, blocks=2, codebooks=(1, 3), **TINY)],
 }
 LISTENER = {"width": 32, "layers": 2, "heads": 2}  # a Whisper

@@ -24,7 +24,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Latent, Output, Wave
@@ -35,8 +34,8 @@ from audiotok.data.features.hubert import Hubert
 from audiotok.data.features.wav2vec2 import STRIDES
 from audiotok.nn.layers.base import Chain, Layer, Mix, State, WholeClip
 from audiotok.nn.layers.conv import Conv
+from audiotok.nn.layers.parallel import Parallel
 from audiotok.nn.layers.residual_unit import ResidualUnit
-from audiotok.nn.linear import Linear
 from audiotok.nn.pretrained.options import Options
 from audiotok.nn.pretrained.state_dicts import (
     AVERAGES,
@@ -54,7 +53,11 @@ KERNELS = (10, 3, 3, 3, 3, 2, 2)  # of HuBERT's convolutions
 HOP = prod(STRIDES)  # samples in a feature of HuBERT
 MARGIN = HOP // 2  # silence before and after what HuBERT is given
 BLOCKS = 2  # of the convolutions beside HuBERT
-HUBERT = "encoder.hubert.network"  # prefix of the names of its weights
+# Beginnings of the names of weights in the encoder.
+ACOUSTIC = "encoder.layers.0.layers.0"
+SEMANTIC = "encoder.layers.0.layers.1"
+HEARD = f"{SEMANTIC}.layers.0"
+HUBERT = f"{HEARD}.hubert.network"
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,9 @@ def _hubert(config: Config) -> Hubert:
         "encoder_ff_interm_features": config.hidden,
         "encoder_layer_norm_first": False,
     }
-    hubert = Hubert(options, normalise=False)
-    positions: Any = hubert.get_submodule("network.encoder.transformer.pos_conv_embed")
-    parametrize.remove_parametrizations(positions.conv, "weight")
-    return hubert.requires_grad_(False)
+    hubert = Hubert(options, normalise=False).requires_grad_(False)
+    hubert.quicken()
+    return hubert
 
 
 def _conv(width: int, *, bias: bool = False) -> Layer:
@@ -124,10 +126,10 @@ def _units(width: int) -> list[Layer]:
     return [ResidualUnit(width, bias=False, causal=False) for _ in range(2)]
 
 
-def _after_hubert(width: int) -> Chain:
-    """Build the convolutions between HuBERT and the latent: conv, n x (residual units, conv)."""
+def _after_hubert(width: int) -> list[Layer]:
+    """Return the convolutions between HuBERT and the latent: conv, n x (residual units, conv)."""
     blocks = (layer for _ in range(BLOCKS) for layer in [*_units(width), _conv(width, bias=True)])
-    return Chain([_conv(width), *blocks])
+    return [_conv(width), *blocks]
 
 
 def _to_hubert(latent: int, width: int) -> Chain:
@@ -136,34 +138,34 @@ def _to_hubert(latent: int, width: int) -> Chain:
     return Chain([Mix(latent, width), _conv(width), *blocks, _conv(width)])
 
 
-class _Encoder(WholeClip):
-    """Waves `[b 1 t]` of whole frames to latents, of DAC's encoder and of HuBERT together."""
+class Heard(WholeClip):
+    """Waves `[b 1 t]` of whole frames to the mean of HuBERT's states, one feature a frame."""
 
     def __init__(self, config: Config) -> None:
-        latent = config.acoustic + config.semantic
-        super().__init__(1, latent)
+        super().__init__(1, config.semantic)
+        self.consumes = prod(config.strides)
         self.sample_rate = config.sample_rate
-        rate = Hubert.sample_rate
-        self.every = prod(config.strides) * rate // (HOP * self.sample_rate)  # features a frame
-        self.acoustic = dac_encoder(config.encoder, config.strides, config.acoustic)
         self.hubert = _hubert(config)
-        self.semantic = _after_hubert(config.semantic)
-        self.fc = Linear(latent, latent)
+        samples = self.consumes * self.hubert.sample_rate // self.sample_rate
+        self.every = samples // HOP  # features of HuBERT in a frame, of which the first is taken
         if config.masked:
             self.mask = nn.Parameter(torch.zeros(config.semantic), requires_grad=False)
 
-    def features(self, x: Tensor) -> Features:
-        """Return the features `[b d f]` of HuBERT, one a frame."""
+    def forward(self, x: Features) -> Output:
+        """See `Layer.forward`."""
         resample = _torchaudio.load().functional.resample
         wave = resample(x[:, 0], self.sample_rate, self.hubert.sample_rate)
         states = self.hubert.states(F.pad(wave, (MARGIN, MARGIN)))
         mean = self.hubert.choose(states, ["mean"])[0]
         return mean[:, :: self.every].transpose(1, 2)
 
-    def forward(self, x: Features) -> Output:
-        """See `Layer.forward`."""
-        both = torch.cat([self.acoustic(x), self.semantic(self.features(x))], 1)
-        return self.fc(both.transpose(1, 2)).transpose(1, 2)
+
+def _encoder(config: Config) -> Chain:
+    """Build the encoder: DAC's beside HuBERT and convolutions, then a linear map."""
+    acoustic = dac_encoder(config.encoder, config.strides, config.acoustic)
+    semantic = Chain([Heard(config), *_after_hubert(config.semantic)])
+    latent = config.acoustic + config.semantic
+    return Chain([Parallel([acoustic, semantic]), Mix(latent, latent)])
 
 
 # -- names and options of transformers -------------------------------------------------------------
@@ -233,10 +235,10 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
     entries = "entries" if projection is None else "book.entries"
     semantic = len(positions)
     sizes = {
-        "encoder": len(weights["encoder.acoustic.layers.0.conv.bias"]),
+        "encoder": len(weights[f"{ACOUSTIC}.layers.0.conv.bias"]),
         "decoder": len(weights["decoder.layers.1.layers.0.conv.bias"]),
         "strides": encoder_strides(
-            {name.replace(".acoustic", "", 1): value for name, value in weights.items()}
+            {name.replace(ACOUSTIC, "encoder"): value for name, value in weights.items()}
         ),
         "acoustic": len(weights["decoder.layers.0.linear.bias"]),
         "codebooks": count(weights, rf"quantizer\.stages\.\d+\.{re.escape(entries)}"),
@@ -249,7 +251,7 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
         "listener": len(weights[f"{HUBERT}.feature_extractor.conv_layers.0.conv.weight"]),
         "positions": positions.shape[2],
         "groups": semantic // positions.shape[1],
-        "masked": "encoder.mask" in weights,
+        "masked": f"{HEARD}.mask" in weights,
         **options,
     }
     try:
@@ -262,27 +264,26 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
 def _unit(match: re.Match[str]) -> str:
     """Return the name of a convolution in a residual unit beside HuBERT."""
     side, block, unit, number = match.groups()
-    first = 1 if side == "encoder" else 3
-    name = "encoder.semantic" if side == "encoder" else "semantic"
+    name, first = (SEMANTIC, 2) if side == "encoder" else ("semantic", 3)
     layer = f"{name}.layers.{first + 3 * int(block) + int(unit)}"
     return f"{layer}.body.layers.{2 * int(number) - 1}.conv."
 
 
 _RULES: Sequence[Rule] = (
     *HF_BLOCKS,
-    (r"^acoustic_encoder\.", "encoder.acoustic."),
+    (r"^acoustic_encoder\.", f"{ACOUSTIC}."),
     (r"^acoustic_decoder\.", "decoder.layers.1."),
-    (r"^fc\.", "encoder.fc."),
+    (r"^fc\.", "encoder.layers.1.linear."),
     (r"^fc1\.", "semantic.layers.0.linear."),
     (r"^fc2\.", "decoder.layers.0.linear."),
     (
         r"^(encoder|decoder)_semantic\.conv_blocks\.(\d+)\.res_units\.(\d+)\.conv([12])\.",
         _unit,
     ),
-    (r"^encoder_semantic\.conv\.", "encoder.semantic.layers.0.conv."),
+    (r"^encoder_semantic\.conv\.", f"{SEMANTIC}.layers.1.conv."),
     (
         r"^encoder_semantic\.conv_blocks\.(\d+)\.",
-        lambda match: f"encoder.semantic.layers.{3 + 3 * int(match[1])}.",
+        lambda match: f"{SEMANTIC}.layers.{4 + 3 * int(match[1])}.",
     ),
     (r"^decoder_semantic\.conv1\.", "semantic.layers.1.conv."),
     (
@@ -290,7 +291,7 @@ _RULES: Sequence[Rule] = (
         lambda match: f"semantic.layers.{2 + 3 * int(match[1])}.",
     ),
     (r"^decoder_semantic\.conv2\.", f"semantic.layers.{2 + 3 * BLOCKS}.conv."),
-    (r"^semantic_model\.masked_spec_embed$", "encoder.mask"),
+    (r"^semantic_model\.masked_spec_embed$", f"{HEARD}.mask"),
     (r"^semantic_model\.encoder\.", f"{HUBERT}.encoder.transformer."),
     (
         r"^semantic_model\.feature_projection\.",
@@ -351,27 +352,23 @@ class Xcodec(Codec):
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
         self.frame_size = prod(config.strides)
-        self.encoder = encoder = _Encoder(config)
+        self.block = 40960 // self.frame_size
+        self.encoder = _encoder(config)
+        latent = config.acoustic + config.semantic
         self.quantizer = Rvq(
-            encoder.outputs,
+            latent,
             codebooks=config.codebooks,
             size=config.size,
             kind="projected" if config.code_width else "euclidean",
             width=config.code_width,
         )
-        self.semantic = _to_hubert(encoder.outputs, config.semantic)
-        self.decoder = Chain(
-            [
-                Mix(encoder.outputs, config.acoustic),
-                dac_decoder(config.decoder, config.strides, config.acoustic),
-            ]
-        )
+        self.semantic = _to_hubert(latent, config.semantic)
+        decoder = dac_decoder(config.decoder, config.strides, config.acoustic)
+        self.decoder = Chain([Mix(latent, config.acoustic), decoder])
 
     def finish_latent(self, wave: Wave, state: State) -> Latent:
         """See `Network.finish_latent`; the last frame is filled up with silence."""
-        seen = 0 if state is None else state.shape[2]
-        missing = -(seen + wave.shape[2]) % self.frame_size
-        return super().finish_latent(F.pad(wave, (0, missing)), state)
+        return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.frame_size)), state)
 
     def distilled(self, latent: Latent) -> Tensor:
         """Return latents `[b d f]` in the space of HuBERT's features, `[b f semantic]`."""

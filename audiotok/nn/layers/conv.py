@@ -20,6 +20,21 @@ from audiotok.nn.linear import linear
 Pad = Literal["zeros", "reflect", "repeat"]
 
 
+def convolved(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """Convolve `[b d t]` along the second axis of an image whose pixels are steps.
+
+    On a CPU this needs no rearrangement of `x` whose features are contiguous, and is 1.4 to 3 times
+    as fast as `conv1d`.
+    """
+    pad = int(conv.padding[0])
+    if conv.kernel_size == conv.stride == (1,) and conv.groups == 1 and not pad:
+        return linear(x.transpose(1, 2), conv.weight[:, :, 0], conv.bias).transpose(1, 2)
+    image = x[:, :, None].contiguous(memory_format=torch.channels_last)
+    weight = conv.weight[:, :, None]
+    stride, dilation = (1, *conv.stride), (1, *conv.dilation)
+    return F.conv2d(image, weight, conv.bias, stride, (0, pad), dilation, conv.groups)[:, :, 0]
+
+
 class Conv(Layer):
     """Convolution `[b inputs t]` to `[b outputs t/stride]`.
 
@@ -168,17 +183,7 @@ class Conv(Layer):
         return self._convolved(self._padded(x, self.left, self.right + -x.shape[2] % self.consumes))
 
     def _convolved(self, x: Tensor) -> Tensor:
-        """Convolve along the second axis of an image whose pixels are steps.
-
-        On a CPU this needs no rearrangement of `x` and is 1.4 to 3 times as fast as `conv1d`.
-        """
-        c = self.conv
-        if c.kernel_size == c.stride == (1,) and c.groups == 1:
-            return linear(x.transpose(1, 2), c.weight[:, :, 0], c.bias).transpose(1, 2)
-        image = x[:, :, None].contiguous(memory_format=torch.channels_last)
-        weight = c.weight[:, :, None]
-        stride, dilation = (1, *c.stride), (1, *c.dilation)
-        return F.conv2d(image, weight, c.bias, stride, 0, dilation, c.groups)[:, :, 0]
+        return convolved(self.conv, x)
 
     def _padded(self, x: Tensor, left: int, right: int) -> Tensor:
         if self.pad == "zeros":

@@ -14,23 +14,23 @@ from audiotok.nn.layers.base import Layer, Span, State
 
 
 class Parallel(Layer):
-    """Causal layers of equal rates on one input, their outputs side by side.
+    """Layers of equal rates on one input, their outputs side by side.
 
-    It maps `[b d t]` to `[b e1+e2+... u]`.
+    It maps `[b d t]` to `[b e1+e2+... u]`. Where a layer lags, the outputs of the others wait.
 
     Args:
         layers: at least one.
 
     Raises:
-        ValueError: a layer looks ahead, or their rates differ.
+        ValueError: their rates differ.
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        rates = {(layer.consumes, layer.produces, layer.causal) for layer in self}
-        if len(rates) != 1 or not layers[0].causal:
-            raise InputError("layers side by side must be causal and of one rate")
+        if len({(layer.consumes, layer.produces) for layer in self}) != 1:
+            raise InputError("layers side by side must be of one rate")
+        self.causal = all(layer.causal for layer in self)
         self.consumes = layers[0].consumes
         self.produces = layers[0].produces
 
@@ -38,13 +38,38 @@ class Parallel(Layer):
         return iter(cast("Iterable[Layer]", self.layers))
 
     def start(self, batch: int) -> State:
-        """Return one initial state per layer."""
-        return tuple(layer.start(batch) for layer in self)
+        """See `Layer.start`; one state per layer, and outputs that wait if one looks ahead."""
+        states = tuple(layer.start(batch) for layer in self)
+        return states if self.causal else (states, (None,) * len(states))
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Step every layer on the same input."""
-        pairs = [layer.step(x, before) for layer, before in zip(self, state, strict=True)]
-        return torch.cat([y for y, _ in pairs], 1), tuple(after for _, after in pairs)
+        """See `Layer.step`; every layer takes a step."""
+        states, waiting = (state, None) if self.causal else state
+        pairs = [layer.step(x, before) for layer, before in zip(self, states, strict=True)]
+        parts, states = [y for y, _ in pairs], tuple(after for _, after in pairs)
+        if waiting is None:
+            return torch.cat(parts, 1), states
+        parts = self._after(waiting, parts)
+        count = min(y.shape[2] for y in parts)
+        waiting = tuple(y[:, :, count:] for y in parts)
+        return torch.cat([y[:, :, :count] for y in parts], 1), (states, waiting)
+
+    def _after(self, waiting: Sequence[Tensor | None], parts: Sequence[Tensor]) -> list[Tensor]:
+        """Return outputs after those of each layer that waited."""
+        pairs = zip(waiting, parts, strict=True)
+        return [y if before is None else self.joined(before, y) for before, y in pairs]
+
+    def finish(self, x: Features, state: State) -> Output:
+        """See `Layer.finish`; every layer finishes."""
+        if self.causal:
+            return self.step(x, state)[0]
+        states, waiting = state
+        parts = [layer.finish(x, before) for layer, before in zip(self, states, strict=True)]
+        return torch.cat(self._after(waiting, parts), 1)
+
+    def forward(self, x: Features) -> Output:
+        """See `Layer.forward`."""
+        return torch.cat([layer(x) for layer in self], 1)
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; the widest of the spans."""
