@@ -115,6 +115,15 @@ CASES = {
     "causal fold": Case(lambda: CausalFold(4), 3),
     "causal fold and unfold": Case(lambda: Chain([CausalFold(4), Mix(12, 12), Unfold(4)]), 3),
     "parallel": Case(lambda: Parallel([Mix(3, 5), Depthwise(3, 4), LevelNorm(4)]), 3),
+    "parallel, ahead": Case(
+        lambda: Parallel(
+            [Mix(3, 5), Conv(3, 2, 7, causal=False), Chain([GroupNorm(3), Conv(3, 4, 3)])]
+        ),
+        3,
+    ),
+    "parallel, ahead, strided": Case(
+        lambda: Parallel([Conv(3, 5, 4, stride=2, causal=False), Conv(3, 2, 8, stride=2)]), 3
+    ),
     "level norm": Case(lambda: LevelNorm(5), 3),
     "fold and unfold": Case(lambda: Chain([Fold(3, 4), Mix(12, 12), Unfold(4)]), 3),
     "segments": Case(
@@ -207,6 +216,7 @@ CASES = {
     "unit, DAC": Case(
         lambda: ResidualUnit(4, kernel=7, dilation=3, activation=Snake, causal=False), 4, 40
     ),
+    "unit, no bias": Case(lambda: ResidualUnit(4, bias=False, causal=False), 4),
     "unit, SnakeBeta": Case(lambda: ResidualUnit(4, kernel=7, dilation=3, activation=SnakeBeta), 4),
     "upsampling with ConvNeXt": Case(
         lambda: Chain([TransposedConv(4, 4, 2, stride=2), Convnext(4, expansion=4)]), 4

@@ -409,6 +409,8 @@ PUBLISHED = {
     "hf_wavtokenizer": "wavtokenizer_40hz",
     "hf_mimi_5_24": "mimi",
     "qwen3_tts_tokenizer_12hz": "qwen3_tts_12hz",
+    "hf_xcodec": "xcodec",
+    "hf_higgs_audio_v2_published": "higgs_v2",
 }
 GRIDS = {"num_levels": [9, 8, 8, 7], "dim_base_index": [1, 9, 72, 576]}
 
