@@ -83,7 +83,8 @@ def enlivened(theirs: Any) -> Any:
             value.add_(0.5 * torch.rand_like(value))
         elif name.startswith(("acoustic", "fc")) or "semantic_model.encoder.layers" in name:
             fans = value[0].numel() if "conv_t1" not in name else len(value)
-            value.normal_().mul_(fans**-0.5)
+            branch = "res_unit" in name and "conv2" in name  # less than what it is added to
+            value.normal_().mul_((0.3 if branch else 1.0) * fans**-0.5)
     rate, frame = theirs.config.sample_rate, theirs.config.hop_length
     level = torch.sin(torch.arange(60 * frame) * 20 / rate) * 0.1 + 0.12
     wave = torch.randn(1, 1, 60 * frame) * level

@@ -184,7 +184,10 @@ class Wav2vec2(SpeechTeacher):
         """
         for module in list(self.network.modules()):
             if parametrize.is_parametrized(module, "weight"):
+                learns = any(weight.requires_grad for weight in module.parameters())
                 parametrize.remove_parametrizations(module, "weight")
+                folded: Any = module  # a frozen one would keep a tensor that is no parameter
+                folded.weight = nn.Parameter(folded.weight.detach(), requires_grad=learns)
             if type(module) is nn.Linear:
                 module.__class__ = Linear
             elif type(module) is nn.Conv1d and module.in_channels > 1:
