@@ -32,6 +32,7 @@ sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs",
 import test_codecs_mimi as mimis
 import test_codecs_oracles as oracles
 import test_codecs_snac as snacs
+import test_codecs_xcodec as xcodecs
 import test_state_dicts as state_dicts
 from golden import nanocodec as nano
 from golden import qwen3_tts_12hz as qwen
@@ -140,6 +141,16 @@ def nanocodec(config: Any, file: Path) -> Pair:
     return Pair("nanocodec-torch 1.0.0", ours, encode, lambda codes: theirs.decode(codes)[0])
 
 
+def xcodec(config: Any, file: Path) -> Pair:
+    theirs, ours = xcodecs.pair(config, file.parent)
+
+    def encode(wave: Tensor) -> Tensor:
+        wave = F.pad(wave, (0, -wave.shape[2] % ours.frame_size))
+        return theirs.encode(wave).audio_codes
+
+    return Pair("transformers 5", ours, encode, lambda codes: theirs.decode(codes).audio_values)
+
+
 def snac(config: Any, file: Path) -> Pair:
     theirs, ours = snacs.pair(config, file.parent)
     for block in theirs.modules():
@@ -162,7 +173,10 @@ def snac(config: Any, file: Path) -> Pair:
 
 MAKERS = {
     f.__name__: f
-    for f in (encodec, speechtokenizer, dac, wavtokenizer, mimi, qwen3_tts_12hz, nanocodec, snac)
+    for f in (
+        *(encodec, speechtokenizer, dac, wavtokenizer, mimi, qwen3_tts_12hz, nanocodec, xcodec),
+        snac,
+    )
 }
 NAMES = [
     "encodec_24khz",
@@ -175,6 +189,8 @@ NAMES = [
     "mimi",
     "qwen3_tts_12hz",
     "nanocodec",
+    "xcodec",
+    "higgs_v2",
     "snac_24khz",
 ]
 

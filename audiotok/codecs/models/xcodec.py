@@ -30,12 +30,14 @@ from audiotok._platform.shapes import Features, Latent, Output, Wave
 from audiotok.audio import _torchaudio
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.dac import HF_BLOCKS, dac_decoder, dac_encoder, hf_ends
+from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features.hubert import Hubert
 from audiotok.data.features.wav2vec2 import STRIDES
 from audiotok.nn.layers.base import Chain, Layer, Mix, State, WholeClip
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.parallel import Parallel
 from audiotok.nn.layers.residual_unit import ResidualUnit
+from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.options import Options
 from audiotok.nn.pretrained.state_dicts import (
     AVERAGES,
@@ -334,7 +336,36 @@ class Xcodec(Codec):
 
     name = "xcodec"
     config_type = Config
+    teacher_field = "semantic"
     presets: ClassVar[Mapping[str, Config]] = {"xcodec": Config(), "higgs_v2": HIGGS}
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "xcodec": Taxonomy(
+            encoder="DAC and HuBERT",
+            decoder="DAC",
+            quantizer="RVQ",
+            training="distilled",
+            teacher="HuBERT base",
+            licence="unstated; a sister's, xcodec-wavlm-more-data, CC-BY-4.0",
+        ),
+        "higgs_v2": Taxonomy(
+            encoder="DAC and HuBERT",
+            decoder="DAC",
+            quantizer="RVQ",
+            training="distilled",
+            teacher="HuBERT base",
+            domain="audio",
+            licence="Boson Higgs Audio 2 Community License",
+        ),
+    }
+    # Repositories of transformers' folders; the files in them have not been seen.
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "xcodec": PublishedWeights(
+            repo="hf-audio/xcodec-hubert-librispeech", file="model.safetensors"
+        ),
+        "higgs_v2": PublishedWeights(
+            repo="bosonai/higgs-audio-v2-tokenizer", file="model.safetensors"
+        ),
+    }
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
         _adapter("XcodecModel", _MARKS, _RULES),
         _adapter(
@@ -371,7 +402,7 @@ class Xcodec(Codec):
         return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.frame_size)), state)
 
     def distilled(self, latent: Latent) -> Tensor:
-        """Return latents `[b d f]` in the space of HuBERT's features, `[b f semantic]`."""
+        """See `Codec.distilled`; the teacher is HuBERT, the mean of its states."""
         return self.semantic(latent).transpose(1, 2)
 
     @property
