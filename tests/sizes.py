@@ -68,10 +68,9 @@ HEARING: dict[str, Any] = {
     "layers": 2,
     "heads": 2,
     "hidden": 24,
-    "listener": 8,
+    "extractor": 8,
     "positions": 16,
     "groups": 4,
-    "masked": False,  # what no code depends on has no gradient
 }
 SIZES: dict[str, list[Any]] = {
     "speech": [Config(), SMALL, FOLDED],

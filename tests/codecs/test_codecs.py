@@ -366,6 +366,8 @@ PUBLISHED = {
     "qwen3_tts_12hz": 153_714_657,
     "nanocodec": 61_729_725,
     "snac_24khz": 19_842_914,
+    "xcodec": 160_698_625,
+    "higgs_v2": 200_343_777,
     "vocos_encodec_24khz": 7_984_258,
     # Tokenizers: without what follows the quantizer, positions, and Ichigo's frozen Whisper.
     "dmel_40hz": 0,
@@ -382,8 +384,9 @@ PUBLISHED = {
     "units_12hz": 19_840_359,  # ours
 }
 # Numbers among them that nothing runs, and that are not here: four maps of Qwen3-TTS's tokenizer,
-# and the weights by which its decoder divides entries.
-UNUSED = {"qwen3_tts_12hz": 4 * 512 * 256 + 16 * 2048}
+# and the weights by which its decoder divides entries; and of HuBERT the lengths of a normalised
+# weight, and an embedding of masked frames.
+UNUSED = {"qwen3_tts_12hz": 4 * 512 * 256 + 16 * 2048, "xcodec": 128 + 768, "higgs_v2": 128}
 PRESETS = {name: part for part in names("codecs") for name in find("codecs", part).presets}
 
 
@@ -444,6 +447,8 @@ def test_published_sizes_and_rates(preset: str):
         "qwen3_tts_12hz": (24000, 1920, 2.2),
         "nanocodec": (22050, 1764, 0.599),
         "snac_24khz": (24000, 2048, 0.984),
+        "xcodec": (16000, 320, 4.0),
+        "higgs_v2": (24000, 960, 2.0),
         "vocos_encodec_24khz": (24000, 320, 12.0),
         "dmel_40hz": (16000, 400, 12.8),
         "dmel_80hz": (16000, 200, 25.6),
@@ -481,6 +486,8 @@ def test_sizes_may_come_from_toml_and_json():
         assert kind(strides=[2, 4]) == kind(strides=(2, 4))
     kind = find("codecs", "nanocodec").config_type
     assert kind(strides=[2, 4], levels=[4, 4]) == kind(strides=(2, 4), levels=(4, 4))
+    kind = find("codecs", "xcodec").config_type
+    assert kind(strides=[4, 80]) == kind(strides=(4, 80))
     kind = find("codecs", "qwen3_tts_12hz").config_type
     lists = {"strides": [2, 4], "doublings": [2], "decoder_strides": [4, 2]}
     assert kind(**lists) == kind(**{key: tuple(value) for key, value in lists.items()})

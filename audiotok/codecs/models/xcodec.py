@@ -21,8 +21,7 @@ from functools import partial
 from math import prod
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
@@ -58,8 +57,7 @@ BLOCKS = 2  # of the convolutions beside HuBERT
 # Beginnings of the names of weights in the encoder.
 ACOUSTIC = "encoder.layers.0.layers.0"
 SEMANTIC = "encoder.layers.0.layers.1"
-HEARD = f"{SEMANTIC}.layers.0"
-HUBERT = f"{HEARD}.hubert.network"
+HUBERT = f"{SEMANTIC}.layers.0.hubert.network"
 
 
 @dataclass(frozen=True)
@@ -78,10 +76,9 @@ class Config:
     layers: int = 12  # transformer layers of HuBERT
     heads: int = 12  # their attention heads
     hidden: int = 3072  # width within their feed-forward parts
-    listener: int = 512  # width of HuBERT's convolutions
+    extractor: int = 512  # width of HuBERT's convolutions
     positions: int = 128  # taps of its convolution that tells positions
     groups: int = 16  # groups of features in that
-    masked: bool = True  # whether there is its embedding of masked frames, on which no code depends
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
@@ -93,14 +90,12 @@ class Config:
             )
 
 
-HIGGS = Config(
-    sample_rate=24000, strides=(8, 5, 4, 2, 3), code_width=64, masked=False
-)  # the published sizes; no file can hold transformers' defaults, which do not encode
+HIGGS = Config(sample_rate=24000, strides=(8, 5, 4, 2, 3), code_width=64)
 
 
 def _hubert(config: Config) -> Hubert:
     """Return a HuBERT that no training changes, its weight normalisation folded."""
-    convolutions = [(config.listener, *taps) for taps in zip(KERNELS, STRIDES, strict=True)]
+    convolutions = [(config.extractor, *taps) for taps in zip(KERNELS, STRIDES, strict=True)]
     options = {
         "extractor_mode": "group_norm",
         "extractor_conv_layer_config": convolutions,
@@ -140,7 +135,7 @@ def _to_hubert(latent: int, width: int) -> Chain:
     return Chain([Mix(latent, width), _conv(width), *blocks, _conv(width)])
 
 
-class Heard(WholeClip):
+class HubertFeatures(WholeClip):
     """Waves `[b 1 t]` of whole frames to the mean of HuBERT's states, one feature a frame."""
 
     def __init__(self, config: Config) -> None:
@@ -150,8 +145,6 @@ class Heard(WholeClip):
         self.hubert = _hubert(config)
         samples = self.consumes * self.hubert.sample_rate // self.sample_rate
         self.every = samples // HOP  # features of HuBERT in a frame, of which the first is taken
-        if config.masked:
-            self.mask = nn.Parameter(torch.zeros(config.semantic), requires_grad=False)
 
     def forward(self, x: Features) -> Output:
         """See `Layer.forward`."""
@@ -165,7 +158,7 @@ class Heard(WholeClip):
 def _encoder(config: Config) -> Chain:
     """Build the encoder: DAC's beside HuBERT and convolutions, then a linear map."""
     acoustic = dac_encoder(config.encoder, config.strides, config.acoustic)
-    semantic = Chain([Heard(config), *_after_hubert(config.semantic)])
+    semantic = Chain([HubertFeatures(config), *_after_hubert(config.semantic)])
     latent = config.acoustic + config.semantic
     return Chain([Parallel([acoustic, semantic]), Mix(latent, latent)])
 
@@ -250,10 +243,9 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
         "layers": count(weights, rf"{re.escape(layers)}\d+\.layer_norm\.bias"),
         "heads": semantic // 64,  # of every published HuBERT; not told by the weights
         "hidden": len(weights[f"{layers}0.feed_forward.intermediate_dense.bias"]),
-        "listener": len(weights[f"{HUBERT}.feature_extractor.conv_layers.0.conv.weight"]),
+        "extractor": len(weights[f"{HUBERT}.feature_extractor.conv_layers.0.conv.weight"]),
         "positions": positions.shape[2],
         "groups": semantic // positions.shape[1],
-        "masked": f"{HEARD}.mask" in weights,
         **options,
     }
     try:
@@ -293,7 +285,6 @@ _RULES: Sequence[Rule] = (
         lambda match: f"semantic.layers.{2 + 3 * int(match[1])}.",
     ),
     (r"^decoder_semantic\.conv2\.", f"semantic.layers.{2 + 3 * BLOCKS}.conv."),
-    (r"^semantic_model\.masked_spec_embed$", f"{HEARD}.mask"),
     (r"^semantic_model\.encoder\.", f"{HUBERT}.encoder.transformer."),
     (
         r"^semantic_model\.feature_projection\.",
@@ -316,15 +307,13 @@ _MARKS = (
 )
 
 
-def _adapter(
-    model: str, marks: Sequence[str], rules: Sequence[Rule], ignored: Sequence[str] = ()
-) -> StateDictAdapter:
+def _adapter(model: str, marks: Sequence[str], rules: Sequence[Rule]) -> StateDictAdapter:
     """Return the naming of weights in one of the models."""
     return StateDictAdapter(
         source=f"transformers 5, {model}",
         marks=marks,
         prepare=partial(hf_ends, prefix="acoustic_"),
-        ignored=(*AVERAGES, *ignored),
+        ignored=(*AVERAGES, r"^semantic_model\.masked_spec_embed$"),  # both of training
         rules=rules,
         tensors=((r"\.usage$", fair_share),),
         sizes=_sizes,
@@ -372,7 +361,6 @@ class Xcodec(Codec):
             "HiggsAudioV2TokenizerModel",
             (*_MARKS, "quantizer.quantizers.0.project_in.weight"),
             (*_RULES, *_PROJECTED),
-            (r"^semantic_model\.masked_spec_embed$",),  # which that program ignores, too
         ),
     )
     causal = False
@@ -407,5 +395,10 @@ class Xcodec(Codec):
 
     @property
     def parameters_trained(self) -> int:
-        """See `Codec.parameters_trained`; HuBERT's normalised weight has a length for each tap."""
-        return super().parameters_trained + self.config.positions
+        """See `Codec.parameters_trained`; with numbers of HuBERT's training, which are not here.
+
+        They are the length of each tap of a normalised weight, and in X-Codec an embedding of
+        masked frames.
+        """
+        masked = 0 if self.config.code_width else self.config.semantic
+        return super().parameters_trained + self.config.positions + masked
