@@ -19,7 +19,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.nn.quantizers.base import Quantizer
 from audiotok.nn.quantizers.grouped_rvq import GroupedRvq
 from audiotok.nn.quantizers.multi_scale_rvq import MultiScaleRvq
-from audiotok.nn.quantizers.rvq import Factorised, Projected, Rvq
+from audiotok.nn.quantizers.projected_rvq import Projected
+from audiotok.nn.quantizers.rvq import Factorised, Rvq
 from audiotok.nn.quantizers.segment_rvq import HEAD, SegmentRvq
 from audiotok.nn.quantizers.split_rvq import SplitRvq
 from audiotok.runtime.stream import Stream

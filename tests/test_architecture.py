@@ -35,7 +35,7 @@ SHARED = {
         "transposed_conv",
     },
     "nn.quantizers": {"fsq", "lfq", "rvq"},
-    "codecs.models": {"mimi"},
+    "codecs.models": {"dac", "mimi"},
     "data.sources": {"parquet"},
     "data.features": {"wav2vec2"},
     "lm.exporters": {"arrow"},

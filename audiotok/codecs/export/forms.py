@@ -30,7 +30,8 @@ from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.stft import Istft, Stft
 from audiotok.nn.layers.transposed_conv import TransposedConv
 from audiotok.nn.quantizers.fsq import Fsq
-from audiotok.nn.quantizers.rvq import Euclidean, Factorised, Projected
+from audiotok.nn.quantizers.projected_rvq import Projected
+from audiotok.nn.quantizers.rvq import Euclidean, Factorised
 
 N = TypeVar("N", bound=Network)
 

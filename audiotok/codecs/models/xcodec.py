@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import Any, ClassVar
@@ -48,6 +48,7 @@ from audiotok.nn.pretrained.state_dicts import (
     encoder_strides,
     fair_share,
 )
+from audiotok.nn.quantizers.projected_rvq import ProjectedRvq
 from audiotok.nn.quantizers.rvq import Rvq
 
 KERNELS = (10, 3, 3, 3, 3, 2, 2)  # of HuBERT's convolutions
@@ -135,7 +136,7 @@ def _to_hubert(latent: int, width: int) -> Chain:
     return Chain([Mix(latent, width), _conv(width), *blocks, _conv(width)])
 
 
-class HubertFeatures(WholeClip):
+class _HubertFeatures(WholeClip):
     """Waves `[b 1 t]` of whole frames to the mean of HuBERT's states, one feature a frame."""
 
     def __init__(self, config: Config) -> None:
@@ -158,7 +159,7 @@ class HubertFeatures(WholeClip):
 def _encoder(config: Config) -> Chain:
     """Build the encoder: DAC's beside HuBERT and convolutions, then a linear map."""
     acoustic = dac_encoder(config.encoder, config.strides, config.acoustic)
-    semantic = Chain([HubertFeatures(config), *_after_hubert(config.semantic)])
+    semantic = Chain([_HubertFeatures(config), *_after_hubert(config.semantic)])
     latent = config.acoustic + config.semantic
     return Chain([Parallel([acoustic, semantic]), Mix(latent, latent)])
 
@@ -310,7 +311,7 @@ _MARKS = (
 def _adapter(model: str, marks: Sequence[str], rules: Sequence[Rule]) -> StateDictAdapter:
     """Return the naming of weights in one of the models."""
     return StateDictAdapter(
-        source=f"transformers 5, {model}",
+        source=f"transformers, {model}",
         marks=marks,
         prepare=partial(hf_ends, prefix="acoustic_"),
         ignored=(*AVERAGES, r"^semantic_model\.masked_spec_embed$"),  # both of training
@@ -318,6 +319,16 @@ def _adapter(model: str, marks: Sequence[str], rules: Sequence[Rule]) -> StateDi
         tensors=((r"\.usage$", fair_share),),
         sizes=_sizes,
     )
+
+
+XCODEC = Taxonomy(
+    encoder="DAC and HuBERT",
+    decoder="DAC",
+    quantizer="RVQ",
+    training="distilled",
+    teacher="HuBERT base",
+    licence="unstated; a sister's, xcodec-wavlm-more-data, CC-BY-4.0",
+)
 
 
 class Xcodec(Codec):
@@ -328,22 +339,9 @@ class Xcodec(Codec):
     teacher_field = "semantic"
     presets: ClassVar[Mapping[str, Config]] = {"xcodec": Config(), "higgs_v2": HIGGS}
     taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
-        "xcodec": Taxonomy(
-            encoder="DAC and HuBERT",
-            decoder="DAC",
-            quantizer="RVQ",
-            training="distilled",
-            teacher="HuBERT base",
-            licence="unstated; a sister's, xcodec-wavlm-more-data, CC-BY-4.0",
-        ),
-        "higgs_v2": Taxonomy(
-            encoder="DAC and HuBERT",
-            decoder="DAC",
-            quantizer="RVQ",
-            training="distilled",
-            teacher="HuBERT base",
-            domain="audio",
-            licence="Boson Higgs Audio 2 Community License",
+        "xcodec": XCODEC,
+        "higgs_v2": replace(
+            XCODEC, domain="audio", licence="Boson Higgs Audio 2 Community License"
         ),
     }
     # Repositories of transformers' folders; the files in them have not been seen.
@@ -374,12 +372,11 @@ class Xcodec(Codec):
         self.block = 40960 // self.frame_size
         self.encoder = _encoder(config)
         latent = config.acoustic + config.semantic
-        self.quantizer = Rvq(
-            latent,
-            codebooks=config.codebooks,
-            size=config.size,
-            kind="projected" if config.code_width else "euclidean",
-            width=config.code_width,
+        books, size, width = config.codebooks, config.size, config.code_width
+        self.quantizer = (
+            ProjectedRvq(latent, codebooks=books, size=size, width=width)
+            if width
+            else Rvq(latent, codebooks=books, size=size)
         )
         self.semantic = _to_hubert(latent, config.semantic)
         decoder = dac_decoder(config.decoder, config.strides, config.acoustic)
@@ -395,10 +392,6 @@ class Xcodec(Codec):
 
     @property
     def parameters_trained(self) -> int:
-        """See `Codec.parameters_trained`; with numbers of HuBERT's training, which are not here.
-
-        They are the length of each tap of a normalised weight, and in X-Codec an embedding of
-        masked frames.
-        """
+        """See `Codec.parameters_trained`; with lengths of a weight of HuBERT, and its mask."""
         masked = 0 if self.config.code_width else self.config.semantic
         return super().parameters_trained + self.config.positions + masked

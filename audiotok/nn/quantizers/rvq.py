@@ -1,9 +1,9 @@
 """Residual vector quantization: each codebook codes the residual of the codebooks before it.
 
-There are three kinds of codebook: `euclidean`, nearest entry, learnt by moving averages (EnCodec,
-Défossez et al. 2022, arXiv:2210.13438, section 3.2); `projected`, the same in a narrow learnt
-projection (Higgs Audio v2); and `factorised`, nearest direction in such a projection, learnt by
-gradient (DAC, Kumar et al. 2023, arXiv:2306.06546, section 3.2).
+There are two kinds of codebook: `euclidean`, nearest entry, learnt by moving averages (EnCodec,
+Défossez et al. 2022, arXiv:2210.13438, section 3.2), and `factorised`, nearest direction in a
+narrow learnt projection, learnt by gradient (DAC, Kumar et al. 2023, arXiv:2306.06546, section
+3.2).
 
 Two bugs of most open implementations are avoided here and have tests (tests/nn/test_quantizers.py):
 dead entries are revived and stay revived, and the commitment loss of every codebook has a gradient
@@ -31,8 +31,6 @@ from audiotok.nn.quantizers.base import (
     kmeans,
     nearest,
 )
-
-Kind = Literal["euclidean", "projected", "factorised"]
 
 
 class Euclidean(Codebook):
@@ -182,37 +180,6 @@ class Factorised(Codebook):
         return self.up(narrow + (entry - narrow).detach()), index, loss
 
 
-class Projected(Codebook):
-    """Codebook of nearest entries in a projection to `width` features, learnt by moving averages.
-
-    Args:
-        features: width d of the latent.
-        size: number of entries.
-        width: width of the projection.
-        options: other options of `Euclidean`.
-    """
-
-    def __init__(self, features: int, size: int, *, width: int, **options: Any) -> None:
-        super().__init__()
-        self.down = nn.Linear(features, width)
-        self.book = Euclidean(width, size, **options)
-        self.up = nn.Linear(width, features)
-
-    def search(self, x: Tensor) -> Tensor:
-        """See `Codebook.search`."""
-        return self.book.search(self.down(x))
-
-    def look_up(self, index: Tensor) -> Tensor:
-        """See `Codebook.look_up`."""
-        return self.up(self.book.look_up(index))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `Codebook.forward`; in training mode this also updates the entries."""
-        narrow = self.down(x)
-        entry, index, loss = self.book(narrow)
-        return self.up(narrow + (entry - narrow).detach()), index, loss
-
-
 class Rvq(Quantizer):
     """Residual vector quantizer of `codebooks` codebooks with `size` entries each.
 
@@ -220,10 +187,10 @@ class Rvq(Quantizer):
         features: width d of the latent.
         codebooks: number of codebooks.
         size: number of entries in each codebook.
-        kind: `euclidean`, `projected` or `factorised`.
+        kind: `euclidean` or `factorised`.
         decay: decay of the moving averages of a euclidean codebook (`Euclidean`).
         revive: usage below which a euclidean entry is replaced (`Euclidean`).
-        width: width of the projection of a projected or factorised codebook.
+        width: width of the projection of a factorised codebook (`Factorised`).
         seed: random seed of the k-means that initialises euclidean codebooks from the first batch.
         early: number of (euclidean) codebooks, from the first, that code only the first
             `early_features` features. Other features are left to later codebooks, and the early
@@ -241,7 +208,7 @@ class Rvq(Quantizer):
         *,
         codebooks: int = 8,
         size: int = 1024,
-        kind: Kind = "euclidean",
+        kind: Literal["euclidean", "factorised"] = "euclidean",
         decay: float = 0.99,
         revive: float = 0.05,
         width: int = 8,
@@ -260,17 +227,19 @@ class Rvq(Quantizer):
         self.sizes = (size,) * codebooks
         self.early = early
         self.early_features = early_features
-
-        def codebook(i: int) -> Codebook:
-            if kind == "factorised":
-                return Factorised(features, size, width=width)
-            averages: dict[str, Any] = {"decay": decay, "revive": revive, "seed": seed + i}
-            if kind == "projected":
-                return Projected(features, size, width=width, **averages)
-            first = early_features if i < early else features
-            return Euclidean(features, size, first=first, **averages)
-
-        self.stages = nn.ModuleList(map(codebook, range(codebooks)))
+        self.stages = nn.ModuleList(
+            Euclidean(
+                features,
+                size,
+                decay=decay,
+                revive=revive,
+                seed=seed + i,
+                first=early_features if i < early else features,
+            )
+            if kind == "euclidean"
+            else Factorised(features, size, width=width)
+            for i in range(codebooks)
+        )
 
     def _codebooks(self) -> list[Codebook]:
         return cast("list[Codebook]", list(self.stages))
@@ -415,8 +384,7 @@ def _full_precision(x: Tensor) -> torch.autocast:
 def _straight_through(entries: Tensor, latent: Tensor) -> Tensor:
     """Return `entries [b*f d]` as `[b d f]` with the gradient of `latent [b d f]`.
 
-    The entries of a projected or factorised codebook already have a gradient, through its
-    projections.
+    The entries of a factorised codebook already have a gradient, through its projections.
     """
     entries = entries.view(latent.shape[0], latent.shape[2], -1).transpose(1, 2)
     if entries.requires_grad:
