@@ -4,7 +4,7 @@
     kept                     |------------|                   its own; its middle is kept
 
 Codes and samples differ from those of the whole recording; `loss` measures by how much. This is for
-SpeechTokenizer (bidirectional LSTM) and WavTokenizer (attention over the clip).
+SpeechTokenizer (bidirectional LSTM), WavTokenizer and X-Codec (attention over the clip).
 """
 
 from __future__ import annotations

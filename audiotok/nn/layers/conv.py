@@ -189,7 +189,9 @@ class Conv(Layer):
         if self.pad == "zeros":
             return F.pad(x, (left, right))
         if self.pad == "repeat":
-            return F.pad(x, (left, right), "replicate")
+            first = x[:, :, :1].expand(-1, -1, left)
+            last = x[:, :, -1:].expand(-1, -1, right)
+            return torch.cat([y.transpose(1, 2) for y in (first, x, last)], 1).transpose(1, 2)
         # A signal too short to mirror is lengthened by zeros, as in EnCodec.
         short = max(0, max(left, right) + 1 - x.shape[2])
         y = F.pad(F.pad(x, (0, short)), (left, right), "reflect")

@@ -24,7 +24,9 @@ class HalfSnake(Layer):
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Layer.step`; there is no state."""
         first, _ = self.snake.step(x[:, : self.middle], None)
-        return torch.cat([first, F.leaky_relu(x[:, self.middle :])], 1), None
+        halves = [first, F.leaky_relu(x[:, self.middle :])]
+        # The features of a step stay contiguous in memory, as `Layer.joined` has them.
+        return torch.cat([half.transpose(1, 2) for half in halves], 2).transpose(1, 2), None
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; each output depends on its own input only."""
