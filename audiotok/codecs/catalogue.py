@@ -52,11 +52,22 @@ class ShippedCodec(Tokenizer):
         self.semantic_codebooks = shipped["semantic_codebooks"]
         self._sizes = tuple(facts["sizes"])
         self._fingerprints = shipped["fingerprint"], shipped["decoder_fingerprint"]
+        self._decodes, self._decoders = facts["decodes"], tuple(shipped["decoders"])
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """See `Tokenizer.sizes`."""
         return self._sizes
+
+    @property
+    def decodes(self) -> bool:
+        """See `Tokenizer.decodes`."""
+        return self._decodes
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """See `Tokenizer.decoders`."""
+        return self._decoders
 
     @property
     def fingerprint(self) -> str:

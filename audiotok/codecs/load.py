@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from audiotok._platform.console import UsageError
 from audiotok._platform.registry import find, presets
 from audiotok._platform.registry import names as parts
-from audiotok.codecs.catalogue import CheckpointError
+from audiotok.codecs.catalogue import CheckpointError, local_weights
 from audiotok.codecs.fastest import fastest_backend, shipped_graphs
 from audiotok.nn.pretrained.hub import cache_folder
 from audiotok.runtime.exported import FORMAT, Exported, ExportError, is_exported, read_metadata
@@ -188,10 +188,10 @@ def load_decoder(
 
     name = str(name_or_path)
     if checkpoint.is_path(name_or_path):
-        decoder = checkpoint.load(name_or_path, device=device)
-        if not isinstance(decoder, Decoder):
-            raise CheckpointError(f"{name_or_path}: holds codec {decoder.name!r}, no decoder alone")
-        return decoder
+        loaded = checkpoint.load(name_or_path, device=device)
+        if not isinstance(loaded, Decoder):
+            raise CheckpointError(f"{name_or_path}: holds codec {loaded.name!r}, no decoder alone")
+        return loaded
     if name in parts("decoders"):
         of_part = [preset for preset, part in presets("decoders").items() if part == name]
         built = [checkpoint.build(preset, "decoders") for preset in of_part]
@@ -200,10 +200,15 @@ def load_decoder(
     else:
         decoder = checkpoint.build(name, "decoders")
     if not decoder.own_weights:
-        raise CheckpointError(
-            f"decoder {name!r} has no weights here: give the path of a checkpoint, which a recipe "
-            "trains (recipes/vocoder_units.toml)"
-        )
+        path = local_weights(decoder.name, None)
+        if path is None:
+            raise CheckpointError(
+                f"decoder {name!r} has no weights here: give the path of a checkpoint, which a "
+                "recipe trains (recipes/vocoder_units.toml)"
+            )
+        name = decoder.name
+        decoder = load_decoder(path)
+        decoder.name = name
     return decoder.eval().requires_grad_(False).to(usable_device(device))
 
 

@@ -93,6 +93,11 @@ class Tokenizer:
     precision: str = "float32"
 
     @property
+    def decoders(self) -> tuple[str, ...]:
+        """Names of decoders apart that ship and take its tokens, of a tokenizer without its own."""
+        return ()
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Number of entries in each codebook."""
         raise NotImplementedError
@@ -160,8 +165,10 @@ class Tokenizer:
             NoDecoderError: it has none.
         """
         if not self.decodes:
+            shipped = "".join(f", as {name}" for name in self.decoders)
             raise NoDecoderError(
                 f"{self.name}: a tokenizer without a decoder; name one that takes its tokens"
+                f"{shipped}"
             )
 
     def kept(self, codebooks: int | None) -> int:

@@ -37,7 +37,7 @@ from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio, AudioFileError
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.decoders.base import Source
-from audiotok.codecs.decoders.vocoder import TRAITS, Config, Vocoder, traits_of
+from audiotok.codecs.decoders.vocoder import SPOKEN, TRAITS, Config, Vocoder, traits_of
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.speech import Speech
 from audiotok.data.batches import Batch
@@ -48,7 +48,6 @@ from audiotok.training.recipe import Recipe
 
 log = logging.getLogger("audiotok")
 
-VOICED = ("frame_size", "decoder", "decoder_blocks", "kernel", "expansion", "window", "heads")
 LEARNT = ("latent", "pitch")  # losses of a vocoder beside those of sound
 NOBODY = 0.15  # share of crops whose voice is not given
 FORMAT = 2  # of a file of the cache
@@ -146,7 +145,7 @@ class Resynthesis:
             tokenizer.sizes,
             "" if tokenizer.own_weights else tokenizer.fingerprint,
         )
-        voiced = {name: getattr(speech.config, name) for name in (*VOICED, "latent")}
+        voiced = {name: getattr(speech.config, name) for name in SPOKEN}
         codec = Vocoder(Config(**sizes, source=asdict(source), speech=voiced))
         codec.parts()[3].load_state_dict(speech.decoder.state_dict())
         return codec

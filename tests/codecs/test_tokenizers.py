@@ -70,7 +70,8 @@ def test_files_are_coded_as_recordings_are(codec: Codec, tmp_path: Path):
 
 def test_decoding_is_refused_in_one_line(codec: Codec):
     tokens = codec.encode(noise(codec, 5000))
-    says = f"^{codec.name}: a tokenizer without a decoder; name one that takes its tokens$"
+    known = "".join(f", as {name}" for name in codec.decoders)
+    says = f"^{codec.name}: a tokenizer without a decoder; name one that takes its tokens{known}$"
     for decode in (codec.decode, lambda t: codec.decode_batch([t])):
         with pytest.raises(NoDecoderError, match=says):
             decode(tokens)
@@ -93,7 +94,9 @@ def test_the_commands_take_it(tmp_path: Path):
     reading, tokens = ROOT / "egs/data/reading.flac", tmp_path / "reading.tok"
     assert audiotok("encode", reading, "--codec", "dmel_40hz", "-o", tokens).code == 0
     refused = audiotok("decode", tokens, "-o", tmp_path / "a.wav")
-    says = "dmel_40hz: a tokenizer without a decoder; name one that takes its tokens"
+    says = (
+        "dmel_40hz: a tokenizer without a decoder; name one that takes its tokens, as griffin_lim"
+    )
     assert (refused.code, refused.lines) == (1, [f"error {tokens}: {says} (--decoder NAME)"])
     refused = audiotok("roundtrip", reading, "--codec", "dmel_40hz", "-o", tmp_path / "round")
     assert (refused.code, refused.lines) == (1, [f"error {says}"])

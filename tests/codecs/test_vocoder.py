@@ -182,6 +182,26 @@ def test_a_file_holds_all_that_it_needs(tmp_path: Path):
     other = made(Source("units", 16000, 320, (50,), "f" * 16)).to_tokens(codes)
     with pytest.raises(WrongTokensError, match="decoder 'vocoder' takes those of 0123456789abcdef"):
         again.decode(other)
+
+
+def test_the_vocoder_of_units_ships(tmp_path: Path):
+    units, decoder = load("units"), load_decoder("vocoder_units")
+    audio = Audio.load(ROOT / "egs/data/reading.flac")[: 3 * 16000 + 77]
+    tokens = units.encode(audio)
+    heard = decoder.conditioned(prompt=audio).decode(tokens)
+    assert (heard.rate, len(heard)) == (16000, tokens.samples)
+    assert 0.1 < heard.samples.std() / audio.samples.std() < 10
+    assert load_decoder("vocoder").decoder_fingerprint == decoder.decoder_fingerprint
+    with pytest.raises(WrongTokensError, match="decoder 'vocoder_units' takes those of 'units'"):
+        decoder.decode(load("units_50hz").encode(audio))
+    tokens.save(tmp_path / "a.tok")
+    done = audiotok("decode", tmp_path / "a.tok", "--decoder", "vocoder_units")
+    assert done.code == 0, done.err
+    assert len(Audio.load(tmp_path / "a.wav")) == tokens.samples
+
+
+def test_weights_that_do_not_ship_are_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("audiotok.codecs.catalogue.WEIGHTS", tmp_path)
     with pytest.raises(CheckpointError, match="decoder 'vocoder' has no weights here"):
         load_decoder("vocoder")
 

@@ -19,6 +19,7 @@ from audiotok.codecs.checkpoint import describe, load, weights_of
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "audiotok" / "codecs" / "models" / "presets.json"
 OF_A_MACHINE = {"weights", "fingerprint", "decoder_fingerprint", "card"}
+MEMBERS = ("fingerprint", "decoder_fingerprint", "former_fingerprints")
 
 
 def rows() -> dict[str, dict[str, Any]]:
@@ -45,7 +46,7 @@ def _shipped(name: str) -> dict[str, Any] | None:
     if path is None or path.parent != WEIGHTS:
         return None
     codec = load(name)
-    members = "fingerprint decoder_fingerprint former_fingerprints semantic_codebooks".split()  # noqa: SIM905
+    members = (*MEMBERS, "semantic_codebooks", "decoders")
     return {member: getattr(codec, member) for member in members}
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,11 @@ TRAITS = 2 * BANDS + 3
 AUDIBLE = 4.0  # decades of power below the loudest step in which a voice's spectra count
 WAVES = 3  # sines and cosines of pitch
 LEVEL = 0.05  # root mean square to which a recording is brought before its voice is described
+# Sizes of `speech` on which its decoder depends.
+SPOKEN = (
+    *("frame_size", "decoder", "decoder_blocks", "kernel", "expansion", "window", "heads"),
+    "latent",
+)
 UNITS = {"codec": "units", "sample_rate": 16000, "frame_size": 320, "sizes": (1000,)}
 
 
@@ -83,6 +88,12 @@ class Config:
             raise InputError(f"a vocoder of {source.codec!r}: its tokens have no codebooks")
         if min(self.width, self.reading, self.blocks, self.kernel, self.speaker) < 1:
             raise InputError("width, reading, blocks, kernel and speaker must be at least 1")
+
+
+SHIPPED = Config(
+    source={**UNITS, "frame_size": 640, "sizes": (243,), "fingerprint": "e081a4c8ada834c6"},
+    speech={name: getattr(speech.Config(), name) for name in SPOKEN},
+)
 
 
 class Tables(Quantizer):
@@ -235,12 +246,15 @@ def traits_of(wave: Tensor) -> Tensor:
 class Vocoder(Decoder):
     """A vocoder of the tokens of one tokenizer, trained by a recipe (`audiotok.training`).
 
+    That of `units`, `vocoder_units`, ships with its weights.
+
     Conditions: `speaker`, a voice of `speaker_of`; or `prompt`, a recording whose voice it is to
     have. Without either it has a voice of nobody in particular.
     """
 
     name = "vocoder"
     config_type = Config
+    presets: ClassVar[Mapping[str, Config]] = {"vocoder_units": SHIPPED}
     conditions = ("speaker", "prompt")
     causal = False
     fills_up = False

@@ -62,6 +62,11 @@ class Dmel(Codec):
     causal = False
     fills_up = False
 
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """See `Tokenizer.decoders`."""
+        return ("griffin_lim",)
+
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or Config()

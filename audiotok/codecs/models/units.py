@@ -194,6 +194,11 @@ class Units(Codec):
     fills_up = False
     sample_rate = 16000
 
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """See `Tokenizer.decoders`; that of the rate of 25 Hz."""
+        return ("vocoder_units",) if self.name == "units" else ()
+
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or Config()
