@@ -139,7 +139,7 @@ SIZES: dict[str, list[Any]] = {
     "snac": [snac.Config(encoder=4, decoder=32, strides=(2, 4, 5), size=64, code_width=4)],
     "xcodec": [
         xcodec.Config(**HEARING),
-        xcodec.Config(**HEARING | {"strides": (8, 5, 4, 2, 3)}, sample_rate=24000, code_width=6),
+        xcodec.Config(**{**HEARING, "strides": (8, 5, 4, 2, 3)}, sample_rate=24000, code_width=6),
     ],
     "vocos": [vocos.Config(encoder=4, decoder=32, blocks=2, codebooks=(1, 3), **TINY)],
 }
