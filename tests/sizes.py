@@ -27,6 +27,7 @@ from audiotok.codecs.models import (
     vocos,
     wavtokenizer,
     xcodec,
+    xcodec2,
 )
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.kmeans import Kmeans
@@ -71,6 +72,21 @@ HEARING: dict[str, Any] = {
     "extractor": 8,
     "positions": 16,
     "groups": 4,
+}
+BOTH: dict[str, Any] = {
+    "encoder": 2,
+    "strides": (16, 20),
+    "width": 64,
+    "semantic": 16,
+    "semantic_blocks": 1,
+    "semantic_heads": 2,
+    "semantic_hidden": 24,
+    "semantic_kernel": 5,
+    "semantic_before": 9,
+    "semantic_after": 3,
+    "blocks": 1,
+    "heads": 2,
+    "hidden": 24,
 }
 SIZES: dict[str, list[Any]] = {
     "speech": [Config(), SMALL, FOLDED],
@@ -140,6 +156,10 @@ SIZES: dict[str, list[Any]] = {
     "xcodec": [
         xcodec.Config(**HEARING),
         xcodec.Config(**{**HEARING, "strides": (8, 5, 4, 2, 3)}, sample_rate=24000, code_width=6),
+    ],
+    "xcodec2": [
+        xcodec2.Config(levels=(4, 3, 5), **BOTH),
+        xcodec2.Config(levels=(4, 4), decoded_rate=24000, centred=False, **BOTH),
     ],
     "vocos": [vocos.Config(encoder=4, decoder=32, blocks=2, codebooks=(1, 3), **TINY)],
 }

@@ -26,6 +26,7 @@ LONGEST = 400  # lines of a file
 # Parts that other parts of their family are made of; no part imports any sibling but these.
 SHARED = {
     "nn.layers": {
+        "clip_attention",
         "conv",
         "group_norm",
         "lstm",

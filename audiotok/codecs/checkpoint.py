@@ -226,6 +226,7 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
     return {
         "name": codec.name,
         "sample_rate": codec.sample_rate,
+        "decoded_rate": codec.decoded_rate,
         "frame_size": codec.frame_size,
         "frame_rate": round(float(codec.frame_rate), 4),
         "channels": codec.channels,

@@ -141,9 +141,10 @@ def _lengths(codec: Codec, audio: Audio) -> str:
         tokens = codec.encode(audio[:n])
         if tokens.frames != -(-n // frame):
             raise PromiseError(f"{n} samples give {tokens.frames} frames, not {-(-n // frame)}")
-        decoded = len(codec.decode(tokens)) if _decodes(codec) else n
-        if decoded != n:
-            raise PromiseError(f"{n} samples come back as {decoded}")
+        wanted = _decoded_samples(codec, n)
+        decoded = len(codec.decode(tokens)) if _decodes(codec) else wanted
+        if decoded != wanted:
+            raise PromiseError(f"{n} samples come back as {decoded}, not {wanted}")
     kept = "come back exactly" if _decodes(codec) else "give a frame for each one begun"
     return f"{len(lengths)} lengths {kept}"
 
@@ -207,7 +208,7 @@ def _chunks(codec: Codec, audio: Audio) -> str:
             raise PromiseError(f"pieces of up to {most} samples give other codes")
         if wave is None:
             continue
-        decoding = Decoding(executor, samples=len(audio))
+        decoding = Decoding(executor, samples=_decoded_samples(codec, len(audio)))
         frames = max(1, most // codec.frame_size)
         pieces = _cut(codes[0], frames, random)
         decoded = executor.join([*(decoding.push(x[None]) for x in pieces), decoding.finish()], 2)
@@ -231,7 +232,8 @@ def _stream(codec: Codec, audio: Audio) -> str:
     _near_ties(_differing(tokens, live), tokens.frames, "in a stream")
     if _decodes(codec):
         decoded = executor.join([stream.decode(tokens), stream.finish_decode()], 1)
-        samples = torch.from_numpy(executor.numpy(decoded)[:, : len(audio)])
+        length = _decoded_samples(codec, len(audio))
+        samples = torch.from_numpy(executor.numpy(decoded)[:, :length])
         _close(samples, codec.decode(tokens).samples, "decoded in a stream")
     return f"latency {1000 * codec.latency:.1f} ms; {_differing(tokens, live)} frames differ"
 
@@ -323,6 +325,11 @@ USED = {
 def _decodes(codec: Any) -> bool:
     """Return whether a codec has a decoder; one of another package that does not say so has."""
     return getattr(codec, "decodes", True)
+
+
+def _decoded_samples(codec: Any, samples: int) -> int:
+    """Return the length that a recording decodes to: its own unless a codec says otherwise."""
+    return codec.decoded_samples(samples) if hasattr(codec, "decoded_samples") else samples
 
 
 def _is_exported(codec: Any) -> bool:

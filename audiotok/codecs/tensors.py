@@ -58,7 +58,7 @@ class WaveBatch:
     """Waves of a batch of recordings.
 
     Attributes:
-        waves: `[b c t]` float32 at the codec's rate, 0 after the end of a recording.
+        waves: `[b c t]` float32 at the rate that the codec decodes to, 0 after a recording's end.
         lengths: `[b]` int64, number of samples of each recording.
     """
 
@@ -178,7 +178,7 @@ class TensorCodec(Network):
         for row in rows:
             check_range(row, self.quantizer.sizes[:k])
         waves = self._waves(rows, group or self._group())
-        waves = [wave[:, :n] for wave, n in zip(waves, counts, strict=True)]
+        waves = [wave[:, : self.decoded_length(n)] for wave, n in zip(waves, counts, strict=True)]
         return WaveBatch(padded(waves, self._none(self.channels)), self._lengths(waves))
 
     # -- with gradients ---------------------------------------------------------------------------
@@ -222,8 +222,8 @@ class TensorCodec(Network):
             for name, loss in quantized.losses.items():
                 losses[name] = losses.get(name, 0) + loss * (len(members) / len(rows))
         return Reconstruction(
-            waves=padded(outputs, self._none(self.channels), waves.shape[2]),
-            lengths=self._lengths(rows),
+            waves=padded(outputs, self._none(self.channels), self.decoded_length(waves.shape[2])),
+            lengths=self._lengths(outputs),
             codes=padded(codes, self._no_codes()),
             frames=self._lengths(codes),
             latents=padded(latents, self._none(0)),

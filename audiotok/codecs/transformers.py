@@ -87,6 +87,7 @@ class AudiotokConfig(transformers.PretrainedConfig):
         audio_channels: int = 1,
         frame_size: int = 320,
         codebook_sizes: Sequence[int] = (),
+        decoded_sampling_rate: int | None = None,
         **kwargs: Any,
     ) -> None:
         self.codec = codec
@@ -95,6 +96,7 @@ class AudiotokConfig(transformers.PretrainedConfig):
         self.audio_channels = audio_channels
         self.frame_size = frame_size
         self.codebook_sizes = list(codebook_sizes)
+        self.decoded_sampling_rate = decoded_sampling_rate or sampling_rate
         super().__init__(**kwargs)
 
     @property
@@ -135,6 +137,7 @@ class AudiotokModel(transformers.PreTrainedModel):
             audio_channels=codec.channels,
             frame_size=codec.frame_size,
             codebook_sizes=codec.sizes,
+            decoded_sampling_rate=codec.decoded_rate,
         )
         return cls(config, codec).eval()
 
@@ -198,7 +201,7 @@ class AudiotokModel(transformers.PreTrainedModel):
         return Encoded(encoded.codes.to(waves.device), encoded.mask.to(waves.device))
 
     def decode(self, audio_codes: Tensor, codes_mask: Tensor | None = None) -> Decoded:
-        """Decode codes `[b k f]` to waves of `frame_size` samples a frame.
+        """Decode codes `[b k f]` to waves, each frame to all its samples.
 
         Args:
             audio_codes: codes.
@@ -216,6 +219,8 @@ class AudiotokModel(transformers.PreTrainedModel):
     ) -> RoundTrip:
         """Encode and decode waves, which come back at the length of the input.
 
+        Those of a codec that decodes to another rate come back at `config.decoded_sampling_rate`.
+
         Args:
             input_values: samples `[b c t]` or `[b t]` at the codec's rate.
             padding_mask: `[b t]`, 1 where samples are real; they come first.
@@ -223,7 +228,7 @@ class AudiotokModel(transformers.PreTrainedModel):
         """
         encoded = self.encode(input_values, padding_mask, num_quantizers)
         decoded = self.decode(encoded.audio_codes, encoded.codes_mask)
-        values = decoded.audio_values[..., : input_values.shape[-1]]
+        values = decoded.audio_values[..., : self.codec.decoded_samples(input_values.shape[-1])]
         return RoundTrip(encoded.audio_codes, values)
 
 

@@ -138,7 +138,8 @@ def _voices(codec: Codec, spoken: Sequence[LabelledRecording], embedders: Sequen
     vectors_by_name = defaultdict[str, list[list[Tensor]]](list)
     for one in spoken:
         tokens = codec.encode(one.audio, codebooks=1)
-        decoded, half = codec.decode(tokens), len(one.audio) // 2
+        decoded = codec.decode(tokens, original_rate=True)
+        half = len(one.audio) // 2
         for name in embedders:
             parts = (one.audio[:half], decoded[:half], decoded[half:])
             vectors_by_name[name].append([speaker_encoder(name).vector(part) for part in parts])
@@ -167,7 +168,8 @@ def _named(name: str, kind: str, result: Voices) -> Sums:
 def _scores(codec: Codec, spoken: Sequence[LabelledRecording], metrics: dict[str, Metric]) -> Sums:
     """Return scores of first recordings decoded from all codebooks."""
     sums: Sums = {}
-    decoded = [codec.decode(codec.encode(one.audio)) for one in spoken] if metrics else []
+    coded = [codec.encode(one.audio) for one in spoken] if metrics else []
+    decoded = [codec.decode(tokens, original_rate=True) for tokens in coded]
     for name, metric in metrics.items():
         scores = [metric.score(out, one.audio) for out, one in zip(decoded, spoken, strict=True)]
         totals, number = zip(*((score.total, score.count) for score in scores), strict=True)

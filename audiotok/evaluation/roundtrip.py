@@ -61,7 +61,7 @@ def roundtrip(
             raise InputError(f"{output}: exists already; --force overwrites it")
     encoded = encode_file(codec, source, tokens, codebooks=codebooks, force=force)
     decoded = decode_file(decoder, tokens, wav, force=force)
-    original = Audio.load(source, end=LONGEST).mono().resample(decoder.sample_rate)
+    original = Audio.load(source, end=LONGEST).mono().resample(decoder.decoded_rate)
     decoded_audio = Audio.load(wav, end=LONGEST)
     scores: dict[str, Any] = {}
     for name in METRICS:

@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from audiotok._platform.errors import InputError
-from audiotok._platform.shapes import Latent, Wave
+from audiotok._platform.shapes import Latent, Output, Wave
 from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.base import Layer, State
 from audiotok.nn.quantizers.base import Quantized, Quantizer
@@ -108,7 +108,7 @@ class Network(nn.Module):
         """
         padding = latent.shape[2] - frames
         wave, state = self.ends()[1].step(latent, state)
-        return wave[:, :, : wave.shape[2] - padding * self.frame_size], state
+        return wave[:, :, : wave.shape[2] - padding * self.decoded_frame_size], state
 
     def finish_wave(self, latent: Latent, state: State) -> Wave:
         """Return the samples of the last frames, or of all if there was no step (state None)."""
@@ -122,7 +122,7 @@ class Network(nn.Module):
 
     # -- the whole ----------------------------------------------------------------------------
 
-    def forward(self, wave: Wave, keep: Tensor | None = None) -> tuple[Wave, Quantized]:
+    def forward(self, wave: Wave, keep: Tensor | None = None) -> tuple[Output, Quantized]:
         """Reconstruct audio with gradients, as training does.
 
         Args:
@@ -131,10 +131,11 @@ class Network(nn.Module):
                 None.
 
         Returns:
-            The reconstruction `[b c t]`, and the output of the quantizer.
+            The reconstruction `[b c t]`, of as many seconds, and the output of the quantizer.
         """
         quantized = self.quantizer(self.latents(wave), keep)
-        return self.waves(quantized.latent)[:, :, : wave.shape[2]], quantized
+        length = self.decoded_length(wave.shape[2])
+        return self.waves(quantized.latent)[:, :, :length], quantized
 
     def latents(self, wave: Wave) -> Latent:
         """Return the latents `[b d f]` that `forward` quantizes, one for each frame begun."""
@@ -146,7 +147,7 @@ class Network(nn.Module):
         return latent[:, :, self.padding_frames :]
 
     def waves(self, latent: Latent) -> Wave:
-        """Return the waves `[b c t]` that `forward` decodes from latents, `frame_size` for each."""
+        """Return the waves `[b c t]` that `forward` decodes, `decoded_frame_size` a latent."""
         if not self.fills_up:
             return self.finish_wave(latent, None)
         output, state = self.step_wave(latent, self.start_wave(len(latent)), latent.shape[2])
@@ -163,6 +164,15 @@ class Network(nn.Module):
     def padding_frames(self) -> int:
         """Frames to drop at the start, which the zeros of `start_padding` produce."""
         return 1 if self.look_ahead else 0
+
+    @property
+    def decoded_frame_size(self) -> int:
+        """Samples that a frame decodes to: another number than it is of where the rate is."""
+        return self.frame_size
+
+    def decoded_length(self, samples: int) -> int:
+        """Return the samples that as many samples decode to; a fraction counts as one."""
+        return -(-samples * self.decoded_frame_size // self.frame_size)
 
     @property
     def encodes(self) -> bool:

@@ -133,15 +133,15 @@ def decode_file(
         header = reader.header
         codec.check_decodes()
         codec.check_tokens(header)
-        resamples = original_rate and header.original_rate != codec.sample_rate
-        rate = header.original_rate if resamples else codec.sample_rate
-        length = reader.original_samples if resamples else codec.decoded_samples(reader.samples)
+        resamples = original_rate and header.original_rate != codec.decoded_rate
+        rate = header.original_rate if resamples else codec.decoded_rate
+        length = reader.original_samples if original_rate else codec.decoded_samples(reader.samples)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         comment = _comment(codec, header, codebooks)
         with Sink(target, rate, header.channels, force=force, comment=comment) as writer:
             pieces = _waves(codec, reader, codebooks)
             if resamples:
-                pieces = resampled(pieces, codec.sample_rate, rate, header.channels)
+                pieces = resampled(pieces, codec.decoded_rate, rate, header.channels)
             given = 0
             for piece in pieces:
                 writer.write(piece[:, : length - given])
@@ -224,7 +224,7 @@ def is_decoded(
         return False
     with TokenReader(source) as reader:
         header = reader.header
-        rate = header.original_rate if original_rate else codec.sample_rate
+        rate = header.original_rate if original_rate else codec.decoded_rate
         length = reader.original_samples if original_rate else codec.decoded_samples(reader.samples)
     with suppress(OSError, soundfile.LibsndfileError), soundfile.SoundFile(target) as file:
         same = (file.samplerate, file.frames, file.comment) == (

@@ -177,10 +177,10 @@ class Stream(Generic[A]):
         """Return the remaining codes `[k f]` and samples `[c t]` of a conversation.
 
         All codes so far must have been decoded. The total number of samples out is that of samples
-        in.
+        in, at the rate that the codec decodes to.
         """
         codes: Any = self.finish_encode()
-        self._decoding.samples = self._encoding.samples
+        self._decoding.samples = self.codec.decoded_samples(self._encoding.samples)
         parts = [self._decoding.push(codes[None]), self._decoding.finish()]
         samples: Any = self.executor.join(parts, 2)
         return codes, samples[0]

@@ -4,14 +4,15 @@
     kept                     |------------|                   its own; its middle is kept
 
 Codes and samples differ from those of the whole recording; `loss` measures by how much. This is for
-SpeechTokenizer (bidirectional LSTM), WavTokenizer and X-Codec (attention over the clip).
+SpeechTokenizer (bidirectional LSTM), WavTokenizer, X-Codec and X-codec 2 (attention over the
+clip).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import numpy as np
 
@@ -151,8 +152,9 @@ class WindowedDecoding(Windowed[A]):
         self.given = 0
 
     def _coded(self, window: A, begin: int, frames: int | None) -> A:
-        decoding, size = Decoding(self.executor), self.executor.plan.frame_size
+        decoding, coded = Decoding(self.executor), cast("Any", window)
         wave: Any = self.executor.join([decoding.push(window), decoding.finish()], 2)
+        size = wave.shape[2] // coded.shape[2]
         wave = wave[:, :, begin * size :]
         return wave if frames is None else wave[:, :, : frames * size]
 
@@ -213,7 +215,7 @@ def loss(codec: RunnableCodec, audio: Audio, context: float) -> Loss:
     if not codec.decodes:
         return Loss(*shares, None)
     decoding = WindowedDecoding(executor, frames)
-    decoding.samples = len(audio)
+    decoding.samples = codec.decoded_samples(len(audio))
     windowed = executor.join([decoding.push(codes), decoding.finish()], 2)
     reference = codec.decode(whole).samples.numpy().astype(np.float64)
     power = float((reference**2).sum())

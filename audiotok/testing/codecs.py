@@ -26,7 +26,10 @@ from audiotok.testing.checks import Sizes, for_all, pieces
 
 
 def assert_lengths_exact(codec: RunnableCodec[Any], lengths: Sequence[int]) -> None:
-    """Assert that incomplete frames count, and that decoding restores the length in samples."""
+    """Assert that incomplete frames count, and that decoding restores the length in samples.
+
+    A codec that decodes to another rate gives as many as make that length at it.
+    """
     for n in lengths:
         tokens = codec.encode(noise(codec, n))
         counts = (tokens.samples, len(tokens.codes), tokens.frames)
@@ -36,7 +39,7 @@ def assert_lengths_exact(codec: RunnableCodec[Any], lengths: Sequence[int]) -> N
             continue
         audio = codec.decode(tokens)
         counts = (len(audio), audio.channels, audio.rate)
-        expected = (n, codec.channels, codec.sample_rate)
+        expected = (codec.decoded_samples(n), codec.channels, codec.decoded_rate)
         assert counts == expected, f"samples, channels and rate are {counts}, not {expected}"
 
 
@@ -64,7 +67,7 @@ def assert_cuttable(codec: RunnableCodec[Any], audio: Audio, *, examples: int = 
         assert np.array_equal(encoded, codes), f"pieces of {waves} samples give other codes"
         if wave is None:
             return
-        decoding = Decoding(executor, samples=len(audio))
+        decoding = Decoding(executor, samples=codec.decoded_samples(len(audio)))
         cut = pieces(given[1], [n // frame for n in frames])
         decoded = [decoding.push(piece) for piece in cut]
         decoded = executor.numpy(executor.join([*decoded, decoding.finish()], 2))
@@ -231,7 +234,8 @@ def assert_trains(codec: Codec) -> None:
         if split:
             codec.split_weights()
         output, quantized = codec(wave, torch.tensor([codec.codebooks, 1]))
-        assert output.shape == wave.shape, f"{[*wave.shape]} comes back as {[*output.shape]}"
+        expected = (*wave.shape[:2], codec.decoded_samples(wave.shape[2]))
+        assert output.shape == expected, f"{[*wave.shape]} comes back as {[*output.shape]}"
         loss = (output * torch.randn_like(output)).sum() + sum(quantized.losses.values())
         if codec.teacher_width:
             for part in quantized.stages:

@@ -15,6 +15,7 @@ SEMANTIC = {
     "ichigo": 1,
     "kmeans": 1,
     "mimi": 1,
+    "neucodec": 1,
     "qwen3_tts_12hz": 1,
     "s3_v1": 1,
     "s3_v1_25hz": 1,
@@ -26,6 +27,7 @@ SEMANTIC = {
     "units": 1,
     "units_12hz": 1,
     "units_50hz": 1,
+    "xcodec2": 1,
 }
 """Codecs of the package whose first codebooks say what is said, and how many do: distilled from a
 teacher, supervised, or its units."""

@@ -122,6 +122,11 @@ class Tokenizer:
         return True
 
     @property
+    def decoded_rate(self) -> int:
+        """Sample rate in Hz of decoded audio, which may be another than that of its tokens."""
+        return self.sample_rate
+
+    @property
     def codebooks(self) -> int:
         """Number of codes in a frame."""
         return len(self.sizes)
@@ -145,18 +150,22 @@ class Tokenizer:
         """Return name, rates, codebooks and latency in one line."""
         waits = f"latency {1000 * self.latency:.0f} ms" if self.latency < math.inf else "no stream"
         ends = "" if self.decodes else ", no decoder"
+        if self.decoded_rate != self.sample_rate:
+            ends = f", decodes to {self.decoded_rate} Hz"
         return (
             f"{self.name}: {self.sample_rate} Hz, {float(self.frame_rate):g} frames/s, "
             f"{self.codebooks} codebooks, {self.kbps:.2f} kbps, {waits}{ends}"
         )
 
     def decoded_samples(self, samples: int) -> int:
-        """Return the length at `sample_rate` of what a recording decodes to.
+        """Return the length at `decoded_rate` of what a recording decodes to.
+
+        A fraction of a sample counts as one.
 
         Args:
             samples: its length at the rate of its tokens.
         """
-        return samples
+        return -(-samples * self.decoded_rate // self.sample_rate)
 
     def check_decodes(self) -> None:
         """Raise unless this tokenizer has a decoder.
@@ -169,6 +178,18 @@ class Tokenizer:
             raise NoDecoderError(
                 f"{self.name}: a tokenizer without a decoder; name one that takes its tokens"
                 f"{shipped}"
+            )
+
+    def check_one_rate(self) -> None:
+        """Raise unless it decodes to the rate at which it encodes.
+
+        Raises:
+            ValueError: it decodes to another one.
+        """
+        if self.decoded_rate != self.sample_rate:
+            raise InputError(
+                f"{self.name} encodes {self.sample_rate} Hz and decodes to {self.decoded_rate}: "
+                "this takes a codec of one rate"
             )
 
     def kept(self, codebooks: int | None) -> int:

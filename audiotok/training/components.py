@@ -58,13 +58,15 @@ def new_codec(recipe: Recipe, resynthesis: Resynthesis | None = None) -> Codec:
         resynthesis: what a decoder apart learns from; None for a codec.
 
     Raises:
-        ValueError: sizes, weights or `train.keep` do not fit the codec.
+        ValueError: sizes, weights or `train.keep` do not fit the codec, or it decodes to another
+            rate than it encodes.
     """
     torch.manual_seed(recipe.train.seed)
     if resynthesis:
         codec: Codec = resynthesis.vocoder(recipe.config)
     else:
         codec = sized(find("codecs", recipe.codec), recipe.config, "config")
+    codec.check_one_rate()  # losses compare what comes out with what went in
     shares, n = recipe.train.keep, codec.codebooks
     if shares and not (len(shares) == n and min(shares) >= 0 < sum(shares) < math.inf):
         raise InputError(f"[train] keep: a share for each of {n} codebooks is needed")

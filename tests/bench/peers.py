@@ -1,10 +1,10 @@
 """Our encode and decode beside each codec's own program: same weights, same audio, same run.
 
     python tests/bench/peers.py [NAME ...] [--audio FILE] [--seconds 10 60] [--batch 1 8]
-        [--threads 2] [--cpu]
+        [--threads 2] [--cpu] [--parity 30]
 
 Each reference is built in its published size with random weights (its codebooks drawn from
-latents, so that codes spread), saves its state dict, and ours loads it. First parity, on 30 s: how
+latents, so that codes spread), saves its state dict, and ours loads it. First parity: how
 many codes are the same, how far samples are apart. Then speed: the two take turns, and the fastest
 round of each counts.
 """
@@ -33,6 +33,7 @@ import test_codecs_mimi as mimis
 import test_codecs_oracles as oracles
 import test_codecs_snac as snacs
 import test_codecs_xcodec as xcodecs
+import test_codecs_xcodec2 as xcodecs2
 import test_state_dicts as state_dicts
 from golden import nanocodec as nano
 from golden import qwen3_tts_12hz as qwen
@@ -171,11 +172,36 @@ def snac(config: Any, file: Path) -> Pair:
     return Pair("snac 1.2.1", quiet, encode, decode)
 
 
+def xcodec2(config: Any, file: Path) -> Pair:
+    """Of full size but for memory: all blocks of a kind, in theirs and ours, have one's weights."""
+    kind = "Xcodec2" if config.centred else "NeuCodec"
+    semantic = {"model_type": "wav2vec2-bert", "num_hidden_layers": 1}
+    options = {"num_hidden_layers": 1, "semantic_model_config": semantic}
+    extract, theirs, _, codec = xcodecs2.pair_of(kind, file.parent, options)
+    ours: Any = codec
+    for part, blocks in (
+        (theirs.semantic_encoder.encoder, config.semantic_blocks),
+        (theirs.acoustic_decoder, config.blocks),
+    ):
+        part.layers = torch.nn.ModuleList([part.layers[0]] * blocks)
+    semantic, transformer = ours.encoder.semantic, ours.decoder.layers[4]
+    semantic.blocks = torch.nn.ModuleList([semantic.blocks[0]] * config.semantic_blocks)
+    transformer.layers = torch.nn.ModuleList([*transformer.layers] * config.blocks)
+
+    def encode(wave: Tensor) -> Tensor:
+        waves = [row[0].numpy() for row in wave]
+        given = extract(audio=waves, sampling_rate=16000, return_tensors="pt")
+        return theirs.encode(**given).audio_codes.long()
+
+    reference = f"transformers 5.24.0, {kind}Model"
+    return Pair(reference, ours, encode, lambda codes: theirs.decode(codes).audio_values)
+
+
 MAKERS = {
     f.__name__: f
     for f in (
         *(encodec, speechtokenizer, dac, wavtokenizer, mimi, qwen3_tts_12hz, nanocodec, xcodec),
-        snac,
+        *(snac, xcodec2),
     )
 }
 NAMES = [
@@ -192,6 +218,8 @@ NAMES = [
     "xcodec",
     "higgs_v2",
     "snac_24khz",
+    "xcodec2",
+    "neucodec",
 ]
 
 
@@ -250,6 +278,7 @@ def main() -> None:
     options.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--parity", type=float, default=30.0, help="seconds to compare on")
     options.add_argument("--cpu", action="store_true", help="count the processor's seconds")
     chosen = options.parse_args()
     clock = time.process_time if chosen.cpu else time.perf_counter
@@ -268,7 +297,7 @@ def main() -> None:
         total = pair.ours.parameters_total
         print(f"{name}, {total:,} numbers, beside {pair.reference}, {chosen.threads} threads")
         audio = recording.resample(pair.ours.sample_rate)
-        print(f"    {parity(pair, of_length(audio, 30.0))}")
+        print(f"    {parity(pair, of_length(audio, chosen.parity))}")
         mine = []
         for seconds in chosen.seconds:
             for batch in chosen.batch:

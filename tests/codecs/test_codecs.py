@@ -181,7 +181,7 @@ def test_files_are_coded_as_recordings_are(codec: Codec, tmp_path: Path):
     assert tokens == codec.encode(Audio.load(tmp_path / "a.wav"))
     decode_file(codec, tmp_path / "a.tok", tmp_path / "b.wav")
     decoded = Audio.load(tmp_path / "b.wav")
-    assert len(decoded) == 70_000
+    assert (len(decoded), decoded.rate) == (codec.decoded_samples(70_000), codec.decoded_rate)
     written = codec.decode(tokens).samples.clamp(-1, 1)
     assert (decoded.samples - written).abs().max() <= 1 / 32768  # 16 bits
 
@@ -365,6 +365,8 @@ PUBLISHED = {
     "mimi": 79_308_609,
     "qwen3_tts_12hz": 153_714_657,
     "nanocodec": 61_729_725,
+    "xcodec2": 629_281_706,
+    "neucodec": 629_937_706,
     "snac_24khz": 19_842_914,
     "xcodec": 160_698_625,
     "higgs_v2": 200_343_777,
@@ -384,9 +386,15 @@ PUBLISHED = {
     "units_12hz": 19_840_359,  # ours
 }
 # Numbers among them that nothing runs, and that are not here: four maps of Qwen3-TTS's tokenizer,
-# and the weights by which its decoder divides entries; and of HuBERT the lengths of a normalised
-# weight, and an embedding of masked frames.
-UNUSED = {"qwen3_tts_12hz": 4 * 512 * 256 + 16 * 2048, "xcodec": 128 + 768, "higgs_v2": 128}
+# and the weights by which its decoder divides entries; of HuBERT the lengths of a normalised
+# weight, and an embedding of masked frames; w2v-BERT's feature of a masked frame.
+UNUSED = {
+    "qwen3_tts_12hz": 4 * 512 * 256 + 16 * 2048,
+    "xcodec": 128 + 768,
+    "higgs_v2": 128,
+    "xcodec2": 1024,
+    "neucodec": 1024,
+}
 PRESETS = {name: part for part in names("codecs") for name in find("codecs", part).presets}
 
 
@@ -446,6 +454,8 @@ def test_published_sizes_and_rates(preset: str):
         "mimi": (24000, 1920, 4.4),
         "qwen3_tts_12hz": (24000, 1920, 2.2),
         "nanocodec": (22050, 1764, 0.599),
+        "xcodec2": (16000, 320, 0.8),
+        "neucodec": (16000, 320, 0.8),
         "snac_24khz": (24000, 2048, 0.984),
         "xcodec": (16000, 320, 4.0),
         "higgs_v2": (24000, 960, 2.0),
@@ -488,6 +498,8 @@ def test_sizes_may_come_from_toml_and_json():
     assert kind(strides=[2, 4], levels=[4, 4]) == kind(strides=(2, 4), levels=(4, 4))
     kind = find("codecs", "xcodec").config_type
     assert kind(strides=[4, 80]) == kind(strides=(4, 80))
+    kind = find("codecs", "xcodec2").config_type
+    assert kind(strides=[32, 10], levels=[4, 4]) == kind(strides=(32, 10), levels=(4, 4))
     kind = find("codecs", "qwen3_tts_12hz").config_type
     lists = {"strides": [2, 4], "doublings": [2], "decoder_strides": [4, 2]}
     assert kind(**lists) == kind(**{key: tuple(value) for key, value in lists.items()})

@@ -20,11 +20,13 @@ from torch.nn import functional as F
 import audiotok.nn.layers
 from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
+from audiotok.nn.layers.anti_aliased import AntiAliased
 from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Residual, WholeClip
 from audiotok.nn.layers.block_causal_encoder import BlockCausalEncoder
 from audiotok.nn.layers.centred_mel import CentredMel
 from audiotok.nn.layers.clip_attention import ClipAttention
+from audiotok.nn.layers.clip_transformer import ClipTransformer
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.convnext import Convnext, Depthwise
 from audiotok.nn.layers.feed_forward import FeedForward
@@ -37,6 +39,7 @@ from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.noise_block import NoiseBlock
 from audiotok.nn.layers.parallel import LevelNorm, Parallel
 from audiotok.nn.layers.residual_unit import ResidualUnit, elu
+from audiotok.nn.layers.resnet_block import ResnetBlock
 from audiotok.nn.layers.rms_norm import RmsNorm
 from audiotok.nn.layers.seanet import Config, Seanet
 from audiotok.nn.layers.segments import Cut, Join
@@ -44,6 +47,7 @@ from audiotok.nn.layers.snake import Snake
 from audiotok.nn.layers.snake_beta import SnakeBeta
 from audiotok.nn.layers.stft import Istft, Stft
 from audiotok.nn.layers.stretch import Stretch
+from audiotok.nn.layers.strided_encoder import StridedEncoder
 from audiotok.nn.layers.transformer_block import TransformerBlock
 from audiotok.nn.layers.transposed_conv import TransposedConv
 
@@ -96,6 +100,28 @@ CASES = {
     "snake": Case(lambda: Snake(3), 3),
     "snake, beta": Case(lambda: SnakeBeta(3), 3),
     "snake, half": Case(lambda: HalfSnake(5), 5),
+    "snake, beta, anti-aliased": Case(lambda: AntiAliased(3, activation=SnakeBeta), 3, inside=True),
+    "unit, anti-aliased": Case(
+        lambda: ResidualUnit(
+            2,
+            kernel=7,
+            dilation=3,
+            activation=partial(AntiAliased, activation=SnakeBeta),
+            causal=False,
+        ),
+        2,
+        70,
+        inside=True,
+    ),
+    "strided encoder": Case(
+        lambda: StridedEncoder(
+            1, 3, strides=(3,), activation=partial(AntiAliased, activation=SnakeBeta)
+        ),
+        1,
+        80,
+        inside=True,
+    ),
+    "resnet block": Case(lambda: ResnetBlock(4, groups=2, dropout=0.1), 4),
     "HiFi-GAN": Case(lambda: HifiganBlock(4, activation=HalfSnake), 4, 60),
     "HiFi-GAN, ahead": Case(
         lambda: HifiganBlock(
@@ -152,7 +178,11 @@ CASES = {
         poison=1e3,
     ),
     "attention, clip": Case(lambda: ClipAttention(4), 4),
+    "attention, clip, heads": Case(lambda: ClipAttention(6, heads=3, bias=False), 6),
     "attention, clip, added": Case(lambda: Residual(ClipAttention(4)), 4),
+    "transformer, clip": Case(
+        lambda: ClipTransformer(6, blocks=2, heads=3, hidden=8, norm=RmsNorm), 6
+    ),
     "transformer block": Case(lambda: TransformerBlock(8, heads=2), 8),
     "transformer block, rotary, memory": Case(
         lambda: TransformerBlock(8, heads=2, rotary=True, memory=5), 8
@@ -332,6 +362,8 @@ def test_bad_sizes_are_refused():
         Attention(6, heads=2, width=3)
     with pytest.raises(ValueError, match="4 heads must be a multiple of the heads of keys, 3"):
         Attention(8, heads=4, key_heads=3)
+    with pytest.raises(ValueError, match="features 6 must be a multiple of the heads, 4"):
+        ClipAttention(6, heads=4)
     for window in (4, 9):
         with pytest.raises(ValueError, match=f"window {window} cannot be centred on hop 4: even"):
             FourierHead(4, window)

@@ -43,7 +43,12 @@ from audiotok.codecs.models import dac, encodec, speechtokenizer, wavtokenizer
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.pretrained import reader as foreign
 from audiotok.nn.pretrained.hub import SUFFIXES
-from audiotok.nn.pretrained.state_dicts import StateDictAdapter, StateDictError, recognise
+from audiotok.nn.pretrained.state_dicts import (
+    StateDictAdapter,
+    StateDictError,
+    check,
+    recognise,
+)
 
 ALL = [adapter for name in names("codecs") for adapter in find("codecs", name).state_dict_adapters]
 
@@ -443,6 +448,22 @@ def test_nanocodecs_names_and_shapes(tmp_path: Path):
     torch.save(weights, tmp_path / "w.bin")
     codec = load(tmp_path / "w.bin")
     assert (codec.name, codec.config) == ("nanocodec", type(codec).presets["nanocodec"])
+
+
+@pytest.mark.parametrize("name", ["xcodec2", "neucodec"])
+def test_xcodec2s_names_and_shapes(name: str):
+    """Without values, which would take 2.4 GiB."""
+    with torch.device("meta"):
+        theirs = {key: torch.empty(shape) for key, shape in table(f"hf_{name}").items()}
+        kind = find("codecs", "xcodec2")
+        adapter = recognise(kind.state_dict_adapters, theirs)
+        assert adapter
+        weights, origin = adapter.translate(theirs)
+        config = kind.config_type(**adapter.sizes(weights, {}))
+        assert config == kind.presets[name]
+        codec = kind(config)
+        check(weights, codec.own_state(), origin)
+    assert sum(value.numel() for value in theirs.values()) == codec.parameters_trained
 
 
 @pytest.mark.slow

@@ -297,7 +297,7 @@ def generate(
         shortest=max(1, round(shortest * float(codec.frame_rate))),
         sampling=Sampling(temperature=temperature, top_k=top_k, seed=seed),
     )
-    with Sink(out, voice.sample_rate, voice.channels, force=force) as sink:
+    with Sink(out, voice.decoded_rate, voice.channels, force=force) as sink:
         if rest is None and decoder is None:
             stream = Stream(codec, codebooks=len(layout.sizes))
             for samples in spoken(columns, layout, stream):

@@ -137,6 +137,8 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
     ) -> Audio:
         """Decode one recording, to exactly as many samples as were encoded.
 
+        Where `decoded_rate` is another than that of the tokens, they are as many at that rate.
+
         Args:
             tokens: tokens of this codec, of any number of its codebooks; or their codes `[k f]` as
                 an array or tensor of integers.
@@ -155,7 +157,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         self.check_decodes()
         tokens = self.to_tokens(tokens, samples=samples)
         audio = self.decode_batch([tokens], group=1)[0]
-        if not original_rate or tokens.original_rate == self.sample_rate:
+        if not original_rate:
             return audio
         audio = audio.resample(tokens.original_rate)
         short = tokens.original_samples - len(audio)
@@ -230,7 +232,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
             for i, run in groupby(zip(members, waves, strict=True), key=lambda pair: pair[0][0]):
                 wave = torch.cat([wave for _, wave in run])
                 length = self.decoded_samples(batch[i].samples)
-                audios[i] = Audio(wave[:, :length], self.sample_rate)
+                audios[i] = Audio(wave[:, :length], self.decoded_rate)
         return [audio for audio in audios if audio is not None]
 
     def _channels(self, audio: Audio, split: bool) -> Audio:
@@ -246,6 +248,11 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
     def sizes(self) -> tuple[int, ...]:
         """Number of entries in each codebook."""
         return self.quantizer.sizes
+
+    @property
+    def decoded_frame_size(self) -> int:
+        """See `Network.decoded_frame_size`."""
+        return self.frame_size * self.decoded_rate // self.sample_rate
 
     @property
     def latency(self) -> float:

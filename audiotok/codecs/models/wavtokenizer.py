@@ -24,12 +24,13 @@ from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
-from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Pointwise, Residual
+from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Residual
 from audiotok.nn.layers.clip_attention import ClipAttention
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.group_norm import GroupNorm
+from audiotok.nn.layers.resnet_block import ResnetBlock
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
 from audiotok.nn.pretrained.hub import PublishedWeights
@@ -80,24 +81,6 @@ def _norm(config: Config) -> Layer:
     return GroupNorm(config.decoder, groups=config.groups, eps=EPS)
 
 
-def _unit(config: Config) -> Layer:
-    """Return a residual unit of two convolutions (a ResnetBlock)."""
-    width = config.decoder
-    return Residual(
-        Chain(
-            [
-                _norm(config),
-                Pointwise(nn.SiLU()),
-                Conv(width, width, 3, causal=False),
-                _norm(config),
-                Pointwise(nn.SiLU()),
-                Pointwise(nn.Dropout(config.dropout)),
-                Conv(width, width, 3, causal=False),
-            ]
-        )
-    )
-
-
 def _convnext(config: Config) -> Layer:
     """Return a ConvNeXt block with its initial weights."""
     block = Convnext(
@@ -117,13 +100,14 @@ def _convnext(config: Config) -> Layer:
 def _decoder(config: Config) -> Chain:
     """Build the decoder: conv, residual units around attention, ConvNeXt blocks, Fourier head."""
     width, hop = config.decoder, prod(config.strides)
+    unit = partial(ResnetBlock, width, groups=config.groups, dropout=config.dropout, eps=EPS)
     attention = Residual(Chain([_norm(config), ClipAttention(width)]))
     return Chain(
         [
             Conv(config.latent, width, 7, causal=False),
-            *(_unit(config) for _ in range(2)),
+            *(unit() for _ in range(2)),
             attention,
-            *(_unit(config) for _ in range(2)),
+            *(unit() for _ in range(2)),
             _norm(config),
             AdaNorm(width, conditions=config.conditions, eps=EPS),
             *(_convnext(config) for _ in range(config.blocks)),

@@ -25,9 +25,12 @@ from audiotok.data.features.base import (
     local_weights,
     read_folder,
 )
+from audiotok.nn.linear import Linear
+from audiotok.nn.pretrained.options import Options
 
 WINDOW, HOP, FFT, BANDS = 400, 160, 512, 80  # samples at 16 kHz; mel bands
 FLOOR = 2.0**-23  # least energy of a band
+QUERIES = 512  # frames whose scores are computed at once, so that memory grows with length only
 POSITIONS = "relative_key"  # kind of positions that published models have
 
 
@@ -76,7 +79,7 @@ class W2vBert(SpeechTeacher):
             "after": after,
         }
         self.norm = nn.LayerNorm(2 * BANDS)
-        self.projection = nn.Linear(2 * BANDS, width)
+        self.projection = Linear(2 * BANDS, width)
         self.blocks = nn.ModuleList(
             _Block(width, heads, hidden, kernel, before, after) for _ in range(layers)
         )
@@ -143,8 +146,8 @@ class _FeedForward(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.up = nn.Linear(width, hidden)
-        self.down = nn.Linear(hidden, width)
+        self.up = Linear(width, hidden)
+        self.down = Linear(hidden, width)
 
     def forward(self, x: States) -> States:
         """Return the branch, `[b f d]`."""
@@ -160,10 +163,10 @@ class _Attention(nn.Module):
         self.before = before
         self.after = after
         self.norm = nn.LayerNorm(width)
-        self.q = nn.Linear(width, width)
-        self.k = nn.Linear(width, width)
-        self.v = nn.Linear(width, width)
-        self.out = nn.Linear(width, width)
+        self.q = Linear(width, width)
+        self.k = Linear(width, width)
+        self.v = Linear(width, width)
+        self.out = Linear(width, width)
         self.distances = nn.Embedding(before + after + 1, width // heads)
 
     def forward(self, x: States) -> States:
@@ -173,13 +176,22 @@ class _Attention(nn.Module):
         q, k, v = (
             m(x).view(b, f, self.heads, -1).transpose(1, 2) for m in (self.q, self.k, self.v)
         )
-        at = torch.arange(f, device=x.device)
-        distance = (at - at[:, None]).clamp(-self.before, self.after) + self.before
         # A product for each distance rather than for each pair of frames.
-        by_distance = q @ self.distances.weight.T
-        bias = by_distance.gather(3, distance.expand(b, self.heads, f, f)) / q.shape[3] ** 0.5
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.out(y.transpose(1, 2).reshape(b, f, d))
+        by_distance = q @ self.distances.weight.T / q.shape[3] ** 0.5
+        y = [
+            F.scaled_dot_product_attention(queries, k, v, attn_mask=self._bias(own, i * QUERIES, f))
+            for i, (queries, own) in enumerate(
+                zip(q.split(QUERIES, 2), by_distance.split(QUERIES, 2), strict=True)
+            )
+        ]
+        return self.out(torch.cat(y, 2).transpose(1, 2).reshape(b, f, d))
+
+    def _bias(self, by_distance: Tensor, first: int, frames: int) -> Tensor:
+        """Return what is added to the scores of queries from `first` on, `[b h q f]`."""
+        b, h, n, _ = by_distance.shape
+        at = torch.arange(frames, device=by_distance.device)
+        distance = (at - at[first : first + n, None]).clamp(-self.before, self.after) + self.before
+        return by_distance.gather(3, distance.expand(b, h, n, frames))
 
 
 class _Convolution(nn.Module):
@@ -189,10 +201,10 @@ class _Convolution(nn.Module):
         super().__init__()
         self.kernel = kernel
         self.norm = nn.LayerNorm(width)
-        self.gate = nn.Linear(width, 2 * width, bias=False)
+        self.gate = Linear(width, 2 * width, bias=False)
         self.depthwise = nn.Conv1d(width, width, kernel, groups=width, bias=False)
         self.middle = nn.LayerNorm(width)
-        self.out = nn.Linear(width, width, bias=False)
+        self.out = Linear(width, width, bias=False)
 
     def forward(self, x: States) -> States:
         """Return the branch, `[b f d]`."""
@@ -216,7 +228,7 @@ def bands(wave: Batch) -> Float[Tensor, "b f 160"]:
     x = (power @ _mel_bank().to(wave.device)).clamp(min=FLOOR).log()
     x = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True) + 1e-7).sqrt()
     pairs = x.shape[1] // 2
-    return x[:, : 2 * pairs].reshape(len(x), pairs, 2 * BANDS).float()
+    return x[:, : 2 * pairs].reshape(len(x), pairs, 2 * BANDS).to(wave.dtype)
 
 
 @cache
@@ -262,6 +274,36 @@ NAMES = {
     "conv_module.pointwise_conv2": "convolution.out",
     "final_layer_norm": "norm",
 }
+
+
+# Of transformers' Wav2Vec2BertConfig.
+OPTIONS = Options(
+    fields={
+        "left_max_position_embeddings": "before",
+        "num_attention_heads": "heads",
+        "right_max_position_embeddings": "after",
+    },
+    fixed={
+        "add_adapter": False,
+        "feature_projection_input_dim": 2 * BANDS,
+        "hidden_act": "swish",
+        "layer_norm_eps": 1e-5,
+        "model_type": "wav2vec2-bert",
+        "position_embeddings_type": POSITIONS,
+        "use_intermediate_ffn_before_adapter": False,
+    },
+    derived=(
+        *("activation_dropout", "adapter_act", "adapter_kernel_size", "adapter_stride"),
+        *("apply_spec_augment", "classifier_proj_size", "conformer_conv_dropout"),
+        *("conv_depthwise_kernel_size", "ctc_loss_reduction", "ctc_zero_infinity"),
+        *("feat_proj_dropout", "final_dropout", "hidden_dropout", "hidden_size"),
+        *("intermediate_size", "layerdrop", "mask_feature_length", "mask_feature_min_masks"),
+        *("mask_feature_prob", "mask_time_length", "mask_time_min_masks", "mask_time_prob"),
+        *("max_source_positions", "num_adapter_layers", "num_hidden_layers", "output_hidden_size"),
+        *("rotary_embedding_base", "tdnn_dilation", "tdnn_dim", "tdnn_kernel"),
+        *("use_weighted_layer_sum", "vocab_size", "xvector_output_dim"),
+    ),
+)
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -41,7 +41,8 @@ class Preservation(Task):
             original = bench.original(recording).mono()
             output = original
             if codebooks is not None:
-                output = bench.codec.decode(bench.encode(recording).first(codebooks))
+                tokens = bench.encode(recording).first(codebooks)
+                output = bench.codec.decode(tokens).resample(original.rate)[: len(original)]
             try:
                 score = metric.score(output.mono(), original, recording.text or None)
             except MissingModelError:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from audiotok._platform.shapes import Features, Output
 from audiotok._platform.shapes import State as State
 from audiotok.nn.linear import Linear
 
+L = TypeVar("L", bound=nn.Module)
 Span = tuple[int | float, int | float]
 """First and last input step of a receptive field; -inf or inf where there is no bound."""
 
@@ -122,6 +123,34 @@ def interleave(conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
     """
     weight = conv.weight.data
     conv.weight.data = weight.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def keep_size(layer: L) -> L:
+    """Return a new layer with random weights of its maps that keep the size of features.
+
+    So a new encoder reaches more than the middle of a fixed grid.
+    """
+    for module in layer.modules():
+        if isinstance(module, nn.Conv1d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+    return layer
+
+
+def in_pieces(layer: Layer, x: Features, size: int) -> Output:
+    """Return the output of a layer for a whole signal, computed in pieces whose features fit a
+    cache.
+
+    Args:
+        layer: any layer.
+        x: features `[b d t]`.
+        size: inputs in a piece.
+    """
+    state, outputs = layer.start(len(x)), []
+    *pieces, last = x.split(size, 2)
+    for piece in pieces:
+        y, state = layer.step(piece, state)
+        outputs.append(y)
+    return torch.cat([*outputs, layer.finish(last, state)], 2)
 
 
 class Chain(Layer):

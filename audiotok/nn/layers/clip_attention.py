@@ -1,30 +1,44 @@
-"""Self-attention over a whole clip, as in the decoder of WavTokenizer."""
+"""Self-attention over a whole clip, as in the decoders of WavTokenizer and X-codec 2."""
 
 from __future__ import annotations
 
 from torch.nn import functional as F
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import WholeClip
 from audiotok.nn.linear import Linear
 
 
 class ClipAttention(WholeClip):
-    """Self-attention `[b d t]` with one head and no positions, over all steps of the clip.
+    """Self-attention `[b d t]` without positions, over all steps of the clip.
 
     There is no residual connection, which is left to `Residual`. Work grows with the square of t.
     `attention.Attention` sees only a window, and can run in steps.
 
+    Args:
+        features: width of input and output.
+        heads: number of attention heads.
+        bias: whether the maps add a constant.
+
     Source: Ji et al. 2024, arXiv:2408.16532, who took it from VQGAN (Esser et al. 2020,
     arXiv:2012.09841).
+
+    Raises:
+        ValueError: the heads do not share the features equally.
     """
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, *, heads: int = 1, bias: bool = True) -> None:
+        if features % heads:
+            raise InputError(f"features {features} must be a multiple of the heads, {heads}")
         super().__init__(features)
-        self.qkv = Linear(features, 3 * features)
-        self.out = Linear(features, features)
+        self.heads = heads
+        self.qkv = Linear(features, 3 * features, bias=bias)
+        self.out = Linear(features, features, bias=bias)
 
     def forward(self, x: Features) -> Output:
         """See `Layer.forward`."""
-        q, k, v = self.qkv(x.transpose(1, 2))[:, None].chunk(3, 3)
-        return self.out(F.scaled_dot_product_attention(q, k, v)[:, 0]).transpose(1, 2)
+        parts = self.qkv(x.transpose(1, 2)).chunk(3, 2)
+        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.out(y).transpose(1, 2)

@@ -30,6 +30,8 @@ class Fsq(OneCode):
             becomes itself; or `tangent`, as the code in appendix A has it, where zero becomes
             almost itself on an even grid.
         limit: with the latter rules, the limit of a bounded feature over the outermost level.
+        bounds: how often features are bounded in a row: twice by residual FSQ of others' programs
+            before its first grid.
         dither: share of recordings that get uniform noise as wide as a step instead of rounding in
             training: the mean is the bounded latent, so that the gradient has no bias.
 
@@ -50,6 +52,7 @@ class Fsq(OneCode):
         levels: Sequence[int] = (8, 5, 5, 5),
         rule: Literal["symmetric", "original", "tangent"] = "symmetric",
         limit: float = 1.001,  # so that tanh need not be 1 for the last level
+        bounds: int = 1,
         dither: float = 0.0,
     ) -> None:
         least = 2 if rule == "symmetric" else 3
@@ -61,6 +64,7 @@ class Fsq(OneCode):
         self.sizes = (math.prod(levels),)
         self.rule = rule
         self.limit = limit
+        self.bounds = bounds
         self.dither = dither
         # Integers of 64 bits, as float32 is exact to 2^24 only, which is less than 17^6.
         self.register_buffer("levels", torch.tensor(list(levels)), persistent=False)
@@ -74,6 +78,11 @@ class Fsq(OneCode):
 
     def bound(self, x: Tensor) -> Tensor:
         """Squash features `[... w]` into the range of the grid, about -1 to 1."""
+        for _ in range(1, self.bounds):
+            x = self._bounded(x) * self.per_unit
+        return self._bounded(x)
+
+    def _bounded(self, x: Tensor) -> Tensor:
         if self.rule == "symmetric":
             return x.tanh()
         limit = (self.levels - 1) * self.limit / 2

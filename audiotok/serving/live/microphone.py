@@ -111,6 +111,7 @@ def loopback(
         ValueError: the codec cannot stream.
     """
     sound = library()
+    codec.check_one_rate()
     size, rate = codec.frame_size, codec.sample_rate
     recorded: queue.Queue[np.ndarray] = queue.Queue()
     played: queue.Queue[np.ndarray] = queue.Queue()

@@ -116,7 +116,8 @@ def encode_pcm(
     sink.finish(samples, reader.samples)
     if interrupted:
         raise KeyboardInterrupt
-    return _passed(codec, sink.header, samples, sink.frames, sink.bytes, rate, stream, times)
+    rates = codec.sample_rate, rate
+    return _passed(codec, sink.header, samples, sink.frames, sink.bytes, rates, stream, times)
 
 
 def decode_pcm(
@@ -137,7 +138,7 @@ def decode_pcm(
         codec: the codec.
         source: tokens of this codec.
         out: file or pipe for the PCM.
-        rate: sample rate of the PCM in Hz; the codec's if None.
+        rate: sample rate of the PCM in Hz; that to which the codec decodes if None.
         encoding: a key of `pcm.FORMATS`.
         codebooks: number of codebooks to use of those in the source; all if None.
         context: as of `Stream`.
@@ -149,9 +150,9 @@ def decode_pcm(
     codec.check_tokens(source.header)
     if source.header.streams > 1:
         raise InputError(f"{source.name}: channels that were coded apart: use `audiotok decode`")
-    rate = rate or codec.sample_rate
+    rate = rate or codec.decoded_rate
     stream, times = Stream(codec, context=context), Times()
-    resampler = _resampler(codec.sample_rate, rate, codec.channels)
+    resampler = _resampler(codec.decoded_rate, rate, codec.channels)
     written, frames = 0, 0
     # The last frame may hold a single sample of the recording. Which frame is the last is known at
     # the end only, so the samples after the first of each frame wait for the next frame.
@@ -171,14 +172,14 @@ def decode_pcm(
             decoded = numpy(stream.decode(codes[:codebooks, at : at + 1]))
             pending = np.concatenate([pending, decoded], 1)
             times.add(perf_counter() - start)
-            certain = max(0, frames * codec.frame_size + 1 - resampled)
+            certain = max(0, codec.decoded_samples(frames * codec.frame_size + 1) - resampled)
             frames += 1
             now, pending = pending[:, :certain], pending[:, certain:]
             resampled, most_pending = resampled + now.shape[1], max(most_pending, pending.shape[1])
             if now.shape[1]:
                 give(resampler.step(now))
     rest = np.concatenate([pending, numpy(stream.finish_decode())], 1)
-    give(resampler.step(rest[:, : source.samples - resampled]))
+    give(resampler.step(rest[:, : codec.decoded_samples(source.samples) - resampled]))
     exact = source.original_samples if rate == source.header.original_rate else None
     give(resampler.finish(), exact)
     return _passed(
@@ -187,7 +188,7 @@ def decode_pcm(
         source.samples,
         source.frames,
         source.bytes,
-        rate,
+        (codec.decoded_rate, rate),
         stream,
         times,
         most_pending,
@@ -205,16 +206,15 @@ def _passed(
     samples: int,
     frames: int,
     size: int,
-    rate: int,
+    rates: tuple[int, int],
     stream: Stream[Any],
     times: Times,
     pending: int = 0,
 ) -> PipeSummary:
     seconds = samples / codec.sample_rate
     bits = sum(map(math.log2, header.sizes)) * float(codec.frame_rate)
-    resampling = (
-        0.0 if rate == codec.sample_rate else 0.01 + LOOK_AHEAD / min(rate, codec.sample_rate)
-    )
+    own, other = rates  # of the codec and of the pipe
+    resampling = 0.0 if own == other else 0.01 + LOOK_AHEAD / min(rates)
     return PipeSummary(
         codec=codec.name,
         seconds=seconds,
@@ -222,6 +222,6 @@ def _passed(
         frame_seconds=codec.frame_size / codec.sample_rate,
         nominal_kbps=bits / 1000,
         stream_kbps=size * 8 / max(seconds, 1e-9) / 1000,
-        latency=stream.latency.algorithmic + resampling + pending / codec.sample_rate,
+        latency=stream.latency.algorithmic + resampling + pending / own,
         took=times.spread(),
     )

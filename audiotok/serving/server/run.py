@@ -257,8 +257,9 @@ def make_server(
         key: as for `serve`.
 
     Raises:
-        ValueError: the codec cannot stream.
+        ValueError: the codec cannot stream, or decodes to another rate than it encodes.
     """
+    codec.check_one_rate()
     batch = StreamBatch(codec, context=context)
     warm_up(batch)
     app, limits = application(batch, settings), settings.limits
