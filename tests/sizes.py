@@ -14,6 +14,7 @@ from audiotok.codecs.models import (
     dac,
     dmel,
     encodec,
+    fish_s2,
     glm4_voice,
     ichigo,
     kmeans,
@@ -23,6 +24,7 @@ from audiotok.codecs.models import (
     s3,
     snac,
     speechtokenizer,
+    stable_codec,
     units,
     vocos,
     wavtokenizer,
@@ -151,8 +153,41 @@ SIZES: dict[str, list[Any]] = {
             decoder_hidden=20,
         )
     ],
+    "fish_s2": [
+        fish_s2.Config(
+            encoder=4,
+            decoder=16,
+            strides=(2, 5),
+            encoder_blocks=1,
+            encoder_window=7,
+            latent=16,
+            halvings=(2, 2),
+            blocks=1,
+            window=5,
+            codebooks=4,
+            size=32,
+            semantic_size=64,
+            code_width=4,
+        )
+    ],
     "nanocodec": [nanocodec.Config(encoder=4, decoder=40, strides=(2, 3, 6))],
-    "snac": [snac.Config(encoder=4, decoder=32, strides=(2, 4, 5), size=64, code_width=4)],
+    "snac": [
+        snac.Config(encoder=4, decoder=32, strides=(2, 4, 5), size=64, code_width=4),
+        snac.Config(
+            encoder=4,
+            decoder=32,
+            strides=(2, 3),
+            size=64,
+            code_width=4,
+            spans=(8, 4, 2, 1),
+            window=16,
+        ),
+    ],
+    "stable_codec": [
+        stable_codec.Config(
+            patch=10, widths=(16, 16), depths=(1, 1), earlier=2, later=3, layout="4x729_1000bps"
+        )
+    ],
     "xcodec": [
         xcodec.Config(**HEARING),
         xcodec.Config(**{**HEARING, "strides": (8, 5, 4, 2, 3)}, sample_rate=24000, code_width=6),

@@ -25,6 +25,7 @@ from audiotok.codecs.taxonomy import taxonomy_of
 from audiotok.data.features.base import TeacherError
 from audiotok.nn.device import usable_device
 from audiotok.nn.finite import NotFiniteError, check_finite, not_finite
+from audiotok.nn.int8 import from_8_bits, rows_in_8_bits
 from audiotok.nn.pretrained import hub, state_dicts
 from audiotok.nn.pretrained import reader as checkpoint_reader
 from audiotok.nn.pretrained.hub import FOLDER
@@ -97,25 +98,6 @@ def _stored(key: str, value: Tensor, dtype: torch.dtype) -> Weights:
         return {key: value.half()}
     integers, scale = rows_in_8_bits(value)
     return {key: integers, f"{key}{SCALE}": scale}
-
-
-def rows_in_8_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a matrix as integers from -127 to 127, and the scale of each row in half precision.
-
-    The product of the two gives the same integers and scales again.
-
-    Args:
-        weight: `[rows ...]`.
-    """
-    rows = weight.flatten(1)
-    scale = (rows.abs().amax(1) / 127).half().clamp(min=2**-14)  # not subnormal
-    integers = (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
-    return integers.view(weight.shape), scale
-
-
-def from_8_bits(integers: Tensor, scale: Tensor) -> Tensor:
-    """Return the matrix of `rows_in_8_bits` as float32."""
-    return (integers.flatten(1) * scale.float()[:, None]).view(integers.shape)
 
 
 def _read_state(path: Path) -> Weights:
@@ -266,6 +248,7 @@ def load(
     *,
     name: str | None = None,
     device: str | torch.device = "cpu",
+    layout: str | None = None,
 ) -> Codec:
     """Load a codec ready to use, by name (`"encodec_24khz"`) or by the path of a checkpoint.
 
@@ -278,10 +261,13 @@ def load(
         name: name of the codec in a file whose weights fit several (DM-Codec's are
             SpeechTokenizer's in all but their values).
         device: device on which to place it.
+        layout: layout of the codes, for a codec that has several (`Codec.layouts`); its own if
+            None.
 
     Raises:
         CheckpointError: no weights, or a file that does not fit; the message tells what to do.
         DeviceError: there is no such device here.
+        InputError: there is no such layout.
         HubError: weights that cannot be downloaded; the message tells which file to put where.
         UnknownPartError: no such name; the message lists the known ones.
     """
@@ -290,7 +276,10 @@ def load(
     if not is_path(name_or_path):
         name = name_at_hub(name_or_path) or str(name_or_path)
         if find_preset("codecs", name)[0].own_weights:
-            return build(name).eval().requires_grad_(False).to(device)
+            codec = build(name)
+            if layout is not None:
+                codec.set_layout(layout)
+            return codec.eval().requires_grad_(False).to(device)
         path = weights_of(name) or _fetch(name)
     elif looks_like_id(name_or_path):
         known = ", ".join(hub_ids())
@@ -300,6 +289,8 @@ def load(
         )
     path = file_of(path)
     codec = _load_own(path, name) if is_ours(path) else _load_external(path, name)
+    if layout is not None:
+        codec.set_layout(layout)
     return codec.eval().requires_grad_(False).to(device)
 
 
@@ -363,6 +354,10 @@ def _load_external(path: Path, name: str | None) -> Codec:
         codec = kind(config)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: no codec here is built so: {_line(error)}") from None
+    if name is None and any(kind.presets[other] != config for other in fitting):
+        others = ", ".join(other for other in fitting if kind.presets[other] != config)
+        alike = "%s: its weights do not tell %s from %s; another name makes it that"
+        log.warning(alike, path, chosen, others)
     if not fitting and "sample_rate" not in sizes:
         log.warning("%s: of no published size; taken to be for %d Hz", path, codec.sample_rate)
     codec.name = chosen

@@ -45,6 +45,7 @@ def load(
     name: str | None = None,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
+    layout: str | None = None,
     backend: Literal["torch"] = "torch",
     precision: Precision = "float32",
 ) -> Codec: ...
@@ -57,6 +58,7 @@ def load(
     name: str | None = None,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
+    layout: str | None = None,
     backend: Literal["onnx", "openvino"],
     threads: int | None = None,
     precision: Precision = "float32",
@@ -70,6 +72,7 @@ def load(
     name: str | None = None,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
+    layout: str | None = None,
     backend: str,
     threads: int | None = None,
     precision: Precision = "float32",
@@ -82,6 +85,7 @@ def load(
     name: str | None = None,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
+    layout: str | None = None,
     backend: str = "torch",
     threads: int | None = None,
     precision: Precision = "float32",
@@ -103,6 +107,8 @@ def load(
         device: device on which to place it; torch only.
         dtype: "float32", which is the type of the weights in any case: in half precision the codes
             would not be those that the fingerprint stands for. Others are refused.
+        layout: layout of the codes, for a codec whose weights have several (`codec.layouts`;
+            `stable_codec`); its own if None.
         backend: backend that runs it: "torch", "onnx" (onnxruntime) or "openvino". A codec that is
             not exported yet is exported once, into the cache; that takes a minute or two. "fastest"
             is the one that is fastest here with equal codes (`fastest.fastest_backend`).
@@ -115,6 +121,7 @@ def load(
         DeviceError: there is no such device here.
         ExportError: an exported folder that is damaged, or a codec that cannot be exported.
         HubError: weights that cannot be downloaded; the message tells which file to put where.
+        InputError: the codec has no such layout, or but one.
         Int8Error: 8-bit integers cannot be had here, or gain nothing; the message tells why.
         ImportError: the backend's library is not installed; the message tells how to install it.
         UnknownPartError: no such name or backend; the message lists the known ones.
@@ -146,15 +153,20 @@ def load(
         if external.is_import(name_or_path):
             device = usable_device(device)
             codec = external.load_import(str(name_or_path)).eval().requires_grad_(False).to(device)
+            if layout is not None:
+                codec.set_layout(layout)
         else:
-            codec = checkpoint.load(name_or_path, name=name, device=device)
+            codec = checkpoint.load(name_or_path, name=name, device=device, layout=layout)
         return decode_in_int8(codec) if precision == "int8" else codec
     kind = find("backends", backend)
     if str(device) != "cpu":
         raise ExportError(f"backend {backend} runs on the CPU, not on {device}")
     path = Path(name_or_path)
     if not is_exported(path):
-        path = shipped_graphs(name_or_path) or _exported(name_or_path, name)
+        shipped = None if layout else shipped_graphs(name_or_path)
+        path = shipped or _exported(name_or_path, name, layout)
+    elif layout is not None:
+        raise ExportError(f"{path}: holds one layout, and {layout!r} cannot be chosen: export it")
     description = read_metadata(path)
     if name is not None and name != description["codec"]:
         raise ExportError(f"{path}: holds {description['codec']!r}, not {name!r}")
@@ -276,7 +288,7 @@ def _load_exported(
     return load(codec, backend=backend, device=device, precision=precision)
 
 
-def _exported(name_or_path: str | Path, name: str | None) -> Path:
+def _exported(name_or_path: str | Path, name: str | None, layout: str | None) -> Path:
     """Return the cached export of a codec; export it if there is none, or an old or damaged one."""
     try:
         from audiotok.codecs.export.folder import export
@@ -285,7 +297,7 @@ def _exported(name_or_path: str | Path, name: str | None) -> Path:
         raise ExportError(
             f"{name_or_path}: no exported codec, and it cannot be exported here ({error}): {way}"
         ) from None
-    codec = load(name_or_path, name=name)
+    codec = load(name_or_path, name=name, layout=layout)
     weights = f"{codec.fingerprint}-{codec.decoder_fingerprint}"
     folder = cache_folder() / "exported" / f"{codec.name}-{weights}"
     if not _is_current(folder):

@@ -42,7 +42,7 @@ class Network(nn.Module):
             cache.
         first_frames: least number of frames in the first step, which some codecs mirror.
         period: frames after which the receptive field repeats itself: those of a segment, where
-            segments are coded by themselves.
+            segments are coded by themselves, or of a window of attention.
         fills_up: whether silence may follow a recording without changing any of its codes. If not,
             the network handles the end itself (`finish_latent`, `finish_wave`), as published codecs
             do that mirror the last samples or have a long look-ahead.
@@ -237,9 +237,12 @@ class Network(nn.Module):
             return (last // self.frame_size + 1) * self.frame_size - sample
 
         # The delay is longest at the start of a frame, or where the next frame begins to matter.
-        samples = range(self.frame_size)
-        later = bisect_left(samples, needs(samples[-1]), key=needs)
-        return max(wait(0), wait(later))
+        waits = []
+        for begin in range(0, self.period * self.frame_size, self.frame_size):
+            samples = range(begin, begin + self.frame_size)
+            later = bisect_left(samples, needs(samples[-1]), key=needs)
+            waits += [wait(begin), wait(samples[later])]
+        return max(waits)
 
     # -- weights ------------------------------------------------------------------------------
 

@@ -72,3 +72,22 @@ def _scales(rows: Tensor) -> Tensor:
     """Return the scale `[r 1]` of each row `[r d]`; rows of zeros have one too."""
     least = torch.finfo(rows.dtype).tiny
     return rows.abs().amax(1, keepdim=True).div_(LARGEST).clamp_min_(least)
+
+
+def rows_in_8_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a matrix as integers from -127 to 127, and the scale of each row in half precision.
+
+    The product of the two gives the same integers and scales again.
+
+    Args:
+        weight: `[rows ...]`.
+    """
+    rows = weight.flatten(1)
+    scale = (rows.abs().amax(1) / 127).half().clamp(min=2**-14)  # not subnormal
+    integers = (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return integers.view(weight.shape), scale
+
+
+def from_8_bits(integers: Tensor, scale: Tensor) -> Tensor:
+    """Return the matrix of `rows_in_8_bits` as float32."""
+    return (integers.flatten(1) * scale.float()[:, None]).view(integers.shape)

@@ -10,6 +10,7 @@ from audiotok._platform.errors import Error, InputError, InputTypeError
 
 SEMANTIC = {
     "dm_codec": 1,
+    "fish_s2": 1,
     "glm4_voice": 1,
     "glm4_voice_30s": 1,
     "ichigo": 1,

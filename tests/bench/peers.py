@@ -1,7 +1,7 @@
 """Our encode and decode beside each codec's own program: same weights, same audio, same run.
 
     python tests/bench/peers.py [NAME ...] [--audio FILE] [--seconds 10 60] [--batch 1 8]
-        [--threads 2] [--cpu] [--parity 30]
+        [--threads 2] [--parity 30] [--cpu]
 
 Each reference is built in its published size with random weights (its codebooks drawn from
 latents, so that codes spread), saves its state dict, and ours loads it. First parity: how
@@ -35,6 +35,7 @@ import test_codecs_snac as snacs
 import test_codecs_xcodec as xcodecs
 import test_codecs_xcodec2 as xcodecs2
 import test_state_dicts as state_dicts
+from golden import fish_s2 as fish
 from golden import nanocodec as nano
 from golden import qwen3_tts_12hz as qwen
 from random_weights import folder_of
@@ -152,6 +153,19 @@ def xcodec(config: Any, file: Path) -> Pair:
     return Pair("transformers 5", ours, encode, lambda codes: theirs.decode(codes).audio_values)
 
 
+def fish_s2(config: Any, file: Path) -> Pair:
+    if not fish.available():
+        pytest.skip("vllm-omni 0.30.0 is not there")
+    theirs, _ = fish.loaded(fish.full())
+    torch.save(theirs.state_dict(), file)
+    return Pair(
+        "vllm-omni 0.30.0",
+        load(file),
+        lambda wave: theirs.encode(wave)[0],
+        lambda codes: theirs.decode(codes, torch.full((len(codes),), codes.shape[2]))[0],
+    )
+
+
 def snac(config: Any, file: Path) -> Pair:
     theirs, ours = snacs.pair(config, file.parent)
     for block in theirs.modules():
@@ -167,6 +181,7 @@ def snac(config: Any, file: Path) -> Pair:
 
     def decode(codes: Tensor) -> Tensor:
         counts = [config.spans[0] // span for span in config.spans]
+        codes = F.pad(codes, (0, -codes.shape[2] % ours.period))  # theirs takes whole windows only
         return theirs.decode([p.transpose(1, 2).flatten(1) for p in codes.split(counts, 1)])
 
     return Pair("snac 1.2.1", quiet, encode, decode)
@@ -201,7 +216,7 @@ MAKERS = {
     f.__name__: f
     for f in (
         *(encodec, speechtokenizer, dac, wavtokenizer, mimi, qwen3_tts_12hz, nanocodec, xcodec),
-        *(snac, xcodec2),
+        *(snac, xcodec2, fish_s2),
     )
 }
 NAMES = [
@@ -217,9 +232,11 @@ NAMES = [
     "nanocodec",
     "xcodec",
     "higgs_v2",
+    "fish_s2",
     "snac_24khz",
     "xcodec2",
     "neucodec",
+    "snac_32khz",
 ]
 
 
@@ -235,8 +252,8 @@ def parity(pair: Pair, audio: Audio) -> str:
     same = float((torch.from_numpy(tokens.codes.copy()) == theirs).float().mean())
     made = ours.decode(replace(tokens, codes=theirs.numpy())).samples
     heard = pair.decode(theirs[None])[0]
-    # Where DAC cuts a sample too many, its last 1.5 frames differ.
-    kept = min(made.shape[1], heard.shape[1]) - 2 * ours.frame_size
+    # Where DAC cuts a sample too many, its last 1.5 frames differ; so does SNAC's last window.
+    kept = min(made.shape[1], heard.shape[1]) - (1 + ours.period) * ours.frame_size
     apart = made[:, :kept] - heard[:, :kept]
     return (
         f"parity: {100 * same:.4f} % of {theirs.numel()} codes, samples within"
@@ -278,7 +295,7 @@ def main() -> None:
     options.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--rounds", type=int, default=2)
-    options.add_argument("--parity", type=float, default=30.0, help="seconds to compare on")
+    options.add_argument("--parity", type=float, default=30.0, help="seconds compared")
     options.add_argument("--cpu", action="store_true", help="count the processor's seconds")
     chosen = options.parse_args()
     clock = time.process_time if chosen.cpu else time.perf_counter

@@ -71,7 +71,7 @@ def test_a_codec_that_needs_the_whole_cannot_stream(codec: Codec):
     """Of the published ones all that are not causal but those whose look-ahead is bounded."""
     assert codec.constant_memory == math.isfinite(codec.latency)
     bounded = (
-        codec.name in ("dac", "nanocodec", "snac", "vocos")
+        codec.name in ("dac", "nanocodec", "snac", "stable_codec", "vocos")
         or getattr(codec.config, "segment", 0) > 0
     )
     assert codec.constant_memory == (codec.causal or bounded)
@@ -364,12 +364,16 @@ PUBLISHED = {
     "wavtokenizer_40hz": 72_111_714,
     "mimi": 79_308_609,
     "qwen3_tts_12hz": 153_714_657,
+    "fish_s2": 391_430_530,
     "nanocodec": 61_729_725,
     "xcodec2": 629_281_706,
     "neucodec": 629_937_706,
     "snac_24khz": 19_842_914,
     "xcodec": 160_698_625,
     "higgs_v2": 200_343_777,
+    "snac_32khz": 54_546_338,
+    "snac_44khz": 54_546_338,
+    "stable_codec": 953_319_756,  # of the paper's sizes
     "vocos_encodec_24khz": 7_984_258,
     # Tokenizers: without what follows the quantizer, positions, and Ichigo's frozen Whisper.
     "dmel_40hz": 0,
@@ -453,12 +457,16 @@ def test_published_sizes_and_rates(preset: str):
         "wavtokenizer_40hz": (24000, 600, 0.48),
         "mimi": (24000, 1920, 4.4),
         "qwen3_tts_12hz": (24000, 1920, 2.2),
+        "fish_s2": (44100, 2048, 2.196),
         "nanocodec": (22050, 1764, 0.599),
         "xcodec2": (16000, 320, 0.8),
         "neucodec": (16000, 320, 0.8),
         "snac_24khz": (24000, 2048, 0.984),
         "xcodec": (16000, 320, 4.0),
         "higgs_v2": (24000, 960, 2.0),
+        "snac_32khz": (32000, 3072, 1.875),
+        "snac_44khz": (44100, 3072, 2.584),
+        "stable_codec": (16000, 640, 0.697),
         "vocos_encodec_24khz": (24000, 320, 12.0),
         "dmel_40hz": (16000, 400, 12.8),
         "dmel_80hz": (16000, 200, 25.6),
@@ -472,7 +480,7 @@ def test_published_sizes_and_rates(preset: str):
     }
     told = codec.sample_rate, codec.frame_size, round(codec.kbps, 3)
     assert told == rates.get(preset, (16000, 320, 4.0))
-    assert codec.causal == (preset in ("encodec_24khz", "mimi", "qwen3_tts_12hz"))
+    assert codec.causal == (preset in ("encodec_24khz", "fish_s2", "mimi", "qwen3_tts_12hz"))
 
 
 @torch.no_grad()

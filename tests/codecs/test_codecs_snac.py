@@ -3,6 +3,7 @@ decoder silenced or made ours, the same samples."""
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,26 @@ from typing import Any
 import pytest
 import torch
 from contracts import assert_close, near_ties, noise
+from random_weights import folder_of
 from torch import Tensor
 
-from audiotok.codecs.checkpoint import load
+from audiotok.codecs.checkpoint import CheckpointError, load
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.snac import Config, Snac
 from audiotok.nn.layers.noise_block import NoiseBlock, normal
 
 SMALL = Config(encoder=8, decoder=64, strides=(2, 4, 5), size=64, code_width=4)
+# With attention in windows, of two heads in the encoder and one in the decoder.
+MUSIC = Config(
+    sample_rate=32000,
+    encoder=16,
+    decoder=64,
+    strides=(2, 3, 8),
+    size=64,
+    code_width=4,
+    spans=(8, 4, 2, 1),
+    window=32,
+)
 
 
 @torch.no_grad()
@@ -34,7 +47,7 @@ def snac(config: Config) -> Any:
         encoder_rates=list(config.strides),
         decoder_dim=config.decoder,
         decoder_rates=list(reversed(config.strides)),
-        attn_window_size=None,
+        attn_window_size=config.window or None,
         codebook_size=config.size,
         codebook_dim=config.code_width,
         vq_strides=list(config.spans),
@@ -56,16 +69,34 @@ def snac(config: Config) -> Any:
     return theirs.requires_grad_(False)
 
 
+def options(config: Config) -> str:
+    """Their config.json, by the names of their arguments."""
+    return json.dumps(
+        {
+            "sampling_rate": config.sample_rate,
+            "encoder_dim": config.encoder,
+            "encoder_rates": config.strides,
+            "decoder_dim": config.decoder,
+            "decoder_rates": config.strides[::-1],
+            "attn_window_size": config.window or None,
+            "codebook_size": config.size,
+            "codebook_dim": config.code_width,
+            "vq_strides": config.spans,
+            "noise": True,
+            "depthwise": True,
+        }
+    )
+
+
 def swelling(samples: int) -> Tensor:
     swell = 0.1 + 0.1 * torch.sin(torch.arange(samples) / 3000)
     return (torch.randn(samples) * swell)[None, None]
 
 
 def pair(config: Config, folder: Path) -> tuple[Any, Codec]:
-    """Theirs, and ours from its file: of no published size, it is taken to be for 24 kHz."""
+    """Theirs, and ours from its folder."""
     theirs = snac(config)
-    torch.save(theirs.state_dict(), folder / "snac.bin")
-    ours = load(folder / "snac.bin")
+    ours = load(folder_of(theirs.state_dict(), options(config), folder))
     assert isinstance(ours, Snac)
     assert ours.config == config
     return theirs, ours
@@ -100,12 +131,16 @@ def assert_parity(theirs: Any, ours: Codec, lengths: list[int]) -> None:
         audio = noise(ours, samples)
         codes = by_frame(theirs.encode(audio.samples[None]))
         tokens = ours.encode(audio)
-        assert tokens.codes.shape == codes.shape == (7, -(-samples // ours.frame_size))
+        # Theirs codes the silence, too, that fills up the last window of attention.
+        assert codes.shape[1] == -(-tokens.frames // ours.period) * ours.period
+        assert tokens.codes.shape == (len(codes), -(-samples // ours.frame_size))
         if tokens.frames > 20:
             distinct = min(len(row.unique()) for row in codes)
             assert distinct > min(tokens.frames, ours.sizes[0]) / 5
-        assert near_ties(ours, audio, tokens.codes, codes.numpy()) <= tokens.frames / 1000
-        same = replace(tokens, codes=codes.numpy(), fingerprint=quiet.fingerprint)
+        heard = codes[:, : tokens.frames].numpy()
+        assert near_ties(ours, audio, tokens.codes, heard) <= heard.size / 500
+        samples = codes.shape[1] * ours.frame_size if ours.config.window else samples
+        same = replace(tokens, codes=codes.numpy(), samples=samples, fingerprint=quiet.fingerprint)
         for weight in weights:
             weight.original0.zero_()
         silent = theirs.decode(by_book(codes, ours.config.spans))[0, :, :samples]
@@ -132,15 +167,55 @@ def test_snac_is_its_packages(small: tuple[Any, Codec]):
     assert_parity(*small, lengths)
 
 
+def test_snac_for_music_is_its_packages(tmp_path: Path):
+    theirs, ours = pair(MUSIC, tmp_path)
+    frame = ours.frame_size
+    assert ours.period == 4
+    assert_parity(theirs, ours, [100 * frame, 42 * frame + 1, 15 * frame - 9, frame + 1, 1])
+
+
+def test_a_file_that_fits_two_rates_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Only config.json tells 32 from 44.1 kHz."""
+    presets = {"snac_32khz": MUSIC, "snac_44khz": replace(MUSIC, sample_rate=44100)}
+    monkeypatch.setattr(Snac, "presets", presets)
+    torch.save(snac(MUSIC).state_dict(), tmp_path / "snac.bin")
+    assert load(tmp_path / "snac.bin").sample_rate == 32000
+    (message,) = caplog.messages
+    assert message.endswith(
+        "its weights do not tell snac_32khz from snac_44khz; another name makes it that"
+    )
+    assert load(tmp_path / "snac.bin", name="snac_44khz").sample_rate == 44100
+    assert len(caplog.messages) == 1
+
+
+def test_options_are_refused_by_name(small: tuple[Any, Codec], tmp_path: Path):
+    theirs, told = small[0].state_dict(), json.loads(options(SMALL))
+    for change, words in {
+        "rope": "has options that are not known here: rope$",
+        "noise": "has noise=False, and the network here True$",
+        "attn_window_size": "attn_window_size 32, and the weights no attention$",
+        "encoder_dim": "has encoder 32, and the weights 8$",
+    }.items():
+        value = False if change == "noise" else 32
+        folder_of(theirs, json.dumps({**told, change: value}), tmp_path)
+        with pytest.raises(CheckpointError, match=words):
+            load(tmp_path)
+
+
 @pytest.mark.slow
-def test_snac_is_its_packages_full_size(tmp_path: Path):
-    theirs, ours = pair(Config(), tmp_path)
-    assert ours.name == "snac_24khz"
+@pytest.mark.parametrize(
+    ("name", "count"), [("snac_24khz", 19_842_914), ("snac_32khz", 54_546_338)]
+)
+def test_snac_is_its_packages_full_size(name: str, count: int, tmp_path: Path):
+    theirs, ours = pair(Snac.presets[name], tmp_path)
+    assert ours.name == name
     with torch.device("meta"):
-        trained = Snac(Config())
+        trained = Snac(Snac.presets[name])
         trained.split_weights()
     counts = [sum(p.numel() for p in model.parameters()) for model in (theirs, trained)]
-    assert counts == [19_842_914] * 2
+    assert counts == [count] * 2
     frame = ours.frame_size
     assert_parity(theirs, ours, [60 * frame + 1000, 21 * frame - 1, 3 * frame + 2, frame + 1, 5])
 

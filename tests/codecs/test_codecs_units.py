@@ -12,13 +12,14 @@ from sizes import made
 from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.codecs.catalogue import WEIGHTS, shipped_codec
-from audiotok.codecs.checkpoint import from_8_bits, load, rows_in_8_bits, save
+from audiotok.codecs.checkpoint import load, save
 from audiotok.codecs.models import units as units_module
 from audiotok.codecs.models.units import Config, Units
 from audiotok.data.features.base import TeacherError
 from audiotok.data.features.whisper import Whisper
 from audiotok.evaluation.metrics.cer import Cer
 from audiotok.evaluation.tasks.base import add_white_noise
+from audiotok.nn.int8 import from_8_bits, rows_in_8_bits
 from audiotok.tokens.tokenizer import WrongTokensError
 
 ROOT = Path(__file__).parents[2]

@@ -43,6 +43,7 @@ from audiotok.nn.layers.resnet_block import ResnetBlock
 from audiotok.nn.layers.rms_norm import RmsNorm
 from audiotok.nn.layers.seanet import Config, Seanet
 from audiotok.nn.layers.segments import Cut, Join
+from audiotok.nn.layers.sliding_attention import SlidingAttention
 from audiotok.nn.layers.snake import Snake
 from audiotok.nn.layers.snake_beta import SnakeBeta
 from audiotok.nn.layers.stft import Istft, Stft
@@ -50,6 +51,7 @@ from audiotok.nn.layers.stretch import Stretch
 from audiotok.nn.layers.strided_encoder import StridedEncoder
 from audiotok.nn.layers.transformer_block import TransformerBlock
 from audiotok.nn.layers.transposed_conv import TransposedConv
+from audiotok.nn.layers.window_attention import WindowAttention
 
 SMALL = Config(latent=6, width=2, strides=(2, 3), pad="zeros")
 MIRRORED = Config(latent=6, width=2, strides=(2, 3), lstm=0)
@@ -183,6 +185,20 @@ CASES = {
     "transformer, clip": Case(
         lambda: ClipTransformer(6, blocks=2, heads=3, hidden=8, norm=RmsNorm), 6
     ),
+    "attention, sliding": Case(
+        lambda: SlidingAttention(8, heads=2, earlier=3, later=2, rotated=2, scale=1.0),
+        8,
+        poison=1e3,
+    ),
+    "attention, sliding, twice": Case(
+        lambda: Chain(
+            SlidingAttention(8, heads=1, earlier=2, later=n, rotated=8, scale=1.0) for n in (0, 3)
+        ),
+        8,
+        poison=1e3,
+    ),
+    "feed forward, biased": Case(lambda: FeedForward(4, 6, scale=1.0, gated=True, bias=True), 4),
+    "attention, windows": Case(lambda: WindowAttention(8, heads=2, window=5), 8),
     "transformer block": Case(lambda: TransformerBlock(8, heads=2), 8),
     "transformer block, rotary, memory": Case(
         lambda: TransformerBlock(8, heads=2, rotary=True, memory=5), 8

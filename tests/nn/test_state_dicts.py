@@ -41,6 +41,7 @@ from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import CheckpointError, load, read_card, save
 from audiotok.codecs.models import dac, encodec, speechtokenizer, wavtokenizer
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.models.fish_s2 import FishS2
 from audiotok.nn.pretrained import reader as foreign
 from audiotok.nn.pretrained.hub import SUFFIXES
 from audiotok.nn.pretrained.state_dicts import (
@@ -416,6 +417,8 @@ PUBLISHED = {
     "qwen3_tts_tokenizer_12hz": "qwen3_tts_12hz",
     "hf_xcodec": "xcodec",
     "hf_higgs_audio_v2_published": "higgs_v2",
+    "snac_24khz": "snac_24khz",
+    "snac_1_2_1_snac_32khz_inferred": "snac_32khz",
 }
 GRIDS = {"num_levels": [9, 8, 8, 7], "dim_base_index": [1, 9, 72, 576]}
 
@@ -464,6 +467,22 @@ def test_xcodec2s_names_and_shapes(name: str):
         codec = kind(config)
         check(weights, codec.own_state(), origin)
     assert sum(value.numel() for value in theirs.values()) == codec.parameters_trained
+
+
+def test_fish_s2s_names_and_shapes():
+    """Without values, as these are 1.6 GB."""
+    weights = {}
+    for key, shape in table("fish_s2_dac_vllm_omni").items():
+        if not key.endswith(("original0", "weight_g")):  # lengths, which are folded
+            key = key.replace("parametrizations.weight.original1", "weight")
+            weights[key.replace("weight_v", "weight")] = torch.empty(shape, device="meta")
+    adapter = recognise(ALL, weights)
+    assert adapter is not None
+    ours, origin = adapter.translate(weights)
+    with torch.device("meta"):
+        codec = FishS2(FishS2.config_type(**adapter.sizes(ours, {})))
+    check(ours, codec.state_dict(), origin)
+    assert codec.config == FishS2.presets["fish_s2"]
 
 
 @pytest.mark.slow

@@ -22,6 +22,9 @@ def convert(
     name: Annotated[
         str | None, typer.Option(help="Name of the codec, if the weights fit several.")
     ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Layout of the codes, if the weights have several.")
+    ] = None,
     dtype: Annotated[
         Literal["float32", "float16"],
         typer.Option(help="Type of the weights; float16 halves the size, and may change codes."),
@@ -39,6 +42,7 @@ def convert(
     Examples:
       audiotok convert SpeechTokenizer.pt speechtokenizer.safetensors
       audiotok convert DM-Codec.pt dm_codec.safetensors --name dm_codec
+      audiotok convert model.ckpt stable.safetensors --layout 4x729_1000bps
     """
     import torch
 
@@ -48,7 +52,7 @@ def convert(
         raise show.UsageError(f"{out}: not a .safetensors file")
     if os.path.lexists(out) and not force:
         raise InputError(f"{out}: exists already; --force overwrites it")
-    codec = load(source, name=name)
+    codec = load(source, name=name, layout=layout)
     save(codec, out, dtype=getattr(torch, dtype))
     facts = {**describe(out), "config": dataclasses.asdict(codec.config)}
     if as_json:

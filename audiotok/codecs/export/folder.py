@@ -86,6 +86,11 @@ def export(
             f"{codec.name} codes overlapping segments apart, the last one shorter (as EnCodec 48"
             " kHz does): no graph of fixed operations does that; it runs in torch"
         )
+    if any(getattr(layer, "rounding", None) for layer in codec.modules()):
+        raise ExportError(
+            f"{codec.name} rounds its rotary positions, which the graphs count anew in each window:"
+            " it runs in torch"
+        )
     with atomic_folder(out) as folder:
         description = _write_graphs(
             codec, folder, codebooks=codec.kept(codebooks), steps=steps, rings=rings

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from audiotok._platform.errors import InputTypeError
+from audiotok._platform.errors import InputError, InputTypeError
 from audiotok._platform.shapes import Latent
 from audiotok.audio.coerce import Recording, to_audio
 from audiotok.audio.levels import check_level
@@ -61,6 +61,8 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         teacher_field: name of the size that is the width of a teacher's features, of a codec whose
             codebooks can be distilled from one; else "".
         shared_weights: name of the weights that all presets have in common; "" if each has its own.
+        layouts: names of the layouts in which its codes can be had, if there are several
+            (`set_layout`).
         weights_folder: folder of the weights NAME.safetensors that ship with the class; None where
             there are none, or with audiotok's own.
     """
@@ -78,6 +80,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
     shared_weights: ClassVar[str] = ""
     teacher_field: ClassVar[str] = ""
     weights_folder: ClassVar[Path | None] = None
+    layouts: ClassVar[Sequence[str]] = ()
 
     # -- distillation from a teacher ----------------------------------------------------------
 
@@ -241,6 +244,18 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
             check_level(*map(float, audio.samples.aminmax()))
         streams = self.streams(audio.channels, split=split)
         return audio if streams * self.channels == audio.channels else audio.mono()
+
+    def set_layout(self, layout: str) -> None:
+        """Choose the layout of the codes, for a codec whose weights have several.
+
+        Args:
+            layout: one of `layouts`.
+
+        Raises:
+            ValueError: there is no such layout, or but one.
+        """
+        known = f"its layouts are {', '.join(self.layouts)}" if self.layouts else "it has but one"
+        raise InputError(f"layout {layout!r} of codec {self.name!r}: {known}")
 
     # -- properties ---------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 Queries and keys are rotated once, by their absolute positions; their product depends only on the
 distance. Angles are computed in double precision, so that they are as exact after ten hours as in
-the first second.
+the first second; unless a published network has them rounded.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class Attention(Layer):
         key_heads: heads of keys and values, each of which serves equally many heads in a row
             (Ainslie et al. 2023, arXiv:2305.13245); one for each head if None.
         norm: function that creates the normalisation of a given width, features last.
+        rounding: type to which cosines and sines of positions are rounded, of angles in single
+            precision, where that is what a network was trained with; exact if None.
 
     Rotary positions: Su et al. 2021, arXiv:2104.09864.
 
@@ -49,6 +51,7 @@ class Attention(Layer):
         width: int | None = None,
         key_heads: int | None = None,
         norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        rounding: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         key_heads = key_heads or heads
@@ -64,11 +67,13 @@ class Attention(Layer):
         self.width = width
         self.sharing = heads // key_heads  # heads with the same keys
         self.split = heads * width, key_heads * width  # features of queries, and of keys
+        self.rounding = rounding
         self.norm = norm(features)
         self.qkv = Linear(features, self.split[0] + 2 * self.split[1], bias=False)
         self.out = Linear(self.split[0], features, bias=False)
         self.scale = nn.Parameter(torch.full((features,), scale))
-        angles = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
+        steps = torch.arange(0, width, 2, dtype=torch.float32) / width
+        angles = 1 / 10000.0**steps if rounding else 10000.0 ** (-steps)  # not the same, rounded
         self.register_buffer("angles", angles, persistent=False)
 
     def start(self, batch: int) -> State:
@@ -108,8 +113,10 @@ class Attention(Layer):
     def _turned(self, qk: Tensor, at: Tensor) -> Tensor:
         """Rotate queries and keys `[b t d]`, of which the first are at positions `at [b]`."""
         positions = at[:, None] + torch.arange(qk.shape[1], device=qk.device)
-        angles = positions[:, :, None].double() * self.angles.double()
-        cos, sin = (part.to(qk.dtype)[:, :, None] for part in (angles.cos(), angles.sin()))
+        precision = torch.float32 if self.rounding else torch.float64
+        angles = positions[:, :, None].to(precision) * self.angles.to(precision)
+        turns = (part.to(self.rounding or qk.dtype) for part in (angles.cos(), angles.sin()))
+        cos, sin = (part.to(qk.dtype)[:, :, None] for part in turns)
         a, b = qk.unflatten(2, (-1, self.width)).chunk(2, -1)  # [b t heads width/2]
         return torch.cat([a * cos - b * sin, a * sin + b * cos], -1).flatten(2)
 

@@ -14,7 +14,7 @@ from audiotok.nn.linear import Linear
 
 
 class FeedForward(Layer):
-    """Perceptron x + scale * down(gelu(up(norm(x)))) `[b d t]`, without biases but the norm's.
+    """Perceptron x + scale * down(gelu(up(norm(x)))) `[b d t]`, without biases unless asked for.
 
     A gated one has down(silu(a) * b) instead, a and b the halves of `up`. Together with
     `attention.Attention` it is a block of the transformers of Mimi, and gated of Qwen3-TTS's.
@@ -25,6 +25,7 @@ class FeedForward(Layer):
         scale: initial value of the learnt per-feature gain on the branch (Touvron et al. 2021,
             arXiv:2103.17239).
         gated: whether half of the maps to `hidden` gate the other half.
+        bias: whether the two maps have biases.
         norm: function that creates the normalisation of a given width, features last.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, with the norm first; Défossez et al. 2024,
@@ -38,13 +39,14 @@ class FeedForward(Layer):
         *,
         scale: float = 0.1,
         gated: bool = False,
+        bias: bool = False,
         norm: Callable[[int], nn.Module] = nn.LayerNorm,
     ) -> None:
         super().__init__()
         self.gated = gated
         self.norm = norm(features)
-        self.up = Linear(features, 2 * hidden if gated else hidden, bias=False)
-        self.down = Linear(hidden, features, bias=False)
+        self.up = Linear(features, 2 * hidden if gated else hidden, bias=bias)
+        self.down = Linear(hidden, features, bias=bias)
         self.scale = nn.Parameter(torch.full((features,), scale))
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:

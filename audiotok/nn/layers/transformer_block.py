@@ -79,7 +79,7 @@ class TransformerBlock(WholeClip):
         q, k, v = self._heads(self.query(x)), self._heads(self.key(x)), self._heads(values)
         if self.rotary:
             first = past[0].shape[2] if past else 0
-            q, k = _rotated(q, first), _rotated(k, first)
+            q, k = rotated(q, first), rotated(k, first)
         k, v = k[:, :, :seen], v[:, :, :seen]
         if past:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
@@ -93,7 +93,7 @@ class TransformerBlock(WholeClip):
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
-def _rotated(x: Tensor, first: int) -> Tensor:
+def rotated(x: Tensor, first: int) -> Tensor:
     """Rotate queries or keys `[b heads f width]` of frames from `first` on, feature i with
     i + width / 2.
 

@@ -30,6 +30,8 @@ WRAPPERS = (
     *("module.", "_orig_mod.", "model.", "generator.", "codec."),
     *("model_g.", "net_g.", "net.", "_forward_module."),
 )
+# Files of options, and the names of weights beside which they are read.
+OPTIONS = {"config.json": FOLDER, "model_config.json": (*FOLDER, "model.ckpt")}
 OTHERS = {b"RIFF": "audio", b"fLaC": "audio", b"OggS": "audio"}  # first bytes of files
 
 
@@ -160,9 +162,12 @@ def parts(weights: Weights) -> Iterator[Weights]:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    """Read config.json beside the weights of a Hugging Face repository, if it is there."""
-    file = path.with_name("config.json")
-    return read_config(file) if path.name in FOLDER and file.is_file() else {}
+    """Read the options beside the weights of a Hugging Face repository, if they are there."""
+    for name, weights in OPTIONS.items():
+        file = path.with_name(name)
+        if path.name in weights and file.is_file():
+            return read_config(file)
+    return {}
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -257,3 +257,31 @@ def encoder_strides(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
     if len(convs) < 3:
         raise KeyError("encoder.layers.3.conv.weight")
     return tuple(weights[name].shape[2] // 2 for name in convs[1:-1])
+
+
+def in_one_chain(tensors: Weights, *, chains: Mapping[str, tuple[str, int]]) -> Weights:
+    """Rename layers that DAC and its relatives nest in blocks, numbered as one chain.
+
+        encoder.block.0    encoder.block.1.block.0    encoder.block.1.block.1    encoder.block.2
+        encoder.layers.0   encoder.layers.1           encoder.layers.2           encoder.layers.3
+
+    Args:
+        tensors: tensors by name; every layer that is numbered has one.
+        chains: for the name of each list of blocks that of our chain, and its first number.
+    """
+    lists = "|".join(map(re.escape, chains))
+    layer = re.compile(rf"({lists})\.(\d+)\.(?:block\.(\d+)\.)?")
+    positions = {
+        name: (match[1], int(match[2]), int(match[3] or 0))
+        for name in tensors
+        if (match := layer.match(name))
+    }
+    numbers = {theirs: first for theirs, (_, first) in chains.items()}
+    ours: dict[tuple[str, int, int], str] = {}
+    for position in sorted(set(positions.values())):
+        ours[position] = f"{chains[position[0]][0]}.{numbers[position[0]]}."
+        numbers[position[0]] += 1
+    return {
+        ours[positions[name]] + layer.sub("", name, count=1) if name in positions else name: value
+        for name, value in tensors.items()
+    }

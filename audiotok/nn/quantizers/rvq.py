@@ -12,6 +12,7 @@ to the encoder.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Literal, cast
 
@@ -186,7 +187,7 @@ class Rvq(Quantizer):
     Args:
         features: width d of the latent.
         codebooks: number of codebooks.
-        size: number of entries in each codebook.
+        size: number of entries in each codebook; or a list, of the number in each.
         kind: `euclidean` or `factorised`.
         decay: decay of the moving averages of a euclidean codebook (`Euclidean`).
         revive: usage below which a euclidean entry is replaced (`Euclidean`).
@@ -199,7 +200,7 @@ class Rvq(Quantizer):
         early_features: number of features that the early codebooks code.
 
     Raises:
-        ValueError: `early` or `early_features` do not fit the other arguments.
+        ValueError: `early`, `early_features` or a list of sizes do not fit the other arguments.
     """
 
     def __init__(
@@ -207,7 +208,7 @@ class Rvq(Quantizer):
         features: int,
         *,
         codebooks: int = 8,
-        size: int = 1024,
+        size: int | Sequence[int] = 1024,
         kind: Literal["euclidean", "factorised"] = "euclidean",
         decay: float = 0.99,
         revive: float = 0.05,
@@ -224,21 +225,23 @@ class Rvq(Quantizer):
                 f"early={early} early_features={early_features}: at most {codebooks} codebooks "
                 f"and {features} features, of kind euclidean"
             )
-        self.sizes = (size,) * codebooks
+        self.sizes = (size,) * codebooks if isinstance(size, int) else tuple(size)
+        if len(self.sizes) != codebooks:
+            raise InputError(f"sizes {self.sizes}: as many as codebooks, {codebooks}")
         self.early = early
         self.early_features = early_features
         self.stages = nn.ModuleList(
             Euclidean(
                 features,
-                size,
+                entries,
                 decay=decay,
                 revive=revive,
                 seed=seed + i,
                 first=early_features if i < early else features,
             )
             if kind == "euclidean"
-            else Factorised(features, size, width=width)
-            for i in range(codebooks)
+            else Factorised(features, entries, width=width)
+            for i, entries in enumerate(self.sizes)
         )
 
     def _codebooks(self) -> list[Codebook]:
