@@ -60,9 +60,8 @@ def read_ids(layout: Layout, path: Path) -> Tokens:
     if not layout.exact:
         raise InputError("a layout that drops runs, so its ids have no length in time")
     try:
-        if path.suffix == ".txt":
-            return layout.tokens(layout.parse(path.read_text("utf-8").strip()))
-        ids = np.load(path, allow_pickle=False)
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+        text = path.read_text("utf-8").strip() if path.suffix == ".txt" else None
+        ids = np.load(path, allow_pickle=False) if text is None else None
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: no ids that can be read ({error})") from None
-    return layout.tokens(layout.decode(ids))
+    return layout.tokens(layout.decode(ids) if ids is not None else layout.parse(text or ""))

@@ -20,6 +20,7 @@ from audiotok.corpus.base import CorpusInfo
 from audiotok.corpus.write import row_of, write_corpus
 from audiotok.lm import Dialect, Packed
 from audiotok.lm.exporters.base import export
+from audiotok.lm.id_files import SUFFIXES, read_ids, write_ids
 from audiotok.lm.layout import (
     DecodeStream,
     EncodeStream,
@@ -398,3 +399,22 @@ def test_recordings_become_ids_by_name(tmp_path: Path):
     done = audiotok("lm", "ids", ids, "--layout", "orpheus", "-o", tmp_path / "no.tok")
     assert done.lines == ["error orpheus: speaks the codes of snac_24khz, not of speech"]
     assert not (tmp_path / "no.tok").exists()
+
+
+def test_files_of_ids_come_back(tmp_path: Path):
+    """As `lm ids` reads what a model wrote; its codec's weights are not here."""
+    tokens = some_tokens("llasa")
+    layout = Layout.named("llasa", tokens)
+    for suffix in SUFFIXES:
+        file = tmp_path / f"x{suffix}"
+        write_ids(layout, tokens, file)
+        assert read_ids(layout, file) == tokens
+    (tmp_path / "x.txt").write_text("<|s_1|>")
+    with pytest.raises(LayoutError, match="does not start with 128260"):
+        read_ids(layout, tmp_path / "x.txt")
+    (tmp_path / "x.npy").write_bytes(b"x")
+    with pytest.raises(ValueError, match="no ids that can be read"):
+        read_ids(layout, tmp_path / "x.npy")
+    with pytest.raises(LayoutError, match="without a form as text"):
+        write_ids(Layout.named("csm"), some_tokens("csm"), tmp_path / "y.txt")
+    assert not (tmp_path / "y.txt").exists()
