@@ -112,7 +112,7 @@ class Speechtokenizer(Codec):
             decoder="SEANet, LSTM",
             quantizer="RVQ",
             training="distilled",
-            teacher="BERT, wav2vec 2.0",
+            teacher="BERT, HuBERT",
             licence="unstated; code Apache-2.0",
         ),
     }
