@@ -91,6 +91,7 @@ def test_ablations_differ_in_one_thing(name: str, speech: Path, tmp_path: Path):
     assert changed == wanted[name.removeprefix("ablation_")]
     settings = [f"data.manifest={speech}/m.tsv", f"data.cache={speech}/cache", "train.steps=2"]
     settings += [f"distillation.cache={speech}/features", "train.warmup=1", "train.cooldown=1"]
+    settings += ["config.semantic=768"]  # the width of `Loud`
     recipe = read_recipe(ROOT / f"recipes/{name}.toml", settings)
     try:
         weights = train(recipe, tmp_path, teachers={"whisper": Loud()})
