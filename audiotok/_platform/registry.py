@@ -35,6 +35,7 @@ FAMILIES = {
     "codecs": "codecs.models",
     "commands": "cli.commands",
     "decoders": "codecs.decoders",
+    "dialects": "lm.dialects",
     "discriminators": "training.discriminators",
     "executors": "corpus.build.executors",
     "exporters": "lm.exporters",

@@ -7,6 +7,7 @@ from audiotok.lm.bpe import save_tokenizer as save_tokenizer
 from audiotok.lm.data import Recordings as Recordings
 from audiotok.lm.data import Segment as Segment
 from audiotok.lm.data import SequenceBatch as SequenceBatch
+from audiotok.lm.dialects.base import Dialect as Dialect
 from audiotok.lm.exporters.base import CorpusExportError as CorpusExportError
 from audiotok.lm.exporters.base import ExportedRecording as ExportedRecording
 from audiotok.lm.exporters.base import Exporter as Exporter
@@ -33,6 +34,7 @@ from audiotok.lm.layout.runs import collapse as collapse
 from audiotok.lm.layout.runs import expand as expand
 from audiotok.lm.layout.sequence import Layout as Layout
 from audiotok.lm.layout.sequence import Repaired as Repaired
+from audiotok.lm.layout.sequence import find_layout as find_layout
 from audiotok.lm.layout.streaming import DecodeStream as DecodeStream
 from audiotok.lm.layout.streaming import EncodeStream as EncodeStream
 from audiotok.lm.layout.units import Pieces as Pieces

@@ -203,8 +203,7 @@ def codes_as_text(layout: Layout, codes: np.ndarray) -> str:
     >>> messages = [{"role": "user", "content": codes_as_text(layout, codes) + " Really?"}]
     >>> ids = tokenizer.apply_chat_template(messages)
     """
-    names = layout.names()
-    return "".join(names[i - layout.offset] for i in layout.encode(codes))
+    return layout.text(codes)
 
 
 class Mixture(Iterator[T]):

@@ -16,6 +16,7 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
+from audiotok.nn.quantizer import check_type
 from audiotok.training.balancer import Balancer
 from audiotok.training.recipe import Recipe, Train
 from audiotok.training.resynthesis import LEARNT, Resynthesis
@@ -41,6 +42,8 @@ def sized(kind: Any, sizes: dict[str, Any], where: str) -> Any:
     unknown = set(sizes) - set(vars(config))
     if unknown:
         raise InputError(f"[{where}]: unknown {sorted(unknown)}; known: {', '.join(vars(config))}")
+    for key, value in sizes.items():
+        check_type(f"[{where}]: {key!r}", value, getattr(config, key))
     # TOML has lists where a Config has tuples.
     fixed = {key: _frozen(value) for key, value in sizes.items()}
     return kind(replace(config, **fixed))

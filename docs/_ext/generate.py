@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from api_reference import api
 from cli_reference import cli
 from codec_table import codecs
+from dialect_table import dialects
 from module_tree import docstring, modules, parts, rooms
 from recipe_reference import recipe
 from repository import page, relinked
@@ -32,6 +33,7 @@ KINDS: dict[str, Callable[[str], str]] = {
     "api": api,
     "cli": cli,
     "codecs": codecs,
+    "dialects": dialects,
     "docstring": docstring,
     "modules": modules,
     "page": page,

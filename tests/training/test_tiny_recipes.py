@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from audiotok.audio.audio import Audio
+from audiotok.codecs.checkpoint import load
 from audiotok.data.features.base import SpeechTeacher
 from audiotok.training.loop import train
 from audiotok.training.recipe import read_recipe
@@ -52,7 +54,8 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # No codecs, or small themselves; `speech_decoder` again, shorter; one in training; vocoders.
-OTHER = ("bench_", "lm_", "twins_", "speech_voice", "speech_semantic", "vocoder_")
+OTHER = ("bench_", "lm_", "twins_", "speech_voice", "speech_semantic", "vocoder_", "ablation_")
+ABLATIONS = sorted(path.stem for path in (ROOT / "recipes").glob("ablation_*.toml"))
 WHOLE = [p for p in sorted((ROOT / "recipes").glob("*.toml")) if not p.stem.startswith(OTHER)]
 
 
@@ -75,9 +78,45 @@ def test_twins_differ_in_what_distillation_weighs_alone():
     assert {**distilled.loss, "distillation": 0.0} == plain.loss
 
 
-# The first three differ from speechtokenizer_tiny in the targets alone; the last is the slowest.
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablations_differ_in_one_thing(name: str, speech: Path, tmp_path: Path):
+    base, other = (read_recipe(ROOT / f"recipes/{n}.toml") for n in ("ablation_rvq", name))
+    changed = {
+        key
+        for key, value in asdict(base).items()
+        if value != asdict(other)[key] and (key, name) != ("loss", "ablation_fsq")
+    }
+    wanted = {"rvq": set(), "svq": {"config"}, "fsq": {"config"}}
+    wanted |= {"distilled": {"loss"}, "music": {"data"}}
+    assert changed == wanted[name.removeprefix("ablation_")]
+    settings = [f"data.manifest={speech}/m.tsv", f"data.cache={speech}/cache", "train.steps=2"]
+    settings += [f"distillation.cache={speech}/features", "train.warmup=1", "train.cooldown=1"]
+    settings += ["config.semantic=768"]  # the width of `Loud`
+    recipe = read_recipe(ROOT / f"recipes/{name}.toml", settings)
+    try:
+        weights = train(recipe, tmp_path, teachers={"whisper": Loud()})
+    finally:
+        torch.set_flush_denormal(False)
+    codec = load(weights)
+    assert sum(math.log2(size) for size in codec.sizes) == 12
+
+
+def test_arms_of_dm_codec_differ_in_teachers_alone():
+    arms = {
+        name: read_recipe(ROOT / f"recipes/dm_codec_{name}.toml") for name in ("lm", "sm", "lm_sm")
+    }
+    teachers = {name: {*arm.distillation.used} for name, arm in arms.items()}
+    assert teachers == {"lm": {"text"}, "sm": {"hubert"}, "lm_sm": {"hubert", "text"}}
+    alike = [replace(arm, distillation=arms["lm"].distillation) for arm in arms.values()]
+    assert alike[0] == alike[1] == alike[2]
+    sm, both = (arms[name].distillation.teachers["hubert"] for name in ("sm", "lm_sm"))
+    assert replace(sm, weight=both.weight) == both
+
+
+# The first four differ from speechtokenizer_tiny in the targets alone; the last is the slowest.
 SLOW = (
     "dm_codec_lm_tiny",
+    "dm_codec_sm_tiny",
     "dm_codec_lm_sm_tiny",
     "speechtokenizer_pseudo_label_tiny",
     "qwen3_tts_12hz_tiny",

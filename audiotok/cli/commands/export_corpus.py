@@ -13,6 +13,7 @@ from audiotok.cli.commands.base import Json
 
 PANEL = "Corpora"
 FORMATS = ", ".join(shipped("exporters"))
+DIALECTS = ", ".join(shipped("dialects"))
 
 
 def export_corpus(
@@ -20,8 +21,11 @@ def export_corpus(
     to: Annotated[str, typer.Option("--to", help=f"Format: {FORMATS}.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")],
     layout: Annotated[
-        Path | None, typer.Option(help="Layout (a layout.json) by which codes become ids.")
-    ] = None,
+        str,
+        typer.Option(
+            help=f"Layout by which codes become ids: a layout.json, or that of {DIALECTS}."
+        ),
+    ] = "",
     pattern: Annotated[
         str, typer.Option(help="Order of ids, instead of a layout: flat, delay, ar_nar ...")
     ] = "",
@@ -39,19 +43,20 @@ def export_corpus(
     Examples:
       audiotok export-corpus tokens/english --to parquet -o parquet/
       audiotok export-corpus tokens/english --to megatron --pattern flat -k 4 -o megatron/
+      audiotok export-corpus tokens/snac --to jsonl --layout orpheus -o orpheus/
     """
     from rich.progress import Progress
 
     from audiotok._platform.registry import find
     from audiotok.corpus import Corpus
     from audiotok.lm.exporters.base import export
-    from audiotok.lm.layout import Layout
+    from audiotok.lm.layout import Layout, find_layout
 
     source, chosen = Corpus(corpus), None
-    if layout is not None and (pattern or codebooks):
+    if layout and (pattern or codebooks):
         raise show.UsageError("--layout says all; leave out --pattern and --codebooks")
-    if layout is not None:
-        chosen = Layout.load(layout)
+    if layout:
+        chosen = find_layout(layout, source)
     elif pattern or codebooks:
         chosen = Layout.of(source, codebooks=codebooks or None, pattern=pattern or "flat")
     part = find("exporters", to)

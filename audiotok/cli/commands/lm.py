@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from audiotok._platform.atomic import atomic_file
 from audiotok._platform.errors import InputError
+from audiotok._platform.registry import shipped
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import (
     CodecName,
@@ -23,13 +23,12 @@ from audiotok.cli.commands.base import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from audiotok.codecs.models.base import Codec
     from audiotok.lm.phonetic import TimedPhones
     from audiotok.tokens.tokens import Tokens
 
 PANEL = "Language models"
+DIALECTS = ", ".join(shipped("dialects"))
 
 lm = typer.Typer(no_args_is_help=True, help="A language model over codes: train, generate, score.")
 Model = Annotated[
@@ -119,10 +118,16 @@ def pieces(
 
 @lm.command()
 def ids(
-    recording: Annotated[Path, typer.Argument(help="Audio file, .tok file, or .npy of ids.")],
-    layout: Annotated[Path, typer.Option(help="Layout of `lm pieces` or an export.")],
+    recording: Annotated[
+        Path, typer.Argument(help="Audio file, .tok file, .npy of ids, or .txt of their names.")
+    ],
+    layout: Annotated[
+        str,
+        typer.Option(help=f"Layout of `lm pieces` or an export (layout.json), or of {DIALECTS}."),
+    ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Output: .npy of ids; .tok for ids given.")
+        Path,
+        typer.Option("--out", "-o", help="Output: .npy or .txt; .tok for ids or names given."),
     ],
     codec: CodecName = "speech",
     device: Device = "cpu",
@@ -130,43 +135,34 @@ def ids(
 ) -> None:
     """Turn a recording into the ids of a layout, or ids back into a .tok file.
 
-    Ids that keep no durations of units have no length in time, so that they cannot
-    become a .tok file.
+    The layouts of published language models go by their names. A .txt holds the
+    ids as their tokenizers write them. Ids that keep no durations of units have no
+    length in time, so that they cannot become a .tok file.
 
     \b
     Examples:
       audiotok lm ids reading.flac --layout layout.json --codec units.safetensors -o ids.npy
       audiotok lm ids ids.npy --layout layout.json --codec units.safetensors -o reading.tok
+      audiotok lm ids reading.flac --layout orpheus --codec snac_24khz -o reading.txt
     """
-    import numpy as np
-
     from audiotok.codecs.load import load
-    from audiotok.lm.layout import Layout
-    from audiotok.lm.unit_tokenizer import UnitTokenizer
+    from audiotok.lm.id_files import SUFFIXES, layout_for, read_ids, write_ids
+    from audiotok.lm.layout import find_layout
     from audiotok.tokens.tokens import Tokens
 
     _check_absent(out, force)
-    tokenizer = UnitTokenizer(load(codec, device=device), Layout.load(layout))
-    if recording.suffix == ".npy":
-        if not tokenizer.layout.exact:
-            raise InputError(f"{layout}: drops runs, so its ids have no length in time")
-        tokens = tokenizer.layout.tokens(tokenizer.decode(_read_ids(recording)))
-        tokens.save(out, force=force)
+    if recording.suffix == ".tok":
+        tokens = Tokens.load(recording)
+        write_ids(find_layout(layout, tokens), tokens, out)
     else:
-        given = Tokens.load(recording) if recording.suffix == ".tok" else recording
-        with atomic_file(out) as part, part.open("wb") as file:
-            np.save(file, tokenizer.encode(given))
+        known = load(codec, device=device)
+        chosen = layout_for(layout, known)
+        if recording.suffix in SUFFIXES:
+            read_ids(chosen, recording).save(out, force=force)
+        else:
+            codebooks = known.kept(len(chosen.sizes))
+            write_ids(chosen, known.encode(recording, codebooks=codebooks), out)
     show.line(str(out))
-
-
-def _read_ids(path: Path) -> np.ndarray:
-    """Return the ids in a .npy file."""
-    import numpy as np
-
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: no ids that can be read ({error})") from None
 
 
 def _check_absent(out: Path, force: bool) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, ClassVar
 
@@ -40,7 +40,8 @@ from audiotok.nn.pretrained.state_dicts import (
     sample_rate,
     squeeze,
 )
-from audiotok.nn.quantizers.rvq import Factorised, Rvq
+from audiotok.nn.quantizer import build_quantizer
+from audiotok.nn.quantizers.rvq import Factorised
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Config:
     codebooks: int = 9
     size: int = 1024  # entries in a codebook
     code_width: int = 8  # number of features in which a codebook is searched
+    quantizer: str = "rvq"  # name of any quantizer of latents
+    quantizer_options: dict[str, Any] = field(default_factory=dict)  # its options by name
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
@@ -275,12 +278,16 @@ class Dac(Codec):
         self.sample_rate = config.sample_rate
         self.frame_size = prod(config.strides)
         self.encoder = dac_encoder(config.encoder, config.strides, config.latent)
-        self.quantizer = Rvq(
+        self.quantizer = build_quantizer(
+            config.quantizer,
             config.latent,
-            codebooks=config.codebooks,
-            size=config.size,
-            kind="factorised",
-            width=config.code_width,
+            config.quantizer_options,
+            usual={
+                "codebooks": config.codebooks,
+                "size": config.size,
+                "kind": "factorised",
+                "width": config.code_width,
+            },
         )
         decoder = dac_decoder(config.decoder, config.strides[::-1], config.latent)
         self.decoder = Chain([*decoder, Pointwise(nn.Tanh())])

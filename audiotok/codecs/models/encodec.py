@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, ClassVar
 
 from torch import nn
 
+from audiotok._platform.errors import InputError
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
@@ -36,7 +37,7 @@ from audiotok.nn.pretrained.state_dicts import (
     fair_share,
     sample_rate,
 )
-from audiotok.nn.quantizers.rvq import Rvq
+from audiotok.nn.quantizer import USUAL, build_quantizer
 from audiotok.nn.quantizers.segment_rvq import SegmentRvq
 
 
@@ -57,6 +58,8 @@ class Config:
     group_norm: bool = False  # normalise over the clip instead of the weights (48 kHz)
     segment: int = 0  # samples in a segment that is coded separately; 0 for no segments
     stride: int = 0  # samples from one segment's start to the next one's: then the frame
+    quantizer: str = "rvq"  # name of any quantizer of latents
+    quantizer_options: dict[str, Any] = field(default_factory=dict)  # its options by name
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
@@ -219,8 +222,12 @@ class Encodec(Codec):
         self.decoder = Seanet.decoder(sizes)
         books: dict[str, Any] = {"codebooks": config.codebooks, "size": config.size}
         if not config.segment:
-            self.quantizer = Rvq(config.latent, **books)
+            self.quantizer = build_quantizer(
+                config.quantizer, config.latent, config.quantizer_options, usual=books
+            )
             return
+        if config.quantizer != USUAL or config.quantizer_options:
+            raise InputError(f"quantizer {config.quantizer!r}: segments have residual codebooks")
         hop = self.frame_size
         cuts = {"size": config.segment, "stride": config.stride, "hop": hop}
         self.cut = Cut(

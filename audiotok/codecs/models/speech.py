@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
-from audiotok._platform.registry import find
 from audiotok._platform.shapes import Latent, Wave
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
@@ -28,6 +27,7 @@ from audiotok.nn.layers.convnext import Convnext, Depthwise
 from audiotok.nn.layers.fold import CausalFold, Unfold
 from audiotok.nn.layers.parallel import LevelNorm, Parallel
 from audiotok.nn.layers.stft import Istft, Stft
+from audiotok.nn.quantizer import build_quantizer
 
 # Least values of `Config`; blocks are two, since attention stands between the first and the last.
 LEAST = {
@@ -64,7 +64,7 @@ class Config:
     semantic_features: int = 0  # first features of the latent, from a gain-invariant encoder
     semantic_encoder: int = 192  # width of that encoder
     semantic_blocks: int = 4  # ConvNeXt blocks in it
-    quantizer: str = "rvq"  # name of any quantizer
+    quantizer: str = "rvq"  # name of any quantizer of latents
     quantizer_options: dict[str, Any] = field(default_factory=dict)  # its options by name
 
     def __post_init__(self) -> None:
@@ -143,11 +143,12 @@ class Speech(Codec):
             encoder = [Parallel([Chain(semantic), Chain(encoder)])]
         folding = [CausalFold(config.fold)] if config.fold > 1 else []
         self.encoder = Chain([Stft(hop), *folding, *encoder])
-        options = {"codebooks": config.codebooks, "size": config.size}
-        if config.quantizer != "rvq":
-            options = {}
-        quantizer = find("quantizers", config.quantizer)
-        self.quantizer = quantizer(config.latent, **options | config.quantizer_options)
+        self.quantizer = build_quantizer(
+            config.quantizer,
+            config.latent,
+            config.quantizer_options,
+            usual={"codebooks": config.codebooks, "size": config.size},
+        )
         self.semantic = nn.Linear(config.latent, config.semantic)
         self.decoder = Chain(
             [

@@ -15,7 +15,7 @@ arXiv:2410.15017 (DM-Codec).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, ClassVar
 
@@ -39,7 +39,7 @@ from audiotok.nn.pretrained.state_dicts import (
     fair_share,
     sample_rate,
 )
-from audiotok.nn.quantizers.rvq import Rvq
+from audiotok.nn.quantizer import build_quantizer
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Config:
     codebooks: int = 8
     size: int = 1024  # entries in a codebook
     semantic: int = 768  # width of the teacher that codebooks are distilled from
+    quantizer: str = "rvq"  # name of any quantizer of latents
+    quantizer_options: dict[str, Any] = field(default_factory=dict)  # its options by name
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
@@ -110,7 +112,7 @@ class Speechtokenizer(Codec):
             decoder="SEANet, LSTM",
             quantizer="RVQ",
             training="distilled",
-            teacher="BERT, wav2vec 2.0",
+            teacher="BERT, HuBERT",
             licence="unstated; code Apache-2.0",
         ),
     }
@@ -159,7 +161,12 @@ class Speechtokenizer(Codec):
             causal=False,
         )
         self.encoder = Seanet.encoder(sizes)
-        self.quantizer = Rvq(config.latent, codebooks=config.codebooks, size=config.size)
+        self.quantizer = build_quantizer(
+            config.quantizer,
+            config.latent,
+            config.quantizer_options,
+            usual={"codebooks": config.codebooks, "size": config.size},
+        )
         self.semantic = nn.Linear(config.latent, config.semantic)
         self.decoder = Seanet.decoder(sizes)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from typing import Any, ClassVar
@@ -48,7 +48,7 @@ from audiotok.nn.pretrained.state_dicts import (
     squeeze,
     taps_first,
 )
-from audiotok.nn.quantizers.rvq import Rvq
+from audiotok.nn.quantizer import build_quantizer
 
 EPS = 1e-6  # epsilon of every normalisation in the decoder
 
@@ -71,6 +71,8 @@ class Config:
     dropout: float = 0.1  # dropout in the residual units beside the attention
     conditions: int = 4  # rows of scales and shifts, of which the first is used
     window: int = 4  # window of the inverse Fourier transform, in frames
+    quantizer: str = "rvq"  # name of any quantizer of latents
+    quantizer_options: dict[str, Any] = field(default_factory=dict)  # its options by name
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
@@ -317,7 +319,12 @@ class Wavtokenizer(Codec):
                 causal=False,
             )
         )
-        self.quantizer = Rvq(config.latent, codebooks=config.codebooks, size=config.size)
+        self.quantizer = build_quantizer(
+            config.quantizer,
+            config.latent,
+            config.quantizer_options,
+            usual={"codebooks": config.codebooks, "size": config.size},
+        )
         self.decoder = _decoder(config)
 
     def weight_normed(self) -> Iterable[nn.Module]:

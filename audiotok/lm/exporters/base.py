@@ -20,6 +20,7 @@ from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok._platform.errors import Error
 from audiotok._platform.registry import name_of
 from audiotok.corpus import Corpus, Shard
+from audiotok.lm.dialects.base import Dialect
 from audiotok.lm.layout import Layout
 
 FORMAT = "audiotok export 1"
@@ -130,6 +131,7 @@ def export(
 
     Raises:
         CorpusExportError: the layout does not fit, or `out` has another export or other files.
+        LayoutError: the layout of a language model does not speak the codec's codes.
         ImportError: the library that writes the format is not installed; the message says which
             extra has it.
     """
@@ -161,6 +163,8 @@ def _check(exporter: type[Exporter], corpus: Corpus, layout: Layout | None) -> N
     """Raise unless the layout fits the format and the corpus."""
     if layout is None:
         return
+    if isinstance(layout, Dialect):
+        layout.check_codec(corpus.codec)
     if exporter.ids_only and not layout.serial:
         raise CorpusExportError(f"ids of {layout.pattern} are in rows; this format holds one row")
     if layout.codec and layout.fingerprint != corpus.fingerprint:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from audiotok.lm.dialects.base import Dialect
 from audiotok.lm.exporters.base import ExportedRecording, Exporter
 
 
@@ -14,13 +15,15 @@ class Jsonl(Exporter):
     """Exporter to JSON lines, one recording per line.
 
     `{"id": ..., "text": ..., "seconds": ..., "codes": [[...]], "ids": [...], "row": {...}}`
+
+    A layout of a language model whose tokenizer knows the codes by names adds `"audio"`, the text.
     """
 
     suffix = ".jsonl"
 
     def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
-        count = 0
+        layout, count = self.layout, 0
         with part.open("w", encoding="utf-8") as file:
             for record in records:
                 line: dict[str, Any] = {
@@ -31,6 +34,8 @@ class Jsonl(Exporter):
                 }
                 if record.ids is not None:
                     line["ids"] = record.ids.tolist()
+                if isinstance(layout, Dialect) and layout.written:
+                    line["audio"] = layout.text(record.codes[: len(layout.sizes)])
                 line["row"] = record.row
                 file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
                 count += 1

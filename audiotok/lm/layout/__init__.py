@@ -2,7 +2,15 @@
 
 from audiotok.lm.layout.base import LayoutError
 from audiotok.lm.layout.grammar import Grammar
-from audiotok.lm.layout.sequence import Layout, Repaired
+from audiotok.lm.layout.sequence import Layout, Repaired, find_layout
 from audiotok.lm.layout.streaming import DecodeStream, EncodeStream
 
-__all__ = ["DecodeStream", "EncodeStream", "Grammar", "Layout", "LayoutError", "Repaired"]
+__all__ = [
+    "DecodeStream",
+    "EncodeStream",
+    "Grammar",
+    "Layout",
+    "LayoutError",
+    "Repaired",
+    "find_layout",
+]

@@ -185,11 +185,12 @@ class Vocabulary:
             raise LayoutError(f"{path}: not a layout") from None
         if version != VERSION:
             raise LayoutError(f"{path}: version {version}; this audiotok reads {VERSION}")
-        unknown = set(content) - {f.name for f in fields(cls)}
         try:
+            kind = find("dialects", content["dialect"]) if "dialect" in content else cls
+            unknown = set(content) - {f.name for f in fields(kind)}
             if unknown:
                 raise InputError(f"unknown {sorted(unknown)}")
-            return cls(**content)
+            return kind(**content)
         except (TypeError, ValueError) as error:
             raise LayoutError(f"{path}: not a layout: {error}") from None
 

@@ -12,12 +12,16 @@ Every step has an exact inverse, except `runs = "drop"`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from audiotok._platform.registry import find, shipped
 from audiotok.lm.layout.base import BEGIN, END, NONE, PAD, LayoutError, Vocabulary
-from audiotok.lm.layout.inverse import in_rows, in_series
+from audiotok.lm.layout.inverse import DecodedIds, in_rows, in_series
 from audiotok.lm.layout.runs import collapse, expand
 from audiotok.lm.patterns.base import Serial
 from audiotok.tokens.tokens import Tokens
@@ -45,6 +49,24 @@ class Layout(Vocabulary):
     >>> ids = layout.encode(tokens)
     >>> codes = layout.decode(ids)
     """
+
+    @staticmethod
+    def named(name: str, source: Any = None, **chosen: Any) -> Layout:
+        """Return the layout of a published language model (`audiotok.lm.dialects`).
+
+        >>> layout = Layout.named("orpheus", tokens)
+
+        Args:
+            name: name of the model, as "orpheus".
+            source: Tokens of any recording, or a Corpus; None if only codes are to be converted.
+            **chosen: `offset`, where the model's text vocabulary has another size.
+
+        Raises:
+            UnknownPartError: there is no such layout; the message lists those that there are.
+            LayoutError: the model does not speak the codes of the source.
+        """
+        kind = find("dialects", name)
+        return kind(**chosen) if source is None else kind.of(source, **chosen)
 
     def checked(self, codes: Tokens | np.ndarray) -> np.ndarray:
         """Return the codes `[k f]`, checked, as int64.
@@ -117,6 +139,37 @@ class Layout(Vocabulary):
         ids[0, frames + 1] = END
         return ids
 
+    @cached_property
+    def _names(self) -> list[str]:
+        return self.names()
+
+    def text(self, codes: Tokens | np.ndarray, *, marks: bool = True) -> str:
+        """Return the codes as text, which a tokenizer that has `names` turns into their ids.
+
+        Args:
+            codes: as for `encode`.
+            marks: as for `encode`.
+
+        Raises:
+            LayoutError: the codes do not fit, or the ids have no names.
+        """
+        names = self._names
+        return "".join(names[i] for i in self.encode(codes, marks=marks) - self.offset)
+
+    def parse(self, text: str, *, marks: bool = True) -> np.ndarray:
+        """Return the codes `[k f]` of a text that `text` returned, or a model wrote.
+
+        Raises:
+            LayoutError: there is anything else in it, or it is cut short.
+        """
+        number = {name: i for i, name in enumerate(self._names)}
+        words = re.findall(r"<[^<>]*>|[^<]+|<", text)
+        unknown = next((word for word in words if word not in number), None)
+        if unknown is not None:
+            raise LayoutError(f"{unknown[:40]!r} is no code and no mark of this layout")
+        ids = np.array([number[word] for word in words], np.int64)
+        return self.decode(ids + self.offset, marks=marks)
+
     def numbered(self, units: np.ndarray) -> np.ndarray:
         """Return the ids of units `[m]`, joined to pieces if the layout has pieces."""
         return self.offset + NONE + (self.learned.encode(units) if self.learned else units)
@@ -175,11 +228,10 @@ class Layout(Vocabulary):
         if ids.dtype.kind not in "iu" and ids.size:
             raise LayoutError(f"ids are integers, not {ids.dtype}")
         shape = (1,) if self.serial else (2,)
-        if ids.ndim != shape[0] or (ids.ndim == 2 and len(ids) != len(self.books)):
-            wanted = "[n]" if self.serial else f"[{len(self.books)} n]"
+        if ids.ndim != shape[0] or (ids.ndim == 2 and len(ids) != self.order.rows):
+            wanted = "[n]" if self.serial else f"[{self.order.rows} n]"
             raise LayoutError(f"ids {list(ids.shape)}: this layout has {wanted}")
-        invert = in_series if self.serial else in_rows
-        rows, units, problems = invert(self, ids.astype(np.int64), marks)
+        rows, units, problems = self.inverted(ids.astype(np.int64), marks)
         lost = units - rows.size
         if self.runs == "durations":
             if len(rows) < len(self.books):  # without durations the frames cannot be placed in time
@@ -187,3 +239,31 @@ class Layout(Vocabulary):
                 lost = units
             return Repaired(expand(rows[:-1], rows[-1] + 1), lost, problems)
         return Repaired(rows, lost, problems)
+
+    def inverted(self, ids: np.ndarray, marks: bool) -> DecodedIds:
+        """Decode ids up to the first that is not valid in its position.
+
+        Args:
+            ids: ids `[n]` or `[rows n]`, int64.
+            marks: whether they are between `begin` and `end`.
+        """
+        return in_series(self, ids, marks) if self.serial else in_rows(self, ids, marks)
+
+
+def find_layout(name_or_path: str | Path, source: Any = None) -> Layout:
+    """Return the layout of a file, or of a published language model.
+
+    Args:
+        name_or_path: name of a dialect, as "orpheus"; else a layout.json ("./orpheus" is a file).
+        source: Tokens of any recording, or a Corpus, for a dialect.
+
+    Raises:
+        LayoutError: no such dialect, nor such a file; or it does not fit the source.
+    """
+    known = shipped("dialects")
+    if str(name_or_path) in known:
+        return Layout.named(str(name_or_path), source)
+    path = Path(name_or_path)
+    if not path.suffix and not path.exists():
+        raise LayoutError(f"{path}: no such file, nor one of the layouts {', '.join(known)}")
+    return Layout.load(path)

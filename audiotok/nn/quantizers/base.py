@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import overload
+from typing import ClassVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -62,9 +62,11 @@ class Quantizer(nn.Module):
 
     Attributes:
         sizes: number of entries in each codebook.
+        of_latents: whether it takes the latents of any network, and not what one makes of them.
     """
 
     sizes: tuple[int, ...]
+    of_latents: ClassVar[bool] = True
 
     @property
     def codebooks(self) -> int:

@@ -39,6 +39,7 @@ class SegmentRvq(Quantizer):
     """
 
     rvq: Rvq
+    of_latents = False
 
     def __init__(
         self,

@@ -1,0 +1,60 @@
+"""Train the arms of an experiment with one seed, and score them in pairs on the same recordings.
+
+    python egs/run_arms.py OUT --arm rvq=recipes/ablation_rvq.toml \
+        --arm fsq=recipes/ablation_fsq.toml --set data.manifest=data/speech.tsv \
+        --data data/speech.tsv --split test --metrics wer,wil,pesq
+
+An arm is NAME=RECIPE, then settings of its own: `none=recipes/x.toml,loss.distillation=0`. Run
+again to go on: what is trained stays. OUT/bench has the tables; paired differences are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from audiotok.evaluation import Results
+from audiotok.training import read_recipe, train
+
+
+def trained(arm: str, out: Path, given: argparse.Namespace) -> tuple[str, Path]:
+    """Train an arm, and return its name and its weights."""
+    name, _, rest = arm.partition("=")
+    recipe, *own = rest.split(",")
+    settings = [*given.set, f"train.seed={given.seed}", *own]
+    return name, train(read_recipe(recipe, settings), out / name, device=given.device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    for option in ("--arm", "--set", "--model"):
+        parser.add_argument(option, action="append", default=[])
+    for option in ("--data", "--split", "--limit", "--metrics"):
+        parser.add_argument(option, required=option in ("--data", "--metrics"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    weights = dict(trained(arm, given.out, given) for arm in given.arm)
+    command = [sys.executable, "-m", "audiotok", "bench", "-o", str(given.out / "bench")]
+    for path in weights.values():
+        command += ["--codec", str(path)]
+    for option in ("data", "split", "limit", "metrics"):
+        if getattr(given, option):
+            command += [f"--{option}", getattr(given, option)]
+    for model in given.model:
+        command += ["--model", model]
+    subprocess.run(command, check=True)
+    print(f"\nseed {given.seed}; means, then each pair: difference [95 %]")
+    results = Results.load(given.out / "bench/results.json")
+    for mean in results.means:
+        print(f"{mean.subject} {mean.metric} {mean.value:.4f}")
+    for pair in results.pairs:
+        span = f"{pair.difference:+.4f} [{pair.low:+.4f}, {pair.high:+.4f}]"
+        print(f"{pair.metric}: {pair.a} - {pair.b}: {span}, {pair.n} recordings")
+
+
+if __name__ == "__main__":
+    main()
