@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
-from audiotok.nn.quantizers.base import Quantizer
-from audiotok.nn.quantizers.grouped_rvq import GroupedRvq
+from audiotok.nn.quantizers.agrvq import PairedCodebook
+from audiotok.nn.quantizers.base import Quantizer, SideBySide
 from audiotok.nn.quantizers.multi_scale_rvq import MultiScaleRvq
 from audiotok.nn.quantizers.projected_rvq import Projected
 from audiotok.nn.quantizers.rvq import Factorised, Rvq
@@ -71,6 +71,10 @@ def _margin(codec: Codec, latent: Tensor, one: np.ndarray, other: np.ndarray) ->
     if isinstance(stage, Projected):
         latent = rest = stage.down(rest)
         stage = stage.book
+    if isinstance(stage, PairedCodebook):
+        pairs = [np.divmod(codes[-1:], stage.size) for codes in (one, other)]
+        half = int(pairs[0][0][0] == pairs[1][0][0])
+        stage, (one, other) = stage.halves[half], (pair[half] for pair in pairs)
     entries = torch.as_tensor(stage.entries)
     if isinstance(stage, Factorised):
         latent = rest = F.normalize(stage.down(rest), dim=0)
@@ -83,7 +87,7 @@ def _margin(codec: Codec, latent: Tensor, one: np.ndarray, other: np.ndarray) ->
 def _searched(quantizer: Quantizer, latent: Tensor, codes: Tensor) -> tuple[Any, Tensor, Tensor]:
     """Return the codebook after codes `[k]`, the vector it quantizes, and that vector's latent."""
     k = len(codes)
-    if isinstance(quantizer, GroupedRvq):
+    if isinstance(quantizer, SideBySide):
         first, left = 0, 0
         for part, width in zip(quantizer.quantizers(), quantizer.widths, strict=True):
             if k < first + part.codebooks:
@@ -129,7 +133,7 @@ def assert_live(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
             stream.decode(piece[0]) for piece in pieces(whole[None], [n // frame for n in sizes])
         ]
         wave = torch.cat([*heard, stream.finish_decode()], 1)
-        assert wave.shape[1] == tokens.frames * frame
-        assert_close(wave[:, : tokens.samples], decoded)
+        assert wave.shape[1] == tokens.frames * codec.decoded_frame_size
+        assert_close(wave[:, : codec.decoded_samples(tokens.samples)], decoded)
 
     for_all(check, Sizes(most=5 * frame, longest=20), examples=examples)

@@ -18,7 +18,9 @@ from audiotok.codecs.models import (
     glm4_voice,
     ichigo,
     kmeans,
+    longcat,
     mimi,
+    moss,
     nanocodec,
     qwen3_tts_12hz,
     s3,
@@ -27,6 +29,7 @@ from audiotok.codecs.models import (
     stable_codec,
     units,
     vocos,
+    voxtral,
     wavtokenizer,
     xcodec,
     xcodec2,
@@ -171,6 +174,33 @@ SIZES: dict[str, list[Any]] = {
         )
     ],
     "nanocodec": [nanocodec.Config(encoder=4, decoder=40, strides=(2, 3, 6))],
+    "longcat": [
+        longcat.Config(
+            encoder=4,
+            latent=16,
+            size=8,
+            code_width=4,
+            semantic=64,
+            layers=1,
+            semantic_size=64,
+            segment=20,
+            decoder=32,
+            decoder_strides=strides,
+        )
+        for strides in ((8, 6, 5, 4), (8, 6, 6, 5))
+    ],
+    "moss": [
+        moss.Config(
+            encoder=((20, 64, 1, 64), (2, 64, 2, 24)),
+            decoder=((2, 64, 1, 128), (20, 64, 2, 20)),
+            sample_rate=4000,
+            seconds=0.1,
+            latent=16,
+            codebooks=3,
+            size=64,
+            code_width=4,
+        )
+    ],
     "snac": [
         snac.Config(encoder=4, decoder=32, strides=(2, 4, 5), size=64, code_width=4),
         snac.Config(
@@ -195,6 +225,22 @@ SIZES: dict[str, list[Any]] = {
     "xcodec2": [
         xcodec2.Config(levels=(4, 3, 5), **BOTH),
         xcodec2.Config(levels=(4, 4), decoded_rate=24000, centred=False, **BOTH),
+    ],
+    "voxtral": [
+        voxtral.Config(
+            patch=10,
+            patch_kernel=5,
+            width=32,
+            hidden=24,
+            head=8,
+            heads=4,
+            key_heads=2,
+            blocks=(1, 1, 2, 1),
+            decoder_blocks=(1, 2, 1, 1),
+            semantic=12,
+            size=64,
+            acoustic=4,
+        )
     ],
     "vocos": [vocos.Config(encoder=4, decoder=32, blocks=2, codebooks=(1, 3), **TINY)],
 }

@@ -26,8 +26,10 @@ LONGEST = 400  # lines of a file
 # Parts that other parts of their family are made of; no part imports any sibling but these.
 SHARED = {
     "nn.layers": {
+        "attention",
         "clip_attention",
         "conv",
+        "feed_forward",
         "group_norm",
         "lstm",
         "residual_unit",

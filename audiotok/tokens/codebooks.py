@@ -15,6 +15,8 @@ SEMANTIC = {
     "glm4_voice_30s": 1,
     "ichigo": 1,
     "kmeans": 1,
+    "longcat_16k": 1,
+    "longcat_24k": 1,
     "mimi": 1,
     "neucodec": 1,
     "qwen3_tts_12hz": 1,
@@ -29,6 +31,7 @@ SEMANTIC = {
     "units_12hz": 1,
     "units_50hz": 1,
     "xcodec2": 1,
+    "voxtral": 1,
 }
 """Codecs of the package whose first codebooks say what is said, and how many do: distilled from a
 teacher, supervised, or its units."""

@@ -12,6 +12,7 @@ round of each counts.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -36,14 +37,18 @@ import test_codecs_xcodec as xcodecs
 import test_codecs_xcodec2 as xcodecs2
 import test_state_dicts as state_dicts
 from golden import fish_s2 as fish
+from golden import longcat as cats
+from golden import moss as mosses
 from golden import nanocodec as nano
 from golden import qwen3_tts_12hz as qwen
+from golden import voxtral as voxes
 from random_weights import folder_of
 
 from audiotok import Audio
 from audiotok._platform.registry import find_preset
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.models.longcat import Longcat
 
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
 
@@ -212,11 +217,62 @@ def xcodec2(config: Any, file: Path) -> Pair:
     return Pair(reference, ours, encode, lambda codes: theirs.decode(codes).audio_values)
 
 
+def longcat(config: Any, file: Path) -> Pair:
+    if not cats.available():
+        pytest.skip("LongCat-Audio-Codec is not here")
+    kind = "16k" if config.decoder_strides == (8, 6, 5, 4) else "24k"
+    parts, _, _ = cats.loaded(cats.LIGHT)
+    names = "encoder", kind
+    for name in names:
+        torch.save(parts[name].state_dict(), file.parent / name)
+    ours = Longcat.joined(*(file.parent / name for name in names))
+
+    def encode(wave: Tensor) -> Tensor:
+        semantic, acoustic = parts["encoder"](wave, 16000)
+        return torch.cat([semantic[:, None], acoustic], 1)
+
+    def decode(codes: Tensor) -> Tensor:
+        return parts[kind](codes[:, 0], codes[:, 1:])
+
+    return Pair("LongCat-Audio-Codec at 98dd5e4, 4 of 26 blocks", ours, encode, decode)
+
+
+def moss(config: Any, file: Path) -> Pair:
+    if not mosses.available():
+        pytest.skip("vllm-omni's audio_tokenizer.py is not here")
+    theirs, _ = mosses.loaded(mosses.LIGHT)
+
+    def encode(wave: Tensor) -> Tensor:
+        wave = F.pad(wave, (0, -wave.shape[2] % theirs.downsample_rate))
+        return theirs.batch_encode(list(wave[:, 0])).audio_codes.transpose(0, 1)
+
+    ours = load(folder_of(theirs.state_dict(), json.dumps(mosses.LIGHT), file.parent))
+    return Pair(
+        "vllm-omni 0.30.0, 2 blocks in each transformer",
+        ours,
+        encode,
+        lambda codes: theirs.batch_decode(list(codes)).audio,
+    )
+
+
+def voxtral(config: Any, file: Path) -> Pair:
+    if not voxes.available():
+        pytest.skip("vllm-omni is not here")
+    theirs, _, _ = voxes.loaded(voxes.FULL)
+
+    def encode(wave: Tensor) -> Tensor:
+        wave = F.pad(wave, (0, -wave.shape[2] % theirs.patch_size))
+        return theirs.quantizer.encode(theirs._forward_encoder(wave))
+
+    ours = load(folder_of(theirs.state_dict(), "{}", file.parent))
+    return Pair("vllm-omni 0.30.0", ours, encode, theirs.decode)
+
+
 MAKERS = {
     f.__name__: f
     for f in (
         *(encodec, speechtokenizer, dac, wavtokenizer, mimi, qwen3_tts_12hz, nanocodec, xcodec),
-        *(snac, xcodec2, fish_s2),
+        *(snac, xcodec2, fish_s2, longcat, moss, voxtral),
     )
 }
 NAMES = [
@@ -233,6 +289,10 @@ NAMES = [
     "xcodec",
     "higgs_v2",
     "fish_s2",
+    "longcat_16k",
+    "longcat_24k",
+    "moss",
+    "voxtral",
     "snac_24khz",
     "xcodec2",
     "neucodec",

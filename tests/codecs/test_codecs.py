@@ -368,6 +368,10 @@ PUBLISHED = {
     "nanocodec": 61_729_725,
     "xcodec2": 629_281_706,
     "neucodec": 629_937_706,
+    "longcat_16k": 699_147_394,  # two decoders of one encoder
+    "longcat_24k": 687_590_530,
+    "moss": 1_774_566_400,
+    "voxtral": 298_942_996,
     "snac_24khz": 19_842_914,
     "xcodec": 160_698_625,
     "higgs_v2": 200_343_777,
@@ -391,14 +395,18 @@ PUBLISHED = {
 }
 # Numbers among them that nothing runs, and that are not here: four maps of Qwen3-TTS's tokenizer,
 # and the weights by which its decoder divides entries; of HuBERT the lengths of a normalised
-# weight, and an embedding of masked frames; w2v-BERT's feature of a masked frame.
+# weight, and an embedding of masked frames; w2v-BERT's feature of a masked frame; biases of keys
+# in LongCat.
 UNUSED = {
     "qwen3_tts_12hz": 4 * 512 * 256 + 16 * 2048,
     "xcodec": 128 + 768,
     "higgs_v2": 128,
     "xcodec2": 1024,
     "neucodec": 1024,
+    "longcat_16k": 26 * 1280,
+    "longcat_24k": 26 * 1280,
 }
+CAUSAL = ("encodec_24khz", "fish_s2", "mimi", "moss", "qwen3_tts_12hz", "voxtral")
 PRESETS = {name: part for part in names("codecs") for name in find("codecs", part).presets}
 
 
@@ -461,6 +469,10 @@ def test_published_sizes_and_rates(preset: str):
         "nanocodec": (22050, 1764, 0.599),
         "xcodec2": (16000, 320, 0.8),
         "neucodec": (16000, 320, 0.8),
+        "moss": (24000, 1920, 4.0),
+        "voxtral": (24000, 1920, 2.139),
+        "longcat_16k": (16000, 960, 0.866),
+        "longcat_24k": (16000, 960, 0.866),
         "snac_24khz": (24000, 2048, 0.984),
         "xcodec": (16000, 320, 4.0),
         "higgs_v2": (24000, 960, 2.0),
@@ -480,7 +492,7 @@ def test_published_sizes_and_rates(preset: str):
     }
     told = codec.sample_rate, codec.frame_size, round(codec.kbps, 3)
     assert told == rates.get(preset, (16000, 320, 4.0))
-    assert codec.causal == (preset in ("encodec_24khz", "fish_s2", "mimi", "qwen3_tts_12hz"))
+    assert codec.causal == (preset in CAUSAL)
 
 
 @torch.no_grad()

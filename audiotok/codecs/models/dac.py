@@ -139,7 +139,7 @@ def _last(match: re.Match[str]) -> str:
     return f"{match[1]}.layers.{max(0, 5 * number - 8)}.conv.{match[3]}"
 
 
-_PACKAGE: Sequence[Rule] = (
+PACKAGE: Sequence[Rule] = (
     (r"^(encoder)\.block\.(\d+)\.(alpha|weight|bias)$", _last),
     (r"^(decoder)\.model\.(\d+)\.(alpha|weight|bias)$", _last),
     (r"^(encoder)\.block\.(\d+)\.block\.(\d+)\.", _in_block),
@@ -252,7 +252,7 @@ class Dac(Codec):
                 "decoder.model.0.weight",
                 "quantizer.quantizers.0.in_proj.weight",
             ),
-            rules=(*_PACKAGE, *_QUANTIZER),
+            rules=(*PACKAGE, *_QUANTIZER),
             tensors=_PROJECTIONS,
             sizes=_sizes,
         ),

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
@@ -31,7 +31,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features.whisper import FRAME, Whisper
 from audiotok.nn.layers.absent import Absent
-from audiotok.nn.layers.base import Layer, Span, State
+from audiotok.nn.layers.segmented import Segmented
 from audiotok.nn.layers.transformer_block import TransformerBlock
 from audiotok.nn.linear import Linear
 from audiotok.nn.log_mel import HOP, mirrored, normalised, power_logs
@@ -227,15 +227,12 @@ class Ichigo(Codec):
         return self.semantic(self.quantizer.decode(codes).repeat_interleave(POOL, 2))
 
 
-class _Encoder(Layer):
+class _Encoder(Segmented):
     """Waves `[b 1 t]` to latents `[b width f]`, segment by segment."""
 
-    causal = False
-    consumes = POOL * FRAME
-
     def __init__(self, config: Config) -> None:
-        super().__init__()
-        width = config.width
+        width, consumes = config.width, POOL * FRAME
+        super().__init__(1, width, size=config.segment * FRAME, consumes=consumes)
         self.steps = 2 * config.segment  # of the spectrum of a segment
         self.whisper = Whisper(
             width=width, layers=config.layers, heads=config.heads, bands=config.bands
@@ -244,34 +241,9 @@ class _Encoder(Layer):
         self.up = Linear(width, 4 * width)
         self.down = Linear(4 * width, width)
 
-    def start(self, batch: int) -> State:
-        """See `Layer.start`; the samples of a segment that is not complete."""
-        return self.zeros(batch, 0)
-
-    def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """See `Layer.step`; the segments that are complete."""
-        samples, size = torch.cat([state, x[:, 0]], 1), self.steps * HOP
-        whole = samples.shape[1] // size
-        y = [self._segment(part) for part in samples[:, : whole * size].split(size, 1) if whole]
-        none = x.new_zeros(len(x), self.down.out_features, 0)
-        return torch.cat([none, *y], 2), samples[:, whole * size :]
-
-    def finish(self, x: Features, state: State) -> Output:
-        """See `Layer.finish`; the segment begun as well."""
-        y, samples = self.step(x, state)
-        return torch.cat([y, self._segment(samples)], 2) if samples.shape[1] else y
-
-    def forward(self, x: Features) -> Output:
-        """See `Layer.forward`."""
-        return self.finish(x, self.start(len(x)))
-
-    def input_span(self, first: int, last: int) -> Span:
-        """See `Layer.input_span`; the segment."""
-        size, frames = self.steps * HOP, self.steps * HOP // self.consumes
-        return first // frames * size, (last // frames + 1) * size - 1
-
-    def _segment(self, samples: Tensor) -> Output:
-        """Return the latents of a segment, one for each frame begun."""
+    def segment(self, x: Features) -> Output:
+        """See `Segmented.segment`."""
+        samples = x[:, 0]
         frames = -(-samples.shape[1] // self.consumes)
         logs = power_logs(mirrored(samples), self.whisper.bands)
         logs = logs[:, :, : max(1, samples.shape[1] // HOP)]

@@ -28,15 +28,14 @@ from audiotok._platform.shapes import Latent
 from audiotok.codecs.models import mimi
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
-from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import Chain, Layer, Mix, Pointwise
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.convnext import Convnext
-from audiotok.nn.layers.feed_forward import FeedForward
 from audiotok.nn.layers.residual_unit import ResidualUnit
 from audiotok.nn.layers.rms_norm import RmsNorm
 from audiotok.nn.layers.snake_beta import SnakeBeta
 from audiotok.nn.layers.transposed_conv import TransposedConv
+from audiotok.nn.layers.window_transformer import WindowTransformer
 from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.options import Options, agreed
 from audiotok.nn.pretrained.state_dicts import (
@@ -79,25 +78,19 @@ class Config(mimi.Config):
 
 def _transformer(config: Config) -> Chain:
     """Build the decoder's transformer, between two linear maps."""
-    norm = partial(nn.RMSNorm, eps=1e-5)
-    blocks: list[Layer] = []
-    for _ in range(config.decoder_blocks):
-        blocks += [
-            Attention(
-                config.decoder_width,
-                heads=config.decoder_heads,
-                key_heads=config.decoder_key_heads,
-                width=config.decoder_head,
-                window=config.decoder_window,
-                scale=0.01,
-                norm=norm,
-            ),
-            FeedForward(
-                config.decoder_width, config.decoder_hidden, scale=0.01, gated=True, norm=norm
-            ),
-        ]
+    blocks = WindowTransformer(
+        config.decoder_width,
+        config.decoder_hidden,
+        blocks=config.decoder_blocks,
+        heads=config.decoder_heads,
+        window=config.decoder_window,
+        width=config.decoder_head,
+        key_heads=config.decoder_key_heads,
+        gated=True,
+        norm=partial(nn.RMSNorm, eps=1e-5),
+    )
     latent, width = config.decoder_latent, config.decoder_width
-    return Chain([Mix(latent, width), Chain(blocks), RmsNorm(width), Mix(width, latent)])
+    return Chain([Mix(latent, width), blocks, RmsNorm(width), Mix(width, latent)])
 
 
 def _multiplied(config: Config) -> Chain:

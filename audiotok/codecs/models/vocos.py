@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok._platform.errors import InputError
-from audiotok._platform.shapes import Codes, Features, Latent, Output, Wave
+from audiotok._platform.shapes import Codes, Latent, Wave
 from audiotok.codecs.models.base import Codec, WrongTokensError
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
+from audiotok.nn.layers.absent import MissingEncoder
 from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
-from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Span, State
+from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, State
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.fourier_head import FourierHead
@@ -52,6 +52,7 @@ from audiotok.nn.quantizers.rvq import Rvq
 if TYPE_CHECKING:
     from audiotok.tokens.tokens import Header, Tokens
 
+WITHOUT = "these weights of 'vocos' only decode: encode with 'encodec_24khz'"
 EPS = 1e-6  # epsilon of every normalisation in the decoder
 
 
@@ -148,20 +149,6 @@ def _under(module: nn.Module, condition: int) -> nn.Module:
     if isinstance(twin, AdaLayerNorm):
         twin.condition = condition
     return twin
-
-
-class _NoEncoder(Layer):
-    """A layer in place of EnCodec's encoder, which the published weights lack."""
-
-    consumes = 320
-
-    def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """Raise ValueError."""
-        raise InputError("these weights of 'vocos' only decode: encode with 'encodec_24khz'")
-
-    def input_span(self, first: int, last: int) -> Span:
-        """Return an unbounded past: the receptive field of an encoder that is missing."""
-        return -float("inf"), (last + 1) * self.consumes - 1
 
 
 def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,7 +264,9 @@ class Vocos(Codec):
         )
         # The encoder's last convolution runs on frames, and mirrors the first.
         self.first_frames = sizes.last_kernel
-        self.encoder = Seanet.encoder(sizes) if config.encodes else _NoEncoder()
+        self.encoder = (
+            Seanet.encoder(sizes) if config.encodes else MissingEncoder(self.frame_size, WITHOUT)
+        )
         self.quantizer = _Counting(config.latent, codebooks=config.codebooks[-1], size=config.size)
         self.decoder = _decoder(config)
 

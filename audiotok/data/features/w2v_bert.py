@@ -6,9 +6,7 @@ wave -> 80 log-mel bands of Kaldi, 100 a second, each of mean 0 and variance 1 o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,11 @@ from audiotok.data.features.base import (
     local_weights,
     read_folder,
 )
+from audiotok.nn.kaldi import HOP, WINDOW, log_energies
 from audiotok.nn.linear import Linear
 from audiotok.nn.pretrained.options import Options
 
-WINDOW, HOP, FFT, BANDS = 400, 160, 512, 80  # samples at 16 kHz; mel bands
+BANDS = 80  # mel bands
 FLOOR = 2.0**-23  # least energy of a band
 QUERIES = 512  # frames whose scores are computed at once, so that memory grows with length only
 POSITIONS = "relative_key"  # kind of positions that published models have
@@ -220,36 +219,10 @@ def bands(wave: Batch) -> Float[Tensor, "b f 160"]:
         wave: samples `[b t]` at 16 kHz; fewer than two frames are filled up with silence.
     """
     wave = F.pad(wave, (0, max(0, WINDOW + HOP - wave.shape[1])))
-    frames = 2**15 * wave.double().unfold(1, WINDOW, HOP)
-    frames = frames - frames.mean(2, keepdim=True)
-    before = torch.cat([frames[..., :1], frames[..., :-1]], 2)
-    frames = (frames - 0.97 * before) * _povey(WINDOW).to(wave.device)
-    power = torch.fft.rfft(frames, FFT).abs().square()
-    x = (power @ _mel_bank().to(wave.device)).clamp(min=FLOOR).log()
+    x = log_energies(2**15 * wave, 20.0, 8000.0, FLOOR, centred=True)
     x = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True) + 1e-7).sqrt()
     pairs = x.shape[1] // 2
     return x[:, : 2 * pairs].reshape(len(x), pairs, 2 * BANDS).to(wave.dtype)
-
-
-@cache
-def _povey(size: int) -> Tensor:
-    """Return Kaldi's window of a number of samples: a power of Hann's."""
-    return torch.hann_window(size, periodic=False, dtype=torch.float64).pow(0.85)
-
-
-@cache
-def _mel_bank() -> Tensor:
-    """Return Kaldi's filters `[bins bands]`, triangles on its mel scale from 20 Hz to 8 kHz."""
-    edges = torch.linspace(_mel(20.0), _mel(8000.0), BANDS + 2, dtype=torch.float64)
-    bins = torch.tensor([_mel(16000 / FFT * i) for i in range(FFT // 2 + 1)], dtype=torch.float64)
-    rising = (bins[:, None] - edges[:-2]) / edges.diff()[:-1]
-    falling = (edges[2:] - bins[:, None]) / edges.diff()[1:]
-    return torch.minimum(rising, falling).clamp(min=0)
-
-
-def _mel(hertz: float) -> float:
-    """Return a frequency on Kaldi's mel scale."""
-    return 1127.0 * math.log(1.0 + hertz / 700.0)
 
 
 # -- state dict of transformers ---------------------------------------------------------------

@@ -39,3 +39,25 @@ class Absent(Layer):
         if self.part == "decoder":
             return first // self.frame_size, last // self.frame_size
         return first * self.frame_size, (last + 1) * self.frame_size - 1
+
+
+class MissingEncoder(Layer):
+    """A layer in place of the encoder that published weights of a codec lack.
+
+    Args:
+        frame_size: samples per frame.
+        why: message of the error that says whose weights encode.
+    """
+
+    def __init__(self, frame_size: int, why: str) -> None:
+        super().__init__()
+        self.consumes = frame_size
+        self.why = why
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """Raise `NoEncoderError`."""
+        raise NoEncoderError(self.why)
+
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; an unbounded past, as nothing is known of it."""
+        return -float("inf"), (last + 1) * self.consumes - 1

@@ -96,11 +96,20 @@ class Attention(Layer):
         real = torch.cat([real, real.new_ones(b, t)], 1)
         steps = torch.arange(kv.shape[1], device=x.device)
         distance = steps[self.window - 1 :, None] - steps
-        mask = (distance >= 0) & (distance < self.window) & real[:, None, None, :]
+        mask = self._mask(distance, real)
         k, v = (self._shared(part) for part in kv.split(keys, 2))
         y = nn.functional.scaled_dot_product_attention(self._heads(q), k, v, attn_mask=mask)
         y = self.out(y.transpose(1, 2).flatten(2)) * self.scale
         return x + y.transpose(1, 2), (kv[:, t:], real[:, t:], at + t)
+
+    def _mask(self, distance: Tensor, real: Tensor) -> Tensor:
+        """Return which keys a query sees, or what is added to scores, `[b heads t keys]` or so.
+
+        Args:
+            distance: frames from keys to queries `[t keys]`.
+            real: which keys are of frames `[b keys]`.
+        """
+        return (distance >= 0) & (distance < self.window) & real[:, None, None, :]
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (-1, self.width)).transpose(1, 2)

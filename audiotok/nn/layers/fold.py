@@ -50,16 +50,26 @@ class Fold(Layer):
 
 
 class CausalFold(Layer):
-    """Layer from `[b d n*steps]` to `[b steps*d n]`, which takes whole frames and has no state."""
+    """Layer from `[b d n*steps]` to `[b steps*d n]`, which takes whole frames and has no state.
 
-    def __init__(self, steps: int) -> None:
+    Args:
+        steps: steps of a frame.
+        by_feature: whether a frame holds the steps of each feature in turn, and not the features of
+            each step.
+    """
+
+    def __init__(self, steps: int, *, by_feature: bool = False) -> None:
         super().__init__()
         self.consumes = steps
+        self.by_feature = by_feature
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Layer.step`; there is no state."""
         self.refuse_partial(x)
-        return _folded(x, self.consumes), None
+        if not self.by_feature:
+            return _folded(x, self.consumes), None
+        frames = x.shape[2] // self.consumes
+        return x.unflatten(2, (frames, self.consumes)).transpose(2, 3).flatten(1, 2), None
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; all steps of the frames."""
@@ -67,15 +77,23 @@ class CausalFold(Layer):
 
 
 class Unfold(Layer):
-    """Layer from `[b steps*features f]` to `[b features f*steps]`, the inverse of both."""
+    """Layer from `[b steps*features f]` to `[b features f*steps]`, the inverse of both.
 
-    def __init__(self, steps: int) -> None:
+    Args:
+        steps: steps of a frame.
+        by_feature: as of `CausalFold`.
+    """
+
+    def __init__(self, steps: int, *, by_feature: bool = False) -> None:
         super().__init__()
         self.produces = steps
+        self.by_feature = by_feature
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Layer.step`; there is no state."""
         features = x.shape[1] // self.produces
+        if self.by_feature:
+            return x.unflatten(1, (features, self.produces)).transpose(2, 3).flatten(2), None
         return x.unflatten(1, (self.produces, features)).permute(0, 2, 3, 1).flatten(2), None
 
     def input_span(self, first: int, last: int) -> Span:

@@ -28,7 +28,7 @@ INSIDE = (
 # Prefixes of names that wrappers around the network add.
 WRAPPERS = (
     *("module.", "_orig_mod.", "model.", "generator.", "codec."),
-    *("model_g.", "net_g.", "net.", "_forward_module."),
+    *("model_g.", "net_g.", "net.", "_forward_module.", "audio_tokenizer."),
 )
 # Files of options, and the names of weights beside which they are read.
 OPTIONS = {"config.json": FOLDER, "model_config.json": (*FOLDER, "model.ckpt")}

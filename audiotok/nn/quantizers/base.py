@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import ClassVar, overload
+from typing import ClassVar, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -227,6 +227,37 @@ class PartedQuantizer(Quantizer):
                 outputs.append(part.decode(rows) if rows.shape[1] else None)
                 first += part.codebooks
             return self.combined(outputs)
+
+
+class SideBySide(PartedQuantizer):
+    """Quantizers of neighbouring features, whose codes go part after part.
+
+    A prefix of the codes decodes: features of parts that are missing are zero.
+
+    Args:
+        parts: number of features of each part, and its quantizer.
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, Quantizer]]) -> None:
+        super().__init__()
+        self.widths = [width for width, _ in parts]
+        self.parts = nn.ModuleList(part for _, part in parts)
+        self.sizes = tuple(size for _, part in parts for size in part.sizes)
+
+    def quantizers(self) -> list[Quantizer]:
+        """See `PartedQuantizer.quantizers`."""
+        return cast("list[Quantizer]", list(self.parts))
+
+    def views(self, latent: Latent) -> Sequence[Tensor]:
+        """See `PartedQuantizer.views`; the features of each part."""
+        return latent.split(self.widths, 1)
+
+    def combined(self, outputs: Sequence[Tensor | None]) -> Latent:
+        """See `PartedQuantizer.combined`; parts side by side, zeros for those without codes."""
+        like = next(output for output in outputs if output is not None)
+        shapes = ((len(like), width, like.shape[2]) for width in self.widths)
+        pairs = zip(outputs, shapes, strict=True)
+        return torch.cat([like.new_zeros(*shape) if x is None else x for x, shape in pairs], 1)
 
 
 def nearest(x: Tensor, entries: Tensor, norms: Tensor | None = None) -> Tensor:

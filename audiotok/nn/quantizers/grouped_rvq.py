@@ -13,16 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
-
 from audiotok._platform.errors import InputError
-from audiotok._platform.shapes import Latent
-from audiotok.nn.quantizers.base import PartedQuantizer, Quantizer
+from audiotok.nn.quantizers.base import SideBySide
 from audiotok.nn.quantizers.rvq import Rvq
 
 
-class GroupedRvq(PartedQuantizer):
+class GroupedRvq(SideBySide):
     """Residual codebooks for groups of neighbouring features; codes go group after group.
 
     A prefix of the codes decodes: features of groups that are missing are zero.
@@ -51,34 +47,18 @@ class GroupedRvq(PartedQuantizer):
         revive: float = 0.05,
         seed: int = 0,
     ) -> None:
-        super().__init__()
         widths = [width for width, _ in groups]
         if not groups or sum(widths) != features or min(min(group) for group in groups) < 1:
             raise InputError(
                 f"groups {[list(group) for group in groups]}: pairs of features and codebooks, "
                 f"whose features add up to {features}"
             )
-        self.widths = widths
-        self.shielded = shielded
         counts = [codebooks for _, codebooks in groups]
-        self.sizes = (size,) * sum(counts)
         options = {"size": size, "decay": decay, "revive": revive}
-        self.parts = nn.ModuleList(
-            Rvq(width, codebooks=count, seed=seed + sum(counts[:i]), **options)
-            for i, (width, count) in enumerate(groups)
+        super().__init__(
+            [
+                (width, Rvq(width, codebooks=count, seed=seed + sum(counts[:i]), **options))
+                for i, (width, count) in enumerate(groups)
+            ]
         )
-
-    def quantizers(self) -> list[Quantizer]:
-        """See `PartedQuantizer.quantizers`."""
-        return [part for part in self.parts if isinstance(part, Rvq)]
-
-    def views(self, latent: Latent) -> Sequence[Tensor]:
-        """See `PartedQuantizer.views`; the features of each group."""
-        return latent.split(self.widths, 1)
-
-    def combined(self, outputs: Sequence[Tensor | None]) -> Latent:
-        """See `PartedQuantizer.combined`; groups side by side, zeros for those without codes."""
-        like = next(output for output in outputs if output is not None)
-        shapes = ((len(like), width, like.shape[2]) for width in self.widths)
-        pairs = zip(outputs, shapes, strict=True)
-        return torch.cat([like.new_zeros(*shape) if x is None else x for x, shape in pairs], 1)
+        self.shielded = shielded

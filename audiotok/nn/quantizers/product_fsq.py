@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiotok._platform.errors import InputError
-from audiotok._platform.shapes import Latent
-from audiotok.nn.quantizers.base import PartedQuantizer, Quantizer
+from audiotok.nn.quantizers.base import SideBySide
 from audiotok.nn.quantizers.fsq import Fsq
 
 
-class ProductFsq(PartedQuantizer):
+class ProductFsq(SideBySide):
     """Product quantizer whose groups of features are rounded to grids of the same `levels`.
 
     A prefix of the codes can be decoded: features of missing groups are zero.
@@ -45,26 +44,10 @@ class ProductFsq(PartedQuantizer):
         rule: Literal["symmetric", "original", "tangent"] = "tangent",
         limit: float = 0.999,
     ) -> None:
-        super().__init__()
-        self.width = len(levels)
-        if features % self.width:
-            raise InputError(f"{features} features in groups of {self.width}: they do not divide")
-        groups = features // self.width
-        self.parts = nn.ModuleList(
-            Fsq(self.width, levels=levels, rule=rule, limit=limit) for _ in range(groups)
-        )
-        self.sizes = tuple(part.sizes[0] for part in self.quantizers())
+        width = len(levels)
+        if features % width:
+            raise InputError(f"{features} features in groups of {width}: they do not divide")
+        groups = features // width
+        grids = [Fsq(width, levels=levels, rule=rule, limit=limit) for _ in range(groups)]
+        super().__init__([(width, grid) for grid in grids])
         self.register_buffer("levels", torch.tensor([list(levels)] * groups))
-
-    def quantizers(self) -> list[Quantizer]:
-        """See `PartedQuantizer.quantizers`."""
-        return cast("list[Quantizer]", list(self.parts))
-
-    def views(self, latent: Latent) -> Sequence[Tensor]:
-        """See `PartedQuantizer.views`; the features of each group."""
-        return latent.split(self.width, 1)
-
-    def combined(self, outputs: Sequence[Tensor | None]) -> Latent:
-        """See `PartedQuantizer.combined`; the groups side by side, missing ones zero."""
-        some = next(output for output in outputs if output is not None)
-        return torch.cat([torch.zeros_like(some) if x is None else x for x in outputs], 1)
