@@ -151,8 +151,8 @@ def _decoder(config: Config) -> Chain:
         memory += [Lstm(width, depth=1, skip=False), Norm(width)]
     if prod(config.decoder_strides) != FRAME:
         return Chain([*memory, _causal(config, width)])
-    ahead = dac_decoder(config.decoder, config.decoder_strides, width)
-    return Chain([*memory, Chain([*ahead, Pointwise(nn.Tanh())])])
+    upsampling = dac_decoder(config.decoder, config.decoder_strides, width)
+    return Chain([*memory, Chain([*upsampling, Pointwise(nn.Tanh())])])
 
 
 def _causal(config: Config, width: int) -> Chain:

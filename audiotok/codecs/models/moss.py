@@ -48,7 +48,7 @@ WIDE, LARGE = (2, 768, 12), (2, 1280, 32)
 class Config:
     """Sizes of `Moss`; the defaults are the published ones.
 
-    A stage is a transformer beside its patches: steps in a patch, width, blocks, and features that
+    A level is a transformer beside its patches: steps in a patch, width, blocks, and features that
     it gives. Patches come before the transformer in the encoder, and after it in the decoder.
     """
 
@@ -83,9 +83,9 @@ def _map(inputs: int, outputs: int) -> Layer:
     return Mix(inputs, outputs, bias=False)
 
 
-def _stage(config: Config, inputs: int, stage: Sequence[int], rate: float) -> Chain:
+def _level(config: Config, inputs: int, level: Sequence[int], rate: float) -> Chain:
     """Build a transformer between two maps, at a number of steps a second."""
-    _, width, blocks, outputs = stage
+    _, width, blocks, outputs = level
     transformer = WindowTransformer(
         width,
         4 * width,
@@ -101,10 +101,10 @@ def _encoder(config: Config) -> Chain:
     """Build the encoder: n x (patches, transformer), map."""
     layers: list[Layer] = []
     features, rate = 1, float(config.sample_rate)
-    for stage in config.encoder:
-        features, rate = features * stage[0], rate / stage[0]
-        layers += [CausalFold(stage[0], by_feature=True), _stage(config, features, stage, rate)]
-        features = stage[3]
+    for level in config.encoder:
+        features, rate = features * level[0], rate / level[0]
+        layers += [CausalFold(level[0], by_feature=True), _level(config, features, level, rate)]
+        features = level[3]
     return Chain([*layers, Mix(features, config.latent)])
 
 
@@ -112,10 +112,10 @@ def _decoder(config: Config) -> Chain:
     """Build the decoder: map, n x (transformer, patches)."""
     features = config.encoder[-1][3]
     layers: list[Layer] = [Mix(config.latent, features)]
-    rate = config.sample_rate / prod(stage[0] for stage in config.encoder)
-    for stage in config.decoder:
-        layers += [_stage(config, features, stage, rate), Unfold(stage[0], by_feature=True)]
-        features, rate = stage[3] // stage[0], rate * stage[0]
+    rate = config.sample_rate / prod(level[0] for level in config.encoder)
+    for level in config.decoder:
+        layers += [_level(config, features, level, rate), Unfold(level[0], by_feature=True)]
+        features, rate = level[3] // level[0], rate * level[0]
     return Chain(layers)
 
 
@@ -131,7 +131,7 @@ _OPTIONS = Options(
         *("number_channels", "quantizer_kwargs", "quantizer_type", "version"),
     ),
 )
-_STAGE = Options(
+_TRANSFORMER = Options(
     fields={"num_heads": "heads", "d_model": "width", "num_layers": "blocks"},
     fixed={
         "causal": True,
@@ -154,14 +154,14 @@ _QUANTIZER = Options(
 _RULES_OF_SEARCH = ("rlfq", "random_prefix_rlfq")  # on the unit sphere; others are not
 
 
-def _inputs(weights: Weights, stage: str) -> int:
-    """Return the features that a stage takes."""
-    first = weights.get(f"{stage}.layers.0.linear.weight")
-    return len(weights[f"{stage}.layers.1.layers.0.scale"]) if first is None else first.shape[1]
+def _inputs(weights: Weights, level: str) -> int:
+    """Return the features that a level takes."""
+    first = weights.get(f"{level}.layers.0.linear.weight")
+    return len(weights[f"{level}.layers.1.layers.0.scale"]) if first is None else first.shape[1]
 
 
-def _stages(weights: Weights, side: str) -> list[tuple[int, int, int, int]]:
-    """Return the stages of the encoder or the decoder."""
+def _levels(weights: Weights, side: str) -> list[tuple[int, int, int, int]]:
+    """Return the levels of the encoder or the decoder."""
     names = [
         f"{side}.layers.{2 * i + 1}"
         for i in range(count(weights, rf"{side}\.layers\.\d+\.layers\.1\.layers\.0\.scale"))
@@ -181,23 +181,23 @@ def _stages(weights: Weights, side: str) -> list[tuple[int, int, int, int]]:
     return [(n, *row) for n, row in zip(steps, rows, strict=True)]
 
 
-def _agreed(stages: Sequence[tuple[int, ...]], options: Any, where: str) -> None:
-    """Raise unless the options of an encoder or a decoder are those of its stages."""
-    told: dict[str, list[int]] = {"steps": [], "width": [], "blocks": [], "heads": []}
+def _agreed(levels: Sequence[tuple[int, ...]], options: Any, where: str) -> None:
+    """Raise unless the options of an encoder or a decoder are those of its levels."""
+    read: dict[str, list[int]] = {"steps": [], "width": [], "blocks": [], "heads": []}
     for part in options or ():
-        kind = _PATCH if part.get("module_type") == "PatchedPretransform" else _STAGE
+        kind = _PATCH if part.get("module_type") == "PatchedPretransform" else _TRANSFORMER
         for name, value in kind.read(part, f"{where} of config.json").items():
-            told[name].append(value)
+            read[name].append(value)
     own = {
-        "steps": [stage[0] for stage in stages],
-        "width": [stage[1] for stage in stages],
-        "blocks": [stage[2] for stage in stages],
-        "heads": [stage[1] // HEAD for stage in stages],
+        "steps": [level[0] for level in levels],
+        "width": [level[1] for level in levels],
+        "blocks": [level[2] for level in levels],
+        "heads": [level[1] // HEAD for level in levels],
     }
     for name, values in own.items():
-        if options and told[name] != values:
+        if options and read[name] != values:
             raise StateDictError(
-                f"{where} of config.json has {name} {told[name]}, and the weights {values}"
+                f"{where} of config.json has {name} {read[name]}, and the weights {values}"
             )
 
 
@@ -211,9 +211,9 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
         raise StateDictError(f"config.json has quantizer_type={rule!r}, and here it is 'rlfq'")
     if (metadata.get("number_channels") or 1) != 1:
         raise StateDictError("config.json has number_channels=2, and the network here has one")
-    encoder, decoder = (_stages(weights, side) for side in ("encoder", "decoder"))
-    for stages, side in ((encoder, "encoder_kwargs"), (decoder, "decoder_kwargs")):
-        _agreed(stages, metadata.get(side), side)
+    encoder, decoder = (_levels(weights, side) for side in ("encoder", "decoder"))
+    for levels, side in ((encoder, "encoder_kwargs"), (decoder, "decoder_kwargs")):
+        _agreed(levels, metadata.get(side), side)
     size, code_width = weights["quantizer.stages.0.entries"].shape
     return {
         **options,
@@ -227,9 +227,9 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prepared(tensors: Weights) -> Weights:
-    """Rename the maps beside the quantizer, whose number in the encoder depends on the stages."""
-    stages = count(tensors, r"encoder\.\d+\.transformer\.layers\.0\.norm1\.weight")
-    first = {"quantizer.input_proj.": f"encoder.{2 * stages}.linear."}
+    """Rename the maps beside the quantizer, whose number in the encoder depends on the levels."""
+    levels = count(tensors, r"encoder\.\d+\.transformer\.layers\.0\.norm1\.weight")
+    first = {"quantizer.input_proj.": f"encoder.{2 * levels}.linear."}
     first["quantizer.output_proj."] = "decoder.layers.0.linear."
     for old, new in first.items():
         tensors = {
@@ -243,15 +243,15 @@ _PLACES = {"norm1": "0.norm", "norm2": "1.norm", "ls1": "0", "ls2": "1", "ff1": 
 _PLACES |= {"ff2": "1.down", "attn.in_proj": "0.qkv", "attn.out_proj": "0.out"}
 
 
-def _in_stage(match: re.Match[str]) -> str:
+def _in_level(match: re.Match[str]) -> str:
     """Return the name of a tensor in a transformer, or in a map beside it."""
     side, number, rest = match.groups()
-    stage = f"{side}.layers.{int(number) + (side == 'decoder')}.layers"
+    level = f"{side}.layers.{int(number) + (side == 'decoder')}.layers"
     if rest.startswith(("in_proj", "out_proj")):
-        return f"{stage}.{2 * rest.startswith('out')}.linear.weight"
+        return f"{level}.{2 * rest.startswith('out')}.linear.weight"
     layer, name, end = re.findall(r"transformer\.layers\.(\d+)\.(.*)\.(\w+)$", rest)[0]
-    half, _, place = _PLACES[name].partition(".")
-    return f"{stage}.1.layers.{2 * int(layer) + int(half)}.{place}{'.' if place else ''}{end}"
+    half, _, tail = _PLACES[name].partition(".")
+    return f"{level}.1.layers.{2 * int(layer) + int(half)}.{tail}{'.' if tail else ''}{end}"
 
 
 _RULES: Sequence[Rule] = (
@@ -260,7 +260,7 @@ _RULES: Sequence[Rule] = (
     (
         rf"^(encoder|decoder)\.(\d+)\.((?:in_proj|out_proj|transformer\.layers\.\d+\."
         rf"(?:{'|'.join(map(re.escape, _PLACES))}))\..*)$",
-        _in_stage,
+        _in_level,
     ),
     (r"^encoder\.(\d+)\.linear\.", r"encoder.layers.\1.linear."),
     (r"^quantizer\.quantizers\.(\d+)\.in_proj\.", r"quantizer.stages.\1.down."),
@@ -328,7 +328,7 @@ class Moss(Codec):
         super().__init__()
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
-        self.frame_size = prod(stage[0] for stage in config.encoder)
+        self.frame_size = prod(level[0] for level in config.encoder)
         self.block = 16  # frames are long
         self.encoder = _encoder(config)
         self.quantizer = Rvq(
@@ -344,7 +344,7 @@ class Moss(Codec):
     @property
     def decoded_rate(self) -> int:
         """See `Tokenizer.decoded_rate`."""
-        size = prod(stage[0] for stage in self.config.decoder)
+        size = prod(level[0] for level in self.config.decoder)
         return self.config.sample_rate * size // self.frame_size
 
     def weight_normed(self) -> Iterable[nn.Module]:

@@ -246,9 +246,9 @@ _MAPS = {
 def _in_block(match: re.Match[str]) -> str:
     """Return the name of a tensor in a block of a transformer."""
     side, number, block, name = match.groups()
-    half, _, place = _MAPS[name].partition(".")
+    half, _, tail = _MAPS[name].partition(".")
     layer = int(number) + 2 * (side == "encoder")
-    return f"{side}.layers.{layer}.layers.{2 * int(block) + int(half)}.{place}"
+    return f"{side}.layers.{layer}.layers.{2 * int(block) + int(half)}.{tail}"
 
 
 _RULES: Sequence[Rule] = (
