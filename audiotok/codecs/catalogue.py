@@ -52,7 +52,8 @@ class ShippedCodec(Tokenizer):
         self.semantic_codebooks = shipped["semantic_codebooks"]
         self._sizes = tuple(facts["sizes"])
         self._fingerprints = shipped["fingerprint"], shipped["decoder_fingerprint"]
-        self._decodes, self._decoders = facts["decodes"], tuple(shipped["decoders"])
+        self._decodes = facts["decodes"]
+        self._decoders = tuple(shipped["decoders"])
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -298,7 +298,7 @@ class Moss(Codec):
             encoder="transformer",
             decoder="transformer",
             quantizer="RVQ",
-            training="supervised",
+            training="joint",
             domain="audio",
             licence="Apache-2.0",
             published="https://huggingface.co/OpenMOSS-Team/MOSS-Audio-Tokenizer",
