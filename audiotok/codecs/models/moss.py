@@ -7,7 +7,7 @@ There are transformers only, between patches: neighbouring steps are put side by
 and taken apart again. A frame sees the 10 s before it at each transformer, and no later one, so
 that a stream of any length runs in constant memory and equals the whole.
 
-Source: OpenMOSS team 2026, MOSS-Audio-Tokenizer, the configuration of its repository; the network
+Source: Gong et al. 2026, arXiv:2602.10934, the configuration of its repository; the network
 in the package vllm-omni 0.30.0, `moss_tts/audio_tokenizer.py`. The default decoder of that package
 has a fifth transformer, by which 24 kHz become 48; the published one does not.
 """

@@ -54,7 +54,7 @@ class Layout(Vocabulary):
     def named(name: str, source: Any = None, **chosen: Any) -> Layout:
         """Return the layout of a published language model (`audiotok.lm.dialects`).
 
-        >>> layout = Layout.named("orpheus", tokens)
+        >>> layout = Layout.named("orpheus")  # or with tokens, whose fingerprint it keeps then
 
         Args:
             name: name of the model, as "orpheus".
