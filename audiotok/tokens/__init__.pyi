@@ -6,6 +6,7 @@ from audiotok.tokens.format import TokenFileError as TokenFileError
 from audiotok.tokens.format import TokenFileExistsError as TokenFileExistsError
 from audiotok.tokens.format import pack as pack
 from audiotok.tokens.format import unpack as unpack
+from audiotok.tokens.latents import Latents as Latents
 from audiotok.tokens.pipe import TokenSink as TokenSink
 from audiotok.tokens.pipe import TokenSource as TokenSource
 from audiotok.tokens.reader import TokenReader as TokenReader

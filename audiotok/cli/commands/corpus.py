@@ -16,6 +16,7 @@ from audiotok.cli.commands.base import (
     CodecName,
     Device,
     Force,
+    Half,
     Json,
     Threads,
     limit_threads,
@@ -43,6 +44,7 @@ def build(
     ],
     codec: CodecName = "speech",
     codebooks: Codebooks = None,
+    half: Half = False,
     kind: Annotated[
         str,
         typer.Option(
@@ -147,6 +149,7 @@ def build(
         backend=backend or "",
         device=device,
         codebooks=codebooks,
+        half=half,
         readers=readers or (1 if device == "cpu" else 8),
         group=group,
         commands=commands,
