@@ -40,8 +40,7 @@ class CodeBatch:
     """Codes of a batch of recordings.
 
     Attributes:
-        codes: `[b k f]` int64, or latents `[b d f]` of a codec of those; 0 after the end of a
-            recording.
+        codes: `[b k f]` int64 (latents `[b d f]` float32); 0 after the end of a recording.
         lengths: `[b]` int64, number of frames of each recording.
     """
 
@@ -79,8 +78,7 @@ class Reconstruction(WaveBatch):
     Attributes:
         codes: `[b k f]`, of all codebooks, 0 after the end of a recording.
         frames: `[b]` int64, number of frames of each recording.
-        latents: `[b d f]`, what was decoded: quantized latents with a straight-through gradient, 0
-            after the end of a recording.
+        latents: `[b d f]`, decoded, with a straight-through gradient; 0 after the end.
         losses: scalar losses of the quantizer by name, a mean over the recordings.
     """
 
@@ -165,8 +163,7 @@ class TensorCodec(Network):
                 code that its codebook does not have.
         """
         self._check_device(codes, "codes")
-        width = self.quantizer.latent_width
-        check_frames(codes, self.quantizer.codebooks, width, batch=True)
+        check_frames(codes, self.quantizer.codebooks, self.quantizer.latent_width, batch=True)
         b, k, f = codes.shape
         if samples is None:
             frames = _counts(lengths, b, f, "lengths")
@@ -176,9 +173,9 @@ class TensorCodec(Network):
             frames = [self.frames(n) for n in counts]
             if lengths is not None and _counts(lengths, b, f, "lengths") != frames:
                 raise InputError(f"lengths must be {frames} frames for {counts} samples")
-        codes = codes if width else codes.long()
-        rows = [row[:, :n] for row, n in zip(codes, frames, strict=True)]
-        for row in () if width else rows:
+        whole = codes if self.quantizer.latent_width else codes.long()
+        rows = [row[:, :n] for row, n in zip(whole, frames, strict=True)]
+        for row in rows:
             check_range(row, self.quantizer.sizes[:k])
         waves = self._waves(rows, group or self._group())
         waves = [wave[:, : self.decoded_length(n)] for wave, n in zip(waves, counts, strict=True)]
@@ -336,7 +333,7 @@ class TensorCodec(Network):
         return torch.zeros(width, 0, device=self.device)
 
     def _no_codes(self, codebooks: int | None = None) -> Tensor:
-        """Return codes `[k 0]` of no frames, or latents of none."""
+        """Return codes `[k 0]` or latents `[d 0]` of no frames."""
         return self.executor.no_codes(1, codebooks or self.quantizer.rows)[0]
 
     def _lengths(self, rows: Sequence[Tensor]) -> Tensor:

@@ -27,7 +27,7 @@ from audiotok.corpus.location import storage_of
 from audiotok.corpus.storage import Storage, published, sha256, sync
 from audiotok.tokens import Header, TokenWriter
 from audiotok.tokens.coded import Coded
-from audiotok.tokens.format import explained
+from audiotok.tokens.errors import explained
 from audiotok.tokens.kinds import AnyTokens
 
 SHARD_BYTES = 1 << 28  # bytes of codes in a shard, 256 MiB

@@ -218,8 +218,7 @@ class Stream(Generic[A]):
             rows = codes.numbers
         width = self.codec.width
         check_frames(rows, self.codec.codebooks, width)
-        if not width:
-            check_range(rows, self.codec.sizes[: len(rows)])
+        check_range(rows, self.codec.sizes[: len(rows)])
         # A copy, since the caller may fill its array again.
         if isinstance(rows, np.ndarray):
             rows = rows.astype(np.float32 if width else np.int64)

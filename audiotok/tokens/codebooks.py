@@ -157,12 +157,12 @@ def check_range(codes: Any, sizes: Sequence[int]) -> None:
 
     Args:
         codes: array or tensor `[... k f]` of integers.
-        sizes: number of entries in each codebook.
+        sizes: number of entries in each codebook; () of latents, which may be any numbers.
 
     Raises:
         ValueError: a code is negative or too large.
     """
-    if not math.prod(codes.shape) or (codes.min() >= 0 and codes.max() < min(sizes)):
+    if not sizes or not math.prod(codes.shape) or (codes.min() >= 0 and codes.max() < min(sizes)):
         return
     for row, size in enumerate(sizes):
         mine = codes[..., row, :]

@@ -1,4 +1,4 @@
-"""What a codec made of one recording, whatever its frames hold: cut, joined, and kept in files."""
+"""Frames of one recording, be they codes or latents: cut, joined, and kept in files."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Coded:
 
     Attributes:
         kind: kind of the frames, as of `Header`.
-        held: name of the field that holds them.
+        rows_field: name of the field that holds them.
     """
 
     kind: ClassVar[str]
-    held: ClassVar[str]
+    rows_field: ClassVar[str]
 
     codec: str  # name of the codec that encoded them
     fingerprint: str  # of its weights
@@ -64,7 +64,7 @@ class Coded:
         if kept.flags.writeable:  # a read-only array need not be copied
             kept = kept.copy() if kept is frames or kept.base is not None else kept
             kept.flags.writeable = False
-        object.__setattr__(self, self.held, kept)
+        object.__setattr__(self, self.rows_field, kept)
         object.__setattr__(self, "_header", header)
 
     def _header_of(self, **more: Any) -> Header:
@@ -80,7 +80,7 @@ class Coded:
     @property
     def numbers(self) -> np.ndarray:
         """What the frames hold, `[rows f]`: codes or latents."""
-        return getattr(self, self.held)
+        return getattr(self, self.rows_field)
 
     @property
     def header(self) -> Header:
@@ -279,7 +279,7 @@ class Coded:
             original_rate: that rate in Hz, if it is not the header's.
         """
         facts: dict[str, Any] = {name: getattr(header, name) for name in _SHARED}
-        facts |= {cls.held: numbers, "samples": samples, "original_samples": original_samples}
+        facts |= {cls.rows_field: numbers, "samples": samples, "original_samples": original_samples}
         if original_rate is not None:
             facts["original_rate"] = original_rate
         return cls(**facts, **cls._more_of(header))
@@ -291,7 +291,7 @@ class Coded:
 
     def holding(self: C, numbers: np.ndarray, **changes: Any) -> C:
         """Return other frames `[rows f]` with the same facts but for changes."""
-        return replace(self, **{self.held: numbers}, **changes)
+        return replace(self, **{self.rows_field: numbers}, **changes)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, type(self)):

@@ -1,4 +1,4 @@
-"""The records of a .tok file: header, packed frames, blocks and ends; errors; see the package."""
+"""The records of a .tok file: header, packed frames, blocks and ends; see the package."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from errno import EDQUOT, EFBIG, ENOSPC
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from audiotok._platform.errors import Error, InputError
+from audiotok._platform.errors import InputError
+from audiotok.tokens.bits import pack, unpack
 from audiotok.tokens.codebooks import check_latents, check_range, semantic_codebooks_of
 
 MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 3, 0
@@ -39,39 +36,6 @@ LIMITS = {
     "streams": (1, MAX_ROWS),
     "block_frames": (0, 1 << 20),
 }
-WAY_OUT = "`Tokens.recover(path)` reads what is left, or encode the recording again"
-
-
-class TokenFileError(Error, ValueError):
-    """Error of a .tok file that cannot be read or written: one line with its name and a remedy."""
-
-
-class TokenFileDamagedError(TokenFileError):
-    """Error of a .tok file whose bytes are not those that were written."""
-
-
-class TokenFileExistsError(TokenFileError, FileExistsError):
-    """Error of writing to a path that exists, without `force`."""
-
-
-@contextmanager
-def explained(path: Path, doing: str) -> Iterator[None]:
-    """Turn errors of the operating system into a TokenFileError of one line about `path`.
-
-    Args:
-        path: the file.
-        doing: the verb of the message, "read" or "write".
-    """
-    try:
-        yield
-    except TokenFileError:
-        raise
-    except OSError as error:
-        if error.errno in (ENOSPC, EDQUOT, EFBIG):
-            why = "no space left on the device for this file; free some and run again"
-        else:
-            why = f"cannot {doing}: {error.strerror or error}"
-        raise TokenFileError(f"{path}: {why}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,52 +267,6 @@ class Header:
         known |= {name: values[name] for name in ("width", "dtype") if name in values}
         known["sizes"] = tuple(known["sizes"])
         return cls(**known)
-
-
-def pack(codes: np.ndarray, widths: list[int]) -> bytes:
-    """Pack codes `[k f]` at `widths[k]` bits a code: frame after frame, lowest bit first."""
-    rows, frames = codes.shape
-    if frames < 8:  # short blocks of live streams: faster as one integer
-        number = bit = 0
-        for frame in codes.T.tolist():
-            for code, width in zip(frame, widths, strict=True):
-                number |= code << bit
-                bit += width
-        return number.to_bytes((bit + 7) // 8, "little")
-    groups = -(
-        -frames // 8
-    )  # eight frames are a whole number of bytes, so groups are packed in parallel
-    padded = np.zeros((rows, groups * 8), np.uint64)
-    padded[:, :frames] = codes
-    columns = padded.reshape(rows, groups, 8)
-    words = np.zeros((sum(widths) // 8 + 2, groups), "<u8")
-    bit = 0
-    for frame in range(8):
-        for row, width in enumerate(widths):
-            word, shift = divmod(bit, 64)
-            words[word] |= columns[row, :, frame] << np.uint64(shift)
-            if shift + width > 64:
-                words[word + 1] |= columns[row, :, frame] >> np.uint64(64 - shift)
-            bit += width
-    packed = np.ascontiguousarray(words.T).view(np.uint8)[:, : sum(widths)]
-    return packed.tobytes()[: (frames * sum(widths) + 7) // 8]
-
-
-def unpack(data: bytes, widths: list[int], frames: int) -> np.ndarray:
-    """Unpack the codes `[k f]` int64 that `pack` packed.
-
-    Args:
-        data: the packed codes.
-        widths: bits of a code in each row.
-        frames: number of frames in the data.
-    """
-    data += bytes(4)
-    # A view of the 32 bits that start at each byte; a code spans at most 25 + 7 of them.
-    words = np.ndarray((len(data) - 3,), "<u4", buffer=data, strides=(1,))
-    starts = np.cumsum([0, *widths[:-1]])[:, None] + np.arange(frames) * sum(widths)
-    shifts = (starts & 7).astype(np.uint32)
-    masks = (np.uint32(1) << np.array(widths, np.uint32)) - np.uint32(1)
-    return ((words[starts >> 3] >> shifts) & masks[:, None]).astype(np.int64)
 
 
 class FileStart(NamedTuple):

@@ -8,7 +8,7 @@ They are the second kind of tokens, in the same files (`audiotok.tokens`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Latents(Coded):
     """
 
     kind: ClassVar[str] = "latents"
-    held: ClassVar[str] = "values"
+    rows_field: ClassVar[str] = "values"
 
     values: np.ndarray  # [d f] float32 or float16, streams x width rows; kept as read-only
 
@@ -80,13 +80,13 @@ class Latents(Coded):
         Raises:
             ImportError: matplotlib is not installed.
         """
-        axes = new_axes(ax)
-        picture.draw(axes, self, start=start)
+        axes, shown = new_axes(ax), cast("Any", self)
+        picture.draw(axes, shown, start=start)
         return axes
 
     def _repr_html_(self) -> str:
         """Return a picture of the latents, which notebooks show."""
-        return picture.html(self)
+        return picture.html(cast("Any", self))
 
     def __repr__(self) -> str:
         shape = f"{self.streams} x {self.width}" if self.streams > 1 else f"{self.width}"

@@ -13,6 +13,7 @@ from io import BufferedIOBase
 import numpy as np
 
 from audiotok._platform.errors import InputError
+from audiotok.tokens.errors import TokenFileDamagedError
 from audiotok.tokens.format import (
     BLOCK,
     BLOCK_TAG,
@@ -23,7 +24,6 @@ from audiotok.tokens.format import (
     NO_IDENTITY,
     End,
     Header,
-    TokenFileDamagedError,
     block_bytes,
     end_at,
     key_of,

@@ -15,6 +15,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from audiotok._platform.errors import InputError
+from audiotok.tokens.errors import WAY_OUT, TokenFileDamagedError, TokenFileError, explained
 from audiotok.tokens.format import (
     BATCH,
     BLOCK,
@@ -25,15 +26,11 @@ from audiotok.tokens.format import (
     MAX_HEADER,
     NO_IDENTITY,
     PREFIX,
-    WAY_OUT,
     End,
     FileStart,
     Header,
-    TokenFileDamagedError,
-    TokenFileError,
     block_at,
     end_at,
-    explained,
     key_of,
 )
 

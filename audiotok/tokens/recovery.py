@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audiotok.tokens.errors import TokenFileDamagedError, explained
 from audiotok.tokens.format import (
     BATCH,
     BLOCK,
@@ -22,10 +23,8 @@ from audiotok.tokens.format import (
     End,
     FileStart,
     Header,
-    TokenFileDamagedError,
     block_at,
     end_at,
-    explained,
     key_of,
 )
 from audiotok.tokens.reader import TokenReader, open_file, read_start

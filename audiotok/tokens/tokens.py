@@ -41,7 +41,7 @@ class Tokens(Coded):
     """
 
     kind: ClassVar[str] = "codes"
-    held: ClassVar[str] = "codes"
+    rows_field: ClassVar[str] = "codes"
 
     codes: np.ndarray  # [k f] integers, streams x codebooks rows; kept as read-only int64
     size: int | tuple[int, ...]  # entries in every codebook, or in each one of a stream

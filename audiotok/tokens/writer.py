@@ -13,6 +13,7 @@ import numpy as np
 
 from audiotok._platform.atomic import partial_path
 from audiotok._platform.errors import InputError
+from audiotok.tokens.errors import TokenFileError, TokenFileExistsError, explained
 from audiotok.tokens.format import (
     BATCH,
     BLOCK,
@@ -24,10 +25,7 @@ from audiotok.tokens.format import (
     NO_IDENTITY,
     End,
     Header,
-    TokenFileError,
-    TokenFileExistsError,
     block_bytes,
-    explained,
     identity_of,
     key_of,
     seed_of,

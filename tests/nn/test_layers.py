@@ -29,7 +29,8 @@ from audiotok.nn.layers.centred_mel import CentredMel
 from audiotok.nn.layers.clip_attention import ClipAttention
 from audiotok.nn.layers.clip_transformer import ClipTransformer
 from audiotok.nn.layers.conv import Conv
-from audiotok.nn.layers.convnext import Convnext, Depthwise
+from audiotok.nn.layers.convnext import Convnext
+from audiotok.nn.layers.depthwise import Depthwise
 from audiotok.nn.layers.depthwise_mixer import DepthwiseMixer
 from audiotok.nn.layers.feed_forward import FeedForward
 from audiotok.nn.layers.fold import CausalFold, Fold, Unfold

@@ -156,12 +156,8 @@ def build(
         threads=threads or 1,
     )
     limit_threads(threads)
-    options: dict[str, Any] = {
-        "kind": kind,
-        "audio": audio,
-        "part": _part(part),
-        "limit": round(shard_mb * (1 << 20)),
-    }
+    options: dict[str, Any] = {"kind": kind, "audio": audio, "part": _part(part)}
+    options["limit"] = round(shard_mb * (1 << 20))
     if dry_run:
         from audiotok.corpus.build.forecast import forecast  # imports torch
 

@@ -73,28 +73,28 @@ def _blocks(config: Config, width: int, depth: int) -> list[Layer]:
 
 
 def _encoder(config: Config) -> Chain:
-    """Build the encoder: stages of a convolution and blocks, and a convolution."""
+    """Build the encoder: levels of a convolution and blocks, and a convolution."""
     width = config.width
-    stages: list[Layer] = [
+    levels: list[Layer] = [
         Chain([Conv(1, width, KERNEL), *_blocks(config, width, config.depths[0])])
     ]
     for stride, depth in zip(config.strides, config.depths[1:], strict=True):
         down = Conv(width, 2 * width, 2 * stride, stride=stride)
         width *= 2
-        stages.append(Chain([down, *_blocks(config, width, depth)]))
-    return Chain([*stages, Conv(width, config.features, KERNEL)])
+        levels.append(Chain([down, *_blocks(config, width, depth)]))
+    return Chain([*levels, Conv(width, config.features, KERNEL)])
 
 
 def _decoder(config: Config) -> Chain:
     """Build the decoder, the encoder's mirror image."""
     width, depths = config.width * 2 ** len(config.strides), config.depths[::-1]
     first = Conv(config.features, width, KERNEL)
-    stages: list[Layer] = [Chain([first, *_blocks(config, width, depths[0])])]
+    levels: list[Layer] = [Chain([first, *_blocks(config, width, depths[0])])]
     for stride, depth in zip(config.strides[::-1], depths[1:], strict=True):
         up = TransposedConv(width, width // 2, 2 * stride, stride=stride)
         width //= 2
-        stages.append(Chain([up, *_blocks(config, width, depth)]))
-    return Chain([*stages, Conv(width, 1, KERNEL)])
+        levels.append(Chain([up, *_blocks(config, width, depth)]))
+    return Chain([*levels, Conv(width, 1, KERNEL)])
 
 
 # Of transformers' VibeVoiceAcousticTokenizerConfig, and of the authors'.
@@ -126,7 +126,7 @@ _OPTIONS = Options(
 
 def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sizes of a codec with these weights."""
-    stages = count(weights, r"encoder\.layers\.\d+\.layers\.0\.conv\.weight")
+    levels = count(weights, r"encoder\.layers\.\d+\.layers\.0\.conv\.weight")
     first = weights["encoder.layers.0.layers.0.conv.weight"]
     block = r"encoder\.layers\.{}\.layers\.\d+\.depthwise\.weight"
     expanded = weights["encoder.layers.0.layers.2.up.weight"]
@@ -134,11 +134,11 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
         "width": len(first),
         "strides": tuple(
             weights[f"encoder.layers.{i}.layers.0.conv.weight"].shape[2] // 2
-            for i in range(1, stages)
+            for i in range(1, levels)
         ),
-        "depths": tuple(count(weights, block.format(i)) for i in range(stages)),
+        "depths": tuple(count(weights, block.format(i)) for i in range(levels)),
         "expansion": len(expanded) // len(first),
-        "features": len(weights[f"encoder.layers.{stages}.conv.weight"]),
+        "features": len(weights[f"encoder.layers.{levels}.conv.weight"]),
         "decodes": any(name.startswith("decoder.") for name in weights),
         **_OPTIONS.read(metadata),
     }
@@ -159,22 +159,22 @@ _PARTS = {
 
 
 def _block(match: re.Match[str]) -> str:
-    """Return the name of a tensor in block j of a stage: in layer 1 + 2j or 2 + 2j."""
-    stage, block, part = match.groups()
+    """Return the name of a tensor in block j of a level: in layer 1 + 2j or 2 + 2j."""
+    level, block, part = match.groups()
     layer = 1 + 2 * int(block) + part.startswith("ffn")
-    return f"{stage}.layers.{layer}.{_PARTS[part]}"
+    return f"{level}.layers.{layer}.{_PARTS[part]}"
 
 
 def _head(weights: Weights) -> Weights:
-    """Give the last convolutions the number after those of all stages."""
+    """Give the last convolutions the number after those of all levels."""
     pattern = r"encoder\.(downsample_layers\.\d+|stem|conv_layers\.\d+)\.(0\.)?conv\.conv\.weight"
-    stages = count(weights, pattern)
-    return {re.sub(r"\.head\.", f".head{stages}.", name): w for name, w in weights.items()}
+    levels = count(weights, pattern)
+    return {re.sub(r"\.head\.", f".head{levels}.", name): w for name, w in weights.items()}
 
 
 _RULES: Sequence[Rule] = (
     (r"\.conv(tr)?(\.conv(tr)?)+\.", ".conv."),
-    # The authors' names of stages.
+    # The authors' names of levels.
     (r"\.(down|up)sample_layers\.(\d+)\.0\.", r".layers.\2.layers.0."),
     (r"\.stages\.(\d+)\.(\d+)\.", r".layers.\1.stage.\2."),
     # transformers'.

@@ -9,7 +9,7 @@ from torch import nn
 
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State
-from audiotok.nn.layers.convnext import Depthwise
+from audiotok.nn.layers.depthwise import Depthwise
 
 
 class DepthwiseMixer(Layer):
