@@ -79,7 +79,7 @@ class Coded:
 
     @property
     def numbers(self) -> np.ndarray:
-        """What the frames hold, `[rows f]`: codes or latents."""
+        """Content of the frames, `[rows f]`: codes or latents."""
         return getattr(self, self.rows_field)
 
     @property

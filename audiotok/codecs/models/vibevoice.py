@@ -230,12 +230,12 @@ class Vibevoice(Codec):
     }
     state_dict_adapters = (
         _adapter(
-            "microsoft/VibeVoice, acoustic tokenizer",
+            "VibeVoice, acoustic tokenizer",
             "encoder.downsample_layers.0.0.conv.conv.weight",
             "decoder.upsample_layers.0.0.conv.conv.weight",
         ),
         _adapter(
-            "microsoft/VibeVoice, semantic tokenizer",
+            "VibeVoice, semantic tokenizer",
             "encoder.downsample_layers.0.0.conv.conv.weight",
         ),
         _adapter(
