@@ -10,6 +10,7 @@ from audiotok.corpus.read import Corpus as Corpus
 from audiotok.lm.layout.sequence import Layout as Layout
 from audiotok.runtime.stream import Stream as Stream
 from audiotok.runtime.stream import StreamBatch as StreamBatch
+from audiotok.tokens.latents import Latents as Latents
 from audiotok.tokens.tokens import Tokens as Tokens
 
 __version__: str

@@ -26,6 +26,6 @@ audiotok units inverse "$out/units.safetensors" "$manifest" --hours "${HOURS:-4}
 echo "== one recording both ways"
 audiotok lm ids "$recording" --layout "$out/layout.json" --codec "$out/units.safetensors" -o "$out/ids.npy" --force
 audiotok encode "$recording" --codec "$out/units.safetensors" -o "$out/units.tok" --force
-audiotok units vectors "$recording" --codec "$out/units.safetensors" -o "$out/voice.safetensors" --force
+audiotok units vectors "$recording" --codec "$out/units.safetensors" -o "$out/voice.tok" --force
 audiotok units recover "$out/units.tok" --inverse "$out/inverse.safetensors" \
-  --prompt "$out/voice.safetensors" -o "$out/recovered.safetensors" --force
+  --prompt "$out/voice.tok" -o "$out/recovered.tok" --force

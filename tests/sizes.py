@@ -22,12 +22,14 @@ from audiotok.codecs.models import (
     mimi,
     moss,
     nanocodec,
+    pocket_tts,
     qwen3_tts_12hz,
     s3,
     snac,
     speechtokenizer,
     stable_codec,
     units,
+    vibevoice,
     vocos,
     voxtral,
     wavtokenizer,
@@ -266,7 +268,28 @@ TOKENIZERS = [  # without a decoder
         kmeans.KmeansConfig(layers=(1, "mean"), size=9, centred=True, mean_of=2, network=LISTENER),
     ),
 ]
-ALONE = {name for name, _ in TOKENIZERS}
+LATENTS = [  # of no codes
+    (
+        "pocket_tts",
+        pocket_tts.Config(
+            width=4,
+            strides=(4, 5),
+            halving=8,
+            latent=16,
+            blocks=2,
+            heads=2,
+            window=20,
+            hidden=32,
+            features=8,
+        ),
+    ),
+    ("vibevoice", vibevoice.Config(width=4, strides=(4, 5, 8), depths=(1, 2, 1, 2), features=9)),
+    (
+        "vibevoice",
+        vibevoice.Config(width=4, strides=(4, 40), depths=(1, 1, 2), features=6, decodes=False),
+    ),
+]
+ALONE = {name for name, _ in [*TOKENIZERS, *LATENTS]}
 CODECS = [
     (name, config)
     for name in sorted({*names("codecs")} - ALONE)
@@ -295,6 +318,14 @@ def spread(codec: Codec) -> None:
 
 
 @torch.no_grad()
+def enliven(codec: Codec) -> None:
+    """Set the gains of new branches, which are all but silent, in place."""
+    for name, parameter in codec.named_parameters():
+        if name.endswith("scale"):
+            parameter.fill_(0.5)
+
+
+@torch.no_grad()
 def centre(codec: Kmeans) -> None:
     """Set the centroids of units to those of features of noise, in place."""
     latent = codec.eval().latents(noise(codec, 80_000).samples[None])[0].T
@@ -313,6 +344,8 @@ def made(name: str, config: Any) -> Codec:
     codec = find("codecs", name)(config)
     if name == "kmeans":
         centre(codec)
+    elif name in {latents for latents, _ in LATENTS}:
+        enliven(codec)
     elif name not in ("speech", "dmel", "units"):
         spread(codec)
     return ready(codec)

@@ -29,6 +29,7 @@ SHARED = {
         "attention",
         "clip_attention",
         "conv",
+        "depthwise",
         "feed_forward",
         "group_norm",
         "lstm",

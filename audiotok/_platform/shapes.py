@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 Wave = Float[Tensor, "b c t"]
@@ -24,6 +24,7 @@ Features = Float[Tensor, "b d t"]
 Output = Float[Tensor, "b e u"]
 Latent = Float[Tensor, "b d f"]
 Codes = Int[Tensor, "b k f"]
+Frames = Num[Tensor, "b k f"]  # codes, or latents of a codec of those
 Scalar = Float[Tensor, ""]
 
 State = Any

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from audiotok._platform.errors import InputError
-from audiotok.codecs.latents import Latents, latents_of
+from audiotok.codecs.latents import latents_of
 from audiotok.codecs.load import load_once
 from audiotok.codecs.models.kmeans import Kmeans
 from audiotok.runtime.batch.workers import Job
+from audiotok.tokens.latents import Latents
 
 
 def vectors_codec(codec: str, device: str, *, centred: bool = False) -> Kmeans:
@@ -30,15 +31,21 @@ def vectors_codec(codec: str, device: str, *, centred: bool = False) -> Kmeans:
     return model if centred else model.uncentred()
 
 
-def vectors_writer(codec: str, device: str) -> Job:
-    """Return the job of writing the vectors of a recording; arguments as for `vectors_codec`."""
+def vectors_writer(codec: str, device: str, *, force: bool = False) -> Job:
+    """Return the job of writing the vectors of a recording.
+
+    Args:
+        codec: as for `vectors_codec`.
+        device: as for `vectors_codec`.
+        force: whether to overwrite files.
+    """
     model = vectors_codec(codec, device)
 
     def write(source: Path, target: Path) -> dict[str, Any]:
         began = time.perf_counter()
         latents = latents_of(model, source)
         target.parent.mkdir(parents=True, exist_ok=True)
-        latents.save(target)
+        latents.save(target, force=force)
         return {
             "source": str(source),
             "target": str(target),

@@ -21,7 +21,6 @@ from audiotok.codecs.inverse_fit import measure_inverse as measure_inverse
 from audiotok.codecs.inverse_kmeans import InverseKmeans as InverseKmeans
 from audiotok.codecs.inverse_kmeans import load_inverse as load_inverse
 from audiotok.codecs.inverse_kmeans import save_inverse as save_inverse
-from audiotok.codecs.latents import Latents as Latents
 from audiotok.codecs.latents import latents_of as latents_of
 from audiotok.codecs.latents import quantize as quantize
 from audiotok.codecs.load import load_decoder as load_decoder

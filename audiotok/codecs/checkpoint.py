@@ -184,10 +184,11 @@ def is_path(name_or_path: str | Path) -> bool:
 def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
     """Return a codec's properties as plain data: name, rates, codebooks, size, weights.
 
-    `name` to `published` need no weights; `parameters` are those that gradients learn, as authors
-    count them, `entries` the values in codebooks, and `parameters_with_codebooks` both; a codec's
-    name has the fields of `Taxonomy`, too. `weights` is the path of the local weights, and
-    `fingerprint`, `decoder_fingerprint` and `card` are theirs.
+    `name` to `published` need no weights; `kind` is "codes" or "latents", and `width` the features
+    of those; `parameters` are those that gradients learn, as authors count them, `entries` the
+    values in codebooks, and `parameters_with_codebooks` both; a codec's name has the fields of
+    `Taxonomy`, too. `weights` is the path of the local weights, and `fingerprint`,
+    `decoder_fingerprint` and `card` are theirs.
 
     Args:
         name_or_path: as for `load`; nothing is downloaded.
@@ -212,8 +213,10 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
         "frame_size": codec.frame_size,
         "frame_rate": round(float(codec.frame_rate), 4),
         "channels": codec.channels,
+        "kind": codec.kind,
         "codebooks": codec.codebooks,
         "sizes": list(codec.sizes),
+        "width": codec.width,
         "kbps": round(codec.kbps, 4),
         "parameters": codec.parameters_trained,
         "entries": codec.codebook_values,

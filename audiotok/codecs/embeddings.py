@@ -18,11 +18,11 @@ def entries_of(codec: Any) -> list[np.ndarray] | None:
         codec: a codec of any kind.
 
     Returns:
-        None if it has no tables at hand (an exported folder, a codec of two functions), or more
-        than 64 codebooks or 65,536 entries in all.
+        None if it has no tables at hand (an exported folder, a codec of two functions or of
+        latents), or more than 64 codebooks or 65,536 entries in all.
     """
     tables, sizes = getattr(codec, "codebook_embeddings", None), codec.sizes
-    if tables is None or len(sizes) > CODEBOOKS or sum(sizes) > ENTRIES:
+    if tables is None or not 0 < len(sizes) <= CODEBOOKS or sum(sizes) > ENTRIES:
         return None
     try:
         return [

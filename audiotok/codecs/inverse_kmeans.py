@@ -28,10 +28,10 @@ from audiotok._platform import jsonfile
 from audiotok._platform.atomic import atomic_file
 from audiotok._platform.errors import Error, InputError
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.codecs.latents import Latents
 from audiotok.nn.finite import NotFiniteError, check_finite
 from audiotok.nn.layers.base import Chain, Mix, Norm
 from audiotok.nn.layers.convnext import Convnext
+from audiotok.tokens.latents import Latents
 from audiotok.tokens.tokenizer import WrongTokensError
 from audiotok.tokens.tokens import Tokens
 
@@ -159,7 +159,7 @@ class InverseKmeans(nn.Module):
                 )
             if not prompt.frames:
                 raise InputError("a prompt of no frames")
-            given = torch.from_numpy(prompt.values)[None].to(device)
+            given = torch.tensor(prompt.values, dtype=torch.float32, device=device)[None]
         codes = torch.from_numpy(tokens.codes.copy())[None].to(device)
         return Latents(
             values=self(codes, given)[0].cpu().numpy(),

@@ -25,7 +25,7 @@ from audiotok.audio.coerce import check_values, to_float32
 from audiotok.nn.autoencoder import Network
 from audiotok.runtime.network_executor import NetworkExecutor
 from audiotok.runtime.sessions import Decoding, code_together, encode_together
-from audiotok.tokens.codebooks import check_codes, check_range
+from audiotok.tokens.codebooks import check_frames, check_range
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -40,7 +40,7 @@ class CodeBatch:
     """Codes of a batch of recordings.
 
     Attributes:
-        codes: `[b k f]` int64, 0 after the end of a recording.
+        codes: `[b k f]` int64 (latents `[b d f]` float32); 0 after the end of a recording.
         lengths: `[b]` int64, number of frames of each recording.
     """
 
@@ -78,8 +78,7 @@ class Reconstruction(WaveBatch):
     Attributes:
         codes: `[b k f]`, of all codebooks, 0 after the end of a recording.
         frames: `[b]` int64, number of frames of each recording.
-        latents: `[b d f]`, what was decoded: quantized latents with a straight-through gradient, 0
-            after the end of a recording.
+        latents: `[b d f]`, decoded, with a straight-through gradient; 0 after the end.
         losses: scalar losses of the quantizer by name, a mean over the recordings.
     """
 
@@ -140,7 +139,7 @@ class TensorCodec(Network):
         codebooks = self.quantizer.check(codebooks)
         rows = [row.detach() for row in self._rows(waves, lengths)]
         codes = self._codes(rows, codebooks, group or self._group())
-        return CodeBatch(padded(codes, self._none(codebooks).long()), self._lengths(codes))
+        return CodeBatch(padded(codes, self._no_codes(codebooks)), self._lengths(codes))
 
     def decode_tensors(
         self,
@@ -164,7 +163,7 @@ class TensorCodec(Network):
                 code that its codebook does not have.
         """
         self._check_device(codes, "codes")
-        check_codes(codes, len(self.quantizer.sizes), batch=True)
+        check_frames(codes, self.quantizer.codebooks, self.quantizer.latent_width, batch=True)
         b, k, f = codes.shape
         if samples is None:
             frames = _counts(lengths, b, f, "lengths")
@@ -174,7 +173,8 @@ class TensorCodec(Network):
             frames = [self.frames(n) for n in counts]
             if lengths is not None and _counts(lengths, b, f, "lengths") != frames:
                 raise InputError(f"lengths must be {frames} frames for {counts} samples")
-        rows = [row[:, :n] for row, n in zip(codes.long(), frames, strict=True)]
+        whole = codes if self.quantizer.latent_width else codes.long()
+        rows = [row[:, :n] for row, n in zip(whole, frames, strict=True)]
         for row in rows:
             check_range(row, self.quantizer.sizes[:k])
         waves = self._waves(rows, group or self._group())
@@ -332,9 +332,9 @@ class TensorCodec(Network):
         """Return a signal `[width 0]` of no length."""
         return torch.zeros(width, 0, device=self.device)
 
-    def _no_codes(self) -> Tensor:
-        """Return codes `[k 0]` of no frames."""
-        return self._none(self.quantizer.codebooks).long()
+    def _no_codes(self, codebooks: int | None = None) -> Tensor:
+        """Return codes `[k 0]` or latents `[d 0]` of no frames."""
+        return self.executor.no_codes(1, codebooks or self.quantizer.rows)[0]
 
     def _lengths(self, rows: Sequence[Tensor]) -> Tensor:
         """Return the lengths of signals `[d n]` as a tensor."""

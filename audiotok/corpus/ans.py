@@ -33,7 +33,7 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.corpus.base import CorpusError
 from audiotok.tokens import Header, TokenReader
-from audiotok.tokens.format import explained
+from audiotok.tokens.errors import explained
 
 MAGIC, HEAD, ENTRY = b"\x93ATOKAN1", struct.Struct("<8sII"), struct.Struct("<QII")
 PAGE, STEP = 1 << 13, 256  # frames

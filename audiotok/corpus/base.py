@@ -11,6 +11,8 @@
     .tok     |---- recording 0 ----|-- recording 1 --|------- recording 2 -------|   frames
     .npy      first 0, frames 22    first 22, ...     first 40, ...
 
+Of a codec of latents the frames of the .tok files hold those, and `entry.tokens` are `Latents`.
+
 A shard is a .tok file, so `audiotok verify`, `info` and `Tokens.recover` work on it, and
 `TokenReader` reads any stretch of it. Each recording starts with a whole frame; its exact length in
 samples is in the index. Recordings are in the manifest's order.
@@ -53,7 +55,7 @@ INDEX = np.dtype(
         ("row", "<u8"),  # offset in the .jsonl file, in bytes
         ("id", "<u8"),  # `hashed` id
         ("audio", "<u8"),  # hash of the samples that the codec was given
-        ("crc", "<u4"),  # CRC-32 of the codes, frame after frame, as little-endian 32-bit integers
+        ("crc", "<u4"),  # CRC-32 of the frames, one after the other (`checksum`)
     ]
 )
 
@@ -95,12 +97,16 @@ class CorpusInfo:
     job: dict[str, Any] = field(default_factory=dict)  # source and options of the build
     lists: dict[str, str] = field(default_factory=dict)  # quarantine.tsv ... -> checksum
     semantic_codebooks: int | None = None  # see `Header`
+    width: int = 0  # see `Header`
+    dtype: str = "int64"  # see `Header`
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON, `semantic_codebooks` only where it is not None."""
+        """Return the fields as JSON, those that not every header has only where it has them."""
         facts = asdict(self)
         if self.semantic_codebooks is None:
             del facts["semantic_codebooks"]
+        if not self.width:
+            del facts["width"], facts["dtype"]
         return facts
 
     @property
@@ -116,6 +122,8 @@ class CorpusInfo:
                 original_rate=self.sample_rate,
                 channels=self.channels,
                 semantic_codebooks=self.semantic_codebooks,
+                width=self.width,
+                dtype=self.dtype,
             )
         )
 
@@ -202,6 +210,8 @@ def _info_of(facts: Any, data: bytes, path: str) -> CorpusInfo:
     semantic = facts.get("semantic_codebooks")
     if semantic is not None:
         numbers["semantic_codebooks"] = whole(semantic, f"{path}: semantic_codebooks", least=0)
+    if "width" in facts:
+        numbers["width"] = whole(facts["width"], f"{path}: width")
     info = CorpusInfo(
         codec=facts["codec"],
         fingerprint=facts["fingerprint"],
@@ -209,6 +219,7 @@ def _info_of(facts: Any, data: bytes, path: str) -> CorpusInfo:
         shards=tuple(_files(files, path) for files in facts["shards"]),
         job=facts.get("job", {}),
         lists=_sums(facts.get("lists", {}), path),
+        dtype=str(facts.get("dtype", "int64")),
         **numbers,
     )
     try:

@@ -30,9 +30,9 @@ from audiotok.corpus.write import (
     write_info,
     write_quarantine,
 )
-from audiotok.tokens.tokens import Tokens
+from audiotok.tokens.kinds import AnyTokens
 
-Entries = Iterator[tuple[dict[str, Any], Tokens]]
+Entries = Iterator[tuple[dict[str, Any], AnyTokens]]
 
 
 def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False) -> CorpusInfo:

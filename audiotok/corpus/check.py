@@ -13,7 +13,7 @@ from audiotok.corpus.base import CODES, CorpusError, hashed
 from audiotok.corpus.inputs import INPUTS, inputs_damage
 from audiotok.corpus.location import storage_of
 from audiotok.corpus.read import Corpus
-from audiotok.corpus.shard import Shard
+from audiotok.corpus.shard import Entry, Shard
 from audiotok.corpus.storage import Storage, StorageError, sha256
 from audiotok.corpus.write import checksum
 
@@ -31,6 +31,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "fingerprint": info.fingerprint,
         "codebooks": corpus.codebooks,
         "sizes": list(info.sizes),
+        **({"width": info.width, "dtype": info.dtype} if info.width else {}),
         "sample_rate": info.sample_rate,
         "frame_size": info.frame_size,
         "frame_rate": round(corpus.frame_rate, 4),
@@ -41,7 +42,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         else 0.0,
         "longest": round(float(lengths.max(initial=0)) / info.sample_rate, 3),
         "frames": corpus.frames,
-        "tokens": corpus.frames * corpus.codebooks,
+        "tokens": corpus.frames * (corpus.codebooks or 1),
         "shards": len(info.shards),
         "bytes": size,
         "kbps_of_codes": round(8 * codes / seconds / 1000, 4),
@@ -105,9 +106,7 @@ def _damage(shard: Shard) -> Iterator[str]:
         return
     try:
         wrong = [
-            str(number)
-            for number, entry in enumerate(shard)
-            if not _agrees(shard, number, entry.id, entry.row, entry.tokens.codes)
+            str(number) for number, entry in enumerate(shard) if not _agrees(shard, number, entry)
         ]
     except Exception as error:  # the checksums match, but audiotok did not write these files
         yield one_line(error) or type(error).__name__
@@ -117,13 +116,13 @@ def _damage(shard: Shard) -> Iterator[str]:
         yield f"recordings {', '.join(wrong[:5])}{more}: codes, row and index do not agree"
 
 
-def _agrees(shard: Shard, i: int, name: str, row: dict[str, Any], codes: np.ndarray) -> bool:
-    record = shard.index[i]
+def _agrees(shard: Shard, i: int, entry: Entry) -> bool:
+    record, row = shard.index[i], entry.row
     return (
-        int(record["crc"]) == checksum(codes) == int(row["checksum"], 16)
-        and int(record["id"]) == hashed(name)
+        int(record["crc"]) == checksum(entry.tokens) == int(row["checksum"], 16)
+        and int(record["id"]) == hashed(entry.id)
         and (int(record["frames"]), int(record["samples"])) == (row["frames"], row["samples"])
-        and codes.shape[1] == row["frames"]
+        and entry.tokens.frames == row["frames"]
     )
 
 

@@ -41,6 +41,7 @@ def compress(corpus: Corpus, out: str | Path) -> CompressionSummary:
         CorpusError: the corpus is entropy-coded already, or `out` exists.
         ImportError: constriction is not installed.
     """
+    corpus.needs_codes("entropy coding")
     if corpus.shards and ".ans" in corpus.shards[0].files.bytes:
         raise CorpusError(f"{corpus.location}: entropy-coded already")
     bits = np.zeros(corpus.codebooks)

@@ -13,6 +13,7 @@ from audiotok.corpus.base import NoSuchRecordingError, hashed, read_info
 from audiotok.corpus.location import folder_of, storage_of
 from audiotok.corpus.shard import Entry, Shard
 from audiotok.corpus.storage import Storage
+from audiotok.tokens.codebooks import needs_codes
 
 
 class Corpus:
@@ -69,6 +70,22 @@ class Corpus:
     def codebooks(self) -> int:
         """Number of codebooks, which is that of codes in a frame."""
         return len(self.sizes)
+
+    @property
+    def width(self) -> int:
+        """Features in a frame of latents, of a codec without codebooks; 0 of any other."""
+        return self.info.width
+
+    def needs_codes(self, use: str) -> None:
+        """Raise unless the frames hold codes.
+
+        Args:
+            use: what codes are needed for, for the message.
+
+        Raises:
+            NoCodesError: they hold latents.
+        """
+        needs_codes(self.width, f"{self.location} ({self.codec})", use)
 
     @property
     def sample_rate(self) -> int:
@@ -132,7 +149,7 @@ class Corpus:
         return self.shards[shard], i - int(self._starts[shard])
 
     def codes(self, i: int) -> np.ndarray:
-        """Return codes `[k f]` int64 of recording i alone."""
+        """Return codes `[k f]` int64, or latents `[d f]`, of recording i alone."""
         shard, number = self.locate(i)
         return shard.codes(number, number + 1)
 

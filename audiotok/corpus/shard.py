@@ -20,7 +20,7 @@ from audiotok.corpus.base import INDEX, CorpusError, NoSuchRecordingError, Shard
 from audiotok.corpus.location import storage_of
 from audiotok.corpus.storage import Storage
 from audiotok.tokens import Header, TokenReader
-from audiotok.tokens.tokens import Tokens
+from audiotok.tokens.kinds import AnyTokens, tokens_of
 
 READ = 1 << 16  # frames that iteration reads at a time
 
@@ -30,7 +30,7 @@ class Entry:
     """Recording of a corpus: id, tokens and row."""
 
     id: str
-    tokens: Tokens
+    tokens: AnyTokens
     row: dict[str, Any]  # fields of the .jsonl file: text, speaker ...
 
 
@@ -115,6 +115,8 @@ class Shard:
     def codes(self, first: int = 0, last: int | None = None) -> np.ndarray:
         """Return codes `[k f]` int64 of recordings `first` to `last` (exclusive), concatenated.
 
+        Of a codec of latents they are latents `[d f]`.
+
         Raises:
             NoSuchRecordingError: there are no such recordings.
             TokenFileDamagedError: a block of them is damaged.
@@ -149,26 +151,18 @@ class Shard:
         with _read(path), path.open("rb") as lines:
             yield from map(self._parsed, lines)
 
-    def tokens(self, i: int, codes: np.ndarray | None = None) -> Tokens:
+    def tokens(self, i: int, codes: np.ndarray | None = None) -> AnyTokens:
         """Return the tokens of recording i.
 
         Args:
             i: number of the recording in the shard.
             codes: its codes `[k f]`, if they have been read already.
         """
-        at, header = self.index[i], self.header
-        return Tokens(
-            codes=self.codes(i, i + 1) if codes is None else codes,
-            size=header.sizes,
-            codec=header.codec,
-            fingerprint=header.fingerprint,
-            sample_rate=header.sample_rate,
-            frame_size=header.frame_size,
-            samples=int(at["samples"]),
-            original_rate=int(at["original_rate"]),
-            original_samples=int(at["original_samples"]),
-            channels=header.channels,
-            semantic_codebooks=header.semantic_codebooks,
+        lengths = ("samples", "original_samples", "original_rate")
+        return tokens_of(
+            self.header,
+            self.codes(i, i + 1) if codes is None else codes,
+            **{name: int(self.index[i][name]) for name in lengths},
         )
 
     def __getitem__(self, i: int) -> Entry:

@@ -18,7 +18,7 @@ from typing import Any
 from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok._platform.errors import Error
 from audiotok._platform.lock import locked_folder
-from audiotok.tokens.format import explained
+from audiotok.tokens.errors import explained
 
 INNER = ".build"  # folder of what only an unfinished build needs
 LOCK, OWNER = f"{INNER}/lock", f"{INNER}/owner"

@@ -53,6 +53,7 @@ def usage(corpus: Corpus, *, pairs: int = 2048) -> Usage:
         pairs: largest codebook of which pairs of codes are counted; tables of larger ones would not
             fit into memory.
     """
+    corpus.needs_codes("statistics of codebooks")
     rows, sizes = corpus.codebooks, corpus.sizes
     singles = [np.zeros(size, np.int64) for size in sizes]
     doubles = [np.zeros(s * s if s <= pairs else 0, np.int64) for s in sizes]

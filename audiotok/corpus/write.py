@@ -26,8 +26,9 @@ from audiotok.corpus.base import (
 from audiotok.corpus.location import storage_of
 from audiotok.corpus.storage import Storage, published, sha256, sync
 from audiotok.tokens import Header, TokenWriter
-from audiotok.tokens.format import explained
-from audiotok.tokens.tokens import Tokens
+from audiotok.tokens.coded import Coded
+from audiotok.tokens.errors import explained
+from audiotok.tokens.kinds import AnyTokens
 
 SHARD_BYTES = 1 << 28  # bytes of codes in a shard, 256 MiB
 QUARANTINE = "quarantine.tsv"
@@ -44,12 +45,12 @@ FACTS = (
 )
 
 
-def checksum(codes: np.ndarray) -> int:
-    """Return the CRC-32 of codes `[k f]`, frame by frame, as little-endian 32-bit integers."""
-    return zlib.crc32(codes.T.astype("<i4").tobytes())
+def checksum(tokens: Coded) -> int:
+    """Return the CRC-32 of frames: codes as little-endian 32-bit integers, latents as stored."""
+    return zlib.crc32(tokens.header.raw(tokens.numbers.T))
 
 
-def row_of(name: str, tokens: Tokens, audio: int, more: dict[str, Any]) -> dict[str, Any]:
+def row_of(name: str, tokens: AnyTokens, audio: int, more: dict[str, Any]) -> dict[str, Any]:
     """Return the row of a recording: the fields of `FACTS`, then those of the manifest.
 
     Args:
@@ -65,40 +66,13 @@ def row_of(name: str, tokens: Tokens, audio: int, more: dict[str, Any]) -> dict[
         "frames": tokens.frames,
         "rate": tokens.original_rate,
         "audio": f"{audio:016x}",
-        "checksum": f"{checksum(tokens.codes):08x}",
+        "checksum": f"{checksum(tokens):08x}",
         **{key: value for key, value in more.items() if key not in FACTS},
     }
 
 
-def tokens_of(
-    info: CorpusInfo, codes: np.ndarray, samples: int, rate: int, original: int
-) -> Tokens:
-    """Return codes as tokens of a corpus's codec.
-
-    Args:
-        info: content of corpus.json.
-        codes: codes `[k f]`.
-        samples: length in samples at the codec's rate.
-        rate: original sample rate in Hz.
-        original: length in samples at the original rate.
-    """
-    return Tokens(
-        codes=codes,
-        size=info.sizes,
-        codec=info.codec,
-        fingerprint=info.fingerprint,
-        sample_rate=info.sample_rate,
-        frame_size=info.frame_size,
-        samples=samples,
-        original_rate=rate,
-        original_samples=original,
-        channels=info.channels,
-        semantic_codebooks=info.semantic_codebooks,
-    )
-
-
 def write_shard(
-    folder: Path, name: str, header: Header, entries: Iterable[tuple[dict[str, Any], Tokens]]
+    folder: Path, name: str, header: Header, entries: Iterable[tuple[dict[str, Any], AnyTokens]]
 ) -> ShardFiles:
     """Write the files of a shard, replacing files of these names.
 
@@ -128,7 +102,7 @@ def write_shard(
             record += (int(row["audio"], 16), int(row["checksum"], 16))
             index += np.array([record], INDEX).tobytes()
             count += 1
-            writer.append(tokens.codes)
+            writer.append(tokens.numbers)
             rows.write(line)
             frames, samples, at = frames + tokens.frames, samples + tokens.samples, at + len(line)
         with published(paths[".npy"]) as file:
@@ -170,7 +144,7 @@ class ShardCutter:
 def write_corpus(
     folder: Path,
     info: CorpusInfo,
-    entries: Iterable[tuple[dict[str, Any], Tokens]],
+    entries: Iterable[tuple[dict[str, Any], AnyTokens]],
     *,
     limit: int = SHARD_BYTES,
 ) -> CorpusInfo:
@@ -194,7 +168,7 @@ def write_corpus(
     header, rest, files = info.header, iter(entries), []
     ended = False
 
-    def one(cut: ShardCutter) -> Iterator[tuple[dict[str, Any], Tokens]]:
+    def one(cut: ShardCutter) -> Iterator[tuple[dict[str, Any], AnyTokens]]:
         nonlocal ended
         for row, tokens in rest:
             yield row, tokens

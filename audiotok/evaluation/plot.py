@@ -17,7 +17,7 @@ from audiotok._platform.optional import optional_import
 from audiotok.audio import picture as of_audio
 from audiotok.audio.audio import Audio
 from audiotok.tokens import picture as of_tokens
-from audiotok.tokens.tokens import Tokens
+from audiotok.tokens.kinds import AnyTokens
 
 FORMATS = (".png", ".svg", ".pdf")
 LONGEST = 60.0  # seconds that are drawn of a longer recording
@@ -49,7 +49,7 @@ class Panel:
 def draw_roundtrip(
     before: Audio,
     after: Audio,
-    tokens: Tokens,
+    tokens: AnyTokens,
     path: str | Path,
     *,
     title: str,
@@ -132,7 +132,7 @@ def draw_recording(
     *,
     title: str,
     audio: Audio | None = None,
-    tokens: Tokens | None = None,
+    tokens: AnyTokens | None = None,
     start: float = 0.0,
     tokens_start: float = 0.0,
     embeddings: Sequence[np.ndarray] | None = None,
@@ -172,10 +172,10 @@ def draw_recording(
 
 
 def token_panel(
-    tokens: Tokens, embeddings: Sequence[np.ndarray] | None, *, start: float = 0.0
+    tokens: AnyTokens, embeddings: Sequence[np.ndarray] | None, *, start: float = 0.0
 ) -> Panel:
     """Return the panel of tokens, the higher the more codebooks there are."""
-    height = 0.5 + 0.16 * min(16, len(tokens.codes))
+    height = 0.5 + 0.16 * min(16, len(tokens.numbers))
     return Panel(
         height, lambda axes: of_tokens.draw(axes, tokens, embeddings=embeddings, start=start)
     )

@@ -14,7 +14,8 @@ from audiotok.evaluation.plot import LONGEST, draw_recording
 from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.files import decode_file, encode_file
 from audiotok.tokens import TokenReader, frame_range
-from audiotok.tokens.tokens import Tokens
+from audiotok.tokens.kinds import AnyTokens, load_tokens
+from audiotok.tokens.tokenizer import kept
 
 
 def plot_audio(
@@ -98,6 +99,7 @@ def plot_tokens(
     if codec is not None:
         codec.check_tokens(tokens)
     if codebooks is not None:
+        kept(codebooks, len(tokens.header.sizes))
         tokens = tokens.first(codebooks)
     audio = None
     if sound:
@@ -127,7 +129,7 @@ def _window(start: float, end: float | None) -> tuple[float, float]:
     return start, latest if end is None else min(end, latest)
 
 
-def _cut(path: Path, start: float, end: float) -> tuple[Tokens, float]:
+def _cut(path: Path, start: float, end: float) -> tuple[AnyTokens, float]:
     """Return the tokens of a time range, and the time of their first frame.
 
     Raises:
@@ -139,7 +141,7 @@ def _cut(path: Path, start: float, end: float) -> tuple[Tokens, float]:
     if first == last:
         seconds = samples / header.sample_rate
         raise InputError(f"{path}: no tokens from {start:g} s on: it ends at {seconds:g} s")
-    return Tokens.load(path, start=start, end=end), first * header.frame_size / header.sample_rate
+    return load_tokens(path, start=start, end=end), first * header.frame_size / header.sample_rate
 
 
 def _span(start: float, drawn: float, seconds: float | None) -> str:
@@ -150,8 +152,10 @@ def _span(start: float, drawn: float, seconds: float | None) -> str:
     return f"{start:.2f} to {start + drawn:.2f} s{whole}"
 
 
-def _facts(tokens: Tokens) -> str:
+def _facts(tokens: AnyTokens) -> str:
     """Return codec, codebooks and bit rate as text."""
     streams = f"{tokens.streams} x " if tokens.streams > 1 else ""
-    books = f"{streams}{tokens.codebooks} codebooks"
-    return f"{tokens.codec} ({tokens.fingerprint}), {books}, {tokens.kbps:.2f} kbps"
+    rows = f"latents of {tokens.header.width}"
+    if tokens.kind == "codes":
+        rows = f"{tokens.codebooks} codebooks"
+    return f"{tokens.codec} ({tokens.fingerprint}), {streams}{rows}, {tokens.kbps:.2f} kbps"

@@ -14,7 +14,7 @@ from audiotok.evaluation.metrics.base import InfiniteScoreError
 from audiotok.evaluation.plot import LONGEST, draw_roundtrip
 from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.files import decode_file, encode_file
-from audiotok.tokens.tokens import Tokens
+from audiotok.tokens.kinds import load_tokens
 
 log = logging.getLogger("audiotok")
 
@@ -73,13 +73,14 @@ def roundtrip(
         except (ImportError, ValueError) as error:
             scores[name] = f"not run: {error}"
     first = f", first {LONGEST:.0f} s" if encoded.seconds > LONGEST else ""
-    facts = f"{encoded.codebooks} codebooks, {encoded.nominal_kbps:.2f} kbps"
+    books = f"latents of {encoded.width}" if encoded.width else f"{encoded.codebooks} codebooks"
+    facts = f"{books}, {encoded.nominal_kbps:.2f} kbps"
     picture: Path | None = png
     try:
         draw_roundtrip(
             original,
             decoded_audio,
-            Tokens.load(tokens, end=LONGEST),
+            load_tokens(tokens, end=LONGEST),
             png,
             title=f"{source.name[:60]}{first}: {codec.name} ({codec.fingerprint}), {facts}",
             embeddings=entries_of(codec),

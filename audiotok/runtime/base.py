@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runt
 
 import numpy as np
 
+from audiotok.tokens.kinds import AnyTokens
 from audiotok.tokens.tokenizer import Tokenizer, TokensLike
 
 if TYPE_CHECKING:
     from audiotok.audio.audio import Audio
     from audiotok.audio.coerce import Recording
-    from audiotok.tokens.tokens import Tokens
 
 A = TypeVar("A")  # arrays of an executor: tensors of torch, or arrays of numpy
 Way = Literal["encode", "decode"]
@@ -26,7 +26,7 @@ class Plan:
     Attributes:
         frame_size: samples per frame.
         channels: audio channels that are coded together.
-        codebooks: codes per frame.
+        codebooks: codes per frame, or numbers of its latents.
         look_ahead: in samples, what the encoder sees past the end of a frame, and by how much
             the output of the decoder lags.
         fills_up: whether silence may follow a recording without changing any of its codes.
@@ -173,7 +173,7 @@ class RunnableCodec(Tokenizer, Generic[A]):
         *,
         codebooks: int | None = None,
         split: bool = False,
-    ) -> Tokens:
+    ) -> AnyTokens:
         """Return the tokens of one recording; see `Codec.encode`."""
         raise NotImplementedError
 
@@ -184,7 +184,7 @@ class RunnableCodec(Tokenizer, Generic[A]):
         *,
         codebooks: int | None = None,
         group: int | None = None,
-    ) -> list[Tokens]:
+    ) -> list[AnyTokens]:
         """Return the tokens of each recording; see `Codec.encode_batch`."""
         raise NotImplementedError
 

@@ -13,7 +13,6 @@ def describe_tokens(path: str | Path) -> dict[str, Any]:
         TokenFileError: the file cannot be read.
     """
     from audiotok.tokens import TokenReader
-    from audiotok.tokens.tokens import Tokens
 
     path = Path(path)
     with TokenReader(path) as reader:
@@ -21,12 +20,13 @@ def describe_tokens(path: str | Path) -> dict[str, Any]:
         size = path.stat().st_size
         return {
             "file": str(path),
+            "kind": header.kind,
             **header.to_json(),
             "frames": reader.frames,
             "samples": reader.samples,
             "original_samples": reader.original_samples,
             "seconds": seconds,
-            "nominal_kbps": round(Tokens.load(path, start=0, end=0).kbps, 4),
+            "nominal_kbps": round(header.kbps, 4),
             "bytes": size,
             "file_kbps": round(size * 8 / 1000 / seconds, 4) if seconds else None,
         }

@@ -41,7 +41,8 @@ class FileReport:
     target: str
     seconds: float  # length of the audio
     frames: int
-    codebooks: int  # in each stream
+    codebooks: int  # in each stream; 0 of latents
+    width: int  # features of latents in each stream; 0 of codes
     streams: int  # number of channels that are coded separately
     nominal_kbps: float  # information in the codes
     file_kbps: float | None  # size of the whole .tok file; None if it holds no audio
@@ -59,6 +60,7 @@ def encode_file(
     *,
     codebooks: int | None = None,
     split: bool = False,
+    half: bool = False,
     force: bool = False,
 ) -> FileReport:
     """Encode an audio file of any length to a .tok file, in constant memory.
@@ -72,6 +74,7 @@ def encode_file(
         target: path of the .tok file.
         codebooks: number of codebooks to keep, from the first (all if None).
         split: code each channel by itself, instead of their mean.
+        half: store latents in half precision, rounded (see `Latents`).
         force: overwrite the target.
 
     Raises:
@@ -84,7 +87,7 @@ def encode_file(
     with open_audio(source) as audio:
         streams = codec.streams(audio.channels, split=split)
         mono = streams * codec.channels < audio.channels
-        header = codec.header(audio.rate, streams=streams, codebooks=codebooks)
+        header = codec.header(audio.rate, streams=streams, codebooks=codebooks, half=half)
         runs = [Encoding(codec.executor, codebooks=codebooks) for _ in range(streams)]
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         with TokenWriter(target, header, force=force) as writer:
@@ -158,9 +161,10 @@ def is_encoded(
     *,
     codebooks: int | None = None,
     split: bool = False,
+    half: bool = False,
 ) -> bool:
     """Return False if the target does not exist, and True if its header names this codec, so
-    many codebooks and this split. Its codes are not compared with the source.
+    many codebooks, this split and precision. Its codes are not compared with the source.
 
     Args:
         codec: as for `encode_file`.
@@ -168,6 +172,7 @@ def is_encoded(
         target: as for `encode_file`.
         codebooks: as for `encode_file`.
         split: as for `encode_file`.
+        half: as for `encode_file`.
 
     Raises:
         TokenFileError: the target exists and is anything else.
@@ -183,10 +188,13 @@ def is_encoded(
     kept = codec.kept(codebooks)
     same = header.codec == codec.name and codec.has_codes_of(header.fingerprint)
     is_split = header.streams > 1
+    dtype = codec.header(header.original_rate, streams=1, codebooks=kept, half=half).dtype
     if not same or len(header.sizes) != kept:
         contents = f"made by {header.codec} {header.fingerprint} with {len(header.sizes)} codebooks"
     elif is_split != split and (is_split or _channels(source) > codec.channels):
         contents = f"with channels {'split' if is_split else 'mixed'}"
+    elif header.dtype != dtype:
+        contents = f"with latents in {header.dtype}"
     else:
         return True
     raise TokenFileExistsError(f"{target}: exists already, {contents}; force=True overwrites it")
@@ -242,7 +250,8 @@ def _comment(codec: Tokenizer, header: Header, codebooks: int | None) -> str:
     kept = min(len(header.sizes), codebooks or len(header.sizes))
     weights = f"{header.fingerprint} {codec.decoder_fingerprint}"
     precision = "" if codec.precision == "float32" else f", {codec.precision}"
-    return f"decoded by audiotok: {header.codec} {weights}, {kept} codebooks{precision}"
+    holds = f"{header.dtype} latents" if header.width else f"{kept} codebooks"
+    return f"decoded by audiotok: {header.codec} {weights}, {holds}{precision}"
 
 
 def _waves(
@@ -250,8 +259,7 @@ def _waves(
 ) -> Iterator[np.ndarray]:
     """Yield the decoded channels `[c t]` of the whole file in blocks."""
     header = reader.header
-    rows = len(header.sizes)
-    keep = min(rows, codec.kept(codebooks))
+    keep = header.width or min(len(header.sizes), codec.kept(codebooks))
     samples = codec.decoded_samples(reader.samples)
     runs = [Decoding(codec.executor, samples=samples) for _ in range(header.streams)]
     step = SECONDS * codec.sample_rate // codec.frame_size
@@ -281,6 +289,7 @@ def _report(source: str | Path, target: str | Path, tokens: Path, began: float) 
         source=str(source),
         target=str(target),
         codebooks=len(facts["sizes"]),
+        width=facts.get("width", 0),
         took=took,
         **{key: facts[key] for key in ("seconds", "frames", "streams")},
         **{key: facts[key] for key in ("nominal_kbps", "file_kbps")},

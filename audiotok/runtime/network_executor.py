@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiotok._platform.shapes import Codes, State, Wave
+from audiotok._platform.shapes import Frames, State, Wave
 from audiotok.nn.autoencoder import Network
 from audiotok.runtime import states
 from audiotok.runtime.base import Plan, Way
@@ -36,7 +36,7 @@ class NetworkExecutor:
         self.plan = Plan(
             frame_size=network.frame_size,
             channels=network.channels,
-            codebooks=network.quantizer.codebooks,
+            codebooks=network.quantizer.rows,
             look_ahead=network.look_ahead,
             fills_up=network.fills_up,
             first_frames=network.first_frames,
@@ -52,27 +52,27 @@ class NetworkExecutor:
         return network.start_latent(batch) if way == "encode" else network.start_wave(batch)
 
     @torch.no_grad()
-    def encode(self, wave: Wave, state: State, codebooks: int) -> tuple[Codes, State]:
+    def encode(self, wave: Wave, state: State, codebooks: int) -> tuple[Frames, State]:
         """See `Executor.encode`."""
         with full_precision(self.device):
             latent, state = self.network.step_latent(wave, state)
             return self.network.quantizer.encode(latent, codebooks), state
 
     @torch.no_grad()
-    def decode(self, codes: Codes, state: State, frames: int) -> tuple[Wave, State]:
+    def decode(self, codes: Frames, state: State, frames: int) -> tuple[Wave, State]:
         """See `Executor.decode`."""
         with full_precision(self.device):
             return self.network.step_wave(self.network.quantizer.decode(codes), state, frames)
 
     @torch.no_grad()
-    def finish_encode(self, wave: Wave, state: State, codebooks: int) -> Codes:
+    def finish_encode(self, wave: Wave, state: State, codebooks: int) -> Frames:
         """See `Executor.finish_encode`."""
         with full_precision(self.device):
             latent = self.network.finish_latent(wave, state)
             return self.network.quantizer.encode(latent, codebooks)
 
     @torch.no_grad()
-    def finish_decode(self, codes: Codes, state: State) -> Wave:
+    def finish_decode(self, codes: Frames, state: State) -> Wave:
         """See `Executor.finish_decode`."""
         with full_precision(self.device):
             return self.network.finish_wave(self.network.quantizer.decode(codes), state)
@@ -128,7 +128,8 @@ class NetworkExecutor:
 
     def no_codes(self, batch: int, codebooks: int) -> Tensor:
         """See `Executor.no_codes`."""
-        return torch.zeros(batch, codebooks, 0, dtype=torch.int64, device=self.device)
+        kind = torch.float32 if self.network.quantizer.latent_width else torch.int64
+        return torch.zeros(batch, codebooks, 0, dtype=kind, device=self.device)
 
     def join(self, parts: Sequence[Tensor], axis: int) -> Tensor:
         """See `Executor.join`."""

@@ -22,9 +22,9 @@ from audiotok.runtime.batching import step_together
 from audiotok.runtime.session import CodingSession
 from audiotok.runtime.sessions import Decoding, Encoding
 from audiotok.runtime.windows import WindowedDecoding, WindowedEncoding
-from audiotok.tokens.codebooks import check_codes, check_range
+from audiotok.tokens.codebooks import check_frames, check_range
+from audiotok.tokens.coded import Coded
 from audiotok.tokens.tokenizer import TokensLike
-from audiotok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
     from audiotok.audio.audio import Audio
@@ -147,7 +147,8 @@ class Stream(Generic[A]):
         """Decode further codes to the samples `[c t]` that they complete.
 
         Args:
-            codes: array or tensor `[k f]` of integers; or `Tokens` of the codec.
+            codes: array or tensor `[k f]` of integers, or `[d f]` of latents; or `Tokens` or
+                `Latents` of the codec.
 
         Raises:
             TypeError: neither.
@@ -212,13 +213,17 @@ class Stream(Generic[A]):
     def codes(self, codes: TokensLike) -> A:
         """Return codes as `decode` takes them, checked, as `[1 k f]` of the codec's executor."""
         rows: Any = codes
-        if isinstance(codes, Tokens):
+        if isinstance(codes, Coded):
             self.codec.check_tokens(codes)
-            rows = codes.codes
-        check_codes(rows, self.codec.codebooks)
+            rows = codes.numbers
+        width = self.codec.width
+        check_frames(rows, self.codec.codebooks, width)
         check_range(rows, self.codec.sizes[: len(rows)])
         # A copy, since the caller may fill its array again.
-        rows = rows.astype(np.int64) if isinstance(rows, np.ndarray) else rows.long().clone()
+        if isinstance(rows, np.ndarray):
+            rows = rows.astype(np.float32 if width else np.int64)
+        else:
+            rows = (rows.float() if width else rows.long()).clone()
         return self.executor.array(rows[None])
 
     # -- latency and snapshots --------------------------------------------------------------------
@@ -276,8 +281,10 @@ class Stream(Generic[A]):
     def __repr__(self) -> str:
         codec = self.codec
         rates = f"{codec.sample_rate} Hz, {float(codec.frame_rate):g} frames/s"
+        books = codec.kept(self.codebooks)
+        holds = f"latents of {codec.width}" if codec.width else f"{books} codebooks"
         return (
-            f"<Stream of {codec.name}: {rates}, {codec.kept(self.codebooks)} codebooks, "
+            f"<Stream of {codec.name}: {rates}, {holds}, "
             f"{self.block} frames a step, latency {1000 * self.latency.algorithmic:.0f} ms>"
         )
 

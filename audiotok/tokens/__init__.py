@@ -1,8 +1,8 @@
-"""The .tok file: packed codes in checksummed blocks behind a JSON header; read with numpy alone.
+"""The .tok file: packed frames in checksummed blocks behind a JSON header; read with numpy alone.
 
     header  magic 6 | major 1 | minor 1 | length 4 | CRC 4 | JSON, `length` bytes
     run     identity 3, before the first block
-    block   "BLK:"  | CRC 4 | first frame 4 | frames 4 | codes, packed, padded to a whole byte
+    block   "BLK:"  | CRC 4 | first frame 4 | frames 4 | frames, packed, padded to a whole byte
     block   ...       every block of a run but its last holds the same number of frames,
     block   ...       `block_frames` or (in streams of `TokenSink`) fewer: the offset of any frame
     block   ...       is computed, not searched
@@ -11,6 +11,11 @@
 Numbers are little-endian. A CRC (zlib's CRC-32) covers every byte of its record but the tag and
 itself; the header's covers magic to length too. Codes go frame after frame, within a frame
 codebook after codebook, each in exactly ceil(log2 size) bits, lowest bit first.
+
+Format 3 (major 3) is format 2 with latents in place of codes: the header's `sizes` is empty, its
+`width` is the number of features of a frame of one stream, and `dtype` is "float32" or "float16",
+the IEEE 754 type of each number. They go frame after frame, within a frame feature after feature. A
+file of codes stays in format 2: an audiotok that knows no latents refuses those alone.
 
 A record of one file is invalid in any other. The key of a run is the CRC of its identity, going on
 from the header's CRC (later runs: from the key before); a block's CRC goes on from its run's key,

@@ -1,11 +1,12 @@
 """Public names of `audiotok.tokens`."""
 
+from audiotok.tokens.bits import pack as pack
+from audiotok.tokens.bits import unpack as unpack
+from audiotok.tokens.errors import TokenFileDamagedError as TokenFileDamagedError
+from audiotok.tokens.errors import TokenFileError as TokenFileError
+from audiotok.tokens.errors import TokenFileExistsError as TokenFileExistsError
 from audiotok.tokens.format import Header as Header
-from audiotok.tokens.format import TokenFileDamagedError as TokenFileDamagedError
-from audiotok.tokens.format import TokenFileError as TokenFileError
-from audiotok.tokens.format import TokenFileExistsError as TokenFileExistsError
-from audiotok.tokens.format import pack as pack
-from audiotok.tokens.format import unpack as unpack
+from audiotok.tokens.latents import Latents as Latents
 from audiotok.tokens.pipe import TokenSink as TokenSink
 from audiotok.tokens.pipe import TokenSource as TokenSource
 from audiotok.tokens.reader import TokenReader as TokenReader

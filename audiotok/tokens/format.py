@@ -1,4 +1,4 @@
-"""The records of a .tok file: header, packed codes, blocks and ends; errors; see the package."""
+"""The records of a .tok file: header, packed frames, blocks and ends; see the package."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from errno import EDQUOT, EFBIG, ENOSPC
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from audiotok._platform.errors import Error, InputError
-from audiotok.tokens.codebooks import check_range, semantic_codebooks_of
+from audiotok._platform.errors import InputError
+from audiotok.tokens.bits import pack, unpack
+from audiotok.tokens.codebooks import check_latents, check_range, semantic_codebooks_of
 
-MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 2, 0
+MAGIC, MAJOR, MINOR = b"\x93ATOK\n", 3, 0
+MAJORS = {"codes": 2, "latents": MAJOR}  # the oldest format that has frames of a kind
 BLOCK_TAG, END_TAG, NEXT_TAG = b"BLK:", b"END.", b"NEXT"
 PREFIX, BLOCK, END = struct.Struct("<6sBBII"), struct.Struct("<4sIII"), struct.Struct("<4sIIIQQQ")
 NO_IDENTITY = bytes(3)  # placeholder for the identity of a run whose codes are not known yet
 MAX_HEADER = 1 << 16  # bytes of JSON
 MAX_FRAMES = (1 << 32) - 1
 MAX_ROWS = 4096  # codebooks x streams
+MAX_WIDTH = 1 << 16  # features of latents x streams
 MAX_SIZE = 1 << 25  # so that a code and its shift within a byte fit in 32 bits
+DTYPES = ("float16", "float32")  # in which latents are stored
 BATCH = 1 << 18  # codes packed or unpacked at a time: bounds memory, and fits the CPU cache
 LIMITS = {
     "sample_rate": (1, 10_000_000),
@@ -36,49 +36,19 @@ LIMITS = {
     "streams": (1, MAX_ROWS),
     "block_frames": (0, 1 << 20),
 }
-WAY_OUT = "`Tokens.recover(path)` reads what is left, or encode the recording again"
-
-
-class TokenFileError(Error, ValueError):
-    """Error of a .tok file that cannot be read or written: one line with its name and a remedy."""
-
-
-class TokenFileDamagedError(TokenFileError):
-    """Error of a .tok file whose bytes are not those that were written."""
-
-
-class TokenFileExistsError(TokenFileError, FileExistsError):
-    """Error of writing to a path that exists, without `force`."""
-
-
-@contextmanager
-def explained(path: Path, doing: str) -> Iterator[None]:
-    """Turn errors of the operating system into a TokenFileError of one line about `path`.
-
-    Args:
-        path: the file.
-        doing: the verb of the message, "read" or "write".
-    """
-    try:
-        yield
-    except TokenFileError:
-        raise
-    except OSError as error:
-        if error.errno in (ENOSPC, EDQUOT, EFBIG):
-            why = "no space left on the device for this file; free some and run again"
-        else:
-            why = f"cannot {doing}: {error.strerror or error}"
-        raise TokenFileError(f"{path}: {why}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """Facts about a recording's codes: all that a file stores but the codes and their length.
+    """Facts about a recording's frames: all that a file stores but the frames and their length.
+
+    A frame holds codes, one of each codebook, or latents, `width` numbers that no codebook has
+    replaced.
 
     Attributes:
         codec: name of the codec.
         fingerprint: of the codec's weights.
-        sizes: entries in each codebook of one stream.
+        sizes: entries in each codebook of one stream; () of latents.
         sample_rate: of the codec, in Hz.
         frame_size: samples a frame, at `sample_rate`.
         original_rate: sample rate of the recording before it was resampled, in Hz.
@@ -86,8 +56,11 @@ class Header:
         streams: independently coded sets of codebooks.
         semantic_codebooks: number of semantic codebooks where it is not what `SEMANTIC` tells of
             the codec's name, else None, which is not stored.
+        width: features in a frame of latents of one stream; 0 of codes.
+        dtype: type of the numbers in memory: "int64" of codes; of latents that in which they are
+            stored too, "float32" or "float16".
         block_frames: frames a block, a multiple of 8; 0 is replaced by the smallest power of 2
-            for which a block has at least 1 KiB of codes.
+            for which a block has at least 1 KiB of frames.
 
     Raises:
         ValueError: a field is of the wrong type or out of its range (`LIMITS`).
@@ -102,6 +75,8 @@ class Header:
     channels: int = 1
     streams: int = 1
     semantic_codebooks: int | None = None
+    width: int = 0
+    dtype: str = "int64"
     block_frames: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
@@ -120,7 +95,9 @@ class Header:
             object.__setattr__(self, "semantic_codebooks", None)
         if not 0 <= (self.semantic_codebooks or 0) <= MAX_ROWS:
             raise InputError(f"{self.semantic_codebooks} semantic codebooks: 0 to {MAX_ROWS}")
-        if not 1 <= self.rows <= MAX_ROWS:
+        if self.width or self.dtype != "int64":
+            self._check_latents()
+        elif not 1 <= self.rows <= MAX_ROWS:
             raise InputError(f"{self.rows} codebooks in all; there can be 1 to {MAX_ROWS}")
         if self.channels % self.streams:
             raise InputError(f"{self.channels} channels do not divide into {self.streams} streams")
@@ -131,20 +108,48 @@ class Header:
         if self.block_frames % 8:  # so that full blocks end on a whole byte
             raise InputError(f"block_frames {self.block_frames} is not a multiple of 8")
 
+    def _check_latents(self) -> None:
+        """Raise ValueError unless these can be facts about latents."""
+        if self.dtype not in DTYPES or self.sizes or self.semantic_codebooks:
+            raise InputError(f"latents are {' or '.join(DTYPES)} and have no codebooks")
+        if type(self.width) is not int or not 1 <= self.rows <= MAX_WIDTH:
+            raise InputError(f"width {self.width!r}: there can be 1 to {MAX_WIDTH} features in all")
+
+    @property
+    def kind(self) -> str:
+        """Kind of the frames: "codes" or "latents"."""
+        return "latents" if self.width else "codes"
+
+    @property
+    def stream_rows(self) -> int:
+        """Numbers in a frame of one stream: codebooks, or features of latents."""
+        return self.width or len(self.sizes)
+
     @property
     def rows(self) -> int:
-        """Number of rows of `codes`: streams x codebooks."""
-        return len(self.sizes) * self.streams
+        """Numbers in a frame of all streams."""
+        return self.stream_rows * self.streams
 
     @cached_property
     def widths(self) -> list[int]:
-        """Bits of a code in each row of one frame."""
+        """Bits of a number in each row of one frame."""
+        if self.width:
+            return [8 * np.dtype(self.dtype).itemsize] * self.rows
         return [(size - 1).bit_length() for size in self.sizes] * self.streams
 
     @cached_property
     def frame_bits(self) -> int:
-        """Bits of the codes of a frame, all streams and codebooks (a block is padded to bytes)."""
+        """Bits of a frame as it is stored, all streams (a block is padded to bytes)."""
         return sum(self.widths)
+
+    @property
+    def kbps(self) -> float:
+        """Nominal bit rate of all streams in kbit/s: frames per second x bits a frame.
+
+        A code counts log2 of its codebook's entries, a number of latents the bits it is stored in.
+        """
+        bits = self.frame_bits if self.width else self.streams * sum(map(math.log2, self.sizes))
+        return self.sample_rate / self.frame_size * bits / 1000
 
     def block_bytes(self, frames: int) -> int:
         """Return the size in bytes of a block of so many frames."""
@@ -176,7 +181,15 @@ class Header:
             raise InputError(f"original_samples is {original_samples}; it must be 0 or more")
 
     def check(self, codes: np.ndarray) -> None:
-        """Raise ValueError unless `codes` are integers `[k f]` within the codebooks."""
+        """Raise ValueError unless an array holds frames of this recording.
+
+        Args:
+            codes: integers `[k f]` within the codebooks; or latents `[d f]` as floats, finite
+                numbers also as they are stored.
+        """
+        if self.width:
+            check_latents(codes, self.rows, dtype=self.dtype)
+            return
         if not isinstance(codes, np.ndarray) or not np.issubdtype(codes.dtype, np.integer):
             kind = codes.dtype if isinstance(codes, np.ndarray) else type(codes).__name__
             raise InputError(f"codes must be a numpy array of integers, not {kind}")
@@ -185,16 +198,49 @@ class Header:
         check_range(codes, self.sizes * self.streams)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON, `semantic_codebooks` only where it is not None."""
+        """Return the fields as JSON, those that not every header has only where it has them."""
         facts = asdict(self)
         if self.semantic_codebooks is None:
             del facts["semantic_codebooks"]
+        if not self.width:
+            del facts["width"], facts["dtype"]
         return facts
+
+    def pack(self, frames: np.ndarray) -> bytes:
+        """Return frames as the bytes in which blocks hold them, frame after frame.
+
+        Latents are rounded to the nearest number of their type, to the even one of two.
+
+        Args:
+            frames: `[rows f]`, as `check` wants them.
+        """
+        if not self.width:
+            return pack(frames, self.widths)
+        return self.raw(frames.T)
+
+    def unpack(self, data: bytes, frames: int) -> np.ndarray:
+        """Return the frames `[rows f]` that `pack` packed, of the type `dtype`.
+
+        Args:
+            data: the packed frames.
+            frames: number of frames in the data.
+        """
+        if not self.width:
+            return unpack(data, self.widths, frames)
+        return np.frombuffer(data, self._stored).reshape(frames, self.rows).T.astype(self.dtype)
+
+    def raw(self, numbers: np.ndarray) -> bytes:
+        """Return numbers of frames as bytes: codes as 32-bit integers, latents as stored."""
+        return numbers.astype(self._stored if self.width else "<i4").tobytes()
+
+    @property
+    def _stored(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype).newbyteorder("<")
 
     def to_bytes(self) -> bytes:
         """Return the header as the bytes at the start of a file."""
         text = json.dumps(self.to_json(), separators=(",", ":")).encode()
-        start = PREFIX.pack(MAGIC, MAJOR, MINOR, len(text), 0)[:-4]
+        start = PREFIX.pack(MAGIC, MAJORS[self.kind], MINOR, len(text), 0)[:-4]
         return start + struct.pack("<I", zlib.crc32(start + text)) + text
 
     @classmethod
@@ -218,54 +264,9 @@ class Header:
             raise InputError("semantic_codebooks is not of type int")
         known: dict[str, Any] = {name: values[name] for name in kinds}
         known["semantic_codebooks"] = semantic
+        known |= {name: values[name] for name in ("width", "dtype") if name in values}
         known["sizes"] = tuple(known["sizes"])
         return cls(**known)
-
-
-def pack(codes: np.ndarray, widths: list[int]) -> bytes:
-    """Pack codes `[k f]` at `widths[k]` bits a code: frame after frame, lowest bit first."""
-    rows, frames = codes.shape
-    if frames < 8:  # short blocks of live streams: faster as one integer
-        number = bit = 0
-        for frame in codes.T.tolist():
-            for code, width in zip(frame, widths, strict=True):
-                number |= code << bit
-                bit += width
-        return number.to_bytes((bit + 7) // 8, "little")
-    groups = -(
-        -frames // 8
-    )  # eight frames are a whole number of bytes, so groups are packed in parallel
-    padded = np.zeros((rows, groups * 8), np.uint64)
-    padded[:, :frames] = codes
-    columns = padded.reshape(rows, groups, 8)
-    words = np.zeros((sum(widths) // 8 + 2, groups), "<u8")
-    bit = 0
-    for frame in range(8):
-        for row, width in enumerate(widths):
-            word, shift = divmod(bit, 64)
-            words[word] |= columns[row, :, frame] << np.uint64(shift)
-            if shift + width > 64:
-                words[word + 1] |= columns[row, :, frame] >> np.uint64(64 - shift)
-            bit += width
-    packed = np.ascontiguousarray(words.T).view(np.uint8)[:, : sum(widths)]
-    return packed.tobytes()[: (frames * sum(widths) + 7) // 8]
-
-
-def unpack(data: bytes, widths: list[int], frames: int) -> np.ndarray:
-    """Unpack the codes `[k f]` int64 that `pack` packed.
-
-    Args:
-        data: the packed codes.
-        widths: bits of a code in each row.
-        frames: number of frames in the data.
-    """
-    data += bytes(4)
-    # A view of the 32 bits that start at each byte; a code spans at most 25 + 7 of them.
-    words = np.ndarray((len(data) - 3,), "<u4", buffer=data, strides=(1,))
-    starts = np.cumsum([0, *widths[:-1]])[:, None] + np.arange(frames) * sum(widths)
-    shifts = (starts & 7).astype(np.uint32)
-    masks = (np.uint32(1) << np.array(widths, np.uint32)) - np.uint32(1)
-    return ((words[starts >> 3] >> shifts) & masks[:, None]).astype(np.int64)
 
 
 class FileStart(NamedTuple):
@@ -273,7 +274,7 @@ class FileStart(NamedTuple):
 
     header: Header
     bytes: int  # size of the header with its prefix
-    runs: bool  # whether each run begins with its identity (format 2)
+    runs: bool  # whether each run begins with its identity (from format 2 on)
     seed: int  # from which the checksums of ends and the key of the first run continue
 
 
@@ -314,15 +315,15 @@ def key_of(identity: bytes, before: int) -> int:
 
 
 def block_bytes(header: Header, first: int, codes: np.ndarray, key: int) -> list[bytes]:
-    """Return codes as the bytes of one block or more.
+    """Return frames as the bytes of one block or more.
 
     Args:
         header: of the file.
         first: number of frames in the recording before these.
-        codes: `[k f]`.
+        codes: the frames `[rows f]`.
         key: of the run.
     """
-    packed, frames, step = pack(codes, header.widths), codes.shape[1], header.block_frames
+    packed, frames, step = header.pack(codes), codes.shape[1], header.block_frames
     size = header.block_bytes(step) - BLOCK.size
     out = []
     for i, start in enumerate(range(0, frames, step)):

@@ -13,6 +13,7 @@ from io import BufferedIOBase
 import numpy as np
 
 from audiotok._platform.errors import InputError
+from audiotok.tokens.errors import TokenFileDamagedError
 from audiotok.tokens.format import (
     BLOCK,
     BLOCK_TAG,
@@ -23,18 +24,16 @@ from audiotok.tokens.format import (
     NO_IDENTITY,
     End,
     Header,
-    TokenFileDamagedError,
     block_bytes,
     end_at,
     key_of,
     seed_of,
-    unpack,
 )
 from audiotok.tokens.reader import read_start
 
 
 class TokenSink:
-    """Writer of tokens to an open file, one block after the other as codes arrive.
+    """Writer of tokens to an open file, one block after the other as frames arrive.
 
     Attributes:
         frames: number of frames written so far.
@@ -66,7 +65,7 @@ class TokenSink:
         self.frames = 0
         self.bytes = 0
         self._file = file
-        self._waiting = np.zeros((header.rows, 0), np.int64)
+        self._waiting = np.zeros((header.rows, 0), header.dtype)
         start = header.to_bytes()
         self._seed = seed_of(start)
         identity = identity or secrets.token_bytes(len(NO_IDENTITY))
@@ -74,15 +73,15 @@ class TokenSink:
         self._write(start + identity)
 
     def append(self, codes: np.ndarray) -> None:
-        """Add codes `[k f]`; blocks are written as soon as they are full.
+        """Add codes `[k f]` or latents `[d f]`; blocks are written as soon as they are full.
 
         Raises:
-            ValueError: codes that do not fit the header, or too many frames.
+            ValueError: frames that do not fit the header, or too many frames.
         """
         self.header.check(codes)
         if self.frames + self._waiting.shape[1] + codes.shape[1] > MAX_FRAMES:
             raise InputError(f"more than {MAX_FRAMES} frames; begin another stream")
-        self._waiting = np.concatenate([self._waiting, codes], axis=1)
+        self._waiting = np.concatenate([self._waiting, codes.astype(self.header.dtype)], axis=1)
         while self._waiting.shape[1] >= self.block:
             self._write_block(self.block)
 
@@ -148,7 +147,7 @@ class TokenSource:
         self.samples = self.original_samples = -1
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the codes `[k f]` of each block; `samples` is known after the last one.
+        """Yield the codes or latents of each block; `samples` is known after the last one.
 
         Raises:
             TokenFileDamagedError: the stream is cut short or damaged.
@@ -180,7 +179,7 @@ class TokenSource:
         payload = self._read(self.header.block_bytes(frames) - BLOCK.size)
         if zlib.crc32(head[8:] + payload, self._key) != crc:
             raise self._broken("is damaged (checksum)")
-        codes = unpack(payload, self.header.widths, frames)
+        codes = self.header.unpack(payload, frames)
         try:
             self.header.check(codes)
         except ValueError as error:

@@ -15,6 +15,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from audiotok._platform.errors import InputError
+from audiotok.tokens.errors import WAY_OUT, TokenFileDamagedError, TokenFileError, explained
 from audiotok.tokens.format import (
     BATCH,
     BLOCK,
@@ -25,17 +26,12 @@ from audiotok.tokens.format import (
     MAX_HEADER,
     NO_IDENTITY,
     PREFIX,
-    WAY_OUT,
     End,
     FileStart,
     Header,
-    TokenFileDamagedError,
-    TokenFileError,
     block_at,
     end_at,
-    explained,
     key_of,
-    unpack,
 )
 
 
@@ -94,7 +90,7 @@ class BlockRun(NamedTuple):
 
 
 class TokenReader:
-    """An open .tok file: its `header`, its length, and `read` for any range of its codes.
+    """An open .tok file: its `header`, its length, and `read` for any range of its frames.
 
     It is a context manager, which closes the file.
 
@@ -131,7 +127,9 @@ class TokenReader:
         self._file.close()
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """Return codes `[k f]` int64, read-only, of a range of frames; read only their blocks.
+        """Return a range of frames, read-only; read only their blocks.
+
+        They are codes `[k f]` int64, or latents `[d f]` in the type in which they are stored.
 
         Args:
             first: the first frame.
@@ -144,7 +142,7 @@ class TokenReader:
         if not 0 <= first <= last <= self.frames:
             raise InputError(f"no frames {first} to {last}: the recording has {self.frames}")
         header = self.header
-        codes = np.empty((header.rows, last - first), np.int64)
+        codes = np.empty((header.rows, last - first), header.dtype)
         nearest = bisect_right(self.runs, first, key=lambda run: run.first) - 1
         for offset, start, frames, step, key in self.runs[max(0, nearest) :]:
             if start >= last:
@@ -172,7 +170,7 @@ class TokenReader:
             return self._file.read(count)
 
     def _blocks(self, offset: int, count: int, first: int, frames: int, key: int) -> np.ndarray:
-        """Return the codes `[k f]` of `count` successive blocks, each of so many frames.
+        """Return the frames of `count` successive blocks, each of so many.
 
         Args:
             offset: byte of the first block.
@@ -191,10 +189,10 @@ class TokenReader:
                 raise TokenFileDamagedError(f"{self.path}: {where}; {WAY_OUT}")
         payload = np.frombuffer(data, np.uint8).reshape(count, size)[:, BLOCK.size :]
         if frames * header.frame_bits % 8:  # each block is padded to a whole byte
-            blocks = [unpack(one.tobytes(), header.widths, frames) for one in payload]
+            blocks = [header.unpack(one.tobytes(), frames) for one in payload]
             codes = np.concatenate(blocks, axis=1)
         else:
-            codes = unpack(payload.tobytes(), header.widths, count * frames)
+            codes = header.unpack(payload.tobytes(), count * frames)
         try:
             header.check(codes)
         except ValueError as error:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audiotok.tokens.errors import TokenFileDamagedError, explained
 from audiotok.tokens.format import (
     BATCH,
     BLOCK,
@@ -22,12 +23,9 @@ from audiotok.tokens.format import (
     End,
     FileStart,
     Header,
-    TokenFileDamagedError,
     block_at,
     end_at,
-    explained,
     key_of,
-    unpack,
 )
 from audiotok.tokens.reader import TokenReader, open_file, read_start
 
@@ -51,7 +49,7 @@ class Piece(NamedTuple):
     """Successive intact frames of a damaged file."""
 
     first: int  # number of the first frame
-    codes: np.ndarray  # [k f]
+    codes: np.ndarray  # codes [k f], or latents [d f]
     samples: int
     original_samples: int
 
@@ -142,7 +140,7 @@ def _salvage(start: FileStart, data: mmap.mmap) -> tuple[list[Piece], list[str]]
         elif (block := block_at(header, data, at, key)) and block[0] >= expected:
             first, frames = block
             size, finished = header.block_bytes(frames), False
-            codes = unpack(data[at + BLOCK.size : at + size], header.widths, frames)
+            codes = header.unpack(data[at + BLOCK.size : at + size], frames)
             try:
                 header.check(codes)
             except ValueError:

@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotok._platform.errors import Error, InputError, InputTypeError
-from audiotok.tokens.codebooks import check_codes
+from audiotok.tokens.codebooks import check_frames, needs_codes
+from audiotok.tokens.coded import Coded
+from audiotok.tokens.format import Header
+from audiotok.tokens.kinds import AnyTokens, tokens_of
+from audiotok.tokens.latents import Latents
 from audiotok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -22,9 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from audiotok.tokens.tokens import Header
-
-    TokensLike: TypeAlias = Tokens | np.ndarray | Tensor
+    TokensLike: TypeAlias = Tokens | Latents | np.ndarray | Tensor
 else:
     TokensLike = Any
 
@@ -56,7 +58,7 @@ def kept(codebooks: int | None, there: int) -> int:
 
     Args:
         codebooks: the requested number; None for all.
-        there: the number that exists.
+        there: the number that exists; 0 where frames hold latents.
 
     Raises:
         ValueError: more than exist, or less than one.
@@ -65,7 +67,9 @@ def kept(codebooks: int | None, there: int) -> int:
         return there
     if not isinstance(codebooks, int | np.integer):
         raise InputTypeError(f"codebooks is a number of codebooks, not {codebooks!r}")
-    if not 1 <= codebooks <= there:
+    if not there and codebooks:
+        raise InputError("latents have no codebooks to choose from; leave their number out")
+    if not min(1, there) <= codebooks <= there:
         raise InputError(f"{codebooks} codebooks asked for; there are 1 to {there}")
     return codebooks
 
@@ -99,8 +103,29 @@ class Tokenizer:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Number of entries in each codebook."""
+        """Number of entries in each codebook; () where frames hold latents."""
         raise NotImplementedError
+
+    @property
+    def width(self) -> int:
+        """Features in a frame of latents, of a codec without codebooks; 0 of any other."""
+        return 0
+
+    @property
+    def kind(self) -> str:
+        """Kind of its tokens: "codes" (`Tokens`) or "latents" (`Latents`)."""
+        return "latents" if self.width else "codes"
+
+    def needs_codes(self, use: str) -> None:
+        """Raise unless its frames hold codes.
+
+        Args:
+            use: what codes are needed for, for the message.
+
+        Raises:
+            NoCodesError: they hold latents.
+        """
+        needs_codes(self.width, self.name, use)
 
     @property
     def fingerprint(self) -> str:
@@ -138,8 +163,12 @@ class Tokenizer:
 
     @property
     def kbps(self) -> float:
-        """Nominal bit rate in kbit/s with all codebooks: frames per second x bits a frame."""
-        return float(self.frame_rate) * sum(math.log2(size) for size in self.sizes) / 1000
+        """Nominal bit rate in kbit/s with all codebooks: frames per second x bits a frame.
+
+        Of latents it is that of their numbers in single precision; half precision takes half.
+        """
+        bits = 32 * self.width + sum(math.log2(size) for size in self.sizes)
+        return float(self.frame_rate) * bits / 1000
 
     @property
     def latency(self) -> float:
@@ -147,14 +176,15 @@ class Tokenizer:
         return math.inf
 
     def facts(self) -> str:
-        """Return name, rates, codebooks and latency in one line."""
+        """Return name, rates, codebooks (or features of latents) and latency in one line."""
         waits = f"latency {1000 * self.latency:.0f} ms" if self.latency < math.inf else "no stream"
         ends = "" if self.decodes else ", no decoder"
         if self.decoded_rate != self.sample_rate:
             ends = f", decodes to {self.decoded_rate} Hz"
+        holds = f"latents of {self.width}" if self.width else f"{self.codebooks} codebooks"
         return (
             f"{self.name}: {self.sample_rate} Hz, {float(self.frame_rate):g} frames/s, "
-            f"{self.codebooks} codebooks, {self.kbps:.2f} kbps, {waits}{ends}"
+            f"{holds}, {self.kbps:.2f} kbps, {waits}{ends}"
         )
 
     def decoded_samples(self, samples: int) -> int:
@@ -200,12 +230,12 @@ class Tokenizer:
         """
         return kept(codebooks, self.codebooks)
 
-    def to_tokens(self, tokens: TokensLike, *, samples: int | None = None) -> Tokens:
-        """Return `Tokens` as they are, and codes as tokens of this codec.
+    def to_tokens(self, tokens: TokensLike, *, samples: int | None = None) -> AnyTokens:
+        """Return `Tokens` or `Latents` as they are, and their numbers as tokens of this codec.
 
         Args:
             tokens: `Tokens`; or codes `[k f]` as an array or a tensor of integers, of all codebooks
-                or the first ones.
+                or the first ones. Of a codec of latents `Latents`; or their numbers `[d f]`.
             samples: length in samples that codes stand for; None for that of all frames.
 
         Raises:
@@ -214,27 +244,28 @@ class Tokenizer:
                 a length that does not take so many frames, or is given for `Tokens`.
             WrongTokensError: they are of another codec, or of other weights.
         """
-        if isinstance(tokens, Tokens):
+        if isinstance(tokens, Coded):
             if samples is not None:
                 raise InputError("Tokens say their length themselves: give samples with codes only")
             self.check_tokens(tokens)
-            return tokens
-        check_codes(tokens, self.codebooks)
+            given: Any = tokens
+            return given
+        check_frames(tokens, self.codebooks, self.width)
         array = tokens if isinstance(tokens, np.ndarray) else tokens.detach().cpu().numpy()
         length = array.shape[1] * self.frame_size if samples is None else samples
         return self.tokens_of(
-            array.astype(np.int64),
-            codebooks=len(array),
+            array if self.width else array.astype(np.int64),
+            codebooks=0 if self.width else len(array),
             samples=length,
             original_rate=self.sample_rate,
             original_samples=length,
         )
 
-    def check_tokens(self, tokens: Tokens | Header) -> None:
+    def check_tokens(self, tokens: Coded | Header) -> None:
         """Raise unless this codec can decode tokens: the same encoder and codebooks wrote them.
 
         Raises:
-            WrongTokensError: they are of another codec, or of other weights.
+            WrongTokensError: they are of another codec, of other weights, or of the other kind.
         """
         if tokens.codec != self.name:
             raise WrongTokensError(
@@ -245,6 +276,11 @@ class Tokenizer:
             raise WrongTokensError(
                 f"tokens of other weights of {self.name!r} ({tokens.fingerprint}, these are "
                 f"{self.fingerprint}): give the checkpoint that made them, or encode again"
+            )
+        if tokens.kind != self.kind:
+            way = "`quantize` turns them into tokens" if self.kind == "codes" else "encode again"
+            raise WrongTokensError(
+                f"{tokens.kind} of {self.name!r}, which decodes {self.kind}: {way}"
             )
 
     def has_codes_of(self, fingerprint: str) -> bool:
@@ -279,41 +315,52 @@ class Tokenizer:
         samples: int,
         original_rate: int,
         original_samples: int,
-    ) -> Tokens:
-        """Return the codes of a recording as `Tokens` of this codec.
+    ) -> AnyTokens:
+        """Return the frames of a recording as `Tokens`, or `Latents`, of this codec.
 
         Args:
-            codes: `[streams*codebooks f]`.
-            codebooks: number of codebooks in each stream.
+            codes: `[streams*codebooks f]`, or latents `[streams*width f]`.
+            codebooks: number of codebooks in each stream; 0 of latents.
             samples: length at the codec's rate.
             original_rate: sample rate of the recording in Hz.
             original_samples: length at that rate.
         """
-        streams = len(codes) // codebooks
-        return Tokens(
-            codes=codes,
-            size=self.sizes[:codebooks],
-            codec=self.name,
-            fingerprint=self.fingerprint,
-            sample_rate=self.sample_rate,
-            frame_size=self.frame_size,
+        streams = len(codes) // (self.width or codebooks)
+        half = codes.dtype == np.float16
+        return tokens_of(
+            self.header(original_rate, streams=streams, codebooks=codebooks, half=half),
+            codes,
             samples=samples,
-            original_rate=original_rate,
             original_samples=original_samples,
-            channels=self.channels * streams,
-            streams=streams,
-            semantic_codebooks=self.semantic_codebooks,
         )
 
-    def header(self, original_rate: int, *, streams: int, codebooks: int) -> Header:
+    def header(
+        self, original_rate: int, *, streams: int, codebooks: int, half: bool = False
+    ) -> Header:
         """Return the header of the .tok file of a recording.
 
         Args:
             original_rate: sample rate of the recording in Hz.
             streams: number of streams.
-            codebooks: number of codebooks in each stream.
+            codebooks: number of codebooks in each stream; 0 of latents.
+            half: whether latents are stored in half precision.
+
+        Raises:
+            ValueError: codes, which have no precision, are to be stored in half.
         """
-        empty = np.zeros((streams * codebooks, 0), np.int64)
-        lengths = {"samples": 0, "original_samples": 0}
-        tokens = self.tokens_of(empty, codebooks=codebooks, original_rate=original_rate, **lengths)
-        return tokens.header
+        if half and not self.width:
+            raise InputError(f"{self.name} gives codes: half precision is for latents")
+        stored = "float16" if half else "float32"
+        return Header(
+            codec=self.name,
+            fingerprint=self.fingerprint,
+            sizes=self.sizes[:codebooks],
+            sample_rate=self.sample_rate,
+            frame_size=self.frame_size,
+            original_rate=original_rate,
+            channels=self.channels * streams,
+            streams=streams,
+            semantic_codebooks=self.semantic_codebooks,
+            width=self.width,
+            dtype=stored if self.width else "int64",
+        )

@@ -1,4 +1,4 @@
-"""Writing of .tok files as codes arrive, complete or not at all; appending to finished ones."""
+"""Writing of .tok files as frames arrive, complete or not at all; appending to finished ones."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from audiotok._platform.atomic import partial_path
 from audiotok._platform.errors import InputError
+from audiotok.tokens.errors import TokenFileError, TokenFileExistsError, explained
 from audiotok.tokens.format import (
     BATCH,
     BLOCK,
@@ -24,10 +25,7 @@ from audiotok.tokens.format import (
     NO_IDENTITY,
     End,
     Header,
-    TokenFileError,
-    TokenFileExistsError,
     block_bytes,
-    explained,
     identity_of,
     key_of,
     seed_of,
@@ -36,12 +34,12 @@ from audiotok.tokens.reader import TokenReader
 
 
 class TokenWriter:
-    """Writer of a .tok file as its codes arrive, in constant memory; a context manager.
+    """Writer of a .tok file as its frames arrive, in constant memory; a context manager.
 
-    The codes go to a temporary `.NAME.*.part` beside the file, which gets its name only when it is
+    The frames go to a temporary `.NAME.*.part` beside the file, which gets its name only when it is
     complete and on the disk; an exception (Ctrl-C too) removes it. `reopen` appends in place.
 
-    The identity of a file's blocks follows from the codes alone, so that the same codes give the
+    The identity of a file's blocks follows from the frames alone, so that the same frames give the
     same bytes: it is known only at the end, and then put into all checksums.
 
     Args:
@@ -62,7 +60,7 @@ class TokenWriter:
         self._part = partial_path(self.path)
         self._end = End(0, 0, 0, 0)
         self._old_bytes = 0  # size of the file that is appended to
-        self._waiting: list[np.ndarray] = []  # codes of less than a block
+        self._waiting: list[np.ndarray] = []  # frames of less than a block
         self._written = 0  # frames
         self._runs = True  # as in `FileStart`
         self._seed = 0  # as in `FileStart`
@@ -112,16 +110,16 @@ class TokenWriter:
     def append(
         self, codes: np.ndarray, *, samples: int | None = None, original_samples: int | None = None
     ) -> None:
-        """Add codes `[k f]`.
+        """Add frames `[rows f]`.
 
         Args:
-            codes: integers, within the codebooks.
+            codes: integers within the codebooks; or latents, rounded to the header's type.
             samples: length at the codec's rate; that of whole frames if None. Only the last codes
                 may have less.
             original_samples: length at the original rate; in proportion if None.
 
         Raises:
-            ValueError: codes do not fit the header, lengths do not fit the codes, the codes before
+            ValueError: frames do not fit the header, lengths do not fit them, the frames before
                 ended within a frame, or there are too many frames.
             TokenFileError: the file cannot be written.
         """
@@ -138,7 +136,7 @@ class TokenWriter:
         header.check_length(frames, count, original)
         original += end.original_samples
         self._end = End(end.frames + frames, total, original, end.previous, end.key)
-        self._waiting.append(np.array(codes, np.int64))
+        self._waiting.append(np.array(codes, header.dtype))
         self._write(self.header.block_frames)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -175,10 +173,10 @@ class TokenWriter:
         in_run = self._before is not None
         if waiting < least and (in_run or least > 1):
             return
-        empty = np.zeros((self.header.rows, 0), np.int64)
+        empty = np.zeros((self.header.rows, 0), self.header.dtype)
         codes = np.concatenate([empty, *self._waiting], axis=1)
         if not in_run:  # appended blocks are not rewritten: the first codes give the identity
-            self._begin(identity_of(codes.astype("<i4").tobytes()))
+            self._begin(identity_of(self.header.raw(codes)))
         step = self.header.block_frames
         whole = waiting if least == 1 else waiting - waiting % step
         batch = max(1, BATCH // (self.header.rows * step)) * step

@@ -61,8 +61,8 @@ def new_codec(recipe: Recipe, resynthesis: Resynthesis | None = None) -> Codec:
         resynthesis: what a decoder apart learns from; None for a codec.
 
     Raises:
-        ValueError: sizes, weights or `train.keep` do not fit the codec, or it decodes to another
-            rate than it encodes.
+        ValueError: sizes, weights or `train.keep` do not fit the codec, it decodes to another rate
+            than it encodes, or it gives latents.
     """
     torch.manual_seed(recipe.train.seed)
     if resynthesis:
@@ -70,6 +70,7 @@ def new_codec(recipe: Recipe, resynthesis: Resynthesis | None = None) -> Codec:
     else:
         codec = sized(find("codecs", recipe.codec), recipe.config, "config")
     codec.check_one_rate()  # losses compare what comes out with what went in
+    codec.needs_codes("training by a recipe")
     shares, n = recipe.train.keep, codec.codebooks
     if shares and not (len(shares) == n and min(shares) >= 0 < sum(shares) < math.inf):
         raise InputError(f"[train] keep: a share for each of {n} codebooks is needed")

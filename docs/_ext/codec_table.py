@@ -31,7 +31,7 @@ def _sizes(row: dict[str, Any]) -> list[str]:
         code(row["name"]),
         f"{row['sample_rate']:,}",
         f"{row['frame_rate']:.4g}",
-        f"{row['codebooks']:,}",
+        f"{row['codebooks']:,}" if row["codebooks"] else f"latents of {row['width']}",
         f"{row['kbps']:.3g}",
         f"{row['parameters'] / 1e6:.1f}",
         f"{row['parameters_with_codebooks'] / 1e6:.1f}",

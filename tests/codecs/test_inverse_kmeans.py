@@ -20,7 +20,6 @@ from audiotok.codecs import (
     InverseTraining,
     Kmeans,
     KmeansConfig,
-    Latents,
     fit_inverse,
     fit_units,
     latents_of,
@@ -31,6 +30,7 @@ from audiotok.codecs import (
 )
 from audiotok.codecs.inverse_kmeans import InverseConfig, InverseKmeans, InverseKmeansError
 from audiotok.data.manifest import read_manifest
+from audiotok.tokens.latents import Latents
 from audiotok.tokens.tokenizer import WrongTokensError
 
 pytest.importorskip("sklearn")
@@ -238,8 +238,8 @@ def test_commands_train_the_inverse_and_recover_vectors(units: Kmeans, tmp_path:
     tok, vectors = tmp_path / "x.tok", tmp_path / "vectors"
     units.encode(long / "1.wav").save(tok)
     assert audiotok("units", "vectors", long / "2.wav", "--codec", file, "-o", vectors).code == 0
-    prompt = next(vectors.rglob("*.safetensors")) if vectors.is_dir() else vectors
-    made = tmp_path / "recovered.safetensors"
+    prompt = next(vectors.rglob("*.tok")) if vectors.is_dir() else vectors
+    made = tmp_path / "recovered.tok"
     words = ["units", "recover", tok, "--inverse", out, "--prompt", prompt, "-o", made]
     done = audiotok(*words)
     assert done.code == 0, done.err

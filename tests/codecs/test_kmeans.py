@@ -33,7 +33,6 @@ from audiotok.codecs.centroids import (
 )
 from audiotok.codecs.checkpoint import describe
 from audiotok.codecs.export.folder import export
-from audiotok.codecs.latents import Latents
 from audiotok.codecs.models.kmeans import Kmeans, KmeansConfig
 from audiotok.corpus import Corpus
 from audiotok.data.features.base import Choice, FeatureFrames, Teacher, TeacherError
@@ -43,6 +42,7 @@ from audiotok.lm import UnitTokenizer
 from audiotok.nn.quantizers.base import nearest
 from audiotok.runtime.exported import ExportError
 from audiotok.runtime.windows import loss
+from audiotok.tokens.latents import Latents
 from audiotok.tokens.tokenizer import NoDecoderError
 
 NETWORK: dict[str, Any] = {
@@ -499,5 +499,5 @@ def test_vec_toks_halves_are_made_by_one_script(weights: Path, tmp_path: Path):
     tokenizer = UnitTokenizer(codec, Layout.load(out / "layout.json"))
     units = tokenizer.units(tmp_path / "5.wav")
     assert np.array_equal(tokenizer.decode(np.load(out / "ids.npy")), units)
-    recovered, true = (Latents.load(out / f"{name}.safetensors") for name in ("recovered", "voice"))
+    recovered, true = (Latents.load(out / f"{name}.tok") for name in ("recovered", "voice"))
     assert recovered.values.shape == true.values.shape

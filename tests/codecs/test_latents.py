@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,12 @@ import pytest
 import torch
 from commandline import audiotok
 from contracts import noise
-from safetensors.numpy import save_file
 from talkers import know_logmel, speak
 
 from audiotok import Audio, Tokens, load
-from audiotok._platform.errors import InputError
-from audiotok.codecs import KmeansConfig, Latents, fit_units, latents_of, quantize, save_units
-from audiotok.codecs.latents import LatentsError
+from audiotok.codecs import KmeansConfig, fit_units, latents_of, quantize, save_units
 from audiotok.data.manifest import read_manifest
+from audiotok.tokens import Latents, TokenFileError
 from audiotok.tokens.tokenizer import WrongTokensError
 
 
@@ -53,38 +50,25 @@ def test_recordings_of_other_rates_and_channels_are_taken():
 def test_a_file_of_latents_is_read_back(tmp_path: Path):
     codec = load("speech")
     latents = latents_of(codec, noise(codec, 9_000))
-    latents.save(tmp_path / "x.safetensors")
-    again = Latents.load(tmp_path / "x.safetensors")
-    assert np.array_equal(again.values, latents.values)
+    latents.save(tmp_path / "x.tok")
+    again = Latents.load(tmp_path / "x.tok")
+    assert again == latents
     assert quantize(codec, again) == quantize(codec, latents)
 
 
-def test_other_files_and_other_codecs_are_refused(tmp_path: Path):
+def test_latents_of_other_codecs_and_other_kinds_are_refused(tmp_path: Path):
     codec = load("speech")
     latents = latents_of(codec, noise(codec, 9_000))
     with pytest.raises(WrongTokensError, match="latents of 'speech' 0000000000000000"):
         quantize(codec, replace(latents, fingerprint="0" * 16))
     with pytest.raises(WrongTokensError, match="latents of 'mimi'"):
         quantize(codec, replace(latents, codec="mimi"))
-    with pytest.raises(InputError, match="frames of latents for 8000 samples"):
-        replace(latents, samples=8_000)
-    with pytest.raises(InputError, match=r"float32 \[d f\], not float64"):
-        replace(latents, values=latents.values.astype(np.float64))
-    with pytest.raises(InputError, match="NaN or infinite"):
-        replace(latents, values=latents.values * np.float32(np.nan))
-    file = tmp_path / "x.safetensors"
-    with pytest.raises(LatentsError, match="no such file"):
-        Latents.load(file)
-    save_file({"latents": latents.values}, file)
-    with pytest.raises(LatentsError, match="no latents"):
-        Latents.load(file)
-    file.write_bytes(b"x")
-    with pytest.raises(LatentsError, match="damaged latents"):
-        Latents.load(file)
-    format_ = {"format": "audiotok latents 1"}
-    save_file({"latents": latents.values}, file, {**format_, "facts": json.dumps({"a": 1})})
-    with pytest.raises(LatentsError, match="of another version"):
-        Latents.load(file)
+    with pytest.raises(WrongTokensError, match="latents of 'speech', which decodes codes: `quant"):
+        codec.decode(latents)
+    tokens: Tokens = codec.encode(noise(codec, 4_000))
+    tokens.save(tmp_path / "x.tok")
+    with pytest.raises(TokenFileError, match=r"x\.tok: holds codes of speech, not latents; `Tok"):
+        Latents.load(tmp_path / "x.tok")
 
 
 @pytest.fixture
@@ -120,23 +104,15 @@ def test_a_command_writes_vectors(units: Path):
     done = audiotok(*words)
     assert (done.code, done.out.strip()) == (0, "vectors of 4 recordings, 0 skipped")
     codec: Any = load(units)
-    latents = Latents.load(out / "2.safetensors")
+    latents = Latents.load(out / "2.tok")
     wanted = latents_of(codec.uncentred(), units.parent / "talks/2.wav")
     assert np.array_equal(latents.values, wanted.values)
     assert latents.fingerprint == codec.uncentred().fingerprint
     assert audiotok(*words).out.strip() == "vectors of 0 recordings, 4 skipped"
     done = audiotok(*words, "--json", "--force")
     assert [row["frames"] for row in done.json] == [60, 67, 74, 81]
-    replace(latents, fingerprint="0" * 16).save(out / "2.safetensors")
+    replace(latents, fingerprint="0" * 16).save(out / "2.tok", force=True)
     done = audiotok(*words)
     assert (done.code, "exists already, with vectors of other units" in done.err) == (1, True)
     done = audiotok(*words[:3], "--codec", "speech", "-o", out)
     assert (done.code, "codec 'speech', where k-means units are wanted" in done.err) == (1, True)
-
-
-def test_tokens_are_not_taken_for_latents(tmp_path: Path):
-    codec = load("speech")
-    tokens: Tokens = codec.encode(noise(codec, 4_000))
-    tokens.save(tmp_path / "x.tok")
-    with pytest.raises(LatentsError, match="damaged latents"):
-        Latents.load(tmp_path / "x.tok")

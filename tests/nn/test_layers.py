@@ -29,7 +29,9 @@ from audiotok.nn.layers.centred_mel import CentredMel
 from audiotok.nn.layers.clip_attention import ClipAttention
 from audiotok.nn.layers.clip_transformer import ClipTransformer
 from audiotok.nn.layers.conv import Conv
-from audiotok.nn.layers.convnext import Convnext, Depthwise
+from audiotok.nn.layers.convnext import Convnext
+from audiotok.nn.layers.depthwise import Depthwise
+from audiotok.nn.layers.depthwise_mixer import DepthwiseMixer
 from audiotok.nn.layers.feed_forward import FeedForward
 from audiotok.nn.layers.fold import CausalFold, Fold, Unfold
 from audiotok.nn.layers.fourier_head import FourierHead
@@ -187,6 +189,8 @@ CASES = {
     ),
     "depthwise": Case(lambda: Depthwise(4, 7), 4),
     "convnext": Case(lambda: Convnext(4, kernel=5), 4),
+    "depthwise mixer": Case(lambda: DepthwiseMixer(4, kernel=5, norm=nn.RMSNorm), 4),
+    "feed forward, biases": Case(lambda: FeedForward(4, 6, bias=True, approximate=True), 4),
     "attention": Case(lambda: Attention(8, heads=2, window=5, scale=1.0), 8, 60, poison=1e3),
     "attention, self": Case(lambda: Attention(4, heads=1, window=1), 4, poison=1e3),
     "attention, twice": Case(

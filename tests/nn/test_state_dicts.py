@@ -660,7 +660,7 @@ def refusal(path: Path) -> str:
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
-    assert len(message) < len(str(path)) + 600
+    assert len(message) < len(str(path)) + 700
     return message.removeprefix(f"{path}: ")
 
 

@@ -446,7 +446,7 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
     for data, message in [
         (b"", "an empty file"),
         (b"RIFF....WAVE", "not a .tok file"),
-        (layout.MAGIC + bytes([3, 0]) + bytes(99), "written in format 3, .* upgrade"),
+        (layout.MAGIC + bytes([4, 0]) + bytes(99), "written in format 4, .* upgrade"),
         (layout.MAGIC + bytes([1, 0]) + b"\xff" * 99, "the header is damaged"),
     ]:
         path.write_bytes(data)

@@ -78,6 +78,10 @@ Threads = Annotated[
         "--threads", min=1, help="Number of threads of a process. Default: the cores, shared."
     ),
 ]
+Half = Annotated[
+    bool,
+    typer.Option("--half", help="Store latents in half precision: half the size, rounded."),
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -86,7 +90,8 @@ def checked(codec: Kind, codebooks: int | None) -> Kind:
     """Return the codec; raise `UsageError` if it does not have so many codebooks."""
     model: Any = codec
     if codebooks is not None and not 1 <= codebooks <= model.codebooks:
-        raise show.UsageError(f"--codebooks {codebooks}: {model.name} has 1 to {model.codebooks}")
+        there = f"has 1 to {model.codebooks}" if model.codebooks else "gives latents, and has none"
+        raise show.UsageError(f"--codebooks {codebooks}: {model.name} {there}")
     return codec
 
 

@@ -16,6 +16,7 @@ from audiotok.cli.commands.base import (
     CodecName,
     Device,
     Force,
+    Half,
     Json,
     Threads,
     limit_threads,
@@ -43,6 +44,7 @@ def build(
     ],
     codec: CodecName = "speech",
     codebooks: Codebooks = None,
+    half: Half = False,
     kind: Annotated[
         str,
         typer.Option(
@@ -147,18 +149,15 @@ def build(
         backend=backend or "",
         device=device,
         codebooks=codebooks,
+        half=half,
         readers=readers or (1 if device == "cpu" else 8),
         group=group,
         commands=commands,
         threads=threads or 1,
     )
     limit_threads(threads)
-    options: dict[str, Any] = {
-        "kind": kind,
-        "audio": audio,
-        "part": _part(part),
-        "limit": round(shard_mb * (1 << 20)),
-    }
+    options: dict[str, Any] = {"kind": kind, "audio": audio, "part": _part(part)}
+    options["limit"] = round(shard_mb * (1 << 20))
     if dry_run:
         from audiotok.corpus.build.forecast import forecast  # imports torch
 

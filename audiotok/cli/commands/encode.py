@@ -14,6 +14,7 @@ from audiotok.cli.commands.base import (
     CodecName,
     Device,
     Force,
+    Half,
     Jobs,
     Json,
     Out,
@@ -37,6 +38,7 @@ def encode(
         Literal["mix", "split"],
         typer.Option(help="Coding of stereo by a mono codec: the mean, or each channel."),
     ] = "mix",
+    half: Half = False,
     backend: Backend = None,
     device: Device = "cpu",
     jobs: Jobs = 1,
@@ -67,6 +69,7 @@ def encode(
     engine = backend or choose_backend(codec, device)
     model = checked(tokenizer(codec, device, engine, jobs), codebooks)
     options: dict[str, Any] = {"codebooks": codebooks, "split": channels == "split"}
+    options["half"] = half
 
     def done(source: Path, target: Path) -> bool:
         return not force and is_encoded(model, source, target, **options)

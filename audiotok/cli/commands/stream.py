@@ -15,6 +15,7 @@ from audiotok.cli.commands.base import (
     CodecName,
     Context,
     Device,
+    Half,
     Threads,
     checked,
     live_codec,
@@ -49,6 +50,7 @@ def encode(
             min=1, help="Frames in a block of output: more take fewer bytes, but add latency."
         ),
     ] = 1,
+    half: Half = False,
     context: Context = None,
     backend: Backend = None,
     device: Device = "cpu",
@@ -82,6 +84,7 @@ def encode(
             encoding=encoding,
             codebooks=codebooks,
             block=block,
+            half=half,
             context=context,
             around=interrupts.allowed,
         )
@@ -123,7 +126,8 @@ def decode(
     source = TokenSource(stdin)
     available = len(source.header.sizes)
     if codebooks is not None and not 1 <= codebooks <= available:
-        raise show.UsageError(f"--codebooks {codebooks}: these tokens have 1 to {available}")
+        there = f"these tokens have 1 to {available}" if available else "latents have none"
+        raise show.UsageError(f"--codebooks {codebooks}: {there}")
     done = decode_pcm(
         live_codec(codec or source.header.codec, device, backend, threads=threads),
         source,

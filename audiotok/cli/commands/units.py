@@ -195,7 +195,7 @@ def vectors(
 ) -> None:
     """Write the features that units are made of, with the means of recordings left in.
 
-    One .safetensors file a recording, float32 [d f]. Any codec has such latents;
+    One .tok file of latents a recording, float32 [d f]. Any codec has such latents;
     those of k-means units are the vectors of Vec-Tok.
 
     \b
@@ -208,13 +208,13 @@ def vectors(
     from audiotok.runtime.batch.run import run
 
     limit_threads(threads)
-    planned = plan(paths, out, suffixes=AUDIO, suffix=".safetensors", makes=[".safetensors"])
+    planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
     model = vectors_codec(codec, device)
 
     def done(_: Path, target: Path) -> bool:
         return not force and is_vectors(model, target)
 
-    build = partial(vectors_writer, codec, device)
+    build = partial(vectors_writer, codec, device, force=force)
     report = run(build, planned, done=done, jobs=jobs, verb="vectors", imports=imports_of("torch"))
     if as_json:
         show.as_json(report.rows())
@@ -289,7 +289,7 @@ def inverse(
 def recover(
     tokens: Annotated[Path, typer.Argument(help=".tok file of units.")],
     inverse: Annotated[Path, typer.Option(help="Network: a file of `units inverse`.")],
-    out: OutFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output .tok file of vectors.")],
     prompt: Annotated[
         Path | None, typer.Option(help="Vectors of the voice: a file of `units vectors`.")
     ] = None,
@@ -301,15 +301,15 @@ def recover(
     \b
     Examples:
       audiotok units recover reading.tok --inverse inverse.safetensors \\
-        --prompt voice.safetensors -o vectors.safetensors
+        --prompt voice.tok -o vectors.tok
     """
     from audiotok.codecs.inverse_kmeans import load_inverse
-    from audiotok.codecs.latents import Latents
+    from audiotok.tokens.latents import Latents
     from audiotok.tokens.tokens import Tokens
 
-    _check_out(out, force)
+    _check_out(out, force, ".tok")
     given = None if prompt is None else Latents.load(prompt)
-    load_inverse(inverse, device=device).recover(Tokens.load(tokens), given).save(out)
+    load_inverse(inverse, device=device).recover(Tokens.load(tokens), given).save(out, force=force)
     show.line(str(out))
 
 
@@ -354,9 +354,9 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _check_out(out: Path, force: bool) -> None:
+def _check_out(out: Path, force: bool, suffix: str = ".safetensors") -> None:
     """Raise unless the output may be written."""
-    if out.suffix != ".safetensors":
-        raise show.UsageError(f"{out}: not a .safetensors file")
+    if out.suffix != suffix:
+        raise show.UsageError(f"{out}: not a {suffix} file")
     if os.path.lexists(out) and not force:
         raise InputError(f"{out}: exists already; --force overwrites it")

@@ -64,9 +64,11 @@ def export(
     Raises:
         ExportError: it cannot be written as ONNX, or differs from torch; the message tells by how
             much.
+        NoCodesError: the codec gives latents.
         ImportError: onnx, onnxscript or onnxruntime is not installed; the message tells how to
             install it.
     """
+    codec.needs_codes("an export of graphs")
     if codec.precision != "float32":
         raise ExportError(f"{codec.name} is loaded in {codec.precision}: load it in float32")
     for library in ("onnx", "onnxscript", "onnxruntime"):

@@ -31,12 +31,12 @@ from audiotok.codecs.tensors import TensorCodec
 from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import StateDictAdapter
 from audiotok.runtime.base import RunnableCodec
+from audiotok.tokens.kinds import AnyTokens
 from audiotok.tokens.tokenizer import TokensLike
 from audiotok.tokens.tokenizer import WrongTokensError as WrongTokensError
 
 if TYPE_CHECKING:
     from audiotok.audio.audio import Audio
-    from audiotok.tokens.tokens import Tokens
 
 
 class Codec(TensorCodec, RunnableCodec[Tensor]):
@@ -106,7 +106,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         *,
         codebooks: int | None = None,
         split: bool = False,
-    ) -> Tokens:
+    ) -> AnyTokens:
         """Encode one recording, resampled to the codec's rate.
 
         >>> tokens = codec.encode("in.wav")
@@ -120,6 +120,9 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
             codebooks: number of codebooks, from the first (all if None); fewer are coarser and
                 cheaper.
             split: whether to code each channel by itself, instead of their mean (logged once).
+
+        Returns:
+            Its tokens: `Tokens`, or `Latents` of a codec of that `kind`.
 
         Raises:
             AudioFileError: the file cannot be read.
@@ -173,7 +176,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         *,
         codebooks: int | None = None,
         group: int | None = None,
-    ) -> list[Tokens]:
+    ) -> list[AnyTokens]:
         """Encode a list of recordings; each gets the tokens that it gets alone.
 
         Args:
@@ -198,7 +201,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
             )
         ]
 
-    def _tokens(self, codes: np.ndarray, audio: Audio, samples: int, codebooks: int) -> Tokens:
+    def _tokens(self, codes: np.ndarray, audio: Audio, samples: int, codebooks: int) -> AnyTokens:
         """Return codes as the tokens of a recording."""
         return self.tokens_of(
             codes,
@@ -228,9 +231,10 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         # Channels of all recordings with the same number of codebooks run side by side.
         kinds: dict[int, list[tuple[int, int]]] = {}
         for i, tokens in enumerate(batch):
-            kinds.setdefault(tokens.codebooks, []).extend((i, j) for j in range(tokens.streams))
+            each = kinds.setdefault(tokens.header.stream_rows, [])
+            each.extend((i, j) for j in range(tokens.streams))
         for members in kinds.values():
-            rows = [torch.from_numpy(batch[i].channel(j).codes.copy()) for i, j in members]
+            rows = [torch.from_numpy(batch[i].channel(j).numbers.copy()) for i, j in members]
             waves = self._waves(rows, group)
             for i, run in groupby(zip(members, waves, strict=True), key=lambda pair: pair[0][0]):
                 wave = torch.cat([wave for _, wave in run])
@@ -268,6 +272,11 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
     def decoded_frame_size(self) -> int:
         """See `Network.decoded_frame_size`."""
         return self.frame_size * self.decoded_rate // self.sample_rate
+
+    @property
+    def width(self) -> int:
+        """See `Tokenizer.width`."""
+        return self.quantizer.latent_width
 
     @property
     def latency(self) -> float:

@@ -82,8 +82,8 @@ OPTIONS = Options(
 
 
 @dataclass(frozen=True)
-class Config:
-    """Sizes of `Mimi`; the defaults are the published ones."""
+class NetworkConfig:
+    """Sizes of Mimi's network, whatever its latents become; the defaults are the published ones."""
 
     sample_rate: int = 24000  # Hz
     width: int = 64  # width of the network at the audio rate; doubles at every stride
@@ -94,32 +94,53 @@ class Config:
     heads: int = 8  # attention heads
     window: int = 250  # latents in the window of attention
     hidden: int = 2048  # width inside a perceptron
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
+
+
+@dataclass(frozen=True)
+class Config(NetworkConfig):
+    """Sizes of `Mimi`; the defaults are the published ones."""
+
     codebooks: int = 32
     semantic: int = 1  # number of semantic codebooks among them
     size: int = 2048  # entries in a codebook
     code_width: int = 256  # width of the codebooks
     teacher: int = 0  # width of the teacher that the semantic codebooks are distilled from, if any
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
 
-
-def _transformer(config: Config) -> Chain:
+def _transformer(config: NetworkConfig, approximate: bool) -> Chain:
     """Build the transformer of the encoder or of the decoder."""
     layers: list[Layer] = []
     for _ in range(config.blocks):
         layers += [
             Attention(config.latent, heads=config.heads, window=config.window, scale=0.01),
-            FeedForward(config.latent, config.hidden, scale=0.01),
+            FeedForward(config.latent, config.hidden, scale=0.01, approximate=approximate),
         ]
     return Chain(layers)
 
 
-def encoder(config: Config) -> Chain:
-    """Build the encoder: convolutions, transformer, and a convolution that leaves every 2nd."""
+def encoder(
+    config: NetworkConfig, outputs: int | None = None, *, approximate: bool = False
+) -> Chain:
+    """Build the encoder: convolutions, transformer, and a convolution that leaves every 2nd.
+
+    Args:
+        config: sizes.
+        outputs: features of its latents; as many as within if None.
+        approximate: as of `FeedForward`.
+    """
     width, stride = config.latent, config.halving
-    down = Conv(width, width, 2 * stride, stride=stride, bias=False, pad="repeat")
-    return Chain([Seanet.encoder(_seanet(config)), _transformer(config), down])
+    down = Conv(width, outputs or width, 2 * stride, stride=stride, bias=False, pad="repeat")
+    return Chain([Seanet.encoder(_seanet(config)), _transformer(config, approximate), down])
+
+
+def decoder(config: NetworkConfig, *, approximate: bool = False) -> Chain:
+    """Build the decoder: what makes two of a latent, transformer, convolutions; as `encoder`."""
+    width, stride = config.latent, config.halving
+    up = TransposedConv(width, width, 2 * stride, stride=stride, groups=width, bias=False)
+    return Chain([up, _transformer(config, approximate), Seanet.decoder(_seanet(config))])
 
 
 def taught(config: Config) -> nn.Linear | None:
@@ -127,7 +148,7 @@ def taught(config: Config) -> nn.Linear | None:
     return nn.Linear(config.latent, config.teacher) if config.teacher else None
 
 
-def _seanet(config: Config) -> Sizes:
+def _seanet(config: NetworkConfig) -> Sizes:
     """Return the sizes of the convolutions of the encoder and of the decoder."""
     return Sizes(
         latent=config.latent,
@@ -140,22 +161,29 @@ def _seanet(config: Config) -> Sizes:
     )
 
 
-def sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sizes of a codec with these weights."""
+def network_sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `NetworkConfig` that weights tell."""
     begin = "encoder.layers.0."
     seanet = {f"encoder.{n[len(begin) :]}": w for n, w in weights.items() if n.startswith(begin)}
     down = weights["encoder.layers.2.conv.weight"]
-    entries = weights["quantizer.semantic.rvq.stages.0.entries"]
-    semantic = count(weights, r"quantizer\.semantic\..*\.entries")
     return {
         **sample_rate(metadata),
         "width": len(weights["encoder.layers.0.layers.0.conv.weight"]),
         "strides": encoder_strides(seanet),
         "halving": down.shape[2] // 2,
-        "latent": len(down),
+        "latent": down.shape[1],
         "blocks": count(weights, r"encoder\.layers\.1\.layers\.\d+\.qkv\.weight"),
-        "heads": len(down) // HEAD,
+        "heads": down.shape[1] // HEAD,
         "hidden": len(weights["encoder.layers.1.layers.1.up.weight"]),
+    }
+
+
+def sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a codec with these weights."""
+    entries = weights["quantizer.semantic.rvq.stages.0.entries"]
+    semantic = count(weights, r"quantizer\.semantic\..*\.entries")
+    return {
+        **network_sizes(weights, metadata),
         "codebooks": semantic + count(weights, r"quantizer\.acoustic\..*\.entries"),
         "semantic": semantic,
         "size": entries.shape[0],
@@ -193,7 +221,7 @@ def _part(match: re.Match[str]) -> str:
     return f"{side}.layers.1.layers.{2 * int(block) + (not first)}.{name}"
 
 
-_DECODER: Sequence[Rule] = (
+DECODER: Sequence[Rule] = (
     (r"^decoder\.(model|layers|decoder_seanet\.layers)\.", "decoder.layers.2.layers."),
     (r"^(decoder\.)?upsample\.", "decoder.layers.0."),
 )
@@ -232,7 +260,7 @@ def _adapter(source: str, marks: Sequence[str], *, pairs: bool) -> StateDictAdap
         marks=marks,
         prepare=entries,
         ignored=(r"codebook\.(_?initialized|inited)$",),
-        rules=(*_DECODER, *RULES),
+        rules=(*DECODER, *RULES),
         tensors=(
             (r"\.usage$", fair_share),
             (r"^quantizer\..*\.(down|up)\.weight$", squeeze),
@@ -293,17 +321,15 @@ class Mimi(Codec):
         self.frame_size = prod(config.strides) * config.halving
         self.semantic_codebooks = config.semantic
         self.block = 16  # frames are long
-        width, stride = config.latent, config.halving
-        up = TransposedConv(width, width, 2 * stride, stride=stride, groups=width, bias=False)
         self.encoder = encoder(config)
         self.quantizer = SplitRvq(
-            width,
+            config.latent,
             codebooks=config.codebooks,
             size=config.size,
             width=config.code_width,
             semantic=config.semantic,
         )
-        self.decoder = Chain([up, _transformer(config), Seanet.decoder(_seanet(config))])
+        self.decoder = decoder(config)
         self.taught = taught(config)
 
     def distilled(self, latent: Latent) -> Tensor:

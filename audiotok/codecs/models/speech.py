@@ -23,7 +23,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, State
-from audiotok.nn.layers.convnext import Convnext, Depthwise
+from audiotok.nn.layers.convnext import Convnext
+from audiotok.nn.layers.depthwise import Depthwise
 from audiotok.nn.layers.fold import CausalFold, Unfold
 from audiotok.nn.layers.parallel import LevelNorm, Parallel
 from audiotok.nn.layers.stft import Istft, Stft

@@ -112,14 +112,13 @@ def forecast(
         seconds += (number - listed) * sum(lengths) / max(1, len(lengths))
     codec, workers = worker.codec, workers or cores()
     frames = seconds * float(codec.frame_rate)
-    bits = sum((size - 1).bit_length() for size in codec.sizes[: worker.codebooks])
-    codes = frames * bits / 8
+    codes = frames * worker.header.frame_bits / 8
     speed = done / spent * workers
     return Forecast(
         recordings=number,
         listed=listed,
         hours=seconds / 3600,
-        tokens=frames * worker.codebooks,
+        tokens=frames * (worker.codebooks or 1),
         gigabytes=(codes + text + 60 * number) / 1e9,
         shards=max(1, round(codes / limit + 0.5)),
         speed=speed,

@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from audiotok.corpus.storage import INNER, Storage
-from audiotok.tokens.format import explained
+from audiotok.tokens.errors import explained
 
 TAG, HEAD = b"REC:", struct.Struct("<4sIII")
 SYNC = 2.0  # seconds between flushes to the disk

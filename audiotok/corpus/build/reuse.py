@@ -24,7 +24,7 @@ from audiotok._platform.console import cell
 from audiotok.corpus.base import ShardFiles
 from audiotok.corpus.build.changes import chained, other_listing
 from audiotok.corpus.build.log import Record, record_at, records, restore_log
-from audiotok.corpus.build.work import EncodedRecording
+from audiotok.corpus.build.work import EncodedRecording, smallest
 from audiotok.corpus.inputs import UNSEEN, FileStamp, FileStamps, read_inputs
 from audiotok.corpus.shard import Entry, Shard
 from audiotok.corpus.storage import INNER, Storage
@@ -159,9 +159,8 @@ def _old_codes(state: State, reuse: Reuse) -> Iterator[tuple[str, EncodedRecordi
 
 
 def _outcome(shard: Shard, i: int, entry: Entry) -> EncodedRecording:
-    kind = np.uint16 if max(shard.header.sizes) <= 1 << 16 else np.uint32
     return EncodedRecording(
-        codes=entry.tokens.codes.astype(kind),
+        codes=smallest(entry.tokens.numbers, shard.header),
         samples=entry.tokens.samples,
         original_rate=entry.tokens.original_rate,
         original_samples=entry.tokens.original_samples,

@@ -89,7 +89,12 @@ class BuildSummary:
 
 
 def info_of(
-    codec: Tokenizer, listing: str, part: Split, codebooks: int | None, audio: str = ""
+    codec: Tokenizer,
+    listing: str,
+    part: Split,
+    codebooks: int | None,
+    audio: str = "",
+    half: bool = False,
 ) -> CorpusInfo:
     """Return the content of corpus.json before there are shards.
 
@@ -99,19 +104,22 @@ def info_of(
         part: part of the listing, (i, n).
         codebooks: number of codebooks to use, from the first; all if None.
         audio: column or member that is the audio.
+        half: whether latents are stored in half precision.
     """
     chosen = {"audio": audio} if audio else {}
-    header = codec.header(codec.sample_rate, streams=1, codebooks=codec.kept(codebooks))
+    header = codec.header(codec.sample_rate, streams=1, codebooks=codec.kept(codebooks), half=half)
     return CorpusInfo(
         codec=codec.name,
         fingerprint=codec.fingerprint,
-        sizes=tuple(codec.sizes[: codec.kept(codebooks)]),
+        sizes=header.sizes,
         sample_rate=codec.sample_rate,
         frame_size=codec.frame_size,
         channels=codec.channels,
         shards=(),
         job={"listing": listing, "part": f"{part[0]}/{part[1]}", **chosen},
         semantic_codebooks=header.semantic_codebooks,
+        width=header.width,
+        dtype=header.dtype,
     )
 
 
@@ -175,7 +183,7 @@ def build(
         work = replace(work, backend=choose_backend(work.codec, work.device))
     light = None if is_exported(work.codec) else shipped_codec(work.codec)
     codec = light or load_in_backend(work.codec, "cpu", work.backend or None)
-    info = info_of(codec, listing, part, work.codebooks, audio)
+    info = info_of(codec, listing, part, work.codebooks, audio, work.half)
     work = replace(work, fingerprint=codec.fingerprint)
     compared = ChangeCheck(listing, keep=keep_changed)
     earlier = None if force else finished(storage, info)

@@ -65,13 +65,12 @@ from audiotok.corpus.write import (
     is_whole,
     row_of,
     shard_name,
-    tokens_of,
     write_info,
     write_quarantine,
     write_shard,
 )
 from audiotok.data.recording import Recording
-from audiotok.tokens.tokens import Tokens
+from audiotok.tokens.kinds import AnyTokens, tokens_of
 
 log = logging.getLogger("audiotok")
 
@@ -292,8 +291,8 @@ class State:
             facts["bad"] = (item.id, item.locator.name, error)
             record = Record(facts, None)
         else:
-            lengths = (coded.samples, coded.original_rate, coded.original_samples)
-            tokens = tokens_of(self.info, coded.codes, *lengths)
+            lengths = (coded.samples, coded.original_samples, coded.original_rate)
+            tokens = tokens_of(self.header, coded.codes, *lengths)
             facts |= {
                 "row": row_of(
                     item.id, tokens, coded.audio, {"source": item.locator.name, **item.fields}
@@ -338,11 +337,11 @@ class State:
         path = self.storage.path(build_file(number, "log"))
         stop = self.seals[number].next
 
-        def entries() -> Iterator[tuple[dict[str, Any], Tokens]]:
+        def entries() -> Iterator[tuple[dict[str, Any], AnyTokens]]:
             for (facts, codes), _ in records(path):
                 if codes is not None and facts["n"] < stop:
-                    lengths = (facts["samples"], facts["rate"], facts["original"])
-                    yield facts["row"], tokens_of(self.info, codes, *lengths)
+                    lengths = (facts["samples"], facts["original"], facts["rate"])
+                    yield facts["row"], tokens_of(self.header, codes, *lengths)
 
         folder = self.storage.path("")
         files = write_shard(folder, shard_name(number), self.header, entries())

@@ -16,6 +16,7 @@ import numpy as np
 from audiotok.corpus.inputs import UNSEEN, FileStamp
 from audiotok.data.recording import Recording
 from audiotok.data.sources.base import Listing
+from audiotok.tokens import Header
 
 GROUP = 16  # recordings in a batch on a GPU
 
@@ -37,6 +38,7 @@ class Work:
         backend: backend that runs it; the fastest of each machine if empty.
         device: a torch device.
         codebooks: number of codebooks to use, from the first; all if None.
+        half: whether latents are stored in half precision.
         readers: number of threads that decode and resample.
         group: recordings in a batch; 0 for 1 on a CPU, else `GROUP`.
         commands: whether shell commands of listings may run.
@@ -51,6 +53,7 @@ class Work:
     backend: str = ""
     device: str = "cpu"
     codebooks: int | None = None
+    half: bool = False
     readers: int = 1
     group: int = 0
     commands: bool = False
@@ -101,12 +104,25 @@ Task = tuple[int, Recording | Container]
 Sent = tuple[int, Recording | Container | None]  # None: the announced recording may be encoded
 
 
+def smallest(codes: np.ndarray, header: Header) -> np.ndarray:
+    """Return codes in the smallest type that holds them, or latents in the type of their file.
+
+    Args:
+        codes: `[k f]`, or latents `[d f]`.
+        header: of the corpus.
+    """
+    if header.width:
+        header.check(codes)
+        return codes.astype(header.dtype)
+    return codes.astype(np.uint16 if max(header.sizes) <= 1 << 16 else np.uint32)
+
+
 @dataclass(frozen=True)
 class EncodedRecording:
     """Outcome of one recording: its codes, or an error."""
 
     error: str = ""
-    codes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint16))  # [k f]
+    codes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint16))  # or latents
     samples: int = 0  # length at the codec's rate
     original_rate: int = 0  # Hz
     original_samples: int = 0

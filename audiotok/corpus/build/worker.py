@@ -29,7 +29,7 @@ from audiotok._platform.errors import InputError
 from audiotok.audio.decoders import AudioFileError
 from audiotok.audio.reader import Source
 from audiotok.codecs.load import load_in_backend
-from audiotok.corpus.build.work import EncodedRecording, Work, version_here
+from audiotok.corpus.build.work import EncodedRecording, Work, smallest, version_here
 from audiotok.corpus.inputs import MISSING, UNSEEN, FileStamp, look
 from audiotok.data.failures import may_be_transient, missing_here, reason
 from audiotok.data.locator import opened
@@ -88,6 +88,8 @@ class Worker:
             raise InputError(f"{work.codec}: {here}, and {there}")
         self.executor: Executor[Any] = self.codec.executor
         self.codebooks = self.codec.kept(work.codebooks)
+        rate = self.codec.sample_rate
+        self.header = self.codec.header(rate, streams=1, codebooks=self.codebooks, half=work.half)
         self.inbox: queue.SimpleQueue[_Ready | None] = queue.SimpleQueue()
         self._given = 0
         self._done = 0  # each counter is written by one thread
@@ -256,8 +258,7 @@ class Worker:
 
     def _small(self, codes: Any) -> np.ndarray:
         """Return codes `[1 k f]` as `[k f]` of the smallest fitting type, to save memory."""
-        kind = np.uint16 if max(self.codec.sizes) <= 1 << 16 else np.uint32
-        return self.executor.numpy(codes)[0].astype(kind)
+        return smallest(self.executor.numpy(codes)[0], self.header)
 
 
 def _missing(path: str) -> str:

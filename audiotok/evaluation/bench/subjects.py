@@ -149,6 +149,7 @@ class CodecSystem(System):
     def __init__(self, spec: Spec, device: str, backend: str) -> None:
         super().__init__(spec)
         self.codec: Any = load_in_backend(spec.codec, device, backend)
+        self.codec.needs_codes(f"{spec.name} in a benchmark of codes")
         self.decoder: Any = self.codec
         if spec.decoder:
             self.decoder = load_decoder(spec.decoder, source=self.codec.name, device=device)

@@ -17,7 +17,8 @@ ROWS = 256  # recordings in a record batch
 class Arrow(Exporter):
     """Exporter to Arrow IPC files, one per shard.
 
-    The columns are id, text, seconds, codes (list of lists), ids (with a layout) and row (JSON).
+    The columns are id, text, seconds, codes or latents (list of lists), ids (with a layout) and row
+    (JSON).
     """
 
     suffix = ".arrow"
@@ -26,7 +27,7 @@ class Arrow(Exporter):
     def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
         arrow = optional_import("pyarrow", extra="exporters")
-        columns, count = schema(self.layout is not None, self._rows), 0
+        columns, count = self.schema(), 0
         with (
             arrow.OSFile(str(part), "wb") as file,
             getattr(arrow.ipc, self.kind)(file, columns) as writer,
@@ -41,20 +42,15 @@ class Arrow(Exporter):
         """True if the ids of a recording are in several rows, one per codebook."""
         return self.layout is not None and not self.layout.serial
 
-
-def schema(ids: bool, rows: bool) -> Any:
-    """Return the Arrow schema of the columns.
-
-    Args:
-        ids: whether there is a column of ids.
-        rows: whether the ids of a recording are a list of rows.
-    """
-    arrow = optional_import("pyarrow", extra="exporters")
-    many = arrow.list_(arrow.int32())
-    fields = [("id", arrow.string()), ("text", arrow.string()), ("seconds", arrow.float64())]
-    fields += [("codes", arrow.list_(many))]
-    fields += [("ids", arrow.list_(many) if rows else many)] if ids else []
-    return arrow.schema([*fields, ("row", arrow.string())])
+    def schema(self) -> Any:
+        """Return the Arrow schema of the columns."""
+        arrow = optional_import("pyarrow", extra="exporters")
+        many, ids = (arrow.list_(arrow.from_numpy_dtype(x)) for x in (self.dtype, "int32"))
+        fields = [("id", arrow.string()), ("text", arrow.string()), ("seconds", arrow.float64())]
+        fields += [(self.column, arrow.list_(many))]
+        if self.layout is not None:
+            fields += [("ids", arrow.list_(ids) if self._rows else ids)]
+        return arrow.schema([*fields, ("row", arrow.string())])
 
 
 def batches(records: Iterator[ExportedRecording], columns: Any) -> Iterator[Any]:
@@ -70,7 +66,7 @@ def batches(records: Iterator[ExportedRecording], columns: Any) -> Iterator[Any]
             "id": [record.id for record in some],
             "text": [record.text for record in some],
             "seconds": [record.seconds for record in some],
-            "codes": [list(record.codes.astype("int32")) for record in some],
+            columns.names[3]: [list(record.codes) for record in some],
             "row": [json.dumps(record.row, ensure_ascii=False) for record in some],
         }
         if "ids" in columns.names:

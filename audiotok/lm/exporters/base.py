@@ -36,7 +36,7 @@ class ExportedRecording:
 
     Attributes:
         id: id in the corpus.
-        codes: codes `[k f]`.
+        codes: codes `[k f]` int32, or latents `[d f]` in the type of the corpus.
         ids: ids of the layout, `[n]` or `[rows n]`; None without a layout.
         seconds: duration in seconds.
         text: transcript, or "".
@@ -56,22 +56,34 @@ class Exporter(ABC):
 
     Args:
         corpus: the corpus to export.
-        layout: the layout of the ids; None exports codes alone.
+        layout: the layout of the ids; None exports codes, or latents, alone.
         out: the folder to write to.
 
     Attributes:
         suffix: suffix of a shard's file.
         ids_only: whether the format holds one row of ids and nothing else, which needs a layout of
             one row.
+        holds_latents: whether the format can hold latents.
     """
 
     suffix: ClassVar[str]
     ids_only: ClassVar[bool] = False
+    holds_latents: ClassVar[bool] = True
 
     def __init__(self, corpus: Corpus, layout: Layout | None, out: Path) -> None:
         self.corpus = corpus
         self.layout = layout
         self.out = out
+
+    @property
+    def column(self) -> str:
+        """Name of what recordings hold: "codes" or "latents"."""
+        return self.corpus.info.header.kind
+
+    @property
+    def dtype(self) -> str:
+        """Type of its numbers: int32 of codes, that of the corpus of latents."""
+        return self.corpus.info.dtype if self.corpus.width else "int32"
 
     def name(self, number: int) -> str:
         """Return the file name of a shard."""
@@ -102,7 +114,8 @@ def records(shard: Shard, layout: Layout | None) -> Iterator[ExportedRecording]:
         layout: the layout of the ids; None yields codes alone.
     """
     for entry in shard:
-        codes = entry.tokens.codes
+        header, codes = entry.tokens.header, entry.tokens.numbers
+        codes = codes if header.width else codes.astype(np.int32)
         ids = None if layout is None else layout.encode(codes[: len(layout.sizes)])
         text = entry.row.get("text") or ""
         yield ExportedRecording(entry.id, codes, ids, entry.tokens.seconds, str(text), entry.row)
@@ -123,7 +136,7 @@ def export(
         corpus: the corpus to export.
         out: the folder to write to.
         layout: the layout of the ids; if None, a format of ids alone uses a flat layout, and other
-            formats have no ids.
+            formats have no ids. Latents have none.
         progress: called after each shard with the number of recordings done.
 
     Returns:
@@ -132,10 +145,13 @@ def export(
     Raises:
         CorpusExportError: the layout does not fit, or `out` has another export or other files.
         LayoutError: the layout of a language model does not speak the codec's codes.
+        NoCodesError: ids are asked for of a corpus of latents.
         ImportError: the library that writes the format is not installed; the message says which
             extra has it.
     """
-    if layout is None and exporter.ids_only:
+    if layout is not None or not exporter.holds_latents:
+        corpus.needs_codes(f"an export of ids to {name_of(exporter)}")
+    if layout is None and exporter.ids_only and not corpus.width:
         layout = Layout.of(corpus)
     _check(exporter, corpus, layout)
     try:

@@ -24,18 +24,23 @@ class Hf(Arrow):
 
     def finish(self) -> None:
         """See `Exporter.finish`."""
-        one: dict[str, Any] = {"dtype": "int32", "_type": "Value"}
-        many = {"feature": one, "_type": "List"}
+        many, ids = (
+            {"feature": {"dtype": dtype, "_type": "Value"}, "_type": "List"}
+            for dtype in (self.dtype, "int32")
+        )
         features: dict[str, Any] = {
             "id": {"dtype": "string", "_type": "Value"},
             "text": {"dtype": "string", "_type": "Value"},
             "seconds": {"dtype": "float64", "_type": "Value"},
-            "codes": {"feature": many, "_type": "List"},
+            self.column: {"feature": many, "_type": "List"},
         }
         if self.layout is not None:
-            features["ids"] = {"feature": many, "_type": "List"} if self._rows else many
+            features["ids"] = {"feature": ids, "_type": "List"} if self._rows else ids
         features["row"] = {"dtype": "string", "_type": "Value"}
-        info = {"description": f"codes of {self.corpus.codec}, {FORMAT}", "features": features}
+        info = {
+            "description": f"{self.column} of {self.corpus.codec}, {FORMAT}",
+            "features": features,
+        }
         files = [{"filename": self.name(number)} for number in range(len(self.corpus.shards))]
         state = {
             "_data_files": files,

@@ -30,7 +30,7 @@ class Jsonl(Exporter):
                     "id": record.id,
                     "text": record.text,
                     "seconds": record.seconds,
-                    "codes": record.codes.tolist(),
+                    self.column: record.codes.tolist(),
                 }
                 if record.ids is not None:
                     line["ids"] = record.ids.tolist()

@@ -15,7 +15,8 @@ from audiotok.lm.exporters.base import ExportedRecording, Exporter
 class Lhotse(Exporter):
     """Exporter to Lhotse cuts, `shard-000000.jsonl`, with arrays in `arrays-000000`.
 
-    `cut.load_codes()` returns the codes `[f k]`, and `cut.load_ids()` the ids.
+    `cut.load_codes()` returns the codes `[f k]`, and `cut.load_ids()` the ids; `cut.load_latents()`
+    the latents `[f d]` of a codec of those.
     """
 
     suffix = ".jsonl"
@@ -39,13 +40,13 @@ class Lhotse(Exporter):
         frame = self.corpus.frame_size / self.corpus.sample_rate
         frames = record.codes.shape[1]
         codes = writer.store_array(
-            f"{key}-codes",
-            record.codes.T.astype("int32"),
+            f"{key}-{self.column}",
+            record.codes.T,
             frame_shift=frame,
             temporal_dim=0,
             start=0,
         )
-        custom: dict[str, Any] = {"codes": codes, "row": record.row}
+        custom: dict[str, Any] = {self.column: codes, "row": record.row}
         if record.ids is not None:
             custom["ids"] = writer.store_array(f"{key}-ids", record.ids.astype("int32"))
         length = frames * frame

@@ -25,6 +25,7 @@ class Megatron(Exporter):
 
     suffix = ".bin"
     ids_only = True
+    holds_latents = False
 
     def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""

@@ -3,6 +3,9 @@
 shard-000000.ids/ids.npy     all ids, concatenated, in the smallest sufficient integer type
 shard-000000.ids/bounds.npy  recording i is ids bounds[i] to bounds[i + 1]
 shard-000000.ids/rows.jsonl  the row of each recording in the corpus
+
+Of latents it is shard-000000.latents/latents.npy, `[frames d]`, and recording i has frames
+bounds[i] to bounds[i + 1].
 """
 
 from __future__ import annotations
@@ -24,10 +27,16 @@ class Npy(Exporter):
     suffix = ".ids"
     ids_only = True
 
+    def name(self, number: int) -> str:
+        """See `Exporter.name`."""
+        return f"shard-{number:06d}{'.latents' if self.layout is None else self.suffix}"
+
     def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
-        assert self.layout is not None
-        dtype = np.min_scalar_type(self.layout.vocabulary[0] - 1)
+        content, dtype, axes = "latents", np.dtype(self.dtype), (self.corpus.width,)
+        if self.layout is not None:
+            content, axes = "ids", ()
+            dtype = np.min_scalar_type(self.layout.vocabulary[0] - 1)
         bounds = [0]
         part.mkdir()
         try:
@@ -36,13 +45,14 @@ class Npy(Exporter):
                 (part / "rows.jsonl").open("w", encoding="utf-8") as rows,
             ):
                 for record in records:
-                    assert record.ids is not None
-                    raw.write(record.ids.astype(dtype).tobytes())
+                    own = record.codes.T if record.ids is None else record.ids
+                    raw.write(own.astype(dtype).tobytes())
                     rows.write(json.dumps(record.row, ensure_ascii=False) + "\n")
-                    bounds.append(bounds[-1] + len(record.ids))
+                    bounds.append(bounds[-1] + len(own))
             np.save(part / "bounds.npy", np.array(bounds, np.int64))
-            with (part / "ids.npy").open("wb") as file, (part / "raw").open("rb") as raw:
-                header = header_data_from_array_1_0(np.zeros(0, dtype)) | {"shape": (bounds[-1],)}
+            with (part / f"{content}.npy").open("wb") as file, (part / "raw").open("rb") as raw:
+                header = header_data_from_array_1_0(np.zeros((0, *axes), dtype))
+                header |= {"shape": (bounds[-1], *axes)}
                 write_array_header_1_0(file, header)
                 shutil.copyfileobj(raw, file, 1 << 20)
             (part / "raw").unlink()

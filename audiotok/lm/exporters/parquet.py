@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from audiotok._platform.optional import optional_import
-from audiotok.lm.exporters.arrow import Arrow, batches, schema
+from audiotok.lm.exporters.arrow import Arrow, batches
 from audiotok.lm.exporters.base import ExportedRecording
 
 
@@ -18,7 +18,7 @@ class Parquet(Arrow):
     def write(self, part: Path, records: Iterator[ExportedRecording], number: int) -> int:
         """See `Exporter.write`."""
         parquet = optional_import("pyarrow.parquet", "pyarrow", extra="exporters")
-        columns, count = schema(self.layout is not None, self._rows), 0
+        columns, count = self.schema(), 0
         with parquet.ParquetWriter(part, columns, compression="zstd") as writer:
             for batch in batches(records, columns):
                 writer.write_batch(batch)

@@ -16,6 +16,8 @@ from audiotok.lm.exporters.base import ExportedRecording, Exporter
 class Webdataset(Exporter):
     """Exporter to `KEY.codes.npy`, `KEY.ids.npy` (with a layout), `KEY.txt` and `KEY.json`.
 
+    Of a codec of latents there is `KEY.latents.npy` in place of the codes.
+
     A key consists of the shard number and the recording's number in it, since WebDataset splits
     names at dots, which ids may contain. The id is in the JSON.
     """
@@ -28,7 +30,7 @@ class Webdataset(Exporter):
         with tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
             for record in records:
                 key = f"{number:06d}-{count:09d}"
-                _add(tar, f"{key}.codes.npy", _npy(record.codes))
+                _add(tar, f"{key}.{self.column}.npy", _npy(record.codes))
                 if record.ids is not None:
                     _add(tar, f"{key}.ids.npy", _npy(record.ids))
                 _add(tar, f"{key}.txt", record.text.encode())
@@ -39,9 +41,11 @@ class Webdataset(Exporter):
 
 
 def _npy(x: np.ndarray) -> bytes:
-    """Return the bytes of a .npy file of the smallest sufficient unsigned type."""
+    """Return the bytes of a .npy file, of integers in the smallest sufficient unsigned type."""
     file = io.BytesIO()
-    np.save(file, x.astype(np.min_scalar_type(int(x.max(initial=0)))), allow_pickle=False)
+    if x.dtype.kind == "i":
+        x = x.astype(np.min_scalar_type(int(x.max(initial=0))))
+    np.save(file, x, allow_pickle=False)
     return file.getvalue()
 
 

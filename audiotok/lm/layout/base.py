@@ -17,6 +17,7 @@ from audiotok._platform.errors import Error, InputError
 from audiotok._platform.registry import find
 from audiotok.lm.layout.units import MAX_UNITS, Pieces
 from audiotok.lm.patterns.base import Pattern, Rows, Serial
+from audiotok.tokens.codebooks import needs_codes
 
 V = TypeVar("V", bound="Vocabulary")
 
@@ -85,7 +86,9 @@ class Vocabulary:
 
         Raises:
             LayoutError: the codec has fewer codebooks.
+            NoCodesError: the codec gives latents.
         """
+        needs_codes(getattr(source, "width", 0), source.codec, "a layout of ids")
         k = len(source.sizes) if codebooks is None else codebooks
         if not 1 <= k <= len(source.sizes):
             raise LayoutError(f"{k} codebooks: there are {len(source.sizes)}")

@@ -26,6 +26,8 @@ class FeedForward(Layer):
             arXiv:2103.17239).
         gated: whether half of the maps to `hidden` gate the other half.
         bias: whether the two maps have biases.
+        approximate: whether gelu is approximated by tanh (Hendrycks & Gimpel 2016,
+            arXiv:1606.08415), as some networks were trained.
         norm: function that creates the normalisation of a given width, features last.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, with the norm first; Défossez et al. 2024,
@@ -40,10 +42,12 @@ class FeedForward(Layer):
         scale: float = 0.1,
         gated: bool = False,
         bias: bool = False,
+        approximate: bool = False,
         norm: Callable[[int], nn.Module] = nn.LayerNorm,
     ) -> None:
         super().__init__()
         self.gated = gated
+        self.gelu = "tanh" if approximate else "none"
         self.norm = norm(features)
         self.up = Linear(features, 2 * hidden if gated else hidden, bias=bias)
         self.down = Linear(hidden, features, bias=bias)
@@ -57,7 +61,7 @@ class FeedForward(Layer):
 
     def _activated(self, x: Tensor) -> Tensor:
         if not self.gated:
-            return F.gelu(x)
+            return F.gelu(x, approximate=self.gelu)
         gate, value = x.chunk(2, 2)
         return F.silu(gate) * value
 

@@ -63,15 +63,22 @@ class Quantizer(nn.Module):
     Attributes:
         sizes: number of entries in each codebook.
         of_latents: whether it takes the latents of any network, and not what one makes of them.
+        latent_width: features of the latents, of `Continuous`, which keeps them; 0 of all others.
     """
 
     sizes: tuple[int, ...]
     of_latents: ClassVar[bool] = True
+    latent_width: int = 0
 
     @property
     def codebooks(self) -> int:
         """Codes per frame."""
         return len(self.sizes)
+
+    @property
+    def rows(self) -> int:
+        """Numbers per frame: codes, or those of latents that are kept."""
+        return self.latent_width or self.codebooks
 
     def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
         """Quantize for training; in training mode this also updates the buffers.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -42,18 +41,21 @@ class PipeSummary:
         return row | {"frame": self.took.row()}
 
 
-def header_of(codec: RunnableCodec[Any], *, codebooks: int | None, rate: int) -> Header:
+def header_of(
+    codec: RunnableCodec[Any], *, codebooks: int | None, rate: int, half: bool = False
+) -> Header:
     """Return the header of a stream of a codec's tokens.
 
     Args:
         codec: the codec.
         codebooks: number of codebooks, from the first; all if None.
         rate: sample rate of the input in Hz.
+        half: whether latents are stored in half precision.
 
     Raises:
         ValueError: the codec has fewer codebooks.
     """
-    return codec.header(rate, streams=1, codebooks=codec.kept(codebooks))
+    return codec.header(rate, streams=1, codebooks=codec.kept(codebooks), half=half)
 
 
 def encode_pcm(
@@ -65,6 +67,7 @@ def encode_pcm(
     encoding: str = "s16le",
     codebooks: int | None = None,
     block: int = 1,
+    half: bool = False,
     context: float | None = None,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> PipeSummary:
@@ -81,6 +84,7 @@ def encode_pcm(
         encoding: a key of `pcm.FORMATS`.
         codebooks: number of codebooks to use; all if None.
         block: frames written at once.
+        half: whether latents are stored in half precision.
         context: as of `Stream`, for a codec that needs the whole recording.
         around: makes the context that is entered while waiting for PCM.
 
@@ -91,7 +95,7 @@ def encode_pcm(
     stream, times = Stream(codec, codebooks=codebooks, context=context), Times()
     resampler = _resampler(rate, codec.sample_rate, codec.channels)
     reader = PcmReader(source, encoding, channels=codec.channels, rate=rate, around=around)
-    sink = TokenSink(out, header_of(codec, codebooks=codebooks, rate=rate), block=block)
+    sink = TokenSink(out, header_of(codec, codebooks=codebooks, rate=rate, half=half), block=block)
     samples, numpy = 0, codec.executor.numpy
 
     def push(piece: np.ndarray) -> None:
@@ -212,7 +216,6 @@ def _passed(
     pending: int = 0,
 ) -> PipeSummary:
     seconds = samples / codec.sample_rate
-    bits = sum(map(math.log2, header.sizes)) * float(codec.frame_rate)
     own, other = rates  # of the codec and of the pipe
     resampling = 0.0 if own == other else 0.01 + LOOK_AHEAD / min(rates)
     return PipeSummary(
@@ -220,7 +223,7 @@ def _passed(
         seconds=seconds,
         frames=frames,
         frame_seconds=codec.frame_size / codec.sample_rate,
-        nominal_kbps=bits / 1000,
+        nominal_kbps=header.kbps,
         stream_kbps=size * 8 / max(seconds, 1e-9) / 1000,
         latency=stream.latency.algorithmic + resampling + pending / own,
         took=times.spread(),

@@ -257,9 +257,11 @@ def make_server(
         key: as for `serve`.
 
     Raises:
-        ValueError: the codec cannot stream, or decodes to another rate than it encodes.
+        ValueError: the codec cannot stream, decodes to another rate than it encodes, or gives
+            latents.
     """
     codec.check_one_rate()
+    codec.needs_codes("a server, where streams through pipes take latents too")
     batch = StreamBatch(codec, context=context)
     warm_up(batch)
     app, limits = application(batch, settings), settings.limits
