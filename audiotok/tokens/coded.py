@@ -88,6 +88,11 @@ class Coded:
         return self.__dict__["_header"]
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of entries in each codebook of one stream; none of latents."""
+        return self.header.sizes
+
+    @property
     def frames(self) -> int:
         """Number of frames."""
         return self.numbers.shape[1]

@@ -69,11 +69,6 @@ class Tokens(Coded):
         """Number of codebooks of one stream."""
         return len(self.header.sizes)
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Number of entries in each codebook of one stream."""
-        return self.header.sizes
-
     def first(self, codebooks: int) -> Tokens:
         """Return the first so many codebooks of each stream: coarser audio at a lower bit rate.
 

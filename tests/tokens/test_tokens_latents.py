@@ -181,9 +181,18 @@ class Vae(Tokenizer):
     """A codec of latents, as far as tokens depend on it."""
 
     name, sample_rate, frame_size, channels = "vae", 24_000, 1920, 1
-    sizes = property(lambda self: ())
-    fingerprint = property(lambda self: "ab" * 8)
-    width = property(lambda self: 5)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def fingerprint(self) -> str:
+        return "ab" * 8
+
+    @property
+    def width(self) -> int:
+        return 5
 
 
 def test_a_tokenizer_of_latents_takes_those_alone() -> None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from audiotok._platform.errors import InputError
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.absent import Absent
+from audiotok.tokens.coded import Coded
 from audiotok.tokens.tokenizer import Tokenizer, TokensLike, WrongTokensError
 from audiotok.tokens.tokens import Header, Tokens
 
@@ -153,7 +154,7 @@ class Decoder(Codec):
             return super().to_tokens(tokens, samples=samples)
         return self.tokenizer.to_tokens(tokens, samples=samples)
 
-    def check_tokens(self, tokens: Tokens | Header) -> None:
+    def check_tokens(self, tokens: Coded | Header) -> None:
         """Raise unless the tokens are of the tokenizer that this decoder is made for.
 
         Raises:

@@ -50,7 +50,8 @@ from audiotok.nn.quantizers.base import Quantized
 from audiotok.nn.quantizers.rvq import Rvq
 
 if TYPE_CHECKING:
-    from audiotok.tokens.tokens import Header, Tokens
+    from audiotok.tokens.coded import Coded
+    from audiotok.tokens.tokens import Header
 
 WITHOUT = "these weights of 'vocos' only decode: encode with 'encodec_24khz'"
 EPS = 1e-6  # epsilon of every normalisation in the decoder
@@ -270,7 +271,7 @@ class Vocos(Codec):
         self.quantizer = _Counting(config.latent, codebooks=config.codebooks[-1], size=config.size)
         self.decoder = _decoder(config)
 
-    def check_tokens(self, tokens: Tokens | Header) -> None:
+    def check_tokens(self, tokens: Coded | Header) -> None:
         """See `Tokenizer.check_tokens`; EnCodec's tokens are accepted too.
 
         They must not be of more codebooks than this codec has.
