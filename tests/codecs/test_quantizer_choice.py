@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,11 @@ def test_no_quantizer_options_at_all_is_refused(recipe: str, tmp_path: Path):
     done = audiotok("train", path, "--set", setting, "-o", tmp_path / "run")
     assert done.lines == ["error [config]: 'quantizer_options' must be a table, not False"]
     assert not [*tmp_path.glob("run/[!.]*")]
+
+
+@pytest.mark.parametrize("name", shipped("quantizers"))
+def test_an_option_that_is_a_fraction_takes_one(name: str):
+    """Its type is known from its default, which an integer would say wrongly."""
+    for option in inspect.signature(find("quantizers", name)).parameters.values():
+        if option.annotation == "float":
+            assert isinstance(option.default, float), option.name

@@ -660,7 +660,7 @@ def refusal(path: Path) -> str:
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
-    assert len(message) < len(str(path)) + 700
+    assert len(message) < len(str(path)) + 600
     return message.removeprefix(f"{path}: ")
 
 
@@ -764,8 +764,7 @@ def test_a_missing_tensor_by_which_a_codec_is_known_is_named(
 ):
     path = tmp_path / "some.th"
     torch.save({k: v for k, v in state.items() if not k.startswith(name)}, path)
-    said = f"; nearest: encodec 0.1.1, but {name} is missing; known: "
-    assert said in refusal(path)
+    assert refusal(path).endswith(f"; nearest: encodec 0.1.1, but {name} is missing")
 
 
 def test_partial_where_sizes_are_read(

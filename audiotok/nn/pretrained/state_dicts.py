@@ -138,19 +138,18 @@ def unrecognised(
 ) -> str:
     """Return a message on why no adapter was recognised.
 
-    It gives the first names, the programs whose weights are known, and the first missing mark of
-    the nearest adapter if at least half of its marks are present.
+    It gives the first names, and the first missing mark of the nearest adapter, if at least half
+    of its marks are present; else the programs whose weights are known.
     """
     present = set(names)
     every = list(adapters)
     shares = {d: len(present & set(d.marks)) / len(d.marks) for d in every}
-    best, nearest = max(every, key=lambda d: shares[d], default=None), ""
+    few = f"weights of no codec here ({', '.join(list(names)[:3])} ...)"
+    best = max(every, key=lambda d: shares[d], default=None)
     if best is not None and shares[best] >= 0.5:
         missing = next(mark for mark in best.marks if mark not in present)
-        nearest = f"nearest: {best.source}, but {missing} is missing; "
-    few = ", ".join(list(names)[:3])
-    known = "; ".join(dict.fromkeys(d.source.partition(",")[0] for d in every))
-    return f"weights of no codec here ({few} ...); {nearest}known: {known}"
+        return f"{few}; nearest: {best.source}, but {missing} is missing"
+    return f"{few}; known: {'; '.join(dict.fromkeys(d.source.partition(',')[0] for d in every))}"
 
 
 def check(weights: Weights, wanted: Mapping[str, Tensor], origin: Mapping[str, str]) -> None:

@@ -32,7 +32,7 @@ class Uniform(Quantizer):
     values: Tensor
 
     def __init__(
-        self, features: int, *, levels: int = 16, low: float = -7, high: float = 2
+        self, features: int, *, levels: int = 16, low: float = -7.0, high: float = 2.0
     ) -> None:
         if levels < 2 or not low < high:
             raise InputError(f"{levels} levels from {low} to {high}: give two or more, upwards")
