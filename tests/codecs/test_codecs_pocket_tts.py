@@ -31,12 +31,11 @@ RATE = 24_000
 
 def theirs_of(config: Config) -> Any:
     """Return transformers' model, with weights for which latents depend on the signal."""
-    pytest.importorskip("transformers")
     _torchaudio.load()
-    from transformers import PocketTTSAudioTokenizerConfig, PocketTTSAudioTokenizerModel
+    transformers = pytest.importorskip("transformers")
 
     torch.manual_seed(0)
-    options = PocketTTSAudioTokenizerConfig(
+    options = transformers.PocketTTSAudioTokenizerConfig(
         num_filters=config.width,
         upsampling_ratios=list(reversed(config.strides)),
         latent_stride=config.halving,
@@ -49,7 +48,7 @@ def theirs_of(config: Config) -> Any:
         intermediate_size=config.hidden,
         latent_dim=config.features,
     )
-    model = PocketTTSAudioTokenizerModel(options).eval().requires_grad_(False)
+    model = transformers.PocketTTSAudioTokenizerModel(options).eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
         if "scale" in name:
             parameter.copy_(0.3 + 0.3 * torch.rand_like(parameter))

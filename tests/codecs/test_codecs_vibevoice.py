@@ -31,12 +31,11 @@ RATE = 24_000
 
 def theirs_of(config: Config) -> Any:
     """Return transformers' model, with weights for which latents depend on the signal."""
-    pytest.importorskip("transformers")
     _torchaudio.load()
-    from transformers import VibeVoiceAcousticTokenizerConfig, VibeVoiceAcousticTokenizerModel
+    transformers = pytest.importorskip("transformers")
 
-    model = VibeVoiceAcousticTokenizerModel(
-        VibeVoiceAcousticTokenizerConfig(
+    model = transformers.VibeVoiceAcousticTokenizerModel(
+        transformers.VibeVoiceAcousticTokenizerConfig(
             num_filters=config.width,
             downsampling_ratios=list(config.strides),
             depths=list(config.depths),
