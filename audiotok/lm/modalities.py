@@ -154,7 +154,7 @@ class Modalities:
             LayoutError: text ids that are not the text model's, or as `encode`.
         """
         if learned is not None:
-            for name in set(learned) - {TEXT}:
+            for name in sorted(set(learned) - {TEXT}):
                 self.layout(name)
         segments = [self._ids(part) for part in parts]
         masks = [np.full(len(s.values), learned is None or s.name in learned) for s in segments]

@@ -364,6 +364,9 @@ PUBLISHED = {
     "wavtokenizer_40hz": 72_111_714,
     "mimi": 79_308_609,
     "qwen3_tts_12hz": 153_714_657,
+    "pocket_tts": 20_054_337,
+    "vibevoice_acoustic": 687_392_001,
+    "vibevoice_semantic": 344_613_600,
     "fish_s2": 391_430_530,
     "nanocodec": 61_729_725,
     "xcodec2": 629_281_706,
@@ -406,7 +409,10 @@ UNUSED = {
     "longcat_16k": 26 * 1280,
     "longcat_24k": 26 * 1280,
 }
-CAUSAL = ("encodec_24khz", "fish_s2", "mimi", "moss", "qwen3_tts_12hz", "voxtral")
+CAUSAL = (
+    *("encodec_24khz", "fish_s2", "mimi", "moss", "pocket_tts", "qwen3_tts_12hz"),
+    *("vibevoice_acoustic", "vibevoice_semantic", "voxtral"),
+)
 PRESETS = {name: part for part in names("codecs") for name in find("codecs", part).presets}
 
 
@@ -465,6 +471,9 @@ def test_published_sizes_and_rates(preset: str):
         "wavtokenizer_40hz": (24000, 600, 0.48),
         "mimi": (24000, 1920, 4.4),
         "qwen3_tts_12hz": (24000, 1920, 2.2),
+        "pocket_tts": (24000, 1920, 12.8),  # of latents, in single precision
+        "vibevoice_acoustic": (24000, 3200, 15.36),
+        "vibevoice_semantic": (24000, 3200, 30.72),
         "fish_s2": (44100, 2048, 2.196),
         "nanocodec": (22050, 1764, 0.599),
         "xcodec2": (16000, 320, 0.8),

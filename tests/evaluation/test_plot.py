@@ -205,7 +205,7 @@ def test_the_codec_that_ships_colours_its_tokens_without_being_named(
         (("{}/talk.wav", "--codec", "{small}", "-k", "5"), 2, "has 1 to 4"),
         (("{}/talk.tok", "--start", "30"), 1, "no tokens from 30 s on: it ends at 0.5 s"),
         (("{}/talk.tok", "-k", "0"), 2, "there is at least 1"),
-        (("{}/talk.tok", "-k", "7"), 1, "7 codebooks of 4"),
+        (("{}/talk.tok", "-k", "7"), 1, "7 codebooks asked for; there are 1 to 4"),
         (("{}/talk.tok", "--sound"), 1, "tokens of other weights"),
         (("{}/talk.tok", "--codec", "speech"), 1, "tokens of other weights"),
         (("{}/other.tok",), 1, "other.tok"),

@@ -173,7 +173,7 @@ def _read_options(metadata: Mapping[str, Any]) -> dict[str, Any]:
             known["earlier"], known["later"] = known.pop("sliding_window")
         if "strides" in known:
             known["strides"] = tuple(known["strides"])
-        for name in known.keys() & options.keys():
+        for name in sorted(known.keys() & options.keys()):
             if known[name] != options[name]:
                 raise StateDictError(
                     f"model_config.json tells of {name} {options[name]} in the encoder, and"
