@@ -116,16 +116,17 @@ def _counts(live: int, recordings: int, pace: float, seconds: float = 1.5) -> tu
 @pytest.mark.parametrize("pace", [0, 0.02, 0.1], ids=["flat-out", "frames", "pieces"])
 def test_recordings_do_not_starve_those_who_are_live(live: int, pace: float):
     ratios, blocks = [], []
+    # In a twentieth of the time, and where frames come five at a time in what that leaves.
+    least = 4 if pace == 0.1 else 1
     for _ in range(3):  # the best of three: others use this machine too
         alone, _ = _counts(live, 0, pace)
         beside, count = _counts(live, 16, pace)
         ratios.append(beside / alone)
         blocks.append(count)
-        if ratios[-1] > 0.8:
+        if ratios[-1] > 0.8 and count >= least:
             break
     assert max(ratios) > 0.8, ratios
-    # In a twentieth of the time, and where frames come five at a time in what that leaves.
-    assert max(blocks) >= (4 if pace == 0.1 else 1), "recordings starve"
+    assert max(blocks) >= least, "recordings starve"
 
 
 def test_the_allowance_of_recordings():
