@@ -1,12 +1,12 @@
 """Contracts of our own codecs, which know the quantizers here; those for everybody's parts are in
 `audiotok.testing`.
 
-assert_groups  assert_live  near_ties
+assert_groups  assert_latents  assert_live  near_ties
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,3 +137,31 @@ def assert_live(codec: Codec, audio: Audio, *, examples: int = 10) -> None:
         assert_close(wave[:, : codec.decoded_samples(tokens.samples)], decoded)
 
     for_all(check, Sizes(most=5 * frame, longest=20), examples=examples)
+
+
+@torch.no_grad()
+def assert_latents(
+    codec: Codec,
+    samples: int,
+    encode: Callable[[Tensor], Tensor],
+    decode: Callable[[Tensor], Tensor],
+) -> None:
+    """Assert that a codec's latents and waves of noise are within 1e-5 of another program's.
+
+    Args:
+        codec: a codec of latents.
+        samples: length of the noise.
+        encode: the program's, of waves `[1 1 t]` of whole frames to latents `[1 f d]`.
+        decode: the program's, of those to waves `[1 1 t]`.
+    """
+    generator = torch.Generator().manual_seed(samples)
+    wave = 0.1 * torch.randn(1, samples, generator=generator)
+    given: Any = codec.encode(wave, codec.sample_rate)
+    wanted = encode(F.pad(wave, (0, -samples % codec.frame_size))[None])
+    assert wanted.std() > 0.1
+    assert_close(torch.from_numpy(given.values.copy()), wanted[0].T, 1e-5)
+    if codec.decodes:
+        decoded = decode(wanted)[0][:, :samples]
+        assert decoded.abs().max() > 0.01
+        latents = wanted[0].T.numpy()
+        assert_close(codec.decode(latents, samples=samples).samples, decoded, 1e-5)

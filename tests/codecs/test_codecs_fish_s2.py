@@ -37,12 +37,6 @@ SMALL = Config(
 
 
 @pytest.fixture(scope="module")
-def stored() -> dict[str, np.ndarray]:
-    with np.load(golden.STORED) as file:
-        return dict(file)
-
-
-@pytest.fixture(scope="module")
 def state(stored: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """The program's weights, with its tables."""
     shapes = json.loads(str(stored["shapes"]))

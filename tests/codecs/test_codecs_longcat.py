@@ -31,12 +31,6 @@ Files = dict[str, dict[str, Tensor]]
 
 
 @pytest.fixture(scope="module")
-def stored() -> dict[str, np.ndarray]:
-    with np.load(golden.STORED) as file:
-        return dict(file)
-
-
-@pytest.fixture(scope="module")
 def files(stored: dict[str, np.ndarray]) -> Files:
     """The program's weights, file by file."""
     gains = json.loads(str(stored["gains"]))

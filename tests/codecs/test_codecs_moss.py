@@ -30,12 +30,6 @@ FRAME = golden.FRAME
 
 
 @pytest.fixture(scope="module")
-def stored() -> dict[str, np.ndarray]:
-    with np.load(golden.STORED) as file:
-        return dict(file)
-
-
-@pytest.fixture(scope="module")
 def state(stored: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """The program's weights."""
     return golden.weights(json.loads(str(stored["shapes"])), json.loads(str(stored["gains"])))

@@ -28,12 +28,6 @@ OPTIONS = '{"sample_rate": 22050}'
 
 
 @pytest.fixture(scope="module")
-def stored() -> dict[str, np.ndarray]:
-    with np.load(golden.STORED) as file:
-        return dict(file)
-
-
-@pytest.fixture(scope="module")
 def state(stored: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """The package's weights."""
     return golden.weights(json.loads(str(stored["shapes"])), json.loads(str(stored["gains"])))

@@ -27,12 +27,6 @@ SMALL = replace(SIZES["qwen3_tts_12hz"][0], window=12)
 
 
 @pytest.fixture(scope="module")
-def stored() -> dict[str, np.ndarray]:
-    with np.load(golden.STORED) as file:
-        return dict(file)
-
-
-@pytest.fixture(scope="module")
 def state(stored: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """The package's weights."""
     weights = golden.weights(json.loads(str(stored["shapes"])))

@@ -120,7 +120,7 @@ def by_book(codes: Tensor, spans: tuple[int, ...]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def assert_parity(theirs: Any, ours: Codec, lengths: list[int]) -> None:
+def assert_parity(theirs: Any, ours: Codec, lengths: list[int], *, ties: int = 0) -> None:
     quiet = Snac(replace(ours.config, noise=0.0)).eval().requires_grad_(False)
     quiet.name = ours.name
     quiet.load_state_dict(ours.state_dict())
@@ -138,7 +138,7 @@ def assert_parity(theirs: Any, ours: Codec, lengths: list[int]) -> None:
             distinct = min(len(row.unique()) for row in codes)
             assert distinct > min(tokens.frames, ours.sizes[0]) / 5
         heard = codes[:, : tokens.frames].numpy()
-        assert near_ties(ours, audio, tokens.codes, heard) <= heard.size / 500
+        assert near_ties(ours, audio, tokens.codes, heard) <= max(ties, tokens.frames / 1000)
         samples = codes.shape[1] * ours.frame_size if ours.config.window else samples
         same = replace(tokens, codes=codes.numpy(), samples=samples, fingerprint=quiet.fingerprint)
         for weight in weights:
@@ -171,7 +171,8 @@ def test_snac_for_music_is_its_packages(tmp_path: Path):
     theirs, ours = pair(MUSIC, tmp_path)
     frame = ours.frame_size
     assert ours.period == 4
-    assert_parity(theirs, ours, [100 * frame, 42 * frame + 1, 15 * frame - 9, frame + 1, 1])
+    lengths = [100 * frame, 42 * frame + 1, 15 * frame - 9, frame + 1, 1]
+    assert_parity(theirs, ours, lengths, ties=1)  # its codebooks are small, and many
 
 
 def test_a_file_that_fits_two_rates_says_so(

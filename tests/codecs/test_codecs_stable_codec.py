@@ -30,12 +30,6 @@ SMALL = Config(patch=16, widths=(128, 256), depths=(1, 2), earlier=5, later=6, s
 
 
 @pytest.fixture(scope="module")
-def stored() -> dict[str, np.ndarray]:
-    with np.load(golden.STORED) as file:
-        return dict(file)
-
-
-@pytest.fixture(scope="module")
 def state(stored: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """The package's weights."""
     return golden.weights(json.loads(str(stored["shapes"])), json.loads(str(stored["gains"])))

@@ -28,12 +28,6 @@ OPTIONS = {"sampling_rate": 24000, "head_dim": 8}
 
 
 @pytest.fixture(scope="module")
-def stored() -> dict[str, np.ndarray]:
-    with np.load(golden.STORED) as file:
-        return dict(file)
-
-
-@pytest.fixture(scope="module")
 def state(stored: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """The program's weights."""
     shapes, gains = (json.loads(str(stored[name])) for name in ("shapes", "gains"))

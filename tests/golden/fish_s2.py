@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from golden.qwen3_tts_12hz import noise
+from golden.runs import runs_of
 from random_weights import random_weights
 from torch import Tensor
 
@@ -133,12 +135,7 @@ def main() -> None:
     theirs, gains = loaded(small())
     shapes = {name: list(value.shape) for name, value in theirs.state_dict().items()}
     stored: dict[str, Any] = {"shapes": json.dumps(shapes), "gains": json.dumps(gains)}
-    for samples in LENGTHS:
-        codes = encode(theirs, noise(samples))
-        stored[f"codes {samples}"] = codes.numpy().astype(np.int16)
-        stored[f"wave {samples}"] = decode(theirs, codes).numpy()
-        print(samples, codes.shape, [len(row.unique()) for row in codes])
-    print("peak", float(np.abs(stored[f"wave {LENGTHS[-1]}"]).max()))
+    stored |= runs_of(LENGTHS, noise, partial(encode, theirs), partial(decode, theirs))
     np.savez_compressed(STORED, **stored)
 
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from golden.qwen3_tts_12hz import noise
+from golden.runs import runs_of
 from random_weights import random_weights
 from torch import Tensor
 from torch.nn import functional as F
@@ -158,14 +160,9 @@ def main() -> None:
         "shapes": json.dumps(shapes),
         "gains": json.dumps(gains),
     }
-    for samples in LENGTHS:
-        codes = encode(theirs, noise(samples))
-        stored[f"codes {samples}"] = codes.numpy().astype(np.int16)
-        stored[f"wave {samples}"] = decode(theirs, codes).numpy()
-        print(samples, codes.shape, [len(row.unique()) for row in codes])
+    stored |= runs_of(LENGTHS, noise, partial(encode, theirs), partial(decode, theirs))
     codes = torch.from_numpy(stored[f"codes {LENGTHS[-1]}"]).long()
     stored["prefix"] = decode(theirs, codes[:2]).numpy()
-    print("peak", float(np.abs(stored[f"wave {LENGTHS[-1]}"]).max()))
     np.savez_compressed(STORED, **stored)
 
 

@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from golden.qwen3_tts_12hz import noise
+from golden.runs import runs_of
 from random_weights import random_weights
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -183,12 +185,7 @@ def main() -> None:
         "gains": json.dumps(gains),
         "entries": entries.numpy(),
     }
-    for samples in LENGTHS:
-        codes = encode(theirs, noise(samples))
-        stored[f"codes {samples}"] = codes.numpy().astype(np.int16)
-        stored[f"wave {samples}"] = decode(theirs, codes).numpy()
-        print(samples, codes.shape, [len(row.unique()) for row in codes])
-    print("peak", float(np.abs(stored[f"wave {LENGTHS[-1]}"]).max()))
+    stored |= runs_of(LENGTHS, noise, partial(encode, theirs), partial(decode, theirs))
     np.savez_compressed(STORED, **stored)
 
 
