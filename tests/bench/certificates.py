@@ -36,26 +36,29 @@ SMALL |= dict(reversed([*TOKENIZERS, *LATENTS]))
 
 
 def certificate(name: str, most: float) -> dict[str, Any]:
-    """Verdicts of a codec as numbers, and what failed."""
+    """The codec that is tried in words, its verdicts as numbers, and what failed."""
     part = PARTS[name]
     if shipped_codec(name):
-        codec, size = load(name), "weights that ship"
+        codec, label = load(name), name
     else:
-        codec, size = made(part, SMALL[part]), "small size"
+        codec, label = made(part, SMALL[part]), f"{name}, small, random weights"
         config = find("codecs", part).presets.get(name)
         if config is not None:
             with torch.device("meta"):
                 whole = find("codecs", part)(config)
             if whole.parameters_total <= most * 1e6:
-                codec, size = made(part, config), "full size"
+                codec, label = made(part, config), f"{name}, random weights"
         codec.name = name
+    if not codec.parameters_total:
+        label = name
     torch.set_num_threads(1)
     recording = Audio.load(RECORDING)
     checks = list(conform(codec, recording[: SECONDS * recording.rate]))
     verdicts = [check.verdict for check in checks]
     bad = [f"{one.check}: {one.message}" for one in checks if one.verdict in ("fail", "not tried")]
-    row = {verdict: verdicts.count(verdict) for verdict in VERDICTS}
-    return {"row": {"of": size, **row}, "bad": "; ".join(bad)}
+    row = {"parameters, M": codec.parameters_total / 1e6}
+    row |= {verdict: verdicts.count(verdict) for verdict in VERDICTS}
+    return {"label": label, "row": row, "bad": "; ".join(bad)}
 
 
 def main() -> None:
@@ -68,6 +71,7 @@ def main() -> None:
     if given.one:
         print(json.dumps(certificate(given.codecs[0], given.most)))
         return
+    order = list(PARTS)
     kept = json.loads(given.json.read_text("utf-8")) if given.json.exists() else {"scores": {}}
     for name in given.codecs or PARTS:
         command = [sys.executable, __file__, name, "--one", "--most", f"{given.most:g}"]
@@ -75,18 +79,26 @@ def main() -> None:
         if done.returncode:
             sys.exit(f"{name}: {done.stderr}")
         found = json.loads(done.stdout.splitlines()[-1])
-        print(name, found, flush=True)
-        scores = kept["scores"] | {name: found["row"]}
+        print(found, flush=True)
+        label, bad = found["label"], found["bad"]
+        scores = {key: row for key, row in kept["scores"].items() if _name(key) != name}
+        scores[label] = found["row"]
+        failures = {f"{key} fails": kept.get(f"{key} fails") for key in scores} | {
+            f"{label} fails": bad
+        }
         kept = {
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "machine": machine(),
             "commit": commit(ROOT),
             "command": f"python tests/bench/certificates.py --most {given.most:g}",
-            **{key: text for key, text in kept.items() if key.endswith(" fails")},
-            **({f"{name} fails": found["bad"]} if found["bad"] else {}),
-            "scores": {key: scores[key] for key in PARTS if key in scores},
+            **{key: text for key, text in failures.items() if text},
+            "scores": dict(sorted(scores.items(), key=lambda item: order.index(_name(item[0])))),
         }
         given.json.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+
+
+def _name(label: str) -> str:
+    return label.partition(",")[0]
 
 
 if __name__ == "__main__":
