@@ -67,6 +67,7 @@ class Network(nn.Module):
     encoder: Layer
     quantizer: Quantizer
     decoder: Layer
+    _delay: tuple[tuple[object, ...], float] | None = None  # what it is of, and its value
 
     def frames(self, samples: int) -> int:
         """Return the number of frames in `samples` samples; a frame begun counts as one."""
@@ -219,6 +220,14 @@ class Network(nn.Module):
     @property
     def delay(self) -> float:
         """Most samples by which decoding lags behind the arrival of audio; inf if unbounded."""
+        sizes = self.causal, self.first_frames, self.frame_size, self.look_ahead, self.period
+        key = (*sizes, self.encoder, self.decoder)
+        if self._delay is None or self._delay[0] != key:  # a walk through all frames of a period
+            self._delay = key, self._longest_delay()
+        return self._delay[1]
+
+    def _longest_delay(self) -> float:
+        """Return what `delay` is for these layers."""
         if self.causal:
             lags = 2 if self.decodes else 1  # encoder and decoder, by the look-ahead each
             return self.first_frames * self.frame_size + lags * self.look_ahead
