@@ -54,6 +54,7 @@ CONTRACTS = {
     "baselines": ("Baseline", ("process",)),
     "codecs": ("Codec", ()),
     "decoders": ("Decoder", ()),
+    "dialects": ("Dialect", ("lm", "codecs", "entries", "facts")),
     "exporters": ("Exporter", ("suffix", "write")),
     "metrics": ("Metric", ("score",)),
     "patterns": ("Pattern", ("cells", "passes")),

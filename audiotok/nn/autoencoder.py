@@ -46,6 +46,8 @@ class Network(nn.Module):
         fills_up: whether silence may follow a recording without changing any of its codes. If not,
             the network handles the end itself (`finish_latent`, `finish_wave`), as published codecs
             do that mirror the last samples or have a long look-ahead.
+        end_unit: samples of which the last ones are filled up to a multiple with silence, where the
+            network handles the end itself: a frame, or what its first layer takes; 1 for none.
         precision: "float32"; or "int8" where the decoder computes in 8-bit integers
             (`codecs.int8`), which changes no codes.
         encoder: layer from waves to latents, one latent per frame; `Absent` of a network that only
@@ -63,6 +65,7 @@ class Network(nn.Module):
     first_frames: int = 1
     period: int = 1
     fills_up: bool = True
+    end_unit: int = 1
     precision: str = "float32"
     encoder: Layer
     quantizer: Quantizer
@@ -95,6 +98,8 @@ class Network(nn.Module):
             state: state after the last step, or None if there was none.
         """
         encoder = self.ends()[0]
+        if self.end_unit > 1:
+            wave = F.pad(wave, (0, -wave.shape[2] % self.end_unit))
         return encoder(wave) if state is None else encoder.finish(wave, state)
 
     def start_wave(self, batch: int) -> State:

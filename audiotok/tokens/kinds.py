@@ -52,5 +52,4 @@ def load_tokens(
         end: as for `Tokens.load`.
     """
     with TokenReader(path) as reader:
-        kind = KINDS[reader.header.kind]
-    return kind.load(path, start=start, end=end)
+        return KINDS[reader.header.kind].read(reader, start=start, end=end)

@@ -162,9 +162,7 @@ def test_the_commands(tmp_path: Path):
 
 @FAST
 @pytest.mark.parametrize("name", ["pocket_tts", "vibevoice"])
-def test_codecs_of_latents_are_judged_by_their_decoder(
-    name: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_codecs_of_latents_are_judged_by_their_decoder(name: str, monkeypatch: pytest.MonkeyPatch):
     config = dict(reversed(LATENTS[:2]))[name]
     monkeypatch.setattr(module, "SHARE", 0.01)
     codec, floats = decode_in_int8(small(name, config)), small(name, config)

@@ -28,14 +28,12 @@ from math import prod
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
-from audiotok._platform.shapes import Latent, Wave
 from audiotok.codecs.models.base import Codec, WrongTokensError
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
-from audiotok.nn.layers.base import Chain, Layer, Pointwise, State
+from audiotok.nn.layers.base import Chain, Layer, Pointwise
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.feed_forward import FeedForward
 from audiotok.nn.layers.fold import Fold, Unfold
@@ -294,7 +292,7 @@ class StableCodec(Codec):
         super().__init__()
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
-        self.frame_size = config.patch * prod(config.strides)
+        self.frame_size = self.end_unit = config.patch * prod(config.strides)
         self.block = 50  # frames are long
         self.encoder = _encoder(config)
         self.decoder = _decoder(config)
@@ -323,10 +321,6 @@ class StableCodec(Codec):
                     f"{self.config.layout!r}: decode them with load(..., layout={layout!r})"
                 )
         super().check_tokens(tokens)
-
-    def finish_latent(self, wave: Wave, state: State) -> Latent:
-        """See `Network.finish_latent`; the last frame is filled up with silence."""
-        return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.frame_size)), state)
 
     def weight_normed(self) -> Iterable[nn.Module]:
         """Return all convolutions."""

@@ -260,7 +260,7 @@ def find_layout(name_or_path: str | Path, source: Any = None) -> Layout:
     Raises:
         LayoutError: no such dialect, nor such a file; or it does not fit the source.
     """
-    known = shipped("dialects")
+    known = names("dialects")
     if str(name_or_path) in known:
         return Layout.named(str(name_or_path), source)
     path = Path(name_or_path)
