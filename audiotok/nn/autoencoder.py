@@ -242,8 +242,8 @@ class Network(nn.Module):
         encoder, decoder = self.ends()
 
         def needs(sample: int) -> int:
-            """Return the last frame that a decoded sample depends on."""
-            return int(decoder.input_span(sample, sample)[1])
+            """Return the last frame that a decoded sample depends on, or waits for at the start."""
+            return max(int(decoder.input_span(sample, sample)[1]), self.first_frames - 1)
 
         def wait(sample: int) -> int:
             """Count samples from a sample to the end of the last frame that it depends on."""

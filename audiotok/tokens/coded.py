@@ -21,6 +21,7 @@ from audiotok.tokens import (
     salvage,
     verify,
 )
+from audiotok.tokens.errors import KINDS
 
 C = TypeVar("C", bound="Coded")
 
@@ -255,10 +256,9 @@ class Coded:
     def _check_kind(cls, header: Header, path: str | Path) -> None:
         """Raise unless the frames of a file are of this kind."""
         if header.kind != cls.kind:
-            other = "Latents" if header.kind == "latents" else "Tokens"
             raise TokenFileError(
                 f"{path}: holds {header.kind} of {header.codec}, not {cls.kind}; "
-                f"`{other}.load` reads it"
+                f"`{KINDS[header.kind]}.load` reads it"
             )
 
     @classmethod
@@ -302,7 +302,7 @@ class Coded:
         return mine == theirs and np.array_equal(self.numbers, other.numbers)
 
     def __hash__(self) -> int:
-        return hash((self.header, self.samples, self.numbers.tobytes()))
+        return hash((self.header, self.samples, (self.numbers + 0).tobytes()))  # of -0.0 as of 0.0
 
 
 # Fields that `Coded` and `Header` have in common, under the same names.

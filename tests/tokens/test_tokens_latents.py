@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
@@ -194,6 +195,23 @@ def test_what_are_no_latents_is_refused_in_one_line(tmp_path: Path) -> None:
         one.append(tmp_path / "codes.tok")
 
 
+def test_a_damaged_file_names_the_class_that_recovers_it(tmp_path: Path) -> None:
+    one, path = latents(3), tmp_path / "one.tok"
+    one.save(path)
+    damaged = bytearray(path.read_bytes())
+    damaged[-60] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(TokenFileError, match=r"`Latents\.recover\(path\)` reads what is left"):
+        Latents.load(path)
+
+
+def test_zeros_of_either_sign_are_equal_and_hash_alike() -> None:
+    one = replace(latents(3), values=np.zeros((5, 3), np.float32))
+    other = replace(one, values=-one.values)
+    assert one == other
+    assert hash(one) == hash(other)
+
+
 class Vae(Tokenizer):
     """A codec of latents, as far as tokens depend on it."""
 
@@ -227,6 +245,7 @@ def test_a_tokenizer_of_latents_takes_those_alone() -> None:
         (np.zeros((5, 3), int), "latents must be float32 or float16"),
         (one.values[:4], r"latents must be \[5 frames\], not of shape \[4, 3\]"),
         ([[1.0]], "give Latents, or latents"),
+        (torch.zeros(5, 3, dtype=torch.bfloat16), "must be float32 or float16"),
     ]:
         with pytest.raises((InputError, TypeError), match=message):
             vae.to_tokens(wrong)  # pyright: ignore[reportArgumentType]
