@@ -57,9 +57,9 @@ def sized(kind: Any, sizes: dict[str, Any], where: str) -> Any:
         why = f"no {kind.__name__} of {given}: {in_one_line(error)}"
         raise InputError(f"[{where}]: {why}") from None
     if (quantizer := sizes.get("quantizer", USUAL)) != USUAL:
-        held = {"codebooks": {part.codebooks}, "size": {*part.sizes}, "code_width": set()}
-        for key in sizes.keys() & held.keys():
-            if held[key] != {sizes[key]}:
+        actual = {"codebooks": {part.codebooks}, "size": {*part.sizes}, "code_width": set()}
+        for key in sizes.keys() & actual.keys():
+            if actual[key] != {sizes[key]}:
                 raise InputError(
                     f"[{where}]: {key}={sizes[key]} is of quantizer {USUAL!r}, and {quantizer!r} "
                     "is chosen: leave it out, and say it in quantizer_options"
