@@ -231,12 +231,8 @@ class Coded:
             ValueError: not 0 <= start <= end.
         """
         with TokenReader(path) as reader:
-            header, samples = reader.header, reader.samples
-            cls._check_kind(header, path)
-            first, last = frame_range(header, samples, start, end)
-            numbers = reader.read(first, last)
-        length = _lengths(first, last, header.frame_size, samples, reader.original_samples)
-        return cls.of(header, numbers, *length)
+            cls._check_kind(reader.header, path)
+            return read_part(cls, reader, start, end)
 
     @classmethod
     def recover(cls: type[C], path: str | Path) -> Recovery[C]:
@@ -324,6 +320,24 @@ class Recovery(Generic[C]):
 
     pieces: list[tuple[float, C]]
     report: DamageReport
+
+
+def read_part(
+    kind: type[C], reader: TokenReader, start: float | int | None, end: float | int | None
+) -> C:
+    """Return the frames of an open file that `cut` would return.
+
+    Args:
+        kind: the kind of its frames.
+        reader: the file.
+        start: as for `Coded.load`.
+        end: as for `Coded.load`.
+    """
+    header, samples = reader.header, reader.samples
+    first, last = frame_range(header, samples, start, end)
+    numbers = reader.read(first, last)
+    length = _lengths(first, last, header.frame_size, samples, reader.original_samples)
+    return kind.of(header, numbers, *length)
 
 
 def _lengths(

@@ -60,6 +60,11 @@ def read_start(path: Path | str, file: IO[bytes] | BufferedIOBase) -> FileStart:
     """
     start = file.read(PREFIX.size)
     if start[: len(MAGIC)] != MAGIC or len(start) < PREFIX.size:
+        if start[8:9] == b"{":  # after the length of its header
+            raise TokenFileDamagedError(
+                f"{path}: a .safetensors file; latents are stored in .tok files, so compute again "
+                "what an older audiotok stored otherwise (`audiotok units vectors`)"
+            )
         problem = "not a .tok file" if start else "an empty file"
         raise TokenFileDamagedError(f"{path}: {problem}; give a file that `audiotok encode` made")
     _, major, _, length, crc = PREFIX.unpack(start)

@@ -67,6 +67,21 @@ def test_a_stream_gives_what_the_whole_gives(codec: Codec):
         contracts.assert_live(codec, audio, examples=examples)
 
 
+def test_latency_is_computed_once_for_its_layers(monkeypatch: pytest.MonkeyPatch):
+    codec = made("longcat", SIZES["longcat"][0])
+    latency, spans = codec.latency, codec.decoder.input_span
+    counted = []
+    monkeypatch.setattr(codec.decoder, "input_span", lambda *at: counted.append(at) or spans(*at))
+    assert codec.latency == latency
+    assert not counted
+    other = made("longcat", SIZES["longcat"][1])
+    codec.period = other.period = 3 * codec.period
+    assert codec.latency == made("longcat", SIZES["longcat"][0]).latency
+    assert counted
+    codec.decoder = other.decoder
+    assert codec.latency == other.latency != latency
+
+
 def test_a_codec_that_needs_the_whole_cannot_stream(codec: Codec):
     """Of the published ones all that are not causal but those whose look-ahead is bounded."""
     assert codec.constant_memory == math.isfinite(codec.latency)

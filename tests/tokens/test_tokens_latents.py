@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from audiotok._platform.errors import InputError
 from audiotok.tokens import (
@@ -28,6 +29,7 @@ from audiotok.tokens import (
     TokenWriter,
     verify,
 )
+from audiotok.tokens import reader as reader_module
 from audiotok.tokens.kinds import load_tokens
 from audiotok.tokens.tokenizer import Tokenizer, WrongTokensError
 
@@ -42,6 +44,21 @@ def latents(frames: int, width: int = 5, dtype: str = "float32", **more: Any) ->
     return Latents(
         values=values, samples=samples, original_samples=2 * samples, **{**FACTS, **more}
     )
+
+
+def test_a_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    latents(9).save(tmp_path / "x.tok")
+    opened: list[Path] = []
+    usual = reader_module.open_file
+    monkeypatch.setattr(reader_module, "open_file", lambda p: opened.append(p) or usual(p))
+    assert load_tokens(tmp_path / "x.tok") == latents(9)
+    assert opened == [tmp_path / "x.tok"]
+
+
+def test_vectors_of_an_older_audiotok_say_what_to_do(tmp_path: Path):
+    save_file({"vectors": np.zeros((3, 4), np.float32)}, tmp_path / "x.safetensors")
+    with pytest.raises(TokenFileDamagedError, match=r"\.tok files, .*`audiotok units vectors`\)$"):
+        Latents.load(tmp_path / "x.safetensors")
 
 
 @settings(deadline=None, max_examples=60)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from audiotok._platform.errors import InputError
-from audiotok._platform.registry import find, shipped
+from audiotok._platform.registry import find, names
 from audiotok.lm.layout.base import BEGIN, END, NONE, PAD, LayoutError, Vocabulary
 from audiotok.lm.layout.inverse import DecodedIds, in_rows, in_series
 from audiotok.lm.layout.runs import collapse, expand
@@ -173,8 +173,19 @@ class Layout(Vocabulary):
         Raises:
             LayoutError: the codes do not fit, or the ids have no names.
         """
+        return self.spelled(self.encode(codes, marks=marks))
+
+    def spelled(self, ids: np.ndarray) -> str:
+        """Return ids of `encode` as text, as `text` does codes.
+
+        Args:
+            ids: ids `[n]`.
+
+        Raises:
+            LayoutError: the ids have no names.
+        """
         names = self._names
-        return "".join(names[i] for i in self.encode(codes, marks=marks) - self.offset)
+        return "".join(names[i] for i in ids - self.offset)
 
     def parse(self, text: str, *, marks: bool = True) -> np.ndarray:
         """Return the codes `[k f]` of a text that `text` returned, or a model wrote.
@@ -282,7 +293,7 @@ def find_layout(name_or_path: str | Path, source: Any = None) -> Layout:
     Raises:
         LayoutError: no such dialect, nor such a file; or it does not fit the source.
     """
-    known = shipped("dialects")
+    known = names("dialects")
     if str(name_or_path) in known:
         return Layout.named(str(name_or_path), source)
     path = Path(name_or_path)
