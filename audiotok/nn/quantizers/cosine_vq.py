@@ -26,7 +26,7 @@ class CosineVq(OneCode):
         size: number of entries, with the mask.
         width: features of an entry.
         mask: an entry that is never chosen; none if None.
-        decay: decay of the moving averages.
+        decay: decay of the moving averages; 1 for entries that stay as they are.
         seed: random seed of the initial entries.
 
     Raises:
@@ -88,7 +88,7 @@ class CosineVq(OneCode):
             self._wake(unit.detach().flatten(0, 1))
         index = self.search(x.detach())
         entry = self.look_up(index)
-        if self.training:
+        if self.training and self.decay < 1:
             self._update(unit.detach().flatten(0, 1), index.flatten())
         return unit + (entry - unit).detach(), index, (unit - entry).square().mean()
 
