@@ -53,6 +53,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 BEGIN, CLIP, LONG = 16000, 50_000, 130_000  # samples of the reading
 ENTRIES = "quantize.embedding.weight"
+POSITIONS = "self_attn.relative_attention_bias.weight"
 
 
 @contextmanager
@@ -113,10 +114,11 @@ def tokenizer_of(options: Mapping[str, Any]) -> Any:
 def weights_of(program: Any) -> dict[str, Tensor]:
     """Return weights of the shapes of a program, for which features depend on the input."""
     weights = random_weights(shapes_of(program), gain=1.5)
+    first = weights.get(f"encoder.layers.0.{POSITIONS}", torch.ones(1, 1))
+    first *= 3 * first.shape[1] ** 0.5
     for name, value in weights.items():
-        if "relative_attention_bias" in name:
-            value.copy_(weights["encoder.layers.0.self_attn.relative_attention_bias.weight"])
-            value.mul_(3 * value.shape[1] ** 0.5)
+        if name.endswith(POSITIONS):
+            value.copy_(weights[f"encoder.layers.0.{POSITIONS}"])  # which all blocks share
         elif name.endswith("grep_a"):
             value.fill_(1).add_(0.3 * torch.arange(value.shape[1])[:, None, None])
         elif name.endswith("initted"):
