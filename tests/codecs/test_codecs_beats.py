@@ -316,10 +316,12 @@ def test_speechbrain_at_full_size(long: Tensor):
         teacher = Beats(**sizes(ours, golden.PUBLISHED), beside=True)
         teacher.ready(ours, Path("random"))
         own = teacher.hidden(long).unflatten(3, (8, -1)).flatten(2, 3)[:, 0]
-        for wave in (long, long.double()):
+        # In single precision its own spectrum is off by 1e-4 where there is next to nothing.
+        for wave, bound in ((long, 2e-5), (long.double(), 1e-5)):
             states = golden.hidden(program.to(wave.dtype), wave).float()
             for one, other in zip(own, states, strict=True):
-                assert_close(one, other, 1e-5)
+                assert_close(one, other, bound)
+            assert_close(own[-1], states[-1], 1e-5)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -108,6 +109,7 @@ def tokenizer_of(options: Mapping[str, Any]) -> Any:
     """Return the authors' tokenizer with options."""
     sys.modules["torchaudio"] = _torchaudio.load()
     program = import_module("Tokenizers")
+    warnings.filterwarnings("ignore", message=".*weight_norm", category=FutureWarning)
     return program.Tokenizers(program.TokenizersConfig(dict(options))).eval()
 
 
