@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commandline import audiotok, recording
 from contracts import assert_close, near_ties, noise
 from golden import beats as golden
 from random_weights import random_weights
@@ -86,9 +87,7 @@ def codec(file: Path) -> Codec:
 
 
 @pytest.mark.parametrize("kind", golden.KINDS)
-def test_features_are_those_of_the_program(
-    kind: str, stored: Stored, clip: Tensor, tmp_path: Path
-):
+def test_features_are_those_of_the_program(kind: str, stored: Stored, clip: Tensor, tmp_path: Path):
     """Stored by golden/beats.py: with all positions, with some, and with none."""
     options = json.loads(str(stored[f"{kind} options"]))
     state = weights_of(json.loads(str(stored[f"{kind} shapes"])))
@@ -247,6 +246,23 @@ def test_what_its_weights_do_not_tell_is_refused(
 
 
 INITTED = "quantize.embedding.initted"
+
+
+def test_units_of_its_features(stored: Stored, tmp_path: Path):
+    state = weights_of(json.loads(str(stored["published shapes"])))
+    torch.save({"cfg": golden.SMALL, "model": state}, tmp_path / "beats.pt")
+    for i in range(3):
+        recording(tmp_path / f"talks/{i}.wav", 4.0, seed=i)
+    options: dict[str, tuple[str, ...]] = {"mean": (), "beside": ("--option", "beside=true")}
+    for kind, more in options.items():
+        units = tmp_path / f"{kind}.safetensors"
+        fit = ("units", "fit", tmp_path / "talks", "--teacher", "beats", *more, "--layer", "2")
+        given = ("--weights", tmp_path / "beats.pt", "--size", "6", "--cache", tmp_path / "cache")
+        done = audiotok(*fit, *given, "-o", units)
+        assert done.code == 0, done.err
+        tokens = load(units).encode(Audio.load(tmp_path / "talks/0.wav"))
+        assert tokens.codes.shape == (1, 25)
+        assert len(np.unique(tokens.codes)) > 2
 
 
 # -- labels of a seed -----------------------------------------------------------------------------

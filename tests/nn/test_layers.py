@@ -266,9 +266,7 @@ CASES = {
     "Fourier head": Case(lambda: FourierHead(4, 16), 18, poison=1e3),
     "Fourier head, odd": Case(lambda: FourierHead(5, 13), 14, poison=1e3),
     "stft and back": Case(lambda: Chain([Stft(8, power=1.0), Mix(27, 27), Istft(8)]), 1),
-    "patches of Kaldi's": Case(
-        lambda: KaldiPatches(steps=1, bands=4, height=2), 1, 6, inside=True
-    ),
+    "patches of Kaldi's": Case(lambda: KaldiPatches(steps=1, bands=4, height=2), 1, 6, inside=True),
     "centred mel": Case(
         lambda: CentredMel(
             rate=16000, hop=8, window=12, fft=16, bands=4, low=0, high=8000, floor=1e-9

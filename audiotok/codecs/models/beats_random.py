@@ -1,4 +1,4 @@
-"""The random-projection tokenizer of BEATs: 16 kHz, 8 codes of 1,024 each 160 ms; nothing is learnt.
+"""BEATs' tokenizer of random projections: 16 kHz, 8 codes of 1,024 each 160 ms; not learnt.
 
     wave -> 128 log-mel bands -> patches of 160 ms by 16 bands -> a random map to 256 features
          -> the nearest of 1,024 random directions
