@@ -180,14 +180,14 @@ class _Encoder(WholeClip):
         """See `Layer.forward`; a frame begun counts as one."""
         frames = -(-x.shape[2] // self.consumes)
         whole = self.network.patches.count(x.shape[2])
-        parts = [self._latents(x)] if whole else []
+        parts = [self.whole(x)] if whole else []
         if whole < frames:
             begin = max(0, whole - CONTEXT)
             rest = self.network.patches.filled(x[:, :, begin * self.consumes :])
-            parts.append(self._latents(rest)[:, :, whole - begin :])
+            parts.append(self.whole(rest)[:, :, whole - begin :])
         return torch.cat(parts, 2) if parts else x.new_zeros(len(x), self.outputs, 0)
 
-    def _latents(self, wave: Tensor) -> Output:
+    def whole(self, wave: Tensor) -> Output:
         """Return the latents of the frames that waves `[b 1 t]` fill."""
         x = self.network.chosen(wave[:, 0], [self.network.layers])[0]
         return self.head(x.unflatten(2, (beats.BANDS, -1))).flatten(2).transpose(1, 2)
