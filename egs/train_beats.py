@@ -27,7 +27,7 @@ SAMPLES = FRAMES * 2560 + 240
 
 def targets_of(waves: torch.Tensor) -> torch.Tensor:
     """Return the teacher's features `[n frames d]` of waves, less their mean."""
-    teacher = audiotok.load("units")
+    teacher: Any = audiotok.load("units")
     x = torch.cat([teacher.features(wave[None])[:, :, : 8 * FRAMES] for wave in waves])
     x = x.unflatten(2, (FRAMES, 8)).mean(3).transpose(1, 2)
     return x - x.mean((0, 1))
