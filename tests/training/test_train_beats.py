@@ -1,4 +1,4 @@
-"""egs/train_beats.py: codes come to tell a teacher's features, and many entries are used."""
+"""tests/bench/train_beats.py: codes come to tell a teacher's features, and many entries are used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("train_beats", ROOT / "egs/train_beats.py")
+    spec = importlib.util.spec_from_file_location("train_beats", ROOT / "tests/bench/train_beats.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

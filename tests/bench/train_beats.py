@@ -1,6 +1,6 @@
 """Train a tokenizer of patches to tell another model's features, as BEATs' self-distilled one.
 
-    python egs/train_beats.py RECORDINGS beats.safetensors [STEPS]
+    python tests/bench/train_beats.py RECORDINGS beats.safetensors [STEPS]
 
 Here the other model is what the shipped `units` make of Whisper's first blocks; BEATs has its own
 encoder of the iteration before. From the codes of 4 s a small transformer predicts the teacher's
