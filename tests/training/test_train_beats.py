@@ -1,4 +1,4 @@
-"""tests/bench/train_beats.py: codes come to tell a teacher's features, and many entries are used."""
+"""bench/train_beats.py: codes come to tell a teacher's features, and many entries are used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("train_beats", ROOT / "tests/bench/train_beats.py")
+    path = ROOT / "tests/bench/train_beats.py"
+    spec = importlib.util.spec_from_file_location("train_beats", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
