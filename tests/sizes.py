@@ -11,6 +11,8 @@ from torch import nn
 
 from audiotok._platform.registry import find, names
 from audiotok.codecs.models import (
+    beats,
+    beats_random,
     dac,
     dmel,
     encodec,
@@ -249,6 +251,24 @@ SIZES: dict[str, list[Any]] = {
 }
 LISTENER = {"width": 32, "layers": 2, "heads": 2}  # a Whisper
 TOKENIZERS = [  # without a decoder
+    (
+        "beats",
+        beats.Config(
+            width=16,
+            layers=2,
+            heads=2,
+            hidden=24,
+            patch_width=12,
+            kernel=6,
+            groups=4,
+            buckets=8,
+            farthest=30,
+            code_width=6,
+            size=64,
+        ),
+    ),
+    ("beats_random", beats_random.Config()),
+    ("beats_random", beats_random.Config(seed=1, steps=2, bands=32, width=8, size=64)),
     ("dmel", dmel.Config()),
     ("dmel", dmel.Config(frame_size=50, window=100, fft=128, bands=10)),
     (
@@ -347,6 +367,6 @@ def made(name: str, config: Any) -> Codec:
         centre(codec)
     elif name in {latents for latents, _ in LATENTS}:
         enliven(codec)
-    elif name not in ("speech", "dmel", "units"):
+    elif name not in ("speech", "beats_random", "dmel", "units"):
         spread(codec)
     return ready(codec)

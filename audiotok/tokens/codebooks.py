@@ -9,6 +9,7 @@ from typing import Any
 from audiotok._platform.errors import Error, InputError, InputTypeError
 
 SEMANTIC = {
+    "beats": 8,
     "dm_codec": 1,
     "fish_s2": 1,
     "glm4_voice": 1,

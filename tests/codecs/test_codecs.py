@@ -400,6 +400,8 @@ PUBLISHED = {
     "stable_codec": 953_319_756,  # of the paper's sizes
     "vocos_encodec_24khz": 7_984_258,
     # Tokenizers: without what follows the quantizer, positions, and Ichigo's frozen Whisper.
+    "beats": 91_099_248,
+    "beats_random": 0,
     "dmel_40hz": 0,
     "dmel_80hz": 0,
     "s3_v1": 123_466_240,
@@ -414,10 +416,11 @@ PUBLISHED = {
     "units_12hz": 19_840_359,  # ours
 }
 # Numbers among them that nothing runs, and that are not here: four maps of Qwen3-TTS's tokenizer,
-# and the weights by which its decoder divides entries; of HuBERT the lengths of a normalised
-# weight, and an embedding of masked frames; w2v-BERT's feature of a masked frame; biases of keys
-# in LongCat.
+# and the weights by which its decoder divides entries; of BEATs and HuBERT the lengths of a
+# normalised weight, and of HuBERT an embedding of masked frames; w2v-BERT's feature of a masked
+# frame; biases of keys in LongCat.
 UNUSED = {
+    "beats": 128,
     "qwen3_tts_12hz": 4 * 512 * 256 + 16 * 2048,
     "xcodec": 128 + 768,
     "higgs_v2": 128,
@@ -507,6 +510,8 @@ def test_published_sizes_and_rates(preset: str):
         "snac_44khz": (44100, 3072, 2.584),
         "stable_codec": (16000, 640, 0.697),
         "vocos_encodec_24khz": (24000, 320, 12.0),
+        "beats": (16000, 2560, 0.5),
+        "beats_random": (16000, 2560, 0.5),
         "dmel_40hz": (16000, 400, 12.8),
         "dmel_80hz": (16000, 200, 25.6),
         "s3_v1": (16000, 320, 0.6),

@@ -38,9 +38,11 @@ from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.half_snake import HalfSnake
 from audiotok.nn.layers.hifigan_block import HifiganBlock
+from audiotok.nn.layers.kaldi_patches import KaldiPatches
 from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.noise_block import NoiseBlock
 from audiotok.nn.layers.parallel import LevelNorm, Parallel
+from audiotok.nn.layers.relative_transformer import RelativeTransformer
 from audiotok.nn.layers.residual_unit import ResidualUnit, elu
 from audiotok.nn.layers.resnet_block import ResnetBlock
 from audiotok.nn.layers.rms_norm import RmsNorm
@@ -224,6 +226,18 @@ CASES = {
     "transformer, clip": Case(
         lambda: ClipTransformer(6, blocks=2, heads=3, hidden=8, norm=RmsNorm), 6
     ),
+    "transformer, clip, gated relative positions": Case(
+        lambda: RelativeTransformer(6, blocks=2, heads=3, hidden=8, buckets=8, farthest=10), 6
+    ),
+    "transformer, clip, norms after": Case(
+        lambda: RelativeTransformer(
+            6, blocks=1, heads=2, hidden=8, buckets=4, farthest=2, gated=False, deep=False
+        ),
+        6,
+    ),
+    "transformer, clip, no positions": Case(
+        lambda: RelativeTransformer(4, blocks=1, heads=1, hidden=8, buckets=0), 4
+    ),
     "attention, sliding": Case(
         lambda: SlidingAttention(8, heads=2, earlier=3, later=2, rotated=2, scale=1.0),
         8,
@@ -252,6 +266,7 @@ CASES = {
     "Fourier head": Case(lambda: FourierHead(4, 16), 18, poison=1e3),
     "Fourier head, odd": Case(lambda: FourierHead(5, 13), 14, poison=1e3),
     "stft and back": Case(lambda: Chain([Stft(8, power=1.0), Mix(27, 27), Istft(8)]), 1),
+    "patches of Kaldi's": Case(lambda: KaldiPatches(steps=1, bands=4, height=2), 1, 6, inside=True),
     "centred mel": Case(
         lambda: CentredMel(
             rate=16000, hop=8, window=12, fft=16, bands=4, low=0, high=8000, floor=1e-9
