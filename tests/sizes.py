@@ -31,6 +31,7 @@ from audiotok.codecs.models import (
     units,
     vibevoice,
     vocos,
+    voxcpm,
     voxtral,
     wavtokenizer,
     xcodec,
@@ -283,6 +284,7 @@ LATENTS = [  # of no codes
             features=8,
         ),
     ),
+    ("voxcpm", voxcpm.Config(encoder=4, decoder=32, strides=(2, 5, 4), features=7)),
     ("vibevoice", vibevoice.Config(width=4, strides=(4, 5, 8), depths=(1, 2, 1, 2), features=9)),
     (
         "vibevoice",

@@ -41,6 +41,7 @@ from golden import longcat as cats
 from golden import moss as mosses
 from golden import nanocodec as nano
 from golden import qwen3_tts_12hz as qwen
+from golden import voxcpm as voxcpms
 from golden import voxtral as voxes
 from random_weights import folder_of
 
@@ -54,7 +55,7 @@ RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
 
 
 class Pair(NamedTuple):
-    """A reference and ours of its weights; codes of theirs are `[b k f]`."""
+    """A reference and ours of its weights; codes of theirs are `[b k f]`, latents `[b d f]`."""
 
     reference: str
     ours: Codec
@@ -268,11 +269,19 @@ def voxtral(config: Any, file: Path) -> Pair:
     return Pair("vllm-omni 0.30.0", ours, encode, theirs.decode)
 
 
+def voxcpm(config: Any, file: Path) -> Pair:
+    if not voxcpms.available():
+        pytest.skip("voxcpm 2.0.3 is not here")
+    theirs, _ = voxcpms.loaded(voxcpms.FULL)
+    torch.save(theirs.state_dict(), file)
+    return Pair("voxcpm 2.0.3", load(file), lambda wave: theirs.encode(wave, 16000), theirs.decode)
+
+
 MAKERS = {
     f.__name__: f
     for f in (
         *(encodec, speechtokenizer, dac, wavtokenizer, mimi, qwen3_tts_12hz, nanocodec, xcodec),
-        *(snac, xcodec2, fish_s2, longcat, moss, voxtral),
+        *(snac, xcodec2, fish_s2, longcat, moss, voxtral, voxcpm),
     )
 }
 NAMES = [
@@ -293,6 +302,7 @@ NAMES = [
     "longcat_24k",
     "moss",
     "voxtral",
+    "voxcpm",
     "snac_24khz",
     "xcodec2",
     "neucodec",
@@ -309,15 +319,20 @@ def parity(pair: Pair, audio: Audio) -> str:
     ours, wave = pair.ours, audio.samples[None]
     tokens, theirs = ours.encode(audio), pair.encode(wave)[0]
     theirs = theirs[:, : tokens.frames]
-    same = float((torch.from_numpy(tokens.codes.copy()) == theirs).float().mean())
-    made = ours.decode(replace(tokens, codes=theirs.numpy())).samples
+    given = torch.from_numpy(tokens.numbers.copy())
+    if ours.kind == "latents":
+        off, spread = float((given - theirs).abs().max()), float(theirs.std())
+        told = f"latents within {off:.1e} of a deviation of {spread:.2g}"
+    else:
+        told = f"{100 * float((given == theirs).float().mean()):.4f} % of {theirs.numel()} codes"
+    made = ours.decode(theirs.numpy(), samples=len(audio)).samples
     heard = pair.decode(theirs[None])[0]
     # Where DAC cuts a sample too many, its last 1.5 frames differ; so does SNAC's last window.
     kept = min(made.shape[1], heard.shape[1]) - (1 + ours.period) * ours.frame_size
     apart = made[:, :kept] - heard[:, :kept]
     return (
-        f"parity: {100 * same:.4f} % of {theirs.numel()} codes, samples within"
-        f" {float(apart.abs().max()):.1e} of a peak of {float(heard.abs().max()):.2g}"
+        f"parity: {told}, samples within {float(apart.abs().max()):.1e} of a peak of"
+        f" {float(heard.abs().max()):.2g}"
     )
 
 

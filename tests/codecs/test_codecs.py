@@ -374,6 +374,7 @@ PUBLISHED = {
     "longcat_16k": 699_147_394,  # two decoders of one encoder
     "longcat_24k": 687_590_530,
     "moss": 1_774_566_400,
+    "voxcpm": 75_355_202,
     "voxtral": 298_942_996,
     "snac_24khz": 19_842_914,
     "xcodec": 160_698_625,
@@ -399,7 +400,7 @@ PUBLISHED = {
 # Numbers among them that nothing runs, and that are not here: four maps of Qwen3-TTS's tokenizer,
 # and the weights by which its decoder divides entries; of HuBERT the lengths of a normalised
 # weight, and an embedding of masked frames; w2v-BERT's feature of a masked frame; biases of keys
-# in LongCat.
+# in LongCat; the map to the deviations of VoxCPM's latents, which training samples by.
 UNUSED = {
     "qwen3_tts_12hz": 4 * 512 * 256 + 16 * 2048,
     "xcodec": 128 + 768,
@@ -408,10 +409,11 @@ UNUSED = {
     "neucodec": 1024,
     "longcat_16k": 26 * 1280,
     "longcat_24k": 26 * 1280,
+    "voxcpm": 64 * (2048 * 3 + 2),
 }
 CAUSAL = (
     *("encodec_24khz", "fish_s2", "mimi", "moss", "pocket_tts", "qwen3_tts_12hz"),
-    *("vibevoice_acoustic", "vibevoice_semantic", "voxtral"),
+    *("vibevoice_acoustic", "vibevoice_semantic", "voxcpm", "voxtral"),
 )
 PRESETS = {name: part for part in names("codecs") for name in find("codecs", part).presets}
 
@@ -479,6 +481,7 @@ def test_published_sizes_and_rates(preset: str):
         "xcodec2": (16000, 320, 0.8),
         "neucodec": (16000, 320, 0.8),
         "moss": (24000, 1920, 4.0),
+        "voxcpm": (16000, 640, 51.2),
         "voxtral": (24000, 1920, 2.139),
         "longcat_16k": (16000, 960, 0.866),
         "longcat_24k": (16000, 960, 0.866),

@@ -417,6 +417,7 @@ PUBLISHED = {
     "qwen3_tts_tokenizer_12hz": "qwen3_tts_12hz",
     "hf_xcodec": "xcodec",
     "hf_higgs_audio_v2_published": "higgs_v2",
+    "voxcpm_audiovae": "voxcpm",
     "snac_24khz": "snac_24khz",
     "snac_1_2_1_snac_32khz_inferred": "snac_32khz",
 }
