@@ -13,6 +13,7 @@ from audiotok._platform.registry import find, names
 from audiotok.codecs.models import (
     dac,
     dmel,
+    dualcodec,
     encodec,
     fish_s2,
     glm4_voice,
@@ -228,6 +229,29 @@ SIZES: dict[str, list[Any]] = {
     "xcodec2": [
         xcodec2.Config(levels=(4, 3, 5), **BOTH),
         xcodec2.Config(levels=(4, 4), decoded_rate=24000, centred=False, **BOTH),
+    ],
+    "dualcodec": [
+        dualcodec.Config(
+            encoder=2,
+            decoder=32,
+            strides=strides,
+            latent=16,
+            codebooks=3,
+            size=32,
+            code_width=4,
+            semantic_size=64,
+            semantic=12,
+            blocks=1,
+            hidden=24,
+            teacher=16,
+            teacher_blocks=1,
+            teacher_heads=2,
+            teacher_hidden=24,
+            teacher_kernel=5,
+            teacher_before=9,
+            teacher_after=3,
+        )
+        for strides in ((4, 5, 6, 4), (8, 5, 12))
     ],
     "voxtral": [
         voxtral.Config(

@@ -36,6 +36,7 @@ import test_codecs_snac as snacs
 import test_codecs_xcodec as xcodecs
 import test_codecs_xcodec2 as xcodecs2
 import test_state_dicts as state_dicts
+from golden import dualcodec as duals
 from golden import fish_s2 as fish
 from golden import longcat as cats
 from golden import moss as mosses
@@ -277,11 +278,38 @@ def voxcpm(config: Any, file: Path) -> Pair:
     return Pair("voxcpm 2.0.3", load(file), lambda wave: theirs.encode(wave, 16000), theirs.decode)
 
 
+def dualcodec(config: Any, file: Path) -> Pair:
+    """Of full size but for memory: all blocks of w2v-BERT, in theirs and ours, have one's weights.
+
+    Theirs runs all 24 and takes the features after 17.
+    """
+    if not duals.available():
+        pytest.skip("dualcodec 0.4.2 is not here")
+    pytest.importorskip("transformers")
+    theirs, _ = duals.loaded(duals.FULL, {"num_hidden_layers": 1}, blocks=1)
+    codec = duals.joined(theirs, file.parent)
+    blocks = theirs.semantic_cfg.semantic_model.encoder
+    blocks.layers = torch.nn.ModuleList([*blocks.layers] * 24)
+    theirs.semantic_cfg["output_idx"] = config.teacher_blocks
+    ours: Any = codec
+    teacher = ours.encoder.teacher
+    teacher.blocks = torch.nn.ModuleList([*teacher.blocks] * config.teacher_blocks)
+
+    def encode(wave: Tensor) -> Tensor:
+        return torch.stack([duals.encode(theirs, row[None]) for row in wave])
+
+    def decode(codes: Tensor) -> Tensor:
+        return theirs.decode(codes[:, :1], codes[:, 1:])
+
+    return Pair("dualcodec 0.4.2 in single precision", ours, encode, decode)
+
+
 MAKERS = {
     f.__name__: f
     for f in (
         *(encodec, speechtokenizer, dac, wavtokenizer, mimi, qwen3_tts_12hz, nanocodec, xcodec),
         *(snac, xcodec2, fish_s2, longcat, moss, voxtral, voxcpm),
+        dualcodec,
     )
 }
 NAMES = [
@@ -303,6 +331,7 @@ NAMES = [
     "moss",
     "voxtral",
     "voxcpm",
+    "dualcodec_12hz",
     "snac_24khz",
     "xcodec2",
     "neucodec",
@@ -318,14 +347,15 @@ def of_length(audio: Audio, seconds: float) -> Audio:
 def parity(pair: Pair, audio: Audio) -> str:
     ours, wave = pair.ours, audio.samples[None]
     tokens, theirs = ours.encode(audio), pair.encode(wave)[0]
-    theirs = theirs[:, : tokens.frames]
-    given = torch.from_numpy(tokens.numbers.copy())
+    theirs = theirs[:, : tokens.frames]  # and DualCodec's are fewer
+    given = torch.from_numpy(tokens.numbers[:, : theirs.shape[1]].copy())
     if ours.kind == "latents":
         off, spread = float((given - theirs).abs().max()), float(theirs.std())
         told = f"latents within {off:.1e} of a deviation of {spread:.2g}"
     else:
         told = f"{100 * float((given == theirs).float().mean()):.4f} % of {theirs.numel()} codes"
-    made = ours.decode(theirs.numpy(), samples=len(audio)).samples
+    samples = min(len(audio), theirs.shape[1] * ours.frame_size)
+    made = ours.decode(theirs.numpy(), samples=samples).samples
     heard = pair.decode(theirs[None])[0]
     # Where DAC cuts a sample too many, its last 1.5 frames differ; so does SNAC's last window.
     kept = min(made.shape[1], heard.shape[1]) - (1 + ours.period) * ours.frame_size

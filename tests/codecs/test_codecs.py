@@ -349,7 +349,8 @@ def test_the_weights_that_ship_are_small():
 
 # -- the published ones -----------------------------------------------------------------------
 
-# Parameters that its own program counts; WavTokenizer's without the decoder that nothing runs.
+# Parameters that its own program counts; WavTokenizer's without the decoder that nothing runs, and
+# DualCodec's without the frozen w2v-BERT.
 PUBLISHED = {
     "encodec_24khz": 14_851_810,
     "encodec_48khz": 14_856_294,
@@ -374,6 +375,8 @@ PUBLISHED = {
     "longcat_16k": 699_147_394,  # two decoders of one encoder
     "longcat_24k": 687_590_530,
     "moss": 1_774_566_400,
+    "dualcodec_12hz": 84_014_578,
+    "dualcodec_25hz": 102_291_874,
     "voxcpm": 75_355_202,
     "voxtral": 298_942_996,
     "snac_24khz": 19_842_914,
@@ -448,7 +451,8 @@ def test_published_sizes_and_rates(preset: str):
     with torch.device("meta"):
         codec = kind(kind.presets[preset])
         assert codec.parameters_trained == PUBLISHED[preset]
-        frozen = getattr(codec.encoder, "whisper", nn.Module())
+        modules = dict(codec.encoder.named_children())
+        frozen = modules.get("whisper", modules.get("teacher", nn.Module()))
         fixed = sum(p.numel() for p in frozen.parameters()) - UNUSED.get(preset, 0)
         plain = sum(p.numel() for p in codec.parameters()) - fixed
         codec.split_weights()
@@ -481,6 +485,8 @@ def test_published_sizes_and_rates(preset: str):
         "xcodec2": (16000, 320, 0.8),
         "neucodec": (16000, 320, 0.8),
         "moss": (24000, 1920, 4.0),
+        "dualcodec_12hz": (24000, 1920, 1.225),
+        "dualcodec_25hz": (24000, 960, 3.1),
         "voxcpm": (16000, 640, 51.2),
         "voxtral": (24000, 1920, 2.139),
         "longcat_16k": (16000, 960, 0.866),
