@@ -131,9 +131,9 @@ class _Encoder(WholeClip):
         frames = -(-x.shape[2] // self.consumes)
         filled = F.pad(x, (0, frames * self.consumes - x.shape[2]))
         acoustic = in_pieces(self.acoustic, filled, PIECE * self.consumes)
-        return torch.cat([self.adapter(self._heard(x[:, 0], frames)), acoustic], 1)
+        return torch.cat([self.adapter(self._features(x[:, 0], frames)), acoustic], 1)
 
-    def _heard(self, wave: Tensor, frames: int) -> Output:
+    def _features(self, wave: Tensor, frames: int) -> Output:
         """Return means of w2v-BERT's features `[b teacher frames]`, the last of them repeated."""
         resample = _torchaudio.load().functional.resample
         states = self.teacher.states(resample(wave, RATE, SEMANTIC_RATE))
@@ -266,9 +266,9 @@ class Dualcodec(Codec):
         self.block = 40960 // self.frame_size
         self.encoder = _Encoder(config)
         books = {"kind": "factorised", "width": config.code_width}
-        said = Rvq(config.semantic, codebooks=1, size=config.semantic_size, **books)
-        rest = Rvq(config.latent, codebooks=config.codebooks, size=config.size, **books)
-        self.quantizer = SideBySide([(config.semantic, said), (config.latent, rest)])
+        semantic = Rvq(config.semantic, codebooks=1, size=config.semantic_size, **books)
+        acoustic = Rvq(config.latent, codebooks=config.codebooks, size=config.size, **books)
+        self.quantizer = SideBySide([(config.semantic, semantic), (config.latent, acoustic)])
         self.sum = _Sum(config)
         decoder = dac_decoder(config.decoder, config.strides[::-1], config.latent)
         self.decoder = Chain([*decoder, Pointwise(nn.Tanh())])
