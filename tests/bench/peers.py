@@ -32,7 +32,9 @@ sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs",
 
 import test_codecs_mimi as mimis
 import test_codecs_oracles as oracles
+import test_codecs_pocket_tts as pockets
 import test_codecs_snac as snacs
+import test_codecs_vibevoice as vibes
 import test_codecs_xcodec as xcodecs
 import test_codecs_xcodec2 as xcodecs2
 import test_state_dicts as state_dicts
@@ -270,6 +272,34 @@ def voxtral(config: Any, file: Path) -> Pair:
     return Pair("vllm-omni 0.30.0", ours, encode, theirs.decode)
 
 
+def pocket_tts(config: Any, file: Path) -> Pair:
+    theirs = pockets.theirs_of(config)
+    ours = load(folder_of(theirs.state_dict(), theirs.config.to_json_string(), file.parent))
+
+    def encode(wave: Tensor) -> Tensor:
+        wave = F.pad(wave, (0, -wave.shape[2] % ours.frame_size))
+        return theirs.encode(wave).latents.transpose(1, 2)
+
+    def decode(latents: Tensor) -> Tensor:
+        return theirs.decode(latents.transpose(1, 2)).audio_values
+
+    return Pair("transformers 5.24.0", ours, encode, decode)
+
+
+def vibevoice(config: Any, file: Path) -> Pair:
+    theirs = vibes.theirs_of(config)
+    ours = load(folder_of(theirs.state_dict(), theirs.config.to_json_string(), file.parent))
+
+    def encode(wave: Tensor) -> Tensor:
+        wave = F.pad(wave, (0, -wave.shape[2] % ours.frame_size))
+        return theirs.encode(wave, sample=False).latents.transpose(1, 2)
+
+    def decode(latents: Tensor) -> Tensor:
+        return theirs.decode(latents.transpose(1, 2)).audio
+
+    return Pair("transformers 5.24.0", ours, encode, decode)
+
+
 def voxcpm(config: Any, file: Path) -> Pair:
     if not voxcpms.available():
         pytest.skip("voxcpm 2.0.3 is not here")
@@ -309,7 +339,7 @@ MAKERS = {
     for f in (
         *(encodec, speechtokenizer, dac, wavtokenizer, mimi, qwen3_tts_12hz, nanocodec, xcodec),
         *(snac, xcodec2, fish_s2, longcat, moss, voxtral, voxcpm),
-        dualcodec,
+        *(dualcodec, pocket_tts, vibevoice),
     )
 }
 NAMES = [
@@ -331,6 +361,8 @@ NAMES = [
     "moss",
     "voxtral",
     "voxcpm",
+    "pocket_tts",
+    "vibevoice_acoustic",
     "dualcodec_12hz",
     "snac_24khz",
     "xcodec2",

@@ -35,13 +35,15 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Latent, Output, Wave
 from audiotok.audio import _torchaudio
 from audiotok.codecs.models.base import Codec
-from audiotok.codecs.models.dac import PACKAGE, dac_decoder, dac_encoder
+from audiotok.codecs.models.dac import PACKAGE, dac_decoder
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features import w2v_bert
 from audiotok.data.features.w2v_bert import W2vBert
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.base import Chain, Layer, Mix, Pointwise, Span, State, WholeClip, in_pieces
 from audiotok.nn.layers.convnext import Convnext
+from audiotok.nn.layers.snake import Snake
+from audiotok.nn.layers.strided_encoder import StridedEncoder
 from audiotok.nn.pretrained import reader
 from audiotok.nn.pretrained.state_dicts import (
     Rule,
@@ -124,7 +126,9 @@ class _Encoder(WholeClip):
         self.register_buffer("mean", torch.zeros(config.teacher))
         self.register_buffer("deviation", torch.ones(config.teacher))
         self.adapter = Chain([Mix(config.teacher, config.semantic), *_blocks(config)])
-        self.acoustic = dac_encoder(config.encoder, config.strides, config.latent)
+        self.acoustic = StridedEncoder(
+            config.encoder, config.latent, strides=config.strides, activation=Snake
+        )
 
     def forward(self, x: Features) -> Output:
         """See `Layer.forward`; silence follows the end, for the convolutions only."""
