@@ -390,7 +390,8 @@ def parity(pair: Pair, audio: Audio) -> str:
     made = ours.decode(theirs.numpy(), samples=samples).samples
     heard = pair.decode(theirs[None])[0]
     # Where DAC cuts a sample too many, its last 1.5 frames differ; so does SNAC's last window.
-    kept = min(made.shape[1], heard.shape[1]) - (1 + ours.period) * ours.frame_size
+    shorter = min(made.shape[1], heard.shape[1])
+    kept = max(shorter // 2, shorter - (1 + ours.period) * ours.frame_size)
     apart = made[:, :kept] - heard[:, :kept]
     return (
         f"parity: {told}, samples within {float(apart.abs().max()):.1e} of a peak of"
