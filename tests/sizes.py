@@ -15,6 +15,7 @@ from audiotok.codecs.models import (
     beats_random,
     dac,
     dmel,
+    dualcodec,
     encodec,
     fish_s2,
     glm4_voice,
@@ -33,6 +34,7 @@ from audiotok.codecs.models import (
     units,
     vibevoice,
     vocos,
+    voxcpm,
     voxtral,
     wavtokenizer,
     xcodec,
@@ -231,6 +233,29 @@ SIZES: dict[str, list[Any]] = {
         xcodec2.Config(levels=(4, 3, 5), **BOTH),
         xcodec2.Config(levels=(4, 4), decoded_rate=24000, centred=False, **BOTH),
     ],
+    "dualcodec": [
+        dualcodec.Config(
+            encoder=2,
+            decoder=32,
+            strides=strides,
+            latent=16,
+            codebooks=3,
+            size=32,
+            code_width=4,
+            semantic_size=64,
+            semantic=12,
+            blocks=1,
+            hidden=24,
+            teacher=16,
+            teacher_blocks=1,
+            teacher_heads=2,
+            teacher_hidden=24,
+            teacher_kernel=5,
+            teacher_before=9,
+            teacher_after=3,
+        )
+        for strides in ((4, 5, 6, 4), (8, 5, 12))
+    ],
     "voxtral": [
         voxtral.Config(
             patch=10,
@@ -304,6 +329,7 @@ LATENTS = [  # of no codes
             features=8,
         ),
     ),
+    ("voxcpm", voxcpm.Config(encoder=4, decoder=32, strides=(2, 5, 4), features=7)),
     ("vibevoice", vibevoice.Config(width=4, strides=(4, 5, 8), depths=(1, 2, 1, 2), features=9)),
     (
         "vibevoice",

@@ -365,7 +365,8 @@ def test_the_weights_that_ship_are_small():
 
 # -- the published ones -----------------------------------------------------------------------
 
-# Parameters that its own program counts; WavTokenizer's without the decoder that nothing runs.
+# Parameters that its own program counts; WavTokenizer's without the decoder that nothing runs, and
+# DualCodec's without the frozen w2v-BERT.
 PUBLISHED = {
     "encodec_24khz": 14_851_810,
     "encodec_32khz": 56_884_674,
@@ -391,6 +392,9 @@ PUBLISHED = {
     "longcat_16k": 699_147_394,  # two decoders of one encoder
     "longcat_24k": 687_590_530,
     "moss": 1_774_566_400,
+    "dualcodec_12hz": 84_014_578,
+    "dualcodec_25hz": 102_291_874,
+    "voxcpm": 75_355_202,
     "voxtral": 298_942_996,
     "snac_24khz": 19_842_914,
     "xcodec": 160_698_625,
@@ -418,7 +422,8 @@ PUBLISHED = {
 # Numbers among them that nothing runs, and that are not here: four maps of Qwen3-TTS's tokenizer,
 # and the weights by which its decoder divides entries; of BEATs and HuBERT the lengths of a
 # normalised weight, and of HuBERT an embedding of masked frames; w2v-BERT's feature of a masked
-# frame; biases of keys in LongCat.
+# frame; biases of keys in LongCat; the map to the deviations of VoxCPM's latents, which training
+# samples by.
 UNUSED = {
     "beats": 128,
     "qwen3_tts_12hz": 4 * 512 * 256 + 16 * 2048,
@@ -428,10 +433,11 @@ UNUSED = {
     "neucodec": 1024,
     "longcat_16k": 26 * 1280,
     "longcat_24k": 26 * 1280,
+    "voxcpm": 64 * (2048 * 3 + 2),
 }
 CAUSAL = (
     *("encodec_24khz", "fish_s2", "mimi", "moss", "pocket_tts", "qwen3_tts_12hz"),
-    *("vibevoice_acoustic", "vibevoice_semantic", "voxtral"),
+    *("vibevoice_acoustic", "vibevoice_semantic", "voxcpm", "voxtral"),
 )
 PRESETS = {name: part for part in names("codecs") for name in find("codecs", part).presets}
 
@@ -466,7 +472,8 @@ def test_published_sizes_and_rates(preset: str):
     with torch.device("meta"):
         codec = kind(kind.presets[preset])
         assert codec.parameters_trained == PUBLISHED[preset]
-        frozen = getattr(codec.encoder, "whisper", nn.Module())
+        modules = dict(codec.encoder.named_children())
+        frozen = modules.get("whisper", modules.get("teacher", nn.Module()))
         fixed = sum(p.numel() for p in frozen.parameters()) - UNUSED.get(preset, 0)
         plain = sum(p.numel() for p in codec.parameters()) - fixed
         codec.split_weights()
@@ -500,6 +507,9 @@ def test_published_sizes_and_rates(preset: str):
         "xcodec2": (16000, 320, 0.8),
         "neucodec": (16000, 320, 0.8),
         "moss": (24000, 1920, 4.0),
+        "dualcodec_12hz": (24000, 1920, 1.225),
+        "dualcodec_25hz": (24000, 960, 3.1),
+        "voxcpm": (16000, 640, 51.2),
         "voxtral": (24000, 1920, 2.139),
         "longcat_16k": (16000, 960, 0.866),
         "longcat_24k": (16000, 960, 0.866),

@@ -282,6 +282,8 @@ CASES = {
     "conv, odd kernel": Case(lambda: Conv(3, 5, 7, stride=3), 3),
     "conv, no overlap": Case(lambda: Conv(3, 5, 4, stride=4), 3),
     "conv, strided, dilated": Case(lambda: Conv(3, 5, 3, stride=2, dilation=3), 3),
+    "conv, later": Case(lambda: Conv(3, 5, 10, stride=5, lag=1), 3),
+    "conv, much later": Case(lambda: Conv(3, 5, 4, stride=4, lag=3), 3),
     "conv, grouped": Case(lambda: Conv(4, 8, 5, groups=4), 4),
     "conv, mirrored": Case(lambda: Conv(3, 5, 7, pad="reflect"), 3, first=7, inside=True),
     "conv, mirrored, strided": Case(
@@ -317,6 +319,9 @@ CASES = {
         lambda: ResidualUnit(4, kernel=7, dilation=3, activation=Snake, causal=False), 4, 40
     ),
     "unit, no bias": Case(lambda: ResidualUnit(4, bias=False, causal=False), 4),
+    "unit, depthwise": Case(
+        lambda: ResidualUnit(4, kernel=7, dilation=3, activation=Snake, depthwise=True), 4
+    ),
     "unit, SnakeBeta": Case(lambda: ResidualUnit(4, kernel=7, dilation=3, activation=SnakeBeta), 4),
     "upsampling with ConvNeXt": Case(
         lambda: Chain([TransposedConv(4, 4, 2, stride=2), Convnext(4, expansion=4)]), 4
@@ -425,6 +430,9 @@ def test_mirrored_start_needs_a_long_first_step():
 def test_bad_sizes_are_refused():
     with pytest.raises(ValueError, match="spans 3 steps and skips some at stride 4"):
         Conv(1, 1, 3, stride=4)
+    for lag, causal in ((4, True), (-1, True), (1, False)):
+        with pytest.raises(ValueError, match=rf"^lag {lag}: fewer steps than the stride 4"):
+            Conv(1, 1, 8, stride=4, lag=lag, causal=causal)
     with pytest.raises(ValueError, match="kernel 3 leaves gaps at stride 4"):
         TransposedConv(1, 1, 3, stride=4)
     with pytest.raises(ValueError, match="cuts nothing"):
