@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from audiotok._platform.registry import find, names
 from audiotok.codecs.models import (
     dac,
+    discretised,
     dmel,
     encodec,
     fish_s2,
@@ -290,6 +291,20 @@ LATENTS = [  # of no codes
     ),
 ]
 ALONE = {name for name, _ in [*TOKENIZERS, *LATENTS]}
+SIZES["discretised"] = [
+    discretised.Config(
+        sizes=asdict(SMALL),
+        features=16,
+        quantizer="simvq",
+        quantizer_options={"size": 64},
+    ),
+    discretised.Config(
+        codec="pocket_tts",
+        sizes=asdict(LATENTS[0][1]),
+        features=8,
+        quantizer_options={"codebooks": 3, "size": 64},
+    ),
+]
 CODECS = [
     (name, config)
     for name in sorted({*names("codecs")} - ALONE)
