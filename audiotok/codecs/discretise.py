@@ -25,6 +25,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.discretised import Config, Discretised
 from audiotok.data.recording import Recording
 from audiotok.nn.quantizers.base import Quantizer
+from audiotok.tokens.format import MAX_SIZE
 
 log = logging.getLogger("audiotok")
 CHUNK = 2048  # frames that are coded at once
@@ -71,7 +72,8 @@ def discretise(
         training: steps, frames of a step, learning rate and seed.
 
     Raises:
-        InputError: the quantizer has no such options, or the codec's latents are no frames.
+        InputError: the quantizer has no such options or too large a codebook, or the codec's
+            latents are no frames.
         UnknownPartError: there is no such quantizer.
     """
     training = training or QuantizerTraining()
@@ -86,6 +88,11 @@ def discretise(
                 quantizer_options=dict(options or {}),
             )
         )
+        if max(made.sizes) > MAX_SIZE:
+            raise InputError(
+                f"quantizer {quantizer!r} has a codebook of {max(made.sizes)} entries, where "
+                f"tokens have at most {MAX_SIZE}"
+            )
         made.load_network(codec)
         made.to(codec.device)
         fit_quantizer(made.quantizer, latents, training)
