@@ -28,6 +28,11 @@ from audiotok.codecs.models.base import Codec as Codec
 from audiotok.codecs.models.kmeans import Kmeans as Kmeans
 from audiotok.codecs.models.kmeans import KmeansConfig as KmeansConfig
 from audiotok.codecs.models.units import Units as Units
+from audiotok.codecs.quantizer_fit import QuantizerTraining as QuantizerTraining
+from audiotok.codecs.quantizer_fit import discretise as discretise
+from audiotok.codecs.quantizer_fit import fit_quantizer as fit_quantizer
+from audiotok.codecs.quantizer_fit import frames_of as frames_of
+from audiotok.codecs.quantizer_fit import lost_share as lost_share
 from audiotok.codecs.tensors import CodeBatch as CodeBatch
 from audiotok.codecs.tensors import Reconstruction as Reconstruction
 from audiotok.codecs.tensors import WaveBatch as WaveBatch

@@ -24,7 +24,7 @@ import audiotok
 from audiotok._platform.atomic import atomic_file
 from audiotok._platform.registry import find
 from audiotok.codecs import draw_recordings
-from audiotok.codecs.discretise import QuantizerTraining, discretise, frames_of, lost_share
+from audiotok.codecs.quantizer_fit import QuantizerTraining, discretise, frames_of, lost_share
 from audiotok.data import read_manifest
 
 KINDS: list[tuple[str, dict[str, Any]]] = [

@@ -17,16 +17,16 @@ from sizes import LATENTS, SIZES, SMALL, made
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import UnknownPartError
 from audiotok.codecs.checkpoint import load, read_card, save
-from audiotok.codecs.discretise import (
+from audiotok.codecs.latents import latents_of, quantize
+from audiotok.codecs.models.base import Codec
+from audiotok.codecs.models.discretised import Config, Discretised
+from audiotok.codecs.quantizer_fit import (
     QuantizerTraining,
     discretise,
     fit_quantizer,
     frames_of,
     lost_share,
 )
-from audiotok.codecs.latents import latents_of, quantize
-from audiotok.codecs.models.base import Codec
-from audiotok.codecs.models.discretised import Config, Discretised
 from audiotok.data.manifest import read_manifest
 from audiotok.nn.quantizers.base import Quantizer
 from audiotok.tokens.tokenizer import NoDecoderError

@@ -69,8 +69,8 @@ def discretise(
 
     from audiotok.codecs.centroids import draw_recordings
     from audiotok.codecs.checkpoint import load, save
-    from audiotok.codecs.discretise import QuantizerTraining, frames_of, lost_share
-    from audiotok.codecs.discretise import discretise as learn
+    from audiotok.codecs.quantizer_fit import QuantizerTraining, frames_of, lost_share
+    from audiotok.codecs.quantizer_fit import discretise as learn
     from audiotok.data.manifest import read_manifest
 
     limit_threads(threads)

@@ -3,7 +3,7 @@
     wave -> encoder -> latents -> quantizer -> latents -> decoder -> wave
             frozen                learnt                  frozen
 
-`codecs.discretise` learns the quantizer. The network may be that of a codec of latents, which so
+`codecs.quantizer_fit` trains the quantizer. The network may be that of a codec of latents, which so
 gets codes, or of one with codebooks, which gets others. Its weights are in the checkpoint.
 
 Source: TokenBridge (Wang et al. 2025, arXiv:2503.16430) discretises autoencoders of images so.
