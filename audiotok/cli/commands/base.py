@@ -43,6 +43,12 @@ Prompt = Annotated[
     Path | None,
     typer.Option("--prompt", help="Recording that gives the --decoder a voice, if it takes one."),
 ]
+Condition = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition", help="Condition of the --decoder, NAME=VALUE: steps=32, guidance=2."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Random seed of a decoder that draws numbers.")]
 Codebooks = Annotated[
     int | None,
@@ -140,11 +146,16 @@ def reported(report: BatchReport, past: str, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def option_of(text: str) -> tuple[str, Any]:
-    """Return name and value of an option."""
+def option_of(text: str, of: str = "--option") -> tuple[str, Any]:
+    """Return name and value of an option NAME=VALUE; the value is read as JSON, else as text.
+
+    Args:
+        text: what was given.
+        of: option of the command line that it was given by, for the message.
+    """
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise show.UsageError(f"--option {text}: give NAME=VALUE")
+        raise show.UsageError(f"{of} {text}: give NAME=VALUE")
     try:
         return name, json.loads(value)
     except ValueError:
