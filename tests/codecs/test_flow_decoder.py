@@ -20,6 +20,7 @@ from audiotok.codecs.decoders.flow import Config, Flow
 from audiotok.codecs.flow_fit import FlowTraining, Pair, fit_flow, flow_loss, flow_pairs
 from audiotok.codecs.load import load, load_decoder
 from audiotok.data.manifest import read_manifest
+from audiotok.nn.flow import Sampling
 from audiotok.runtime.sessions import Decoding
 from audiotok.runtime.stream import Stream
 from audiotok.testing.checks import Sizes, for_all, pieces
@@ -28,11 +29,15 @@ from audiotok.tokens.tokenizer import WrongTokensError
 SIZE: dict[str, Any] = {"width": 16, "reading": 1, "blocks": 2, "kernel": 3, "times": 4, "steps": 3}
 SPEECH = {"codec": "speech", "sizes": asdict(SMALL), "features": 16}
 POCKET = {"codec": "pocket_tts", "sizes": asdict(LATENTS[0][1]), "features": 8}
+MUSIC_SIZES = replace(SIZES["dac"][0], sample_rate=48000, strides=(4, 8, 10))
+MUSIC = {"codec": "dac", "sizes": asdict(MUSIC_SIZES), "features": 16}
 KINDS = [
     (Source("dmel_40hz", 16000, 400, (16,) * 80), SPEECH),  # 4 frames are 5 of the codec
     (Source("units", 16000, 640, (50,), "0123456789abcdef"), SPEECH),
     (Source("others", 24000, 480, (5, 5, 5)), SPEECH),
     (Source("others", 16000, 200, (5,)), SPEECH),
+    # InspireMusic: 75 Hz tokens of 24 kHz become 150 Hz latents of a codec of 48 kHz.
+    (Source("wavtokenizer_75hz", 24000, 320, (64,), "0123456789abcdef"), MUSIC),
     (Source("others", 12000, 320, (5, 7)), POCKET),  # up to 24 kHz, 4 of 160 samples there
 ]
 
@@ -110,6 +115,15 @@ def test_a_seed_repeats_to_the_bit_and_conditions_matter(decoder: Flow):
             decoder.conditioned(**wrong)
 
 
+def test_how_it_samples_is_in_its_fingerprint(decoder: Flow):
+    prints = {
+        decoder.conditioned(**given).decoder_fingerprint
+        for given in ({}, {"seed": 1}, {"steps": 4}, {"guidance": 2.0}, {"method": "euler"})
+    }
+    assert len(prints) == 5
+    assert decoder.conditioned().decoder_fingerprint == decoder.decoder_fingerprint
+
+
 def test_fewer_codebooks_decode(decoder: Flow):
     codes = codes_for(decoder, 5)
     for k in range(1, len(codes)):
@@ -173,6 +187,35 @@ def test_training_lowers_the_loss_and_more_steps_come_nearer_to_the_flow():
     assert float((sampled(16, "midpoint") - exact).square().mean()) < errors[2]
     spread = float((latents - latents.mean(1, keepdim=True)).square().mean())
     assert float((exact - latents).square().mean()) < 0.5 * spread
+
+
+def test_tokens_become_latents_of_twice_the_rate_better_than_by_stretching():
+    """As InspireMusic bridges WavTokenizer and a codec of 48 kHz, at small sizes.
+
+    Beside the flow: the mean latent of each code, stretched to the codec's rate.
+    """
+    torch.manual_seed(0)
+    tokenizer = made("wavtokenizer", replace(SIZES["wavtokenizer"][0], strides=(4, 8, 10)))
+    codec = made("dac", MUSIC_SIZES)
+    assert (tokenizer.frame_rate, codec.frame_rate) == (75, 150)
+    random = torch.Generator().manual_seed(0)
+    table = torch.randn(16, 2 * 64, generator=random)  # two latents that differ, for each code
+    pairs = []
+    for _ in range(5):
+        codes = torch.randint(64, (1, 150), generator=random)
+        rows = table.unflatten(1, (64, 2))[:, codes[0]].flatten(1)
+        pairs.append(Pair(codes, rows + 0.1 * torch.randn(rows.shape, generator=random)))
+    config = Config(width=64, reading=1, blocks=2, kernel=3)
+    training = FlowTraining(steps=500, batch=8, seconds=0.4, rate=3e-3, whole=1.0)
+    flow = fit_flow(pairs[1:], tokenizer, codec, config, training)
+    assert (flow.sample_rate, flow.frame_size) == (48000, 640)
+    codes, latents = pairs[0]
+    made_by_flow = flow.sampler.sampled(flow.quantizer.decode(codes[None]), Sampling(steps=8))[0]
+    means = table.unflatten(1, (64, 2)).mean(2)[:, codes[0]][None]
+    stretched = torch.nn.functional.interpolate(means, scale_factor=2, mode="linear")[0]
+    errors = [float((x - latents).square().mean()) for x in (made_by_flow, stretched)]
+    assert errors[0] < 0.8 * errors[1]
+    assert len(flow.decode(codes)) == 640 * 150
 
 
 def test_pairs_that_are_too_short_are_refused():

@@ -13,6 +13,7 @@ InspireMusic (Zhang et al. 2025, arXiv:2503.00084).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -222,6 +223,12 @@ class Flow(Decoder):
         self.quantizer = Tables(tuple(source.sizes), config.width)
         self.decoder = Sampler(config, codec, Fraction(self.frame_size, codec.frame_size))
         self.sampling = config.sampling
+
+    @property
+    def decoder_fingerprint(self) -> str:
+        """See `Decoder.decoder_fingerprint`; how it samples is covered, and so is the seed."""
+        how = super().decoder_fingerprint + repr(self.sampling)
+        return hashlib.sha256(how.encode()).hexdigest()[:16]
 
     @property
     def sampler(self) -> Sampler:
