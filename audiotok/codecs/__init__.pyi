@@ -12,6 +12,10 @@ from audiotok.codecs.conformance import CheckResult as CheckResult
 from audiotok.codecs.conformance import InapplicableError as InapplicableError
 from audiotok.codecs.conformance import PromiseError as PromiseError
 from audiotok.codecs.conformance import conform as conform
+from audiotok.codecs.flow_fit import FlowTraining as FlowTraining
+from audiotok.codecs.flow_fit import fit_flow as fit_flow
+from audiotok.codecs.flow_fit import flow_loss as flow_loss
+from audiotok.codecs.flow_fit import flow_pairs as flow_pairs
 from audiotok.codecs.functions import FunctionCodec as FunctionCodec
 from audiotok.codecs.inverse_fit import InverseErrors as InverseErrors
 from audiotok.codecs.inverse_fit import InverseTraining as InverseTraining
