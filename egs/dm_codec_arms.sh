@@ -3,19 +3,22 @@
 #
 #   egs/dm_codec_arms.sh MANIFEST OUT [further options of egs/run_arms.py]
 #
-# MANIFEST has splits train, dev and test, and transcripts. Small sizes: SIZE=_tiny before the command. Weights
-# of the teachers: --set distillation.teachers.hubert.weights=PATH is for arms that have that teacher; give
-# HUBERT=PATH and BERT=PATH instead.
+# MANIFEST has splits train, dev and test, and transcripts. SIZE=_tiny before the command takes small sizes,
+# RECIPES=twins the network of `speech`, with Whisper for the speech model, in minutes of a CPU. Weights of the
+# teachers: BERT=PATH, HUBERT=PATH or WHISPER=PATH.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-manifest=$1 out=$2 size=${SIZE:-}
+manifest=$1 out=$2 recipes=recipes/${RECIPES:-dm_codec} size=${SIZE:-}
 shift 2
-hubert=distillation.teachers.hubert.weights=${HUBERT:-facebook/hubert-base-ls960}
+speech=distillation.teachers.hubert.weights=${HUBERT:-facebook/hubert-base-ls960}
+if [ "${RECIPES:-}" = twins ]; then
+  speech=distillation.teachers.whisper.weights=${WHISPER:-openai/whisper-base}
+fi
 bert=distillation.teachers.text.weights=${BERT:-google-bert/bert-base-uncased}
 python egs/run_arms.py "$out" \
-  --arm "none=recipes/dm_codec_sm$size.toml,loss.distillation=0" \
-  --arm "lm=recipes/dm_codec_lm$size.toml,$bert" \
-  --arm "sm=recipes/dm_codec_sm$size.toml,$hubert" \
-  --arm "lm_sm=recipes/dm_codec_lm_sm$size.toml,$hubert,$bert" \
+  --arm "none=${recipes}_sm$size.toml,loss.distillation=0" \
+  --arm "lm=${recipes}_lm$size.toml,$bert" \
+  --arm "sm=${recipes}_sm$size.toml,$speech" \
+  --arm "lm_sm=${recipes}_lm_sm$size.toml,$speech,$bert" \
   --set "data.manifest=$manifest" --set data.aligned=true \
   --data "$manifest" --split test --metrics wer,wil "$@"

@@ -100,6 +100,7 @@ SIZES: dict[str, list[Any]] = {
     "speech": [Config(), SMALL, FOLDED],
     "encodec": [
         encodec.Config(width=4, codebooks=3, **TINY),
+        encodec.Config(width=4, codebooks=2, causal=False, shortcut=False, **TINY),
         encodec.Config(
             width=4, codebooks=2, channels=2, causal=False, group_norm=True, kernel=5, **TINY
         ),

@@ -54,6 +54,7 @@ CONTRACTS = {
     "baselines": ("Baseline", ("process",)),
     "codecs": ("Codec", ()),
     "decoders": ("Decoder", ()),
+    "dialects": ("Dialect", ("lm", "codecs", "entries", "facts")),
     "exporters": ("Exporter", ("suffix", "write")),
     "metrics": ("Metric", ("score",)),
     "patterns": ("Pattern", ("cells", "passes")),
@@ -231,8 +232,7 @@ def _plugin(family: str, name: str) -> type[Any]:
     missing = [m for m in members if getattr_static(part, m, None) is getattr_static(base, m, None)]
     if missing:
         raise PluginError(f"{title}: {value} does not define {', '.join(missing)}")
-    taken = sorted(own & {*getattr(part, "presets", ())})
-    if taken:
+    if taken := sorted(own & {*getattr(part, "presets", ())}):
         raise PluginError(f"{title}: audiotok has a part of the name of its preset {taken[0]!r}")
     _plugin_names[part] = name
     return part

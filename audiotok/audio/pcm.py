@@ -88,7 +88,7 @@ class PcmReader:
         self._encoding = encoding
         self._channels = channels
         self._rate = rate
-        self._name = name
+        self.name = name
         self._around = around
         self.samples = 0
 
@@ -108,7 +108,7 @@ class PcmReader:
             buffer += data
             if not self.samples and buffer[:4] in (b"RIFF", b"fLaC", b"OggS"):
                 raise PcmError(
-                    f"{self._name}: a file with a header, not raw PCM: put `ffmpeg -i - -ac "
+                    f"{self.name}: a file with a header, not raw PCM: put `ffmpeg -i - -ac "
                     f"{self._channels} -ar {self._rate} -f {self._encoding} -` before it"
                 )
             whole = len(buffer) // unit * unit
@@ -118,11 +118,11 @@ class PcmReader:
                     piece = to_samples(ready, self._encoding, self._channels)
                 except PcmError as error:
                     at = self.samples / self._rate
-                    raise PcmError(f"{self._name}: {error} (after {at:.2f} s)") from None
+                    raise PcmError(f"{self.name}: {error} (after {at:.2f} s)") from None
                 self.samples += piece.shape[1]
                 yield piece
         if buffer:
             raise PcmError(
-                f"{self._name}: {len(buffer)} bytes at the end are no whole sample of "
+                f"{self.name}: {len(buffer)} bytes at the end are no whole sample of "
                 f"{self._channels} x {self._encoding}: cut short, or of another format"
             )

@@ -11,7 +11,8 @@ from audiotok.codecs.latents import latents_of
 from audiotok.codecs.load import load_once
 from audiotok.codecs.models.kmeans import Kmeans
 from audiotok.runtime.batch.workers import Job
-from audiotok.tokens.latents import Latents
+from audiotok.tokens.errors import TokenFileExistsError
+from audiotok.tokens.reader import TokenReader
 
 
 def vectors_codec(codec: str, device: str, *, centred: bool = False) -> Kmeans:
@@ -61,10 +62,13 @@ def is_vectors(model: Kmeans, target: Path) -> bool:
     """Return whether a file holds vectors of these units; False if there is none.
 
     Raises:
-        InputError: it is another file, or holds vectors of others.
+        TokenFileError: it is another file, or holds codes or the vectors of others.
     """
     if not target.exists():
         return False
-    if Latents.load(target).fingerprint == model.fingerprint:
+    with TokenReader(target) as reader:
+        header = reader.header
+    if (header.kind, header.fingerprint) == ("latents", model.fingerprint):
         return True
-    raise InputError(f"{target}: exists already, with vectors of other units")
+    what = f"{header.kind} of {header.codec} {header.fingerprint}"
+    raise TokenFileExistsError(f"{target}: exists already, with {what}; force=True overwrites it")

@@ -20,6 +20,7 @@ from audiotok._platform.registry import find, find_preset, has_preset, parts
 from audiotok.codecs import external
 from audiotok.codecs.catalogue import CheckpointError as CheckpointError
 from audiotok.codecs.catalogue import hub_ids, local_weights, looks_like_id, name_at_hub
+from audiotok.codecs.decoders.base import Decoder
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import taxonomy_of
 from audiotok.data.features.base import TeacherError
@@ -68,7 +69,7 @@ def save(
         "format": FORMAT,
         "codec": type(codec).name,
         "name": codec.name,
-        "family": "codecs" if codec.encodes else "decoders",
+        "family": "decoders" if isinstance(codec, Decoder) else "codecs",
         "config": json.dumps(dataclasses.asdict(codec.config)),
         "card": json.dumps({**codec.card, **(card or {})}),
         "former_fingerprints": json.dumps(codec.former_fingerprints),

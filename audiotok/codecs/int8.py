@@ -33,7 +33,9 @@ def decode_in_int8(codec: Codec) -> Codec:
     Raises:
         Int8Error: the decoder is mostly made of other things, the codec is not on a CPU, or this
             CPU is no faster with integers.
+        NoDecoderError: it has no decoder.
     """
+    codec.check_decodes()
     if codec.device.type != "cpu":
         raise Int8Error(f"{codec.name} on {codec.device}: 8-bit integers run on the CPU")
     decoder = getattr(codec, "decoder", None)
@@ -105,7 +107,8 @@ def _share(codec: Codec, maps: Sequence[Linear]) -> float:
         one.register_forward_hook(lambda one, _, y: mine.append(2 * y.numel() * one.in_features))
         for one in maps
     ]
-    latent = codec.quantizer.decode(torch.zeros(1, codec.codebooks, 16, dtype=torch.int64))
+    none = torch.zeros(1, codec.width or codec.codebooks, 16)
+    latent = codec.quantizer.decode(none if codec.width else none.long())
     total = flops(lambda: codec.waves(latent))
     for hook in hooks:
         hook.remove()

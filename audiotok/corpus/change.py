@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,10 @@ def merge(paths: Sequence[str | Path], out: str | Path, *, partial: bool = False
     first = corpora[0].info
     for corpus in corpora[1:]:
         if corpus.info.header != first.header:
-            what = f"{corpus.codec} {corpus.fingerprint} with {corpus.codebooks} codebooks"
-            raise CorpusError(f"{corpus.location}: made by {what}, not as {corpora[0].location} is")
+            one, other = asdict(corpus.info.header), asdict(first.header)
+            differ = ", ".join(name for name in one if one[name] != other[name])
+            what = f"made by {corpus.codec} {corpus.fingerprint}, not as {corpora[0].location} is"
+            raise CorpusError(f"{corpus.location}: {what} (it differs in {differ})")
     _check_ids(corpora)
     missing = missing_parts([corpus.info.job for corpus in corpora])
     if missing and not partial:

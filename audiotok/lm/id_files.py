@@ -9,7 +9,9 @@ import numpy as np
 from audiotok._platform.atomic import atomic_file
 from audiotok._platform.errors import InputError
 from audiotok.codecs.models.base import Codec
+from audiotok.lm.dialects.base import Dialect
 from audiotok.lm.layout import Layout, find_layout
+from audiotok.lm.layout.base import LayoutError
 from audiotok.tokens.tokens import Tokens
 
 SUFFIXES = (".npy", ".txt")
@@ -20,14 +22,15 @@ def layout_for(name_or_path: str | Path, codec: Codec) -> Layout:
 
     Raises:
         InputError: it is for another codec or other weights.
-        LayoutError: there is no such layout.
+        LayoutError: there is no such layout, or its model speaks the codes of other codecs.
+        NoCodesError: the codec gives latents.
     """
-    layout = find_layout(name_or_path, codec.to_tokens(np.zeros((codec.codebooks, 0), np.int64)))
-    if layout.codec != codec.name or not codec.has_codes_of(layout.fingerprint):
-        raise InputError(
-            f"a layout for {layout.codec or 'any codec'} {layout.fingerprint}, and the codec is"
-            f" {codec.name} {codec.fingerprint}"
-        )
+    codec.needs_codes("a layout of ids")
+    none = codec.to_tokens(np.zeros((codec.codebooks, 0), np.int64))
+    layout = find_layout(name_or_path, none)
+    if isinstance(layout, Dialect) and not layout.codec:  # a file of one that is for any weights
+        layout = type(layout).of(none, offset=layout.offset)
+    layout.check_tokenizer(codec)
     return layout
 
 
@@ -58,10 +61,14 @@ def read_ids(layout: Layout, path: Path) -> Tokens:
         LayoutError: the ids are not of this layout, cut short or damaged.
     """
     if not layout.exact:
-        raise InputError("a layout that drops runs, so its ids have no length in time")
+        raise InputError(f"{path}: a layout that drops runs, so its ids have no length in time")
     try:
         text = path.read_text("utf-8").strip() if path.suffix == ".txt" else None
         ids = np.load(path, allow_pickle=False) if text is None else None
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: no ids that can be read ({error})") from None
-    return layout.tokens(layout.decode(ids) if ids is not None else layout.parse(text or ""))
+    try:
+        codes = layout.decode(ids) if ids is not None else layout.parse(text or "")
+    except LayoutError as error:
+        raise LayoutError(f"{path}: {error}") from None
+    return layout.tokens(codes)

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from audiotok._platform.errors import InputError
 from audiotok.audio.coerce import Recording
 from audiotok.codecs.models.base import Codec
 from audiotok.lm.bpe import learn_pieces
@@ -34,11 +33,7 @@ class UnitTokenizer:
     """
 
     def __init__(self, codec: Codec, layout: Layout) -> None:
-        if layout.codec != codec.name or not codec.has_codes_of(layout.fingerprint):
-            raise InputError(
-                f"a layout for {layout.codec or 'any codec'} {layout.fingerprint}, and the codec is"
-                f" {codec.name} {codec.fingerprint}"
-            )
+        layout.check_tokenizer(codec)
         if not layout.serial:
             raise LayoutError(f"the ids of {layout.pattern} are in rows: a token stream has one")
         self.codec = codec

@@ -46,6 +46,8 @@ class Network(nn.Module):
         fills_up: whether silence may follow a recording without changing any of its codes. If not,
             the network handles the end itself (`finish_latent`, `finish_wave`), as published codecs
             do that mirror the last samples or have a long look-ahead.
+        end_unit: samples of which the last ones are filled up to a multiple with silence, where the
+            network handles the end itself: a frame, or what its first layer takes; 1 for none.
         precision: "float32"; or "int8" where the decoder computes in 8-bit integers
             (`codecs.int8`), which changes no codes.
         encoder: layer from waves to latents, one latent per frame; `Absent` of a network that only
@@ -63,10 +65,12 @@ class Network(nn.Module):
     first_frames: int = 1
     period: int = 1
     fills_up: bool = True
+    end_unit: int = 1
     precision: str = "float32"
     encoder: Layer
     quantizer: Quantizer
     decoder: Layer
+    _delay: tuple[tuple[object, ...], float] | None = None  # what it is of, and its value
 
     def frames(self, samples: int) -> int:
         """Return the number of frames in `samples` samples; a frame begun counts as one."""
@@ -94,6 +98,8 @@ class Network(nn.Module):
             state: state after the last step, or None if there was none.
         """
         encoder = self.ends()[0]
+        if self.end_unit > 1:
+            wave = F.pad(wave, (0, -wave.shape[2] % self.end_unit))
         return encoder(wave) if state is None else encoder.finish(wave, state)
 
     def start_wave(self, batch: int) -> State:
@@ -219,6 +225,14 @@ class Network(nn.Module):
     @property
     def delay(self) -> float:
         """Most samples by which decoding lags behind the arrival of audio; inf if unbounded."""
+        sizes = self.causal, self.first_frames, self.frame_size, self.look_ahead, self.period
+        key = (*sizes, self.encoder, self.decoder)
+        if self._delay is None or self._delay[0] != key:  # a walk through all frames of a period
+            self._delay = key, self._longest_delay()
+        return self._delay[1]
+
+    def _longest_delay(self) -> float:
+        """Return what `delay` is for these layers."""
         if self.causal:
             lags = 2 if self.decodes else 1  # encoder and decoder, by the look-ahead each
             return self.first_frames * self.frame_size + lags * self.look_ahead
@@ -228,8 +242,8 @@ class Network(nn.Module):
         encoder, decoder = self.ends()
 
         def needs(sample: int) -> int:
-            """Return the last frame that a decoded sample depends on."""
-            return int(decoder.input_span(sample, sample)[1])
+            """Return the last frame that a decoded sample depends on, or waits for at the start."""
+            return max(int(decoder.input_span(sample, sample)[1]), self.first_frames - 1)
 
         def wait(sample: int) -> int:
             """Count samples from a sample to the end of the last frame that it depends on."""

@@ -190,7 +190,9 @@ def is_encoded(
     is_split = header.streams > 1
     dtype = codec.header(header.original_rate, streams=1, codebooks=kept, half=half).dtype
     if not same or len(header.sizes) != kept:
-        contents = f"made by {header.codec} {header.fingerprint} with {len(header.sizes)} codebooks"
+        books = f"{len(header.sizes)} codebooks"
+        what = f"latents of {header.width}" if header.width else books
+        contents = f"made by {header.codec} {header.fingerprint} with {what}"
     elif is_split != split and (is_split or _channels(source) > codec.channels):
         contents = f"with channels {'split' if is_split else 'mixed'}"
     elif header.dtype != dtype:

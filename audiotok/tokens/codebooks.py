@@ -88,7 +88,7 @@ def check_latents(latents: Any, width: int, *, batch: bool = False, dtype: str =
     if not hasattr(latents, "dtype") or not hasattr(latents, "ndim"):
         kind = type(latents).__name__
         raise InputTypeError(f"give Latents, or latents {shape} as an array or tensor, not {kind}")
-    if not any(each in str(latents.dtype) for each in ("float32", "float16")):
+    if str(latents.dtype).removeprefix("torch.") not in ("float32", "float16"):
         raise InputError(f"latents must be float32 or float16 {shape}, not {latents.dtype}")
     if latents.ndim != 2 + batch or latents.shape[-2] != width:
         raise InputError(f"latents must be {shape}, not of shape {list(latents.shape)}")

@@ -21,6 +21,7 @@ from audiotok.tokens import (
     salvage,
     verify,
 )
+from audiotok.tokens.errors import KINDS
 
 C = TypeVar("C", bound="Coded")
 
@@ -230,12 +231,8 @@ class Coded:
             ValueError: not 0 <= start <= end.
         """
         with TokenReader(path) as reader:
-            header, samples = reader.header, reader.samples
-            cls._check_kind(header, path)
-            first, last = frame_range(header, samples, start, end)
-            numbers = reader.read(first, last)
-        length = _lengths(first, last, header.frame_size, samples, reader.original_samples)
-        return cls.of(header, numbers, *length)
+            cls._check_kind(reader.header, path)
+            return read_part(cls, reader, start, end)
 
     @classmethod
     def recover(cls: type[C], path: str | Path) -> Recovery[C]:
@@ -259,10 +256,9 @@ class Coded:
     def _check_kind(cls, header: Header, path: str | Path) -> None:
         """Raise unless the frames of a file are of this kind."""
         if header.kind != cls.kind:
-            other = "Latents" if header.kind == "latents" else "Tokens"
             raise TokenFileError(
                 f"{path}: holds {header.kind} of {header.codec}, not {cls.kind}; "
-                f"`{other}.load` reads it"
+                f"`{KINDS[header.kind]}.load` reads it"
             )
 
     @classmethod
@@ -306,7 +302,7 @@ class Coded:
         return mine == theirs and np.array_equal(self.numbers, other.numbers)
 
     def __hash__(self) -> int:
-        return hash((self.header, self.samples, self.numbers.tobytes()))
+        return hash((self.header, self.samples, (self.numbers + 0).tobytes()))  # of -0.0 as of 0.0
 
 
 # Fields that `Coded` and `Header` have in common, under the same names.
@@ -324,6 +320,24 @@ class Recovery(Generic[C]):
 
     pieces: list[tuple[float, C]]
     report: DamageReport
+
+
+def read_part(
+    kind: type[C], reader: TokenReader, start: float | int | None, end: float | int | None
+) -> C:
+    """Return the frames of an open file that `cut` would return.
+
+    Args:
+        kind: the kind of its frames.
+        reader: the file.
+        start: as for `Coded.load`.
+        end: as for `Coded.load`.
+    """
+    header, samples = reader.header, reader.samples
+    first, last = frame_range(header, samples, start, end)
+    numbers = reader.read(first, last)
+    length = _lengths(first, last, header.frame_size, samples, reader.original_samples)
+    return kind.of(header, numbers, *length)
 
 
 def _lengths(

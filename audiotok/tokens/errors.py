@@ -9,7 +9,12 @@ from pathlib import Path
 
 from audiotok._platform.errors import Error
 
-WAY_OUT = "`Tokens.recover(path)` reads what is left, or encode the recording again"
+KINDS = {"codes": "Tokens", "latents": "Latents"}  # kind of frames -> the class that reads them
+
+
+def way_out(kind: str) -> str:
+    """Return what to do with a damaged file of a kind, "codes" or "latents"."""
+    return f"`{KINDS[kind]}.recover(path)` reads what is left, or encode the recording again"
 
 
 class TokenFileError(Error, ValueError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotok.tokens import Header, TokenReader
+from audiotok.tokens.coded import read_part
 from audiotok.tokens.latents import Latents
 from audiotok.tokens.tokens import Tokens
 
@@ -52,5 +53,4 @@ def load_tokens(
         end: as for `Tokens.load`.
     """
     with TokenReader(path) as reader:
-        kind = KINDS[reader.header.kind]
-    return kind.load(path, start=start, end=end)
+        return read_part(KINDS[reader.header.kind], reader, start, end)

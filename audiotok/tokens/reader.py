@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from audiotok._platform.errors import InputError
-from audiotok.tokens.errors import WAY_OUT, TokenFileDamagedError, TokenFileError, explained
+from audiotok.tokens.errors import TokenFileDamagedError, TokenFileError, explained, way_out
 from audiotok.tokens.format import (
     BATCH,
     BLOCK,
@@ -60,6 +60,11 @@ def read_start(path: Path | str, file: IO[bytes] | BufferedIOBase) -> FileStart:
     """
     start = file.read(PREFIX.size)
     if start[: len(MAGIC)] != MAGIC or len(start) < PREFIX.size:
+        if start[8:9] == b"{":  # after the length of its header
+            raise TokenFileDamagedError(
+                f"{path}: a .safetensors file; latents are stored in .tok files, so compute again "
+                "what an older audiotok stored otherwise (`audiotok units vectors`)"
+            )
         problem = "not a .tok file" if start else "an empty file"
         raise TokenFileDamagedError(f"{path}: {problem}; give a file that `audiotok encode` made")
     _, major, _, length, crc = PREFIX.unpack(start)
@@ -186,7 +191,7 @@ class TokenReader:
             if block_at(header, data, i * size, key) != (at, frames):
                 when = f"{header.seconds(at):.2f} s to {header.seconds(at + frames):.2f} s"
                 where = f"the block at byte {offset + i * size} ({when}) is damaged (checksum)"
-                raise TokenFileDamagedError(f"{self.path}: {where}; {WAY_OUT}")
+                raise TokenFileDamagedError(f"{self.path}: {where}; {way_out(self.header.kind)}")
         payload = np.frombuffer(data, np.uint8).reshape(count, size)[:, BLOCK.size :]
         if frames * header.frame_bits % 8:  # each block is padded to a whole byte
             blocks = [header.unpack(one.tobytes(), frames) for one in payload]
@@ -196,7 +201,8 @@ class TokenReader:
         try:
             header.check(codes)
         except ValueError as error:
-            raise TokenFileDamagedError(f"{self.path}: {error}; {WAY_OUT}") from error
+            why = f"{error}; {way_out(header.kind)}"
+            raise TokenFileDamagedError(f"{self.path}: {why}") from error
         return codes
 
     def _read_ends(self) -> tuple[End, list[BlockRun]]:
@@ -208,7 +214,7 @@ class TokenReader:
         why = "the end is missing: the file is cut short, or an append was interrupted"
         last = end_at(self.start, self._bytes(max(0, at), END.size), tags=(END_TAG,))
         if not last or at < start:
-            raise TokenFileDamagedError(f"{self.path}: {why}; {WAY_OUT}")
+            raise TokenFileDamagedError(f"{self.path}: {why}; {way_out(self.header.kind)}")
         end = last
         while True:
             before, offset = End(0, 0, 0, 0, self.start.seed), start
@@ -233,7 +239,7 @@ class TokenReader:
             if not end.previous:
                 return last, runs[::-1]
             at, end = end.previous, before
-        raise TokenFileDamagedError(f"{self.path}: {why}; {WAY_OUT}")
+        raise TokenFileDamagedError(f"{self.path}: {why}; {way_out(self.header.kind)}")
 
     def _steps(self, offset: int) -> Iterator[int]:
         """Yield the possible frames a block of a run: by the header, or by its first block."""

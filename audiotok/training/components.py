@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiotok._platform.errors import InputError
+from audiotok._platform.errors import Error, InputError, in_one_line
 from audiotok._platform.registry import find
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
-from audiotok.nn.quantizer import check_type
+from audiotok.nn.quantizer import USUAL, check_type, types_of
 from audiotok.training.balancer import Balancer
 from audiotok.training.recipe import Recipe, Train
 from audiotok.training.resynthesis import LEARNT, Resynthesis
@@ -34,7 +34,8 @@ def sized(kind: Any, sizes: dict[str, Any], where: str) -> Any:
         where: table of the recipe, for error messages.
 
     Raises:
-        ValueError: the `Config` has no such field.
+        ValueError: the `Config` has no such field, none of this value, or one that the chosen
+            quantizer has no use for; or no network has these sizes.
     """
     if not hasattr(kind, "config_type"):
         raise InputError(f"[{where}]: {kind.__name__} has no sizes, and cannot be trained")
@@ -42,11 +43,28 @@ def sized(kind: Any, sizes: dict[str, Any], where: str) -> Any:
     unknown = set(sizes) - set(vars(config))
     if unknown:
         raise InputError(f"[{where}]: unknown {sorted(unknown)}; known: {', '.join(vars(config))}")
+    hints = types_of(kind.config_type)
     for key, value in sizes.items():
-        check_type(f"[{where}]: {key!r}", value, getattr(config, key))
+        check_type(f"[{where}]: {key!r}", value, hints.get(key, Any))
     # TOML has lists where a Config has tuples.
     fixed = {key: _frozen(value) for key, value in sizes.items()}
-    return kind(replace(config, **fixed))
+    try:
+        part = kind(replace(config, **fixed))
+    except Error:
+        raise
+    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in sizes.items())
+        why = f"no {kind.__name__} of {given}: {in_one_line(error)}"
+        raise InputError(f"[{where}]: {why}") from None
+    if (quantizer := sizes.get("quantizer", USUAL)) != USUAL:
+        actual = {"codebooks": {part.codebooks}, "size": {*part.sizes}, "code_width": set()}
+        for key in sizes.keys() & actual.keys():
+            if actual[key] != {sizes[key]}:
+                raise InputError(
+                    f"[{where}]: {key}={sizes[key]} is of quantizer {USUAL!r}, and {quantizer!r} "
+                    "is chosen: leave it out, and say it in quantizer_options"
+                )
+    return part
 
 
 def _frozen(value: Any) -> Any:

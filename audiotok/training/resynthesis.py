@@ -43,7 +43,7 @@ from audiotok.codecs.models.speech import Speech
 from audiotok.data.batches import Batch
 from audiotok.data.recording import Recording, stamp_of
 from audiotok.nn.pitch import track_pitch
-from audiotok.nn.quantizer import check_type
+from audiotok.nn.quantizer import check_type, types_of
 from audiotok.nn.quantizers.base import Quantized
 from audiotok.training.recipe import Recipe
 
@@ -138,8 +138,9 @@ class Resynthesis:
         known = [name for name in vars(Config()) if name not in ("source", "speech")]
         if unknown := {*sizes} - {*known}:
             raise InputError(f"[config]: unknown {sorted(unknown)}; known: {', '.join(known)}")
+        hints = types_of(Config)
         for key, value in sizes.items():
-            check_type(f"[config]: {key!r}", value, getattr(Config(), key))
+            check_type(f"[config]: {key!r}", value, hints[key])
         tokenizer, speech = self.tokenizer, self.speech
         source = Source(
             tokenizer.name,

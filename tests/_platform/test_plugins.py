@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commandline import audiotok
 from plugins import install
@@ -27,6 +28,8 @@ from audiotok._platform.registry import (
     presets,
 )
 from audiotok.codecs.load import load
+from audiotok.lm.layout import Layout, find_layout
+from audiotok.lm.layout.base import LayoutError
 
 
 def forget() -> None:
@@ -75,6 +78,35 @@ def test_a_config_names_a_quantizer_of_a_package(site: Path):
     assert type(codec.quantizer).__name__ == "Plain"
     with pytest.raises(UnknownPartError, match="unknown quantizers part 'quantizing:Plain'"):
         Speech(replace(SMALL, quantizer="quantizing:Plain", quantizer_options=options))
+
+
+DIALECT = """
+from audiotok.lm.dialects.orpheus import Orpheus
+
+class Mine(Orpheus):
+    lm = "Mine"
+    first = 20
+    facts = "mine"
+"""
+
+
+def test_a_dialect_of_a_package_is_a_layout(site: Path):
+    install(site, "speaking", {"dialects.mine": "speaking:Mine"}, DIALECT)
+    assert "mine" in names("dialects")
+    layout = find_layout("mine")
+    codes = np.arange(14).reshape(7, 2)
+    assert np.array_equal(layout.decode(layout.encode(codes)), codes)
+    assert not np.array_equal(layout.encode(codes), Layout.named("orpheus").encode(codes))
+    layout.save(site / "layout.json")
+    assert type(Layout.load(site / "layout.json")).__name__ == "Mine"
+    with pytest.raises(LayoutError, match=r"nor one of the layouts .*mine, .*orpheus"):
+        find_layout("none_such")
+
+
+def test_a_dialect_that_is_none_is_an_error_that_names_it(site: Path):
+    install(site, "speaking", {"dialects.mine": "speaking:Mine"}, "class Mine: ...")
+    with pytest.raises(PluginError, match=r"^dialects plug-in 'mine' of package speaking: "):
+        find_layout("mine")
 
 
 BASE = "from audiotok.evaluation.metrics.base import Metric\n"

@@ -67,11 +67,27 @@ def test_a_stream_gives_what_the_whole_gives(codec: Codec):
         contracts.assert_live(codec, audio, examples=examples)
 
 
+def test_latency_is_computed_once_for_its_layers(monkeypatch: pytest.MonkeyPatch):
+    codec = made("longcat", SIZES["longcat"][0])
+    latency, spans = codec.latency, codec.decoder.input_span
+    counted = []
+    monkeypatch.setattr(codec.decoder, "input_span", lambda *at: counted.append(at) or spans(*at))
+    assert codec.latency == latency
+    assert not counted
+    other = made("longcat", SIZES["longcat"][1])
+    codec.period = other.period = 3 * codec.period
+    assert codec.latency == made("longcat", SIZES["longcat"][0]).latency
+    assert counted
+    codec.decoder = other.decoder
+    assert codec.latency == other.latency != latency
+
+
 def test_a_codec_that_needs_the_whole_cannot_stream(codec: Codec):
     """Of the published ones all that are not causal but those whose look-ahead is bounded."""
     assert codec.constant_memory == math.isfinite(codec.latency)
     bounded = (
         codec.name in ("dac", "nanocodec", "snac", "stable_codec", "vocos")
+        or (codec.name == "encodec" and not codec.config.group_norm)
         or getattr(codec.config, "segment", 0) > 0
     )
     assert codec.constant_memory == (codec.causal or bounded)
@@ -352,6 +368,7 @@ def test_the_weights_that_ship_are_small():
 # Parameters that its own program counts; WavTokenizer's without the decoder that nothing runs.
 PUBLISHED = {
     "encodec_24khz": 14_851_810,
+    "encodec_32khz": 56_884_674,
     "encodec_48khz": 14_856_294,
     "speechtokenizer": 103_675_586,
     "speechtokenizer_snake": 103_683_458,
@@ -462,6 +479,7 @@ def test_published_sizes_and_rates(preset: str):
         "units": (16000, 640, 0.198),
         "units_50hz": (16000, 320, 0.396),
         "units_12hz": (16000, 1280, 0.119),
+        "encodec_32khz": (32000, 640, 2.2),
         "encodec_48khz": (48000, 47520, 24.273),
         "dac_16khz": (16000, 320, 6.0),
         "dac_24khz": (24000, 320, 24.0),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from commandline import audiotok
 from contracts import noise
 from sizes import LATENTS, made
 
+from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
+from audiotok.audio.pcm import to_bytes
 from audiotok.codecs.checkpoint import load, save
 from audiotok.codecs.conformance import conform
 from audiotok.codecs.latents import latents_of, quantize
@@ -24,7 +28,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.corpus import Corpus
 from audiotok.corpus.build.state import State
 from audiotok.runtime.stream import Stream
-from audiotok.tokens import Latents, TokenReader
+from audiotok.serving.live.pipe import encode_pcm
+from audiotok.tokens import Latents, TokenReader, codebooks
 from audiotok.tokens.codebooks import NoCodesError
 
 
@@ -176,6 +181,16 @@ def refused(*words: Any) -> str:
     return errors[0]
 
 
+def test_a_latent_beyond_half_precision_names_the_pipe(
+    codec_of_files: Codec, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(codebooks, "BEYOND_HALF", 1e-6)
+    wave = noise(codec_of_files, 9 * codec_of_files.frame_size).samples.numpy()
+    pcm = io.BytesIO(to_bytes(wave, "s16le"))
+    with pytest.raises(InputError, match=r"^stdin: a latent of .*: half precision holds up to"):
+        encode_pcm(codec_of_files, pcm, io.BytesIO(), half=True)
+
+
 def test_files_there_and_back(codec_of_files: Codec, weights: Path):
     codec = codec_of_files
     coded = ["--codec", weights]
@@ -187,6 +202,9 @@ def test_files_there_and_back(codec_of_files: Codec, weights: Path):
     assert "1 done already" in ok("encode", "talks/1.wav", "-o", "half.tok", "--half", *coded)
     line = refused("encode", "talks/1.wav", "-o", "half.tok", *coded)
     assert "exists already, with latents in float16" in line
+    replace(wanted, fingerprint="0" * 16).save("other.tok")
+    line = refused("encode", "talks/1.wav", "-o", "other.tok", *coded)
+    assert f"{'0' * 16} with latents of {codec.width};" in line
     assert "gives codes: half precision is for latents" in refused(
         "encode", "talks/1.wav", "-o", "x.tok", "--half", "--codec", "dmel_40hz"
     )

@@ -127,8 +127,8 @@ def test_options_are_read_or_refused(folder: Path, tmp_path: Path):
     books = {**options["quantizer_kwargs"], "quantizer_type": "rvq"}
     for change, words in (
         ({"loudness": -23}, r"not known here: loudness$"),
-        ({"number_channels": 2}, r"number_channels=2, and the network here has one$"),
-        ({"quantizer_kwargs": books}, r"quantizer_type='rvq', and here it is 'rlfq'$"),
+        ({"number_channels": 2}, r"number_channels=2, and the network here 1$"),
+        ({"quantizer_kwargs": books}, r"='rvq', and here it is 'rlfq' or 'random_prefix_rlfq'$"),
         ({"encoder_kwargs": timed}, r"encoder_kwargs of .* not known here: context_duration$"),
         (
             {"encoder_kwargs": [*fewer, *options["encoder_kwargs"][2:]]},

@@ -121,6 +121,9 @@ ENCODEC = {
         segment=48000,
         stride=47520,
     ),
+    "32 kHz": replace(
+        encodec.Encodec.presets["encodec_32khz"], width=8, strides=(2, 4, 5, 8), size=64
+    ),
     "24 kHz, full size": encodec.Config(),
 }
 
@@ -135,6 +138,7 @@ def encodec_pair(config: encodec.Config) -> tuple[Any, Codec]:
             "n_filters": config.width,
             "ratios": list(reversed(config.strides)),
             "causal": config.causal,
+            "true_skip": not config.shortcut,
             "norm": "time_group_norm" if config.group_norm else "weight_norm",
         }
         theirs = model.EncodecModel(
@@ -159,7 +163,7 @@ def encodec_pair(config: encodec.Config) -> tuple[Any, Codec]:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "form", ["24 kHz", pytest.param("24 kHz, full size", marks=pytest.mark.slow)]
+    "form", ["24 kHz", "32 kHz", pytest.param("24 kHz, full size", marks=pytest.mark.slow)]
 )
 def test_encodec(form: str):
     config = ENCODEC[form]

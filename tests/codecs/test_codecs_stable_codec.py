@@ -103,7 +103,7 @@ def test_one_checkpoint_has_three_layouts(codec: Codec, folder: Path, tmp_path: 
         assert torch.equal(codecs[layout].quantizer.decode(codes), single)
     heard = [codecs[layout].decode(tokens[layout]).samples for layout in list(LAYOUTS)[1:]]
     assert torch.equal(*heard)
-    with pytest.raises(WrongTokensError):
+    with pytest.raises(WrongTokensError, match=r"layout='1x46656_400bps'\)$"):
         codecs["2x15625_700bps"].decode(tokens["1x46656_400bps"])
     done = commandline(
         "convert", folder, tmp_path / "c.safetensors", "--layout", "4x729_1000bps", "--json"

@@ -19,7 +19,7 @@ from torch import Tensor
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import CheckpointError, load, save
 from audiotok.codecs.models.base import Codec
-from audiotok.codecs.models.voxtral import Config, Voxtral
+from audiotok.codecs.models.voxtral import Config, Voxtral, _sizes
 from audiotok.runtime.stream import Stream
 from audiotok.tokens.tokenizer import NoEncoderError
 
@@ -117,10 +117,40 @@ def test_the_published_file_only_decodes(
     assert other.decode(codes).samples.equal(codec.decode(codes).samples)
     with pytest.raises(NoEncoderError, match=r"only decode: its encoder is not published$"):
         other.encode(audio_of(FRAME))
+    assert codec.encodes
+    assert not other.encodes
+    with pytest.raises(NoEncoderError, match=r"only decode: its encoder is not published$"):
+        Stream(other).encode(audio_of(FRAME).samples)
     save(other, tmp_path / "ours.safetensors", dtype=torch.float32)
-    assert (
-        load(tmp_path / "ours.safetensors").decode(codes).samples.equal(codec.decode(codes).samples)
+    again = load(tmp_path / "ours.safetensors")
+    assert isinstance(again, Voxtral)
+    assert not again.encodes
+    assert again.decode(codes).samples.equal(codec.decode(codes).samples)
+
+
+def test_a_decoder_alone_says_how_long_a_frame_is(tmp_path: Path):
+    """Its strides are those of the decoder, and not the published encoder's."""
+    torch.manual_seed(0)
+    small = Config(
+        patch=10,
+        width=32,
+        hidden=24,
+        head=8,
+        heads=4,
+        key_heads=2,
+        strides=(2,),
+        decoder_blocks=(1, 1),
+        decoder_kernels=(3, 4),
+        decoder_strides=(1, 2),
+        semantic=12,
+        size=64,
+        acoustic=4,
+        encodes=False,
     )
+    codec = Voxtral(small).eval()
+    assert Voxtral(Config(**_sizes(codec.state_dict(), {"head_dim": 8}))).frame_size == 20
+    save(codec, tmp_path / "alone.safetensors", dtype=torch.float32)
+    assert load(tmp_path / "alone.safetensors").frame_size == 20
 
 
 def test_options_are_read_or_refused(folder: Path, state: dict[str, Tensor], tmp_path: Path):

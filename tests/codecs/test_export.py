@@ -32,6 +32,7 @@ from audiotok.codecs.export.graphs import Graph
 from audiotok.codecs.export.int8 import quantize
 from audiotok.codecs.export.parity import Parity, unexplained
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.models.snac import Snac
 from audiotok.codecs.models.speech import Speech
 from audiotok.runtime.backends.onnx import Onnx
 from audiotok.runtime.exported import FIRST, METADATA, Exported, ExportError, read_metadata
@@ -265,6 +266,18 @@ def test_segments_are_refused_with_the_reason(tmp_path: Path, steps: bool):
     codec = made_codec("encodec", SIZES["encodec"][2])
     with pytest.raises(ExportError, match=r"segments apart.* \(as EnCodec 48 kHz .*runs in torch$"):
         export(codec, tmp_path / "out", steps=steps)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_attention_within_windows_is_refused_at_once(
+    tmp_path: Path, steps: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """As of `snac_32khz` and `snac_44khz`."""
+    assert all(Snac.presets[f"snac_{rate}khz"].window for rate in (32, 44))
+    monkeypatch.setattr(folders, "whole", lambda *_: pytest.fail("graphs are made first"))
+    with pytest.raises(ExportError, match=r"^snac attends within windows .*it runs in torch$"):
+        export(made_codec("snac", SIZES["snac"][1]), tmp_path / "out", steps=steps)
     assert not list(tmp_path.iterdir())
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from commandline import audiotok
-from sizes import SIZES
+from sizes import LATENTS, SIZES, TOKENIZERS
 from sizes import made as small
 
 from audiotok import Audio, Stream, StreamBatch, load
@@ -29,6 +30,7 @@ from audiotok.testing import (
     assert_lengths_exact,
     noise,
 )
+from audiotok.tokens.tokenizer import NoDecoderError
 
 ROOT = Path(__file__).parents[2]
 RECORDING = ROOT / "egs" / "data" / "reading.flac"
@@ -158,6 +160,21 @@ def test_the_commands(tmp_path: Path):
     assert "backend onnx runs in float32, not in int8" in refused.err
 
 
+@FAST
+@pytest.mark.parametrize("name", ["pocket_tts", "vibevoice"])
+def test_codecs_of_latents_are_judged_by_their_decoder(name: str, monkeypatch: pytest.MonkeyPatch):
+    config = dict(reversed(LATENTS[:2]))[name]
+    monkeypatch.setattr(module, "SHARE", 0.01)
+    codec, floats = decode_in_int8(small(name, config)), small(name, config)
+    latents = floats.encode(noise(floats, 20 * floats.frame_size))
+    near, exact = codec.decode(latents).samples, floats.decode(latents).samples
+    assert not torch.equal(near, exact)
+    assert (near - exact).square().mean() < 0.01 * exact.square().mean()
+    monkeypatch.setattr(module, "SHARE", 1.0)
+    with pytest.raises(Int8Error, match=rf"gain little for {name}: \d+% of its"):
+        decode_in_int8(small(name, config))
+
+
 # -- refusals -------------------------------------------------------------------------------------
 
 
@@ -177,6 +194,12 @@ def test_a_cpu_that_gains_nothing_is_refused(
     monkeypatch.setattr(module, "_speed", lambda: speed)
     with pytest.raises(Int8Error, match=message):
         load("speech", precision="int8")
+
+
+@pytest.mark.parametrize(("name", "config"), [TOKENIZERS[0], LATENTS[2]])
+def test_a_codec_without_a_decoder_is_refused_by_its_reason(name: str, config: Any):
+    with pytest.raises(NoDecoderError, match=f"{name}: a tokenizer without a decoder"):
+        decode_in_int8(small(name, config))
 
 
 def test_sums_that_saturate_are_found(monkeypatch: pytest.MonkeyPatch):

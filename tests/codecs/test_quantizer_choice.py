@@ -10,8 +10,11 @@ import pytest
 import torch
 from commandline import audiotok
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find, shipped
 from audiotok.codecs.checkpoint import load, save
+from audiotok.codecs.models.kmeans import KmeansConfig
+from audiotok.nn.quantizer import check_type, types_of
 from audiotok.training.components import new_codec, sized
 from audiotok.training.recipe import read_recipe
 
@@ -95,6 +98,22 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"quantizer": "fsq", "quantizer_options": {"levels": ["a"]}}, "quantizer 'fsq': "),
     ({"quantizer": "split_rvq", "quantizer_options": {"part": "x"}}, "cannot be chosen"),
     ({"quantizer": 3}, "'quantizer' must be text, not 3"),
+    (
+        {"quantizer": "rvq", "quantizer_options": {"kind": "euclidian"}},
+        "quantizer 'rvq': 'kind' must be 'euclidean' or 'factorised', not 'euclidian'",
+    ),
+    ({"quantizer": "fsq", "quantizer_options": {"rule": "symetric"}}, "'rule' must be 'symmetric'"),
+    ({"quantizer": "rvq", "quantizer_options": {"size": 0}}, "'size' must be an integer of at "),
+    ({"quantizer": "rvq", "quantizer_options": {"size": [8, "a"]}}, "or a list, not .8, 'a'."),
+    ({"quantizer": "rvq", "quantizer_options": {"codebooks": 0}}, "must be at least 1, not 0"),
+    ({"quantizer": "rvq", "quantizer_options": {"early": -1}}, "must be at least 0, not -1"),
+    ({"quantizer": "bsq", "quantizer_options": {"bits": -2}}, "must be at least 1, not -2"),
+    ({"quantizer": "bsq", "quantizer_options": {"entropy": float("nan")}}, "a number, not nan"),
+    ({"quantizer": "fsq", "quantizer_options": {"levels": [0]}}, "part must be at least 1, not 0"),
+    ({"quantizer": "cosine_vq", "quantizer_options": {"mask": "x"}}, "must be an integer, not 'x'"),
+    ({"codebooks": 0}, "codebooks.* must be at least 1"),
+    ({"quantizer": "fsq", "codebooks": 3}, r"\[config\]: codebooks=3 is of quantizer 'rvq', and"),
+    ({"quantizer": "simvq", "size": 64}, r"\[config\]: size=64 is of quantizer 'rvq', and 'simvq'"),
 ]
 
 
@@ -105,6 +124,45 @@ def test_choices_that_there_are_not_are_one_line(
 ):
     with pytest.raises(ValueError, match=message) as raised:
         sized(find("codecs", backbone), SMALL[backbone] | {"latent": 32} | chosen, "config")
+    assert "\n" not in str(raised.value)
+
+
+def test_what_annotations_allow_is_taken():
+    assert built("encodec", "rvq", codebooks=2, size=[64, 32]).sizes == (64, 32)
+    assert built("speech", "cosine_vq", size=8, mask=None).codebooks == 1
+    chosen = {"quantizer": "simvq", "quantizer_options": {"size": 64}, "size": 64, "codebooks": 1}
+    codec = sized(find("codecs", "speech"), SMALL["speech"] | {"latent": 32} | chosen, "config")
+    assert codec.sizes == (64,)
+    check_type("layers", [1, "mean"], types_of(KmeansConfig)["layers"])
+    with pytest.raises(InputError, match="each part must be an integer or 'mean', not 'men'"):
+        check_type("layers", [1, "men"], types_of(KmeansConfig)["layers"])
+
+
+@pytest.mark.parametrize("family", ["codecs", "decoders", "discriminators", "quantizers"])
+def test_types_of_all_options_are_known_and_fit_their_defaults(family: str):
+    for name in shipped(family):
+        kind = find(family, name)
+        of = kind.__init__ if family == "quantizers" else getattr(kind, "config_type", None)
+        for option in inspect.signature(of).parameters.values() if of else ():
+            if (
+                option.name not in ("self", "features", "part")
+                and option.kind != option.VAR_KEYWORD
+            ):
+                hint = types_of(of)[option.name]
+                factory = isinstance(option.default, type) or "factory" in repr(option.default)
+                check_type(f"{name} {option.name}", {} if factory else option.default, hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "message"),
+    [
+        ("wavtokenizer", {"groups": 0}, r"^\[config\]: no Wavtokenizer of groups=0: .*by zero"),
+        ("dac", {"encoder": -4}, r"^\[config\]: no Dac of encoder=-4: "),
+    ],
+)
+def test_sizes_that_no_network_has_are_one_line(name: str, sizes: dict[str, Any], message: str):
+    with pytest.raises(InputError, match=message) as raised:
+        sized(find("codecs", name), sizes, "config")
     assert "\n" not in str(raised.value)
 
 

@@ -457,6 +457,7 @@ def test_nothing_there_is_said(tmp_path: Path):
     done = audiotok(*command(tmp_path / "in", tmp_path / "out"))
     assert done.code == 1
     assert "no audio file in this folder" in done.lines[-1]
+    assert not [*tmp_path.rglob(".build")]
     done = audiotok(*command(tmp_path / "missing", tmp_path / "out"))
     assert done.code == 1
     assert "no such folder, manifest or archive" in done.lines[-1]

@@ -59,5 +59,14 @@ def text() -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
+def announce() -> None:
+    """Add the names of new presets to the file, since only those in it can be asked for."""
+    known = json.loads(STORED.read_text("utf-8"))
+    for part in shipped("codecs"):
+        known[part] = {n: known.get(part, {}).get(n, {"part": part}) for n in _names(part)}
+    STORED.write_text(json.dumps(known), "utf-8")
+
+
 if __name__ == "__main__":
+    announce()
     STORED.write_text(text(), "utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiotok._platform.registry import find, shipped
+from audiotok.codecs.load import load
 from audiotok.corpus import Corpus
 from audiotok.corpus.base import CorpusInfo
 from audiotok.corpus.write import row_of, write_corpus
 from audiotok.lm import Dialect, Packed
 from audiotok.lm.exporters.base import export
-from audiotok.lm.id_files import SUFFIXES, read_ids, write_ids
+from audiotok.lm.id_files import SUFFIXES, layout_for, read_ids, write_ids
 from audiotok.lm.layout import (
     DecodeStream,
     EncodeStream,
@@ -29,6 +31,7 @@ from audiotok.lm.layout import (
     LayoutError,
     find_layout,
 )
+from audiotok.tokens.codebooks import NoCodesError
 from audiotok.tokens.tokens import Tokens
 
 NAMES = shipped("dialects")
@@ -135,7 +138,10 @@ def test_a_dialect_of_tokens_knows_their_codec(name: str, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"runs": "drop"}, {"sizes": (3,)}, {"pattern": "delay"}, {"dialect": "other"}, {"offset": -7}],
+    [
+        *({"runs": "drop"}, {"sizes": (3,)}, {"pattern": "delay"}, {"dialect": "other"}),
+        *({"offset": -7}, {"offset": True}, {"streams": 2}),
+    ],
 )
 @pytest.mark.parametrize("name", ["orpheus", "dia"])
 def test_fields_that_are_not_those_of_the_model_are_refused(name: str, fields: dict[str, Any]):
@@ -398,7 +404,11 @@ def test_recordings_become_ids_by_name(tmp_path: Path):
     assert done.lines == ["error dia: speaks the codes of dac_44khz, not of snac_24khz"]
     done = audiotok("lm", "ids", ids, "--layout", "orpheus", "-o", tmp_path / "no.tok")
     assert done.lines == ["error orpheus: speaks the codes of snac_24khz, not of speech"]
-    assert not (tmp_path / "no.tok").exists()
+    for held, out in ((tok, "no.tok"), (tok, "no.json"), (ids, "no.npy")):
+        done = audiotok("lm", "ids", held, "--layout", "orpheus", "-o", tmp_path / out)
+        assert (done.code, len(done.lines)) == (2, 1)
+        assert f"{out}: {held} becomes ." in done.err
+    assert not list(tmp_path.glob("no.*"))
 
 
 def test_files_of_ids_come_back(tmp_path: Path):
@@ -410,7 +420,7 @@ def test_files_of_ids_come_back(tmp_path: Path):
         write_ids(layout, tokens, file)
         assert read_ids(layout, file) == tokens
     (tmp_path / "x.txt").write_text("<|s_1|>")
-    with pytest.raises(LayoutError, match="does not start with 128260"):
+    with pytest.raises(LayoutError, match=r"x\.txt: llasa: it does not start with 128260"):
         read_ids(layout, tmp_path / "x.txt")
     (tmp_path / "x.npy").write_bytes(b"x")
     with pytest.raises(ValueError, match="no ids that can be read"):
@@ -418,3 +428,36 @@ def test_files_of_ids_come_back(tmp_path: Path):
     with pytest.raises(LayoutError, match="without a form as text"):
         write_ids(Layout.named("csm"), some_tokens("csm"), tmp_path / "y.txt")
     assert not (tmp_path / "y.txt").exists()
+
+
+def test_a_file_of_a_layout_for_any_weights_is_for_those_of_its_codec(tmp_path: Path):
+    kind = find("codecs", "snac")
+    codec = kind(kind.presets["snac_24khz"])
+    codec.name = "snac_24khz"
+    Layout.named("orpheus", offset=64_400).save(tmp_path / "any.json")
+    layout = layout_for(tmp_path / "any.json", codec)
+    assert (layout.codec, layout.fingerprint) == ("snac_24khz", codec.fingerprint)
+    assert layout.offset == 64_400
+    with pytest.raises(LayoutError, match="speaks the codes of snac_24khz, not of speech"):
+        layout_for(tmp_path / "any.json", load("speech"))
+
+
+@pytest.mark.parametrize("layout", [Layout.named("moshi"), Layout(sizes=(2048,) * 8)])
+def test_two_channels_are_not_taken_for_one(layout: Layout):
+    """Of each would be half of the codebooks."""
+    tokens = replace(some_tokens("moshi"), streams=2, channels=2, size=2048)
+    codes = np.concatenate([tokens.codes, tokens.codes])
+    stereo = replace(tokens, codes=codes)
+    with pytest.raises(LayoutError, match="2 channels, and the layout is of 1"):
+        layout.encode(stereo)
+    with pytest.raises(LayoutError, match="takes one channel, not 2"):
+        Layout.named("moshi", stereo)
+    both = Layout.of(stereo)
+    assert (both.streams, both.sizes) == (2, (2048,) * 16)
+    assert both.tokens(both.decode(both.encode(stereo))) == stereo
+
+
+def test_a_codec_of_latents_has_no_layout():
+    latents = SimpleNamespace(codec="mimi", width=32, sizes=(), streams=1)
+    with pytest.raises(NoCodesError, match="a layout of ids"):
+        Layout.named("moshi", latents)

@@ -143,6 +143,33 @@ def test_the_library_reads_every_row_back(name: str, layout: str, corpus: Corpus
             assert Layout.load(tmp_path / "layout.json") == chosen
 
 
+def test_a_recording_is_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also where its ids are written as text too."""
+    layout = Layout.named("orpheus")
+    codes = np.arange(7 * 5).reshape(7, 5)
+    tokens = Tokens(
+        codes=codes,
+        size=layout.sizes,
+        codec="snac_24khz",
+        fingerprint="0" * 16,
+        sample_rate=24000,
+        frame_size=2048,
+        samples=5 * 2048,
+        original_rate=24000,
+        original_samples=5 * 2048,
+    )
+    about = CorpusInfo("snac_24khz", "0" * 16, layout.sizes, 24000, 2048, 1, ())
+    write_corpus(tmp_path / "corpus", about, iter([(row_of("a", tokens, 0, {}), tokens)]))
+    text, usual, count = layout.text(codes), type(layout).encode, []
+    monkeypatch.setattr(
+        type(layout), "encode", lambda *args, **named: count.append(1) or usual(*args, **named)
+    )
+    export(find("exporters", "jsonl"), Corpus(tmp_path / "corpus"), tmp_path / "out", layout=layout)
+    assert len(count) == 1
+    line = (tmp_path / "out" / "shard-000000.jsonl").read_text("utf-8")
+    assert json.loads(line)["audio"] == text
+
+
 def test_npy_holds_all_ids_end_to_end(corpus: Corpus, tmp_path: Path):
     export(find("exporters", "npy"), corpus, tmp_path)
     layout, got = Layout.load(tmp_path / "layout.json"), []

@@ -103,7 +103,7 @@ def test_encodec(form: str, tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize("form", ["24 kHz", "48 kHz"])
+@pytest.mark.parametrize("form", ["24 kHz", "32 kHz", "48 kHz"])
 @torch.no_grad()
 def test_encodec_of_transformers(form: str, tmp_path: Path):
     config = ENCODEC[form]
@@ -118,6 +118,7 @@ def test_encodec_of_transformers(form: str, tmp_path: Path):
                 num_filters=config.width,
                 codebook_size=config.size,
                 use_causal_conv=config.causal,
+                use_conv_shortcut=config.shortcut,
                 norm_type="time_group_norm" if config.group_norm else "weight_norm",
             )
         ).eval()

@@ -28,7 +28,7 @@ from audiotok.testing import (
 )
 
 CODECS = {"speech": 1, "encodec": 0, "mimi": 0, "speechtokenizer": 0}  # which of `SIZES`
-EXPORTS = [*CODECS, "dac", "snac", "wavtokenizer"]
+EXPORTS = [*CODECS, "dac", "moss", "nanocodec", "qwen3_tts_12hz", "snac", "wavtokenizer"]
 TESTS = Path(__file__).parents[1]
 KINDS = ("torch", "graphs", "rings")
 LIBRARIES = {"onnx": "onnxruntime", "openvino": "openvino"}

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from audiotok._platform.errors import InputError
 from audiotok.tokens import (
@@ -27,6 +29,7 @@ from audiotok.tokens import (
     TokenWriter,
     verify,
 )
+from audiotok.tokens import reader as reader_module
 from audiotok.tokens.kinds import load_tokens
 from audiotok.tokens.tokenizer import Tokenizer, WrongTokensError
 
@@ -41,6 +44,21 @@ def latents(frames: int, width: int = 5, dtype: str = "float32", **more: Any) ->
     return Latents(
         values=values, samples=samples, original_samples=2 * samples, **{**FACTS, **more}
     )
+
+
+def test_a_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    latents(9).save(tmp_path / "x.tok")
+    opened: list[Path] = []
+    usual = reader_module.open_file
+    monkeypatch.setattr(reader_module, "open_file", lambda p: opened.append(p) or usual(p))
+    assert load_tokens(tmp_path / "x.tok") == latents(9)
+    assert opened == [tmp_path / "x.tok"]
+
+
+def test_vectors_of_an_older_audiotok_say_what_to_do(tmp_path: Path):
+    save_file({"vectors": np.zeros((3, 4), np.float32)}, tmp_path / "x.safetensors")
+    with pytest.raises(TokenFileDamagedError, match=r"\.tok files, .*`audiotok units vectors`\)$"):
+        Latents.load(tmp_path / "x.safetensors")
 
 
 @settings(deadline=None, max_examples=60)
@@ -177,6 +195,23 @@ def test_what_are_no_latents_is_refused_in_one_line(tmp_path: Path) -> None:
         one.append(tmp_path / "codes.tok")
 
 
+def test_a_damaged_file_names_the_class_that_recovers_it(tmp_path: Path) -> None:
+    one, path = latents(3), tmp_path / "one.tok"
+    one.save(path)
+    damaged = bytearray(path.read_bytes())
+    damaged[-60] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(TokenFileError, match=r"`Latents\.recover\(path\)` reads what is left"):
+        Latents.load(path)
+
+
+def test_zeros_of_either_sign_are_equal_and_hash_alike() -> None:
+    one = replace(latents(3), values=np.zeros((5, 3), np.float32))
+    other = replace(one, values=-one.values)
+    assert one == other
+    assert hash(one) == hash(other)
+
+
 class Vae(Tokenizer):
     """A codec of latents, as far as tokens depend on it."""
 
@@ -210,6 +245,7 @@ def test_a_tokenizer_of_latents_takes_those_alone() -> None:
         (np.zeros((5, 3), int), "latents must be float32 or float16"),
         (one.values[:4], r"latents must be \[5 frames\], not of shape \[4, 3\]"),
         ([[1.0]], "give Latents, or latents"),
+        (torch.zeros(5, 3, dtype=torch.bfloat16), "must be float32 or float16"),
     ]:
         with pytest.raises((InputError, TypeError), match=message):
             vae.to_tokens(wrong)  # pyright: ignore[reportArgumentType]

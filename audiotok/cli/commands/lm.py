@@ -150,6 +150,9 @@ def ids(
     from audiotok.lm.layout import find_layout
     from audiotok.tokens.tokens import Tokens
 
+    suffixes = (".tok",) if recording.suffix in SUFFIXES else SUFFIXES
+    if out.suffix not in suffixes:
+        raise show.UsageError(f"--out {out}: {recording} becomes {' or '.join(suffixes)}")
     _check_absent(out, force)
     if recording.suffix == ".tok":
         tokens = Tokens.load(recording)

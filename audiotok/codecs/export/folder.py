@@ -18,6 +18,7 @@ from audiotok.codecs.functions import FunctionCodec
 from audiotok.codecs.models.base import Codec
 from audiotok.data.features.base import SpeechTeacher
 from audiotok.nn.layers.segments import Cut
+from audiotok.nn.layers.window_attention import WindowAttention
 from audiotok.runtime.backends.onnx import Onnx
 from audiotok.runtime.exported import (
     FORMAT,
@@ -87,6 +88,11 @@ def export(
         raise ExportError(
             f"{codec.name} codes overlapping segments apart, the last one shorter (as EnCodec 48"
             " kHz does): no graph of fixed operations does that; it runs in torch"
+        )
+    if any(isinstance(layer, WindowAttention) for layer in codec.modules()):
+        raise ExportError(
+            f"{codec.name} attends within windows (as SNAC's music presets do), where its codes in"
+            " ONNX are not those in torch: it runs in torch"
         )
     if any(getattr(layer, "rounding", None) for layer in codec.modules()):
         raise ExportError(

@@ -19,16 +19,15 @@ from math import prod
 from typing import Any, ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
-from audiotok._platform.shapes import Latent, Wave
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
-from audiotok.nn.layers.base import Chain, Layer, Pointwise, State
+from audiotok.nn.layers.base import Chain, Layer, Pointwise
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.residual_unit import ResidualUnit
 from audiotok.nn.layers.snake import Snake
+from audiotok.nn.layers.strided_encoder import StridedEncoder
 from audiotok.nn.layers.transposed_conv import TransposedConv
 from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
@@ -69,22 +68,6 @@ def _units(width: int) -> list[Layer]:
         ResidualUnit(width, kernel=7, dilation=dilation, activation=Snake, causal=False)
         for dilation in (1, 3, 9)
     ]
-
-
-def dac_encoder(width: int, strides: Sequence[int], latent: int) -> Chain:
-    """Build DAC's encoder: conv, n x (residual units, Snake, strided conv), Snake, conv.
-
-    Args:
-        width: width at the audio rate; it doubles at every stride.
-        strides: strides in the order of its layers.
-        latent: width of its output.
-    """
-    layers: list[Layer] = [Conv(1, width, 7, causal=False)]
-    for stride in strides:
-        layers += [*_units(width), Snake(width)]
-        layers += [Conv(width, 2 * width, 2 * stride, stride=stride, causal=False)]
-        width *= 2
-    return Chain([*layers, Snake(width), Conv(width, latent, 3, causal=False)])
 
 
 def dac_decoder(width: int, strides: Sequence[int], latent: int) -> Chain:
@@ -276,8 +259,10 @@ class Dac(Codec):
         super().__init__()
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
-        self.frame_size = prod(config.strides)
-        self.encoder = dac_encoder(config.encoder, config.strides, config.latent)
+        self.frame_size = self.end_unit = prod(config.strides)
+        self.encoder = StridedEncoder(
+            config.encoder, config.latent, strides=config.strides, activation=Snake
+        )
         self.quantizer = build_quantizer(
             config.quantizer,
             config.latent,
@@ -291,10 +276,6 @@ class Dac(Codec):
         )
         decoder = dac_decoder(config.decoder, config.strides[::-1], config.latent)
         self.decoder = Chain([*decoder, Pointwise(nn.Tanh())])
-
-    def finish_latent(self, wave: Wave, state: State) -> Latent:
-        """See `Network.finish_latent`; the last frame is filled up with silence."""
-        return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.frame_size)), state)
 
     def weight_normed(self) -> Iterable[nn.Module]:
         """Return all convolutions, and the projections of the codebooks."""

@@ -3,7 +3,8 @@
     wave -> SEANet with LSTM -> latent 128 -> 32 x 1024 -> SEANet with LSTM -> wave
 
 Source: Défossez et al. 2022, arXiv:2210.13438; package encodec 0.1.1. Codes and samples are equal
-to the package's, also at the ends of a recording, which are mirrored.
+to the package's, also at the ends of a recording, which are mirrored. `encodec_32khz` is MusicGen's
+(Copet et al. 2023, arXiv:2306.05284), its sizes those of transformers' script that converts it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Config:
     strides: Sequence[int] = (2, 4, 5, 8)  # strides of the encoder; the frame is their product
     kernel: int = 7  # kernel of the first and the last convolution
     lstm: int = 2  # layers of each LSTM
+    shortcut: bool = True  # whether the shortcut of a residual unit is a convolution
     latent: int = 128  # width of the latent that is quantized
     codebooks: int = 32
     size: int = 1024  # entries in a codebook
@@ -70,9 +72,12 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
     width, channels, kernel = weights["encoder.layers.0.conv.weight"].shape
     size, latent = weights["quantizer.stages.0.entries"].shape
     group_norm = "encoder.layers.1.norm.weight" in weights
+    shortcut = any(".shortcut." in name for name in weights)
+    # What weights do not say is as published: only EnCodec 48 kHz normalises over the clip, only
+    # EnCodec 32 kHz has no convolution in its shortcuts, and neither is causal.
     return {
-        # Only EnCodec 48 kHz normalises over the clip, and only it is not causal.
         **({"sample_rate": 48000} if group_norm else {}),
+        **({} if shortcut else {"sample_rate": 32000}),
         **sample_rate(metadata),
         "channels": channels,
         "width": width,
@@ -82,9 +87,9 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
         "latent": latent,
         "codebooks": count(weights, r"quantizer\.stages\.\d+\.entries"),
         "size": size,
-        "causal": not group_norm,
+        "shortcut": shortcut,
+        "causal": shortcut and not group_norm,
         "group_norm": group_norm,
-        # The published values, which the weights do not determine.
         **({"segment": 48000, "stride": 47520} if group_norm else {}),
     }
 
@@ -140,6 +145,15 @@ class Encodec(Codec):
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {
         "encodec_24khz": Config(),
+        "encodec_32khz": Config(
+            sample_rate=32000,
+            width=64,
+            strides=(4, 4, 5, 8),
+            codebooks=4,
+            size=2048,
+            causal=False,
+            shortcut=False,
+        ),
         "encodec_48khz": Config(
             sample_rate=48000,
             channels=2,
@@ -168,6 +182,10 @@ class Encodec(Codec):
             url="https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th",
             sha256="d7cc33bc",
             copy="facebook/encodec_24khz",
+        ),
+        "encodec_32khz": PublishedWeights(
+            file="pytorch_model.bin",
+            repo="facebook/encodec_32khz",
         ),
         "encodec_48khz": PublishedWeights(
             file="encodec_48khz-7e698e3e.th",
@@ -215,6 +233,7 @@ class Encodec(Codec):
             kernel=config.kernel,
             last_kernel=config.kernel,
             lstm=config.lstm,
+            shortcut=config.shortcut,
             group_norm=config.group_norm,
             causal=config.causal,
         )

@@ -23,7 +23,7 @@ from math import prod
 from typing import Any, ClassVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
@@ -42,6 +42,7 @@ from audiotok.nn.pretrained.state_dicts import (
     Rule,
     StateDictAdapter,
     Weights,
+    apart,
     count,
     in_one_chain,
     squeeze,
@@ -168,17 +169,6 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _neighbours_apart(qkv: Tensor) -> Tensor:
-    """Return the maps to queries, keys and values, their features in our order.
-
-    The package rotates feature 2i with 2i + 1, and `Attention` i with i + width / 2. Queries and
-    keys in another order have the same products.
-    """
-    heads = qkv.unflatten(0, (3, -1, HEAD // 2, 2))
-    turned = heads[:2].transpose(2, 3).reshape(2, *heads.shape[1:])
-    return torch.cat([turned, heads[2:]]).flatten(0, 3)
-
-
 _CHAINS = {
     "encoder.block": ("encoder.layers.0.layers", 0),
     "decoder.model": ("decoder.layers.2.layers", 0),
@@ -266,7 +256,7 @@ class FishS2(Codec):
             tensors=(
                 (r"\.(down|up)\.weight$", squeeze),
                 (r"\.depthwise\.weight$", taps_first),
-                (r"\.qkv\.weight$", _neighbours_apart),
+                (r"\.qkv\.weight$", partial(apart, head=HEAD)),
             ),
             sizes=_sizes,
         ),

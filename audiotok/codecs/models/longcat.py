@@ -29,19 +29,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiotok._platform.shapes import Features, Latent, Output, Wave
+from audiotok._platform.shapes import Features, Output
 from audiotok.codecs.models.base import Codec
-from audiotok.codecs.models.dac import PACKAGE, dac_decoder, dac_encoder
+from audiotok.codecs.models.dac import PACKAGE, dac_decoder
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn import kaldi
 from audiotok.nn.autoencoder import convolutions
-from audiotok.nn.layers.base import Chain, Layer, Norm, Pointwise, Span, State
+from audiotok.nn.layers.base import Chain, Layer, Norm, Pointwise, Span
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.parallel import Parallel
 from audiotok.nn.layers.residual_unit import ResidualUnit
 from audiotok.nn.layers.segmented import Segmented
 from audiotok.nn.layers.snake import Snake
+from audiotok.nn.layers.strided_encoder import StridedEncoder
 from audiotok.nn.layers.transformer_block import TransformerBlock
 from audiotok.nn.layers.transposed_conv import TransposedConv
 from audiotok.nn.linear import Linear
@@ -254,7 +255,7 @@ _ENCODER = ("encoder.block.0.weight", "semantic_tokenizer.kmeans.codebook")
 _DECODER = ("decoder.mem_layers.0.ln1.weight", "semantic_dequantizer.dequant.weight")
 
 
-def _half(theirs: Weights) -> Weights:
+def _refuse_one_of_two(theirs: Weights) -> Weights:
     raise StateDictError(
         "one of two files, encoder and decoder: "
         "Longcat.joined(encoder, decoder, cmvn) of audiotok.codecs.models.longcat makes one of both"
@@ -298,21 +299,24 @@ class Longcat(Codec):
     )
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
         JOINED,
-        replace(JOINED, marks=_ENCODER, prepare=_half),
-        replace(JOINED, marks=_DECODER, prepare=_half),
+        replace(JOINED, marks=_ENCODER, prepare=_refuse_one_of_two),
+        replace(JOINED, marks=_DECODER, prepare=_refuse_one_of_two),
     )
     causal = False
     fills_up = False
     semantic_codebooks = 1
     sample_rate = RATE
     frame_size = FRAME
+    end_unit = FRAME
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or Config()
         self.block = 16  # frames are long
         self.period = config.segment
-        acoustic = dac_encoder(config.encoder, config.strides, config.latent)
+        acoustic = StridedEncoder(
+            config.encoder, config.latent, strides=config.strides, activation=Snake
+        )
         self.encoder = Parallel([_Semantic(config), acoustic])
         semantic = Reread(config.semantic, codebooks=1, size=config.semantic_size)
         rest = Agrvq(
@@ -358,10 +362,6 @@ class Longcat(Codec):
     def decoded_rate(self) -> int:
         """See `Tokenizer.decoded_rate`."""
         return RATE * prod(self.config.decoder_strides) // FRAME
-
-    def finish_latent(self, wave: Wave, state: State) -> Latent:
-        """See `Network.finish_latent`; the last frame is filled up with silence."""
-        return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % FRAME)), state)
 
     @property
     def parameters_trained(self) -> int:

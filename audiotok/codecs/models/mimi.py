@@ -17,10 +17,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any, ClassVar, cast
 
-import torch
 from torch import Tensor, nn
 
 from audiotok._platform.shapes import Latent
@@ -39,6 +39,7 @@ from audiotok.nn.pretrained.state_dicts import (
     Rule,
     StateDictAdapter,
     Weights,
+    apart,
     count,
     encoder_strides,
     fair_share,
@@ -207,13 +208,6 @@ def entries(tensors: Weights) -> Weights:
     return tensors
 
 
-def _halves(qkv: Tensor) -> Tensor:
-    """Reorder rows of queries and keys from pairs (2i, 2i+1) to pairs (i, i + half) by head."""
-    turned, values = qkv.tensor_split([2 * len(qkv) // 3])
-    pairs = turned.unflatten(0, (-1, HEAD // 2, 2))
-    return torch.cat([pairs.transpose(1, 2).reshape(turned.shape), values])
-
-
 def _part(match: re.Match[str]) -> str:
     """Return the name of a tensor of a transformer block, in the attention or in the perceptron."""
     side, block, name = match.groups()
@@ -264,7 +258,7 @@ def _adapter(source: str, marks: Sequence[str], *, pairs: bool) -> StateDictAdap
         tensors=(
             (r"\.usage$", fair_share),
             (r"^quantizer\..*\.(down|up)\.weight$", squeeze),
-            *(((r"\.qkv\.weight$", _halves),) if pairs else ()),
+            *(((r"\.qkv\.weight$", partial(apart, head=HEAD)),) if pairs else ()),
         ),
         sizes=sizes if pairs else _hf_sizes,
     )

@@ -22,7 +22,7 @@ from math import prod
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
@@ -35,6 +35,7 @@ from audiotok.nn.pretrained.state_dicts import (
     StateDictAdapter,
     StateDictError,
     Weights,
+    apart,
     count,
     squeeze,
 )
@@ -208,9 +209,13 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
     _QUANTIZER.read(quantizer, "quantizer_kwargs of config.json")
     rule = quantizer.get("quantizer_type") or metadata.get("quantizer_type") or _RULES_OF_SEARCH[0]
     if rule not in _RULES_OF_SEARCH:
-        raise StateDictError(f"config.json has quantizer_type={rule!r}, and here it is 'rlfq'")
-    if (metadata.get("number_channels") or 1) != 1:
-        raise StateDictError("config.json has number_channels=2, and the network here has one")
+        known = " or ".join(map(repr, _RULES_OF_SEARCH))
+        raise StateDictError(f"config.json has quantizer_type={rule!r}, and here it is {known}")
+    channels = metadata.get("number_channels") or 1
+    if channels != Moss.channels:
+        raise StateDictError(
+            f"config.json has number_channels={channels}, and the network here {Moss.channels}"
+        )
     encoder, decoder = (_levels(weights, side) for side in ("encoder", "decoder"))
     for levels, side in ((encoder, "encoder_kwargs"), (decoder, "decoder_kwargs")):
         _agreed(levels, metadata.get(side), side)
@@ -269,13 +274,6 @@ _RULES: Sequence[Rule] = (
 )
 
 
-def _halves(qkv: Tensor) -> Tensor:
-    """Reorder rows of queries and keys from pairs (2i, 2i+1) to pairs (i, i + half) by head."""
-    turned, values = qkv.tensor_split([2 * len(qkv) // 3])
-    pairs = turned.unflatten(0, (-1, HEAD // 2, 2))
-    return torch.cat([pairs.transpose(1, 2).reshape(turned.shape), values])
-
-
 @torch.no_grad()
 def _enliven(codec: Codec) -> None:
     """Set the weights of a new codec so that features keep their size, and its codes differ."""
@@ -316,7 +314,7 @@ class Moss(Codec):
             prepare=_prepared,
             rules=_RULES,
             tensors=(
-                (r"\.qkv\.weight$", _halves),
+                (r"\.qkv\.weight$", partial(apart, head=HEAD)),
                 (r"\.(down|up)\.weight$", squeeze),
                 (r"^(encoder|decoder)\.layers\.\d+\.linear\.weight$", squeeze),
             ),

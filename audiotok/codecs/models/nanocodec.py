@@ -18,12 +18,10 @@ from math import prod
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from audiotok._platform.shapes import Latent, Wave
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
-from audiotok.nn.layers.base import Chain, Layer, Pointwise, State
+from audiotok.nn.layers.base import Chain, Layer, Pointwise
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.half_snake import HalfSnake
 from audiotok.nn.layers.hifigan_block import HifiganBlock
@@ -222,12 +220,8 @@ class Nanocodec(Codec):
         super().__init__()
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
-        self.frame_size = prod(config.strides)
+        self.frame_size = self.end_unit = prod(config.strides)
         self.block = 16  # frames are long
         self.encoder = _encoder(config)
         self.quantizer = ProductFsq(config.latent, levels=config.levels)
         self.decoder = _decoder(config)
-
-    def finish_latent(self, wave: Wave, state: State) -> Latent:
-        """See `Network.finish_latent`; the last frame is filled up with silence."""
-        return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.frame_size)), state)

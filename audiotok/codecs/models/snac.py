@@ -254,7 +254,7 @@ class Snac(Codec):
         super().__init__()
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
-        self.frame_size = prod(config.strides) * config.spans[0]
+        self.frame_size = self.end_unit = prod(config.strides) * config.spans[0]
         self.block = 16  # frames are long
         # Frames after which a frame and a window of attention end together.
         self.period = lcm(config.spans[0], config.window or 1) // config.spans[0]
@@ -284,14 +284,12 @@ class Snac(Codec):
 
     def finish_latent(self, wave: Wave, state: State) -> Latent:
         """See `Network.finish_latent`; silence fills up the last frame and window of attention."""
-        missing = -wave.shape[2] % self.frame_size
         done = 0
         if self.config.window and state is not None:
             state, frames = state
             done = int(frames[0])  # the same in all signals that end together
         spare = -(done + self.frames(wave.shape[2])) % self.period
-        wave = F.pad(wave, (0, missing + spare * self.frame_size))
-        latent = super().finish_latent(wave, state)
+        latent = super().finish_latent(F.pad(wave, (0, spare * self.frame_size)), state)
         return latent[:, :, : latent.shape[2] - spare]
 
     def weight_normed(self) -> Iterable[nn.Module]:

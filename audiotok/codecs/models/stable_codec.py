@@ -28,14 +28,12 @@ from math import prod
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
-from audiotok._platform.shapes import Latent, Wave
-from audiotok.codecs.models.base import Codec
+from audiotok.codecs.models.base import Codec, WrongTokensError
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
-from audiotok.nn.layers.base import Chain, Layer, Pointwise, State
+from audiotok.nn.layers.base import Chain, Layer, Pointwise
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.feed_forward import FeedForward
 from audiotok.nn.layers.fold import Fold, Unfold
@@ -51,6 +49,8 @@ from audiotok.nn.pretrained.state_dicts import (
     count,
 )
 from audiotok.nn.quantizers.residual_fsq import ResidualFsq
+from audiotok.tokens.coded import Coded
+from audiotok.tokens.format import Header
 
 LAYOUTS = {  # levels of each feature, and grids
     "1x46656_400bps": (6, 1),
@@ -245,6 +245,11 @@ _RULES: Sequence[Rule] = (
 )
 
 
+def _in_layout(fingerprint: str, layout: str) -> str:
+    """Return the fingerprint of weights in a layout."""
+    return hashlib.sha256(f"{fingerprint} {layout}".encode()).hexdigest()[:16]
+
+
 class StableCodec(Codec):
     """A codec of transformers on patches of the waveform, its latent rounded to a grid."""
 
@@ -287,7 +292,7 @@ class StableCodec(Codec):
         super().__init__()
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
-        self.frame_size = config.patch * prod(config.strides)
+        self.frame_size = self.end_unit = config.patch * prod(config.strides)
         self.block = 50  # frames are long
         self.encoder = _encoder(config)
         self.decoder = _decoder(config)
@@ -304,11 +309,18 @@ class StableCodec(Codec):
     def _digests(self) -> tuple[str, str]:
         """Return the fingerprints; that of what makes codes tells the layout, too."""
         codes, sound = super()._digests()
-        return hashlib.sha256(f"{codes} {self.config.layout}".encode()).hexdigest()[:16], sound
+        return _in_layout(codes, self.config.layout), sound
 
-    def finish_latent(self, wave: Wave, state: State) -> Latent:
-        """See `Network.finish_latent`; the last frame is filled up with silence."""
-        return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.frame_size)), state)
+    def check_tokens(self, tokens: Coded | Header) -> None:
+        """See `Tokenizer.check_tokens`; of tokens in another layout the message names that."""
+        weights = super()._digests()[0]
+        for layout in self.layouts if not self.has_codes_of(tokens.fingerprint) else ():
+            if tokens.codec == self.name and tokens.fingerprint == _in_layout(weights, layout):
+                raise WrongTokensError(
+                    f"tokens in layout {layout!r} of {self.name!r}, and this codec is in "
+                    f"{self.config.layout!r}: decode them with load(..., layout={layout!r})"
+                )
+        super().check_tokens(tokens)
 
     def weight_normed(self) -> Iterable[nn.Module]:
         """Return all convolutions."""

@@ -26,17 +26,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
-from audiotok._platform.shapes import Latent, Wave
 from audiotok.codecs.models import mimi
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.absent import MissingEncoder
 from audiotok.nn.layers.alibi_attention import AlibiAttention
-from audiotok.nn.layers.base import Chain, Layer, State
+from audiotok.nn.layers.base import Chain, Layer
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.fold import CausalFold, Unfold
 from audiotok.nn.layers.transposed_conv import TransposedConv
@@ -211,6 +209,7 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
         "size": size,
         "acoustic": weights["decoder.layers.0.conv.weight"].shape[1] - semantic,
         "encodes": encodes,
+        "strides": tuple(reversed(strides)),  # as many samples a frame
     }
     if encodes:
         downs = [weights[f"encoder.layers.{2 * i + 3}.conv.weight"].shape[2] for i in range(stages)]
@@ -314,6 +313,7 @@ class Voxtral(Codec):
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
         self.frame_size = config.patch * prod(config.strides)
+        self.end_unit = config.patch
         self.block = 16  # frames are long
         why = "these weights of 'voxtral' only decode: its encoder is not published"
         self.encoder = _encoder(config) if config.encodes else MissingEncoder(self.frame_size, why)
@@ -323,10 +323,6 @@ class Voxtral(Codec):
         self.decoder = _decoder(config)
         for conv in convolutions(self.encoder):  # features keep their size, and reach many levels
             nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")  # pyright: ignore
-
-    def finish_latent(self, wave: Wave, state: State) -> Latent:
-        """See `Network.finish_latent`; the last step is filled up with silence."""
-        return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.config.patch)), state)
 
     def weight_normed(self) -> Iterable[nn.Module]:
         """Return all convolutions."""

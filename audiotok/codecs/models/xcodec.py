@@ -25,17 +25,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
-from audiotok._platform.shapes import Features, Latent, Output, Wave
+from audiotok._platform.shapes import Features, Latent, Output
 from audiotok.audio import _torchaudio
 from audiotok.codecs.models.base import Codec
-from audiotok.codecs.models.dac import HF_BLOCKS, dac_decoder, dac_encoder, hf_ends
+from audiotok.codecs.models.dac import HF_BLOCKS, dac_decoder, hf_ends
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features.hubert import Hubert
 from audiotok.data.features.wav2vec2 import STRIDES
-from audiotok.nn.layers.base import Chain, Layer, Mix, State, WholeClip
+from audiotok.nn.layers.base import Chain, Layer, Mix, WholeClip
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.parallel import Parallel
 from audiotok.nn.layers.residual_unit import ResidualUnit
+from audiotok.nn.layers.snake import Snake
+from audiotok.nn.layers.strided_encoder import StridedEncoder
 from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.options import Options
 from audiotok.nn.pretrained.state_dicts import (
@@ -158,7 +160,9 @@ class _HubertFeatures(WholeClip):
 
 def _encoder(config: Config) -> Chain:
     """Build the encoder: DAC's beside HuBERT and convolutions, then a linear map."""
-    acoustic = dac_encoder(config.encoder, config.strides, config.acoustic)
+    acoustic = StridedEncoder(
+        config.encoder, config.acoustic, strides=config.strides, activation=Snake
+    )
     semantic = Chain([_HubertFeatures(config), *_after_hubert(config.semantic)])
     latent = config.acoustic + config.semantic
     return Chain([Parallel([acoustic, semantic]), Mix(latent, latent)])
@@ -368,7 +372,7 @@ class Xcodec(Codec):
         super().__init__()
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
-        self.frame_size = prod(config.strides)
+        self.frame_size = self.end_unit = prod(config.strides)
         self.block = 40960 // self.frame_size
         self.encoder = _encoder(config)
         latent = config.acoustic + config.semantic
@@ -381,10 +385,6 @@ class Xcodec(Codec):
         self.semantic = _to_hubert(latent, config.semantic)
         decoder = dac_decoder(config.decoder, config.strides, config.acoustic)
         self.decoder = Chain([Mix(latent, config.acoustic), decoder])
-
-    def finish_latent(self, wave: Wave, state: State) -> Latent:
-        """See `Network.finish_latent`; the last frame is filled up with silence."""
-        return super().finish_latent(F.pad(wave, (0, -wave.shape[2] % self.frame_size)), state)
 
     def distilled(self, latent: Latent) -> Tensor:
         """See `Codec.distilled`; the teacher is HuBERT, the mean of its states."""

@@ -69,6 +69,18 @@ def empty(storage: Storage) -> None:
     storage.delete(name for name in sorted(storage.lengths(INNER)) if name not in (LOCK, OWNER))
 
 
+def remove_if_bare(storage: Storage, job: str) -> None:
+    """Remove an unfinished build of which nothing is stored but its job and an empty log.
+
+    Args:
+        storage: the place.
+        job: name of the file of the job.
+    """
+    lengths = storage.lengths(INNER)
+    if not any(lengths[name] for name in lengths if name not in (job, LOCK, OWNER)):
+        remove(storage)
+
+
 def remove(storage: Storage) -> None:
     """Remove all that only a build needs, what keeps others out last."""
     empty(storage)

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from audiotok._platform.errors import Error
 from audiotok.corpus.base import CorpusError, CorpusInfo, ShardFiles, hashed
 from audiotok.corpus.build.commits import (
     Bad,
@@ -36,7 +37,7 @@ from audiotok.corpus.build.commits import (
     read_commits,
     write_commit,
 )
-from audiotok.corpus.build.folder import check, clear, finished, normal_job, remove
+from audiotok.corpus.build.folder import check, clear, finished, normal_job, remove, remove_if_bare
 from audiotok.corpus.build.log import (
     TOGETHER,
     Log,
@@ -165,6 +166,8 @@ class State:
         with suppress(Exception):
             if not self.finished and self.storage.begun:  # unfinished: list the failures so far
                 write_quarantine(self.storage, self.failures())
+            if error and issubclass(error, Error) and not self.finished:
+                remove_if_bare(self.storage, JOB)
         self._alone.close()
 
     # -- resuming ---------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from audiotok.lm.layout.units import Pieces
 from audiotok.lm.patterns.base import Pattern
 from audiotok.lm.patterns.delay import Delay
 from audiotok.lm.patterns.flat import Flat
+from audiotok.tokens.codebooks import needs_codes
 from audiotok.tokens.tokens import Tokens
 
 D = TypeVar("D", bound="Dialect")
@@ -69,8 +70,12 @@ class Dialect(Layout):
             object.__setattr__(self, field, value)
         if self.offset == UNSET:
             object.__setattr__(self, "offset", self.text_ids)
-        if self.offset < 0 or (self.offset and not self.text_ids):
+        if type(self.offset) is not int or self.offset < 0:
+            raise LayoutError(f"{name}: offset {self.offset!r}: it is the size of a vocabulary")
+        if self.offset and not self.text_ids:
             raise LayoutError(f"{name}: offset {self.offset}: its text and codes have ids apart")
+        if self.streams != 1:
+            raise LayoutError(f"{name}: takes one channel, not {self.streams}")
         if self.runs != "keep" or self.pieces is not None:
             raise LayoutError(f"{name}: its LM knows neither durations of runs nor pieces")
 
@@ -85,7 +90,9 @@ class Dialect(Layout):
 
         Raises:
             LayoutError: it is another codec, or codebooks are missing.
+            NoCodesError: it gives latents.
         """
+        needs_codes(getattr(source, "width", 0), source.codec, "a layout of ids")
         k = len(cls.entries)
         cls.check_codec(source.codec)
         if codebooks not in (None, k) or source.sizes[:k] != cls.entries:
@@ -94,9 +101,8 @@ class Dialect(Layout):
                 f"{name_of(cls)}: takes {k} codebooks of {cls.entries[0]} entries, not {have} of "
                 f"{source.sizes[0]}"
             )
-        if getattr(source, "streams", 1) > 1:
-            raise LayoutError(f"{name_of(cls)}: takes one channel, not {source.streams}")
         return cls(
+            streams=getattr(source, "streams", 1),
             codec=source.codec,
             fingerprint=source.fingerprint,
             sample_rate=source.sample_rate,
@@ -328,10 +334,9 @@ class RowsDialect(Dialect):
         """See `Dialect.encode`."""
         codes = self.checked(codes)
         grid, steps = self._grid(codes.shape[1], marks=marks)
-        if self.end is not None and np.max(self.end) < min(self.entries):
-            alike = np.flatnonzero((self.end == codes.T).all(1))
-            if len(alike):
-                raise LayoutError(f"{self.dialect}: frame {alike[0]} has the codes that mean `end`")
+        alike = np.flatnonzero(self._ends(codes))
+        if len(alike):
+            raise LayoutError(f"{self.dialect}: frame {alike[0]} has the codes that mean `end`")
         np.put_along_axis(grid, steps, codes, 1)
         return grid
 

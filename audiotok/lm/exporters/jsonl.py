@@ -34,8 +34,8 @@ class Jsonl(Exporter):
                 }
                 if record.ids is not None:
                     line["ids"] = record.ids.tolist()
-                if isinstance(layout, Dialect) and layout.written:
-                    line["audio"] = layout.text(record.codes[: len(layout.sizes)])
+                    if isinstance(layout, Dialect) and layout.written:
+                        line["audio"] = layout.spelled(record.ids)
                 line["row"] = record.row
                 file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
                 count += 1

@@ -59,6 +59,7 @@ class Vocabulary:
     fingerprint: str = ""  # fingerprint of the codec's weights
     sample_rate: int = 0  # Hz
     frame_size: int = 0  # samples per frame
+    streams: int = 1  # channels whose codebooks follow each other in `sizes`
 
     def __post_init__(self) -> None:
         options = {key: _listed(value) for key, value in self.options.items()}
@@ -67,6 +68,8 @@ class Vocabulary:
             raise LayoutError(f"codebooks of {list(self.sizes)} entries: each needs at least one")
         if self.runs not in ("keep", "drop", "durations") or self.longest < 1 or self.offset < 0:
             raise LayoutError("runs are keep, drop or durations; longest >= 1, offset >= 0")
+        if self.streams < 1 or len(self.sizes) % self.streams:
+            raise LayoutError(f"{len(self.sizes)} codebooks, not those of {self.streams} streams")
         rows = isinstance(self.order, Rows)
         if rows and (self.pieces is not None or self.offset):
             raise LayoutError(f"pieces and an offset need one row; {self.pattern} has several")
@@ -92,8 +95,10 @@ class Vocabulary:
         k = len(source.sizes) if codebooks is None else codebooks
         if not 1 <= k <= len(source.sizes):
             raise LayoutError(f"{k} codebooks: there are {len(source.sizes)}")
+        streams = getattr(source, "streams", 1)
         return cls(
-            sizes=source.sizes[:k] * getattr(source, "streams", 1),
+            sizes=source.sizes[:k] * streams,
+            streams=streams,
             codec=source.codec,
             fingerprint=source.fingerprint,
             sample_rate=source.sample_rate,

@@ -19,11 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from audiotok._platform.registry import find, shipped
+from audiotok._platform.errors import InputError
+from audiotok._platform.registry import find, names
 from audiotok.lm.layout.base import BEGIN, END, NONE, PAD, LayoutError, Vocabulary
 from audiotok.lm.layout.inverse import DecodedIds, in_rows, in_series
 from audiotok.lm.layout.runs import collapse, expand
 from audiotok.lm.patterns.base import Serial
+from audiotok.tokens.tokenizer import Tokenizer
 from audiotok.tokens.tokens import Tokens
 
 
@@ -68,6 +70,18 @@ class Layout(Vocabulary):
         kind = find("dialects", name)
         return kind(**chosen) if source is None else kind.of(source, **chosen)
 
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Raise unless this is a layout for the codes of a codec.
+
+        Raises:
+            InputError: it is for another codec, for other weights, or for none in particular.
+        """
+        if self.codec != tokenizer.name or not tokenizer.has_codes_of(self.fingerprint):
+            raise InputError(
+                f"a layout for {self.codec or 'any codec'} {self.fingerprint}, and the codec is"
+                f" {tokenizer.name} {tokenizer.fingerprint}"
+            )
+
     def checked(self, codes: Tokens | np.ndarray) -> np.ndarray:
         """Return the codes `[k f]`, checked, as int64.
 
@@ -75,8 +89,8 @@ class Layout(Vocabulary):
             codes: Tokens, whose first codebooks are taken, or codes `[k f]`.
 
         Raises:
-            LayoutError: the codes are of another codec, there are too few codebooks, or a code is
-                out of range.
+            LayoutError: the codes are of another codec or another number of channels, there are
+                too few codebooks, or a code is out of range.
         """
         if isinstance(codes, Tokens):
             if self.codec and (codes.codec, codes.fingerprint) != (self.codec, self.fingerprint):
@@ -84,6 +98,8 @@ class Layout(Vocabulary):
                     f"a layout for {self.codec} {self.fingerprint} was given tokens of "
                     f"{codes.codec} {codes.fingerprint}"
                 )
+            if codes.streams != self.streams:
+                raise LayoutError(f"{codes.streams} channels, and the layout is of {self.streams}")
             each = len(self.sizes) // codes.streams
             codes = codes.first(min(max(1, each), codes.codebooks)).codes
         codes = np.asarray(codes)
@@ -143,6 +159,10 @@ class Layout(Vocabulary):
     def _names(self) -> list[str]:
         return self.names()
 
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self._names)}
+
     def text(self, codes: Tokens | np.ndarray, *, marks: bool = True) -> str:
         """Return the codes as text, which a tokenizer that has `names` turns into their ids.
 
@@ -153,8 +173,19 @@ class Layout(Vocabulary):
         Raises:
             LayoutError: the codes do not fit, or the ids have no names.
         """
+        return self.spelled(self.encode(codes, marks=marks))
+
+    def spelled(self, ids: np.ndarray) -> str:
+        """Return ids of `encode` as text, as `text` does codes.
+
+        Args:
+            ids: ids `[n]`.
+
+        Raises:
+            LayoutError: the ids have no names.
+        """
         names = self._names
-        return "".join(names[i] for i in self.encode(codes, marks=marks) - self.offset)
+        return "".join(names[i] for i in ids - self.offset)
 
     def parse(self, text: str, *, marks: bool = True) -> np.ndarray:
         """Return the codes `[k f]` of a text that `text` returned, or a model wrote.
@@ -162,7 +193,7 @@ class Layout(Vocabulary):
         Raises:
             LayoutError: there is anything else in it, or it is cut short.
         """
-        number = {name: i for i, name in enumerate(self._names)}
+        number = self._numbers
         words = re.findall(r"<[^<>]*>|[^<]+|<", text)
         unknown = next((word for word in words if word not in number), None)
         if unknown is not None:
@@ -189,7 +220,9 @@ class Layout(Vocabulary):
         length = codes.shape[1] * self.frame_size if samples is None else samples
         return Tokens(
             codes=codes,
-            size=self.sizes[: len(codes)],
+            size=self.sizes[: len(codes) // self.streams],
+            streams=self.streams,
+            channels=self.streams,
             codec=self.codec,
             fingerprint=self.fingerprint,
             sample_rate=self.sample_rate,
@@ -260,7 +293,7 @@ def find_layout(name_or_path: str | Path, source: Any = None) -> Layout:
     Raises:
         LayoutError: no such dialect, nor such a file; or it does not fit the source.
     """
-    known = shipped("dialects")
+    known = names("dialects")
     if str(name_or_path) in known:
         return Layout.named(str(name_or_path), source)
     path = Path(name_or_path)

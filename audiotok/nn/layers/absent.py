@@ -41,7 +41,7 @@ class Absent(Layer):
         return first * self.frame_size, (last + 1) * self.frame_size - 1
 
 
-class MissingEncoder(Layer):
+class MissingEncoder(Absent):
     """A layer in place of the encoder that published weights of a codec lack.
 
     Args:
@@ -50,14 +50,13 @@ class MissingEncoder(Layer):
     """
 
     def __init__(self, frame_size: int, why: str) -> None:
-        super().__init__()
-        self.consumes = frame_size
+        super().__init__("encoder", frame_size)
         self.why = why
 
-    def step(self, x: Features, state: State) -> tuple[Output, State]:
+    def start(self, batch: int) -> State:
         """Raise `NoEncoderError`."""
         raise NoEncoderError(self.why)
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; an unbounded past, as nothing is known of it."""
-        return -float("inf"), (last + 1) * self.consumes - 1
+        return -float("inf"), super().input_span(first, last)[1]

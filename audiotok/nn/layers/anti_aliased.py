@@ -41,7 +41,7 @@ class AntiAliased(Layer):
     def __init__(self, features: int, *, activation: Callable[[int], Layer]) -> None:
         super().__init__()
         self.activation = activation(features)
-        taps = low_pass()
+        taps = kaiser_taps()
         for name, own in (("even", taps[0::2]), ("odd", taps[1::2])):
             weight = own.expand(features, 1, 1, 2 * SIDE).contiguous()
             self.register_buffer(name, weight, persistent=False)
@@ -83,7 +83,7 @@ class AntiAliased(Layer):
 
     def _activated(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the activated steps at twice the rate, odd and even, of each window of inputs."""
-        odd, even = (2 * convolved(inputs, taps) for taps in (self.odd, self.even))
+        odd, even = (2 * filtered(inputs, taps) for taps in (self.odd, self.even))
         return self.activation(odd), self.activation(even)
 
     def _filtered(
@@ -99,14 +99,14 @@ class AntiAliased(Layer):
         kept = odd[:, :, 1 - 2 * SIDE :], even[:, :, 1 - 2 * SIDE :]
         if odd.shape[2] < 2 * SIDE:
             return odd[:, :, :0], kept
-        return convolved(odd, self.even) + convolved(even, self.odd), kept
+        return filtered(odd, self.even) + filtered(even, self.odd), kept
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; the windows of the pairs of an output."""
         return first - 2 * SIDE + 1, last + 2 * SIDE - 1
 
 
-def convolved(x: Tensor, taps: Tensor) -> Tensor:
+def filtered(x: Tensor, taps: Tensor) -> Tensor:
     """Return features `[b d t]` filtered each by itself, `[b d t-k+1]`.
 
     As an image whose pixels are steps it takes a CPU an eighth of the time.
@@ -119,7 +119,7 @@ def convolved(x: Tensor, taps: Tensor) -> Tensor:
     return F.conv2d(image, taps.to(x.dtype), groups=len(taps))[:, :, 0]
 
 
-def low_pass() -> Tensor:
+def kaiser_taps() -> Tensor:
     """Return the taps `[12]` of a windowed sinc that passes the lower half of the band.
 
     Its transition is 0.6 of that wide (Kaiser's window; his formula for its shape, from the

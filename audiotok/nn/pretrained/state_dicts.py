@@ -227,6 +227,21 @@ def squeeze(weight: Tensor) -> Tensor:
     return weight.squeeze(2) if weight.dim() == 3 and weight.shape[2] == 1 else weight
 
 
+def apart(qkv: Tensor, head: int) -> Tensor:
+    """Reorder maps to queries and keys from neighbours (2i, 2i+1) to halves (i, i + head / 2).
+
+    Other programs rotate the pairs of the first kind, and `Attention` those of the second. Queries
+    and keys in another order have the same products.
+
+    Args:
+        qkv: maps to queries, keys and values, equally many of each, `[rows ...]`.
+        head: features of an attention head.
+    """
+    turned, values = qkv.tensor_split([2 * len(qkv) // 3])
+    pairs = turned.unflatten(0, (-1, head // 2, 2))
+    return torch.cat([pairs.transpose(1, 2).reshape(turned.shape), values])
+
+
 def taps_first(weight: Tensor) -> Tensor:
     """Return the weight `[d 1 k]` of a depthwise convolution as `[k d]`, as `Depthwise` has it."""
     return weight[:, 0].T if weight.dim() == 3 else weight

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from audiotok._platform.errors import InputError
-from audiotok.nn.quantizers.base import Codebook
+from audiotok.nn.quantizers.base import Codebook, Count
 from audiotok.nn.quantizers.rvq import Factorised, Rvq
 
 
@@ -68,7 +68,7 @@ class Agrvq(Rvq):
     """
 
     def __init__(
-        self, features: int, *, codebooks: int = 3, size: int = 90, width: int = 8
+        self, features: int, *, codebooks: Count = 3, size: Count = 90, width: Count = 8
     ) -> None:
         super().__init__(features, codebooks=0)
         if features % 2:

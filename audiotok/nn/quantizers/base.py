@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import ClassVar, cast, overload
+from typing import Annotated, ClassVar, cast, overload
 
 import torch
 from torch import Tensor, nn
 
+from audiotok._platform.config import ONE_OR_MORE
 from audiotok._platform.shapes import Codes, Latent
 from audiotok.nn.linear import linear
 from audiotok.tokens.codebooks import NoTableError as NoTableError
 from audiotok.tokens.tokenizer import kept
+
+Count = Annotated[int, ONE_OR_MORE]
+"""Type of an option that is a number of things, of which there is one at least."""
 
 
 @dataclass(frozen=True)

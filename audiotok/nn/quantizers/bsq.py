@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiotok.nn.quantizers.base import Count
 from audiotok.nn.quantizers.lfq import Lfq
 
 
@@ -29,11 +30,11 @@ class Bsq(Lfq):
         self,
         features: int,
         *,
-        bits: int = 10,
+        bits: Count = 10,
         commitment: float = 0.25,
         entropy: float = 0.1,
         sharpness: float = 100.0,
-        group: int = 1,
+        group: Count = 1,
     ) -> None:
         super().__init__(
             features,

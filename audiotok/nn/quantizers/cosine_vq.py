@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
 from audiotok.nn.derived import Derived
-from audiotok.nn.quantizers.base import OneCode, least
+from audiotok.nn.quantizers.base import Count, OneCode, least
 
 
 class CosineVq(OneCode):
@@ -43,8 +43,8 @@ class CosineVq(OneCode):
         self,
         features: int,
         *,
-        size: int = 1024,
-        width: int = 8,
+        size: Count = 1024,
+        width: Count = 8,
         mask: int | None = None,
         decay: float = 0.99,
         seed: int = 0,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from audiotok._platform.errors import InputError
-from audiotok.nn.quantizers.base import OneCode
+from audiotok.nn.quantizers.base import Count, OneCode
 
 
 class Fsq(OneCode):
@@ -49,10 +49,10 @@ class Fsq(OneCode):
         self,
         features: int,
         *,
-        levels: Sequence[int] = (8, 5, 5, 5),
+        levels: Sequence[Count] = (8, 5, 5, 5),
         rule: Literal["symmetric", "original", "tangent"] = "symmetric",
         limit: float = 1.001,  # so that tanh need not be 1 for the last level
-        bounds: int = 1,
+        bounds: Count = 1,
         dither: float = 0.0,
     ) -> None:
         least = 2 if rule == "symmetric" else 3

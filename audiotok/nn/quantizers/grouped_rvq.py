@@ -12,9 +12,11 @@ arXiv:2410.00037, section 3.3.3).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
+from audiotok._platform.config import NONE_OR_MORE
 from audiotok._platform.errors import InputError
-from audiotok.nn.quantizers.base import SideBySide
+from audiotok.nn.quantizers.base import Count, SideBySide
 from audiotok.nn.quantizers.rvq import Rvq
 
 
@@ -40,9 +42,9 @@ class GroupedRvq(SideBySide):
         self,
         features: int,
         *,
-        groups: Sequence[Sequence[int]] = ((48, 4), (48, 4)),
-        size: int = 1024,
-        shielded: int = 0,
+        groups: Sequence[Sequence[Count]] = ((48, 4), (48, 4)),
+        size: Count = 1024,
+        shielded: Annotated[int, NONE_OR_MORE] = 0,
         decay: float = 0.99,
         revive: float = 0.05,
         seed: int = 0,

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
-from audiotok.nn.quantizers.base import OneCode
+from audiotok.nn.quantizers.base import Count, OneCode
 
 
 def code_entropy(logits: Tensor) -> Tensor:
@@ -66,11 +66,11 @@ class Lfq(OneCode):
         self,
         features: int,
         *,
-        bits: int = 10,
+        bits: Count = 10,
         commitment: float = 0.25,
         entropy: float = 0.1,
         sharpness: float = 100.0,
-        group: int = 10,
+        group: Count = 10,
     ) -> None:
         if not 1 <= bits <= 62:
             raise InputError(f"codes of {bits} bits: give 1 to 62")

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import LazySequence, Quantized, Quantizer
+from audiotok.nn.quantizers.base import Count, LazySequence, Quantized, Quantizer
 from audiotok.nn.quantizers.rvq import Factorised
 
 
@@ -45,9 +45,9 @@ class MultiScaleRvq(Quantizer):
         self,
         features: int,
         *,
-        spans: Sequence[int] = (4, 2, 1),
-        size: int = 4096,
-        width: int = 8,
+        spans: Sequence[Count] = (4, 2, 1),
+        size: Count = 4096,
+        width: Count = 8,
     ) -> None:
         super().__init__()
         self.spans = tuple(spans)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from audiotok._platform.errors import InputError
-from audiotok.nn.quantizers.base import SideBySide
+from audiotok.nn.quantizers.base import Count, SideBySide
 from audiotok.nn.quantizers.fsq import Fsq
 
 
@@ -41,7 +41,7 @@ class ProductFsq(SideBySide):
         self,
         features: int,
         *,
-        levels: Sequence[int] = (9, 8, 8, 7),
+        levels: Sequence[Count] = (9, 8, 8, 7),
         rule: Literal["symmetric", "original", "tangent"] = "tangent",
         limit: float = 0.999,
     ) -> None:

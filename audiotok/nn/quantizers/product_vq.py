@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import Codebook, LazySequence, Quantized, Quantizer
+from audiotok.nn.quantizers.base import Codebook, Count, LazySequence, Quantized, Quantizer
 from audiotok.nn.quantizers.rvq import Euclidean
 
 
@@ -69,8 +69,8 @@ class ProductVq(Quantizer):
         self,
         features: int,
         *,
-        codebooks: int = 8,
-        size: int = 1024,
+        codebooks: Count = 8,
+        size: Count = 1024,
         kind: Literal["euclidean", "spherical"] = "euclidean",
         decay: float = 0.99,
         revive: float = 0.05,

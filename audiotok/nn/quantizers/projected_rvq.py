@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from audiotok.nn.quantizers.base import Codebook
+from audiotok.nn.quantizers.base import Codebook, Count
 from audiotok.nn.quantizers.rvq import Euclidean, Rvq
 
 
@@ -60,9 +60,9 @@ class ProjectedRvq(Rvq):
         self,
         features: int,
         *,
-        codebooks: int = 8,
-        size: int = 1024,
-        width: int = 64,
+        codebooks: Count = 8,
+        size: Count = 1024,
+        width: Count = 64,
         decay: float = 0.99,
         revive: float = 0.05,
         seed: int = 0,

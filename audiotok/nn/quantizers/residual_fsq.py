@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import LazySequence, Quantized
+from audiotok.nn.quantizers.base import Count, LazySequence, Quantized
 from audiotok.nn.quantizers.fsq import Fsq
 
 
@@ -39,7 +39,7 @@ class ResidualFsq(Fsq):
     """
 
     def __init__(
-        self, features: int, *, levels: Sequence[int] = (5, 5, 5, 5, 5, 5), codebooks: int = 2
+        self, features: int, *, levels: Sequence[Count] = (5, 5, 5, 5, 5, 5), codebooks: Count = 2
     ) -> None:
         super().__init__(features, levels=levels)
         self.sizes = self.sizes * codebooks

@@ -14,18 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok._platform.config import NONE_OR_MORE
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
 from audiotok.nn.derived import Derived
 from audiotok.nn.quantizers.base import (
     Codebook,
+    Count,
     LazySequence,
     Quantized,
     Quantizer,
@@ -207,15 +209,15 @@ class Rvq(Quantizer):
         self,
         features: int,
         *,
-        codebooks: int = 8,
-        size: int | Sequence[int] = 1024,
+        codebooks: Count = 8,
+        size: Count | Sequence[Count] = 1024,
         kind: Literal["euclidean", "factorised"] = "euclidean",
         decay: float = 0.99,
         revive: float = 0.05,
-        width: int = 8,
+        width: Count = 8,
         seed: int = 0,
-        early: int = 0,
-        early_features: int = 0,
+        early: Annotated[int, NONE_OR_MORE] = 0,
+        early_features: Annotated[int, NONE_OR_MORE] = 0,
     ) -> None:
         super().__init__()
         if early and (

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import LazySequence, NoTableError, Quantized, Quantizer
+from audiotok.nn.quantizers.base import Count, LazySequence, NoTableError, Quantized, Quantizer
 from audiotok.nn.quantizers.rvq import Euclidean, Rvq
 
 HEAD = 3  # number of codes before those of the latents
@@ -45,9 +45,9 @@ class SegmentRvq(Quantizer):
         self,
         features: int,
         *,
-        latents: int = 150,
-        codebooks: int = 16,
-        size: int = 1024,
+        latents: Count = 150,
+        codebooks: Count = 16,
+        size: Count = 1024,
         **options: Any,
     ) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiotok.nn.derived import Derived
-from audiotok.nn.quantizers.base import OneCode, nearest
+from audiotok.nn.quantizers.base import Count, OneCode, nearest
 
 
 class Simvq(OneCode):
@@ -26,7 +26,7 @@ class Simvq(OneCode):
 
     frozen: Tensor
 
-    def __init__(self, features: int, *, size: int = 4096, seed: int = 0) -> None:
+    def __init__(self, features: int, *, size: Count = 4096, seed: int = 0) -> None:
         super().__init__(features, features)
         self.sizes = (size,)
         random = torch.Generator().manual_seed(seed)

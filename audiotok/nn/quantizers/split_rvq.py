@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Latent, Output
-from audiotok.nn.quantizers.base import PartedQuantizer, Quantizer
+from audiotok.nn.quantizers.base import Count, PartedQuantizer, Quantizer
 from audiotok.nn.quantizers.rvq import Rvq
 
 
@@ -70,10 +70,10 @@ class SplitRvq(PartedQuantizer):
         self,
         features: int,
         *,
-        codebooks: int = 8,
-        size: int = 2048,
-        width: int | None = None,
-        semantic: int = 1,
+        codebooks: Count = 8,
+        size: Count = 2048,
+        width: Count | None = None,
+        semantic: Count = 1,
         decay: float = 0.99,
         revive: float = 0.05,
         seed: int = 0,

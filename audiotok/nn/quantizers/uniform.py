@@ -8,7 +8,7 @@ from torch import Tensor
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import LazySequence, Quantized, Quantizer
+from audiotok.nn.quantizers.base import Count, LazySequence, Quantized, Quantizer
 
 
 class Uniform(Quantizer):
@@ -33,7 +33,7 @@ class Uniform(Quantizer):
     one_pass = True
 
     def __init__(
-        self, features: int, *, levels: int = 16, low: float = -7.0, high: float = 2.0
+        self, features: int, *, levels: Count = 16, low: float = -7.0, high: float = 2.0
     ) -> None:
         if levels < 2 or not low < high:
             raise InputError(f"{levels} levels from {low} to {high}: give two or more, upwards")

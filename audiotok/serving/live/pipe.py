@@ -89,7 +89,8 @@ def encode_pcm(
         around: makes the context that is entered while waiting for PCM.
 
     Raises:
-        ValueError: the codec cannot stream, or the PCM is malformed.
+        ValueError: the codec cannot stream, the PCM is malformed, or a latent is beyond half
+            precision.
     """
     rate = rate or codec.sample_rate
     stream, times = Stream(codec, codebooks=codebooks, context=context), Times()
@@ -97,6 +98,12 @@ def encode_pcm(
     reader = PcmReader(source, encoding, channels=codec.channels, rate=rate, around=around)
     sink = TokenSink(out, header_of(codec, codebooks=codebooks, rate=rate, half=half), block=block)
     samples, numpy = 0, codec.executor.numpy
+
+    def append(codes: np.ndarray) -> None:
+        try:
+            sink.append(codes)
+        except InputError as error:
+            raise InputError(f"{reader.name}: {error}") from None
 
     def push(piece: np.ndarray) -> None:
         nonlocal samples
@@ -107,7 +114,7 @@ def encode_pcm(
             codes = numpy(stream.encode(part))
             if codes.shape[1]:
                 times.add((perf_counter() - start) / codes.shape[1])
-                sink.append(codes)
+                append(codes)
 
     interrupted = False
     try:
@@ -116,7 +123,7 @@ def encode_pcm(
     except KeyboardInterrupt:
         interrupted = True
     push(resampler.finish())
-    sink.append(numpy(stream.finish_encode()))
+    append(numpy(stream.finish_encode()))
     sink.finish(samples, reader.samples)
     if interrupted:
         raise KeyboardInterrupt
