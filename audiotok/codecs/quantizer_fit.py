@@ -79,7 +79,7 @@ def discretise(
     training = training or QuantizerTraining()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        made = Discretised(
+        codes = Discretised(
             Config(
                 codec=type(codec).name,
                 sizes=asdict(codec.config),
@@ -88,16 +88,16 @@ def discretise(
                 quantizer_options=dict(options or {}),
             )
         )
-        if max(made.sizes) > MAX_SIZE:
+        if max(codes.sizes) > MAX_SIZE:
             raise InputError(
-                f"quantizer {quantizer!r} has a codebook of {max(made.sizes)} entries, where "
+                f"quantizer {quantizer!r} has a codebook of {max(codes.sizes)} entries, where "
                 f"tokens have at most {MAX_SIZE}"
             )
-        made.load_network(codec)
-        made.to(codec.device)
-        fit_quantizer(made.quantizer, latents, training)
-    lost = lost_share(made.quantizer, latents)
-    made.card = {
+        codes.load_network(codec)
+        codes.to(codec.device)
+        fit_quantizer(codes.quantizer, latents, training)
+    lost = lost_share(codes.quantizer, latents)
+    codes.card = {
         "discretised": {
             "codec": codec.name,
             "fingerprint": codec.fingerprint,
@@ -107,7 +107,7 @@ def discretise(
             "lost": lost,
         }
     }
-    return made.eval().requires_grad_(False)
+    return codes.eval().requires_grad_(False)
 
 
 def fit_quantizer(quantizer: Quantizer, latents: Tensor, training: QuantizerTraining) -> None:

@@ -80,13 +80,13 @@ def discretise(
     known = read_manifest(manifest, split=split or None)
     chosen = draw_recordings(known, hours=hours, seed=seed)
     latents = frames_of(base, chosen)
-    made = learn(base, latents, quantizer, dict(map(option_of, option or ())), training)
-    facts: dict[str, Any] = {**made.card["discretised"], "recordings": len(chosen)}
+    learnt = learn(base, latents, quantizer, dict(map(option_of, option or ())), training)
+    facts: dict[str, Any] = {**learnt.card["discretised"], "recordings": len(chosen)}
     if held_out:
         others = draw_recordings(read_manifest(manifest, split=held_out), hours=hours, seed=seed)
         facts["held_out"] = len(others)
-        facts["lost_held_out"] = lost_share(made.quantizer, frames_of(base, others))
+        facts["lost_held_out"] = lost_share(learnt.quantizer, frames_of(base, others))
     # Single precision, so that its latents stay those of the codec, to the bit.
-    save(made, out, card={"discretised": facts}, dtype=torch.float32)
-    facts = {"file": str(out), "kbps": round(made.kbps, 4), **facts}
+    save(learnt, out, card={"discretised": facts}, dtype=torch.float32)
+    facts = {"file": str(out), "kbps": round(learnt.kbps, 4), **facts}
     show.as_json(facts) if as_json else show.facts(facts)

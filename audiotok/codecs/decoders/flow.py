@@ -52,7 +52,7 @@ class Config:
         reading: ConvNeXt blocks at the frame rate of the tokens.
         blocks: ConvNeXt blocks at that of the latents, which give the velocity.
         kernel: frames in the kernel of a block.
-        times: numbers that time is told in.
+        times: numbers that time is given by.
         sigma: deviation of the noise that is left in what is learnt.
         steps: steps of sampling, unless a condition says otherwise.
         method: "euler" or "midpoint", unless a condition says otherwise.
@@ -119,10 +119,10 @@ class Velocity(nn.Module):
             condition: `[b w f]`.
         """
         angles = time[:, None] * self.get_buffer("rates")
-        told = self.time(torch.cat([angles.sin(), angles.cos()], 1))
+        embedded = self.time(torch.cat([angles.sin(), angles.cos()], 1))
         y = self.into(torch.cat([x, condition], 1))
         for shift, block in zip(self.shifts, self.blocks, strict=True):
-            y = block(y + shift(told)[:, :, None])
+            y = block(y + shift(embedded)[:, :, None])
         return self.out(y)
 
 

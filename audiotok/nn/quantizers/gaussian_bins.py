@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.quantizers.base import Quantized
+from audiotok.nn.quantizers.base import Count, Quantized
 from audiotok.nn.quantizers.uniform import Uniform
 
 
@@ -37,7 +37,7 @@ class GaussianBins(Uniform):
     deviation: Tensor
     count: Tensor
 
-    def __init__(self, features: int, *, levels: int = 16, limit: float = 3.0) -> None:
+    def __init__(self, features: int, *, levels: Count = 16, limit: float = 3.0) -> None:
         super().__init__(features, levels=levels, low=-limit, high=limit)
         if 1 / levels <= normal_share(-limit):
             raise InputError(
