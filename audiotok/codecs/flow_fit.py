@@ -189,7 +189,8 @@ class Stretches:
 
     def __init__(self, flow: Flow, pairs: Sequence[Pair], training: FlowTraining) -> None:
         ratio = Fraction(flow.frame_size, flow.sampler.codec.frame_size)
-        self.codes, self.latents = ratio.denominator, ratio.numerator  # frames of a group
+        self.codes = ratio.denominator  # frames of tokens in a group
+        self.latents = ratio.numerator  # frames of latents in one
         seconds = self.codes * flow.frame_size / flow.sample_rate
         self.length = max(1, round(training.seconds / seconds))
         self.batch = training.batch

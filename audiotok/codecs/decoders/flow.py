@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok._platform.shapes import Features, Latent, Output, State, Wave
-from audiotok.codecs.decoders.base import Decoder, Source
-from audiotok.codecs.decoders.vocoder import UNITS, Tables
+from audiotok.codecs.decoders.base import UNITS, Decoder, Source
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.continuous import Continuous
 from audiotok.nn.flow import Sampling, guided, integrate, noise_of
@@ -35,6 +34,7 @@ from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.base import Chain, Mix, Norm, WholeClip
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.stretch import Stretch
+from audiotok.nn.tables import Tables
 
 SAMPLING = ("steps", "method", "guidance")
 
