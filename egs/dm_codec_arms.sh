@@ -11,10 +11,11 @@ cd "$(dirname "$0")/.."
 manifest=$1 out=$2 recipes=recipes/${RECIPES:-dm_codec} size=${SIZE:-}
 shift 2
 speech=distillation.teachers.hubert.weights=${HUBERT:-facebook/hubert-base-ls960}
-if [ "${RECIPES:-}" = twins ]; then
-  speech=distillation.teachers.whisper.weights=${WHISPER:-openai/whisper-base}
-fi
 bert=distillation.teachers.text.weights=${BERT:-google-bert/bert-base-uncased}
+if [ "${RECIPES:-}" = twins ]; then
+  speech=distillation.teachers.whisper.weights=${WHISPER:-openai/whisper-tiny}
+  bert=distillation.teachers.text.weights=${BERT:-sentence-transformers/all-MiniLM-L6-v2}
+fi
 python egs/run_arms.py "$out" \
   --arm "none=${recipes}_sm$size.toml,loss.distillation=0" \
   --arm "lm=${recipes}_lm$size.toml,$bert" \

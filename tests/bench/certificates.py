@@ -30,7 +30,8 @@ from audiotok.codecs.conformance import conform
 
 SECONDS = 5
 VERDICTS = ("pass", "fail", "does not apply", "not tried")
-PARTS = {preset: p for p in names("codecs") for preset in find("codecs", p).presets or [p]}
+CODECS = [name for name in names("codecs") if name != "vocos"]  # it only decodes
+PARTS = {preset: name for name in CODECS for preset in find("codecs", name).presets or [name]}
 SMALL = dict(reversed([(part, size) for part, of in SIZES.items() for size in of]))
 SMALL |= dict(reversed([*TOKENIZERS, *LATENTS]))
 
