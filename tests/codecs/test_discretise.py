@@ -153,8 +153,9 @@ def test_recordings_without_frames_are_refused(tmp_path: Path):
 
 def test_networks_without_frames_of_latents_are_refused():
     frames = torch.randn(16, 50)
+    (segmented,) = (config for config in SIZES["encodec"] if config.segment)
     with pytest.raises(InputError, match="codes segments"):
-        discretise(made("encodec", SIZES["encodec"][2]), frames)
+        discretise(made("encodec", segmented), frames)
     codec = discretise(made("speech", SMALL), frames, "fsq", KINDS["fsq"], QUICK)
     with pytest.raises(InputError, match="discretised already"):
         discretise(codec, frames)

@@ -107,20 +107,20 @@ def test_a_seed_repeats_to_the_bit_and_conditions_matter(decoder: Flow):
     assert torch.equal(decoder.decode(codes).samples, decoder.conditioned().decode(codes).samples)
     plain = decoder.conditioned(guidance=1.0, steps=3, method="midpoint")
     assert torch.equal(decoder.decode(codes).samples, plain.decode(codes).samples)
-    for other in ({"steps": 4}, {"method": "euler"}, {"guidance": 2}):
+    others: list[dict[str, Any]] = [{"steps": 4}, {"method": "euler"}, {"guidance": 2}]
+    for other in others:
         changed = decoder.conditioned(**other)
         assert not torch.equal(decoder.decode(codes).samples, changed.decode(codes).samples)
-    for wrong in ({"steps": 0}, {"steps": 2.5}, {"method": "heun"}, {"guidance": "x"}, {"way": 3}):
+    bad: list[dict[str, Any]] = [{"steps": 0}, {"steps": 2.5}, {"method": "heun"}]
+    for wrong in [*bad, {"guidance": "x"}, {"way": 3}]:
         with pytest.raises(ValueError, match=next(iter(wrong)) + "|steps"):
             decoder.conditioned(**wrong)
 
 
 def test_how_it_samples_is_in_its_fingerprint(decoder: Flow):
-    prints = {
-        decoder.conditioned(**given).decoder_fingerprint
-        for given in ({}, {"seed": 1}, {"steps": 4}, {"guidance": 2.0}, {"method": "euler"})
-    }
-    assert len(prints) == 5
+    ways: list[dict[str, Any]] = [{}, {"seed": 1}, {"steps": 4}, {"guidance": 2.0}]
+    ways.append({"method": "euler"})
+    assert len({decoder.conditioned(**way).decoder_fingerprint for way in ways}) == 5
     assert decoder.conditioned().decoder_fingerprint == decoder.decoder_fingerprint
 
 
@@ -224,7 +224,8 @@ def test_pairs_that_are_too_short_are_refused():
         fit_flow(pairs, tokenizer, codec)
     with pytest.raises(ValueError, match=r"^no recording has"):
         fit_flow([], tokenizer, codec)
-    for wrong in ({"steps": 0}, {"seconds": 0.0}, {"drop": 1.0}, {"rate": 0.0}):
+    bad: list[dict[str, Any]] = [{"steps": 0}, {"seconds": 0.0}, {"drop": 1.0}, {"rate": 0.0}]
+    for wrong in bad:
         with pytest.raises(ValueError, match=r"at least one of each|shares"):
             FlowTraining(**wrong)
 
