@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import audiotok
+from audiotok.codecs import QuantizerTraining, fit_quantizer, frames_of, lost_share
 from audiotok.data import read_manifest
 from audiotok.nn import Bsq, Fsq, OneCode, Quantizer, Rvq, Simvq, nearest
 
@@ -56,50 +57,33 @@ class Plain(OneCode):
         return self.entries[index]
 
 
-@torch.no_grad()
 def latents(data: str) -> tuple[Tensor, Tensor]:
-    """Return the latents `[1 d f]` of the training recordings, and of the held-out ones."""
+    """Return the latents `[d f]` of the training recordings, and of the held-out ones."""
     codec, parts = audiotok.load("speech"), ([], [])
     recordings = read_manifest(data, split="train")
     for i, recording in enumerate(Random(0).sample(recordings, len(recordings))):
-        wave = recording.load().mono().resample(codec.sample_rate).samples
-        whole = wave[None, :, : wave.shape[1] // codec.frame_size * codec.frame_size]
-        parts[i % 10 == 9].append(codec.latents(whole)[0])
+        parts[i % 10 == 9].append(frames_of(codec, [recording]))
         if sum(part.shape[1] for part in parts[0]) > SECONDS * codec.frame_rate:
             break
-    return torch.cat(parts[0], 1)[None], torch.cat(parts[1], 1)[None]
-
-
-def learn(quantizer: Quantizer, x: Tensor) -> None:
-    parameters = list(quantizer.parameters())
-    optimizer = torch.optim.Adam(parameters, 1e-2) if parameters else None
-    for _ in range(STEPS):
-        some = x[:, :, torch.randint(x.shape[2], (BATCH,))]
-        output = quantizer(some)
-        if optimizer:  # a codebook of moving averages has no parameters
-            optimizer.zero_grad()
-            ((output.latent - some).square().mean() + output.losses["commitment"]).backward()
-            optimizer.step()
-    quantizer.eval().requires_grad_(False)
+    return torch.cat(parts[0], 1), torch.cat(parts[1], 1)
 
 
 def main(data: str, plot: str) -> None:
     x, test = latents(data)
-    print(f"{x.shape[2]} frames to learn from, {test.shape[2]} held out, {STEPS} steps\n")
+    print(f"{x.shape[1]} frames to learn from, {test.shape[1]} held out, {STEPS} steps\n")
     print("| | entries | in use | perplexity | lost |\n|---|---|---|---|---|")
     figure, panels = plt.subplots(1, 3, figsize=(13, 3.4), layout="constrained")
     results = {name: [] for name in [*KINDS, "equally likely"]}
     for bits, name in product(GRIDS, results):
         torch.manual_seed(0)
-        size, codes, lost = 2**bits, torch.randint(2**bits, (x.shape[2],)), math.nan
+        size, codes, lost = 2**bits, torch.randint(2**bits, (x.shape[1],)), math.nan
         if name in KINDS:
             torch.manual_seed(0)
-            quantizer = KINDS[name](x.shape[1], bits)
-            learn(quantizer, x)
+            quantizer = KINDS[name](len(x), bits)
+            fit_quantizer(quantizer, x, QuantizerTraining(STEPS, BATCH))
             (size,) = quantizer.sizes
-            codes = torch.cat([quantizer.encode(part)[0, 0] for part in x.split(BATCH, 2)])
-            decoded = [quantizer.decode(quantizer.encode(part)) for part in test.split(BATCH, 2)]
-            lost = float((torch.cat(decoded, 2) - test).square().mean() / test.var(2).mean())
+            codes = torch.cat([quantizer.encode(part)[0, 0] for part in x[None].split(BATCH, 2)])
+            lost = lost_share(quantizer, test)
         share = torch.bincount(codes, minlength=size) / len(codes)
         used = float((share > 0).float().mean())
         perplexity = float(torch.special.entr(share).sum().exp())

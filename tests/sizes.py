@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from audiotok.codecs.models import (
     beats,
     beats_random,
     dac,
+    discretised,
     dmel,
     dualcodec,
     encodec,
@@ -31,6 +32,7 @@ from audiotok.codecs.models import (
     snac,
     speechtokenizer,
     stable_codec,
+    tadicodec,
     units,
     vibevoice,
     vocos,
@@ -306,6 +308,7 @@ TOKENIZERS = [  # without a decoder
     ),
     ("s3", s3.Config(bands=80, width=16, heads=2, layers=1, size=64)),
     ("s3", s3.Config(stride=2, width=16, heads=2, layers=2, memory=7, rounded=4)),
+    ("tadicodec", tadicodec.Config(bands=20, width=16, blocks=2, heads=2, bits=8)),
     ("units", units.Config(width=16, heads=2, layers=1, adapter=16, blocks=1)),
     ("units", units.Config(pool=1, width=16, heads=2, layers=1, adapter=16, bands=20)),
     ("kmeans", kmeans.KmeansConfig(layers=(2,), size=40, network=LISTENER)),
@@ -337,6 +340,20 @@ LATENTS = [  # of no codes
     ),
 ]
 ALONE = {name for name, _ in [*TOKENIZERS, *LATENTS]}
+SIZES["discretised"] = [
+    discretised.Config(
+        sizes=asdict(SMALL),
+        features=16,
+        quantizer="simvq",
+        quantizer_options={"size": 64},
+    ),
+    discretised.Config(
+        codec="pocket_tts",
+        sizes=asdict(LATENTS[0][1]),
+        features=8,
+        quantizer_options={"codebooks": 3, "size": 64},
+    ),
+]
 CODECS = [
     (name, config)
     for name in sorted({*names("codecs")} - ALONE)

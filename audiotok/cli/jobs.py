@@ -68,6 +68,7 @@ def decoder(
     decoder: str | None = None,
     seed: int = 0,
     prompt: Path | None = None,
+    given: tuple[tuple[str, Any], ...] = (),
     **options: Any,
 ) -> Job:
     """Return the job of decoding a file.
@@ -80,11 +81,12 @@ def decoder(
         decoder: name or checkpoint of a decoder apart from the codec; None for the codec's own.
         seed: seed of such a decoder.
         prompt: recording that gives such a decoder a voice.
+        given: names and values of its other conditions.
         options: as for `decode_file`.
     """
 
     def decode(source: Path, target: Path) -> dict[str, Any]:
-        apart: dict[str, Any] = {"decoder": decoder, "seed": seed, "prompt": prompt}
+        apart: dict[str, Any] = {"decoder": decoder, "seed": seed, "prompt": prompt, "given": given}
         model = codec_for(source, codec, device, backend, precision, **apart)
         return decode_file(model, source, target, **options).row()
 
@@ -101,6 +103,7 @@ def codec_for(
     decoder: str | None = None,
     seed: int = 0,
     prompt: Path | None = None,
+    given: tuple[tuple[str, Any], ...] = (),
 ) -> RunnableCodec[Any]:
     """Return the codec or decoder that decodes a .tok file; it is loaded once a process.
 
@@ -113,13 +116,14 @@ def codec_for(
         decoder: name or checkpoint of a decoder apart from the codec; None for the codec's own.
         seed: seed of such a decoder.
         prompt: recording that gives such a decoder a voice.
+        given: names and values of its other conditions.
 
     Raises:
         ValueError: the codec is unknown, or as `load_in_backend`.
     """
     if decoder is not None:
         with TokenReader(tokens) as reader:
-            return decoder_once(decoder, reader.header.codec, device, seed, prompt)
+            return decoder_once(decoder, reader.header.codec, device, seed, prompt, given)
     if codec is None:
         with TokenReader(tokens) as reader:
             codec = reader.header.codec
@@ -142,8 +146,13 @@ def _known(name: str) -> bool:
 
 @cache
 def decoder_once(
-    name: str, source: str, device: str, seed: int, prompt: Path | None = None
+    name: str,
+    source: str,
+    device: str,
+    seed: int,
+    prompt: Path | None = None,
+    given: tuple[tuple[str, Any], ...] = (),
 ) -> RunnableCodec[Any]:
     """Return a decoder of a tokenizer's tokens, the same instance throughout this process."""
-    conditions = {} if prompt is None else {"prompt": prompt}
+    conditions = {**dict(given), **({} if prompt is None else {"prompt": prompt})}
     return load_decoder(name, source=source, device=device).conditioned(seed=seed, **conditions)

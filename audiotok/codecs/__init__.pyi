@@ -12,6 +12,10 @@ from audiotok.codecs.conformance import CheckResult as CheckResult
 from audiotok.codecs.conformance import InapplicableError as InapplicableError
 from audiotok.codecs.conformance import PromiseError as PromiseError
 from audiotok.codecs.conformance import conform as conform
+from audiotok.codecs.flow_fit import FlowTraining as FlowTraining
+from audiotok.codecs.flow_fit import fit_flow as fit_flow
+from audiotok.codecs.flow_fit import flow_loss as flow_loss
+from audiotok.codecs.flow_fit import flow_pairs as flow_pairs
 from audiotok.codecs.functions import FunctionCodec as FunctionCodec
 from audiotok.codecs.inverse_fit import InverseErrors as InverseErrors
 from audiotok.codecs.inverse_fit import InverseTraining as InverseTraining
@@ -28,6 +32,11 @@ from audiotok.codecs.models.base import Codec as Codec
 from audiotok.codecs.models.kmeans import Kmeans as Kmeans
 from audiotok.codecs.models.kmeans import KmeansConfig as KmeansConfig
 from audiotok.codecs.models.units import Units as Units
+from audiotok.codecs.quantizer_fit import QuantizerTraining as QuantizerTraining
+from audiotok.codecs.quantizer_fit import discretise as discretise
+from audiotok.codecs.quantizer_fit import fit_quantizer as fit_quantizer
+from audiotok.codecs.quantizer_fit import frames_of as frames_of
+from audiotok.codecs.quantizer_fit import lost_share as lost_share
 from audiotok.codecs.tensors import CodeBatch as CodeBatch
 from audiotok.codecs.tensors import Reconstruction as Reconstruction
 from audiotok.codecs.tensors import WaveBatch as WaveBatch

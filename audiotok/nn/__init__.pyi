@@ -31,6 +31,7 @@ from audiotok.nn.quantizers.base import kmeans as kmeans
 from audiotok.nn.quantizers.base import nearest as nearest
 from audiotok.nn.quantizers.bsq import Bsq as Bsq
 from audiotok.nn.quantizers.fsq import Fsq as Fsq
+from audiotok.nn.quantizers.gaussian_bins import GaussianBins as GaussianBins
 from audiotok.nn.quantizers.grouped_rvq import GroupedRvq as GroupedRvq
 from audiotok.nn.quantizers.lfq import Lfq as Lfq
 from audiotok.nn.quantizers.multi_scale_rvq import MultiScaleRvq as MultiScaleRvq

@@ -415,6 +415,7 @@ PUBLISHED = {
     "glm4_voice": 320_227_840,
     "glm4_voice_30s": 320_227_840,
     "ichigo": 22_661_184,
+    "tadicodec": 134_379_534,
     "units": 19_840_359,  # ours
     "units_50hz": 19_840_359,  # ours
     "units_12hz": 19_840_359,  # ours
@@ -531,6 +532,7 @@ def test_published_sizes_and_rates(preset: str):
         "glm4_voice": (16000, 1280, 0.175),
         "glm4_voice_30s": (16000, 1280, 0.175),
         "ichigo": (16000, 640, 0.283),
+        "tadicodec": (24000, 3840, 0.087),
     }
     told = codec.sample_rate, codec.frame_size, round(codec.kbps, 3)
     assert told == rates.get(preset, (16000, 320, 4.0))

@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "agrvq": {"size": 9},
     "cosine_vq": {"size": 64, "width": 8},
     "uniform": {"levels": 64, "low": -4.0, "high": 4.0},
+    "gaussian_bins": {"levels": 8},
     # Its latents are not frames of one rate: it belongs to its own codec.
     "segment_rvq": {},
 }

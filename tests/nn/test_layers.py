@@ -117,6 +117,7 @@ CASES = {
     "pointwise": Case(lambda: elu(3), 3),
     "norm, conditional": Case(lambda: AdaNorm(4, conditions=2), 4),
     "norm, root mean square": Case(lambda: RmsNorm(4), 4),
+    "norm, root mean square, no gain": Case(lambda: RmsNorm(4, affine=False), 4),
     "snake": Case(lambda: Snake(3), 3),
     "snake, beta": Case(lambda: SnakeBeta(3), 3),
     "snake, half": Case(lambda: HalfSnake(5), 5),
@@ -222,6 +223,7 @@ CASES = {
     ),
     "attention, clip": Case(lambda: ClipAttention(4), 4),
     "attention, clip, heads": Case(lambda: ClipAttention(6, heads=3, bias=False), 6),
+    "attention, clip, rotary": Case(lambda: ClipAttention(8, heads=2, rotary=True), 8),
     "attention, clip, added": Case(lambda: Residual(ClipAttention(4)), 4),
     "transformer, clip": Case(
         lambda: ClipTransformer(6, blocks=2, heads=3, hidden=8, norm=RmsNorm), 6
@@ -237,6 +239,12 @@ CASES = {
     ),
     "transformer, clip, no positions": Case(
         lambda: RelativeTransformer(4, blocks=1, heads=1, hidden=8, buckets=0), 4
+    ),
+    "transformer, clip, gated": Case(
+        lambda: ClipTransformer(
+            8, blocks=2, heads=2, hidden=8, norm=RmsNorm, rotary=True, gated=True
+        ),
+        8,
     ),
     "attention, sliding": Case(
         lambda: SlidingAttention(8, heads=2, earlier=3, later=2, rotated=2, scale=1.0),

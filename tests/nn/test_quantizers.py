@@ -80,6 +80,8 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "shared_vq": [RVQ, RVQ | {"codebooks": 2}],
     "product_vq": [RVQ | {"kind": "euclidean"}, RVQ | {"kind": "spherical"}],
     "uniform": [{"features": FEATURES, "levels": 256, "low": -40.0, "high": 40.0}],
+    # Even: what comes to zero has no slope of its square.
+    "gaussian_bins": [{"features": FEATURES, "levels": 64}, {"features": FEATURES, "levels": 2}],
     "agrvq": [{"features": FEATURES, "codebooks": 3, "size": 5, "width": 4}],
 }
 FAMILY = [(name, kind) for name in names("quantizers") for kind in OPTIONS.get(name, [RVQ])]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ Out = Annotated[
         "--out", "-o", help="Output folder, or file for a single input. Default: beside the input."
     ),
 ]
+OutFile = Annotated[Path, typer.Option("--out", "-o", help="Output .safetensors file.")]
 CodecName = Annotated[
     str,
     typer.Option(
@@ -39,6 +42,12 @@ DecoderName = Annotated[
 Prompt = Annotated[
     Path | None,
     typer.Option("--prompt", help="Recording that gives the --decoder a voice, if it takes one."),
+]
+Condition = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition", help="Condition of the --decoder, NAME=VALUE: steps=32, guidance=2."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Random seed of a decoder that draws numbers.")]
 Codebooks = Annotated[
@@ -135,3 +144,27 @@ def reported(report: BatchReport, past: str, as_json: bool) -> None:
     show.report(report.finished, len(report.skipped), len(report.errors), past, quiet=as_json)
     if report.errors:
         raise typer.Exit(1)
+
+
+def option_of(text: str, of: str = "--option") -> tuple[str, Any]:
+    """Return name and value of an option NAME=VALUE; the value is read as JSON, else as text.
+
+    Args:
+        text: what was given.
+        of: option of the command line that it was given by, for the message.
+    """
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise show.UsageError(f"{of} {text}: give NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def check_out(out: Path, force: bool, suffix: str = ".safetensors") -> None:
+    """Raise unless the output may be written."""
+    if out.suffix != suffix:
+        raise show.UsageError(f"{out}: not a {suffix} file")
+    if os.path.lexists(out) and not force:
+        raise InputError(f"{out}: exists already; --force overwrites it")

@@ -12,6 +12,7 @@ from audiotok.cli import console as show
 from audiotok.cli.commands.base import (
     Backend,
     Codebooks,
+    Condition,
     DecoderName,
     Device,
     Force,
@@ -25,6 +26,7 @@ from audiotok.cli.commands.base import (
     Threads,
     checked,
     limit_threads,
+    option_of,
     reported,
 )
 
@@ -44,6 +46,7 @@ def decode(
     decoder: DecoderName = None,
     prompt: Prompt = None,
     seed: Seed = 0,
+    condition: Condition = None,
     codebooks: Codebooks = None,
     rate: Annotated[
         Literal["codec", "original"],
@@ -68,6 +71,7 @@ def decode(
       audiotok decode tokens/ -o decoded/ --format flac --codebooks 4
       audiotok decode talk.tok -o talk.wav --decoder griffin_lim
       audiotok decode talk.tok -o talk.wav --decoder voice.safetensors --prompt someone.wav
+      audiotok decode talk.tok -o talk.wav --decoder flow.safetensors --condition steps=32
     """
     from audiotok.audio.writer import FORMATS
     from audiotok.cli import jobs as work
@@ -83,9 +87,14 @@ def decode(
     if codebooks is not None and codebooks < 1:
         raise show.UsageError(f"--codebooks {codebooks}: there is at least 1")
     limit_threads(threads)
-    apart: dict[str, Any] = {"decoder": decoder, "seed": seed, "prompt": prompt}
-    if decoder is None and prompt is not None:
-        raise show.UsageError("--prompt: for a --decoder that takes one")
+    given = tuple(option_of(text, "--condition") for text in condition or ())
+    for name, value in given:
+        if isinstance(value, list | dict):
+            raise show.UsageError(f"--condition {name}: one value, not a list or a table")
+    apart: dict[str, Any] = {"decoder": decoder, "seed": seed, "prompt": prompt, "given": given}
+    if decoder is None and (prompt is not None or given):
+        option = "--prompt" if prompt is not None else "--condition"
+        raise show.UsageError(f"{option}: for a --decoder that takes one")
     if decoder is not None and (codec, backend, precision) != (None, None, "float32"):
         raise show.UsageError("--decoder is in the place of --codec, and runs in torch, in float32")
     engine: str | None = "torch" if decoder is not None else backend

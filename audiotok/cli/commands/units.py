@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
 from audiotok.cli.commands.base import (
     Device,
@@ -19,9 +16,12 @@ from audiotok.cli.commands.base import (
     Jobs,
     Json,
     Out,
+    OutFile,
     Paths,
     Threads,
+    check_out,
     limit_threads,
+    option_of,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ Bundle = Annotated[
     bool,
     typer.Option("--bundle", help="Store the extractor's weights in the file, in half precision."),
 ]
-OutFile = Annotated[Path, typer.Option("--out", "-o", help="Output .safetensors file.")]
 
 
 @units.command()
@@ -116,7 +115,7 @@ def fit(
     from audiotok.nn.pretrained.hub import cache_folder
 
     limit_threads(threads)
-    _check_out(out, force)
+    check_out(out, force)
     config = _config(teacher, weights, layer, option, centred, mean_of, size)
     known = read_manifest(manifest, split=split or None)
     chosen = draw_recordings(known, hours=hours, most=recordings, seed=seed)
@@ -176,7 +175,7 @@ def import_(
     from audiotok.codecs.centroids import import_units, save_units
     from audiotok.codecs.checkpoint import describe
 
-    _check_out(out, force)
+    check_out(out, force)
     config = _config(teacher, weights, layer, option, centred, mean_of, 1)
     save_units(import_units(centroids, config, bundle=bundle), out)
     facts = describe(out)
@@ -272,7 +271,7 @@ def inverse(
     from audiotok.nn.pretrained.hub import cache_folder
 
     limit_threads(threads)
-    _check_out(out, force)
+    check_out(out, force)
     known = vectors_codec(str(codec), "cpu", centred=True)
     features = cache or cache_folder() / "features"
     training = InverseTraining(steps=steps, width=width, depth=depth, batch=batch, seed=seed)
@@ -308,7 +307,7 @@ def recover(
     from audiotok.tokens.latents import Latents
     from audiotok.tokens.tokens import Tokens
 
-    _check_out(out, force, ".tok")
+    check_out(out, force, ".tok")
     given = None if prompt is None else Latents.load(prompt)
     load_inverse(inverse, device=device).recover(Tokens.load(tokens), given).save(out, force=force)
     show.line(str(out))
@@ -330,7 +329,7 @@ def _config(
         teacher=teacher,
         weights=weights,
         layers=[_layer(each) for each in layers],
-        options=dict(map(_option, options or ())),
+        options=dict(map(option_of, options or ())),
         centred=centred,
         mean_of=mean_of,
         size=size,
@@ -342,22 +341,3 @@ def _layer(text: str) -> Any:
     if text != "mean" and not text.isdecimal():
         raise show.UsageError(f"--layer {text}: a number from 0, or mean")
     return text if text == "mean" else int(text)
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """Return name and value of an option."""
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise show.UsageError(f"--option {text}: give NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def _check_out(out: Path, force: bool, suffix: str = ".safetensors") -> None:
-    """Raise unless the output may be written."""
-    if out.suffix != suffix:
-        raise show.UsageError(f"{out}: not a {suffix} file")
-    if os.path.lexists(out) and not force:
-        raise InputError(f"{out}: exists already; --force overwrites it")

@@ -19,6 +19,8 @@ from audiotok.tokens.tokenizer import Tokenizer, TokensLike, WrongTokensError
 from audiotok.tokens.tokens import Header, Tokens
 
 D = TypeVar("D", bound="Decoder")
+UNITS = {"codec": "units", "sample_rate": 16000, "frame_size": 320, "sizes": (1000,)}
+"""Fields of the `Source` that decoders of any tokenizer have by default."""
 
 
 @dataclass(frozen=True)

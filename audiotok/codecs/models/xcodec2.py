@@ -166,7 +166,7 @@ class _Encoder(WholeClip):
 def _decoder(config: Config) -> Chain:
     """Build the decoder: maps, residual units around a transformer, Fourier head."""
     width, hop = config.width, FRAME * config.decoded_rate // RATE
-    sizes = {"blocks": config.blocks, "heads": config.heads, "hidden": config.hidden}
+    sizes: dict[str, Any] = {n: getattr(config, n) for n in ("blocks", "heads", "hidden")}
     units = [ResnetBlock(width, groups=GROUPS, dropout=config.dropout, eps=EPS) for _ in range(4)]
     return Chain(
         [

@@ -202,6 +202,8 @@ class CodecSystem(System):
             "codebooks": self.codebooks,
             "causal": getattr(codec, "causal", math.isfinite(codec.latency)),
         }
+        if self.spec.prompted:
+            facts["side information"] = "the decoder hears each recording itself, as its prompt"
         if not facts["parameters"]:  # an exported codec, or one of functions, shows none
             del facts["parameters"]
         if self.backend != "torch":

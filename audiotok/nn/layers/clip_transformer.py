@@ -1,13 +1,23 @@
-"""Transformer over a whole clip without positions and biases, as in the decoder of X-codec 2."""
+"""Transformer over a whole clip, without biases: X-codec 2's decoder, TaDiCodec's encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from audiotok.nn.layers.base import Chain, Layer, Mix, Pointwise, Residual
 from audiotok.nn.layers.clip_attention import ClipAttention
+
+
+class Gate(nn.Module):
+    """Half of the features `[b d t]`, gated by the first half (Shazeer 2020, arXiv:2002.05202)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return half as many features."""
+        gate, value = x.chunk(2, 1)
+        return F.silu(gate) * value
 
 
 class ClipTransformer(Chain):
@@ -19,6 +29,8 @@ class ClipTransformer(Chain):
         heads: attention heads.
         hidden: width inside a perceptron.
         norm: function that creates a normalisation of a given width, before each half of a block.
+        rotary: whether queries and keys are rotated by their positions; if not, there are none.
+        gated: whether half of the maps to `hidden` gate the other half in a perceptron.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762; Ye et al. 2025, arXiv:2502.04128.
     """
@@ -31,15 +43,19 @@ class ClipTransformer(Chain):
         heads: int,
         hidden: int,
         norm: Callable[[int], Layer],
+        rotary: bool = False,
+        gated: bool = False,
     ) -> None:
         def after_norm(*layers: Layer) -> Layer:
             return Residual(Chain([norm(features), *layers]))
 
         layers: list[Layer] = []
         for _ in range(blocks):
-            up, down = Mix(features, hidden, bias=False), Mix(hidden, features, bias=False)
+            attention = ClipAttention(features, heads=heads, bias=False, rotary=rotary)
+            up = Mix(features, 2 * hidden if gated else hidden, bias=False)
+            down = Mix(hidden, features, bias=False)
             layers += [
-                after_norm(ClipAttention(features, heads=heads, bias=False)),
-                after_norm(up, Pointwise(nn.SiLU()), down),
+                after_norm(attention),
+                after_norm(up, Pointwise(Gate() if gated else nn.SiLU()), down),
             ]
         super().__init__(layers)

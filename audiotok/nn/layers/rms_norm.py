@@ -13,14 +13,15 @@ class RmsNorm(Layer):
 
     Args:
         features: width d.
+        affine: whether there is a gain.
         eps: added to the mean square.
 
     Source: Zhang & Sennrich 2019, arXiv:1910.07467.
     """
 
-    def __init__(self, features: int, *, eps: float = 1e-5) -> None:
+    def __init__(self, features: int, *, affine: bool = True, eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(features, eps)
+        self.norm = nn.RMSNorm(features, eps, affine)
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Layer.step`; there is no state."""

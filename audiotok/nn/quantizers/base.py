@@ -68,10 +68,12 @@ class Quantizer(nn.Module):
         sizes: number of entries in each codebook.
         of_latents: whether it takes the latents of any network, and not what one makes of them.
         latent_width: features of the latents, of `Continuous`, which keeps them; 0 of all others.
+        one_pass: whether all that it learns is told by latents that it sees once.
     """
 
     sizes: tuple[int, ...]
     of_latents: ClassVar[bool] = True
+    one_pass: ClassVar[bool] = False
     latent_width: int = 0
 
     @property

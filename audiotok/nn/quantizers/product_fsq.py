@@ -35,6 +35,7 @@ class ProductFsq(SideBySide):
     """
 
     levels: Tensor
+    one_pass = True  # there is nothing to learn
 
     def __init__(
         self,

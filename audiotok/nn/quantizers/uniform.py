@@ -30,6 +30,7 @@ class Uniform(Quantizer):
     """
 
     values: Tensor
+    one_pass = True
 
     def __init__(
         self, features: int, *, levels: Count = 16, low: float = -7.0, high: float = 2.0
@@ -43,6 +44,7 @@ class Uniform(Quantizer):
         self.register_buffer("values", torch.from_numpy(values).float(), persistent=False)
         self.low = low
         self.high = high
+        self.absent = low
 
     def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
         """See `Quantizer.forward`; the gradient passes straight through.
@@ -53,17 +55,17 @@ class Uniform(Quantizer):
         values = self.decode(codes).to(latent)
         commitment = (latent - values).float().square().mean()
         decoded = latent + (values - latent).detach()
-        lowest = torch.full_like(latent, self.low)
+        absent = self.decode(codes[:, :0]).to(latent)
         numbers = torch.arange(self.codebooks, device=latent.device)[:, None]
 
         def alone(k: int) -> Tensor:
-            """Return what the k-th codebook adds to the lowest values; with them if it is first."""
-            mine = torch.where(numbers == k, decoded, lowest)
-            return mine if k == 0 else mine - lowest
+            """Return what the k-th codebook adds to absent features; with them if it is first."""
+            mine = torch.where(numbers == k, decoded, absent)
+            return mine if k == 0 else mine - absent
 
         stages = LazySequence(self.codebooks, alone)
         if keep is not None:
-            decoded = torch.where(numbers < keep[:, None, None], decoded, lowest)
+            decoded = torch.where(numbers < keep[:, None, None], decoded, absent)
         return Quantized(decoded, codes, {"commitment": commitment}, alone(0), stages)
 
     def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
@@ -75,4 +77,4 @@ class Uniform(Quantizer):
         """See `Quantizer.decode`."""
         values = self.values[codes]
         missing = values.new_full((len(codes), self.codebooks - codes.shape[1], codes.shape[2]), 0)
-        return torch.cat([values, missing + self.values[0]], 1)
+        return torch.cat([values, missing + self.absent], 1)

@@ -1,0 +1,190 @@
+"""TaDiCodec's tokenizer: speech at 24 kHz as one code of 14 bits for 160 ms, 87.5 bit/s.
+
+    wave -> log-mel, 50 Hz -> transformer over the clip -> every 8 averaged -> 14 signs
+
+The encoder sees the whole recording. The decoder, a diffusion model that is given the transcript
+and the voice of a prompt beside the codes, is not here: what it reconstructs is not told by the
+codes alone. A recording whose last frame is begun is filled up with silence; the authors' program
+leaves out up to 7 steps of the spectrum.
+
+Source: Wang et al. 2025, arXiv:2508.16790; repository HeCheng0625/Diffusion-Speech-Tokenizer at
+cc660a8, whose codes these are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from audiotok._platform.errors import InputError
+from audiotok._platform.shapes import Features, Output
+from audiotok.codecs.models.base import Codec
+from audiotok.codecs.taxonomy import Taxonomy
+from audiotok.nn.layers.absent import Absent
+from audiotok.nn.layers.base import Chain, Mix, WholeClip
+from audiotok.nn.layers.centred_mel import slaney_bank
+from audiotok.nn.layers.clip_transformer import ClipTransformer
+from audiotok.nn.layers.rms_norm import RmsNorm
+from audiotok.nn.pretrained.hub import PublishedWeights
+from audiotok.nn.pretrained.state_dicts import StateDictAdapter, Weights, count
+from audiotok.nn.quantizers.bsq import Bsq
+from audiotok.nn.spectrogram import hann
+
+HOP, WINDOW = 480, 1920  # samples at 24 kHz
+POOL = 8  # steps of the spectrum in a frame
+MEAN, DEVIATION = -4.92, 8.14**0.5  # of natural logarithms of mel magnitudes of speech
+HEAD = 64  # features of an attention head
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of `Tadicodec`; the defaults are the published ones."""
+
+    bands: int = 128  # mel bands
+    width: int = 1024  # width of the transformer
+    blocks: int = 8  # its blocks
+    heads: int = 16  # attention heads
+    bits: int = 14  # bits of a code
+
+    def __post_init__(self) -> None:
+        if min(self.bands, self.width, self.blocks, self.heads) < 1 or self.width % self.heads:
+            raise InputError(
+                "bands, width, blocks and heads: at least 1, and heads share the width"
+            )
+
+
+class _Encoder(WholeClip):
+    """Waves `[b 1 t]` to latents `[b width f]`, one for each frame begun."""
+
+    bank: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(1, config.width)
+        width = config.width
+        self.consumes = POOL * HOP
+
+        def norm(features: int) -> RmsNorm:
+            return RmsNorm(features, affine=False, eps=1e-6)
+
+        self.into = Mix(config.bands, width)
+        blocks = ClipTransformer(
+            width,
+            blocks=config.blocks,
+            heads=config.heads,
+            hidden=4 * width,
+            norm=norm,
+            rotary=True,
+            gated=True,
+        )
+        self.blocks = Chain([*blocks, norm(width)])
+        bank = torch.from_numpy(slaney_bank(50 * HOP, WINDOW, config.bands, 0.0, 25.0 * HOP))
+        self.register_buffer("bank", bank, persistent=False)
+
+    def forward(self, x: Features) -> Output:
+        """See `Layer.forward`."""
+        wave = F.pad(x[:, 0], (0, -x.shape[2] % (POOL * HOP)))
+        y = self.blocks(self.into((self.spectrum(wave) - MEAN) / DEVIATION))
+        middle = POOL // 2  # a frame is what linear interpolation gives there
+        return (y[:, :, middle - 1 :: POOL] + y[:, :, middle::POOL]) / 2
+
+    def spectrum(self, wave: Tensor) -> Tensor:
+        """Return natural logarithms of mel magnitudes `[b bands t/480]` of waves `[b t]`."""
+        margin = (WINDOW - HOP) // 2
+        wave = F.pad(wave[:, None], (margin, margin), mode="reflect")[:, 0]
+        window = hann(WINDOW, wave.device)
+        bins = torch.stft(wave, WINDOW, HOP, window=window, center=False, return_complex=True)
+        magnitude = (bins.real.square() + bins.imag.square() + 1e-9).sqrt()
+        # A matrix product for each recording, so that its last bits do not depend on the batch.
+        return torch.stack([self.bank @ one for one in magnitude]).clamp(min=1e-5).log()
+
+
+def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a codec with these weights."""
+    width, bands = weights["encoder.into.linear.weight"].shape[:2]
+    parts = count(weights, r"encoder\.blocks\.layers\.\d+\.body\.layers\.1\.(qkv|linear)\.weight")
+    return {
+        "bands": bands,
+        "width": width,
+        "blocks": parts // 2,
+        "heads": max(1, width // HEAD),
+        "bits": len(weights["quantizer.down.weight"]),
+    }
+
+
+def _up(weights: Weights) -> Weights:
+    """Give the layers of the encoder the numbers of ours, attention and perceptron in turn."""
+    halves = {"self_attn": 0, "mlp": 1}
+
+    def name(key: str) -> str:
+        parts = key.split(".")
+        if parts[:2] != ["encoder", "layers"]:
+            return key
+        return ".".join(
+            ["encoder", "layers", str(2 * int(parts[2]) + halves[parts[3]]), *parts[3:]]
+        )
+
+    return {name(key): value for key, value in weights.items() if "norm" not in key}
+
+
+class Tadicodec(Codec):
+    """A tokenizer of speech at 6.25 frames/s, without a decoder."""
+
+    name = "tadicodec"
+    config_type = Config
+    presets: ClassVar[Mapping[str, Config]] = {"tadicodec": Config()}
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "tadicodec": Taxonomy(
+            encoder="transformer",
+            decoder="none",
+            quantizer="BSQ",
+            training="joint",
+            licence="unstated",
+        ),
+    }
+    sources: ClassVar[Mapping[str, PublishedWeights]] = {
+        "tadicodec": PublishedWeights(file="model.safetensors", repo="amphion/TaDiCodec")
+    }
+    state_dict_adapters = (
+        StateDictAdapter(
+            source="Diffusion-Speech-Tokenizer, TaDiCodec",
+            marks=("vq_in_linear.weight", "encoder.in_linear.weight"),
+            prepare=_up,
+            rules=(
+                (r"^encoder\.in_linear\.", "encoder.into.linear."),
+                (r"^encoder\.layers\.(\d+)\.\w+\.", r"encoder.blocks.layers.\1.body.layers."),
+                (r"\.layers\.q_proj\.weight$", ".layers.1.qkv.weight#0"),
+                (r"\.layers\.k_proj\.weight$", ".layers.1.qkv.weight#1"),
+                (r"\.layers\.v_proj\.weight$", ".layers.1.qkv.weight#2"),
+                (r"\.layers\.o_proj\.", ".layers.1.out."),
+                (r"\.layers\.gate_proj\.weight$", ".layers.1.linear.weight#0"),
+                (r"\.layers\.up_proj\.weight$", ".layers.1.linear.weight#1"),
+                (r"\.layers\.down_proj\.", ".layers.3.linear."),
+                (r"^vq_in_linear\.", "quantizer.down."),
+                (r"^vq_out_linear\.", "quantizer.up."),
+            ),
+            # The decoder, and what depends on it.
+            ignored=(r"^decoder\.", r"^text_emb\.", r"^bsq\.", r"^repa_mlp\."),
+            tensors=(
+                (r"^quantizer\.down\.", lambda x: x.flip(0)),  # their first bit is the highest
+                (r"^quantizer\.up\.weight$", lambda x: x.flip(1)),
+            ),
+            sizes=_sizes,
+        ),
+    )
+    causal = False
+    fills_up = False
+    block = 32  # frames are long
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config = config or Config()
+        self.sample_rate = 50 * HOP
+        self.frame_size = POOL * HOP
+        self.encoder = _Encoder(config)
+        self.quantizer = Bsq(config.width, bits=config.bits, commitment=0.0)
+        self.decoder = Absent("decoder", self.frame_size)
