@@ -204,7 +204,7 @@ def codecs(rows: list[dict[str, Any]]) -> None:
             f"{row['sample_rate']}",
             f"{row['frame_rate']:.4g}",
             f"{row['codebooks']}" if row["codebooks"] else "latents",
-            f"{row['kbps']:.3g}",
+            f"{round(row['kbps'], 3):.3g}",
             f"{row['parameters'] / 1e6:.1f}",
             f"{row['parameters_with_codebooks'] / 1e6:.1f}",
             "yes" if row["causal"] else "no",
