@@ -34,6 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "product_vq": {"codebooks": 4, "size": 64},
     "agrvq": {"size": 9},
     "cosine_vq": {"size": 64, "width": 8},
+    "shared_vq": {"codebooks": 4, "size": 64},
     "uniform": {"levels": 64, "low": -4.0, "high": 4.0},
     "gaussian_bins": {"levels": 8},
     # Its latents are not frames of one rate: it belongs to its own codec.

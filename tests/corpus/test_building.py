@@ -568,5 +568,5 @@ def test_a_listing_that_breaks_off_is_an_error_and_no_corpus(faked: Path, tmp_pa
     (tmp_path / "list.jsonl").write_text('{"path": "a.wav"}\n{"path": "b.wav"}\n{"pa')
     with pytest.raises(ListingError, match="line 3: not JSON"):
         fake(tmp_path / "list.jsonl", tmp_path / "out")
-    with pytest.raises(CorpusError, match="not finished"):
+    with pytest.raises(CorpusError, match="no corpus"):
         Corpus(tmp_path / "out")
