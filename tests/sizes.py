@@ -11,6 +11,7 @@ from torch import nn
 
 from audiotok._platform.registry import find, names
 from audiotok.codecs.models import (
+    clam,
     dac,
     discretised,
     dmel,
@@ -251,6 +252,21 @@ SIZES: dict[str, list[Any]] = {
 }
 LISTENER = {"width": 32, "layers": 2, "heads": 2}  # a Whisper
 TOKENIZERS = [  # without a decoder
+    (
+        "clam",
+        clam.Config(
+            hop=40,
+            window=160,
+            fft=256,
+            bands=12,
+            width=8,
+            strides=(2, 2),
+            blocks=1,
+            latent=6,
+            codebooks=3,
+            size=16,
+        ),
+    ),
     ("dmel", dmel.Config()),
     ("dmel", dmel.Config(frame_size=50, window=100, fft=128, bands=10)),
     (

@@ -61,7 +61,8 @@ class ProbabilisticRvq(Rvq):
         self.stages = nn.ModuleList(_Entries(features, size) for _ in range(codebooks))
         self.log_sigma = nn.Parameter(torch.zeros(()))
         self.seed = seed
-        self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
+        # 0 until the first training batch has initialised the entries.
+        self.register_buffer("begun", torch.zeros(()))
 
     @property
     def books(self) -> list[_Entries]:
@@ -141,4 +142,4 @@ class ProbabilisticRvq(Rvq):
         for i, book in enumerate(self.books):
             book.entries.copy_(kmeans(x, len(book.entries), seed=self.seed + i))
             x = x - book.look_up(book.search(x))
-        self.begun.fill_(True)
+        self.begun.fill_(1.0)
