@@ -70,9 +70,8 @@ def depths(x: Tensor, dev: Tensor, training: QuantizerTraining) -> dict[str, dic
             quantizer = build_quantizer(kind, len(x), seeded, usual={})
             fit_quantizer(quantizer, x, training)
         size = DEPTH["size"]
-        counts = torch.stack(
-            [row.bincount(minlength=size) for row in quantizer.encode(dev[None])[0]]
-        )
+        codes = quantizer.encode(dev[None])[0]
+        counts = torch.stack([row.bincount(minlength=size) for row in codes])
         used = 100 * (counts > 0).float().mean(1)
         entropy = torch.special.entr(counts / dev.shape[1]).sum(1)
         row = scores[f"{name}, seed {training.seed}"] = {
