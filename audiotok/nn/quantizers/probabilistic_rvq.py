@@ -115,8 +115,8 @@ class ProbabilisticRvq(Rvq):
         entries = [book.look_up(row) for book, row in zip(self.books, rows, strict=True)]
         left = x - torch.stack(entries).sum(0)
         pairs = zip(self.books, entries, strict=True)
-        found = [self._weights(left + entry, book.entries)[0] for book, entry in pairs]
-        return torch.stack(found).view(self.codebooks, b, f, -1).transpose(0, 1)
+        shares = [self._weights(left + entry, book.entries)[0] for book, entry in pairs]
+        return torch.stack(shares).view(self.codebooks, b, f, -1).transpose(0, 1)
 
     def _weights(self, x: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
         """Return q* and squared distances `[n size]` of what is left to a codebook `[n d]`."""
