@@ -22,6 +22,7 @@ from audiotok.nn.quantizers.multi_scale_rvq import MultiScaleRvq
 from audiotok.nn.quantizers.projected_rvq import Projected
 from audiotok.nn.quantizers.rvq import Factorised, Rvq
 from audiotok.nn.quantizers.segment_rvq import HEAD, SegmentRvq
+from audiotok.nn.quantizers.shared_vq import SharedVq
 from audiotok.nn.quantizers.split_rvq import SplitRvq
 from audiotok.runtime.stream import Stream
 from audiotok.testing import *  # noqa: F403
@@ -94,6 +95,9 @@ def _searched(quantizer: Quantizer, latent: Tensor, codes: Tensor) -> tuple[Any,
                 return _searched(part, latent[left : left + width], codes[first:])
             first += part.codebooks
             left += width
+    if isinstance(quantizer, SharedVq):
+        part = F.normalize(latent.chunk(quantizer.codebooks)[k], dim=0)
+        return quantizer.book, part, part
     if isinstance(quantizer, SplitRvq):
         first = quantizer.semantic.rvq.codebooks
         part = quantizer.semantic if k < first else quantizer.acoustic

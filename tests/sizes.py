@@ -11,10 +11,13 @@ from torch import nn
 
 from audiotok._platform.registry import find, names
 from audiotok.codecs.models import (
+    beats,
+    beats_random,
     clam,
     dac,
     discretised,
     dmel,
+    dualcodec,
     encodec,
     fish_s2,
     glm4_voice,
@@ -34,6 +37,7 @@ from audiotok.codecs.models import (
     units,
     vibevoice,
     vocos,
+    voxcpm,
     voxtral,
     wavtokenizer,
     xcodec,
@@ -232,6 +236,29 @@ SIZES: dict[str, list[Any]] = {
         xcodec2.Config(levels=(4, 3, 5), **BOTH),
         xcodec2.Config(levels=(4, 4), decoded_rate=24000, centred=False, **BOTH),
     ],
+    "dualcodec": [
+        dualcodec.Config(
+            encoder=2,
+            decoder=32,
+            strides=strides,
+            latent=16,
+            codebooks=3,
+            size=32,
+            code_width=4,
+            semantic_size=64,
+            semantic=12,
+            blocks=1,
+            hidden=24,
+            teacher=16,
+            teacher_blocks=1,
+            teacher_heads=2,
+            teacher_hidden=24,
+            teacher_kernel=5,
+            teacher_before=9,
+            teacher_after=3,
+        )
+        for strides in ((4, 5, 6, 4), (8, 5, 12))
+    ],
     "voxtral": [
         voxtral.Config(
             patch=10,
@@ -252,6 +279,24 @@ SIZES: dict[str, list[Any]] = {
 }
 LISTENER = {"width": 32, "layers": 2, "heads": 2}  # a Whisper
 TOKENIZERS = [  # without a decoder
+    (
+        "beats",
+        beats.Config(
+            width=16,
+            layers=2,
+            heads=2,
+            hidden=24,
+            patch_width=12,
+            kernel=6,
+            groups=4,
+            buckets=8,
+            farthest=30,
+            code_width=6,
+            size=64,
+        ),
+    ),
+    ("beats_random", beats_random.Config()),
+    ("beats_random", beats_random.Config(seed=1, steps=2, bands=32, width=8, size=64)),
     (
         "clam",
         clam.Config(
@@ -303,6 +348,7 @@ LATENTS = [  # of no codes
             features=8,
         ),
     ),
+    ("voxcpm", voxcpm.Config(encoder=4, decoder=32, strides=(2, 5, 4), features=7)),
     ("vibevoice", vibevoice.Config(width=4, strides=(4, 5, 8), depths=(1, 2, 1, 2), features=9)),
     (
         "vibevoice",
@@ -380,6 +426,6 @@ def made(name: str, config: Any) -> Codec:
         centre(codec)
     elif name in {latents for latents, _ in LATENTS}:
         enliven(codec)
-    elif name not in ("speech", "dmel", "units"):
+    elif name not in ("speech", "beats_random", "dmel", "units"):
         spread(codec)
     return ready(codec)

@@ -38,7 +38,7 @@ SHARED = {
         "transformer_block",
         "transposed_conv",
     },
-    "nn.quantizers": {"fsq", "lfq", "rvq", "uniform"},
+    "nn.quantizers": {"cosine_vq", "fsq", "lfq", "rvq", "uniform"},
     "codecs.models": {"dac", "mimi"},
     "data.sources": {"parquet"},
     "data.features": {"wav2vec2"},

@@ -13,9 +13,15 @@ WINDOW, HOP, FFT = 400, 160, 512  # samples at 16 kHz
 
 
 def log_energies(
-    wave: Float[Tensor, "b t"], low: float, high: float, floor: float, *, centred: bool
-) -> Float[Tensor, "b f 80"]:
-    """Return natural logarithms of the energies in 80 bands `[b f 80]`, in double precision.
+    wave: Float[Tensor, "b t"],
+    low: float,
+    high: float,
+    floor: float,
+    *,
+    centred: bool,
+    bands: int = 80,
+) -> Float[Tensor, "b f bands"]:
+    """Return natural logarithms of the energies in mel bands `[b f bands]`, in double precision.
 
     Args:
         wave: samples `[b t]` with a full scale of 2^15, of one window at least.
@@ -23,6 +29,7 @@ def log_energies(
         high: highest frequency in Hz.
         floor: least energy of a band.
         centred: whether the mean of each window is taken off it.
+        bands: number of mel bands.
     """
     frames = wave.double().unfold(1, WINDOW, HOP)
     if centred:
@@ -30,7 +37,7 @@ def log_energies(
     before = torch.cat([frames[..., :1], frames[..., :-1]], 2)
     frames = (frames - 0.97 * before) * _povey(WINDOW).to(wave.device)
     power = torch.fft.rfft(frames, FFT).abs().square()
-    return (power @ _mel_bank(low, high).to(wave.device)).clamp(min=floor).log()
+    return (power @ _mel_bank(low, high, bands).to(wave.device)).clamp(min=floor).log()
 
 
 @cache
@@ -40,9 +47,9 @@ def _povey(size: int) -> Tensor:
 
 
 @cache
-def _mel_bank(low: float, high: float) -> Tensor:
-    """Return Kaldi's filters `[bins 80]`, triangles on its mel scale."""
-    edges = torch.linspace(_mel(low), _mel(high), 80 + 2, dtype=torch.float64)
+def _mel_bank(low: float, high: float, bands: int) -> Tensor:
+    """Return Kaldi's filters `[bins bands]`, triangles on its mel scale."""
+    edges = torch.linspace(_mel(low), _mel(high), bands + 2, dtype=torch.float64)
     bins = torch.tensor([_mel(16000 / FFT * i) for i in range(FFT // 2 + 1)], dtype=torch.float64)
     rising = (bins[:, None] - edges[:-2]) / edges.diff()[:-1]
     falling = (edges[2:] - bins[:, None]) / edges.diff()[1:]

@@ -205,23 +205,27 @@ def assert_latency(codec: Codec) -> None:
     assert max(waits) == latency, f"a sample waits for {max(waits)}, not {latency} samples"
 
 
-def assert_receptive_field(codec: Codec) -> None:
+def assert_receptive_field(codec: Codec, *, more: int = 0) -> None:
     """Assert that the declared receptive field is that of the gradient of a latent.
 
     A codec of blocks declares the largest; that of the frame is what its encoder says.
+
+    Args:
+        codec: the codec.
+        more: samples past the last frame without which its frames do not see all of it.
     """
     before, after = codec.receptive_field
     frame, unbounded = codec.frame_size, 5  # frames to test where the receptive field is unbounded
     i = unbounded if before == math.inf else math.ceil(before / frame) + 1
     past = unbounded if after == math.inf else math.ceil(after / frame) + 2
-    wave = noise(codec, (i + 1 + past) * frame).samples.requires_grad_()
+    wave = noise(codec, (i + 1 + past) * frame + more).samples.requires_grad_()
     latent = _latents(codec, wave)[:, i]
     (slope,) = torch.autograd.grad((latent * torch.randn(latent.shape)).sum(), wave)
     seen = slope.abs().sum(0).nonzero().flatten()
     measured = (i * frame - int(seen.min()), int(seen.max()) - (i + 1) * frame + 1)
     first, last = codec.ends()[0].input_span(i, i)
     own = i * frame - first - codec.look_ahead, last - (i + 1) * frame + 1 + codec.look_ahead
-    declared = (min(own[0], i * frame), min(own[1], past * frame))
+    declared = (min(own[0], i * frame), min(own[1], past * frame + more))
     assert measured == declared, f"a frame sees {measured} samples around it, not {declared}"
     assert own[0] <= before, f"frame {i} sees {own[0]} samples before it, not {before}"
     assert own[1] <= after, f"frame {i} sees {own[1]} samples after it, not {after}"

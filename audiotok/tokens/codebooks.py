@@ -9,7 +9,10 @@ from typing import Any
 from audiotok._platform.errors import Error, InputError, InputTypeError
 
 SEMANTIC = {
+    "beats": 8,
     "dm_codec": 1,
+    "dualcodec_12hz": 1,
+    "dualcodec_25hz": 1,
     "fish_s2": 1,
     "glm4_voice": 1,
     "glm4_voice_30s": 1,

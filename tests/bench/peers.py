@@ -32,15 +32,19 @@ sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs",
 
 import test_codecs_mimi as mimis
 import test_codecs_oracles as oracles
+import test_codecs_pocket_tts as pockets
 import test_codecs_snac as snacs
+import test_codecs_vibevoice as vibes
 import test_codecs_xcodec as xcodecs
 import test_codecs_xcodec2 as xcodecs2
 import test_state_dicts as state_dicts
+from golden import dualcodec as duals
 from golden import fish_s2 as fish
 from golden import longcat as cats
 from golden import moss as mosses
 from golden import nanocodec as nano
 from golden import qwen3_tts_12hz as qwen
+from golden import voxcpm as voxcpms
 from golden import voxtral as voxes
 from random_weights import folder_of
 
@@ -54,7 +58,7 @@ RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
 
 
 class Pair(NamedTuple):
-    """A reference and ours of its weights; codes of theirs are `[b k f]`."""
+    """A reference and ours of its weights; codes of theirs are `[b k f]`, latents `[b d f]`."""
 
     reference: str
     ours: Codec
@@ -268,11 +272,74 @@ def voxtral(config: Any, file: Path) -> Pair:
     return Pair("vllm-omni 0.30.0", ours, encode, theirs.decode)
 
 
+def pocket_tts(config: Any, file: Path) -> Pair:
+    theirs = pockets.theirs_of(config)
+    ours = load(folder_of(theirs.state_dict(), theirs.config.to_json_string(), file.parent))
+
+    def encode(wave: Tensor) -> Tensor:
+        wave = F.pad(wave, (0, -wave.shape[2] % ours.frame_size))
+        return theirs.encode(wave).latents.transpose(1, 2)
+
+    def decode(latents: Tensor) -> Tensor:
+        return theirs.decode(latents.transpose(1, 2)).audio_values
+
+    return Pair("transformers 5.24.0", ours, encode, decode)
+
+
+def vibevoice(config: Any, file: Path) -> Pair:
+    theirs = vibes.theirs_of(config)
+    ours = load(folder_of(theirs.state_dict(), theirs.config.to_json_string(), file.parent))
+
+    def encode(wave: Tensor) -> Tensor:
+        wave = F.pad(wave, (0, -wave.shape[2] % ours.frame_size))
+        return theirs.encode(wave, sample=False).latents.transpose(1, 2)
+
+    def decode(latents: Tensor) -> Tensor:
+        return theirs.decode(latents.transpose(1, 2)).audio
+
+    return Pair("transformers 5.24.0", ours, encode, decode)
+
+
+def voxcpm(config: Any, file: Path) -> Pair:
+    if not voxcpms.available():
+        pytest.skip("voxcpm 2.0.3 is not here")
+    theirs, _ = voxcpms.loaded(voxcpms.FULL)
+    torch.save(theirs.state_dict(), file)
+    return Pair("voxcpm 2.0.3", load(file), lambda wave: theirs.encode(wave, 16000), theirs.decode)
+
+
+def dualcodec(config: Any, file: Path) -> Pair:
+    """Of full size but for memory: all blocks of w2v-BERT, in theirs and ours, have one's weights.
+
+    Theirs runs all 24 and takes the features after 17.
+    """
+    if not duals.available():
+        pytest.skip("dualcodec 0.4.2 is not here")
+    pytest.importorskip("transformers")
+    theirs, _ = duals.loaded(duals.FULL, {"num_hidden_layers": 1}, blocks=1)
+    codec = duals.joined(theirs, file.parent)
+    blocks = theirs.semantic_cfg.semantic_model.encoder
+    blocks.layers = torch.nn.ModuleList([*blocks.layers] * 24)
+    theirs.semantic_cfg["output_idx"] = config.teacher_blocks
+    ours: Any = codec
+    teacher = ours.encoder.teacher
+    teacher.blocks = torch.nn.ModuleList([*teacher.blocks] * config.teacher_blocks)
+
+    def encode(wave: Tensor) -> Tensor:
+        return torch.stack([duals.encode(theirs, row[None]) for row in wave])
+
+    def decode(codes: Tensor) -> Tensor:
+        return theirs.decode(codes[:, :1], codes[:, 1:])
+
+    return Pair("dualcodec 0.4.2 in single precision", ours, encode, decode)
+
+
 MAKERS = {
     f.__name__: f
     for f in (
         *(encodec, speechtokenizer, dac, wavtokenizer, mimi, qwen3_tts_12hz, nanocodec, xcodec),
-        *(snac, xcodec2, fish_s2, longcat, moss, voxtral),
+        *(snac, xcodec2, fish_s2, longcat, moss, voxtral, voxcpm),
+        *(dualcodec, pocket_tts, vibevoice),
     )
 }
 NAMES = [
@@ -293,6 +360,10 @@ NAMES = [
     "longcat_24k",
     "moss",
     "voxtral",
+    "voxcpm",
+    "pocket_tts",
+    "vibevoice_acoustic",
+    "dualcodec_12hz",
     "snac_24khz",
     "xcodec2",
     "neucodec",
@@ -308,16 +379,23 @@ def of_length(audio: Audio, seconds: float) -> Audio:
 def parity(pair: Pair, audio: Audio) -> str:
     ours, wave = pair.ours, audio.samples[None]
     tokens, theirs = ours.encode(audio), pair.encode(wave)[0]
-    theirs = theirs[:, : tokens.frames]
-    same = float((torch.from_numpy(tokens.codes.copy()) == theirs).float().mean())
-    made = ours.decode(replace(tokens, codes=theirs.numpy())).samples
+    theirs = theirs[:, : tokens.frames]  # and DualCodec's are fewer
+    given = torch.from_numpy(tokens.numbers[:, : theirs.shape[1]].copy())
+    if ours.kind == "latents":
+        off, spread = float((given - theirs).abs().max()), float(theirs.std())
+        told = f"latents within {off:.1e} of a deviation of {spread:.2g}"
+    else:
+        told = f"{100 * float((given == theirs).float().mean()):.4f} % of {theirs.numel()} codes"
+    samples = min(len(audio), theirs.shape[1] * ours.frame_size)
+    made = ours.decode(theirs.numpy(), samples=samples).samples
     heard = pair.decode(theirs[None])[0]
     # Where DAC cuts a sample too many, its last 1.5 frames differ; so does SNAC's last window.
-    kept = min(made.shape[1], heard.shape[1]) - (1 + ours.period) * ours.frame_size
+    shorter = min(made.shape[1], heard.shape[1])
+    kept = max(shorter // 2, shorter - (1 + ours.period) * ours.frame_size)
     apart = made[:, :kept] - heard[:, :kept]
     return (
-        f"parity: {100 * same:.4f} % of {theirs.numel()} codes, samples within"
-        f" {float(apart.abs().max()):.1e} of a peak of {float(heard.abs().max()):.2g}"
+        f"parity: {told}, samples within {float(apart.abs().max()):.1e} of a peak of"
+        f" {float(heard.abs().max()):.2g}"
     )
 
 

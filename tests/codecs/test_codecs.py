@@ -365,7 +365,8 @@ def test_the_weights_that_ship_are_small():
 
 # -- the published ones -----------------------------------------------------------------------
 
-# Parameters that its own program counts; WavTokenizer's without the decoder that nothing runs.
+# Parameters that its own program counts; WavTokenizer's without the decoder that nothing runs, and
+# DualCodec's without the frozen w2v-BERT.
 PUBLISHED = {
     "encodec_24khz": 14_851_810,
     "encodec_32khz": 56_884_674,
@@ -391,6 +392,9 @@ PUBLISHED = {
     "longcat_16k": 699_147_394,  # two decoders of one encoder
     "longcat_24k": 687_590_530,
     "moss": 1_774_566_400,
+    "dualcodec_12hz": 84_014_578,
+    "dualcodec_25hz": 102_291_874,
+    "voxcpm": 75_355_202,
     "voxtral": 298_942_996,
     "snac_24khz": 19_842_914,
     "xcodec": 160_698_625,
@@ -400,6 +404,8 @@ PUBLISHED = {
     "stable_codec": 953_319_756,  # of the paper's sizes
     "vocos_encodec_24khz": 7_984_258,
     # Tokenizers: without what follows the quantizer, positions, and Ichigo's frozen Whisper.
+    "beats": 91_099_248,
+    "beats_random": 0,
     "dmel_40hz": 0,
     "dmel_80hz": 0,
     "s3_v1": 123_466_240,
@@ -415,10 +421,12 @@ PUBLISHED = {
     "units_12hz": 19_840_359,  # ours
 }
 # Numbers among them that nothing runs, and that are not here: four maps of Qwen3-TTS's tokenizer,
-# and the weights by which its decoder divides entries; of HuBERT the lengths of a normalised
-# weight, and an embedding of masked frames; w2v-BERT's feature of a masked frame; biases of keys
-# in LongCat.
+# and the weights by which its decoder divides entries; of BEATs and HuBERT the lengths of a
+# normalised weight, and of HuBERT an embedding of masked frames; w2v-BERT's feature of a masked
+# frame; biases of keys in LongCat; the map to the deviations of VoxCPM's latents, which training
+# samples by.
 UNUSED = {
+    "beats": 128,
     "qwen3_tts_12hz": 4 * 512 * 256 + 16 * 2048,
     "xcodec": 128 + 768,
     "higgs_v2": 128,
@@ -426,10 +434,11 @@ UNUSED = {
     "neucodec": 1024,
     "longcat_16k": 26 * 1280,
     "longcat_24k": 26 * 1280,
+    "voxcpm": 64 * (2048 * 3 + 2),
 }
 CAUSAL = (
     *("encodec_24khz", "fish_s2", "mimi", "moss", "pocket_tts", "qwen3_tts_12hz"),
-    *("vibevoice_acoustic", "vibevoice_semantic", "voxtral"),
+    *("vibevoice_acoustic", "vibevoice_semantic", "voxcpm", "voxtral"),
 )
 PRESETS = {name: part for part in names("codecs") for name in find("codecs", part).presets}
 
@@ -464,7 +473,8 @@ def test_published_sizes_and_rates(preset: str):
     with torch.device("meta"):
         codec = kind(kind.presets[preset])
         assert codec.parameters_trained == PUBLISHED[preset]
-        frozen = getattr(codec.encoder, "whisper", nn.Module())
+        modules = dict(codec.encoder.named_children())
+        frozen = modules.get("whisper", modules.get("teacher", nn.Module()))
         fixed = sum(p.numel() for p in frozen.parameters()) - UNUSED.get(preset, 0)
         plain = sum(p.numel() for p in codec.parameters()) - fixed
         codec.split_weights()
@@ -498,6 +508,9 @@ def test_published_sizes_and_rates(preset: str):
         "xcodec2": (16000, 320, 0.8),
         "neucodec": (16000, 320, 0.8),
         "moss": (24000, 1920, 4.0),
+        "dualcodec_12hz": (24000, 1920, 1.225),
+        "dualcodec_25hz": (24000, 960, 3.1),
+        "voxcpm": (16000, 640, 51.2),
         "voxtral": (24000, 1920, 2.139),
         "longcat_16k": (16000, 960, 0.866),
         "longcat_24k": (16000, 960, 0.866),
@@ -508,6 +521,8 @@ def test_published_sizes_and_rates(preset: str):
         "snac_44khz": (44100, 3072, 2.584),
         "stable_codec": (16000, 640, 0.697),
         "vocos_encodec_24khz": (24000, 320, 12.0),
+        "beats": (16000, 2560, 0.5),
+        "beats_random": (16000, 2560, 0.5),
         "dmel_40hz": (16000, 400, 12.8),
         "dmel_80hz": (16000, 200, 25.6),
         "s3_v1": (16000, 320, 0.6),

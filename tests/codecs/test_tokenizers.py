@@ -22,6 +22,7 @@ from audiotok.codecs.conformance import conform
 from audiotok.codecs.load import load, load_decoder, names
 from audiotok.codecs.models.base import Codec
 from audiotok.evaluation.metrics.stoi import Stoi
+from audiotok.nn.layers.kaldi_patches import KaldiPatches
 from audiotok.runtime.files import decode_file, encode_file
 from audiotok.runtime.stream import Stream
 from audiotok.tokens.tokenizer import NoDecoderError, NoEncoderError, WrongTokensError
@@ -56,7 +57,9 @@ def test_streams_give_the_codes_of_the_whole(codec: Codec):
 
 
 def test_the_receptive_field_is_as_declared(codec: Codec):
-    contracts.assert_receptive_field(codec)
+    # A frame of BEATs that has no window's end after it is no frame that the others see.
+    more = KaldiPatches().more if codec.name == "beats" else 0
+    contracts.assert_receptive_field(codec, more=more)
 
 
 def test_files_are_coded_as_recordings_are(codec: Codec, tmp_path: Path):

@@ -38,9 +38,11 @@ from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.half_snake import HalfSnake
 from audiotok.nn.layers.hifigan_block import HifiganBlock
+from audiotok.nn.layers.kaldi_patches import KaldiPatches
 from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.noise_block import NoiseBlock
 from audiotok.nn.layers.parallel import LevelNorm, Parallel
+from audiotok.nn.layers.relative_transformer import RelativeTransformer
 from audiotok.nn.layers.residual_unit import ResidualUnit, elu
 from audiotok.nn.layers.resnet_block import ResnetBlock
 from audiotok.nn.layers.rms_norm import RmsNorm
@@ -226,6 +228,18 @@ CASES = {
     "transformer, clip": Case(
         lambda: ClipTransformer(6, blocks=2, heads=3, hidden=8, norm=RmsNorm), 6
     ),
+    "transformer, clip, gated relative positions": Case(
+        lambda: RelativeTransformer(6, blocks=2, heads=3, hidden=8, buckets=8, farthest=10), 6
+    ),
+    "transformer, clip, norms after": Case(
+        lambda: RelativeTransformer(
+            6, blocks=1, heads=2, hidden=8, buckets=4, farthest=2, gated=False, deep=False
+        ),
+        6,
+    ),
+    "transformer, clip, no positions": Case(
+        lambda: RelativeTransformer(4, blocks=1, heads=1, hidden=8, buckets=0), 4
+    ),
     "transformer, clip, gated": Case(
         lambda: ClipTransformer(
             8, blocks=2, heads=2, hidden=8, norm=RmsNorm, rotary=True, gated=True
@@ -260,6 +274,7 @@ CASES = {
     "Fourier head": Case(lambda: FourierHead(4, 16), 18, poison=1e3),
     "Fourier head, odd": Case(lambda: FourierHead(5, 13), 14, poison=1e3),
     "stft and back": Case(lambda: Chain([Stft(8, power=1.0), Mix(27, 27), Istft(8)]), 1),
+    "patches of Kaldi's": Case(lambda: KaldiPatches(steps=1, bands=4, height=2), 1, 6, inside=True),
     "centred mel": Case(
         lambda: CentredMel(
             rate=16000, hop=8, window=12, fft=16, bands=4, low=0, high=8000, floor=1e-9
@@ -275,6 +290,8 @@ CASES = {
     "conv, odd kernel": Case(lambda: Conv(3, 5, 7, stride=3), 3),
     "conv, no overlap": Case(lambda: Conv(3, 5, 4, stride=4), 3),
     "conv, strided, dilated": Case(lambda: Conv(3, 5, 3, stride=2, dilation=3), 3),
+    "conv, later": Case(lambda: Conv(3, 5, 10, stride=5, lag=1), 3),
+    "conv, much later": Case(lambda: Conv(3, 5, 4, stride=4, lag=3), 3),
     "conv, grouped": Case(lambda: Conv(4, 8, 5, groups=4), 4),
     "conv, mirrored": Case(lambda: Conv(3, 5, 7, pad="reflect"), 3, first=7, inside=True),
     "conv, mirrored, strided": Case(
@@ -310,6 +327,9 @@ CASES = {
         lambda: ResidualUnit(4, kernel=7, dilation=3, activation=Snake, causal=False), 4, 40
     ),
     "unit, no bias": Case(lambda: ResidualUnit(4, bias=False, causal=False), 4),
+    "unit, depthwise": Case(
+        lambda: ResidualUnit(4, kernel=7, dilation=3, activation=Snake, depthwise=True), 4
+    ),
     "unit, SnakeBeta": Case(lambda: ResidualUnit(4, kernel=7, dilation=3, activation=SnakeBeta), 4),
     "upsampling with ConvNeXt": Case(
         lambda: Chain([TransposedConv(4, 4, 2, stride=2), Convnext(4, expansion=4)]), 4
@@ -418,6 +438,9 @@ def test_mirrored_start_needs_a_long_first_step():
 def test_bad_sizes_are_refused():
     with pytest.raises(ValueError, match="spans 3 steps and skips some at stride 4"):
         Conv(1, 1, 3, stride=4)
+    for lag, causal in ((4, True), (-1, True), (1, False)):
+        with pytest.raises(ValueError, match=rf"^lag {lag}: fewer steps than the stride 4"):
+            Conv(1, 1, 8, stride=4, lag=lag, causal=causal)
     with pytest.raises(ValueError, match="kernel 3 leaves gaps at stride 4"):
         TransposedConv(1, 1, 3, stride=4)
     with pytest.raises(ValueError, match="cuts nothing"):

@@ -78,6 +78,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"features": FEATURES, "size": 64, "width": 8},
         {"features": FEATURES, "size": 64, "width": 4, "mask": 5},
     ],
+    "shared_vq": [RVQ, RVQ | {"codebooks": 2}],
     "product_vq": [RVQ | {"kind": "euclidean"}, RVQ | {"kind": "spherical"}],
     "uniform": [{"features": FEATURES, "levels": 256, "low": -40.0, "high": 40.0}],
     # Even: what comes to zero has no slope of its square.

@@ -39,7 +39,7 @@ from torch.package.package_exporter import PackageExporter
 from audiotok._platform.registry import find, names
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import CheckpointError, load, read_card, save
-from audiotok.codecs.models import dac, encodec, speechtokenizer, wavtokenizer
+from audiotok.codecs.models import dac, dualcodec, encodec, speechtokenizer, wavtokenizer
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.fish_s2 import FishS2
 from audiotok.nn.pretrained import reader as foreign
@@ -418,6 +418,7 @@ PUBLISHED = {
     "qwen3_tts_tokenizer_12hz": "qwen3_tts_12hz",
     "hf_xcodec": "xcodec",
     "hf_higgs_audio_v2_published": "higgs_v2",
+    "voxcpm_audiovae": "voxcpm",
     "snac_24khz": "snac_24khz",
     "snac_1_2_1_snac_32khz_inferred": "snac_32khz",
 }
@@ -468,6 +469,22 @@ def test_xcodec2s_names_and_shapes(name: str):
         codec = kind(config)
         check(weights, codec.own_state(), origin)
     assert sum(value.numel() for value in theirs.values()) == codec.parameters_trained
+
+
+def test_dualcodecs_names_and_shapes():
+    """Of all but w2v-BERT, which is another file."""
+    with torch.device("meta"):
+        theirs = {
+            key.replace("weight_v", "weight"): torch.empty(shape)
+            for key, shape in table("dualcodec_0_4_2_12hz").items()
+            if not key.endswith("weight_g")  # lengths, which are folded
+        }
+        weights, origin = dualcodec.CODEC.translate(theirs)
+        config = dualcodec.Config(**dualcodec.CODEC.sizes(weights, {}))
+        state = dualcodec.Dualcodec(config).state_dict()
+    others = ("encoder.teacher.", "encoder.mean", "encoder.deviation")
+    check(weights, {k: v for k, v in state.items() if not k.startswith(others)}, origin)
+    assert config == dualcodec.Dualcodec.presets["dualcodec_12hz"]
 
 
 def test_fish_s2s_names_and_shapes():

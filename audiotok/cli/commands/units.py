@@ -33,7 +33,8 @@ units = typer.Typer(
     no_args_is_help=True, help="K-means units of a pretrained model's features, and their vectors."
 )
 TeacherName = Annotated[
-    str, typer.Option(help="Feature extractor: hubert, wavlm, wav2vec2, w2v_bert, whisper ...")
+    str,
+    typer.Option(help="Feature extractor: beats, hubert, wavlm, wav2vec2, w2v_bert, whisper ..."),
 ]
 Weights = Annotated[str, typer.Option(help="Weights of the extractor: a path, or a name on a hub.")]
 Layers = Annotated[

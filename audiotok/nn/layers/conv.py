@@ -59,13 +59,16 @@ class Conv(Layer):
         pad: "zeros"; "reflect", the signal mirrored at its first or last sample (EnCodec,
             SpeechTokenizer); "repeat", that sample repeated (Mimi's downsampling). With causal
             reflection the first step must be longer than the padding that mirrors it.
+        lag: steps of further padding before the start of a causal layer, fewer than the stride: it
+            sees the last `lag` inputs of a stride one output later (VoxCPM's AudioVAE).
 
     Source: EnCodec (Défossez et al. 2022, arXiv:2210.13438), `modules/conv.py`; descript's DAC
     pads the same with zeros.
 
     Raises:
-        ValueError: the kernel is shorter than the stride, or `pad` is unknown; from `step`: the
-            length is not a multiple of the stride, or the first step is too short to mirror.
+        ValueError: the kernel is shorter than the stride, `pad` is unknown, or `lag` is none of a
+            causal layer with this stride; from `step`: the length is not a multiple of the stride,
+            or the first step is too short to mirror.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Conv(Layer):
         bias: bool = True,
         causal: bool = True,
         pad: Pad = "zeros",
+        lag: int = 0,
     ) -> None:
         super().__init__()
         self.span = (kernel - 1) * dilation + 1  # inputs that one output depends on
@@ -87,6 +91,8 @@ class Conv(Layer):
             raise InputError(f"kernel spans {self.span} steps and skips some at stride {stride}")
         if pad not in get_args(Pad):
             raise InputError(f"pad {pad!r} is none of {', '.join(get_args(Pad))}")
+        if not 0 <= lag < (stride if causal else 1):
+            raise InputError(f"lag {lag}: fewer steps than the stride {stride}, of a causal layer")
         self.conv = nn.Conv1d(
             inputs, outputs, kernel, stride=stride, dilation=dilation, groups=groups, bias=bias
         )
@@ -95,7 +101,7 @@ class Conv(Layer):
         self.causal = causal
         self.pad = pad
         self.right = 0 if causal else (self.span - stride) // 2
-        self.left = self.span - stride - self.right
+        self.left = self.span - stride - self.right + lag
         # Further inputs to keep, because padding at the end may mirror them.
         self.spare = 0 if causal or pad == "zeros" else stride
 

@@ -23,30 +23,35 @@ class Convnext(Layer):
     Args:
         features: width of input and output.
         expansion: hidden width over features.
+        hidden: hidden width itself; None for that of `expansion`.
         kernel: taps of the depthwise convolution.
-        scale: initial value of the learnt per-feature gain on the branch.
+        scale: initial value of the learnt per-feature gain on the branch; None for no gain.
         causal: whether the convolution sees no later frame.
         norm: function that creates the normalisation of a given width, features last.
     """
+
+    scale: nn.Parameter | None
 
     def __init__(
         self,
         features: int,
         *,
         expansion: float = 3.0,
+        hidden: int | None = None,
         kernel: int = 7,
-        scale: float = 0.1,
+        scale: float | None = 0.1,
         causal: bool = True,
         norm: Callable[[int], nn.Module] = nn.LayerNorm,
     ) -> None:
         super().__init__()
-        hidden = int(features * expansion)
+        hidden = hidden or int(features * expansion)
         self.causal = causal
         self.depthwise = Depthwise(features, kernel, causal=causal)
         self.norm = norm(features)
         self.up = Linear(features, hidden)
         self.down = Linear(hidden, features)
-        self.scale = nn.Parameter(torch.full((features,), scale))
+        gain = None if scale is None else nn.Parameter(torch.full((features,), scale))
+        self.register_parameter("scale", gain)
 
     def start(self, batch: int) -> State:
         """See `Layer.start`; the state of the depthwise convolution."""
@@ -68,8 +73,8 @@ class Convnext(Layer):
         return x + self._mixed(self.depthwise(x))
 
     def _mixed(self, y: Tensor) -> Tensor:
-        y = self.norm(y.transpose(1, 2))
-        return (self.scale * self.down(F.gelu(self.up(y)))).transpose(1, 2)
+        y = self.down(F.gelu(self.up(self.norm(y.transpose(1, 2)))))
+        return (y if self.scale is None else self.scale * y).transpose(1, 2)
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; the span of the depthwise convolution."""

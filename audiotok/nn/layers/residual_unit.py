@@ -33,6 +33,8 @@ class ResidualUnit(Residual):
             as `GroupNorm`; none if None.
         bias: whether the convolutions add a constant to each feature.
         shortcut: whether the shortcut is a 1x1 convolution instead of x itself.
+        depthwise: whether the dilated convolution has each feature by itself; `hidden` is then
+            `features`.
         causal: as in `Conv`.
         pad: as in `Conv`.
 
@@ -52,14 +54,24 @@ class ResidualUnit(Residual):
         norm: Callable[[int], Layer] | None = None,
         bias: bool = True,
         shortcut: bool = False,
+        depthwise: bool = False,
         causal: bool = True,
         pad: Pad = "zeros",
     ) -> None:
         hidden = hidden or features
 
-        def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> list[Layer]:
+        def conv(
+            inputs: int, outputs: int, kernel: int, dilation: int = 1, groups: int = 1
+        ) -> list[Layer]:
             layer = Conv(
-                inputs, outputs, kernel, dilation=dilation, bias=bias, causal=causal, pad=pad
+                inputs,
+                outputs,
+                kernel,
+                dilation=dilation,
+                groups=groups,
+                bias=bias,
+                causal=causal,
+                pad=pad,
             )
             return [layer, norm(outputs)] if norm else [layer]
 
@@ -67,7 +79,7 @@ class ResidualUnit(Residual):
             Chain(
                 [
                     activation(features),
-                    *conv(features, hidden, kernel, dilation),
+                    *conv(features, hidden, kernel, dilation, features if depthwise else 1),
                     activation(hidden),
                     *conv(hidden, features, last_kernel),
                 ]

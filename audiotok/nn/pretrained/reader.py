@@ -50,7 +50,8 @@ def read(path: str | Path) -> tuple[Weights, dict[str, Any]]:
             Face repository.
 
     Returns:
-        Tensors by name, and the content of config.json (Hugging Face) or of the metadata (DAC).
+        Tensors by name, and the content of config.json (Hugging Face), of the metadata (DAC), or
+        under `cfg` that of the key of this name.
 
     Raises:
         ForeignError: there is no such file or it holds no weights, is damaged, or needs code to be
@@ -120,12 +121,14 @@ def _line(error: Exception) -> str:
 
 
 def _unwrapped(content: Any, metadata: dict[str, Any]) -> tuple[Weights, dict[str, Any]]:
-    """Return the tensors in a checkpoint, and its metadata (those of DAC hold arguments)."""
+    """Return the tensors in a checkpoint, and its metadata: arguments of DAC, a `cfg`."""
     if not isinstance(content, Mapping):
         return {}, metadata
     own = content.get("metadata")
     if isinstance(own, Mapping) and isinstance(own.get("kwargs"), Mapping):
         metadata = {**metadata, **own["kwargs"]}
+    if isinstance(content.get("cfg"), Mapping):  # of fairseq and of BEATs
+        metadata = {**metadata, "cfg": dict(content["cfg"])}
     rate = re.search(r"^sample_rate: (\d+)$", str(content.get("xp.cfg", "")), re.MULTILINE)
     if rate:  # in the configuration of audiocraft, which is YAML
         metadata = {**metadata, "sample_rate": int(rate[1])}

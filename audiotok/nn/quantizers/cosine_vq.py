@@ -26,7 +26,9 @@ class CosineVq(OneCode):
         size: number of entries, with the mask.
         width: features of an entry.
         mask: an entry that is never chosen; none if None.
-        decay: decay of the moving averages.
+        decay: decay of the moving averages; 1 for entries that stay as they are.
+        revive: usage below which an entry is dead, and becomes a frame of the next batch in
+            training; 1 is a fair share.
         seed: random seed of the initial entries.
 
     Raises:
@@ -47,6 +49,7 @@ class CosineVq(OneCode):
         width: Count = 8,
         mask: int | None = None,
         decay: float = 0.99,
+        revive: float = 0.0,
         seed: int = 0,
     ) -> None:
         if mask is not None and not 0 <= mask < size:
@@ -55,6 +58,7 @@ class CosineVq(OneCode):
         self.sizes = (size,)
         self.mask = mask
         self.decay = decay
+        self.revive = revive
         random = torch.Generator().manual_seed(seed)
         entries = F.normalize(torch.randn(size, width, generator=random))
         self.register_buffer("entries", entries)
@@ -84,18 +88,22 @@ class CosineVq(OneCode):
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `OneCode.quantize`; in training mode this also updates the entries."""
         unit = F.normalize(x, dim=2)
-        if self.training and not self.entries.any(1).all():
+        if self.training and self.decay < 1:
             self._wake(unit.detach().flatten(0, 1))
         index = self.search(x.detach())
         entry = self.look_up(index)
-        if self.training:
+        if self.training and self.decay < 1:
             self._update(unit.detach().flatten(0, 1), index.flatten())
         return unit + (entry - unit).detach(), index, (unit - entry).square().mean()
 
     @torch.no_grad()
     def _wake(self, x: Tensor) -> None:
-        """Replace entries of zeros by frames `[n d]`, drawn at random."""
-        asleep = (self.entries == 0).all(1)
+        """Replace entries of zeros, and dead ones, by frames `[n d]`, drawn at random."""
+        asleep = (self.entries == 0).all(1) | (self.usage < self.revive)
+        if self.mask is not None:
+            asleep[self.mask] = False
+        if not asleep.any():
+            return
         pick = x[torch.randint(len(x), (len(self.entries),), device=x.device)]
         self.entries.copy_(torch.where(asleep[:, None], pick, self.entries))
         self.usage.masked_fill_(asleep, 1.0)
