@@ -13,6 +13,7 @@ from audiotok._platform.registry import find, names
 from audiotok.codecs.models import (
     beats,
     beats_random,
+    clam,
     dac,
     discretised,
     dmel,
@@ -296,6 +297,21 @@ TOKENIZERS = [  # without a decoder
     ),
     ("beats_random", beats_random.Config()),
     ("beats_random", beats_random.Config(seed=1, steps=2, bands=32, width=8, size=64)),
+    (
+        "clam",
+        clam.Config(
+            hop=40,
+            window=160,
+            fft=256,
+            bands=12,
+            width=8,
+            strides=(2, 2),
+            blocks=1,
+            latent=6,
+            codebooks=3,
+            size=16,
+        ),
+    ),
     ("dmel", dmel.Config()),
     ("dmel", dmel.Config(frame_size=50, window=100, fft=128, bands=10)),
     (

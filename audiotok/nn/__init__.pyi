@@ -35,6 +35,7 @@ from audiotok.nn.quantizers.gaussian_bins import GaussianBins as GaussianBins
 from audiotok.nn.quantizers.grouped_rvq import GroupedRvq as GroupedRvq
 from audiotok.nn.quantizers.lfq import Lfq as Lfq
 from audiotok.nn.quantizers.multi_scale_rvq import MultiScaleRvq as MultiScaleRvq
+from audiotok.nn.quantizers.probabilistic_rvq import ProbabilisticRvq as ProbabilisticRvq
 from audiotok.nn.quantizers.product_vq import ProductVq as ProductVq
 from audiotok.nn.quantizers.residual_fsq import ResidualFsq as ResidualFsq
 from audiotok.nn.quantizers.rvq import Rvq as Rvq

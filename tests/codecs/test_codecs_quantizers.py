@@ -24,6 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "split_rvq": {"codebooks": 3, "size": 64},
     "grouped_rvq": {"groups": ((4, 1), (12, 2)), "size": 64},
     "projected_rvq": {"codebooks": 3, "size": 64, "width": 4},
+    "probabilistic_rvq": {"codebooks": 3, "size": 64},
     "multi_scale_rvq": {"size": 64, "width": 4},
     "fsq": {"levels": (8, 8, 8, 5, 5, 5), "dither": 0.5},
     "residual_fsq": {"levels": (5,) * 6},

@@ -45,6 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fsq": {"levels": [4, 4]},
     "agrvq": {"codebooks": 1, "size": 4},
     "multi_scale_rvq": {"size": 8},
+    "probabilistic_rvq": {"codebooks": 2, "size": 8},
     "rvq": {"size": 8},
 }
 REFUSED = {"segment_rvq": "codes segments, and this network has latents"}

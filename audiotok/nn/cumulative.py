@@ -1,0 +1,121 @@
+"""Sums of the entries of several codebooks in place of codes, as masked models of them predict.
+
+    codes c_1 ... c_k --cumulative--> sum of e_d(c_d), d from `after` + 1 to k
+    sum --requantize, given c_1 ... c_after--> codes
+
+ResGen predicts what the masked codebooks of a frame add up to, and finds the codes afterwards, so
+that steps of generation do not grow with the number of codebooks. Codes are masked from the deepest
+codebook upward. The codes found are those of the sum whenever each code was the nearest entry of
+what is left: true of a residual quantizer's own codes, up to rounding, where nothing was lost in
+the sum's place. A deeper remainder is zero then, so that codes may differ (`mismatch`).
+
+Source: ResGen (arXiv:2412.10208), without code of its authors.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from audiotok._platform.errors import InputError
+from audiotok._platform.shapes import Codes, Latent
+from audiotok.nn.quantizers.base import Quantizer
+
+
+def cumulative(quantizer: Quantizer, codes: Codes, after: int = 0) -> Latent:
+    """Return what codebooks add to a latent together, `[b d f]`.
+
+    Args:
+        quantizer: a quantizer whose codes decode to sums of entries.
+        codes: `[b k f]`, of the first k codebooks.
+        after: number of codebooks, from the first, that are left out.
+
+    Raises:
+        InputError: none is left.
+    """
+    if not 0 <= after < codes.shape[1]:
+        raise InputError(f"after={after} of {codes.shape[1]} codebooks: at least one is summed up")
+    whole = quantizer.decode(codes)
+    return whole - quantizer.decode(codes[:, :after]) if after else whole
+
+
+def requantize(
+    quantizer: Quantizer, summed: Latent, before: Tensor | None = None, codebooks: int | None = None
+) -> Codes:
+    """Return the codes `[b k f]` of sums, after codes that are known.
+
+    Args:
+        quantizer: a residual quantizer, in evaluation mode.
+        summed: sums `[b d f]` of the entries of the codebooks after the known ones.
+        before: known codes `[b n f]` of the first n codebooks; they are kept. None for none.
+        codebooks: number k of codebooks of the result; all if None.
+
+    Raises:
+        InputError: there are not so many codebooks, or all are known already.
+        NoTableError: codes of the quantizer do not decode to sums.
+    """
+    k = quantizer.check(codebooks)
+    if before is None:
+        return quantizer.encode(summed, k)
+    known = before.shape[1]
+    if known >= k:
+        raise InputError(f"{known} codebooks are known, and {k} are asked for: more are needed")
+    left, codes = summed.transpose(1, 2), [before]
+    for i in range(known, k):
+        table = quantizer.table(i).detach()
+        index = torch.cdist(left, table, compute_mode="donot_use_mm_for_euclid_dist").argmin(2)
+        left = left - table[index]
+        codes.append(index[:, None])
+    return torch.cat(codes, 1)
+
+
+@torch.no_grad()
+def mismatch(quantizer: Quantizer, codes: Codes, after: int = 0) -> Tensor:
+    """Return the share of codes `[k - after]` of each codebook that their sum does not give back.
+
+    Args:
+        quantizer: a residual quantizer, in evaluation mode.
+        codes: codes `[b k f]` of it.
+        after: number of codebooks, from the first, that are known.
+    """
+    summed = cumulative(quantizer, codes, after)
+    again = requantize(quantizer, summed, codes[:, :after] if after else None, codes.shape[1])
+    return (again != codes)[:, after:].float().mean((0, 2))
+
+
+def masked_counts(frames: int, codebooks: int, share: float) -> Tensor:
+    """Return how many codebooks of each frame `[f]` are masked, from the deepest upward.
+
+    Their sum is the share of all codes, rounded up; frames differ by one at most, those with one
+    more drawn at random.
+
+    Args:
+        frames: number of frames f.
+        codebooks: number of codebooks.
+        share: share of the codes that are masked, from 0 to 1.
+
+    Raises:
+        InputError: the share is not from 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"a share of {share:g} of the codes: from 0 to 1")
+    total = math.ceil(share * frames * codebooks - 1e-9)
+    each, more = divmod(total, max(1, frames))
+    counts = torch.full((frames,), each)
+    counts[torch.randperm(frames)[:more]] += 1
+    return counts
+
+
+def cosine_schedule(steps: int) -> list[float]:
+    """Return the share of codes that is still masked after each step, which ends at zero.
+
+    Source: MaskGIT (Chang et al. 2022, arXiv:2202.04200), section 3.3.
+
+    Raises:
+        InputError: there is no step.
+    """
+    if steps < 1:
+        raise InputError(f"{steps} steps: at least one is needed")
+    return [math.cos(math.pi / 2 * (i + 1) / steps) for i in range(steps - 1)] + [0.0]
