@@ -113,6 +113,6 @@ def test_a_command_writes_vectors(units: Path):
     assert [row["frames"] for row in done.json] == [60, 67, 74, 81]
     replace(latents, fingerprint="0" * 16).save(out / "2.tok", force=True)
     done = audiotok(*words)
-    assert (done.code, "2.tok: exists already, with latents of kmeans 0000" in done.err) == (1, True)
+    assert (done.code, "exists already, with latents of kmeans 0000" in done.err) == (1, True)
     done = audiotok(*words[:3], "--codec", "speech", "-o", out)
     assert (done.code, "codec 'speech', where k-means units are wanted" in done.err) == (1, True)
