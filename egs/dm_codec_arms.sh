@@ -22,4 +22,4 @@ python egs/run_arms.py "$out" \
   --arm "sm=${recipes}_sm$size.toml,$speech" \
   --arm "lm_sm=${recipes}_lm_sm$size.toml,$speech,$bert" \
   --set "data.manifest=$manifest" --set data.aligned=true \
-  --data "$manifest" --split test --metrics wer,wil "$@"
+  --data "$manifest" --split test --metrics "${METRICS:-wer,wil}" "$@"

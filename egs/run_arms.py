@@ -5,15 +5,19 @@
         --data data/speech.tsv --split test --metrics wer,wil,pesq
 
 An arm is NAME=RECIPE, then settings of its own: `none=recipes/x.toml,loss.distillation=0`. Run
-again to go on: what is trained stays. OUT/bench has the tables; paired differences are printed.
+again to go on: what is trained stays. OUT/bench has the tables; paired differences are printed,
+and stored by `--json FILE` beside the means.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from audiotok.evaluation import Results
 from audiotok.training import read_recipe, train
@@ -36,6 +40,7 @@ def main() -> None:
         parser.add_argument(option, required=option in ("--data", "--metrics"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     weights = dict(trained(arm, given.out, given) for arm in given.arm)
     command = [sys.executable, "-m", "audiotok", "bench", "-o", str(given.out / "bench")]
@@ -54,6 +59,31 @@ def main() -> None:
     for pair in results.pairs:
         span = f"{pair.difference:+.4f} [{pair.low:+.4f}, {pair.high:+.4f}]"
         print(f"{pair.metric}: {pair.a} - {pair.b}: {span}, {pair.n} recordings")
+    if given.json:
+        names = {str(path): name for name, path in weights.items()}
+        given.json.write_text(json.dumps(stored(results, names, given), indent=1) + "\n", "utf-8")
+
+
+def stored(results: Results, names: dict[str, str], given: argparse.Namespace) -> dict[str, Any]:
+    """Return means and paired differences with their intervals, by arm and by pair of arms."""
+    found: list[tuple[str, Any, float]] = [
+        *((names.get(x.subject, x.subject), x, x.value) for x in results.means),
+        *((f"{names[x.a]} - {names[x.b]}", x, x.difference) for x in results.pairs),
+    ]
+    scores: dict[str, dict[str, float]] = {}
+    intervals: dict[str, dict[str, list[float]]] = {}
+    for row, of, value in found:
+        scores.setdefault(row, {})[of.metric] = value
+        intervals.setdefault(row, {})[of.metric] = [of.low, of.high]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip(),
+        "command": f"python egs/run_arms.py, arms {', '.join(names.values())}, --seed {given.seed}",
+        "recordings": max(x.n for x in results.pairs),
+        "scores": scores,
+        "intervals": intervals,
+    }
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ times. No sound is decoded. Tokens and latents of all recordings stay in memory.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -17,19 +16,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from audiotok._platform.errors import InputError
-from audiotok.audio.audio import AudioFileError
 from audiotok.codecs.decoders.base import Source
 from audiotok.codecs.decoders.flow import Config, Flow
-from audiotok.codecs.latents import latents_of
+from audiotok.codecs.latents import heard, latents_of, progress
 from audiotok.codecs.models.base import Codec
 from audiotok.data.recording import Recording
 from audiotok.nn.flow import straight_path
 
-log = logging.getLogger("audiotok")
 TIMES = 8  # times at which a held-out loss is measured
 
 
@@ -88,17 +84,9 @@ def flow_pairs(
         recordings: recordings of any length and rate.
         console: where progress is shown; stderr if None.
     """
-    console = console or Console(stderr=True)
-    hidden = not console.is_terminal
-    what = f"{tokenizer.name} and {codec.name}"
     pairs = []
-    for recording in track(recordings, what, console=console, transient=True, disable=hidden):
-        try:
-            audio = recording.load().mono()
-        except AudioFileError as error:
-            log.warning("%s; it is left out", error)
-            continue
-        codes = tokenizer.to_tokens(tokenizer.encode(audio)).numbers
+    for audio in heard(recordings, f"{tokenizer.name} and {codec.name}", console=console):
+        codes = tokenizer.encode(audio).codes
         latents = latents_of(codec, audio).values
         pairs.append(Pair(torch.from_numpy(codes.copy()), torch.tensor(latents)))
     return pairs
@@ -130,7 +118,6 @@ def fit_flow(
         InputError: no pair is long enough, or codec and tokenizer do not fit (`Flow`).
     """
     training = training or FlowTraining()
-    console = console or Console(stderr=True)
     source = Source(
         tokenizer.name,
         tokenizer.sample_rate,
@@ -226,7 +213,7 @@ class Stretches:
 
 
 def _train(
-    flow: Flow, stretches: Stretches, training: FlowTraining, console: Console
+    flow: Flow, stretches: Stretches, training: FlowTraining, console: Console | None
 ) -> list[float]:
     """Train the flow in place; the codec in it stays as it is. Return the loss of each step."""
     flow.train()
@@ -238,8 +225,7 @@ def _train(
     )
     batches = stretches.batches(training.seed)
     losses = []
-    hidden = not console.is_terminal
-    for _ in track(range(training.steps), "flow", console=console, transient=True, disable=hidden):
+    for _ in progress(range(training.steps), "flow", console):
         codes, latents = next(batches)
         b, k = codes.shape[:2]
         keep = torch.where(torch.rand(b) < training.whole, k, torch.randint(1, k + 1, (b,)))

@@ -7,16 +7,27 @@ Those of k-means units are the vectors of Vec-Tok (Zhu et al. 2023, arXiv:2310.0
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from audiotok._platform.errors import InputError
+from audiotok.audio.audio import Audio, AudioFileError
 from audiotok.audio.coerce import Recording, to_audio
 from audiotok.audio.levels import check_level
 from audiotok.codecs.models.base import Codec, WrongTokensError
+from audiotok.data.recording import Recording as Listed
 from audiotok.runtime.latent_executor import LatentExecutor
 from audiotok.runtime.sessions import encode_together
 from audiotok.tokens.latents import Latents
 from audiotok.tokens.tokens import Tokens
+
+log = logging.getLogger("audiotok")
+T = TypeVar("T")
 
 
 def latents_of(codec: Codec, recording: Recording, rate: int | None = None) -> Latents:
@@ -54,6 +65,38 @@ def latents_of(codec: Codec, recording: Recording, rate: int | None = None) -> L
         original_rate=audio.rate,
         original_samples=len(audio),
     )
+
+
+def heard(
+    recordings: Sequence[Listed], what: str, *, console: Console | None = None
+) -> Iterator[Audio]:
+    """Yield recordings as mono audio, with progress; what cannot be read is left out and logged.
+
+    Args:
+        recordings: recordings of a listing.
+        what: what is computed of them, for the progress bar.
+        console: where progress is shown; stderr if None.
+    """
+    for recording in progress(recordings, what, console):
+        try:
+            audio = recording.load().mono()
+        except AudioFileError as error:
+            log.warning("%s; it is left out", error)
+            continue
+        yield audio
+
+
+def progress(of: Sequence[T], what: str, console: Console | None = None) -> Iterable[T]:
+    """Return items with a progress bar beside them, on a terminal only.
+
+    Args:
+        of: the items.
+        what: what is done with them.
+        console: where it is shown; stderr if None.
+    """
+    console = console or Console(stderr=True)
+    hidden = not console.is_terminal
+    return track(of, what, console=console, transient=True, disable=hidden)
 
 
 @torch.no_grad()

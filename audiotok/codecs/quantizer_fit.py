@@ -8,26 +8,22 @@ Latents stay in memory: an hour of 50 frames of 96 features a second is 69 MB.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from audiotok._platform.errors import InputError
-from audiotok.audio.audio import AudioFileError
-from audiotok.codecs.latents import latents_of
+from audiotok.codecs.latents import heard, latents_of, progress
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.discretised import Config, Discretised
 from audiotok.data.recording import Recording
 from audiotok.nn.quantizers.base import Quantizer
 from audiotok.tokens.format import MAX_SIZE
 
-log = logging.getLogger("audiotok")
 CHUNK = 2048  # frames that are coded at once
 
 
@@ -122,7 +118,7 @@ def fit_quantizer(quantizer: Quantizer, latents: Tensor, training: QuantizerTrai
     weights = list(quantizer.parameters())
     optimizer = torch.optim.Adam(weights, training.rate) if weights else None
     order = _batches(latents.shape[1], training)
-    for step in range(training.steps):
+    for step in progress(range(training.steps), "quantizer"):
         some = latents[:, next(order).to(latents.device)][None]
         quantized = quantizer(some)
         if optimizer is None:  # codebooks of moving averages have no parameters
@@ -179,17 +175,8 @@ def frames_of(
     Raises:
         InputError: there are no frames.
     """
-    console = console or Console(stderr=True)
-    hidden = not console.is_terminal
-    parts: list[Tensor] = []
-    what = f"latents of {codec.name}"
-    for recording in track(recordings, what, console=console, transient=True, disable=hidden):
-        try:
-            latents = latents_of(codec, recording.load().mono())
-        except AudioFileError as error:
-            log.warning("%s; it is left out", error)
-            continue
-        parts.append(torch.tensor(latents.values))
+    audio = heard(recordings, f"latents of {codec.name}", console=console)
+    parts = [torch.tensor(latents_of(codec, one).values) for one in audio]
     if not sum(part.shape[1] for part in parts):
         raise InputError("no frames to learn from: the recordings are empty, or cannot be read")
     return torch.cat(parts, 1).to(codec.device)

@@ -1,20 +1,17 @@
-"""Sums of the entries of several codebooks in place of codes, as masked models of them predict.
+"""Sums of the entries of several codebooks in place of their codes, and codes of such sums.
 
     codes c_1 ... c_k --cumulative--> sum of e_d(c_d), d from `after` + 1 to k
     sum --requantize, given c_1 ... c_after--> codes
 
-ResGen predicts what the masked codebooks of a frame add up to, and finds the codes afterwards, so
-that steps of generation do not grow with the number of codebooks. Codes are masked from the deepest
-codebook upward. The codes found are those of the sum whenever each code was the nearest entry of
-what is left: true of a residual quantizer's own codes, up to rounding, where nothing was lost in
-the sum's place. A deeper remainder is zero then, so that codes may differ (`mismatch`).
+ResGen predicts the sum of a frame's masked codebooks and quantizes it afterwards, so that the steps
+of generation do not grow with the number of codebooks. Quantizing a sum again need not give back
+the codes that it is of: each was the nearest entry to what was left of the latent, and is not
+always the nearest to what is left of the sum. `mismatch` measures how often.
 
 Source: ResGen (arXiv:2412.10208), without code of its authors.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
@@ -83,39 +80,3 @@ def mismatch(quantizer: Quantizer, codes: Codes, after: int = 0) -> Tensor:
     summed = cumulative(quantizer, codes, after)
     again = requantize(quantizer, summed, codes[:, :after] if after else None, codes.shape[1])
     return (again != codes)[:, after:].float().mean((0, 2))
-
-
-def masked_counts(frames: int, codebooks: int, share: float) -> Tensor:
-    """Return how many codebooks of each frame `[f]` are masked, from the deepest upward.
-
-    Their sum is the share of all codes, rounded up; frames differ by one at most, those with one
-    more drawn at random.
-
-    Args:
-        frames: number of frames f.
-        codebooks: number of codebooks.
-        share: share of the codes that are masked, from 0 to 1.
-
-    Raises:
-        InputError: the share is not from 0 to 1.
-    """
-    if not 0 <= share <= 1:
-        raise InputError(f"a share of {share:g} of the codes: from 0 to 1")
-    total = math.ceil(share * frames * codebooks - 1e-9)
-    each, more = divmod(total, max(1, frames))
-    counts = torch.full((frames,), each)
-    counts[torch.randperm(frames)[:more]] += 1
-    return counts
-
-
-def cosine_schedule(steps: int) -> list[float]:
-    """Return the share of codes that is still masked after each step, which ends at zero.
-
-    Source: MaskGIT (Chang et al. 2022, arXiv:2202.04200), section 3.3.
-
-    Raises:
-        InputError: there is no step.
-    """
-    if steps < 1:
-        raise InputError(f"{steps} steps: at least one is needed")
-    return [math.cos(math.pi / 2 * (i + 1) / steps) for i in range(steps - 1)] + [0.0]

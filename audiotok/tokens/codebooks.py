@@ -11,7 +11,7 @@ from audiotok._platform.errors import Error, InputError, InputTypeError
 SEMANTIC = {
     "beats": 8,
     "dm_codec": 1,
-    "dualcodec_12hz": 1,
+    "dualcodec": 1,
     "dualcodec_25hz": 1,
     "fish_s2": 1,
     "glm4_voice": 1,

@@ -363,7 +363,7 @@ NAMES = [
     "voxcpm",
     "pocket_tts",
     "vibevoice_acoustic",
-    "dualcodec_12hz",
+    "dualcodec",
     "snac_24khz",
     "xcodec2",
     "neucodec",

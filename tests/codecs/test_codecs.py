@@ -392,7 +392,7 @@ PUBLISHED = {
     "longcat_16k": 699_147_394,  # two decoders of one encoder
     "longcat_24k": 687_590_530,
     "moss": 1_774_566_400,
-    "dualcodec_12hz": 84_014_578,
+    "dualcodec": 84_014_578,
     "dualcodec_25hz": 102_291_874,
     "voxcpm": 75_355_202,
     "voxtral": 298_942_996,
@@ -508,7 +508,7 @@ def test_published_sizes_and_rates(preset: str):
         "xcodec2": (16000, 320, 0.8),
         "neucodec": (16000, 320, 0.8),
         "moss": (24000, 1920, 4.0),
-        "dualcodec_12hz": (24000, 1920, 1.225),
+        "dualcodec": (24000, 1920, 1.225),
         "dualcodec_25hz": (24000, 960, 3.1),
         "voxcpm": (16000, 640, 51.2),
         "voxtral": (24000, 1920, 2.139),

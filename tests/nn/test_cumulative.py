@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from audiotok._platform.errors import InputError
-from audiotok.nn.cumulative import (
-    cosine_schedule,
-    cumulative,
-    masked_counts,
-    mismatch,
-    requantize,
-)
+from audiotok.nn.cumulative import cumulative, mismatch, requantize
 from audiotok.nn.quantizers.fsq import Fsq
 from audiotok.nn.quantizers.rvq import Euclidean, Rvq
 
@@ -82,25 +74,3 @@ def test_what_has_no_sums_is_refused(rvq: Rvq):
         requantize(rvq, latents(3), None, 5)
     with pytest.raises(InputError, match="1 codebooks are known, and 1 are asked for"):
         requantize(Fsq(FEATURES, levels=(3, 3)), latents(3), codes[:, :1])
-
-
-@given(frames=st.integers(0, 40), codebooks=st.integers(1, 9), share=st.floats(0, 1))
-def test_masks_hide_the_share_of_codes_evenly(frames: int, codebooks: int, share: float):
-    counts = masked_counts(frames, codebooks, share)
-    assert counts.shape == (frames,)
-    if frames:
-        assert 0 <= int(counts.min()) <= int(counts.max()) <= min(codebooks, int(counts.min()) + 1)
-        assert share * frames * codebooks - 1e-6 <= int(counts.sum())
-        assert int(counts.sum()) < share * frames * codebooks + 1
-    with pytest.raises(InputError, match="from 0 to 1"):
-        masked_counts(3, 2, 1.5)
-
-
-def test_the_schedule_falls_to_zero_slowly_at_first():
-    shares = cosine_schedule(8)
-    assert len(shares) == 8
-    assert shares[-1] == 0
-    falls = [a - b for a, b in zip([1.0, *shares], shares, strict=False)]
-    assert falls == sorted(falls)
-    with pytest.raises(InputError, match="0 steps: at least one"):
-        cosine_schedule(0)

@@ -484,7 +484,7 @@ def test_dualcodecs_names_and_shapes():
         state = dualcodec.Dualcodec(config).state_dict()
     others = ("encoder.teacher.", "encoder.mean", "encoder.deviation")
     check(weights, {k: v for k, v in state.items() if not k.startswith(others)}, origin)
-    assert config == dualcodec.Dualcodec.presets["dualcodec_12hz"]
+    assert config == dualcodec.Dualcodec.presets["dualcodec"]
 
 
 def test_fish_s2s_names_and_shapes():

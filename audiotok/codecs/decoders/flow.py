@@ -34,6 +34,7 @@ from audiotok.nn.layers.absent import Absent
 from audiotok.nn.layers.base import Chain, Mix, Norm, WholeClip
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.stretch import Stretch
+from audiotok.nn.quantizer import check_type, types_of
 from audiotok.nn.tables import Tables
 
 SAMPLING = ("steps", "method", "guidance")
@@ -243,9 +244,9 @@ class Flow(Decoder):
     def set_conditions(self, seed: int, conditions: dict[str, Any]) -> None:
         """See `Decoder.set_conditions`."""
         given = {name: value for name, value in conditions.items() if value is not None}
-        for name, kind in (("steps", int), ("guidance", (int, float)), ("method", str)):
-            if not isinstance(given.get(name, getattr(self.config, name)), kind):
-                raise InputError(f"{self.name}: {name} {given[name]!r}: see nn.flow.Sampling")
+        types = types_of(Sampling)
+        for name, value in given.items():
+            check_type(f"{self.name}: condition {name!r}", value, types[name])
         self.sampling = replace(self.config.sampling, seed=seed, **given)
 
     def finish_wave(self, latent: Latent, state: State) -> Wave:

@@ -88,7 +88,7 @@ class BeatsRandom(Codec):
 
 
 class _Project(Layer):
-    """One random map for each of several groups of features `[b g*d t]` to `[b g*e t]`."""
+    """Random map of neighbouring features, the same for each group: `[b g*d t]` to `[b g*e t]`."""
 
     map: Tensor
 

@@ -242,7 +242,7 @@ class Dualcodec(Codec):
     name = "dualcodec"
     config_type = Config
     presets: ClassVar[Mapping[str, Config]] = {
-        "dualcodec_12hz": Config(),
+        "dualcodec": Config(),
         "dualcodec_25hz": Config(encoder=64, strides=(4, 5, 6, 8), codebooks=11, size=1024),
     }
     taxonomy: ClassVar[Mapping[str, Taxonomy]] = dict.fromkeys(

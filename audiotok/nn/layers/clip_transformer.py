@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from audiotok.nn.layers.base import Chain, Layer, Mix, Pointwise, Residual
 from audiotok.nn.layers.clip_attention import ClipAttention
+from audiotok.nn.layers.feed_forward import gated
 
 
 class Gate(nn.Module):
-    """Half of the features `[b d t]`, gated by the first half (Shazeer 2020, arXiv:2002.05202)."""
+    """Gate of features `[b d t]` by the first half of them."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return half as many features."""
-        gate, value = x.chunk(2, 1)
-        return F.silu(gate) * value
+        return gated(x, 1)
 
 
 class ClipTransformer(Chain):

@@ -13,6 +13,17 @@ from audiotok.nn.layers.base import Layer, Span, State
 from audiotok.nn.linear import Linear
 
 
+def gated(x: Tensor, dim: int) -> Tensor:
+    """Return the second half of features, gated by the first (Shazeer 2020, arXiv:2002.05202).
+
+    Args:
+        x: features, an even number of them along `dim`.
+        dim: axis of the features.
+    """
+    gate, value = x.chunk(2, dim)
+    return F.silu(gate) * value
+
+
 class FeedForward(Layer):
     """Perceptron x + scale * down(gelu(up(norm(x)))) `[b d t]`, without biases unless asked for.
 
@@ -62,8 +73,7 @@ class FeedForward(Layer):
     def _activated(self, x: Tensor) -> Tensor:
         if not self.gated:
             return F.gelu(x, approximate=self.gelu)
-        gate, value = x.chunk(2, 2)
-        return F.silu(gate) * value
+        return gated(x, 2)
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; each output depends on its own input only."""

@@ -56,7 +56,7 @@ class ProbabilisticRvq(Rvq):
     def __init__(
         self, features: int, *, codebooks: Count = 32, size: Count = 1024, seed: int = 0
     ) -> None:
-        super().__init__(features, codebooks=codebooks, size=1)
+        super().__init__(features, codebooks=0)
         self.sizes = (size,) * codebooks
         self.stages = nn.ModuleList(_Entries(features, size) for _ in range(codebooks))
         self.log_sigma = nn.Parameter(torch.zeros(()))

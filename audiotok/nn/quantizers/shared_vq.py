@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Latent
-from audiotok.nn.quantizers.base import LazySequence, PartedQuantizer, Quantized, Quantizer
+from audiotok.nn.quantizers.base import Count, LazySequence, PartedQuantizer, Quantized, Quantizer
 from audiotok.nn.quantizers.cosine_vq import CosineVq
 
 
@@ -38,8 +38,8 @@ class SharedVq(PartedQuantizer):
         self,
         features: int,
         *,
-        codebooks: int = 8,
-        size: int = 1024,
+        codebooks: Count = 8,
+        size: Count = 1024,
         decay: float = 0.99,
         revive: float = 0.0,
         seed: int = 0,
