@@ -66,13 +66,18 @@ def main() -> None:
 
 def stored(results: Results, names: dict[str, str], given: argparse.Namespace) -> dict[str, Any]:
     """Return means and paired differences with their intervals, by arm and by pair of arms."""
-    found: list[tuple[str, Any, float]] = [
+    found: list[tuple[str, Any, float | None]] = [
         *((names.get(x.subject, x.subject), x, x.value) for x in results.means),
-        *((f"{names[x.a]} - {names[x.b]}", x, x.difference) for x in results.pairs),
+        *(
+            (f"{names.get(x.a, x.a)} - {names.get(x.b, x.b)}", x, x.difference)
+            for x in results.pairs
+        ),
     ]
     scores: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, list[float]]] = {}
     for row, of, value in found:
+        if value is None:
+            continue
         scores.setdefault(row, {})[of.metric] = value
         intervals.setdefault(row, {})[of.metric] = [of.low, of.high]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
