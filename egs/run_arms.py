@@ -69,7 +69,7 @@ def stored(results: Results, names: dict[str, str], given: argparse.Namespace) -
     found: list[tuple[str, Any, float | None]] = [
         *((names.get(x.subject, x.subject), x, x.value) for x in results.means),
         *(
-            (f"{names.get(x.a, x.a)} - {names.get(x.b, x.b)}", x, x.difference)
+            (" - ".join(names.get(y, y) for y in (x.a, x.b)), x, x.difference)
             for x in results.pairs
         ),
     ]

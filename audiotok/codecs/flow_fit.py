@@ -21,7 +21,7 @@ from torch import Tensor
 from audiotok._platform.errors import InputError
 from audiotok.codecs.decoders.base import Source
 from audiotok.codecs.decoders.flow import Config, Flow
-from audiotok.codecs.latents import heard, latents_of, progress
+from audiotok.codecs.latents import latents_of, mono_audio, progress
 from audiotok.codecs.models.base import Codec
 from audiotok.data.recording import Recording
 from audiotok.nn.flow import straight_path
@@ -85,7 +85,7 @@ def flow_pairs(
         console: where progress is shown; stderr if None.
     """
     pairs = []
-    for audio in heard(recordings, f"{tokenizer.name} and {codec.name}", console=console):
+    for audio in mono_audio(recordings, f"{tokenizer.name} and {codec.name}", console=console):
         codes = tokenizer.encode(audio).codes
         latents = latents_of(codec, audio).values
         pairs.append(Pair(torch.from_numpy(codes.copy()), torch.tensor(latents)))

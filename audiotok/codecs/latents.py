@@ -67,7 +67,7 @@ def latents_of(codec: Codec, recording: Recording, rate: int | None = None) -> L
     )
 
 
-def heard(
+def mono_audio(
     recordings: Sequence[Listed], what: str, *, console: Console | None = None
 ) -> Iterator[Audio]:
     """Yield recordings as mono audio, with progress; what cannot be read is left out and logged.

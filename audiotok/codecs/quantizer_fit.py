@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from audiotok._platform.errors import InputError
-from audiotok.codecs.latents import heard, latents_of, progress
+from audiotok.codecs.latents import latents_of, mono_audio, progress
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.discretised import Config, Discretised
 from audiotok.data.recording import Recording
@@ -175,7 +175,7 @@ def frames_of(
     Raises:
         InputError: there are no frames.
     """
-    audio = heard(recordings, f"latents of {codec.name}", console=console)
+    audio = mono_audio(recordings, f"latents of {codec.name}", console=console)
     parts = [torch.tensor(latents_of(codec, one).values) for one in audio]
     if not sum(part.shape[1] for part in parts):
         raise InputError("no frames to learn from: the recordings are empty, or cannot be read")

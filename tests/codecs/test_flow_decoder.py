@@ -263,6 +263,8 @@ def test_the_command_trains_a_decoder(tmp_path: Path):
     assert not torch.equal(sounds[0], sounds[2])
     for wrong, message in (
         (["--condition", "steps=0"], "0 steps"),
+        (["--condition", "steps=true"], "condition 'steps' must be an integer, not True"),
+        (["--condition", "guidance=NaN"], "condition 'guidance' must be a number, not nan"),
         (["--condition", "steps"], "--condition steps: give NAME=VALUE"),
         (["--condition", "steps=[1]"], "one value"),
         (["--condition", "speed=2"], "no condition 'speed'"),
