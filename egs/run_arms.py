@@ -15,7 +15,6 @@ import argparse
 import json
 import subprocess
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +79,11 @@ def stored(results: Results, names: dict[str, str], given: argparse.Namespace) -
             continue
         scores.setdefault(row, {})[of.metric] = value
         intervals.setdefault(row, {})[of.metric] = [of.low, of.high]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    known = ("date", "machine", "software", "commit")
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip(),
+        **{key: results.about[key] for key in known if key in results.about},
         "command": f"python egs/run_arms.py, arms {', '.join(names.values())}, --seed {given.seed}",
-        "recordings": max(x.n for x in results.pairs),
+        "data": f"{max(x.n for x in results.pairs)} recordings of {Path(given.data).name}",
         "scores": scores,
         "intervals": intervals,
     }
