@@ -30,6 +30,26 @@ def random_weights(shapes: Mapping[str, Sequence[int]], *, gain: float = 1.0) ->
     return weights
 
 
+def dac_weights(
+    shapes: Mapping[str, Sequence[int]], gains: Mapping[str, float] | None = None
+) -> dict[str, Tensor]:
+    """Return weights of DAC's layers that say something of the signal, of each name and shape.
+
+    Args:
+        shapes: shapes by name.
+        gains: factors of some, by name.
+    """
+    state = random_weights(shapes)
+    for name, value in state.items():
+        if name.endswith(("weight_g", "alpha")):
+            value.abs_().mul_(0.1).add_(1)
+        if name.endswith(".block.3.weight_g"):  # of branches, which would add up to large numbers
+            value.mul_(0.2)
+    for name, gain in (gains or {}).items():
+        state[name] *= gain
+    return state
+
+
 def folder_of(state: Mapping[str, Tensor], options: str, folder: Path) -> Path:
     """Write weights and options as they are published, and return the folder.
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from contracts import assert_close, near_ties
 from golden import dualcodec as golden
-from random_weights import folder_of
+from random_weights import dac_weights, folder_of
 from sizes import SIZES, made
 from torch import Tensor
 
@@ -46,7 +46,7 @@ SMALL = Config(
 @pytest.fixture(scope="module")
 def state(stored: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """The package's weights of the codec."""
-    return golden.weights(json.loads(str(stored["shapes"])), json.loads(str(stored["gains"])))
+    return dac_weights(json.loads(str(stored["shapes"])), json.loads(str(stored["gains"])))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def folder(
     path = tmp_path_factory.mktemp("folder")
     torch.save(state, path / "codec.pt")
     torch.save({k: torch.from_numpy(stored[k]) for k in ("mean", "var")}, path / "stats.pt")
-    teacher = golden.weights(json.loads(str(stored["teacher shapes"])))
+    teacher = dac_weights(json.loads(str(stored["teacher shapes"])))
     folder_of(teacher, str(stored["teacher"]), path)
     return path
 

@@ -12,7 +12,7 @@ import torch
 from commandline import audiotok
 from contracts import assert_close
 from golden import voxcpm as golden
-from random_weights import folder_of
+from random_weights import dac_weights, folder_of
 from torch import Tensor
 
 from audiotok.audio.audio import Audio
@@ -28,7 +28,7 @@ SMALL = Config(sample_rate=8000, encoder=4, decoder=48, strides=(2, 5, 3, 4), fe
 @pytest.fixture(scope="module")
 def state(stored: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """The package's weights."""
-    return golden.weights(json.loads(str(stored["shapes"])), json.loads(str(stored["gains"])))
+    return dac_weights(json.loads(str(stored["shapes"])), json.loads(str(stored["gains"])))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
@@ -28,7 +28,7 @@ import pytest
 import torch
 from golden.qwen3_tts_12hz import noise
 from golden.runs import runs_of
-from random_weights import folder_of, random_weights
+from random_weights import dac_weights, folder_of
 from torch import Tensor, nn
 
 from audiotok.audio import _torchaudio
@@ -112,21 +112,6 @@ def _program() -> tuple[Any, Any]:
     return network, inference
 
 
-def weights(
-    shapes: Mapping[str, Sequence[int]], gains: Mapping[str, float] | None = None
-) -> dict[str, Tensor]:
-    """Return weights that say something of the signal, of names and shapes of the package."""
-    state = random_weights(shapes)
-    for name, value in state.items():
-        if name.endswith(("weight_g", "alpha")):
-            value.abs_().mul_(0.1).add_(1)
-        if name.endswith(".block.3.weight_g"):  # of branches, which would add up to large numbers
-            value.mul_(0.2)
-    for name, gain in (gains or {}).items():
-        state[name] *= gain
-    return state
-
-
 def shapes_of(module: nn.Module) -> dict[str, list[int]]:
     """Return the shapes of a module's weights by name."""
     return {name: list(value.shape) for name, value in module.state_dict().items()}
@@ -147,7 +132,7 @@ def loaded(
         codec = network.DualCodec(**options).eval().requires_grad_(False)
     config = transformers.Wav2Vec2BertConfig(**teacher)
     model = transformers.Wav2Vec2BertModel(config).eval().requires_grad_(False)
-    model.load_state_dict(weights(shapes_of(model)))
+    model.load_state_dict(dac_weights(shapes_of(model)))
     theirs = object.__new__(inference.Inference)
     theirs.model, theirs.device, theirs.autocast = codec, "cpu", False
     theirs.semantic_cfg = Settings(
@@ -162,14 +147,14 @@ def loaded(
     shapes = shapes_of(codec)
     last = f"dac.decoder.model.{len(options['decoder_rates']) + 2}.weight_g"
     gains = {last: 1e-3}  # so little that the last tangent is straight
-    codec.load_state_dict(weights(shapes, gains))
+    codec.load_state_dict(dac_weights(shapes, gains))
     encode(theirs, wave)
     hook.remove()
     features = seen[0][0] if isinstance(seen[0], tuple) else seen[0]
     theirs.semantic_cfg["mean"] = features[0].mean(0)
     theirs.semantic_cfg["std"] = features[0].var(0).sqrt()
     gains[last] *= 0.15 / float(decode(theirs, encode(theirs, wave)).std())
-    codec.load_state_dict(weights(shapes, gains))
+    codec.load_state_dict(dac_weights(shapes, gains))
     return theirs, gains
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from golden.qwen3_tts_12hz import noise
-from random_weights import random_weights
+from random_weights import dac_weights
 from torch import Tensor
 
 STORED = Path(__file__).with_suffix(".npz")
@@ -51,21 +51,6 @@ def available() -> bool:
     return _file() is not None
 
 
-def weights(
-    shapes: Mapping[str, Sequence[int]], gains: Mapping[str, float] | None = None
-) -> dict[str, Tensor]:
-    """Return weights that say something of the signal, of names and shapes of the program."""
-    state = random_weights(shapes)
-    for name, value in state.items():
-        if name.endswith(("weight_g", "alpha")):
-            value.abs_().mul_(0.1).add_(1)
-        if name.endswith(".block.3.weight_g"):  # of branches, which would add up to large numbers
-            value.mul_(0.2)
-    for name, gain in (gains or {}).items():
-        state[name] *= gain
-    return state
-
-
 @torch.no_grad()
 def loaded(options: Mapping[str, Any]) -> tuple[Any, dict[str, float]]:
     """Return the program's model with `weights`, and gains for which latents and waves spread."""
@@ -83,11 +68,11 @@ def loaded(options: Mapping[str, Any]) -> tuple[Any, dict[str, float]]:
     shapes = {k: list(v.shape) for k, v in theirs.state_dict().items()}
     gains = {MEANS: 1.0, LAST: 1e-3}  # so little that the last tangent is straight
     wave = noise(60 * int(theirs.hop_length))
-    theirs.load_state_dict(weights(shapes, gains))
+    theirs.load_state_dict(dac_weights(shapes, gains))
     gains[MEANS] /= float(encode(theirs, wave).std())
-    theirs.load_state_dict(weights(shapes, gains))
+    theirs.load_state_dict(dac_weights(shapes, gains))
     gains[LAST] *= 0.15 / float(decode(theirs, encode(theirs, wave)).std())
-    theirs.load_state_dict(weights(shapes, gains))
+    theirs.load_state_dict(dac_weights(shapes, gains))
     return theirs, gains
 
 
