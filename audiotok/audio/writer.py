@@ -110,6 +110,8 @@ class Sink:
         """Add samples `[c t]`; for errors see the class."""
         if not isinstance(samples, np.ndarray):
             samples = samples.detach().cpu().numpy()
+        if not np.isfinite(samples).all():
+            raise AudioFileError(f"{self.path}: samples that are not finite (NaN or infinity)")
         self.samples += samples.shape[1]
         if self.subtype not in ("FLOAT", "DOUBLE") and samples.size:
             size = np.abs(samples)

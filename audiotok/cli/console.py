@@ -70,7 +70,11 @@ def line(text: str) -> None:
 
 
 def facts(pairs: dict[str, Any], *, console: Console = stdout_console) -> None:
-    """Print names and values, a line each, on stdout or another console."""
+    """Print names and values, a line each, on stdout or another console; tables by their parts."""
+    parts = {k: v if isinstance(v, dict) else {"": v} for k, v in pairs.items()}
+    pairs = {
+        " ".join(filter(None, (k, n))): v for k, part in parts.items() for n, v in part.items()
+    }
     width = max(map(len, pairs), default=0)
     for key, value in pairs.items():
         console.print(

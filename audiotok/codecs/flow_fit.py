@@ -8,6 +8,7 @@ times. No sound is decoded. Tokens and latents of all recordings stay in memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -53,7 +54,8 @@ class FlowTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.batch) < 1 or not (self.rate > 0 and self.seconds > 0):
+        sized = all(0 < x < math.inf for x in (self.rate, self.seconds))
+        if min(self.steps, self.batch) < 1 or not sized:
             raise InputError(
                 f"{self.steps} steps of {self.batch} stretches of {self.seconds:g} s at rate "
                 f"{self.rate:g}: at least one of each, and more than nothing"

@@ -215,8 +215,8 @@ def load_decoder(
         path = local_weights(decoder.name, None)
         if path is None:
             raise CheckpointError(
-                f"decoder {name!r} has no weights here: give the path of a checkpoint, which a "
-                "recipe trains (recipes/vocoder_units.toml)"
+                f"decoder {name!r} has no weights here: give the path of a checkpoint, which "
+                f"{decoder.trained_by} trains"
             )
         name = decoder.name
         decoder = load_decoder(path)

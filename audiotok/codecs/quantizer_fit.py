@@ -8,6 +8,7 @@ Latents stay in memory: an hour of 50 frames of 96 features a second is 69 MB.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -44,7 +45,7 @@ class QuantizerTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.batch) < 1 or not self.rate > 0:
+        if min(self.steps, self.batch) < 1 or not 0 < self.rate < math.inf:
             raise InputError(
                 f"{self.steps} steps of {self.batch} frames at rate {self.rate:g}: at least one of "
                 "each, and a rate above zero"
@@ -73,6 +74,8 @@ def discretise(
         UnknownPartError: there is no such quantizer.
     """
     training = training or QuantizerTraining()
+    if (latents == latents[:, :1]).all():
+        raise InputError(f"{latents.shape[1]} frames that are all alike: nothing to learn from")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         codes = Discretised(
@@ -99,8 +102,8 @@ def discretise(
             "fingerprint": codec.fingerprint,
             "decoder_fingerprint": codec.decoder_fingerprint if codec.decodes else None,
             "frames": latents.shape[1],
-            "training": asdict(training),
-            "lost": lost,
+            "training": {} if codes.quantizer.one_pass else asdict(training),
+            "lost_in_training": lost,
         }
     }
     return codes.eval().requires_grad_(False)

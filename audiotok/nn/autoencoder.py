@@ -48,6 +48,7 @@ class Network(nn.Module):
             do that mirror the last samples or have a long look-ahead.
         end_unit: samples of which the last ones are filled up to a multiple with silence, where the
             network handles the end itself: a frame, or what its first layer takes; 1 for none.
+        latents_of_codes: whether latents depend on codes, so that no other quantizer can code them.
         precision: "float32"; or "int8" where the decoder computes in 8-bit integers
             (`codecs.int8`), which changes no codes.
         encoder: layer from waves to latents, one latent per frame; `Absent` of a network that only
@@ -66,6 +67,7 @@ class Network(nn.Module):
     period: int = 1
     fills_up: bool = True
     end_unit: int = 1
+    latents_of_codes: bool = False
     precision: str = "float32"
     encoder: Layer
     quantizer: Quantizer

@@ -476,6 +476,8 @@ def test_info_on_a_training_card_is_short(tmp_path: Path):
     assert audiotok("info", path, "--json").json["card"] == card
     said = facts_of(audiotok("info", path))["card"]
     assert said == "steps 600, and recipe, curves (--json shows all)"
+    save(load(small()), path, card={"flow": card})
+    assert facts_of(audiotok("info", path))["card"] == "flow (--json shows all)"
 
 
 def test_info_on_an_id_of_a_hub():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from commandline import audiotok
 from contracts import noise
-from sizes import LATENTS, SIZES, SMALL, made
+from sizes import LATENTS, SIZES, SMALL, TOKENIZERS, made
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import UnknownPartError
@@ -40,8 +40,9 @@ KINDS: dict[str, dict[str, Any]] = {
 BASES = {  # with latents, without a decoder, and of other ways to the end of a recording
     "speech": ("speech", SMALL),
     "pocket_tts": LATENTS[0],
-    "vibevoice": LATENTS[1],
-    "no decoder": LATENTS[2],
+    "voxcpm": LATENTS[1],
+    "vibevoice": LATENTS[2],
+    "no decoder": LATENTS[-1],
     "dac": ("dac", SIZES["dac"][0]),
     "snac": ("snac", SIZES["snac"][1]),
     "voxtral": ("voxtral", SIZES["voxtral"][0]),
@@ -123,7 +124,7 @@ def test_training_restores_latents_and_a_seed_repeats_it(quantizer: str):
     assert torch.equal(torch.get_rng_state(), random)
     assert one.fingerprint == two.fingerprint
     lost = lost_share(one.quantizer, frames)
-    assert lost == one.card["discretised"]["lost"]
+    assert lost == one.card["discretised"]["lost_in_training"]
     if quantizer == "gaussian_bins":
         assert few.fingerprint == one.fingerprint, "one pass is all"
         assert 0.08 < lost < 0.2
@@ -165,8 +166,23 @@ def test_networks_without_frames_of_latents_are_refused():
         discretise(made("speech", SMALL), frames, "simvq", {"sise": 3})
     with pytest.raises(InputError, match="of 68719476736 entries, where tokens have at most"):
         discretise(made("speech", SMALL), frames, "fsq", {"levels": [64] * 6})
-    with pytest.raises(InputError, match="at least one of each"):
-        QuantizerTraining(steps=0)
+    for wrong in ({"steps": 0}, {"rate": float("inf")}, {"rate": float("nan")}):
+        with pytest.raises(InputError, match="at least one of each"):
+            QuantizerTraining(**wrong)
+    for alike in (frames[:, :1], frames[:, :1].expand(-1, 9)):
+        with pytest.raises(InputError, match="frames that are all alike"):
+            discretise(made("speech", SMALL), alike)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("units", "it has several"), ("dualcodec", "its latents depend on its codes")]
+)
+def test_codecs_whose_quantizer_cannot_be_replaced_are_refused(name: str, why: str):
+    config = next(c for n, c in TOKENIZERS if n == name) if name == "units" else SIZES[name][0]
+    codec = made(name, config)
+    width = codec.latents(noise(codec, 20 * codec.frame_size).samples[None]).shape[1]
+    with pytest.raises(InputError, match=why):
+        discretise(codec, torch.randn(width, 50))
 
 
 def test_the_command_makes_a_codec(folder: Path, tmp_path: Path):
@@ -178,13 +194,15 @@ def test_the_command_makes_a_codec(folder: Path, tmp_path: Path):
     facts = json.loads(audiotok(*words, *options, "--json").out)
     assert (facts["recordings"], facts["codec"]) == (3, "pocket_tts")
     assert load(out).sizes == (16, 16)
-    assert load(out).card["discretised"]["lost"] == facts["lost"]
+    assert load(out).card["discretised"]["lost_in_training"] == facts["lost_in_training"]
     again = audiotok(*words, *options)
     assert again.lines == [f"error {out}: exists already; --force overwrites it"]
     for wrong, message in (
         (["--quantizer", "fsk"], "fsq"),
         (["--option", "size"], "NAME=VALUE"),
         (["--rate", "0"], "rate above zero"),
+        (["--held-out", "dev"], "--held-out dev: all recordings are learnt from"),
+        (["-o", tmp_path / "no/x.safetensors"], f"there is no folder {tmp_path / 'no'}"),
         (["--quantizer", "fsq", "--option", "size=3"], "no option 'size'"),
     ):
         done = audiotok(*words, "--force", *wrong)

@@ -267,6 +267,8 @@ def test_the_command_trains_a_decoder(tmp_path: Path):
         (["--condition", "guidance=NaN"], "condition 'guidance' must be a number, not nan"),
         (["--condition", "steps"], "--condition steps: give NAME=VALUE"),
         (["--condition", "steps=[1]"], "one value"),
+        (["--condition", "seed=2"], "--condition seed: give --seed"),
+        (["--condition", "guidance=1e38"], "samples that are not finite"),
         (["--condition", "speed=2"], "no condition 'speed'"),
     ):
         done = audiotok(*ways, *wrong)

@@ -168,3 +168,19 @@ def check_out(out: Path, force: bool, suffix: str = ".safetensors") -> None:
         raise show.UsageError(f"{out}: not a {suffix} file")
     if os.path.lexists(out) and not force:
         raise InputError(f"{out}: exists already; --force overwrites it")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: there is no folder {out.parent}; make it first")
+
+
+def check_splits(split: str, held_out: str) -> None:
+    """Raise if recordings would be measured on that a model has learnt from.
+
+    Args:
+        split: split to learn from; "" for all recordings.
+        held_out: split to measure on; "" for none.
+    """
+    if held_out and split in ("", held_out):
+        all_of = "all recordings are" if not split else f"split {split!r} is"
+        raise show.UsageError(
+            f"--held-out {held_out}: {all_of} learnt from; name another --split, or --held-out ''"
+        )

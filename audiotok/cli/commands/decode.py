@@ -91,6 +91,8 @@ def decode(
     for name, value in given:
         if isinstance(value, list | dict):
             raise show.UsageError(f"--condition {name}: one value, not a list or a table")
+        if name in ("seed", "prompt"):
+            raise show.UsageError(f"--condition {name}: give --{name}")
     apart: dict[str, Any] = {"decoder": decoder, "seed": seed, "prompt": prompt, "given": given}
     if decoder is None and (prompt is not None or given):
         option = "--prompt" if prompt is not None else "--condition"

@@ -14,6 +14,7 @@ from audiotok.cli.commands.base import (
     OutFile,
     Threads,
     check_out,
+    check_splits,
     limit_threads,
     option_of,
 )
@@ -75,6 +76,7 @@ def discretise(
 
     limit_threads(threads)
     check_out(out, force)
+    check_splits(split, held_out)
     training = QuantizerTraining(steps=steps, batch=batch, rate=rate, seed=seed)
     base = load(codec, device=device)
     known = read_manifest(manifest, split=split or None)

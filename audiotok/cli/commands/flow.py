@@ -7,7 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Force, Json, OutFile, Threads, check_out, limit_threads
+from audiotok.cli.commands.base import (
+    Force,
+    Json,
+    OutFile,
+    Threads,
+    check_out,
+    check_splits,
+    limit_threads,
+)
 
 PANEL = "Training"
 
@@ -60,6 +68,7 @@ def flow(
 
     limit_threads(threads)
     check_out(out, force)
+    check_splits(split, held_out)
     training = FlowTraining(steps=steps, batch=batch, seconds=seconds, seed=seed)
     tokens, target = load(tokenizer), load(codec)
     chosen = draw_recordings(read_manifest(manifest, split=split or None), hours=hours, seed=seed)

@@ -47,9 +47,8 @@ def _shortened(value: Any) -> Any:
         return value
     plain = {key: v for key, v in value.items() if not isinstance(v, dict | list)}
     rest = ", ".join(key for key in value if key not in plain)
-    return ", ".join(
-        [*(f"{key} {v}" for key, v in plain.items()), f"and {rest} (--json shows all)"]
-    )
+    rest = f"{'and ' * bool(plain)}{rest} (--json shows all)"
+    return ", ".join([*(f"{key} {v}" for key, v in plain.items()), rest])
 
 
 def _of_folder(path: Path) -> dict[str, Any] | None:

@@ -85,11 +85,13 @@ class Decoder(Codec):
         source: the tokenizer whose tokens it takes.
         conditions: names of what it can be given beside the tokens (`conditioned`); "prompt" is
             always a recording, or the path of one.
+        trained_by: what trains one: a command or a recipe.
         random: whether it draws random numbers, from a seed (`conditioned`).
     """
 
     source: Source
     conditions: ClassVar[tuple[str, ...]] = ()
+    trained_by: ClassVar[str] = "a recipe (recipes/vocoder_units.toml)"
     random: ClassVar[bool] = False
     channels = 1
 

@@ -194,6 +194,7 @@ class Flow(Decoder):
     name = "flow"
     config_type = Config
     conditions = SAMPLING
+    trained_by = "`audiotok flow`"
     random = True
     causal = False
     fills_up = False

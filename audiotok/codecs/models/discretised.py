@@ -82,6 +82,9 @@ class Discretised(Codec):
         base: Codec = kind(kind.config_type(**config.sizes))
         if not base.quantizer.of_latents:
             raise InputError(f"codec {config.codec!r} codes segments, whose latents have no frames")
+        if base.latents_of_codes or "quantizer" not in dict(base.named_children()):
+            why = "its latents depend on its codes" if base.latents_of_codes else "it has several"
+            raise InputError(f"codec {config.codec!r}: {why}, so that no quantizer takes its place")
         for name in COPIED:
             setattr(self, name, getattr(base, name))
         base.quantizer = build_quantizer(

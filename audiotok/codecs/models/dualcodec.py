@@ -260,6 +260,7 @@ class Dualcodec(Codec):
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (replace(CODEC, prepare=_alone),)
     causal = False
     fills_up = False
+    latents_of_codes = True
     semantic_codebooks = 1
     sample_rate = RATE
 
