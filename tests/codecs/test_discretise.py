@@ -166,7 +166,8 @@ def test_networks_without_frames_of_latents_are_refused():
         discretise(made("speech", SMALL), frames, "simvq", {"sise": 3})
     with pytest.raises(InputError, match="of 68719476736 entries, where tokens have at most"):
         discretise(made("speech", SMALL), frames, "fsq", {"levels": [64] * 6})
-    for wrong in ({"steps": 0}, {"rate": float("inf")}, {"rate": float("nan")}):
+    bad: list[dict[str, Any]] = [{"steps": 0}, {"rate": math.inf}, {"rate": math.nan}]
+    for wrong in bad:
         with pytest.raises(InputError, match="at least one of each"):
             QuantizerTraining(**wrong)
     for alike in (frames[:, :1], frames[:, :1].expand(-1, 9)):
