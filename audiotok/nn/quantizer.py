@@ -12,9 +12,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from audiotok._platform.config import range_of
 from audiotok._platform.errors import Error, InputError, in_one_line
 from audiotok._platform.registry import find
+from audiotok.nn.continuous import Continuous
 from audiotok.nn.quantizers.base import Quantizer
 
 USUAL = "rvq"  # the quantizer of codecs that do not choose another
+NONE = "none"  # name by which a codec has no quantizer, and keeps its latents
 
 
 def build_quantizer(
@@ -23,7 +25,7 @@ def build_quantizer(
     """Build a quantizer of latents.
 
     Args:
-        name: name of the quantizer, as "fsq".
+        name: name of the quantizer, as "fsq"; "none" for latents that are kept as they are.
         features: width of the latents.
         options: its options by name.
         usual: further options if it is an `rvq`, which `options` may replace.
@@ -34,6 +36,13 @@ def build_quantizer(
     """
     if not isinstance(options, Mapping):
         raise InputError(f"quantizer_options must be a table of options, not {options!r}")
+    if name == NONE:
+        if options:
+            raise InputError(
+                f"quantizer {NONE!r} keeps latents and has no options: leave out "
+                f"{', '.join(options)}"
+            )
+        return Continuous(features)
     kind = find("quantizers", name)
     if not kind.of_latents:
         raise InputError(f"quantizer {name!r} codes segments, and this network has latents")

@@ -16,13 +16,14 @@ from audiotok._platform.errors import Error, InputError, in_one_line
 from audiotok._platform.registry import find
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
-from audiotok.nn.quantizer import USUAL, check_type, types_of
+from audiotok.nn.quantizer import NONE, USUAL, check_type, types_of
 from audiotok.training.balancer import Balancer
 from audiotok.training.recipe import Recipe, Train
 from audiotok.training.resynthesis import LEARNT, Resynthesis
 
 # Losses that do not depend on the output waveform.
-LATENT = ("commitment", "distillation", "consistency", *LEARNT)
+OF_CODEBOOKS = ("commitment", "distillation", "consistency")
+LATENT = (*OF_CODEBOOKS, *LEARNT)
 
 
 def sized(kind: Any, sizes: dict[str, Any], where: str) -> Any:
@@ -60,9 +61,10 @@ def sized(kind: Any, sizes: dict[str, Any], where: str) -> Any:
         actual = {"codebooks": {part.codebooks}, "size": {*part.sizes}, "code_width": set()}
         for key in sizes.keys() & actual.keys():
             if actual[key] != {sizes[key]}:
+                then = "" if quantizer == NONE else ", and say it in quantizer_options"
                 raise InputError(
                     f"[{where}]: {key}={sizes[key]} is of quantizer {USUAL!r}, and {quantizer!r} "
-                    "is chosen: leave it out, and say it in quantizer_options"
+                    f"is chosen: leave it out{then}"
                 )
     return part
 
@@ -80,7 +82,7 @@ def new_codec(recipe: Recipe, resynthesis: Resynthesis | None = None) -> Codec:
 
     Raises:
         ValueError: sizes, weights or `train.keep` do not fit the codec, it decodes to another rate
-            than it encodes, or it gives latents.
+            than it encodes, or the recipe asks something of codebooks that it does not have.
     """
     torch.manual_seed(recipe.train.seed)
     if resynthesis:
@@ -88,7 +90,8 @@ def new_codec(recipe: Recipe, resynthesis: Resynthesis | None = None) -> Codec:
     else:
         codec = sized(find("codecs", recipe.codec), recipe.config, "config")
     codec.check_one_rate()  # losses compare what comes out with what went in
-    codec.needs_codes("training by a recipe")
+    if codec.width:
+        _check_latents(recipe, codec)
     shares, n = recipe.train.keep, codec.codebooks
     if shares and not (len(shares) == n and min(shares) >= 0 < sum(shares) < math.inf):
         raise InputError(f"[train] keep: a share for each of {n} codebooks is needed")
@@ -102,6 +105,22 @@ def new_codec(recipe: Recipe, resynthesis: Resynthesis | None = None) -> Codec:
         codec.former_fingerprints = initial.former_fingerprints
     codec.split_weights()
     return codec
+
+
+def _check_latents(recipe: Recipe, codec: Codec) -> None:
+    """Raise unless a recipe can train a codec of latents: one that decodes, by no codebooks."""
+    codec.check_decodes()
+    asked = {
+        **{f"[loss] {name}": name in recipe.used_losses for name in OF_CODEBOOKS},
+        "[loss_from]": recipe.loss_from,
+        "[train] keep": recipe.train.keep,
+        "[train] codebooks": recipe.train.codebooks,
+    }
+    for what in (name for name, value in asked.items() if value):
+        raise InputError(
+            f"{what}: asks for codebooks, and {codec.name} gives latents of {codec.width} numbers "
+            "and has none; leave it out"
+        )
 
 
 def _difference(codec: Codec, initial: Codec) -> str:

@@ -113,7 +113,8 @@ class Step:
         recipe, codec = self.recipe, self.modules.codec
         used = {k: w for k, w in recipe.used_losses.items() if step >= recipe.loss_start.get(k, 0)}
         seed = (recipe.train.seed, step, part, self.rank)
-        keep = draw_keep(len(batch), codec.codebooks, recipe.train, seed=seed)
+        # Latents count as one codebook: all of them are always used.
+        keep = draw_keep(len(batch), max(1, codec.codebooks), recipe.train, seed=seed)
         with self.cast():
             output, quantized = self._run(batch, keep.to(batch.wave.device), used)
             if self.targets is not None and "distillation" in used:

@@ -32,7 +32,7 @@ def held_out_losses(
 ) -> dict[str, float]:
     """Return losses with all codebooks on held-out waves, and the share of entries seen there.
 
-    An entry that is not seen in so few frames (`usage_frames`) need not be dead: see
+    Latents have no entries. One that is not seen in so few frames (`usage_frames`) need not be dead: see
     `tokens.statistics.EntryUse`.
 
     Args:
@@ -52,7 +52,7 @@ def held_out_losses(
     return {
         "validation": sum(weights[k] * v for k, v in values.items()),
         **{f"held_{k}": v for k, v in values.items()},
-        **({} if run else _usage(quantized.codes, codec.sizes)),
+        **({} if run or codec.width else _usage(quantized.codes, codec.sizes)),
     }
 
 

@@ -24,7 +24,7 @@ from audiotok._platform.shapes import Latent, State, Wave
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.layers.base import Layer
-from audiotok.nn.quantizer import build_quantizer
+from audiotok.nn.quantizer import NONE, build_quantizer
 
 LEFT = ("quantizer", "semantic")  # what is replaced, and a head that only training uses
 COPIED = (
@@ -87,6 +87,8 @@ class Discretised(Codec):
             raise InputError(f"codec {config.codec!r}: {why}, so that no quantizer takes its place")
         for name in COPIED:
             setattr(self, name, getattr(base, name))
+        if config.quantizer == NONE:
+            raise InputError(f"quantizer {NONE!r} makes no codes: name a quantizer of latents")
         base.quantizer = build_quantizer(
             config.quantizer, config.features, config.quantizer_options, usual={}
         )

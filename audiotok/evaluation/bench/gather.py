@@ -113,7 +113,7 @@ def _subject(system: System, job: ScoringJob, records: Mapping[Path, ClipRecord]
     if written:
         bits = 8 * sum(size for size, _ in written)
         subject = replace(subject, kbps=bits / sum(s for _, s in written) / 1000)
-    if isinstance(system, CodecSystem):
+    if isinstance(system, CodecSystem) and not system.codec.width:
         codes = [t.codes for target in records if (t := _tokens(system, job, target))]
         subject = replace(subject, usage=usage(codes, subject.sizes))
     return subject

@@ -22,7 +22,7 @@ from audiotok.audio.audio import Audio
 from audiotok.codecs.load import load_decoder, load_in_backend
 from audiotok.evaluation.baselines.base import Baseline
 from audiotok.evaluation.results import Subject
-from audiotok.tokens.tokens import Tokens
+from audiotok.tokens.kinds import AnyTokens, load_tokens
 
 PROMPTED = "+prompt"
 
@@ -149,7 +149,6 @@ class CodecSystem(System):
     def __init__(self, spec: Spec, device: str, backend: str) -> None:
         super().__init__(spec)
         self.codec: Any = load_in_backend(spec.codec, device, backend)
-        self.codec.needs_codes(f"{spec.name} in a benchmark of codes")
         self.decoder: Any = self.codec
         if spec.decoder:
             self.decoder = load_decoder(spec.decoder, source=self.codec.name, device=device)
@@ -166,7 +165,9 @@ class CodecSystem(System):
 
     def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
         """See `System.output`."""
-        tokens = self.tokens(audio, cache_stem).first(self.codebooks)
+        tokens = self.tokens(audio, cache_stem)
+        if not self.codec.width:
+            tokens = tokens.first(self.codebooks)
         path = self.tokens_path(cache_stem).with_suffix(f".{self.codebooks}.tok")
         if not path.exists():
             tokens.save(path)
@@ -174,11 +175,11 @@ class CodecSystem(System):
         decoded = decoder.decode(tokens, original_rate=True) if decoder.decodes else None
         return Output(decoded, path.stat().st_size)
 
-    def tokens(self, audio: Audio, cache_stem: Path) -> Tokens:
-        """Return all codebooks of a recording, cached because all rates share them."""
+    def tokens(self, audio: Audio, cache_stem: Path) -> AnyTokens:
+        """Return all codebooks, or the latents, of a recording, cached as all rates share them."""
         path = self.tokens_path(cache_stem)
         try:
-            return Tokens.load(path)
+            return load_tokens(path)
         except (ValueError, OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
         tokens = self.codec.encode(audio)
@@ -199,7 +200,7 @@ class CodecSystem(System):
             "parameters": getattr(codec, "parameters_total", 0),
             "sample_rate": codec.sample_rate,
             "frames/s": float(codec.frame_rate),
-            "codebooks": self.codebooks,
+            **({"latents": codec.width} if codec.width else {"codebooks": self.codebooks}),
             "causal": getattr(codec, "causal", math.isfinite(codec.latency)),
         }
         if self.spec.prompted:
@@ -208,7 +209,8 @@ class CodecSystem(System):
             del facts["parameters"]
         if self.backend != "torch":
             facts["backend"] = self.backend
-        nominal = float(codec.frame_rate) * sum(map(math.log2, first)) / 1000
+        bits = 32 * codec.width + sum(map(math.log2, first))
+        nominal = float(codec.frame_rate) * bits / 1000
         return Subject(self.spec.name, "codec", nominal, None, facts, sizes=list(first))
 
 

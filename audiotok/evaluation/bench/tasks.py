@@ -24,6 +24,7 @@ from audiotok.evaluation.bench.subjects import CodecSystem, System
 from audiotok.evaluation.bench.work import clip_name
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench
+from audiotok.tokens.codebooks import NoCodesError
 from audiotok.tokens.tokens import Tokens
 
 log = logging.getLogger("audiotok")
@@ -98,7 +99,10 @@ def _run_task(
         alignments,
     )
     try:
+        system.codec.needs_codes("a task of codes")
         return [_checked(finding) for finding in task.run(bench)]
+    except NoCodesError as error:
+        return [Finding(spec, "not run", None, note=f"not run: {error}")]
     except (ImportError, MissingModelError) as error:
         return [Finding(spec, "not run", None, note=f"not run: {error}")]
     except Exception as error:  # a failing task must not lose the findings of the others
