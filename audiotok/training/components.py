@@ -19,6 +19,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.nn.quantizer import NONE, USUAL, check_type, types_of
 from audiotok.training.balancer import Balancer
 from audiotok.training.recipe import Recipe, Train
+from audiotok.training.recognizer import Recognizer
 from audiotok.training.resynthesis import LEARNT, Resynthesis
 
 # Losses that do not depend on the output waveform.
@@ -192,6 +193,8 @@ class TrainingModules:
         optimizer: optimizer of the codec.
         discriminators: the discriminators, or None.
         discriminator_optimizer: their optimizer, or None.
+        recognizer: what reads the codec's output, or None; see `add_recognizer`.
+        recognizer_optimizer: its optimizer, or None.
         balancer: balancer of the losses at the output, or None.
         started_from: fingerprint of the weights of `train.start_from`; "" for new ones.
     """
@@ -210,14 +213,40 @@ class TrainingModules:
         if recipe.used_discriminators:
             self.discriminators = Discriminators(recipe.used_discriminators).to(device)
             self.discriminator_optimizer = adamw(self.discriminators, options)
+        self.recognizer: Recognizer | None = None
+        self.recognizer_optimizer: torch.optim.AdamW | None = None
         shares = {k: w for k, w in recipe.used_losses.items() if k not in LATENT}
         self.balancer = Balancer(shares) if options.balance else None
-        self._decay = options.ema
+        self._recipe = recipe
         self.started_from = self._initial[0] if options.start_from else ""
+
+    def add_recognizer(self, alphabet: str) -> None:
+        """Add a new recogniser of the characters of an alphabet, for the loss `ctc`.
+
+        The random state of the run stays as it is, so that a codec without it gets the same crops.
+        """
+        recipe, device = self._recipe, self.codec.device
+        with torch.random.fork_rng(devices=[]):
+            recognizer = Recognizer(self.codec.sample_rate, alphabet, recipe.ctc)
+        self.recognizer = recognizer.to(device)
+        self.recognizer_optimizer = adamw(self.recognizer, recipe.train)
+
+    def others(self) -> list[tuple[str, nn.Module, torch.optim.Optimizer, float]]:
+        """Return what learns beside the codec: the column of its gradient's norm, the module, its
+        optimizer and its highest learning rate."""
+        recipe = self._recipe
+        judges = self.discriminators, self.discriminator_optimizer, recipe.adversary.rate
+        reader = self.recognizer, self.recognizer_optimizer, recipe.ctc.rate
+        named = {"gradient_judges": judges, "gradient_recognizer": reader}
+        return [
+            (name, module, optimizer, rate or recipe.train.rate)
+            for name, (module, optimizer, rate) in named.items()
+            if module is not None and optimizer is not None
+        ]
 
     def follow(self, step: int) -> None:
         """Update the averaged weights after a step of the codec."""
-        follow(self.average, self.codec, step, self._decay)
+        follow(self.average, self.codec, step, self._recipe.train.ema)
 
     def averaged(self) -> Codec:
         """Return a new codec with the averaged weights and weight normalisation folded in, as it is
@@ -243,6 +272,8 @@ class TrainingModules:
             "judges": self.discriminators,
             "judging": self.discriminator_optimizer,
             "balancer": self.balancer,
+            "recognizer": self.recognizer,
+            "recognizing": self.recognizer_optimizer,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -251,9 +282,9 @@ class TrainingModules:
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
-        """Set codec, average, optimizers, discriminators and balancer to those of a checkpoint.
+        """Set codec, average, optimizers and all that learns beside them to those of a checkpoint.
 
-        Discriminators, with their optimizer, and a balancer that it lacks stay new.
+        Discriminators and recogniser, with their optimizers, and a balancer that it lacks stay new.
 
         Args:
             state: a state of `state_dict`.
@@ -263,7 +294,7 @@ class TrainingModules:
             ValueError: the state is of another codec or of other sizes.
         """
         for name, part in self._parts().items():
-            if name not in state and name in ("judges", "judging", "balancer"):
+            if name not in state and name not in ("codec", "average", "optimizer"):
                 continue
             try:
                 part.load_state_dict(state[name])

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from string import ascii_lowercase
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from audiotok.nn.flops import flops
 from audiotok.training.components import TrainingModules
 from audiotok.training.machine import accelerator, casting
 from audiotok.training.recipe import Recipe
+from audiotok.training.recognizer import Transcripts
 from audiotok.training.step import Step, check_losses
 
 
@@ -40,8 +42,12 @@ def estimate(recipe: Recipe, *, device: str = "cpu", steps: int = 3) -> dict[str
     check_losses(recipe)
     machine = accelerator(device)
     modules = TrainingModules(recipe, machine.device)
+    transcripts = None
+    if "ctc" in recipe.used_losses:
+        modules.add_recognizer(ascii_lowercase)
+        transcripts = Transcripts([[1, 2, 3]] * recipe.data.batch)
     codec, data = modules.codec, recipe.data
-    work = Step(recipe, modules, None, cast=casting(machine, recipe.train.precision))
+    work = Step(recipe, modules, None, transcripts, cast=casting(machine, recipe.train.precision))
     again = modules.resynthesis
     size = again.group_samples if again else codec.frame_size
     frames = max(1, round(data.seconds * codec.sample_rate / size))

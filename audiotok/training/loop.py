@@ -37,6 +37,7 @@ from audiotok.training.journal import Journal, Sums, finite
 from audiotok.training.losses import RECONSTRUCTION
 from audiotok.training.machine import accelerator, any_process, casting, optimizer_step, save_state
 from audiotok.training.recipe import Data, Recipe
+from audiotok.training.recognizer import Transcripts, alphabet_of
 from audiotok.training.resume import RunFacts, chosen_anew, data_of, retune
 from audiotok.training.schedule import learning_rate
 from audiotok.training.step import Step, check_losses
@@ -142,6 +143,7 @@ class CodecTrainer:
             recipe,
             self.modules,
             self.targets,
+            self.transcripts,
             cast=casting(self.machine, self.options.precision),
             rank=self.machine.process_index,
         )
@@ -159,6 +161,8 @@ class CodecTrainer:
         data = self.recipe.data
         self.recordings = self._listed(data.manifest, data.train)
         self.held_out = self._listed(data.manifest, data.validate)
+        if "ctc" in self.recipe.used_losses:
+            self.modules.add_recognizer(alphabet_of(self.recordings))
         self.begun = RunFacts.of(
             self.recipe,
             config=self.modules.codec.config,
@@ -196,6 +200,10 @@ class CodecTrainer:
                 self.targets = Targets(options, codec, features, self.out)
         size = again.group_samples if again else codec.frame_size
         frames = max(1, round(data.seconds * rate / size))
+        reader, samples = self.modules.recognizer, source.lengths.tolist()
+        self.transcripts = reader and Transcripts.of(
+            self.recordings, samples, frames * size, reader
+        )
         config = BatchConfig(
             batch=data.batch,
             frames=frames,
@@ -248,7 +256,7 @@ class CodecTrainer:
         changed = self.begun.check(saved, self.last, fixed=self._fixed(), say=self.main)
         check_finite(saved["players"], self.last)
         self.modules.load_state_dict(saved["players"], self.last)
-        for optimizer in (self.modules.optimizer, self.modules.discriminator_optimizer):
+        for optimizer in (self.modules.optimizer, *(o for _, _, o, _ in self.modules.others())):
             retune(optimizer, self.options)
         torch.set_rng_state(saved["random"].cpu())
         self.step = saved["step"]
@@ -334,15 +342,9 @@ class CodecTrainer:
         """Make one step of every optimizer, and return the norms of the gradients."""
         modules, options = self.modules, self.options
         norms = {"gradient": self._move(modules.codec, modules.optimizer, options.rate)}
-        discriminators = modules.discriminators
-        optimizer = modules.discriminator_optimizer
-        if (
-            discriminators
-            and optimizer
-            and any(p.grad is not None for p in discriminators.parameters())
-        ):
-            rate = self.recipe.adversary.rate or options.rate
-            norms["gradient_judges"] = self._move(discriminators, optimizer, rate)
+        for name, module, optimizer, rate in modules.others():
+            if any(p.grad is not None for p in module.parameters()):
+                norms[name] = self._move(module, optimizer, rate)
         modules.follow(self.step)
         return norms
 

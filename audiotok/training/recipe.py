@@ -97,6 +97,18 @@ class Adversary:
 
 
 @dataclass(frozen=True)
+class Ctc:
+    """Options of the recogniser that reads what the codec decodes (loss `ctc`)."""
+
+    width: Annotated[int, Range(2)] = 128  # features of its layers
+    blocks: Annotated[int, ONE_OR_MORE] = 3  # ConvNeXt blocks before the BiLSTM
+    original: Annotated[float, NONE_OR_MORE] = (
+        1.0  # weight of its own loss on the recordings, beside that on what is decoded
+    )
+    rate: Annotated[float, NONE_OR_MORE] = 0.0  # learning rate; 0 is the codec's
+
+
+@dataclass(frozen=True)
 class Train:
     """Options of the training loop."""
 
@@ -173,6 +185,7 @@ class Recipe:
     distillation: Distillation = field(default_factory=Distillation)
     discriminators: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> sizes
     adversary: Adversary = field(default_factory=Adversary)
+    ctc: Ctc = field(default_factory=Ctc)
     train: Train = field(default_factory=Train)
     models: dict[str, str] = field(default_factory=dict)  # part of a metric -> name or path
     bands: tuple[Band, ...] = ()

@@ -147,10 +147,8 @@ def data_digest(recordings: Sequence[Recording]) -> str:
     return digest.hexdigest()
 
 
-def retune(optimizer: torch.optim.Optimizer | None, options: Train) -> None:
+def retune(optimizer: torch.optim.Optimizer, options: Train) -> None:
     """Set the options of an optimizer of `adamw` to the recipe's, in place of the saved ones."""
-    if optimizer is None:
-        return
     for group in optimizer.param_groups:
         group["betas"] = options.betas
     optimizer.param_groups[0]["weight_decay"] = options.weight_decay

@@ -15,11 +15,12 @@ from audiotok.training.components import LATENT, TrainingModules
 from audiotok.training.distillation import HasFirstLatents, consistency
 from audiotok.training.machine import Casting
 from audiotok.training.recipe import JUDGED, Recipe
+from audiotok.training.recognizer import Transcripts
 from audiotok.training.resynthesis import LEARNT
 from audiotok.training.schedule import draw_keep
 from audiotok.training.targets import Targets
 
-KNOWN = (*losses.RECONSTRUCTION, *JUDGED, *LATENT)
+KNOWN = (*losses.RECONSTRUCTION, *JUDGED, "ctc", *LATENT)
 
 
 def check_losses(recipe: Recipe) -> None:
@@ -70,6 +71,7 @@ class Step:
         recipe: the recipe, with the weights of the losses.
         modules: the modules in training.
         targets: targets of distillation, or None.
+        transcripts: texts of the recordings for the loss `ctc`, or None.
         cast: function that makes the autocast context in which networks run.
         rank: rank of this process.
     """
@@ -79,6 +81,7 @@ class Step:
         recipe: Recipe,
         modules: TrainingModules,
         targets: Targets | None,
+        transcripts: Transcripts | None = None,
         *,
         cast: Casting,
         rank: int = 0,
@@ -86,6 +89,7 @@ class Step:
         self.recipe = recipe
         self.modules = modules
         self.targets = targets
+        self.transcripts = transcripts
         self.cast = cast
         self.rank = rank
         if "consistency" in recipe.used_losses and not isinstance(modules.codec, HasFirstLatents):
@@ -136,6 +140,7 @@ class Step:
                 if name in used
             }
             adversarial = self._adversarial(output, batch.clean, step, seed)
+            adversarial |= self._recognition(output, batch, learns="ctc" in used)
             outer |= {k: v for k, v in adversarial.items() if k in used}
         self._check(outer | hidden, output, batch, step)
         self._backward(outer, hidden, output)
@@ -148,7 +153,7 @@ class Step:
         modules = self.modules
         if modules.resynthesis is None:
             return modules.codec(batch.wave, keep)
-        sound = bool({*used} & {*losses.RECONSTRUCTION, *JUDGED})
+        sound = bool({*used} & {*losses.RECONSTRUCTION, *JUDGED, "ctc"})
         return modules.resynthesis(modules.codec, batch, keep, sound=sound)
 
     def _consistency(self, quantized: Quantized, batch: Batch) -> Tensor:
@@ -217,6 +222,33 @@ class Step:
                     scores=options.scores,
                     reduce=options.reduce,
                 )
+        return terms
+
+    def _recognition(self, output: Tensor, batch: Batch, *, learns: bool) -> dict[str, Tensor]:
+        """Return the loss `ctc`, and that of the recordings themselves, over the crops that count.
+
+        The recogniser's own gradients are added here. Until the codec `learns` from it, the
+        recogniser does so alone.
+        """
+        recognizer, transcripts = self.modules.recognizer, self.transcripts
+        if recognizer is None or transcripts is None:
+            return {}
+        weights = list(recognizer.parameters())
+        rows, texts = transcripts.of_batch(batch)
+        terms: dict[str, Tensor] = {}
+        gradients: Sequence[Tensor] = [torch.zeros_like(weight) for weight in weights]
+        if rows:
+            decoded = (output if learns else output.detach())[rows]
+            each = recognizer.losses(torch.cat([decoded, batch.clean[rows]]), [*texts, *texts])
+            ctc, original = (half.mean() for half in each.split(len(rows)))
+            terms = {"ctc": ctc, "ctc_original": original}
+            total = ctc + self.recipe.ctc.original * original
+            # The graph is kept for the codec's losses.
+            gradients = torch.autograd.grad(
+                total / self.recipe.train.accumulate, weights, retain_graph=True
+            )
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient if weight.grad is None else weight.grad + gradient
         return terms
 
     def _check(

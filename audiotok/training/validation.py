@@ -32,8 +32,8 @@ def held_out_losses(
 ) -> dict[str, float]:
     """Return losses with all codebooks on held-out waves, and the share of entries seen there.
 
-    Latents have no entries. One that is not seen in so few frames (`usage_frames`) need not be dead: see
-    `tokens.statistics.EntryUse`.
+    Latents have no entries. One that is not seen in so few frames (`usage_frames`) need not be
+    dead: see `tokens.statistics.EntryUse`.
 
     Args:
         codec: the codec, in evaluation mode.
