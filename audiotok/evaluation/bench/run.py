@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,14 @@ from audiotok.evaluation.bench.gather import gather
 from audiotok.evaluation.bench.recipe import BenchRecipe
 from audiotok.evaluation.bench.subjects import Spec, load_system
 from audiotok.evaluation.bench.tasks import run_tasks
-from audiotok.evaluation.bench.work import ClipRecord, ScoringJob, clip_name, load_metric, scorer
+from audiotok.evaluation.bench.work import (
+    ClipRecord,
+    ScoringJob,
+    clip_name,
+    load_metric,
+    scorer,
+    variants,
+)
 from audiotok.evaluation.report import write_report
 from audiotok.evaluation.results import Results
 from audiotok.runtime.batch.plan import FilePlan
@@ -77,7 +85,7 @@ def bench(
     out = Path(out)
     recipe = replace(
         recipe,
-        metrics=tuple(dict.fromkeys(recipe.metrics)),
+        metrics=tuple(dict.fromkeys(chain(*map(variants, recipe.metrics)))),
         tasks=tuple(dict.fromkeys(recipe.tasks)),
     )
     specs = _subjects(recipe)

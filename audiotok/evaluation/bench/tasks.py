@@ -99,7 +99,8 @@ def _run_task(
         alignments,
     )
     try:
-        system.codec.needs_codes("a task of codes")
+        if not task.of_latents:
+            system.codec.needs_codes(f"task {name}")
         return [_checked(finding) for finding in task.run(bench)]
     except NoCodesError as error:
         return [Finding(spec, "not run", None, note=f"not run: {error}")]

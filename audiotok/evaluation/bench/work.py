@@ -85,6 +85,17 @@ class ClipRecord:
             part.write_text(json.dumps(dataclasses.asdict(self), ensure_ascii=False), "utf-8")
 
 
+def variants(spec: str) -> tuple[str, ...]:
+    """Return the metrics that `NAME[:OPTION]` means: several of them for a name of several.
+
+    Raises:
+        ValueError: there is no metric of this name.
+    """
+    name, _, option = spec.partition(":")
+    several = getattr(find("metrics", name), "groups", {}).get(option)
+    return (spec,) if several is None else tuple(f"{name}:{each}" for each in several)
+
+
 def load_metric(spec: str, models: Mapping[str, str]) -> Metric:
     """Return the metric that `NAME[:OPTION]` means.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -87,6 +89,7 @@ class Metric:
         protocol: conditions that a number depends on (rate, settings, library); printed beside it.
         parts: keys of `models` that the metric uses.
         options: names of its variants, beside the default one.
+        groups: names that stand for several variants in a bench.
         aligned: whether output and reference are compared sample by sample, so that both must have
             the same length; if not, the output is evaluated alone, or by its words or its voice.
     """
@@ -96,6 +99,7 @@ class Metric:
     protocol: str
     parts: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     aligned: bool = True
 
     def __init__(self, option: str = "", *, models: Mapping[str, str] | None = None) -> None:

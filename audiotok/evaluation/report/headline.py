@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from audiotok.evaluation.report.bands import BANDS
 from audiotok.evaluation.report.base import View, competes, family, kbps
 from audiotok.evaluation.results import FEWEST, MetricInfo, Subject
 
@@ -54,7 +55,8 @@ def standing(view: View) -> Standing:
     rows = [subject.name for subject in view.results.subjects if competes(subject)]
     kinds: dict[str, list[str]] = {"fidelity": [], "opinion": [], "words": [], "voice": []}
     for info in view.results.metrics:
-        if sum(view.level(row, info.name) is not None for row in rows) > 1:
+        # Bands are parts of `mel`, and would make its share as much larger.
+        if info.name not in BANDS and sum(view.level(r, info.name) is not None for r in rows) > 1:
             kinds[kind_of(info.name)].append(info.name)
     kinds = {kind: metrics for kind, metrics in kinds.items() if metrics}
     metrics = [metric for some in kinds.values() for metric in some]

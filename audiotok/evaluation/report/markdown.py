@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from audiotok._platform.console import flat
+from audiotok.evaluation.report.bands import bands
 from audiotok.evaluation.report.base import Cell, View, best_of, competes, kbps, places, reasons
 from audiotok.evaluation.report.headline import headline
 from audiotok.evaluation.report.matrix import Matrix, matrix, rest
@@ -66,6 +67,7 @@ def markdown(view: View, title: str) -> str:
         [
             *lines,
             *_pairs(view),
+            *_bands(view),
             *_codebooks(codebooks),
             *_findings(view, codebooks),
             *_failures(view),
@@ -99,6 +101,19 @@ def _pairs(view: View) -> list[str]:
         rows.append([*names, *numbers])
     head = ["metric", "a", "b", "a - b", "95 % interval", "n", "so"]
     return ["", "## Paired differences", "", *table(head, rows, left=3)]
+
+
+def _bands(view: View) -> list[str]:
+    """Return the lines of the section of errors per mel band."""
+    known = bands(view)
+    if known is None:
+        return []
+    rows = [
+        [text(row.subject), *(f"**{c.text}**" if c.best else text(c.text) for c in row.cells)]
+        for row in known.rows
+    ]
+    lines = table(["dB in bands centred at", *map(text, known.names)], rows)
+    return ["", "## Error per mel band", "", *lines]
 
 
 def _codebooks(known: Matrix | None) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audiotok._platform.console import plain
+from audiotok.evaluation.report.bands import HEIGHT, LEFT, RIGHT, WIDTH, bands
 from audiotok.evaluation.report.base import (
     INFINITE,
     View,
@@ -71,6 +72,8 @@ def page(view: View, folder: Path, *, clips: int, title: str) -> str:
         pairs=_pairs(view),
         tasks=_tasks(view, codebooks),
         matrix=codebooks,
+        bands=bands(view),
+        frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT},
         arrows=ARROWS,
         ran=[info for info in view.results.metrics if not info.not_run],
         data=_data(view, entries, title, best),

@@ -95,9 +95,11 @@ class Task:
 
     Attributes:
         protocol: conditions that its numbers depend on, printed beside them.
+        of_latents: whether it runs on a codec of latents too, which has no codes.
     """
 
     protocol: str
+    of_latents: bool = False
 
     def __init__(self, option: str = "") -> None:
         if option:

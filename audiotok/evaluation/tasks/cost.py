@@ -50,6 +50,8 @@ print(memory("VmHWM"))
 class Cost(Task):
     """Time, memory and size of a codec on this machine."""
 
+    of_latents = True
+
     def __init__(self, option: str = "") -> None:
         super().__init__(option)
         self.protocol = (
