@@ -355,6 +355,10 @@ LATENTS = [  # of no codes
         vibevoice.Config(width=4, strides=(4, 40), depths=(1, 1, 2), features=6, decodes=False),
     ),
 ]
+UNQUANTIZED = [  # of no codes, by the choice of their quantizer
+    ("speech", replace(SMALL, quantizer="none")),
+    ("encodec", encodec.Config(width=4, latent=16, strides=(4, 5), lstm=1, quantizer="none")),
+]
 ALONE = {name for name, _ in [*TOKENIZERS, *LATENTS]}
 SIZES["discretised"] = [
     discretised.Config(

@@ -16,7 +16,7 @@ import pytest
 import torch
 from commandline import audiotok
 from contracts import noise
-from sizes import LATENTS, made
+from sizes import LATENTS, UNQUANTIZED, made
 
 from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
@@ -32,8 +32,10 @@ from audiotok.serving.live.pipe import encode_pcm
 from audiotok.tokens import Latents, TokenReader, codebooks
 from audiotok.tokens.codebooks import NoCodesError
 
+ALL = [*LATENTS, *UNQUANTIZED]
 
-@pytest.fixture(scope="module", params=LATENTS, ids=lambda p: f"{p[0]} of {p[1].features}")
+
+@pytest.fixture(scope="module", params=ALL, ids=[f"{n} {i}" for i, (n, _) in enumerate(ALL)])
 def codec(request: pytest.FixtureRequest) -> Codec:
     return made(*request.param)
 

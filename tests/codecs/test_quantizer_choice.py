@@ -88,6 +88,23 @@ def test_every_quantizer_works_in_every_backbone(backbone: str, quantizer: str, 
     assert again.fingerprint == codec.fingerprint
 
 
+@pytest.mark.parametrize("backbone", SMALL)
+def test_every_backbone_without_a_quantizer_gives_latents(backbone: str, tmp_path: Path):
+    codec = built(backbone, "none")
+    assert (codec.kind, codec.sizes, codec.codebooks) == ("latents", (), 0)
+    codec.eval().requires_grad_(False)
+    rate = codec.sample_rate
+    wave = torch.randn(1, 12 * codec.frame_size, generator=torch.Generator().manual_seed(0)) / 9
+    short = wave[:, : 5 * codec.frame_size + 3]
+    tokens: Any = codec.encode(wave, rate)
+    assert tokens.width == codec.width
+    both = codec.encode_batch([wave, short], rate)
+    assert both[0] == tokens
+    assert len(codec.decode(both[1])) == short.shape[1]
+    save(codec, tmp_path / "codec.safetensors", dtype=torch.float32)
+    assert load(tmp_path / "codec.safetensors").encode(wave, rate) == tokens
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"quantizer": "fsk"}, "fsq"),
     ({"quantizer": "fsq", "quantizer_options": {"size": 3}}, "no option 'size'; it has levels"),
@@ -112,6 +129,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"quantizer": "bsq", "quantizer_options": {"entropy": float("nan")}}, "a number, not nan"),
     ({"quantizer": "fsq", "quantizer_options": {"levels": [0]}}, "part must be at least 1, not 0"),
     ({"quantizer": "cosine_vq", "quantizer_options": {"mask": "x"}}, "must be an integer, not 'x'"),
+    ({"quantizer": "none", "quantizer_options": {"size": 3}}, "no options: leave out size"),
+    ({"quantizer": "none", "codebooks": 3}, "'none' is chosen: leave it out$"),
     ({"codebooks": 0}, "codebooks.* must be at least 1"),
     ({"quantizer": "fsq", "codebooks": 3}, r"\[config\]: codebooks=3 is of quantizer 'rvq', and"),
     ({"quantizer": "simvq", "size": 64}, r"\[config\]: size=64 is of quantizer 'rvq', and 'simvq'"),

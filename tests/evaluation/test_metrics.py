@@ -16,7 +16,9 @@ from hypothesis import given, settings
 
 from audiotok._platform.registry import find, names
 from audiotok.audio.audio import Audio
+from audiotok.evaluation.bench.work import load_metric, variants
 from audiotok.evaluation.metrics.base import Metric, OpinionMetric, Score, pair
+from audiotok.evaluation.metrics.mel import group_centres
 
 RATE = 16000
 
@@ -218,6 +220,22 @@ def test_mel_distance_of_a_gain_is_the_gain(rate: int, gain: float):
     assert score("mel", gain * wave, wave, rate) == pytest.approx(
         abs(20 * math.log10(gain)), abs=1e-3
     )
+
+
+def test_bands_of_the_mel_distance_are_its_parts():
+    """A tone changes its own band most, and the mean of all bands is the whole."""
+    random = torch.Generator().manual_seed(0)
+    wave = torch.randn(16000, generator=random) / 50
+    other = wave + 0.1 * (2 * math.pi * 1000 * torch.arange(16000) / 16000).sin()
+    names = variants("mel:bands")
+    assert names == tuple(f"mel:band{i}" for i in range(1, 11))
+    both = Audio(other[None], RATE), Audio(wave[None], RATE)
+    parts = [load_metric(name, {}).score(*both).value for name in names]
+    assert sum(parts) / 10 == pytest.approx(score("mel", other[None], wave[None]))
+    loudest = max(range(10), key=parts.__getitem__) + 1
+    low, high = group_centres(loudest)
+    assert low < 1000 < high
+    assert variants("mel:dac") == ("mel:dac",)
 
 
 def test_mel_distance_is_bounded_by_its_floor():

@@ -165,9 +165,7 @@ class CodecSystem(System):
 
     def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
         """See `System.output`."""
-        tokens = self.tokens(audio, cache_stem)
-        if not self.codec.width:
-            tokens = tokens.first(self.codebooks)
+        tokens = self.first_tokens(audio, cache_stem)
         path = self.tokens_path(cache_stem).with_suffix(f".{self.codebooks}.tok")
         if not path.exists():
             tokens.save(path)
@@ -185,6 +183,11 @@ class CodecSystem(System):
         tokens = self.codec.encode(audio)
         tokens.save(path, force=True)
         return tokens
+
+    def first_tokens(self, audio: Audio, cache_stem: Path) -> AnyTokens:
+        """Return the subject's first codebooks, or the latents, of a recording."""
+        tokens = self.tokens(audio, cache_stem)
+        return tokens if self.codec.width else tokens.first(self.codebooks)
 
     def tokens_path(self, cache_stem: Path) -> Path:
         """Return the path of the cached tokens with all codebooks."""

@@ -83,7 +83,7 @@ def _run_task(
     def encode(recording: Recording) -> Tokens:
         cache_stem = out / "tokens" / clip_name(names[id(recording)])
         audio = recording.load(longest=recipe.data.longest).mono()
-        return system.tokens(audio, cache_stem).first(system.codebooks)
+        return system.first_tokens(audio, cache_stem)
 
     def track(items: Sequence[object], what: str) -> Sequence[object]:
         return list(progress.track(items, description=f"{spec} of {system.spec.name}: {what}"))

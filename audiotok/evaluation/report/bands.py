@@ -52,7 +52,7 @@ def bands(view: View) -> Bands | None:
     step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 1e9) if top / s <= 6)
     high = step * (int(top / step) + 1)
     across = (WIDTH - LEFT - RIGHT) / (len(infos) - 1)
-    places = [LEFT + i * across for i in range(len(infos))]
+    places = [round(LEFT + i * across, 1) for i in range(len(infos))]
 
     def up(value: float) -> float:
         return TOP + (high - value) / high * (HEIGHT - TOP - BOTTOM)
