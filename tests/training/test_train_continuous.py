@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,17 @@ def test_texts_that_are_missing_are_refused(
     with pytest.raises(ValueError, match=r"\[loss\] ctc") as raised:
         train(read_recipe(recipe, [*CTC, f"data.seconds={seconds}"]), tmp_path / "run")
     assert message in str(raised.value)
+
+
+def test_the_recipes_differ_in_ctc_alone_and_run(recipe: Path, tmp_path: Path):
+    folder = Path(__file__).parents[2] / "recipes"
+    settings = [f"data.manifest={tmp_path}/m.tsv", f"data.cache={tmp_path}/cache"]
+    settings += ["data.seconds=0.5", "data.batch=2", "train.steps=2", "train.cooldown=1"]
+    read = read_recipe(folder / "cont_spt.toml", [*settings, "loss_start.ctc=1"])
+    plain = read_recipe(folder / "cont_spt_plain.toml", settings)
+    assert read.loss == {**plain.loss, "ctc": 1.0}
+    assert replace(read, loss=plain.loss, loss_start={}) == plain
+    assert load(train(read, tmp_path / "run")).kind == "latents"
 
 
 def test_the_recogniser_has_as_many_steps_as_it_says():

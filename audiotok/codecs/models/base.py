@@ -87,7 +87,8 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
     @property
     def teacher_width(self) -> int:
         """Width of the teacher's features that codebooks are distilled from; 0 without a head."""
-        return getattr(self.config, self.teacher_field) if self.teacher_field else 0
+        headed = self.teacher_field and self.codebooks
+        return getattr(self.config, self.teacher_field) if headed else 0
 
     def distilled(self, latent: Latent) -> Tensor:
         """Return a codebook's latents `[b d f]` in the teacher's space, `[b f teacher_width]`.

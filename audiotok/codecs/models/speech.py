@@ -150,7 +150,9 @@ class Speech(Codec):
             config.quantizer_options,
             usual={"codebooks": config.codebooks, "size": config.size},
         )
-        self.semantic = nn.Linear(config.latent, config.semantic)
+        self.semantic_codebooks = min(1, self.codebooks)
+        if self.codebooks:  # latents that are kept have none to distil
+            self.semantic = nn.Linear(config.latent, config.semantic)
         self.decoder = Chain(
             [
                 Mix(config.latent, config.decoder),

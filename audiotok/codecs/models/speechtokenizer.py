@@ -167,7 +167,9 @@ class Speechtokenizer(Codec):
             config.quantizer_options,
             usual={"codebooks": config.codebooks, "size": config.size},
         )
-        self.semantic = nn.Linear(config.latent, config.semantic)
+        self.semantic_codebooks = min(1, self.codebooks)
+        if self.codebooks:  # latents that are kept have none to distil
+            self.semantic = nn.Linear(config.latent, config.semantic)
         self.decoder = Seanet.decoder(sizes)
 
     def distilled(self, latent: Latent) -> Tensor:
