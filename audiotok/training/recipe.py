@@ -185,10 +185,10 @@ class Recipe:
     distillation: Distillation = field(default_factory=Distillation)
     discriminators: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> sizes
     adversary: Adversary = field(default_factory=Adversary)
-    ctc: Ctc = field(default_factory=Ctc)
     train: Train = field(default_factory=Train)
     models: dict[str, str] = field(default_factory=dict)  # part of a metric -> name or path
     bands: tuple[Band, ...] = ()
+    ctc: Ctc = field(default_factory=Ctc)
 
     @property
     def used_losses(self) -> dict[str, float]:

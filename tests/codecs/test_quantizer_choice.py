@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from commandline import audiotok
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find, shipped
 from audiotok.codecs.checkpoint import load, save
+from audiotok.codecs.models.discretised import Discretised
 from audiotok.codecs.models.kmeans import KmeansConfig
 from audiotok.nn.quantizer import check_type, types_of
 from audiotok.training.components import new_codec, sized
@@ -103,6 +105,11 @@ def test_every_backbone_without_a_quantizer_gives_latents(backbone: str, tmp_pat
     assert len(codec.decode(both[1])) == short.shape[1]
     save(codec, tmp_path / "codec.safetensors", dtype=torch.float32)
     assert load(tmp_path / "codec.safetensors").encode(wave, rate) == tokens
+
+
+def test_no_quantizer_is_learnt_for_latents():
+    with pytest.raises(InputError, match="'none' makes no codes: name a quantizer"):
+        Discretised(replace(Discretised.config_type(), quantizer="none"))
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

@@ -16,9 +16,12 @@ import numpy as np
 import pesq
 import pytest
 import soundfile
+import torch
 from commandline import COMMAND, audiotok, environment, recording, small
 from plugins import CODE
+from sizes import UNQUANTIZED, made
 
+from audiotok.codecs.checkpoint import save
 from audiotok.evaluation.bench import bench
 from audiotok.evaluation.bench.recipe import BenchData, BenchRecipe
 from audiotok.evaluation.bench.subjects import Spec
@@ -113,6 +116,31 @@ def test_rates_are_those_of_the_bytes_written(corpus: Path, tmp_path: Path):
         assert of[name].nominal_kbps == pytest.approx(nominal)
         assert (of[name].kbps or 0) > nominal, "a container takes room"
     assert of["original"].kbps is None
+
+
+def test_a_codec_of_latents_is_scored_by_its_sound_alone(corpus: Path, tmp_path: Path):
+    name, out = str(tmp_path / "latents.safetensors"), tmp_path / "out"
+    save(made(*UNQUANTIZED[0]), name, dtype=torch.float32)
+    options = {
+        "codecs": (name, codec()),
+        "metrics": ("mel", "mel:bands"),
+        "tasks": ("codes", "cost"),
+    }
+    results = bench(recipe(corpus, **options), out).results
+    (subject,) = [s for s in results.subjects if s.name == name]
+    assert (subject.facts["latents"], subject.sizes, subject.usage) == (16, [], [])
+    assert "codebooks" not in subject.facts
+    assert subject.nominal_kbps == pytest.approx(50 * 16 * 32 / 1000)
+    bands = [mean(results, name, f"mel:band{i}").value or 0 for i in range(1, 11)]
+    assert sum(bands) / 10 == pytest.approx(mean(results, name).value, rel=1e-4)
+    notes = {f.task: f.note for f in results.findings if f.subject == name and f.value is None}
+    assert notes.keys() == {"codes"}
+    assert "gives latents of 16 numbers a frame and no codes" in notes["codes"]
+    assert "real-time factor of encode" in {f.name for f in results.findings if f.subject == name}
+    report = (out / "report.md").read_text("utf-8")
+    assert "## Error per mel band" in report
+    assert "(mel)" in report.splitlines()[2], "ten parts of a metric do not outweigh another"
+    assert (out / "report.html").read_text("utf-8").count("<polyline") == 2
 
 
 def test_use_of_codebooks(corpus: Path, tmp_path: Path):

@@ -25,7 +25,7 @@ from audiotok.evaluation.bench.work import clip_name
 from audiotok.evaluation.results import Finding
 from audiotok.evaluation.tasks.base import Bench
 from audiotok.tokens.codebooks import NoCodesError
-from audiotok.tokens.tokens import Tokens
+from audiotok.tokens.kinds import AnyTokens
 
 log = logging.getLogger("audiotok")
 
@@ -80,7 +80,7 @@ def _run_task(
     task = find("tasks", name)(option)
     names = {id(recording): key for key, recording in recordings.items()}
 
-    def encode(recording: Recording) -> Tokens:
+    def encode(recording: Recording) -> AnyTokens:
         cache_stem = out / "tokens" / clip_name(names[id(recording)])
         audio = recording.load(longest=recipe.data.longest).mono()
         return system.first_tokens(audio, cache_stem)

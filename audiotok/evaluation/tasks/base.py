@@ -18,7 +18,7 @@ from audiotok.data.augment import add_noise
 from audiotok.data.recording import Recording
 from audiotok.evaluation.probes.statistics import bootstrap
 from audiotok.evaluation.results import Finding
-from audiotok.tokens.tokens import Tokens
+from audiotok.tokens.kinds import AnyTokens
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Bench:
     codec: Codec
     codebooks: int
     recordings: Sequence[Recording]
-    encode: Callable[[Recording], Tokens]
+    encode: Callable[[Recording], AnyTokens]
     models: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     progress: Callable[[Sequence[object], str], Sequence[object]] = lambda items, _: items
