@@ -235,9 +235,9 @@ class TrainingModules:
         """Return what learns beside the codec: the column of its gradient's norm, the module, its
         optimizer and its highest learning rate."""
         recipe = self._recipe
-        judges = self.discriminators, self.discriminator_optimizer, recipe.adversary.rate
+        critics = self.discriminators, self.discriminator_optimizer, recipe.adversary.rate
         reader = self.recognizer, self.recognizer_optimizer, recipe.ctc.rate
-        named = {"gradient_judges": judges, "gradient_recognizer": reader}
+        named = {"gradient_judges": critics, "gradient_recognizer": reader}
         return [
             (name, module, optimizer, rate or recipe.train.rate)
             for name, (module, optimizer, rate) in named.items()
