@@ -36,6 +36,39 @@ class Config:
     momentum: float = 0.99
 
 
+def phases(
+    magnitude: Tensor,
+    *,
+    hop: int,
+    window: int,
+    fft: int,
+    iterations: int = Config.iterations,
+    momentum: float = Config.momentum,
+) -> Tensor:
+    """Return waves `[b hop*(f-1)]` whose spectra have about these magnitudes `[b fft/2+1 f]`.
+
+    Args:
+        magnitude: magnitudes of frames, of which the first is centred on the first sample.
+        hop: samples per frame.
+        window: samples of the Hann window.
+        fft: samples of the transform.
+        iterations: number of iterations.
+        momentum: momentum of an iteration.
+    """
+    return _torchaudio.load().functional.griffinlim(
+        magnitude,
+        window=hann(window, magnitude.device, fft=fft),
+        n_fft=fft,
+        hop_length=hop,
+        win_length=fft,
+        power=1.0,
+        n_iter=iterations,
+        momentum=momentum,
+        length=(magnitude.shape[2] - 1) * hop,
+        rand_init=False,
+    )
+
+
 class _Inversion(WholeClip):
     """Waves `[b 1 t]` whose log-mel magnitudes are about `[b bands f]`, t = hop * f."""
 
@@ -57,17 +90,13 @@ class _Inversion(WholeClip):
         last = x[:, :, -1:]
         x = F.pad(torch.cat([x, last], 2), (0, mel.fft // mel.frame_size), value=mel.quietest)
         magnitude = (self.inverse @ 10**x).clamp(min=0)
-        wave = _torchaudio.load().functional.griffinlim(
+        wave = phases(
             magnitude,
-            window=hann(mel.window, x.device, fft=mel.fft),
-            n_fft=mel.fft,
-            hop_length=mel.frame_size,
-            win_length=mel.fft,
-            power=1.0,
-            n_iter=self.config.iterations,
+            hop=mel.frame_size,
+            window=mel.window,
+            fft=mel.fft,
+            iterations=self.config.iterations,
             momentum=self.config.momentum,
-            length=(x.shape[2] - 1) * mel.frame_size,
-            rand_init=False,
         )
         return wave[:, None, : frames * mel.frame_size]
 
