@@ -37,7 +37,7 @@ class MelVelocity(nn.Module):
         slowest = torch.arange(width // 2) / (width // 2 - 1)
         self.register_buffer("rates", 10000.0**-slowest, persistent=False)
 
-    def forward(self, x: Latent, time: Tensor, codes: Latent, text: Tensor | None = None) -> Latent:
+    def forward(self, x: Latent, time: Tensor, codes: Tensor, text: Tensor | None = None) -> Latent:
         """Return velocities.
 
         Args:

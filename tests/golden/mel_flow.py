@@ -1,6 +1,6 @@
 """Writes mel_flow.npz: the spectra that TaDiCodec's decoder gives with random weights.
 
-pip install transformers==4.46.3 einops
+pip install transformers==4.46.3 einops librosa pyworld
 PYTHONPATH=tests:DIFFUSION_SPEECH_TOKENIZER python tests/golden/mel_flow.py
 
 DIFFUSION_SPEECH_TOKENIZER is a checkout of HeCheng0625/Diffusion-Speech-Tokenizer at cc660a8. The
@@ -17,10 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from models.codec.amphion_codec.vocos import Vocos  # type: ignore
-from models.tts.tadicodec.modeling_tadicodec import TaDiCodec  # type: ignore
 from random_weights import random_weights
 from torch.nn import functional as F
+
+from audiotok.audio import _torchaudio
+
+_torchaudio.load()  # which the repository imports, and which may not load by itself
+
+from models.codec.amphion_codec.vocos import Vocos  # noqa: E402  # type: ignore
+from models.tts.tadicodec.modeling_tadicodec import TaDiCodec  # noqa: E402  # type: ignore
 
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {"mel_dim": 20, "in_dim": 20, "hidden_size": 128, "num_heads": 2}
@@ -50,7 +55,7 @@ def load(module: torch.nn.Module, fixed: str) -> None:
 if __name__ == "__main__":
     model = TaDiCodec(**SMALL).eval()
     gain = model.decoder.layers[0].input_layernorm.to_weight
-    print("gain of a new norm:", float(gain.bias.mean()), float(gain.weight.std()))
+    print("gain of a new norm:", gain.bias.mean().item(), gain.weight.std().item())
     load(model, "bsq.")
     vocoder = Vocos(**VOCODER).eval()
     load(vocoder, "head.istft")
@@ -82,6 +87,7 @@ if __name__ == "__main__":
     torch.rand = lambda *size, **kwargs: torch.full(size, 0.3)
     torch.randint = lambda *size, **kwargs: torch.tensor([8 * PROMPT])
     with torch.no_grad():
+        stored["data codes"] = model.encode(x, torch.ones(x.shape[:2]))[1][0].numpy()
         out = model(x, torch.ones(x.shape[:2]), text_ids=text, text_mask=torch.ones(text.shape))
     target = x - (1 - model.sigma) * out["noise"]
     mask = out["final_mask"][:, :, 0]

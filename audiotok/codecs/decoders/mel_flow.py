@@ -17,7 +17,6 @@ and a recording without a prompt is prompted by its own first 3 s, which are the
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, cast
@@ -35,18 +34,15 @@ from audiotok.codecs.decoders.griffin_lim import phases
 from audiotok.codecs.models import tadicodec
 from audiotok.codecs.models.tadicodec import DEVIATION, HOP, MEAN, POOL, Tadicodec
 from audiotok.nn.flow import Sampling, guided, integrate, noise_of
-from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, WholeClip
+from audiotok.nn.layers.base import WholeClip
 from audiotok.nn.layers.centred_mel import slaney_bank
-from audiotok.nn.layers.conv import Conv
-from audiotok.nn.layers.convnext import Convnext
-from audiotok.nn.layers.fourier_head import FourierHead
+from audiotok.nn.layers.vocos_chain import VocosChain
 from audiotok.nn.mel_velocity import MelVelocity
-from audiotok.nn.pretrained.state_dicts import Rule, StateDictAdapter, Weights, count, taps_first
+from audiotok.nn.pretrained.state_dicts import StateDictAdapter, taps_first
 from audiotok.nn.quantizer import check_type, types_of
 from audiotok.nn.quantizers.bsq import Bsq
 
 RATE = 50 * HOP
-EPS = 1e-6  # epsilon of the normalisations of the vocoder
 BYTES = 256  # text tokens that are bytes
 SAMPLING = ("steps", "guidance", "rescale")
 
@@ -118,22 +114,6 @@ class MelSampling(Sampling):
             raise InputError(f"rescale {self.rescale:g}: a share from 0 to 1")
 
 
-def _vocoder(config: Config) -> Chain:
-    """Build Vocos: log mel magnitudes `[b bands t]` to waves `[b 1 480*t]`."""
-    width, blocks = config.vocoder_width, config.vocoder_blocks
-    layers: list[Layer] = [
-        Convnext(width, expansion=4, scale=1 / blocks, causal=False, norm=_layer_norm)
-        for _ in range(blocks)
-    ]
-    into = Conv(config.bands, width, 7, causal=False)
-    head = [Norm(width, eps=EPS), Mix(width, 4 * HOP + 2), FourierHead(HOP, 4 * HOP)]
-    return Chain([into, Norm(width, eps=EPS), *layers, *head])
-
-
-def _layer_norm(width: int) -> nn.Module:
-    return nn.LayerNorm(width, EPS)
-
-
 class MelSampler(WholeClip):
     """Layer from embeddings of codes `[b width f]` to waves `[b 1 t]`."""
 
@@ -144,8 +124,17 @@ class MelSampler(WholeClip):
         self.velocity = MelVelocity(
             config.bands, config.width, blocks=config.blocks, heads=config.heads
         )
-        self.vocoder = _vocoder(config) if config.vocoder_blocks else None
-        if self.vocoder is None:
+        if config.vocoder_blocks:
+            self.vocoder = VocosChain(
+                config.bands,
+                config.vocoder_width,
+                blocks=config.vocoder_blocks,
+                expansion=4,
+                hop=HOP,
+                window=4 * HOP,
+            )
+        else:
+            self.vocoder = None
             bank = slaney_bank(RATE, 4 * HOP, config.bands, 0.0, RATE / 2)
             inverse = torch.linalg.pinv(torch.from_numpy(bank).double()).float()
             self.register_buffer("inverse", inverse, persistent=False)
@@ -205,79 +194,9 @@ class MelSampler(WholeClip):
         return wave[:, None, HOP // 2 : HOP // 2 + HOP * mel.shape[2]]
 
 
-def stretched(x: Latent) -> Latent:
+def stretched(x: Features) -> Output:
     """Return embeddings of codes `[b d f]` at the rate of the spectrum, `[b d 8*f]`."""
     return F.interpolate(x, scale_factor=POOL, mode="linear")
-
-
-def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sizes of a decoder with these weights."""
-    width, bands = weights["prompt_encoder.into.linear.weight"].shape[:2]
-    vocoder = weights.get("decoder.vocoder.layers.0.conv.weight")
-    return {
-        "bands": bands,
-        "width": width,
-        "encoder_blocks": count(weights, r"prompt_encoder\.blocks\..*\.qkv\.weight"),
-        "blocks": count(weights, r"decoder\.velocity\.transformer\.blocks\.\d+\.down.*"),
-        "heads": max(1, width // tadicodec.HEAD),
-        "bits": len(weights["quantizer.down.weight"]),
-        "vocabulary": len(weights["text.weight"]),
-        "vocoder_blocks": count(weights, r"decoder\.vocoder\.layers\.\d+\.scale"),
-        **({} if vocoder is None else {"vocoder_width": len(vocoder)}),
-    }
-
-
-def _prepared(weights: Weights) -> Weights:
-    """Number the layers of the encoder and those of the vocoder after its blocks."""
-    last = 2 + count(weights, r"vocoder\.backbone\.convnext\.\d+\.gamma")
-    ends = {
-        "vocoder.backbone.final_layer_norm.": f"decoder.vocoder.layers.{last}.norm.",
-        "vocoder.head.out.": f"decoder.vocoder.layers.{last + 1}.linear.",
-    }
-    for theirs, ours in ends.items():
-        weights = {key.replace(theirs, ours): value for key, value in weights.items()}
-    return tadicodec.numbered(weights)
-
-
-_BLOCK = {
-    "self_attn.q_proj.weight": "attention.qkv.weight#0",
-    "self_attn.k_proj.weight": "attention.qkv.weight#1",
-    "self_attn.v_proj.weight": "attention.qkv.weight#2",
-    "self_attn.o_proj.weight": "attention.out.weight",
-    "mlp.gate_proj.weight": "up.linear.weight#0",
-    "mlp.up_proj.weight": "up.linear.weight#1",
-    "mlp.down_proj.weight": "down.linear.weight",
-}
-_RULES: Sequence[Rule] = (
-    (r"^decoder\.(?=layers\.|norm\.)", "decoder.velocity.transformer."),
-    (
-        rf"\.transformer\.layers\.(\d+)\.({'|'.join(map(re.escape, _BLOCK))})$",
-        lambda match: f".transformer.blocks.{match[1]}.{_BLOCK[match[2]]}",
-    ),
-    (r"\.transformer\.layers\.(\d+)\.input_layernorm\.", r".transformer.blocks.\1.norm1."),
-    (r"\.layers\.(\d+)\.post_attention_layernorm\.", r".blocks.\1.norm2."),
-    (r"\.to_weight\.", ".gain."),
-    (r"^decoder\.(in|out)_linear\.", r"decoder.velocity.\1."),
-    (r"\.velocity\.in\.", ".velocity.into."),
-    (r"^decoder\.text_mlp\.", "decoder.velocity.text."),
-    (r"^decoder\.cond_mlp\.", "decoder.velocity.codes."),
-    (r"^decoder\.diff_step_mlp\.", "decoder.velocity.time."),
-    (r"\.velocity\.(text|codes|time)\.0\.", r".velocity.\1.up."),
-    (r"\.velocity\.(text|codes|time)\.2\.", r".velocity.\1.down."),
-    (r"^text_emb\.", "text."),
-    (r"^vocoder\.backbone\.embed\.", "decoder.vocoder.layers.0.conv."),
-    (r"^vocoder\.backbone\.norm\.", "decoder.vocoder.layers.1.norm."),
-    (
-        r"^vocoder\.backbone\.convnext\.(\d+)\.",
-        lambda match: f"decoder.vocoder.layers.{int(match[1]) + 2}.",
-    ),
-    (r"\.dwconv\.", ".depthwise."),
-    (r"\.pwconv1\.", ".up."),
-    (r"\.pwconv2\.", ".down."),
-    (r"\.gamma$", ".scale"),
-    *tadicodec.ENCODER,
-    (r"^encoder\.", "prompt_encoder."),
-)
 
 
 class MelFlow(Decoder):
@@ -307,11 +226,11 @@ class MelFlow(Decoder):
         StateDictAdapter(
             source="Diffusion-Speech-Tokenizer, TaDiCodec",
             marks=("vq_in_linear.weight", "encoder.in_linear.weight", "decoder.in_linear.weight"),
-            prepare=_prepared,
-            rules=_RULES,
+            prepare=tadicodec.all_numbered,
+            rules=tadicodec.ALL,
             ignored=(r"^bsq\.", r"^repa_mlp\.", r"^vocoder\.head\.istft\."),
             tensors=(*tadicodec.BITS, (r"\.depthwise\.weight$", taps_first)),
-            sizes=_sizes,
+            sizes=tadicodec.all_sizes,
             beside={"vocoder.": "vocoder/model.safetensors"},
         ),
     )

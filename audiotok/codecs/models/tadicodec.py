@@ -13,6 +13,7 @@ cc660a8, whose codes these are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -155,6 +156,77 @@ BITS = (
     (r"^quantizer\.up\.weight$", lambda x: x.flip(1)),
 )
 """Changes of the maps of the quantizer, the order of whose bits differs."""
+
+
+def all_sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of the decoder (`decoders.mel_flow`) with these weights."""
+    width, bands = weights["prompt_encoder.into.linear.weight"].shape[:2]
+    vocoder = weights.get("decoder.vocoder.layers.0.conv.weight")
+    return {
+        "bands": bands,
+        "width": width,
+        "encoder_blocks": count(weights, r"prompt_encoder\.blocks\..*\.qkv\.weight"),
+        "blocks": count(weights, r"decoder\.velocity\.transformer\.blocks\.\d+\.down.*"),
+        "heads": max(1, width // HEAD),
+        "bits": len(weights["quantizer.down.weight"]),
+        "vocabulary": len(weights["text.weight"]),
+        "vocoder_blocks": count(weights, r"decoder\.vocoder\.layers\.\d+\.scale"),
+        **({} if vocoder is None else {"vocoder_width": len(vocoder)}),
+    }
+
+
+def all_numbered(weights: Weights) -> Weights:
+    """Give the layers of the encoder, and those after the vocoder's blocks, the numbers of ours."""
+    last = 2 + count(weights, r"vocoder\.backbone\.convnext\.\d+\.gamma")
+    ends = {
+        "vocoder.backbone.final_layer_norm.": f"decoder.vocoder.layers.{last}.norm.",
+        "vocoder.head.out.": f"decoder.vocoder.layers.{last + 1}.linear.",
+    }
+    for theirs, ours in ends.items():
+        weights = {key.replace(theirs, ours): value for key, value in weights.items()}
+    return numbered(weights)
+
+
+_BLOCK = {
+    "self_attn.q_proj.weight": "attention.qkv.weight#0",
+    "self_attn.k_proj.weight": "attention.qkv.weight#1",
+    "self_attn.v_proj.weight": "attention.qkv.weight#2",
+    "self_attn.o_proj.weight": "attention.out.weight",
+    "mlp.gate_proj.weight": "up.linear.weight#0",
+    "mlp.up_proj.weight": "up.linear.weight#1",
+    "mlp.down_proj.weight": "down.linear.weight",
+}
+ALL: Sequence[Rule] = (
+    (r"^decoder\.(?=layers\.|norm\.)", "decoder.velocity.transformer."),
+    (
+        rf"\.transformer\.layers\.(\d+)\.({'|'.join(map(re.escape, _BLOCK))})$",
+        lambda match: f".transformer.blocks.{match[1]}.{_BLOCK[match[2]]}",
+    ),
+    (r"\.transformer\.layers\.(\d+)\.input_layernorm\.", r".transformer.blocks.\1.norm1."),
+    (r"\.layers\.(\d+)\.post_attention_layernorm\.", r".blocks.\1.norm2."),
+    (r"\.to_weight\.", ".gain."),
+    (r"^decoder\.(in|out)_linear\.", r"decoder.velocity.\1."),
+    (r"\.velocity\.in\.", ".velocity.into."),
+    (r"^decoder\.text_mlp\.", "decoder.velocity.text."),
+    (r"^decoder\.cond_mlp\.", "decoder.velocity.codes."),
+    (r"^decoder\.diff_step_mlp\.", "decoder.velocity.time."),
+    (r"\.velocity\.(text|codes|time)\.0\.", r".velocity.\1.up."),
+    (r"\.velocity\.(text|codes|time)\.2\.", r".velocity.\1.down."),
+    (r"^text_emb\.", "text."),
+    (r"^vocoder\.backbone\.embed\.", "decoder.vocoder.layers.0.conv."),
+    (r"^vocoder\.backbone\.norm\.", "decoder.vocoder.layers.1.norm."),
+    (
+        r"^vocoder\.backbone\.convnext\.(\d+)\.",
+        lambda match: f"decoder.vocoder.layers.{int(match[1]) + 2}.",
+    ),
+    (r"\.dwconv\.", ".depthwise."),
+    (r"\.pwconv1\.", ".up."),
+    (r"\.pwconv2\.", ".down."),
+    (r"\.gamma$", ".scale"),
+    *ENCODER,
+    (r"^encoder\.", "prompt_encoder."),
+)
+"""Names of all of the program of the authors, and those of `decoders.mel_flow`."""
 
 
 class Tadicodec(Codec):
