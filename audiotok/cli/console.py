@@ -112,6 +112,7 @@ def encoding(row: dict[str, Any]) -> dict[str, Any]:
         "real rate": f"{row['file_kbps'] or 0:.3f} kbps (the whole .tok file)",
         "time": f"{row['took']:.3f} s",
         "speed": f"{row['speed']:.1f}x real time (factor {1 / max(row['speed'], 1e-9):.4f})",
+        **({"told": row["told"]} if "told" in row else {}),
     }
 
 
@@ -122,6 +123,7 @@ def roundtrip(result: dict[str, Any]) -> dict[str, Any]:
         **encoding(result["encode"]),
         "decoded": f"{decoded['target']} ({decoded['speed']:.1f}x real time)",
         "picture": result["picture"] or "not drawn",
+        **({"told": decoded["told"]} if "told" in decoded else {}),
         **result["scores"],
     }
 
@@ -306,6 +308,9 @@ def bench(results: Any) -> None:
                 Text(name), rate, *(_mean(of.get((subject.name, m.name))) for m in metrics)
             )
         stdout_console.print(table)
+    for subject in results.subjects:
+        if subject.side_information:
+            line(f"{subject.name}: its decoder is told {subject.side_information}")
     for metric in results.metrics:
         if metric.not_run:
             line(f"{metric.name}: not run: {metric.not_run}")

@@ -88,9 +88,20 @@ def decoder(
     def decode(source: Path, target: Path) -> dict[str, Any]:
         apart: dict[str, Any] = {"decoder": decoder, "seed": seed, "prompt": prompt, "given": given}
         model = codec_for(source, codec, device, backend, precision, **apart)
-        return decode_file(model, source, target, **options).row()
+        row = decode_file(model, source, target, **options).row()
+        return {**row, **told_to(model)}
 
     return decode
+
+
+def told_to(model: RunnableCodec[Any]) -> dict[str, str]:
+    """Return what a decoder apart is told beside the tokens, as `told`; {} for others."""
+    information = getattr(model, "side_information", {})
+    if not information:
+        return {}
+    from audiotok.codecs.decoders.base import told
+
+    return {"told": told(information)}
 
 
 def codec_for(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +13,8 @@ from random_weights import random_weights
 from safetensors.torch import save_file
 from torch import Tensor
 
-from audiotok.audio.audio import Audio
-from audiotok.codecs.decoders.mel_flow import Config, MelFlow, MelSampling
-from audiotok.codecs.load import load, load_decoder
-from audiotok.nn.flow import noise_of
+from audiotok.codecs.decoders.mel_flow import MelFlow, MelSampling
+from audiotok.codecs.load import load_decoder
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = 495_766_670  # without the vocoder

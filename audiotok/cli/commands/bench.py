@@ -111,7 +111,9 @@ def bench(
         commands=commands,
     )
     if as_json:
-        show.as_json([vars(mean) for mean in finished.results.means])
+        about = {s.name: s.side_information for s in finished.results.subjects}
+        told = {name: {"side_information": text} for name, text in about.items() if text}
+        show.as_json([{**vars(m), **told.get(m.subject, {})} for m in finished.results.means])
     else:
         show.bench(finished.results)
         show.line(f"report: {finished.page}")

@@ -78,6 +78,11 @@ class SourceTokenizer(Tokenizer):
         return not self._source.fingerprint or super().has_codes_of(fingerprint)
 
 
+def told(information: Mapping[str, Any]) -> str:
+    """Return side information (`Decoder.side_information`) in one line."""
+    return "; ".join(f"{k}: {'none' if v is None else v}" for k, v in information.items())
+
+
 def plain(value: Any) -> Any:
     """Return a condition as it is shown: text and numbers as they are, all else described."""
     if isinstance(value, Path):

@@ -89,7 +89,11 @@ class Encoder(WholeClip):
     def forward(self, x: Features) -> Output:
         """See `Layer.forward`."""
         wave = F.pad(x[:, 0], (0, -x.shape[2] % (POOL * HOP)))
-        y = self.blocks(self.into(self.normalised(wave)))
+        return self.pooled(self.normalised(wave))
+
+    def pooled(self, spectrum: Tensor) -> Tensor:
+        """Return latents `[b width f]` of normalised spectra `[b bands 8*f]`."""
+        y = self.blocks(self.into(spectrum))
         middle = POOL // 2  # a frame is what linear interpolation gives there
         return (y[:, :, middle - 1 :: POOL] + y[:, :, middle::POOL]) / 2
 
