@@ -254,7 +254,7 @@ def mel_flow_loss(
 
 
 def small_mel_flow(seed: int = 0) -> MelFlow:
-    """Return a new network of 3.5 M parameters, whose text tokens are bytes, and no vocoder.
+    """Return a new network of 2 M parameters, whose text tokens are bytes, and no vocoder.
 
     Args:
         seed: random seed of its weights.
@@ -264,10 +264,10 @@ def small_mel_flow(seed: int = 0) -> MelFlow:
         return MelFlow(
             Config(
                 bands=80,
-                width=192,
-                encoder_blocks=2,
-                blocks=6,
-                heads=3,
+                width=128,
+                encoder_blocks=1,
+                blocks=4,
+                heads=2,
                 vocabulary=256,
                 vocoder_blocks=0,
             )
