@@ -348,7 +348,7 @@ class MelFlow(Decoder):
     # -- tokens to samples ------------------------------------------------------------------------
 
     @torch.no_grad()
-    def spectrum(self, latent: Latent) -> Features:
+    def spectrum(self, latent: Latent) -> Output:
         """Return normalised mel spectra `[b bands 8*f]` of embeddings of codes `[b width f]`."""
         text = None if self._words is None else self.text(self._words)
         prompt = self._prompt and (self.quantizer.decode(self._prompt[0]), self._prompt[1])
