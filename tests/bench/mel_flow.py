@@ -1,6 +1,6 @@
 """A small TaDiCodec on real speech: does its loss fall, and what are steps and text worth.
 
-    python tests/bench/mel_flow.py MANIFEST [--steps 2000] [--hours 2] [--json FILE] [--save FILE]
+    python tests/bench/mel_flow.py MANIFEST [--steps 700] [--hours 0.6] [--json FILE] [--save FILE]
 
 Tokenizer and decoder learn together from English recordings with text of the split `train` of
 MANIFEST, on one core, and are scored on recordings of `dev`, of other speakers. A row is what the
@@ -42,6 +42,7 @@ from audiotok.codecs.models.tadicodec import DEVIATION
 from audiotok.data import Recording, read_manifest
 
 DB = 20 / math.log(10)
+LONGEST = 4.0  # seconds of a recording
 # Whether text and a prompt are told, and codes are of another recording; steps, guidance, seed.
 WAYS = [
     *((True, False, False, steps, 1.0, seed) for steps in (1, 4, 32) for seed in (0, 1)),
@@ -53,12 +54,14 @@ WAYS = [
 
 
 def of_english(manifest: str, split: str) -> list[Recording]:
-    """Return the English recordings of a split, with text, of 1 to 5.9 s."""
+    """Return the English recordings of a split, with text, of 1 to 4 s."""
     chosen = read_manifest(manifest, split=split)
     return [
         one
         for one in chosen
-        if one.fields.get("language") == "en" and one.text and 1 <= (one.seconds or 0) <= 5.9
+        if one.fields.get("language") == "en"
+        and one.text
+        and 1 <= (one.seconds or 0) <= LONGEST - 0.1
     ]
 
 
@@ -91,22 +94,22 @@ def scores(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--hours", type=float, default=2.0)
-    parser.add_argument("--clips", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--hours", type=float, default=0.6)
+    parser.add_argument("--clips", type=int, default=10)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
     began = time.process_time()
-    training = MelFlowTraining(steps=given.steps)
+    training = MelFlowTraining(steps=given.steps, longest=LONGEST, rate=2e-3)
     model = small_mel_flow(training.seed)
     chosen = draw_recordings(of_english(given.manifest, "train"), hours=given.hours)
     held_out = of_english(given.manifest, "dev")
     clips = draw_recordings(held_out, most=given.clips)
-    tests = mel_flow_examples(model, clips)
+    tests = mel_flow_examples(model, clips, longest=LONGEST)
     losses = {"before": mel_flow_loss(model, tests)}
-    fit_mel_flow(mel_flow_examples(model, chosen), model, training)
+    fit_mel_flow(mel_flow_examples(model, chosen, longest=LONGEST), model, training)
     losses["after"] = mel_flow_loss(model, tests)
     losses["after, without codes"] = mel_flow_loss(model, tests, codes=False)
     losses["after, without text"] = mel_flow_loss(model, tests, text=False)
