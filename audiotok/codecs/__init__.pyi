@@ -16,6 +16,11 @@ from audiotok.codecs.flow_fit import FlowTraining as FlowTraining
 from audiotok.codecs.flow_fit import fit_flow as fit_flow
 from audiotok.codecs.flow_fit import flow_loss as flow_loss
 from audiotok.codecs.flow_fit import flow_pairs as flow_pairs
+from audiotok.codecs.mel_flow_fit import MelFlowTraining as MelFlowTraining
+from audiotok.codecs.mel_flow_fit import fit_mel_flow as fit_mel_flow
+from audiotok.codecs.mel_flow_fit import mel_flow_examples as mel_flow_examples
+from audiotok.codecs.mel_flow_fit import mel_flow_loss as mel_flow_loss
+from audiotok.codecs.mel_flow_fit import small_mel_flow as small_mel_flow
 from audiotok.codecs.functions import FunctionCodec as FunctionCodec
 from audiotok.codecs.inverse_fit import InverseErrors as InverseErrors
 from audiotok.codecs.inverse_fit import InverseTraining as InverseTraining
