@@ -89,19 +89,19 @@ def decoder(
         apart: dict[str, Any] = {"decoder": decoder, "seed": seed, "prompt": prompt, "given": given}
         model = codec_for(source, codec, device, backend, precision, **apart)
         row = decode_file(model, source, target, **options).row()
-        return {**row, **told_to(model)}
+        return {**row, **side_information_of(model)}
 
     return decode
 
 
-def told_to(model: RunnableCodec[Any]) -> dict[str, str]:
-    """Return what a decoder apart is told beside the tokens, as `told`; {} for others."""
+def side_information_of(model: RunnableCodec[Any]) -> dict[str, str]:
+    """Return what a decoder apart is given beside the tokens, as a row's field; {} for others."""
     information = getattr(model, "side_information", {})
     if not information:
         return {}
-    from audiotok.codecs.decoders.base import told
+    from audiotok.codecs.decoders.base import in_words
 
-    return {"told": told(information)}
+    return {"side_information": in_words(information)}
 
 
 def codec_for(

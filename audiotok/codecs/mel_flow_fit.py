@@ -81,7 +81,7 @@ class Example(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What is drawn at random for an example in a step of training.
+    """Random choices for an example in a step of training.
 
     Attributes:
         time: from 0, noise, to 1, data.

@@ -70,7 +70,7 @@ class Subject:
 
     @property
     def side_information(self) -> str:
-        """What its decoder is told beside the tokens; "" for one that is told nothing."""
+        """Conditions of its decoder beside the tokens; "" for one without any."""
         return str(self.facts.get(SIDE, ""))
 
 

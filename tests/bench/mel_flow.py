@@ -29,7 +29,7 @@ from audiotok._platform.atomic import atomic_file
 from audiotok._platform.registry import find
 from audiotok.codecs import draw_recordings
 from audiotok.codecs.checkpoint import save
-from audiotok.codecs.decoders.base import told
+from audiotok.codecs.decoders.base import in_words
 from audiotok.codecs.decoders.mel_flow import MelFlow
 from audiotok.codecs.mel_flow_fit import (
     MelFlowTraining,
@@ -141,7 +141,7 @@ def main() -> None:
         known = {"text": "its own", "prompt": "one of its speaker"}
         side = {"text": text, "prompt": prompted}
         side = {name: known[name] if on else None for name, on in side.items()}
-        row = told({**side, "steps": steps, "guidance": guidance, "seed": seed})
+        row = in_words({**side, "steps": steps, "guidance": guidance, "seed": seed})
         row = f"codes of another; {row}" if others else row
         rows[row] = scores(model, mels, own, audios)
         print(row, rows[row], flush=True)

@@ -275,7 +275,7 @@ def test_what_it_is_told_stands_beside_every_score(small: MelFlow, tmp_path: Pat
     words = ["decode", tok, "-o", wav, "--decoder", sound, "--force", "--seed", "2"]
     words += ["--condition", "text=hello there", "--condition", "steps=1", "--prompt", READING]
     done = audiotok(*words)
-    line = next(line for line in done.out.splitlines() if line.startswith("told"))
+    line = next(line for line in done.out.splitlines() if line.startswith("side information"))
     for part in ("text: hello there;", "prompt: reading.flac;", "seed: 2;", "steps: 1;"):
         assert part in line
     assert Audio.load(wav).samples.shape[1] == load(file).encode(READING).samples

@@ -111,9 +111,12 @@ def bench(
         commands=commands,
     )
     if as_json:
-        about = {s.name: s.side_information for s in finished.results.subjects}
-        told = {name: {"side_information": text} for name, text in about.items() if text}
-        show.as_json([{**vars(m), **told.get(m.subject, {})} for m in finished.results.means])
+        sides = {
+            subject.name: {"side_information": subject.side_information}
+            for subject in finished.results.subjects
+            if subject.side_information
+        }
+        show.as_json([{**vars(m), **sides.get(m.subject, {})} for m in finished.results.means])
     else:
         show.bench(finished.results)
         show.line(f"report: {finished.page}")

@@ -78,7 +78,7 @@ class SourceTokenizer(Tokenizer):
         return not self._source.fingerprint or super().has_codes_of(fingerprint)
 
 
-def told(information: Mapping[str, Any]) -> str:
+def in_words(information: Mapping[str, Any]) -> str:
     """Return side information (`Decoder.side_information`) in one line."""
     return "; ".join(f"{k}: {'none' if v is None else v}" for k, v in information.items())
 
@@ -104,7 +104,7 @@ class Decoder(Codec):
             always a recording, or the path of one.
         trained_by: what trains one: a command or a recipe.
         random: whether it draws random numbers, from a seed (`conditioned`).
-        told: conditions that are set, as plain data.
+        given_conditions: conditions that are set, as plain data.
     """
 
     source: Source
@@ -112,7 +112,7 @@ class Decoder(Codec):
     trained_by: ClassVar[str] = "a recipe (recipes/vocoder_units.toml)"
     random: ClassVar[bool] = False
     channels = 1
-    told: Mapping[str, Any] = MappingProxyType({})
+    given_conditions: Mapping[str, Any] = MappingProxyType({})
 
     def no_encoder(self) -> Absent:
         """Return what stands in the place of the encoder."""
@@ -134,18 +134,18 @@ class Decoder(Codec):
             raise InputError(f"{self.name}: no condition {min(unknown)!r}; it takes {takes}")
         other = copy(self)
         other.set_conditions(seed, conditions)
-        told = {name: plain(value) for name, value in conditions.items() if value is not None}
-        other.told = {**told, **({"seed": seed} if self.random else {})}
+        given = {name: plain(value) for name, value in conditions.items() if value is not None}
+        other.given_conditions = {**given, **({"seed": seed} if self.random else {})}
         return other
 
     @property
     def side_information(self) -> dict[str, Any]:
-        """What it is told beside the tokens, as plain data, to be shown beside every score.
+        """Conditions and seed that it decodes with, as plain data, to be shown beside every score.
 
         A condition that is not given is None.
         """
         absent = dict.fromkeys(self.conditions)
-        return {**absent, **({"seed": 0} if self.random else {}), **self.told}
+        return {**absent, **({"seed": 0} if self.random else {}), **self.given_conditions}
 
     def set_conditions(self, seed: int, conditions: dict[str, Any]) -> None:
         """Set the conditions of a decoder that takes some, on a copy of it that shares the weights.

@@ -18,13 +18,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Features, Output
-from audiotok.audio import _torchaudio
 from audiotok.codecs.decoders.base import Decoder, Source
 from audiotok.codecs.models.dmel import Config as Dmel
+from audiotok.nn.griffin_lim import MOMENTUM, ROUNDS, griffin_lim
 from audiotok.nn.layers.base import WholeClip
 from audiotok.nn.layers.centred_mel import slaney_bank
 from audiotok.nn.quantizers.uniform import Uniform
-from audiotok.nn.spectrogram import hann
 
 
 @dataclass(frozen=True)
@@ -32,41 +31,8 @@ class Config:
     """Options of `GriffinLim`."""
 
     frame_size: int = 400  # samples per frame of the dMel
-    iterations: int = 60
-    momentum: float = 0.99
-
-
-def phases(
-    magnitude: Tensor,
-    *,
-    hop: int,
-    window: int,
-    fft: int,
-    iterations: int = Config.iterations,
-    momentum: float = Config.momentum,
-) -> Tensor:
-    """Return waves `[b hop*(f-1)]` whose spectra have about these magnitudes `[b fft/2+1 f]`.
-
-    Args:
-        magnitude: magnitudes of frames, of which the first is centred on the first sample.
-        hop: samples per frame.
-        window: samples of the Hann window.
-        fft: samples of the transform.
-        iterations: number of iterations.
-        momentum: momentum of an iteration.
-    """
-    return _torchaudio.load().functional.griffinlim(
-        magnitude,
-        window=hann(window, magnitude.device, fft=fft),
-        n_fft=fft,
-        hop_length=hop,
-        win_length=fft,
-        power=1.0,
-        n_iter=iterations,
-        momentum=momentum,
-        length=(magnitude.shape[2] - 1) * hop,
-        rand_init=False,
-    )
+    iterations: int = ROUNDS
+    momentum: float = MOMENTUM
 
 
 class _Inversion(WholeClip):
@@ -90,7 +56,7 @@ class _Inversion(WholeClip):
         last = x[:, :, -1:]
         x = F.pad(torch.cat([x, last], 2), (0, mel.fft // mel.frame_size), value=mel.quietest)
         magnitude = (self.inverse @ 10**x).clamp(min=0)
-        wave = phases(
+        wave = griffin_lim(
             magnitude,
             hop=mel.frame_size,
             window=mel.window,

@@ -30,17 +30,17 @@ from audiotok._platform.optional import optional_import
 from audiotok._platform.shapes import Features, Latent, Output, State, Wave
 from audiotok.audio.coerce import to_audio
 from audiotok.codecs.decoders.base import Decoder, Source, SourceTokenizer
-from audiotok.codecs.decoders.griffin_lim import phases
 from audiotok.codecs.models import tadicodec
 from audiotok.codecs.models.tadicodec import DEVIATION, HOP, MEAN, POOL, Tadicodec
 from audiotok.nn.flow import Sampling, guided, integrate, noise_of
+from audiotok.nn.griffin_lim import griffin_lim
 from audiotok.nn.layers.base import WholeClip
 from audiotok.nn.layers.centred_mel import slaney_bank
-from audiotok.nn.layers.vocos_chain import VocosChain
 from audiotok.nn.mel_velocity import MelVelocity
 from audiotok.nn.pretrained.state_dicts import StateDictAdapter, taps_first
 from audiotok.nn.quantizer import check_type, types_of
 from audiotok.nn.quantizers.bsq import Bsq
+from audiotok.nn.vocos_chain import VocosChain
 
 RATE = 50 * HOP
 BYTES = 256  # text tokens that are bytes
@@ -190,7 +190,7 @@ class MelSampler(WholeClip):
         # A frame is centred on the middle of a hop, and one before the first reaches its beginning.
         logs = torch.cat([logs[:, :, :1], logs, logs[:, :, -1:].expand(-1, -1, 4)], 2)
         magnitude = (self.get_buffer("inverse") @ logs.exp()).clamp(min=0)
-        wave = phases(magnitude, hop=HOP, window=4 * HOP, fft=4 * HOP)
+        wave = griffin_lim(magnitude, hop=HOP, window=4 * HOP, fft=4 * HOP)
         return wave[:, None, HOP // 2 : HOP // 2 + HOP * mel.shape[2]]
 
 
@@ -312,11 +312,11 @@ class MelFlow(Decoder):
         self.sampling = replace(self.config.sampling, seed=seed, **sampling)
         if "prompt_text" in given and not {"text", "prompt"} <= given.keys():
             raise InputError(f"{self.name}: prompt_text goes with a prompt and a text")
-        said = [given[name] for name in ("prompt_text", "text") if name in given]
+        texts = [given[name] for name in ("prompt_text", "text") if name in given]
         path = given.get("text_tokenizer")
-        if len(said) == 2 and all(isinstance(each, str) for each in said):
-            said = ["".join(said)]
-        tokens = [token for each in said for token in self.text_tokens(each, path)]
+        if len(texts) == 2 and all(isinstance(each, str) for each in texts):
+            texts = ["".join(texts)]
+        tokens = [token for each in texts for token in self.text_tokens(each, path)]
         self._words = torch.tensor(tokens, device=self.device) if tokens else None
         self._prompt = self._prompt_of(given["prompt"]) if "prompt" in given else None
 
@@ -339,9 +339,9 @@ class MelFlow(Decoder):
     @property
     def decoder_fingerprint(self) -> str:
         """See `Decoder.decoder_fingerprint`; all that it was told is covered."""
-        told = [self._words, *(self._prompt or ())]
+        conditions = [self._words, *(self._prompt or ())]
         digest = hashlib.sha256(f"{super().decoder_fingerprint}{self.sampling}".encode())
-        for each in told:
+        for each in conditions:
             digest.update(b"none" if each is None else each.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 

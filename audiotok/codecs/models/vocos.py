@@ -31,7 +31,6 @@ from audiotok.nn.layers.ada_norm import AdaLayerNorm
 from audiotok.nn.layers.base import Layer, State
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
-from audiotok.nn.layers.vocos_chain import VocosChain
 from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import (
     SEANET,
@@ -45,6 +44,7 @@ from audiotok.nn.pretrained.state_dicts import (
 )
 from audiotok.nn.quantizers.base import Quantized
 from audiotok.nn.quantizers.rvq import Rvq
+from audiotok.nn.vocos_chain import VocosChain
 
 if TYPE_CHECKING:
     from audiotok.tokens.coded import Coded

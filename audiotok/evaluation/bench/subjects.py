@@ -20,7 +20,7 @@ from typing import Any
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find, has_preset, names
 from audiotok.audio.audio import Audio
-from audiotok.codecs.decoders.base import told
+from audiotok.codecs.decoders.base import in_words
 from audiotok.codecs.load import load_decoder, load_in_backend
 from audiotok.evaluation.baselines.base import Baseline
 from audiotok.evaluation.results import SIDE, Subject
@@ -179,9 +179,11 @@ class CodecSystem(System):
         decoder = self.decoder
         if self.spec.prompted or self.spec.texted:
             if self.spec.texted and not text:
-                raise InputError(f"{name}: no transcript, which {self.spec.name} is told")
-            prompt, said = audio if self.spec.prompted else None, text if self.spec.texted else None
-            ways = {"prompt": prompt, "text": said, "prompt_text": prompt and said}
+                raise InputError(f"{name}: no transcript, which {self.spec.name} is given")
+            prompt = audio if self.spec.prompted else None
+            transcript = text if self.spec.texted else None
+            ways = {"prompt": prompt, "text": transcript}
+            ways["prompt_text"] = transcript if prompt is not None else None
             decoder = decoder.conditioned(**{k: v for k, v in ways.items() if v is not None})
         decoded = decoder.decode(tokens, original_rate=True) if decoder.decodes else None
         return Output(decoded, path.stat().st_size)
@@ -219,7 +221,7 @@ class CodecSystem(System):
                 **({"prompt": "each recording itself"} if self.spec.prompted else {}),
                 **({"text": "each recording's transcript"} if self.spec.texted else {}),
             }
-            facts[SIDE] = told({**self.decoder.side_information, **own})
+            facts[SIDE] = in_words({**self.decoder.side_information, **own})
         if not facts["parameters"]:  # an exported codec, or one of functions, shows none
             del facts["parameters"]
         if self.backend != "torch":

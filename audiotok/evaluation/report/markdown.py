@@ -47,7 +47,7 @@ def markdown(view: View, title: str) -> str:
         cells = [_cell(view.cell(subject, info)) for info in results.metrics]
         name = text(subject.name) if competes(subject) else f"*{text(subject.name)}*"
         if subject.side_information:
-            name += f" (told {text(subject.side_information)})"
+            name += f" (side information: {text(subject.side_information)})"
         rows.append([name, kbps(subject.kbps), kbps(subject.nominal_kbps), *cells])
     lines += ["## Scores", ""]
     lines += table(["subject", "kbps", "nominal kbps", *heads], rows)

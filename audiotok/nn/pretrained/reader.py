@@ -96,10 +96,10 @@ def beside(path: Path, files: Mapping[str, str]) -> Weights:
         WeightsFileError: as `read`.
     """
     folder = path if path.is_dir() else path.parent
-    found = {prefix: folder / file for prefix, file in files.items() if (folder / file).is_file()}
+    present = {prefix: folder / file for prefix, file in files.items() if (folder / file).is_file()}
     return {
         f"{prefix}{name}": tensor
-        for prefix, file in found.items()
+        for prefix, file in present.items()
         for name, tensor in read(file)[0].items()
     }
 
