@@ -214,7 +214,7 @@ class CodecSystem(System):
             "sample_rate": codec.sample_rate,
             "frames/s": float(codec.frame_rate),
             "codebooks": self.codebooks,
-            "causal": getattr(codec, "causal", math.isfinite(codec.latency)),
+            "causal": codec.causal,
         }
         if self.spec.decoder and self.decoder.side_information:
             own = {
