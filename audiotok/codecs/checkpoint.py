@@ -335,8 +335,7 @@ def _load_external(path: Path, name: str | None, family: str) -> Codec:
     except checkpoint_reader.WeightsFileError as error:
         raise CheckpointError(str(error)) from None
     kinds = {d: kind for kind in parts(family).values() for d in kind.state_dict_adapters}
-    pieces = checkpoint_reader.parts(tensors)
-    known = ((state_dicts.recognise(kinds, piece), piece) for piece in pieces)
+    known = ((state_dicts.recognise(kinds, p), p) for p in checkpoint_reader.parts(tensors))
     adapter, tensors = next((one for one in known if one[0]), (None, tensors))
     if adapter is None:
         raise CheckpointError(f"{path}: {state_dicts.unrecognised(kinds, tensors)}")
