@@ -338,6 +338,31 @@ def test_training_lowers_the_loss_of_tokenizer_and_decoder(tmp_path: Path):
             MelFlowTraining(**wrong)
 
 
+def test_codes_are_learnt_and_more_steps_come_nearer():
+    """On spectra of which every frame of 8 steps is one of four."""
+    table = torch.randn(4, 20, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    config = replace(SMALL, width=64, bits=14, vocoder_blocks=0)
+    model, examples = MelFlow(config), []
+    for _ in range(6):
+        mel = table[torch.randint(4, (6,))].T.repeat_interleave(POOL, 1).contiguous()
+        examples.append(Example(mel, torch.randint(256, (5,))))
+    fit_mel_flow(examples, model, MelFlowTraining(250, rate=3e-3, prompt_drop=0.9))
+    with_codes, without = (mel_flow_loss(model, examples, codes=codes) for codes in (True, False))
+    assert with_codes < 0.7 * without
+    errors = []
+    encoder = model.own_tokenizer.encoder
+    for steps in (1, 4, 32):
+        off = 0.0
+        for mel, text in examples:
+            told = model.conditioned(steps=steps, guidance=1.0, text=text.tolist())
+            latent = encoder.pooled(mel[None])  # pyright: ignore
+            codes = model.quantizer.encode(latent)
+            off += float((told.spectrum(model.quantizer.decode(codes))[0] - mel).abs().mean())
+        errors.append(off)
+    assert errors[2] < errors[1] < errors[0]
+
+
 def test_sizes_that_do_not_fit_are_refused():
     for wrong in ({"width": 30}, {"blocks": 0}, {"steps": 0}, {"rescale": 2.0}):
         with pytest.raises(ValueError, match=r"share|at least|steps"):
