@@ -279,7 +279,7 @@ def test_what_it_is_told_stands_beside_every_score(small: MelFlow, tmp_path: Pat
     for part in ("text: hello there;", "prompt: reading.flac;", "seed: 2;", "steps: 1;"):
         assert part in line
     assert Audio.load(wav).samples.shape[1] == load(file).encode(READING).samples
-    done = audiotok(*words, "--condition", "text=5")
+    done = audiotok(*words[:6], "--condition", "text=5")
     assert "condition 'text' must be" in done.lines[0]
     manifest = tmp_path / "clips.tsv"
     Audio.load(READING)[:30_000].save(tmp_path / "clip.wav")
