@@ -112,7 +112,14 @@ def encoding(row: dict[str, Any]) -> dict[str, Any]:
         "real rate": f"{row['file_kbps'] or 0:.3f} kbps (the whole .tok file)",
         "time": f"{row['took']:.3f} s",
         "speed": f"{row['speed']:.1f}x real time (factor {1 / max(row['speed'], 1e-9):.4f})",
+        **side_information(row),
     }
+
+
+def side_information(row: dict[str, Any]) -> dict[str, str]:
+    """Return what the decoder of a file was given beside the tokens, to print; {} for nothing."""
+    key = "side_information"
+    return {"side information": row[key]} if key in row else {}
 
 
 def roundtrip(result: dict[str, Any]) -> dict[str, Any]:
@@ -122,6 +129,7 @@ def roundtrip(result: dict[str, Any]) -> dict[str, Any]:
         **encoding(result["encode"]),
         "decoded": f"{decoded['target']} ({decoded['speed']:.1f}x real time)",
         "picture": result["picture"] or "not drawn",
+        **side_information(decoded),
         **result["scores"],
     }
 
@@ -306,6 +314,9 @@ def bench(results: Any) -> None:
                 Text(name), rate, *(_mean(of.get((subject.name, m.name))) for m in metrics)
             )
         stdout_console.print(table)
+    for subject in results.subjects:
+        if subject.side_information:
+            line(f"{subject.name}: side information: {subject.side_information}")
     for metric in results.metrics:
         if metric.not_run:
             line(f"{metric.name}: not run: {metric.not_run}")

@@ -88,9 +88,20 @@ def decoder(
     def decode(source: Path, target: Path) -> dict[str, Any]:
         apart: dict[str, Any] = {"decoder": decoder, "seed": seed, "prompt": prompt, "given": given}
         model = codec_for(source, codec, device, backend, precision, **apart)
-        return decode_file(model, source, target, **options).row()
+        row = decode_file(model, source, target, **options).row()
+        return {**row, **side_information_of(model)}
 
     return decode
+
+
+def side_information_of(model: RunnableCodec[Any]) -> dict[str, str]:
+    """Return what a decoder apart is given beside the tokens, as a row's field; {} for others."""
+    information = getattr(model, "side_information", {})
+    if not information:
+        return {}
+    from audiotok.codecs.decoders.base import in_words
+
+    return {"side_information": in_words(information)}
 
 
 def codec_for(

@@ -28,6 +28,11 @@ from audiotok.codecs.inverse_kmeans import save_inverse as save_inverse
 from audiotok.codecs.latents import latents_of as latents_of
 from audiotok.codecs.latents import quantize as quantize
 from audiotok.codecs.load import load_decoder as load_decoder
+from audiotok.codecs.mel_flow_fit import MelFlowTraining as MelFlowTraining
+from audiotok.codecs.mel_flow_fit import fit_mel_flow as fit_mel_flow
+from audiotok.codecs.mel_flow_fit import mel_flow_examples as mel_flow_examples
+from audiotok.codecs.mel_flow_fit import mel_flow_loss as mel_flow_loss
+from audiotok.codecs.mel_flow_fit import small_mel_flow as small_mel_flow
 from audiotok.codecs.models.base import Codec as Codec
 from audiotok.codecs.models.kmeans import Kmeans as Kmeans
 from audiotok.codecs.models.kmeans import KmeansConfig as KmeansConfig

@@ -254,6 +254,7 @@ def load(
     name: str | None = None,
     device: str | torch.device = "cpu",
     layout: str | None = None,
+    family: str = "codecs",
 ) -> Codec:
     """Load a codec ready to use, by name (`"encodec_24khz"`) or by the path of a checkpoint.
 
@@ -266,8 +267,8 @@ def load(
         name: name of the codec in a file whose weights fit several (DM-Codec's are
             SpeechTokenizer's in all but their values).
         device: device on which to place it.
-        layout: layout of the codes, for a codec that has several (`Codec.layouts`); its own if
-            None.
+        layout: layout of the codes, for a codec of several (`Codec.layouts`); its own if None.
+        family: what is looked for in a file of another program: "codecs", or "decoders".
 
     Raises:
         CheckpointError: no weights, or a file that does not fit; the message tells what to do.
@@ -293,7 +294,7 @@ def load(
             "another repository, download the folder and give its path"
         )
     path = file_of(path)
-    codec = _load_own(path, name) if is_ours(path) else _load_external(path, name)
+    codec = _load_own(path, name) if is_ours(path) else _load_external(path, name, family)
     if layout is not None:
         codec.set_layout(layout)
     return codec.eval().requires_grad_(False).to(device)
@@ -327,26 +328,25 @@ def _load_own(path: Path, name: str | None) -> Codec:
     return _with_weights(codec, _read_state(path), {}, path)
 
 
-def _load_external(path: Path, name: str | None) -> Codec:
+def _load_external(path: Path, name: str | None, family: str) -> Codec:
     """Load a file of another program."""
     try:
         tensors, metadata = checkpoint_reader.read(path)
     except checkpoint_reader.WeightsFileError as error:
         raise CheckpointError(str(error)) from None
-    kinds = {d: kind for kind in parts("codecs").values() for d in kind.state_dict_adapters}
-    known = (
-        (state_dicts.recognise(kinds, part), part) for part in checkpoint_reader.parts(tensors)
-    )
+    kinds = {d: kind for kind in parts(family).values() for d in kind.state_dict_adapters}
+    known = ((state_dicts.recognise(kinds, p), p) for p in checkpoint_reader.parts(tensors))
     adapter, tensors = next((one for one in known if one[0]), (None, tensors))
     if adapter is None:
         raise CheckpointError(f"{path}: {state_dicts.unrecognised(kinds, tensors)}")
     kind = kinds[adapter]
     try:
+        tensors = {**tensors, **checkpoint_reader.beside(path, adapter.beside)}
         weights, origin = adapter.translate(tensors)
         sizes = adapter.sizes(weights, metadata)
     except KeyError as error:
         raise CheckpointError(f"{path}: partial {adapter.source}: no {error.args[0]}") from None
-    except StateDictError as error:
+    except (StateDictError, checkpoint_reader.WeightsFileError) as error:
         raise CheckpointError(f"{path}: {adapter.source}: {error}") from None
     except (ValueError, IndexError) as error:
         raise CheckpointError(f"{path}: damaged {adapter.source}: {_line(error)}") from None

@@ -200,7 +200,7 @@ def load_decoder(
 
     name = str(name_or_path)
     if checkpoint.is_path(name_or_path):
-        loaded = checkpoint.load(name_or_path, device=device)
+        loaded = checkpoint.load(name_or_path, device=device, family="decoders")
         if not isinstance(loaded, Decoder):
             raise CheckpointError(f"{name_or_path}: holds codec {loaded.name!r}, no decoder alone")
         return loaded

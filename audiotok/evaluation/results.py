@@ -24,6 +24,7 @@ from audiotok._platform.atomic import atomic_file
 from audiotok._platform.errors import InputError
 
 VERSION = 1
+SIDE = "side information"  # name of that fact about a subject
 # Fewest recordings on which two subjects are told apart: on fewer, differences of one sign on all
 # of them are chance more than once in twenty (sign test, 2 / 2^n).
 FEWEST = 6
@@ -66,6 +67,11 @@ class Subject:
     # For a codec: how often each entry of each codebook was used, most frequent first.
     usage: list[list[int]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)  # entries in each codebook
+
+    @property
+    def side_information(self) -> str:
+        """Conditions of its decoder beside the tokens; "" for one without any."""
+        return str(self.facts.get(SIDE, ""))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from audiotok._platform.errors import InputError
 
-METHODS = ("euler", "midpoint")
+METHODS = ("euler", "midpoint", "centred")
 VelocityField = Callable[[Tensor, float], Tensor]
 """Function of a point `[b d f]` and a time from 0 to 1 that gives the velocity `[b d f]`."""
 
@@ -33,7 +33,8 @@ class Sampling:
 
     Attributes:
         steps: steps from noise to data.
-        method: "euler", one evaluation of the velocity a step; or "midpoint", two.
+        method: "euler", one evaluation of the velocity a step; "midpoint", two; or "centred",
+            which is "euler" but for the time, which is that of the middle of the step.
         guidance: how far the velocity goes from what it is without a condition to what it is with
             it: 1 is the latter alone, which costs half as much.
         seed: random seed of the noise.
@@ -91,24 +92,39 @@ def integrate(velocity: VelocityField, noise: Tensor, sampling: Sampling) -> Ten
         if sampling.method == "midpoint":
             x_half = x + size / 2 * velocity(x, time)
             x = x + size * velocity(x_half, time + size / 2)
+        elif sampling.method == "centred":
+            x = x + size * velocity(x, time + size / 2)
         else:
             x = x + size * velocity(x, time)
     return x
 
 
-def guided(conditional: VelocityField, without: VelocityField, guidance: float) -> VelocityField:
+def guided(
+    conditional: VelocityField,
+    without: VelocityField,
+    guidance: float,
+    *,
+    rescale: float = 0.0,
+) -> VelocityField:
     """Return a velocity that is guided by a condition.
 
     Args:
         conditional: velocity under the condition.
         without: velocity without one.
         guidance: 1 is `conditional` as it is, and `without` is never asked.
+        rescale: share of the result that has the deviation of `conditional`, of each recording,
+            from 0 to 1 (Lin et al. 2023, arXiv:2305.08891, section 3.4).
     """
     if guidance == 1:
         return conditional
 
     def velocity(x: Tensor, time: float) -> Tensor:
-        base = without(x, time)
-        return base + guidance * (conditional(x, time) - base)
+        base, given = without(x, time), conditional(x, time)
+        further = base + guidance * (given - base)
+        if rescale == 0:
+            return further
+        spreads = (y.std((1, 2), keepdim=True) for y in (given, further))
+        ratio = torch.div(*spreads).nan_to_num(1.0, posinf=1.0)
+        return further * (rescale * ratio + 1 - rescale)
 
     return velocity

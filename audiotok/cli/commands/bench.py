@@ -113,7 +113,12 @@ def bench(
         commands=commands,
     )
     if as_json:
-        show.as_json([vars(mean) for mean in finished.results.means])
+        sides = {
+            subject.name: {"side_information": subject.side_information}
+            for subject in finished.results.subjects
+            if subject.side_information
+        }
+        show.as_json([{**vars(m), **sides.get(m.subject, {})} for m in finished.results.means])
     else:
         show.bench(finished.results)
         show.line(f"report: {finished.page}")

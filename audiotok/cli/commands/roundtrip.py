@@ -49,7 +49,7 @@ def roundtrip(
       audiotok roundtrip talk.wav -o roundtrip/
       audiotok roundtrip talk.wav --codec dmel_40hz --decoder griffin_lim
     """
-    from audiotok.cli.jobs import decoder_once
+    from audiotok.cli.jobs import decoder_once, side_information_of
     from audiotok.codecs.load import load_in_backend
     from audiotok.evaluation.roundtrip import roundtrip as work
 
@@ -59,6 +59,7 @@ def roundtrip(
     model = checked(load_in_backend(codec, device, backend, precision), codebooks)
     apart = decoder_once(decoder, model.name, device, seed, prompt) if decoder else None
     result = work(model, path, out, decoder=apart, codebooks=codebooks, force=force)
+    result["decode"] |= side_information_of(apart or model)
     if as_json:
         show.as_json(result)
     else:

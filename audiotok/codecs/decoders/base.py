@@ -6,12 +6,15 @@ length. Its frames are those of the tokenizer, and may stand for another number 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from audiotok._platform.errors import InputError
+from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.absent import Absent
 from audiotok.tokens.coded import Coded
@@ -75,6 +78,20 @@ class SourceTokenizer(Tokenizer):
         return not self._source.fingerprint or super().has_codes_of(fingerprint)
 
 
+def in_words(information: Mapping[str, Any]) -> str:
+    """Return side information (`Decoder.side_information`) in one line."""
+    return "; ".join(f"{k}: {'none' if v is None else v}" for k, v in information.items())
+
+
+def plain(value: Any) -> Any:
+    """Return a condition as it is shown: text and numbers as they are, all else described."""
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, Audio):
+        return f"{value.seconds:.2f} s of sound"
+    return value if isinstance(value, str | int | float) else f"{len(value)} numbers"
+
+
 class Decoder(Codec):
     """A decoder of the tokens of a tokenizer: `decode` and all that follows from it.
 
@@ -87,6 +104,7 @@ class Decoder(Codec):
             always a recording, or the path of one.
         trained_by: what trains one: a command or a recipe.
         random: whether it draws random numbers, from a seed (`conditioned`).
+        given_conditions: conditions that are set, as plain data.
     """
 
     source: Source
@@ -94,6 +112,7 @@ class Decoder(Codec):
     trained_by: ClassVar[str] = "a recipe (recipes/vocoder_units.toml)"
     random: ClassVar[bool] = False
     channels = 1
+    given_conditions: Mapping[str, Any] = MappingProxyType({})
 
     def no_encoder(self) -> Absent:
         """Return what stands in the place of the encoder."""
@@ -115,7 +134,18 @@ class Decoder(Codec):
             raise InputError(f"{self.name}: no condition {min(unknown)!r}; it takes {takes}")
         other = copy(self)
         other.set_conditions(seed, conditions)
+        given = {name: plain(value) for name, value in conditions.items() if value is not None}
+        other.given_conditions = {**given, **({"seed": seed} if self.random else {})}
         return other
+
+    @property
+    def side_information(self) -> dict[str, Any]:
+        """Conditions and seed that it decodes with, as plain data, to be shown beside every score.
+
+        A condition that is not given is None.
+        """
+        absent = dict.fromkeys(self.conditions)
+        return {**absent, **({"seed": 0} if self.random else {}), **self.given_conditions}
 
     def set_conditions(self, seed: int, conditions: dict[str, Any]) -> None:
         """Set the conditions of a decoder that takes some, on a copy of it that shares the weights.
@@ -172,7 +202,7 @@ class Decoder(Codec):
         if not self.tokenizer.has_codes_of(tokens.fingerprint):
             raise WrongTokensError(
                 f"tokens of other weights of {tokens.codec!r} ({tokens.fingerprint}): decoder "
-                f"{self.name!r} takes those of {self.source.fingerprint}"
+                f"{self.name!r} takes those of {self.fingerprint}"
             )
 
     def decoded_samples(self, samples: int) -> int:

@@ -233,6 +233,11 @@ class Flow(Decoder):
         return hashlib.sha256(how.encode()).hexdigest()[:16]
 
     @property
+    def side_information(self) -> dict[str, Any]:
+        """See `Decoder.side_information`."""
+        return {**super().side_information, **asdict(self.sampling)}
+
+    @property
     def sampler(self) -> Sampler:
         """The layer that samples and makes sound."""
         return cast("Sampler", self.decoder)

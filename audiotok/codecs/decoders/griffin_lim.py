@@ -18,13 +18,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Features, Output
-from audiotok.audio import _torchaudio
 from audiotok.codecs.decoders.base import Decoder, Source
 from audiotok.codecs.models.dmel import Config as Dmel
+from audiotok.nn.griffin_lim import MOMENTUM, ROUNDS, griffin_lim
 from audiotok.nn.layers.base import WholeClip
 from audiotok.nn.layers.centred_mel import slaney_bank
 from audiotok.nn.quantizers.uniform import Uniform
-from audiotok.nn.spectrogram import hann
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Config:
     """Options of `GriffinLim`."""
 
     frame_size: int = 400  # samples per frame of the dMel
-    iterations: int = 60
-    momentum: float = 0.99
+    iterations: int = ROUNDS
+    momentum: float = MOMENTUM
 
 
 class _Inversion(WholeClip):
@@ -57,17 +56,13 @@ class _Inversion(WholeClip):
         last = x[:, :, -1:]
         x = F.pad(torch.cat([x, last], 2), (0, mel.fft // mel.frame_size), value=mel.quietest)
         magnitude = (self.inverse @ 10**x).clamp(min=0)
-        wave = _torchaudio.load().functional.griffinlim(
+        wave = griffin_lim(
             magnitude,
-            window=hann(mel.window, x.device, fft=mel.fft),
-            n_fft=mel.fft,
-            hop_length=mel.frame_size,
-            win_length=mel.fft,
-            power=1.0,
-            n_iter=self.config.iterations,
+            hop=mel.frame_size,
+            window=mel.window,
+            fft=mel.fft,
+            iterations=self.config.iterations,
             momentum=self.config.momentum,
-            length=(x.shape[2] - 1) * mel.frame_size,
-            rand_init=False,
         )
         return wave[:, None, : frames * mel.frame_size]
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -28,11 +27,8 @@ from audiotok.codecs.models.base import Codec, WrongTokensError
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.absent import MissingEncoder
-from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
-from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, State
-from audiotok.nn.layers.conv import Conv
-from audiotok.nn.layers.convnext import Convnext
-from audiotok.nn.layers.fourier_head import FourierHead
+from audiotok.nn.layers.ada_norm import AdaLayerNorm
+from audiotok.nn.layers.base import Layer, State
 from audiotok.nn.layers.seanet import Config as Sizes
 from audiotok.nn.layers.seanet import Seanet
 from audiotok.nn.pretrained.hub import PublishedWeights
@@ -48,13 +44,13 @@ from audiotok.nn.pretrained.state_dicts import (
 )
 from audiotok.nn.quantizers.base import Quantized
 from audiotok.nn.quantizers.rvq import Rvq
+from audiotok.nn.vocos_chain import VocosChain
 
 if TYPE_CHECKING:
     from audiotok.tokens.coded import Coded
     from audiotok.tokens.tokens import Header
 
 WITHOUT = "these weights of 'vocos' only decode: encode with 'encodec_24khz'"
-EPS = 1e-6  # epsilon of every normalisation in the decoder
 
 
 @dataclass(frozen=True)
@@ -108,36 +104,6 @@ def _counted(latent: Tensor, codebooks: Tensor) -> Latent:
 def _counts(latent: Latent, before: Tensor) -> Tensor:
     """Return the feature that `_counted` appended, `[b]`; `before` if there is no frame."""
     return latent[:, -1, 0] if latent.shape[2] else before
-
-
-def _decoder(config: Config) -> Chain:
-    """Build the decoder: conv, norm, ConvNeXt blocks, norm, Fourier head."""
-    width, hop = config.decoder, prod(config.strides)
-    conditions = len(config.codebooks)
-    blocks: list[Layer] = [
-        Convnext(
-            width,
-            expansion=config.expansion,
-            scale=1 / config.blocks,
-            causal=False,
-            norm=partial(AdaLayerNorm, conditions=conditions, eps=EPS),
-        )
-        for _ in range(config.blocks)
-    ]
-    decoder = Chain(
-        [
-            Conv(config.latent, width, 7, causal=False),
-            AdaNorm(width, conditions=conditions, eps=EPS),
-            *blocks,
-            Norm(width, eps=EPS),
-            Mix(width, config.window * hop + 2),
-            FourierHead(hop, config.window * hop),
-        ]
-    )
-    for module in decoder.modules():
-        if isinstance(module, nn.Conv1d | nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-    return decoder
 
 
 def _under(module: nn.Module, condition: int) -> nn.Module:
@@ -269,7 +235,15 @@ class Vocos(Codec):
             Seanet.encoder(sizes) if config.encodes else MissingEncoder(self.frame_size, WITHOUT)
         )
         self.quantizer = _Counting(config.latent, codebooks=config.codebooks[-1], size=config.size)
-        self.decoder = _decoder(config)
+        self.decoder = VocosChain(
+            config.latent,
+            config.decoder,
+            blocks=config.blocks,
+            expansion=config.expansion,
+            hop=self.frame_size,
+            window=config.window * self.frame_size,
+            conditions=len(config.codebooks),
+        )
 
     def check_tokens(self, tokens: Coded | Header) -> None:
         """See `Tokenizer.check_tokens`; EnCodec's tokens are accepted too.

@@ -4,6 +4,7 @@ speech            a codec by name, all codebooks         speech@4    its first 4
 runs/x.safetensors@2                                     a checkpoint, the same
 dmel_40hz+griffin_lim                                    a tokenizer and a decoder apart from it
 units+voice.safetensors+prompt                           each recording is the decoder's prompt
+tadicodec+mel_flow.safetensors+text+prompt               and its transcript its text
 my_module:codec     code, imported by the user's word    my_module:codec@2
 opus:6  folder:DIR  original  noise:10 ...               a baseline, NAME:OPTION
 """
@@ -19,12 +20,14 @@ from typing import Any
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find, has_preset, names
 from audiotok.audio.audio import Audio
+from audiotok.codecs.decoders.base import in_words
 from audiotok.codecs.load import load_decoder, load_in_backend
 from audiotok.evaluation.baselines.base import Baseline
-from audiotok.evaluation.results import Subject
+from audiotok.evaluation.results import SIDE, Subject
 from audiotok.tokens.kinds import AnyTokens, load_tokens
 
 PROMPTED = "+prompt"
+TEXTED = "+text"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Spec:
     codec: str = ""  # a name, a checkpoint or code; "" for a baseline
     decoder: str = ""  # name or checkpoint of a decoder apart from the codec; "" for its own
     prompted: bool = False  # whether each recording is the decoder's prompt
+    texted: bool = False  # whether each recording's transcript is the decoder's text
     codebooks: int | None = None  # None: all
     baseline: str = ""
     option: str = ""
@@ -53,11 +57,11 @@ class Spec:
         codec, at, count = name.rpartition("@")
         codebooks = int(count) if at and count.isdecimal() else None
         codec = name if codebooks is None else codec
-        pair = codec.removesuffix(PROMPTED)
+        prompted, texted = (f"{end}+" in f"{codec}+" for end in (PROMPTED, TEXTED))
+        pair = codec.removesuffix(PROMPTED).removesuffix(TEXTED).removesuffix(PROMPTED)
         tokenizer, plus, decoder = pair.rpartition("+")
         if plus and (_is_decoder(decoder) or Path(decoder).is_file()):
-            prompted = pair != codec
-            return cls(name, tokenizer, decoder, prompted=prompted, codebooks=codebooks)
+            return cls(name, tokenizer, decoder, prompted, texted, codebooks)
         return cls(name, codec=codec, codebooks=codebooks)
 
     @property
@@ -94,17 +98,18 @@ class System:
         self.id = spec.name
         self.slack = 0.0
 
-    def stamp(self, name: str) -> str:
+    def stamp(self, name: str, text: str = "") -> str:
         """Return a text that changes when the output for one recording may."""
-        return self.id
+        return f"{self.id} {text}" if self.spec.texted else self.id
 
-    def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
+    def output(self, audio: Audio, name: str, cache_stem: Path, text: str = "") -> Output:
         """Return the output for a recording.
 
         Args:
             audio: the recording, mono.
             name: its path relative to the corpus.
             cache_stem: path without suffix for its cached tokens.
+            text: its transcript, "" where none is known.
 
         Raises:
             ValueError: the recording cannot be coded; the message says why.
@@ -124,11 +129,11 @@ class BaselineSystem(System):
         self.baseline: Baseline = find("baselines", spec.baseline)(spec.option)
         self.slack = self.baseline.slack
 
-    def stamp(self, name: str) -> str:
+    def stamp(self, name: str, text: str = "") -> str:
         """See `System.stamp`."""
         return f"{self.id} {self.baseline.stamp(name)}".strip()
 
-    def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
+    def output(self, audio: Audio, name: str, cache_stem: Path, text: str = "") -> Output:
         """See `System.output`."""
         return Output(*self.baseline.process(audio, name))
 
@@ -152,8 +157,9 @@ class CodecSystem(System):
         self.decoder: Any = self.codec
         if spec.decoder:
             self.decoder = load_decoder(spec.decoder, source=self.codec.name, device=device)
-        if spec.prompted and "prompt" not in self.decoder.conditions:
-            raise InputError(f"{spec.name}: decoder {self.decoder.name!r} takes no prompt")
+        for way, asked in (("prompt", spec.prompted), ("text", spec.texted)):
+            if asked and way not in self.decoder.conditions:
+                raise InputError(f"{spec.name}: decoder {self.decoder.name!r} takes no {way}")
         self.backend = backend
         try:
             self.codebooks = self.codec.kept(spec.codebooks)
@@ -161,15 +167,23 @@ class CodecSystem(System):
             raise InputError(f"{spec.name}: {error}") from None
         weights = f"{self.codec.fingerprint} {self.decoder.decoder_fingerprint}"
         self.id = f"{weights} {self.codebooks}" + ("" if backend == "torch" else f" {backend}")
-        self.id += PROMPTED if spec.prompted else ""
+        self.id += (PROMPTED if spec.prompted else "") + (TEXTED if spec.texted else "")
 
-    def output(self, audio: Audio, name: str, cache_stem: Path) -> Output:
+    def output(self, audio: Audio, name: str, cache_stem: Path, text: str = "") -> Output:
         """See `System.output`."""
         tokens = self.first_tokens(audio, cache_stem)
         path = self.tokens_path(cache_stem).with_suffix(f".{self.codebooks}.tok")
         if not path.exists():
             tokens.save(path)
-        decoder = self.decoder.conditioned(prompt=audio) if self.spec.prompted else self.decoder
+        decoder = self.decoder
+        if self.spec.prompted or self.spec.texted:
+            if self.spec.texted and not text:
+                raise InputError(f"{name}: no transcript, which {self.spec.name} is given")
+            prompt = audio if self.spec.prompted else None
+            transcript = text if self.spec.texted else None
+            ways = {"prompt": prompt, "text": transcript}
+            ways["prompt_text"] = transcript if prompt is not None else None
+            decoder = decoder.conditioned(**{k: v for k, v in ways.items() if v is not None})
         decoded = decoder.decode(tokens, original_rate=True) if decoder.decodes else None
         return Output(decoded, path.stat().st_size)
 
@@ -206,8 +220,12 @@ class CodecSystem(System):
             **({"latents": codec.width} if codec.width else {"codebooks": self.codebooks}),
             "causal": codec.causal,
         }
-        if self.spec.prompted:
-            facts["side information"] = "the decoder hears each recording itself, as its prompt"
+        if self.spec.decoder and self.decoder.side_information:
+            own = {
+                **({"prompt": "each recording itself"} if self.spec.prompted else {}),
+                **({"text": "each recording's transcript"} if self.spec.texted else {}),
+            }
+            facts[SIDE] = in_words({**self.decoder.side_information, **own})
         if not facts["parameters"]:  # an exported codec, or one of functions, shows none
             del facts["parameters"]
         if self.backend != "torch":

@@ -175,14 +175,18 @@ class Scorer:
 
         None if it failed, or is of a tokenizer without a decoder.
         """
-        name, job = system.spec.name, self.job
-        path, stamp = audio_path(job.out, system.spec, target), system.stamp(job.names[target])
+        name, job, text = system.spec.name, self.job, self.job.clips[target].text
+        path, stamp = (
+            audio_path(job.out, system.spec, target),
+            system.stamp(job.names[target], text),
+        )
         cached = record.outputs.get(name, {})
         if cached.get("id") == stamp and not cached.get("error") and path.exists():
             return Audio.load(path)
         record.scores.pop(name, None)
         try:
-            output = system.output(original, job.names[target], job.out / "tokens" / target.stem)
+            stem = job.out / "tokens" / target.stem
+            output = system.output(original, job.names[target], stem, text)
             if output.audio is None:
                 record.outputs[name] = {"id": stamp, "bytes": output.bytes, "error": ""}
                 return None

@@ -47,6 +47,8 @@ def markdown(view: View, title: str) -> str:
     for subject in results.subjects:
         cells = [_cell(view.cell(subject, info)) for info in results.metrics]
         name = text(subject.name) if competes(subject) else f"*{text(subject.name)}*"
+        if subject.side_information:
+            name += f" (side information: {text(subject.side_information)})"
         rows.append([name, kbps(subject.kbps), kbps(subject.nominal_kbps), *cells])
     lines += ["## Scores", ""]
     lines += table(["subject", "kbps", "nominal kbps", *heads], rows)

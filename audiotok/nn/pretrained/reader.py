@@ -85,6 +85,25 @@ def read(path: str | Path) -> tuple[Weights, dict[str, Any]]:
     return fold(_bare(weights)), _config(path) | metadata
 
 
+def beside(path: Path, files: Mapping[str, str]) -> Weights:
+    """Return the tensors of files that belong to a weights file, as far as they are there.
+
+    Args:
+        path: the weights file, or its folder.
+        files: paths relative to the folder, by the prefix that the names of tensors get.
+
+    Raises:
+        WeightsFileError: as `read`.
+    """
+    folder = path if path.is_dir() else path.parent
+    present = {prefix: folder / file for prefix, file in files.items() if (folder / file).is_file()}
+    return {
+        f"{prefix}{name}": tensor
+        for prefix, file in present.items()
+        for name, tensor in read(file)[0].items()
+    }
+
+
 def _safetensors(path: Path) -> Mapping[str, Any]:
     try:
         with safe_open(path, "pt") as file:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -48,6 +48,8 @@ class StateDictAdapter:
         tensors: pattern of our names (with `#0`, `#1`), and a function applied to such a tensor.
         prepare: function applied to all tensors under their names before anything else, for what
             rules cannot express.
+        beside: files relative to the folder of the weights whose tensors are read too, where they
+            are there, by the prefix that their names get.
     """
 
     source: str
@@ -57,6 +59,7 @@ class StateDictAdapter:
     ignored: Sequence[str] = ()
     tensors: Sequence[tuple[str, Callable[[Tensor], Tensor]]] = ()
     prepare: Callable[[Weights], Weights] | None = None
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     def knows(self, names: Iterable[str]) -> bool:
         """Return whether all marks are among these names."""
