@@ -41,6 +41,7 @@ from audiotok.nn.layers.hifigan_block import HifiganBlock
 from audiotok.nn.layers.kaldi_patches import KaldiPatches
 from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.noise_block import NoiseBlock
+from audiotok.nn.layers.normed_hifigan_block import NormedHifiganBlock
 from audiotok.nn.layers.parallel import LevelNorm, Parallel
 from audiotok.nn.layers.relative_transformer import RelativeTransformer
 from audiotok.nn.layers.residual_unit import ResidualUnit, elu
@@ -151,6 +152,9 @@ CASES = {
         2,
         60,
         inside=True,
+    ),
+    "HiFi-GAN, normalised": Case(
+        lambda: NormedHifiganBlock(4, activation=elu, kernels=(5, 3), dilations=(1, 2), groups=2), 4
     ),
     "feed forward": Case(lambda: FeedForward(4, 6, scale=1.0), 4),
     "feed forward, gated": Case(

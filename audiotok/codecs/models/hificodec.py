@@ -109,9 +109,7 @@ def _decoder(config: Config) -> Chain:
             HifiganBlock(half, activation=_leaky, kernels=KERNELS, causal=False),
         ]
         width = half
-    return Chain(
-        [*layers, _leaky(), Conv(width, 1, 7, causal=False), Pointwise(nn.Tanh())]
-    )
+    return Chain([*layers, _leaky(), Conv(width, 1, 7, causal=False), Pointwise(nn.Tanh())])
 
 
 # Of the config.json beside the weights: what the network here computes, and sizes that follow from
@@ -147,7 +145,7 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prepared(theirs: Weights) -> Weights:
-    """Number the layers after the last stride and the codebooks, and add the usage of these.
+    """Give the last layers and the codebooks their numbers here, and add the usage of the latter.
 
     The program's entries are learnt by gradient, and have none.
     """
@@ -220,7 +218,7 @@ class Hificodec(Codec):
             quantizer="group-residual VQ",
             training="joint",
             domain="music",
-            licence="Apache-2.0 (of the code)",
+            licence="unstated; code Apache-2.0",
         ),
     )
     # Whether these files hold tensors alone, as reading them requires, has not been verified.
