@@ -232,7 +232,7 @@ class Hificodec(Codec):
     }
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
         StateDictAdapter(
-            source="InspireMusic's music_tokenizer",
+            source="InspireMusic",
             marks=(
                 "encoder.normalize.0.weight",
                 "generator.conv_pre.weight",
