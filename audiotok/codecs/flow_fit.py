@@ -173,7 +173,9 @@ def _begin_with_entries(flow: Flow, tokenizer: Codec) -> None:
     books = [torch.from_numpy(table).float() for table in found]
     features, width = books[0].shape[1], flow.config.width
     if features > width:
-        raise InputError(f"entries of {features} features in a network of width {width}")
+        raise InputError(
+            f"entries of {features} features in a network of width {width}: give more width"
+        )
     books = [book - book.mean(0) for book in books]
     size = sum(book.square().mean() for book in books) ** 0.5
     flow.tables.entries[:, :features] = torch.cat(books) / size

@@ -265,6 +265,9 @@ def test_the_command_trains_a_decoder(tmp_path: Path):
     words += ["--batch", "2", "--seconds", "0.2", "--width", "8", "--blocks", "1"]
     facts = json.loads(audiotok(*words, "--json").out)
     assert facts["recordings"] == 3
+    assert facts["training"]["entries"] is False
+    done = audiotok(*words, "--entries", "--force")
+    assert done.lines[-1] == "error entries of 16 features in a network of width 8: give more width"
     assert audiotok(*words).lines == [f"error {out}: exists already; --force overwrites it"]
     decoder = load_decoder(out)
     assert decoder.card["flow"]["tokenizer"]["fingerprint"] == tokenizer.fingerprint
