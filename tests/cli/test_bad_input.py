@@ -384,9 +384,7 @@ def test_interrupted(queue: Path, out: Path, number: int):
     process.send_signal(number)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines() == [
-        "error interrupted; nothing is half-written; run it again: what is finished is kept"
-    ]
+    assert errors.splitlines() == ["error interrupted; nothing is half-written; run it again: what is finished is kept"]
     assert said == ""
     assert files(out) == ["a.tok"]
     if number == signal.SIGINT:
@@ -401,9 +399,7 @@ def test_interrupted_while_several_work(queue: Path, out: Path):
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines() == [
-        "error interrupted; nothing is half-written; run it again: what is finished is kept"
-    ]
+    assert errors.splitlines() == ["error interrupted; nothing is half-written; run it again: what is finished is kept"]
     assert files(out) == ["a.tok"]
     assert ends(process.pid), group(process.pid)
 
