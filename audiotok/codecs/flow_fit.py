@@ -167,10 +167,10 @@ def fit_flow(
 @torch.no_grad()
 def _begin_with_entries(flow: Flow, tokenizer: Codec) -> None:
     """Set the first features of embeddings to a tokenizer's entries, at about their own size."""
-    found = entries_of(tokenizer)
-    if found is None:
+    tables = entries_of(tokenizer)
+    if tables is None:
         raise InputError(f"{tokenizer.name}: its codes have no entries at hand")
-    books = [torch.from_numpy(table).float() for table in found]
+    books = [torch.from_numpy(table).float() for table in tables]
     features, width = books[0].shape[1], flow.config.width
     if features > width:
         raise InputError(

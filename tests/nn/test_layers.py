@@ -37,11 +37,10 @@ from audiotok.nn.layers.fold import CausalFold, Fold, Unfold
 from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.half_snake import HalfSnake
-from audiotok.nn.layers.hifigan_block import HifiganBlock
+from audiotok.nn.layers.hifigan_block import HifiganBlock, NormedHifiganBlock
 from audiotok.nn.layers.kaldi_patches import KaldiPatches
 from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.noise_block import NoiseBlock
-from audiotok.nn.layers.normed_hifigan_block import NormedHifiganBlock
 from audiotok.nn.layers.parallel import LevelNorm, Parallel
 from audiotok.nn.layers.relative_transformer import RelativeTransformer
 from audiotok.nn.layers.residual_unit import ResidualUnit, elu

@@ -32,8 +32,7 @@ from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.base import Chain, Layer, Pointwise
 from audiotok.nn.layers.conv import Conv
-from audiotok.nn.layers.hifigan_block import HifiganBlock
-from audiotok.nn.layers.normed_hifigan_block import NormedHifiganBlock
+from audiotok.nn.layers.hifigan_block import HifiganBlock, NormedHifiganBlock
 from audiotok.nn.layers.transposed_conv import TransposedConv
 from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.options import Options
@@ -122,7 +121,7 @@ _OPTIONS = Options(
         "resblock_dilation_sizes": [[1, 3, 5]] * len(KERNELS),
     },
 )
-_TOLD = frozenset((*_OPTIONS.fields, *_OPTIONS.fixed))
+_READ = frozenset((*_OPTIONS.fields, *_OPTIONS.fixed))
 
 
 def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +131,7 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
     width = len(weights["encoder.layers.0.conv.bias"])
     latent = len(weights[f"encoder.layers.{3 * strides + 2}.conv.bias"])
     return {
-        **_OPTIONS.read({name: metadata[name] for name in _TOLD & metadata.keys()}),
+        **_OPTIONS.read({name: metadata[name] for name in _READ & metadata.keys()}),
         "encoder": width,
         "decoder": len(weights["decoder.layers.0.conv.bias"]),
         "strides": tuple(
@@ -167,8 +166,8 @@ def _prepared(theirs: Weights) -> Weights:
                 layer, chain = divmod(int(number), kernels)
                 yield name, f"{side}.{kind}.{layer}.{chain}.{rest}"
             elif match := book.fullmatch(name):
-                stage = int(match[2]) + (groups if match[1] else 0)
-                yield name, f"quantizer.stages.{stage}.book.entries"
+                index = int(match[2]) + (groups if match[1] else 0)
+                yield name, f"quantizer.stages.{index}.book.entries"
             else:
                 end = next((end for end in ends if name.startswith(end)), None)
                 yield name, ends[end] + name.removeprefix(end) if end else name
