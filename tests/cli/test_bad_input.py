@@ -384,7 +384,9 @@ def test_interrupted(queue: Path, out: Path, number: int):
     process.send_signal(number)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines() == ["error interrupted; nothing is half-written; run it again: what is finished is kept"]
+    assert errors.splitlines() == [
+        "error interrupted; nothing is half-written; run it again: what is finished is kept"
+    ]
     assert said == ""
     assert files(out) == ["a.tok"]
     if number == signal.SIGINT:
@@ -399,7 +401,9 @@ def test_interrupted_while_several_work(queue: Path, out: Path):
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines() == ["error interrupted; nothing is half-written; run it again: what is finished is kept"]
+    assert errors.splitlines() == [
+        "error interrupted; nothing is half-written; run it again: what is finished is kept"
+    ]
     assert files(out) == ["a.tok"]
     assert ends(process.pid), group(process.pid)
 
