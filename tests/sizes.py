@@ -21,6 +21,7 @@ from audiotok.codecs.models import (
     encodec,
     fish_s2,
     glm4_voice,
+    hificodec,
     ichigo,
     kmeans,
     longcat,
@@ -183,6 +184,7 @@ SIZES: dict[str, list[Any]] = {
             code_width=4,
         )
     ],
+    "hificodec": [hificodec.Config(encoder=8, decoder=32, strides=(2, 4, 5), size=64)],
     "nanocodec": [nanocodec.Config(encoder=4, decoder=40, strides=(2, 3, 6))],
     "longcat": [
         longcat.Config(

@@ -22,6 +22,7 @@ from torch import Tensor
 from audiotok._platform.errors import InputError
 from audiotok.codecs.decoders.base import Source
 from audiotok.codecs.decoders.flow import Config, Flow
+from audiotok.codecs.embeddings import entries_of
 from audiotok.codecs.latents import latents_of, mono_audio, progress
 from audiotok.codecs.models.base import Codec
 from audiotok.data.recording import Recording
@@ -42,6 +43,8 @@ class FlowTraining:
             a cosine.
         drop: share of stretches without a condition, from which guidance learns.
         whole: share of stretches with all codebooks; the others have a random number of the first.
+        entries: whether embeddings begin as the entries of the tokenizer's codebooks; at random,
+            if not.
         seed: random seed of weights, stretches, times and noise.
     """
 
@@ -51,6 +54,7 @@ class FlowTraining:
     rate: float = 1e-3
     drop: float = 0.1
     whole: float = 0.5
+    entries: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -117,7 +121,8 @@ def fit_flow(
         The decoder in eval mode, with a card of the training.
 
     Raises:
-        InputError: no pair is long enough, or codec and tokenizer do not fit (`Flow`).
+        InputError: no pair is long enough, codec and tokenizer do not fit (`Flow`), or the
+            tokenizer has no entries that fit the network.
     """
     training = training or FlowTraining()
     source = Source(
@@ -140,6 +145,8 @@ def fit_flow(
             )
         )
         stretches = Stretches(flow, pairs, training)
+        if training.entries:
+            _begin_with_entries(flow, tokenizer)
         _copy_weights(codec, flow.sampler.codec)
         deviation, mean = torch.std_mean(whole, 1, correction=0)
         flow.sampler.mean.copy_(mean)
@@ -155,6 +162,23 @@ def fit_flow(
         }
     }
     return flow.to("cpu").eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def _begin_with_entries(flow: Flow, tokenizer: Codec) -> None:
+    """Set the first features of embeddings to a tokenizer's entries, at about their own size."""
+    tables = entries_of(tokenizer)
+    if tables is None:
+        raise InputError(f"{tokenizer.name}: its codes have no entries at hand")
+    books = [torch.from_numpy(table).float() for table in tables]
+    features, width = books[0].shape[1], flow.config.width
+    if features > width:
+        raise InputError(
+            f"entries of {features} features in a network of width {width}: give more width"
+        )
+    books = [book - book.mean(0) for book in books]
+    size = sum(book.square().mean() for book in books) ** 0.5
+    flow.tables.entries[:, :features] = torch.cat(books) / size
 
 
 def _copy_weights(codec: Codec, other: Codec) -> None:

@@ -380,6 +380,9 @@ PUBLISHED = {
     "dac_44khz_16kbps": 64_213_250,
     "wavtokenizer_75hz": 71_750_146,
     "wavtokenizer_40hz": 72_111_714,
+    "inspiremusic": 71_750_146,
+    "hificodec_48khz": 62_582_306,  # without entries, which its program learns by gradient
+    "hificodec_24khz": 62_582_306,
     "mimi": 79_308_609,
     "qwen3_tts_12hz": 153_714_657,
     "pocket_tts": 20_054_337,
@@ -498,6 +501,9 @@ def test_published_sizes_and_rates(preset: str):
         "dac_44khz_16kbps": (44100, 512, 15.504),
         "wavtokenizer_75hz": (24000, 320, 0.9),
         "wavtokenizer_40hz": (24000, 600, 0.48),
+        "inspiremusic": (24000, 320, 0.9),
+        "hificodec_48khz": (48000, 320, 6.0),
+        "hificodec_24khz": (24000, 320, 3.0),
         "mimi": (24000, 1920, 4.4),
         "qwen3_tts_12hz": (24000, 1920, 2.2),
         "pocket_tts": (24000, 1920, 12.8),  # of latents, in single precision
@@ -558,6 +564,8 @@ def test_sizes_may_come_from_toml_and_json():
     for name in ("encodec", "speechtokenizer", "dac", "wavtokenizer", "mimi", "snac", "vocos"):
         kind = find("codecs", name).config_type
         assert kind(strides=[2, 4]) == kind(strides=(2, 4))
+    kind = find("codecs", "hificodec").config_type
+    assert kind(strides=[2, 4]) == kind(strides=(2, 4))
     kind = find("codecs", "nanocodec").config_type
     assert kind(strides=[2, 4], levels=[4, 4]) == kind(strides=(2, 4), levels=(4, 4))
     kind = find("codecs", "xcodec").config_type

@@ -23,6 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rvq": {},
     "split_rvq": {"codebooks": 3, "size": 64},
     "grouped_rvq": {"groups": ((4, 1), (12, 2)), "size": 64},
+    "grvq": {"codebooks": 4, "size": 64},
     "projected_rvq": {"codebooks": 3, "size": 64, "width": 4},
     "probabilistic_rvq": {"codebooks": 3, "size": 64},
     "multi_scale_rvq": {"size": 64, "width": 4},

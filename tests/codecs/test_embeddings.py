@@ -44,6 +44,7 @@ def test_entries_of_a_residual_quantizer_are_those_of_its_stages():
         ("split_rvq", {"codebooks": 3, "size": 16}),
         ("multi_scale_rvq", {"size": 16}),
         ("grouped_rvq", {"groups": ((16, 2), (16, 1)), "size": 16}),
+        ("grvq", {"codebooks": 4, "size": 16}),
     ],
 )
 def test_every_quantizer_that_decodes_a_prefix_has_entries(name: str, options: dict[str, object]):

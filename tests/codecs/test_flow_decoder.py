@@ -218,6 +218,25 @@ def test_tokens_become_latents_of_twice_the_rate_better_than_by_stretching():
     assert len(flow.decode(codes)) == 640 * 150
 
 
+def test_embeddings_may_begin_as_the_tokenizers_entries():
+    tokenizer, codec, pairs = lines(2)
+    training = FlowTraining(steps=1, batch=2, seconds=0.4, rate=1e-9, entries=True)
+    config = Config(width=24, reading=1, blocks=1)
+    flow = fit_flow(pairs, tokenizer, codec, config, training)
+    books = [book - book.mean(0) for book in tokenizer.codebook_embeddings()]
+    begun = flow.tables.entries[:, :16] / torch.cat(books)
+    assert_close(begun / begun[0, 0], torch.ones_like(begun), 1e-3)
+    random = fit_flow(pairs, tokenizer, codec, config, replace(training, entries=False))
+    assert_close(random.tables.entries[:, 16:], flow.tables.entries[:, 16:], 1e-6)
+    with pytest.raises(ValueError, match="entries of 16 features in a network of width 8"):
+        fit_flow(pairs, tokenizer, codec, replace(config, width=8), training)
+    without = made("encodec", SIZES["encodec"][3])
+    with pytest.raises(ValueError, match="encodec: its codes have no entries at hand"):
+        fit_flow(
+            [Pair(torch.zeros(303, 9).long(), pairs[0].latents)], without, codec, config, training
+        )
+
+
 def test_pairs_that_are_too_short_are_refused():
     tokenizer, codec, pairs = lines(2, 10)
     with pytest.raises(ValueError, match=r"^no recording has the 2 s of a stretch"):
@@ -246,6 +265,9 @@ def test_the_command_trains_a_decoder(tmp_path: Path):
     words += ["--batch", "2", "--seconds", "0.2", "--width", "8", "--blocks", "1"]
     facts = json.loads(audiotok(*words, "--json").out)
     assert facts["recordings"] == 3
+    assert facts["training"]["entries"] is False
+    done = audiotok(*words, "--entries", "--force")
+    assert done.lines[-1] == "error entries of 16 features in a network of width 8: give more width"
     assert audiotok(*words).lines == [f"error {out}: exists already; --force overwrites it"]
     decoder = load_decoder(out)
     assert decoder.card["flow"]["tokenizer"]["fingerprint"] == tokenizer.fingerprint

@@ -45,6 +45,7 @@ SMALL: dict[str, dict[str, Any]] = {
 OPTIONS: dict[str, dict[str, Any]] = {
     "grouped_rvq": {"groups": [[16, 1], [16, 2]], "size": 8},
     "fsq": {"levels": [4, 4]},
+    "grvq": {"size": 8},
     "agrvq": {"codebooks": 1, "size": 4},
     "multi_scale_rvq": {"size": 8},
     "probabilistic_rvq": {"codebooks": 2, "size": 8},

@@ -37,7 +37,7 @@ from audiotok.nn.layers.fold import CausalFold, Fold, Unfold
 from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.half_snake import HalfSnake
-from audiotok.nn.layers.hifigan_block import HifiganBlock
+from audiotok.nn.layers.hifigan_block import HifiganBlock, NormedHifiganBlock
 from audiotok.nn.layers.kaldi_patches import KaldiPatches
 from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.noise_block import NoiseBlock
@@ -151,6 +151,9 @@ CASES = {
         2,
         60,
         inside=True,
+    ),
+    "HiFi-GAN, normalised": Case(
+        lambda: NormedHifiganBlock(4, activation=elu, kernels=(5, 3), dilations=(1, 2), groups=2), 4
     ),
     "feed forward": Case(lambda: FeedForward(4, 6, scale=1.0), 4),
     "feed forward, gated": Case(

@@ -52,6 +52,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"features": FEATURES, "groups": ((3, 1), (5, 3)), "size": 16, "shielded": 1},
         {"features": FEATURES, "groups": ((4, 2), (4, 2)), "size": 16},
     ],
+    "grvq": [{"features": FEATURES, "groups": 2, "codebooks": 4, "size": 16}],
     "probabilistic_rvq": [RVQ],
     "split_rvq": [RVQ, RVQ | {"width": 4, "semantic": 2}],
     "segment_rvq": [{"features": 2, "latents": 3, "codebooks": 2, "size": 32}],

@@ -45,6 +45,10 @@ def flow(
     seconds: Annotated[float, typer.Option(help="Length of a stretch in seconds.")] = 2.0,
     width: Annotated[int, typer.Option(min=1, help="Width of the network.")] = 256,
     blocks: Annotated[int, typer.Option(min=1, help="Number of its blocks.")] = 6,
+    entries: Annotated[
+        bool,
+        typer.Option("--entries", help="Begin with the entries of the tokenizer's codebooks."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     threads: Threads = None,
     force: Force = False,
@@ -69,7 +73,7 @@ def flow(
     limit_threads(threads)
     check_out(out, force)
     check_splits(split, held_out)
-    training = FlowTraining(steps=steps, batch=batch, seconds=seconds, seed=seed)
+    training = FlowTraining(steps=steps, batch=batch, seconds=seconds, entries=entries, seed=seed)
     tokens, target = load(tokenizer), load(codec)
     chosen = draw_recordings(read_manifest(manifest, split=split or None), hours=hours, seed=seed)
     pairs = flow_pairs(tokens, target, chosen)

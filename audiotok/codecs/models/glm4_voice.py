@@ -157,8 +157,8 @@ class Glm4Voice(Codec):
         ),
     }
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (
-        _adapter("GLM-4-Voice's WhisperVQ", "encoder."),
-        _adapter("GLM-4-Voice's WhisperVQEncoder", ""),
+        _adapter("GLM-4-Voice, WhisperVQ", "encoder."),
+        _adapter("GLM-4-Voice, WhisperVQEncoder", ""),
     )
     causal = False
     fills_up = False

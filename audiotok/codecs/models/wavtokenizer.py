@@ -5,8 +5,13 @@
 Attention in the decoder needs the whole recording, and so does the group normalisation beside it:
 the codec cannot stream, and its work grows with the square of the length.
 
-Source: Ji et al. 2024, arXiv:2408.16532; its repository, jishengpeng/WavTokenizer, at 5cf440d.
-Published checkpoints hold 8.8 M parameters more, an EnCodec decoder that is never used.
+`inspiremusic` has the weights of InspireMusic, trained on music, whose program decodes its codes
+here at 24 kHz, or makes latents of another codec at 48 kHz of them (`hificodec`). A decoder `flow`
+does so here; its official weights of the flow are not read.
+
+Source: Ji et al. 2024, arXiv:2408.16532; its repository, jishengpeng/WavTokenizer, at 5cf440d;
+InspireMusic (Zhang et al. 2025, arXiv:2503.00084), FunAudioLLM/InspireMusic at 0aefb55. Published
+checkpoints hold 8.8 M parameters more, an EnCodec decoder that is never used.
 """
 
 from __future__ import annotations
@@ -249,6 +254,18 @@ def _adapter(
     )
 
 
+def _taxonomy(domain: str, licence: str) -> Taxonomy:
+    """Return what kind of codec weights of a domain are."""
+    return Taxonomy(
+        encoder="SEANet",
+        decoder="Vocos",
+        quantizer="VQ",
+        training="joint",
+        domain=domain,
+        licence=licence,
+    )
+
+
 class Wavtokenizer(Codec):
     """A codec of convolutions on the waveform, one codebook, and a vocoder at the frame rate."""
 
@@ -257,18 +274,13 @@ class Wavtokenizer(Codec):
     presets: ClassVar[Mapping[str, Config]] = {
         "wavtokenizer_75hz": Config(),
         "wavtokenizer_40hz": Config(strides=(4, 5, 5, 6)),
+        "inspiremusic": Config(),
     }
-    taxonomy: ClassVar[Mapping[str, Taxonomy]] = dict.fromkeys(
-        presets,
-        Taxonomy(
-            encoder="SEANet",
-            decoder="Vocos",
-            quantizer="VQ",
-            training="joint",
-            domain="speech",
-            licence="MIT",
-        ),
-    )
+    taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
+        "wavtokenizer_75hz": _taxonomy("speech", "MIT"),
+        "wavtokenizer_40hz": _taxonomy("speech", "MIT"),
+        "inspiremusic": _taxonomy("music", "unstated; code Apache-2.0"),
+    }
     # Lightning's own files, 1 GB and more with optimisers and discriminators in them. Whether they
     # hold tensors alone, as reading them requires, has not been verified.
     sources: ClassVar[Mapping[str, PublishedWeights]] = {
@@ -277,6 +289,9 @@ class Wavtokenizer(Codec):
         ),
         "wavtokenizer_40hz": PublishedWeights(
             repo="novateur/WavTokenizer", file="WavTokenizer_small_600_24k_4096.ckpt"
+        ),
+        "inspiremusic": PublishedWeights(
+            repo="FunAudioLLM/InspireMusic-1.5B-Long", file="wavtokenizer/model.pt"
         ),
     }
     state_dict_adapters: ClassVar[Sequence[StateDictAdapter]] = (

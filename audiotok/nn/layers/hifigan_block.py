@@ -1,4 +1,7 @@
-"""HiFi-GAN's block: chains of residual units with kernels of several sizes, and their mean."""
+"""HiFi-GAN's block: chains of residual units with kernels of several sizes, and their mean.
+
+HiFi-Codec normalises the sum over the clip after each chain.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from audiotok._platform.shapes import Features, Output
-from audiotok.nn.layers.base import Chain, Layer, Span, State
+from audiotok.nn.layers.base import Chain, Layer, Span, State, WholeClip
 from audiotok.nn.layers.conv import Pad
+from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.residual_unit import ResidualUnit
 
 
@@ -99,3 +103,44 @@ class HifiganBlock(Layer):
         """See `Layer.input_span`; the widest of the spans."""
         spans = [chain.input_span(first, last) for chain in self]
         return min(span[0] for span in spans), max(span[1] for span in spans)
+
+
+class NormedHifiganBlock(WholeClip):
+    """Chains of residual units `[b d t]`, whose sum is normalised each time that one is added.
+
+        y = norm_1(chain_1(x));  y = norm_2(y + chain_2(x));  y = norm_3(y + chain_3(x));  y / 3
+
+    Args:
+        features: width of input and output.
+        activation: function that creates an activation of a given width.
+        kernels, dilations: as in `HifiganBlock`.
+        groups: groups of each `GroupNorm`.
+        eps: epsilon of each.
+
+    Source: HiFi-Codec (Yang et al. 2023, arXiv:2305.02765); its program, and that of InspireMusic.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        activation: Callable[[int], Layer],
+        kernels: Sequence[int] = (3, 7, 11),
+        dilations: Sequence[int] = (1, 3, 5),
+        groups: int = 1,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__(features)
+        self.block = HifiganBlock(
+            features, activation=activation, kernels=kernels, dilations=dilations, causal=False
+        )
+        self.norms = nn.ModuleList(GroupNorm(features, groups=groups, eps=eps) for _ in kernels)
+
+    def forward(self, x: Features) -> Output:
+        """See `Layer.forward`."""
+        total = None
+        for chain, norm in zip(self.block, cast("list[GroupNorm]", self.norms), strict=True):
+            y = chain(x)
+            total = norm(y if total is None else total + y)
+        assert total is not None
+        return total / len(self.norms)

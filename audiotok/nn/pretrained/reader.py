@@ -30,8 +30,10 @@ WRAPPERS = (
     *("module.", "_orig_mod.", "model.", "generator.", "codec."),
     *("model_g.", "net_g.", "net.", "_forward_module.", "audio_tokenizer."),
 )
+# Parts of a codec in which HiFi-Codec has its weights, each under its own key.
+PARTS = ("encoder", "quantizer", "generator")
 # Files of options, and the names of weights beside which they are read.
-OPTIONS = {"config.json": FOLDER, "model_config.json": (*FOLDER, "model.ckpt")}
+OPTIONS = {"config.json": (*FOLDER, "model.pt"), "model_config.json": (*FOLDER, "model.ckpt")}
 OTHERS = {b"RIFF": "audio", b"fLaC": "audio", b"OggS": "audio"}  # first bytes of files
 
 
@@ -151,6 +153,8 @@ def _unwrapped(content: Any, metadata: dict[str, Any]) -> tuple[Weights, dict[st
     rate = re.search(r"^sample_rate: (\d+)$", str(content.get("xp.cfg", "")), re.MULTILINE)
     if rate:  # in the configuration of audiocraft, which is YAML
         metadata = {**metadata, "sample_rate": int(rate[1])}
+    if all(isinstance(content.get(part), Mapping) for part in PARTS):
+        content = {f"{part}.{n}": w for part in PARTS for n, w in content[part].items()}
     for key in INSIDE:
         if isinstance(content.get(key), Mapping):
             weights, facts = _unwrapped(content[key], metadata)

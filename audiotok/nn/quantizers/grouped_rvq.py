@@ -3,10 +3,10 @@
     latent = [ group 1: 32 features | group 2: 96 features ]
                1 x 1024               7 x 1024
 
-HiFi-Codec (Yang et al. 2023, arXiv:2305.02765, section 3.2) has two equal groups. With a first
-group of one codebook that only its own losses train, that codebook is a semantic one beside the
-acoustic ones, and not the root of their residual, as Mimi's is (Défossez et al. 2024,
-arXiv:2410.00037, section 3.3.3).
+HiFi-Codec (Yang et al. 2023, arXiv:2305.02765, section 3.2) has two equal groups (`grvq` has codes
+in its order). With a first group of one codebook that only its own losses train, that codebook is a
+semantic one beside the acoustic ones, and not the root of their residual, as Mimi's is (Défossez et
+al. 2024, arXiv:2410.00037, section 3.3.3).
 """
 
 from __future__ import annotations
