@@ -47,7 +47,7 @@ from audiotok.codecs.models import (
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.kmeans import Kmeans
 from audiotok.codecs.models.speech import Config
-from audiotok.nn.quantizers.base import kmeans as cluster
+from audiotok.nn.clusters import kmeans as cluster
 
 SMALL = Config(
     encoder=32,

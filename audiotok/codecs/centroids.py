@@ -32,7 +32,7 @@ from audiotok.codecs.models.kmeans import Kmeans, KmeansConfig, teacher_of
 from audiotok.data.feature_cache import FeatureCache
 from audiotok.data.features.base import Choice, read_weights
 from audiotok.data.recording import Recording
-from audiotok.nn.quantizers.base import nearest
+from audiotok.nn.clusters import nearest
 
 BATCH = 8192  # frames of a mini-batch, or 8 a centroid if that is more
 POOL = 8  # mini-batches that are shuffled together

@@ -1,6 +1,8 @@
 """Public names of `audiotok.nn`."""
 
 from audiotok.nn.autoencoder import Network as Network
+from audiotok.nn.clusters import kmeans as kmeans
+from audiotok.nn.clusters import nearest as nearest
 from audiotok.nn.finite import NotFiniteError as NotFiniteError
 from audiotok.nn.layers.attention import Attention as Attention
 from audiotok.nn.layers.base import Chain as Chain
@@ -27,8 +29,6 @@ from audiotok.nn.quantizers.base import OneCode as OneCode
 from audiotok.nn.quantizers.base import PartedQuantizer as PartedQuantizer
 from audiotok.nn.quantizers.base import Quantized as Quantized
 from audiotok.nn.quantizers.base import Quantizer as Quantizer
-from audiotok.nn.quantizers.base import kmeans as kmeans
-from audiotok.nn.quantizers.base import nearest as nearest
 from audiotok.nn.quantizers.bsq import Bsq as Bsq
 from audiotok.nn.quantizers.fsq import Fsq as Fsq
 from audiotok.nn.quantizers.gaussian_bins import GaussianBins as GaussianBins

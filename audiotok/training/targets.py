@@ -16,7 +16,8 @@ from audiotok.data.batches import Batch
 from audiotok.data.feature_cache import FeatureCache
 from audiotok.data.features.base import Teacher
 from audiotok.data.recording import Recording
-from audiotok.nn.quantizers.base import Quantized, kmeans, nearest
+from audiotok.nn.clusters import kmeans, nearest
+from audiotok.nn.quantizers.base import Quantized
 from audiotok.training import distillation as losses
 from audiotok.training.recipe import Distillation
 

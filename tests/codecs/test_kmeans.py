@@ -39,7 +39,7 @@ from audiotok.data.features.base import Choice, FeatureFrames, Teacher, TeacherE
 from audiotok.data.features.hubert import Hubert
 from audiotok.data.manifest import read_manifest
 from audiotok.lm import UnitTokenizer
-from audiotok.nn.quantizers.base import nearest
+from audiotok.nn.clusters import nearest
 from audiotok.runtime.exported import ExportError
 from audiotok.runtime.windows import loss
 from audiotok.tokens.latents import Latents

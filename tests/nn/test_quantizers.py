@@ -24,15 +24,9 @@ from torch.nn import functional as F
 
 from audiotok._platform.registry import find, names
 from audiotok.audio import _torchaudio
+from audiotok.nn.clusters import kmeans, nearest
 from audiotok.nn.quantizers import segment_rvq
-from audiotok.nn.quantizers.base import (
-    LARGEST_TABLE,
-    Codebook,
-    NoTableError,
-    Quantizer,
-    kmeans,
-    nearest,
-)
+from audiotok.nn.quantizers.base import LARGEST_TABLE, Codebook, NoTableError, Quantizer
 from audiotok.nn.quantizers.grouped_rvq import GroupedRvq
 from audiotok.nn.quantizers.rvq import Euclidean, Factorised, Rvq
 from audiotok.nn.quantizers.segment_rvq import SegmentRvq

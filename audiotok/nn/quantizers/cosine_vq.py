@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
+from audiotok.nn.clusters import least
 from audiotok.nn.derived import Derived
-from audiotok.nn.quantizers.base import Count, OneCode, least
+from audiotok.nn.quantizers.base import Count, OneCode
 
 
 class CosineVq(OneCode):

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Latent
-from audiotok.nn.quantizers.base import Codebook, Count, LazySequence, Quantized, kmeans, nearest
+from audiotok.nn.clusters import kmeans, nearest
+from audiotok.nn.quantizers.base import Codebook, Count, LazySequence, Quantized
 from audiotok.nn.quantizers.rvq import Rvq
 
 

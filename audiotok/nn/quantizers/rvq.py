@@ -24,16 +24,9 @@ from torch.nn import functional as F
 from audiotok._platform.config import NONE_OR_MORE
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
+from audiotok.nn.clusters import kmeans, nearest
 from audiotok.nn.derived import Derived
-from audiotok.nn.quantizers.base import (
-    Codebook,
-    Count,
-    LazySequence,
-    Quantized,
-    Quantizer,
-    kmeans,
-    nearest,
-)
+from audiotok.nn.quantizers.base import Codebook, Count, LazySequence, Quantized, Quantizer
 
 
 class Euclidean(Codebook):

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok.nn.clusters import nearest
 from audiotok.nn.derived import Derived
-from audiotok.nn.quantizers.base import Count, OneCode, nearest
+from audiotok.nn.quantizers.base import Count, OneCode
 
 
 class Simvq(OneCode):
