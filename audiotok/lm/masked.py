@@ -15,7 +15,8 @@ on, the chance of each of them is told by the mixture (`SumHead.log_chances`), a
     -log p(codes) <= f k E[sum over frames of (masked of the frame / n) -log p(its next code)]
 
 is estimated over n from 1 to f k and the masks of n codes (cf. Hoogeboom et al. 2022,
-arXiv:2110.02037, equation 5). The chances are not what is trained, and the bound is no exact cost.
+arXiv:2110.02037, equation 5). It is a bound and no exact cost, and what the model is trained for is
+the density.
 
 Source: ResGen (arXiv:2412.10208), without code of its authors; the schedule is MaskGIT's
 (arXiv:2202.04200), section 3.3.
@@ -36,6 +37,7 @@ from audiotok.lm.layout.base import NONE
 from audiotok.lm.mixture import Mixture, SumHead
 from audiotok.lm.model import Transformer
 
+READ = 128  # frames of a batch, at least, from which reading codes learns
 DRAWS = 8  # masks of each segment that a score is of
 
 
@@ -87,6 +89,8 @@ def sums_batch(
 def sum_nats(model: Transformer, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
     """Return the negative logarithm of the density of sums, and the number of sums, each `[b]`.
 
+    In training the nats include those of next codes of some frames, which reading them learns from.
+
     Args:
         model: a model with `gaussians`.
         batch: a batch of `infill_batch`, on the device of the model.
@@ -94,8 +98,29 @@ def sum_nats(model: Transformer, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
     head, mixture, codes, known, which = masked_frames(model, batch)
     each = -mixture.log_density(head.sums(codes, known))
     zeros = each.new_zeros(len(batch.ids))
+    if model.training:
+        some = slice(None, None, 1 + len(known) // READ)
+        few = Mixture(*(part[some] for part in mixture))
+        each[some] += code_nats(head, few, codes[some], known[some])
     count = zeros.index_add(0, which, torch.ones_like(each))
     return zeros.index_add(0, which, each), count
+
+
+def code_nats(head: SumHead, mixture: Mixture, codes: Tensor, known: Tensor) -> Tensor:
+    """Return the negative logarithms of the chances of the first masked code of frames `[m]`.
+
+    Args:
+        head: the output layer of a model.
+        mixture: its mixtures of m frames.
+        codes: codes `[m k]` of the frames.
+        known: number of known codebooks of each frame `[m]`.
+    """
+    nats = mixture.weights.new_zeros(len(known))
+    for q in known.unique().tolist():
+        here = known == q
+        chances = head.log_chances(Mixture(*(part[here] for part in mixture)), q)
+        nats[here] = -chances.gather(1, codes[here, q, None])[:, 0]
+    return nats
 
 
 def masked_frames(
@@ -166,11 +191,8 @@ def held_out_sums(
             nats -= mixture.log_density(head.sums(codes, known)).sum().item()
             features += int(mixture.features.sum())
             weight = torch.tensor(weights, device=device)[which] * (k - known)
-            for q in known.unique().tolist():
-                here = known == q
-                chances = head.log_chances(Mixture(*(each[here] for each in mixture)), q)
-                cost = -chances.gather(1, codes[here, q, None])[:, 0] * weight[here]
-                bits[q] += cost.sum().item()
+            cost = code_nats(head, mixture, codes, known) * weight
+            bits += np.bincount(known.cpu().numpy(), cost.cpu().numpy(), k)
     frames = sum(part.codes.shape[1] for part in parts)
     lost = _not_given_back(model, parts, k)
     return {

@@ -7,6 +7,11 @@
 Mean and deviations of a sum are those of equally likely codes. Features in which all entries of the
 masked codebooks are equal have no deviation and are left out.
 
+A density at an entry is no probability of its code: outer entries have larger cells, and densities
+in many features are far too sure. So `log_chances` reads probabilities of codes from the mixture by
+a temperature for each codebook and a bias for each code, learnt beside it: without a gradient to
+the mixture, which is trained as if they were not there. That part is not ResGen's.
+
 Source: ResGen (arXiv:2412.10208); the mixture is CLaM-TTS's (arXiv:2404.02781), with a deviation
 for each Gaussian and no projection of low rank.
 """
@@ -26,6 +31,7 @@ from audiotok._platform.errors import InputError
 from audiotok.nn.cumulative import greedy
 from audiotok.nn.quantizers.base import Quantizer
 
+FASTER = 10.0  # how many times as fast as other weights the reading of chances is learnt
 LEAST = math.log(0.05)  # logarithm of the least deviation; a sum of one entry alone is a point
 Known = Int[Tensor, " n"]  # number of known codebooks of each frame, fewer than all
 
@@ -89,6 +95,8 @@ class SumHead(nn.Module):
         self.gaussians = gaussians
         self.out = nn.Linear(width, gaussians * (latent + 2))
         self.register_buffer("entries", torch.zeros(sum(sizes), latent))
+        self.bias = nn.Parameter(torch.zeros(sum(sizes)))
+        self.temperature = nn.Parameter(torch.zeros(len(sizes)))  # logarithms
         # Of the sum of codebooks from each one on.
         self.register_buffer("centre", torch.zeros(len(sizes), latent))
         self.register_buffer("spread", torch.zeros(len(sizes), latent))
@@ -151,7 +159,7 @@ class SumHead(nn.Module):
     def log_chances(self, mixture: Mixture, known: int) -> Float[Tensor, "n v"]:
         """Return the logarithms of the probabilities of the codes of the first masked codebook.
 
-        They are as the densities at their entries, the further codebooks' entries at their mean.
+        They are read from the densities at their entries, those of further codebooks at their mean.
 
         Args:
             mixture: mixtures of frames with equally many known codebooks.
@@ -160,7 +168,9 @@ class SumHead(nn.Module):
         k, table = len(self.sizes), self.tables[known]
         after = self.centre[known + 1] if known + 1 < k else torch.zeros_like(table[0])
         every = torch.full((len(table),), known, device=table.device)
-        return mixture.log_densities(self._normalized(table + after, every)).log_softmax(-1)
+        densities = mixture.log_densities(self._normalized(table + after, every)).detach()
+        bias = FASTER * self.bias.split(self.sizes)[known]
+        return (densities * (FASTER * self.temperature[known]).exp() + bias).log_softmax(-1)
 
     def _normalized(self, summed: Tensor, known: Tensor) -> Tensor:
         """Return sums less their mean, over their deviations; 0 where there is no deviation."""
