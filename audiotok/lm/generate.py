@@ -218,6 +218,8 @@ def predict_codebooks(
     Raises:
         ValueError: the model is causal, the codes do not fit, or phones are missing or not read.
     """
+    if model.sums is not None:
+        raise InputError("this model predicts sums of codebooks: audiotok.lm.infill fills them in")
     if model.config.causal or not 0 < len(codes) <= len(layout.sizes):
         raise InputError(
             f"a model with causal = false fills up {len(layout.sizes)} codebooks, not {len(codes)}"

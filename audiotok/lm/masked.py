@@ -80,9 +80,10 @@ def sums_batch(
         counts = np.full(part.codes.shape[1], k)
         if random.random() < 0.5:
             a, b = np.sort(random.integers(0, len(counts) + 1, 2))
+            a = min(a, len(counts) - 1)
             counts[:a] = counts[max(b, a + 1) :] = 0
-        total = masked_codes(random.random(), max(1, counts.sum()))
-        hidden.append(hidden_codes(drawn_masks(counts, min(total, counts.sum()), random), k))
+        total = masked_codes(random.random(), int(counts.sum()))
+        hidden.append(hidden_codes(drawn_masks(counts, total, random), k))
     return infill_batch(layout, parts, hidden)
 
 

@@ -277,7 +277,7 @@ def generate(
         spoken,
     )
     from audiotok.lm.generate import generate as work
-    from audiotok.lm.infill import continued
+    from audiotok.lm.infilling import continued
     from audiotok.lm.phonetic import Reader
     from audiotok.runtime.stream import Stream
 

@@ -61,6 +61,9 @@ def infill(
         raise InputError("this model predicts no sums of codebooks: it was trained otherwise")
     if steps < 1 or temperature < 0:
         raise InputError(f"steps={steps}, temperature={temperature:g}: from 1, and from 0")
+    shapes = [part.codes.shape[1:] for part in parts]
+    if shapes != [each.shape for each in known] or len(seeds) != len(parts):
+        raise InputError("a known or unknown for each frame of each recording, and a seed for each")
     if any(bool(part.transcript) != bool(model.text) for part in parts):
         raise InputError(
             "this model reads text: give some" if model.text else "this model reads no text"
