@@ -4,8 +4,9 @@
 
 MANIFEST has a column `split`: it learns from `train` and is scored on `dev`. `in use` is the share
 of a codebook's entries that codes of `dev` have, `difference` the mean absolute difference of
-log-mel spectra after n codebooks, in nepers. The spectral difference and the commitment are lowered
-(`Clam.loss`), without the paper's adversarial part. `--out` keeps the first probabilistic one.
+log-mel spectra after n codebooks, in decades. What is lowered is `Clam.loss`, without the paper's
+adversarial part; in the first `--plain` steps latents are not quantized, so that codebooks begin
+from an encoder that has learnt something. `--out` keeps the first probabilistic one.
 """
 
 from __future__ import annotations
@@ -37,8 +38,7 @@ def quantizers(seed: int) -> dict[str, Quantizer]:
     sizes: Any = {"codebooks": CODEBOOKS, "size": SIZE, "seed": seed}
     return {
         "probabilistic": ProbabilisticRvq(SIZES["latent"], **sizes),
-        "averages": Rvq(SIZES["latent"], **sizes, revive=0.0),
-        "averages, revival": Rvq(SIZES["latent"], **sizes),
+        "averages": Rvq(SIZES["latent"], **sizes),
     }
 
 
@@ -52,14 +52,18 @@ def pieces(codec: Clam, manifest: str, split: str, hours: float) -> Tensor:
     return torch.cat([w.unfold(1, n, n).transpose(0, 1) for w in waves if w.shape[1] >= n])
 
 
-def train(codec: Clam, waves: Tensor, steps: int, rate: float) -> None:
-    """Train a codec on waves `[n 1 t]`, in place."""
+def train(codec: Clam, waves: Tensor, steps: int, plain: int, rate: float) -> None:
+    """Train a codec on waves `[n 1 t]`, in place; without its quantizer in the first steps."""
     groups = [p for p in codec.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(groups, rate, betas=(0.9, 0.98))
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 20, 0.05 + (steps - step) / (0.5 * steps))
-        loss = codec.loss(waves[torch.randint(len(waves), (BATCH,))])
+        some = waves[torch.randint(len(waves), (BATCH,))]
+        if step < plain:
+            loss = (codec.restored(codec.encoder.whole(some)) - codec.mels(some)).abs().mean()
+        else:
+            loss = codec.loss(some)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(groups, 1.0)
@@ -98,6 +102,7 @@ def main() -> None:
     parser.add_argument("manifest")
     parser.add_argument("--hours", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--plain", type=int, default=100)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--json", type=Path)
@@ -114,7 +119,7 @@ def main() -> None:
             codec = Clam(Config(**SIZES)).train()
             codec.quantizer = quantizer
             began = process_time()
-            train(codec, waves, given.steps, given.rate)
+            train(codec, waves, given.steps, given.plain, given.rate)
             seconds = process_time() - began
             row = scores(codec.eval(), held) | {"CPU time, s": seconds}
             results[f"{name}, seed {seed}"] = row
@@ -124,7 +129,7 @@ def main() -> None:
     if given.json:
         facts = {
             "command": f"python tests/bench/train_clam.py MANIFEST --hours {given.hours:g} "
-            f"--steps {given.steps} --rate {given.rate:g}",
+            f"--steps {given.steps} --plain {given.plain} --rate {given.rate:g}",
             "data": f"{len(waves)} pieces of {FRAMES} frames of train; {len(held)} of dev",
             "sizes": str(SIZES),
         }

@@ -354,7 +354,9 @@ def score(
 ) -> None:
     """Score a model by the bits per second of audio that recordings cost it: fewer is better.
 
-    Scores of different layouts of one codec are comparable.
+    Scores of different layouts of one codec are comparable. Of a model of sums of
+    codebooks it is an upper bound, and the density and the codes that sums do
+    not give back are scored too.
 
     \b
     Examples:
