@@ -123,7 +123,8 @@ def continued(
     known = np.zeros(frames, bool)
     if prompt is not None:
         given = prompt[:, :frames]
-        codes[:, : given.shape[1]], known[: given.shape[1]] = given, True
+        codes[:, : given.shape[1]] = given
+        known[: given.shape[1]] = True
     parts = [Segment(codes, text or None)]
     return infill(
         model, layout, parts, [known], steps=steps, temperature=temperature, seeds=[seed]

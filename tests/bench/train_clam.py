@@ -61,7 +61,7 @@ def train(codec: Clam, waves: Tensor, steps: int, plain: int, rate: float) -> No
             group["lr"] = rate * min(1.0, (step + 1) / 20, 0.05 + (steps - step) / (0.5 * steps))
         some = waves[torch.randint(len(waves), (BATCH,))]
         if step < plain:
-            loss = (codec.restored(codec.encoder.whole(some)) - codec.mels(some)).abs().mean()
+            loss = (codec.restored(codec.encoder(some)) - codec.mels(some)).abs().mean()
         else:
             loss = codec.loss(some)
         optimizer.zero_grad()
