@@ -34,12 +34,13 @@ from audiotok.lm import (
 )
 
 FRAMES, PROMPT = 125, 50  # of a segment, and of the prompt, at 50 a second
+RECORDINGS = 12  # that are continued
 Model = tuple[Transformer, Layout]
 
 
 def continuations(model: Model, judge: Model, dev: Recordings) -> dict[str, float]:
     """Return what continuations of recordings cost another model, and their own codes."""
-    parts = [part for part in dev.all_segments() if part.codes.shape[1] == FRAMES]
+    parts = [part for part in dev.all_segments() if part.codes.shape[1] == FRAMES][:RECORDINGS]
     parts = [Segment(part.codes[: len(model[1].sizes)], ends=False) for part in parts]
     known = [np.arange(FRAMES) < PROMPT] * len(parts)
     prompts = [part._replace(codes=part.codes[:, :PROMPT]) for part in parts]
@@ -49,7 +50,7 @@ def continuations(model: Model, judge: Model, dev: Recordings) -> dict[str, floa
         return float(np.mean([a[0] - b[0] for a, b in pairs])) * 50 / (FRAMES - PROMPT)
 
     scores = {"own codes after 1 s, bits a second by delay": cost(parts)}
-    for steps, temperature in ((1, 1.0), (8, 1.0), (16, 1.0), (16, 0.7), (64, 1.0)):
+    for steps, temperature in ((1, 1.0), (8, 1.0), (16, 1.0), (16, 0.5)):
         began = process_time()
         filled = infill(
             *model, parts, known, steps=steps, temperature=temperature, seeds=range(len(parts))
