@@ -111,5 +111,5 @@ def run() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     if code == 130:
-        show.error("interrupted; nothing is half-written, run it again to go on")
+        show.error("interrupted; nothing is half-written; run it again: what is finished is kept")
     sys.exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -224,7 +225,7 @@ def describe(name_or_path: str | Path, *, read: bool = True) -> dict[str, Any]:
         "parameters_with_codebooks": codec.parameters_with_codebooks,
         "decodes": codec.decodes,
         "causal": codec.causal,
-        "latency_ms": round(1000 * codec.latency, 2) if codec.causal else None,
+        "latency_ms": None if math.isinf(codec.latency) else round(1000 * codec.latency, 2),
         **({} if by_path else taxonomy_of(name)),
         "weights": "its own" if own else str(path) if path else None,
         "fingerprint": codec.fingerprint if read else None,

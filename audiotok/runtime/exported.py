@@ -115,6 +115,8 @@ def _check_values(content: dict[str, Any]) -> None:
     latency = content.get("latency_ms")
     if type(latency) not in (int, float, type(None)):
         raise InputError(f"latency_ms is {jsonfile.shown(latency)}, not a number")
+    if type(content.get("causal", True)) is not bool:
+        raise InputError(f"causal is {jsonfile.shown(content['causal'])}, not true or false")
     for name in ("lead", "first_frames"):
         jsonfile.whole(plan[name], name, least=0, most=2**31)
     for size in content["sizes"]:
@@ -198,9 +200,15 @@ class Exported(RunnableCodec[np.ndarray]):
 
     @property
     def latency(self) -> float:
-        """Algorithmic latency in seconds; infinite if the codec is not causal."""
+        """Algorithmic latency in seconds; infinite if the first sample waits for the last."""
         milliseconds = self.metadata.get("latency_ms")
         return math.inf if milliseconds is None else milliseconds / 1000
+
+    @property
+    def causal(self) -> bool:
+        """True if no frame waits for later ones."""
+        # Older exports lack the key, and only those of causal codecs have a latency.
+        return self.metadata.get("causal", self.latency < math.inf)
 
     @property
     def constant_memory(self) -> bool:

@@ -167,7 +167,8 @@ class Targets:
             )
         if self.units is not None:
             flat = targets[0].transpose(1, 2)
-            units = nearest(flat.flatten(0, 1), self.units.to(flat)).view(flat.shape[:2])
+            units = nearest(flat.flatten(0, 1), self.units.to(flat.device))
+            units = units.view(flat.shape[:2])
             terms = [losses.distil_pseudo_label(s, units, mask=mask) for s in students.values()]
         else:
             terms = [losses.distil_t_axis(s, targets[0], mask=mask) for s in students.values()]

@@ -385,7 +385,7 @@ def test_interrupted(queue: Path, out: Path, number: int):
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines() == [
-        "error interrupted; nothing is half-written, run it again to go on"
+        "error interrupted; nothing is half-written; run it again: what is finished is kept"
     ]
     assert said == ""
     assert files(out) == ["a.tok"]
@@ -402,7 +402,7 @@ def test_interrupted_while_several_work(queue: Path, out: Path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines() == [
-        "error interrupted; nothing is half-written, run it again to go on"
+        "error interrupted; nothing is half-written; run it again: what is finished is kept"
     ]
     assert files(out) == ["a.tok"]
     assert ends(process.pid), group(process.pid)

@@ -490,6 +490,16 @@ def test_info_on_nothing(tmp_path: Path):
     refused(audiotok("info", tmp_path / "no.wav"), 1, tmp_path / "no.wav", "no such file")
 
 
+def test_info_on_a_corpus_names_the_command_for_it(tmp_path: Path):
+    (tmp_path / "corpus.json").write_text("{}")
+    refused(audiotok("info", tmp_path), 1, f"`audiotok corpus info {tmp_path}`")
+
+
+def test_info_says_the_latency_of_whatever_streams():
+    assert audiotok("info", "dac_24khz", "--json").json["latency_ms"] == 250.88
+    assert audiotok("info", "wavtokenizer_75hz", "--json").json["latency_ms"] is None
+
+
 def test_the_tables_of_codecs_fit_a_terminal():
     lines = good(audiotok("codecs")).out.splitlines()
     assert max(len(line) for line in lines if "://" not in line) <= 80
@@ -614,6 +624,14 @@ def test_help_lists_every_command():
 )
 def test_wrong_usage(arguments: list[str], says: str):
     refused(audiotok(*arguments), 2, says, "--help`")
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [(["bench", "--data", "a"], "--model"), (["decode", "a"], "--condition")]
+)
+def test_no_value_is_given_twice(command: list[str], option: str):
+    done = audiotok(*command, option, "x=1", option, "x=2")
+    refused(done, 2, f"{option} x: given twice")
 
 
 def test_the_script_and_the_module_are_one_program():

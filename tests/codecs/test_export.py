@@ -361,6 +361,7 @@ def test_weights_are_found_in_any_spelling_of_a_tensor():
         ({"former_fingerprints": [None]}, "a former fingerprint is null, not text"),
         ({"semantic_codebooks": -1}, "semantic_codebooks is -1"),
         ({"latency_ms": "40"}, 'latency_ms is "40", not a number'),
+        ({"causal": 1}, "causal is 1, not true or false"),
         ({"plan": {"frame_size": "x"}}, 'frame_size is "x"'),
         ({"plan": {"lead": None}}, "lead is null"),
     ],

@@ -476,7 +476,7 @@ def test_an_ended_run_leaves_no_process_and_a_rerun_finishes(
     _, err = running.communicate()
     if how == signal.SIGINT and running.returncode:  # else it had come to its end
         assert running.returncode == 130
-        assert "run it again to go on" in err.splitlines()[-1]
+        assert "run it again: what is finished is kept" in err.splitlines()[-1]
     done = process(*command(source, out, "-j", "1"))
     assert done.code == 0, done.err
     assert content(out) == expected

@@ -315,6 +315,16 @@ def test_early_stages_keep_to_their_features_and_late_audio_teaches_those_nothin
 # -- k-means ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_nearest_is_that_of_full_precision_under_autocast_and_of_half_precision(dtype: Any):
+    x, entries = points(300, 5), points(200, 5)
+    wanted = nearest(x, entries)
+    with torch.autocast("cpu", dtype):
+        assert torch.equal(nearest(x, entries), wanted)
+    rounded = x.to(dtype)
+    assert torch.equal(nearest(rounded, entries), nearest(rounded.float(), entries))
+
+
 def lloyd(x: np.ndarray, centres: np.ndarray, rounds: int) -> np.ndarray:
     """Lloyd's algorithm as in the books, in float64."""
     for _ in range(rounds):

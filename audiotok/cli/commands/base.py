@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -146,20 +147,25 @@ def reported(report: BatchReport, past: str, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def option_of(text: str, of: str = "--option") -> tuple[str, Any]:
-    """Return name and value of an option NAME=VALUE; the value is read as JSON, else as text.
+def options_of(texts: Sequence[str] | None, of: str = "--option") -> dict[str, Any]:
+    """Return options NAME=VALUE by name; a value is read as JSON, else as text.
 
     Args:
-        text: what was given.
-        of: option of the command line that it was given by, for the message.
+        texts: what was given.
+        of: option of the command line that they were given by, for the message.
     """
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise show.UsageError(f"{of} {text}: give NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    values: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise show.UsageError(f"{of} {text}: give NAME=VALUE")
+        if name in values:
+            raise show.UsageError(f"{of} {name}: given twice")
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value
+    return values
 
 
 def check_out(out: Path, force: bool, suffix: str = ".safetensors") -> None:

@@ -97,6 +97,8 @@ def bench(
         part, equals, name = pair.partition("=")
         if not equals:
             raise show.UsageError(f"--model {pair}: write it as PART=NAME, recognizer=whisper:base")
+        if f"models.{part}" in given:
+            raise show.UsageError(f"--model {part}: given twice")
         given[f"models.{part}"] = name
     chosen = [f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None]
     known = read_toml(BenchRecipe, recipe, [*chosen, *(settings or [])])

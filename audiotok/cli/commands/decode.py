@@ -26,7 +26,7 @@ from audiotok.cli.commands.base import (
     Threads,
     checked,
     limit_threads,
-    option_of,
+    options_of,
     reported,
 )
 
@@ -87,7 +87,7 @@ def decode(
     if codebooks is not None and codebooks < 1:
         raise show.UsageError(f"--codebooks {codebooks}: there is at least 1")
     limit_threads(threads)
-    given = tuple(option_of(text, "--condition") for text in condition or ())
+    given = tuple(options_of(condition, "--condition").items())
     for name, value in given:
         if isinstance(value, list | dict):
             raise show.UsageError(f"--condition {name}: one value, not a list or a table")

@@ -16,7 +16,7 @@ from audiotok.cli.commands.base import (
     check_out,
     check_splits,
     limit_threads,
-    option_of,
+    options_of,
 )
 
 PANEL = "Training"
@@ -82,7 +82,7 @@ def discretise(
     known = read_manifest(manifest, split=split or None)
     chosen = draw_recordings(known, hours=hours, seed=seed)
     latents = frames_of(base, chosen)
-    learnt = learn(base, latents, quantizer, dict(map(option_of, option or ())), training)
+    learnt = learn(base, latents, quantizer, options_of(option), training)
     facts: dict[str, Any] = {**learnt.card["discretised"], "recordings": len(chosen)}
     if held_out:
         others = draw_recordings(read_manifest(manifest, split=held_out), hours=hours, seed=seed)

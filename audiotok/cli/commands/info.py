@@ -55,6 +55,8 @@ def _of_folder(path: Path) -> dict[str, Any] | None:
     """Return the facts about an exported codec; None for anything else."""
     if path.is_file():
         return None
+    if (path / "corpus.json").is_file():
+        raise InputError(f"{path}: a corpus; `audiotok corpus info {path}` describes it")
     from audiotok.runtime.exported import is_exported, read_metadata
 
     return read_metadata(path) if is_exported(path) else None

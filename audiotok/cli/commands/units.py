@@ -21,7 +21,7 @@ from audiotok.cli.commands.base import (
     Threads,
     check_out,
     limit_threads,
-    option_of,
+    options_of,
 )
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ def _config(
         teacher=teacher,
         weights=weights,
         layers=[_layer(each) for each in layers],
-        options=dict(map(option_of, options or ())),
+        options=options_of(options),
         centred=centred,
         mean_of=mean_of,
         size=size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,8 @@ def described(
         "frame_rate": float(codec.frame_rate),
         "codebooks": codebooks,
         "sizes": list(codec.sizes[:codebooks]),
-        "latency_ms": 1000 * codec.latency if codec.causal else None,
+        "causal": codec.causal,
+        "latency_ms": None if math.isinf(codec.latency) else 1000 * codec.latency,
         "plan": plan_to_json(plan),
         "opset": OPSET,
         "made_with": [version(name) for name in ("audiotok", "torch", "onnx", "onnxruntime")],

@@ -200,7 +200,7 @@ class CodecSystem(System):
             "sample_rate": codec.sample_rate,
             "frames/s": float(codec.frame_rate),
             "codebooks": self.codebooks,
-            "causal": getattr(codec, "causal", math.isfinite(codec.latency)),
+            "causal": codec.causal,
         }
         if self.spec.prompted:
             facts["side information"] = "the decoder hears each recording itself, as its prompt"
