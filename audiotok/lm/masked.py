@@ -196,12 +196,13 @@ def held_out_sums(
             bits += np.bincount(known.cpu().numpy(), cost.cpu().numpy(), k)
     frames = sum(part.codes.shape[1] for part in parts)
     lost = _not_given_back(model, parts, k)
+    total = float(bits.sum())
     return {
-        "held_bits_a_second": bits.sum() * layout.sample_rate / layout.frame_size / frames,
-        "held_bits": bits.sum() / (frames * k),
+        "held_bits_a_second": total * layout.sample_rate / layout.frame_size / frames,
+        "held_bits": total / (frames * k),
         "held_nats": nats / features,
         "held_not_given_back": lost.mean().item(),
-        **{f"held_bits_{q + 1}": each / frames for q, each in enumerate(bits)},
+        **{f"held_bits_{q + 1}": each / frames for q, each in enumerate(bits.tolist())},
         **{f"held_not_given_back_{q + 1}": each for q, each in enumerate(lost.tolist())},
     }
 

@@ -73,8 +73,8 @@ def train(codec: Clam, waves: Tensor, steps: int, plain: int, rate: float) -> No
 
 
 @torch.no_grad()
-def scores(codec: Clam, waves: Tensor) -> dict[str, float]:
-    """Return what a codec uses of its codebooks and loses, on waves `[n 1 t]`."""
+def scores(codec: Clam, waves: Tensor) -> tuple[dict[str, float], str]:
+    """Return what a codec uses of its codebooks and loses, on waves `[n 1 t]`, and of each."""
     spectra = torch.cat([codec.mels(some) for some in waves.split(BATCH)])
     latents = torch.cat([codec.latents(some) for some in waves.split(BATCH)])
     codes = codec.quantizer.encode(latents)
@@ -93,8 +93,7 @@ def scores(codec: Clam, waves: Tensor) -> dict[str, float]:
         "not given back by sums, %": 100 * float(mismatch(codec.quantizer, codes).mean()),
         **{f"difference after {n}": difference(latent) for n, latent in after.items()},
         "difference of latents": difference(latents),
-        **{f"in use {n}, %": float(each) for n, each in enumerate(used, 1)},
-    }
+    }, " ".join(f"{each:.0f}" for each in used)
 
 
 def main() -> None:
@@ -113,6 +112,7 @@ def main() -> None:
     waves = pieces(plain, given.manifest, "train", given.hours)
     held = pieces(plain, given.manifest, "dev", 0.2)
     results: dict[str, dict[str, float]] = {}
+    uses: dict[str, str] = {}
     for seed in given.seeds:
         for name, quantizer in quantizers(seed).items():
             torch.manual_seed(seed)
@@ -121,9 +121,11 @@ def main() -> None:
             began = process_time()
             train(codec, waves, given.steps, given.plain, given.rate)
             seconds = process_time() - began
-            row = scores(codec.eval(), held) | {"CPU time, s": seconds}
-            results[f"{name}, seed {seed}"] = row
-            print(name, seed, {k: round(v, 3) for k, v in row.items() if "in use " not in k})
+            row, uses[f"in use of each codebook, %, {name}, seed {seed}"] = scores(
+                codec.eval(), held
+            )
+            results[f"{name}, seed {seed}"] = row | {"CPU time, s": seconds}
+            print(name, seed, row, *uses.values())
             if given.out and name == "probabilistic" and seed == given.seeds[0]:
                 save(codec.requires_grad_(False), given.out)
     if given.json:
@@ -132,6 +134,7 @@ def main() -> None:
             f"--steps {given.steps} --plain {given.plain} --rate {given.rate:g}",
             "data": f"{len(waves)} pieces of {FRAMES} frames of train; {len(held)} of dev",
             "sizes": str(SIZES),
+            **uses,
         }
         store(given.json, facts, results)
 
