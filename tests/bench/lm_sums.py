@@ -92,8 +92,9 @@ def main() -> None:
         scores[f"{name}, {k} codebooks"] = row
         print(name, k, row, flush=True)
     if given.json:
+        names = " ".join(run.name for run in given.runs)
         facts = {
-            "command": f"python tests/bench/lm_sums.py CORPUS {len(models)} RUNS",
+            "command": f"python tests/bench/lm_sums.py CORPUS {names}",
             "data": f"{len(train)} recordings of train, {frames[0]:,} frames; {len(dev)} of dev, "
             f"{frames[1]:,}",
             "weights": f"codes of {corpus.codec} {corpus.fingerprint}",
