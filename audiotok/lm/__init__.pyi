@@ -19,6 +19,8 @@ from audiotok.lm.frozen import fit_rows as fit_rows
 from audiotok.lm.frozen import load_rows as load_rows
 from audiotok.lm.frozen import rows_in as rows_in
 from audiotok.lm.frozen import save_rows as save_rows
+from audiotok.lm.infilling import continued as continued
+from audiotok.lm.infilling import infill as infill
 from audiotok.lm.interleave import TimedWord as TimedWord
 from audiotok.lm.interleave import TrainingExample as TrainingExample
 from audiotok.lm.interleave import alternating as alternating

@@ -287,16 +287,38 @@ def nar_batch(
             frames.
         prompt: length of the prompt in frames. After it, codebooks from `codebook` on are masked.
     """
-    rows, ids, targets = len(layout.sizes), [], []
-    for codes, text, starts, _ in parts:
-        q = int(random.integers(1, rows)) if codebook is None else codebook
+    hidden, chosen = [], []
+    for codes, *_ in parts:
+        q = int(random.integers(1, len(layout.sizes))) if codebook is None else codebook
+        seen = int(random.integers(0, codes.shape[1] // 2 + 1)) if codebook is None else prompt
+        hide = np.zeros((len(layout.sizes), codes.shape[1]), bool)
+        hide[q:, seen:] = True
+        hidden.append(hide)
+        chosen.append(q)
+    batch = infill_batch(layout, parts, hidden)
+    other = torch.arange(len(layout.sizes)) != torch.tensor(chosen)[:, None]
+    batch.targets[other] = IGNORED
+    return batch
+
+
+def infill_batch(
+    layout: Layout, parts: Sequence[Segment], hidden: Sequence[np.ndarray]
+) -> SequenceBatch:
+    """Return a batch in which some codes are masked, and are the targets.
+
+    Args:
+        layout: a layout of the parallel pattern.
+        parts: segments of recordings.
+        hidden: for each segment which of its codes are masked, bool `[k f]`.
+    """
+    ids, targets = [], []
+    for (codes, text, starts, _), hide in zip(parts, hidden, strict=True):
         whole, front = sequence(layout, codes, text, starts=starts)
         # `end` is left out, because the number of frames is known.
         whole = whole[:, : front + 1 + codes.shape[1]]
-        seen = int(random.integers(0, codes.shape[1] // 2 + 1)) if codebook is None else prompt
-        target = np.full_like(whole, IGNORED)
-        target[q, front + 1 + seen :] = whole[q, front + 1 + seen :]
-        whole[q:, front + 1 + seen :] = MASK
+        target, frames = np.full_like(whole, IGNORED), whole[:, front + 1 :]
+        target[:, front + 1 :][hide] = frames[hide]
+        frames[hide] = MASK
         ids.append(whole)
         targets.append(target)
     lengths = [each.shape[1] for each in ids]

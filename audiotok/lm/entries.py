@@ -64,8 +64,7 @@ def initialize_from_entries(model: Transformer, layout: Layout, codec: Codec) ->
         every = torch.from_numpy(summed / layout.learned.lengths[:, None]).to(every)
     first = layout.offset + NONE
     parts = [every] if layout.serial else every.split(list(layout.sizes))
-    for table, head, part in zip(model.tables, model.heads, parts, strict=False):
-        assert isinstance(table, nn.Embedding)
-        assert isinstance(head, nn.Linear)
-        for weight, scale in ((table.weight, 1.0), (head.weight, 0.02 / SCALE)):
-            weight[first : first + len(part), : part.shape[1]] = part * scale
+    for layers, scale in ((model.tables, 1.0), (model.heads, 0.02 / SCALE)):
+        for layer, part in zip(layers, parts, strict=False):
+            assert isinstance(layer, nn.Embedding | nn.Linear)
+            layer.weight[first : first + len(part), : part.shape[1]] = part * scale

@@ -36,6 +36,7 @@ def save_model(model: Transformer, layout: Layout, path: Path, *, card: str = ""
         "format": KIND,
         "config": json.dumps(asdict(model.config)),
         "text": str(model.text),
+        "latent": str(model.sums.latent if model.sums else 0),
         "layout": json.dumps(asdict(layout)),
         "card": card,
     }
@@ -70,6 +71,7 @@ def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, L
             layout.vocabulary,
             int(metadata["text"]),
             Config(**jsonfile.parse(metadata["config"], f"{path}: config")),
+            latent=int(metadata.get("latent", 0)),
         )
         model.load_state_dict(weights)
         check_finite(weights, path)

@@ -13,16 +13,24 @@ from torch import Tensor
 from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.base import Codec
+from audiotok.data.alignment import align
 from audiotok.lm.data import Segment, Transcript, nar_batch, sequence
 from audiotok.lm.layout import DecodeStream, EncodeStream, Grammar, Layout
 from audiotok.lm.layout.base import END, NONE, PAD
 from audiotok.lm.model import Cache, Transformer
 from audiotok.lm.patterns.base import Rows
-from audiotok.lm.phonetic import Reader, TimedPhones
+from audiotok.lm.phonetic import Reader, TimedPhones, timed
 from audiotok.runtime.stream import Stream
 from audiotok.tokens.tokens import Tokens
 
-__all__ = ["Sampling", "codes_of_prompt", "generate", "predict_codebooks", "spoken"]
+__all__ = [
+    "Sampling",
+    "codes_of_prompt",
+    "generate",
+    "phones_of_prompt",
+    "predict_codebooks",
+    "spoken",
+]
 
 
 @dataclass(frozen=True)
@@ -210,6 +218,8 @@ def predict_codebooks(
     Raises:
         ValueError: the model is causal, the codes do not fit, or phones are missing or not read.
     """
+    if model.sums is not None:
+        raise InputError("this model predicts sums of codebooks: audiotok.lm.infill fills them in")
     if model.config.causal or not 0 < len(codes) <= len(layout.sizes):
         raise InputError(
             f"a model with causal = false fills up {len(layout.sizes)} codebooks, not {len(codes)}"
@@ -269,3 +279,21 @@ def codes_of_prompt(codec: Codec, path: Path, seconds: float) -> np.ndarray:
         audio = Audio.load(path)
         tokens = codec.encode(audio[: round(seconds * audio.rate)])
     return tokens.codes[:, : max(1, round(seconds * float(codec.frame_rate)))]
+
+
+def phones_of_prompt(codec: Codec, path: Path, text: str) -> TimedPhones:
+    """Return the times of the phones of a prompt.
+
+    Args:
+        codec: codec of the model's codes.
+        path: an audio file, or tokens of the codec.
+        text: the transcript of all of it.
+
+    Raises:
+        InputError: there is no transcript.
+    """
+    if not text:
+        raise InputError(f"{path}: this model is told of phones; give --prompt-text")
+    audio = codec.decode(Tokens.load(path)) if path.suffix == ".tok" else Audio.load(path)
+    frames = codec.frames(round(audio.seconds * codec.sample_rate))
+    return timed(align(audio, text), frames, float(codec.frame_rate))

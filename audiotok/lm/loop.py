@@ -41,6 +41,7 @@ from audiotok.lm.data import (
 from audiotok.lm.entries import initialize_from_entries
 from audiotok.lm.file import codec_of, save_model
 from audiotok.lm.layout import Layout
+from audiotok.lm.masked import held_out_sums, sum_nats, sums_batch
 from audiotok.lm.model import Transformer
 from audiotok.lm.recipe import LmRecipe
 from audiotok.lm.resume import fixed, run_facts
@@ -127,18 +128,26 @@ class LmTrainer:
         self.layout = Layout.load(file)
         if plain_layout(recipe, corpus) != replace(self.layout, pieces=None):
             raise InputError(f"{file}: not the layout of this recipe; use another folder")
-        if not recipe.model.causal and (self.layout.serial or len(self.layout.sizes) < 2):
+        plain = self.layout.pattern == "parallel" and one_step_a_frame(self.layout)
+        if not recipe.model.causal and not (plain and len(self.layout.sizes) > 1):
             raise InputError("model.causal = false needs layout.pattern = 'parallel' of 2 or more")
+        if recipe.model.gaussians and (recipe.model.causal or recipe.model.phones):
+            raise InputError("model.gaussians needs model.causal = false, and no model.phones")
         if recipe.model.phones != bool(recipe.data.spans):
             raise InputError("model.phones and data.spans go together")
         if recipe.model.phones and not one_step_a_frame(self.layout):
             raise InputError("model.phones needs a layout of a step a frame: delay or parallel")
         torch.manual_seed(self.options.seed)
         text = TEXT if recipe.data.text else 0
-        self.model = Transformer(self.layout.vocabulary, text, recipe.model)
+        sums = bool(recipe.model.gaussians)
+        codec = codec_of(self.layout, recipe.data.codec) if sums else None
+        latent = codec.quantizer.table(0).shape[1] if codec else 0
+        self.model = Transformer(self.layout.vocabulary, text, recipe.model, latent=latent)
+        if codec is not None and self.model.sums is not None:
+            self.model.sums.set_entries(codec.quantizer)
         if recipe.model.entries and not self.last.is_file():
             try:
-                codec = codec_of(self.layout, recipe.data.codec)
+                codec = codec or codec_of(self.layout, recipe.data.codec)
                 initialize_from_entries(self.model, self.layout, codec)
             except ValueError as error:
                 raise InputError(f"{error}; model.entries = false begins without") from None
@@ -211,7 +220,8 @@ class LmTrainer:
         if self.recipe.model.causal:
             batch = causal_batch(self.layout, parts)
             return masked(self.layout, batch, data.hidden, random) if data.hidden else batch
-        return nar_batch(self.layout, parts, random)
+        draw = sums_batch if self.model.sums else nar_batch
+        return draw(self.layout, parts, random)
 
     def go(self, minutes: float) -> None:
         """Train until the last step, or for `minutes` minutes if that is not 0."""
@@ -275,7 +285,8 @@ class LmTrainer:
 def target_nats(model: Transformer, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
     """Return the nats `[b]` of the targets of each sequence, and the number of targets `[b]`.
 
-    For a causal model with phones, the nats include the prediction of where phones end.
+    For a causal model with phones, the nats include the prediction of where phones end. A model of
+    sums has the densities of `audiotok.lm.masked.sum_nats` instead, one a frame.
 
     Args:
         model: the model.
@@ -288,6 +299,8 @@ def target_nats(model: Transformer, batch: SequenceBatch) -> tuple[Tensor, Tenso
         raise InputError(
             "this model is conditioned on phones: spans are needed (audiotok lm align)"
         )
+    if model.sums is not None:
+        return sum_nats(model, batch)
     hidden, _ = model.hidden(batch.ids, phones=batch.phones, lengths=batch.lengths)
     nats = hidden.new_zeros(len(hidden))
     count = hidden.new_zeros(len(hidden))
@@ -325,9 +338,13 @@ def held_out_bits(
 
     Returns:
         `held_bits_a_second` and `held_bits`; for a model that is not causal also the bits per id of
-        each codebook from the second on, `held_bits_2` and so forth.
+        each codebook from the second on, `held_bits_2` and so forth. Of a model of sums
+        `held_bits_a_second` is an estimate of an upper bound: see
+        `audiotok.lm.masked.held_out_sums`, also for its further scores.
     """
     parts = recordings.all_segments(limit)
+    if model.sums is not None:
+        return held_out_sums(model, layout, parts, batch=batch)
     device = next(model.parameters()).device
     random, frames = np.random.default_rng(0), 0
     codebooks = [0] if model.config.causal else list(range(1, len(layout.sizes)))

@@ -20,8 +20,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from audiotok._platform.config import BELOW_ONE, ONE_OR_MORE
+from audiotok._platform.config import BELOW_ONE, NONE_OR_MORE, ONE_OR_MORE
 from audiotok._platform.errors import InputError
+from audiotok.lm.layout.base import NONE
+from audiotok.lm.mixture import SumHead
 from audiotok.lm.phonetic import PHONE_INPUT_SIZES
 from audiotok.nn.layers.code_embedding import LayerAttention
 
@@ -42,6 +44,9 @@ class Config:
     entries: bool = False  # initialize embeddings from the codec's codebooks: `audiotok.lm.entries`
     attention: bool = False  # sum the rows' embeddings by learnt weights, as layers of units want
     phones: bool = False  # condition each frame on its phone: see `audiotok.lm.phonetic`
+    # Gaussians of the mixture that predicts sums of masked codebooks (ResGen): see
+    # `audiotok.lm.masked`; 0 for a model that predicts ids.
+    gaussians: Annotated[int, NONE_OR_MORE] = 0
 
 
 class _TransformerBlock(nn.Module):
@@ -106,12 +111,15 @@ class Transformer(nn.Module):
         vocabulary: number of ids of each row.
         text: number of text ids, which follow the first row's own and are never predicted.
         config: sizes and options.
+        latent: width of the codec's entries, for a model with `gaussians`.
 
     Raises:
         ValueError: the width is not a multiple of twice the number of heads.
     """
 
-    def __init__(self, vocabulary: Sequence[int], text: int, config: Config) -> None:
+    def __init__(
+        self, vocabulary: Sequence[int], text: int, config: Config, *, latent: int = 0
+    ) -> None:
         super().__init__()
         if config.width % (2 * config.heads):
             raise InputError(f"width {config.width} is no multiple of 2 x {config.heads} heads")
@@ -130,7 +138,14 @@ class Transformer(nn.Module):
         self.attention = LayerAttention(config.width) if config.attention else None
         self.blocks = nn.ModuleList(_TransformerBlock(config) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.width)
-        self.heads = nn.ModuleList(nn.Linear(config.width, size, bias=False) for size in vocabulary)
+        self.sums = None
+        if config.gaussians:
+            codes = [size - NONE for size in vocabulary]
+            self.sums = SumHead(config.width, codes, latent, config.gaussians)
+        self.heads = nn.ModuleList(
+            nn.Linear(config.width, size, bias=False)
+            for size in (() if config.gaussians else vocabulary)
+        )
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)

@@ -11,7 +11,10 @@ from audiotok.corpus import Corpus
 from audiotok.lm.recipe import LmRecipe
 from audiotok.training.resume import RunFacts
 
-SIZES = ("layout", *(f"model.{name}" for name in ("width", "depth", "heads", "causal", "phones")))
+SIZES = (
+    "layout",
+    *(f"model.{name}" for name in ("width", "depth", "heads", "causal", "phones", "gaussians")),
+)
 ORDER = (  # facts that the position in packed contexts depends on
     *("train.seed", "train.accumulate", "data.batch", "data.frames", "data.packed"),
     *("training data", "processes"),

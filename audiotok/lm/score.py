@@ -32,7 +32,12 @@ def bits_of(
         layout: the layout of the model.
         parts: the segments, with text if the model reads text.
         batch: number of segments per forward pass.
+
+    Raises:
+        InputError: the model is not causal.
     """
+    if not model.config.causal:
+        raise InputError("a model that is not causal has no bits of a whole recording to compare")
     device = next(model.parameters()).device
     scores: list[tuple[float, float]] = []
     for a in range(0, len(parts), batch):

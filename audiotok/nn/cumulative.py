@@ -6,19 +6,25 @@
 ResGen predicts the sum of a frame's masked codebooks and quantizes it afterwards, so that the steps
 of generation do not grow with the number of codebooks. Quantizing a sum again need not give back
 the codes that it is of: each was the nearest entry to what was left of the latent, and is not
-always the nearest to what is left of the sum. `mismatch` measures how often.
+always the nearest to what is left of the sum. `mismatch` measures how often. The model is
+`audiotok.lm.masked`.
 
 Source: ResGen (arXiv:2412.10208), without code of its authors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
 from audiotok.nn.quantizers.base import Quantizer
+
+EXACT = "donot_use_mm_for_euclid_dist"  # distances that are not of products, which round
 
 
 def cumulative(quantizer: Quantizer, codes: Codes, after: int = 0) -> Latent:
@@ -59,13 +65,23 @@ def requantize(
     known = before.shape[1]
     if known >= k:
         raise InputError(f"{known} codebooks are known, and {k} are asked for: more are needed")
-    left, codes = summed.transpose(1, 2), [before]
-    for i in range(known, k):
-        table = quantizer.table(i).detach()
-        index = torch.cdist(left, table, compute_mode="donot_use_mm_for_euclid_dist").argmin(2)
-        left = left - table[index]
-        codes.append(index[:, None])
-    return torch.cat(codes, 1)
+    tables = [quantizer.table(i).detach() for i in range(known, k)]
+    codes = greedy(tables, summed.transpose(1, 2))
+    return torch.cat([before, codes.transpose(1, 2)], 1)
+
+
+def greedy(tables: Sequence[Tensor], summed: Float[Tensor, "*n d"]) -> Int[Tensor, "*n k"]:
+    """Return the codes `[... k]` of sums: of each table in turn the nearest entry to what is left.
+
+    Args:
+        tables: entries `[size d]` of each codebook, in their order.
+        summed: sums `[... d]`.
+    """
+    left, codes = summed, []
+    for table in tables:
+        codes.append(torch.cdist(left, table, compute_mode=EXACT).argmin(-1))
+        left = left - table[codes[-1]]
+    return torch.stack(codes, -1)
 
 
 @torch.no_grad()

@@ -23,8 +23,6 @@ from audiotok.cli.commands.base import (
 )
 
 if TYPE_CHECKING:
-    from audiotok.codecs.models.base import Codec
-    from audiotok.lm.phonetic import TimedPhones
     from audiotok.tokens.tokens import Tokens
 
 PANEL = "Language models"
@@ -246,6 +244,9 @@ def generate(
     top_k: Annotated[
         int, typer.Option(help="Number of likeliest ids to sample from; 0: all.")
     ] = 50,
+    steps: Annotated[
+        int, typer.Option(help="Number of steps; only for a model of sums of codebooks.")
+    ] = 16,
     seed: Annotated[int, typer.Option(help="Random seed for sampling.")] = 0,
     codec_name: Annotated[
         str | None, typer.Option("--codec", help="Checkpoint of a codec that has no name.")
@@ -268,8 +269,15 @@ def generate(
     from audiotok.audio.writer import Sink
     from audiotok.codecs.load import load_decoder
     from audiotok.lm.file import codec_of, load_model
-    from audiotok.lm.generate import Sampling, codes_of_prompt, predict_codebooks, spoken
+    from audiotok.lm.generate import (
+        Sampling,
+        codes_of_prompt,
+        phones_of_prompt,
+        predict_codebooks,
+        spoken,
+    )
     from audiotok.lm.generate import generate as work
+    from audiotok.lm.infilling import continued
     from audiotok.lm.phonetic import Reader
     from audiotok.runtime.stream import Stream
 
@@ -283,28 +291,35 @@ def generate(
     if speaker.config.phones:
         before = None
         if prompt and prompt_codes is not None:
-            before = _phones(codec, prompt, prompt_text).first(prompt_codes.shape[1])
+            before = phones_of_prompt(codec, prompt, prompt_text).first(prompt_codes.shape[1])
             prompt_codes = prompt_codes[:, : int(before.lengths.sum())]
         reader = Reader.of(text, before=before)
+    begin = None if prompt_codes is None else prompt_codes[: len(layout.sizes)]
+    longest = round(seconds * float(codec.frame_rate))
     columns = work(
         speaker,
         layout,
         text="" if reader else script,
         reader=reader,
-        prompt=None if prompt_codes is None else prompt_codes[: len(layout.sizes)],
-        longest=round(seconds * float(codec.frame_rate)),
+        prompt=begin,
+        longest=longest,
         shortest=max(1, round(shortest * float(codec.frame_rate))),
         sampling=Sampling(temperature=temperature, top_k=top_k, seed=seed),
     )
     with Sink(out, voice.decoded_rate, voice.channels, force=force) as sink:
-        if rest is None and decoder is None:
+        if rest is None and decoder is None and not speaker.sums:
             stream = Stream(codec, codebooks=len(layout.sizes))
             for samples in spoken(columns, layout, stream):
                 sink.write(samples)
         else:
             import numpy as np
 
-            rows, codes = layout, layout.decode(np.concatenate(list(columns), -1))
+            rows = layout
+            if speaker.sums:
+                chosen = {"steps": steps, "temperature": temperature, "seed": seed}
+                codes = continued(speaker, layout, longest, text=script, prompt=begin, **chosen)
+            else:
+                codes = layout.decode(np.concatenate(list(columns), -1))
             if rest is not None:
                 second, rows = load_model(rest, device=device)
                 full = None if prompt_codes is None else prompt_codes[: len(rows.sizes)]
@@ -314,20 +329,6 @@ def generate(
                 )
             sink.write(voice.decode(rows.tokens(codes)).samples)
     show.line(str(out))
-
-
-def _phones(codec: Codec, path: Path, text: str) -> TimedPhones:
-    """Return the times of the phones of a prompt."""
-    from audiotok.audio.audio import Audio
-    from audiotok.data.alignment import align
-    from audiotok.lm.phonetic import timed
-    from audiotok.tokens.tokens import Tokens
-
-    if not text:
-        raise InputError(f"{path}: this model is told of phones; give --prompt-text")
-    audio = codec.decode(Tokens.load(path)) if path.suffix == ".tok" else Audio.load(path)
-    frames = codec.frames(round(audio.seconds * codec.sample_rate))
-    return timed(align(audio, text), frames, float(codec.frame_rate))
 
 
 @lm.command()
@@ -353,7 +354,9 @@ def score(
 ) -> None:
     """Score a model by the bits per second of audio that recordings cost it: fewer is better.
 
-    Scores of different layouts of one codec are comparable.
+    Scores of different layouts of one codec are comparable. Of a model of sums of
+    codebooks it is an upper bound, and the density and the codes that sums do
+    not give back are scored too.
 
     \b
     Examples:
