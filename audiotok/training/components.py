@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from audiotok._platform.errors import Error, InputError, in_one_line
 from audiotok._platform.registry import find
+from audiotok._platform.shapes import Wave
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
 from audiotok.nn.quantizer import NONE, USUAL, check_type, types_of
 from audiotok.training.balancer import Balancer
+from audiotok.training.initial import scale_encoder
 from audiotok.training.recipe import Recipe, Train
 from audiotok.training.recognizer import Recognizer
 from audiotok.training.resynthesis import LEARNT, Resynthesis
@@ -93,6 +95,10 @@ def new_codec(recipe: Recipe, resynthesis: Resynthesis | None = None) -> Codec:
     codec.check_one_rate()  # losses compare what comes out with what went in
     if codec.width:
         _check_latents(recipe, codec)
+    if recipe.train.init_from_data and (
+        recipe.train.start_from or "encoder" in recipe.train.frozen
+    ):
+        raise InputError("[train] init_from_data: for an encoder with new weights that is trained")
     shares, n = recipe.train.keep, codec.codebooks
     if shares and not (len(shares) == n and min(shares) >= 0 < sum(shares) < math.inf):
         raise InputError(f"[train] keep: a share for each of {n} codebooks is needed")
@@ -243,6 +249,11 @@ class TrainingModules:
             for name, (module, optimizer, rate) in named.items()
             if module is not None and optimizer is not None
         ]
+
+    def scale_encoder(self, wave: Wave) -> None:
+        """Scale the first weights of the encoder on a batch; see `initial.scale_encoder`."""
+        scale_encoder(self.codec, wave)
+        self.average.load_state_dict(self.codec.state_dict())
 
     def follow(self, step: int) -> None:
         """Update the averaged weights after a step of the codec."""

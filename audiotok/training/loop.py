@@ -139,6 +139,8 @@ class CodecTrainer:
         self._manifests()
         self._resume()
         self._read(teachers or {})
+        if self.options.init_from_data and not self.step:
+            self.modules.scale_encoder(self.fixed)
         self.work = Step(
             recipe,
             self.modules,

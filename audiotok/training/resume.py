@@ -26,7 +26,11 @@ from audiotok.training.recipe import Train
 log = logging.getLogger("audiotok")
 
 KEY = "begun"  # key in a training checkpoint
-IDLE = ("train.start_from", "model.entries")  # matter only at the beginning of a run
+IDLE = (
+    "train.start_from",
+    "train.init_from_data",
+    "model.entries",
+)  # matter only at the beginning of a run
 BEST = ("train.best", "loss", "validation data", "data.validate", "train.clips")
 
 
