@@ -150,8 +150,8 @@ class Train:
         tuple[int, ...], ONE_OR_MORE
     ] = ()  # numbers of codebooks that scores are taken with; all if empty
     start_from: str = ""  # a codec's name or a checkpoint whose weights to begin with
-    init_from_data: bool = False  # scale the encoder's first weights to latents of variance 1
     frozen: tuple[str, ...] = ()  # parts of the codec that keep their weights ("encoder")
+    init_from_data: bool = False  # scale the encoder's first weights to latents of variance 1
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import nn
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.beats_random import BeatsRandom
 from audiotok.codecs.models.wavtokenizer import Config, Wavtokenizer
+from audiotok.nn.layers.base import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.training.initial import scale_encoder
 from audiotok.training.loop import CodecTrainer
@@ -60,7 +61,9 @@ def test_every_convolution_gives_features_of_mean_0_and_variance_1(split: bool):
     x = wave = 0.05 * torch.randn(2, 1, 4000)
     assert codec.latents(wave).std((0, 2)).mean() < 0.1
     scale_encoder(codec, wave)
-    for layer in codec.encoder:
+    chain = codec.encoder
+    assert isinstance(chain, Chain)
+    for layer in chain:
         x = layer(x)
         if isinstance(layer, Conv):
             assert x.mean((0, 2)).abs().max() < 1e-4
