@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+        if not 0 <= self.temperature < math.inf or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise InputError("temperature and top_k are 0 or more, top_p above 0 and at most 1")
 
 
@@ -293,7 +294,9 @@ def phones_of_prompt(codec: Codec, path: Path, text: str) -> TimedPhones:
         InputError: there is no transcript.
     """
     if not text:
-        raise InputError(f"{path}: this model is told of phones; give --prompt-text")
+        raise InputError(
+            f"{path}: this model is told of phones; give the text of the prompt (prompt_text)"
+        )
     audio = codec.decode(Tokens.load(path)) if path.suffix == ".tok" else Audio.load(path)
     frames = codec.frames(round(audio.seconds * codec.sample_rate))
     return timed(align(audio, text), frames, float(codec.frame_rate))
