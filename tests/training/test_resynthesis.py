@@ -183,7 +183,5 @@ def test_recipes_that_do_not_fit_are_refused(
 def test_latents_are_no_tokens_to_decode_by_a_vocoder(folder: Path, tmp_path: Path):
     path = tmp_path / "codec.safetensors"
     save(made("speech", replace(SMALL, quantizer="none")), path)
-    with pytest.raises(
-        NoCodesError, match="a decoder of tokens: speech gives latents of 16 numbers"
-    ):
+    with pytest.raises(NoCodesError, match="a decoder of tokens: speech gives latents"):
         train(recipe(folder, "dmel", f"tokenizer={path}"), tmp_path)
