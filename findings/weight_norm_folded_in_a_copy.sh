@@ -7,8 +7,7 @@
 # each layer gets a class of its own whose property `weight` computes the weight; copy.deepcopy makes
 # copies of the layers that share these classes, and remove_parametrizations deletes the property from
 # the class. So the original has no weights at the next step, though its state dict and is_parametrized
-# say that nothing has changed; had it been the copy's turn first, the copy would be the broken one.
-# The way out: build a second codec and load the state dict into it, or fold by hand.
+# say that nothing has changed. The way out: build a second codec and load the state dict into it.
 #
 # Seen 2026-11-30, Linux x86-64, Python 3.11:
 #   second codec, folded: as before
@@ -69,7 +68,8 @@ with torch.no_grad():
 state = original.state_dict()
 kept = list(state) == list(weights) and all(torch.equal(state[name], weights[name]) for name in state)
 marked = parametrize.is_parametrized(original.encoder.block[0], "weight")
-for title, words in zip(["second codec, folded", "original after it", "deep copy, folded", "original after it"], seen):
+titles = ("second codec, folded", "original after it", "deep copy, folded", "original after it")
+for title, words in zip(titles, seen):
     print(f"{title}: {words}")
 print(f"original's state dict: {'as before' if kept else 'other'}, is_parametrized: {marked}")
 same = seen[:3] == ["as before"] * 3 and "no attribute 'weight'" in seen[3] and kept and marked
