@@ -9,7 +9,7 @@
 # the size of the cloud, and nearly all frames fall to the same code. So the use of codes at the start
 # says nothing of the training; k-means some steps later meets other latents.
 #
-# Seen 2026-11-30, Linux x86-64, Python 3.11 (last digits vary with the machine):
+# Seen 2026-11-30, Linux x86-64, Python 3.11 (the figures vary a little with the machine):
 #   deviation over time of the audio                    0.0839
 #   ... after each strided layer                        0.0160 0.0054 0.0019 0.0007
 #   deviation over time of the latents, and their size  0.0011 0.0302
