@@ -2,9 +2,9 @@
 # torch 2.13.0, snac 1.2.1: folding weight norm in a deep copy of a codec breaks the original.
 #
 # To export a codec in the middle of a training one copies it, folds the weight norm of the copy and
-# goes on with the original, which one expects to be untouched. With the older
-# torch.nn.utils.weight_norm it is. With torch.nn.utils.parametrizations.weight_norm, which SNAC has,
-# each layer gets a class of its own whose property `weight` computes the weight; copy.deepcopy makes
+# goes on with the original, which one expects to be untouched. With
+# torch.nn.utils.parametrizations.weight_norm, which SNAC has, each layer gets a class of its own
+# whose property `weight` computes the weight; copy.deepcopy makes
 # copies of the layers that share these classes, and remove_parametrizations deletes the property from
 # the class. So the original has no weights at the next step, though its state dict and is_parametrized
 # say that nothing has changed. The way out: build a second codec and load the state dict into it.
