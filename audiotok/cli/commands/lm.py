@@ -279,14 +279,14 @@ def generate(
 
     limit_threads(threads)
     speaker, layout = load_model(model, device=device)
+    sums = "a model of sums" if speaker.sums else "no model of sums"
     for option, given, use in (
         ("--steps", steps is not None, speaker.sums),
         ("--top-k", top_k is not None, not speaker.sums),
         ("--shortest", shortest > 0, not speaker.sums),
     ):
         if given and not use:
-            kind = "a model of sums" if speaker.sums else "no model of sums"
-            raise show.UsageError(f"{option}: {model} is {kind}; leave it out")
+            raise show.UsageError(f"{option}: {model} is {sums}; leave it out")
     codec = codec_of(layout, codec_name or "")
     voice = load_decoder(decoder, source=codec.name, device=device) if decoder else codec
     voice.check_decodes()
@@ -385,10 +385,8 @@ def score(
     alignments = str(spans or "") if known.config.phones else ""
     data = LmData(corpus=str(corpus), text=known.text > 0, spans=alignments, frames=frames)
     recordings = Recordings(source, split, data)
-    scores: dict[str, Any] = {
-        "recordings": len(recordings),
-        **held_out_bits(known, layout, recordings),
-    }
+    scores: dict[str, Any] = {"recordings": len(recordings)}
+    scores |= held_out_bits(known, layout, recordings)
     if pairs:
         k = len(layout.sizes)
         codes = [recordings.codes(i)[:k, :frames] for i in range(len(recordings))]
