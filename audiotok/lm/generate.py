@@ -293,7 +293,7 @@ def phones_of_prompt(codec: Codec, path: Path, text: str) -> TimedPhones:
         InputError: there is no transcript.
     """
     if not text:
-        raise InputError(f"{path}: this model is told of phones; give --prompt-text")
+        raise InputError(f"{path}: this model is told of phones; give the transcript of all of it")
     audio = codec.decode(Tokens.load(path)) if path.suffix == ".tok" else Audio.load(path)
     frames = codec.frames(round(audio.seconds * codec.sample_rate))
     return timed(align(audio, text), frames, float(codec.frame_rate))

@@ -101,7 +101,7 @@ def test_settings_go_over_the_file(path: Path):
             "x = 1\n" + WHOLE,
             "PATH: unknown key 'x'; known: codec, data, tokenizer, config, loss, loss_from, "
             "loss_start, distillation, "
-            "discriminators, adversary, train, models, bands",
+            "discriminators, adversary, train, models, bands, ctc",
         ),
         (WHOLE + "step = 1", "PATH [train]: unknown key 'step'; did you mean 'steps'?"),
         ("[data]\nmanifest = 'a'", "PATH: key 'codec' is missing"),
