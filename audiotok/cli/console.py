@@ -102,6 +102,7 @@ def estimated(facts: dict[str, Any]) -> dict[str, str]:
 def encoding(row: dict[str, Any]) -> dict[str, Any]:
     """Return the report of encoding a file (of `encode_file`) as names and values to print."""
     streams = f"{row['streams']} x " if row["streams"] > 1 else ""
+    factor = row["took"] / max(row["seconds"], 1e-9)
     return {
         "file": row["target"],
         "duration": f"{row['seconds']:.3f} s",
@@ -111,7 +112,7 @@ def encoding(row: dict[str, Any]) -> dict[str, Any]:
         "nominal rate": f"{row['nominal_kbps']:.3f} kbps",
         "real rate": f"{row['file_kbps'] or 0:.3f} kbps (the whole .tok file)",
         "time": f"{row['took']:.3f} s",
-        "speed": f"{row['speed']:.1f}x real time (factor {1 / max(row['speed'], 1e-9):.4f})",
+        "speed": f"{row['speed']:.1f}x real time (factor {factor:.4f})",
         **side_information(row),
     }
 

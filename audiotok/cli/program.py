@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import signal
@@ -20,20 +21,24 @@ from audiotok.cli import console as show
 
 
 class Command(TyperCommand):
-    """Command whose paths are of this machine: a URL would become a folder named `s3:`.
+    """Command whose paths are of this machine, and whose numbers are finite.
 
-    What takes URLs has arguments of type str, not Path.
+    A URL would become a folder named `s3:`; what takes URLs has arguments of type str, not Path.
     """
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Parse the arguments.
 
         Raises:
-            UsageError: a path is a URL.
+            UsageError: a path is a URL, or a number is not finite.
         """
         context = super().make_context(*arguments, **options)
-        for value in context.params.values():
+        parameters = {each.name: each for each in self.params}
+        for name, value in context.params.items():
             for each in value if isinstance(value, list | tuple) else [value]:
+                own = parameters[name]
+                if isinstance(each, float) and not math.isfinite(each) and each != own.default:
+                    raise show.UsageError(f"{own.opts[0]} {each}: a finite number is needed")
                 if isinstance(each, Path):
                     _refuse_url(each, context.command_path)
         return context

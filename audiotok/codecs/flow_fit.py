@@ -12,13 +12,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
 
+from audiotok._platform.config import SEED
 from audiotok._platform.errors import InputError
 from audiotok.codecs.decoders.base import Source
 from audiotok.codecs.decoders.flow import Config, Flow
@@ -27,6 +28,7 @@ from audiotok.codecs.latents import latents_of, mono_audio, progress
 from audiotok.codecs.models.base import Codec
 from audiotok.data.recording import Recording
 from audiotok.nn.flow import straight_path
+from audiotok.nn.quantizer import check_type
 
 TIMES = 8  # times at which a held-out loss is measured
 
@@ -64,6 +66,7 @@ class FlowTraining:
                 f"{self.steps} steps of {self.batch} stretches of {self.seconds:g} s at rate "
                 f"{self.rate:g}: at least one of each, and more than nothing"
             )
+        check_type("seed", self.seed, Annotated[int, SEED])
         if not (0 <= self.drop < 1 and 0 <= self.whole <= 1):
             raise InputError(f"drop {self.drop:g}, whole {self.whole:g}: shares from 0 to 1")
 
@@ -89,7 +92,11 @@ def flow_pairs(
         codec: codec of the latents.
         recordings: recordings of any length and rate.
         console: where progress is shown; stderr if None.
+
+    Raises:
+        NoCodesError: the tokenizer gives latents.
     """
+    tokenizer.needs_codes("a flow")
     pairs = []
     for audio in mono_audio(recordings, f"{tokenizer.name} and {codec.name}", console=console):
         codes = tokenizer.encode(audio).codes

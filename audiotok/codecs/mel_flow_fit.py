@@ -15,13 +15,14 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, cast
+from typing import Annotated, NamedTuple, cast
 
 import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
 
+from audiotok._platform.config import SEED
 from audiotok._platform.errors import InputError
 from audiotok.audio.decoders import AudioFileError
 from audiotok.codecs.decoders.mel_flow import Config, MelFlow, stretched
@@ -29,6 +30,7 @@ from audiotok.codecs.latents import progress
 from audiotok.codecs.models import tadicodec
 from audiotok.data.recording import Recording
 from audiotok.nn.flow import straight_path
+from audiotok.nn.quantizer import check_type
 
 log = logging.getLogger("audiotok")
 TIMES = 8  # times at which a held-out loss is measured
@@ -68,6 +70,7 @@ class MelFlowTraining:
                 f"{self.steps} steps of {self.batch} recordings of up to {self.longest:g} s at "
                 f"rate {self.rate:g}: at least one of each, and more than nothing"
             )
+        check_type("seed", self.seed, Annotated[int, SEED])
         drops = (self.code_drop, self.prompt_drop, self.text_drop, self.prompt)
         if not all(0 <= drop < 1 for drop in drops):
             raise InputError("code_drop, prompt_drop, text_drop and prompt: shares from 0 to 1")

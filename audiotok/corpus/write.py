@@ -95,7 +95,9 @@ def write_shard(
         writer = stack.enter_context(TokenWriter(paths[".tok"], header, force=True))
         for row, tokens in entries:
             if header_of(tokens.header) != header:
-                raise CorpusError(f"{row['id']}: tokens of {tokens.codec} {tokens.fingerprint}")
+                raise CorpusError(
+                    f"{row['id']}: the corpus holds {header}, and these tokens have {tokens.header}"
+                )
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
             record = (frames, tokens.frames, tokens.original_rate, tokens.samples)
             record += (tokens.original_samples, at, hashed(row["id"]))

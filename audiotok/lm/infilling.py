@@ -11,6 +11,7 @@ Source: ResGen (arXiv:2412.10208), without code of its authors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,7 +60,7 @@ def infill(
     """
     if model.sums is None:
         raise InputError("this model predicts no sums of codebooks: it was trained otherwise")
-    if steps < 1 or temperature < 0:
+    if steps < 1 or not 0 <= temperature < math.inf:
         raise InputError(f"steps={steps}, temperature={temperature:g}: from 1, and from 0")
     shapes = [part.codes.shape[1:] for part in parts]
     if shapes != [each.shape for each in known] or len(seeds) != len(parts):
@@ -117,14 +118,19 @@ def continued(
         seed: random seed.
 
     Raises:
-        InputError: see `infill`.
+        InputError: the prompt leaves no frame to fill in, or see `infill`.
     """
+    before = 0 if prompt is None else prompt.shape[1]
+    if frames <= before:
+        raise InputError(
+            f"a prompt of {before} frames leaves none of {frames} to fill in: "
+            "take less of it, or more frames"
+        )
     codes = np.zeros((len(layout.sizes), frames), np.int64)
     known = np.zeros(frames, bool)
     if prompt is not None:
-        given = prompt[:, :frames]
-        codes[:, : given.shape[1]] = given
-        known[: given.shape[1]] = True
+        codes[:, :before] = prompt
+        known[:before] = True
     parts = [Segment(codes, text or None)]
     return infill(
         model, layout, parts, [known], steps=steps, temperature=temperature, seeds=[seed]

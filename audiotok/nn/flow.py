@@ -15,12 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from audiotok._platform.config import SEED
 from audiotok._platform.errors import InputError
+from audiotok.nn.quantizer import check_type
 
 METHODS = ("euler", "midpoint", "centred")
 VelocityField = Callable[[Tensor, float], Tensor]
@@ -40,7 +43,7 @@ class Sampling:
         seed: random seed of the noise.
 
     Raises:
-        InputError: no steps, no such method, or guidance that is negative or not finite.
+        InputError: no steps, no such method, guidance that is negative or not finite, or no seed.
     """
 
     steps: int = 16
@@ -55,8 +58,7 @@ class Sampling:
             raise InputError(f"method {self.method!r} of a flow: there are {', '.join(METHODS)}")
         if not 0 <= self.guidance < math.inf:
             raise InputError(f"guidance {self.guidance:g}: 0 or more; 1 is none")
-        if self.seed < 0:
-            raise InputError(f"seed {self.seed}: 0 or more")
+        check_type("seed", self.seed, Annotated[int, SEED])
 
 
 def straight_path(

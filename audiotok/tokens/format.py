@@ -55,7 +55,7 @@ class Header:
         channels: channels of the decoded audio.
         streams: independently coded sets of codebooks.
         semantic_codebooks: number of semantic codebooks where it is not what `SEMANTIC` tells of
-            the codec's name, else None, which is not stored.
+            the codec's name, else None, which is not stored; None of latents.
         width: features in a frame of latents of one stream; 0 of codes.
         dtype: type of the numbers in memory: "int64" of codes; of latents that in which they are
             stored too, "float32" or "float16".
@@ -91,7 +91,7 @@ class Header:
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise InputError(f"{name} is {value!r}; it must be an integer in {low} to {high}")
-        if self.semantic_codebooks == semantic_codebooks_of(self.codec):
+        if self.semantic_codebooks == (0 if self.width else semantic_codebooks_of(self.codec)):
             object.__setattr__(self, "semantic_codebooks", None)
         if not 0 <= (self.semantic_codebooks or 0) <= MAX_ROWS:
             raise InputError(f"{self.semantic_codebooks} semantic codebooks: 0 to {MAX_ROWS}")

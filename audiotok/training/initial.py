@@ -65,7 +65,8 @@ def _in_order(layer: nn.Module) -> Iterator[Layer]:
 
 def _scale(module: nn.Conv1d | nn.Linear, bias: Tensor, y: Tensor) -> None:
     """Scale a map's weights and shift its bias, by what it gave: `[b d t]`."""
-    mean, deviation = y.mean((0, 2)), y.std((0, 2)).clamp(min=LEAST)
+    mean, deviation = y.mean((0, 2)), y.std((0, 2))
+    deviation = torch.where(deviation > LEAST, deviation, 1.0)
     if parametrize.is_parametrized(module, "weight"):  # length and direction apart
         weight = module.get_parameter("parametrizations.weight.original0")
     else:

@@ -7,7 +7,7 @@ reads the recordings themselves, so that it stays a reader of speech and not of 
 agree on. It is no part of the codec, and is not saved with it.
 
 Source: Li et al. 2025, "Continuous Speech Tokenizer in Text To Speech" (arXiv:2410.17081), whose
-tokenizer learns by reconstruction and by recognition of what is reconstructed. Widths are ours.
+tokenizer learns by reconstruction and by recognition of what is reconstructed. Widths are new.
 """
 
 from __future__ import annotations

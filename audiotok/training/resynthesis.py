@@ -115,6 +115,7 @@ class Resynthesis:
         self.speech = speech
         if not issubclass(find("decoders", recipe.codec), Vocoder):
             raise InputError(f"codec = {recipe.codec!r}: only a vocoder learns from a tokenizer")
+        self.tokenizer.needs_codes("a decoder of tokens")
         frame = Fraction(self.tokenizer.frame_size, self.tokenizer.sample_rate)
         ratio = frame * speech.sample_rate / speech.frame_size
         self.group = ratio.denominator

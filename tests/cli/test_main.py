@@ -19,8 +19,9 @@ import typer
 from commandline import COMMAND, audiotok, environment, recording, small
 
 import audiotok as package
-from audiotok.cli.console import as_options, set_up
+from audiotok.cli.console import as_options, encoding, set_up
 from audiotok.cli.program import program
+from audiotok.runtime.files import FileReport
 
 
 def _paths(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -162,3 +163,20 @@ def test_a_warning_that_follows_itself_is_shown_once(capsys: pytest.CaptureFixtu
     log.error("worse")
     shown = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
     assert shown == ["a.tsv: odd", "b.tsv: odd", "a.tsv: odd", "worse", "worse"]
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_numbers_are_finite(number: str):
+    for words in (
+        ["train", "r.toml", "--minutes"],
+        ["lm", "generate", "m", "-o", "o", "--seconds"],
+    ):
+        done = audiotok(*words, number)
+        assert done.code == 2
+        assert f"{words[-1]}" in done.err
+        assert len(done.err.splitlines()) == 1
+
+
+def test_the_real_time_factor_is_time_by_length():
+    report = FileReport("a.wav", "a.tok", 6.25e-05, 1, 8, 0, 1, 4.0, 4.0, 0.1)
+    assert encoding(report.row())["speed"] == "0.0x real time (factor 1600.0000)"

@@ -15,6 +15,7 @@ from golden import hificodec as golden
 from sizes import SIZES, made
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.audio.audio import Audio
 from audiotok.codecs.checkpoint import CheckpointError, load, save
@@ -228,3 +229,18 @@ def test_full_size(tmp_path: Path):
     assert near_ties(codec, audio, tokens.codes, codes) <= codes.size / 1000
     wave = golden.decode(theirs, torch.from_numpy(codes))[:, :samples]
     assert_close(codec.decode(replace(tokens, codes=codes)).samples, wave, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"decoder": 8}, "decoder 8: a multiple of 16"),
+        ({"decoder": 0}, "decoder 0: a multiple of 16"),
+        ({"strides": ()}, "strides"),
+        ({"strides": (2, 0)}, "from 1, one at least"),
+        ({"groups": 0}, "groups 0"),
+    ],
+)
+def test_sizes_that_leave_no_network_are_refused(sizes: dict[str, Any], message: str):
+    with pytest.raises(InputError, match=message):
+        Config(**sizes)

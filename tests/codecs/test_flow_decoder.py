@@ -24,6 +24,7 @@ from audiotok.nn.flow import Sampling
 from audiotok.runtime.sessions import Decoding
 from audiotok.runtime.stream import Stream
 from audiotok.testing.checks import Sizes, for_all, pieces
+from audiotok.tokens.codebooks import NoCodesError
 from audiotok.tokens.tokenizer import WrongTokensError
 
 SIZE: dict[str, Any] = {"width": 16, "reading": 1, "blocks": 2, "kernel": 3, "times": 4, "steps": 3}
@@ -259,6 +260,8 @@ def test_the_command_trains_a_decoder(tmp_path: Path):
         noise(tokenizer, 9000 + 1234 * i, seed=i).save(folder / f"{i}.wav")
     pairs = flow_pairs(tokenizer, codec, read_manifest(folder))
     assert [pair.codes.shape for pair in pairs] == [(4, 29), (4, 32), (4, 36)]
+    with pytest.raises(NoCodesError, match="a flow: speech gives latents of 16 numbers"):
+        flow_pairs(made("speech", replace(SMALL, quantizer="none")), codec, [])
     out = tmp_path / "flow.safetensors"
     words = ["flow", tmp_path / "tokens.safetensors", folder, "-o", out, "--split", ""]
     words += ["--codec", tmp_path / "codec.safetensors", "--held-out", "", "--steps", "2"]

@@ -60,6 +60,9 @@ BAD: dict[str, list[dict[str, Any]]] = {
     "guidance": [{"guidance": -1.0}],
     "text": [{"text": 5}, {"text": [256]}, {"text": [-1]}],
     "prompt_text": [{"prompt_text": "a"}, {"prompt_text": "a", "text": "b"}],
+    "text_tokenizer goes with a text": [{"text_tokenizer": "tokenizer.json"}],
+    "an empty text": [{"text": ""}, {"text": []}],
+    "seed must be": [{"seed": -1}],
     "0.16 s": [{"prompt": Audio(torch.zeros(1, 9000), 24000)}],
     "no condition 'voice'": [{"voice": 3}],
 }
@@ -332,9 +335,9 @@ def test_training_lowers_the_loss_of_tokenizer_and_decoder(tmp_path: Path):
     assert len(decoded) == 8 * 3840 + 99
     with pytest.raises(InputError, match="no recording with a text"):
         fit_mel_flow([], first)
-    bad: list[dict[str, Any]] = [{"steps": 0}, {"prompt": 1.0}, {"rate": 0.0}]
+    bad: list[dict[str, Any]] = [{"steps": 0}, {"prompt": 1.0}, {"rate": 0.0}, {"seed": -1}]
     for wrong in bad:
-        with pytest.raises(InputError, match=r"at least one of each|shares"):
+        with pytest.raises(InputError, match=r"at least one of each|shares|seed must be"):
             MelFlowTraining(**wrong)
 
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 from commandline import audiotok, recording, small
 from rich.console import Console
+from sizes import SMALL, made
 
 from audiotok import load
 from audiotok._platform.lock import LockedError, locked_folder
@@ -93,6 +94,17 @@ def failing(
 
     monkeypatch.setattr(staging, "opened", broken)
     return count
+
+
+def test_latents_of_a_codec_whose_name_has_semantic_codebooks(here: None, tmp_path: Path):
+    codec = made("speech", replace(SMALL, quantizer="none"))
+    path = tmp_path / "codec.safetensors"
+    save(codec, path)
+    source = talks(tmp_path / "in", 2)
+    work = Work(codec=str(path), waits=WAITS)
+    build(str(source), tmp_path / "out", work, engine="here", workers=1)
+    entries = {entry.id: entry.tokens for entry in Corpus(tmp_path / "out")}
+    assert entries == {f"{i}.wav": load(path).encode(source / f"{i}.wav") for i in range(2)}
 
 
 # ---- what could not be read for now

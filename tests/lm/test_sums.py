@@ -19,7 +19,7 @@ from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
 from audiotok.lm.data import TEXT, Segment, infill_batch
 from audiotok.lm.file import load_model
-from audiotok.lm.generate import generate, predict_codebooks
+from audiotok.lm.generate import Sampling, generate, predict_codebooks
 from audiotok.lm.infilling import continued, infill, remaining
 from audiotok.lm.layout import Layout
 from audiotok.lm.loop import LmTrainer, target_nats, train
@@ -319,6 +319,10 @@ def test_training_learns_and_resumes_to_the_bit_and_commands_read_it(corpus: Pat
     out = tmp_path / "on.wav"
     audiotok("lm", "generate", weights, "--seconds", "0.5", "--steps", "3", "-o", out)
     assert Audio.load(out).samples.shape == (1, 8000)
+    for option in ("--top-k", "--shortest"):
+        done = audiotok("lm", "generate", weights, option, "1", "-o", tmp_path / "no.wav")
+        assert done.code == 2
+        assert f"{option}: {weights} is a model of sums; leave it out" in done.err
 
     model, layout = load_model(weights)
     prompt = np.random.default_rng(0).integers(0, 50, (2, 8))
@@ -345,6 +349,13 @@ def test_what_does_not_fit_is_refused(corpus: Path, tmp_path: Path):
         continued(model_of(text=TEXT), LAYOUT, 4)
     with pytest.raises(InputError, match="steps=0, temperature=1: from 1, and from 0"):
         continued(model, LAYOUT, 4, steps=0)
+    for temperature in (math.nan, math.inf):
+        with pytest.raises(InputError, match=f"temperature={temperature}: from 1, and from 0"):
+            continued(model, LAYOUT, 4, temperature=temperature)
+        with pytest.raises(InputError, match="temperature and top_k are 0 or more"):
+            Sampling(temperature=temperature)
+    with pytest.raises(InputError, match="a prompt of 4 frames leaves none of 4 to fill in"):
+        continued(model, LAYOUT, 4, prompt=codes_of(4))
     with pytest.raises(InputError, match="has no bits of a whole recording"):
         bits_of(model, LAYOUT, [part])
     with pytest.raises(ValueError, match="does not go on"):

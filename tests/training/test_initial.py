@@ -120,3 +120,15 @@ def test_a_run_begins_with_latents_of_variance_1_and_goes_on_with_its_own(
 def test_weights_that_are_not_new_are_refused(recipe: Path, tmp_path: Path, setting: str):
     with pytest.raises(ValueError, match=r"^\[train\] init_from_data: for an encoder with new wei"):
         CodecTrainer(read_recipe(recipe, [setting]), tmp_path / "run", "cpu")
+
+
+def test_silence_leaves_the_size_of_weights_as_it_is():
+    torch.manual_seed(0)
+    codec = Wavtokenizer(Config(**SMALL)).train()
+    before = {key: value.clone() for key, value in codec.encoder.named_parameters()}
+    scale_encoder(codec, torch.zeros(2, 1, 800))
+    first = next(layer for layer in codec.encoder.modules() if isinstance(layer, nn.Conv1d))
+    key = next(k for k, v in codec.encoder.named_parameters() if v is first.weight)
+    assert torch.equal(first.weight, before[key])
+    most = max(value.abs().max() for key, value in before.items())
+    assert max(value.abs().max() for value in codec.encoder.parameters()) < 1000 * most

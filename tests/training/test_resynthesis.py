@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from sizes import LISTENER, made
+from sizes import LISTENER, SMALL, made
 
 from audiotok._platform.errors import InputError
 from audiotok.audio.audio import Audio
@@ -19,6 +20,7 @@ from audiotok.codecs.models.kmeans import KmeansConfig
 from audiotok.data.batches import BatchConfig, Batches
 from audiotok.data.cache import SampleCache
 from audiotok.data.manifest import read_manifest
+from audiotok.tokens.codebooks import NoCodesError
 from audiotok.training.estimate import estimate
 from audiotok.training.loop import train
 from audiotok.training.recipe import Recipe, read_recipe
@@ -176,3 +178,10 @@ def test_recipes_that_do_not_fit_are_refused(
 ):
     with pytest.raises(InputError if "none" not in says else ValueError, match=says):
         train(recipe(folder, "dmel", *settings), tmp_path)
+
+
+def test_latents_are_no_tokens_to_decode_by_a_vocoder(folder: Path, tmp_path: Path):
+    path = tmp_path / "codec.safetensors"
+    save(made("speech", replace(SMALL, quantizer="none")), path)
+    with pytest.raises(NoCodesError, match="a decoder of tokens: speech gives latents"):
+        train(recipe(folder, "dmel", f"tokenizer={path}"), tmp_path)

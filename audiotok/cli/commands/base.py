@@ -168,12 +168,17 @@ def options_of(texts: Sequence[str] | None, of: str = "--option") -> dict[str, A
     return values
 
 
+def check_absent(out: Path, force: bool) -> None:
+    """Raise if the output exists and may not be overwritten."""
+    if os.path.lexists(out) and not force:
+        raise InputError(f"{out}: exists already; --force overwrites it")
+
+
 def check_out(out: Path, force: bool, suffix: str = ".safetensors") -> None:
     """Raise unless the output may be written."""
     if out.suffix != suffix:
         raise show.UsageError(f"{out}: not a {suffix} file")
-    if os.path.lexists(out) and not force:
-        raise InputError(f"{out}: exists already; --force overwrites it")
+    check_absent(out, force)
     if not out.parent.is_dir():
         raise InputError(f"{out}: there is no folder {out.parent}; make it first")
 

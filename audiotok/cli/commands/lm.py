@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +18,7 @@ from audiotok.cli.commands.base import (
     Force,
     Json,
     Threads,
+    check_absent,
     limit_threads,
 )
 
@@ -46,7 +46,7 @@ def train(
     ] = None,
     device: Device = "cpu",
     threads: Threads = None,
-    minutes: Annotated[float, typer.Option(help="Time limit in minutes; 0: no limit.")] = 0,
+    minutes: Annotated[float, typer.Option(min=0, help="Time limit in minutes; 0: no limit.")] = 0,
 ) -> None:
     """Train a language model from a recipe. Run again to resume.
 
@@ -97,7 +97,7 @@ def pieces(
     from audiotok.lm.bpe import learn_pieces
     from audiotok.lm.layout import Layout
 
-    _check_absent(out, force)
+    check_absent(out, force)
     source = Corpus(corpus)
     plain = Layout.of(source, codebooks=codebooks, runs=runs)
 
@@ -151,7 +151,7 @@ def ids(
     suffixes = (".tok",) if recording.suffix in SUFFIXES else SUFFIXES
     if out.suffix not in suffixes:
         raise show.UsageError(f"--out {out}: {recording} becomes {' or '.join(suffixes)}")
-    _check_absent(out, force)
+    check_absent(out, force)
     if recording.suffix == ".tok":
         tokens = Tokens.load(recording)
         write_ids(find_layout(layout, tokens), tokens, out)
@@ -164,12 +164,6 @@ def ids(
             codebooks = known.kept(len(chosen.sizes))
             write_ids(chosen, known.encode(recording, codebooks=codebooks), out)
     show.line(str(out))
-
-
-def _check_absent(out: Path, force: bool) -> None:
-    """Raise unless the output may be written."""
-    if os.path.lexists(out) and not force:
-        raise InputError(f"{out}: exists already; --force overwrites it")
 
 
 @lm.command("align")
@@ -231,23 +225,25 @@ def generate(
     prompt_text: Annotated[
         str, typer.Option(help="Transcript of the prompt; for lm_phones, of its whole file.")
     ] = "",
-    prompt_seconds: Annotated[float, typer.Option(help="Seconds of the prompt to use.")] = 3.0,
+    prompt_seconds: Annotated[float, typer.Option(min=0, help="Seconds of prompt to use.")] = 3.0,
     seconds: Annotated[
-        float, typer.Option(help="Maximum length of the audio in seconds, with the prompt.")
+        float, typer.Option(min=0, max=3600, help="Maximum length in seconds, with the prompt.")
     ] = 10.0,
     shortest: Annotated[
-        float, typer.Option(help="Minimum length of the audio in seconds; only without text.")
+        float, typer.Option(min=0, help="Minimum length in seconds; only without text.")
     ] = 0.0,
     temperature: Annotated[
-        float, typer.Option(help="Sampling temperature; 0 takes the likeliest id.")
+        float, typer.Option(min=0, help="Sampling temperature; 0 takes the likeliest id.")
     ] = 0.9,
     top_k: Annotated[
-        int, typer.Option(help="Number of likeliest ids to sample from; 0: all.")
-    ] = 50,
+        int | None,
+        typer.Option(min=0, help="Number of likeliest ids to sample from; 0: all. Default: 50."),
+    ] = None,
     steps: Annotated[
-        int, typer.Option(help="Number of steps; only for a model of sums of codebooks.")
-    ] = 16,
-    seed: Annotated[int, typer.Option(help="Random seed for sampling.")] = 0,
+        int | None,
+        typer.Option(min=1, help="Steps of a model of sums of codebooks. Default: 16."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for sampling.")] = 0,
     codec_name: Annotated[
         str | None, typer.Option("--codec", help="Checkpoint of a codec that has no name.")
     ] = None,
@@ -283,6 +279,14 @@ def generate(
 
     limit_threads(threads)
     speaker, layout = load_model(model, device=device)
+    for option, given, use in (
+        ("--steps", steps is not None, speaker.sums),
+        ("--top-k", top_k is not None, not speaker.sums),
+        ("--shortest", shortest > 0, not speaker.sums),
+    ):
+        if given and not use:
+            kind = "a model of sums" if speaker.sums else "no model of sums"
+            raise show.UsageError(f"{option}: {model} is {kind}; leave it out")
     codec = codec_of(layout, codec_name or "")
     voice = load_decoder(decoder, source=codec.name, device=device) if decoder else codec
     voice.check_decodes()
@@ -304,7 +308,7 @@ def generate(
         prompt=begin,
         longest=longest,
         shortest=max(1, round(shortest * float(codec.frame_rate))),
-        sampling=Sampling(temperature=temperature, top_k=top_k, seed=seed),
+        sampling=Sampling(temperature=temperature, top_k=50 if top_k is None else top_k, seed=seed),
     )
     with Sink(out, voice.decoded_rate, voice.channels, force=force) as sink:
         if rest is None and decoder is None and not speaker.sums:
@@ -316,7 +320,7 @@ def generate(
 
             rows = layout
             if speaker.sums:
-                chosen = {"steps": steps, "temperature": temperature, "seed": seed}
+                chosen = {"steps": steps or 16, "temperature": temperature, "seed": seed}
                 codes = continued(speaker, layout, longest, text=script, prompt=begin, **chosen)
             else:
                 codes = layout.decode(np.concatenate(list(columns), -1))
@@ -337,7 +341,7 @@ def score(
     corpus: Annotated[Path, typer.Argument(help="Folder of a token corpus.")],
     split: Annotated[str, typer.Option(help="Split of the corpus to score. Default: all.")] = "",
     frames: Annotated[
-        int, typer.Option(help="Frames scored at a time; longer recordings are divided.")
+        int, typer.Option(min=1, help="Frames scored at a time; longer recordings are divided.")
     ] = 500,
     spans: Annotated[
         Path | None, typer.Option(help="Alignments of `lm align`, for a model with phones.")

@@ -24,7 +24,7 @@ def train(
     ] = None,
     device: Device = "cpu",
     threads: Threads = None,
-    minutes: Annotated[float, typer.Option(help="Time limit in minutes; 0: no limit.")] = 0,
+    minutes: Annotated[float, typer.Option(min=0, help="Time limit in minutes; 0: no limit.")] = 0,
     commands: Annotated[
         bool, typer.Option("--commands", help="Allow shell commands in the listing. Read it first.")
     ] = False,

@@ -312,7 +312,11 @@ class MelFlow(Decoder):
         self.sampling = replace(self.config.sampling, seed=seed, **sampling)
         if "prompt_text" in given and not {"text", "prompt"} <= given.keys():
             raise InputError(f"{self.name}: prompt_text goes with a prompt and a text")
+        if "text_tokenizer" in given and "text" not in given:
+            raise InputError(f"{self.name}: text_tokenizer goes with a text")
         texts = [given[name] for name in ("prompt_text", "text") if name in given]
+        if not all(texts):
+            raise InputError(f"{self.name}: an empty text says nothing: leave it out")
         path = given.get("text_tokenizer")
         if len(texts) == 2 and all(isinstance(each, str) for each in texts):
             texts = ["".join(texts)]

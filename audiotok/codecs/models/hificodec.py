@@ -63,6 +63,11 @@ class Config:
         object.__setattr__(self, "strides", tuple(self.strides))  # TOML and JSON give a list
         if 2 * self.encoder % GROUP or self.encoder < 1:
             raise InputError(f"encoder {self.encoder}: a multiple of {GROUP // 2}")
+        if not self.strides or min(self.strides) < 1 or self.groups < 1:
+            raise InputError(f"strides {self.strides}, groups {self.groups}: from 1, one at least")
+        halved = 2 ** len(self.strides)
+        if self.decoder < 1 or self.decoder % halved:
+            raise InputError(f"decoder {self.decoder}: a multiple of {halved}, halved at strides")
 
     @property
     def latent(self) -> int:
