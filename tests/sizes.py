@@ -104,7 +104,12 @@ BOTH: dict[str, Any] = {
     "hidden": 24,
 }
 SIZES: dict[str, list[Any]] = {
-    "speech": [Config(), SMALL, FOLDED],
+    "speech": [
+        Config(),
+        SMALL,
+        FOLDED,
+        replace(SMALL, sample_rate=24000, frame_size=480, semantic=0),
+    ],
     "encodec": [
         encodec.Config(width=4, codebooks=3, **TINY),
         encodec.Config(width=4, codebooks=2, causal=False, shortcut=False, **TINY),

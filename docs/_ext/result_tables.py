@@ -188,17 +188,20 @@ def _fingerprint(subject: dict[str, Any]) -> str:
 
 
 def _earlier(content: dict[str, Any]) -> str:
-    """Return a warning where `speech` was measured with other weights than those that ship."""
+    """Return a warning where a codec was measured with other weights than those that ship."""
     prints = {_fingerprint(one) for one in content.get("subjects", [])} - {""}
-    measured = {text for text in prints if text.startswith("speech ")}
-    if not measured:
-        return ""
-    codec = audiotok.load("speech")
-    facts = {"fingerprint": codec.fingerprint, "decoder fingerprint": codec.decoder_fingerprint}
-    shipped = _fingerprint({"name": "speech", **facts})
-    if measured == {shipped}:
-        return ""
-    return f"**Of earlier weights** ({', '.join(sorted(measured))}); those that ship are {shipped}."
+    lines = []
+    for name in ("speech", "music"):
+        measured = {text for text in prints if text.startswith(f"{name} ")}
+        if not measured:
+            continue
+        codec = audiotok.load(name)
+        facts = {"fingerprint": codec.fingerprint, "decoder fingerprint": codec.decoder_fingerprint}
+        shipped = _fingerprint({"name": name, **facts})
+        if measured != {shipped}:
+            old = ", ".join(sorted(measured))
+            lines.append(f"**Of earlier weights** ({old}); those that ship are {shipped}.")
+    return "\n\n".join(lines)
 
 
 def _protocols(content: dict[str, Any]) -> dict[str, str]:

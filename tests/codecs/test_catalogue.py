@@ -22,7 +22,7 @@ def test_what_is_stored_is_what_the_classes_say():
     assert STORED.read_text("utf-8") == text(), "python tests/golden/presets.py writes it anew"
 
 
-@pytest.mark.parametrize("name", ["speech", "mimi", "dac_44khz"])
+@pytest.mark.parametrize("name", ["speech", "music", "mimi", "dac_44khz"])
 def test_facts_are_those_of_a_description(name: str):
     assert facts(name) == describe(name, read=False)
 

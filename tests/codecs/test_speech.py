@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from contracts import noise
 from sizes import SMALL
 
 from audiotok._platform.errors import InputError
 from audiotok.codecs.checkpoint import load, save
+from audiotok.codecs.load import load as load_in
 from audiotok.codecs.models.speech import LEAST, Config, Speech
-from audiotok.testing import assert_lengths_exact
+from audiotok.testing import assert_batches, assert_cuttable, assert_lengths_exact
 
 
 @pytest.mark.parametrize("name", LEAST)
@@ -63,3 +65,23 @@ def test_the_least_sizes_code_and_are_saved(config: Config, tmp_path: Path):
     again = load(tmp_path / "c.safetensors")
     assert again.config == config
     assert [*again.state_dict()] == [*codec.state_dict()]
+
+
+def test_music_codes_as_a_whole_in_pieces_and_in_a_batch():
+    codec = load("music")
+    audio = noise(codec, 12_345)
+    assert codec.semantic_codebooks == codec.teacher_width == 0
+    assert_lengths_exact(codec, [0, 1, 479, 480, 481, 12_345])
+    assert_cuttable(codec, audio, examples=2)
+    assert_batches(codec, [audio, noise(codec, 1), noise(codec, 9_600)])
+
+
+def test_music_in_onnx_codes_as_in_torch():
+    pytest.importorskip("onnxruntime")
+    codec, exported = load("music"), load_in("music", backend="onnx", threads=1)
+    tokens = codec.encode(noise(codec, 30_000))
+    again = exported.encode(noise(codec, 30_000))
+    assert (again.codes == tokens.codes).all()
+    assert again.fingerprint == tokens.fingerprint
+    wave, decoded = codec.decode(tokens), exported.decode(tokens)
+    assert torch.allclose(decoded.samples, wave.samples, atol=1e-5)

@@ -1,4 +1,7 @@
-"""The codec of this package: 16 kHz speech, 50 frames/s, 8 codebooks, 0.5 to 4 kbps, causal.
+"""The codecs of this package: of speech at 16 kHz, 8 codebooks; of music at 24 kHz, 12 codebooks.
+
+Both are causal and have 50 frames/s and 0.5 kbps a codebook. `music` has half the parameters of
+`speech`, no teacher, and no codebooks kept for words; its sizes are in `Speech.presets`.
 
 It works at the frame rate: ConvNeXt blocks and a little attention turn one spectrum into another
 50 times a second. A SEANet runs its widest convolutions thousands of times a second, and costs 10
@@ -34,7 +37,8 @@ from audiotok.nn.quantizer import build_quantizer
 LEAST = {
     **dict.fromkeys(("encoder_blocks", "decoder_blocks", "semantic_blocks"), 2),
     **dict.fromkeys(("sample_rate", "encoder", "decoder", "kernel", "expansion", "window"), 1),
-    **dict.fromkeys(("heads", "latent", "codebooks", "semantic", "semantic_encoder"), 1),
+    **dict.fromkeys(("heads", "latent", "codebooks", "semantic_encoder"), 1),
+    "semantic": 0,
     **dict.fromkeys(("frame_size", "size"), 2),
 }
 
@@ -60,7 +64,7 @@ class Config:
     latent: int = 96  # width of the latent that is quantized
     codebooks: int = 8  # codebooks of an `rvq`
     size: int = 1024  # entries in a codebook of an `rvq`
-    semantic: int = 512  # width of the teacher that the first codebook is distilled from
+    semantic: int = 512  # width of the teacher that the first codebook is distilled from, or 0
     fold: int = 1  # spectra that are coded as one frame, each of frame_size / fold samples
     semantic_features: int = 0  # first features of the latent, from a gain-invariant encoder
     semantic_encoder: int = 192  # width of that encoder
@@ -101,6 +105,20 @@ class Speech(Codec):
     name = "speech"
     teacher_field = "semantic"
     config_type = Config
+    presets: ClassVar[Mapping[str, Config]] = {
+        "speech": Config(),
+        "music": Config(
+            sample_rate=24000,
+            frame_size=480,
+            encoder=192,
+            encoder_blocks=4,
+            decoder=256,
+            decoder_blocks=4,
+            latent=64,
+            codebooks=12,
+            semantic=0,
+        ),
+    }
     taxonomy: ClassVar[Mapping[str, Taxonomy]] = {
         "speech": Taxonomy(
             encoder="ConvNeXt",
@@ -108,6 +126,15 @@ class Speech(Codec):
             quantizer="RVQ",
             training="distilled",
             teacher="Whisper base",
+            licence="Apache-2.0",
+            published="in this package",
+        ),
+        "music": Taxonomy(
+            encoder="ConvNeXt",
+            decoder="Vocos",
+            quantizer="RVQ",
+            training="joint",
+            domain="audio",
             licence="Apache-2.0",
             published="in this package",
         ),
@@ -150,8 +177,8 @@ class Speech(Codec):
             config.quantizer_options,
             usual={"codebooks": config.codebooks, "size": config.size},
         )
-        self.semantic_codebooks = min(1, self.codebooks)
-        if self.codebooks:  # latents that are kept have none to distil
+        self.semantic_codebooks = min(1, self.codebooks, config.semantic)
+        if self.semantic_codebooks:  # latents that are kept have none to distil
             self.semantic = nn.Linear(config.latent, config.semantic)
         self.decoder = Chain(
             [
