@@ -484,6 +484,8 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path):
 def test_parity_holds_or_not():
     same = Parity(2000, 1999, 8000, 7999, 1e-5, -90.0)
     assert same.holds
+    assert Parity(800, 799, 3200, 3199, 1e-5, -90.0).holds, "one near-tie of a short recording"
+    assert not Parity(800, 798, 3200, 3198, 1e-5, -90.0).holds
     assert not Parity(2000, 1990, 8000, 7900, 1e-5, -90.0).holds
     assert not Parity(2000, 2000, 8000, 8000, 2e-4, -90.0).holds
     assert not replace(same, frames_wrong=1).holds

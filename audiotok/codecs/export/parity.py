@@ -15,7 +15,7 @@ from audiotok.runtime.exported import Exported
 from audiotok.runtime.sessions import Decoding, Encoding
 
 NEAR = 1e-4  # largest difference of samples that is allowed
-TIES = 1e-3  # share of frames that may differ, where two entries are equally near but for rounding
+TIES = 1e-3  # share of frames, or 1, that may differ: two entries are equally near but for rounding
 NUDGE = 1e-4  # noise in each feature that changes the code of a near-tie, per length of the latent
 DRAWS = 64  # number of random draws of that noise
 LOOKED_AT = 20  # differing frames of a recording to test; with more the export is refused anyway
@@ -52,7 +52,7 @@ class Parity:
     @property
     def holds(self) -> bool:
         """True if codes and samples are equal except for rounding."""
-        few = self.frames - self.frames_equal <= TIES * self.frames
+        few = self.frames - self.frames_equal <= max(1, TIES * self.frames)
         return few and not self.frames_wrong and self.apart <= NEAR
 
     def to_json(self) -> dict[str, Any]:
