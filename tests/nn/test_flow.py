@@ -108,7 +108,7 @@ def test_noise_is_that_of_its_seed_and_of_a_prefix():
         ({"method": "heun"}, "euler, midpoint"),
         ({"guidance": -1.0}, "^guidance -1"),
         ({"guidance": math.nan}, "^guidance nan"),
-        ({"seed": -1}, "^seed -1"),
+        ({"seed": -1}, "^seed must be at least 0"),
     ],
 )
 def test_samplings_that_there_are_not_are_refused(wrong: dict[str, float], message: str):

@@ -56,7 +56,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # No codecs, or small themselves; `speech_decoder` again, shorter; one in training; vocoders.
 OTHER = (
     *("bench_", "lm_", "twins_", "speech_voice", "speech_semantic", "vocoder_", "ablation_"),
-    "cont_spt",
+    *("cont_spt", "music"),
 )
 ABLATIONS = sorted(path.stem for path in (ROOT / "recipes").glob("ablation_*.toml"))
 WHOLE = [p for p in sorted((ROOT / "recipes").glob("*.toml")) if not p.stem.startswith(OTHER)]
