@@ -24,8 +24,9 @@ from audiotok._platform.errors import InputError
 from audiotok.codecs.decoders.base import Source
 from audiotok.codecs.decoders.flow import Config, Flow
 from audiotok.codecs.embeddings import entries_of
-from audiotok.codecs.latents import latents_of, mono_audio, progress
+from audiotok.codecs.latents import latents_of, mono_audio
 from audiotok.codecs.models.base import Codec
+from audiotok.codecs.one_cycle import descend
 from audiotok.data.recording import Recording
 from audiotok.nn.flow import straight_path
 from audiotok.nn.quantizer import check_type
@@ -252,26 +253,21 @@ def _train(
     flow.train()
     flow.sampler.codec.eval().requires_grad_(False)
     weights = [p for p in flow.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(weights, training.rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, training.rate, total_steps=training.steps + 1, pct_start=0.05
-    )
     batches = stretches.batches(training.seed)
-    losses = []
-    for _ in progress(range(training.steps), "flow", console):
+
+    def step() -> float:
         codes, latents = next(batches)
         b, k = codes.shape[:2]
         keep = torch.where(torch.rand(b) < training.whole, k, torch.randint(1, k + 1, (b,)))
         absent = torch.rand(b) < training.drop
-        optimiser.zero_grad()
         noise = torch.randn_like(latents)
         loss = _loss(flow, Pair(codes, latents), torch.rand(b), noise, keep, absent)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimiser.step()
-        schedule.step()
-        losses.append(loss.item())
-    return losses
+        return loss.item()
+
+    return descend(
+        weights, step, steps=training.steps, rate=training.rate, what="flow", console=console
+    )
 
 
 def _loss(

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
 from audiotok.codecs.inverse_kmeans import InverseConfig, InverseKmeans
 from audiotok.codecs.models.kmeans import Kmeans
+from audiotok.codecs.one_cycle import descend
 from audiotok.data.feature_cache import FeatureCache
 from audiotok.data.recording import Recording
 
@@ -184,21 +184,21 @@ def fit_inverse(
         torch.manual_seed(training.seed)
         model = InverseKmeans(config).train()
         _set_statistics(model, data)
-        optimiser = torch.optim.AdamW(model.parameters(), training.rate)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, training.rate, total_steps=training.steps + 1, pct_start=0.05
-        )
         batches = _batches(data, training)
-        steps = range(training.steps)
-        shown = console.is_terminal
-        for _ in track(
-            steps, "inverse k-means", console=console, transient=True, disable=not shown
-        ):
-            optimiser.zero_grad()
-            _loss(model, next(batches), training).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
+
+        def step() -> float:
+            loss = _loss(model, next(batches), training)
+            loss.backward()
+            return loss.item()
+
+        descend(
+            model.parameters(),
+            step,
+            steps=training.steps,
+            rate=training.rate,
+            what="inverse k-means",
+            console=console,
+        )
     with torch.no_grad():
         for value in [*model.parameters(), *model.buffers()]:
             value.copy_(value.half())

@@ -70,7 +70,15 @@ def latents_of(codec: Codec, recording: Recording, rate: int | None = None) -> L
 def mono_audio(
     recordings: Sequence[Listed], what: str, *, console: Console | None = None
 ) -> Iterator[Audio]:
-    """Yield recordings as mono audio, with progress; what cannot be read is left out and logged.
+    """Yield the audio of `mono_recordings`."""
+    for _, audio in mono_recordings(recordings, what, console=console):
+        yield audio
+
+
+def mono_recordings(
+    recordings: Sequence[Listed], what: str, *, console: Console | None = None
+) -> Iterator[tuple[Listed, Audio]]:
+    """Yield recordings with their mono audio; what cannot be read is left out and logged.
 
     Args:
         recordings: recordings of a listing.
@@ -83,7 +91,7 @@ def mono_audio(
         except AudioFileError as error:
             log.warning("%s; it is left out", error)
             continue
-        yield audio
+        yield recording, audio
 
 
 def progress(of: Sequence[T], what: str, console: Console | None = None) -> Iterable[T]:

@@ -11,7 +11,6 @@ its codes or its prompt at once, here each recording by itself.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,15 +23,14 @@ from torch import Tensor
 
 from audiotok._platform.config import SEED
 from audiotok._platform.errors import InputError
-from audiotok.audio.decoders import AudioFileError
 from audiotok.codecs.decoders.mel_flow import Config, MelFlow, stretched
-from audiotok.codecs.latents import progress
+from audiotok.codecs.latents import mono_recordings
 from audiotok.codecs.models import tadicodec
+from audiotok.codecs.one_cycle import descend
 from audiotok.data.recording import Recording
 from audiotok.nn.flow import straight_path
 from audiotok.nn.quantizer import check_type
 
-log = logging.getLogger("audiotok")
 TIMES = 8  # times at which a held-out loss is measured
 
 
@@ -118,15 +116,10 @@ def mel_flow_examples(
     """
     encoder = cast("tadicodec.Encoder", model.prompt_encoder)
     examples = []
-    for recording in progress(recordings, "spectra", console):
-        if not recording.text:
-            continue
-        try:
-            audio = recording.load().mono().resample(model.sample_rate)
-        except AudioFileError as error:
-            log.warning("%s", error)
-            continue
-        size = model.frame_size
+    spoken = [recording for recording in recordings if recording.text]
+    size = model.frame_size
+    for recording, mono in mono_recordings(spoken, "spectra", console=console):
+        audio = mono.resample(model.sample_rate)
         wave = audio.samples[:, : len(audio) // size * size]
         if 2 * size <= wave.shape[1] <= longest * model.sample_rate:
             text = torch.tensor(model.text_tokens(recording.text))
@@ -184,27 +177,28 @@ def fit_mel_flow(
         )
     random = np.random.default_rng(training.seed)
     weights = [p for n, p in model.named_parameters() if not n.startswith("decoder.vocoder.")]
-    losses = []
+
+    def step() -> float:
+        total = 0.0
+        for i in random.integers(len(examples), size=training.batch):
+            drawn = _draw(examples[i].spectrum, training, random)
+            off, of_codes = velocity_loss(model, examples[i], drawn)
+            ((off + of_codes) / training.batch).backward()
+            total += off.item() / training.batch
+        return total
+
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(training.seed)
         model.train().requires_grad_(True)
-        optimiser = torch.optim.AdamW(weights, training.rate)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, training.rate, total_steps=training.steps + 1, pct_start=0.05
+        losses = descend(
+            weights,
+            step,
+            steps=training.steps,
+            rate=training.rate,
+            what="flow of spectra",
+            clip=0.5,
+            console=console,
         )
-        for _ in progress(range(training.steps), "flow of spectra", console):
-            optimiser.zero_grad()
-            total = 0.0
-            for i in random.integers(len(examples), size=training.batch):
-                off, of_codes = velocity_loss(
-                    model, examples[i], _draw(examples[i].spectrum, training, random)
-                )
-                ((off + of_codes) / training.batch).backward()
-                total += off.item() / training.batch
-            torch.nn.utils.clip_grad_norm_(weights, 0.5)
-            optimiser.step()
-            schedule.step()
-            losses.append(total)
     model.card = {
         "mel_flow": {
             "recordings": len(examples),

@@ -59,7 +59,7 @@ class Mixture(NamedTuple):
     def log_densities(self, points: Float[Tensor, "v d"]) -> Float[Tensor, "n v"]:
         """Return the logarithms of the density of each frame's mixture at all the points."""
         total = self.means.new_full((len(self.means), len(points)), -torch.inf)
-        for weight, mean, deviation in zip(*map(_by_gaussian, self[:3]), strict=True):
+        for weight, mean, deviation in zip(*(part.unbind(1) for part in self[:3]), strict=True):
             one = self._replace(deviations=deviation[:, None])
             apart = (mean * self.features).square().sum(-1, keepdim=True)
             apart = apart - 2 * (mean * self.features) @ points.T
@@ -177,8 +177,3 @@ class SumHead(nn.Module):
         spread = self.spread[known]
         apart = (summed - self.centre[known]) / torch.where(spread > 0, spread, 1.0)
         return apart * (spread > 0)
-
-
-def _by_gaussian(part: Tensor) -> Sequence[Tensor]:
-    """Return the part `[n ...]` of each Gaussian."""
-    return part.unbind(1)
