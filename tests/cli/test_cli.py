@@ -620,6 +620,11 @@ def test_help_lists_every_command():
         (["encode", "a.wav", "--jobs", "0"], "--jobs"),
         (["encode", "a.wav", "--channels", "both"], "split"),
         (["decode", "a.tok", "--rate", "x"], "original"),
+        (["train", "a.toml", "--minutes", "-1"], "--minutes"),
+        (["lm", "generate", "model", "--top-k", "-1"], "--top-k"),
+        (["lm", "generate", "model", "--seconds", "1e9"], "--seconds"),
+        (["lm", "generate", "model", "--steps", "0"], "--steps"),
+        (["lm", "score", "model", "corpus", "--frames", "0"], "--frames"),
     ],
 )
 def test_wrong_usage(arguments: list[str], says: str):
