@@ -94,10 +94,12 @@ def read_toml(kind: type[T], path: str | Path | None, settings: Sequence[str] | 
     Args:
         kind: the dataclass to fill in.
         path: the recipe; None for an empty one.
-        settings: `section.key=value` each, in TOML or else text; `key=false` as in a recipe.
+        settings: `section.key=value` each, with the value in TOML; a value that is not TOML is
+            taken as text.
 
     Raises:
-        ValueError: no such file, not TOML, an unknown key, or a value of another type or range.
+        ValueError: no such file, not TOML, an unknown or mistyped key, a number out of its range
+            (`Range`); the message names the file, the key and the nearest known one.
     """
     table = {} if path is None else _read(Path(path), ())
     for setting in settings or []:
@@ -110,9 +112,7 @@ def read_toml(kind: type[T], path: str | Path | None, settings: Sequence[str] | 
             inner = inner.setdefault(section, {})
             if not isinstance(inner, dict):
                 raise InputError(f"{setting}: {section!r} is a value, not a table")
-        before, new = inner.pop(last, False), _value(value)
-        if new is not False or isinstance(before, bool):  # `key = false` removes, as in `_merged`
-            inner[last] = new
+        inner[last] = _value(value)
     if _deep(table):
         raise InputError(f"{path or 'settings'}: tables nested more than {DEEPEST} levels deep")
     return _fill(kind, table, str(path or "settings"))

@@ -207,10 +207,6 @@ def test_a_recipe_extends_another(path: Path):
         train=Train(steps=7, rate=0.5),
     )
     assert read_recipe(over, ["loss.mel=4"]).loss == {"mel": 4.0}
-    assert read_recipe(path, ["loss.commitment=false", "config=false"]) == Recipe(
-        codec="speech", data=Data("a.tsv", seconds=2.0), loss={"mel": 1.0}, train=Train(steps=7)
-    )
-    assert not read_recipe(path, ["train.balance=true", "train.balance=false"]).train.balance
     again = path.with_name("again.toml")
     again.write_text('extends = "over.toml"\n[train]\nsteps = 8')
     assert read_recipe(again).train == Train(steps=8, rate=0.5)
