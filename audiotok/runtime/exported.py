@@ -29,8 +29,8 @@ from audiotok.runtime.graph_executor import GraphExecutor, GraphPlan
 from audiotok.runtime.initializers import not_finite
 from audiotok.runtime.sessions import Decoding, Encoding
 from audiotok.tokens.codebooks import NoTableError, semantic_codebooks_of
+from audiotok.tokens.kinds import AnyTokens
 from audiotok.tokens.tokenizer import TokensLike
-from audiotok.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
     from audiotok.audio.audio import Audio
@@ -110,13 +110,19 @@ def _check_values(content: dict[str, Any]) -> None:
     counts = {name: plan[name] for name in ("frame_size", "channels", "codebooks", "block")}
     for name, value in {"sample_rate": content["sample_rate"], **counts}.items():
         jsonfile.whole(value, name, least=1, most=2**31)
+    # Older exports lack these keys.
+    jsonfile.whole(content.get("width", 0), "width", least=0, most=2**20)
+    jsonfile.whole(content.get("decoded_rate", 1), "decoded_rate", least=1, most=2**31)
     if "semantic_codebooks" in content:  # missing in older exports
         jsonfile.whole(content["semantic_codebooks"], "semantic_codebooks", least=0, most=2**12)
     latency = content.get("latency_ms")
     if type(latency) not in (int, float, type(None)):
         raise InputError(f"latency_ms is {jsonfile.shown(latency)}, not a number")
-    if type(content.get("causal", True)) is not bool:
-        raise InputError(f"causal is {jsonfile.shown(content['causal'])}, not true or false")
+    for name in ("causal", "decodes"):
+        if type(content.get(name, True)) is not bool:
+            raise InputError(f"{name} is {jsonfile.shown(content[name])}, not true or false")
+    if type(plan.get("latents", False)) is not bool:
+        raise InputError(f"latents is {jsonfile.shown(plan['latents'])}, not true or false")
     for name in ("lead", "first_frames"):
         jsonfile.whole(plan[name], name, least=0, most=2**31)
     for size in content["sizes"]:
@@ -188,6 +194,21 @@ class Exported(RunnableCodec[np.ndarray]):
         return tuple(self.metadata["sizes"])
 
     @property
+    def width(self) -> int:
+        """See `Tokenizer.width`."""
+        return self.metadata.get("width", 0)  # missing in exports from before there were latents
+
+    @property
+    def decodes(self) -> bool:
+        """See `Tokenizer.decodes`."""
+        return self.metadata.get("decodes", True)
+
+    @property
+    def decoded_rate(self) -> int:
+        """See `Tokenizer.decoded_rate`."""
+        return self.metadata.get("decoded_rate", self.sample_rate)
+
+    @property
     def fingerprint(self) -> str:
         """Fingerprint of the codec it was exported from."""
         return self.metadata["fingerprint"]
@@ -248,7 +269,7 @@ class Exported(RunnableCodec[np.ndarray]):
         *,
         codebooks: int | None = None,
         split: bool = False,
-    ) -> Tokens:
+    ) -> AnyTokens:
         """Encode one recording.
 
         Args:
@@ -266,23 +287,29 @@ class Exported(RunnableCodec[np.ndarray]):
     def decode_array(self, tokens: TokensLike) -> np.ndarray:
         """Decode one recording to samples `[c t]`, exactly as many as were encoded.
 
+        Where `decoded_rate` is another than that of the tokens, they are as many at that rate.
+
         Args:
-            tokens: tokens of the codec; or their codes `[k f]`, as an array of integers.
+            tokens: tokens of the codec; or their codes `[k f]`, as an array of integers. Of a codec
+                of latents `Latents`; or their numbers `[d f]`.
 
         Raises:
+            NoDecoderError: it has no decoder.
             WrongTokensError: the tokens are of another codec or other weights.
             ValueError: they have more codebooks than this export, or codes do not fit it.
         """
+        self.check_decodes()
         tokens = self.to_tokens(tokens)
-        if tokens.codebooks > self.codebooks:
+        books = len(tokens.header.sizes)
+        if books > self.codebooks:
             way = f"give tokens.first({self.codebooks})"
             raise InputError(
-                f"tokens of {tokens.codebooks} codebooks; this export has {self.codebooks}: {way}"
+                f"tokens of {books} codebooks; this export has {self.codebooks}: {way}"
             )
-        rows = tokens.codes.reshape(tokens.streams, 1, tokens.codebooks, tokens.frames)
-        waves = []
+        rows = tokens.numbers.reshape(tokens.streams, 1, tokens.header.stream_rows, tokens.frames)
+        waves, samples = [], self.decoded_samples(tokens.samples)
         for codes in rows:
-            run = Decoding(self.executor, samples=tokens.samples)
+            run = Decoding(self.executor, samples=samples)
             waves.append(np.concatenate([run.push(codes), run.finish()], 2)[0])
         return np.concatenate(waves)
 
@@ -295,7 +322,7 @@ class Exported(RunnableCodec[np.ndarray]):
         *,
         codebooks: int | None = None,
         split: bool = False,
-    ) -> Tokens:
+    ) -> AnyTokens:
         """See `Codec.encode`; neither files nor arrays need torch."""
         x, rate = to_array(recording, rate)
         codebooks, length = self.kept(codebooks), x.shape[1]
@@ -326,7 +353,7 @@ class Exported(RunnableCodec[np.ndarray]):
         from audiotok.audio.audio import Audio
 
         tokens = self.to_tokens(tokens, samples=samples)
-        wave, rate = self.decode_array(tokens), self.sample_rate
+        wave, rate = self.decode_array(tokens), self.decoded_rate
         if original_rate and tokens.original_rate != rate:
             wave = _resample(wave, rate, tokens.original_rate)
             rate = tokens.original_rate
@@ -341,7 +368,7 @@ class Exported(RunnableCodec[np.ndarray]):
         *,
         codebooks: int | None = None,
         group: int | None = None,
-    ) -> list[Tokens]:
+    ) -> list[AnyTokens]:
         """Encode recordings one after the other, as each by itself uses all cores of a CPU.
 
         See `Codec.encode_batch`; whatever `group` is, no two run side by side.

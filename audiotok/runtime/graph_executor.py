@@ -36,11 +36,19 @@ class GraphPlan(Plan):
         encoder: dtype, and shape for one signal, of each state of the encoder, which starts at
             zero; none where a codec begins with graphs of their own.
         decoder: the same for the decoder.
+        latents: whether frames hold latents, `codebooks` numbers each, and inputs and outputs are
+            called so, in place of codes.
     """
 
     rings: tuple[str, ...] = ()
     encoder: Shapes = field(default_factory=dict)
     decoder: Shapes = field(default_factory=dict)
+    latents: bool = False
+
+    @property
+    def holds(self) -> str:
+        """What a frame holds, which is the name of inputs and outputs: "codes" or "latents"."""
+        return "latents" if self.latents else "codes"
 
     @property
     def kind(self) -> str:
@@ -75,6 +83,8 @@ class GraphExecutor:
         self.kind = plan.kind
         self._states = {"encode": plan.encoder, "decode": plan.decoder}
         self._fills_up = plan.fills_up
+        self._holds = plan.holds
+        self._dtype = np.float32 if plan.latents else np.int64
         self._graphs = graphs
 
     # -- steps ------------------------------------------------------------------------------------
@@ -95,26 +105,26 @@ class GraphExecutor:
         """See `Executor.decode`."""
         # Padding is left out, since a flush is of the state after the last frame.
         codes = self._filled(codes[:, :, :frames])
-        return self._step("decoder", "codes", codes, state, frames), state
+        return self._step("decoder", self._holds, codes, state, frames), state
 
     def finish_encode(self, wave: np.ndarray, state: Any, codebooks: int) -> np.ndarray:
         """See `Executor.finish_encode`."""
         wave = np.asarray(wave, np.float32)
         if state is None:
-            return self._run("encoder", {"audio": wave})["codes"][:, :codebooks]
+            return self._run("encoder", {"audio": wave})[self._holds][:, :codebooks]
         whole = wave.shape[2] // self.plan.frame_size * self.plan.frame_size
         outputs = []
         if whole:
             outputs.append(self.encode(wave[:, :, :whole], state, codebooks)[0])
         if wave.shape[2] > whole:
             inputs = {"audio": wave[:, :, whole:], **state.arrays}
-            outputs.append(self._run("encoder_finish", inputs)["codes"][:, :codebooks])
+            outputs.append(self._run("encoder_finish", inputs)[self._holds][:, :codebooks])
         return self.join(outputs, 2)
 
     def finish_decode(self, codes: np.ndarray, state: Any) -> np.ndarray:
         """See `Executor.finish_decode`."""
         if state is None:
-            return self._run("decoder", {"codes": self._filled(codes)})["audio"]
+            return self._run("decoder", {self._holds: self._filled(codes)})["audio"]
         return self.decode(codes, state, codes.shape[2])[0]
 
     def flush(self, state: Any) -> np.ndarray:
@@ -125,7 +135,7 @@ class GraphExecutor:
         self, coder: str, takes: str, x: np.ndarray, state: GraphState | TableRows, frames: int
     ) -> np.ndarray:
         """Run a step on whole frames, and update the state in place."""
-        gives = "codes" if coder == "encoder" else "audio"
+        gives = self._holds if coder == "encoder" else "audio"
         if isinstance(state, TableRows):
             run = partial(self._run, f"{coder}_step")
             return _step_rows(run, takes, gives, x, state, frames)
@@ -140,7 +150,11 @@ class GraphExecutor:
         return self._graphs.run(graph, {k: np.ascontiguousarray(x) for k, x in inputs.items()})
 
     def _filled(self, codes: np.ndarray) -> np.ndarray:
-        """Return codes of all codebooks, in which -1 stands for a code that is not there."""
+        """Return codes of all codebooks, in which -1 stands for a code that is not there.
+
+        Latents, which may be in half precision, are returned in single precision.
+        """
+        codes = codes.astype(self._dtype, copy=False)
         missing = self.plan.codebooks - codes.shape[1]
         if not missing:
             return codes
@@ -205,7 +219,7 @@ class GraphExecutor:
 
     def no_codes(self, batch: int, codebooks: int) -> np.ndarray:
         """See `Executor.no_codes`."""
-        return np.zeros((batch, codebooks, 0), np.int64)
+        return np.zeros((batch, codebooks, 0), self._dtype)
 
     def join(self, parts: Sequence[np.ndarray], axis: int) -> np.ndarray:
         """See `Executor.join`."""

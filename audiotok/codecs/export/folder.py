@@ -15,11 +15,8 @@ from audiotok.audio.audio import Audio
 from audiotok.codecs.export.graphs import OPSET, Graph, States, stepwise, whole, write
 from audiotok.codecs.export.int8 import quantize
 from audiotok.codecs.export.parity import Parity, compare
-from audiotok.codecs.functions import FunctionCodec
+from audiotok.codecs.export.supported import check_exportable
 from audiotok.codecs.models.base import Codec
-from audiotok.data.features.base import SpeechTeacher
-from audiotok.nn.layers.segments import Cut
-from audiotok.nn.layers.window_attention import WindowAttention
 from audiotok.runtime.backends.onnx import Onnx
 from audiotok.runtime.exported import (
     FORMAT,
@@ -66,40 +63,16 @@ def export(
     Raises:
         ExportError: it cannot be written as ONNX, or differs from torch; the message tells by how
             much.
-        NoCodesError: the codec gives latents.
         ImportError: onnx, onnxscript or onnxruntime is not installed; the message tells how to
             install it.
     """
-    codec.needs_codes("an export of graphs")
-    if codec.precision != "float32":
-        raise ExportError(f"{codec.name} is loaded in {codec.precision}: load it in float32")
+    check_exportable(codec, steps=steps or rings)
     for library in ("onnx", "onnxscript", "onnxruntime"):
         optional_import(library, extra="export")
     out = Path(out)
     if out.exists() and not (force and is_exported(out)):
         remedy = "--force overwrites it" if is_exported(out) else "name a folder that is not there"
         raise ExportError(f"{out}: exists already; {remedy}")
-    if isinstance(codec, FunctionCodec):
-        raise ExportError(f"{codec.name} is made of functions, which ONNX cannot hold")
-    if any(isinstance(layer, SpeechTeacher) for layer in codec.modules()):
-        raise ExportError(f"{codec.name} hears windows of a recording, which ONNX cannot trace")
-    if not codec.exact_chunks:
-        raise ExportError(f"{codec.name} cannot be cut into pieces exactly, so not exported")
-    if any(isinstance(layer, Cut) for layer in codec.modules()):
-        raise ExportError(
-            f"{codec.name} codes overlapping segments apart, the last one shorter (as EnCodec 48"
-            " kHz does): no graph of fixed operations does that; it runs in torch"
-        )
-    if any(isinstance(layer, WindowAttention) for layer in codec.modules()):
-        raise ExportError(
-            f"{codec.name} attends within windows (as SNAC's music presets do), where its codes in"
-            " ONNX are not those in torch: it runs in torch"
-        )
-    if any(getattr(layer, "rounding", None) for layer in codec.modules()):
-        raise ExportError(
-            f"{codec.name} rounds its rotary positions, which the graphs count anew in each window:"
-            " it runs in torch"
-        )
     with atomic_folder(out) as folder:
         description = _write_graphs(
             codec, folder, codebooks=codec.kept(codebooks), steps=steps, rings=rings
@@ -152,7 +125,7 @@ def described(
     plan = GraphPlan(
         frame_size=codec.frame_size,
         channels=codec.channels,
-        codebooks=codebooks,
+        codebooks=codebooks or codec.width,
         look_ahead=codec.look_ahead,
         fills_up=codec.fills_up,
         first_frames=codec.first_frames,
@@ -161,6 +134,7 @@ def described(
         rings=tuple(name for mine in states.values() for name in mine.rings),
         encoder=_shapes(states.get("encoder")),
         decoder=_shapes(states.get("decoder")),
+        latents=codec.width > 0,
     )
     return {
         "format": FORMAT,
@@ -174,6 +148,9 @@ def described(
         "frame_rate": float(codec.frame_rate),
         "codebooks": codebooks,
         "sizes": list(codec.sizes[:codebooks]),
+        "width": codec.width,
+        "decodes": codec.decodes,
+        "decoded_rate": codec.decoded_rate,
         "causal": codec.causal,
         "latency_ms": None if math.isinf(codec.latency) else 1000 * codec.latency,
         "plan": plan_to_json(plan),
@@ -198,8 +175,8 @@ def _dtype(x: Any) -> str:
 
 def _graph(graph: Graph) -> dict[str, Any]:
     """Return names, types and shapes of a graph; a free axis has a name ("batch", "samples")."""
-    free = {"audio": "samples", "codes": "frames"}
-    kinds = {"audio": "float32", "codes": "int64"}
+    free = {"audio": "samples", "codes": "frames", "latents": "frames"}
+    kinds = {"audio": "float32", "codes": "int64", "latents": "float32"}
     inputs: dict[str, Any] = {}
     if graph.example is not None:
         shape = ["batch", graph.example.shape[1], free[graph.input_name]]

@@ -116,10 +116,11 @@ def _constant(leaf: Tensor) -> bool:
 def whole(codec: Codec, codebooks: int) -> list[Graph]:
     """Return the graphs of encoder and decoder of whole recordings.
 
-    They turn audio `[b c t]` into codes `[b k f]` of the first `codebooks` codebooks, and back.
+    They turn audio `[b c t]` into codes `[b k f]` of the first `codebooks` codebooks, or into
+    latents `[b d f]`, and back where there is a decoder.
     """
     fresh = exportable(codec)
-    frames = codec.first_frames + 2
+    frames, holds = codec.first_frames + 2, codec.kind
 
     def encode(wave: Tensor) -> tuple[Tensor, ...]:
         if not fresh.fills_up:
@@ -141,10 +142,10 @@ def whole(codec: Codec, codebooks: int) -> list[Graph]:
 
     wave = torch.randn(2, codec.channels, frames * codec.frame_size - 3)
     codes = _codes(codec, codebooks, frames)
-    return [
-        Graph("encoder", encode, fresh, "audio", "codes", wave, {}),
-        Graph("decoder", decode, fresh, "codes", "audio", codes, {}),
-    ]
+    encoder = Graph("encoder", encode, fresh, "audio", holds, wave, {})
+    if not codec.decodes:
+        return [encoder]
+    return [encoder, Graph("decoder", decode, fresh, holds, "audio", codes, {})]
 
 
 def stepwise(
@@ -172,7 +173,7 @@ def stepwise(
     fresh, started = (exportable(codec, started=begun, rings=rings) for begun in (False, True))
     hop, frames = codec.frame_size, codec.first_frames + 2
     encoder = States(started.start_latent(2), "encoder")
-    decoder = States(started.start_wave(2), "decoder")
+    decoder = States(started.start_wave(2) if codec.decodes else None, "decoder")
     if codec.fills_up and any(s.any() for part in (encoder, decoder) for s in part.named.values()):
         raise InputError(f"{codec.name} starts from states that are not zero")
 
@@ -202,26 +203,30 @@ def stepwise(
         return (started.flush_wave(decoder.tree(states, states[0].shape[0])),)
 
     wave, codes = torch.randn(2, codec.channels, frames * hop), _codes(codec, codebooks, frames)
-    e, d = encoder.state_outputs, decoder.state_outputs
+    e, d, holds = encoder.state_outputs, decoder.state_outputs, codec.kind
     graphs = [
-        Graph("encoder_step", encode, started, "audio", "codes", wave, encoder.named, e),
-        Graph("decoder_step", decode, started, "codes", "audio", codes, decoder.named, d),
+        Graph("encoder_step", encode, started, "audio", holds, wave, encoder.named, e),
+        Graph("decoder_step", decode, started, holds, "audio", codes, decoder.named, d),
     ]
     if not codec.fills_up:
         least = codec.first_frames
         short = torch.randn(2, codec.channels, hop - 3)
         graphs += [
-            Graph("encoder_begin", begin_encode, fresh, "audio", "codes", wave, {}, e, least * hop),
-            Graph("decoder_begin", begin_decode, fresh, "codes", "audio", codes, {}, d, least),
-            Graph("encoder_finish", finish_encode, started, "audio", "codes", short, encoder.named),
+            Graph("encoder_begin", begin_encode, fresh, "audio", holds, wave, {}, e, least * hop),
+            Graph("decoder_begin", begin_decode, fresh, holds, "audio", codes, {}, d, least),
+            Graph("encoder_finish", finish_encode, started, "audio", holds, short, encoder.named),
         ]
     if codec.look_ahead:
         graphs.append(Graph("decoder_flush", flush, started, "", "audio", None, decoder.named))
+    if not codec.decodes:
+        graphs = [graph for graph in graphs if graph.name.startswith("encoder")]
     return graphs, {"encoder": encoder, "decoder": decoder}
 
 
 def _codes(codec: Codec, codebooks: int, frames: int) -> Tensor:
-    """Return random codes `[2 codebooks frames]`."""
+    """Return random codes `[2 codebooks frames]`, or latents `[2 width frames]`."""
+    if codec.width:
+        return torch.randn(2, codec.width, frames)
     rows = [torch.randint(size, (2, frames)) for size in codec.sizes[:codebooks]]
     return torch.stack(rows, 1)
 

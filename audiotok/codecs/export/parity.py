@@ -1,8 +1,11 @@
-"""Parity of an exported codec with torch: codes and samples, over lengths, batches and pieces."""
+"""Parity of an exported codec with torch: codes or latents, and samples.
+
+They are compared over lengths, batches and pieces.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +17,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.runtime.exported import Exported
 from audiotok.runtime.sessions import Decoding, Encoding
 
-NEAR = 1e-4  # largest difference of samples that is allowed
+NEAR = 1e-4  # largest difference of samples that is allowed, and of latents relative to their size
 TIES = 1e-3  # share of frames, or 1, that may differ: two entries are equally near but for rounding
 NUDGE = 1e-4  # noise in each feature that changes the code of a near-tie, per length of the latent
 DRAWS = 64  # number of random draws of that noise
@@ -27,13 +30,15 @@ class Parity:
 
     Attributes:
         frames: frames compared.
-        frames_equal: frames with all codes equal.
-        codes: codes compared.
+        frames_equal: frames with all codes equal, or with latents that are near enough.
+        codes: codes compared; 0 of latents.
         codes_equal: codes that are equal.
         apart: the largest difference of two samples, decoded from the same codes.
         noise_db: power of the difference of all samples relative to the audio's, dB.
         frames_wrong: frames that differ by more than rounding explains: no near-ties. It is 0 in
             8 bits, where differences are expected.
+        latents_apart: the largest difference of two numbers of latents over the root mean square of
+            all of them; 0 of codes.
     """
 
     frames: int
@@ -43,27 +48,30 @@ class Parity:
     apart: float
     noise_db: float
     frames_wrong: int = 0
+    latents_apart: float = 0.0
 
     @property
     def drift(self) -> float:
         """Share of codes that differ."""
-        return 1 - self.codes_equal / self.codes
+        return 1 - self.codes_equal / self.codes if self.codes else 0.0
 
     @property
     def holds(self) -> bool:
         """True if codes and samples are equal except for rounding."""
         few = self.frames - self.frames_equal <= max(1, TIES * self.frames)
-        return few and not self.frames_wrong and self.apart <= NEAR
+        near = max(self.apart, self.latents_apart) <= NEAR
+        return few and not self.frames_wrong and near
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data, with the share of differing codes in percent."""
         return {**asdict(self), "token_drift_percent": round(100 * self.drift, 4)}
 
     def __str__(self) -> str:
-        summary = (
-            f"{self.codes_equal:,} of {self.codes:,} codes the same ({100 * self.drift:.2f} %"
-            f" drift), samples within {self.apart:.1e} ({-self.noise_db:.0f} dB below the audio)"
-        )
+        summary = f"latents within {self.latents_apart:.1e} of their size"
+        if self.codes:
+            same = f"{self.codes_equal:,} of {self.codes:,} codes the same"
+            summary = f"{same} ({100 * self.drift:.2f} % drift)"
+        summary += f", samples within {self.apart:.1e} ({-self.noise_db:.0f} dB below the audio)"
         wrong = f"; {self.frames_wrong:,} frames differ by more than rounding"
         return summary + (wrong if self.frames_wrong else "")
 
@@ -82,38 +90,42 @@ def compare(
     rate, frame = codec.sample_rate, codec.frame_size
     audio = speechlike(rate, codec.channels) if audio is None else audio.resample(rate)
     wave = audio.samples.numpy()[: codec.channels]
-    block = (codec.block + codec.first_frames) * frame
+    block = max(codec.block + codec.first_frames, codec.period) * frame
     wave = np.tile(wave, max(1, -(-(2 * block + frame) // wave.shape[1])))
     lengths = [1, frame - 1, frame, (codec.first_frames + 1) * frame + 3, rate, wave.shape[1]]
     tally = _Tally(codec if rounding else None)
     for length in lengths:
         piece = wave[:, :length]
-        codes, samples = _torch(codec, exported.codebooks, piece)
+        codes, samples = _torch(codec, exported, piece)
         tally.add_codes(codes, _encoded(exported, piece[None], [length]), piece)
         tally.add_waves(samples, _decoded(exported, codes[None], [length * frame]))
     batch = np.stack([np.roll(wave, i * frame // 2 + i, 1)[:, : 2 * rate] for i in range(3)])
-    pairs = [_torch(codec, exported.codebooks, one) for one in batch]
+    pairs = [_torch(codec, exported, one) for one in batch]
     run = Encoding(exported.executor, len(batch))
     codes = np.concatenate([run.push(batch), run.finish()], 2)
-    run = Decoding(exported.executor, len(batch))
-    waves = np.concatenate([run.push(np.stack([c for c, _ in pairs])), run.finish()], 2)
-    for i, (right, samples) in enumerate(pairs):
+    for i, (right, _) in enumerate(pairs):
         tally.add_codes(right, codes[i, :, : right.shape[1]], batch[i])
-        tally.add_waves(samples, waves[i])
+    if codec.decodes:
+        run = Decoding(exported.executor, len(batch))
+        waves = np.concatenate([run.push(np.stack([c for c, _ in pairs])), run.finish()], 2)
+        for (_, samples), heard in zip(pairs, waves, strict=True):
+            tally.add_waves(samples, heard)
     if exported.plan.steps:
         wave = wave[:, : 3 * rate]
-        codes, samples = _torch(codec, exported.codebooks, wave)
+        codes, samples = _torch(codec, exported, wave)
         cuts = [1, frame, 3 * frame + 1, rate]
         tally.add_codes(codes, _encoded(exported, wave[None], cuts, block=3), wave)
         tally.add_waves(samples, _decoded(exported, codes[None], cuts, block=3))
     return tally.result()
 
 
-def _torch(codec: Codec, codebooks: int, wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return codes and decoded samples of a wave in torch."""
+def _torch(codec: Codec, exported: Exported, wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes or latents, and decoded samples, of a wave in torch; none without a decoder."""
     audio = Audio(torch.from_numpy(wave.copy()), codec.sample_rate)
-    tokens = codec.encode(audio, codebooks=codebooks)
-    return tokens.codes, codec.decode(tokens).samples.numpy()
+    tokens = codec.encode(audio, codebooks=exported.codebooks)
+    if not codec.decodes:
+        return tokens.numbers, np.zeros((codec.channels, 0), np.float32)
+    return tokens.numbers, codec.decode(tokens).samples.numpy()
 
 
 def _encoded(
@@ -130,6 +142,8 @@ def _decoded(
     exported: Exported, codes: np.ndarray, cuts: list[int], block: int | None = None
 ) -> np.ndarray:
     """Return the samples that the exported codec gives for codes in pieces."""
+    if not exported.decodes:
+        return np.zeros((exported.channels, 0), np.float32)
     run = Decoding(exported.executor, block=block)
     ends = [0, *(n // exported.frame_size for n in np.cumsum(cuts)), codes.shape[2]]
     pieces = [run.push(codes[:, :, a:b]) for a, b in pairwise(ends)]
@@ -143,12 +157,16 @@ class _Tally:
         self.codec = codec
         self.wrong_frames = 0
         self.counts = np.zeros(4, np.int64)
+        self.latents: list[tuple[np.ndarray, np.ndarray]] = []
         self.apart = 0.0
         self.wrong = 0.0
         self.power = 0.0
 
     def add_codes(self, right: np.ndarray, codes: np.ndarray, wave: np.ndarray) -> None:
-        """Add the codes `[k f]` of a wave `[c t]` to the sum."""
+        """Add the codes `[k f]`, or latents `[d f]`, of a wave `[c t]` to the sum."""
+        if right.dtype == np.float32:
+            self.latents.append((right, codes - right))
+            return
         same = right == codes
         self.counts += same.shape[1], same.all(0).sum(), same.size, same.sum()
         if self.codec is not None:
@@ -156,6 +174,8 @@ class _Tally:
 
     def add_waves(self, right: np.ndarray, wave: np.ndarray) -> None:
         """Add decoded samples `[c t]` to the sum."""
+        if not right.size:
+            return
         right = right.astype(np.float64)
         apart = wave[:, : right.shape[1]] - right
         self.apart = max(self.apart, float(np.abs(apart).max()))
@@ -166,8 +186,22 @@ class _Tally:
         """Return the sum of all comparisons."""
         noise = 10 * np.log10(max(self.wrong, 1e-30) / max(self.power, 1e-30))
         frames, equal, codes, codes_equal = (int(count) for count in self.counts)
-        apart, wrong = self.apart, self.wrong_frames
-        return Parity(frames, equal, codes, codes_equal, apart, float(noise), wrong)
+        parity = Parity(
+            frames, equal, codes, codes_equal, self.apart, float(noise), self.wrong_frames
+        )
+        return self._with_latents(parity) if self.latents else parity
+
+    def _with_latents(self, parity: Parity) -> Parity:
+        """Return the comparison with what was compared of latents."""
+        right, apart = (np.concatenate(parts, 1) for parts in zip(*self.latents, strict=True))
+        size = max(float(np.sqrt(np.square(right.astype(np.float64)).mean())), 1e-30)
+        largest = np.abs(apart).max(0) / size
+        return replace(
+            parity,
+            frames=len(largest),
+            frames_equal=int((largest <= NEAR).sum()),
+            latents_apart=float(largest.max()),
+        )
 
 
 @torch.no_grad()

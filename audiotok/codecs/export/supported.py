@@ -1,0 +1,79 @@
+"""Which codecs can be exported, told before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from audiotok.codecs.functions import FunctionCodec
+from audiotok.codecs.models.base import Codec
+from audiotok.codecs.models.kmeans import Extractor
+from audiotok.data.features.base import SpeechTeacher
+from audiotok.data.features.hubert import Hubert
+from audiotok.nn.layers.segments import Cut
+from audiotok.nn.layers.window_attention import WindowAttention
+from audiotok.runtime.exported import ExportError
+
+TORCH = "it runs in torch"
+
+
+def check_exportable(codec: Codec, *, steps: bool = False) -> None:
+    """Raise unless a codec can be written as ONNX.
+
+    A codec of another package that passes may still turn out not to be, when it is traced.
+
+    Args:
+        codec: the codec.
+        steps: whether graphs of steps are asked for too.
+
+    Raises:
+        ExportError: it cannot; the message gives the reason and what to do.
+    """
+    if codec.precision != "float32":
+        raise ExportError(f"{codec.name} is loaded in {codec.precision}: load it in float32")
+    for refuses, reason in REFUSALS:
+        if refuses(codec):
+            raise ExportError(f"{codec.name} {reason}")
+    if steps and not codec.causal:
+        raise ExportError(f"{codec.name} looks ahead, so it has no steps: export it whole")
+
+
+def _holds(*kinds: type[Any]) -> Callable[[Codec], bool]:
+    """Return a test of whether a codec has a layer of one of these classes."""
+    return lambda codec: any(isinstance(layer, kinds) for layer in codec.modules())
+
+
+def _other_teacher(codec: Codec) -> bool:
+    """Return whether a codec has a feature extractor that has no form in ONNX."""
+    layers = codec.modules()
+    return any(isinstance(x, SpeechTeacher) and type(x) is not Hubert for x in layers)
+
+
+def _is(*names: str) -> Callable[[Codec], bool]:
+    """Return a test of whether a codec is of one of these files."""
+    return lambda codec: type(codec).__module__ in {f"audiotok.codecs.models.{n}" for n in names}
+
+
+REFUSALS: tuple[tuple[Callable[[Codec], bool], str], ...] = (
+    (
+        lambda codec: isinstance(codec, FunctionCodec),
+        "is made of functions, which ONNX cannot hold",
+    ),
+    (_holds(Extractor), f"hears windows of a recording, which ONNX cannot trace: {TORCH}"),
+    (_other_teacher, f"hears by a pretrained network that has no form in ONNX here: {TORCH}"),
+    (lambda codec: not codec.exact_chunks, "cannot be cut into pieces exactly, so not exported"),
+    (
+        _holds(Cut),
+        "codes overlapping segments apart, the last one shorter (as EnCodec 48 kHz does): no graph"
+        f" of fixed operations does that; {TORCH}",
+    ),
+    (
+        _holds(WindowAttention),
+        "attends within windows (as SNAC's music presets do), where its codes in ONNX are not"
+        f" those in torch: {TORCH}",
+    ),
+    (
+        lambda codec: any(getattr(layer, "rounding", None) for layer in codec.modules()),
+        f"rounds its rotary positions, which the graphs count anew in each window: {TORCH}",
+    ),
+)
