@@ -21,6 +21,9 @@ from torch.nn import functional as F
 
 from audiotok._platform.shapes import Features, Output
 from audiotok.codecs.export.sequences import OnnxLstm, RingAttention, WindowedAttention
+from audiotok.codecs.export.whole_clips import ConvolvedHubert, FoldedSegments
+from audiotok.codecs.models.longcat import Semantic
+from audiotok.codecs.models.xcodec import HubertFeatures
 from audiotok.nn.autoencoder import Network
 from audiotok.nn.layers.attention import Attention
 from audiotok.nn.layers.base import State
@@ -29,6 +32,7 @@ from audiotok.nn.layers.fourier_head import FourierHead
 from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.stft import Istft, Stft
 from audiotok.nn.layers.transposed_conv import TransposedConv
+from audiotok.nn.quantizers.agrvq import PairedCodebook
 from audiotok.nn.quantizers.fsq import Fsq
 from audiotok.nn.quantizers.projected_rvq import Projected
 from audiotok.nn.quantizers.rvq import Euclidean, Factorised
@@ -253,6 +257,14 @@ class MaskedProjected(Projected):
         return super().look_up(index.clamp(min=0)) * (index >= 0)[..., None]
 
 
+class MaskedPaired(PairedCodebook):
+    """A `PairedCodebook` in which code -1 has an entry of zeros, as its halves have."""
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """See `PairedCodebook.look_up`."""
+        return super().look_up(index.clamp(min=0)) * (index >= 0)[..., None]
+
+
 class MaskedFsq(Fsq):
     """A `Fsq` quantizer in which code -1 has an entry of zeros."""
 
@@ -272,5 +284,8 @@ FORMS: dict[type[nn.Module], type[nn.Module]] = {
     Euclidean: MaskedEuclidean,
     Factorised: MaskedFactorised,
     Projected: MaskedProjected,
+    PairedCodebook: MaskedPaired,
     Fsq: MaskedFsq,
+    Semantic: FoldedSegments,
+    HubertFeatures: ConvolvedHubert,
 }

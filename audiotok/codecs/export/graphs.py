@@ -121,6 +121,8 @@ def whole(codec: Codec, codebooks: int) -> list[Graph]:
     """
     fresh = exportable(codec)
     frames, holds = codec.first_frames + 2, codec.kind
+    if codec.period > 1:  # so that what is traced is the case of several segments
+        frames += 2 * codec.period
 
     def encode(wave: Tensor) -> tuple[Tensor, ...]:
         if not fresh.fills_up:
@@ -140,6 +142,9 @@ def whole(codec: Codec, codebooks: int) -> list[Graph]:
             audio = torch.cat([audio[:, :, fresh.look_ahead :], fresh.flush_wave(state)], 2)
         return (audio,)
 
+    # What a codec computes once, such as windows and filters, is not to be what is traced.
+    with torch.no_grad():
+        fresh.latents(torch.zeros(1, codec.channels, (codec.first_frames + 1) * codec.frame_size))
     wave = torch.randn(2, codec.channels, frames * codec.frame_size - 3)
     codes = _codes(codec, codebooks, frames)
     encoder = Graph("encoder", encode, fresh, "audio", holds, wave, {})

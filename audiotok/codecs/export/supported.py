@@ -8,6 +8,7 @@ from typing import Any
 from audiotok.codecs.functions import FunctionCodec
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.kmeans import Extractor
+from audiotok.codecs.models.vocos import Vocos
 from audiotok.data.features.base import SpeechTeacher
 from audiotok.data.features.hubert import Hubert
 from audiotok.nn.layers.segments import Cut
@@ -54,6 +55,7 @@ def _is(*names: str) -> Callable[[Codec], bool]:
     return lambda codec: type(codec).__module__ in {f"audiotok.codecs.models.{n}" for n in names}
 
 
+SPECTRA = ("clam", "dmel", "glm4_voice", "s3", "tadicodec")  # whose spectra have no form in ONNX
 REFUSALS: tuple[tuple[Callable[[Codec], bool], str], ...] = (
     (
         lambda codec: isinstance(codec, FunctionCodec),
@@ -61,6 +63,15 @@ REFUSALS: tuple[tuple[Callable[[Codec], bool], str], ...] = (
     ),
     (_holds(Extractor), f"hears windows of a recording, which ONNX cannot trace: {TORCH}"),
     (_other_teacher, f"hears by a pretrained network that has no form in ONNX here: {TORCH}"),
+    (
+        _is(*SPECTRA),
+        f"computes spectra of a whole recording, which have no form in ONNX here: {TORCH}",
+    ),
+    (lambda codec: not codec.encodes, f"only decodes, and an export encodes too: {TORCH}"),
+    (
+        lambda codec: isinstance(codec, Vocos),
+        f"decodes by how many codebooks there are, which no graph here is told: {TORCH}",
+    ),
     (lambda codec: not codec.exact_chunks, "cannot be cut into pieces exactly, so not exported"),
     (
         _holds(Cut),

@@ -97,7 +97,7 @@ class Config:
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
-class _Semantic(Segmented):
+class Semantic(Segmented):
     """Whole frames of waves `[b 1 t]` to features of unit length `[b semantic f]`, by segments."""
 
     mean: Tensor
@@ -317,7 +317,7 @@ class Longcat(Codec):
         acoustic = StridedEncoder(
             config.encoder, config.latent, strides=config.strides, activation=Snake
         )
-        self.encoder = Parallel([_Semantic(config), acoustic])
+        self.encoder = Parallel([Semantic(config), acoustic])
         semantic = Reread(config.semantic, codebooks=1, size=config.semantic_size)
         rest = Agrvq(
             config.latent, codebooks=config.codebooks, size=config.size, width=config.code_width

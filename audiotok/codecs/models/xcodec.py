@@ -138,7 +138,7 @@ def _to_hubert(latent: int, width: int) -> Chain:
     return Chain([Mix(latent, width), _conv(width), *blocks, _conv(width)])
 
 
-class _HubertFeatures(WholeClip):
+class HubertFeatures(WholeClip):
     """Waves `[b 1 t]` of whole frames to the mean of HuBERT's states, one feature a frame."""
 
     def __init__(self, config: Config) -> None:
@@ -151,11 +151,14 @@ class _HubertFeatures(WholeClip):
 
     def forward(self, x: Features) -> Output:
         """See `Layer.forward`."""
-        resample = _torchaudio.load().functional.resample
-        wave = resample(x[:, 0], self.sample_rate, self.hubert.sample_rate)
-        states = self.hubert.states(F.pad(wave, (MARGIN, MARGIN)))
+        states = self.hubert.states(F.pad(self.resampled(x[:, 0]), (MARGIN, MARGIN)))
         mean = self.hubert.choose(states, ["mean"])[0]
         return mean[:, :: self.every].transpose(1, 2)
+
+    def resampled(self, wave: Tensor) -> Tensor:
+        """Return waves `[b t]` at HuBERT's rate."""
+        resample = _torchaudio.load().functional.resample
+        return resample(wave, self.sample_rate, self.hubert.sample_rate)
 
 
 def _encoder(config: Config) -> Chain:
@@ -163,7 +166,7 @@ def _encoder(config: Config) -> Chain:
     acoustic = StridedEncoder(
         config.encoder, config.acoustic, strides=config.strides, activation=Snake
     )
-    semantic = Chain([_HubertFeatures(config), *_after_hubert(config.semantic)])
+    semantic = Chain([HubertFeatures(config), *_after_hubert(config.semantic)])
     latent = config.acoustic + config.semantic
     return Chain([Parallel([acoustic, semantic]), Mix(latent, latent)])
 

@@ -267,7 +267,7 @@ class SideBySide(PartedQuantizer):
     def combined(self, outputs: Sequence[Tensor | None]) -> Latent:
         """See `PartedQuantizer.combined`; parts side by side, zeros for those without codes."""
         like = next(output for output in outputs if output is not None)
-        shapes = ((len(like), width, like.shape[2]) for width in self.widths)
+        shapes = ((like.shape[0], width, like.shape[2]) for width in self.widths)
         pairs = zip(outputs, shapes, strict=True)
         return torch.cat([like.new_zeros(*shape) if x is None else x for x, shape in pairs], 1)
 
