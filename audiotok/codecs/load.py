@@ -292,11 +292,13 @@ def _exported(name_or_path: str | Path, name: str | None, layout: str | None) ->
     """Return the cached export of a codec; export it if there is none, or an old or damaged one."""
     try:
         from audiotok.codecs.export.folder import export
+        from audiotok.codecs.export.supported import check_preset
     except ImportError as error:
         way = "give a folder that `audiotok export` wrote elsewhere"
         raise ExportError(
             f"{name_or_path}: no exported codec, and it cannot be exported here ({error}): {way}"
         ) from None
+    check_preset(name_or_path)
     codec = load(name_or_path, name=name, layout=layout)
     weights = f"{codec.fingerprint}-{codec.decoder_fingerprint}"
     folder = cache_folder() / "exported" / f"{codec.name}-{weights}"

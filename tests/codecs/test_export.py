@@ -18,7 +18,7 @@ import pytest
 import torch
 from commandline import Done, process
 from commandline import audiotok as run
-from contracts import latents, near_ties
+from contracts import latents
 from sizes import SIZES, SMALL
 from sizes import made as made_codec
 from test_backends import assert_same_tokens, voice, without_torch
@@ -510,32 +510,6 @@ def test_only_near_ties_are_put_down_to_rounding():
     wrong = right.copy()
     wrong[1, 3] = found if right[1, 3] == other else other
     assert unexplained(codec, wave, right, wrong) == 0
-
-
-OTHERS = (
-    *("encodec", "mimi", "qwen3_tts_12hz", "nanocodec", "dac", "snac", "wavtokenizer"),
-    "speechtokenizer",
-)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OTHERS)
-def test_codecs_of_others(name: str, tmp_path: Path):
-    config = SIZES[name][0]
-    if name == "encodec":
-        config = replace(config, codebooks=32)  # as many as are published
-    codec = made_codec(name, config)
-    save(codec, tmp_path / "a.safetensors", dtype=torch.float32)
-    steps = ["--stepwise"] if codec.causal else []
-    done = process("export", tmp_path / "a.safetensors", tmp_path / "out", *steps)
-    assert done.code == 0, done.err
-    exported: Exported = load(tmp_path / "out", backend="onnx")
-    for samples in (1, 3 * codec.frame_size + 1, 20000):
-        audio = voice(codec, samples)
-        tokens = codec.encode(audio)
-        codes = exported.encode(audio).codes
-        assert near_ties(codec, audio, tokens.codes, codes) <= max(1, tokens.frames / 1000)
-        assert (exported.decode(tokens).samples - codec.decode(tokens).samples).abs().max() < 1e-4
 
 
 @pytest.mark.slow

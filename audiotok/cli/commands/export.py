@@ -46,8 +46,9 @@ def export(
     """Write a codec as ONNX, to run without torch: encoder, decoder, and codec.json.
 
     The export is checked against torch: equal codes (or latents within 1e-4 of
-    their size), samples within 1e-4, on several lengths and batches. If it fails, the differences are printed and
-    nothing is written.
+    their size), samples within 1e-4, on several lengths and batches. If it
+    fails, the differences are printed and nothing is written. A codec that ONNX
+    cannot hold is refused at once, with the reason.
 
     \b
     Examples:
@@ -57,8 +58,10 @@ def export(
     from audiotok.audio.audio import Audio
     from audiotok.codecs.checkpoint import load
     from audiotok.codecs.export.folder import export as work
+    from audiotok.codecs.export.supported import check_preset
 
     limit_threads(threads)
+    check_preset(codec, steps=stepwise or rings)
     recording = None if audio is None else Audio.load(audio, end=10.0).mono()
     options: dict[str, Any] = {"steps": stepwise, "rings": rings, "int8": int8}
     description = work(

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from audiotok._platform.registry import has_preset
+from audiotok.codecs.catalogue import name_at_hub
+from audiotok.codecs.checkpoint import build, is_path
 from audiotok.codecs.functions import FunctionCodec
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.models.kmeans import Extractor
@@ -37,6 +43,26 @@ def check_exportable(codec: Codec, *, steps: bool = False) -> None:
             raise ExportError(f"{codec.name} {reason}")
     if steps and not codec.causal:
         raise ExportError(f"{codec.name} looks ahead, so it has no steps: export it whole")
+
+
+def check_preset(name_or_path: str | Path, *, steps: bool = False) -> None:
+    """Raise as `check_exportable` of a codec of a known name, before its weights are looked for.
+
+    Nothing is known yet of the codec of a path.
+
+    Args:
+        name_or_path: as for `load`.
+        steps: as for `check_exportable`.
+
+    Raises:
+        ExportError: it cannot be written as ONNX; the message gives the reason and what to do.
+    """
+    name = name_at_hub(name_or_path) or str(name_or_path)
+    if is_path(name_or_path) or not has_preset("codecs", name):
+        return
+    with torch.device("meta"):  # sizes alone, without memory for weights
+        codec = build(name)
+    check_exportable(codec, steps=steps)
 
 
 def _holds(*kinds: type[Any]) -> Callable[[Codec], bool]:
