@@ -23,6 +23,7 @@ from audiotok._platform.errors import Error, InputError
 from audiotok.audio.coerce import Recording, to_array
 from audiotok.audio.levels import check_mix
 from audiotok.audio.reader import mix, resampled
+from audiotok.nn.pretrained.hub import sha256_of
 from audiotok.runtime.backends.base import Backend
 from audiotok.runtime.base import RunnableCodec
 from audiotok.runtime.graph_executor import GraphExecutor, GraphPlan
@@ -83,6 +84,8 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
             if name:
                 problem = f"tensor {name!r} holds NaN or infinity"
                 raise ExportError(f"{file}: {problem}: export a checkpoint that does not")
+            if "data" in graph:  # large weights
+                _check_data(folder / Path(graph["data"]["file"]).name, graph["data"]["sha256"])
         if "data" in content:  # weights that graphs read from the checkpoint beside them
             _check_data(folder / Path(content["data"]["file"]).name, content["data"]["sha256"])
         _check_values(content)
@@ -100,7 +103,7 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
 
 def _check_data(file: Path, sha256: str) -> None:
     """Raise ExportError unless a file that graphs read weights from is the one they are of."""
-    if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+    if sha256_of(file) != sha256:
         raise ExportError(f"{file}: not the weights that the graphs beside it are of: ship both")
 
 

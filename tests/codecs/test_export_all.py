@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -154,10 +156,11 @@ def test_latents_are_exported(of_latents: tuple[Codec, Path, Done]):
     assert exported.facts() == codec.facts()
     for samples in (0, 1, codec.frame_size, 20_001):
         audio = voice(codec, samples)
-        latents, right = exported.encode(audio), codec.encode(audio)
+        latents: Any = exported.encode(audio)
+        right: Any = codec.encode(audio)
         assert isinstance(latents, Latents)
         assert latents.header == right.header
-        assert_near(latents.values, right.values)
+        assert_near(latents.numbers, right.numbers)
         for given in (right, right.half(), right.values):
             heard, expected = exported.decode(given).samples, codec.decode(given).samples
             assert heard.shape == expected.shape
@@ -197,7 +200,7 @@ def test_streams_of_latents(of_latents: tuple[Codec, Path, Done]):
     codec, folder, _ = of_latents
     exported: Exported = load(folder, backend="onnx")
     wave = voice(codec, 1234).samples.numpy()
-    right = codec.encode(Audio(torch.from_numpy(wave), codec.sample_rate)).values
+    right = codec.encode(Audio(torch.from_numpy(wave), codec.sample_rate)).numbers
     sound = codec.decode(right).samples.numpy()
     stream = Stream(exported)
     pieces = [stream.encode(piece) for piece in np.array_split(wave, [1, 30, 31, 700], 1)]
@@ -208,14 +211,16 @@ def test_streams_of_latents(of_latents: tuple[Codec, Path, Done]):
         assert_near(np.concatenate([*pieces, last], 1), right)
         assert np.abs(np.concatenate([*heard, samples], 1) - sound[:, :1234]).max() < 1e-4
     batch = StreamBatch(exported)
-    streams = [batch.stream() for _ in range(3)]
-    found: list[list[np.ndarray]] = [[], [], []]
-    for piece in np.array_split(wave, 4, 1):
-        given = {one: np.roll(piece, i, 1) for i, one in enumerate(streams)}
-        for i, latents in enumerate(batch.encode(given).values()):
-            found[i].append(latents)
-    last = streams[0].finish_encode()
-    assert_near(np.concatenate([*found[0], last], 1), right)
+    waves = [np.roll(wave, 100 * i, 1) for i in range(3)]
+    streams = {batch.open(): own for own in waves}
+    found: list[list[np.ndarray]] = [[] for _ in waves]
+    for at in range(0, 1234, 400):
+        outputs = batch.encode({stream: own[:, at : at + 400] for stream, own in streams.items()})
+        for kept, latents in zip(found, outputs.values(), strict=True):
+            kept.append(latents)
+    for kept, (stream, own) in zip(found, streams.items(), strict=True):
+        right = codec.encode(Audio(torch.from_numpy(own.copy()), codec.sample_rate)).numbers
+        assert_near(np.concatenate([*kept, stream.finish_encode()], 1), right)
 
 
 def test_latents_without_torch(of_latents: tuple[Codec, Path, Done], tmp_path: Path):
@@ -229,6 +234,35 @@ def test_latents_without_torch(of_latents: tuple[Codec, Path, Done], tmp_path: P
         "assert codec.decode_array(again).shape == (1, latents.samples)\n"
         "assert sys.modules['torch'] is None\n"
     )
+
+
+def test_large_weights_are_in_a_file_of_their_own(tmp_path: Path):
+    codec = made("voxcpm", voxcpm.Config(encoder=16, decoder=32, strides=(4,), features=3))
+    save(codec, tmp_path / "a.safetensors", dtype=torch.float32)
+    script = (
+        "import sys, audiotok\n"
+        "from audiotok.codecs.export import folder, graphs\n"
+        "graphs.LARGEST = 64\n"
+        "folder.export(audiotok.load(sys.argv[1]), sys.argv[2])\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "a.safetensors"), str(tmp_path / "out")]
+    subprocess.run(command, check=True, capture_output=True)
+    names = {f"{name}.onnx{end}" for name in ("encoder", "decoder") for end in ("", ".data")}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {*names, "codec.json"}
+    audio = voice(codec, 999)
+    exported: Exported = load(tmp_path / "out", backend="onnx")
+    assert_near(exported.encode(audio).numbers, codec.encode(audio).numbers)
+    graph = exported.metadata["graphs"]["encoder"]
+    data = tmp_path / "out" / graph["data"]["file"]
+    sizes = [file.stat().st_size for file in (data, data.with_suffix(""))]
+    assert graph["bytes"] == sum(sizes)
+    assert sizes[0] > sizes[1] / 10
+    data.write_bytes(data.read_bytes()[::-1])
+    with pytest.raises(ExportError, match=r"encoder.onnx.data: not the weights that the graphs"):
+        load(tmp_path / "out", backend="onnx")
+    data.unlink()
+    with pytest.raises(ExportError, match=r"encoder.onnx.data is not there"):
+        load(tmp_path / "out", backend="onnx")
 
 
 # -- each codec, in a process of its own: what is traced has no types that are checked ------------

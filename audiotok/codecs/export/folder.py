@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,12 @@ from typing import Any
 from audiotok._platform.atomic import atomic_folder
 from audiotok._platform.optional import optional_import, version
 from audiotok.audio.audio import Audio
-from audiotok.codecs.export.graphs import OPSET, Graph, States, stepwise, whole, write
+from audiotok.codecs.export.graphs import OPSET, Graph, States, data_of, stepwise, whole, write
 from audiotok.codecs.export.int8 import quantize
 from audiotok.codecs.export.parity import Parity, compare
 from audiotok.codecs.export.supported import check_exportable
 from audiotok.codecs.models.base import Codec
+from audiotok.nn.pretrained.hub import sha256_of
 from audiotok.runtime.backends.onnx import Onnx
 from audiotok.runtime.exported import (
     FORMAT,
@@ -85,8 +85,11 @@ def export(
             description["int8"] = _quantize_graphs(codec, description, folder, audio).to_json()
         for graph in description["graphs"].values():
             file = folder / graph["file"]
-            graph["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+            graph["sha256"] = sha256_of(file)
             graph["bytes"] = file.stat().st_size
+            if (data := data_of(file)).exists():
+                graph["data"] = {"file": data.name, "sha256": sha256_of(data)}
+                graph["bytes"] += data.stat().st_size
         (folder / METADATA).write_text(json.dumps(description, indent=1) + "\n", "utf-8")
     return description
 
@@ -206,4 +209,5 @@ def _quantize_graphs(
         file, small = folder / f"{name}.onnx", folder / f"{name}.int8.onnx"
         quantize(file, small)
         small.replace(file)
+        data_of(file).unlink(missing_ok=True)
     return compare(codec, _open(description, folder), audio, rounding=False)

@@ -20,6 +20,7 @@ from audiotok.codecs.models.base import Codec
 from audiotok.nn.layers.base import State
 
 OPSET = 18
+LARGEST = 1 << 30  # bytes of weights above which they are in a file beside the graph (`data_of`)
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ class _Traced(nn.Module):
 
 @torch.no_grad()
 def write(graph: Graph, path: Path) -> None:
-    """Write a graph as an ONNX file.
+    """Write a graph as an ONNX file, which holds 2 GB at most: with large weights beside it.
 
     Raises:
         ValueError: torch cannot trace it, or ONNX has no such operation; the message gives the
@@ -279,10 +280,17 @@ def write(graph: Graph, path: Path) -> None:
             if program is None:
                 raise InputError("torch made nothing")
             _remove_metadata(program.model)
-            program.save(str(path), external_data=False)
+            weights = program.model.graph.initializers.values()
+            size = sum(x.const_value.nbytes for x in weights if x.const_value is not None)
+            program.save(str(path), external_data=size > LARGEST)
     except (RuntimeError, torch.onnx.OnnxExporterError, TypeError, ValueError) as error:
         why = " ".join(str(error.__cause__ or error).split())[:200]
         raise InputError(f"{graph.name} cannot be written as ONNX: {why}") from None
+
+
+def data_of(path: Path) -> Path:
+    """Return the path of the file beside an ONNX file that holds its weights if they are large."""
+    return path.with_name(f"{path.name}.data")
 
 
 def _remove_metadata(model: Any) -> None:

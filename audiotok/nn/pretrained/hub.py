@@ -178,7 +178,7 @@ def download(address: str, path: Path, *, sha256: str = "") -> Path:
     transfer = _Download(address, part, tag)
     try:
         transfer.receive()
-        digest = _sha256(part)
+        digest = sha256_of(part)
         if not digest.startswith(sha256):
             part.unlink()
             raise HubError(f"{address} has sha256 {digest[:16]}..., not {sha256}...; not kept")
@@ -270,7 +270,8 @@ class _Download:
         return HubError(f"{self.address} cannot be had ({reason})")
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file of any size, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
