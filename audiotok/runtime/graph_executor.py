@@ -47,7 +47,7 @@ class GraphPlan(Plan):
 
     @property
     def holds(self) -> str:
-        """What a frame holds, which is the name of inputs and outputs: "codes" or "latents"."""
+        """Content of a frame, which inputs and outputs are named by: "codes" or "latents"."""
         return "latents" if self.latents else "codes"
 
     @property

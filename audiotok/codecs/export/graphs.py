@@ -144,8 +144,9 @@ def whole(codec: Codec, codebooks: int) -> list[Graph]:
         return (audio,)
 
     # What a codec computes once, such as windows and filters, is not to be what is traced.
+    short = (codec.first_frames + 1) * codec.frame_size
     with torch.no_grad():
-        fresh.latents(torch.zeros(1, codec.channels, (codec.first_frames + 1) * codec.frame_size))
+        codec.latents(torch.zeros(1, codec.channels, short, device=codec.device))
     wave = torch.randn(2, codec.channels, frames * codec.frame_size - 3)
     codes = _codes(codec, codebooks, frames)
     encoder = Graph("encoder", encode, fresh, "audio", holds, wave, {})

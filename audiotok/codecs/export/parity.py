@@ -108,8 +108,8 @@ def compare(
     if codec.decodes:
         run = Decoding(exported.executor, len(batch))
         waves = np.concatenate([run.push(np.stack([c for c, _ in pairs])), run.finish()], 2)
-        for (_, samples), heard in zip(pairs, waves, strict=True):
-            tally.add_waves(samples, heard)
+        for (_, samples), decoded in zip(pairs, waves, strict=True):
+            tally.add_waves(samples, decoded)
     if exported.plan.steps:
         wave = wave[:, : 3 * rate]
         codes, samples = _torch(codec, exported, wave)

@@ -13,7 +13,7 @@ from audiotok.audio import _torchaudio
 from audiotok.codecs.models.longcat import Semantic
 from audiotok.codecs.models.xcodec import HubertFeatures
 
-REACH = 16  # periods of input before and after a sample that a resampled one may depend on
+PERIODS = 16  # periods of input before and after a sample that a resampled one may depend on
 
 
 class FoldedSegments(Semantic):
@@ -37,10 +37,10 @@ class ConvolvedHubert(HubertFeatures):
         """Compute the kernel `[new 1 taps]`, which the response to impulses tells."""
         shared = gcd(self.sample_rate, self.hubert.sample_rate)
         old, new = self.sample_rate // shared, self.hubert.sample_rate // shared
-        impulses = torch.zeros(old, (4 * REACH + 1) * old)
-        impulses[:, 2 * REACH * old :][:, :old] = torch.eye(old)
+        impulses = torch.zeros(old, (4 * PERIODS + 1) * old)
+        impulses[:, 2 * PERIODS * old :][:, :old] = torch.eye(old)
         resample = _torchaudio.load().functional.resample
-        y = resample(impulses, old, new).unflatten(1, (-1, new))[:, REACH : 3 * REACH + 1]
+        y = resample(impulses, old, new).unflatten(1, (-1, new))[:, PERIODS : 3 * PERIODS + 1]
         kernel = y.flip(1).permute(2, 1, 0).flatten(1)[:, None]
         self.register_buffer("kernel", kernel.contiguous(), persistent=False)
 
@@ -50,5 +50,5 @@ class ConvolvedHubert(HubertFeatures):
             return wave
         shared = gcd(self.sample_rate, self.hubert.sample_rate)
         old = self.sample_rate // shared
-        padded = F.pad(wave[:, None], (REACH * old, REACH * old))
+        padded = F.pad(wave[:, None], (PERIODS * old, PERIODS * old))
         return F.conv1d(padded, self.kernel, stride=old).transpose(1, 2).flatten(1)
