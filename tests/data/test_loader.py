@@ -152,10 +152,10 @@ def test_closing_leaves_no_temporary_copy(recordings: list[Recording], tmp_path:
     with closing(loader(batches, first=0, last=9, workers=1)) as loading:
         next(loading)
         end = time.monotonic() + 60
-        while not os.listdir(batches.folder):
+        while not list(batches.folder.iterdir()):
             assert time.monotonic() < end, "nothing is read ahead"
             time.sleep(0.01)
-    assert os.listdir(batches.folder) == []
+    assert list(batches.folder.iterdir()) == []
 
 
 # A program that trains, with processes that read ahead.
