@@ -97,8 +97,8 @@ def fit_units(
         MissingLibraryError: scikit-learn is not installed.
         TeacherError: no such weights.
     """
-    cluster = optional_import("sklearn.cluster", "scikit-learn", extra="units")
     codec = _unfitted(config, bundle=bundle)
+    cluster = optional_import("sklearn.cluster", "scikit-learn", extra="units")
     console = console or Console(stderr=True)
     drop = codec.teacher.positional if drop is None else drop
     centroids, fits = [], []

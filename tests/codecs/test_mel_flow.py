@@ -157,7 +157,9 @@ def test_all_weights_of_the_published_size_are_there():
     assert sum(p.numel() for p in decoder.parameters()) - own == PUBLISHED
 
 
-def test_one_file_holds_tokenizer_and_decoder(theirs: MelFlow, folder: Path):
+def test_one_file_holds_tokenizer_and_decoder(
+    theirs: MelFlow, folder: Path, caplog: pytest.LogCaptureFixture
+):
     tokenizer = load(folder / "model.safetensors")
     assert theirs.fingerprint == tokenizer.fingerprint
     reading = Audio.load(READING)[:40_000]
@@ -166,7 +168,10 @@ def test_one_file_holds_tokenizer_and_decoder(theirs: MelFlow, folder: Path):
     assert (len(decoded), decoded.rate) == (len(reading), reading.rate)
     lone = folder.parent / "model.safetensors"
     lone.write_bytes((folder / "model.safetensors").read_bytes())
+    caplog.clear()
     without = load_decoder(lone)
+    missing = "vocoder/model.safetensors"
+    assert caplog.messages == [f"{lone}: has no {missing} beside it, and does without"]
     assert without.config == replace(theirs.config, vocoder_blocks=0, vocoder_width=1024)
     assert len(without.conditioned(steps=1).decode(tokens)) == tokens.samples
     with pytest.raises(NoEncoderError):
