@@ -169,6 +169,7 @@ def import_units(
 
     Raises:
         CheckpointError: a file that is no such array, or of another width than the features.
+        InputError: not as many files as layers.
         TeacherError: no such weights.
     """
     if len(files) != len(config.layers):

@@ -61,6 +61,7 @@ def kept(codebooks: int | None, there: int) -> int:
         there: the number that exists; 0 where frames hold latents.
 
     Raises:
+        TypeError: no integer.
         ValueError: more than exist, or less than one.
     """
     if codebooks is None:

@@ -59,8 +59,8 @@ def read(path: str | Path) -> tuple[Weights, dict[str, Any]]:
         under `cfg` that of the key of this name.
 
     Raises:
-        ForeignError: there is no such file or it holds no weights, is damaged, or needs code to be
-            read.
+        WeightsFileError: there is no such file or it holds no weights, is damaged, or needs code to
+            be read.
     """
     path = Path(path)
     if path.is_dir():
@@ -205,7 +205,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read the options of a model, an object in a JSON file.
 
     Raises:
-        ForeignError: the file cannot be read, or holds something else.
+        WeightsFileError: the file cannot be read, or holds something else.
     """
     try:
         config = jsonfile.parse(path.read_bytes(), str(path))
