@@ -165,10 +165,10 @@ def alphabet_of(recordings: Sequence[Recording], source: str) -> str:
     """
     alphabet = "".join(sorted(set().union(*(characters(r.text) for r in recordings))))
     if not alphabet:
-        told = any(r.text for r in recordings)
+        texts = any(r.text for r in recordings)
         there = any("text" in r.columns() for r in recordings)
         way = "its column `text` is empty" if there else "it needs a column `text`"
-        why = "has a letter in its text" if told else f"has a text: {way}"
+        why = "has a letter in its text" if texts else f"has a text: {way}"
         raise InputError(
             f"{source}: [loss] ctc: none of {len(recordings)} recordings to train on {why}"
         )

@@ -30,7 +30,7 @@ from audiotok.tokens.kinds import AnyTokens, load_tokens
 PROMPTED = "+prompt"
 TEXTED = "+text"
 # What follows the name of a decoder: the recording's own, or a condition with its value.
-TOLD = re.compile(r"\+(?:(prompt|text)|([a-z_]+)=([^+]+))$")
+CONDITION = re.compile(r"\+(?:(prompt|text)|([a-z_]+)=([^+]+))$")
 OWN = ("prompt", "text", "prompt_text")  # conditions that are each recording's own
 
 
@@ -67,7 +67,7 @@ class Spec:
         codebooks = int(count) if at and count.isdecimal() else None
         codec = name if codebooks is None else codec
         pair, own, given = codec, set[str](), dict[str, Any]()
-        while end := TOLD.search(pair):
+        while end := CONDITION.search(pair):
             way, condition, value = end.groups()
             if condition in given:
                 raise InputError(f"{name}: {condition} is given twice")
@@ -78,8 +78,8 @@ class Spec:
             pair = pair[: end.start()]
         tokenizer, plus, decoder = pair.rpartition("+")
         if plus and (_is_decoder(decoder) or Path(decoder).is_file()):
-            told = "prompt" in own, "text" in own, tuple(sorted(given.items()))
-            return cls(name, tokenizer, decoder, *told, codebooks)
+            conditions = "prompt" in own, "text" in own, tuple(sorted(given.items()))
+            return cls(name, tokenizer, decoder, *conditions, codebooks)
         return cls(name, codec=codec, codebooks=codebooks)
 
     @property
