@@ -4,9 +4,10 @@
     codes -> sum of entries -> 3 transposed convolutions -> log-mel (`restored`) -> vocoder -> wave
 
 Spectra become a wave by Griffin-Lim, which has no weights and needs the whole recording, or by a
-Vocos that is trained on them; the paper has BigVGAN there. `loss` is what training of the rest
-lowers, but for the adversarial part, which is not here. There are no published weights and no
-published code: sizes of the network are of this package, those of the codebooks are the paper's.
+Vocos (`with_vocoder`) that recipes/vocoder_clam.toml trains; the paper has BigVGAN there. `loss` is
+what training of all else lowers, but for the adversarial part, which is not here. There are no
+published weights and no published code: sizes of the network are of this package, those of the
+codebooks are the paper's.
 
 Sources: Kim et al. 2024, arXiv:2404.02781, section 3.1; Vocos: Siuzdak 2023, arXiv:2306.00814.
 """
@@ -14,7 +15,7 @@ Sources: Kim et al. 2024, arXiv:2404.02781, section 3.1; Vocos: Siuzdak 2023, ar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log10, prod
 from typing import Any, ClassVar, cast
 
@@ -35,6 +36,7 @@ from audiotok.nn.quantizers.probabilistic_rvq import ProbabilisticRvq
 from audiotok.nn.vocos_chain import VocosChain
 
 FLOOR = 1e-5  # least magnitude of a band
+VOCODER = "decoder.layers.1."  # where its weights are
 RECONSTRUCTION = 1.0  # weight of the difference of spectra
 
 
@@ -78,9 +80,19 @@ class _Inverted(WholeClip):
         self.layers = nn.ModuleList([restorer, inversion])  # by the names of a chain
 
     def forward(self, x: Features) -> Output:
-        """See `Layer.forward`."""
+        """See `Layer.forward`.
+
+        Raises:
+            InputError: in training.
+        """
         restorer, inversion = self.layers
-        return torch.cat([inversion(restorer(one)) for one in x.split(1)])
+        spectra = [restorer(one) for one in x.split(1)]
+        if any(each.requires_grad for each in spectra):
+            raise InputError(
+                "clam: Griffin-Lim learns nothing: give it a vocoder (vocoder_blocks) to train, or "
+                "train its spectra by Clam.loss"
+            )
+        return torch.cat([inversion(each) for each in spectra])
 
 
 class Clam(Codec):
@@ -177,6 +189,19 @@ class Clam(Codec):
     def sound(self, spectra: Tensor) -> Wave:
         """Return the waves `[b 1 t]` that the vocoder makes of log-mel spectra `[b bands n]`."""
         return self._parts[3](spectra)
+
+    def with_vocoder(self, blocks: int = 8, width: int = 512) -> Clam:
+        """Return a codec with these weights and a new Vocos as its vocoder; codes stay the same.
+
+        Args:
+            blocks: ConvNeXt blocks of the vocoder.
+            width: width of the vocoder.
+        """
+        other = Clam(replace(self.config, vocoder_blocks=blocks, vocoder_width=width))
+        kept = {k: v for k, v in self.state_dict().items() if not k.startswith(VOCODER)}
+        other.load_state_dict(kept, strict=False)
+        other.name, other.former_fingerprints = self.name, self.former_fingerprints
+        return other
 
     def loss(self, wave: Wave) -> Scalar:
         """Return what training lowers: the mean absolute difference of spectra, and commitment.
