@@ -32,7 +32,7 @@ from clips import ROOT
 from discretise import store
 from torch import Tensor
 
-from audiotok import Audio, load
+from audiotok import Audio, Stream, load
 from audiotok._platform.registry import find
 from audiotok.codecs import draw_recordings, save
 from audiotok.codecs.models.clam import Clam, Config
@@ -48,6 +48,7 @@ SIZES: Any = {"width": 96, "blocks": 1, "latent": 64, "codebooks": 32, "size": 2
 FRAMES, BATCH = 32, 16  # of 93 ms, of a piece, and pieces of a step
 CODEBOOKS, SIZE = SIZES["codebooks"], SIZES["size"]
 VOCODER: Any = {"blocks": 4, "width": 192}
+CONTEXT = 0.5  # seconds before and after what is decoded in windows
 METRICS = {"mel": "mel, dB", "pesq": "PESQ", "stoi": "STOI"}
 
 
@@ -181,10 +182,19 @@ def sounds(
     def of_codes(codec: Clam, audio: Audio) -> Tensor:
         return codec.decode(codec.encode(audio)).samples
 
+    def of_windows(codec: Clam, audio: Audio) -> Tensor:
+        stream = Stream(codec, context=CONTEXT)
+        codes = torch.from_numpy(codec.encode(audio).codes.copy())
+        pieces = [stream.decode(piece) for piece in codes.split(1, 1)]
+        return torch.cat([*pieces, stream.finish_decode()], 1)
+
     ways = {"spectra of the recordings, Griffin-Lim": of_spectra}
     for name, codec in codecs.items():
         ways[f"latents, {name}, Griffin-Lim"] = partial(of_latents, codec)
         ways[f"codes, {name}, Griffin-Lim"] = partial(of_codes, codec)
+    ways[f"codes, probabilistic, Griffin-Lim, {CONTEXT:g} s of context"] = partial(
+        of_windows, first
+    )
     if trained:
         ways["codes, probabilistic, Vocos"] = partial(of_codes, trained)
     scores = {}
