@@ -112,6 +112,7 @@ class Clam(Codec):
     }
     causal = False
     fills_up = False
+    block = 16  # frames are long
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
