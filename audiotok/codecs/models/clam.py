@@ -201,7 +201,8 @@ class Clam(Codec):
         other = Clam(replace(self.config, vocoder_blocks=blocks, vocoder_width=width))
         kept = {k: v for k, v in self.state_dict().items() if not k.startswith(VOCODER)}
         other.load_state_dict(kept, strict=False)
-        other.name, other.former_fingerprints = self.name, self.former_fingerprints
+        other.name = self.name
+        other.former_fingerprints = self.former_fingerprints
         return other
 
     def loss(self, wave: Wave) -> Scalar:
