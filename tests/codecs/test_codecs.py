@@ -86,7 +86,7 @@ def test_a_codec_that_needs_the_whole_cannot_stream(codec: Codec):
     """Of the published ones all that are not causal but those whose look-ahead is bounded."""
     assert codec.constant_memory == math.isfinite(codec.latency)
     bounded = (
-        codec.name in ("dac", "nanocodec", "snac", "stable_codec", "vocos")
+        codec.name in ("clam", "dac", "nanocodec", "snac", "stable_codec", "vocos")
         or (codec.name == "encodec" and not codec.config.group_norm)
         or getattr(codec.config, "segment", 0) > 0
     )

@@ -151,6 +151,13 @@ def test_griffin_lim_gives_the_length_back_and_what_was_said(tmp_path: Path):
     assert torch.equal(codes.samples, decoded.samples)
 
 
+def test_griffin_lim_gives_each_side_by_side_what_it_gets_alone():
+    codec, decoder = load("dmel_40hz"), load_decoder("griffin_lim_40hz")
+    batch = [codec.encode(noise(codec, 3000, seed=seed)) for seed in range(7)]
+    for tokens, beside in zip(batch, decoder.decode_batch(batch, group=4), strict=True):
+        assert torch.equal(decoder.decode(tokens).samples, beside.samples)
+
+
 def test_a_decoder_takes_the_tokens_of_its_tokenizer_only():
     decoder = load_decoder("griffin_lim_40hz")
     says = "tokens of 'dmel_80hz': decoder 'griffin_lim_40hz' takes those of 'dmel_40hz'"

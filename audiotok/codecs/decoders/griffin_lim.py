@@ -13,16 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from audiotok._platform.shapes import Features, Output
 from audiotok.codecs.decoders.base import Decoder, Source
 from audiotok.codecs.models.dmel import Config as Dmel
-from audiotok.nn.griffin_lim import MOMENTUM, ROUNDS, griffin_lim
-from audiotok.nn.layers.base import WholeClip
-from audiotok.nn.layers.centred_mel import slaney_bank
+from audiotok.nn.griffin_lim import MOMENTUM, ROUNDS, MelInversion
 from audiotok.nn.quantizers.uniform import Uniform
 
 
@@ -33,38 +26,6 @@ class Config:
     frame_size: int = 400  # samples per frame of the dMel
     iterations: int = ROUNDS
     momentum: float = MOMENTUM
-
-
-class _Inversion(WholeClip):
-    """Waves `[b 1 t]` whose log-mel magnitudes are about `[b bands f]`, t = hop * f."""
-
-    inverse: Tensor
-
-    def __init__(self, mel: Dmel, config: Config) -> None:
-        super().__init__(mel.bands, 1)
-        self.produces = mel.frame_size
-        self.mel = mel
-        self.config = config
-        bank = slaney_bank(mel.sample_rate, mel.fft, mel.bands, mel.low, mel.high)
-        inverse = torch.linalg.pinv(torch.from_numpy(bank).double()).float()
-        self.register_buffer("inverse", inverse, persistent=False)
-
-    def forward(self, x: Features) -> Output:
-        """See `Layer.forward`."""
-        mel, frames = self.mel, x.shape[2]
-        # One frame more, as a frame is centred on its first sample; and silence up to a window.
-        last = x[:, :, -1:]
-        x = F.pad(torch.cat([x, last], 2), (0, mel.fft // mel.frame_size), value=mel.quietest)
-        magnitude = (self.inverse @ 10**x).clamp(min=0)
-        wave = griffin_lim(
-            magnitude,
-            hop=mel.frame_size,
-            window=mel.window,
-            fft=mel.fft,
-            iterations=self.config.iterations,
-            momentum=self.config.momentum,
-        )
-        return wave[:, None, : frames * mel.frame_size]
 
 
 class GriffinLim(Decoder):
@@ -91,4 +52,16 @@ class GriffinLim(Decoder):
         self.source = Source(name, mel.sample_rate, mel.frame_size, sizes)
         self.encoder = self.no_encoder()
         self.quantizer = Uniform(mel.bands, levels=mel.levels, low=mel.quietest, high=mel.loudest)
-        self.decoder = _Inversion(mel, config)
+        self.decoder = MelInversion(
+            rate=mel.sample_rate,
+            hop=mel.frame_size,
+            window=mel.window,
+            fft=mel.fft,
+            bands=mel.bands,
+            low=mel.low,
+            high=mel.high,
+            quietest=mel.quietest,
+            loudest=mel.loudest,
+            iterations=config.iterations,
+            momentum=config.momentum,
+        )
