@@ -6,9 +6,10 @@ DATA is a manifest or a folder of audio, WORK a folder that keeps latents and wh
 run again with the same arguments to go on after an interruption. `SimVQ` learns a linear map of
 fixed entries (Zhu et al. 2024, arXiv:2411.02038), `VQ` the entries themselves by the same losses,
 `VQ, averages` moving averages with revival of dead entries. Entries in use and perplexity
-(2^entropy) are of all frames at the end; the curve counts a fixed part of them on the way, beside
-what as many uniform draws would hit. `--over` counts more frames at the end than were learnt from. `lost` is the share of the variance of held-out latents that
-decoding does not restore. `<!-- results: simvq -->` in a page of docs is the table of the JSON.
+(2^entropy) are of all frames at the end, and of `--over` where those are more than were learnt
+from; the curve counts a fixed part of them on the way, beside what as many uniform draws would hit.
+`lost` is the share of the variance of held-out latents that decoding does not restore.
+`<!-- results: simvq -->` in a page of docs is the table of the JSON.
 """
 
 from __future__ import annotations
