@@ -18,9 +18,9 @@ from audiotok.nn.linear import WIDE, Linear
 pytestmark = pytest.mark.skipif(onednn.CONVOLUTION is None, reason="torch without oneDNN")
 
 
-def conv(**options: int) -> nn.Conv1d:
+def conv(*, stride: int = 1, dilation: int = 1, padding: int = 0) -> nn.Conv1d:
     torch.manual_seed(0)
-    return nn.Conv1d(96, 128, 7, **options)
+    return nn.Conv1d(96, 128, 7, stride, padding, dilation)
 
 
 def steps(batch: int, length: int) -> Tensor:
