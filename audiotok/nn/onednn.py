@@ -18,6 +18,7 @@ from audiotok.nn.derived import Derived
 
 CONVOLUTION = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)  # None: without oneDNN
 LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+BINARY = LINEAR and LINEAR.binary  # which adds another tensor, too
 MOST = 512  # steps of a call whose weights are kept ordered; with more, a twentieth is gained
 LEAST = 1 << 14  # numbers in such weights
 FEWEST = 20480  # numbers in one signal: with fewer, torch convolves it without oneDNN
@@ -31,7 +32,7 @@ class _Ordered(NamedTuple):
 
 
 _LAST: WeakKeyDictionary[nn.Module, Hashable] = WeakKeyDictionary()  # of its last call
-_KEPT: WeakKeyDictionary[nn.Module, _Ordered] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[nn.Module, dict[str, _Ordered]] = WeakKeyDictionary()  # by parameter
 
 
 def computes(x: Tensor, weight: Tensor) -> bool:
@@ -54,17 +55,32 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, module: nn.Module | N
         x: `[... d]`, of which `computes` is true.
         weight: `[e d]`.
         bias: `[e]`; none if None.
-        module: whose weight it is; None if it is none's.
+        module: whose `weight` it is; None if it is none's.
     """
     assert LINEAR is not None
     rows = x.numel() // x.shape[-1]
-    if not weight.T.is_contiguous():
-        weight = weight.contiguous()  # it takes other layouts too, and a thousand times as long
     if module is not None and rows < MOST and _worth_it(module, weight):
-        order = torch.ops.mkldnn._reorder_linear_weight
-        kept = _KEPT.setdefault(module, _Ordered(None, Derived()))
-        weight = kept.weight.of((cast("Tensor", module.weight),), lambda: order(weight, rows))
+        weight = ordered(module, "weight", weight, rows)
+    elif not weight.T.is_contiguous():
+        weight = weight.contiguous()  # it takes other layouts too, and a thousand times as long
     return LINEAR(x.contiguous(), weight, bias, "none", [], "")
+
+
+def ordered(module: nn.Module, name: str, weight: Tensor, rows: int = MOST) -> Tensor:
+    """Return the weight `[e d]` of a map in the order of oneDNN, kept until it changes.
+
+    Args:
+        module: whose parameter it is.
+        name: of the parameter.
+        weight: the parameter, or a view of it.
+        rows: about as many will be mapped at once.
+    """
+    kept = _KEPT.setdefault(module, {})
+    if name not in kept:
+        kept[name] = _Ordered(None, Derived())
+    order = torch.ops.mkldnn._reorder_linear_weight
+    given = cast("Tensor", getattr(module, name))
+    return kept[name].weight.of((given,), lambda: order(weight.contiguous(), rows))
 
 
 def _worth_it(module: nn.Module, weight: Tensor) -> bool:
@@ -102,9 +118,10 @@ def convolution(
     shapes = [*padding], [*stride], [*dilation], conv.groups
     # The order differs between lengths, and one for another length takes a hundred times as long:
     # it is chosen anew once two calls in turn had another length.
-    key, kept = (image.shape, torch.get_num_threads()), _KEPT.get(conv)
+    key, kept = (image.shape, torch.get_num_threads()), _KEPT.get(conv, {}).get("weight")
     if (kept is None or kept.key != key) and _LAST.get(conv) == key:
-        kept = _KEPT[conv] = _Ordered(key, Derived())
+        kept = _Ordered(key, Derived())
+        _KEPT[conv] = {"weight": kept}
     _LAST[conv] = key
     if kept is not None and kept.key == key:
         order = torch.ops.aten.mkldnn_reorder_conv2d_weight
