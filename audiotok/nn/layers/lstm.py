@@ -89,10 +89,9 @@ def run(
         x: `[b t features]`.
         state: hidden and cell states `[depth b features]`, or twice as many if bidirectional.
     """
-    width, steps = lstm.hidden_size, x.shape[1]
-    if onednn.BINARY is None or not onednn.computes(x, lstm.weight_hh_l0):
-        return lstm(x, state)
-    if lstm.weight_hh_l0.is_inference() or (width < WIDE and steps > FEW):
+    weight = cast("Tensor", lstm.weight_hh_l0)
+    small = lstm.hidden_size < WIDE and x.shape[1] > FEW
+    if small or onednn.BINARY is None or weight.is_inference() or not onednn.computes(x, weight):
         return lstm(x, state)
     ends: list[tuple[Tensor, Tensor]] = []
     for depth in range(lstm.num_layers):
