@@ -97,8 +97,8 @@ def fit_units(
         MissingLibraryError: scikit-learn is not installed.
         TeacherError: no such weights.
     """
-    cluster = optional_import("sklearn.cluster", "scikit-learn", extra="units")
     codec = _unfitted(config, bundle=bundle)
+    cluster = optional_import("sklearn.cluster", "scikit-learn", extra="units")
     console = console or Console(stderr=True)
     drop = codec.teacher.positional if drop is None else drop
     centroids, fits = [], []
@@ -169,6 +169,7 @@ def import_units(
 
     Raises:
         CheckpointError: a file that is no such array, or of another width than the features.
+        InputError: not as many files as layers.
         TeacherError: no such weights.
     """
     if len(files) != len(config.layers):

@@ -363,7 +363,7 @@ def _load_external(path: Path, name: str | None, family: str) -> Codec:
         others = ", ".join(other for other in fitting if kind.presets[other] != config)
         alike = "%s: its weights do not tell %s from %s; another name makes it that"
         log.warning(alike, path, chosen, others)
-    if not fitting and "sample_rate" not in sizes:
+    if not fitting and "sample_rate" in vars(config).keys() - sizes:
         log.warning("%s: of no published size; taken to be for %d Hz", path, codec.sample_rate)
     codec.name = chosen
     return _with_weights(codec, weights, origin, path)

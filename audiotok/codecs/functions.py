@@ -69,6 +69,7 @@ class FunctionCodec(Codec):
 
     Raises:
         ValueError: sizes, rates or weights that no codec can have.
+        TypeError: sizes that are no integers, or weights of a type that is not taken.
     """
 
     own_weights = True
@@ -230,6 +231,7 @@ def _content(weights: nn.Module | Path | str, name: str) -> bytes:
 
     Raises:
         ValueError: there is nothing that identifies them.
+        TypeError: they are of a type that is not taken.
     """
     digest = hashlib.sha256()
     if isinstance(weights, Path):

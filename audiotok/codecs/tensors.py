@@ -375,6 +375,7 @@ def _counts(lengths: Lengths | None, batch: int, most: int, name: str) -> list[i
     """Return the lengths of a batch as integers, checked; `most` for each if None.
 
     Raises:
+        TypeError: nothing that has lengths.
         ValueError: not one integer for each recording, or not 0 to `most`.
     """
     if lengths is None:
@@ -389,8 +390,7 @@ def _counts(lengths: Lengths | None, batch: int, most: int, name: str) -> list[i
             f"{name} must be one integer for each of {batch} recordings, not {_shown(counts)}"
         )
     values: list[int] = counts.tolist()
-    wrong = [n for n in values if not 0 <= n <= most]
-    if wrong:
+    if wrong := [n for n in values if not 0 <= n <= most]:
         raise InputError(f"{name} must be 0 to {most}, where the tensor ends, not {wrong[0]}")
     return values
 

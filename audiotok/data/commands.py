@@ -22,6 +22,7 @@ from typing import IO, Any
 from audiotok._platform.lock import locked_folder
 from audiotok.audio.decoders import AudioFileError
 
+COPY = "audiotok-"  # how the names of temporary copies begin
 KEPT = 8  # outputs stored for further stretches of the same recordings
 # Audit events of starting a program, and the decoders that libraries start with only a file name.
 _STARTS = {
@@ -125,7 +126,7 @@ def _evict(folder: Path) -> None:
     """Remove the stored outputs that were used the longest time ago."""
     ages: list[tuple[float, Path]] = []
     for path in folder.iterdir():
-        if not path.suffix:
+        if not (path.suffix or path.name.startswith(COPY)):
             with suppress(OSError):
                 ages.append((path.stat().st_mtime, path))
     for _, path in sorted(ages)[:-KEPT]:

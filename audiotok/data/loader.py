@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import pickle
 import signal
+import sys
 import traceback
 from collections.abc import Generator
 from contextlib import closing
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from queue import Queue
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import torch
@@ -120,13 +120,19 @@ class _Worker:
 
 def _work(pipe: Connection, batches: Batches, steps: range) -> None:
     """Send batches through a pipe until the steps are done or the receiver is gone."""
+    # The receiver stops workers by SIGTERM, which raises SystemExit in what is being read, so that
+    # temporary copies are removed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     torch.set_num_threads(1)
     ready: Queue[bytes | None] = Queue(PREFETCH)
-    sender = Thread(target=_send, args=(pipe, ready))
+    gone = Event()
+    sender = Thread(target=_send, args=(pipe, ready, gone), daemon=True)
     sender.start()
     try:
         for step in steps:
+            if gone.is_set():
+                break
             ready.put(_packed(batches[step]))
     except ValueError as error:
         ready.put(_packed(error))
@@ -136,13 +142,13 @@ def _work(pipe: Connection, batches: Batches, steps: range) -> None:
     sender.join()
 
 
-def _send(pipe: Connection, ready: Queue[bytes | None]) -> None:
-    """Send the items of a queue through a pipe up to None; end the process if nobody receives."""
-    try:
-        while (item := ready.get()) is not None:
+def _send(pipe: Connection, ready: Queue[bytes | None], gone: Event) -> None:
+    """Send the items of a queue through a pipe up to None, and set `gone` if nobody receives."""
+    while (item := ready.get()) is not None:
+        try:
             pipe.send_bytes(item)
-    except OSError:  # the receiver is gone
-        os._exit(0)
+        except OSError:
+            gone.set()
 
 
 class _Pickler(pickle.Pickler):

@@ -22,7 +22,7 @@ from audiotok._platform.jsonfile import parse
 from audiotok._platform.optional import optional_import
 from audiotok.audio.decoders import AudioFileError, Decoder
 from audiotok.audio.reader import Source, open_audio
-from audiotok.data.commands import CommandError, run, run_once, withheld
+from audiotok.data.commands import COPY, CommandError, run, run_once, withheld
 from audiotok.data.remote import open_url
 from audiotok.data.transient import READING_WAITS, TransientError, is_transient, passing
 
@@ -232,8 +232,8 @@ def opened(
     Args:
         locator: locator of the audio.
         commands: whether shell commands may run; they come from whoever wrote the listing.
-        scratch: folder in which the output of a command is stored, so that it runs once for all
-            parts of a recording; with "" it runs for each.
+        scratch: folder of the caller's for temporary copies and for the output of commands, each
+            of which runs once for all parts of a recording; with "" it runs for each.
         waits: seconds before each retry, where a URL cannot be read for a transient reason.
 
     Raises:
@@ -250,8 +250,9 @@ def opened(
         if path == "-":
             raise AudioFileError(f"{locator.name}: no listing can read stdin; name a file")
         if not (locator.copy or locator.is_file):
-            suffix = suffix_of(locator)
-            copy = tempfile.NamedTemporaryFile(prefix="audiotok-", suffix=suffix)  # noqa: SIM115
+            # A worker on another machine has no such folder.
+            end, folder = suffix_of(locator), scratch if Path(scratch or "?").is_dir() else None
+            copy = tempfile.NamedTemporaryFile(prefix=COPY, suffix=end, dir=folder)  # noqa: SIM115
             stack.enter_context(copy)
             copy_audio(locator, copy, commands=commands, scratch=scratch, waits=waits)
             path = copy.name
@@ -308,7 +309,6 @@ def copy_audio(
     if locator.data is not None:
         copy.write(locator.data)
     elif locator.command:
-        # A worker on another machine has no such folder.
         allowed = commands or locator.permitted
         if locator.stretch is not None and Path(scratch or "?").is_dir():
             run_once(locator.command, copy.name, locator.name, Path(scratch), allowed=allowed)

@@ -90,10 +90,12 @@ class Recordings:
         spans: alignments of `data.spans` by recording id.
 
     Raises:
+        NoCodesError: the corpus holds latents.
         ValueError: no recording is selected, or an alignment does not fit its recording.
     """
 
     def __init__(self, corpus: Corpus, split: str, data: LmData) -> None:
+        corpus.needs_codes("a language model")
         self.corpus = corpus
         self.data = data
         self.indices: list[int] = []

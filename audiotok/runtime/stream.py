@@ -87,10 +87,14 @@ class Stream(Generic[A]):
         if bounded and context is not None:
             raise InputError(f"codec {codec.name!r} streams exactly: no context is needed")
         if not bounded and context is None:
+            gives = "latent" if codec.width else "code"
+            what = f"codec {codec.name!r} hears a recording to its end before it gives a {gives}"
+            if codec.decodes_only:
+                what = f"decoder {codec.name!r} takes all tokens before it gives a sample"
             raise InputError(
-                f"codec {codec.name!r} hears a recording to its end before it gives a code, so it"
-                " cannot stream exactly; context=SECONDS (--context) lets it look at so much before"
-                " and after each frame (`audiotok.runtime.windows.loss` measures what that costs)"
+                f"{what}, so it cannot stream exactly; context=SECONDS (--context) lets it look at"
+                " so much before and after each frame (`audiotok.runtime.windows.loss` measures"
+                " what that costs)"
             )
         self.codec = codec
         self.executor = codec.executor

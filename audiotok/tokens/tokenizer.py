@@ -61,6 +61,7 @@ def kept(codebooks: int | None, there: int) -> int:
         there: the number that exists; 0 where frames hold latents.
 
     Raises:
+        TypeError: no integer.
         ValueError: more than exist, or less than one.
     """
     if codebooks is None:
@@ -86,6 +87,7 @@ class Tokenizer:
         semantic_codebooks: number of codebooks, from the first, that are distilled from a teacher
             of what is said (`Tokens.semantic`); 0 if none is.
         precision: precision in which it computes, as of `load`.
+        decodes_only: whether it is a decoder apart, of the tokens of another.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Tokenizer:
     former_fingerprints: tuple[str, ...] = ()
     semantic_codebooks: int = 0
     precision: str = "float32"
+    decodes_only: bool = False
 
     @property
     def decoders(self) -> tuple[str, ...]:

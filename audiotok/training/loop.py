@@ -164,7 +164,7 @@ class CodecTrainer:
         self.recordings = self._listed(data.manifest, data.train)
         self.held_out = self._listed(data.manifest, data.validate)
         if "ctc" in self.recipe.used_losses:
-            self.modules.add_recognizer(alphabet_of(self.recordings))
+            self.modules.add_recognizer(alphabet_of(self.recordings, self.recipe.data.manifest))
         self.begun = RunFacts.of(
             self.recipe,
             config=self.modules.codec.config,

@@ -153,16 +153,23 @@ class Transcripts:
         return rows, [self.texts[batch.recordings[row]] for row in rows]
 
 
-def alphabet_of(recordings: Sequence[Recording]) -> str:
+def alphabet_of(recordings: Sequence[Recording], source: str) -> str:
     """Return the characters of the texts of recordings, in order.
 
+    Args:
+        recordings: the recordings.
+        source: the manifest that they are of, for the message.
+
     Raises:
-        ValueError: no recording has a text.
+        ValueError: no recording has a text, or no text has a letter.
     """
     alphabet = "".join(sorted(set().union(*(characters(r.text) for r in recordings))))
     if not alphabet:
+        texts = any(r.text for r in recordings)
+        there = any("text" in r.columns() for r in recordings)
+        way = "its column `text` is empty" if there else "it needs a column `text`"
+        why = "has a letter in its text" if texts else f"has a text: {way}"
         raise InputError(
-            f"[loss] ctc: none of {len(recordings)} recordings has a text: the manifest needs a "
-            "column `text`"
+            f"{source}: [loss] ctc: none of {len(recordings)} recordings to train on {why}"
         )
     return alphabet

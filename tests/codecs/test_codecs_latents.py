@@ -243,12 +243,14 @@ def test_corpora_and_exports(codec_of_files: Codec, weights: Path):
     assert (facts["width"], facts["dtype"], facts["sizes"]) == (codec.width, "float16", [])
     if codec.decodes:
         ok("corpus", "sample", "small", "-o", "sample", "--codec", weights)
+    Path("lm.toml").write_text('[data]\ncorpus = "whole"\ntrain = "a split that it has not"\n')
     for words, why in [
         (("corpus", "stats", "whole"), "statistics of codebooks"),
         (("corpus", "compress", "whole", "-o", "packed"), "entropy coding"),
         (("export-corpus", "whole", "--to", "megatron", "-o", "a"), "an export of ids"),
         (("export-corpus", "whole", "--to", "jsonl", "-o", "b", "-k", 1), "a layout of ids"),
         (("lm", "pieces", "whole", "-o", "layout.json"), "a layout of ids"),
+        (("lm", "train", "lm.toml", "-o", "lm"), "a language model"),
         (("export", weights, "exported"), "an export of graphs"),
         (("serve", "--codec", weights, "--port", 0), "a server"),
     ]:

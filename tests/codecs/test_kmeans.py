@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from audiotok import Audio, Layout, Tokens, load
 from audiotok._platform import registry
-from audiotok._platform.errors import InputError
+from audiotok._platform.errors import InputError, MissingLibraryError
 from audiotok.audio import _torchaudio
 from audiotok.codecs import centroids
 from audiotok.codecs.catalogue import CheckpointError
@@ -471,6 +471,16 @@ def test_a_config_of_the_wrong_teacher_is_refused(weights: Path, tmp_path: Path)
     np.save(tmp_path / "c.npy", np.zeros((3, 64), np.float32))
     with pytest.raises(TeacherError, match="not a wavlm checkpoint"):
         import_units([tmp_path / "c.npy"], replace(config(weights), teacher="wavlm"))
+
+
+def test_the_weights_are_judged_before_scikit_learn_is_missed(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    with pytest.raises(TeacherError, match="nowhere"):
+        fit_units([], config(tmp_path / "nowhere"), cache=tmp_path)
+    with pytest.raises(MissingLibraryError, match="scikit-learn"):
+        fit_units([], config(weights), cache=tmp_path)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,9 @@ def test_all_weights_of_the_published_size_are_there():
     assert sum(p.numel() for p in decoder.parameters()) - own == PUBLISHED
 
 
-def test_one_file_holds_tokenizer_and_decoder(theirs: MelFlow, folder: Path):
+def test_one_file_holds_tokenizer_and_decoder(
+    theirs: MelFlow, folder: Path, caplog: pytest.LogCaptureFixture
+):
     tokenizer = load(folder / "model.safetensors")
     assert theirs.fingerprint == tokenizer.fingerprint
     reading = Audio.load(READING)[:40_000]
@@ -166,7 +169,10 @@ def test_one_file_holds_tokenizer_and_decoder(theirs: MelFlow, folder: Path):
     assert (len(decoded), decoded.rate) == (len(reading), reading.rate)
     lone = folder.parent / "model.safetensors"
     lone.write_bytes((folder / "model.safetensors").read_bytes())
+    caplog.clear()
     without = load_decoder(lone)
+    missing = "vocoder/model.safetensors"
+    assert caplog.messages == [f"{lone}: has no {missing} beside it, and does without"]
     assert without.config == replace(theirs.config, vocoder_blocks=0, vocoder_width=1024)
     assert len(without.conditioned(steps=1).decode(tokens)) == tokens.samples
     with pytest.raises(NoEncoderError):
@@ -209,7 +215,7 @@ def test_any_cutting_and_batch_give_the_same_bits(small: MelFlow):
         assert torch.equal(one.samples, told.decode(alone).samples)
     for one, alone in zip(told.decode_batch(many, group=3), many, strict=True):
         assert_close(one.samples, told.decode(alone).samples, 1e-4)
-    with pytest.raises(ValueError, match="hears a recording"):
+    with pytest.raises(ValueError, match=r"^decoder '.*' takes all tokens before it gives"):
         Stream(told)
 
 
@@ -288,18 +294,40 @@ def test_what_it_is_told_stands_beside_every_score(small: MelFlow, tmp_path: Pat
     Audio.load(READING)[:30_000].save(tmp_path / "clip.wav")
     manifest.write_text("path\tsplit\ttext\nclip.wav\ttest\thello there\n", "utf-8")
     out = tmp_path / "bench"
-    name = f"{file}+{sound}+text+prompt"
+    name = f"{file}+{sound}+steps=1+text+seed=3+prompt"
     bench = ["bench", "--codec", name, "--data", manifest, "--metrics", "mel", "-o", out]
     done = audiotok(*bench)
     assert done.code == 0
     told_line = "text: each recording's transcript; prompt: each recording itself"
     assert told_line in done.out.replace("\n", " ")
-    assert "seed: 0" in (out / "report.md").read_text("utf-8")
+    assert "steps: 1" in done.out.replace("\n", " ")
+    assert "seed: 3" in (out / "report.md").read_text("utf-8")
     assert "each recording itself" in (out / "report.html").read_text("utf-8")
     rows = json.loads(audiotok(*bench, "--json").out)
     assert [told_line in row.get("side_information", "") for row in rows].count(True) == 1
     with pytest.raises(InputError, match="no transcript"):
         load_system(Spec.parse(name)).output(Audio.load(READING)[:20_000], "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ("+steps=few", r"condition 'steps' must be"),
+        ("+seed=-1", r"seed must be"),
+        ("+level=3", r"no condition 'level' for all recordings; there are .*steps.*, seed$"),
+        ("+prompt=a.wav", r"no condition 'prompt' for all recordings"),
+        ("+steps=1+steps=2", r"steps is given twice"),
+    ],
+)
+def test_what_a_bench_cannot_tell_it_is_refused(
+    small: MelFlow, tmp_path: Path, told: str, message: str
+):
+    tokens, sound = tmp_path / "tokens.safetensors", tmp_path / "sound.safetensors"
+    save(small.own_tokenizer, tokens)
+    save(small, sound)
+    name = f"{tokens}+{sound}{told}"
+    with pytest.raises(InputError, match=rf"^{re.escape(name)}: .*{message}"):
+        load_system(Spec.parse(name))
 
 
 def test_tokens_of_other_weights_are_refused(small: MelFlow):

@@ -245,4 +245,6 @@ def test_a_bench_prompts_with_each_recording(tmp_path: Path):
     assert not np.array_equal(outputs[0].samples, outputs[1].samples)
     with pytest.raises(InputError, match="decoder 'griffin_lim_40hz' takes no prompt"):
         load_system(Spec.parse("dmel_40hz+griffin_lim+prompt"))
+    with pytest.raises(InputError, match="no condition 'seed' for all recordings; there are none"):
+        load_system(Spec.parse("dmel_40hz+griffin_lim+seed=1"))
     assert load("dmel_40hz").name == plain.describe().name.partition("+")[0]

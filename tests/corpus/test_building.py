@@ -8,6 +8,7 @@ import random
 import resource
 import signal
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -482,8 +483,14 @@ def test_an_ended_run_leaves_no_process_and_a_rerun_finishes(
     assert content(out) == expected
 
 
-def test_a_recording_that_ends_its_process_is_quarantined_and_no_other(tmp_path: Path):
+def test_a_recording_that_ends_its_process_is_quarantined_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Others that the process had in hand are tried again, each with nothing beside it."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(temporary))
     paths = [recording(tmp_path / f"{i}.wav", 0.1, seed=i) for i in range(6)]
     lines = [f"utt-{i} {path}\n" for i, path in enumerate(paths)]
     lines[2] = "utt-2 kill -9 $PPID |\n"  # a shell's parent is the process that reads
@@ -497,6 +504,7 @@ def test_a_recording_that_ends_its_process_is_quarantined_and_no_other(tmp_path:
     row = (tmp_path / "out" / "quarantine.tsv").read_text().splitlines()[1]
     assert row.startswith("utt-2\t")
     assert "ended by signal 9" in row
+    assert not list(temporary.glob("audiotok-*")), "a copy that the process read is left"
 
 
 @pytest.mark.slow

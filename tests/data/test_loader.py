@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,7 +22,7 @@ from commandline import environment, until
 
 from audiotok.audio.decoders import AudioFileError
 from audiotok.data.augment import Augment
-from audiotok.data.batches import BatchConfig, Batches
+from audiotok.data.batches import Batch, BatchConfig, Batches
 from audiotok.data.cache import SampleCache
 from audiotok.data.direct import FileSamples
 from audiotok.data.loader import loader
@@ -129,6 +130,32 @@ def test_a_process_that_is_killed_is_an_error(recordings: list[Recording], tmp_p
             for _ in loading:
                 pass
     assert children() == before
+
+
+class LongReads(Batches):
+    """Batches whose second is read from a temporary copy for an hour."""
+
+    folder: Path
+
+    def __getitem__(self, step: int) -> Batch:
+        if step:
+            with tempfile.NamedTemporaryFile(dir=self.folder):
+                time.sleep(3600)
+        return super().__getitem__(step)
+
+
+def test_closing_leaves_no_temporary_copy(recordings: list[Recording], tmp_path: Path):
+    """Recordings in archives and at URLs are copied to be read; a process may be in the midst."""
+    batches = LongReads(SampleCache.build(recordings, 16000, tmp_path), CONFIG)
+    batches.folder = tmp_path / "copies"
+    batches.folder.mkdir()
+    with closing(loader(batches, first=0, last=9, workers=1)) as loading:
+        next(loading)
+        end = time.monotonic() + 60
+        while not list(batches.folder.iterdir()):
+            assert time.monotonic() < end, "nothing is read ahead"
+            time.sleep(0.01)
+    assert list(batches.folder.iterdir()) == []
 
 
 # A program that trains, with processes that read ahead.

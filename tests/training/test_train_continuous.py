@@ -204,7 +204,8 @@ def test_only_whole_recordings_with_a_text_count(recipe: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "seconds", "message"),
     [
-        ("", 0.5, "none of 3 recordings has a text: the manifest needs a column `text`"),
+        ("", 0.5, "m.tsv: [loss] ctc: none of 3 recordings to train on has a text: its column"),
+        ("...", 0.5, "none of 3 recordings to train on has a letter in its text"),
         ("ab", 0.3, "none of 3 recordings has a text and fits whole into a crop of 0.3 s"),
         ("ab" * 60, 0.5, "none of 3 recordings has a text and fits whole into a crop of 0.5 s"),
     ],
@@ -218,6 +219,10 @@ def test_texts_that_are_missing_are_refused(
     with pytest.raises(ValueError, match=r"\[loss\] ctc") as raised:
         train(read_recipe(recipe, [*CTC, f"data.seconds={seconds}"]), tmp_path / "run")
     assert message in str(raised.value)
+    lines = [line.rpartition("\t")[0] for line in table.read_text().splitlines()]
+    table.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=r"^[^ ]*m\.tsv: .* has a text: it needs a column `text`$"):
+        train(read_recipe(recipe, CTC), tmp_path / "other")
 
 
 def test_the_recipes_differ_in_ctc_alone_and_run(recipe: Path, tmp_path: Path):

@@ -97,16 +97,16 @@ def serve(
     """
     from audiotok._platform.optional import optional_import
 
+    for file in (cert, key):
+        if file is not None and not os.access(file, os.R_OK):
+            raise InputError(f"{file}: cannot read")
+    model = live_codec(codec, device, backend, threads=threads)
     for library in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
         optional_import(library, library.replace("_", "-"), extra="serve")
     from audiotok.serving.server.protocol import Limits
     from audiotok.serving.server.run import serve as run
     from audiotok.serving.server.sessions import Settings, exposed
 
-    for file in (cert, key):
-        if file is not None and not os.access(file, os.R_OK):
-            raise InputError(f"{file}: cannot read")
-    model = live_codec(codec, device, backend, threads=threads)
     settings = Settings(
         host=host,
         port=port,

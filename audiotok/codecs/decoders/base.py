@@ -112,6 +112,7 @@ class Decoder(Codec):
     trained_by: ClassVar[str] = "a recipe (recipes/vocoder_units.toml)"
     random: ClassVar[bool] = False
     channels = 1
+    decodes_only = True
     given_conditions: Mapping[str, Any] = MappingProxyType({})
 
     def no_encoder(self) -> Absent:

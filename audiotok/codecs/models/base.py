@@ -30,6 +30,7 @@ from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.codecs.tensors import TensorCodec
 from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import StateDictAdapter
+from audiotok.nn.sizes import Sizes
 from audiotok.runtime.base import RunnableCodec
 from audiotok.tokens.kinds import AnyTokens
 from audiotok.tokens.tokenizer import TokensLike
@@ -69,7 +70,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
 
     name: str
     config_type: type[Any]
-    config: Any
+    config: Any = Sizes()
     sample_rate: int
     presets: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     sources: ClassVar[Mapping[str, PublishedWeights]] = MappingProxyType({})

@@ -278,12 +278,9 @@ def _encode(
 
 @contextmanager
 def _with_scratch(work: Work) -> Iterator[Work]:
-    """Yield the work with a temporary folder for the output of shell commands, if any may run."""
-    if work.commands:
-        with tempfile.TemporaryDirectory(prefix="audiotok-") as folder:
-            yield replace(work, scratch=folder)
-    else:
-        yield work
+    """Yield the work with a temporary folder, in which workers that die leave their copies."""
+    with tempfile.TemporaryDirectory(prefix="audiotok-") as folder:
+        yield replace(work, scratch=folder)
 
 
 def _stop_if_too_many(state: State, most: float) -> None:

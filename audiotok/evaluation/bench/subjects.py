@@ -5,6 +5,7 @@ runs/x.safetensors@2                                     a checkpoint, the same
 dmel_40hz+griffin_lim                                    a tokenizer and a decoder apart from it
 units+voice.safetensors+prompt                           each recording is the decoder's prompt
 tadicodec+mel_flow.safetensors+text+prompt               and its transcript its text
+units+flow.safetensors+steps=8+guidance=2                other conditions of the decoder, or a seed
 my_module:codec     code, imported by the user's word    my_module:codec@2
 opus:6  folder:DIR  original  noise:10 ...               a baseline, NAME:OPTION
 """
@@ -28,6 +29,9 @@ from audiotok.tokens.kinds import AnyTokens, load_tokens
 
 PROMPTED = "+prompt"
 TEXTED = "+text"
+# What follows the name of a decoder: the recording's own, or a condition with its value.
+CONDITION = re.compile(r"\+(?:(prompt|text)|([a-z_]+)=([^+]+))$")
+OWN = ("prompt", "text", "prompt_text")  # conditions that are each recording's own
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Spec:
     decoder: str = ""  # name or checkpoint of a decoder apart from the codec; "" for its own
     prompted: bool = False  # whether each recording is the decoder's prompt
     texted: bool = False  # whether each recording's transcript is the decoder's text
+    given: tuple[tuple[str, Any], ...] = ()  # names and values of its other conditions
     codebooks: int | None = None  # None: all
     baseline: str = ""
     option: str = ""
@@ -50,24 +55,47 @@ class Spec:
 
     @classmethod
     def parse(cls, name: str) -> Spec:
-        """Return the subject that `name` means; a codec is only looked up when it is loaded."""
+        """Return the subject that `name` means; a codec is only looked up when it is loaded.
+
+        Raises:
+            InputError: a condition is given twice.
+        """
         head, _, tail = name.partition(":")
         if head in names("baselines"):
             return cls(name, baseline=head, option=tail)
         codec, at, count = name.rpartition("@")
         codebooks = int(count) if at and count.isdecimal() else None
         codec = name if codebooks is None else codec
-        prompted, texted = (f"{end}+" in f"{codec}+" for end in (PROMPTED, TEXTED))
-        pair = codec.removesuffix(PROMPTED).removesuffix(TEXTED).removesuffix(PROMPTED)
+        pair, own, given = codec, set[str](), dict[str, Any]()
+        while end := CONDITION.search(pair):
+            way, condition, value = end.groups()
+            if condition in given:
+                raise InputError(f"{name}: {condition} is given twice")
+            if way:
+                own.add(way)
+            else:
+                given[condition] = _value(value)
+            pair = pair[: end.start()]
         tokenizer, plus, decoder = pair.rpartition("+")
         if plus and (_is_decoder(decoder) or Path(decoder).is_file()):
-            return cls(name, tokenizer, decoder, prompted, texted, codebooks)
+            conditions = "prompt" in own, "text" in own, tuple(sorted(given.items()))
+            return cls(name, tokenizer, decoder, *conditions, codebooks)
         return cls(name, codec=codec, codebooks=codebooks)
 
     @property
     def folder(self) -> str:
         """File name for outputs of this subject."""
         return re.sub(r"[^\w@.+-]+", "_", self.name).strip("_")
+
+
+def _value(text: str) -> Any:
+    """Return a value of a condition: a number where it is one, else text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def _is_decoder(name: str) -> bool:
@@ -160,6 +188,9 @@ class CodecSystem(System):
         for way, asked in (("prompt", spec.prompted), ("text", spec.texted)):
             if asked and way not in self.decoder.conditions:
                 raise InputError(f"{spec.name}: decoder {self.decoder.name!r} takes no {way}")
+        self.given = dict(spec.given)
+        if self.given:
+            self.decoder = self._conditioned()
         self.backend = backend
         try:
             self.codebooks = self.codec.kept(spec.codebooks)
@@ -168,6 +199,24 @@ class CodecSystem(System):
         weights = f"{self.codec.fingerprint} {self.decoder.decoder_fingerprint}"
         self.id = f"{weights} {self.codebooks}" + ("" if backend == "torch" else f" {backend}")
         self.id += (PROMPTED if spec.prompted else "") + (TEXTED if spec.texted else "")
+        self.id += "".join(f" {name}={value}" for name, value in spec.given)
+
+    def _conditioned(self) -> Any:
+        """Return the decoder with the conditions that are the same for all recordings."""
+        takes = [name for name in self.decoder.conditions if name not in OWN]
+        takes += ["seed"] if self.decoder.random else []
+        try:
+            for name in self.given:
+                if name not in takes:
+                    known = ", ".join(takes) or "none"
+                    raise InputError(f"no condition {name!r} for all recordings; there are {known}")
+            # A text's tokenizer goes with the text, which comes with each recording.
+            late = {"text_tokenizer"} if self.spec.texted else set[str]()
+            return self.decoder.conditioned(
+                **{name: value for name, value in self.given.items() if name not in late}
+            )
+        except InputError as error:
+            raise InputError(f"{self.spec.name}: {error}") from None
 
     def output(self, audio: Audio, name: str, cache_stem: Path, text: str = "") -> Output:
         """See `System.output`."""
@@ -183,7 +232,8 @@ class CodecSystem(System):
             transcript = text if self.spec.texted else None
             ways = {"prompt": prompt, "text": transcript}
             ways["prompt_text"] = transcript if prompt is not None else None
-            decoder = decoder.conditioned(**{k: v for k, v in ways.items() if v is not None})
+            own = {k: v for k, v in ways.items() if v is not None}
+            decoder = decoder.conditioned(**self.given, **own)
         decoded = decoder.decode(tokens, original_rate=True) if decoder.decodes else None
         return Output(decoded, path.stat().st_size)
 
@@ -225,7 +275,7 @@ class CodecSystem(System):
                 **({"prompt": "each recording itself"} if self.spec.prompted else {}),
                 **({"text": "each recording's transcript"} if self.spec.texted else {}),
             }
-            facts[SIDE] = in_words({**self.decoder.side_information, **own})
+            facts[SIDE] = in_words({**self.decoder.side_information, **self.given, **own})
         if not facts["parameters"]:  # an exported codec, or one of functions, shows none
             del facts["parameters"]
         if self.backend != "torch":

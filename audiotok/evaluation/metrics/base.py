@@ -115,6 +115,8 @@ class Metric:
         """
         if option and option not in self.options:
             known = f"only {', '.join(self.options)}" if self.options else "it has none"
+            if self.groups:
+                known += f"; a benchmark also takes {', '.join(self.groups)}, for several of them"
             raise InputError(f"metric {type(self).__name__} has no variant {option!r}: {known}")
         self.option = option
         self.models = dict(models or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
 import zipfile
@@ -17,6 +18,8 @@ from audiotok._platform import jsonfile
 from audiotok._platform.errors import Error
 from audiotok.nn.pretrained.hub import FOLDER
 from audiotok.nn.pretrained.state_dicts import Weights
+
+log = logging.getLogger("audiotok")
 
 # Keys of the weights in checkpoints that hold more, in order of preference: audiocraft (whose
 # `model` is the latest and not the best), torch examples, Lightning and DAC, EnCodec and codecs
@@ -56,8 +59,8 @@ def read(path: str | Path) -> tuple[Weights, dict[str, Any]]:
         under `cfg` that of the key of this name.
 
     Raises:
-        ForeignError: there is no such file or it holds no weights, is damaged, or needs code to be
-            read.
+        WeightsFileError: there is no such file or it holds no weights, is damaged, or needs code to
+            be read.
     """
     path = Path(path)
     if path.is_dir():
@@ -88,7 +91,7 @@ def read(path: str | Path) -> tuple[Weights, dict[str, Any]]:
 
 
 def beside(path: Path, files: Mapping[str, str]) -> Weights:
-    """Return the tensors of files that belong to a weights file, as far as they are there.
+    """Return the tensors of files that belong to a weights file; warn of those not there.
 
     Args:
         path: the weights file, or its folder.
@@ -99,6 +102,8 @@ def beside(path: Path, files: Mapping[str, str]) -> Weights:
     """
     folder = path if path.is_dir() else path.parent
     present = {prefix: folder / file for prefix, file in files.items() if (folder / file).is_file()}
+    for prefix in files.keys() - present:
+        log.warning("%s: has no %s beside it, and does without", path, files[prefix])
     return {
         f"{prefix}{name}": tensor
         for prefix, file in present.items()
@@ -200,7 +205,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read the options of a model, an object in a JSON file.
 
     Raises:
-        ForeignError: the file cannot be read, or holds something else.
+        WeightsFileError: the file cannot be read, or holds something else.
     """
     try:
         config = jsonfile.parse(path.read_bytes(), str(path))

@@ -82,7 +82,7 @@ class StateDictAdapter:
             several are concatenated).
 
         Raises:
-            DialectError: two tensors get the same name, or the parts of one are not 0, 1, ...
+            StateDictError: two tensors get the same name, or the parts of one are not 0, 1, ...
         """
         if self.prepare:
             theirs = self.prepare(dict(theirs))
@@ -164,8 +164,8 @@ def check(weights: Weights, wanted: Mapping[str, Tensor], origin: Mapping[str, s
         origin: for each of our names that of the other program, for the message.
 
     Raises:
-        DialectError: tensors are missing, unexpected or of another shape; one line, with the first
-            three of each.
+        StateDictError: tensors are missing, unexpected or of another shape; one line, with the
+            first three of each.
     """
     shapes = [
         f"{origin.get(name, name)} is {_shape(weights[name])}, not {_shape(wanted[name])}"

@@ -155,6 +155,7 @@ def decode_pcm(
         context: as of `Stream`.
 
     Raises:
+        InputError: the channels were coded apart.
         WrongTokensError: the tokens are of another codec.
         TokenFileDamagedError: the tokens are damaged or cut short; the PCM before that is written.
     """
