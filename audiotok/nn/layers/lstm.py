@@ -11,8 +11,8 @@ from audiotok._platform.shapes import Features, Output
 from audiotok.nn import onednn
 from audiotok.nn.layers.base import Layer, Span, State
 
-WIDE = 1024  # features from which on,
-FEW = 32  # or steps up to which ours is faster than torch's, which orders weights in every call
+WIDE = 2048  # features from which on,
+FEW = 64  # or steps up to which ours is faster than torch's, which orders weights in every call
 
 
 class Lstm(Layer):
