@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import prod
+import warnings
+from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-
-from audiotok.nn.linear import LINEAR
 
 
 @torch.no_grad()
 def flops(call: Callable[[], object]) -> int:
     """Count the FLOPs of a call without gradients; a multiply-add counts as two.
 
-    Only matrix products and convolutions are counted: not FFTs, the kernels of recurrent layers or
-    elementwise operations.
+    Only matrix products, convolutions and recurrent layers are counted: not FFTs or elementwise
+    operations.
     """
-    with FlopCounterMode(display=False, custom_mapping={LINEAR: _linear_flops}) as counted:
-        call()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of other devices, as oneDNN is turned off
+        # Torch does not count what oneDNN computes.
+        with (
+            torch.backends.mkldnn.flags(enabled=False),
+            FlopCounterMode(display=False) as counted,
+        ):
+            call()
     return counted.get_total_flops()
-
-
-def _linear_flops(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
-    """Count the FLOPs of a linear map by oneDNN, which is not in torch's list."""
-    return 2 * prod(x) * weight[0]

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiotok.nn import onednn
 from audiotok.nn.derived import Derived
 from audiotok.nn.int8 import Int8Weight, int8_linear, quantized
 
 FEWEST_ROWS = 8  # with fewer, MKL is faster
-LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # None: torch without oneDNN
+FEWEST_KEPT = 2  # likewise, where weights are kept in the order of oneDNN
 
 WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"  # vectors of 512 bits
 
@@ -34,40 +35,27 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input @ weight.T + bias`."""
         if self.int8 is None or torch.is_grad_enabled():
-            return linear(input, self.weight, self.bias)
+            return linear(input, self.weight, self.bias, module=self)
         weight = self.int8.of((self.weight,), lambda: quantized(self.weight))
         return int8_linear(input, weight, self.bias)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, module: nn.Module | None = None
+) -> Tensor:
     """Return `x @ weight.T + bias`, the features of `x` last, by the faster library.
 
     Args:
         x: `[... d]`.
         weight: `[e d]`.
         bias: `[e]`; none if None.
+        module: whose weight it is; without one it is ordered anew in each call.
 
     Returns:
         `[... e]`.
     """
-    if LINEAR is None or not _wide(x, weight):
+    fewest = FEWEST_ROWS if module is None else FEWEST_KEPT
+    wide = WIDE and onednn.LINEAR is not None and x.numel() >= fewest * x.shape[-1] > 0
+    if not wide or not onednn.computes(x, weight):
         return F.linear(x, weight, bias)
-    # It takes other layouts too, and a thousand times as long for them.
-    if not weight.T.is_contiguous():
-        weight = weight.contiguous()
-    return LINEAR(x.contiguous(), weight, bias, "none", [], "")
-
-
-def _wide(x: Tensor, weight: Tensor) -> bool:
-    """Return whether oneDNN can compute a product, and is worth its overhead."""
-    return (
-        WIDE
-        and not torch.is_grad_enabled()
-        and type(x) is Tensor  # not one of a program that is being traced
-        and not torch.compiler.is_compiling()
-        and x.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
-        and x.numel() >= FEWEST_ROWS * x.shape[-1] > 0
-        and torch.backends.mkldnn.enabled
-        and not torch.is_autocast_enabled("cpu")
-    )
+    return onednn.linear(x, weight, bias, module)

@@ -1,12 +1,13 @@
 """Our encode and decode beside each codec's own program: same weights, same audio, same run.
 
     python tests/bench/peers.py [NAME ...] [--audio FILE] [--seconds 10 60] [--batch 1 8]
-        [--threads 2] [--parity 30] [--cpu]
+        [--threads 2] [--parity 30] [--cpu] [--json docs/results/peers.json]
 
 Each reference is built in its published size with random weights (its codebooks drawn from
 latents, so that codes spread), saves its state dict, and ours loads it. First parity: how
 many codes are the same, how far samples are apart. Then speed: the two take turns, and the fastest
-round of each counts.
+round of each counts. With `--json`, codecs that stand in the file with this commit are left out, so
+that a run goes on where another was interrupted.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timezone
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from clips import ROOT, commit, machine
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -49,6 +52,7 @@ from golden import voxtral as voxes
 from random_weights import folder_of
 
 from audiotok import Audio
+from audiotok._platform.atomic import atomic_file
 from audiotok._platform.registry import find_preset
 from audiotok.codecs.checkpoint import load
 from audiotok.codecs.models.base import Codec
@@ -376,16 +380,20 @@ def of_length(audio: Audio, seconds: float) -> Audio:
     return whole[: int(seconds * audio.rate)]
 
 
-def parity(pair: Pair, audio: Audio) -> str:
+def parity(pair: Pair, audio: Audio) -> dict[str, float]:
+    """How many codes are equal, or how far latents are apart, and how far samples are."""
     ours, wave = pair.ours, audio.samples[None]
     tokens, theirs = ours.encode(audio), pair.encode(wave)[0]
     theirs = theirs[:, : tokens.frames]  # and DualCodec's are fewer
     given = torch.from_numpy(tokens.numbers[:, : theirs.shape[1]].copy())
-    if ours.kind == "latents":
-        off, spread = float((given - theirs).abs().max()), float(theirs.std())
-        told = f"latents within {off:.1e} of a deviation of {spread:.2g}"
-    else:
-        told = f"{100 * float((given == theirs).float().mean()):.4f} % of {theirs.numel()} codes"
+    same = (
+        {"latents within": float((given - theirs).abs().max() / theirs.std())}
+        if ours.kind == "latents"
+        else {
+            "codes": theirs.numel(),
+            "equal codes, %": 100 * float((given == theirs).float().mean()),
+        }
+    )
     samples = min(len(audio), theirs.shape[1] * ours.frame_size)
     made = ours.decode(theirs.numpy(), samples=samples).samples
     heard = pair.decode(theirs[None])[0]
@@ -393,10 +401,7 @@ def parity(pair: Pair, audio: Audio) -> str:
     shorter = min(made.shape[1], heard.shape[1])
     kept = max(shorter // 2, shorter - (1 + ours.period) * ours.frame_size)
     apart = made[:, :kept] - heard[:, :kept]
-    return (
-        f"parity: {told}, samples within {float(apart.abs().max()):.1e} of a peak of"
-        f" {float(heard.abs().max()):.2g}"
-    )
+    return {**same, "samples within": float(apart.abs().max() / heard.abs().max())}
 
 
 def timed(
@@ -435,13 +440,17 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=2)
     options.add_argument("--parity", type=float, default=30.0, help="seconds compared")
     options.add_argument("--cpu", action="store_true", help="count the processor's seconds")
+    options.add_argument("--json", type=Path)
     chosen = options.parse_args()
     clock = time.process_time if chosen.cpu else time.perf_counter
     torch.set_num_threads(chosen.threads)
     torch.set_flush_denormal(True)
     warnings.simplefilter("ignore")
     recording, ratios = Audio.load(chosen.audio).mono(), []
+    scores = stored(chosen.json)
     for name in chosen.names:
+        if any(key.startswith(f"{name}: ") for key in scores):
+            continue
         kind, config = find_preset("codecs", name)
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -452,7 +461,8 @@ def main() -> None:
         total = pair.ours.parameters_total
         print(f"{name}, {total:,} numbers, beside {pair.reference}, {chosen.threads} threads")
         audio = recording.resample(pair.ours.sample_rate)
-        print(f"    {parity(pair, of_length(audio, chosen.parity))}")
+        equal = parity(pair, of_length(audio, chosen.parity))
+        print(f"    parity: {equal}")
         mine = []
         for seconds in chosen.seconds:
             for batch in chosen.batch:
@@ -463,9 +473,38 @@ def main() -> None:
                 told = ", ".join(f"{way} {ratio:.2f}" for way, ratio in faster.items())
                 print(f"    {seconds:3} s x {batch} times as fast: {told}", flush=True)
         ratios += mine
+        if chosen.json:
+            speed = {"encode": mean(mine[::2]), "decode": mean(mine[1::2]), "both": mean(mine)}
+            scores[f"{name}: {pair.reference}"] = {**speed, **equal}
+            write(chosen, scores)
         print(f"    {name}: {mean(mine):.2f} times as fast, geometric mean", flush=True)
     if ratios:
         print(f"all: {mean(ratios):.2f} times as fast, worst {min(ratios):.2f}")
+
+
+def stored(file: Path | None) -> dict[str, Any]:
+    """What stands in a file of results of this commit, by codec."""
+    if file is None or not file.exists():
+        return {}
+    known = json.loads(file.read_text("utf-8"))
+    return known["scores"] if known["commit"] == commit(ROOT) else {}
+
+
+def write(chosen: argparse.Namespace, scores: dict[str, Any]) -> None:
+    seconds, batch = (" ".join(map(str, given)) for given in (chosen.seconds, chosen.batch))
+    content = {
+        "command": "python tests/bench/peers.py"
+        f" --seconds {seconds} --batch {batch} --threads {chosen.threads} --rounds {chosen.rounds}"
+        f" --parity {chosen.parity:g}{' --cpu' * chosen.cpu}",
+        "data": f"{chosen.audio.name}, random weights",
+        "machine": f"{machine()}, shared with other work",
+        "software": f"torch {torch.__version__}",
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "commit": commit(ROOT),
+        "scores": scores,
+    }
+    with atomic_file(chosen.json) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
 def mean(ratios: list[float]) -> float:

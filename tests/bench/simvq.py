@@ -6,9 +6,10 @@ DATA is a manifest or a folder of audio, WORK a folder that keeps latents and wh
 run again with the same arguments to go on after an interruption. `SimVQ` learns a linear map of
 fixed entries (Zhu et al. 2024, arXiv:2411.02038), `VQ` the entries themselves by the same losses,
 `VQ, averages` moving averages with revival of dead entries. Entries in use and perplexity
-(2^entropy) are of all frames at the end; the curve counts a fixed part of them on the way, beside
-what as many uniform draws would hit. `lost` is the share of the variance of held-out latents that
-decoding does not restore. `<!-- results: simvq -->` in a page of docs is the table of the JSON.
+(2^entropy) are of all frames at the end, and of `--over` where those are more than were learnt
+from; the curve counts a fixed part of them on the way, beside what as many uniform draws would hit.
+`lost` is the share of the variance of held-out latents that decoding does not restore.
+`<!-- results: simvq -->` in a page of docs is the table of the JSON.
 """
 
 from __future__ import annotations
@@ -108,8 +109,9 @@ def lost(quantizer: Quantizer, x: Tensor) -> float:
     return error / float((x.float() - x.float().mean(0)).square().sum())
 
 
-def learn(name: str, seed: int, x: Tensor, held: Tensor, given: argparse.Namespace) -> Any:
+def learn(name: str, seed: int, every: Tensor, held: Tensor, given: argparse.Namespace) -> Any:
     """Train a quantizer, from where an earlier run was, and return its figures and its curve."""
+    x = every[: given.frames]
     torch.manual_seed(seed)
     quantizer = KINDS[name](x.shape[1], given.entries, seed)
     parameters = list(quantizer.parameters())
@@ -144,7 +146,7 @@ def learn(name: str, seed: int, x: Tensor, held: Tensor, given: argparse.Namespa
             with atomic_file(file) as part:
                 torch.save(state, part)
     quantizer.eval()
-    return {**used(quantizer, x), "lost": lost(quantizer, held)}, curve
+    return {**used(quantizer, every), "lost": lost(quantizer, held)}, curve
 
 
 def main() -> None:
@@ -152,6 +154,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("work", type=Path)
     parser.add_argument("--frames", type=int, default=1_000_000)
+    parser.add_argument("--over", type=int, default=0, help="frames counted at the end")
     parser.add_argument("--entries", type=int, default=65_536)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=512)
@@ -162,14 +165,14 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=["SimVQ", "VQ"], choices=KINDS)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    x, held = latents(given.data, given.work, given.frames)
+    x, held = latents(given.data, given.work, max(given.frames, given.over))
     scores, curves = {}, {}
     for name, seed in product(given.kinds, given.seeds):
         row, curve = learn(name, seed, x, held, given)
         scores[f"{name}, seed {seed}"], curves[f"{name}, seed {seed}"] = row, curve
         print(name, f"seed {seed}", row, flush=True)
     if given.json:
-        options = ("frames", "entries", "steps", "batch", "rate")
+        options = ("frames", "over", "entries", "steps", "batch", "rate")
         words = " ".join(f"--{name} {getattr(given, name):g}" for name in options)
         content = {
             "command": f"python tests/bench/simvq.py DATA WORK {words}",

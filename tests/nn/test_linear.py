@@ -8,12 +8,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from audiotok.nn import linear as module
+from audiotok.nn import onednn
 from audiotok.nn.derived import Derived
 from audiotok.nn.flops import flops
 from audiotok.nn.linear import Linear, linear
 
 WIDE = pytest.mark.skipif(
-    not module.WIDE or module.LINEAR is None, reason="no CPU with vectors of 512 bits"
+    not module.WIDE or onednn.LINEAR is None, reason="no CPU with vectors of 512 bits"
 )
 
 

@@ -327,7 +327,7 @@ class Moss(Codec):
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
         self.frame_size = prod(level[0] for level in config.encoder)
-        self.block = 16  # frames are long
+        self.block = 32  # frames are long
         self.encoder = _encoder(config)
         self.quantizer = Rvq(
             config.latent,

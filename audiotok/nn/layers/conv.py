@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
+from audiotok.nn import onednn
 from audiotok.nn.layers.base import Layer, Span, State, interleave
 from audiotok.nn.linear import linear
 
@@ -28,11 +29,15 @@ def convolved(conv: nn.Conv1d, x: Tensor) -> Tensor:
     """
     pad = int(conv.padding[0])
     if conv.kernel_size == conv.stride == (1,) and conv.groups == 1 and not pad:
-        return linear(x.transpose(1, 2), conv.weight[:, :, 0], conv.bias).transpose(1, 2)
+        weight = conv.weight[:, :, 0]
+        return linear(x.transpose(1, 2), weight, conv.bias, module=conv).transpose(1, 2)
     image = x[:, :, None].contiguous(memory_format=torch.channels_last)
     weight = conv.weight[:, :, None]
-    stride, dilation = (1, *conv.stride), (1, *conv.dilation)
-    return F.conv2d(image, weight, conv.bias, stride, (0, pad), dilation, conv.groups)[:, :, 0]
+    shapes = (1, *conv.stride), (0, pad), (1, *conv.dilation)
+    y = onednn.convolution(conv, image, weight, *shapes)
+    if y is None:
+        y = F.conv2d(image, weight, conv.bias, *shapes, conv.groups)
+    return y[:, :, 0]
 
 
 class Conv(Layer):

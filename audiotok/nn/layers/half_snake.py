@@ -24,9 +24,8 @@ class HalfSnake(Layer):
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Layer.step`; there is no state."""
         first, _ = self.snake.step(x[:, : self.middle], None)
-        halves = [first, F.leaky_relu(x[:, self.middle :])]
-        # The features of a step stay contiguous in memory, as `Layer.joined` has them.
-        return torch.cat([half.transpose(1, 2) for half in halves], 2).transpose(1, 2), None
+        # Over all features, which are contiguous in memory, and many times as fast as over half.
+        return torch.slice_scatter(F.leaky_relu(x), first, 1, 0, self.middle), None
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; each output depends on its own input only."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+import torch
 from torch import Tensor, nn
 
 from audiotok._platform.shapes import Features, Output
+from audiotok.nn import onednn
 from audiotok.nn.layers.base import Layer, Span, State
+
+WIDE = 2048  # features from which on,
+FEW = 64  # or steps up to which ours is faster than torch's, which orders weights in every call
 
 
 class Lstm(Layer):
@@ -46,7 +53,7 @@ class Lstm(Layer):
         if not x.shape[2]:
             return x, state
         hidden, cell = (s.transpose(0, 1).contiguous() for s in state)
-        y, after = self.lstm(x.transpose(1, 2), (hidden, cell))
+        y, after = run(self.lstm, x.transpose(1, 2), (hidden, cell))
         return self._added(x, y), tuple(s.transpose(0, 1) for s in after)
 
     def finish(self, x: Features, state: State) -> Output:
@@ -57,7 +64,9 @@ class Lstm(Layer):
         """See `Layer.forward`."""
         if self.causal:
             return super().forward(x)
-        return self._added(x, self.lstm(x.transpose(1, 2))[0])
+        lstm, depth = self.lstm, self.lstm.num_layers
+        begin = x.new_zeros(2 * depth, len(x), lstm.hidden_size)
+        return self._added(x, run(lstm, x.transpose(1, 2), (begin, begin))[0])
 
     def _added(self, x: Tensor, y: Tensor) -> Tensor:
         y = y.transpose(1, 2)
@@ -68,3 +77,56 @@ class Lstm(Layer):
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; all inputs before, or all inputs if bidirectional."""
         return -float("inf"), last if self.causal else float("inf")
+
+
+def run(
+    lstm: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor]
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Return what an LSTM makes of `[b t features]`, and its state after that.
+
+    Args:
+        lstm: its batch first.
+        x: `[b t features]`.
+        state: hidden and cell states `[depth b features]`, or twice as many if bidirectional.
+    """
+    weight = cast("Tensor", lstm.weight_hh_l0)
+    small = lstm.hidden_size < WIDE and x.shape[1] > FEW
+    if small or onednn.BINARY is None or weight.is_inference() or not onednn.computes(x, weight):
+        return lstm(x, state)
+    ends: list[tuple[Tensor, Tensor]] = []
+    for depth in range(lstm.num_layers):
+        outputs = []
+        for backward in range(1 + lstm.bidirectional):
+            given = x.flip(1) if backward else x
+            hidden, cell = (part[len(ends)] for part in state)
+            y, end = _one(lstm, f"l{depth}{'_reverse' * backward}", given, hidden, cell)
+            outputs.append(y.flip(1) if backward else y)
+            ends.append(end)
+        x = torch.cat(outputs, 2) if lstm.bidirectional else outputs[0]
+    hidden, cell = (torch.stack(parts) for parts in zip(*ends, strict=True))
+    return x, (hidden, cell)
+
+
+def _one(
+    lstm: nn.LSTM, name: str, x: Tensor, hidden: Tensor, cell: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Run a layer in one direction over `[b t d]`, its parameters those that end in `name`."""
+    assert onednn.LINEAR is not None
+    assert onednn.BINARY is not None
+    width, bias = lstm.hidden_size, None
+    if lstm.bias:
+        bias = cast("Tensor", getattr(lstm, f"bias_ih_{name}"))
+        bias = bias + cast("Tensor", getattr(lstm, f"bias_hh_{name}"))
+    inner, outer = (
+        onednn.ordered(lstm, full, cast("Tensor", getattr(lstm, full)))
+        for full in (f"weight_ih_{name}", f"weight_hh_{name}")
+    )
+    driven = onednn.LINEAR(x.transpose(0, 1).contiguous(), inner, bias, "none", [], "")
+    outputs, cell = [], cell.clone()
+    for drive in driven:
+        gates = onednn.BINARY(hidden.contiguous(), drive, outer, None, "add")
+        taken, kept, new, shown = gates.split(width, 1)
+        cell.mul_(kept.sigmoid_()).addcmul_(taken.sigmoid_(), new.tanh_())
+        hidden = shown.sigmoid_() * cell.tanh()
+        outputs.append(hidden)
+    return torch.stack(outputs, 1), (hidden, cell)

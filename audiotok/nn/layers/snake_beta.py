@@ -7,6 +7,7 @@ from torch import nn
 
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State
+from audiotok.nn.layers.snake import snake
 
 
 class SnakeBeta(Layer):
@@ -23,9 +24,8 @@ class SnakeBeta(Layer):
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Layer.step`; there is no state."""
-        sine = torch.sin(self.alpha.exp()[:, None] * x)
-        gain = 1 / (self.beta.exp()[:, None] + 1e-9)
-        return torch.addcmul(x, sine, sine * gain), None
+        frequency, gain = self.alpha.exp(), 1 / (self.beta.exp() + 1e-9)
+        return snake(x, frequency[None, :, None], gain[None, :, None]), None
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; each output depends on its own input only."""

@@ -130,7 +130,7 @@ class TransposedConv(Layer):
         inputs, outputs, kernel = weight.shape
         parts, wide = kernel // self.produces, outputs * self.produces
         taps = weight.transpose(1, 2).reshape(inputs, -1)
-        first, *later = linear(x.transpose(1, 2), taps.T).split(wide, 2)
+        first, *later = linear(x.transpose(1, 2), taps.T, module=self.conv).split(wide, 2)
         y = F.pad(first, (0, 0, 0, parts - 1))
         y[:, : parts - 1] += past.transpose(1, 2).reshape(len(x), parts - 1, wide)
         for i, part in enumerate(later, 1):
