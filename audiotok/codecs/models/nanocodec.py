@@ -221,7 +221,7 @@ class Nanocodec(Codec):
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
         self.frame_size = self.end_unit = prod(config.strides)
-        self.block = 16  # frames are long
+        self.block = 64  # frames are long
         self.encoder = _encoder(config)
         self.quantizer = ProductFsq(config.latent, levels=config.levels)
         self.decoder = _decoder(config)

@@ -30,6 +30,7 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok._platform.shapes import State as State
 from audiotok.nn.linear import Linear
+from audiotok.nn.onednn import computes
 
 L = TypeVar("L", bound=nn.Module)
 Span = tuple[int | float, int | float]
@@ -257,10 +258,15 @@ class Residual(Layer):
     Args:
         body: layer with as many outputs as inputs per step.
         shortcut: layer applied to `x`; `x` itself if None.
+        most: numbers that a step takes at once, so that a CPU's cache holds what is between its
+            layers; any if None. More are taken in pieces, without gradients.
     """
 
-    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
+    def __init__(
+        self, body: Layer, shortcut: Layer | None = None, *, most: int | None = None
+    ) -> None:
         super().__init__()
+        self.most = most
         self.body = body
         self.shortcut = shortcut
         self.consumes = body.consumes
@@ -272,7 +278,16 @@ class Residual(Layer):
         return self.body.start(batch), self.shortcut.start(batch) if self.shortcut else None, None
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """See `Layer.step`; body and shortcut take a step."""
+        """See `Layer.step`; body and shortcut take a step, or one for each piece."""
+        if self.most is None or x.numel() <= self.most or not computes(x, x):
+            return self._step(x, state)
+        outputs, units = [], self.most // (len(x) * x.shape[1] * self.consumes)
+        for piece in x.split(max(1, units) * self.consumes, 2):
+            y, state = self._step(piece, state)
+            outputs.append(y.transpose(1, 2))
+        return torch.cat(outputs, 1).transpose(1, 2), state
+
+    def _step(self, x: Tensor, state: State) -> tuple[Output, State]:
         body, shortcut, waiting = state
         y, body = self.body.step(x, body)
         if self.shortcut:

@@ -18,6 +18,8 @@ from audiotok.nn.layers.conv import Pad
 from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.residual_unit import ResidualUnit
 
+MOST = 1 << 18  # numbers in a piece: 1 MB
+
 
 class HifiganBlock(Layer):
     """Mean of chains of residual units, one for each kernel `[b d t]`.
@@ -57,6 +59,7 @@ class HifiganBlock(Layer):
                     activation=activation,
                     causal=causal,
                     pad=pad,
+                    most=MOST,
                 )
                 for dilation in dilations
             )

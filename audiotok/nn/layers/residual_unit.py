@@ -37,6 +37,7 @@ class ResidualUnit(Residual):
             `features`.
         causal: as in `Conv`.
         pad: as in `Conv`.
+        most: as in `Residual`.
 
     Source: Tagliasacchi et al. 2020, arXiv:2009.02095 (SEANet); Kumar et al. 2023,
     arXiv:2306.06546 (DAC).
@@ -57,6 +58,7 @@ class ResidualUnit(Residual):
         depthwise: bool = False,
         causal: bool = True,
         pad: Pad = "zeros",
+        most: int | None = None,
     ) -> None:
         hidden = hidden or features
 
@@ -85,4 +87,5 @@ class ResidualUnit(Residual):
                 ]
             ),
             Chain(conv(features, features, 1)) if shortcut else None,
+            most=most,
         )
