@@ -16,6 +16,7 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn.layers.base import Layer, Span, State
 from audiotok.nn.linear import Linear
+from audiotok.nn.onednn import computes
 
 
 class Attention(Layer):
@@ -94,10 +95,12 @@ class Attention(Layer):
         q, k = self._turned(qk, at).split([queries, keys], 2)
         kv = torch.cat([past, torch.cat([k, v], 2)], 1)
         real = torch.cat([real, real.new_ones(b, t)], 1)
-        steps = torch.arange(kv.shape[1], device=x.device)
-        distance = steps[self.window - 1 :, None] - steps
-        mask = self._mask(distance, real)
-        k, v = (self._shared(part) for part in kv.split(keys, 2))
+        # Near the beginning of all signals the first keys are none's.
+        first = max(0, self.window - 1 - int(at.max())) if computes(x, self.scale) else 0
+        steps = torch.arange(first, kv.shape[1], device=x.device)
+        distance = steps[self.window - 1 - first :, None] - steps
+        mask = self._mask(distance, real[:, first:])
+        k, v = (self._shared(part) for part in kv[:, first:].split(keys, 2))
         y = nn.functional.scaled_dot_product_attention(self._heads(q), k, v, attn_mask=mask)
         y = self.out(y.transpose(1, 2).flatten(2)) * self.scale
         return x + y.transpose(1, 2), (kv[:, t:], real[:, t:], at + t)
