@@ -76,7 +76,7 @@ def main() -> None:
     models = [load_model(run / "best.safetensors") for run in given.runs]
     judges = {len(m[1].sizes): m for m in reversed(models) if m[0].sums is None}
     scores: dict[str, dict[str, float]] = {}
-    for model, layout in models:
+    for run, (model, layout) in zip(given.runs, models, strict=True):
         torch.manual_seed(0)
         k = len(layout.sizes)
         held = held_out_bits(model, layout, dev)
@@ -89,8 +89,9 @@ def main() -> None:
         if model.sums:
             row |= continuations((model, layout), judges[k], dev)
         name = "sums, at most" if model.sums else layout.pattern
-        scores[f"{name}, {k} codebooks"] = row
-        print(name, k, row, flush=True)
+        name = f"{name}, {k} codebooks"
+        scores[f"{name}, {run.name}" if name in scores else name] = row
+        print(name, row, flush=True)
     if given.json:
         names = " ".join(run.name for run in given.runs)
         facts = {

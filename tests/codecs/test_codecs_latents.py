@@ -251,7 +251,6 @@ def test_corpora_and_exports(codec_of_files: Codec, weights: Path):
         (("export-corpus", "whole", "--to", "jsonl", "-o", "b", "-k", 1), "a layout of ids"),
         (("lm", "pieces", "whole", "-o", "layout.json"), "a layout of ids"),
         (("lm", "train", "lm.toml", "-o", "lm"), "a language model"),
-        (("export", weights, "exported"), "an export of graphs"),
         (("serve", "--codec", weights, "--port", 0), "a server"),
     ]:
         line = refused(*words)
