@@ -149,12 +149,17 @@ def learn(name: str, seed: int, every: Tensor, held: Tensor, given: argparse.Nam
     return {**used(quantizer, every), "lost": lost(quantizer, held)}, curve
 
 
+def whole(text: str) -> int:
+    """Read a count that may stand as 1e+06."""
+    return int(float(text))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data")
     parser.add_argument("work", type=Path)
-    parser.add_argument("--frames", type=int, default=1_000_000)
-    parser.add_argument("--over", type=int, default=0, help="frames counted at the end")
+    parser.add_argument("--frames", type=whole, default=1_000_000)
+    parser.add_argument("--over", type=whole, default=0, help="frames counted at the end")
     parser.add_argument("--entries", type=int, default=65_536)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=512)
