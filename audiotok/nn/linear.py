@@ -17,7 +17,7 @@ from audiotok.nn.derived import Derived
 from audiotok.nn.int8 import Int8Weight, int8_linear, quantized
 
 FEWEST_ROWS = 8  # with fewer, MKL is faster
-FEWEST_KEPT = 2  # likewise, where weights are kept in the order of oneDNN
+FEWEST_KEPT = 2  # with fewer, MKL is as fast, though weights are kept in the order of oneDNN
 
 WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"  # vectors of 512 bits
 

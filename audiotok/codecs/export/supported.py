@@ -1,4 +1,4 @@
-"""Which codecs can be exported, told before any work is done."""
+"""Check that a codec can be exported, before any work is done."""
 
 from __future__ import annotations
 
