@@ -2,7 +2,8 @@
 
 torch hands oneDNN the weights as they are, which orders them anew in every call: as much work as
 some 80 steps of the signal are, and most of it where a stream or a batch of streams takes a few
-steps at a time. The results are the same to the bit.
+steps at a time. The results are the same to the bit, and weights that take few steps at a time are
+in memory twice.
 """
 
 from __future__ import annotations
