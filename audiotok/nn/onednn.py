@@ -22,7 +22,6 @@ LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 BINARY = LINEAR and LINEAR.binary  # which adds another tensor, too
 MOST = 512  # steps of a call whose weights are kept ordered; with more, a twentieth is gained
 LEAST = 1 << 14  # numbers in such weights
-FEWEST = 20480  # numbers in one signal: with fewer, torch convolves it without oneDNN
 
 
 class _Ordered(NamedTuple):
@@ -111,7 +110,6 @@ def convolution(
         CONVOLUTION is None
         or conv.groups > 1
         or image.numel() // stride[1] >= MOST * image.shape[1]
-        or not (len(image) > 1 or image.numel() > FEWEST)
         or not computes(image, weight)
         or not _worth_it(conv, weight)
     ):

@@ -23,7 +23,16 @@ from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
 from audiotok.nn.layers.alibi_attention import AlibiAttention
 from audiotok.nn.layers.anti_aliased import AntiAliased
 from audiotok.nn.layers.attention import Attention
-from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Residual, WholeClip
+from audiotok.nn.layers.base import (
+    Activation,
+    Chain,
+    Layer,
+    Mix,
+    Norm,
+    Pointwise,
+    Residual,
+    WholeClip,
+)
 from audiotok.nn.layers.block_causal_encoder import BlockCausalEncoder
 from audiotok.nn.layers.centred_mel import CentredMel
 from audiotok.nn.layers.clip_attention import ClipAttention
@@ -114,7 +123,8 @@ def blocks(*, wait: bool) -> Layer:
 CASES = {
     "mix": Case(lambda: Mix(3, 5), 3),
     "norm": Case(lambda: Norm(4), 4),
-    "pointwise": Case(lambda: elu(3), 3),
+    "elu": Case(lambda: elu(3), 3),
+    "pointwise": Case(lambda: Pointwise(nn.Tanh()), 3),
     "norm, conditional": Case(lambda: AdaNorm(4, conditions=2), 4),
     "norm, root mean square": Case(lambda: RmsNorm(4), 4),
     "norm, root mean square, no gain": Case(lambda: RmsNorm(4, affine=False), 4),
@@ -358,7 +368,14 @@ def build(name: str) -> tuple[Layer, Tensor]:
     return layer, torch.randn(3, case.features, case.units * layer.consumes) * 0.5
 
 
-LACKING = (Layer, WholeClip, Segmented, Absent, MissingEncoder)  # what a subclass adds, or all
+LACKING = (
+    Layer,
+    Activation,
+    WholeClip,
+    Segmented,
+    Absent,
+    MissingEncoder,
+)  # what a subclass adds, or all
 
 
 # -- the contract -----------------------------------------------------------------------------

@@ -202,35 +202,36 @@ class StartedConv(WholeConv):
 class FlatTransposedConv(TransposedConv):
     """A `TransposedConv` computed as a convolution, which writes nothing in place."""
 
-    def _overlapped(self, x: Tensor, past: Tensor) -> tuple[Output, Tensor]:
-        """See `TransposedConv._overlapped`."""
-        weight, groups = self.conv.weight, self.conv.groups
-        length = x.shape[2] * self.produces
-        if groups > 1 or self.overlap % self.produces:
-            y = F.conv_transpose1d(x, weight, stride=self.produces, groups=groups)
-            y = y + F.pad(past, (0, length))
-            return self._biased(y[:, :, :length]), y[:, :, length:]
-        # A convolution gives all output samples of each input step, `[b outputs*stride
-        # t+parts-1]`, which are then moved to the time axis: OpenVINO takes a fifth less time than
-        # for the sum of a product for each part.
-        inputs, outputs, kernel = weight.shape
+    def _overlapped(self, x: Tensor, past: Tensor, more: int = 0) -> Output:
+        """See `TransposedConv._overlapped`; it avoids `len`, which would fix the batch's size."""
+        count, bias, groups = x.shape[2] * self.produces + more, self.conv.bias, self.conv.groups
+        x = torch.cat([past, x], 2)
+        if groups > 1 or self.uneven:
+            begin = self.before * self.produces
+            y = F.conv_transpose1d(x, self.conv.weight, bias, stride=self.produces, groups=groups)
+            return y[:, :, begin : begin + count]
+        # A convolution gives all outputs of each input, `[b outputs*stride t]`, which are then
+        # moved to the time axis: OpenVINO takes a fifth less time than for the sum of a product
+        # for each part.
+        inputs, outputs, kernel = self.conv.weight.shape
         parts = kernel // self.produces
-        taps = weight.reshape(inputs, outputs, parts, self.produces).permute(1, 3, 0, 2)
-        taps = taps.reshape(-1, inputs, parts).flip(2)
-        y = F.conv1d(F.pad(x, (parts - 1, parts - 1)), taps)
+        taps = self.conv.weight.reshape(inputs, outputs, parts, self.produces).permute(1, 3, 0, 2)
+        y = F.conv1d(F.pad(x, (0, -(-more // self.produces))), taps.flatten(0, 1).flip(2))
         y = y.unflatten(1, (outputs, self.produces)).transpose(2, 3).flatten(2)
-        y = y + F.pad(past, (0, length))
-        return self._biased(y[:, :, :length]), y[:, :, length:]
+        return (y if bias is None else y + bias[:, None])[:, :, :count]
+
+    def _last(self, x: Tensor, past: Tensor) -> Tensor:
+        """See `TransposedConv._last`; no branch depends on the length."""
+        return torch.cat([past, x], 2)[:, :, x.shape[2] :]
 
     def forward(self, x: Features) -> Output:
-        """See `TransposedConv.forward`; it avoids `len`, which would fix the size of the batch."""
+        """See `TransposedConv.forward`."""
         if self.norm is not None:
             y = self.norm(self.conv(x))
-        else:
-            none = self.zeros(x.shape[0], self.conv.out_channels, self.overlap)
-            y, past = self._overlapped(x, none)
-            y = y if self.causal else torch.cat([y, self._biased(past)], 2)
-        return y[:, :, self.left : y.shape[2] - (0 if self.causal else self.right)]
+            return y[:, :, self.left : y.shape[2] - self.right]
+        none = self.zeros(x.shape[0], self.conv.in_channels, self.before)
+        more = 0 if self.causal else self.overlap - self.right
+        return self._overlapped(x, none, more)[:, :, self.left :]
 
 
 class MaskedEuclidean(Euclidean):

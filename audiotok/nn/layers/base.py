@@ -75,6 +75,17 @@ class Layer(nn.Module):
         """
         return self.step(x, state)[0]
 
+    def step_after(self, first: Activation, x: Features, state: State) -> tuple[Output, State]:
+        """Process what an activation returns for further inputs, as `step` does.
+
+        A layer that keeps inputs can have it write next to those that are kept.
+        """
+        return self.step(first(x), state)
+
+    def finish_after(self, first: Activation, x: Features, state: State) -> Output:
+        """Process what an activation returns for the last inputs, as `finish` does."""
+        return self.finish(first(x), state)
+
     def input_span(self, first: int, last: int) -> Span:
         """Return the span of inputs that outputs `first` to `last` depend on: the receptive field.
 
@@ -115,6 +126,29 @@ class Layer(nn.Module):
         if like is None:
             like = next((b for b in self.buffers() if b.is_floating_point()), torch.empty(0))
         return torch.zeros(*shape, dtype=like.dtype, device=like.device)
+
+
+class Activation(Layer):
+    """Layer without a state whose every output depends on its own input only.
+
+    A subclass implements `forward`, and `write` where that takes less memory.
+    """
+
+    def forward(self, x: Features) -> Output:
+        """See `Layer.forward`."""
+        raise NotImplementedError
+
+    def write(self, x: Tensor, out: Tensor) -> None:
+        """Write the outputs for `x` `[b d t]` into `out` `[b e t]`, without gradients."""
+        out.copy_(self(x))
+
+    def step(self, x: Features, state: State) -> tuple[Output, State]:
+        """See `Layer.step`; there is no state."""
+        return self(x), None
+
+    def input_span(self, first: int, last: int) -> Span:
+        """See `Layer.input_span`; each output depends on its own input only."""
+        return first, last
 
 
 def interleave(conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
@@ -181,17 +215,29 @@ class Chain(Layer):
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Layer.step`; every layer takes a step in turn."""
-        after = []
+        after: list[State] = []
+        first = None  # an activation whose outputs the next layer may want in a place of its own
         for layer, before in zip(self, state, strict=True):
-            x, new = layer.step(x, before)
+            if first is None and isinstance(layer, Activation):
+                first, new = layer, None
+            elif first is None:
+                x, new = layer.step(x, before)
+            else:
+                (x, new), first = layer.step_after(first, x, before), None
             after.append(new)
-        return x, tuple(after)
+        return x if first is None else first(x), tuple(after)
 
     def finish(self, x: Features, state: State) -> Output:
         """See `Layer.finish`; every layer finishes in turn."""
+        first = None
         for layer, before in zip(self, state, strict=True):
-            x = layer.finish(x, before)
-        return x
+            if first is None and isinstance(layer, Activation):
+                first = layer
+            elif first is None:
+                x = layer.finish(x, before)
+            else:
+                x, first = layer.finish_after(first, x, before), None
+        return x if first is None else first(x)
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; the span is traced back through the layers."""
@@ -279,31 +325,61 @@ class Residual(Layer):
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Layer.step`; body and shortcut take a step, or one for each piece."""
-        if self.most is None or x.numel() <= self.most or not computes(x, x):
-            return self._step(x, state)
-        outputs, units = [], self.most // (len(x) * x.shape[1] * self.consumes)
-        for piece in x.split(max(1, units) * self.consumes, 2):
-            y, state = self._step(piece, state)
-            outputs.append(y.transpose(1, 2))
-        return torch.cat(outputs, 1).transpose(1, 2), state
+        return self._in_pieces(x, state) if self._is_large(x) else self._step(x, state)
 
-    def _step(self, x: Tensor, state: State) -> tuple[Output, State]:
+    def _is_large(self, x: Tensor) -> bool:
+        return self.most is not None and x.numel() > self.most and computes(x, x)
+
+    def _in_pieces(self, x: Tensor, state: State, *, ends: bool = False) -> tuple[Output, State]:
+        """Return what `step` or `finish` does, computed in pieces of `most` numbers."""
+        assert self.most is not None
+        waits = 0 if state[2] is None else state[2].shape[2]
+        total = x.new_empty(len(x), waits + x.shape[2], x.shape[1]).transpose(1, 2)
+        count, units = 0, self.most // (len(x) * x.shape[1] * self.consumes)
+        *pieces, last = x.split(max(1, units) * self.consumes, 2)
+        for piece in pieces:
+            y, state = self._step(piece, state, total[:, :, count:])
+            count += y.shape[2]
+        y, state = (self._finish if ends else self._step)(last, state, total[:, :, count:])
+        return total[:, :, : count + y.shape[2]], state
+
+    def _step(self, x: Tensor, state: State, out: Tensor | None = None) -> tuple[Output, State]:
+        """Return outputs, written at the beginning of `out` if there is one, and the state."""
         body, shortcut, waiting = state
         y, body = self.body.step(x, body)
         if self.shortcut:
             x, shortcut = self.shortcut.step(x, shortcut)
-        if self.causal:
-            return x + y, (body, shortcut, None)
-        x = x if waiting is None else self.joined(waiting, x)
-        return x[:, :, : y.shape[2]] + y, (body, shortcut, x[:, :, y.shape[2] :])
+        y, x = self._added(waiting, x, y, out)
+        return y, (body, shortcut, None if self.causal else x)
+
+    def _added(
+        self, waiting: Tensor | None, x: Tensor, y: Tensor, out: Tensor | None = None
+    ) -> tuple[Output, Tensor]:
+        """Return `y` with as many inputs added, and the inputs after them."""
+        waits = 0 if waiting is None else waiting.shape[2]
+        if waits > y.shape[2] or not computes(x, x):
+            x = x if waiting is None else self.joined(waiting, x)
+            waiting, waits = None, 0
+        many = y.shape[2] - waits
+        if waiting is None and out is None:
+            return x[:, :, :many] + y, x[:, :, many:]
+        out = torch.empty_like(y) if out is None else out[:, :, : y.shape[2]]
+        if waiting is not None:
+            torch.add(waiting, y[:, :, :waits], out=out[:, :, :waits])
+        torch.add(x[:, :, :many], y[:, :, waits:], out=out[:, :, waits:])
+        return out, x[:, :, many:]
 
     def finish(self, x: Features, state: State) -> Output:
         """See `Layer.finish`; body and shortcut finish."""
+        large = self._is_large(x)
+        return (self._in_pieces(x, state, ends=True) if large else self._finish(x, state))[0]
+
+    def _finish(self, x: Tensor, state: State, out: Tensor | None = None) -> tuple[Output, State]:
         body, shortcut, waiting = state
         y = self.body.finish(x, body)
         if self.shortcut:
             x = self.shortcut.finish(x, shortcut)
-        return y + (x if waiting is None else self.joined(waiting, x))
+        return self._added(waiting, x, y, out)[0], None
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; the span of body and shortcut together."""
@@ -316,20 +392,16 @@ class Residual(Layer):
         return (self.shortcut(x) if self.shortcut else x) + self.body(x)
 
 
-class Pointwise(Layer):
+class Pointwise(Activation):
     """Layer of a module that processes every step by itself, such as an activation."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """See `Layer.step`; there is no state."""
-        return self.module(x), None
-
-    def input_span(self, first: int, last: int) -> Span:
-        """See `Layer.input_span`; each output depends on its own input only."""
-        return first, last
+    def forward(self, x: Features) -> Output:
+        """See `Layer.forward`."""
+        return self.module(x)
 
 
 class Mix(Layer):

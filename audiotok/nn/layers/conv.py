@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Features, Output
 from audiotok.nn import onednn
-from audiotok.nn.layers.base import Layer, Span, State, interleave
+from audiotok.nn.layers.base import Activation, Layer, Span, State, interleave
 from audiotok.nn.linear import linear
 
 Pad = Literal["zeros", "reflect", "repeat"]
@@ -120,61 +120,98 @@ class Conv(Layer):
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
         """See `Layer.step`."""
+        return self._step(None, x, state)
+
+    def step_after(self, first: Activation, x: Features, state: State) -> tuple[Output, State]:
+        """See `Layer.step_after`."""
+        if not onednn.computes(x, self.conv.weight):
+            return super().step_after(first, x, state)
+        return self._step(first, x, state)
+
+    def _step(self, first: Activation | None, x: Tensor, state: State) -> tuple[Output, State]:
         if not self.causal:
-            return self._step_ahead(x, state)
+            return self._step_ahead(first, x, state)
         self.refuse_partial(x)
         if not x.shape[2]:
             return self._none(x), state
         past, fresh = (state, None) if self.pad == "zeros" else state
         if fresh is not None and self.left:
-            past = torch.where(fresh[:, None, None], self._before(x, fresh), past)
-        x = self.joined(past, x)
+            if first is not None and fresh.any():
+                x, first = first(x), None
+            if first is None:
+                past = torch.where(fresh[:, None, None], self._before(x, fresh), past)
+        x = self._after(past, first, x)
         past = x[:, :, x.shape[2] - self.left :]
         return self._convolved(x), past if fresh is None else (past, torch.zeros_like(fresh))
+
+    def _after(self, past: Tensor, first: Activation | None, x: Tensor, right: int = 0) -> Tensor:
+        """Return inputs after earlier ones, and before `right` zeros, as `joined` does.
+
+        Args:
+            past: `[b inputs p]`.
+            first: what makes inputs of `x`; nothing if None.
+            x: `[b d t]`.
+            right: zeros at the end.
+        """
+        if first is None:
+            return self._padded(self.joined(past, x), 0, right) if right else self.joined(past, x)
+        begin, end = past.shape[2], past.shape[2] + x.shape[2]
+        whole = x.new_empty(len(x), end + right, self.conv.in_channels).transpose(1, 2)
+        whole[:, :, :begin] = past
+        first.write(x, whole[:, :, begin:end])
+        whole[:, :, end:] = 0.0
+        return whole
 
     def _none(self, x: Tensor) -> Output:
         return x.new_zeros(len(x), self.conv.out_channels, 0)
 
-    def _step_ahead(self, x: Tensor, state: State) -> tuple[Output, State]:
+    def _step_ahead(
+        self, first: Activation | None, x: Tensor, state: State
+    ) -> tuple[Output, State]:
         """Return the outputs that depend on no input still to come."""
         past, fresh = (state, None) if self.pad == "zeros" else state
-        x = self.joined(past, x)
+        x = self._after(past, first, x)
         if fresh is not None and fresh.all():
             # Mirroring needs more inputs than it pads, at the start and, if that is near, the end.
             if x.shape[2] <= max(self.left, self.right + self.consumes - 1):
                 return self._none(x), (x, fresh)
             fresh = torch.zeros_like(fresh)
-            x = torch.cat([x.new_zeros(*x.shape[:2], self.spare), self._before(x, ~fresh), x], 2)
+            x = self.joined(self._before(x, ~fresh), x)
+            x = self.joined(x.new_zeros(*x.shape[:2], self.spare), x)
         count = max(0, (x.shape[2] - self.spare - self.span) // self.consumes + 1)
         y = self._convolved(x[:, :, self.spare :]) if count else self._none(x)
         x = x[:, :, count * self.consumes :]
         return y, x if fresh is None else (x, fresh)
 
-    def _finish_ahead(self, x: Tensor, state: State) -> Output:
-        past, fresh = (state, None) if self.pad == "zeros" else state
-        x = self.joined(past, x)
-        if fresh is not None and fresh.all():
-            return self.forward(x)
-        left = x.shape[2] - self.spare - self.left  # inputs whose outputs are still missing
-        if not left:
-            return self._none(x)
-        x = self._padded(x, 0, self.right + -left % self.consumes)
-        return self._convolved(x[:, :, self.spare :])
-
     def finish(self, x: Features, state: State) -> Output:
         """See `Layer.finish`."""
-        if not self.causal:
-            return self._finish_ahead(x, state)
-        fill = -x.shape[2] % self.consumes
+        return self._finish(None, x, state)
+
+    def finish_after(self, first: Activation, x: Features, state: State) -> Output:
+        """See `Layer.finish_after`."""
+        if self.pad != "zeros" or not onednn.computes(x, self.conv.weight):
+            return super().finish_after(first, x, state)
+        return self._finish(first, x, state)
+
+    def _finish(self, first: Activation | None, x: Tensor, state: State) -> Output:
         if self.pad == "zeros":
-            return self.step(F.pad(x, (0, fill)), state)[0]
+            left = state.shape[2] + x.shape[2] - self.left  # inputs whose outputs are missing
+            if not left:
+                return self._none(x)
+            x = self._after(state, first, x, self.right + -left % self.consumes)
+            return self._convolved(x)
         past, fresh = state
         if fresh.all():
-            return self.forward(x)
-        if not fill:
-            return self.step(x, state)[0]
-        x = torch.cat([past, x], 2)
-        return self._convolved(self._padded(x, 0, fill))
+            return self.forward(x if self.causal else self.joined(past, x))
+        if self.causal and self.left and x.shape[2]:
+            past = torch.where(fresh[:, None, None], self._before(x, fresh), past)
+        x = self.joined(past, x)
+        left = x.shape[2] - self.spare - self.left
+        if not left:
+            return self._none(x)
+        fill = self.right + -left % self.consumes
+        x = self._padded(x, 0, fill) if fill else x
+        return self._convolved(x[:, :, self.spare :])
 
     def _before(self, x: Tensor, fresh: Tensor) -> Tensor:
         """Return the padding before a signal that begins with `x`."""

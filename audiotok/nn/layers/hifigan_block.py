@@ -17,6 +17,7 @@ from audiotok.nn.layers.base import Chain, Layer, Span, State, WholeClip
 from audiotok.nn.layers.conv import Pad
 from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.residual_unit import ResidualUnit
+from audiotok.nn.onednn import computes
 
 MOST = 1 << 18  # numbers in a piece: 1 MB
 
@@ -100,7 +101,10 @@ class HifiganBlock(Layer):
 
     @staticmethod
     def _mean(outputs: Sequence[Tensor]) -> Tensor:
-        return reduce(add, outputs) / len(outputs)
+        total = reduce(add, outputs)
+        if len(outputs) == 1 or not computes(total, total):
+            return total / len(outputs)
+        return total.div_(len(outputs))
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; the widest of the spans."""

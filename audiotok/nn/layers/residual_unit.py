@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from audiotok.nn.layers.base import Chain, Layer, Pointwise, Residual
+from audiotok._platform.shapes import Features, Output
+from audiotok.nn.layers.base import Activation, Chain, Layer, Residual
 from audiotok.nn.layers.conv import Conv, Pad
 
 
+class Elu(Activation):
+    """Exponential linear unit of any features `[b d t]`.
+
+    Source: Clevert et al. 2015, arXiv:1511.07289.
+    """
+
+    def forward(self, x: Features) -> Output:
+        """See `Layer.forward`."""
+        return F.elu(x)
+
+    def write(self, x: Tensor, out: Tensor) -> None:
+        """See `Activation.write`."""
+        torch.ops.aten.elu.out(x, out=out)
+
+
 def elu(features: int) -> Layer:
-    """Return an ELU (Clevert et al. 2015, arXiv:1511.07289), for any number of features."""
-    return Pointwise(nn.ELU())
+    """Return an `Elu`, for any number of features."""
+    return Elu()
 
 
 class ResidualUnit(Residual):

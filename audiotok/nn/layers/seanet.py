@@ -39,6 +39,9 @@ class Config:
     pad: Pad = "reflect"
 
 
+MOST = 1 << 18
+
+
 class Seanet(Chain):
     """Chain of convolutions, strided or transposed, with residual units and an LSTM.
 
@@ -127,6 +130,7 @@ class _Builder:
             activation=self.activation,
             norm=self.norm,
             shortcut=self.config.shortcut,
+            most=MOST if self.norm is None else None,
             **self.ends,
         )
         c = self.config

@@ -6,31 +6,33 @@ import torch
 from torch import Tensor, nn
 
 from audiotok._platform.shapes import Features, Output
-from audiotok.nn.layers.base import Layer, Span, State
+from audiotok.nn.layers.base import Activation
 from audiotok.nn.onednn import computes
 
 PIECE = 1 << 17  # numbers computed at once, half a MB: what is between them stays in a CPU's cache
 
 
-def snake(x: Tensor, frequency: Tensor, gain: Tensor) -> Tensor:
+def snake(x: Tensor, frequency: Tensor, gain: Tensor, out: Tensor | None = None) -> Tensor:
     """Return x + gain sin²(frequency x).
 
     Args:
         x: features `[b d t]`.
         frequency: `[1 d 1]`.
         gain: `[1 d 1]`.
+        out: where it is written; elsewhere if None.
     """
-    if x.numel() <= PIECE or not computes(x, frequency):
+    if not computes(x, frequency):
         sine = torch.sin(frequency * x)
         return torch.addcmul(x, sine, sine * gain)
-    y, steps = torch.empty_like(x), max(1, PIECE // (x.shape[0] * x.shape[1]))
-    for piece, out in zip(x.split(steps, 2), y.split(steps, 2), strict=True):
+    out = torch.empty_like(x) if out is None else out
+    steps = max(1, PIECE // max(1, x.shape[0] * x.shape[1]))
+    for piece, part in zip(x.split(steps, 2), out.split(steps, 2), strict=True):
         sine = torch.mul(frequency, piece).sin_()
-        torch.addcmul(piece, sine, sine * gain, out=out)
-    return y
+        torch.addcmul(piece, sine, sine * gain, out=part)
+    return out
 
 
-class Snake(Layer):
+class Snake(Activation):
     """Activation x + sin²(αx) / α with one learnt α per feature, `[1 features 1]`.
 
     Source: Ziyin et al. 2020, arXiv:2006.08195; per feature as in DAC (Kumar et al. 2023,
@@ -41,10 +43,10 @@ class Snake(Layer):
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(1, features, 1))
 
-    def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """See `Layer.step`; there is no state."""
-        return snake(x, self.alpha, 1 / (self.alpha + 1e-9)), None
+    def forward(self, x: Features) -> Output:
+        """See `Layer.forward`."""
+        return snake(x, self.alpha, 1 / (self.alpha + 1e-9))
 
-    def input_span(self, first: int, last: int) -> Span:
-        """See `Layer.input_span`; each output depends on its own input only."""
-        return first, last
+    def write(self, x: Tensor, out: Tensor) -> None:
+        """See `Activation.write`."""
+        snake(x, self.alpha, 1 / (self.alpha + 1e-9), out)

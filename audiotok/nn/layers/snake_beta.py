@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from audiotok._platform.shapes import Features, Output
-from audiotok.nn.layers.base import Layer, Span, State
+from audiotok.nn.layers.base import Activation
 from audiotok.nn.layers.snake import snake
 
 
-class SnakeBeta(Layer):
+class SnakeBeta(Activation):
     """Activation x + sin²(exp(α) x) / exp(β) with one learnt α and β per feature, `[features]`.
 
     Source: Lee et al. 2023, arXiv:2206.04658 (BigVGAN), whose code has this variant of Snake (Ziyin
@@ -22,11 +22,15 @@ class SnakeBeta(Layer):
         self.alpha = nn.Parameter(torch.zeros(features))
         self.beta = nn.Parameter(torch.zeros(features))
 
-    def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """See `Layer.step`; there is no state."""
-        frequency, gain = self.alpha.exp(), 1 / (self.beta.exp() + 1e-9)
-        return snake(x, frequency[None, :, None], gain[None, :, None]), None
+    def forward(self, x: Features) -> Output:
+        """See `Layer.forward`."""
+        return snake(x, *self._shape())
 
-    def input_span(self, first: int, last: int) -> Span:
-        """See `Layer.input_span`; each output depends on its own input only."""
-        return first, last
+    def write(self, x: Tensor, out: Tensor) -> None:
+        """See `Activation.write`."""
+        snake(x, *self._shape(), out)
+
+    def _shape(self) -> tuple[Tensor, Tensor]:
+        """Return frequency and gain of each feature, `[1 d 1]`."""
+        gain = 1 / (self.beta.exp() + 1e-9)
+        return self.alpha.exp()[None, :, None], gain[None, :, None]
