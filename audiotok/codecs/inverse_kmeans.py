@@ -29,7 +29,8 @@ from audiotok._platform.atomic import atomic_file
 from audiotok._platform.errors import Error, InputError
 from audiotok._platform.shapes import Codes, Latent
 from audiotok.nn.finite import NotFiniteError, check_finite
-from audiotok.nn.layers.base import Chain, Mix, Norm
+from audiotok.nn.layers.base import Mix, Norm
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.tokens.latents import Latents
 from audiotok.tokens.tokenizer import WrongTokensError

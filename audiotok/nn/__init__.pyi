@@ -5,10 +5,10 @@ from audiotok.nn.clusters import kmeans as kmeans
 from audiotok.nn.clusters import nearest as nearest
 from audiotok.nn.finite import NotFiniteError as NotFiniteError
 from audiotok.nn.layers.attention import Attention as Attention
-from audiotok.nn.layers.base import Chain as Chain
 from audiotok.nn.layers.base import Layer as Layer
 from audiotok.nn.layers.base import Residual as Residual
 from audiotok.nn.layers.base import WholeClip as WholeClip
+from audiotok.nn.layers.chain import Chain as Chain
 from audiotok.nn.layers.code_embedding import CodeEmbedding as CodeEmbedding
 from audiotok.nn.layers.code_embedding import LayerAttention as LayerAttention
 from audiotok.nn.layers.conv import Conv as Conv

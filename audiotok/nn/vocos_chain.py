@@ -7,7 +7,8 @@ from functools import partial
 from torch import nn
 
 from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
-from audiotok.nn.layers.base import Chain, Layer, Mix, Norm
+from audiotok.nn.layers.base import Layer, Mix, Norm
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.fourier_head import FourierHead

@@ -12,7 +12,8 @@ from torch.nn.utils import parametrize
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Wave
 from audiotok.codecs.models.base import Codec
-from audiotok.nn.layers.base import Chain, Layer
+from audiotok.nn.layers.base import Layer
+from audiotok.nn.layers.chain import Chain
 
 LEAST = 1e-6  # deviation below which a feature counts as constant
 

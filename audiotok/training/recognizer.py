@@ -24,7 +24,7 @@ from audiotok._platform.shapes import Wave
 from audiotok.data.batches import Batch
 from audiotok.data.recording import Recording
 from audiotok.evaluation.probes.readout import BiLstm, characters, fits, log_likelihood
-from audiotok.nn.layers.base import Chain
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.spectrogram import hann, magnitude, mel_bank, padded, stft
 from audiotok.training.recipe import Ctc

@@ -24,7 +24,8 @@ from audiotok.audio import _torchaudio
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models import dac, encodec, speechtokenizer, wavtokenizer
 from audiotok.codecs.models.base import Codec
-from audiotok.nn.layers.base import Chain, Layer, Mix
+from audiotok.nn.layers.base import Layer, Mix
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.clip_attention import ClipAttention
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.fourier_head import FourierHead

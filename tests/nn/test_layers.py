@@ -23,18 +23,10 @@ from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
 from audiotok.nn.layers.alibi_attention import AlibiAttention
 from audiotok.nn.layers.anti_aliased import AntiAliased
 from audiotok.nn.layers.attention import Attention
-from audiotok.nn.layers.base import (
-    Activation,
-    Chain,
-    Layer,
-    Mix,
-    Norm,
-    Pointwise,
-    Residual,
-    WholeClip,
-)
+from audiotok.nn.layers.base import Activation, Layer, Mix, Norm, Pointwise, Residual, WholeClip
 from audiotok.nn.layers.block_causal_encoder import BlockCausalEncoder
 from audiotok.nn.layers.centred_mel import CentredMel
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.clip_attention import ClipAttention
 from audiotok.nn.layers.clip_transformer import ClipTransformer
 from audiotok.nn.layers.conv import Conv

@@ -12,7 +12,7 @@ from torch import nn
 from audiotok.audio.audio import Audio
 from audiotok.codecs.models.beats_random import BeatsRandom
 from audiotok.codecs.models.wavtokenizer import Config, Wavtokenizer
-from audiotok.nn.layers.base import Chain
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.training.initial import scale_encoder
 from audiotok.training.loop import CodecTrainer

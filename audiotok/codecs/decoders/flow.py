@@ -31,7 +31,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.nn.continuous import Continuous
 from audiotok.nn.flow import Sampling, guided, integrate, noise_of
 from audiotok.nn.layers.absent import Absent
-from audiotok.nn.layers.base import Chain, Mix, Norm, WholeClip
+from audiotok.nn.layers.base import Mix, Norm, WholeClip
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.stretch import Stretch
 from audiotok.nn.quantizer import check_type, types_of

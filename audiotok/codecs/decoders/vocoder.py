@@ -28,7 +28,8 @@ from audiotok._platform.shapes import Features, Latent, Output, Wave
 from audiotok.audio.coerce import Recording, to_audio
 from audiotok.codecs.decoders.base import UNITS, Decoder, Source
 from audiotok.codecs.models import speech
-from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Span, State
+from audiotok.nn.layers.base import Layer, Mix, Norm, Span, State
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.stft import Istft
 from audiotok.nn.layers.stretch import Stretch

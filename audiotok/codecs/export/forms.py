@@ -171,7 +171,9 @@ class WholeConv(Conv):
 
     def _padded(self, x: Tensor, left: int, right: int) -> Tensor:
         """See `Conv._padded`; mirroring works for any length."""
-        if self.pad != "reflect":
+        if self.pad == "zeros":
+            return F.pad(x, (left, right))
+        if self.pad == "repeat":
             return super()._padded(x, left, right)
         # Lengths are free: which one is larger, or zero, is only known when the graph runs.
         short: Any = torch.sym_max(0, torch.sym_max(left, right) + 1 - x.shape[2])

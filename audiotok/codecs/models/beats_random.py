@@ -27,7 +27,8 @@ from audiotok._platform.shapes import Features, Output
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.layers.absent import Absent
-from audiotok.nn.layers.base import Chain, Layer, Span, State
+from audiotok.nn.layers.base import Layer, Span, State
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.kaldi_patches import KaldiPatches
 from audiotok.nn.quantizers.shared_vq import SharedVq
 

@@ -27,8 +27,9 @@ from audiotok._platform.shapes import Features, Latent, Output, Scalar, Wave
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.griffin_lim import MelInversion
-from audiotok.nn.layers.base import Chain, Layer, Norm, WholeClip
+from audiotok.nn.layers.base import Layer, Norm, WholeClip
 from audiotok.nn.layers.centred_mel import CentredMel
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.transposed_conv import TransposedConv

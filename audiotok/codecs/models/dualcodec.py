@@ -40,7 +40,8 @@ from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features import w2v_bert
 from audiotok.data.features.w2v_bert import W2vBert
 from audiotok.nn.autoencoder import convolutions
-from audiotok.nn.layers.base import Chain, Layer, Mix, Pointwise, Span, State, WholeClip, in_pieces
+from audiotok.nn.layers.base import Layer, Mix, Pointwise, Span, State, WholeClip
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.snake import Snake
 from audiotok.nn.layers.strided_encoder import StridedEncoder
@@ -62,7 +63,6 @@ from audiotok.nn.quantizers.rvq import Factorised, Rvq
 RATE = 24000  # Hz
 SEMANTIC_RATE = W2vBert.sample_rate  # Hz, of what w2v-BERT hears
 HOP = 2 * w2v_bert.HOP  # samples in a feature of it
-PIECE = 16  # frames that run at once through the convolutions, whose features fit a cache
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class _Encoder(WholeClip):
         """See `Layer.forward`; silence follows the end, for the convolutions only."""
         frames = -(-x.shape[2] // self.consumes)
         filled = F.pad(x, (0, frames * self.consumes - x.shape[2]))
-        acoustic = in_pieces(self.acoustic, filled, PIECE * self.consumes)
+        acoustic = self.acoustic.finish(filled, self.acoustic.start(len(x)))  # in pieces
         return torch.cat([self.adapter(self._features(x[:, 0], frames)), acoustic], 1)
 
     def _features(self, wave: Tensor, frames: int) -> Output:

@@ -29,7 +29,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.attention import Attention
-from audiotok.nn.layers.base import Chain, Layer, Pointwise
+from audiotok.nn.layers.base import Layer, Pointwise
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.feed_forward import FeedForward

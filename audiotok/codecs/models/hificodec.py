@@ -30,7 +30,8 @@ from audiotok._platform.errors import InputError
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
-from audiotok.nn.layers.base import Chain, Layer, Pointwise
+from audiotok.nn.layers.base import Layer, Pointwise
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.hifigan_block import HifiganBlock, NormedHifiganBlock
 from audiotok.nn.layers.transposed_conv import TransposedConv

@@ -35,7 +35,8 @@ from audiotok.codecs.models.dac import PACKAGE, dac_decoder
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn import kaldi
 from audiotok.nn.autoencoder import convolutions
-from audiotok.nn.layers.base import Chain, Layer, Norm, Pointwise, Span
+from audiotok.nn.layers.base import Layer, Norm, Pointwise, Span
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.lstm import Lstm
 from audiotok.nn.layers.parallel import Parallel

@@ -27,7 +27,8 @@ from audiotok._platform.shapes import Latent
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.layers.attention import Attention
-from audiotok.nn.layers.base import Chain, Layer
+from audiotok.nn.layers.base import Layer
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.feed_forward import FeedForward
 from audiotok.nn.layers.seanet import Config as Sizes

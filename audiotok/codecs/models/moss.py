@@ -26,7 +26,8 @@ from torch import nn
 
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
-from audiotok.nn.layers.base import Chain, Layer, Mix, Pointwise
+from audiotok.nn.layers.base import Layer, Mix, Pointwise
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.fold import CausalFold, Unfold
 from audiotok.nn.layers.window_transformer import WindowTransformer
 from audiotok.nn.pretrained.options import Options

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
-from audiotok.nn.layers.base import Chain, Layer, Pointwise
+from audiotok.nn.layers.base import Layer, Pointwise
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.half_snake import HalfSnake
 from audiotok.nn.layers.hifigan_block import HifiganBlock

@@ -22,7 +22,8 @@ from audiotok.codecs.models import mimi
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.continuous import Continuous
-from audiotok.nn.layers.base import Chain, Mix
+from audiotok.nn.layers.base import Mix
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.pretrained.hub import PublishedWeights
 from audiotok.nn.pretrained.state_dicts import StateDictAdapter, Weights, squeeze
 

@@ -28,7 +28,8 @@ from audiotok._platform.shapes import Latent
 from audiotok.codecs.models import mimi
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
-from audiotok.nn.layers.base import Chain, Layer, Mix, Pointwise
+from audiotok.nn.layers.base import Layer, Mix, Pointwise
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.residual_unit import ResidualUnit

@@ -32,7 +32,8 @@ from audiotok._platform.shapes import Latent, Wave
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
-from audiotok.nn.layers.base import Chain, Layer, Pointwise, Residual, State
+from audiotok.nn.layers.base import Layer, Pointwise, Residual, State
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.fold import Fold, Unfold
 from audiotok.nn.layers.noise_block import NoiseBlock

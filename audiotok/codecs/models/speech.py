@@ -25,7 +25,8 @@ from audiotok._platform.shapes import Latent, Wave
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.layers.attention import Attention
-from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, State
+from audiotok.nn.layers.base import Layer, Mix, Norm, State
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.layers.depthwise import Depthwise
 from audiotok.nn.layers.fold import CausalFold, Unfold

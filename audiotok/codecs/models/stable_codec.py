@@ -33,7 +33,8 @@ from audiotok._platform.errors import InputError
 from audiotok.codecs.models.base import Codec, WrongTokensError
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
-from audiotok.nn.layers.base import Chain, Layer, Pointwise
+from audiotok.nn.layers.base import Layer, Pointwise
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.feed_forward import FeedForward
 from audiotok.nn.layers.fold import Fold, Unfold

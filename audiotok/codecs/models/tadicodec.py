@@ -27,8 +27,9 @@ from audiotok._platform.shapes import Features, Output
 from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.layers.absent import Absent
-from audiotok.nn.layers.base import Chain, Mix, WholeClip
+from audiotok.nn.layers.base import Mix, WholeClip
 from audiotok.nn.layers.centred_mel import slaney_bank
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.clip_transformer import ClipTransformer
 from audiotok.nn.layers.rms_norm import RmsNorm
 from audiotok.nn.pretrained.hub import PublishedWeights

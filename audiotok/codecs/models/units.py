@@ -30,7 +30,8 @@ from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features.base import States, TeacherError
 from audiotok.data.features.whisper import Whisper
 from audiotok.nn.layers.absent import Absent
-from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, WholeClip
+from audiotok.nn.layers.base import Layer, Mix, Norm, WholeClip
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.convnext import Convnext
 from audiotok.nn.quantizers.fsq import Fsq
 

@@ -30,7 +30,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.continuous import Continuous
 from audiotok.nn.layers.absent import Absent
-from audiotok.nn.layers.base import Chain, Layer
+from audiotok.nn.layers.base import Layer
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.depthwise_mixer import DepthwiseMixer
 from audiotok.nn.layers.feed_forward import FeedForward

@@ -27,7 +27,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.continuous import Continuous
-from audiotok.nn.layers.base import Chain, Layer, Pointwise
+from audiotok.nn.layers.base import Layer, Pointwise
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.residual_unit import ResidualUnit
 from audiotok.nn.layers.snake import Snake

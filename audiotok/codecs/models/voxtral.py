@@ -34,7 +34,8 @@ from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.absent import MissingEncoder
 from audiotok.nn.layers.alibi_attention import AlibiAttention
-from audiotok.nn.layers.base import Chain, Layer
+from audiotok.nn.layers.base import Layer
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.fold import CausalFold, Unfold
 from audiotok.nn.layers.transposed_conv import TransposedConv

@@ -29,7 +29,8 @@ from audiotok.codecs.models.base import Codec
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.nn.autoencoder import convolutions
 from audiotok.nn.layers.ada_norm import AdaLayerNorm, AdaNorm
-from audiotok.nn.layers.base import Chain, Layer, Mix, Norm, Residual
+from audiotok.nn.layers.base import Layer, Mix, Norm, Residual
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.clip_attention import ClipAttention
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.convnext import Convnext

@@ -32,7 +32,8 @@ from audiotok.codecs.models.dac import HF_BLOCKS, dac_decoder, hf_ends
 from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features.hubert import Hubert
 from audiotok.data.features.wav2vec2 import STRIDES
-from audiotok.nn.layers.base import Chain, Layer, Mix, WholeClip
+from audiotok.nn.layers.base import Layer, Mix, WholeClip
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.parallel import Parallel
 from audiotok.nn.layers.residual_unit import ResidualUnit

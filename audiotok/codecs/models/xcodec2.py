@@ -40,17 +40,8 @@ from audiotok.codecs.taxonomy import Taxonomy
 from audiotok.data.features import w2v_bert
 from audiotok.data.features.w2v_bert import W2vBert
 from audiotok.nn.layers.anti_aliased import AntiAliased
-from audiotok.nn.layers.base import (
-    Chain,
-    Layer,
-    Mix,
-    Norm,
-    Pointwise,
-    Residual,
-    WholeClip,
-    in_pieces,
-    keep_size,
-)
+from audiotok.nn.layers.base import Layer, Mix, Norm, Pointwise, Residual, WholeClip, keep_size
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.clip_transformer import ClipTransformer
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.fourier_head import FourierHead
@@ -73,7 +64,6 @@ RATE = 16000  # Hz, of what is encoded
 FRAME = 2 * w2v_bert.HOP  # samples
 GROUPS = 32  # of the normalisations beside the transformer
 EPS = 1e-6
-PIECE = 32  # frames that run at once through the convolutions, whose features fit a cache
 
 
 @dataclass(frozen=True)
@@ -147,11 +137,8 @@ class _Encoder(WholeClip):
         """See `Layer.forward`; silence follows the end, for a frame where that is whole."""
         frames = -(-x.shape[2] // FRAME)
         x = F.pad(x, (0, FRAME - x.shape[2] % FRAME))
-        parts = [
-            self._semantic(x)[:, :, :frames],
-            in_pieces(self.acoustic, x, PIECE * FRAME)[:, :, :frames],
-        ]
-        return self.mix(torch.cat(parts, 1))
+        acoustic = self.acoustic.finish(x, self.acoustic.start(len(x)))  # in pieces
+        return self.mix(torch.cat([self._semantic(x)[:, :, :frames], acoustic[:, :, :frames]], 1))
 
     def _semantic(self, x: Features) -> Output:
         """Return features of what is said, one for each whole frame."""

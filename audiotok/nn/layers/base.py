@@ -19,9 +19,7 @@ signal is one step.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from fractions import Fraction
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -47,11 +45,13 @@ class Layer(nn.Module):
         causal: whether outputs depend on no later input.
         consumes: input steps that a causal layer reads at a time.
         produces: output steps that it writes at a time.
+        divides: whether a long step is as fast in pieces of some hundreds of steps.
     """
 
     causal: bool = True
     consumes: int = 1
     produces: int = 1
+    divides: bool = False
 
     def start(self, batch: int) -> State:
         """Return the state before the first step, for `batch` signals."""
@@ -134,6 +134,8 @@ class Activation(Layer):
     A subclass implements `forward`, and `write` where that takes less memory.
     """
 
+    divides = True
+
     def forward(self, x: Features) -> Output:
         """See `Layer.forward`."""
         raise NotImplementedError
@@ -169,93 +171,6 @@ def keep_size(layer: L) -> L:
         if isinstance(module, nn.Conv1d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
     return layer
-
-
-def in_pieces(layer: Layer, x: Features, size: int) -> Output:
-    """Return the output of a layer for a whole signal, computed in pieces whose features fit a
-    cache.
-
-    Args:
-        layer: any layer.
-        x: features `[b d t]`.
-        size: inputs in a piece.
-    """
-    state, outputs = layer.start(len(x)), []
-    *pieces, last = x.split(size, 2)
-    for piece in pieces:
-        y, state = layer.step(piece, state)
-        outputs.append(y)
-    return torch.cat([*outputs, layer.finish(last, state)], 2)
-
-
-class Chain(Layer):
-    """Layers that run one after the other."""
-
-    def __init__(self, layers: Iterable[Layer]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        ratio, unit = (
-            Fraction(1),
-            1,
-        )  # outputs per input so far; inputs in whole units of all layers
-        for layer in self:
-            ratio /= layer.consumes
-            unit *= (ratio * unit).denominator
-            ratio *= layer.produces
-        self.consumes = unit
-        self.produces = int(unit * ratio)
-        self.causal = all(layer.causal for layer in self)
-
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(cast("Iterable[Layer]", self.layers))
-
-    def start(self, batch: int) -> State:
-        """See `Layer.start`; the state is a tuple of one state per layer."""
-        return tuple(layer.start(batch) for layer in self)
-
-    def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """See `Layer.step`; every layer takes a step in turn."""
-        after: list[State] = []
-        first = None  # an activation whose outputs the next layer may want in a place of its own
-        for layer, before in zip(self, state, strict=True):
-            if first is None and isinstance(layer, Activation):
-                first, new = layer, None
-            elif first is None:
-                x, new = layer.step(x, before)
-            else:
-                (x, new), first = layer.step_after(first, x, before), None
-            after.append(new)
-        return x if first is None else first(x), tuple(after)
-
-    def finish(self, x: Features, state: State) -> Output:
-        """See `Layer.finish`; every layer finishes in turn."""
-        first = None
-        for layer, before in zip(self, state, strict=True):
-            if first is None and isinstance(layer, Activation):
-                first = layer
-            elif first is None:
-                x = layer.finish(x, before)
-            else:
-                x, first = layer.finish_after(first, x, before), None
-        return x if first is None else first(x)
-
-    def input_span(self, first: int, last: int) -> Span:
-        """See `Layer.input_span`; the span is traced back through the layers."""
-        lo: int | float = first
-        hi: int | float = last
-        for layer in reversed(list(self)):
-            # The bounds are traced independently, and an infinite one stays infinite.
-            if isinstance(lo, int):
-                lo = layer.input_span(lo, lo)[0]
-            if isinstance(hi, int):
-                hi = layer.input_span(hi, hi)[1]
-        return lo, hi
-
-    def forward(self, x: Features) -> Output:
-        """See `Layer.forward`."""
-        for layer in self:
-            x = layer(x)
-        return x
 
 
 class WholeClip(Layer):
@@ -304,82 +219,47 @@ class Residual(Layer):
     Args:
         body: layer with as many outputs as inputs per step.
         shortcut: layer applied to `x`; `x` itself if None.
-        most: numbers that a step takes at once, so that a CPU's cache holds what is between its
-            layers; any if None. More are taken in pieces, without gradients.
     """
 
-    def __init__(
-        self, body: Layer, shortcut: Layer | None = None, *, most: int | None = None
-    ) -> None:
+    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         super().__init__()
-        self.most = most
         self.body = body
         self.shortcut = shortcut
         self.consumes = body.consumes
         self.produces = body.produces
         self.causal = body.causal and (shortcut is None or shortcut.causal)
+        self.divides = body.divides and (shortcut is None or shortcut.divides)
 
     def start(self, batch: int) -> State:
         """See `Layer.start`; states of body and shortcut, and inputs that wait for the body."""
         return self.body.start(batch), self.shortcut.start(batch) if self.shortcut else None, None
 
     def step(self, x: Features, state: State) -> tuple[Output, State]:
-        """See `Layer.step`; body and shortcut take a step, or one for each piece."""
-        return self._in_pieces(x, state) if self._is_large(x) else self._step(x, state)
-
-    def _is_large(self, x: Tensor) -> bool:
-        return self.most is not None and x.numel() > self.most and computes(x, x)
-
-    def _in_pieces(self, x: Tensor, state: State, *, ends: bool = False) -> tuple[Output, State]:
-        """Return what `step` or `finish` does, computed in pieces of `most` numbers."""
-        assert self.most is not None
-        waits = 0 if state[2] is None else state[2].shape[2]
-        total = x.new_empty(len(x), waits + x.shape[2], x.shape[1]).transpose(1, 2)
-        count, units = 0, self.most // (len(x) * x.shape[1] * self.consumes)
-        *pieces, last = x.split(max(1, units) * self.consumes, 2)
-        for piece in pieces:
-            y, state = self._step(piece, state, total[:, :, count:])
-            count += y.shape[2]
-        y, state = (self._finish if ends else self._step)(last, state, total[:, :, count:])
-        return total[:, :, : count + y.shape[2]], state
-
-    def _step(self, x: Tensor, state: State, out: Tensor | None = None) -> tuple[Output, State]:
-        """Return outputs, written at the beginning of `out` if there is one, and the state."""
+        """See `Layer.step`; body and shortcut take a step."""
         body, shortcut, waiting = state
         y, body = self.body.step(x, body)
         if self.shortcut:
             x, shortcut = self.shortcut.step(x, shortcut)
-        y, x = self._added(waiting, x, y, out)
+        y, x = self._added(waiting, x, y)
         return y, (body, shortcut, None if self.causal else x)
 
-    def _added(
-        self, waiting: Tensor | None, x: Tensor, y: Tensor, out: Tensor | None = None
-    ) -> tuple[Output, Tensor]:
+    def _added(self, waiting: Tensor | None, x: Tensor, y: Tensor) -> tuple[Output, Tensor]:
         """Return `y` with as many inputs added, and the inputs after them."""
-        waits = 0 if waiting is None else waiting.shape[2]
-        if waits > y.shape[2] or not computes(x, x):
+        if waiting is None or waiting.shape[2] > y.shape[2] or not computes(x, x):
             x = x if waiting is None else self.joined(waiting, x)
-            waiting, waits = None, 0
-        many = y.shape[2] - waits
-        if waiting is None and out is None:
-            return x[:, :, :many] + y, x[:, :, many:]
-        out = torch.empty_like(y) if out is None else out[:, :, : y.shape[2]]
-        if waiting is not None:
-            torch.add(waiting, y[:, :, :waits], out=out[:, :, :waits])
-        torch.add(x[:, :, :many], y[:, :, waits:], out=out[:, :, waits:])
-        return out, x[:, :, many:]
+            return x[:, :, : y.shape[2]] + y, x[:, :, y.shape[2] :]
+        total, waits = torch.empty_like(y), waiting.shape[2]
+        torch.add(waiting, y[:, :, :waits], out=total[:, :, :waits])
+        torch.add(x[:, :, : y.shape[2] - waits], y[:, :, waits:], out=total[:, :, waits:])
+        return total, x[:, :, y.shape[2] - waits :]
 
     def finish(self, x: Features, state: State) -> Output:
         """See `Layer.finish`; body and shortcut finish."""
-        large = self._is_large(x)
-        return (self._in_pieces(x, state, ends=True) if large else self._finish(x, state))[0]
-
-    def _finish(self, x: Tensor, state: State, out: Tensor | None = None) -> tuple[Output, State]:
         body, shortcut, waiting = state
         y = self.body.finish(x, body)
         if self.shortcut:
             x = self.shortcut.finish(x, shortcut)
-        return self._added(waiting, x, y, out)[0], None
+        return self._added(waiting, x, y)[0]
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; the span of body and shortcut together."""

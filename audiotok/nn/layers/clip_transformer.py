@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from audiotok.nn.layers.base import Chain, Layer, Mix, Pointwise, Residual
+from audiotok.nn.layers.base import Layer, Mix, Pointwise, Residual
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.clip_attention import ClipAttention
 from audiotok.nn.layers.feed_forward import gated
 

@@ -76,6 +76,8 @@ class Conv(Layer):
             or the first step is too short to mirror.
     """
 
+    divides = True
+
     def __init__(
         self,
         inputs: int,
@@ -234,16 +236,21 @@ class Conv(Layer):
         return convolved(self.conv, x)
 
     def _padded(self, x: Tensor, left: int, right: int) -> Tensor:
+        """Return a padded signal, the features of a step contiguous in memory."""
         if self.pad == "zeros":
-            return F.pad(x, (left, right))
+            return F.pad(x.transpose(1, 2), (0, 0, left, right)).transpose(1, 2)
+        length = x.shape[2]
         if self.pad == "repeat":
             first = x[:, :, :1].expand(-1, -1, left)
             last = x[:, :, -1:].expand(-1, -1, right)
-            return torch.cat([y.transpose(1, 2) for y in (first, x, last)], 1).transpose(1, 2)
-        # A signal too short to mirror is lengthened by zeros, as in EnCodec.
-        short = max(0, max(left, right) + 1 - x.shape[2])
-        y = F.pad(F.pad(x, (0, short)), (left, right), "reflect")
-        return y[:, :, : y.shape[2] - short]
+        else:
+            # A signal too short to mirror is lengthened by zeros, as in EnCodec.
+            short = max(0, max(left, right) + 1 - length)
+            x = F.pad(x, (0, short)) if short else x
+            first = x[:, :, 1 : left + 1].flip(2)
+            last = x[:, :, -right - 1 : -1].flip(2)
+        y = torch.cat([part.transpose(1, 2) for part in (first, x, last)], 1).transpose(1, 2)
+        return y[:, :, : left + length + right]
 
     def input_span(self, first: int, last: int) -> Span:
         """See `Layer.input_span`; the kernel, without mirrored inputs near the start."""

@@ -13,13 +13,12 @@ from typing import cast
 from torch import Tensor, nn
 
 from audiotok._platform.shapes import Features, Output
-from audiotok.nn.layers.base import Chain, Layer, Span, State, WholeClip
+from audiotok.nn.layers.base import Layer, Span, State, WholeClip
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Pad
 from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.residual_unit import ResidualUnit
 from audiotok.nn.onednn import computes
-
-MOST = 1 << 18  # numbers in a piece: 1 MB
 
 
 class HifiganBlock(Layer):
@@ -60,12 +59,12 @@ class HifiganBlock(Layer):
                     activation=activation,
                     causal=causal,
                     pad=pad,
-                    most=MOST,
                 )
                 for dilation in dilations
             )
             for kernel in kernels
         )
+        self.divides = all(chain.divides for chain in self)
 
     def __iter__(self) -> Iterator[Chain]:
         return iter(cast("list[Chain]", self.chains))

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiotok._platform.shapes import Features, Output
-from audiotok.nn.layers.base import Activation, Chain, Layer, Residual
+from audiotok.nn.layers.base import Activation, Layer, Residual
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv, Pad
 
 
@@ -55,7 +56,6 @@ class ResidualUnit(Residual):
             `features`.
         causal: as in `Conv`.
         pad: as in `Conv`.
-        most: as in `Residual`.
 
     Source: Tagliasacchi et al. 2020, arXiv:2009.02095 (SEANet); Kumar et al. 2023,
     arXiv:2306.06546 (DAC).
@@ -76,7 +76,6 @@ class ResidualUnit(Residual):
         depthwise: bool = False,
         causal: bool = True,
         pad: Pad = "zeros",
-        most: int | None = None,
     ) -> None:
         hidden = hidden or features
 
@@ -105,5 +104,4 @@ class ResidualUnit(Residual):
                 ]
             ),
             Chain(conv(features, features, 1)) if shortcut else None,
-            most=most,
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from audiotok.nn.layers.base import Chain, Pointwise, Residual
+from audiotok.nn.layers.base import Pointwise, Residual
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.group_norm import GroupNorm
 

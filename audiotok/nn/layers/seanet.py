@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from audiotok.nn.layers.base import Chain, Layer
+from audiotok.nn.layers.base import Layer
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv, Pad
 from audiotok.nn.layers.group_norm import GroupNorm
 from audiotok.nn.layers.lstm import Lstm
@@ -37,9 +38,6 @@ class Config:
     group_norm: bool = False  # whether the clip is normalised after every convolution
     causal: bool = True
     pad: Pad = "reflect"
-
-
-MOST = 1 << 18
 
 
 class Seanet(Chain):
@@ -130,7 +128,6 @@ class _Builder:
             activation=self.activation,
             norm=self.norm,
             shortcut=self.config.shortcut,
-            most=MOST if self.norm is None else None,
             **self.ends,
         )
         c = self.config

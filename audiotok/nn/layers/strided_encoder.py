@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from audiotok.nn.layers.base import Chain, Layer
+from audiotok.nn.layers.base import Layer
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.conv import Conv
 from audiotok.nn.layers.residual_unit import ResidualUnit
 

@@ -75,6 +75,7 @@ class TransposedConv(Layer):
         self.produces = stride
         self.causal = causal
         self.norm = norm
+        self.divides = norm is None
         half = self.overlap // 2
         if trim is None:
             trim = (0, self.overlap) if causal else (self.overlap - half, half)

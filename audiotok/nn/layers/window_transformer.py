@@ -7,7 +7,8 @@ from collections.abc import Callable
 from torch import nn
 
 from audiotok.nn.layers.attention import Attention
-from audiotok.nn.layers.base import Chain, Layer
+from audiotok.nn.layers.base import Layer
+from audiotok.nn.layers.chain import Chain
 from audiotok.nn.layers.feed_forward import FeedForward
 
 
