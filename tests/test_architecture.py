@@ -27,6 +27,7 @@ LONGEST = 400  # lines of a file
 SHARED = {
     "nn.layers": {
         "attention",
+        "chain",
         "clip_attention",
         "conv",
         "depthwise",

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 Dump = tuple[Any, dict[str, np.ndarray]]  # JSON of a session, and the arrays it names
 
-MAGIC = b"audiotok stream 1\n"
+MAGIC = b"audiotok stream 2\n"
+EARLIER = b"audiotok stream 1\n"  # states of some layers were others
 _DIGEST = 32  # bytes of SHA-256
 
 
@@ -58,10 +59,15 @@ def unpack(codec: RunnableCodec[Any], data: bytes) -> tuple[dict[str, Any], list
         data: result of `pack`.
 
     Raises:
-        ValueError: the data are damaged, or of another codec or other weights.
+        ValueError: the data are damaged, or of another codec, other weights or an earlier version.
     """
     begin = len(MAGIC) + _DIGEST
     body = data[begin:]
+    if data.startswith(EARLIER):
+        raise InputError(
+            "a snapshot of a stream of an earlier audiotok, whose state is another: go on with that"
+            " version, or begin a new stream"
+        )
     if data[: len(MAGIC)] != MAGIC:
         raise InputError("not a snapshot of a stream")
     if hashlib.sha256(body).digest() != data[len(MAGIC) : begin]:
@@ -76,7 +82,7 @@ def unpack(codec: RunnableCodec[Any], data: bytes) -> tuple[dict[str, Any], list
             f"a stream of codec {content['codec']!r} with weights {content['fingerprint']}, not of"
             f" {codec.name!r} with {_weights(codec)}"
         )
-    kind = content.get("executor", "torch")  # which older snapshots do not say
+    kind = content["executor"]
     if kind != codec.executor.kind:
         raise InputError(
             f"a stream whose state is of {kind}, and {codec.name!r} is run here by "

@@ -221,6 +221,7 @@ class Encodec(Codec):
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
         self.channels = config.channels
+        self.block = 256
         self.frame_size = prod(config.strides)
         self.causal = config.causal
         # The last convolution of the encoder and the first of the decoder run on frames.

@@ -307,8 +307,7 @@ class Longcat(Codec):
     fills_up = False
     semantic_codebooks = 1
     sample_rate = RATE
-    frame_size = FRAME
-    end_unit = FRAME
+    frame_size = end_unit = FRAME
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()

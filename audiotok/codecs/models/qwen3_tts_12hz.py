@@ -334,7 +334,7 @@ class Qwen3Tts12hz(Codec):
         self.sample_rate = config.sample_rate
         self.frame_size = prod(config.strides) * config.halving
         self.semantic_codebooks = config.semantic
-        self.block = 16  # frames are long
+        self.block = 64
         self.encoder = mimi.encoder(config)
         self.quantizer = SplitRvq(
             config.latent,

@@ -150,6 +150,7 @@ class Speechtokenizer(Codec):
         super().__init__()
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
+        self.block = 512
         self.frame_size = prod(config.strides)
         sizes = Sizes(
             latent=config.latent,

@@ -325,6 +325,7 @@ class Wavtokenizer(Codec):
         super().__init__()
         self.config = config = config or Config()
         self.sample_rate = config.sample_rate
+        self.block = 256
         self.frame_size = prod(config.strides)
         self.encoder = Seanet.encoder(
             Sizes(

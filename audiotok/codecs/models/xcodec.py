@@ -158,8 +158,9 @@ class HubertFeatures(WholeClip):
 
     def resampled(self, wave: Tensor) -> Tensor:
         """Return waves `[b t]` at HuBERT's rate."""
-        resample = _torchaudio.load().functional.resample
-        return resample(wave, self.sample_rate, self.hubert.sample_rate)
+        return _torchaudio.load().functional.resample(
+            wave, self.sample_rate, self.hubert.sample_rate
+        )
 
 
 def _encoder(config: Config) -> Chain:

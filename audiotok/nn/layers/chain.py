@@ -101,10 +101,10 @@ class _ChainStep:
         i, first = begin, None  # an activation that the next layer may have write where it reads
         while i < end:
             size = x.shape[1] * x.shape[2]
-            if first is None:
-                if i > begin and pieces > 1 and size * pieces <= PIECE:
-                    return x, i
-                stop = self._divides_until(i, end) if computes(x, x) and size > PIECE else i
+            if first is None and i > begin and pieces > 1 and size * pieces <= PIECE:
+                return x, i
+            if first is None and size > PIECE and computes(x, x):
+                stop = self._divides_until(i, end)
                 unit = rates(self.layers[i:stop])[0]
                 steps = max(1, PIECE // x.shape[1] // unit) * unit
                 if stop > i and steps < x.shape[2]:

@@ -128,11 +128,13 @@ class TransposedConv(Layer):
         count = x.shape[2] * self.produces + more
         if not count:
             return x.new_zeros(len(x), self.conv.out_channels, 0)
-        x, weights, groups = self.joined(past, x), [*self.conv.parameters()], self.conv.groups
-        learns = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
+        x, groups = self.joined(past, x), self.conv.groups
+        weight, bias = self.conv.weight, self.conv.bias
+        weights = [weight] if bias is None else [weight, bias]
+        learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in weights)
         if learns or groups > 1 or self.uneven:
             begin = self.before * self.produces
-            y = F.conv_transpose1d(x, *weights, stride=self.produces, groups=groups)
+            y = F.conv_transpose1d(x, weight, bias, stride=self.produces, groups=groups)
             # With the features of a step contiguous in memory, as convolutions return them.
             y = y[:, :, begin : begin + count]
             return y.transpose(1, 2).contiguous().transpose(1, 2)
