@@ -18,6 +18,7 @@ import torch
 from rich.progress import track
 
 from audiotok import Audio, find
+from audiotok.cli.console import run_script
 from audiotok.evaluation import probe
 
 
@@ -56,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import audiotok
+from audiotok.cli.console import run_script
 from audiotok.codecs import QuantizerTraining, fit_quantizer, frames_of, lost_share
 from audiotok.data import read_manifest
 from audiotok.nn import Bsq, Fsq, OneCode, Quantizer, Rvq, Simvq, nearest
@@ -101,4 +102,6 @@ def main(data: str, plot: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    run_script(lambda: main(*sys.argv[1:]))

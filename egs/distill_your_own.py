@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from audiotok import load
+from audiotok.cli.console import run_script
 from audiotok.data import SpeechTeacher
 from audiotok.nn import mel_bank
 from audiotok.training import read_recipe, train
@@ -49,4 +50,6 @@ def main(manifest: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    run_script(lambda: main(*sys.argv[1:]))

@@ -16,6 +16,7 @@ from rich.progress import track
 
 import audiotok
 from audiotok import find
+from audiotok.cli.console import run_script
 from audiotok.data import align, read_manifest
 from audiotok.evaluation import (
     LabelledRecording,
@@ -59,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -15,6 +15,7 @@ import sys
 import torch
 
 from audiotok import load
+from audiotok.cli.console import run_script
 from audiotok.codecs import read_card, save
 
 
@@ -50,4 +51,4 @@ def mix(before: str, after: str, share: float, out: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 5:
         sys.exit(__doc__)
-    mix(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4])
+    run_script(lambda: mix(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4]))

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import audiotok
+from audiotok.cli.console import run_script
 from audiotok.codecs import Units, save
 from audiotok.data import (
     Recording,
@@ -321,10 +322,10 @@ def write(work: Path, out: str) -> None:
 if __name__ == "__main__":
     what, *rest = sys.argv[1:] or ["help"]
     if what == "features" and len(rest) == 3:
-        features(rest[0], rest[1], Path(rest[2]))
-    elif what == "train" and rest:
-        train(Path(rest[0]), int(*rest[1:2] or [5500]))
+        run_script(lambda: features(rest[0], rest[1], Path(rest[2])))
+    elif what == "train" and 1 <= len(rest) <= 2:
+        run_script(lambda: train(Path(rest[0]), int(*rest[1:] or [5500])))
     elif what == "write" and len(rest) == 2:
-        write(Path(rest[0]), rest[1])
+        run_script(lambda: write(Path(rest[0]), rest[1]))
     else:
         sys.exit(__doc__)

@@ -16,6 +16,7 @@ import torch
 
 import audiotok
 from audiotok import find
+from audiotok.cli.console import run_script
 from audiotok.data import read_manifest
 from audiotok.evaluation import Score
 
@@ -57,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

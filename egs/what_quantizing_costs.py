@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 import audiotok
 from audiotok import find
+from audiotok.cli.console import run_script
 from audiotok.data import read_manifest
 from audiotok.evaluation import Score
 from audiotok.nn import Quantized
@@ -57,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich import box
@@ -287,6 +288,16 @@ def outcome(app: Callable[..., Any]) -> int:
         if message:  # it is empty for a command without arguments, whose help is printed already
             error(f"{message} See `{context.command_path if context else 'audiotok'} --help`.")
         return code
+
+
+def run_script(main: Callable[[], None]) -> NoReturn:
+    """Run the main function of a script, whose errors are one line on stderr, and exit.
+
+    Raises:
+        SystemExit: with the exit code that a command would have.
+    """
+    set_up()
+    sys.exit(outcome(lambda **_: main()))
 
 
 NAME = 26  # columns of a name; a longer one is cut at its start
