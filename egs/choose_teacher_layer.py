@@ -18,7 +18,7 @@ import torch
 from rich.progress import track
 
 from audiotok import Audio, find
-from audiotok.cli.console import run_script
+from audiotok.cli.program import run_script
 from audiotok.evaluation import probe
 
 

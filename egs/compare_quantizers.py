@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import audiotok
-from audiotok.cli.console import run_script
+from audiotok.cli.program import run_script
 from audiotok.codecs import QuantizerTraining, fit_quantizer, frames_of, lost_share
 from audiotok.data import read_manifest
 from audiotok.nn import Bsq, Fsq, OneCode, Quantizer, Rvq, Simvq, nearest

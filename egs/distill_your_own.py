@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from audiotok import load
-from audiotok.cli.console import run_script
+from audiotok.cli.program import run_script
 from audiotok.data import SpeechTeacher
 from audiotok.nn import mel_bank
 from audiotok.training import read_recipe, train

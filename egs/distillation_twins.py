@@ -16,7 +16,7 @@ from rich.progress import track
 
 import audiotok
 from audiotok import find
-from audiotok.cli.console import run_script
+from audiotok.cli.program import run_script
 from audiotok.data import align, read_manifest
 from audiotok.evaluation import (
     LabelledRecording,

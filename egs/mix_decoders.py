@@ -15,7 +15,7 @@ import sys
 import torch
 
 from audiotok import load
-from audiotok.cli.console import run_script
+from audiotok.cli.program import run_script
 from audiotok.codecs import read_card, save
 
 

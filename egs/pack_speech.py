@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import soundfile
 
 from audiotok import Audio
-from audiotok.cli.console import run_script
+from audiotok.cli.program import run_script
 from audiotok.data import Recording, read_manifest
 
 RATE = 16000  # Hz

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from audiotok.cli.console import run_script
+from audiotok.cli.program import run_script
 from audiotok.evaluation import Results
 from audiotok.training import read_recipe, train
 

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import audiotok
-from audiotok.cli.console import run_script
+from audiotok.cli.program import run_script
 from audiotok.codecs import Units, save
 from audiotok.data import (
     Recording,

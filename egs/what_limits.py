@@ -16,7 +16,7 @@ import torch
 
 import audiotok
 from audiotok import find
-from audiotok.cli.console import run_script
+from audiotok.cli.program import run_script
 from audiotok.data import read_manifest
 from audiotok.evaluation import Score
 

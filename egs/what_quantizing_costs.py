@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import audiotok
 from audiotok import find
-from audiotok.cli.console import run_script
+from audiotok.cli.program import run_script
 from audiotok.data import read_manifest
 from audiotok.evaluation import Score
 from audiotok.nn import Quantized

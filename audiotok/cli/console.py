@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 from rich import box
@@ -51,12 +50,23 @@ def set_up() -> None:
     platform_console.reword = as_options
 
 
+OPTIONS = {
+    "context=SECONDS": "--context SECONDS",
+    "load(..., backend='onnx')": "--backend onnx",
+    "keep_changed=True": "--keep-changed",
+    "out=F": "--out F",
+    "retry_quarantined=True": "--retry-quarantined",
+    "split=True": "--channels split",
+}
+"""Argument in the message of a library error -> the option that stands for it."""
+
+
 def as_options(message: str) -> str:
     """Return the message of a library error with the options that stand for its arguments."""
     message = re.sub(r"\b(force|commands|rings)=True\b", r"--\1", message)
-    for name in ("keep_changed", "retry_quarantined"):
-        message = message.replace(f"{name}=True", f"--{name.replace('_', '-')}")
-    message = message.replace("out=F", "--out F")
+    for argument, option in OPTIONS.items():
+        message = message.replace(argument, option)
+    message = re.sub(r"\b(?:audiotok\.)?load\('([^']*)'\)", r"--codec \1", message)
     return re.sub(r"\btokens\.first\((\d+)\)", r"--codebooks \1", message)
 
 
@@ -288,16 +298,6 @@ def outcome(app: Callable[..., Any]) -> int:
         if message:  # it is empty for a command without arguments, whose help is printed already
             error(f"{message} See `{context.command_path if context else 'audiotok'} --help`.")
         return code
-
-
-def run_script(main: Callable[[], None]) -> NoReturn:
-    """Run the main function of a script, whose errors are one line on stderr, and exit.
-
-    Raises:
-        SystemExit: with the exit code that a command would have.
-    """
-    set_up()
-    sys.exit(outcome(lambda **_: main()))
 
 
 NAME = 26  # columns of a name; a longer one is cut at its start

@@ -95,7 +95,7 @@ def bench(
                 f"{spec.name}: code that a recipe names is not imported; give that codec yourself"
             )
     if not (recipe.metrics or recipe.tasks):
-        raise InputError("nothing to score: give --metrics or --tasks, or a recipe that does")
+        raise InputError("nothing to score: give metrics or tasks, or a recipe that names some")
     for name in recipe.metrics:  # a wrong name must fail before any work is done
         load_metric(name, recipe.models)
     for name in recipe.tasks:
@@ -143,7 +143,7 @@ def _subjects(recipe: BenchRecipe) -> list[Spec]:
     """Return the subjects of a recipe, each once, with the original first."""
     names = list(dict.fromkeys((ORIGINAL, *recipe.codecs)))
     if len(names) == 1:
-        raise InputError("nothing to score: give --codec, or a recipe that names codecs")
+        raise InputError("nothing to score: give a codec, or a recipe that names some")
     specs = [Spec.parse(name) for name in names]
     folders: dict[str, str] = {}
     for spec in specs:
