@@ -16,6 +16,7 @@ from audiotok._platform.atomic import remove_stale_parts
 from audiotok._platform.console import stderr_console
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
+from audiotok.audio.base import is_utf8
 from audiotok.codecs.external import is_import
 from audiotok.data.manifest import read_manifest
 from audiotok.data.recording import Recording
@@ -96,6 +97,8 @@ def bench(
             )
     if not (recipe.metrics or recipe.tasks):
         raise InputError("nothing to score: give metrics or tasks, or a recipe that names some")
+    if not is_utf8(recipe.data.manifest):
+        raise InputError(f"{recipe.data.manifest}: the name is not UTF-8; rename it")
     for name in recipe.metrics:  # a wrong name must fail before any work is done
         load_metric(name, recipe.models)
     for name in recipe.tasks:
