@@ -11,6 +11,7 @@ import pytest
 from commandline import audiotok, recording, small
 
 from audiotok import Audio
+from audiotok.evaluation import Results
 
 LATIN = os.fsdecode(b"caf\xe9")  # as ISO 8859-1 has it
 NAMES = [LATIN, "smile 😀", "a\x7fb", "two\nlines", "$x$ \\alpha", "-k"]
@@ -62,6 +63,18 @@ def test_folders_of_any_name_are_scored(name: str, odd: Path, tmp_path: Path):
     words = ["--codec", weights, "--metrics", "mel", "-o", tmp_path / "bench"]
     done = audiotok("bench", "--data", folder, *words)
     assert done.code == 0, done.err
+
+
+def test_a_recording_whose_name_no_report_can_hold_is_left_out(odd: Path, tmp_path: Path):
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for name in (*map(str, range(10)), LATIN):
+        shutil.copy(odd, folder / f"{name}.wav")
+    words = ["--codec", small(), "--metrics", "mel", "--tasks", "codes", "-o", tmp_path / "bench"]
+    done = audiotok("bench", "--data", folder, *words)
+    assert done.code == 0
+    assert "warning caf\\udce9.wav: the name is not UTF-8; rename it; left out" in done.lines
+    assert len(Results.load(tmp_path / "bench/results.json").clips) == 10
 
 
 def test_a_name_that_no_report_can_hold_is_refused(odd: Path, tmp_path: Path):

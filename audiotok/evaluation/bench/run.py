@@ -192,7 +192,9 @@ def _recordings(recipe: BenchRecipe, store: Path, commands: bool) -> dict[str, R
         name = recording.id
         if recording.is_file and recording.cells is not None:
             name = os.path.relpath(recording.path, root)
-        if name in named:
+        if not is_utf8(name):  # results and report could not hold it
+            bad.add(name, InputError("the name is not UTF-8; rename it"))
+        elif name in named:
             bad.add(name, InputError("another recording before it has this name; give it an `id`"))
         else:
             named[name] = recording
