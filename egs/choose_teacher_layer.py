@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import csv
 import random
+import sys
 from itertools import groupby
 from pathlib import Path
 
 import torch
 from rich.progress import track
 
-from audiotok import Audio, find
-from audiotok.cli.program import run_script
+from audiotok import Audio, Error, find
 from audiotok.evaluation import probe
 
 
@@ -57,4 +57,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    try:
+        main()
+    except (Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 import audiotok
-from audiotok.cli.program import run_script
 from audiotok.codecs import QuantizerTraining, fit_quantizer, frames_of, lost_share
 from audiotok.data import read_manifest
 from audiotok.nn import Bsq, Fsq, OneCode, Quantizer, Rvq, Simvq, nearest
@@ -104,4 +103,7 @@ def main(data: str, plot: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    run_script(lambda: main(*sys.argv[1:]))
+    try:
+        main(*sys.argv[1:])
+    except (audiotok.Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

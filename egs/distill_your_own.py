@@ -15,8 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiotok import load
-from audiotok.cli.program import run_script
+from audiotok import Error, load
 from audiotok.data import SpeechTeacher
 from audiotok.nn import mel_bank
 from audiotok.training import read_recipe, train
@@ -52,4 +51,7 @@ def main(manifest: str, out: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    run_script(lambda: main(*sys.argv[1:]))
+    try:
+        main(*sys.argv[1:])
+    except (Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

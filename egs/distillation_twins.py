@@ -10,13 +10,13 @@ The weights of a pair share a seed. `audiotok/evaluation/disentanglement.py` exp
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 
 from rich.progress import track
 
 import audiotok
 from audiotok import find
-from audiotok.cli.program import run_script
 from audiotok.data import align, read_manifest
 from audiotok.evaluation import (
     LabelledRecording,
@@ -60,4 +60,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    try:
+        main()
+    except (audiotok.Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

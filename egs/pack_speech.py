@@ -18,8 +18,7 @@ from collections.abc import Iterator
 
 import soundfile
 
-from audiotok import Audio
-from audiotok.cli.program import run_script
+from audiotok import Audio, Error
 from audiotok.data import Recording, read_manifest
 
 RATE = 16000  # Hz
@@ -62,5 +61,8 @@ def pack(listing: str, out: str, megabytes: float, kbps: float) -> None:
 if __name__ == "__main__":
     if not 3 <= len(sys.argv) <= 5:
         sys.exit(__doc__)
-    sizes = [*sys.argv[3:], *("40", "32")[len(sys.argv) - 3 :]]
-    run_script(lambda: pack(sys.argv[1], sys.argv[2], *map(float, sizes)))
+    try:
+        sizes = [*sys.argv[3:], *("40", "32")[len(sys.argv) - 3 :]]
+        pack(sys.argv[1], sys.argv[2], *map(float, sizes))
+    except (Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from audiotok.cli.program import run_script
+from audiotok import Error
 from audiotok.evaluation import Results
 from audiotok.training import read_recipe, train
 
@@ -92,4 +92,7 @@ def stored(results: Results, names: dict[str, str], given: argparse.Namespace) -
 
 
 if __name__ == "__main__":
-    run_script(main)
+    try:
+        main()
+    except (Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

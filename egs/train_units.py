@@ -36,7 +36,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import audiotok
-from audiotok.cli.program import run_script
 from audiotok.codecs import Units, save
 from audiotok.data import (
     Recording,
@@ -320,12 +319,15 @@ def write(work: Path, out: str) -> None:
 
 
 if __name__ == "__main__":
-    what, *rest = sys.argv[1:] or ["help"]
-    if what == "features" and len(rest) == 3:
-        run_script(lambda: features(rest[0], rest[1], Path(rest[2])))
-    elif what == "train" and 1 <= len(rest) <= 2:
-        run_script(lambda: train(Path(rest[0]), int(*rest[1:] or [5500])))
-    elif what == "write" and len(rest) == 2:
-        run_script(lambda: write(Path(rest[0]), rest[1]))
-    else:
-        sys.exit(__doc__)
+    try:
+        what, *rest = sys.argv[1:] or ["help"]
+        if what == "features" and len(rest) == 3:
+            features(rest[0], rest[1], Path(rest[2]))
+        elif what == "train" and 1 <= len(rest) <= 2:
+            train(Path(rest[0]), int(*rest[1:] or [5500]))
+        elif what == "write" and len(rest) == 2:
+            write(Path(rest[0]), rest[1])
+        else:
+            sys.exit(__doc__)
+    except (audiotok.Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

@@ -9,6 +9,7 @@ DATA is a manifest or a folder. If unquantized latents sound no better, more bit
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from torch.nn import functional as F
 
 import audiotok
 from audiotok import find
-from audiotok.cli.program import run_script
 from audiotok.data import read_manifest
 from audiotok.evaluation import Score
 from audiotok.nn import Quantized
@@ -58,4 +58,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    try:
+        main()
+    except (audiotok.Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

@@ -7,10 +7,10 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -118,13 +118,3 @@ def run() -> None:
     if code == 130:
         show.error("interrupted; nothing is half-written; run it again: what is finished is kept")
     sys.exit(code)
-
-
-def run_script(main: Callable[[], None]) -> NoReturn:
-    """Run the main function of a script, whose errors are one line on stderr, and exit.
-
-    Raises:
-        SystemExit: with the exit code that a command would have.
-    """
-    show.set_up()
-    sys.exit(show.outcome(lambda **_: main()))
