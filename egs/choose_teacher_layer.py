@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import csv
 import random
+import sys
 from itertools import groupby
 from pathlib import Path
 
 import torch
 from rich.progress import track
 
-from audiotok import Audio, find
+from audiotok import Audio, Error, find
 from audiotok.evaluation import probe
 
 
@@ -56,4 +57,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

@@ -101,4 +101,9 @@ def main(data: str, plot: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except (audiotok.Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiotok import load
+from audiotok import Error, load
 from audiotok.data import SpeechTeacher
 from audiotok.nn import mel_bank
 from audiotok.training import read_recipe, train
@@ -49,4 +49,9 @@ def main(manifest: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except (Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

@@ -10,6 +10,7 @@ The weights of a pair share a seed. `audiotok/evaluation/disentanglement.py` exp
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 
 from rich.progress import track
@@ -59,4 +60,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (audiotok.Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

@@ -14,7 +14,7 @@ import sys
 
 import torch
 
-from audiotok import load
+from audiotok import Error, load
 from audiotok.codecs import read_card, save
 
 
@@ -50,4 +50,7 @@ def mix(before: str, after: str, share: float, out: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 5:
         sys.exit(__doc__)
-    mix(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4])
+    try:
+        mix(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4])
+    except (Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

@@ -1,6 +1,6 @@
 """Pack speech of any source into one small tar file, to take to a machine for an hour of training.
 
-    python egs/pack_speech.py LISTING OUT.tar [MEGABYTES] [KBPS]
+    python egs/pack_speech.py LISTING OUT.tar [MEGABYTES=40] [KBPS=32]
 
 Recordings are drawn at random and stored as Opus, with their split, speaker and text beside them.
 The tar file is a WebDataset, so training reads it like any other source. Lossy audio is heard:
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import soundfile
 
-from audiotok import Audio
+from audiotok import Audio, Error
 from audiotok.data import Recording, read_manifest
 
 RATE = 16000  # Hz
@@ -59,4 +59,10 @@ def pack(listing: str, out: str, megabytes: float, kbps: float) -> None:
 
 
 if __name__ == "__main__":
-    pack(sys.argv[1], sys.argv[2], *(float(each) for each in [*sys.argv[3:], 40, 32][:2]))
+    if not 3 <= len(sys.argv) <= 5:
+        sys.exit(__doc__)
+    try:
+        sizes = [*sys.argv[3:], *("40", "32")[len(sys.argv) - 3 :]]
+        pack(sys.argv[1], sys.argv[2], *map(float, sizes))
+    except (Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from audiotok import Error
 from audiotok.evaluation import Results
 from audiotok.training import read_recipe, train
 
@@ -50,7 +51,8 @@ def main() -> None:
             command += [f"--{option}", getattr(given, option)]
     for model in given.model:
         command += ["--model", model]
-    subprocess.run(command, check=True)
+    if code := subprocess.run(command, check=False).returncode:
+        sys.exit(code)  # what is wrong is said already
     print(f"\nseed {given.seed}; means, then each pair: difference [95 %]")
     results = Results.load(given.out / "bench/results.json")
     for mean in results.means:
@@ -90,4 +92,7 @@ def stored(results: Results, names: dict[str, str], given: argparse.Namespace) -
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

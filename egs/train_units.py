@@ -319,12 +319,15 @@ def write(work: Path, out: str) -> None:
 
 
 if __name__ == "__main__":
-    what, *rest = sys.argv[1:] or ["help"]
-    if what == "features" and len(rest) == 3:
-        features(rest[0], rest[1], Path(rest[2]))
-    elif what == "train" and rest:
-        train(Path(rest[0]), int(*rest[1:2] or [5500]))
-    elif what == "write" and len(rest) == 2:
-        write(Path(rest[0]), rest[1])
-    else:
-        sys.exit(__doc__)
+    try:
+        what, *rest = sys.argv[1:] or ["help"]
+        if what == "features" and len(rest) == 3:
+            features(rest[0], rest[1], Path(rest[2]))
+        elif what == "train" and 1 <= len(rest) <= 2:
+            train(Path(rest[0]), int(*rest[1:] or [5500]))
+        elif what == "write" and len(rest) == 2:
+            write(Path(rest[0]), rest[1])
+        else:
+            sys.exit(__doc__)
+    except (audiotok.Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

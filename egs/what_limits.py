@@ -9,6 +9,7 @@ of the phase error is weighted by magnitude: 1 is a perfect waveform, 0 is chanc
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -57,4 +58,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (audiotok.Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

@@ -9,6 +9,7 @@ DATA is a manifest or a folder. If unquantized latents sound no better, more bit
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -57,4 +58,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (audiotok.Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")

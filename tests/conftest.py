@@ -30,6 +30,11 @@ for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCH_HOME", "HF_HOME"):
     os.environ[name] = HOME
 # Compiling librosa's functions takes a minute, so the result is cached between runs.
 os.environ["NUMBA_CACHE_DIR"] = os.path.join(tempfile.gettempdir(), f"audiotok-numba-{os.getuid()}")  # noqa: PTH118
+# Processes that tests kill leave sockets (`pymp-*`), which go with this folder. The folders of
+# tests, which pytest keeps, and those of ray, whose paths have a greatest length, stay outside.
+for name in ("PYTEST_DEBUG_TEMPROOT", "RAY_TMPDIR"):
+    os.environ.setdefault(name, tempfile.gettempdir())
+os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="t-", dir=HOME)
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Measuring which backend is fastest takes seconds in each fresh folder; tests of that choose it.
 os.environ["AUDIOTOK_BACKEND"] = "torch"

@@ -20,6 +20,16 @@ class AudioFileError(Error, ValueError):
     """Error of an unreadable or unwritable audio file: one line with its name and a remedy."""
 
 
+def is_utf8(path: str | os.PathLike[str]) -> bool:
+    """Return whether the bytes of a path are UTF-8, as text and JSON need them."""
+    return all(not 0xD800 <= ord(letter) < 0xE000 for letter in os.fspath(path))
+
+
+def soundfile_path(path: str | os.PathLike[str]) -> Any:
+    """Return a path as soundfile opens it: as bytes if it is not UTF-8."""
+    return os.fspath(path) if is_utf8(path) else os.fsencode(path)
+
+
 @dataclass
 class Decoder:
     """An open recording: the facts of its header, and its samples in order.

@@ -14,7 +14,15 @@ import numpy as np
 import soundfile
 
 from audiotok.audio import headers, mp3, ogg
-from audiotok.audio.base import CHUNK, AudioFileError, Decoder, FileView, cut_off, joined
+from audiotok.audio.base import (
+    CHUNK,
+    AudioFileError,
+    Decoder,
+    FileView,
+    cut_off,
+    joined,
+    soundfile_path,
+)
 
 _UNKNOWN = 2**62  # libsndfile gives 2**63 - 1 frames for an unknown length
 # Codecs where seeking is exact; the rest (mp3, vorbis, opus, adpcm) are read from the start.
@@ -86,7 +94,7 @@ def _opened(path: str, stack: ExitStack) -> _Forward:
     patches: dict[int, bytes] | None = {} if headerless else None
     try:
         if patches is None:
-            file = _Forward(path)
+            file = _Forward(soundfile_path(path))
             if file.frames or not file.format.startswith("WAV"):
                 return stack.enter_context(file)
             patches = headers.unwritten_sizes(path)

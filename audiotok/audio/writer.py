@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 
 from audiotok._platform.atomic import partial_path
+from audiotok.audio.base import soundfile_path
 from audiotok.audio.decoders import CHUNK, AudioFileError
 
 if TYPE_CHECKING:
@@ -97,7 +98,12 @@ class Sink:
     def __enter__(self) -> Sink:
         try:
             self._file = soundfile.SoundFile(
-                self._part, "w", self.rate, self.channels, self.subtype, format=self.format
+                soundfile_path(self._part),
+                "w",
+                self.rate,
+                self.channels,
+                self.subtype,
+                format=self.format,
             )
             if self.comment:
                 with suppress(soundfile.LibsndfileError):

@@ -50,12 +50,23 @@ def set_up() -> None:
     platform_console.reword = as_options
 
 
+OPTIONS = {
+    "context=SECONDS": "--context SECONDS",
+    "load(..., backend='onnx')": "--backend onnx",
+    "keep_changed=True": "--keep-changed",
+    "out=F": "--out F",
+    "retry_quarantined=True": "--retry-quarantined",
+    "split=True": "--channels split",
+}
+"""Argument in the message of a library error -> the option that stands for it."""
+
+
 def as_options(message: str) -> str:
     """Return the message of a library error with the options that stand for its arguments."""
     message = re.sub(r"\b(force|commands|rings)=True\b", r"--\1", message)
-    for name in ("keep_changed", "retry_quarantined"):
-        message = message.replace(f"{name}=True", f"--{name.replace('_', '-')}")
-    message = message.replace("out=F", "--out F")
+    for argument, option in OPTIONS.items():
+        message = message.replace(argument, option)
+    message = re.sub(r"\b(?:audiotok\.)?load\('([^']*)'\)", r"--codec \1", message)
     return re.sub(r"\btokens\.first\((\d+)\)", r"--codebooks \1", message)
 
 

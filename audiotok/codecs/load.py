@@ -141,7 +141,7 @@ def load(
         if precision == "bfloat16":
             raise UsageError("precision bfloat16: OpenVINO's; torch runs in float32 or int8")
         if is_exported(name_or_path):
-            way = "load(..., backend='onnx'), or --backend onnx, runs it"
+            way = "load(..., backend='onnx') runs it"
             raise ExportError(f"{name_or_path}: an exported codec, which torch does not run: {way}")
         try:
             from audiotok.codecs import checkpoint, external

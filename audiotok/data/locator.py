@@ -20,6 +20,7 @@ from audiotok._platform.console import plain
 from audiotok._platform.errors import Error, InputError
 from audiotok._platform.jsonfile import parse
 from audiotok._platform.optional import optional_import
+from audiotok.audio.base import is_utf8
 from audiotok.audio.decoders import AudioFileError, Decoder
 from audiotok.audio.reader import Source, open_audio
 from audiotok.data.commands import COPY, CommandError, run, run_once, withheld
@@ -256,10 +257,8 @@ def opened(
             stack.enter_context(copy)
             copy_audio(locator, copy, commands=commands, scratch=scratch, waits=waits)
             path = copy.name
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            raise AudioFileError(f"{locator.name}: the name is not UTF-8; rename it") from None
+        if not is_utf8(path):
+            raise AudioFileError(f"{locator.name}: the name is not UTF-8; rename it")
         try:
             source = stack.enter_context(
                 open_audio(path, start=locator.start, end=locator.end, overshoot=locator.overshoot)

@@ -16,6 +16,7 @@ from rich.console import Console
 from audiotok._platform.atomic import atomic_file, remove_stale_parts
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find, name_of, names, parts
+from audiotok.audio.base import is_utf8
 from audiotok.audio.decoders import AUDIO, AudioFileError
 from audiotok.audio.folder import Probe, draw_splits, probe_all
 from audiotok.data import store as stores
@@ -294,9 +295,7 @@ def _in_a_file(recording: Recording, extract: str | Path | None) -> Recording:
 def _unwritable(recording: Recording, out: Path) -> str:
     """Return why a table cannot hold the name of a recording; "" if it can."""
     written = f"{recording.id}{recording.locator.path}"
-    try:
-        written.encode()
-    except UnicodeEncodeError:
+    if not is_utf8(written):
         return "the name is not UTF-8; rename the file"
     if out.suffix.lower() == ".tsv" and any(mark in written for mark in "\t\r\n"):
         return "a tab or line break in the name; rename it, or write a .jsonl manifest"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from audiotok._platform.atomic import atomic_file
+from audiotok._platform.console import plain
 from audiotok._platform.errors import InputError
 from audiotok._platform.optional import optional_import
 from audiotok.audio import picture as of_audio
@@ -199,7 +200,7 @@ def figure(
     heights = [panel.height for panel in panels]
     size = (WIDTH, 1.2 + 0.95 * sum(heights))
     drawn = matplotlib.Figure(figsize=size, layout="constrained")
-    drawn.suptitle(title, parse_math=False)
+    drawn.suptitle(plain(title), parse_math=False)
     all_axes = drawn.subplots(
         len(panels), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
     )[:, 0]

@@ -58,7 +58,7 @@ def roundtrip(
         if output.exists() and source.exists() and output.samefile(source):
             raise InputError(f"{source}: would be overwritten by its copy; give another folder")
         if output.exists() and not force:
-            raise InputError(f"{output}: exists already; --force overwrites it")
+            raise InputError(f"{output}: exists already; force=True overwrites it")
     encoded = encode_file(codec, source, tokens, codebooks=codebooks, force=force)
     decoded = decode_file(decoder, tokens, wav, force=force)
     original = Audio.load(source, end=LONGEST).mono().resample(decoder.decoded_rate)

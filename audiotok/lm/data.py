@@ -111,7 +111,12 @@ class Recordings:
                     self.rows.append(row)
                 index += 1
         if not self.indices:
-            raise InputError(f"{corpus.location}: no recording of split {split!r} fits the recipe")
+            others = {str(row.get("split", "")) for shard in corpus.shards for row in shard.rows()}
+            raise InputError(
+                f"{corpus.location}: no recording of split {split!r} fits the recipe; its splits: "
+                f"{', '.join(sorted(others - {''})) or 'none'}; data.train and data.validate name"
+                ' them, "" takes all recordings'
+            )
 
     def _wanted(self, row: dict[str, Any], split: str) -> bool:
         """Return whether the recipe selects a row."""

@@ -36,11 +36,11 @@ Cache = list[tuple[Tensor, Tensor]]  # keys and values of each block, each [b he
 class Config:
     """Sizes and options of the network."""
 
-    width: Annotated[int, ONE_OR_MORE] = 256
-    depth: Annotated[int, ONE_OR_MORE] = 6
-    heads: Annotated[int, ONE_OR_MORE] = 4
-    dropout: Annotated[float, BELOW_ONE] = 0.1
-    causal: bool = True
+    width: Annotated[int, ONE_OR_MORE] = 256  # of embeddings and hidden states
+    depth: Annotated[int, ONE_OR_MORE] = 6  # number of blocks
+    heads: Annotated[int, ONE_OR_MORE] = 4  # number of attention heads
+    dropout: Annotated[float, BELOW_ONE] = 0.1  # share of activations set to zero in training
+    causal: bool = True  # whether a position sees only those before it
     entries: bool = False  # initialize embeddings from the codec's codebooks: `audiotok.lm.entries`
     attention: bool = False  # sum the rows' embeddings by learnt weights, as layers of units want
     phones: bool = False  # condition each frame on its phone: see `audiotok.lm.phonetic`

@@ -35,9 +35,9 @@ class LayoutOptions:
     """Options of the layout that turns codes into ids."""
 
     codebooks: Annotated[int, NONE_OR_MORE] = 0  # number to use, from the first; 0 uses all
-    pattern: str = "flat"
+    pattern: str = "flat"  # order of the codes: `flat`, `delay`, `parallel` ...
     options: dict[str, Any] = field(default_factory=dict)  # arguments of the pattern
-    runs: Literal["keep", "drop", "durations"] = "keep"
+    runs: Literal["keep", "drop", "durations"] = "keep"  # what becomes of equal frames in a row
     pieces: Annotated[int, NONE_OR_MORE] = 0  # size of a vocabulary of pieces; 0 uses no pieces
     kind: Literal["bpe", "unigram"] = "bpe"  # model that pieces are learned by
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
+from audiotok.audio.base import soundfile_path
 from audiotok.audio.decoders import AudioFileError
 from audiotok.audio.reader import open_audio, resampled
 from audiotok.audio.writer import Sink
@@ -236,7 +237,10 @@ def is_decoded(
         header = reader.header
         rate = header.original_rate if original_rate else codec.decoded_rate
         length = reader.original_samples if original_rate else codec.decoded_samples(reader.samples)
-    with suppress(OSError, soundfile.LibsndfileError), soundfile.SoundFile(target) as file:
+    with (
+        suppress(OSError, soundfile.LibsndfileError),
+        soundfile.SoundFile(soundfile_path(target)) as file,
+    ):
         same = (file.samplerate, file.frames, file.comment) == (
             rate,
             length,

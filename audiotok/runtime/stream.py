@@ -92,7 +92,7 @@ class Stream(Generic[A]):
             if codec.decodes_only:
                 what = f"decoder {codec.name!r} takes all tokens before it gives a sample"
             raise InputError(
-                f"{what}, so it cannot stream exactly; context=SECONDS (--context) lets it look at"
+                f"{what}, so it cannot stream exactly; context=SECONDS lets it look at"
                 " so much before and after each frame (`audiotok.runtime.windows.loss` measures"
                 " what that costs)"
             )

@@ -48,9 +48,7 @@ class NoEncoderError(Error, ValueError):
 @cache
 def warn_mixing_down(channels: int) -> None:
     """Warn that channels are mixed down; only once for each number of channels."""
-    log.warning(
-        "%d channels are mixed down to one; --channels split (split=True) codes each", channels
-    )
+    log.warning("%d channels are mixed down to one; split=True codes each by itself", channels)
 
 
 def kept(codebooks: int | None, there: int) -> int:
@@ -273,7 +271,7 @@ class Tokenizer:
         if tokens.codec != self.name:
             raise WrongTokensError(
                 f"tokens of codec {tokens.codec!r}, not {self.name!r}: decode them with "
-                f"audiotok.load({tokens.codec!r}) (--codec {tokens.codec})"
+                f"audiotok.load({tokens.codec!r})"
             )
         if not self.has_codes_of(tokens.fingerprint):
             raise WrongTokensError(

@@ -312,7 +312,7 @@ class TrainingModules:
             except (RuntimeError, ValueError, KeyError) as error:
                 text = " ".join(str(error).split())[:200]
                 raise InputError(
-                    f"{path}: not a run of this recipe ({name}: {text}); use another --out"
+                    f"{path}: not a run of this recipe ({name}: {text}); use another output folder"
                 ) from None
 
 

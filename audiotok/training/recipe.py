@@ -85,7 +85,7 @@ class Distillation:
 class Adversary:
     """Options of the discriminators (losses `adversarial` and `feature_matching`)."""
 
-    kind: Literal["lsgan", "hinge"] = "lsgan"
+    kind: Literal["lsgan", "hinge"] = "lsgan"  # loss: least squares or hinge
     reduce: Literal["mean", "sum"] = "mean"  # reduction over discriminators
     relative: bool = False  # divide feature distances by the size of real features (EnCodec)
     scores: bool = False  # scores count as features too (HiFi-GAN)
@@ -123,7 +123,7 @@ class Train:
         0.999996  # factor of the rate per step (exponential)
     )
     betas: Annotated[tuple[float, float], BELOW_ONE] = (0.8, 0.99)  # of AdamW
-    weight_decay: Annotated[float, NONE_OR_MORE] = 0.01
+    weight_decay: Annotated[float, NONE_OR_MORE] = 0.01  # of AdamW
     clip: Annotated[float, ABOVE_ZERO] = 1.0  # gradient norm
     accumulate: Annotated[int, ONE_OR_MORE] = 1  # batches per step
     precision: Literal["fp32", "bf16"] = "fp32"  # of the codec; losses are fp32
@@ -136,7 +136,7 @@ class Train:
     keep: Annotated[
         tuple[float, ...], NONE_OR_MORE
     ] = ()  # or: relative shares of crops that use 1, 2 ... codebooks
-    seed: Annotated[int, SEED] = 0
+    seed: Annotated[int, SEED] = 0  # of first weights, crops and augmentation
     every: Annotated[int, ONE_OR_MORE] = (
         500  # steps between checkpoints, with losses on held-out crops
     )
@@ -158,10 +158,10 @@ class Train:
 class Band:
     """Range in which a logged value should lie from a step on."""
 
-    step: Annotated[int, NONE_OR_MORE]
+    step: Annotated[int, NONE_OR_MORE]  # first step that the range holds for
     key: str  # a column of log.csv
-    low: Annotated[float, ANY]
-    high: Annotated[float, ANY]
+    low: Annotated[float, ANY]  # least value without a warning
+    high: Annotated[float, ANY]  # greatest value without a warning
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def _flags(name: str, kind: Any, info: OptionInfo) -> str:
 def _type(kind: Any, info: OptionInfo) -> str:
     """Return the values that an option takes, with their range."""
     if kind is bool:
-        return ""
+        return "flag"
     if get_origin(kind) is list:
         return f"{_type(get_args(kind)[0], info)}, repeatable"
     if get_origin(kind) is Literal:
@@ -97,10 +97,12 @@ def _type(kind: Any, info: OptionInfo) -> str:
 
 
 def _default(value: Any, parameter: inspect.Parameter) -> str:
-    """Return the default of an option; nothing where its help says what leaving it out means."""
+    """Return the default of an option; its help says what leaving it unset means."""
     if value is parameter.empty:
         return "required"
-    return "" if value in (None, False, "") else code(str(value))
+    if value is False:
+        return "off"
+    return "unset" if value in (None, "") else code(str(value))
 
 
 def _examples(text: str) -> str:

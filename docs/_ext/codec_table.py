@@ -42,7 +42,7 @@ def _kind(row: dict[str, Any]) -> list[str]:
     """Return the cells of a codec's kind."""
     words = (row[key] for key in ("encoder", "decoder", "quantizer", "training", "teacher"))
     causal = "yes" if row["causal"] else "no"
-    return [code(row["name"]), *map(cell, words), row["domain"], causal]
+    return [code(row["name"]), *(cell(word) or "none" for word in words), row["domain"], causal]
 
 
 def _weights(row: dict[str, Any]) -> list[str]:

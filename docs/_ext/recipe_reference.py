@@ -40,7 +40,8 @@ def _tables(kind: type, name: str) -> Iterator[str]:
         if inner:
             several = {dict: f"{path}.NAME", tuple: f"[{path}]"}
             below.append((inner, several.get(get_origin(_bare(hints[field.name])), path)))
-        rows.append([code(field.name), *_facts(field, hints[field.name]), cell(notes[field.name])])
+        meaning = notes[field.name] or (f"see `[{below[-1][1]}]`" if inner else "")
+        rows.append([code(field.name), *_facts(field, hints[field.name]), cell(meaning)])
     yield table(["key", "type", "range", "default", "meaning"], rows)
     for inner, path in below:
         yield from _tables(inner, path)
@@ -61,14 +62,17 @@ def _table_of(hint: Any) -> type | None:
 def _facts(field: dataclasses.Field[Any], hint: Any) -> list[str]:
     """Return type, range and default of a key."""
     span = range_of(hint)
-    return [_type(_bare(hint)), cell(str(span)) if span else "", _default(field)]
+    return [_type(_bare(hint)), cell(str(span)) if span else "any", _default(field)]
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
     """Return the default of a key as TOML has it."""
     if field.default is field.default_factory is dataclasses.MISSING:
         return "required"
-    return "" if field.default is dataclasses.MISSING else code(_toml(field.default))
+    if field.default is not dataclasses.MISSING:
+        return code(_toml(field.default))
+    made = field.default_factory()  # type: ignore[misc] - MISSING is taken care of above
+    return "its defaults" if dataclasses.is_dataclass(made) else "empty"
 
 
 def _toml(value: Any) -> str:

@@ -17,6 +17,7 @@ from audiotok.evaluation.report.base import places
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "docs/results"
 BENCH = ROOT / "egs/data/bench/results.json"
+NONE = "n/a"  # in a cell of which there is no value, or cannot be one
 HEADS = {
     "pesq": "PESQ-wb",
     "stoi": "STOI",
@@ -98,13 +99,13 @@ def _means(content: dict[str, Any], options: dict[str, str]) -> str:
 
 
 def _rate(kbps: float | None) -> str:
-    return "" if kbps is None else f"{kbps:.2f}"
+    return NONE if kbps is None else f"{kbps:.2f}"
 
 
 def _mean(mean: dict[str, Any] | None, digits: int, spans: bool) -> str:
     """Return a mean with its 95 % interval."""
     if mean is None or mean["value"] is None:
-        return ""
+        return "infinite" if mean and mean.get("infinite") else NONE
     value, low, high = (f"{mean[key]:.{digits}f}" for key in ("value", "low", "high"))
     return f"{value}<br>({low}&nbsp;to&nbsp;{high})" if spans else value
 
@@ -135,7 +136,7 @@ def _span(interval: Sequence[float] | None) -> str:
 
 
 def _number(value: float | str | None) -> str:
-    return "" if value is None or value == "" else f"{float(value):.4g}"
+    return NONE if value is None or value == "" else f"{float(value):.4g}"
 
 
 def _curves(file: Path, options: dict[str, str]) -> str:

@@ -285,7 +285,7 @@ def test_nothing_is_overwritten_unless_forced(
     made: tuple[Codec, Path, Done], copied: Path, monkeypatch: pytest.MonkeyPatch
 ):
     before = read_metadata(copied)
-    with pytest.raises(ExportError, match="--force overwrites"):
+    with pytest.raises(ExportError, match="force=True overwrites"):
         export(small(), copied)
     with pytest.raises(ExportError, match="name a folder that is not there"):
         export(small(), copied.parent, force=True)

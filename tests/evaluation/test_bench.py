@@ -308,8 +308,8 @@ def test_weights_that_are_missing_are_not_run(corpus: Path, tmp_path: Path, monk
         ({"metrics": ("pesk",)}, "Did you mean 'pesq'"),
         ({"metrics": ("mel:nosuch",)}, "nosuch"),
         ({"tasks": ("nosuch",)}, "unknown tasks part 'nosuch'"),
-        ({"codecs": ()}, "give --codec"),
-        ({"metrics": ()}, "give --metrics or --tasks"),
+        ({"codecs": ()}, "give a codec"),
+        ({"metrics": ()}, "give metrics or tasks"),
         ({"codecs": ("a/b", "a:b")}, "share a folder"),
     ],
 )

@@ -670,3 +670,9 @@ def test_from_recordings_to_a_language_model_in_one_script(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "each decoded to its codes" in done.stdout
     assert (tmp_path / "spoken.wav").stat().st_size > 16000
+
+
+def test_a_split_that_no_row_has_is_refused_with_those_there_are(corpus: Path):
+    data = LmData(corpus=str(corpus))
+    with pytest.raises(ValueError, match=r"split 'tset' fits the recipe; its splits: dev, train; "):
+        Recordings(Corpus(corpus), "tset", data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,13 @@ def test_texts_splits_and_lengths_are_kept(listing: Path):
 def test_no_more_than_the_megabytes_asked_for(listing: Path):
     assert packed(listing, "0.03").stat().st_size <= 30_000
     assert 0 < len(read_manifest(packed(listing, "0.03"), split=None)) < 6
+
+
+def test_a_size_alone_leaves_the_rate_as_it_is(listing: Path):
+    def sizes(*options: str) -> list[int]:
+        with tarfile.open(packed(listing, *options)) as tar:
+            return [member.size for member in tar]
+
+    alone = sizes("1")
+    assert alone == sizes() == sizes("1", "32")
+    assert sum(alone) < sum(sizes("1", "64"))

@@ -100,7 +100,7 @@ def bench(
         if f"models.{part}" in given:
             raise show.UsageError(f"--model {part}: given twice")
         given[f"models.{part}"] = name
-    chosen = [f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None]
+    chosen = [f"{key}={_toml(v)}" for key, v in given.items() if v is not None]
     known = read_toml(BenchRecipe, recipe, [*chosen, *(settings or [])])
     limit_threads(threads)
     finished = work(
@@ -150,3 +150,8 @@ def _parted(pieces: list[str]) -> list[str]:
         parts.append(f"{name}{colon}{path}".strip())
         at += 1 + path.count(",")
     return parts
+
+
+def _toml(value: Any) -> str:
+    """Return a text, a number or a list of texts as TOML has it, whose escapes are not JSON's."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -71,7 +71,9 @@ def export(
         optional_import(library, extra="export")
     out = Path(out)
     if out.exists() and not (force and is_exported(out)):
-        remedy = "--force overwrites it" if is_exported(out) else "name a folder that is not there"
+        remedy = (
+            "force=True overwrites it" if is_exported(out) else "name a folder that is not there"
+        )
         raise ExportError(f"{out}: exists already; {remedy}")
     with atomic_folder(out) as folder:
         description = _write_graphs(

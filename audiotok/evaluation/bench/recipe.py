@@ -31,4 +31,4 @@ class BenchRecipe:
     tasks: tuple[str, ...] = ()  # of codes, "information", "dasb:speaker"
     models: dict[str, str] = field(default_factory=dict)  # part of a metric -> name or path
     clips: Annotated[int, NONE_OR_MORE] = 8  # recordings embedded in the report
-    seed: Annotated[int, SEED] = 0
+    seed: Annotated[int, SEED] = 0  # of draws of recordings, tasks and intervals

@@ -16,6 +16,7 @@ from audiotok._platform.atomic import remove_stale_parts
 from audiotok._platform.console import stderr_console
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
+from audiotok.audio.base import is_utf8
 from audiotok.codecs.external import is_import
 from audiotok.data.manifest import read_manifest
 from audiotok.data.recording import Recording
@@ -95,7 +96,9 @@ def bench(
                 f"{spec.name}: code that a recipe names is not imported; give that codec yourself"
             )
     if not (recipe.metrics or recipe.tasks):
-        raise InputError("nothing to score: give --metrics or --tasks, or a recipe that does")
+        raise InputError("nothing to score: give metrics or tasks, or a recipe that names some")
+    if not is_utf8(recipe.data.manifest):
+        raise InputError(f"{recipe.data.manifest}: the name is not UTF-8; rename it")
     for name in recipe.metrics:  # a wrong name must fail before any work is done
         load_metric(name, recipe.models)
     for name in recipe.tasks:
@@ -143,7 +146,7 @@ def _subjects(recipe: BenchRecipe) -> list[Spec]:
     """Return the subjects of a recipe, each once, with the original first."""
     names = list(dict.fromkeys((ORIGINAL, *recipe.codecs)))
     if len(names) == 1:
-        raise InputError("nothing to score: give --codec, or a recipe that names codecs")
+        raise InputError("nothing to score: give a codec, or a recipe that names some")
     specs = [Spec.parse(name) for name in names]
     folders: dict[str, str] = {}
     for spec in specs:
@@ -189,7 +192,9 @@ def _recordings(recipe: BenchRecipe, store: Path, commands: bool) -> dict[str, R
         name = recording.id
         if recording.is_file and recording.cells is not None:
             name = os.path.relpath(recording.path, root)
-        if name in named:
+        if not is_utf8(name):  # results and report could not hold it
+            bad.add(name, InputError("the name is not UTF-8; rename it"))
+        elif name in named:
             bad.add(name, InputError("another recording before it has this name; give it an `id`"))
         else:
             named[name] = recording
