@@ -5,6 +5,7 @@ from audiotok.nn.clusters import kmeans as kmeans
 from audiotok.nn.clusters import nearest as nearest
 from audiotok.nn.finite import NotFiniteError as NotFiniteError
 from audiotok.nn.layers.attention import Attention as Attention
+from audiotok.nn.layers.base import Activation as Activation
 from audiotok.nn.layers.base import Layer as Layer
 from audiotok.nn.layers.base import Residual as Residual
 from audiotok.nn.layers.base import WholeClip as WholeClip

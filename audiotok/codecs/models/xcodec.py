@@ -158,9 +158,8 @@ class HubertFeatures(WholeClip):
 
     def resampled(self, wave: Tensor) -> Tensor:
         """Return waves `[b t]` at HuBERT's rate."""
-        return _torchaudio.load().functional.resample(
-            wave, self.sample_rate, self.hubert.sample_rate
-        )
+        resample = _torchaudio.load().functional.resample
+        return resample(wave, self.sample_rate, self.hubert.sample_rate)
 
 
 def _encoder(config: Config) -> Chain:
@@ -370,8 +369,7 @@ class Xcodec(Codec):
             (*_RULES, *_PROJECTED),
         ),
     )
-    causal = False
-    fills_up = False
+    causal = fills_up = False
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
