@@ -35,6 +35,8 @@ os.environ["NUMBA_CACHE_DIR"] = os.path.join(tempfile.gettempdir(), f"audiotok-n
 for name in ("PYTEST_DEBUG_TEMPROOT", "RAY_TMPDIR"):
     os.environ.setdefault(name, tempfile.gettempdir())
 os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="t-", dir=HOME)
+Path(HOME).chmod(0o711)  # a test's command may run as another user
+Path(tempfile.tempdir).chmod(0o1777)
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Measuring which backend is fastest takes seconds in each fresh folder; tests of that choose it.
 os.environ["AUDIOTOK_BACKEND"] = "torch"

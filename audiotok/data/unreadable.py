@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from audiotok._platform.console import plain
 from audiotok._platform.errors import InputError
 
 log = logging.getLogger("audiotok")
@@ -33,7 +34,8 @@ class Unreadable:
             ValueError: more than a tenth of the recordings are unreadable, so the list is wrong.
         """
         self.count += 1
-        line = str(error) if name in str(error) else f"{name}: {error}"
+        # A log may be a file of UTF-8, and a name any bytes.
+        line = plain(str(error) if name in str(error) else f"{name}: {error}")
         if self.count > BAD * self.recordings:
             raise InputError(
                 f"{line}; that makes {self.count} of {self.recordings} recordings, more than "
