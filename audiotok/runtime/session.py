@@ -180,7 +180,7 @@ class CodingSession(Generic[A]):
             self._input.push(self.executor.array(arrays[content["held"]]))
         for counter in self.counters:
             setattr(self, counter, content[counter])
-        self.close(content["closed"])
+        self.close(content.get("closed", ""))  # which older snapshots do not say
 
     def select(self: S, members: slice) -> S:
         """Return a session of some signals of the batch, to be continued separately."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Dump = tuple[Any, dict[str, np.ndarray]]  # JSON of a session, and the arrays it names
 
 MAGIC = b"audiotok stream 2\n"
-EARLIER = b"audiotok stream 1\n"  # states of some layers were others
+EARLIER = b"audiotok stream 1\n"  # transposed convolutions had another state
 _DIGEST = 32  # bytes of SHA-256
 
 
@@ -63,12 +63,13 @@ def unpack(codec: RunnableCodec[Any], data: bytes) -> tuple[dict[str, Any], list
     """
     begin = len(MAGIC) + _DIGEST
     body = data[begin:]
-    if data.startswith(EARLIER):
+    earlier = data.startswith(EARLIER)
+    if earlier and _has_transposed(codec):
         raise InputError(
             "a snapshot of a stream of an earlier audiotok, whose state is another: go on with that"
             " version, or begin a new stream"
         )
-    if data[: len(MAGIC)] != MAGIC:
+    if data[: len(MAGIC)] != (EARLIER if earlier else MAGIC):
         raise InputError("not a snapshot of a stream")
     if hashlib.sha256(body).digest() != data[len(MAGIC) : begin]:
         raise InputError("a damaged snapshot of a stream: its checksum does not fit")
@@ -82,13 +83,19 @@ def unpack(codec: RunnableCodec[Any], data: bytes) -> tuple[dict[str, Any], list
             f"a stream of codec {content['codec']!r} with weights {content['fingerprint']}, not of"
             f" {codec.name!r} with {_weights(codec)}"
         )
-    kind = content["executor"]
+    kind = content.get("executor", "torch")  # which older snapshots do not say
     if kind != codec.executor.kind:
         raise InputError(
             f"a stream whose state is of {kind}, and {codec.name!r} is run here by "
             f"{codec.executor.kind}: load the codec in the backend that the stream ran in"
         )
     return content["about"], [(session, arrays) for session in content["passages"]]
+
+
+def _has_transposed(codec: RunnableCodec[Any]) -> bool:
+    """Return whether a network has layers whose state changed; exported graphs keep theirs."""
+    modules = getattr(codec, "modules", tuple)()  # by name: graphs run without torch
+    return any(type(module).__name__ == "TransposedConv" for module in modules)
 
 
 def _weights(codec: RunnableCodec[Any]) -> str:

@@ -174,8 +174,11 @@ def test_a_stream_goes_on_in_another_process(small: Codec, tmp_path: Path):
 
 def test_what_is_wrong_with_a_snapshot_is_said(small: Codec):
     data = Stream(small).snapshot()
+    assert isinstance(Stream.restore(small, b"audiotok stream 1\n" + data[18:]), Stream)
+    mimi = made("mimi", SIZES["mimi"][0])
+    earlier = b"audiotok stream 1\n" + Stream(mimi).snapshot()[18:]
     with pytest.raises(ValueError, match=r"^a snapshot of a stream of an earlier audiotok"):
-        Stream.restore(small, b"audiotok stream 1\n" + data[18:])
+        Stream.restore(mimi, earlier)
     with pytest.raises(ValueError, match=r"^not a snapshot"):
         Stream.restore(small, b"RIFF" + data)
     for bad in (data[:-1], data[:40], data[:-20] + bytes([data[-20] ^ 1]) + data[-19:]):

@@ -231,7 +231,7 @@ def test_the_recipes_differ_in_ctc_alone_and_run(recipe: Path, tmp_path: Path):
     settings += ["data.seconds=0.5", "data.batch=2", "train.steps=2", "train.cooldown=1"]
     read = read_recipe(folder / "cont_spt.toml", [*settings, "loss_start.ctc=1"])
     plain = read_recipe(folder / "cont_spt_plain.toml", settings)
-    assert read.loss == {**plain.loss, "ctc": 1.0}
+    assert read.loss == {**plain.loss, "ctc": 0.1}
     assert replace(read, loss=plain.loss, loss_start={}) == plain
     assert load(train(read, tmp_path / "run")).kind == "latents"
 
