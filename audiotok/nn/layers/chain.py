@@ -77,7 +77,7 @@ class Chain(Layer):
 
 
 class _ChainStep:
-    """One step of layers in a row, long ones in pieces.
+    """Runs one step of a chain's layers, and divides what is longer than a piece.
 
     Pieces run through the layers one after the other until what they give together is small, or
     until the last layer that divides. Their length depends on the position in the signal alone.

@@ -23,7 +23,7 @@ class TransposedConv(Layer):
 
         input 0    |--------kernel--------|
         input 1    |-stride-|--------kernel--------|
-        causal     |<------- t * stride ---->|       the end waits in the state for its overlap
+        causal     |<------- t * stride ---->|       the rest comes with the next input
         otherwise      |<------- t * stride ---->|   half is cut on either side, more before if odd
 
     Args:
