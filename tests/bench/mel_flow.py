@@ -1,13 +1,14 @@
 """A small TaDiCodec on real speech: does its loss fall, and what are steps and text worth.
 
-    python tests/bench/mel_flow.py MANIFEST [--steps 700] [--hours 0.6] [--json FILE] [--save FILE]
+    python tests/bench/mel_flow.py MANIFEST [--steps 700] [--hours 0.6] [--seeds 0 1] [--json FILE]
 
 Tokenizer and decoder learn together from English recordings with text of the split `train` of
-MANIFEST, on one core, and are scored on recordings of `dev`, of other speakers. A row is what the
-decoder was told beside the codes. `spectrum` is the mean distance of log-mel spectra in dB,
-`spread` the deviation of the spectra over time as a share of that of the recordings' own; `mel` and
-STOI are those of the metrics, on waves of Griffin-Lim. `ideal` has the recordings' own spectra.
-`codes of another` has the codes of another recording, with the text of this one.
+MANIFEST, on one core, once for each seed, and are scored on recordings of `dev`, of other speakers.
+A row is what the decoder was told beside the codes; its seed is that of training and of sampling.
+`spectrum` is the mean distance of log-mel spectra in dB, `spread` the deviation of the spectra over
+time as a share of that of the recordings' own; `mel` and STOI are those of the metrics, on waves of
+Griffin-Lim. `ideal` has the recordings' own spectra. `codes of another` has the codes of another
+recording, with the text of this one. `different codes` counts them over all clips.
 """
 
 from __future__ import annotations
@@ -43,13 +44,14 @@ from audiotok.data import Recording, read_manifest
 
 DB = 20 / math.log(10)
 LONGEST = 4.0  # seconds of a recording
-# Whether text and a prompt are told, and codes are of another recording; steps, guidance, seed.
+Rows = dict[str, dict[str, float]]  # scores by what the decoder was told
+# Whether text and a prompt are told, and codes are of another recording; steps and guidance.
 WAYS = [
-    *((True, False, False, steps, 1.0, seed) for steps in (1, 4, 32) for seed in (0, 1)),
-    *((True, False, False, steps, 2.0, 0) for steps in (4, 32)),
-    (False, False, False, 32, 1.0, 0),
-    (True, True, False, 32, 1.0, 0),
-    (True, False, True, 32, 1.0, 0),
+    *((True, False, False, steps, 1.0) for steps in (1, 4, 32)),
+    *((True, False, False, steps, 2.0) for steps in (4, 32)),
+    (False, False, False, 32, 1.0),
+    (True, True, False, 32, 1.0),
+    (True, False, True, 32, 1.0),
 ]
 
 
@@ -91,74 +93,91 @@ def scores(
 
 
 @torch.no_grad()
+def rows(model: MelFlow, clips: list[Recording], others: list[Recording], seed: int) -> Rows:
+    """Return the scores of each of `WAYS` by what the decoder was told, and of ideal spectra."""
+    size = model.frame_size
+    examples = mel_flow_examples(model, clips, longest=LONGEST)
+    audios = [one.load().mono().resample(model.sample_rate) for one in clips]
+    audios = [audio[: len(audio) // size * size] for audio in audios]
+    codes = [torch.from_numpy(model.own_tokenizer.encode(x).codes.copy()) for x in audios]
+    used, of = len(torch.cat(codes, 1)[0].unique()), sum(x.shape[1] for x in codes)
+    print(f"{used} different codes of {of}", flush=True)
+    own = [example.spectrum for example in examples]
+    result: Rows = {"ideal": scores(model, own, own, audios)}
+    for text, prompted, foreign, steps, guidance in WAYS:
+        mels = []
+        for i, one in enumerate(clips):
+            ways: dict[str, Any] = {"text": one.text} if text else {}
+            near = prompt_of(one, others) if prompted else None
+            if near is not None:
+                ways |= {"prompt": near.load(), "prompt_text": near.text}
+            told_to = model.conditioned(seed=seed, steps=steps, guidance=guidance, **ways)
+            given = codes[i]
+            if foreign:
+                other = codes[i - 1]
+                given = other.repeat(1, 1 + given.shape[1] // other.shape[1])[:, : given.shape[1]]
+            mels.append(told_to.spectrum(model.quantizer.decode(given[None]))[0])
+        known = {"text": "its own", "prompt": "one of its speaker"}
+        side = {"text": text, "prompt": prompted}
+        side = {name: known[name] if on else None for name, on in side.items()}
+        row = in_words({**side, "steps": steps, "guidance": guidance, "seed": seed})
+        row = f"codes of another; {row}" if foreign else row
+        result[row] = scores(model, mels, own, audios) | {"different codes": float(used)}
+        print(row, result[row], flush=True)
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest")
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--hours", type=float, default=0.6)
     parser.add_argument("--clips", type=int, default=10)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--save", type=Path)
+    parser.add_argument("--save", type=Path, help="folder of the weights, SEED.safetensors")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    began = time.process_time()
-    training = MelFlowTraining(steps=given.steps, longest=LONGEST, rate=2e-3)
-    model = small_mel_flow(training.seed)
     chosen = draw_recordings(of_english(given.manifest, "train"), hours=given.hours)
     held_out = of_english(given.manifest, "dev")
     clips = draw_recordings(held_out, most=given.clips)
-    tests = mel_flow_examples(model, clips, longest=LONGEST)
-    losses = {"before": mel_flow_loss(model, tests)}
-    fit_mel_flow(mel_flow_examples(model, chosen, longest=LONGEST), model, training)
-    losses["after"] = mel_flow_loss(model, tests)
-    losses["after, without codes"] = mel_flow_loss(model, tests, codes=False)
-    losses["after, without text"] = mel_flow_loss(model, tests, text=False)
-    minutes = (time.process_time() - began) / 60
-    print(losses, f"{minutes:.1f} min", flush=True)
-    if given.save:
-        save(model, given.save, dtype=torch.float32)
-    tokenizer = model.own_tokenizer
-    size = model.frame_size
-    audios = [one.load().mono().resample(model.sample_rate) for one in clips]
-    audios = [audio[: len(audio) // size * size] for audio in audios]
-    tokens = [tokenizer.encode(audio) for audio in audios]
-    used = len({int(code) for one in tokens for code in one.codes[0]})
-    own = [example.spectrum for example in tests]
-    rows: dict[str, Any] = {"ideal": scores(model, own, own, audios)}
-    for text, prompted, others, steps, guidance, seed in WAYS:
-        mels = []
-        for i, one in enumerate(clips):
-            ways: dict[str, Any] = {"text": one.text} if text else {}
-            near = prompt_of(one, held_out) if prompted else None
-            if near is not None:
-                ways |= {"prompt": near.load(), "prompt_text": near.text}
-            told_to = model.conditioned(seed=seed, steps=steps, guidance=guidance, **ways)
-            codes = torch.from_numpy(tokens[i].codes.copy())
-            if others:
-                other = torch.from_numpy(tokens[i - 1].codes.copy())
-                codes = other.repeat(1, 1 + codes.shape[1] // other.shape[1])[:, : codes.shape[1]]
-            mels.append(told_to.spectrum(model.quantizer.decode(codes[None]))[0])
-        known = {"text": "its own", "prompt": "one of its speaker"}
-        side = {"text": text, "prompt": prompted}
-        side = {name: known[name] if on else None for name, on in side.items()}
-        row = in_words({**side, "steps": steps, "guidance": guidance, "seed": seed})
-        row = f"codes of another; {row}" if others else row
-        rows[row] = scores(model, mels, own, audios)
-        print(row, rows[row], flush=True)
-    if given.json:
+    losses: dict[str, str] = {}
+    cards: dict[str, Any] = {}
+    told: Rows = {}
+    spent = 0.0
+    for seed in given.seeds:
+        began = time.process_time()
+        training = MelFlowTraining(steps=given.steps, longest=LONGEST, rate=2e-3, seed=seed)
+        model = small_mel_flow(seed)
+        tests = mel_flow_examples(model, clips, longest=LONGEST)
+        found = {"before": mel_flow_loss(model, tests)}
+        fit_mel_flow(mel_flow_examples(model, chosen, longest=LONGEST), model, training)
+        found["after"] = mel_flow_loss(model, tests)
+        found["after, without codes"] = mel_flow_loss(model, tests, codes=False)
+        found["after, without text"] = mel_flow_loss(model, tests, text=False)
+        spent += (time.process_time() - began) / 60
+        losses[f"seed {seed}"] = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+        cards[f"seed {seed}"] = model.card["mel_flow"]
+        print(losses, f"{spent:.1f} min", flush=True)
+        if given.save:
+            given.save.mkdir(parents=True, exist_ok=True)
+            save(model, given.save / f"{seed}.safetensors", dtype=torch.float32)
+        told |= rows(model, clips, held_out, seed)
+        if not given.json:
+            continue
+        seeds = " ".join(map(str, given.seeds))
         content = {
             "command": f"python tests/bench/mel_flow.py MANIFEST --steps {given.steps} "
-            f"--hours {given.hours:g} --clips {given.clips}",
+            f"--hours {given.hours:g} --clips {given.clips} --seeds {seeds}",
             "data": f"{model.card['mel_flow']['recordings']} recordings to learn from, "
             f"{len(clips)} of dev",
-            "machine": f"{machine()}, shared with other work; {minutes:.1f} minutes of one core",
+            "machine": f"{machine()}, shared with other work; {spent:.1f} minutes of one core",
             "software": f"torch {torch.__version__}",
             "date": datetime.now(timezone.utc).date().isoformat(),
             "commit": commit(ROOT),
-            "decoder": json.dumps(model.card["mel_flow"]),
-            "held-out loss": ", ".join(f"{name} {value:.4f}" for name, value in losses.items()),
-            "codes": f"{used} different of {sum(one.frames for one in tokens)}",
-            "scores": rows,
+            "decoder": json.dumps(cards),
+            "held-out loss": "; ".join(f"{name}: {value}" for name, value in losses.items()),
+            "scores": told,
         }
         with atomic_file(given.json) as part:
             part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
