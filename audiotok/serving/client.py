@@ -67,14 +67,14 @@ class ClientSession:
         """
         with explained(self._client.address):
             for message in self._state.messages(piece):
-                self._client.send(message)
+                self._say(message)
                 self._take_ready()
         return self._state.received()
 
     def decode_with(self, codebooks: int) -> None:
         """Decode with so many codebooks from now on (mode "both" only)."""
         with explained(self._client.address):
-            self._client.send(protocol.dumps("codebooks", codebooks=codebooks))
+            self._say(protocol.dumps("codebooks", codebooks=codebooks))
 
     def finish(self, samples: int | None = None) -> Received:
         """End the conversation, and return the rest.
@@ -87,10 +87,19 @@ class ClientSession:
         """
         more = {} if samples is None else {"samples": samples}
         with explained(self._client.address):
-            self._client.send(protocol.dumps("end", **more))
+            self._say(protocol.dumps("end", **more))
             while not self._state.take(self._client.receive()):
                 pass
         return self._state.received()
+
+    def _say(self, message: str | bytes) -> None:
+        """Send a message; where the server has hung up, raise what it said before it did."""
+        errors = optional_import("websockets.exceptions", "websockets", extra="serve")
+        try:
+            self._client.send(message)
+        except errors.ConnectionClosed:
+            while True:  # until it is read, or the connection's own error is raised again
+                self._state.take(self._client.receive())
 
     def _take_ready(self) -> None:
         while True:

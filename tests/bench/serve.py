@@ -208,12 +208,16 @@ def serving(
 ) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
     """A server in a process of its own, its host and its port."""
     command = [sys.executable, "-m", "audiotok", "serve", "--port", "0", "--clients", "1000"]
-    command += ["--gather-ms", str(options.gather), "--threads", str(options.threads)]
+    command += ["--threads", str(options.threads)]
+    command += [] if options.gather is None else ["--gather-ms", str(options.gather)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     environment["PYTHONPATH"] = str(checkout)
     command += ["--codec", options.codec, "--backend", options.backend]
     with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as server,
+        # `python -m` looks where it runs before it looks in PYTHONPATH.
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, env=environment, text=True, cwd=checkout
+        ) as server,
         contextlib.ExitStack() as ending,
     ):
         ending.callback(server.terminate)
@@ -362,7 +366,7 @@ def main() -> None:
     parser.add_argument("--codec", default="speech")
     parser.add_argument("--backend", default="onnx")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--gather", type=float, default=3, help="ms")
+    parser.add_argument("--gather", type=float, help="ms; what the server does by itself if not")
     parser.add_argument("--recordings", type=int, default=0, help="clients beside the live ones")
     parser.add_argument("--mode", default="encode", help="of recordings: encode or both")
     parser.add_argument("--repeat", type=int, default=1, help="with --recordings")

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,7 +30,7 @@ from audiotok.runtime.stream import Stream
 from audiotok.serving.client import AsyncClient, Client, ClientError
 from audiotok.serving.server import protocol
 from audiotok.serving.server.protocol import Limits
-from audiotok.serving.server.run import make_server
+from audiotok.serving.server.run import listen, make_server
 from audiotok.serving.server.sessions import Settings
 from audiotok.tokens.colours import code_colours, similarity_colours
 from audiotok.tokens.tokens import Tokens
@@ -386,3 +387,11 @@ def test_a_server_that_is_none(tmp_path: Path):
         with pytest.raises(ClientError, match=r"ws://127.0.0.1:\d+/v1/stream: "):
             Client(f"ws://127.0.0.1:{other.server_port}")
         thread.join()
+
+
+def test_an_answer_waits_for_no_acknowledgement():
+    """Without this option it would wait for the client's next message, a frame later."""
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from serving import Running, answer, serving, speech, start, until
+from websockets.exceptions import ConnectionClosed
 
 from audiotok.audio.audio import Audio
 from audiotok.runtime.stream import Stream
@@ -181,7 +182,8 @@ def test_fuzz(server: Running):
                     if data:
                         data[int(draw.integers(0, min(len(data), 12)))] = int(draw.integers(256))
                 client.send(bytes(data))
-                client.send('{"type": "end"}')
+                with suppress(ConnectionClosed):  # it has been refused already
+                    client.send('{"type": "end"}')
                 assert answer(client).get("code") != "internal"
     until(server.empty)
 
@@ -317,6 +319,16 @@ def test_the_client_is_told_in_one_line(server: Running):
     with Client(server.url) as client, client.start("encode", codebooks=99) as talk:
         with pytest.raises(ClientError, match="codebooks is 99; there are 1 to 4") as caught:
             talk.finish()
+        assert caught.value.code == "malformed"
+
+
+@pytest.mark.parametrize("how", ["push", "decode_with", "finish"])
+def test_what_the_server_said_before_it_hung_up_is_told(server: Running, how: str):
+    with Client(server.url) as client, client.start("encode", codebooks=99) as talk:
+        until(lambda: client._socket.close_code is not None)
+        given = {"push": [speech(0.1)], "decode_with": [1], "finish": []}[how]
+        with pytest.raises(ClientError, match="codebooks is 99; there are 1 to 4") as caught:
+            getattr(talk, how)(*given)
         assert caught.value.code == "malformed"
 
 

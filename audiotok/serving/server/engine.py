@@ -6,8 +6,9 @@
                                          all in one batch
 
 A step takes waiting messages, at most `quantum` frames of each, so that a client that sends a
-second at once delays no other; its message is stepped with the others until it is done. Before a
-step the engine waits for more messages, at most `gather` seconds after the last step. Recordings,
+second at once delays no other; its message is stepped with the others until it is done. Messages
+that arrive during a step make the next; with `gather` the engine waits so many seconds after a step
+for more of them, which costs less of the processor and makes every answer later. Recordings,
 unlike live speech, are stepped in blocks of many frames, which is faster, one at a time, in the
 time that live conversations leave, or in a small share of it where they leave none (`turns`).
 """
@@ -94,7 +95,7 @@ class Engine:
         self,
         batch: StreamBatch[Any],
         *,
-        gather: float = 0.003,
+        gather: float = 0.0,
         quantum: int = 2,
         stepped: Callable[[int, float], None] = lambda _count, _seconds: None,
     ) -> None:

@@ -233,6 +233,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
         # Connections inherit it: so many bytes of unread answers are buffered at most.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        # So is this, without which an answer waits until the client acknowledges the last one, with
+        # its next message: asyncio sets it for sockets that say they are TCP, which this does not.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
         why = error.strerror or error
