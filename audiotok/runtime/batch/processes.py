@@ -1,4 +1,4 @@
-"""Start of worker processes with a pipe, on Linux as copies of one that has imported torch."""
+"""Start of worker processes with a pipe, on Linux as copies of one that has done the imports."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from typing import Any
 from audiotok._platform.signals import no_interrupt
 
 TORCH = ("audiotok.codecs.checkpoint",)  # what a process that runs codecs in torch imports
+GRAPHS = ("audiotok.codecs.load", "audiotok.runtime.files")  # in another backend, and the backend
+MODULES = {"onnx": "onnxruntime"}
 
 
 def imports_of(backend: str | None) -> Sequence[str]:
     """Return what processes import that run codecs in a backend."""
-    return TORCH if backend == "torch" else ()
+    if backend == "torch":
+        return TORCH
+    return (*GRAPHS, *(module for name, module in MODULES.items() if name == backend))
 
 
 def start_process(
