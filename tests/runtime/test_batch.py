@@ -220,6 +220,35 @@ def test_processes_that_cannot_start_end_it(tmp_path: Path, build: Any, says: st
         list(run_pool(build, pairs(tmp_path, "a", "b"), 2))
 
 
+WITH_WORKERS = """
+import sys
+from pathlib import Path
+from shouting import shouter
+from audiotok.runtime.batch.workers import run_pool
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    rows = list(run_pool(shouter, [(folder / "a.txt", folder / "a.out")], 2))
+    print(rows[0][1].get("error"), (folder / "a.out").read_text())
+"""
+
+
+def test_a_long_name_of_the_temporary_folder(tmp_path: Path):
+    """Names of sockets have 107 characters at most, and a folder of a cluster's job may have 90."""
+    (tmp_path / "a.txt").touch()
+    long = tmp_path / ("job" * 30)
+    long.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_WORKERS, tmp_path],
+        env=os.environ | {"TMPDIR": str(long), "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.split() == ["None", "A.TXT"], done.stderr
+
+
 def test_closing_ends_the_processes(tmp_path: Path):
     before = set(active_children())
     with closing(run_pool(shouter, pairs(tmp_path, "a", "b", "c"), 1)) as rows:

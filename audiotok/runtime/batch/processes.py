@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
-from multiprocessing import get_context
+from multiprocessing import get_context, util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.signals import no_interrupt
 
 TORCH = ("audiotok.codecs.checkpoint",)  # what a process that runs codecs in torch imports
 GRAPHS = ("audiotok.codecs.load", "audiotok.runtime.files")  # in another backend, and the backend
 MODULES = {"onnx": "onnxruntime"}
+LONGEST = 75  # characters of a folder of temporary files in which a socket can have a name
+SHORT = ("/tmp", "/var/tmp")
 
 
 def imports_of(backend: str | None) -> Sequence[str]:
@@ -38,8 +42,13 @@ def start_process(
         target: function at the top level of a module.
         arguments: arguments of the function, which can be pickled.
         imports: modules that the process needs, and that start no threads when imported.
+
+    Raises:
+        InputError: the folder of temporary files has too long a name, and there is no other.
     """
     context = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    if sys.platform == "linux":
+        _place_sockets()
     context.set_forkserver_preload([*imports])
     ours, theirs = context.Pipe()
     process = context.Process(
@@ -49,6 +58,28 @@ def start_process(
         process.start()
     theirs.close()
     return process, ours
+
+
+def _place_sockets() -> None:
+    """Let multiprocessing make its folder of sockets where their names are short enough.
+
+    It makes one for the process, the first time that it is asked for it, in the folder of temporary
+    files, which may have a long name on a cluster.
+    """
+    own = tempfile.gettempdir()
+    if len(own) <= LONGEST:
+        return
+    short = next((folder for folder in SHORT if os.access(folder, os.W_OK | os.X_OK)), None)
+    if short is None:
+        raise InputError(
+            f"{own}: too long a name of a folder of temporary files for several processes: set "
+            f"TMPDIR to one of at most {LONGEST} characters, or use one process"
+        )
+    tempfile.tempdir = short
+    try:
+        util.get_temp_dir()
+    finally:
+        tempfile.tempdir = own
 
 
 def _run(environment: dict[str, str], target: Callable[..., Any], *arguments: Any) -> None:
