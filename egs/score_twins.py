@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from audiotok import Audio, find, load
+from audiotok import Audio, Error, find, load
 from audiotok.data import read_manifest
 
 MU = 255
@@ -37,28 +37,40 @@ CHANGES = {
     "noise 20 dB below": noisy,
     "telephone": telephone,
 }
-rows = [row for row in read_manifest(sys.argv[1]) if row.split == "dev"]
-rows = [row for row in rows if 3 < float(row.column("seconds")) < 9]
-random.Random(0).shuffle(rows)
-english = [row for row in rows if row.language == "en"][:12]
-others = [row for row in rows if row.language != "en"][:8]
-clips = [row.load().resample(16000) for row in (*english, *others)]
-results = {}
-for argument in sys.argv[3:]:
-    name, _, rest = argument.partition("=")
-    path, _, rates = rest.rpartition("@")
-    codec = load(path)
-    tokens = [codec.encode(clip) for clip in clips]
-    row = results[name] = {}
-    for k in map(int, rates.split(",")):
-        decoded = [codec.decode(each.first(k)) for each in tokens]
-        for metric in ("pesq", "stoi"):
-            score = find("metrics", metric)().score
-            scores = [score(*pair).value for pair in zip(decoded, clips, strict=True)]
-            row[f"{metric} at {tokens[0].first(k).kbps:g} kbps"] = sum(scores) / len(scores)
-    for change, apply in CHANGES.items():
-        after = [codec.encode(apply(clip)).codes[0] for clip in clips]
-        kept = [float((a == t.codes[0]).mean()) for a, t in zip(after, tokens, strict=True)]
-        row[f"first codes kept, {change}"] = sum(kept) / len(kept)
-    print(name, row, flush=True)
-Path(sys.argv[2]).write_text(json.dumps(results, indent=1) + "\n")
+
+
+def main() -> None:
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
+    rows = [row for row in read_manifest(sys.argv[1]) if row.split == "dev"]
+    rows = [row for row in rows if 3 < float(row.column("seconds")) < 9]
+    random.Random(0).shuffle(rows)
+    english = [row for row in rows if row.language == "en"][:12]
+    others = [row for row in rows if row.language != "en"][:8]
+    clips = [row.load().resample(16000) for row in (*english, *others)]
+    results = {}
+    for argument in sys.argv[3:]:
+        name, _, rest = argument.partition("=")
+        path, _, rates = rest.rpartition("@")
+        codec = load(path)
+        tokens = [codec.encode(clip) for clip in clips]
+        row = results[name] = {}
+        for k in map(int, rates.split(",")):
+            decoded = [codec.decode(each.first(k)) for each in tokens]
+            for metric in ("pesq", "stoi"):
+                score = find("metrics", metric)().score
+                scores = [score(*pair).value for pair in zip(decoded, clips, strict=True)]
+                row[f"{metric} at {tokens[0].first(k).kbps:g} kbps"] = sum(scores) / len(scores)
+        for change, apply in CHANGES.items():
+            after = [codec.encode(apply(clip)).codes[0] for clip in clips]
+            kept = [float((a == t.codes[0]).mean()) for a, t in zip(after, tokens, strict=True)]
+            row[f"first codes kept, {change}"] = sum(kept) / len(kept)
+        print(name, row, flush=True)
+    Path(sys.argv[2]).write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (Error, OSError, ValueError) as error:
+        sys.exit(f"error {error}")
