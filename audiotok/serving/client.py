@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -220,20 +220,38 @@ class AsyncConversation:
         return self._state.summary
 
     async def send(self, piece: np.ndarray) -> None:
-        """Send samples `[c t]`, or codes `[k f]` to decode."""
+        """Send samples `[c t]`, or codes `[k f]` to decode.
+
+        Raises:
+            ClientError: the server ended the conversation.
+        """
         with explained(self._client.address):
             for message in self._state.messages(piece):
-                await self._client.send(message)
+                await self._say(message)
 
     async def end(self, samples: int | None = None) -> None:
         """End the conversation; answers still arrive.
 
         Args:
             samples: as for `ClientSession.finish`.
+
+        Raises:
+            ClientError: the server ended the conversation.
         """
         more = {} if samples is None else {"samples": samples}
         with explained(self._client.address):
-            await self._client.send(protocol.dumps("end", **more))
+            await self._say(protocol.dumps("end", **more))
+
+    async def _say(self, message: str | bytes) -> None:
+        """See `ClientSession._say`; whoever waits for answers meanwhile is told instead."""
+        errors = optional_import("websockets.exceptions", "websockets", extra="serve")
+        try:
+            await self._client.send(message)
+        except errors.ConnectionClosed:
+            with suppress(errors.ConcurrencyError):
+                while True:
+                    self._state.take(await self._client.receive())
+            raise
 
     async def __aiter__(self) -> AsyncIterator[Received]:
         """Yield codes and samples as they arrive, to the end."""

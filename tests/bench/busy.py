@@ -25,7 +25,7 @@ from statistics import median
 
 import numpy as np
 import soundfile
-from clips import RECORDING, ROOT, commit, machine
+from clips import RECORDING, ROOT, commit, machine, shown
 
 THREADS: dict[str, list[str]] = {"default": [], "one": ["--threads", "1"]}
 
@@ -94,8 +94,7 @@ def main() -> None:
     loops = chosen.load * (os.cpu_count() or 1)
     wave, rate = soundfile.read(RECORDING, dtype="float32", always_2d=True)
     about = {
-        "command": "python tests/bench/busy.py "
-        + " ".join(Path(word).name for word in sys.argv[1:]),
+        "command": f"python tests/bench/busy.py {shown(sys.argv[1:])}",
         "machine": f"{machine()}, shared with other work",
         "date": datetime.now(timezone.utc).date().isoformat(),
         "commit": commit(ROOT),

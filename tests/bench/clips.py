@@ -17,11 +17,13 @@ import argparse
 import json
 import os
 import random
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -193,6 +195,17 @@ def stored(about: dict[str, Any], rows: dict[str, Any]) -> dict[str, Any]:
     return about | {"differences": differences, "scores": scores}
 
 
+def shown(words: Sequence[str], *, against: Path | None = None) -> str:
+    """Return the words of a command without the folders of this machine.
+
+    Args:
+        words: what stands after the program.
+        against: another checkout, which is called CHECKOUT.
+    """
+    called = ("CHECKOUT" if word == str(against) else word for word in words)
+    return shlex.join(re.sub(r"(^|=)/\S*/", r"\1", word) for word in called)
+
+
 def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -223,8 +236,7 @@ def main() -> None:
         "threads": chosen.threads or "torch's default",
         "unit": "times real time, " + ("processor's seconds" if chosen.cpu else "by the clock"),
         "commit": commit(ROOT),
-        "command": "python tests/bench/clips.py "
-        + " ".join("CHECKOUT" if a == str(chosen.against) else Path(a).name for a in sys.argv[1:]),
+        "command": f"python tests/bench/clips.py {shown(sys.argv[1:], against=chosen.against)}",
     }
     if chosen.against:
         about["against"] = commit(chosen.against)

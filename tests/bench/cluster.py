@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from clips import ROOT, commit, machine
+from clips import ROOT, commit, machine, shown
 
 from audiotok.corpus.build import build
 from audiotok.corpus.build import run as running
@@ -236,9 +236,8 @@ def simulate(folder: Path, chosen: argparse.Namespace) -> None:
             "driver, us a recording": 1e6 * cost,
         }
     if chosen.json:
-        words = " ".join(Path(word).name for word in sys.argv[1:])
         about = {
-            "command": f"python tests/bench/cluster.py {words}",
+            "command": f"python tests/bench/cluster.py {shown(sys.argv[1:])}",
             "machine": f"{machine()}, shared with other work",
             "date": datetime.now(timezone.utc).date().isoformat(),
             "commit": commit(ROOT),

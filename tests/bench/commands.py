@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from clips import RECORDING, ROOT, commit, machine
+from clips import RECORDING, ROOT, commit, machine, shown
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2): what outlives its parent becomes our child
 COMMANDS = {
@@ -136,8 +136,7 @@ def main() -> None:
             }
             print(title, {k: round(v, 3) for k, v in scores[title].items()}, flush=True)
     about = {
-        "command": "python tests/bench/commands.py "
-        + " ".join("CHECKOUT" if a == str(chosen.against) else a for a in sys.argv[1:]),
+        "command": f"python tests/bench/commands.py {shown(sys.argv[1:], against=chosen.against)}",
         "machine": f"{machine()}, shared with other work",
         "date": datetime.now(timezone.utc).date().isoformat(),
         "commit": commit(ROOT),

@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from clips import ROOT, commit, machine
+from clips import ROOT, commit, machine, shown
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import (
@@ -170,8 +170,7 @@ def main() -> None:
             print(title, {k: round(v, 6) for k, v in row.items()}, flush=True)
     if chosen.json:
         about = {
-            "command": "python tests/bench/quantized.py "
-            + " ".join(Path(word).name for word in sys.argv[1:]),
+            "command": f"python tests/bench/quantized.py {shown(sys.argv[1:])}",
             "machine": f"{machine()}, shared with other work",
             "software": f"torch {torch.__version__}, onnxruntime {ort.__version__}",
             "date": datetime.now(timezone.utc).date().isoformat(),

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -31,7 +29,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from clips import ROOT, commit, machine
+from clips import ROOT, commit, machine, shown
 
 from audiotok import Corpus
 from audiotok.evaluation.probes.statistics import bootstrap
@@ -87,11 +85,12 @@ def main() -> None:
         _plot(json.loads(given.stored.read_text("utf-8")), given.picture)
         return
     scores = {"bench": _bench, "pieces": _pieces, "certificates": _certificates}[given.what](given)
+    kept = takewhile(lambda word: word not in ("--facts", "--json"), sys.argv[1:])
     stored = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
         "commit": commit(ROOT),
-        "command": f"python tests/bench/units.py {shown(sys.argv[1:])}",
+        "command": f"python tests/bench/units.py {shown([*kept])}",
         **dict(fact.split("=", 1) for fact in given.facts),
         **scores,
     }
@@ -204,12 +203,6 @@ def _certificates(given: argparse.Namespace) -> dict[str, Any]:
         bad = [f"{one['check']}: {one['message']}" for one in checks if one["verdict"] == "fail"]
         failures |= {f"{label} fails": "; ".join(bad)} if bad else {}
     return {**failures, "scores": scores}
-
-
-def shown(words: Sequence[str]) -> str:
-    """A command without the folders of this machine, and without what is stored beside it."""
-    kept = list(takewhile(lambda word: word not in ("--facts", "--json"), words))
-    return shlex.join(re.sub(r"(^|=)/\S*/", r"\1", word) for word in kept)
 
 
 def _plot(stored: dict[str, Any], picture: Path) -> None:

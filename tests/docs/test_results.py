@@ -46,6 +46,7 @@ def test_a_table_says_how_to_make_it_again(path: Path):
     about = stored.get("about", stored)
     assert about["command"] in table
     assert about["machine"] in table
+    assert not re.search(r"""(^|[\s="'])/\w""", about["command"]), "a folder of one machine"
 
 
 @pytest.mark.parametrize(

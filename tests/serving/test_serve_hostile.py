@@ -3,6 +3,7 @@ them stays, and whoever is beside them keeps exact codes."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import socket
@@ -22,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 
 from audiotok.audio.audio import Audio
 from audiotok.runtime.stream import Stream
-from audiotok.serving.client import Client, ClientError
+from audiotok.serving.client import AsyncClient, Client, ClientError
 from audiotok.serving.server import protocol
 from audiotok.serving.server.metrics import resident
 from audiotok.serving.server.protocol import Limits, ProtocolError
@@ -330,6 +331,21 @@ def test_what_the_server_said_before_it_hung_up_is_told(server: Running, how: st
         with pytest.raises(ClientError, match="codebooks is 99; there are 1 to 4") as caught:
             getattr(talk, how)(*given)
         assert caught.value.code == "malformed"
+
+
+@pytest.mark.parametrize("how", ["send", "end"])
+def test_what_it_said_is_told_in_asyncio_too(server: Running, how: str):
+    async def talk() -> None:
+        async with (
+            AsyncClient(server.url) as client,
+            client.start("encode", codebooks=99) as conversation,
+        ):
+            await client._socket.wait_closed()
+            await getattr(conversation, how)(*[speech(0.1)] * (how == "send"))
+
+    with pytest.raises(ClientError, match="codebooks is 99; there are 1 to 4") as caught:
+        asyncio.run(talk())
+    assert caught.value.code == "malformed"
 
 
 def _raw(running: Running) -> socket.socket:

@@ -15,17 +15,14 @@ from audiotok._platform.errors import InputError
 from audiotok._platform.signals import no_interrupt
 
 TORCH = ("audiotok.codecs.checkpoint",)  # what a process that runs codecs in torch imports
-GRAPHS = ("audiotok.codecs.load", "audiotok.runtime.files")  # in another backend, and the backend
-MODULES = {"onnx": "onnxruntime"}
+GRAPHS = ("audiotok.codecs.load", "audiotok.runtime.files")  # of one that runs graphs of codecs
 LONGEST = 75  # characters of a folder of temporary files in which a socket can have a name
 SHORT = ("/tmp", "/var/tmp")
 
 
 def imports_of(backend: str | None) -> Sequence[str]:
     """Return what processes import that run codecs in a backend."""
-    if backend == "torch":
-        return TORCH
-    return (*GRAPHS, *(module for name, module in MODULES.items() if name == backend))
+    return TORCH if backend == "torch" else GRAPHS
 
 
 def start_process(
@@ -41,7 +38,8 @@ def start_process(
     Args:
         target: function at the top level of a module.
         arguments: arguments of the function, which can be pickled.
-        imports: modules that the process needs, and that start no threads when imported.
+        imports: modules that the process needs, and that start no threads when imported, as
+            onnxruntime does; those of numpy's matrix products bear being copied.
 
     Raises:
         InputError: the folder of temporary files has too long a name, and there is no other.
