@@ -65,7 +65,7 @@ def serve(
         typer.Option(
             min=0, help="Milliseconds that a message may wait for others to form a batch."
         ),
-    ] = 0,
+    ] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Number of threads of the model.")] = 1,
     context: Context = None,
     cert: Annotated[

@@ -6,9 +6,10 @@
                                          all in one batch
 
 A step takes waiting messages, at most `quantum` frames of each, so that a client that sends a
-second at once delays no other; its message is stepped with the others until it is done. Messages
-that arrive during a step make the next; with `gather` the engine waits so many seconds after a step
-for more of them, which costs less of the processor and makes every answer later. Recordings,
+second at once delays no other; its message is stepped with the others until it is done. After a
+step the engine waits at most `gather` seconds for more messages. Without that, clients who are
+behind part into two halves that step by turns, each while the other gets its answers, and such
+small batches never catch up; a long wait makes every answer later. Recordings,
 unlike live speech, are stepped in blocks of many frames, which is faster, one at a time, in the
 time that live conversations leave, or in a small share of it where they leave none (`turns`).
 """
@@ -95,7 +96,7 @@ class Engine:
         self,
         batch: StreamBatch[Any],
         *,
-        gather: float = 0.0,
+        gather: float = 0.001,
         quantum: int = 2,
         stepped: Callable[[int, float], None] = lambda _count, _seconds: None,
     ) -> None:

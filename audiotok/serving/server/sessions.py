@@ -33,7 +33,7 @@ class Settings:
     memory_mb: int = 0  # resident memory above which clients are refused; 0 for no limit
     send_seconds: float = 10.0  # time that a client may leave an answer unread
     drain_seconds: float = 2.0  # time that conversations may go on after SIGTERM
-    gather_ms: float = 0.0  # time that a message may wait for others in its step
+    gather_ms: float = 1.0  # time that a message may wait for others in its step
     quantum: int = 2  # frames of one client per step
     ping_seconds: float = 20.0  # time between pings, and to wait for each answer
 
