@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ def shout(source: Path, target: Path) -> dict[str, Any]:
     if "bug" in source.name:
         raise RuntimeError("shapes\ndo not fit")
     if "kill" in source.name:
+        tempfile.mkstemp()  # what a process was in the midst of
         os.kill(os.getpid(), signal.SIGKILL)
     target.write_text(source.name.upper())
     return {"source": str(source), "target": str(target), "seconds": 1.0}

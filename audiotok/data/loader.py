@@ -7,6 +7,7 @@ import logging
 import pickle
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Generator
 from contextlib import closing
@@ -72,28 +73,31 @@ def _prefetched(batches: Batches, steps: range, workers: int) -> Generator[Batch
     """Yield the batches in order from several processes, of which each prepares every n-th."""
     workers = min(workers, len(steps))
     started: list[_Worker] = []
-    try:
-        with no_interrupt():
-            started.extend(_Worker(batches, steps[i::workers]) for i in range(workers))
-        for i in range(len(steps)):
-            yield started[i % workers].take()
-    finally:
-        for worker in started:
-            worker.process.terminate()
-            worker.pipe.close()
-        for worker in started:
-            worker.process.join(10)
-            worker.process.kill()
-            worker.process.join()
+    # The folder outlives the processes, which leave in it what they were in the midst of.
+    with tempfile.TemporaryDirectory(prefix="audiotok-") as folder:
+        try:
+            with no_interrupt():
+                started.extend(_Worker(batches, steps[i::workers], folder) for i in range(workers))
+            for i in range(len(steps)):
+                yield started[i % workers].take()
+        finally:
+            for worker in started:
+                worker.process.terminate()
+                worker.pipe.close()
+            for worker in started:
+                worker.process.join(10)
+                worker.process.kill()
+                worker.process.join()
 
 
 class _Worker:
     """A process that prepares batches, and the pipe they arrive through."""
 
-    def __init__(self, batches: Batches, steps: range) -> None:
+    def __init__(self, batches: Batches, steps: range, folder: str) -> None:
         context = get_context("spawn")  # a forked process hangs in torch where its parent used it
         self.pipe, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(theirs, batches, steps), daemon=True)
+        arguments = theirs, batches, steps, folder
+        self.process = context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
 
@@ -118,12 +122,13 @@ class _Worker:
         return received
 
 
-def _work(pipe: Connection, batches: Batches, steps: range) -> None:
+def _work(pipe: Connection, batches: Batches, steps: range, folder: str) -> None:
     """Send batches through a pipe until the steps are done or the receiver is gone."""
-    # The receiver stops workers by SIGTERM, which raises SystemExit in what is being read, so that
-    # temporary copies are removed.
+    # The receiver stops workers by SIGTERM, which raises SystemExit in what is being read; what it
+    # was in the midst of is left in the folder, which is the receiver's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    tempfile.tempdir = folder
     torch.set_num_threads(1)
     ready: Queue[bytes | None] = Queue(PREFETCH)
     gone = Event()

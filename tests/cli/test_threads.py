@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,17 +78,22 @@ def test_threads_sleep_while_they_wait_unless_the_user_wants_otherwise():
         assert done.stdout.splitlines()[-1] == policy, done.stderr
 
 
-def test_a_worker_has_the_environment_of_who_starts_it(monkeypatch: pytest.MonkeyPatch):
+def test_a_worker_has_the_environment_of_who_starts_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     """Not that of the process it is a copy of, which may have started long ago."""
     from audiotok.runtime.batch.processes import start_process
 
     for value in ("one", "two"):
         monkeypatch.setenv("AUDIOTOK_TOKEN", value)
-        process, pipe = start_process(_environment)
-        assert pipe.recv() == value
+        folder = tmp_path / value
+        folder.mkdir()
+        process, pipe = start_process(_environment, folder=str(folder))
+        assert pipe.recv() == (value, str(folder))
         process.join(20)
         pipe.close()
 
 
 def _environment(pipe: object) -> None:
-    pipe.send(os.environ.get("AUDIOTOK_TOKEN"))  # pyright: ignore[reportAttributeAccessIssue]
+    value = os.environ.get("AUDIOTOK_TOKEN"), tempfile.gettempdir()
+    pipe.send(value)  # pyright: ignore[reportAttributeAccessIssue]

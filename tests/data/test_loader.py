@@ -135,27 +135,33 @@ def test_a_process_that_is_killed_is_an_error(recordings: list[Recording], tmp_p
 class LongReads(Batches):
     """Batches whose second is read from a temporary copy for an hour."""
 
-    folder: Path
-
     def __getitem__(self, step: int) -> Batch:
         if step:
-            with tempfile.NamedTemporaryFile(dir=self.folder):
+            with tempfile.NamedTemporaryFile():
                 time.sleep(3600)
         return super().__getitem__(step)
 
 
-def test_closing_leaves_no_temporary_copy(recordings: list[Recording], tmp_path: Path):
+@pytest.mark.parametrize("killed", [False, True])
+def test_no_temporary_copy_is_left(
+    recordings: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+):
     """Recordings in archives and at URLs are copied to be read; a process may be in the midst."""
     batches = LongReads(SampleCache.build(recordings, 16000, tmp_path), CONFIG)
-    batches.folder = tmp_path / "copies"
-    batches.folder.mkdir()
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+    before = children()
     with closing(loader(batches, first=0, last=9, workers=1)) as loading:
         next(loading)
         end = time.monotonic() + 60
-        while not list(batches.folder.iterdir()):
+        while not list(copies.glob("*/*")):
             assert time.monotonic() < end, "nothing is read ahead"
-            time.sleep(0.01)
-    assert list(batches.folder.iterdir()) == []
+            time.sleep(0.001)
+        if killed:
+            (worker,) = children() - before
+            os.kill(worker, signal.SIGKILL)
+    assert list(copies.iterdir()) == []
 
 
 # A program that trains, with processes that read ahead.

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from functools import partial
 from multiprocessing import active_children
@@ -201,7 +202,12 @@ def test_an_error_is_one_line_that_names_a_file(tmp_path: Path):
         run_one(interrupted, pair)
 
 
-def test_processes_do_the_same_and_one_that_dies_takes_only_its_file(tmp_path: Path):
+def test_processes_do_the_same_and_one_that_dies_takes_only_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
     todo = pairs(tmp_path, "a", "bad", "kill", "b", "c", "kill2", "d")
     done = {source.name: row for (source, _), row in run_pool(shouter, todo, 2)}
     assert done.keys() == {source.name for source, _ in todo}
@@ -212,6 +218,7 @@ def test_processes_do_the_same_and_one_that_dies_takes_only_its_file(tmp_path: P
         assert line.startswith(f"{tmp_path}/{name}: ")
         assert "signal 9" in line
         assert "fewer jobs" in line
+    assert list(copies.iterdir()) == [], "temporary files of processes that died"
 
 
 @pytest.mark.parametrize(("build", "says"), [(broken, "no codec"), (lethal, "fewer jobs")])

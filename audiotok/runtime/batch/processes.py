@@ -26,7 +26,7 @@ def imports_of(backend: str | None) -> Sequence[str]:
 
 
 def start_process(
-    target: Callable[..., Any], *arguments: Any, imports: Sequence[str] = TORCH
+    target: Callable[..., Any], *arguments: Any, folder: str, imports: Sequence[str] = TORCH
 ) -> tuple[BaseProcess, Connection]:
     """Start a process that runs `target(pipe, *arguments)`, and return it and our end of the pipe.
 
@@ -38,6 +38,8 @@ def start_process(
     Args:
         target: function at the top level of a module.
         arguments: arguments of the function, which can be pickled.
+        folder: folder of the temporary files of the process. The caller removes it in the end: a
+            process that is ended may be in the midst of making a file, of which it knows nothing.
         imports: modules that the process needs, and that start no threads when imported, as
             onnxruntime does; those of numpy's matrix products bear being copied.
 
@@ -50,7 +52,9 @@ def start_process(
     context.set_forkserver_preload([*imports])
     ours, theirs = context.Pipe()
     process = context.Process(
-        target=_run, args=(dict(os.environ), target, theirs, *arguments), daemon=True
+        target=_run,
+        args=(os.environ | {"TMPDIR": folder}, target, theirs, *arguments),
+        daemon=True,
     )
     with no_interrupt():
         process.start()
@@ -84,4 +88,5 @@ def _run(environment: dict[str, str], target: Callable[..., Any], *arguments: An
     """Run a function in the environment of the process that asks, not of the one copied."""
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # to be read from the environment
     target(*arguments)

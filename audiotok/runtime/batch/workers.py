@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -90,8 +92,8 @@ def _work(pipe: Connection, build: Callable[[], Job]) -> None:
 class _Worker:
     """Worker process, and the pair it is working on."""
 
-    def __init__(self, build: Callable[[], Job], imports: Sequence[str]) -> None:
-        self.process, self.pipe = start_process(_work, build, imports=imports)
+    def __init__(self, build: Callable[[], Job], imports: Sequence[str], folder: str) -> None:
+        self.process, self.pipe = start_process(_work, build, folder=folder, imports=imports)
         self.pair: Pair | None = None  # None while it is starting
 
     def answer(self) -> tuple[dict[str, Any], list[str]] | None:
@@ -124,8 +126,17 @@ def run_pool(
     Raises:
         ValueError: no process can start.
     """
+    # The folder outlives the processes, which leave in it what they were in the midst of.
+    with tempfile.TemporaryDirectory(prefix="audiotok-") as folder:
+        start = partial(_Worker, build, imports, folder)
+        yield from _run_workers([start() for _ in range(jobs)], start, pairs)
+
+
+def _run_workers(
+    workers: list[_Worker], start: Callable[[], _Worker], pairs: list[Pair]
+) -> Generator[tuple[Pair, dict[str, Any]], None, None]:
+    """Yield rows of pairs from some workers; `start` starts one for each that dies."""
     rest, logged = iter(pairs), set[str]()
-    workers = [_Worker(build, imports) for _ in range(jobs)]
     busy = {worker.pipe: worker for worker in workers}
     try:
         while busy:
@@ -149,7 +160,7 @@ def run_pool(
                     continue
                 if answer is None:  # a new worker replaces it, and takes a pair once it has started
                     rest = iter([pair, *rest])
-                    worker = _Worker(build, imports)
+                    worker = start()
                     workers.append(worker)
                 else:
                     worker.assign(pair)

@@ -67,7 +67,9 @@ class _Process(WorkerHandle):
     def __init__(self, work: Work) -> None:
         self.work = work
         self.stopped = False
-        self.process, self.pipe = start_process(_work, work, imports=imports_of(work.backend))
+        self.process, self.pipe = start_process(
+            _work, work, folder=work.scratch, imports=imports_of(work.backend)
+        )
 
     def give(self, tasks: Sequence[Sent]) -> None:
         with suppress(OSError):  # it died, which reading its pipe will show
