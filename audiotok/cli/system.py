@@ -30,9 +30,9 @@ def explained(error: Exception) -> str:
     if path.name.startswith(".") and path.suffix == ".part":
         path = path.parent
     if error.errno in (EEXIST, ENOTDIR):
-        for place in (path, *path.parents):
-            if place.is_file():
-                return f"{place}: a file, where a folder is needed; name another place"
+        for parent in (path, *path.parents):
+            if parent.is_file():
+                return f"{parent}: a file, where a folder is needed; name another place"
     doing = "cannot write there: " if path.is_dir() else ""
     way_out = WAYS_OUT.get(error.errno or 0)
     return f"{path}: {doing}{error.strerror}" + (f"; {way_out}" if way_out else "")
