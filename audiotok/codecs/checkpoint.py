@@ -32,6 +32,7 @@ from audiotok.nn.pretrained import hub, state_dicts
 from audiotok.nn.pretrained import reader as checkpoint_reader
 from audiotok.nn.pretrained.hub import FOLDER
 from audiotok.nn.pretrained.state_dicts import StateDictError, Weights
+from audiotok.nn.skip_init import SkipInit
 
 log = logging.getLogger("audiotok")
 
@@ -103,16 +104,11 @@ def _stored(key: str, value: Tensor, dtype: torch.dtype) -> Weights:
 
 
 def _read_state(path: Path) -> Weights:
-    """Return the weights in a file of `save` as float32."""
+    """Return the weights in a file of `save`, in the precision that they are stored in."""
     with safe_open(path, "pt") as file:
         stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    return {
-        key: from_8_bits(value, stored[f"{key}{SCALE}"])
-        if f"{key}{SCALE}" in stored
-        else value.float()
-        for key, value in stored.items()
-        if not key.endswith(SCALE)
-    }
+    scales = {key: stored.pop(f"{key}{SCALE}") for key in [*stored] if f"{key}{SCALE}" in stored}
+    return stored | {key: from_8_bits(stored[key], scale) for key, scale in scales.items()}
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
@@ -316,7 +312,8 @@ def _load_own(path: Path, name: str | None) -> Codec:
         config = kind.config_type(**metadata["config"])
         if name is not None and kind.shared_weights and name in kind.presets:
             config, metadata["name"] = kind.presets[name], name
-        codec = kind(config)
+        with SkipInit():
+            codec = kind(config)
     except TeacherError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
@@ -356,7 +353,8 @@ def _load_external(path: Path, name: str | None, family: str) -> Codec:
     chosen = _checked_name(path, fitting[0] if fitting else kind.name, name, fitting)
     try:
         config = kind.presets[chosen] if fitting else kind.config_type(**sizes)
-        codec = kind(config)
+        with SkipInit():
+            codec = kind(config)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: no codec here is built so: {_line(error)}") from None
     if name is None and any(kind.presets[other] != config for other in fitting):

@@ -19,6 +19,7 @@ from audiotok.lm.layout import Layout
 from audiotok.lm.model import Config, Transformer
 from audiotok.nn.device import usable_device
 from audiotok.nn.finite import check_finite
+from audiotok.nn.skip_init import SkipInit
 
 KIND = "audiotok lm 1"
 
@@ -67,12 +68,10 @@ def load_model(path: str | Path, *, device: str = "cpu") -> tuple[Transformer, L
             raise InputError(f"{path}: not a language model of audiotok lm train")
         layout = jsonfile.parse(metadata["layout"], f"{path}: layout")
         layout = Layout(**layout | {"sizes": tuple(layout["sizes"])})
-        model = Transformer(
-            layout.vocabulary,
-            int(metadata["text"]),
-            Config(**jsonfile.parse(metadata["config"], f"{path}: config")),
-            latent=int(metadata.get("latent", 0)),
-        )
+        config = Config(**jsonfile.parse(metadata["config"], f"{path}: config"))
+        text, latent = int(metadata["text"]), int(metadata.get("latent", 0))
+        with SkipInit():
+            model = Transformer(layout.vocabulary, text, config, latent=latent)
         model.load_state_dict(weights)
         check_finite(weights, path)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """Streams of `speech`, one after the other and side by side: what a 20 ms frame takes, both ways.
 
     python tests/bench/stream.py [--streams 1 10 40] [--seconds 4] [--threads 1 2] [--cpu]
-        [--exported FOLDER]
+        [--exported FOLDER] [--json FILE]
 
 Every stream gets its own stretch of a real recording, a frame at a time, encodes and decodes it.
 Side by side all are stepped at once (`StreamBatch`): in torch, and by onnxruntime where that is
@@ -12,14 +12,17 @@ those of the whole recording are counted (near-ties).
 from __future__ import annotations
 
 import argparse
-import platform
+import json
+import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from clips import ROOT, commit, machine, shown
 from torch import Tensor
 
 from audiotok import Audio, Codec, Stream, StreamBatch, load
@@ -37,14 +40,21 @@ def main() -> None:
     options.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options.add_argument("--cpu", action="store_true", help="processor time, on a busy machine")
     options.add_argument("--exported", default="speech", help="codec that onnxruntime runs")
+    options.add_argument("--json", type=Path, help="file to write the results to")
     chosen = options.parse_args()
     clock = time.process_time if chosen.cpu else time.perf_counter
     torch.set_flush_denormal(True)
     codec = load("speech")
     audio = Audio.load(RECORDING).mono().resample(codec.sample_rate)
     frames = WARM + round(chosen.seconds * codec.sample_rate / codec.frame_size)
-    print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}")
-    print("threads streams             | ms a step: p50    p99 | frames that differ")
+    about = {
+        "command": f"python tests/bench/stream.py {shown(sys.argv[1:])}",
+        "machine": f"{machine()}, shared with other work",
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "commit": commit(ROOT),
+        "unit": f"ms for 20 ms both ways, {'processor time' if chosen.cpu else 'by the clock'}",
+    }
+    scores: dict[str, dict[str, float]] = {}
     for threads in chosen.threads:
         torch.set_num_threads(threads)
         exported = _exported(chosen.exported, threads)
@@ -54,17 +64,24 @@ def main() -> None:
             sides = [("torch", _abreast(codec, waves, clock))]
             if exported is not None:
                 sides.append(("onnx", _abreast(exported, waves, clock)))
+            alone = 1000 * float(np.median(_alone(codec, waves[0], clock)))
+            title = f"{count} stream{'s' * (count > 1)}, {threads} thread{'s' * (threads > 1)}"
+            scores[f"{title}: torch, one after the other"] = {"median": alone * count}
             for name, (took, codes) in sides:
-                p50, p99 = (1000 * q for q in np.quantile(took, [0.5, 0.99]))
+                p50, p99 = (1000 * float(q) for q in np.quantile(took, [0.5, 0.99]))
                 pairs = zip(wholes, codes, strict=True)
                 differ = sum(int((one != other).any(0).sum()) for one, other in pairs)
-                total = sum(whole.shape[1] for whole in wholes)
-                said = f"{p50:6.1f} {p99:6.1f} | {differ} of {total}"
-                print(f"{threads:7} {count:7} {name:11} |          {said}", flush=True)
-            alone = 1000 * float(np.median(_alone(codec, waves[0], clock)))
-            print(
-                f"{threads:7} {count:7} Stream      | {alone:.2f} x {count} = {alone * count:.1f}"
-            )
+                scores[f"{title}: {name}, side by side"] = {
+                    "median": p50,
+                    "p99": p99,
+                    "frames": sum(whole.shape[1] for whole in wholes),
+                    "frames that differ": differ,
+                }
+            for row in [row for row in scores if row.startswith(title)]:
+                print(row, {k: round(v, 2) for k, v in scores[row].items()}, flush=True)
+    if chosen.json:
+        content = json.dumps(about | {"scores": scores}, indent=1)
+        chosen.json.write_text(content + "\n", "utf-8")
 
 
 def _exported(name: str, threads: int) -> Exported | None:

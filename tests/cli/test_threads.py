@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -62,20 +63,38 @@ def test_workers_have_as_many_threads_as_their_parent_is_told():
     assert [row for _, row in _results(_job, pairs, 2, ())] == [{"threads": 3}] * 2  # pyright: ignore
 
 
-def test_threads_sleep_while_they_wait_unless_the_user_wants_otherwise():
+NAMES = "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT"
+
+
+@pytest.mark.parametrize(
+    ("running", "given", "expected"),
+    [
+        (1000, {}, ["passive", "0", None]),
+        (1, {}, ["passive", "0", "1000"]),
+        (1, {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "7"}, ["active", "0", "7"]),
+        (None, {}, ["passive", "0", None]),
+    ],
+)
+def test_threads_sleep_while_they_wait_unless_the_user_wants_otherwise(
+    running: int | None, given: dict[str, str], expected: list[str | None], tmp_path: Path
+):
+    """At once on a busy machine, and after a short while on a free one."""
+    load = tmp_path / "loadavg"
+    if running is not None:
+        load.write_text(f"0.10 4.86 4.05 {running}/2150 1\n")
     code = (
-        "import os, sys\n"
-        "from audiotok.__main__ import main\n"
+        "import json, os, sys\n"
+        "from audiotok import __main__\n"
+        f"__main__.LOAD = {str(load)!r}\n"
         "sys.argv[1:] = ['--version']\n"
-        "try: main()\n"
-        "except SystemExit: print(os.environ['OMP_WAIT_POLICY'], os.environ['KMP_BLOCKTIME'])\n"
+        "try: __main__.main()\n"
+        f"except SystemExit: print(json.dumps([os.environ.get(name) for name in {NAMES}]))\n"
     )
-    for given, policy in (({}, "passive 0"), ({"OMP_WAIT_POLICY": "active"}, "active 0")):
-        clean = {k: v for k, v in environment().items() if not k.startswith(("OMP_W", "KMP"))}
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=clean | given, capture_output=True, text=True
-        )
-        assert done.stdout.splitlines()[-1] == policy, done.stderr
+    clean = {k: v for k, v in environment().items() if k not in NAMES}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean | given, capture_output=True, text=True
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == expected, done.stderr
 
 
 def test_a_worker_has_the_environment_of_who_starts_it(

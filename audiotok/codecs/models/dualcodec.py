@@ -59,6 +59,7 @@ from audiotok.nn.pretrained.state_dicts import (
 )
 from audiotok.nn.quantizers.base import SideBySide
 from audiotok.nn.quantizers.rvq import Factorised, Rvq
+from audiotok.nn.skip_init import SkipInit
 
 RATE = 24000  # Hz
 SEMANTIC_RATE = W2vBert.sample_rate  # Hz, of what w2v-BERT hears
@@ -313,7 +314,8 @@ class Dualcodec(Codec):
             )
         options = {k: v for k, v in (teacher.sizes or {}).items() if k not in ("width", "layers")}
         own = {f"teacher_{name}": value for name, value in options.items()}
-        joined = cls(Config(**sizes, **own, teacher_blocks=blocks))
+        with SkipInit():
+            joined = cls(Config(**sizes, **own, teacher_blocks=blocks))
         for key, value in teacher.state_dict().items():
             block = re.match(r"blocks\.(\d+)\.", key)
             if not block or int(block[1]) < blocks:
@@ -321,8 +323,7 @@ class Dualcodec(Codec):
         weights |= _statistics(statistics, teacher.width)
         check(weights, joined.state_dict(), origin)
         joined.load_state_dict(weights)
-        equal = [name for name, config in cls.presets.items() if config == joined.config]
-        joined.name = [*equal, cls.name][0]
+        joined.name = next((n for n, c in cls.presets.items() if c == joined.config), cls.name)
         return joined.eval().requires_grad_(False)
 
     def ends(self) -> tuple[Layer, Layer]:

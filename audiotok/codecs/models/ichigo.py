@@ -44,6 +44,7 @@ from audiotok.nn.pretrained.state_dicts import (
     check,
 )
 from audiotok.nn.quantizers.cosine_vq import CosineVq
+from audiotok.nn.skip_init import SkipInit
 
 POOL = 2  # frames of 20 ms that are averaged to one
 SILENCE = -1.5  # of a spectrum, past the end of a recording
@@ -184,7 +185,8 @@ class Ichigo(Codec):
                 f"{whisper}: a Whisper of {model.width} features, not of {sizes['width']}"
             )
         sizes |= {"bands": model.bands, "layers": model.layers, "heads": model.width // HEAD}
-        codec = cls(Config(**sizes, segment=len(weights["semantic.positions"])))
+        with SkipInit():
+            codec = cls(Config(**sizes, segment=len(weights["semantic.positions"])))
         weights |= {f"encoder.whisper.{key}": value for key, value in model.state_dict().items()}
         check(weights, codec.state_dict(), origin)
         codec.load_state_dict(weights)

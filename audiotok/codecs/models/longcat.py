@@ -61,6 +61,7 @@ from audiotok.nn.pretrained.state_dicts import (
 from audiotok.nn.quantizers.agrvq import Agrvq
 from audiotok.nn.quantizers.base import SideBySide
 from audiotok.nn.quantizers.rvq import Factorised, Reread
+from audiotok.nn.skip_init import SkipInit
 
 RATE = 16000  # Hz, of what is encoded
 FRAME = 960  # samples of a frame at that rate
@@ -347,15 +348,14 @@ class Longcat(Codec):
         for name in books:
             if name not in parts[0] or not torch.equal(parts[0][name], parts[1][name]):
                 raise StateDictError(f"{decoder}: made for other codes than {encoder}: {name}")
-        unused = [x for x in parts[0] if x.startswith("acoustic_quantizer.") and x not in books]
-        theirs = {name: x for name, x in parts[0].items() if name not in unused}
+        theirs = {k: x for k, x in parts[0].items() if not k.startswith("acoustic_quantizer.")}
         theirs |= parts[1] | (_statistics(cmvn) if cmvn else {})
         weights, origin = JOINED.translate(theirs)
-        codec = cls(Config(**_sizes(weights, {})))
+        with SkipInit():
+            codec = cls(Config(**_sizes(weights, {})))
         check(weights, codec.state_dict(), origin)
         codec.load_state_dict(weights)
-        equal = [name for name, config in cls.presets.items() if config == codec.config]
-        codec.name = [*equal, cls.name][0]
+        codec.name = next((n for n, c in cls.presets.items() if c == codec.config), cls.name)
         return codec.eval().requires_grad_(False)
 
     @property

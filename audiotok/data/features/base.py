@@ -140,7 +140,7 @@ class Teacher(nn.Module):
             NotFiniteError: they hold NaN or infinity.
         """
         try:
-            self.load_state_dict({key: value.float() for key, value in state.items()})
+            self.load_state_dict(state)
         except RuntimeError as error:
             raise TeacherError(
                 f"{source}: no weights of teacher {self.name!r}: {_line(error)}"

@@ -30,6 +30,7 @@ from audiotok.nn.linear import Linear
 from audiotok.nn.pretrained.options import Options
 from audiotok.nn.pretrained.reader import fold
 from audiotok.nn.pretrained.state_dicts import Rule, StateDictError, Weights, check, count
+from audiotok.nn.skip_init import SkipInit
 
 BANDS = 8  # patches of a frame
 FRAME = 2560  # samples
@@ -133,7 +134,8 @@ class Beats(SpeechTeacher):
         theirs = {key: x for key, x in content["model"].items() if not HEADS.match(key)}
         try:
             ours = renamed(fold(theirs))
-            teacher = cls(**sizes(ours, content["cfg"]), beside=beside)
+            with SkipInit():
+                teacher = cls(**sizes(ours, content["cfg"]), beside=beside)
             check(ours, teacher.state_dict(), {})
         except KeyError as error:
             raise TeacherError(f"{path}: not a BEATs model (no {error})") from None

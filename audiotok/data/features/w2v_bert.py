@@ -26,6 +26,7 @@ from audiotok.data.features.base import (
 from audiotok.nn.kaldi import HOP, WINDOW, log_energies
 from audiotok.nn.linear import Linear
 from audiotok.nn.pretrained.options import Options
+from audiotok.nn.skip_init import SkipInit
 
 BANDS = 80  # mel bands
 FLOOR = 2.0**-23  # least energy of a band
@@ -103,7 +104,8 @@ class W2vBert(SpeechTeacher):
             )
         state = renamed(state)
         try:
-            teacher = cls(**_sizes(state, config))
+            with SkipInit():
+                teacher = cls(**_sizes(state, config))
         except (KeyError, IndexError) as error:
             raise TeacherError(f"{path}: not a w2v-BERT checkpoint (no {error})") from None
         teacher.ready(state, path)

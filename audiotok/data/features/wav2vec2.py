@@ -26,6 +26,7 @@ from audiotok.data.features.base import (
 from audiotok.nn.layers.conv import convolved
 from audiotok.nn.linear import Linear
 from audiotok.nn.pretrained.reader import read_config
+from audiotok.nn.skip_init import SkipInit
 
 STRIDES = (5, 2, 2, 2, 2, 2, 2)  # strides of every published model: a frame is 320 samples
 
@@ -111,7 +112,8 @@ class Wav2vec2(SpeechTeacher):
             raise TeacherError(f"{path}: not a {cls.kind} checkpoint (no {error})") from None
         if normalise is None:
             normalise = bool(options["encoder_layer_norm_first"])
-        teacher = cls(options, normalise=normalise)
+        with SkipInit():
+            teacher = cls(options, normalise=normalise)
         state = {key: value for key, value in state.items() if not key.startswith("aux.")}
         teacher.ready({f"network.{key}": value for key, value in state.items()}, path)
         return teacher

@@ -24,6 +24,7 @@ from audiotok.data.features.base import (
     read_folder,
     read_weights,
 )
+from audiotok.nn.skip_init import SkipInit
 
 WINDOW, HOP = 400, 160  # window and hop of the mel spectrogram, in samples at 16 kHz
 FRAME = 2 * HOP  # samples in a frame: the second convolution halves the rate to 50 frames/s
@@ -105,7 +106,8 @@ class Whisper(SpeechTeacher):
         except (KeyError, TypeError) as error:
             raise TeacherError(f"{path}: not a Whisper checkpoint (no {error})") from None
         layers = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
-        teacher = cls(width=width, layers=layers, heads=heads, bands=bands, fill=fill)
+        with SkipInit():
+            teacher = cls(width=width, layers=layers, heads=heads, bands=bands, fill=fill)
         teacher.ready(state, path)
         return teacher
 

@@ -20,6 +20,7 @@ from audiotok.evaluation.metrics.base import MissingModelError, OpinionMetric
 from audiotok.nn.finite import check_finite
 from audiotok.nn.pretrained import hub
 from audiotok.nn.pretrained import reader as weights_reader
+from audiotok.nn.skip_init import SkipInit
 
 PAGE = "github.com/sarulab-speech/UTMOS22 (epoch=3-step=7459.ckpt)"
 SOURCE = hub.PublishedWeights(
@@ -181,7 +182,8 @@ def load(path: str = "") -> StrongLearner:
         file = Path(path).expanduser() if path else _cached_or_downloaded()
         with inert_globals(file):
             weights, _ = weights_reader.read(file)
-        network = StrongLearner()
+        with SkipInit():
+            network = StrongLearner()
         network.load_state_dict(map_state_dict(weights))
         check_finite(network.state_dict(), file)
     except (hub.HubError, weights_reader.WeightsFileError) as error:

@@ -1,0 +1,37 @@
+"""Networks built without drawing the first weights that loading replaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+DRAWS = (Tensor.normal_, Tensor.uniform_)
+
+
+class SkipInit(TorchFunctionMode):
+    """Context in which new parameters are left unset, for networks that are then loaded whole.
+
+    Drawing them takes longer than loading does, and the memory of what is unset is taken only when
+    it is written. What is no parameter is set as usual: a buffer may be none of the state.
+
+    >>> with SkipInit():
+    ...     network = Network(config)
+    >>> network.load_state_dict(weights)
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        target = given.get("tensor", args[0] if args else None)
+        draws = func in DRAWS or getattr(func, "__module__", "") == nn.init.__name__
+        if draws and isinstance(target, nn.Parameter):
+            return target
+        return func(*args, **given)
