@@ -17,6 +17,7 @@ from rich.text import Text
 from audiotok._platform import console as platform_console
 from audiotok._platform.console import UsageError, error, labelled, one_line, plain, stderr_console
 from audiotok._platform.errors import Error
+from audiotok.cli.system import explained
 
 stdout_console = Console()
 
@@ -286,7 +287,9 @@ def outcome(app: Callable[..., Any]) -> int:
     except (Error, ValueError, OSError, ImportError) as problem:
         # Exported codecs run without torch, so it may be missing where this command needs it.
         no_torch = isinstance(problem, ModuleNotFoundError) and problem.name == "torch"
-        error(f"this needs torch ({problem}): pip install torch" if no_torch else problem)
+        error(
+            f"this needs torch ({problem}): pip install torch" if no_torch else explained(problem)
+        )
         return 1
     except Exception as problem:
         # A usage error of click, told by its attributes: typer from 0.16 on has a click of its own.

@@ -169,12 +169,12 @@ def weights_of(name: str) -> Path | None:
 def is_path(name_or_path: str | Path) -> bool:
     """Return whether this is a checkpoint's path and not a codec's name.
 
-    A name takes precedence over a file of that name: "./speech" is the file. The id of a Hugging
-    Face repository whose weights are known (`hub_ids`) is a name, unless there is such a folder.
+    A name takes precedence over a file of that name: "./speech" is the file, as is any `Path` that
+    exists. The id of a known Hugging Face repository (`hub_ids`) is a name unless it is a folder.
     """
-    if has_preset("codecs", str(name_or_path)) or name_at_hub(name_or_path):
-        return False
     path = Path(name_or_path)
+    if has_preset("codecs", str(name_or_path)) or name_at_hub(name_or_path):
+        return isinstance(name_or_path, Path) and path.exists()
     written = isinstance(name_or_path, Path) or os.sep in name_or_path
     return written or path.suffix in hub.SUFFIXES or path.exists()
 

@@ -161,8 +161,9 @@ def split(
 ) -> dict[str, CorpusInfo]:
     """Split a corpus by speaker into several; the speakers that are left go to "train".
 
-    Speakers are drawn by a hash of their name, so the split is the same everywhere, and new
-    speakers do not move others.
+    The field `split` of each row becomes the name of its split, by which training selects rows of
+    the `merge` of them; what a listing said there is replaced. Speakers are drawn by a hash of
+    their name, so the split is the same everywhere, and new speakers do not move others.
 
     Args:
         corpus: the corpus to split.
@@ -183,7 +184,7 @@ def split(
         for name in ("train", *shares):
             kept = lambda shard, i, row, name=name: chosen[_group(row, by)] == name  # noqa: E731
             job = {"split": name, "by": by, "shares": dict(shares), "of": corpus.info.job}
-            splits[name] = _kept(corpus, folder / name, kept, job)
+            splits[name] = _kept(corpus, folder / name, kept, job, {"split": name})
     return splits
 
 
@@ -251,14 +252,26 @@ def _kept(
     folder: Path,
     keep: Callable[[Shard, int, dict[str, Any]], bool],
     job: dict[str, Any],
+    fields: Mapping[str, Any] | None = None,
 ) -> CorpusInfo:
-    """Write a corpus of the kept recordings, in shards up to the size of the largest here."""
+    """Write a corpus of the kept recordings, in shards up to the size of the largest here.
+
+    Args:
+        corpus: the corpus.
+        folder: a new folder.
+        keep: whether a recording is kept, by its shard, its number there and its row.
+        job: `job` of the new corpus.json.
+        fields: fields that rows get, in the place of their own of that name.
+
+    Returns:
+        The content of the new corpus.json.
+    """
 
     def entries() -> Entries:
         for shard in corpus.shards:
             for i, entry in enumerate(shard):
                 if keep(shard, i, entry.row):
-                    yield entry.row, entry.tokens
+                    yield {**entry.row, **(fields or {})}, entry.tokens
             shard.close()
 
     most = max((_bytes(files) for files in corpus.info.shards), default=SHARD_BYTES)

@@ -49,7 +49,7 @@ from audiotok.nn.finite import check_finite
 from audiotok.training.components import adamw, follow
 from audiotok.training.journal import Journal, Sums, finite
 from audiotok.training.machine import accelerator, any_process, casting, optimizer_step, save_state
-from audiotok.training.resume import chosen_anew, retune
+from audiotok.training.resume import chosen_anew, load_state, retune
 from audiotok.training.schedule import learning_rate
 
 VALIDATED = 64  # validation recordings that are scored for each line of the log
@@ -173,7 +173,7 @@ class LmTrainer:
         """Load the last checkpoint, if there is one."""
         if not self.last.is_file():
             return
-        saved = torch.load(self.last, map_location=self.device, weights_only=True)
+        saved = load_state(self.last, self.device)
         changed = self.facts.check(saved, self.last, fixed=fixed(self.recipe), say=self.main)
         check_finite({name: saved.get(name) for name in self._parts()}, self.last)
         try:

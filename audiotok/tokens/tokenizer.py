@@ -283,6 +283,14 @@ class Tokenizer:
             raise WrongTokensError(
                 f"{tokens.kind} of {self.name!r}, which decodes {self.kind}: {way}"
             )
+        header = tokens if isinstance(tokens, Header) else tokens.header
+        for what in ("sample_rate", "frame_size", "width", "sizes"):
+            given, own = getattr(header, what), getattr(self, what)
+            if given != (own[: len(given)] if what == "sizes" else own):
+                raise WrongTokensError(
+                    f"tokens that say {what} {given}, where {self.name!r} has {own}: they were not "
+                    "made by it; encode again"
+                )
 
     def has_codes_of(self, fingerprint: str) -> bool:
         """Return whether codes of weights with this fingerprint mean the same to this codec."""

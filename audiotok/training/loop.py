@@ -38,7 +38,7 @@ from audiotok.training.losses import RECONSTRUCTION
 from audiotok.training.machine import accelerator, any_process, casting, optimizer_step, save_state
 from audiotok.training.recipe import Data, Recipe
 from audiotok.training.recognizer import Transcripts, alphabet_of
-from audiotok.training.resume import RunFacts, chosen_anew, data_of, retune
+from audiotok.training.resume import RunFacts, chosen_anew, data_of, load_state, retune
 from audiotok.training.schedule import learning_rate
 from audiotok.training.step import Step, check_losses
 from audiotok.training.targets import Targets, read_features
@@ -254,7 +254,7 @@ class CodecTrainer:
     def _resume(self) -> None:
         if not self.last.is_file():
             return
-        saved = torch.load(self.last, map_location=self.device, weights_only=True)
+        saved = load_state(self.last, self.device)
         changed = self.begun.check(saved, self.last, fixed=self._fixed(), say=self.main)
         check_finite(saved["players"], self.last)
         self.modules.load_state_dict(saved["players"], self.last)

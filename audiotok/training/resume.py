@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
@@ -149,6 +150,25 @@ def data_digest(recordings: Sequence[Recording]) -> str:
         facts = [name, size, fields, *(locator.stretch or ())]
         digest.update(json.dumps(facts, sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def load_state(path: Path, device: str | torch.device = "cpu") -> Any:
+    """Read the state that a run wrote with torch.
+
+    Args:
+        path: the file.
+        device: device on which to place the tensors.
+
+    Raises:
+        ValueError: it is damaged, or no such file.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+        raise InputError(
+            f"{path}: damaged, or not written by a run; put a copy in its place, or move it away "
+            "to begin anew"
+        ) from None
 
 
 def retune(optimizer: torch.optim.Optimizer, options: Train) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from audiotok._platform.atomic import atomic_file
 from audiotok._platform.errors import InputError
 from audiotok._platform.registry import find
 from audiotok.codecs.models.base import Codec
@@ -20,6 +21,7 @@ from audiotok.nn.clusters import kmeans, nearest
 from audiotok.nn.quantizers.base import Quantized
 from audiotok.training import distillation as losses
 from audiotok.training.recipe import Distillation
+from audiotok.training.resume import load_state
 
 SAMPLE = 200  # recordings whose features the units of axis "labels" are clustered from
 
@@ -128,12 +130,13 @@ class Targets:
         """Return the centres of the units `[units d]`, kept in the run's folder."""
         path = out / "units.pt"
         if path.is_file():
-            return torch.load(path, weights_only=True)
+            return load_state(path)
         part = features.parts[0]
         known = [i for i in range(len(part)) if part.has(i)]
         chosen = known[:: max(1, len(known) // SAMPLE)][:SAMPLE]
         centres = kmeans(torch.cat([part[i] for i in chosen]), self.options.units, rounds=20)
-        torch.save(centres, path)
+        with atomic_file(path) as part_path:
+            torch.save(centres, part_path)
         return centres
 
     def loss(self, quantized: Quantized, batch: Batch) -> Tensor:

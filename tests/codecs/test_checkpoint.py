@@ -201,6 +201,8 @@ def test_a_name_wins_over_a_file_of_that_name(tmp_path: Path, monkeypatch: pytes
     Path("speech").touch()
     assert not is_path("speech")
     assert is_path("./speech")
+    assert is_path(Path("speech"))
+    assert not is_path(Path("mimi"))
     assert is_path("some/where")
     assert is_path("other.safetensors")
     assert not is_path("other")

@@ -279,6 +279,20 @@ def test_tokens_of_other_weights_are_refused(small: Codec):
         other.decode(tokens)
 
 
+@pytest.mark.parametrize("wrong", ["size", "frame_size", "sample_rate", "codebooks"])
+def test_tokens_that_say_other_facts_than_their_codec_are_refused(small: Codec, wrong: str):
+    tokens = small.encode(noise(small, 1000))
+    twice = np.concatenate([tokens.codes, tokens.codes])
+    other = {
+        "size": {"size": 1 << 20, "codes": tokens.codes + (1 << 19)},
+        "frame_size": {"frame_size": small.frame_size + 1},
+        "sample_rate": {"sample_rate": 8000},
+        "codebooks": {"codes": twice, "size": small.sizes[0]},
+    }[wrong]
+    with pytest.raises(WrongTokensError, match=f"^tokens that say .* {small.name!r} has"):
+        small.decode(replace(tokens, **other))
+
+
 def test_every_weight_is_named_by_one_of_two_fingerprints(small: Codec):
     """What makes codes by one, what makes sound by the other; the semantic head by neither."""
     codes, sound = small.fingerprint, small.decoder_fingerprint

@@ -176,7 +176,8 @@ def test_networks_without_frames_of_latents_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("units", "it has several"), ("dualcodec", "its latents depend on its codes")]
+    ("name", "why"),
+    [("units", "it has several quantizers,"), ("dualcodec", "its latents depend on its codes")],
 )
 def test_codecs_whose_quantizer_cannot_be_replaced_are_refused(name: str, why: str):
     config = next(c for n, c in TOKENIZERS if n == name) if name == "units" else SIZES[name][0]

@@ -226,6 +226,12 @@ def test_split_keeps_speakers_whole_and_loses_nothing(tmp_path: Path, corpus: Co
     assert sum(map(len, speakers.values())) == len(set().union(*speakers.values())) == 9
     ids = sorted(e.id for part in parts.values() for e in part)
     assert ids == sorted(e.id for e in corpus)
+    assert all(e.row["split"] == name for name, part in parts.items() for e in part)
+    for part in parts.values():
+        for entry in part:
+            whole = corpus[entry.id]
+            assert {**entry.row, "split": None} == {**whole.row, "split": None}
+            assert entry.tokens == whole.tokens
     assert all(is_sound(part.path) for part in parts.values())
     again = split(corpus, tmp_path / "again", {"dev": 0.3, "x": 0.2})
     assert again["dev"].shards == parts["dev"].info.shards

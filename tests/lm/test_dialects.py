@@ -102,6 +102,25 @@ def test_any_id_that_is_out_of_place_is_refused(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_of_what_was_cut_short_every_whole_frame_is_kept(name: str):
+    layout = Layout.named(name)
+    codes = some_codes(layout, 20)
+    ids = layout.encode(codes)
+    step = np.zeros(codes.shape, int)  # of each code, by what changes with it
+    for at in np.ndindex(*codes.shape):
+        other = codes.copy()
+        other[at] = 1 + (codes[at] == 1)
+        step[at] = (layout.encode(other) != ids).reshape(-1, ids.shape[-1]).any(0).argmax()
+    for length in range(ids.shape[-1]):
+        codes_left, lost, problems = layout.repair(ids[..., :length])
+        whole = int((step < length).all(0).sum())
+        assert np.array_equal(codes_left, codes[:, :whole])
+        assert len(problems) >= (length < ids.shape[-1])
+        if whole:
+            assert lost == (step < length).sum() - codes_left.size
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_codes_that_do_not_fit_are_refused(name: str):
     layout = Layout.named(name)
     codes = some_codes(layout, 3)

@@ -911,12 +911,28 @@ def test_converting_changes_no_bit(state: dict[str, Tensor], tmp_path: Path):
     assert load(out).fingerprint != before.fingerprint
 
 
+def test_a_folder_with_the_name_of_a_codec_is_converted(
+    state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As `git clone` of the weights of encodec_24khz makes one."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("encodec_24khz")
+    folder.mkdir()
+    torch.save(state, folder / "pytorch_model.bin")
+    for source in ("encodec_24khz", "./encodec_24khz"):
+        out = tmp_path / "out.safetensors"
+        done = audiotok("convert", source, out, "--force")
+        assert done.code == 0, done.err
+        assert load(out).fingerprint == load("./encodec_24khz").fingerprint
+
+
 def test_what_cannot_be_converted(state: dict[str, Tensor], tmp_path: Path):
     source, out = tmp_path / "encodec.th", tmp_path / "out.safetensors"
     torch.save(state, source)
     for arguments, code, words in (
         ((source, tmp_path / "out.pt"), 2, "not a .safetensors file"),
         ((tmp_path / "none.pt", out), 1, "no such checkpoint"),
+        ((source, tmp_path / "no" / "out.safetensors"), 1, "there is no folder"),
         ((source, out, "--name", "dac_16khz"), 1, "weights of 'encodec', not of 'dac_16khz'"),
     ):
         done = audiotok("convert", *arguments)

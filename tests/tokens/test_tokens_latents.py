@@ -252,3 +252,6 @@ def test_a_tokenizer_of_latents_takes_those_alone() -> None:
     codes = Tokens(codes=np.zeros((1, 3), int), size=4, samples=3847, original_samples=1, **FACTS)
     with pytest.raises(WrongTokensError, match="codes of 'vae', which decodes latents"):
         vae.to_tokens(codes)
+    narrow = replace(one, values=one.values[:4])
+    with pytest.raises(WrongTokensError, match=r"^tokens that say width 4, where 'vae' has 5: "):
+        vae.to_tokens(narrow)

@@ -968,6 +968,16 @@ def test_a_checkpoint_with_nan_is_neither_written_nor_gone_on_from(recipe: Path,
     assert f"last.pt: tensor 'average.{key}' holds NaN (1 of" in wrong(recipe, out, "train.steps=2")
 
 
+@pytest.mark.parametrize("kept", [0, 5, 3000])
+def test_a_damaged_checkpoint_is_named(recipe: Path, tmp_path: Path, kept: int):
+    out = tmp_path / "run"
+    train(read_recipe(recipe, ["train.steps=1"]), out)
+    whole = (out / "last.pt").read_bytes()
+    (out / "last.pt").write_bytes(whole[:kept])
+    assert wrong(recipe, out, "train.steps=2").startswith(f"{out}/last.pt: damaged, or not written")
+    assert (out / "last.pt").read_bytes() == whole[:kept]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there(recipe: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=r"^device cuda: .*; there is cpu here$"):

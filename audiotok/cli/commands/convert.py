@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from audiotok._platform.errors import InputError
 from audiotok.cli import console as show
-from audiotok.cli.commands.base import Force, Json
+from audiotok.cli.commands.base import Force, Json, check_out
 
 PANEL = "Codecs and files"
 
@@ -48,10 +46,7 @@ def convert(
 
     from audiotok.codecs.checkpoint import describe, load, save
 
-    if out.suffix != ".safetensors":
-        raise show.UsageError(f"{out}: not a .safetensors file")
-    if os.path.lexists(out) and not force:
-        raise InputError(f"{out}: exists already; --force overwrites it")
+    check_out(out, force)
     codec = load(source, name=name, layout=layout)
     save(codec, out, dtype=getattr(torch, dtype))
     facts = {**describe(out), "config": dataclasses.asdict(codec.config)}

@@ -83,7 +83,11 @@ class Discretised(Codec):
         if not base.quantizer.of_latents:
             raise InputError(f"codec {config.codec!r} codes segments, whose latents have no frames")
         if base.latents_of_codes or "quantizer" not in dict(base.named_children()):
-            why = "its latents depend on its codes" if base.latents_of_codes else "it has several"
+            why = (
+                "its latents depend on its codes"
+                if base.latents_of_codes
+                else "it has several quantizers"
+            )
             raise InputError(f"codec {config.codec!r}: {why}, so that no quantizer takes its place")
         for name in COPIED:
             setattr(self, name, getattr(base, name))

@@ -343,20 +343,33 @@ class RowsDialect(Dialect):
     def inverted(self, ids: np.ndarray, marks: bool) -> DecodedIds:
         """See `Layout.inverted`."""
         least = self._grid(0, marks=marks)[0].shape[1]
-        frames = ids.shape[1] - least
-        if frames < 0:
-            short = f"{self.dialect}: cut short: {ids.shape[1]} steps, of at least {least}"
+        steps = ids.shape[1]
+        if steps < least:
+            short = f"{self.dialect}: cut short: {steps} steps, of at least {least}"
             return DecodedIds(np.zeros((len(ids), 0), np.int64), 0, (short,))
-        grid, steps = self._grid(frames, marks=marks)
+        readings = []  # as that many frames, of which the last ones may have been cut off
+        for frames in range(steps - least, steps + 1):
+            grid, at = self._grid(frames, marks=marks)
+            grid, at = grid[:, :steps], at[:, (at < steps).all(0)]
+            codes = np.take_along_axis(ids, at, 1)
+            wrong, row = self._wrong(ids, grid, at)
+            if wrong == steps:
+                short = f"{self.dialect}: the end of a row is missing: it was cut short"
+                problems = (short,) if frames > steps - least else ()
+                return DecodedIds(codes, int((grid < 0).sum()), problems)
+            problem = (
+                f"{self.dialect}: step {wrong}, row {row}: id {ids[row, wrong]} is out of place"
+            )
+            codes = codes[:, : int((at < wrong).all(0).sum())]
+            readings.append((wrong, DecodedIds(codes, int((grid < 0).sum()), (problem,))))
+        return max(readings, key=lambda reading: reading[0])[1]
+
+    def _wrong(self, ids: np.ndarray, grid: np.ndarray, steps: np.ndarray) -> tuple[int, int]:
+        """Return step and row of the first id that does not fit a `_grid`; its end if all do."""
         sizes = np.array(self.entries)[:, None]
         fits = np.where(grid < 0, (ids >= 0) & (ids < sizes), ids == grid)
-        codes = np.take_along_axis(ids, steps, 1)
-        fits[0, steps[0, self._ends(codes)]] = False
+        fits[0, steps[0, self._ends(np.take_along_axis(ids, steps, 1))]] = False
         wrong = np.flatnonzero(~fits.all(0))
         if not len(wrong):
-            return DecodedIds(codes, codes.size, ())
-        step = int(wrong[0])
-        row = int(np.flatnonzero(~fits[:, step])[0])
-        problem = f"{self.dialect}: step {step}, row {row}: id {ids[row, step]} is out of place"
-        whole = int((steps < step).all(0).sum())
-        return DecodedIds(codes[:, :whole], codes.size, (problem,))
+            return ids.shape[1], 0
+        return int(wrong[0]), int(np.flatnonzero(~fits[:, wrong[0]])[0])
