@@ -170,6 +170,8 @@ def read_info(location: str | Path | Storage) -> CorpusInfo:
     except FileNotFoundError:
         begun = storage.begun
         way = "not finished; run the same `audiotok corpus build` again" if begun else "no corpus"
+        if within := sorted(Path(storage.name).glob("*/corpus.json")):
+            way = f"a folder of {len(within)} corpora, as {within[0].parent}: name one"
         raise CorpusError(f"{storage.name}: {way} (there is no corpus.json)") from None
     except StorageError:
         raise

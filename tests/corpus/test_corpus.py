@@ -233,6 +233,8 @@ def test_split_keeps_speakers_whole_and_loses_nothing(tmp_path: Path, corpus: Co
             assert {**entry.row, "split": None} == {**whole.row, "split": None}
             assert entry.tokens == whole.tokens
     assert all(is_sound(part.path) for part in parts.values())
+    with pytest.raises(CorpusError, match=r"s: a folder of 3 corpora, as .*/s/dev: name one"):
+        Corpus(tmp_path / "s")
     again = split(corpus, tmp_path / "again", {"dev": 0.3, "x": 0.2})
     assert again["dev"].shards == parts["dev"].info.shards
 
