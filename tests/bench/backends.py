@@ -1,7 +1,7 @@
 """What executes a codec fastest: torch, torch.compile, onnxruntime, OpenVINO, on the same audio.
 
     python tests/bench/backends.py [--seconds 10] [--threads 2] [--rounds 5] [--folder KEPT]
-        [--compile] [--int8]
+        [--compile] [--int8] [--json FILE]
 
 For `speech` (its weights) and EnCodec 24 kHz (random weights, 8 codebooks), beside the `encodec`
 package with the weights of ours. All take turns, and the fastest round of each counts, for a shared
@@ -14,11 +14,13 @@ drifts, which is stated. Backends run the recording in blocks of `codec.block` f
 from __future__ import annotations
 
 import argparse
-import platform
+import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("", "codecs",
 
 import test_codecs_oracles as oracles
 import test_state_dicts as state_dicts
+from clips import ROOT, commit, machine, shown
 
 from audiotok import Audio, load
 from audiotok.codecs.export.folder import export
@@ -39,6 +42,7 @@ from audiotok.runtime.exported import Exported, is_exported
 
 RECORDING = Path(__file__).parents[2] / "egs" / "data" / "reading.flac"
 CODEBOOKS = 8
+WAYS = ("encode", "decode")
 BACKENDS = (("onnx", "float32"), ("openvino", "float32"), ("openvino", "bfloat16"))
 IN_8_BITS = (("onnx", "float32"), ("openvino", "float32"))  # of weights; it computes in floats
 
@@ -112,7 +116,8 @@ def rows_of(
 
 def timed(
     rows: list[Row], seconds: float, rounds: int, right: Row, clock: Callable[[], float]
-) -> None:
+) -> dict[str, dict[str, float]]:
+    """Speeds of each row both ways, and how far its codes and samples are from the right ones."""
     codes, wave = right[1](), right[2]()
     best: dict[tuple[str, str], float] = {}
     for _, *tasks in rows:
@@ -120,27 +125,36 @@ def timed(
             task()  # warm
     for _ in range(rounds):
         for name, *tasks in rows:
-            for way, task in zip(("encode", "decode"), tasks, strict=True):
+            for way, task in zip(WAYS, tasks, strict=True):
                 began = clock()
                 task()
                 took = clock() - began
                 best[name, way] = min(best.get((name, way), took), took)
     first = rows[0][0]
+    scores: dict[str, dict[str, float]] = {}
     for name, encode, decode in rows:
         mine, heard = encode(), decode()
-        said = "another codec"
-        if mine.shape == codes.shape:
-            drift = 100 * float((mine != codes).mean())
-            apart = float(np.abs(heard[:, : wave.shape[1]] - wave[:, : heard.shape[1]]).max())
-            said = f"{drift:.2f} % of codes differ from torch's, samples {apart:.0e}"
-        both = [seconds / best[name, way] for way in ("encode", "decode")]
-        total = sum(best[first, way] for way in ("encode", "decode"))
-        ratio = total / sum(best[name, way] for way in ("encode", "decode"))
-        print(
-            f"  {name:20} encode {both[0]:6.1f}x  decode {both[1]:6.1f}x real time"
-            f"  {ratio:5.2f} times {first}; {said}",
-            flush=True,
-        )
+        row = {way: seconds / best[name, way] for way in WAYS}
+        total = sum(best[first, way] for way in WAYS)
+        row[f"times {first}"] = total / sum(best[name, way] for way in WAYS)
+        if mine.shape == codes.shape:  # else it is another codec
+            row["codes that differ, %"] = 100 * float((mine != codes).mean())
+            n = min(wave.shape[1], heard.shape[1])
+            row["samples within"] = float(np.abs(heard[:, :n] - wave[:, :n]).max())
+        scores[name] = row
+        print(f"  {name:20}", {k: float(f"{v:.3g}") for k, v in row.items()}, flush=True)
+    return scores
+
+
+def installed() -> str:
+    """The versions of what is compared."""
+    said = []
+    for package in ("torch", "onnxruntime", "openvino", "encodec"):
+        try:
+            said.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(said)
 
 
 @torch.no_grad()
@@ -154,17 +168,23 @@ def main() -> None:
     options.add_argument("--cpu", action="store_true", help="count the processor's seconds")
     options.add_argument("--compile", action="store_true", help="torch.compile too: minutes")
     options.add_argument("--int8", action="store_true", help="weights in 8 bits too")
+    options.add_argument("--json", type=Path, help="file to write the results to")
     chosen = options.parse_args()
     clock = time.process_time if chosen.cpu else time.perf_counter
     torch.set_num_threads(chosen.threads)
     torch.set_flush_denormal(True)
     one = Audio.load(RECORDING).mono()
     one = Audio.cat([one] * int(-(-chosen.seconds // one.seconds)))[: chosen.seconds * one.rate]
-    counted = "of processor time, all threads together" if chosen.cpu else "on the clock"
-    print(
-        f"{chosen.seconds} s, {chosen.threads} threads, fastest of {chosen.rounds} {counted}, torch"
-    )
-    print(f"{torch.__version__}, {platform.processor() or platform.machine()}")
+    counted = "processor's seconds" if chosen.cpu else "by the clock"
+    about = {
+        "command": f"python tests/bench/backends.py {shown(sys.argv[1:])}",
+        "machine": machine(),
+        "software": installed(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "commit": commit(ROOT),
+        "unit": f"times real time, {chosen.seconds} s, {chosen.threads} threads, {counted}",
+    }
+    scores: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = chosen.folder or Path(scratch)
         theirs, _ = oracles.encodec_pair(encodecs.Config())
@@ -178,7 +198,10 @@ def main() -> None:
             audio = one.resample(codec.sample_rate)
             more = {"with_compile": chosen.compile, "with_int8": chosen.int8}
             rows = rows_of(codec, audio, folder, chosen.threads, **more)
-            timed([peer, *rows], one.seconds, chosen.rounds, rows[0], clock)
+            found = timed([peer, *rows], one.seconds, chosen.rounds, rows[0], clock)
+            scores |= {f"{codec.name}: {name}": row for name, row in found.items()}
+    if chosen.json:
+        chosen.json.write_text(json.dumps(about | {"scores": scores}, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
