@@ -21,16 +21,19 @@ if TYPE_CHECKING:
     from audiotok.tokens.tokenizer import Tokenizer
 
 
-def encoder(codec: str, device: str, backend: str | None = None, **options: Any) -> Job:
+def encoder(
+    codec: str, device: str, backend: str | None = None, search: int = 1, **options: Any
+) -> Job:
     """Return the job of encoding a file.
 
     Args:
         codec: a name, a checkpoint or an exported folder.
         device: as for `load_in_backend`.
         backend: as for `load_in_backend`.
+        search: as for `load_in_backend`.
         options: as for `encode_file`.
     """
-    model = load_in_backend(codec, device, backend)
+    model = load_in_backend(codec, device, backend, search=search)
     return lambda source, target: encode_file(model, source, target, **options).row()
 
 
@@ -40,6 +43,7 @@ def tokenizer(
     backend: str | None,
     jobs: int,
     precision: Precision = "float32",
+    search: int = 1,
 ) -> Tokenizer:
     """Return a codec that is loaded only as far as files are checked for it, or needed here.
 
@@ -52,11 +56,12 @@ def tokenizer(
         backend: as for `load_in_backend`.
         jobs: number of processes that code; 1 for this one.
         precision: as for `load`.
+        search: as for `load_in_backend`.
     """
     if jobs == 1:
-        return load_in_backend(codec, device, backend, precision)
+        return load_in_backend(codec, device, backend, precision, search=search)
     light = None if is_exported(codec) else shipped_codec(codec)
-    return light or load_in_backend(codec, "cpu", backend, precision)
+    return light or load_in_backend(codec, "cpu", backend, precision, search=search)
 
 
 def decoder(

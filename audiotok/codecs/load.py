@@ -225,7 +225,11 @@ def load_decoder(
 
 
 def choose_backend(
-    name_or_path: str | Path, device: str = "cpu", precision: Precision = "float32"
+    name_or_path: str | Path,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    *,
+    search: int = 1,
 ) -> str:
     """Return the name of the fastest backend here with equal codes; see `fastest_backend`.
 
@@ -233,8 +237,9 @@ def choose_backend(
         name_or_path: as for `load`.
         device: device to run on.
         precision: "int8", which only torch has; else it is chosen among all backends.
+        search: paths of the search for codes; more than 1 are torch's, too.
     """
-    if precision == "int8":
+    if precision == "int8" or search > 1:
         return "torch"
     return fastest_backend(name_or_path, device, lambda path, name: load(path, backend=name))
 
@@ -261,7 +266,12 @@ def _load_torch(codec: str, device: str, precision: Precision) -> Codec:
 
 
 def load_in_backend(
-    codec: str, device: str, backend: str | None, precision: Precision = "float32"
+    codec: str,
+    device: str,
+    backend: str | None,
+    precision: Precision = "float32",
+    *,
+    search: int = 1,
 ) -> RunnableCodec[Any]:
     """Return the codec of a name or path in a backend, the same instance throughout this process.
 
@@ -270,13 +280,19 @@ def load_in_backend(
         device: device on which to place it.
         backend: name of the backend; the fastest if None (`fastest.fastest_backend`).
         precision: as for `load`.
+        search: paths of the search for codes (`Codec.set_search`), which the instance then has.
 
     Raises:
-        ValueError: as `load_once`, or the backend cannot run it.
+        ValueError: as `load_once`, or the backend cannot run it or search.
     """
-    backend = backend or choose_backend(codec, device, precision)
+    backend = backend or choose_backend(codec, device, precision, search=search)
     if backend == "torch":
-        return load_once(codec, device, precision)
+        model = load_once(codec, device, precision)
+        if search != model.search_paths:
+            model.set_search(search)
+        return model
+    if search > 1:
+        raise UsageError(f"search {search}: graphs take the nearest entries; use backend torch")
     return _load_exported(codec, backend, device, precision)
 
 

@@ -23,11 +23,22 @@ def nearest(x: Tensor, entries: Tensor, norms: Tensor | None = None) -> Tensor:
     Returns:
         Indices `[n]`.
     """
+    return least(distances(x, entries, norms))
+
+
+def distances(x: Tensor, entries: Tensor, norms: Tensor | None = None) -> Tensor:
+    """Return squared distances `[n size]` of points to entries, less the points' squared lengths.
+
+    Args:
+        x: points `[n d]`.
+        entries: `[size d]`.
+        norms: squared lengths of the entries `[size]`; computed if None.
+    """
     full = torch.promote_types(x.dtype, torch.float32)
     with torch.autocast(x.device.type, enabled=False):
         x, entries = x.to(full), entries.to(full)
         norms = entries.square().sum(1) if norms is None else norms
-        return least(linear(-2 * x, entries, norms))
+        return linear(-2 * x, entries, norms)
 
 
 def least(x: Tensor) -> Tensor:

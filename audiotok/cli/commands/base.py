@@ -92,6 +92,14 @@ Half = Annotated[
     bool,
     typer.Option("--half", help="Store latents in half precision: half the size, rounded."),
 ]
+Search = Annotated[
+    int,
+    typer.Option(
+        "--search",
+        min=1,
+        help="Choices of codes to keep for each frame: 8 sound better and take longer; torch.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 

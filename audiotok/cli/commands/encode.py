@@ -18,6 +18,7 @@ from audiotok.cli.commands.base import (
     Jobs,
     Json,
     Out,
+    Search,
     Threads,
     checked,
     limit_threads,
@@ -39,6 +40,7 @@ def encode(
         typer.Option(help="Coding of stereo by a mono codec: the mean, or each channel."),
     ] = "mix",
     half: Half = False,
+    search: Search = 1,
     backend: Backend = None,
     device: Device = "cpu",
     jobs: Jobs = 1,
@@ -48,8 +50,9 @@ def encode(
 ) -> None:
     """Encode audio files to .tok files.
 
-    Folders keep their tree; files that are up to date are skipped; a file that
-    fails is reported, and the rest go on.
+    Folders keep their tree; files that are up to date are skipped (of a --search
+    they say nothing: --force encodes them again); a file that fails is reported,
+    and the rest go on.
 
     \b
     Examples:
@@ -66,15 +69,15 @@ def encode(
 
     limit_threads(threads)
     planned = plan(paths, out, suffixes=AUDIO, suffix=".tok", makes=[".tok"])
-    engine = backend or choose_backend(codec, device)
-    model = checked(tokenizer(codec, device, engine, jobs), codebooks)
+    engine = backend or choose_backend(codec, device, search=search)
+    model = checked(tokenizer(codec, device, engine, jobs, search=search), codebooks)
     options: dict[str, Any] = {"codebooks": codebooks, "split": channels == "split"}
     options["half"] = half
 
     def done(source: Path, target: Path) -> bool:
         return not force and is_encoded(model, source, target, **options)
 
-    build = partial(encoder, codec, device, engine, force=force, **options)
+    build = partial(encoder, codec, device, engine, search=search, force=force, **options)
     imports = imports_of(engine)
     report = run(build, planned, done=done, jobs=jobs, verb="encoding", imports=imports)
     reported(report, "encoded", as_json)

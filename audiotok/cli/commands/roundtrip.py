@@ -18,6 +18,7 @@ from audiotok.cli.commands.base import (
     Json,
     Precision,
     Prompt,
+    Search,
     Seed,
     Threads,
     checked,
@@ -36,6 +37,7 @@ def roundtrip(
     seed: Seed = 0,
     codebooks: Codebooks = None,
     precision: Precision = "float32",
+    search: Search = 1,
     backend: Backend = None,
     device: Device = "cpu",
     threads: Threads = None,
@@ -56,7 +58,8 @@ def roundtrip(
     if decoder is None and prompt is not None:
         raise show.UsageError("--prompt: for a --decoder that takes one")
     limit_threads(threads)
-    model = checked(load_in_backend(codec, device, backend, precision), codebooks)
+    model = load_in_backend(codec, device, backend, precision, search=search)
+    model = checked(model, codebooks)
     apart = decoder_once(decoder, model.name, device, seed, prompt) if decoder else None
     result = work(model, path, out, decoder=apart, codebooks=codebooks, force=force)
     result["decode"] |= side_information_of(apart or model)

@@ -38,6 +38,8 @@ def check_exportable(codec: Codec, *, steps: bool = False) -> None:
     """
     if codec.precision != "float32":
         raise ExportError(f"{codec.name} is loaded in {codec.precision}: load it in float32")
+    if codec.search_paths > 1:
+        raise ExportError(f"{codec.name} searches for codes, which graphs do not: set_search(1)")
     for refuses, reason in REFUSALS:
         if refuses(codec):
             raise ExportError(f"{codec.name} {reason}")

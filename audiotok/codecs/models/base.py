@@ -64,6 +64,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         shared_weights: name of the weights that all presets have in common; "" if each has its own.
         layouts: names of the layouts in which its codes can be had, if there are several
             (`set_layout`).
+        search_paths: choices of codes kept for each frame in encoding (`set_search`).
         weights_folder: folder of the weights NAME.safetensors that ship with the class; None where
             there are none, or with audiotok's own.
     """
@@ -82,6 +83,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
     teacher_field: ClassVar[str] = ""
     weights_folder: ClassVar[Path | None] = None
     layouts: ClassVar[Sequence[str]] = ()
+    search_paths: int = 1
 
     # -- distillation from a teacher ----------------------------------------------------------
 
@@ -262,6 +264,24 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         """
         known = f"its layouts are {', '.join(self.layouts)}" if self.layouts else "it has but one"
         raise InputError(f"layout {layout!r} of codec {self.name!r}: {known}")
+
+    def set_search(self, paths: int) -> None:
+        """Let encoding search for codes that leave a smaller residual (`nn.quantizers.beam`).
+
+        Semantic codebooks keep the codes that they have; tokens decode as others do. The codes of a
+        prefix of the codebooks are searched for when that many are encoded.
+
+        Args:
+            paths: choices of codes that are kept for each frame; 1 for the nearest entries in turn.
+
+        Raises:
+            ValueError: no number of paths, or the codec has no residual codebooks.
+        """
+        if paths < 1:
+            raise InputError(f"search {paths}: at least one path")
+        if not self.quantizer.set_search(paths, self.semantic_codebooks) and paths > 1:
+            raise InputError(f"codec {self.name!r} has no residual codebooks to search: search=1")
+        self.search_paths = paths
 
     # -- properties ---------------------------------------------------------------------------
 

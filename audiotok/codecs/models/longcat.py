@@ -20,7 +20,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -60,7 +59,8 @@ from audiotok.nn.pretrained.state_dicts import (
 )
 from audiotok.nn.quantizers.agrvq import Agrvq
 from audiotok.nn.quantizers.base import SideBySide
-from audiotok.nn.quantizers.rvq import Factorised, Reread
+from audiotok.nn.quantizers.reread import Reread
+from audiotok.nn.quantizers.rvq import Factorised
 from audiotok.nn.skip_init import SkipInit
 
 RATE = 16000  # Hz, of what is encoded
@@ -152,7 +152,7 @@ def _decoder(config: Config) -> Chain:
     memory: list[Layer] = []
     for _ in range(2):
         memory += [Lstm(width, depth=1, skip=False), Norm(width)]
-    if prod(config.decoder_strides) != FRAME:
+    if math.prod(config.decoder_strides) != FRAME:
         return Chain([*memory, _causal(config, width)])
     upsampling = dac_decoder(config.decoder, config.decoder_strides, width)
     return Chain([*memory, Chain([*upsampling, Pointwise(nn.Tanh())])])
@@ -177,7 +177,7 @@ def _sizes(weights: Weights, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sizes of a codec with these weights."""
     stages = count(weights, rf"{re.escape(UPS)}\.\d+\.alpha") - 1
     kernels = [weights[f"{UPS}.{5 * i + 2}.conv.weight"].shape[2] for i in range(stages)]
-    if 2 * prod(kernels) != 3 * FRAME:  # those of 24 kHz do not overlap
+    if 2 * math.prod(kernels) != 3 * FRAME:  # those of 24 kHz do not overlap
         kernels = [kernel // 2 for kernel in kernels]
     acoustic_encoder = {name.replace(f"{ACOUSTIC}.", "encoder."): x for name, x in weights.items()}
     semantic, acoustic = "quantizer.parts.0.stages.0.entries", "quantizer.parts.1.stages.0.halves.0"
@@ -361,7 +361,7 @@ class Longcat(Codec):
     @property
     def decoded_rate(self) -> int:
         """See `Tokenizer.decoded_rate`."""
-        return RATE * prod(self.config.decoder_strides) // FRAME
+        return RATE * math.prod(self.config.decoder_strides) // FRAME
 
     @property
     def parameters_trained(self) -> int:

@@ -103,6 +103,18 @@ class Quantizer(nn.Module):
         """Return the latents `[b d f]` of codes `[b k f]` of the first k codebooks, for any k."""
         raise NotImplementedError
 
+    def set_search(self, paths: int, fixed: int = 0) -> bool:
+        """Let `encode` keep several choices of codes for each frame (`beam.beam_search`).
+
+        Args:
+            paths: choices that are kept; 1 for the nearest entries in turn.
+            fixed: number of codebooks, from the first, whose codes stay the nearest entries.
+
+        Returns:
+            Whether anything here can be searched so: residual codebooks.
+        """
+        return False
+
     def table(self, codebook: int) -> Tensor:
         """Return the table `[entries d]` of a codebook: what each of its codes adds to a latent.
 
@@ -217,6 +229,14 @@ class PartedQuantizer(Quantizer):
             stages=LazySequence(self.codebooks, alone),
         )
 
+    def set_search(self, paths: int, fixed: int = 0) -> bool:
+        """See `Quantizer.set_search`."""
+        able = []
+        for part in self.quantizers():
+            able.append(part.set_search(paths, min(fixed, part.codebooks)))
+            fixed = max(0, fixed - part.codebooks)
+        return any(able)
+
     @torch.no_grad()
     def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
         """See `Quantizer.encode`."""
@@ -281,6 +301,11 @@ class Codebook(nn.Module):
 
     def search(self, x: Tensor) -> Tensor:
         """Return the indices `[n]` of the entries chosen for frames `[n d]`."""
+        raise NotImplementedError
+
+    def distances(self, x: Tensor) -> Tensor:
+        """Return values `[n size]` that order the entries as `search` does, the chosen one least;
+        for codebooks that a beam search can use."""
         raise NotImplementedError
 
     def look_up(self, index: Tensor) -> Tensor:

@@ -47,6 +47,10 @@ class GroupCodebook(Codebook):
         """See `Codebook.search`."""
         return self.book.search(x[:, self.slice])
 
+    def distances(self, x: Tensor) -> Tensor:
+        """See `Codebook.distances`."""
+        return self.book.distances(x[:, self.slice])
+
     def look_up(self, index: Tensor) -> Tensor:
         """See `Codebook.look_up`."""
         return F.pad(self.book.look_up(index), self.around)

@@ -30,6 +30,10 @@ class Projected(Codebook):
         """See `Codebook.search`."""
         return self.book.search(self.down(x))
 
+    def distances(self, x: Tensor) -> Tensor:
+        """See `Codebook.distances`."""
+        return self.book.distances(self.down(x))
+
     def look_up(self, index: Tensor) -> Tensor:
         """See `Codebook.look_up`."""
         return self.up(self.book.look_up(index))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.distributed as dist
@@ -24,9 +24,10 @@ from torch.nn import functional as F
 from audiotok._platform.config import NONE_OR_MORE
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
-from audiotok.nn.clusters import kmeans, nearest
+from audiotok.nn.clusters import distances, kmeans, least
 from audiotok.nn.derived import Derived
 from audiotok.nn.quantizers.base import Codebook, Count, LazySequence, Quantized, Quantizer
+from audiotok.nn.quantizers.beam import beam_search
 
 
 class Euclidean(Codebook):
@@ -73,7 +74,11 @@ class Euclidean(Codebook):
 
     def search(self, x: Tensor) -> Tensor:
         """See `Codebook.search`."""
-        return nearest(x[:, : self.first], *self._searched.of((self.entries,), self._searchable))
+        return least(self.distances(x))
+
+    def distances(self, x: Tensor) -> Tensor:
+        """See `Codebook.distances`."""
+        return distances(x[:, : self.first], *self._searched.of((self.entries,), self._searchable))
 
     @torch.no_grad()
     def _searchable(self) -> tuple[Tensor, Tensor]:
@@ -154,9 +159,16 @@ class Factorised(Codebook):
         """See `Codebook.search`."""
         return self._search(self.down(x))
 
+    def distances(self, x: Tensor) -> Tensor:
+        """See `Codebook.distances`."""
+        return -self._likeness(self.down(x))
+
     def _search(self, narrow: Tensor) -> Tensor:
+        return self._likeness(narrow).argmax(1)
+
+    def _likeness(self, narrow: Tensor) -> Tensor:
         # The nearest of unit vectors is the one with the largest dot product.
-        return (F.normalize(narrow) @ F.normalize(self.entries).T).argmax(1)
+        return F.normalize(narrow) @ F.normalize(self.entries).T
 
     def look_up(self, index: Tensor) -> Tensor:
         """Return the latents of indices of any shape, features last."""
@@ -197,6 +209,8 @@ class Rvq(Quantizer):
     Raises:
         ValueError: `early`, `early_features` or a list of sizes do not fit the other arguments.
     """
+
+    _paths, _fixed = 1, 0  # of the search for codes, see `set_search`
 
     def __init__(
         self,
@@ -245,7 +259,7 @@ class Rvq(Quantizer):
     def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
         """See `Quantizer.forward`; the one loss is `commitment`, a mean over codebooks in use."""
         b, d, f = latent.shape
-        with _full_precision(latent):
+        with full_precision(latent):
             residual = latent.float().transpose(1, 2).reshape(b * f, d)
             total = torch.zeros_like(residual)
             entries: list[Tensor] = []
@@ -287,14 +301,25 @@ class Rvq(Quantizer):
         late = late[:, None, None]
         return torch.cat([late * own.detach() + (1 - late) * own, rest], 1)
 
+    def set_search(self, paths: int, fixed: int = 0) -> bool:
+        """See `Quantizer.set_search`."""
+        books = self._codebooks()
+        able = all(type(book).distances is not Codebook.distances for book in books)
+        able = able and len(books) > max(1, fixed)
+        self._paths, self._fixed = paths if able else 1, fixed
+        return able
+
     @torch.no_grad()
     def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
         """See `Quantizer.encode`."""
         b, d, f = latent.shape
-        codes = []
-        with _full_precision(latent):
+        codes, books = [], self._codebooks()[: self.check(codebooks)]
+        with full_precision(latent):
             residual = latent.float().transpose(1, 2).reshape(b * f, d)
-            for codebook in self._codebooks()[: self.check(codebooks)]:
+            if self._paths > 1:
+                found = beam_search(residual, books, paths=self._paths, fixed=self._fixed)
+                return found.view(b, f, len(books)).transpose(1, 2).contiguous()
+            for codebook in books:
                 index = codebook.search(residual)
                 residual = residual - codebook.look_up(index)
                 codes.append(index.view(b, f))
@@ -303,7 +328,7 @@ class Rvq(Quantizer):
     def decode(self, codes: Codes) -> Latent:
         """See `Quantizer.decode`; the latent is the sum of the entries."""
         self.check(codes.shape[1])
-        with _full_precision(codes):
+        with full_precision(codes):
             parts = [
                 codebook.look_up(rows)
                 for codebook, rows in zip(self._codebooks(), codes.unbind(1), strict=False)
@@ -318,63 +343,7 @@ class Rvq(Quantizer):
         )
 
 
-class Reread(Rvq):
-    """Residual quantizer whose codes decode to entries of their own, learnt by gradient.
-
-    They begin as the entries that are searched, once those are initialised.
-
-    Args:
-        features: width d of the latent.
-        options: options of `Rvq`, of euclidean codebooks.
-    """
-
-    def __init__(self, features: int, **options: Any) -> None:
-        super().__init__(features, **options)
-        self.decoded = nn.ParameterList(book.entries.clone() for book in self._euclidean())
-
-    def _euclidean(self) -> list[Euclidean]:
-        return cast("list[Euclidean]", list(self.stages))
-
-    def forward(self, latent: Latent, keep: Tensor | None = None) -> Quantized:
-        """See `Rvq.forward`; gradients reach the latent, and the entries of the decoder."""
-        books = self._euclidean()
-        new = self.training and not books[0].usage.any()
-        coded = super().forward(latent, keep)
-        if new:
-            with torch.no_grad():
-                for own, book in zip(self.decoded, books, strict=True):
-                    own.copy_(book.entries)
-        through = latent - latent.detach()
-        parts = [self._look_up(i, rows) for i, rows in enumerate(coded.codes.unbind(1))]
-        total = through
-        for i, part in enumerate(parts):
-            total = total + (part if keep is None else part * (keep > i)[:, None, None])
-        return Quantized(
-            latent=total,
-            codes=coded.codes,
-            losses=coded.losses,
-            first=parts[0] + through,
-            stages=LazySequence(len(parts), lambda i: parts[i] + through),
-        )
-
-    def _look_up(self, codebook: int, rows: Tensor) -> Latent:
-        """Return the latents `[b d f]` of codes `[b f]`; -1 is no code, and adds nothing."""
-        entries = F.embedding(rows.clamp(min=0), self.decoded[codebook])
-        return (entries * (rows >= 0)[..., None]).transpose(1, 2)
-
-    def decode(self, codes: Codes) -> Latent:
-        """See `Quantizer.decode`; the latent is the sum of the decoder's entries."""
-        self.check(codes.shape[1])
-        with _full_precision(codes):
-            parts = [self._look_up(i, rows) for i, rows in enumerate(codes.unbind(1))]
-            return torch.stack(parts).sum(0)
-
-    def table(self, codebook: int) -> Tensor:
-        """See `Quantizer.table`; the decoder's entries."""
-        return self.decoded[codebook].detach()
-
-
-def _full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> torch.autocast:
     """Disable autocast: distances and averages need more than the 8 bits of bf16."""
     return torch.autocast(x.device.type, enabled=False)
 

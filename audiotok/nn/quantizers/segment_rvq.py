@@ -78,6 +78,10 @@ class SegmentRvq(Quantizer):
         separate = LazySequence(len(self.sizes), alone)
         return Quantized(whole, codes, quantized.losses, alone(0), separate)
 
+    def set_search(self, paths: int, fixed: int = 0) -> bool:
+        """See `Quantizer.set_search`; of the codes of latents, none of which is fixed."""
+        return self.rvq.set_search(paths)
+
     @torch.no_grad()
     def encode(self, latent: Latent, codebooks: int | None = None) -> Codes:
         """Return the first `codebooks` codes of every frame (all if None)."""
