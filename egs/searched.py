@@ -12,7 +12,7 @@ def searched(paths: int) -> Codec:
     """Return `speech` with so many choices of codes for each frame."""
     codec = load("speech")
     codec.set_search(paths)
-    codec.name = f"speech, {paths} paths"
+    codec.name = f"speech_{paths}_paths"
     return codec
 
 
