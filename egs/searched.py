@@ -1,6 +1,6 @@
-"""`speech` with a search for its codes, as a codec that `audiotok bench` can be asked for:
+"""`speech` with a search for its codes, as codecs for `audiotok bench`.
 
-    PYTHONPATH=egs audiotok bench --data LIST.tsv --codec speech searched:eight searched:sixteen
+PYTHONPATH=egs audiotok bench --data LIST.tsv --codec speech,searched:eight
 """
 
 from __future__ import annotations

@@ -266,7 +266,7 @@ class Codec(TensorCodec, RunnableCodec[Tensor]):
         raise InputError(f"layout {layout!r} of codec {self.name!r}: {known}")
 
     def set_search(self, paths: int) -> None:
-        """Let encoding search for codes that leave a smaller residual (`nn.quantizers.beam`).
+        """Let encoding search for codes that leave a smaller residual (`nn.beam_search`).
 
         Semantic codebooks keep the codes that they have; tokens decode as others do. The codes of a
         prefix of the codebooks are searched for when that many are encoded.

@@ -104,7 +104,7 @@ class Quantizer(nn.Module):
         raise NotImplementedError
 
     def set_search(self, paths: int, fixed: int = 0) -> bool:
-        """Let `encode` keep several choices of codes for each frame (`beam.beam_search`).
+        """Let `encode` keep several choices of codes for each frame (`nn.beam_search`).
 
         Args:
             paths: choices that are kept; 1 for the nearest entries in turn.

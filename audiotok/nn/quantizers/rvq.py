@@ -24,10 +24,10 @@ from torch.nn import functional as F
 from audiotok._platform.config import NONE_OR_MORE
 from audiotok._platform.errors import InputError
 from audiotok._platform.shapes import Codes, Latent
+from audiotok.nn.beam_search import beam_search
 from audiotok.nn.clusters import distances, kmeans, least
 from audiotok.nn.derived import Derived
 from audiotok.nn.quantizers.base import Codebook, Count, LazySequence, Quantized, Quantizer
-from audiotok.nn.quantizers.beam import beam_search
 
 
 class Euclidean(Codebook):
@@ -210,7 +210,8 @@ class Rvq(Quantizer):
         ValueError: `early`, `early_features` or a list of sizes do not fit the other arguments.
     """
 
-    _paths, _fixed = 1, 0  # of the search for codes, see `set_search`
+    _paths = 1  # see `set_search`
+    _fixed = 0
 
     def __init__(
         self,
@@ -306,7 +307,8 @@ class Rvq(Quantizer):
         books = self._codebooks()
         able = all(type(book).distances is not Codebook.distances for book in books)
         able = able and len(books) > max(1, fixed)
-        self._paths, self._fixed = paths if able else 1, fixed
+        self._paths = paths if able else 1
+        self._fixed = fixed
         return able
 
     @torch.no_grad()
@@ -317,8 +319,8 @@ class Rvq(Quantizer):
         with full_precision(latent):
             residual = latent.float().transpose(1, 2).reshape(b * f, d)
             if self._paths > 1:
-                found = beam_search(residual, books, paths=self._paths, fixed=self._fixed)
-                return found.view(b, f, len(books)).transpose(1, 2).contiguous()
+                rows = beam_search(residual, books, paths=self._paths, fixed=self._fixed)
+                return rows.view(b, f, len(books)).transpose(1, 2).contiguous()
             for codebook in books:
                 index = codebook.search(residual)
                 residual = residual - codebook.look_up(index)
