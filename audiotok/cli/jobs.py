@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def encoder(
-    codec: str, device: str, backend: str | None = None, search: int = 1, **options: Any
+    codec: str, device: str, backend: str | None = None, search: int | None = None, **options: Any
 ) -> Job:
     """Return the job of encoding a file.
 
@@ -43,7 +43,7 @@ def tokenizer(
     backend: str | None,
     jobs: int,
     precision: Precision = "float32",
-    search: int = 1,
+    search: int | None = None,
 ) -> Tokenizer:
     """Return a codec that is loaded only as far as files are checked for it, or needed here.
 

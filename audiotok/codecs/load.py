@@ -229,7 +229,7 @@ def choose_backend(
     device: str = "cpu",
     precision: Precision = "float32",
     *,
-    search: int = 1,
+    search: int | None = None,
 ) -> str:
     """Return the name of the fastest backend here with equal codes; see `fastest_backend`.
 
@@ -239,7 +239,7 @@ def choose_backend(
         precision: "int8", which only torch has; else it is chosen among all backends.
         search: paths of the search for codes; more than 1 are torch's, too.
     """
-    if precision == "int8" or search > 1:
+    if precision == "int8" or (search or 1) > 1:
         return "torch"
     return fastest_backend(name_or_path, device, lambda path, name: load(path, backend=name))
 
@@ -256,13 +256,16 @@ def load_once(codec: str, device: str, precision: Precision = "float32") -> Code
         CheckpointError: it does not exist, or is damaged.
         DeviceError: there is no such device here.
     """
-    return _load_torch(codec, device, precision)  # a cache tells defaults from what is given
+    return _load_torch(codec, device, precision, None)  # a cache tells defaults from what is given
 
 
 @cache
-def _load_torch(codec: str, device: str, precision: Precision) -> Codec:
+def _load_torch(codec: str, device: str, precision: Precision, search: int | None) -> Codec:
     """Return the torch codec, the same instance each time."""
-    return load(codec, device=device, precision=precision)
+    model = load(codec, device=device, precision=precision)
+    if search is not None:
+        model.set_search(search)
+    return model
 
 
 def load_in_backend(
@@ -271,7 +274,7 @@ def load_in_backend(
     backend: str | None,
     precision: Precision = "float32",
     *,
-    search: int = 1,
+    search: int | None = None,
 ) -> RunnableCodec[Any]:
     """Return the codec of a name or path in a backend, the same instance throughout this process.
 
@@ -280,18 +283,15 @@ def load_in_backend(
         device: device on which to place it.
         backend: name of the backend; the fastest if None (`fastest.fastest_backend`).
         precision: as for `load`.
-        search: paths of the search for codes (`Codec.set_search`), which the instance then has.
+        search: paths of the search for codes (`Codec.set_search`); the codec's own if None.
 
     Raises:
         ValueError: as `load_once`, or the backend cannot run it or search.
     """
     backend = backend or choose_backend(codec, device, precision, search=search)
     if backend == "torch":
-        model = load_once(codec, device, precision)
-        if search != model.search_paths:
-            model.set_search(search)
-        return model
-    if search > 1:
+        return _load_torch(codec, device, precision, search)
+    if (search or 1) > 1:
         raise UsageError(f"search {search}: graphs take the nearest entries; use backend torch")
     return _load_exported(codec, backend, device, precision)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,18 +64,23 @@ def test_on_the_command_line(tmp_path: Path, codec: Codec):
         assert not (tmp_path / "b.tok").exists()
 
 
-@pytest.fixture
-def cached() -> Iterator[Codec]:
+def test_the_codec_of_a_process_searches_only_where_it_is_asked_to():
     model = load_in_backend("speech", "cpu", "torch", search=8)
     assert isinstance(model, Codec)
-    yield model
-    load_in_backend("speech", "cpu", "torch")
+    assert model.search_paths == 8
+    assert load_in_backend("speech", "cpu", "torch", search=8) is model
+    plain = load_in_backend("speech", "cpu", "torch")
+    assert isinstance(plain, Codec)
+    assert plain.search_paths == 1
 
 
-def test_the_codec_of_a_process_searches_only_where_it_is_asked_to(cached: Codec):
-    assert cached.search_paths == 8
-    assert load_in_backend("speech", "cpu", "torch") is cached
-    assert cached.search_paths == 1
+def test_a_codec_of_code_keeps_its_own_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    code = "from audiotok import load\n\n\ndef eight():\n    codec = load('speech')\n"
+    (tmp_path / "own_search.py").write_text(f"{code}    codec.set_search(8)\n    return codec\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = load_in_backend("own_search:eight", "cpu", None)
+    assert isinstance(model, Codec)
+    assert model.search_paths == 8
 
 
 def test_graphs_do_not_search(codec: Codec):

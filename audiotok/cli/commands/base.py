@@ -93,7 +93,7 @@ Half = Annotated[
     typer.Option("--half", help="Store latents in half precision: half the size, rounded."),
 ]
 Search = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--search",
         min=1,

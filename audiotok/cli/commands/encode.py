@@ -40,7 +40,7 @@ def encode(
         typer.Option(help="Coding of stereo by a mono codec: the mean, or each channel."),
     ] = "mix",
     half: Half = False,
-    search: Search = 1,
+    search: Search = None,
     backend: Backend = None,
     device: Device = "cpu",
     jobs: Jobs = 1,

@@ -37,7 +37,7 @@ def roundtrip(
     seed: Seed = 0,
     codebooks: Codebooks = None,
     precision: Precision = "float32",
-    search: Search = 1,
+    search: Search = None,
     backend: Backend = None,
     device: Device = "cpu",
     threads: Threads = None,
