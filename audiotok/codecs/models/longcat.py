@@ -59,8 +59,8 @@ from audiotok.nn.pretrained.state_dicts import (
 )
 from audiotok.nn.quantizers.agrvq import Agrvq
 from audiotok.nn.quantizers.base import SideBySide
-from audiotok.nn.quantizers.reread import Reread
 from audiotok.nn.quantizers.rvq import Factorised
+from audiotok.nn.reread import Reread
 from audiotok.nn.skip_init import SkipInit
 
 RATE = 16000  # Hz, of what is encoded

@@ -48,8 +48,8 @@ from audiotok.nn.pretrained.state_dicts import (
     squeeze,
     taps_first,
 )
-from audiotok.nn.quantizers.reread import Reread
 from audiotok.nn.quantizers.split_rvq import SplitRvq
+from audiotok.nn.reread import Reread
 
 HEAD = 64  # features of an attention head of the decoder, unless options tell another number
 
