@@ -31,14 +31,16 @@ def beam_search(x: Tensor, codebooks: Sequence[Codebook], *, paths: int, fixed: 
     n, d = x.shape
     residual, codes = x[:, None], x.new_zeros((n, 1, 0), dtype=torch.int64)
     for i, codebook in enumerate(codebooks):
-        rows = residual.reshape(-1, d)
+        m = residual.shape[1]
+        rows = residual.reshape(n * m, d)  # sizes are given, as there may be no frame
         distances = codebook.distances(rows)
         tried = 1 if i < fixed else min(paths, distances.shape[1])
         index = _least(distances, tried)
-        after = (rows[:, None] - codebook.look_up(index)).view(n, -1, d)
-        extended = torch.cat([codes.repeat_interleave(tried, 1), index.view(n, -1, 1)], 2)
+        after = (rows[:, None] - codebook.look_up(index)).view(n, m * tried, d)
+        index = index.view(n, m * tried, 1)
+        extended = torch.cat([codes.repeat_interleave(tried, 1), index], 2)
         kept = 1 if i < fixed or i == len(codebooks) - 1 else paths
-        best = _least(after.square().sum(2), min(kept, after.shape[1]))[..., None]
+        best = _least(after.square().sum(2), min(kept, m * tried))[..., None]
         residual = after.gather(1, best.expand(-1, -1, d))
         codes = extended.gather(1, best.expand(-1, -1, i + 1))
     return codes[:, 0]

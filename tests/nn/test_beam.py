@@ -64,6 +64,7 @@ def test_more_paths_leave_less_and_one_path_is_as_before(kind: str):
         assert torch.equal(codes[:1], quantizer.encode(latent[:1])), "of a recording alone"
         parts = [quantizer.encode(part) for part in latent.split(50, 2)]
         assert torch.equal(codes, torch.cat(parts, 2)), "frame by frame"
+        assert quantizer.encode(latent[..., :0]).shape == (2, quantizer.codebooks, 0)
         errors.append(error(quantizer, latent, codes).mean())
         if paths == 1:
             assert torch.equal(codes, nearest)
