@@ -146,7 +146,7 @@ def test_nothing_stays_open(files: Path):
         with open_audio(files / name) as source:
             next(source.blocks(100))
     if before:
-        assert len(list(descriptors.iterdir())) == before
+        assert len(list(descriptors.iterdir())) <= before
 
 
 # ---- bad files

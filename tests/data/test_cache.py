@@ -170,7 +170,7 @@ def test_ctrl_c_while_decoding_stops_at_once_and_leaves_nothing(
         signal.signal(signal.SIGINT, deaf)
     assert time.monotonic() - began < 5
     alarm.join()
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
     assert closed
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -60,7 +60,7 @@ def test_any_number_of_processes_gives_the_same_batches(
     here = list(loader(batches, first=3, last=9))
     before = children()
     there = list(loader(batches, first=3, last=9, workers=2))
-    assert children() == before
+    assert children() <= before
     assert len(here) == len(there) == 6
     for one, other in zip(here, there, strict=True):
         assert torch.equal(one.wave, other.wave), "to the bit"
@@ -96,7 +96,7 @@ def test_closing_ends_the_processes(recordings: list[Recording], tmp_path: Path)
     with closing(loader(batches, first=0, last=10**6, workers=1)) as loading:
         next(loading)
         assert len(children() - before) == 1
-    assert children() == before
+    assert children() <= before
 
 
 def test_what_goes_wrong_in_a_process_is_said_in_one_line(
@@ -114,7 +114,7 @@ def test_what_goes_wrong_in_a_process_is_said_in_one_line(
     before = children()
     with pytest.raises(AudioFileError, match=r"^[^\n]*: no such file$"):
         list(loader(batches, first=0, last=12, workers=1))
-    assert children() == before
+    assert children() <= before
 
 
 def test_a_process_that_is_killed_is_an_error(recordings: list[Recording], tmp_path: Path):
@@ -129,7 +129,7 @@ def test_a_process_that_is_killed_is_an_error(recordings: list[Recording], tmp_p
         ):
             for _ in loading:
                 pass
-    assert children() == before
+    assert children() <= before
 
 
 class LongReads(Batches):
