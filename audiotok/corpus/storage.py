@@ -130,6 +130,7 @@ class Folder(Storage):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = str(folder)
+        self._new = False  # whether the folder was made here
 
     def path(self, name: str) -> Path:
         """See `Storage`."""
@@ -172,6 +173,7 @@ class Folder(Storage):
 
     def holds_other(self) -> bool:
         """See `Storage`."""
+        self._new = self._new or not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         ours = self.begun or self.exists("corpus.json")
         return not ours and any(self.folder.iterdir())
@@ -205,6 +207,8 @@ class Folder(Storage):
         self.path(LOCK).unlink(missing_ok=True)
         with suppress(OSError):  # another process that waits for the lock has made a new one
             self.path(INNER).rmdir()
+            if self._new:
+                self.folder.rmdir()  # where nothing has been built
 
 
 # -- files of this machine ------------------------------------------------------------------------

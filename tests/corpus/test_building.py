@@ -458,7 +458,10 @@ def test_nothing_there_is_said(tmp_path: Path):
     done = audiotok(*command(tmp_path / "in", tmp_path / "out"))
     assert done.code == 1
     assert "no audio file in this folder" in done.lines[-1]
-    assert not [*tmp_path.rglob(".build")]
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    (tmp_path / "mine").mkdir()
+    assert audiotok(*command(tmp_path / "in", tmp_path / "mine")).code == 1
+    assert [*(tmp_path / "mine").iterdir()] == [], "a folder that was there stays"
     done = audiotok(*command(tmp_path / "missing", tmp_path / "out"))
     assert done.code == 1
     assert "no such folder, manifest or archive" in done.lines[-1]

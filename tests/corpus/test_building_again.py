@@ -20,6 +20,7 @@ from rich.console import Console
 from sizes import SMALL, made
 
 from audiotok import load
+from audiotok._platform.console import UsageError
 from audiotok._platform.lock import LockedError, locked_folder
 from audiotok.codecs.checkpoint import save
 from audiotok.codecs.load import load_once
@@ -105,6 +106,39 @@ def test_latents_of_a_codec_whose_name_has_semantic_codebooks(here: None, tmp_pa
     build(str(source), tmp_path / "out", work, engine="here", workers=1)
     entries = {entry.id: entry.tokens for entry in Corpus(tmp_path / "out")}
     assert entries == {f"{i}.wav": load(path).encode(source / f"{i}.wav") for i in range(2)}
+
+
+def test_searched_codes_are_those_of_the_codec(here: None, tmp_path: Path):
+    codec, source, out = load(str(small())), talks(tmp_path / "in"), tmp_path / "out"
+    work = Work(codec=str(small()), waits=WAITS)
+    plain = built(source, tmp_path / "plain")
+    for group in (1, 3):
+        searching = replace(work, search=4, group=group)
+        build(str(source), out / str(group), searching, engine="here", workers=1)
+    codec.set_search(4)
+    expected = {f"{i}.wav": codec.encode(source / f"{i}.wav") for i in range(4)}
+    for folder in out.iterdir():
+        assert {entry.id: entry.tokens for entry in Corpus(folder)} == expected
+    assert expected != {entry.id: entry.tokens for entry in Corpus(tmp_path / "plain")}
+    assert plain.recordings == 4
+    for other in (work, replace(work, search=8)):
+        with pytest.raises(CorpusError, match=r"another corpus is there \(it differs in search\)"):
+            build(str(source), out / "1", other, engine="here", workers=1)
+    with pytest.raises(UsageError, match="search 4: graphs take the nearest entries"):
+        build(str(source), tmp_path / "c", replace(work, search=4, backend="onnx"), engine="here")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_job_with_another_search_is_refused(here: None, tmp_path: Path):
+    source, out = talks(tmp_path / "in"), tmp_path / "out"
+    info = running.info_of(load(str(small())), str(source), (0, 1), None)
+    with running.State(out, info, limit=100):
+        pass
+    with (
+        pytest.raises(CorpusError, match="begun with another search; give"),
+        running.State(out, replace(info, job={**info.job, "search": 4}), limit=100),
+    ):
+        pass
 
 
 # ---- what could not be read for now

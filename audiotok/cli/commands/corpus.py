@@ -18,6 +18,7 @@ from audiotok.cli.commands.base import (
     Force,
     Half,
     Json,
+    Search,
     Threads,
     limit_threads,
 )
@@ -45,6 +46,7 @@ def build(
     codec: CodecName = "speech",
     codebooks: Codebooks = None,
     half: Half = False,
+    search: Search = None,
     kind: Annotated[
         str,
         typer.Option(
@@ -86,11 +88,7 @@ def build(
     ] = 256,
     most_bad: Annotated[
         float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Share of recordings that may fail, of all or of the first 200 or more.",
-        ),
+        typer.Option(min=0, max=1, help="Share that may fail, of all or of the first 200 or more."),
     ] = 0.1,
     engine: Annotated[
         str, typer.Option(help="Executor: local processes, or ray for a Ray cluster.")
@@ -150,6 +148,7 @@ def build(
         device=device,
         codebooks=codebooks,
         half=half,
+        search=search,
         readers=readers or (1 if device == "cpu" else 8),
         group=group,
         commands=commands,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import json
+from dataclasses import replace
 from typing import Any
 
 from audiotok.corpus.base import CorpusError, CorpusInfo, read_info
@@ -10,6 +11,8 @@ from audiotok.corpus.inputs import INPUTS
 from audiotok.corpus.storage import INNER, LOCK, OWNER, Storage
 from audiotok.corpus.write import LISTS
 from audiotok.data.locator import normal_path
+
+JOB = f"{INNER}/job.json"
 
 
 def check(storage: Storage) -> None:
@@ -35,19 +38,48 @@ def finished(storage: Storage, expected: CorpusInfo) -> CorpusInfo | None:
     try:
         info = read_info(storage)
     except CorpusError:
-        if storage.exists("corpus.json") and not storage.exists(f"{INNER}/job.json"):
+        if storage.exists("corpus.json") and not storage.exists(JOB):
             raise
         return None
     there = replace(info, shards=(), quarantined=0, lists={}, job=normal_job(info.job))
     if there != expected:
-        differ = [
-            f.name for f in fields(there) if getattr(there, f.name) != getattr(expected, f.name)
-        ]
+        differ = differences(there.to_json(), expected.to_json())
         raise CorpusError(
-            f"{storage.name}: another corpus is there (it differs in {', '.join(differ)}); "
+            f"{storage.name}: another corpus is there (it differs in {differ}); "
             "force=True begins anew"
         )
     return info
+
+
+def begin(storage: Storage, job: dict[str, Any]) -> None:
+    """Write source and options of a build, or compare them with what is there.
+
+    Args:
+        storage: the place.
+        job: as `CorpusInfo.to_json` has them, and the size of a shard.
+
+    Raises:
+        CorpusError: the build has begun with others.
+    """
+    data = json.dumps(job).encode()
+    try:
+        earlier = json.loads(storage.read(JOB))
+    except (FileNotFoundError, ValueError):  # missing, or torn before the build started
+        storage.publish(JOB, data)
+        return
+    earlier["job"] = normal_job(earlier["job"])
+    if other := differences(earlier, json.loads(data)):
+        raise CorpusError(
+            f"{storage.name}: begun with another {other}; give the same options, another folder, "
+            "or force=True to begin anew"
+        )
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return the names of what differs between two builds, as `CorpusInfo.to_json` has them."""
+    first, second = ({**facts, **facts["job"], "job": None} for facts in (one, other))
+    names = dict.fromkeys([*first, *second])
+    return ", ".join(name for name in names if first.get(name) != second.get(name))
 
 
 def normal_job(job: dict[str, Any]) -> dict[str, Any]:
@@ -69,15 +101,10 @@ def empty(storage: Storage) -> None:
     storage.delete(name for name in sorted(storage.lengths(INNER)) if name not in (LOCK, OWNER))
 
 
-def remove_if_bare(storage: Storage, job: str) -> None:
-    """Remove an unfinished build of which nothing is stored but its job and an empty log.
-
-    Args:
-        storage: the place.
-        job: name of the file of the job.
-    """
+def remove_if_bare(storage: Storage) -> None:
+    """Remove an unfinished build of which nothing is stored but its job and an empty log."""
     lengths = storage.lengths(INNER)
-    if not any(lengths[name] for name in lengths if name not in (job, LOCK, OWNER)):
+    if not any(lengths[name] for name in lengths if name not in (JOB, LOCK, OWNER)):
         remove(storage)
 
 

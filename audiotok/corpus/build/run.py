@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -95,6 +96,7 @@ def info_of(
     codebooks: int | None,
     audio: str = "",
     half: bool = False,
+    search: int | None = None,
 ) -> CorpusInfo:
     """Return the content of corpus.json before there are shards.
 
@@ -105,8 +107,11 @@ def info_of(
         codebooks: number of codebooks to use, from the first; all if None.
         audio: column or member that is the audio.
         half: whether latents are stored in half precision.
+        search: paths of the search for codes; the codec's own if None.
     """
-    chosen = {"audio": audio} if audio else {}
+    chosen: dict[str, Any] = {"audio": audio} if audio else {}
+    if search is not None:
+        chosen["search"] = search
     header = codec.header(codec.sample_rate, streams=1, codebooks=codec.kept(codebooks), half=half)
     return CorpusInfo(
         codec=codec.name,
@@ -180,10 +185,12 @@ def build(
     listing = normal_path(listing)
     storage, source = storage_of(out), listing_of(listing, kind, audio)
     if engine == "local" and not work.backend:  # other machines choose for themselves
-        work = replace(work, backend=choose_backend(work.codec, work.device))
-    light = None if is_exported(work.codec) else shipped_codec(work.codec)
-    codec = light or load_in_backend(work.codec, "cpu", work.backend or None)
-    info = info_of(codec, listing, part, work.codebooks, audio, work.half)
+        backend = choose_backend(work.codec, work.device, search=work.search)
+        work = replace(work, backend=backend)
+    searching = (work.search or 1) > 1  # which not every codec can
+    light = None if searching or is_exported(work.codec) else shipped_codec(work.codec)
+    codec = light or load_in_backend(work.codec, "cpu", work.backend or None, search=work.search)
+    info = info_of(codec, listing, part, work.codebooks, audio, work.half, work.search)
     work = replace(work, fingerprint=codec.fingerprint)
     compared = ChangeCheck(listing, keep=keep_changed)
     earlier = None if force else finished(storage, info)

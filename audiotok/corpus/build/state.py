@@ -14,7 +14,6 @@ Its files are flushed to the disk before its commit record is, and its log is de
 
 from __future__ import annotations
 
-import json
 import logging
 from array import array
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ from audiotok.corpus.build.commits import (
     read_commits,
     write_commit,
 )
-from audiotok.corpus.build.folder import check, clear, finished, normal_job, remove, remove_if_bare
+from audiotok.corpus.build.folder import begin, check, clear, finished, remove, remove_if_bare
 from audiotok.corpus.build.log import (
     TOGETHER,
     Log,
@@ -60,7 +59,7 @@ from audiotok.corpus.inputs import (
     parse_inputs,
 )
 from audiotok.corpus.location import storage_of
-from audiotok.corpus.storage import INNER, Storage, link
+from audiotok.corpus.storage import Storage, link
 from audiotok.corpus.write import (
     ShardCutter,
     is_whole,
@@ -74,8 +73,6 @@ from audiotok.data.recording import Recording
 from audiotok.tokens.kinds import AnyTokens, tokens_of
 
 log = logging.getLogger("audiotok")
-
-JOB = f"{INNER}/job.json"
 
 
 class State:
@@ -167,7 +164,7 @@ class State:
             if not self.finished and self.storage.begun:  # unfinished: list the failures so far
                 write_quarantine(self.storage, self.failures())
             if error and issubclass(error, Error) and not self.finished:
-                remove_if_bare(self.storage, JOB)
+                remove_if_bare(self.storage)
         self._alone.close()
 
     # -- resuming ---------------------------------------------------------------------------------
@@ -197,19 +194,7 @@ class State:
         Raises:
             CorpusError: the build has begun with others.
         """
-        job = {**self.info.to_json(), "limit": self.limit}
-        try:
-            earlier = json.loads(self.storage.read(JOB))
-        except (FileNotFoundError, ValueError):  # missing, or torn before the build started
-            self.storage.publish(JOB, json.dumps(job).encode())
-            return
-        earlier["job"] = normal_job(earlier["job"])
-        if earlier != json.loads(json.dumps(job)):
-            differing = [k for k in earlier if earlier[k] != json.loads(json.dumps(job)).get(k)]
-            raise CorpusError(
-                f"{self.folder}: begun with another {', '.join(differing)}; give the same options, "
-                "another folder, or force=True to begin anew"
-            )
+        begin(self.storage, {**self.info.to_json(), "limit": self.limit})
 
     def _read_seals(self) -> None:
         self.seals = read_commits(self.storage)

@@ -39,6 +39,7 @@ class Work:
         device: a torch device.
         codebooks: number of codebooks to use, from the first; all if None.
         half: whether latents are stored in half precision.
+        search: paths of the search for codes (`Codec.set_search`); the codec's own if None.
         readers: number of threads that decode and resample.
         group: recordings in a batch; 0 for 1 on a CPU, else `GROUP`.
         commands: whether shell commands of listings may run.
@@ -54,6 +55,7 @@ class Work:
     device: str = "cpu"
     codebooks: int | None = None
     half: bool = False
+    search: int | None = None
     readers: int = 1
     group: int = 0
     commands: bool = False

@@ -79,7 +79,7 @@ class Worker:
         limit_threads(work.threads)
         self.work = work
         self.codec: RunnableCodec[Any] = load_in_backend(
-            work.codec, work.device, work.backend or None
+            work.codec, work.device, work.backend or None, search=work.search
         )
         limit_threads(work.threads)  # of torch, which may be loaded now
         if work.fingerprint not in ("", self.codec.fingerprint):
