@@ -70,7 +70,7 @@ class Distillation:
 
     axis: Literal["d", "t", "labels"] = "d"  # cosine over time, over features; or cross-entropy
     units: Annotated[int, ONE_OR_MORE] = (
-        500  # k-means clusters of the teacher's features, for axis "labels"
+        500  # k-means clusters of the teacher's features, or codes of a codec, for axis "labels"
     )
     cache: str = "runs/features"  # folder for features
     teachers: dict[str, TeacherOptions] = field(default_factory=dict)  # name -> options

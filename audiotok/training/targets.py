@@ -20,9 +20,11 @@ from audiotok.data.recording import Recording
 from audiotok.nn.clusters import kmeans, nearest
 from audiotok.nn.quantizers.base import Quantized
 from audiotok.training import distillation as losses
+from audiotok.training.codec_teacher import CodecTeacher
 from audiotok.training.recipe import Distillation
 from audiotok.training.resume import load_state
 
+CODEC = "codec"  # name of a teacher that is the first codebook of a codec
 SAMPLE = 200  # recordings whose features the units of axis "labels" are clustered from
 
 
@@ -31,16 +33,18 @@ class JointFeatures:
 
     Args:
         parts: features of each teacher.
+        entries: all values `[n d]` that the features have, if they are those of a codebook.
 
     Raises:
         ValueError: the teachers have different frame rates.
     """
 
-    def __init__(self, parts: list[FeatureCache]) -> None:
+    def __init__(self, parts: list[FeatureCache], entries: Tensor | None = None) -> None:
         rates = {part.frame_rate for part in parts}
         if len(rates) != 1:
             raise InputError(f"[distillation]: teachers of unlike frame rates ({rates})")
         self.parts = parts
+        self.entries = entries
         self.width = sum(part.width for part in parts)
         self.frame_rate: Fraction = rates.pop()
 
@@ -73,12 +77,20 @@ def read_features(
         own: teachers from outside the package, by the name they have in the recipe.
         frame_rate: frames per second of the codec; features at a multiple of it are averaged.
     """
-    parts = []
+    parts, entries = [], None
     for name, one in options.used.items():
-        teacher = own[name] if name in own else find("teachers", name).load(one.weights)
+        teacher = own[name] if name in own else _load(name, one.weights)
+        entries = teacher.entries if isinstance(teacher, CodecTeacher) else None
         part = FeatureCache.build(recordings, teacher, layer=one.layer, cache=options.cache)
         parts.append(part.at(frame_rate))
-    return JointFeatures(parts)
+    return JointFeatures(parts, entries)
+
+
+def _load(name: str, weights: str) -> Teacher:
+    """Return a teacher by its name in a recipe."""
+    if name == CODEC:
+        return CodecTeacher.load(weights)
+    return find("teachers", name).load(weights)
 
 
 class Targets:
@@ -128,7 +140,14 @@ class Targets:
 
     def _clusters(self, features: JointFeatures, out: Path) -> Tensor:
         """Return the centres of the units `[units d]`, kept in the run's folder."""
-        path = out / "units.pt"
+        path, entries = out / "units.pt", features.entries
+        if entries is not None:
+            if len(entries) != self.options.units:
+                raise InputError(
+                    f"[distillation] units = {self.options.units}: the teacher's first codebook "
+                    f"has {len(entries)} codes"
+                )
+            return entries
         if path.is_file():
             return load_state(path)
         part = features.parts[0]

@@ -19,13 +19,17 @@ from typing import Any
 
 import pytest
 import torch
+from commandline import small
+from sizes import SMALL, made
 from torch import Tensor
 
+from audiotok._platform.errors import InputError
 from audiotok._platform.lock import LockedError
 from audiotok.audio.audio import Audio
-from audiotok.codecs.checkpoint import load, read_card
+from audiotok.codecs.checkpoint import load, read_card, save
 from audiotok.codecs.models.speech import Speech
 from audiotok.data.features.base import SpeechTeacher
+from audiotok.nn.clusters import nearest
 from audiotok.training import loop
 from audiotok.training.balancer import Balancer
 from audiotok.training.components import follow
@@ -600,6 +604,33 @@ def test_units_are_those_of_the_first_run(taught: Path, tmp_path: Path):
     assert run.targets
     assert run.targets.units is not None
     assert torch.equal(run.targets.units, units)
+
+
+def test_the_first_codes_of_a_codec_are_learnt(recipe: Path, tmp_path: Path):
+    teacher = load(small())
+    settings = ["loss.distillation=1.0", f'distillation.teachers.codec.weights="{small()}"']
+    settings += [f'distillation.cache="{tmp_path}/features"', "distillation.axis=labels"]
+    settings += ["distillation.units=64", "config.semantic=64", "train.steps=1"]
+    run = CodecTrainer(read_recipe(recipe, settings), tmp_path / "run", "cpu")
+    assert run.targets is not None
+    assert run.targets.units is not None
+    assert run.targets.units.shape == (64, 8)
+    batch = run.batches[0]
+    assert batch.features is not None
+    recording, start = batch.recordings[0], batch.starts[0] // 320
+    codes = teacher.encode(run.recordings[recording].load(), codebooks=1).codes[0]
+    units = nearest(batch.features[0], run.targets.units)[batch.real[0]]
+    assert units.tolist() == codes[start : start + len(units)].tolist()
+    train(read_recipe(recipe, settings), tmp_path / "run")
+    assert not (tmp_path / "run" / "units.pt").exists(), "nothing is clustered"
+    wrong = [*settings, "distillation.units=500", "config.semantic=500"]
+    with pytest.raises(InputError, match=r"units = 500: the teacher's first codebook has 64 codes"):
+        CodecTrainer(read_recipe(recipe, wrong), tmp_path / "wrong", "cpu")
+    latents = tmp_path / "latents.safetensors"
+    save(made("speech", replace(SMALL, quantizer="none")), latents)
+    wrong = [*settings, f'distillation.teachers.codec.weights="{latents}"']
+    with pytest.raises(InputError, match="'speech' has no codebooks"):
+        CodecTrainer(read_recipe(recipe, wrong), tmp_path / "wrong", "cpu")
 
 
 def test_a_teacher_that_does_not_fit(taught: Path, tmp_path: Path):
