@@ -595,9 +595,23 @@ def test_a_shielded_group_learns_from_what_is_distilled_into_it_only():
 
 
 def test_groups_that_do_not_add_up_are_refused():
-    for groups in ((), ((3, 1), (4, 3)), ((8, 0),)):
-        with pytest.raises(ValueError, match="whose features add up to 8"):
+    for groups in ((), ((3, 1), (4, 3)), ((8, 0),), ((8,),), ((8, 1, 0),), ((8, 1, 2, 3),)):
+        with pytest.raises(ValueError, match="the features add up to 8"):
             GroupedRvq(FEATURES, groups=groups)
+
+
+def test_a_group_may_have_codebooks_of_its_own_size():
+    torch.manual_seed(0)
+    quantizer = GroupedRvq(FEATURES, groups=((3, 1, 4), (5, 2)), size=16).train()
+    latent = torch.randn(2, FEATURES, 40)
+    quantizer(latent)
+    quantizer.eval()
+    codes = quantizer.encode(latent)
+    assert quantizer.sizes == (4, 16, 16)
+    assert codes.amax((0, 2)).tolist() == [3, 15, 15]
+    own = Rvq(3, codebooks=1, size=4)
+    own.load_state_dict(quantizer.parts[0].state_dict())
+    assert torch.equal(quantizer.decode(codes)[:, :3], own.eval().decode(codes[:, :1]))
 
 
 def test_usage_does_not_depend_on_the_size_of_batches():

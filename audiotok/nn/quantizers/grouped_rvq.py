@@ -27,8 +27,9 @@ class GroupedRvq(SideBySide):
 
     Args:
         features: width d of the latent.
-        groups: features and codebooks of each group; the features add up to d.
-        size: entries in each codebook.
+        groups: features and codebooks of each group, and entries in each of these codebooks if they
+            are not `size`; the features add up to d.
+        size: entries in each codebook of the other groups.
         shielded: number of groups, from the first, that learn nothing from what the decoder makes
             of them, but from the commitment and from what is distilled into them only.
         decay, revive: of a codebook (`rvq.Euclidean`).
@@ -49,18 +50,18 @@ class GroupedRvq(SideBySide):
         revive: float = 0.05,
         seed: int = 0,
     ) -> None:
-        widths = [width for width, _ in groups]
-        if not groups or sum(widths) != features or min(min(group) for group in groups) < 1:
+        sized = [(*group, size)[:3] for group in groups if len(group) in (2, 3)]
+        widths = [width for width, *_ in sized]
+        least = min((min(group) for group in sized), default=0)
+        if len(sized) < len(groups) or sum(widths) != features or least < 1:
             raise InputError(
-                f"groups {[list(group) for group in groups]}: pairs of features and codebooks, "
-                f"whose features add up to {features}"
+                f"groups {[list(group) for group in groups]}: features, codebooks, and entries if "
+                f"not {size}, of each; the features add up to {features}"
             )
-        counts = [codebooks for _, codebooks in groups]
-        options = {"size": size, "decay": decay, "revive": revive}
-        super().__init__(
-            [
-                (width, Rvq(width, codebooks=count, seed=seed + sum(counts[:i]), **options))
-                for i, (width, count) in enumerate(groups)
-            ]
-        )
+        counts = [codebooks for _, codebooks, _ in sized]
+        parts = list[tuple[int, Rvq]]()
+        for i, (width, count, entries) in enumerate(sized):
+            options = {"seed": seed + sum(counts[:i]), "decay": decay, "revive": revive}
+            parts.append((width, Rvq(width, codebooks=count, size=entries, **options)))
+        super().__init__(parts)
         self.shielded = shielded
