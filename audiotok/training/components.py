@@ -25,7 +25,7 @@ from audiotok.training.recognizer import Recognizer
 from audiotok.training.resynthesis import LEARNT, Resynthesis
 
 # Losses that do not depend on the output waveform.
-OF_CODEBOOKS = ("commitment", "distillation", "consistency")
+OF_CODEBOOKS = ("commitment", "distillation", "consistency", "view_distillation")
 LATENT = (*OF_CODEBOOKS, *LEARNT)
 
 
@@ -150,14 +150,16 @@ def freeze(codec: Codec, parts: Sequence[str]) -> None:
 
     Args:
         codec: the codec, in training mode.
-        parts: names of its modules ("encoder"); codebooks in them are not updated either.
+        parts: names of its modules ("encoder", or "quantizer.parts.1" for one within another);
+            codebooks in them are not updated either.
 
     Raises:
         ValueError: the codec has no such part, or nothing is left to train.
     """
     known = [name for name, _ in codec.named_children()]
+    every = {name for name, _ in codec.named_modules()} - {""}
     for part in parts:
-        if part not in known:
+        if part not in every:
             raise InputError(f"[train] frozen: {codec.name} has no {part!r}; {', '.join(known)}")
         codec.get_submodule(part).eval().requires_grad_(False)
     if not any(weight.requires_grad for weight in codec.parameters()):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from audiotok._platform.errors import InputError
 from audiotok.data.batches import Batch
@@ -20,6 +21,7 @@ from audiotok.training.resynthesis import LEARNT
 from audiotok.training.schedule import draw_keep
 from audiotok.training.targets import Targets
 
+VIEW = "view_distillation"  # `distillation` of the second view of crops
 KNOWN = (*losses.RECONSTRUCTION, *JUDGED, "ctc", *LATENT)
 
 
@@ -37,6 +39,8 @@ def check_losses(recipe: Recipe) -> None:
             raise InputError(f"[loss] {name} needs a table [{table}.NAME]")
     if "distillation" in recipe.used_losses and not recipe.distillation.used:
         raise InputError("[loss] distillation needs a teacher of a weight above zero")
+    if VIEW in recipe.used_losses and not {"distillation", "consistency"} <= {*recipe.used_losses}:
+        raise InputError(f"[loss] {VIEW} needs distillation, and consistency for its second view")
     if recipe.discriminators and not set(JUDGED) & set(recipe.loss):
         raise InputError("[discriminators] play no part: set loss.adversarial, feature_matching")
     unknown_from = sorted(set(recipe.loss_from) - (set(recipe.loss) & set(losses.RECONSTRUCTION)))
@@ -121,12 +125,12 @@ class Step:
         keep = draw_keep(len(batch), max(1, codec.codebooks), recipe.train, seed=seed)
         with self.cast():
             output, quantized = self._run(batch, keep.to(batch.wave.device), used)
-            if self.targets is not None and "distillation" in used:
-                hidden = {"distillation": self.targets.loss(quantized, batch)}
-            else:
-                hidden = {}
+            hidden: dict[str, Tensor] = {}
+            targets = self.targets if "distillation" in used else None
+            if targets is not None:
+                hidden["distillation"] = targets.loss(quantized, batch)
             if "consistency" in used:
-                hidden["consistency"] = self._consistency(quantized, batch)
+                hidden |= self._second_view(quantized, batch, targets if VIEW in used else None)
         if "commitment" in used:
             hidden["commitment"] = self._commitment(quantized)
         hidden |= {name: quantized.losses[name] for name in LEARNT if name in used}
@@ -151,19 +155,35 @@ class Step:
     ) -> tuple[Tensor | None, Quantized]:
         """Return what the codec makes of a batch; no waves where no loss needs them."""
         modules = self.modules
-        if modules.resynthesis is None:
-            return modules.codec(batch.wave, keep)
         sound = bool({*used} & {*losses.RECONSTRUCTION, *JUDGED, "ctc"})
-        return modules.resynthesis(modules.codec, batch, keep, sound=sound)
+        if modules.resynthesis is not None:
+            return modules.resynthesis(modules.codec, batch, keep, sound=sound)
+        if sound:
+            return modules.codec(batch.wave, keep)
+        return None, modules.codec.quantizer(modules.codec.latents(batch.wave), keep)
 
-    def _consistency(self, quantized: Quantized, batch: Batch) -> Tensor:
-        """Return the loss `consistency` of a batch with second views."""
+    def _second_view(
+        self, quantized: Quantized, batch: Batch, targets: Targets | None
+    ) -> dict[str, Tensor]:
+        """Return `consistency` of a batch with second views, and what distils into them.
+
+        Args:
+            quantized: output of the quantizer for the first views.
+            batch: the batch.
+            targets: targets of `view_distillation`; None without it.
+        """
         codec, target = self.modules.codec, quantized.first
         assert isinstance(codec, HasFirstLatents)  # checked before the first step
         assert batch.view is not None
         assert target is not None
         latent = codec.first_latents(batch.view)
-        return consistency(latent, target[:, : latent.shape[1]], mask=batch.real)
+        width = latent.shape[1]
+        hidden = {"consistency": consistency(latent, target[:, :width], mask=batch.real)}
+        if targets is not None:
+            # Zeros stand for the features of other codebooks, as they do in what it decodes to.
+            whole = F.pad(latent, (0, 0, 0, target.shape[1] - width))
+            hidden[VIEW] = targets.loss_of({1: whole}, batch)
+        return hidden
 
     def _commitment(self, quantized: Quantized) -> Tensor:
         """Return the quantizer's commitment loss, or raise if it has none."""

@@ -166,20 +166,34 @@ class Targets:
             batch: the batch, with features.
 
         Raises:
-            ValueError: the batch has no features, or the quantizer does not return the output of
-                single codebooks.
+            ValueError: the quantizer does not return the output of single codebooks, or as
+                `loss_of`.
+        """
+        outputs = dict[int, Tensor]()
+        for number in sorted({k for one in self.options.used.values() for k in one.codebooks}):
+            alone = quantized.first if number == 1 else quantized.stages[number - 1]
+            if alone is None:
+                raise InputError("the quantizer does not say what a codebook alone decodes to")
+            outputs[number] = alone
+        return self.loss_of(outputs, batch)
+
+    def loss_of(self, outputs: Mapping[int, Tensor], batch: Batch) -> Tensor:
+        """Return the loss of what codebooks decode to, or of latents in their place.
+
+        Args:
+            outputs: number of a codebook -> its latents `[b d f]`; those of each that learns.
+            batch: as for `loss`.
+
+        Raises:
+            ValueError: the batch has no features.
         """
         if batch.features is None or batch.taught is None:
             raise InputError("the batch has no features to distil from")
         mask = batch.real & batch.taught[:, None]
         targets = [part.transpose(1, 2) for part in batch.features.split(self.widths, 2)]
         options = self.options
-        students, teachers = {}, list(options.used.values())
-        for number in sorted({k for one in teachers for k in one.codebooks}):
-            alone = quantized.first if number == 1 else quantized.stages[number - 1]
-            if alone is None:
-                raise InputError("the quantizer does not say what a codebook alone decodes to")
-            students[number] = self.head(alone).transpose(1, 2)
+        teachers = list(options.used.values())
+        students = {k: self.head(output).transpose(1, 2) for k, output in outputs.items()}
         if options.axis == "d":
             return losses.distil_combined(
                 students,

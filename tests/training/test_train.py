@@ -589,6 +589,46 @@ def test_consistency_draws_the_second_view_to_the_codes_of_the_first(recipe: Pat
     assert all(name.startswith("encoder.layers.1.layers.0.") for name in reached), reached
 
 
+def test_the_first_codebook_is_trained_alone(taught: Path, tmp_path: Path):
+    """Without losses of sound nothing is decoded; what is frozen keeps its weights."""
+    settings = [*OWN_ENCODER, "loss.consistency=1.0", "loss.view_distillation=0.5"]
+    settings += ["loss.mel=0.0", "loss.spectrum=0.0", "train.steps=2", "train.best='distillation'"]
+    settings += ["distillation.axis=labels", "distillation.units=4"]
+    settings += ["train.frozen=['encoder.layers.1.layers.1','quantizer.parts.1','decoder']"]
+    recipe = read_recipe(taught, settings)
+    run = CodecTrainer(recipe, tmp_path / "run", "cpu", {"own": Own()})
+    codec, batch = run.modules.codec, run.batches[0]
+    assert isinstance(codec, Speech)
+    before = {name: value.clone() for name, value in codec.state_dict().items()}
+    decoded = list[int]()
+    codec.decoder.register_forward_hook(lambda *_: decoded.append(1))
+    told = run.work(batch, 0, 0)
+    assert batch.view is not None
+    assert batch.features is not None
+    assert run.targets is not None
+    assert run.targets.units is not None
+    with torch.no_grad():
+        heard = torch.nn.functional.pad(codec.first_latents(batch.view), (0, 0, 0, 4))
+        scores = codec.distilled(heard).transpose(1, 2)
+        units = nearest(batch.features.flatten(0, 1), run.targets.units).view(len(batch), -1)
+        each = torch.nn.functional.cross_entropy(scores, units, reduction="none")
+    assert told["view_distillation"].item() == pytest.approx(each[batch.real].mean().item())
+    run.go(0)
+    assert not decoded, "nothing is decoded for a loss"
+    after = codec.state_dict()
+    kept = {name for name, value in before.items() if torch.equal(value, after[name])}
+    frozen = ("encoder.layers.1.layers.1.", "quantizer.parts.1.", "decoder.")
+    assert {name for name in before if name.startswith(frozen)} <= kept
+    learnt = {name for name, _ in codec.named_parameters() if not name.startswith(frozen)}
+    assert not learnt & kept
+    with pytest.raises(InputError, match="view_distillation needs distillation, and consistency"):
+        train(read_recipe(taught, [*settings, "loss.consistency=0.0"]), tmp_path / "none")
+    with pytest.raises(InputError, match=r"frozen: speech has no 'quantizer\.parts\.7'; encoder"):
+        train(
+            read_recipe(taught, [*settings, "train.frozen=['quantizer.parts.7']"]), tmp_path / "x"
+        )
+
+
 def test_consistency_needs_an_encoder_for_the_first_codebook(recipe: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=r"^the first codebook has no encoder: set config\.sem"):
         train(read_recipe(recipe, ["loss.consistency=1.0"]), tmp_path / "none")
