@@ -76,11 +76,21 @@ def read_features(
         options: table `distillation` of the recipe.
         own: teachers from outside the package, by the name they have in the recipe.
         frame_rate: frames per second of the codec; features at a multiple of it are averaged.
+
+    Raises:
+        InputError: labels are learnt from a codec of another frame rate.
     """
     parts, entries = [], None
     for name, one in options.used.items():
         teacher = own[name] if name in own else _load(name, one.weights)
-        entries = teacher.entries if isinstance(teacher, CodecTeacher) else None
+        if isinstance(teacher, CodecTeacher):
+            entries = teacher.entries
+            if options.axis == "labels" and teacher.frame_rate != frame_rate:
+                raise InputError(
+                    f"[distillation] teacher {name!r}: {teacher.codec.name} has "
+                    f"{float(teacher.frame_rate):g} codes a second, and there are "
+                    f"{float(frame_rate):g} frames to learn them in"
+                )
         part = FeatureCache.build(recordings, teacher, layer=one.layer, cache=options.cache)
         parts.append(part.at(frame_rate))
     return JointFeatures(parts, entries)

@@ -666,6 +666,11 @@ def test_the_first_codes_of_a_codec_are_learnt(recipe: Path, tmp_path: Path):
     wrong = [*settings, "distillation.units=500", "config.semantic=500"]
     with pytest.raises(InputError, match=r"units = 500: the teacher's first codebook has 64 codes"):
         CodecTrainer(read_recipe(recipe, wrong), tmp_path / "wrong", "cpu")
+    fast = tmp_path / "fast.safetensors"
+    save(made("speech", replace(SMALL, frame_size=160)), fast)
+    wrong = [*settings, f'distillation.teachers.codec.weights="{fast}"']
+    with pytest.raises(InputError, match=r"speech has 100 codes a second, and there are 50 frames"):
+        CodecTrainer(read_recipe(recipe, wrong), tmp_path / "wrong", "cpu")
     latents = tmp_path / "latents.safetensors"
     save(made("speech", replace(SMALL, quantizer="none")), latents)
     wrong = [*settings, f'distillation.teachers.codec.weights="{latents}"']
