@@ -52,7 +52,7 @@ def test_a_table_says_how_to_make_it_again(path: Path):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("nothing", "no results 'nothing'; there are ablations, ablations_music, busy, "),
+        ("nothing", "no results 'nothing'; there are ablations, ablations_music, "),
         ("bench columns=mos", "no mos; there are pesq, "),
         ("bench row=speech@8", "unknown options row"),
     ],
